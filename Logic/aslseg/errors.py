@@ -1,0 +1,45 @@
+"""What can go wrong in a way that a user can mend.
+
+Every message is one sentence or two: what happened (naming the file or the setting), and what to do.
+A programmer's mistake stays a `TypeError` or `ValueError`; these classes are for everything else.
+"""
+
+
+class AslsegError(Exception):
+    """Base of every error that a user can act on."""
+
+
+class ImageError(AslsegError):
+    """An image or label file is missing, damaged, or not what is needed."""
+
+
+class GeometryMismatchError(ImageError):
+    """A label map does not lie where its image lies."""
+
+
+class ProjectError(AslsegError):
+    """The project folder, its `project.json` or its cases contradict each other."""
+
+
+class ConfigError(AslsegError):
+    """A setting has a value that cannot be used."""
+
+
+class WeightsError(AslsegError):
+    """Network weights cannot be had, or are not the file that they claim to be."""
+
+
+class DeviceError(AslsegError):
+    """The computing device that was asked for is absent or too small."""
+
+
+class StorageError(AslsegError):
+    """A folder or disk cannot be written."""
+
+
+class RunError(AslsegError):
+    """A training run cannot start, go on, or be resumed."""
+
+
+class CancelledError(AslsegError):
+    """The user asked to stop; whatever was finished is kept."""

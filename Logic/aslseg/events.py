@@ -1,0 +1,179 @@
+"""What a long task tells while it works, and how it is asked to stop.
+
+Events go up as plain frozen values; the request to stop goes down as a `CancelToken`. A `Monitor`
+carries both through the library, so that no function knows who listens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import asdict, dataclass, field
+from threading import Event as Flag
+from typing import Any, TypeVar
+
+from aslseg.errors import CancelledError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of everything that a task can say."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as a dictionary whose key `event` names its kind."""
+        return {"event": type(self).__name__.lower(), **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far a stage has come.
+
+    Attributes:
+        stage: What is being done, in words for a person.
+        step: Steps done.
+        of: Steps in all.
+        seconds_left: Estimate for this stage, or None as long as there is none.
+        round: Self-training round, counted from 1; 0 outside of rounds.
+    """
+
+    stage: str
+    step: int
+    of: int
+    seconds_left: float | None = None
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(Event):
+    """One point of a curve: `name` has `value` at `step` of `stage`."""
+
+    name: str
+    value: float
+    step: int
+    stage: str = ""
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact(Event):
+    """A file that a person may want was written."""
+
+    kind: str
+    path: str
+    case: str = ""
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something a person should know that does not stop the work."""
+
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as a dictionary of kind `warning`."""
+        return {"event": "warning", "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The task ended without its result; `message` says why and what to do."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Event):
+    """The task ended with its result."""
+
+    message: str = ""
+
+
+class CancelToken:
+    """A request to stop that any thread may make and the working one obeys."""
+
+    def __init__(self) -> None:
+        self._flag = Flag()
+
+    def cancel(self) -> None:
+        """Ask for the stop."""
+        self._flag.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._flag.is_set()
+
+
+def _ignore(_: Event) -> None:
+    return None
+
+
+@dataclass
+class Monitor:
+    """The line between a task and whoever waits for it.
+
+    Attributes:
+        listener: Called with every event, in the thread of the task.
+        token: Looked at between steps.
+        round: Number that is stamped on events.
+        interval_s: Least time between two progress events of a stage.
+    """
+
+    listener: Callable[[Event], None] = _ignore
+    token: CancelToken = field(default_factory=CancelToken)
+    round: int = 0
+    interval_s: float = 0.2
+
+    def check(self) -> None:
+        """Stop here if that was asked for.
+
+        Raises:
+            CancelledError: When the token is cancelled.
+        """
+        if self.token.is_cancelled:
+            msg = "Stopped on request; finished steps are kept and the run can be resumed."
+            raise CancelledError(msg)
+
+    def metric(self, name: str, value: float, step: int, stage: str = "") -> None:
+        """Report one point of a curve."""
+        self.listener(Metric(name, float(value), step, stage, self.round))
+
+    def artifact(self, kind: str, path: object, case: str = "") -> None:
+        """Report a written file."""
+        self.listener(Artifact(kind, str(path), case, self.round))
+
+    def warn(self, message: str) -> None:
+        """Report something worth knowing."""
+        self.listener(Notice(message))
+
+    def track(
+        self, items: Iterable[T], stage: str, total: int | None = None, start: int = 0
+    ) -> Iterator[T]:
+        """Yield the items, reporting progress with time left and obeying the cancel token.
+
+        Args:
+            items: What to go through.
+            stage: Name of the stage, for a person.
+            total: Number of steps in all; the length of `items` when not given.
+            start: Steps that were done before, when resuming.
+
+        Raises:
+            CancelledError: Between two items, when asked to stop.
+        """
+        of = total if total is not None else len(items) if isinstance(items, Sized) else 0
+        began, said = time.monotonic(), float("-inf")
+        done = start
+        self.listener(Progress(stage, done, of, None, self.round))
+        for item in items:
+            self.check()
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - said >= self.interval_s or done == of:
+                said = now
+                left = (now - began) / (done - start) * max(of - done, 0)
+                self.listener(Progress(stage, done, of, left, self.round))
+        self.check()
