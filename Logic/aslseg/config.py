@@ -1,0 +1,260 @@
+"""Every setting of a run, with its default, its range, and where the default comes from.
+
+A preset or a run's `config.json` is the JSON form of `RunConfig`. Unknown keys and values out of
+range are refused with a sentence that names them. "ours" marks a value that no paper fixes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aslseg.errors import ConfigError
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
+Tuning = Literal["none", "decoder", "lora", "adapter"]
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: frozen, nothing unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Target(Settings):
+    """A class of the label map.
+
+    Attributes:
+        name: The name that a person reads.
+        value: Its value in label maps.
+        inside: Name of the target that contains it (a tumour lies inside the liver), or None.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .-]+$")]
+    value: Annotated[int, Field(ge=1, le=255)]
+    inside: str | None = None
+
+
+LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, inside="liver"))
+
+
+class ViewConfig(Settings):
+    """How a stage of the specialist sees a volume (ours).
+
+    Attributes:
+        pixel_mm: In-plane pixel that slices are resampled to.
+        context_slices: Neighbours on each side that are given as extra channels (2-D only).
+        context_mm: Distance of two such neighbours, rounded to whole slices, at least one.
+        slice_mm: Distance of slices that 3-D networks are given.
+        margin_mm: Margin of the crop around the containing target.
+        window_hu: Intensities outside are cut off.
+    """
+
+    pixel_mm: PositiveFloat = 2.0
+    context_slices: NotNegative = 1
+    context_mm: PositiveFloat = 3.0
+    slice_mm: PositiveFloat = 3.0
+    margin_mm: Annotated[float, Field(ge=0.0)] = 12.0
+    window_hu: tuple[float, float] = (-100.0, 250.0)
+
+    @model_validator(mode="after")
+    def _window_opens(self) -> ViewConfig:
+        if self.window_hu[0] >= self.window_hu[1]:
+            msg = f"window_hu must go from low to high, got {self.window_hu}"
+            raise ValueError(msg)
+        return self
+
+
+class NetworkConfig(Settings):
+    """A U-Net: MONAI's, with residual units.
+
+    Attributes:
+        dimensions: 2 for slices with neighbours as channels, 3 for volumes.
+        channels: Feature maps per level, each level at half the resolution of the one before.
+        residual_units: Convolutions per level beyond the first.
+        dropout: Share of features dropped in training (uncertainty-aware training needs > 0).
+    """
+
+    dimensions: Literal[2, 3] = 2
+    channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    residual_units: NotNegative = 2
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+
+    @property
+    def stride(self) -> int:
+        """Every input edge is padded to a multiple of this."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+class SpecialistConfig(Settings):
+    """Training of one stage of the specialist.
+
+    Defaults of the consistency terms are those of the mean-teacher, UA-MT and CPS releases (see
+    Docs/methods.md); schedule and optimiser are ours.
+
+    Attributes:
+        iterations: Optimiser steps.
+        batch_size: Labelled patches per step; as many unlabelled ones are added by a paradigm
+            that uses them.
+        patch_size: Edge of the square (cubic) training patch in working pixels.
+        optimiser: `adamw` or `sgd` (momentum 0.9).
+        learning_rate: At the start; falls to zero as (1 - t/T)^0.9.
+        ema_decay: Of the averaged weights that are used for inference, and of the teacher.
+        consistency_weight: Largest weight of the unlabelled term.
+        rampup_share: Part of the schedule after which that weight is reached.
+        lesion_share: Part of the patches centred on a component drawn uniformly by component.
+    """
+
+    iterations: Positive = 2000
+    batch_size: Positive = 12
+    patch_size: Positive = 128
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    ema_decay: Share = 0.99
+    consistency_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    rampup_share: Rate = 0.4
+    teacher_noise: Annotated[float, Field(ge=0.0)] = 0.1
+    uncertainty_passes: Annotated[int, Field(ge=2)] = 8
+    lesion_share: Share = 0.5
+    network: NetworkConfig = NetworkConfig()
+    view: ViewConfig = ViewConfig()
+
+
+class PromptConfig(Settings):
+    """How prompts are made from a mask (ours, where no paper is followed).
+
+    Attributes:
+        min_area_px: Components of fewer slice pixels give no prompt.
+        box_margin_px: Added on each side of a component's box.
+        jitter_share: In training, each side moves by up to this part of the box's edge.
+        positive_points: Interior points per component.
+        negative_points: Points in the ring around it.
+        use_mask: Give the low-resolution mask as a prompt too.
+        proposal_threshold: Specialist probability from which a pixel is proposed to SAM; lower
+            than 0.5 favours recall.
+    """
+
+    min_area_px: Positive = 4
+    box_margin_px: Annotated[float, Field(ge=0.0)] = 2.0
+    jitter_share: Share = 0.1
+    positive_points: NotNegative = 1
+    negative_points: NotNegative = 0
+    use_mask: bool = True
+    proposal_threshold: Rate = 0.3
+
+
+class SamConfig(Settings):
+    """The generalist and its tuning.
+
+    Attributes:
+        model: Checkpoint family; `none` runs the loop without SAM, and every table says so.
+        checkpoint: A file of one's own, in place of the registered weights.
+        input_size: Edge of SAM's square input.
+        tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
+        rank: Of the low-rank update, or the width of an adapter.
+        iterations: Steps of tuning, each on `batch_size` prompts.
+    """
+
+    model: SamName = "vit_t"
+    checkpoint: str | None = None
+    input_size: Literal[256, 512, 1024] = 512
+    tuning: Tuning = "decoder"
+    rank: Positive = 4
+    iterations: Positive = 400
+    batch_size: Positive = 8
+    learning_rate: Rate = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    prompts: PromptConfig = PromptConfig()
+
+
+class AdaptationConfig(Settings):
+    """The network that repairs what SAM returns (architecture and corruption are ours)."""
+
+    iterations: Positive = 800
+    batch_size: Positive = 8
+    patch_size: Positive = 128
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128)
+    corruption_share: Share = 0.8
+
+
+class ReliabilityConfig(Settings):
+    """Which refined labels join the training set.
+
+    Attributes:
+        first_share: Part of the unlabelled cases that round 1 may accept (ST++: one half).
+        growth: Added to that part each round (ours).
+        min_score: Cases below are never accepted (ours).
+        pseudo_weight: Weight of a pseudo-labelled case beside a human one (ours).
+    """
+
+    first_share: Share = 0.5
+    growth: Share = 0.25
+    min_score: Share = 0.5
+    pseudo_weight: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+
+
+class RunConfig(Settings):
+    """All settings of a run."""
+
+    method: str = "aslseg"
+    preset: str = "custom"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    rounds: Positive = 2
+    patience: Positive = 1
+    paradigm: Paradigm = "mean_teacher"
+    organ: SpecialistConfig = SpecialistConfig()
+    lesion: SpecialistConfig = SpecialistConfig()
+    sam: SamConfig = SamConfig()
+    adaptation: AdaptationConfig = AdaptationConfig()
+    reliability: ReliabilityConfig = ReliabilityConfig()
+    min_component_ml: Annotated[float, Field(ge=0.0)] = 0.03
+
+    def stage(self, inside: str | None) -> SpecialistConfig:
+        """Return the settings of the stage that segments targets inside `inside`."""
+        return self.organ if inside is None else self.lesion
+
+
+def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
+    """Validate settings from JSON.
+
+    Raises:
+        ConfigError: Naming the first setting that cannot be used, and `source`.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}. Correct it and start again."
+        raise ConfigError(msg) from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read settings from a JSON file.
+
+    Raises:
+        ConfigError: When the file is missing, no JSON, or has a setting that cannot be used.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); give the path of a settings file."
+        raise ConfigError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = f"{path} is not JSON (line {error.lineno}: {error.msg}); correct or replace it."
+        raise ConfigError(msg) from error
+    return parse_config(values, str(path))
