@@ -1,0 +1,83 @@
+# `make demo` and `make test` set up everything they need on a machine that has Python 3.10-3.12 and
+# make. Variables, all optional:
+#   PYTHON=python3.11    the interpreter to build the environment with (default: the first that fits)
+#   VENV=.venv           where the environment goes
+#   TORCH_INDEX=URL      an extra package index for torch. Without it, Linux may get the build for
+#                        NVIDIA GPUs (several GB). The build for the CPU alone is at
+#                        https://download.pytorch.org/whl/cpu
+#   DEMO=demo            the folder that the demonstration writes
+#   PYTEST_ARGS=...      options for pytest, for example PYTEST_ARGS="-m 'not slow'"
+
+PYTHON ?=
+VENV ?= .venv
+TORCH_INDEX ?=
+DEMO ?= demo
+PYTEST_ARGS ?=
+
+# The tested pair (see CONTRIBUTING.md).
+TORCH := torch==2.13.0
+TORCHVISION := torchvision==0.28.0
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.aslseg-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+CHECKED := Logic Testing $(wildcard SlicerASLseg)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## Show this list
+	@echo "SlicerASLseg: type 'make TARGET'"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(STAMP) ## Run ASLseg on a made-up data set, in less than 10 minutes on 2 cores
+	@echo "==> aslseg demo $(DEMO)"
+	@$(BIN)/aslseg demo "$(DEMO)"
+
+test: lint ## Check style and types, then run all tests
+	@echo "==> pytest"
+	@$(BIN)/pytest -q $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style and types only
+	@echo "==> ruff check"
+	@$(BIN)/ruff check $(CHECKED)
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check $(CHECKED)
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Write all files in the project's style
+	@$(BIN)/ruff check --fix $(CHECKED)
+	@$(BIN)/ruff format $(CHECKED)
+
+setup: $(STAMP) ## Make or renew the environment only
+
+clean: ## Remove the environment, the demonstration and what the tools left
+	@echo "==> removing $(VENV), $(DEMO) and the tools' caches"
+	@rm -rf "$(VENV)" "$(DEMO)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	@find Logic Testing -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf Logic/*.egg-info
+
+# Some systems keep stand-ins for Pythons that are not there, so each candidate is made to run.
+$(BIN)/python:
+	@fits='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; \
+	for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.10 python); do \
+		if "$$python" -c "$$fits" >/dev/null 2>&1; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "No Python 3.10, 3.11 or 3.12 with its venv module was found$(if $(PYTHON), as '$(PYTHON)')." >&2; \
+		echo "Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi; \
+	echo "==> making the environment $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv "$(VENV)"
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	@echo "==> installing $(TORCH) (the longest step; once)"
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
+	@echo "==> installing $(TORCHVISION)"
+	@$(PIP) --no-deps "$(TORCHVISION)"
+	@echo "==> installing aslseg and its tools"
+	@$(PIP) --editable ".[dev,npm]"
+	@touch $@
+	@echo "==> the environment $(VENV) is ready"
