@@ -1,0 +1,94 @@
+"""What every test may rely on: quiet threads, a private cache, small volumes, the real images."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+# Before numpy or torch start their thread pools: one thread gives one order of summation.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import numpy as np
+import pytest
+
+from aslseg.volume import Geometry, Labelmap, Volume
+
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test that uses the real images as `shared`, so that `-m "not shared"` leaves it."""
+    for item in items:
+        if "shared_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """Folder of real images and weights that is no part of the repository."""
+    folder = Path(os.environ.get("ASLSEG_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real images: {folder / 'data'} is absent (set ASLSEG_SHARED)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _private_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path_factory.getbasetemp() / "aslseg-cache"))
+
+
+@pytest.fixture(autouse=True)
+def _repeatable_torch() -> None:
+    torch: ModuleType | None = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator that draws the same numbers in every run."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def a_geometry() -> Geometry:
+    """A small anisotropic grid: 6 slices of 4 mm, 20 x 24 voxels of 2 x 1.5 mm."""
+    return Geometry.axis_aligned((6, 20, 24), (4.0, 2.0, 1.5))
+
+
+@pytest.fixture
+def an_oblique_geometry() -> Geometry:
+    """The same grid, turned by 30 degrees about the patient's long axis and moved."""
+    cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-1.5, -2.0, 4.0])
+    affine[:3, 3] = (12.5, -40.0, 103.25)
+    return Geometry((6, 20, 24), affine)
+
+
+@pytest.fixture
+def a_small_ct(a_geometry: Geometry, rng: np.random.Generator) -> Volume:
+    """A noisy volume (SD 10 HU) with a 100 HU block where `a_small_labelmap` says organ."""
+    voxels = rng.normal(0.0, 10.0, a_geometry.shape).astype(np.float32)
+    voxels[1:5, 5:15, 6:18] += 100.0
+    return Volume(voxels, a_geometry)
+
+
+@pytest.fixture
+def a_small_labelmap(a_geometry: Geometry) -> Labelmap:
+    """A block of 4 x 10 x 12 voxels of class 1 that holds a cube of 2 x 3 x 3 of class 2."""
+    labels = np.zeros(a_geometry.shape, np.uint8)
+    labels[1:5, 5:15, 6:18] = 1
+    labels[2:4, 8:11, 9:12] = 2
+    return Labelmap(labels, a_geometry)
