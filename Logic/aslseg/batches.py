@@ -1,0 +1,161 @@
+"""Training batches from views: which case, where in it, and the patch there.
+
+Everything that is random is drawn from `(seed, stream, iteration)`, so batch number t is the same
+whether the iterations before it were run now or yesterday: a resumed run sees what it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aslseg.augment import Placement, cut_patch, draw_placement
+from aslseg.components import label_components
+from aslseg.config import SpecialistConfig
+from aslseg.views import View
+
+MIN_LESION_PX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches for one step.
+
+    Attributes:
+        inputs: (B, C, *spatial); the first `image_channels` are intensities.
+        classes: (B, *spatial) class numbers; zeros where nobody labelled.
+        weight: (B,) weight of each patch's label.
+    """
+
+    inputs: Tensor
+    classes: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.inputs.to(device), self.classes.to(device), self.weight.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCase:
+    """A view and the weight of its labels (1 for a human's)."""
+
+    view: View
+    weight: float = 1.0
+
+
+def slice_channels(view: View, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
+    """Return slice `k` with its neighbours, then the containing target: (C, h, w)."""
+    reach = settings.view.context_slices
+    wanted = k + view.neighbour * np.arange(-reach, reach + 1)
+    channels = [view.image[n] for n in np.clip(wanted, 0, len(view.image) - 1)]
+    if view.organ is not None:
+        channels.append(view.organ[k])
+    return np.stack(channels)
+
+
+def image_channels(settings: SpecialistConfig) -> int:
+    """Return how many leading channels are intensities."""
+    return 1 if settings.network.dimensions == 3 else 2 * settings.view.context_slices + 1
+
+
+class BatchSource:
+    """Draws batches from cases; lesions are drawn by component, not by voxel.
+
+    Args:
+        cases: Where to draw from; cases are equally likely.
+        settings: Patch size, batch size, share of patches centred on a component.
+        seed: Of the run.
+        stream: Tells apart the sources of one training (labelled, unlabelled).
+    """
+
+    def __init__(
+        self, cases: Sequence[TrainingCase], settings: SpecialistConfig, seed: int, stream: int
+    ) -> None:
+        if not cases:
+            msg = "A batch source needs at least one case."
+            raise ValueError(msg)
+        self._cases = list(cases)
+        self._settings = settings
+        self._seed = (seed, stream)
+        self._components = [_component_voxels(case.view.labels) for case in cases]
+        self._with_components = [n for n, found in enumerate(self._components) if found]
+
+    def batch(self, iteration: int) -> Batch:
+        """Return batch number `iteration`, always the same for the same number."""
+        rng = np.random.default_rng([*self._seed, iteration])
+        drawn = [self._draw(rng) for _ in range(self._settings.batch_size)]
+        inputs, classes, weights = zip(*drawn, strict=True)
+        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+        on_lesion = bool(self._with_components) and rng.random() < self._settings.lesion_share
+        if on_lesion:
+            number = self._with_components[rng.integers(len(self._with_components))]
+            centre = self._near_component(number, rng)
+        else:
+            number = int(rng.integers(len(self._cases)))
+            centre = _inside_organ(self._cases[number].view, rng)
+        inputs, classes = self._cut(self._cases[number].view, centre, rng)
+        return inputs, classes, self._cases[number].weight
+
+    def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        components = self._components[number]
+        voxels = components[rng.integers(len(components))]
+        centre = voxels[rng.integers(len(voxels))].copy()
+        quarter = self._settings.patch_size // 4
+        first = 1 if self._settings.network.dimensions == 2 else 0
+        centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
+        return centre
+
+    def _cut(
+        self, view: View, centre: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        edge = self._settings.patch_size
+        labels = np.zeros((), np.uint8) if view.labels is None else view.labels
+        if self._settings.network.dimensions == 3:
+            placement = draw_placement(tuple(map(float, centre)), rng)
+            inputs = cut_patch(view.inputs, placement, edge)
+            source = labels[None] if labels.ndim else None
+        else:
+            k, y, x = (int(value) for value in centre)
+            placement = draw_placement((float(y), float(x)), rng)
+            inputs = cut_patch(slice_channels(view, k, self._settings), placement, edge)
+            source = labels[k][None] if labels.ndim else None
+        return inputs, _cut_classes(source, placement, inputs.shape[1:], edge)
+
+
+def _cut_classes(
+    source: NDArray[np.uint8] | None, placement: Placement, shape: torch.Size, edge: int
+) -> Tensor:
+    if source is None:
+        return torch.zeros(shape, dtype=torch.long)
+    return cut_patch(source, placement, edge, nearest=True)[0].round().long()
+
+
+def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64]]:
+    if labels is None:
+        return []
+    numbered, count = label_components(np.asarray(labels) > 0, connectivity=3)
+    order = np.argsort(numbered.ravel(), kind="stable")
+    sizes = np.bincount(numbered.ravel(), minlength=count + 1)
+    parts = np.split(order, np.cumsum(sizes)[:-1])[1:]
+    return [
+        np.stack(np.unravel_index(part, numbered.shape), axis=1)
+        for part in parts
+        if len(part) >= MIN_LESION_PX
+    ]
+
+
+def _inside_organ(view: View, rng: np.random.Generator) -> NDArray[np.int64]:
+    centre = rng.integers(view.image.shape)
+    if view.organ is not None:
+        inside = np.argwhere(view.organ[centre[0]] > 0.5)
+        if len(inside):
+            centre[1:] = inside[rng.integers(len(inside))]
+    return centre

@@ -1,0 +1,108 @@
+"""Losses and schedules of semi-supervised segmentation, as pure functions on tensors.
+
+Logits are `(B, C, *spatial)`, class maps `(B, *spatial)` of integers, weights `(B,)`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return one minus the Dice overlap of the whole batch, averaged over foreground classes.
+
+    The denominator is squared (Milletari et al., V-Net, 2016); sums run over the batch, so that
+    a patch without a lesion cannot dominate. One is added above and below.
+
+    Args:
+        probability: (B, C, *spatial) in [0, 1].
+        target: (B, *spatial) class numbers.
+        weight: (B,) weight of each element of the batch.
+    """
+    truth = F.one_hot(target, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
+    scale = _per_element(weight, probability)
+    axes = (0, *range(2, probability.ndim))
+    overlap = (scale * probability * truth).sum(axes)
+    total = (scale * (probability.square() + truth)).sum(axes)
+    return (1 - (2 * overlap + 1) / (total + 1))[1:].mean()
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the cross entropy, averaged over voxels and over the batch by weight."""
+    per_voxel = F.cross_entropy(logits, target, reduction="none")
+    per_element = per_voxel.flatten(1).mean(1)
+    if weight is None:
+        return per_element.mean()
+    return (per_element * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def supervised_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return cross entropy plus soft Dice, the sum that all baselines here use."""
+    logits = logits.float()
+    return weighted_cross_entropy(logits, target, weight) + soft_dice_loss(
+        logits.softmax(1), target, weight
+    )
+
+
+def consistency_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the squared difference of two probability maps, averaged (over a mask if given).
+
+    Args:
+        student: (B, C, *spatial) probabilities, with gradient.
+        teacher: The same shape, without.
+        mask: (B, 1, *spatial) in [0, 1]: voxels that count. UA-MT keeps the certain ones
+            (Yu et al., MICCAI 2019).
+    """
+    squared = (student - teacher.detach()).square()
+    if mask is None:
+        return squared.mean()
+    return (squared * mask).sum() / (student.shape[1] * mask.sum() + 1e-6)
+
+
+def entropy(probability: Tensor) -> Tensor:
+    """Return the entropy in nats over the class axis, keeping that axis: (B, 1, *spatial)."""
+    return -(probability * (probability + 1e-6).log()).sum(1, keepdim=True)
+
+
+def ramp_up(step: float, length: float) -> float:
+    """Return exp(-5 (1 - t)^2) with t = step / length cut off at 1 (Laine and Aila, 2017)."""
+    if length <= 0:
+        return 1.0
+    return math.exp(-5.0 * (1.0 - min(max(step / length, 0.0), 1.0)) ** 2)
+
+
+def polynomial_decay(step: int, steps: int, power: float = 0.9) -> float:
+    """Return (1 - step / steps)^power, the factor on the learning rate."""
+    return (1.0 - min(step / steps, 1.0)) ** power
+
+
+def uncertainty_threshold(progress: float, classes: int) -> float:
+    """Return UA-MT's entropy threshold (0.75 + 0.25 ramp) ln C at a part of the schedule."""
+    return (0.75 + 0.25 * ramp_up(progress, 1.0)) * math.log(classes)
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the current ones: a <- decay a + (1 - decay) c.
+
+    Buffers are copied: they are statistics, not weights.
+    """
+    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
+        kept.lerp_(new, 1.0 - decay)
+    for kept, new in zip(average.buffers(), current.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Return min(1 - 1/(step + 1), decay): early on the average follows at once."""
+    return min(1.0 - 1.0 / (step + 1), decay)
+
+
+def _per_element(weight: Tensor | None, like: Tensor) -> Tensor:
+    if weight is None:
+        return torch.ones((), dtype=like.dtype, device=like.device)
+    return weight.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
