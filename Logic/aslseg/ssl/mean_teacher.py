@@ -1,0 +1,34 @@
+"""Mean teacher (Tarvainen and Valpola, NeurIPS 2017): agree with one's own averaged past."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aslseg.batches import Batch
+from aslseg.losses import consistency_loss, supervised_loss
+from aslseg.ssl.paradigm import Paradigm, Terms, both_inputs
+
+
+class MeanTeacher(Paradigm):
+    """The student's probabilities on all patches are drawn towards the averaged network's."""
+
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return the supervised loss and the ramped squared difference to the teacher."""
+        inputs = both_inputs(labelled, unlabelled)
+        logits = self.student(self.perturb(inputs, generator)).float()
+        count = len(labelled.classes)
+        supervised = supervised_loss(logits[:count], labelled.classes, labelled.weight)
+        teacher, mask = self.teacher(inputs, step, generator)
+        unlabelled_term = consistency_loss(logits.softmax(1), teacher, mask)
+        return Terms(supervised, self.consistency_weight(step) * unlabelled_term)
+
+    @torch.no_grad()
+    def teacher(
+        self, inputs: Tensor, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the teacher's probabilities on noisy inputs, and the voxels that count (all)."""
+        self.average.train()
+        return self.average(self.noisy(inputs, generator)).float().softmax(1), None

@@ -1,0 +1,101 @@
+"""What every training paradigm shares: a student, and the average of its weights over the steps."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aslseg.augment import apply_intensity, draw_intensity
+from aslseg.batches import Batch, image_channels
+from aslseg.config import SpecialistConfig
+from aslseg.losses import average_decay, ramp_up, supervised_loss, update_average
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The parts of a step's loss; the whole is `supervised + unlabelled`, weights included."""
+
+    supervised: Tensor
+    unlabelled: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The loss that is differentiated."""
+        return self.supervised + self.unlabelled
+
+
+class Paradigm(nn.Module):
+    """A student network, its averaged copy, and the rule for a step.
+
+    The averaged copy (exponential moving average of the weights, `ema_decay`) is what all paradigms
+    use for inference, so that no row of a comparison owes its place to averaging.
+
+    Args:
+        build: Makes one untrained network.
+        settings: Of the stage.
+    """
+
+    uses_unlabelled = True
+
+    def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = build()
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
+
+    @abstractmethod
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return the loss of one step.
+
+        Args:
+            labelled: Patches with labels.
+            unlabelled: Patches without; None if the paradigm uses none.
+            step: Steps done before this one.
+            generator: Source of all randomness of the step.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Let the averaged copy follow the student."""
+        update_average(self.average, self.student, average_decay(step, self.settings.ema_decay))
+
+    def inference_network(self) -> nn.Module:
+        """Return the network that predictions are made with, in evaluation mode."""
+        return self.average.eval()
+
+    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the inputs with changed intensities; a containing target stays as it is."""
+        images = image_channels(self.settings)
+        change = draw_intensity(inputs[:, :images].shape, generator)
+        return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
+
+    def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the inputs with the teacher's noise: normal, cut off at two deviations."""
+        images = image_channels(self.settings)
+        sd = self.settings.teacher_noise
+        noise = torch.randn(inputs[:, :images].shape, generator=generator) * sd
+        noise = noise.clamp(-2 * sd, 2 * sd).to(inputs)
+        return torch.cat([inputs[:, :images] + noise, inputs[:, images:]], 1)
+
+    def consistency_weight(self, step: int) -> float:
+        """Return the weight of the unlabelled term, ramped up over the schedule."""
+        length = self.settings.rampup_share * self.settings.iterations
+        return self.settings.consistency_weight * ramp_up(step, length)
+
+    def on_labelled(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the supervised loss of a network on perturbed labelled patches."""
+        logits = network(self.perturb(batch.inputs, generator))
+        return supervised_loss(logits, batch.classes, batch.weight)
+
+
+def both_inputs(labelled: Batch, unlabelled: Batch | None) -> Tensor:
+    """Stack labelled and unlabelled patches, in this order."""
+    if unlabelled is None:
+        return labelled.inputs
+    return torch.cat([labelled.inputs, unlabelled.inputs])

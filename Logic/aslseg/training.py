@@ -1,0 +1,198 @@
+"""The loop that trains any network: steps, schedule, progress, cancel, and resuming exactly.
+
+Batch and noise of step t depend on (seed, t) alone, and the state between two steps is written
+whole, so a run that stopped and went on ends with the very weights of one that did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.errors import CancelledError, RunError
+from aslseg.events import Monitor
+from aslseg.losses import polynomial_decay
+
+SAVE_EVERY = 250
+REPORT_EVERY = 10
+GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to learn.
+
+    Attributes:
+        name: Of the stage, for people and file names.
+        steps: Optimiser steps.
+        learning_rate: At the start; falls as (1 - t/T)^0.9.
+        weight_decay: Of the optimiser.
+        optimiser: `adamw` or `sgd`.
+        seed: Of the whole run.
+        snapshots: Parts of the schedule after which the weights are kept.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    optimiser: str = "adamw"
+    seed: int = 0
+    snapshots: tuple[float, ...] = ()
+
+
+StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
+"""From (step, generator) to named terms; `loss` is the one that is differentiated."""
+
+
+@dataclass
+class Trainer:
+    """Trains the parameters of a module that ask for a gradient.
+
+    Attributes:
+        module: Everything whose state must survive a stop.
+        schedule: How long and how fast.
+        device: Where the module is; on CUDA the steps run in mixed precision.
+        folder: Where the state between two steps is written.
+        after_step: Called with the number of each step that was taken.
+        snapshot: Called with the number of the snapshot, when one is due.
+    """
+
+    module: nn.Module
+    schedule: Schedule
+    device: torch.device
+    folder: Path
+    after_step: Callable[[int], None] = lambda _: None
+    snapshot: Callable[[int], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Build the optimiser over the trainable parameters."""
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self._optimiser = _build_optimiser(self._parameters, self.schedule)
+        self._due = {
+            max(1, round(share * self.schedule.steps)): number
+            for number, share in enumerate(self.schedule.snapshots)
+        }
+
+    @property
+    def state_path(self) -> Path:
+        """The file that a stopped training is resumed from."""
+        return self.folder / f"{self.schedule.name}.training.safetensors"
+
+    def run(self, step_loss: StepLoss, monitor: Monitor) -> None:
+        """Take the remaining steps, then remove the state file.
+
+        Raises:
+            CancelledError: When asked to stop; the state is written first.
+            RunError: When the loss is no longer a number.
+        """
+        done = self._resume()
+        steps = monitor.track(
+            range(done, self.schedule.steps), self.schedule.name, self.schedule.steps, done
+        )
+        finished = done
+        try:
+            for step in steps:
+                self._step(step, step_loss, monitor)
+                finished = step + 1
+                if finished % SAVE_EVERY == 0:
+                    self._save(finished)
+        except CancelledError:
+            self._save(finished)
+            raise
+        self.state_path.unlink(missing_ok=True)
+
+    def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.schedule.learning_rate * polynomial_decay(step, self.schedule.steps)
+        generator = step_generator(self.schedule.seed, step)
+        self.module.train()
+        # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed_precision(self.device)):
+            terms = step_loss(step, generator)
+        loss = terms["loss"]
+        if not torch.isfinite(loss):
+            msg = (
+                f"Training of {self.schedule.name} diverged at step {step}: the loss is not a "
+                "number. Lower the learning rate, or look for damaged images."
+            )
+            raise RunError(msg)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        self._optimiser.step()
+        self.after_step(step)
+        if step % REPORT_EVERY == 0:
+            for name, value in terms.items():
+                monitor.metric(name, float(value.detach()), step, self.schedule.name)
+        if step + 1 in self._due:
+            self.snapshot(self._due[step + 1])
+
+    def _save(self, finished: int) -> None:
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        for number, values in self._optimiser.state_dict()["state"].items():
+            for key, value in values.items():
+                tensors[f"optimiser.{number}.{key}"] = torch.as_tensor(value)
+        facts = {"step": finished, "steps": self.schedule.steps, "seed": self.schedule.seed}
+        save_checkpoint(self.state_path, Checkpoint("training", tensors, facts))
+
+    def _resume(self) -> int:
+        if not self.state_path.exists():
+            return 0
+        saved = load_checkpoint(self.state_path, "training")
+        expected = {"steps": self.schedule.steps, "seed": self.schedule.seed}
+        if any(saved.config.get(key) != value for key, value in expected.items()):
+            msg = (
+                f"{self.state_path} belongs to other settings (steps or seed differ); "
+                "delete it to start this stage again."
+            )
+            raise RunError(msg)
+        self.module.load_state_dict(_part(saved.tensors, "module."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in _part(saved.tensors, "optimiser.").items():
+            number, name = key.split(".", 1)
+            state.setdefault(int(number), {})[name] = value
+        whole = self._optimiser.state_dict()
+        whole["state"] = state
+        self._optimiser.load_state_dict(whole)
+        return int(saved.config["step"])
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Return the source of randomness of a step, and seed dropout with it.
+
+    Dropout layers draw from torch's global generators; seeding these per step as well is what makes
+    a resumed run equal to an uninterrupted one.
+    """
+    mixed = (seed * 1_000_003 + step) % (2**63 - 1)
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed)
+
+
+def mixed_precision(device: torch.device) -> bool:
+    """Tell whether steps run in bfloat16: on CUDA GPUs and CPUs that compute in it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _build_optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    if not parameters:
+        msg = f"{schedule.name} has no trainable parameters."
+        raise ValueError(msg)
+    if schedule.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, schedule.learning_rate, momentum=0.9, weight_decay=schedule.weight_decay
+        )
+    return torch.optim.AdamW(
+        parameters, schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
