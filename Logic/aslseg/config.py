@@ -113,6 +113,7 @@ class SpecialistConfig(Settings):
         consistency_weight: Largest weight of the unlabelled term.
         rampup_share: Part of the schedule after which that weight is reached.
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
+        intensity_strength: Scale of the random changes of contrast, brightness and noise.
     """
 
     iterations: Positive = 2000
@@ -127,6 +128,7 @@ class SpecialistConfig(Settings):
     teacher_noise: Annotated[float, Field(ge=0.0)] = 0.1
     uncertainty_passes: Annotated[int, Field(ge=2)] = 8
     lesion_share: Share = 0.5
+    intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     network: NetworkConfig = NetworkConfig()
     view: ViewConfig = ViewConfig()
 
@@ -179,7 +181,13 @@ class SamConfig(Settings):
 
 
 class AdaptationConfig(Settings):
-    """The network that repairs what SAM returns (architecture and corruption are ours)."""
+    """The network that repairs what SAM returns (architecture and corruption are ours).
+
+    Attributes:
+        versions: Synthetic pseudo-labels made of each labelled case.
+        voices: Neighbours on each side whose specialist and SAM probabilities are given too.
+        channels: Feature maps per level.
+    """
 
     iterations: Positive = 800
     batch_size: Positive = 8
@@ -187,7 +195,8 @@ class AdaptationConfig(Settings):
     learning_rate: Rate = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128)
-    corruption_share: Share = 0.8
+    versions: Positive = 4
+    voices: NotNegative = 1
 
 
 class ReliabilityConfig(Settings):

@@ -1,0 +1,169 @@
+"""From a volume to probabilities and labels with the specialist: stage after stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aslseg.batches import slice_channels
+from aslseg.components import drop_small, keep_largest
+from aslseg.config import RunConfig, SpecialistConfig, Target
+from aslseg.events import Monitor
+from aslseg.stages import Stage, stages_of
+from aslseg.training import mixed_precision
+from aslseg.views import Float32, View, build_view, to_volume
+from aslseg.volume import Labelmap, Mask, Volume
+
+SLICES_AT_ONCE = 8
+REACH_MM = 3.0
+"""How far outside of the predicted container a content may still lie."""
+
+Probabilities = dict[str, Float32]
+"""By target name, (D, H, W) in [0, 1]: the probability of the target's whole region."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Specialist:
+    """The trained networks of all stages.
+
+    Attributes:
+        networks: By stage name.
+        targets: All targets.
+        config: The run's settings.
+        device: Where the networks are.
+    """
+
+    networks: Mapping[str, nn.Module]
+    targets: tuple[Target, ...]
+    config: RunConfig
+    device: torch.device
+
+    def predict(self, volume: Volume, monitor: Monitor | None = None) -> Probabilities:
+        """Return the probability of every target's region on the volume's voxels.
+
+        Contents are sought inside the container that was found; where none was found, their
+        probability is zero.
+        """
+        found: Probabilities = {}
+        for stage in stages_of(self.targets):
+            if monitor is not None:
+                monitor.check()
+            found.update(self._stage(volume, stage, found))
+        return found
+
+    def _stage(self, volume: Volume, stage: Stage, found: Probabilities) -> Probabilities:
+        settings = self.config.stage(stage.inside.name if stage.inside else None)
+        organ = None if stage.inside is None else clean_container(found[stage.inside.name] > 0.5)
+        if organ is not None and not organ.any():
+            return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+        view = build_view(volume, stage, settings, organ=organ)
+        classes = predict_view(self.networks[stage.name], view, settings, self.device)
+        native = to_volume(classes[1:], view)
+        if organ is not None:
+            native *= within_reach(organ, volume)
+        return {target.name: native[n] for n, target in enumerate(stage.targets)}
+
+
+def predict_view(
+    network: nn.Module, view: View, settings: SpecialistConfig, device: torch.device
+) -> Float32:
+    """Return class probabilities of a view, averaged over flips in plane.
+
+    Returns:
+        (classes, d, h, w) float32.
+    """
+    if settings.network.dimensions == 3:
+        return _predict_blocks(network, view, settings, device)
+    parts = []
+    for first in range(0, len(view.image), SLICES_AT_ONCE):
+        last = min(first + SLICES_AT_ONCE, len(view.image))
+        slices = np.stack([slice_channels(view, k, settings) for k in range(first, last)])
+        inputs = torch.from_numpy(slices).to(device)
+        parts.append(_with_flips(network, inputs, settings.network.stride).cpu().numpy())
+    return np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
+
+
+def labels_from(
+    probabilities: Mapping[str, Float32],
+    targets: Sequence[Target],
+    volume: Volume,
+    min_component_ml: float,
+) -> Labelmap:
+    """Turn region probabilities into one label map.
+
+    A container is its largest component without holes; contents lie within reach of it, and their
+    components below the least size are dropped. Among targets with one container the more probable
+    one wins.
+    """
+    labels = np.zeros(volume.geometry.shape, np.uint8)
+    containers = {target.inside for target in targets}
+    least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
+    bodies: dict[str, Mask] = {}
+    for stage in stages_of(targets):
+        best = np.max([probabilities[t.name] for t in stage.targets], axis=0)
+        for target in stage.targets:
+            mask = (probabilities[target.name] > 0.5) & (probabilities[target.name] >= best)
+            if stage.inside is not None:
+                mask &= within_reach(bodies[stage.inside.name], volume)
+            if target.name in containers:
+                mask = clean_container(mask)
+                bodies[target.name] = mask
+            else:
+                mask = drop_small(mask, least)
+            labels[mask] = target.value
+    return Labelmap(labels, volume.geometry)
+
+
+def clean_container(mask: Mask) -> Mask:
+    """Return the largest component of a mask, with its holes filled slice by slice."""
+    if not mask.any():
+        return mask
+    largest = keep_largest(mask)
+    filled: Mask = np.stack([ndimage.binary_fill_holes(part) for part in largest])
+    return filled
+
+
+def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:
+    """Return a mask widened in plane by a distance: lesions may bulge out of their organ."""
+    if not organ.any():
+        return organ
+    spacing = min(volume.geometry.spacing_mm[1:])
+    steps = max(1, round(reach_mm / spacing))
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    widened: Mask = ndimage.binary_dilation(organ, cross, iterations=steps)
+    return widened
+
+
+@torch.no_grad()
+def _with_flips(network: nn.Module, inputs: Tensor, stride: int) -> Tensor:
+    height, width = inputs.shape[-2:]
+    padded = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
+    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,))
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed_precision(inputs.device)):
+        seen = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
+    return torch.stack(seen).mean(0)[..., :height, :width]
+
+
+@torch.no_grad()
+def _predict_blocks(
+    network: nn.Module, view: View, settings: SpecialistConfig, device: torch.device
+) -> Float32:
+    inputs = torch.from_numpy(view.inputs)[None].to(device)
+    edge = (settings.patch_size,) * 3
+
+    def probabilities(block: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):
+            logits: Tensor = network(block)
+        return logits.float().softmax(1)
+
+    result = sliding_window_inference(inputs, edge, 2, probabilities, overlap=0.5, mode="gaussian")
+    array: NDArray[np.float32] = result[0].cpu().numpy()
+    return array
