@@ -1,0 +1,146 @@
+"""Network weights on disk: own ones as safetensors, foreign ones read without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aslseg.errors import WeightsError
+from aslseg.storage import atomic_path
+
+FORMAT = "aslseg-1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Weights, and what one must know to use them.
+
+    Attributes:
+        kind: What the weights belong to, `specialist` for example.
+        tensors: By parameter name, on the CPU.
+        config: Anything that JSON can hold.
+    """
+
+    kind: str
+    tensors: dict[str, Tensor]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint as one safetensors file, all of it or nothing.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "kind": checkpoint.kind,
+        "config": json.dumps(checkpoint.config, sort_keys=True),
+        "sha256": tensors_digest(tensors),
+    }
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def load_checkpoint(path: Path, kind: str) -> Checkpoint:
+    """Read a checkpoint that `save_checkpoint` wrote.
+
+    Args:
+        path: The file.
+        kind: What it must be.
+
+    Raises:
+        WeightsError: When the file is missing, damaged, changed, or of another kind.
+    """
+    tensors = _read_safetensors(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    _check_metadata(path, kind, metadata)
+    if metadata.get("sha256") != tensors_digest(tensors):
+        msg = f"The weights in {path} do not match their checksum; delete the file and train again."
+        raise WeightsError(msg)
+    return Checkpoint(kind, tensors, json.loads(metadata["config"]))
+
+
+def _check_metadata(path: Path, kind: str, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        msg = f"{path} is no checkpoint of this version of aslseg; give one of a run folder."
+        raise WeightsError(msg)
+    if metadata.get("kind") != kind:
+        msg = f"{path} holds weights of kind {metadata.get('kind')!r}, not {kind!r}."
+        raise WeightsError(msg)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read the weights that somebody else saved (`.safetensors`, `.pt` or `.pth`), running no code.
+
+    Args:
+        path: A safetensors file, or one of `torch.save` that holds nothing but tensors by name,
+            possibly under the key `model` or `state_dict`.
+
+    Raises:
+        WeightsError: When the file is missing, damaged, or holds anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    state = _read_pickled(path)
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        msg = f"{path} does not hold a dictionary of tensors; give the weights of a network."
+        raise WeightsError(msg)
+    return state
+
+
+def _read_pickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(_missing(path)) from error
+    except pickle.UnpicklingError as error:
+        msg = (
+            f"{path} is no plain weights file: it is damaged or would run code when loaded, and "
+            "was refused. Get it again from its source, or save it as safetensors."
+        )
+        raise WeightsError(msg) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(_damaged(path)) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(_missing(path)) from error
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(_damaged(path)) from error
+
+
+def _missing(path: Path) -> str:
+    return f"There is no weights file {path}; check the path, or download the weights first."
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} cannot be read as network weights: it is damaged or cut off. Get it again."
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values, in any order, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

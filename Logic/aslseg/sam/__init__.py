@@ -1,0 +1,1 @@
+"""The Segment Anything Model: its parts, its weights, its tuning, its use on slices."""

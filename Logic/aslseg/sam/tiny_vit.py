@@ -1,0 +1,238 @@
+"""TinyViT, the image encoder of MobileSAM, for any input size that 16 divides.
+
+Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision Transformers" (2022), as used by
+Zhang et al., "Faster Segment Anything" (2023). Parameter names are those of the released weights.
+There is no position embedding of the image, only attention biases within windows, so one set of
+weights serves every input size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aslseg.sam.stock import LayerNorm2d
+
+
+@dataclass(frozen=True, slots=True)
+class TinyViTSizes:
+    """The numbers of one TinyViT.
+
+    Attributes:
+        dims: Channels of the four stages.
+        depths: Blocks of each stage.
+        heads: Attention heads of stages 1 to 3; the first stage is convolutional.
+        windows: Edge of the attention windows of stages 1 to 3, in cells.
+        strides: Stride of the reduction that ends stages 0 to 2.
+        out_channels: Channels of the embedding.
+    """
+
+    dims: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    heads: tuple[int, int, int] = (4, 5, 10)
+    windows: tuple[int, int, int] = (7, 14, 7)
+    strides: tuple[int, int, int] = (2, 2, 1)
+    out_channels: int = 256
+
+
+class TinyViT(nn.Module):
+    """Turn an image into SAM's embedding, 16 times smaller.
+
+    Args:
+        img_size: Edge of the square input in pixels; only told to SAM, nothing depends on it.
+        sizes: Widths and depths.
+    """
+
+    def __init__(self, img_size: int = 1024, sizes: TinyViTSizes | None = None) -> None:
+        super().__init__()
+        sizes = sizes or TinyViTSizes()
+        self.img_size = img_size
+        self.patch_embed = _PatchEmbed(sizes.dims[0])
+        self.layers = nn.ModuleList(_build_stage(stage, sizes) for stage in range(4))
+        self.neck = nn.Sequential(
+            nn.Conv2d(sizes.dims[3], sizes.out_channels, 1, bias=False),
+            LayerNorm2d(sizes.out_channels),
+            nn.Conv2d(sizes.out_channels, sizes.out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(sizes.out_channels),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            (B, 256, S/16, S/16).
+        """
+        x = self.patch_embed(images)
+        for layer in self.layers:
+            x = layer(x)
+        embedding: Tensor = self.neck(x)
+        return embedding
+
+    def train(self, mode: bool = True) -> TinyViT:
+        """Switch training on or off, but keep the pre-trained statistics of batch norm."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within a window, with a learned bias per relative distance.
+
+    The output of `qkv` is grouped by head: q, k and v of the first head, then of the second, ...
+    """
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window * window))
+        self.register_buffer("distance_index", _distance_index(window), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend among the N = window * window tokens of each window; x is (B, N, C)."""
+        windows, tokens, channels = x.shape
+        qkv = self.qkv(self.norm(x)).view(windows, tokens, self.num_heads, 3, -1)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4)  # each (B, heads, N, C / heads)
+        # Looked up at every call: a cached copy would survive the loading of other weights.
+        bias = self.attention_biases[:, self.distance_index].to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        out: Tensor = self.proj(x.transpose(1, 2).reshape(windows, tokens, channels))
+        return out
+
+
+def _distance_index(window: int) -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    cells = torch.stack([rows.flatten(), columns.flatten()])  # (2, N)
+    apart = (cells[:, :, None] - cells[:, None, :]).abs()
+    return apart[0] * window + apart[1]  # (N, N)
+
+
+class _ConvNorm(nn.Module):
+    """Convolution without bias, then batch norm."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bn(self.c(x))
+        return out
+
+
+class _PatchEmbed(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        half = dim // 2
+        self.seq = nn.Sequential(
+            _ConvNorm(3, half, 3, stride=2), nn.GELU(), _ConvNorm(half, dim, 3, stride=2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.seq(x)
+        return out
+
+
+class _Bottleneck(nn.Module):
+    """Inverted bottleneck with skip: widen, convolve each channel, narrow."""
+
+    def __init__(self, dim: int, widen: int = 4) -> None:
+        super().__init__()
+        self.conv1 = _ConvNorm(dim, widen * dim, 1)
+        self.conv2 = _ConvNorm(widen * dim, widen * dim, 3, groups=widen * dim)
+        self.conv3 = _ConvNorm(widen * dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return F.gelu(x + change)
+
+
+class _Reduction(nn.Module):
+    """Change of channels and, with stride 2, of resolution between two stages."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _ConvNorm(inputs, outputs, 1)
+        self.conv2 = _ConvNorm(outputs, outputs, 3, stride=stride, groups=outputs)
+        self.conv3 = _ConvNorm(outputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return out
+
+
+class _Mlp(nn.Module):
+    def __init__(self, dim: int, widen: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, widen * dim)
+        self.fc2 = nn.Linear(widen * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return out
+
+
+class _WindowBlock(nn.Module):
+    """Window attention, a convolution of each channel, and an MLP."""
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.attn = WindowAttention(dim, heads, window)
+        self.local_conv = _ConvNorm(dim, dim, 3, groups=dim)
+        self.mlp = _Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._attend(x)
+        x = self.local_conv(x)
+        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        edge = self.window
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % edge, 0, -height % edge))
+        rows, columns = x.shape[1] // edge, x.shape[2] // edge
+        x = x.view(batch, rows, edge, columns, edge, channels).transpose(2, 3)
+        x = self.attn(x.reshape(-1, edge * edge, channels))
+        x = x.view(batch, rows, columns, edge, edge, channels).transpose(2, 3)
+        x = x.reshape(batch, rows * edge, columns * edge, channels)[:, :height, :width]
+        return x.permute(0, 3, 1, 2)
+
+
+class _Stage(nn.Module):
+    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+def _build_stage(stage: int, sizes: TinyViTSizes) -> _Stage:
+    dim, depth = sizes.dims[stage], sizes.depths[stage]
+    blocks: list[nn.Module]
+    if stage == 0:
+        blocks = [_Bottleneck(dim) for _ in range(depth)]
+    else:
+        heads, window = sizes.heads[stage - 1], sizes.windows[stage - 1]
+        blocks = [_WindowBlock(dim, heads, window) for _ in range(depth)]
+    if stage == 3:
+        return _Stage(blocks, None)
+    return _Stage(blocks, _Reduction(dim, sizes.dims[stage + 1], sizes.strides[stage]))
