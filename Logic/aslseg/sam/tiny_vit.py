@@ -89,6 +89,8 @@ class WindowAttention(nn.Module):
     The output of `qkv` is grouped by head: q, k and v of the first head, then of the second, ...
     """
 
+    distance_index: Tensor
+
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -222,7 +224,9 @@ class _Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return x
 
 
 def _build_stage(stage: int, sizes: TinyViTSizes) -> _Stage:

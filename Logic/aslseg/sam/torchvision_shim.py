@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_declared: list[torch.library.Library] = []  # a schema lives as long as the object declaring it
+_declared: list[Any] = []  # a schema lives as long as the object declaring it
 
 
 def ensure_torchvision() -> bool:
@@ -46,11 +47,12 @@ def ensure_torchvision() -> bool:
 
 
 def _declare_missing_operators() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library: Any = torch.library
+    declaration = library.Library("torchvision", "FRAGMENT")
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)
-    _declared.append(library)
+            declaration.define(schema)
+    _declared.append(declaration)
 
 
 def _forget_half_imported() -> None:

@@ -1,0 +1,307 @@
+"""Prompts for SAM, and how a mask becomes prompts.
+
+A pixel of row r and column c covers x from c to c + 1 and y from r to r + 1; its centre is
+(c + 0.5, r + 0.5). A box around the columns c0 to c1 hence spans x from c0 to c1 + 1.
+
+What is drawn at random and what is then made from it are apart: `draw_jitter` draws, everything
+else is deterministic, so that the same mask gives the same prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from aslseg.components import label_components
+from aslseg.config import PromptConfig
+from aslseg.volume import FloatArray, Mask
+
+XY = tuple[float, float]
+XYXY = tuple[float, float, float, float]
+
+MIN_JITTER_PX = 3.0  # a small box moves by up to this much, or the jitter would not be felt
+RING_PX = 8  # negative points lie within this distance of a component
+MASK_LOGIT = 6.0  # a mask prompt is +-6: sure to 0.998, without saturating
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPrompt:
+    """A box around what is meant.
+
+    Attributes:
+        xyxy: Left, top, right and bottom edge, in pixels of the slice.
+    """
+
+    xyxy: XYXY
+
+    def __post_init__(self) -> None:
+        """Refuse a box without an area."""
+        left, top, right, bottom = self.xyxy
+        if not (left < right and top < bottom):
+            msg = f"A box needs left < right and top < bottom, got {self.xyxy}."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class PointPrompt:
+    """A click.
+
+    Attributes:
+        xy: In pixels of the slice.
+        positive: Whether it lies in what is meant, or beside it.
+    """
+
+    xy: XY
+    positive: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlicePrompts:
+    """All that is said about one object in one slice; SAM answers with one mask.
+
+    Attributes:
+        slice_index: Which slice (k).
+        target: Name of the class that is looked for.
+        component: Number of the object within slice and target, from 0.
+        box: Around the object, or None.
+        points: In and beside the object.
+        mask_logits: (h, w) float32, a first guess covering the whole slice, or None.
+    """
+
+    slice_index: int
+    target: str
+    component: int = 0
+    box: BoxPrompt | None = None
+    points: tuple[PointPrompt, ...] = ()
+    mask_logits: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a prompt that says nothing."""
+        if self.box is None and not self.points and self.mask_logits is None:
+            msg = "A prompt needs a box, a point or a mask."
+            raise ValueError(msg)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold; the mask is left out, for it is made from the label map."""
+        return {
+            "slice_index": self.slice_index,
+            "target": self.target,
+            "component": self.component,
+            "box": None if self.box is None else list(self.box.xyxy),
+            "points": [{"xy": list(p.xy), "positive": p.positive} for p in self.points],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> SlicePrompts:
+        """Build prompts from what `to_json` gave."""
+        box, points = values.get("box"), values.get("points", ())
+        return cls(
+            slice_index=int(values["slice_index"]),
+            target=str(values["target"]),
+            component=int(values.get("component", 0)),
+            box=None if box is None else BoxPrompt(_four_floats(box)),
+            points=tuple(PointPrompt(_two_floats(p["xy"]), bool(p["positive"])) for p in points),
+        )
+
+
+def _four_floats(values: Sequence[float]) -> XYXY:
+    left, top, right, bottom = values
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _two_floats(values: Sequence[float]) -> XY:
+    x, y = values
+    return float(x), float(y)
+
+
+def prompts_from_mask(
+    mask: Mask,
+    *,
+    target: str,
+    settings: PromptConfig | None = None,
+    rng: np.random.Generator | None = None,
+) -> list[SlicePrompts]:
+    """Describe every connected part of every slice.
+
+    Args:
+        mask: (D, H, W), or (H, W) for a single slice of index 0.
+        target: Name of the class.
+        settings: Smallest part, box margin, numbers of points, mask prompt.
+        rng: When given, boxes are moved as in training; else they are exact.
+
+    Returns:
+        In order of slice, then of area, largest first. Nothing for an empty mask.
+    """
+    settings = settings or PromptConfig()
+    slices = mask[None] if mask.ndim == 2 else mask
+    prompts: list[SlicePrompts] = []
+    for k in np.flatnonzero(slices.any(axis=(1, 2))):
+        for number, part in enumerate(parts_of(slices[k], settings.min_area_px)):
+            prompt = describe(part, settings, slice_index=int(k), target=target)
+            prompts.append(replace(prompt, component=number))
+    return prompts if rng is None else [jittered(p, settings, rng, slices.shape) for p in prompts]
+
+
+def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
+    """Yield the connected parts of a slice, largest first, that have enough pixels.
+
+    Args:
+        mask: (H, W).
+        min_area_px: Smaller parts are left out.
+    """
+    numbered, _ = label_components(mask)
+    areas = np.bincount(numbered.ravel())
+    areas[0] = 0
+    for label in np.argsort(-areas, kind="stable"):
+        if areas[label] >= max(min_area_px, 1):
+            yield numbered == label
+
+
+def describe(
+    part: Mask, settings: PromptConfig, *, slice_index: int = 0, target: str = ""
+) -> SlicePrompts:
+    """Make the prompts of one connected part.
+
+    Args:
+        part: (H, W), not empty.
+        settings: What to make.
+        slice_index: Which slice it is of.
+        target: Name of the class.
+    """
+    positive = interior_points(part, settings.positive_points)
+    negative = outside_points(part, settings.negative_points)
+    return SlicePrompts(
+        slice_index=slice_index,
+        target=target,
+        box=box_around(part, settings.box_margin_px),
+        points=tuple(PointPrompt(xy) for xy in positive)
+        + tuple(PointPrompt(xy, positive=False) for xy in negative),
+        mask_logits=mask_to_logits(part) if settings.use_mask else None,
+    )
+
+
+def box_around(part: Mask, margin_px: float = 0.0) -> BoxPrompt:
+    """Find the box of a mask, widened on each side but not beyond the slice.
+
+    Args:
+        part: (H, W), not empty.
+        margin_px: Added on each side.
+    """
+    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+    if not rows.size:
+        msg = "An empty mask has no box."
+        raise ValueError(msg)
+    edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    outward = (-margin_px, -margin_px, margin_px, margin_px)
+    left, top, right, bottom = (float(e + m) for e, m in zip(edges, outward, strict=True))
+    return BoxPrompt(_within((left, top, right, bottom), part.shape))
+
+
+def _within(xyxy: XYXY, shape: tuple[int, ...]) -> XYXY:
+    left, top, right, bottom = xyxy
+    height, width = shape[-2:]
+    return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+
+
+def interior_points(part: Mask, count: int) -> list[XY]:
+    """Choose points deep within a mask and far from each other.
+
+    The first is the pixel farthest from the edge. Each next one maximises its distance to the edge
+    and to the points before, whichever is less.
+
+    Args:
+        part: (H, W).
+        count: How many; fewer come back when the mask has fewer pixels.
+    """
+    framed = np.pad(part, 1)  # beyond the slice is outside
+    depth: FloatArray = ndimage.distance_transform_edt(framed)[1:-1, 1:-1]
+    return _spread(depth, count)
+
+
+def outside_points(part: Mask, count: int, ring_px: int = RING_PX) -> list[XY]:
+    """Choose points in the middle of a ring around a mask, far from each other.
+
+    Args:
+        part: (H, W), not empty.
+        count: How many; fewer come back when the ring has fewer pixels.
+        ring_px: Width of the ring.
+    """
+    distance: FloatArray = ndimage.distance_transform_edt(~part)
+    depth = np.minimum(distance, ring_px + 1 - distance)  # largest in the middle of the ring
+    return _spread(np.clip(depth, 0.0, None), count)
+
+
+def _spread(depth: FloatArray, count: int) -> list[XY]:
+    """Pick pixels of large `depth` one after the other; only those above 0 can be picked."""
+    rows, columns = np.indices(depth.shape)
+    room = np.asarray(depth, np.float64).copy()
+    points: list[XY] = []
+    while len(points) < count and room.max() > 0:
+        row, column = np.unravel_index(int(np.argmax(room)), room.shape)
+        points.append((float(column) + 0.5, float(row) + 0.5))
+        room = np.minimum(room, np.hypot(rows - row, columns - column))
+    return points
+
+
+def mask_to_logits(mask: Mask) -> NDArray[np.float32]:
+    """Turn a mask into a mask prompt of the same shape, +-`MASK_LOGIT`."""
+    return np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT))
+
+
+def probability_to_logits(probability: FloatArray) -> NDArray[np.float32]:
+    """Turn a probability map into a mask prompt of the same shape, within +-`MASK_LOGIT`."""
+    lowest = 1.0 / (1.0 + math.exp(MASK_LOGIT))
+    clipped = np.clip(np.asarray(probability, np.float32), lowest, 1.0 - lowest)
+    return np.log(clipped / (1.0 - clipped))
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """How far the four sides of a box are moved outward, each as a part of the allowed way."""
+
+    outward: XYXY
+
+
+def draw_jitter(rng: np.random.Generator) -> Jitter:
+    """Draw four numbers from [-0.5, 1): SAM bears a wide box better than one that cuts."""
+    return Jitter(_four_floats(rng.uniform(-0.5, 1.0, 4).tolist()))
+
+
+def apply_jitter(box: BoxPrompt, jitter: Jitter, share: float, shape: tuple[int, ...]) -> BoxPrompt:
+    """Move the sides of a box.
+
+    Args:
+        box: The exact box.
+        jitter: The draw.
+        share: Allowed way of a side as a part of the box's edge, at least `MIN_JITTER_PX`; 0 keeps
+            the box.
+        shape: (..., H, W) of the slice, which the box does not leave.
+
+    Returns:
+        The moved box; its edges never fall below half of what they were.
+    """
+    if share == 0:
+        return box
+    left, top, right, bottom = box.xyxy
+    width, height = right - left, bottom - top
+    way = [max(share * edge, MIN_JITTER_PX) for edge in (width, height)] * 2
+    inward = [edge / 4 for edge in (width, height)] * 2
+    out = [max(j * w, -i) for j, w, i in zip(jitter.outward, way, inward, strict=True)]
+    moved = (left - out[0], top - out[1], right + out[2], bottom + out[3])
+    return BoxPrompt(_within(moved, shape))
+
+
+def jittered(
+    prompt: SlicePrompts, settings: PromptConfig, rng: np.random.Generator, shape: tuple[int, ...]
+) -> SlicePrompts:
+    """Return the prompt with its box moved by a fresh draw."""
+    jitter = draw_jitter(rng)
+    if prompt.box is None:
+        return prompt
+    return replace(prompt, box=apply_jitter(prompt.box, jitter, settings.jitter_share, shape))

@@ -1,0 +1,267 @@
+"""Image embeddings of slices: made once, in float16, and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aslseg.checkpoints import tensors_digest
+from aslseg.events import Monitor
+from aslseg.sam.models import input_size_of
+from aslseg.storage import atomic_path
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # raise it when the same slice no longer gives the same embedding
+SLICES_PER_PART = 16
+
+Compute = Callable[[list[int]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFrame:
+    """How a slice lies in SAM's square input: scaled to fill it, padded right and below.
+
+    Attributes:
+        height: Rows of the slice.
+        width: Columns of the slice.
+        input_size: Edge of the square.
+    """
+
+    height: int
+    width: int
+    input_size: int
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Rows and columns that the slice takes up in the square."""
+        scale = self.input_size / max(self.height, self.width)
+        return max(int(self.height * scale + 0.5), 1), max(int(self.width * scale + 0.5), 1)
+
+    def to_input(self, xy: Tensor) -> Tensor:
+        """Map points (..., 2) from pixels of the slice to pixels of the square."""
+        return xy * self._scale(xy)
+
+    def from_input(self, xy: Tensor) -> Tensor:
+        """Map points (..., 2) from pixels of the square back to pixels of the slice."""
+        return xy / self._scale(xy)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        height, width = self.scaled
+        return like.new_tensor([width / self.width, height / self.height])
+
+    def image_to_input(self, images: Tensor, *, fill: float = 0.0) -> Tensor:
+        """Scale and pad images.
+
+        Args:
+            images: (N, C, H, W).
+            fill: Value of the padding.
+
+        Returns:
+            (N, C, S, S).
+        """
+        scaled = F.interpolate(images, self.scaled, mode="bilinear", antialias=True)
+        height, width = self.scaled
+        return F.pad(scaled, (0, self.input_size - width, 0, self.input_size - height), value=fill)
+
+    def mask_to_slice(self, logits: Tensor) -> Tensor:
+        """Scale low-resolution masks of the whole square to the slice.
+
+        Args:
+            logits: (N, C, h, w).
+
+        Returns:
+            (N, C, H, W).
+        """
+        height, width = self.scaled
+        square = (self.input_size, self.input_size)
+        full = F.interpolate(logits, square, mode="bilinear", align_corners=False)
+        shape = (self.height, self.width)
+        cropped = full[..., :height, :width]
+        return F.interpolate(cropped, shape, mode="bilinear", align_corners=False)
+
+
+def prepare_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
+    """Turn slices into SAM's normalised input.
+
+    Args:
+        sam: Gives input size and pixel statistics.
+        slices01: (N, H, W) or (N, 3, H, W) in [0, 1].
+
+    Returns:
+        (N, 3, S, S) float32 on SAM's device.
+    """
+    known: Any = sam
+    images = slices01 if slices01.ndim == 4 else slices01[:, None].expand(-1, 3, -1, -1)
+    frame = SliceFrame(images.shape[-2], images.shape[-1], input_size_of(sam))
+    pixels = images.to(known.device, torch.float32) * 255.0
+    return frame.image_to_input((pixels - known.pixel_mean) / known.pixel_std)
+
+
+@torch.inference_mode()
+def embed_slices(sam: nn.Module, slices01: Tensor, *, batch_size: int = 1) -> Tensor:
+    """Run the image encoder.
+
+    Args:
+        sam: In evaluation mode.
+        slices01: (N, H, W) or (N, 3, H, W) in [0, 1].
+        batch_size: Slices per pass; more than one pays on a GPU only.
+
+    Returns:
+        (N, 256, S/16, S/16) float16 on the CPU.
+    """
+    encoder: Any = sam.image_encoder
+    parts = []
+    for batch in torch.split(slices01, batch_size):
+        images = prepare_slices(sam, batch)
+        with torch.autocast(images.device.type, torch.float16, enabled=images.is_cuda):
+            parts.append(encoder(images).to("cpu", torch.float16))
+    if parts:
+        return torch.cat(parts)
+    cells = input_size_of(sam) // 16
+    return torch.empty(0, 256, cells, cells, dtype=torch.float16)
+
+
+def encoder_digest(sam: nn.Module) -> str:
+    """Return the SHA-256 of the image encoder's weights: another decoder leaves it as it is."""
+    encoder: Any = sam.image_encoder
+    return tensors_digest(encoder.state_dict())
+
+
+def embedding_key(image_digest: str, model_digest: str, settings: Mapping[str, Any]) -> str:
+    """Name a volume's embeddings after all that they depend on.
+
+    Args:
+        image_digest: Of the image's content.
+        model_digest: From `encoder_digest`.
+        settings: Window, crop, input size: anything that JSON can hold.
+
+    Returns:
+        40 hexadecimal digits.
+    """
+    parts = {"version": VERSION, "image": image_digest, "model": model_digest, **settings}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+class VolumeEmbeddings:
+    """The stored embeddings of one volume, read from disk slice by slice.
+
+    Attributes:
+        folder: Holds parts, each with some slices.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._place: dict[int, tuple[Path, int]] = {}
+        for part in sorted(folder.glob("*.safetensors")):
+            self._add(part)
+
+    @property
+    def indices(self) -> list[int]:
+        """Which slices are there."""
+        return sorted(self._place)
+
+    def stack(self, slice_indices: Sequence[int]) -> Tensor:
+        """Read slices.
+
+        Returns:
+            (N, 256, h, w) float16, in the order asked for.
+
+        Raises:
+            KeyError: When one of them is not there.
+        """
+        wanted: dict[Path, list[tuple[int, int]]] = {}
+        for position, index in enumerate(slice_indices):
+            part, row = self._place[index]
+            wanted.setdefault(part, []).append((position, row))
+        found: dict[int, Tensor] = {}
+        for part, rows in wanted.items():
+            with safe_open(part, framework="pt") as file:  # memory-mapped: reads the rows only
+                stored = file.get_slice("embeddings")
+                found.update({position: stored[row] for position, row in rows})
+        return torch.stack([found[position] for position in range(len(slice_indices))])
+
+    def store(self, slice_indices: Sequence[int], embeddings: Tensor) -> None:
+        """Add slices as a new part, whole or not at all.
+
+        Args:
+            slice_indices: N numbers.
+            embeddings: (N, 256, h, w).
+
+        Raises:
+            StorageError: When the disk is full or the folder cannot be written.
+        """
+        part = self.folder / f"{min(slice_indices):05d}-{secrets.token_hex(4)}.safetensors"
+        tensors = {
+            "indices": torch.tensor(list(slice_indices), dtype=torch.int32),
+            "embeddings": embeddings.detach().to("cpu", torch.float16).contiguous(),
+        }
+        with atomic_path(part) as partial:
+            save_file(tensors, partial)
+        self._add(part)
+
+    def _add(self, part: Path) -> None:
+        try:
+            with safe_open(part, framework="pt") as file:
+                indices = file.get_tensor("indices").tolist()
+                rows = file.get_slice("embeddings").get_shape()[0]
+        except (SafetensorError, OSError) as error:
+            logger.warning("Embeddings in %s cannot be read and are made again: %s", part, error)
+            return
+        if rows == len(indices):
+            self._place.update({k: (part, row) for row, k in enumerate(indices)})
+
+
+class EmbeddingStore:
+    """A cache of embeddings on disk that may be deleted at any time.
+
+    Args:
+        folder: Where; it is made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get_or_compute(
+        self,
+        key: str,
+        slice_indices: Sequence[int],
+        compute: Compute,
+        *,
+        monitor: Monitor | None = None,
+    ) -> VolumeEmbeddings:
+        """Give the embeddings of some slices, encoding only those that are not there yet.
+
+        Args:
+            key: From `embedding_key`.
+            slice_indices: Slices that will be needed.
+            compute: Given slice indices, returns (N, 256, h, w) in their order.
+            monitor: Told of each batch; what is done by then is kept when it is cancelled.
+
+        Raises:
+            CancelledError: When asked to stop.
+            StorageError: When the disk is full or the folder cannot be written.
+        """
+        volume = VolumeEmbeddings(self.folder / key)
+        missing = sorted(set(slice_indices) - set(volume.indices))
+        batches = list(_batches(missing, SLICES_PER_PART))
+        for batch in (monitor or Monitor()).track(batches, "Encoding slices"):
+            volume.store(batch, compute(batch))
+        return volume
+
+
+def _batches(items: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
