@@ -94,6 +94,6 @@ def tune_allocator() -> bool:
     if mallopt is None:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _TOP_PAD_BYTES}
-    done = all([mallopt(name, value) == 1 for name, value in settings.items()])
+    done = [mallopt(name, value) for name, value in settings.items()] == [1] * len(settings)
     logger.debug("glibc keeps freed memory: %s", done)
     return done

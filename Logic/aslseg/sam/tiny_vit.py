@@ -224,9 +224,8 @@ class _Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        if self.downsample is not None:
-            x = self.downsample(x)
-        return x
+        out: Tensor = x if self.downsample is None else self.downsample(x)
+        return out
 
 
 def _build_stage(stage: int, sizes: TinyViTSizes) -> _Stage:

@@ -21,7 +21,7 @@ from aslseg.sam.tiny_vit import WindowAttention
 
 Tuning = Literal["none", "decoder", "lora", "adapter"]  # as config.Tuning
 
-PARALLEL_SCALE = 0.5  # of the adapter beside an MLP (Chen et al., "AdaptFormer", 2022: 0.1)
+PARALLEL_SCALE = 0.5  # of the adapter beside an MLP, as in SC-SAM
 
 
 class LowRankQV(nn.Module):
@@ -187,10 +187,8 @@ def load_trainable_state(sam: nn.Module, state: Mapping[str, Tensor]) -> None:
         WeightsError: When the values are those of another model or another kind of tuning.
     """
     trained = {name: p for name, p in sam.named_parameters() if p.requires_grad}
-    differing = sorted(trained.keys() ^ state.keys())
-    differing += sorted(
-        n for n in trained.keys() & state.keys() if trained[n].shape != state[n].shape
-    )
+    reshaped = {n for n in trained.keys() & state.keys() if trained[n].shape != state[n].shape}
+    differing = sorted((trained.keys() ^ state.keys()) | reshaped)
     if differing:
         msg = (
             f"These trained values do not fit this SAM ({len(differing)} differ, {differing[0]} "
