@@ -14,20 +14,15 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 
-# First match from the top; a name that ends in a dot is a folder, `__init__` of it included.
+# A name that ends in a dot is a folder, its `__init__` included.
 LAYER_OF = {
-    0: ("volume", "errors", "config", "events", "storage"),
-    1: (
-        "geometry", "intensity", "components", "prompts", "metrics", "images", "project", "formats",
-        "stages",
-    ),
-    2: (
-        "specialist", "losses", "augment", "inference", "devices", "checkpoints", "adaptation",
-        "sam.",
-    ),
-    3: ("ssl.", "methods.", "reliability", "rounds", "evaluate", "benchmark"),
-    4: ("worker", "cli", "report", "phantom", "demo", "__main__", "__init__"),
-}  # fmt: skip
+    0: """volume errors config events storage""",
+    1: """geometry intensity components prompts metrics images project formats stages""",
+    2: """specialist losses augment inference views batches training devices checkpoints
+        adaptation corruption sam.""",
+    3: """ssl. methods. reliability rounds evaluate benchmark""",
+    4: """worker cli report phantom demo __main__ __init__""",
+}
 
 VOCABULARY = {"numpy", "pydantic"}
 ARITHMETIC = VOCABULARY | {"scipy", "SimpleITK", "filelock", "psutil"}
@@ -48,7 +43,7 @@ def layer_of(module: str) -> int:
     `report_pictures` belongs where `report` belongs: a part of a module keeps its first word.
     """
     for layer, names in LAYER_OF.items():
-        for name in names:
+        for name in names.split():
             if module == name or module.startswith(f"{name}_"):
                 return layer
             if name.endswith(".") and f"{module}.".startswith(name):
