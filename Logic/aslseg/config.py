@@ -165,7 +165,9 @@ class SamConfig(Settings):
         input_size: Edge of SAM's square input.
         tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
         rank: Of the low-rank update, or the width of an adapter.
-        iterations: Steps of tuning, each on `batch_size` prompts.
+        iterations: Steps of tuning, each on `batch_size` prompts of one volume.
+        window_hu: Intensities that become black and white in the picture that SAM sees.
+        versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
     """
 
     model: SamName = "vit_t"
@@ -177,6 +179,8 @@ class SamConfig(Settings):
     batch_size: Positive = 8
     learning_rate: Rate = 1e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    window_hu: tuple[float, float] = (-50.0, 200.0)
+    versions: Positive = 3
     prompts: PromptConfig = PromptConfig()
 
 
@@ -186,6 +190,7 @@ class AdaptationConfig(Settings):
     Attributes:
         versions: Synthetic pseudo-labels made of each labelled case.
         voices: Neighbours on each side whose specialist and SAM probabilities are given too.
+        pixel_mm: In-plane pixel that it works at: finer than the specialist's, it sharpens.
         channels: Feature maps per level.
     """
 
@@ -196,6 +201,7 @@ class AdaptationConfig(Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128)
     versions: Positive = 4
+    pixel_mm: PositiveFloat = 1.5
     voices: NotNegative = 1
 
 
