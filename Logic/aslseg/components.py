@@ -1,0 +1,98 @@
+"""Parts of masks, and the region that a target covers together with what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from aslseg.config import Target
+from aslseg.geometry import box_of, crop, uncrop
+from aslseg.volume import Labels, Mask
+
+
+def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int32], int]:
+    """Number the connected parts of a mask.
+
+    Args:
+        mask: (D, H, W) or (H, W).
+        connectivity: Voxels belong together that share a face (1), an edge (2) or a corner (3).
+            In two dimensions an edge is a corner, and 3 means 2.
+
+    Returns:
+        int32 array of the mask's shape with the values 0 (outside) and 1..n, and n.
+    """
+    if connectivity not in (1, 2, 3):
+        msg = f"connectivity must be 1, 2 or 3, got {connectivity}."
+        raise ValueError(msg)
+    structure = ndimage.generate_binary_structure(mask.ndim, min(connectivity, mask.ndim))
+    numbered = np.zeros(mask.shape, np.int32)
+    count = ndimage.label(mask, structure, output=numbered)
+    return numbered, int(count)
+
+
+def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:
+    """Keep the part with the most voxels; of equal ones, the first in reading order."""
+    numbered, count = label_components(mask, connectivity)
+    if count == 0:
+        return np.zeros(mask.shape, np.bool_)
+    largest: Mask = numbered == 1 + int(np.argmax(np.bincount(numbered.ravel())[1:]))
+    return largest
+
+
+def drop_small(mask: Mask, min_voxels: int, connectivity: int = 3) -> Mask:
+    """Remove the parts that have fewer than `min_voxels` voxels."""
+    numbered, _ = label_components(mask, connectivity)
+    kept = np.bincount(numbered.ravel()) >= min_voxels
+    kept[0] = False
+    return kept[numbered]
+
+
+def fill_holes_2d(mask: Mask) -> Mask:
+    """Fill what a mask encloses within each axial slice.
+
+    Args:
+        mask: (D, H, W).
+
+    Returns:
+        The mask with all pixels from which no path over shared edges leads out of the slice.
+    """
+    box = box_of(mask)
+    if box is None:
+        return mask.copy()
+    # The added frame joins everything outside of the mask, slice by slice, to one part.
+    framed = np.pad(crop(mask, box), ((0, 0), (1, 1), (1, 1)))
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    in_plane[[0, 2]] = False
+    numbered, _ = ndimage.label(~framed, in_plane)
+    filled = numbered != numbered[:, :1, :1]
+    return uncrop(filled[:, 1:-1, 1:-1], box, (mask.shape[0], mask.shape[1], mask.shape[2]))
+
+
+def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Mask:
+    """Find the voxels of a target and of all targets that lie inside of it.
+
+    Args:
+        labels: Label map, any shape.
+        target: The target to look at.
+        targets: All targets of the label map.
+
+    Returns:
+        Mask of the shape of `labels`; a liver comes with its tumours.
+    """
+    belongs = np.zeros(256, np.bool_)
+    belongs[region_values(target, targets)] = True
+    return belongs[labels]
+
+
+def region_values(target: Target, targets: Sequence[Target]) -> list[int]:
+    """List the label values of a target and of all targets inside of it, its own first."""
+    names, values = {target.name}, [target.value]
+    for _ in targets:  # each turn reaches at least one level deeper
+        for other in targets:
+            if other.inside in names and other.name not in names:
+                names.add(other.name)
+                values.append(other.value)
+    return values
