@@ -261,19 +261,15 @@ def probability_to_logits(probability: FloatArray) -> NDArray[np.float32]:
     return np.log(clipped / (1.0 - clipped))
 
 
-@dataclass(frozen=True, slots=True)
-class Jitter:
-    """How far the four sides of a box are moved outward, each as a part of the allowed way."""
+def draw_jitter(rng: np.random.Generator) -> XYXY:
+    """Draw how far the four sides of a box go outward, as parts of the allowed way.
 
-    outward: XYXY
-
-
-def draw_jitter(rng: np.random.Generator) -> Jitter:
-    """Draw four numbers from [-0.5, 1): SAM bears a wide box better than one that cuts."""
-    return Jitter(_four_floats(rng.uniform(-0.5, 1.0, 4).tolist()))
+    Each is from [-0.5, 1), because SAM bears a wide box better than one that cuts.
+    """
+    return _four_floats(rng.uniform(-0.5, 1.0, 4).tolist())
 
 
-def apply_jitter(box: BoxPrompt, jitter: Jitter, share: float, shape: tuple[int, ...]) -> BoxPrompt:
+def apply_jitter(box: BoxPrompt, jitter: XYXY, share: float, shape: tuple[int, ...]) -> BoxPrompt:
     """Move the sides of a box.
 
     Args:
@@ -292,7 +288,7 @@ def apply_jitter(box: BoxPrompt, jitter: Jitter, share: float, shape: tuple[int,
     width, height = right - left, bottom - top
     way = [max(share * edge, MIN_JITTER_PX) for edge in (width, height)] * 2
     inward = [edge / 4 for edge in (width, height)] * 2
-    out = [max(j * w, -i) for j, w, i in zip(jitter.outward, way, inward, strict=True)]
+    out = [max(j * w, -i) for j, w, i in zip(jitter, way, inward, strict=True)]
     moved = (left - out[0], top - out[1], right + out[2], bottom + out[3])
     return BoxPrompt(_within(moved, shape))
 

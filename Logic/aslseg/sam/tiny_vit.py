@@ -209,8 +209,8 @@ class _WindowBlock(nn.Module):
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % edge, 0, -height % edge))
         rows, columns = x.shape[1] // edge, x.shape[2] // edge
         x = x.view(batch, rows, edge, columns, edge, channels).transpose(2, 3)
-        x = self.attn(x.reshape(-1, edge * edge, channels))
-        x = x.view(batch, rows, columns, edge, edge, channels).transpose(2, 3)
+        attended: Tensor = self.attn(x.reshape(-1, edge * edge, channels))
+        x = attended.view(batch, rows, columns, edge, edge, channels).transpose(2, 3)
         x = x.reshape(batch, rows * edge, columns * edge, channels)[:, :height, :width]
         return x.permute(0, 3, 1, 2)
 
