@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,13 @@ class Pupil:
     Attributes:
         volume: The image.
         questions: By target name.
+        embeddings: Of all slices that the questions are about; None before `Generalist.prepare`,
+            and when the image encoder is trained too.
     """
 
     volume: Volume
     questions: Mapping[str, Sequence[Question]]
+    embeddings: VolumeEmbeddings | None = None
 
 
 class Generalist:
@@ -126,6 +129,14 @@ class Generalist:
         _, height, width = volume.geometry.shape
         return SliceFrame(height, width, self.settings.input_size)
 
+    def prepare(self, pupil: Pupil, monitor: Monitor | None = None) -> Pupil:
+        """Return the pupil with embeddings for all its questions."""
+        if tunes_encoder(self.sam):
+            return pupil
+        asked = [q for questions in pupil.questions.values() for q in questions]
+        slices = sorted({q.prompt.slice_index for q in asked})
+        return replace(pupil, embeddings=self.embeddings(pupil.volume, slices, monitor))
+
     def loss(self, pupil: Pupil, rng: np.random.Generator) -> Tensor:
         """Return the loss of SAM's answers to a batch of a volume's questions.
 
@@ -140,7 +151,7 @@ class Generalist:
         index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
         decoded = decode_batch(
             self.sam,
-            self._training_embeddings(pupil.volume, slices),
+            self._training_embeddings(pupil, slices),
             [q.prompt for q in drawn],
             index=index,
             frame=self.frame(pupil.volume),
@@ -148,11 +159,11 @@ class Generalist:
         answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
         return mask_loss(decoded.logits, answers)
 
-    def _training_embeddings(self, volume: Volume, slices: Sequence[int]) -> Tensor:
-        if not tunes_encoder(self.sam):
-            return self.embeddings(volume, slices).stack(slices).float()
+    def _training_embeddings(self, pupil: Pupil, slices: Sequence[int]) -> Tensor:
+        if pupil.embeddings is not None:
+            return pupil.embeddings.stack(slices).float()
         encoded: Tensor = self.sam.image_encoder(
-            prepare_slices(self.sam, self._slices01(volume, slices))
+            prepare_slices(self.sam, self._slices01(pupil.volume, slices))
         )
         return encoded
 

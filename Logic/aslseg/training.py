@@ -61,6 +61,7 @@ class Trainer:
         folder: Where the state between two steps is written.
         after_step: Called with the number of each step that was taken.
         snapshot: Called with the number of the snapshot, when one is due.
+        precise: Compute in float32 throughout.
     """
 
     module: nn.Module
@@ -69,6 +70,7 @@ class Trainer:
     folder: Path
     after_step: Callable[[int], None] = lambda _: None
     snapshot: Callable[[int], None] = lambda _: None
+    precise: bool = False
 
     def __post_init__(self) -> None:
         """Build the optimiser over the trainable parameters."""
@@ -113,7 +115,8 @@ class Trainer:
         generator = step_generator(self.schedule.seed, step)
         self.module.train()
         # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed_precision(self.device)):
+        mixed = not self.precise and mixed_precision(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             terms = step_loss(step, generator)
         loss = terms["loss"]
         if not torch.isfinite(loss):

@@ -1,0 +1,170 @@
+"""What SAM and the adaptation network learn from: labelled cases with synthetic pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from aslseg.adaptation import Lesson, Voices
+from aslseg.components import region_mask
+from aslseg.config import RunConfig, SamConfig, SpecialistConfig, Target
+from aslseg.corruption import corrupt, draw_corruption
+from aslseg.events import Monitor
+from aslseg.generalist import Generalist, Pupil, Question, questions_from
+from aslseg.prompts import SlicePrompts, prompts_from_mask
+from aslseg.stages import Stage, stages_of
+from aslseg.views import Float32, View, build_view, from_volume
+from aslseg.volume import Labelmap, Mask, Volume
+
+SOFTNESS_PX = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledVolume:
+    """A volume with a person's label map on its grid.
+
+    Attributes:
+        case_id: For messages and seeds.
+        volume: The image.
+        labels: Its label map.
+    """
+
+    case_id: str
+    volume: Volume
+    labels: Labelmap
+
+
+def synthetic_masks(
+    labelled: LabelledVolume, targets: Sequence[Target], rng: np.random.Generator
+) -> dict[str, Mask]:
+    """Return one synthetic pseudo-label: by target, the damaged region."""
+    regions = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
+    everywhere = np.ones(labelled.labels.labels.shape, bool)
+    spacing = labelled.volume.geometry.spacing_mm
+    return {
+        t.name: corrupt(
+            regions[t.name],
+            draw_corruption(rng),
+            spacing,
+            everywhere if t.inside is None else regions[t.inside],
+        )
+        for t in targets
+    }
+
+
+def pupil_of(
+    labelled: LabelledVolume, targets: Sequence[Target], settings: SamConfig, seed: int
+) -> Pupil:
+    """Make the questions that SAM is tuned on: prompts of damaged masks, and of the true one."""
+    rng = np.random.default_rng([seed, 11, _number(labelled.case_id)])
+    questions: dict[str, list[Question]] = {t.name: [] for t in targets}
+    truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
+    versions = [truth] + [
+        synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)
+    ]
+    for masks in versions:
+        for name, mask in masks.items():
+            questions[name] += questions_from(mask, truth[name], name, settings, rng)
+    return Pupil(labelled.volume, questions)
+
+
+def lessons_of(
+    labelled: LabelledVolume,
+    targets: tuple[Target, ...],
+    config: RunConfig,
+    generalist: Generalist | None,
+    monitor: Monitor,
+) -> dict[str, list[Lesson]]:
+    """Make the adaptation network's lessons of one case, by target.
+
+    Each synthetic pseudo-label stands for the specialist, and SAM, where there is one, is really
+    asked with the prompts that the pseudo-label gives.
+    """
+    rng = np.random.default_rng([config.seed, 13, _number(labelled.case_id)])
+    views = {
+        stage.name: _view(labelled, stage, targets, config) for stage in stages_of(targets)
+    }
+    lessons: dict[str, list[Lesson]] = {t.name: [] for t in targets}
+    for _ in range(config.adaptation.versions):
+        monitor.check()
+        masks = synthetic_masks(labelled, targets, rng)
+        said = soften(masks)
+        sam = answers(generalist, labelled.volume, said, config.sam, monitor)
+        for stage in stages_of(targets):
+            for number, target in enumerate(stage.targets, start=1):
+                view = views[stage.name]
+                voices = voices_on(view, said[target.name], sam.get(target.name))
+                lessons[target.name].append(Lesson(view, voices, number))
+    return lessons
+
+
+def answers(
+    generalist: Generalist | None,
+    volume: Volume,
+    said: Mapping[str, Float32],
+    settings: SamConfig,
+    monitor: Monitor,
+) -> dict[str, Float32]:
+    """Ask SAM with the prompts of each target's probability; nothing without SAM."""
+    if generalist is None:
+        return {}
+    return generalist.ask(volume, propose(said, settings), monitor)
+
+
+def propose(said: Mapping[str, Float32], settings: SamConfig) -> list[SlicePrompts]:
+    """Turn probabilities into prompts, from a threshold that favours recall."""
+    prompts: list[SlicePrompts] = []
+    for name, probability in said.items():
+        mask = probability >= settings.prompts.proposal_threshold
+        prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
+    return prompts
+
+
+def voices_on(view: View, specialist: Float32, sam: Float32 | None) -> Voices:
+    """Bring both voices into a view; without SAM the specialist speaks for both."""
+    said = from_volume(specialist, view)
+    return Voices(said, said if sam is None else from_volume(sam, view))
+
+
+def adaptation_view_settings(stage: Stage, config: RunConfig) -> SpecialistConfig:
+    """Return how the adaptation network sees a stage: in slices, at its own pixel."""
+    settings = config.stage(stage.inside.name if stage.inside else None)
+    return settings.model_copy(
+        update={
+            "view": settings.view.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),
+            "network": settings.network.model_copy(update={"dimensions": 2}),
+        }
+    )
+
+
+def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
+    """Turn masks into probabilities as a network would give them: soft at the boundary."""
+    blur = (0.0, SOFTNESS_PX, SOFTNESS_PX)
+    return {
+        name: ndimage.gaussian_filter(mask.astype(np.float32), blur).clip(0.02, 0.98)
+        for name, mask in masks.items()
+    }
+
+
+def _view(
+    labelled: LabelledVolume, stage: Stage, targets: tuple[Target, ...], config: RunConfig
+) -> View:
+    organ = None
+    if stage.inside is not None:
+        organ = region_mask(labelled.labels.labels, stage.inside, targets)
+    return build_view(
+        labelled.volume,
+        stage,
+        adaptation_view_settings(stage, config),
+        organ=organ,
+        labels=labelled.labels,
+        targets=targets,
+    )
+
+
+def _number(case_id: str) -> int:
+    """Return a number that is the same for a name in every process, as `hash` is not."""
+    return int.from_bytes(case_id.encode()[-6:].rjust(6, b"\0"), "big")

@@ -1,0 +1,123 @@
+"""From two voices to one label: the adaptation networks of all targets, trained and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aslseg.adaptation import (
+    AdaptationNetwork,
+    Lesson,
+    LessonSource,
+    adaptation_loss,
+    refine_view,
+)
+from aslseg.batches import image_channels
+from aslseg.config import RunConfig, Target
+from aslseg.events import Monitor
+from aslseg.inference import Probabilities, clean_container, within_reach
+from aslseg.lessons import adaptation_view_settings, voices_on
+from aslseg.stages import Stage, stages_of
+from aslseg.training import Schedule, Trainer
+from aslseg.views import Float32, build_view, to_volume
+from aslseg.volume import Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refiner:
+    """The adaptation networks.
+
+    Attributes:
+        networks: By target name.
+        targets: All targets.
+        config: The run's settings.
+    """
+
+    networks: Mapping[str, AdaptationNetwork]
+    targets: tuple[Target, ...]
+    config: RunConfig
+
+    def refine(
+        self, volume: Volume, specialist: Probabilities, sam: Probabilities
+    ) -> Probabilities:
+        """Return the refined probability of each target's region, (D, H, W).
+
+        Containers come first, so contents are sought inside the refined container.
+        """
+        refined: Probabilities = {}
+        for stage in stages_of(self.targets):
+            refined.update(self._stage(volume, stage, specialist, sam, refined))
+        return refined
+
+    def _stage(
+        self,
+        volume: Volume,
+        stage: Stage,
+        specialist: Probabilities,
+        sam: Probabilities,
+        refined: Probabilities,
+    ) -> Probabilities:
+        organ = None if stage.inside is None else clean_container(refined[stage.inside.name] > 0.5)
+        if organ is not None and not organ.any():
+            return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+        settings = adaptation_view_settings(stage, self.config)
+        view = build_view(volume, stage, settings, organ=organ)
+        result: Probabilities = {}
+        for target in stage.targets:
+            silent = np.zeros(volume.geometry.shape, np.float32)
+            voices = voices_on(view, specialist[target.name], _voice(sam, target, silent))
+            corrected = refine_view(
+                self.networks[target.name], view, voices, self.config.adaptation, settings
+            )
+            native = to_volume(corrected[None], view)[0]
+            result[target.name] = native if organ is None else native * within_reach(organ, volume)
+        return result
+
+
+def build_adaptation(stage: Stage, config: RunConfig) -> AdaptationNetwork:
+    """Build the untrained adaptation network of a stage's targets."""
+    settings = adaptation_view_settings(stage, config)
+    channels = image_channels(settings) + (stage.inside is not None)
+    return AdaptationNetwork(channels, config.adaptation)
+
+
+def train_adaptation(
+    target: Target,
+    stage: Stage,
+    lessons: list[Lesson],
+    config: RunConfig,
+    folder: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> AdaptationNetwork:
+    """Train the adaptation network of a target on the labelled cases' lessons."""
+    torch.manual_seed(config.seed)
+    network = build_adaptation(stage, config).to(device)
+    settings = config.adaptation
+    source = LessonSource(
+        lessons, settings, adaptation_view_settings(stage, config), config.seed
+    )
+
+    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+        image, voices, truth = (part.to(device) for part in source.batch(step))
+        return {"loss": adaptation_loss(network(image, voices), truth)}
+
+    schedule = Schedule(
+        f"adaptation-{target.name.replace(' ', '_')}",
+        settings.iterations,
+        settings.learning_rate,
+        settings.weight_decay,
+        seed=config.seed,
+    )
+    Trainer(network, schedule, device, folder).run(step_loss, monitor)
+    return network
+
+
+def _voice(sam: Probabilities, target: Target, silent: Float32) -> Float32 | None:
+    """Return SAM's voice: None without SAM, silence where SAM was not asked about a target."""
+    return sam.get(target.name, silent) if sam else None
