@@ -83,6 +83,7 @@ def read_folder(folder: Path) -> Any:
             f"{folder} holds no DICOM image series; choose the folder with the slices of one scan."
         )
         raise ImageError(msg)
+    _check_whole(folder, all_series)
     chosen, *others = all_series
     logger.info("%s: the %s is read.", folder, chosen)
     for other in others:
@@ -138,10 +139,6 @@ def _tag(reader: Any, key: str) -> str:
 
 
 def _read(series: Series, folder: Path) -> Any:
-    for file in series.files:
-        if not _is_whole(file.read_bytes()):
-            msg = f"{file} is cut off; copy or export its series again."
-            raise ImageError(msg)
     names = [str(file) for file in series.files]
     if len(names) == 1:
         return sitk.ReadImage(names[0], imageIO="GDCMImageIO")
@@ -155,11 +152,24 @@ def _read(series: Series, folder: Path) -> Any:
     return image
 
 
+def _check_whole(folder: Path, all_series: list[Series]) -> None:
+    """Refuse files whose pixels are cut off: GDCM fills them with zeros, or skips the file."""
+    known = {file.name for series in all_series for file in series.files}
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        if file.name not in known and not _is_dicom(file):
+            continue
+        if not _is_whole(file.read_bytes()):
+            msg = f"{file} is cut off; copy or export its series again."
+            raise ImageError(msg)
+
+
 def _is_whole(content: bytes) -> bool:
-    """Whether the pixels are all there; the reader fills in what is missing without a word."""
+    """Whether there are no pixels, or all of them."""
     if any(syntax in content[:1024] for syntax in _UNSEARCHABLE):
         return True
     at = content.find(_PIXELS)
+    if at < 0:
+        return True
     while at >= 0:
         is_explicit = content[at + 4 : at + 6] in (b"OW", b"OB")
         start = at + (12 if is_explicit else 8)
