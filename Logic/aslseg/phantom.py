@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from aslseg.events import Monitor
 from aslseg.images import write_labelmap, write_volume
 from aslseg.phantom_body import draw_frame, paint_body
 from aslseg.phantom_liver import draw_liver, draw_tumours, liver_field, paint_liver, paint_tumour
@@ -72,7 +73,13 @@ def make_phantom(
 
 
 def write_phantom_dataset(
-    folder: Path, *, cases: int = 12, labelled: int = 2, validation: int = 3, seed: int = 0
+    folder: Path,
+    *,
+    cases: int = 12,
+    labelled: int = 2,
+    validation: int = 3,
+    seed: int = 0,
+    monitor: Monitor | None = None,
 ) -> PhantomDataset:
     """Write a data set of phantoms as NIfTI files.
 
@@ -82,6 +89,7 @@ def write_phantom_dataset(
         labelled: How many of them are labelled for training.
         validation: How many are held out.
         seed: Of the data set; other seeds give other patients.
+        monitor: Told of the progress.
 
     Raises:
         ValueError: When no case is labelled, or more are asked for than there are.
@@ -92,8 +100,19 @@ def write_phantom_dataset(
             f"{cases} cases cannot hold {labelled} labelled (at least 1) and {validation} held out."
         )
         raise ValueError(msg)
+    data = _plan(folder, cases, labelled, validation)
+    ids = (*data.labelled, *data.unlabelled, *data.validation)
+    for number, case in enumerate((monitor or Monitor()).track(ids, "making phantoms")):
+        volume, labels = make_phantom(1000 * seed + number)
+        write_volume(volume, data.images / f"{case}.nii.gz")
+        home = data.truth if case in data.unlabelled else data.labels
+        write_labelmap(labels, home / f"{case}.nii.gz")
+    return data
+
+
+def _plan(folder: Path, cases: int, labelled: int, validation: int) -> PhantomDataset:
     ids = [f"phantom_{number:02d}" for number in range(1, cases + 1)]
-    data = PhantomDataset(
+    return PhantomDataset(
         images=folder / "images",
         labels=folder / "labels",
         truth=folder / "truth",
@@ -101,14 +120,6 @@ def write_phantom_dataset(
         unlabelled=tuple(ids[labelled : cases - validation]),
         validation=tuple(ids[cases - validation :]),
     )
-    for place in (data.images, data.labels, data.truth):
-        place.mkdir(parents=True, exist_ok=True)
-    for number, case in enumerate(ids):
-        volume, labels = make_phantom(1000 * seed + number)
-        write_volume(volume, data.images / f"{case}.nii.gz")
-        home = data.truth if case in data.unlabelled else data.labels
-        write_labelmap(labels, home / f"{case}.nii.gz")
-    return data
 
 
 def _draw_patient(geometry: Geometry, rng: np.random.Generator) -> tuple[Field, Labels]:

@@ -154,7 +154,7 @@ def draw_tumours(
     wanted = int(rng.integers(2, most + 1))
     found: list[Tumour] = []
     for _ in range(12 * wanted):
-        radius = float(np.clip(rng.lognormal(2.4, 0.5), 4.5, 28.0))
+        radius = float(np.clip(rng.lognormal(2.4, 0.5), 6.0, 28.0))
         centre = _free_place(space, liver, found, radius, rng)
         if centre is not None:
             found.append(_draw_tumour(centre, radius, bright=_is_bright(len(found), rng), rng=rng))
