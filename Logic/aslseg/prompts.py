@@ -106,18 +106,16 @@ class SlicePrompts:
             target=str(values["target"]),
             component=int(values.get("component", 0)),
             box=None if box is None else BoxPrompt(_four_floats(box)),
-            points=tuple(PointPrompt(_two_floats(p["xy"]), bool(p["positive"])) for p in points),
+            points=tuple(
+                PointPrompt((float(p["xy"][0]), float(p["xy"][1])), bool(p["positive"]))
+                for p in points
+            ),
         )
 
 
 def _four_floats(values: Sequence[float]) -> XYXY:
     left, top, right, bottom = values
     return float(left), float(top), float(right), float(bottom)
-
-
-def _two_floats(values: Sequence[float]) -> XY:
-    x, y = values
-    return float(x), float(y)
 
 
 def prompts_from_mask(
@@ -149,11 +147,11 @@ def prompts_from_mask(
 
 
 def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
-    """Yield the connected parts of a slice, largest first, that have enough pixels.
+    """Yield the connected parts of a slice, largest first.
 
     Args:
         mask: (H, W).
-        min_area_px: Smaller parts are left out.
+        min_area_px: Parts of fewer pixels are left out.
     """
     numbered, _ = label_components(mask)
     areas = np.bincount(numbered.ravel())
@@ -180,8 +178,7 @@ def describe(
         slice_index=slice_index,
         target=target,
         box=box_around(part, settings.box_margin_px),
-        points=tuple(PointPrompt(xy) for xy in positive)
-        + tuple(PointPrompt(xy, positive=False) for xy in negative),
+        points=tuple(PointPrompt(xy, xy in positive) for xy in [*positive, *negative]),
         mask_logits=mask_to_logits(part) if settings.use_mask else None,
     )
 
@@ -287,7 +284,7 @@ def apply_jitter(box: BoxPrompt, jitter: XYXY, share: float, shape: tuple[int, .
     left, top, right, bottom = box.xyxy
     width, height = right - left, bottom - top
     way = [max(share * edge, MIN_JITTER_PX) for edge in (width, height)] * 2
-    inward = [edge / 4 for edge in (width, height)] * 2
+    inward = [width / 4, height / 4] * 2
     out = [max(j * w, -i) for j, w, i in zip(jitter, way, inward, strict=True)]
     moved = (left - out[0], top - out[1], right + out[2], bottom + out[3])
     return BoxPrompt(_within(moved, shape))
@@ -299,5 +296,5 @@ def jittered(
     """Return the prompt with its box moved by a fresh draw."""
     if prompt.box is None:
         return prompt
-    box = apply_jitter(prompt.box, draw_jitter(rng), settings.jitter_share, shape)
-    return replace(prompt, box=box)
+    jitter = draw_jitter(rng)
+    return replace(prompt, box=apply_jitter(prompt.box, jitter, settings.jitter_share, shape))

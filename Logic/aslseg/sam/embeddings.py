@@ -123,8 +123,8 @@ def embed_slices(sam: nn.Module, slices01: Tensor, *, batch_size: int = 1) -> Te
         (N, 256, S/16, S/16) float16 on the CPU.
     """
     encoder: Any = sam.image_encoder
-    parts = []
-    for batch in torch.split(slices01, batch_size):
+    parts: list[Tensor] = []
+    for batch in torch.split(slices01, batch_size) if len(slices01) else ():
         images = prepare_slices(sam, batch)
         with torch.autocast(images.device.type, torch.float16, enabled=images.is_cuda):
             parts.append(encoder(images).to("cpu", torch.float16))

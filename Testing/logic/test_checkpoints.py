@@ -1,0 +1,149 @@
+"""Own weights come back as they were, or not at all; foreign ones run no code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from aslseg.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    tensors_digest,
+)
+from aslseg.errors import StorageError, WeightsError
+
+TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.zeros(0)}
+
+
+@pytest.fixture
+def a_file(tmp_path: Path) -> Path:
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, Checkpoint("specialist", TENSORS, {"width": [1, 2], "name": "é"}))
+    return path
+
+
+def test_a_checkpoint_comes_back_as_it_was(a_file: Path) -> None:
+    again = load_checkpoint(a_file, "specialist")
+    assert again.config == {"width": [1, 2], "name": "é"}
+    assert again.tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(again.tensors[name], value) for name, value in TENSORS.items())
+
+
+def test_a_transposed_tensor_is_saved_by_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    save_checkpoint(path, Checkpoint("x", {"t": TENSORS["a.weight"].T}))
+    assert torch.equal(load_checkpoint(path, "x").tensors["t"], TENSORS["a.weight"].T)
+
+
+def test_weights_of_another_kind_are_refused(a_file: Path) -> None:
+    with pytest.raises(WeightsError, match="kind 'specialist', not 'sam'"):
+        load_checkpoint(a_file, "sam")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file .*absent\.safetensors"):
+        load_checkpoint(tmp_path / "absent.safetensors", "x")
+
+
+def test_a_truncated_file_is_refused(a_file: Path) -> None:
+    a_file.write_bytes(a_file.read_bytes()[:-4])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_checkpoint(a_file, "specialist")
+
+
+def test_a_changed_value_is_noticed(a_file: Path) -> None:
+    content = bytearray(a_file.read_bytes())
+    content[-1] ^= 1
+    a_file.write_bytes(content)
+    with pytest.raises(WeightsError, match="checksum"):
+        load_checkpoint(a_file, "specialist")
+
+
+def test_a_safetensors_file_of_somebody_else_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file(TENSORS, path)
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        load_checkpoint(path, "x")
+    assert torch.equal(load_state(path)["a.weight"], TENSORS["a.weight"])
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(
+    a_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = a_file.read_bytes()
+    monkeypatch.setattr("aslseg.checkpoints.save_file", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        save_checkpoint(a_file, Checkpoint("specialist", TENSORS))
+    assert a_file.read_bytes() == before
+    assert list(a_file.parent.iterdir()) == [a_file]
+
+
+def test_the_digest_ignores_order_and_feels_everything_else() -> None:
+    one, two = torch.tensor([1.0, 2.0]), torch.tensor([3.0])
+    digest = tensors_digest({"a": one, "b": two})
+    assert tensors_digest({"b": two, "a": one}) == digest
+    others: list[dict[str, torch.Tensor]] = [
+        {"a": one, "c": two},
+        {"a": one.flip(0), "b": two},
+        {"a": one.view(1, 2), "b": two},
+        {"a": one.view(torch.int32), "b": two},
+    ]
+    assert digest not in {tensors_digest(other) for other in others}
+
+
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_foreign_weights_may_lie_under_a_key(tmp_path: Path, key: str | None) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(TENSORS if key is None else {key: TENSORS}, path)
+    assert torch.equal(load_state(path)["b"], TENSORS["b"])
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}])
+def test_a_file_without_tensors_is_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match="dictionary of tensors"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network", b"PK\x03\x04 broken"])
+def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"net\.pth"):
+        load_state(path)
+
+
+def test_a_truncated_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(TENSORS, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(WeightsError, match=r"net\.pth"):
+        load_state(path)
+
+
+class _CreatesAFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_does_not_run_it(tmp_path: Path) -> None:
+    trap, path = tmp_path / "was_here", tmp_path / "net.pth"
+    with path.open("wb") as file:
+        pickle.dump({"model": _CreatesAFile(trap)}, file)
+    with pytest.raises(WeightsError, match="would run code"):
+        load_state(path)
+    assert not trap.exists()
