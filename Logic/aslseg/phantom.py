@@ -1,6 +1,6 @@
 """A data set made of code: CT-like abdomens whose livers and tumours are known to the voxel.
 
-Meant for demonstrations and tests. It looks like portal-venous CT (air and fat, muscle, bone, organs
+Meant for demonstrations and tests. It looks like portal-venous CT (air, fat, muscle, bone, organs
 of nearly the liver's intensity, vessels, correlated noise, partial volume), but it is drawn from
 simple shapes and says nothing about how well a method works on patients.
 """

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import cycle
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -76,6 +77,7 @@ def _dress(axes: Axes, name: str) -> None:
 
 def _svg(figure: Figure) -> str:
     text = StringIO()
-    # Without a date the same run gives the same bytes.
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    # Without a date and with fixed ids the same run gives the same bytes.
+    with rc_context({"svg.hashsalt": "aslseg", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]

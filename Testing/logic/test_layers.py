@@ -17,10 +17,11 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # A name that ends in a dot is a folder, its `__init__` included.
 LAYER_OF = {
     0: """volume errors config events storage""",
-    1: """geometry intensity components prompts metrics images project formats stages""",
+    1: """geometry intensity components prompts metrics images project formats stages runfolder""",
     2: """specialist losses augment inference views batches training devices checkpoints
         adaptation corruption sam.""",
-    3: """ssl. methods. reliability rounds evaluate benchmark""",
+    3: """ssl. methods. generalist lessons refinement speaking teaching job reliability rounds
+        evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 

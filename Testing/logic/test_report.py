@@ -1,0 +1,245 @@
+"""A report stands alone, shows what the run folder holds, and says when SAM was absent."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from aslseg.config import LIVER_TARGETS
+from aslseg.errors import RunError
+from aslseg.images import write_labelmap, write_volume
+from aslseg.project import CaseFiles, create_project
+from aslseg.report import write_report
+from aslseg.report_curves import curve_drawings
+from aslseg.report_data import Mean, Point, mean_dice, mean_of, read_run, stage_name
+from aslseg.report_pictures import rank_slices, slice_picture
+from aslseg.report_template import mean_text, page, section, table
+from aslseg.volume import Geometry, Labelmap, Volume
+from synthetic_run import write_run
+
+GEOMETRY = Geometry.axis_aligned((5, 40, 48), (4.0, 3.0, 3.0))
+
+
+def a_truth() -> Labelmap:
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[1:4, 8:28, 10:30] = 1
+    labels[2, 14:20, 16:22] = 2
+    return Labelmap(labels, GEOMETRY)
+
+
+@pytest.fixture
+def a_run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "runs" / "one", {"v1": a_truth(), "v2": a_truth()})
+
+
+@pytest.fixture
+def a_project_folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A project of two validation cases and one labelled case to train on."""
+    cases = []
+    for case, split in (("v1", "validation"), ("v2", "validation"), ("t1", "train")):
+        voxels = rng.normal(0, 20, GEOMETRY.shape).astype(np.int16) + 90 * a_truth().labels
+        write_volume(Volume(voxels, GEOMETRY), tmp_path / f"{case}.nii.gz")
+        write_labelmap(a_truth(), tmp_path / f"{case}_label.nii.gz")
+        files = (tmp_path / f"{case}.nii.gz", tmp_path / f"{case}_label.nii.gz")
+        cases.append(CaseFiles(case, *files, split=split))
+    return create_project(tmp_path / "project", cases).folder
+
+
+def report_of(project: Path, **settings: object) -> str:
+    run = write_run(project / "runs" / "one", {"v1": a_truth(), "v2": a_truth()}, **settings)
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_report_loads_nothing_from_elsewhere(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder)
+    outside = re.sub(r'(src|href)="(data:[^"]*|#[^"]*)"', "", text)
+    assert not re.search(r"(src|href)=|url\(|@import|<script|<link", outside)
+    assert "default-src 'none'" in text
+
+
+def test_a_report_has_a_row_for_each_stage_and_round(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder)
+    headline = text[text.index("<table") : text.index("</table>")]
+    assert headline.count("<tr") == 1 + 5 + 4  # head, round 1, round 2 without the baseline
+    assert headline.count("n bar best") == 2  # one for each target
+    assert "Run without SAM" not in text
+
+
+def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder)
+    for case in ("v1", "v2"):
+        assert f"Worst slice of {case}: k = 2. Dice of Refined in this slice: liver" in text
+        assert f"Best slice of {case}: k = 1." in text
+    assert text.count("data:image/png;base64,") == 4
+
+
+def test_every_table_of_a_run_without_sam_says_so(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder, sam="none")
+    captions = re.findall(r"<caption>(.*?)</caption>", text)
+    assert len(captions) > 5
+    assert all("Run without SAM." in text for text in captions if "Versions" not in text)
+    assert "Refined (without SAM)" in text
+    assert "SAM, tuned" not in text
+
+
+def test_names_of_cases_cannot_inject_markup(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder)
+    assert "Case &lt;b&gt; has no tumour." in text
+    assert "<b>" not in text
+
+
+def test_a_run_that_has_just_begun_has_a_report(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder, rounds=0, state="running")
+    assert "still running" in text
+    assert "No stage has been scored" in text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        write_report(tmp_path)
+
+
+class TestRunRecord:
+    def test_scores_are_read_with_undefined_distances(self, a_run: Path) -> None:
+        run = read_run(a_run)
+        first = run.scores[0]
+        assert (first.round, first.stage, first.case, first.target) == (
+            1,
+            "supervised",
+            "v1",
+            "liver",
+        )
+        assert first.dice == pytest.approx(0.81)
+        assert math.isnan(run.scores[1].hd95_mm)
+        assert len(run.scores) == (5 + 4) * 2 * 2
+
+    def test_stages_come_in_the_order_of_events(self, a_run: Path) -> None:
+        stages = read_run(a_run).stages
+        assert stages[:2] == ((1, "supervised"), (1, "specialist"))
+        assert stages[-1] == (2, "refined")
+
+    def test_mean_dice_is_over_the_cases_of_the_split(self, a_run: Path) -> None:
+        scores = read_run(a_run).scores
+        mean = mean_dice(scores, stage=(2, "refined"), target="liver")
+        assert mean.value == pytest.approx((0.95 + 0.97) / 2)
+        assert mean.cases == 2
+        assert mean_dice(scores, stage=(2, "refined"), target="liver", split="test").cases == 0
+
+    def test_a_last_line_that_was_cut_is_left_out(self, a_run: Path) -> None:
+        assert len(read_run(a_run).curves) == 2 * 2 * (500 + 10)
+
+    def test_a_status_without_sam_counts_more_than_the_wish_for_it(self, a_run: Path) -> None:
+        assert read_run(a_run).has_sam
+        (a_run / "status.json").write_text('{"sam": "none"}')
+        assert not read_run(a_run).has_sam
+
+    @pytest.mark.parametrize("name", ["status.json", "round-01/metrics.csv"])
+    def test_a_damaged_file_is_named(self, a_run: Path, name: str) -> None:
+        (a_run / name).write_text("round,stage\n1,")
+        with pytest.raises(RunError, match=f"{Path(name).name} is damaged"):
+            read_run(a_run)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param([], "–", id="none"),  # noqa: RUF001
+        pytest.param([0.5, math.nan], "0.500", id="one"),
+        pytest.param([0.4, 0.6], "0.500 ± 0.14", id="two"),
+    ],
+)
+def test_a_mean_says_what_it_can(values: list[float], expected: str) -> None:
+    assert mean_text(mean_of(values)) == expected
+
+
+def test_the_spread_is_that_of_a_sample() -> None:
+    assert mean_of([1.0, 2.0, 3.0]) == Mean(2.0, 1.0, 3)
+
+
+def test_only_the_refined_stage_is_marked_as_without_sam() -> None:
+    assert stage_name("refined", has_sam=True) == "Refined"
+    assert stage_name("refined", has_sam=False) == "Refined (without SAM)"
+    assert stage_name("specialist", has_sam=False) == "Specialist"
+
+
+class TestRanking:
+    def test_the_missed_slice_is_the_worst(self) -> None:
+        truth = a_truth()
+        labels = truth.labels.copy()
+        labels[3] = 0
+        worst, best = rank_slices(Labelmap(labels, GEOMETRY), truth, LIVER_TARGETS)
+        assert (worst.index, worst.dice) == (3, {"liver": 0.0})
+        # Slices 1 and 2 are perfect; 2 has both targets.
+        assert (best.index, best.dice) == (2, {"liver": 1.0, "tumour": 1.0})
+
+    def test_a_sliver_does_not_count(self) -> None:
+        truth = a_truth()
+        labels = truth.labels.copy()
+        labels[0, 0, 0] = 1  # 1 voxel against sections of 400
+        worst, _ = rank_slices(Labelmap(labels, GEOMETRY), truth, LIVER_TARGETS)
+        assert worst.mean == 1.0
+
+    def test_nothing_in_both_has_no_rank(self) -> None:
+        empty = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
+        assert rank_slices(empty, empty, LIVER_TARGETS) is None
+
+
+def picture(image: Volume, voices: dict[str, Labelmap]) -> np.ndarray:
+    address = slice_picture(image, voices, 2, LIVER_TARGETS)
+    return imread(BytesIO(base64.b64decode(address.partition(",")[2])), format="png")[..., :3]
+
+
+def test_outlines_have_the_colours_of_their_voices() -> None:
+    image = Volume(np.zeros(GEOMETRY.shape, np.int16), GEOMETRY)
+    drawn = picture(image, {"truth": a_truth()})
+    yellow = np.abs(drawn - np.array([0xF0, 0xE4, 0x42]) / 255).max(axis=-1) < 0.05
+    assert yellow[:, yellow.shape[1] // 2 :].any()
+    assert not yellow[:, : yellow.shape[1] // 2].any()  # the left half stays bare
+
+
+def test_a_mirrored_volume_is_shown_upright() -> None:
+    voxels = np.full(GEOMETRY.shape, -100, np.int16)
+    voxels[2, 2:10, 2:10] = 250
+    turned = Geometry(GEOMETRY.shape, GEOMETRY.ijk_to_ras @ np.diag([-1.0, -1.0, 1.0, 1.0]))
+    mirrored = Volume(voxels[:, ::-1, ::-1].copy(), turned)
+    np.testing.assert_allclose(
+        picture(mirrored, _empty(turned)), picture(Volume(voxels, GEOMETRY), _empty(GEOMETRY))
+    )
+
+
+def _empty(geometry: Geometry) -> dict[str, Labelmap]:
+    return {"truth": Labelmap(np.zeros(geometry.shape, np.uint8), geometry)}
+
+
+class TestCurves:
+    def test_each_metric_has_one_drawing(self) -> None:
+        points = [Point("loss", "liver", 1, step, 1.0 / step) for step in range(1, 2000)]
+        points += [Point("dice", "liver", 1, 5, math.nan), Point("dice", "liver", 2, 5, 0.5)]
+        drawings = curve_drawings(points)
+        assert list(drawings) == ["loss", "dice"]
+        assert all(svg.startswith("<svg") for svg in drawings.values())
+        assert len(drawings["loss"]) < 60_000  # thinned
+
+    def test_a_resumed_step_is_drawn_once(self) -> None:
+        once = curve_drawings([Point("loss", "a", 1, 1, 0.5), Point("loss", "a", 1, 2, 0.25)])
+        again = [
+            Point("loss", "a", 1, step, value) for step, value in ((1, 0.5), (2, 9.0), (2, 0.25))
+        ]
+        assert curve_drawings(again) == once
+
+
+def test_a_section_without_parts_is_left_out() -> None:
+    assert section("x", "X", [""]) == ""
+    assert 'id="x"' in section("x", "X", ["<p>1</p>"])
+
+
+def test_page_and_table_escape_their_titles() -> None:
+    assert "<title>a &lt; b</title>" in page("a < b", [])
+    assert "<caption>1 &amp; 2</caption>" in table(["&"], [], caption="1 & 2")
