@@ -113,6 +113,20 @@ def test_batches_of_slices_are_embedded_as_single_ones(sam: Any) -> None:
     torch.testing.assert_close(one, two, atol=2e-3, rtol=2e-3)
 
 
+def test_half_precision_is_near(sam: Any) -> None:
+    slices = torch.rand(2, 40, 60)
+    exact = embed_slices(sam, slices).float()
+    near = embed_slices(sam, slices, precision=torch.bfloat16).float()
+    assert 0 < (near - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_embeddings_and_masks_may_be_trained_upon(sam: Any) -> None:
+    embedding = embed_slices(sam, torch.rand(1, 40, 60)).float()
+    logits = decode(sam, embedding[0], [a_box()], FRAME).logits
+    nn.Conv2d(256, 1, 1)(embedding).sum().backward()
+    nn.Conv2d(1, 1, 3)(logits[None]).sum().backward()
+
+
 def test_no_slices_give_no_embeddings(sam: Any) -> None:
     assert embed_slices(sam, torch.zeros(0, 40, 60)).shape == (0, 256, 8, 8)
 

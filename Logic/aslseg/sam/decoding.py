@@ -38,7 +38,7 @@ class Decoded:
     predicted_iou: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def decode(
     sam: nn.Module,
     embedding: Tensor,

@@ -110,28 +110,35 @@ def prepare_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
     return frame.image_to_input((pixels - known.pixel_mean) / known.pixel_std)
 
 
-@torch.inference_mode()
-def embed_slices(sam: nn.Module, slices01: Tensor, *, batch_size: int = 1) -> Tensor:
+@torch.no_grad()
+def embed_slices(
+    sam: nn.Module,
+    slices01: Tensor,
+    *,
+    batch_size: int = 1,
+    precision: torch.dtype | None = None,
+) -> Tensor:
     """Run the image encoder.
 
     Args:
         sam: In evaluation mode.
         slices01: (N, H, W) or (N, 3, H, W) in [0, 1].
         batch_size: Slices per pass; more than one pays on a GPU only.
+        precision: To compute in; None is float16 on a GPU and float32 elsewhere. bfloat16 is up to
+            twice as fast on a CPU that knows it, for an error of about 2 % of the values.
 
     Returns:
         (N, 256, S/16, S/16) float16 on the CPU.
     """
-    encoder: Any = sam.image_encoder
-    parts: list[Tensor] = []
-    for batch in torch.split(slices01, batch_size) if len(slices01) else ():
-        images = prepare_slices(sam, batch)
-        with torch.autocast(images.device.type, torch.float16, enabled=images.is_cuda):
-            parts.append(encoder(images).to("cpu", torch.float16))
-    if parts:
-        return torch.cat(parts)
+    known: Any = sam
+    kind = known.device.type
+    precision = precision or (torch.float16 if kind == "cuda" else torch.float32)
     cells = input_size_of(sam) // 16
-    return torch.empty(0, 256, cells, cells, dtype=torch.float16)
+    parts = [torch.empty(0, 256, cells, cells, dtype=torch.float16)]
+    for batch in torch.split(slices01, batch_size) if len(slices01) else ():
+        with torch.autocast(kind, precision, enabled=precision != torch.float32):
+            parts.append(known.image_encoder(prepare_slices(sam, batch)).to("cpu", torch.float16))
+    return torch.cat(parts)
 
 
 def encoder_digest(sam: nn.Module) -> str:
