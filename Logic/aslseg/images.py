@@ -122,6 +122,7 @@ def _read_image(path: Path) -> Any:
         return _one_volume(images_dicom.read_folder(path), path)
     reader = _open(path)
     images_nifti.check_complete(path, reader)
+    images_nifti.check_finite(path, reader)
     try:
         return _one_volume(reader.Execute(), path)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import subprocess
 import sys
 import textwrap
@@ -178,12 +179,35 @@ def test_a_gzip_file_of_several_members_is_read(tmp_path: Path, a_small_ct: Volu
     np.testing.assert_array_equal(read_volume(tmp_path / "b.nii.gz").voxels, a_small_ct.voxels)
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_image_with_holes_in_its_numbers_is_refused(tmp_path: Path, value: float) -> None:
-    voxels = np.zeros((2, 3, 4), np.float32)
-    voxels[1, 1, 1] = value
-    path = write(tmp_path / "ct.nrrd", voxels)
-    with pytest.raises(ImageError, match=r"ct\.nrrd holds voxels that are no numbers"):
+def test_an_image_with_holes_in_its_numbers_is_refused(
+    tmp_path: Path, suffix: str, dtype: type, value: float
+) -> None:
+    voxels = np.zeros((2, 3, 4), dtype)
+    path = write(tmp_path / f"ct{suffix}", voxels)
+    assert not read_volume(path).voxels.any()
+    voxels[1, 2, 3] = value
+    write(path, voxels)
+    with pytest.raises(ImageError, match=rf"ct{suffix} holds voxels that are no numbers"):
+        read_volume(path)
+
+
+def test_numbers_of_a_big_endian_nifti_file_are_checked_too(tmp_path: Path) -> None:
+    header = bytearray(352)
+    struct.pack_into(">i", header, 0, 348)
+    struct.pack_into(">8h", header, 40, 3, 4, 3, 2, 1, 1, 1, 1)
+    struct.pack_into(">2h", header, 70, 16, 32)
+    struct.pack_into(">9f", header, 76, 1, 1, 1, 1, 0, 0, 0, 0, 352)
+    header[344:348] = b"n+1\0"
+    path = tmp_path / "ct.nii"
+    for last in (1.5, np.inf):
+        voxels = np.array([0.0] * 23 + [last], ">f4")
+        path.write_bytes(bytes(header) + voxels.tobytes())
+        if np.isfinite(last):
+            assert read_volume(path).voxels[1, 2, 3] == 1.5
+    with pytest.raises(ImageError, match="no numbers"):
         read_volume(path)
 
 
