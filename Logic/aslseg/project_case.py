@@ -1,0 +1,74 @@
+"""A volume of a project, on its way in and when it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from aslseg.config import Settings
+
+LABELS = "labels"
+HISTORY = "history"
+LABEL_SUFFIX = ".nii.gz"
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Status: TypeAlias = Literal["unlabelled", "labelled", "pseudo", "accepted", "rejected"]
+CaseId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_](?:[\w.-]*[\w-])?$")]
+
+
+def _label_place(path: Any) -> Any:
+    parts = PurePosixPath(str(path).replace("\\", "/")).parts
+    if path is not None and (parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2):
+        msg = f"'{path}' lies outside of the folder {LABELS}/ of the project"
+        raise ValueError(msg)
+    return path if path is None else Path(*parts)
+
+
+LabelPath = Annotated[Path, BeforeValidator(_label_place)]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """An image to be brought into a project, with its label map if there is one.
+
+    Attributes:
+        id: Name of the case, good as a file name.
+        image: Image file, or folder of DICOM slices.
+        label: Label map, or None.
+        split: What the case is for.
+    """
+
+    id: str
+    image: Path
+    label: Path | None = None
+    split: Split = "train"
+
+
+class Case(Settings):
+    """One volume of a project.
+
+    Attributes:
+        id: Name of the case, good as a file name.
+        image: Image file or DICOM folder, relative to the project folder unless on another drive.
+        label: Label map in `labels/`, made by a person, or None.
+        split: Trained on, chosen by, or never looked at before the end.
+        status: Where its label comes from, or what became of the pseudo-label.
+        image_sha256: Digest of the image when it was brought in.
+    """
+
+    id: CaseId
+    image: Path
+    label: LabelPath | None = None
+    split: Split = "train"
+    status: Status = "unlabelled"
+    image_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _label_fits_status(self) -> Case:
+        if self.label is None and self.status in ("labelled", "accepted"):
+            msg = f"case {self.id} is {self.status} but names no label map"
+            raise ValueError(msg)
+        return self
