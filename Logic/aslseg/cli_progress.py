@@ -1,0 +1,123 @@
+"""What the command line shows while it works, and how Ctrl-C reaches the work."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress
+
+Key = tuple[int, str]
+
+
+class ProgressView:
+    """Shows progress events: as bars with time left on a terminal, else as a line per stage."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}", style="cyan"),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._console = console
+        self._tasks: dict[Key, TaskID] = {}
+        self._began: dict[Key, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Metric):
+            self._metric(event)
+        elif isinstance(event, Notice):
+            self._console.print(f"Note: {event.message}", style="yellow", markup=False)
+
+    def _progress(self, event: Progress) -> None:
+        key = (event.round, event.stage)
+        if key not in self._tasks:
+            self._began[key] = time.monotonic()
+            self._tasks[key] = self.bars.add_task(title(event), total=None, left="", note="")
+            if not self._console.is_terminal:
+                self._console.print(f"{title(event)} ...", markup=False, highlight=False)
+        self.bars.update(
+            self._tasks[key],
+            completed=event.step,
+            total=event.of or None,
+            left=time_left(event.seconds_left),
+        )
+        if event.of and event.step >= event.of:
+            self._finish(key, title(event))
+
+    def _finish(self, key: Key, name: str) -> None:
+        self.bars.remove_task(self._tasks.pop(key))
+        seconds = time.monotonic() - self._began.pop(key)
+        self._console.print(f"[green]done[/] {name} [dim]({duration(seconds)})[/]", highlight=False)
+
+    def _metric(self, event: Metric) -> None:
+        for (round_, _), task in self._tasks.items():
+            if round_ == event.round:
+                self.bars.update(task, note=f"{event.name} {event.value:.3f}")
+
+
+def title(event: Progress) -> str:
+    """Name the stage of an event for a person."""
+    name = event.stage.replace("_", " ")
+    return f"round {event.round}: {name}" if event.round else name
+
+
+def time_left(seconds: float | None) -> str:
+    """Say how long it will still take."""
+    return "" if seconds is None else f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in seconds as people do: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextmanager
+def watched(console: Console) -> Iterator[Monitor]:
+    """Give a monitor that shows progress, and that Ctrl-C or a termination signal cancels.
+
+    The first Ctrl-C asks the work to stop at the next safe place; the second stops at once.
+    """
+    view, token = ProgressView(console), CancelToken()
+    with _signals_cancel(token, console), view.bars:
+        yield Monitor(view, token)
+
+
+@contextmanager
+def _signals_cancel(token: CancelToken, console: Console) -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if token.is_cancelled:
+            raise KeyboardInterrupt
+        token.cancel()
+        console.print("Stopping after this step; press Ctrl-C again to stop at once.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,138 @@
+"""The commands that make and hand on projects: `init` and `export`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aslseg.cli_progress import watched
+from aslseg.cli_shared import examples, messages, parse_targets, tell
+from aslseg.config import Target
+from aslseg.project import CaseFiles
+
+
+class Labels(str, Enum):
+    """Which label maps an export takes along."""
+
+    HUMAN = "human"
+    ALL = "all"
+
+
+def init(
+    project: Annotated[Path, typer.Argument(help="New project folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, dataset.json, or nnU-Net raw folder.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of label maps, where it is not that of the images.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE or NAME=VALUE:INSIDE; default: those of dataset.json, or liver=1 and "
+            "tumour=2:liver. Repeatable."
+        ),
+    ] = None,
+    labelled: Annotated[
+        list[str] | None,
+        typer.Option(help="Case to learn from; others' labels are left out. Repeatable, or a,b,c."),
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="Case to judge by. Repeatable, or a,b,c.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="Case that decides nothing. Repeatable, or a,b,c.")
+    ] = None,
+) -> None:
+    """Make a project from images and the label maps that exist.
+
+    Images stay where they are; label maps are copied and checked, and training never writes them.
+
+    Image and label map belong together by name: ct_7.nii.gz and ct_7.nii.gz of two folders,
+    ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_image.nrrd and a_seg.nrrd.
+    A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
+    """
+    from aslseg.project import create_project, select_cases
+
+    cases = select_cases(
+        _cases_of(source, labels),
+        labelled=_names(labelled),
+        validation=_names(validation),
+        test=_names(test),
+    )
+    with watched(messages) as monitor:
+        made = create_project(project, cases, _targets_of(source, target), monitor=monitor)
+    tell(
+        f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
+        f"{len(made.validation)} validation, {len(made.test)} test volumes."
+    )
+    tell(f"Next: aslseg train {project}")
+
+
+def _cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
+    from aslseg.formats import cases_from_msd, cases_from_nnunet
+    from aslseg.formats_folder import cases_from_folder
+
+    if not _is_dataset(source):
+        return cases_from_folder(source, labels)
+    if labels is not None:
+        msg = f"{source} names its label maps itself; leave --labels out."
+        raise typer.BadParameter(msg)
+    folder = source if source.is_dir() else source.parent
+    if any((folder / "imagesTr").glob("*_0000.*")):
+        return cases_from_nnunet(folder)
+    return cases_from_msd(source)
+
+
+def _targets_of(source: Path, texts: list[str] | None) -> tuple[Target, ...]:
+    from aslseg.formats import targets_from_dataset
+
+    if texts or not _is_dataset(source):
+        return parse_targets(texts)
+    return targets_from_dataset(source)
+
+
+def _is_dataset(source: Path) -> bool:
+    return source.suffix == ".json" or (source / "dataset.json").is_file()
+
+
+def _names(texts: list[str] | None) -> list[str] | None:
+    """Split what was given as `a,b` or in several options."""
+    if texts is None:
+        return None
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def export(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder, such as Dataset501_Liver.")],
+    labels: Annotated[
+        Labels, typer.Option(help="Label maps made by people only, or also those of a run.")
+    ] = Labels.HUMAN,
+    run: Annotated[str | None, typer.Option(help="Run to take them from; default: latest.")] = None,
+) -> None:
+    """Write a project as an nnU-Net raw folder.
+
+    With --labels all, volumes without a human label map get the one that the run wrote.
+    """
+    raise NotImplementedError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command(
+        epilog=examples(
+            "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
+            "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
+            "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
+        )
+    )(init)
+    app.command(
+        epilog=examples(
+            "aslseg export my_project Dataset501_Liver",
+            "aslseg export my_project Dataset501_Liver --labels all",
+        )
+    )(export)

@@ -1,0 +1,280 @@
+"""The commands that work with runs: `train`, `segment`, `evaluate` and `status`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from aslseg.cli_progress import duration, watched
+from aslseg.cli_shared import (
+    dice_table,
+    examples,
+    find_run,
+    messages,
+    output,
+    parse_targets,
+    plain_table,
+    say,
+    tell,
+)
+from aslseg.config import RunConfig, parse_config, read_config
+from aslseg.errors import CancelledError, ImageError, StorageError
+from aslseg.report_data import mean_of, read_run
+from aslseg.report_template import mean_text, number
+from aslseg.runfolder import RunFolder, write_table
+
+ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
+RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
+
+
+def train(
+    project: ProjectFolder,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    run: RunName = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings: quick, standard, demo.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as a JSON file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
+    ] = None,
+) -> None:
+    """Run ASLseg's rounds: train, pseudo-label, select, repeat; then write the report.
+
+    Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
+    undisturbed run would have given.
+    """
+    from aslseg.project import open_project
+    from aslseg.runs import resume_run, start_run
+
+    opened = open_project(project)
+    chosen = None if resume else chosen_config(preset or opened.preset, config, settings or [])
+    try:
+        with watched(messages) as monitor:
+            if chosen is None:
+                folder = resume_run(opened, run, monitor)
+            else:
+                folder = start_run(opened, chosen, monitor, run_id=run)
+    except CancelledError as error:
+        msg = f"{error} Go on with: aslseg train {project} --resume"
+        raise CancelledError(msg) from error
+    finish(folder)
+
+
+def finish(folder: RunFolder) -> Path:
+    """Write the report of a run and show its scores."""
+    from aslseg.report import write_report
+
+    report = write_report(folder.path)
+    output.print(dice_table(read_run(folder.path)))
+    tell(f"Report: {report}")
+    return report
+
+
+def chosen_config(preset: str | None, file: Path | None, settings: list[str]) -> RunConfig:
+    """Build the settings of a run: preset or file, then single settings on top.
+
+    Raises:
+        ConfigError: When one of them cannot be used.
+    """
+    from aslseg.presets import read_preset
+
+    if file is not None and preset is not None:
+        msg = "Give either --preset or --config, not both."
+        raise typer.BadParameter(msg)
+    base = read_config(file) if file is not None else read_preset(preset) if preset else RunConfig()
+    values = base.model_dump(mode="json")
+    for setting in settings:
+        _set(values, setting)
+    return parse_config(values, "--set") if settings else base
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    name, equals, text = setting.partition("=")
+    if not equals:
+        msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
+        raise typer.BadParameter(msg)
+    *groups, last = name.strip().split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+    try:
+        values[last] = json.loads(text)
+    except json.JSONDecodeError:
+        values[last] = text.strip()
+
+
+def segment(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a project for its latest run.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or DICOM folders.")],
+    output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where label maps go.")],
+    voices: Annotated[
+        bool, typer.Option("--voices", help="Write those of specialist and SAM as well.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
+) -> None:
+    """Segment new volumes with the networks of a run.
+
+    Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
+    """
+    from aslseg.images import read_volume, stem_of, write_labelmap
+    from aslseg.project import open_project
+    from aslseg.runs import segment_volume
+
+    folder = find_run(run)
+    project = open_project(folder.path.parent.parent)
+    places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
+    _check_places(places, force=force)
+    for path, place in places.items():
+        with watched(messages) as monitor:
+            found = segment_volume(project, folder, read_volume(path), monitor)
+        write_labelmap(found.refined, place)
+        tell(str(place))
+        for voice in ("specialist", "sam") if voices else ():
+            labels = getattr(found, voice)
+            if labels is not None:
+                write_labelmap(labels, place.with_name(f"{stem_of(path)}.{voice}.nii.gz"))
+
+
+def _check_places(places: dict[Path, Path], *, force: bool) -> None:
+    for path in places:
+        if not path.exists():
+            msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
+            raise ImageError(msg)
+    if len(set(places.values())) < len(places):
+        msg = "Two images have the same name; segment them into different folders."
+        raise ImageError(msg)
+    for place in () if force else places.values():
+        if place.exists():
+            msg = f"{place} exists already; choose another folder, or add --force to replace it."
+            raise StorageError(msg)
+
+
+def status(
+    project: ProjectFolder,
+    run: RunName = None,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html anew.")] = False,
+) -> None:
+    """Show a project's cases, its runs, and how far and how good the latest run is."""
+    from aslseg.project import open_project
+
+    opened = open_project(project)
+    tell(
+        f"{project}: {len(opened.labelled)} labelled, {len(opened.unlabelled)} unlabelled, "
+        f"{len(opened.validation)} validation, {len(opened.test)} test volumes"
+    )
+    for problem in opened.problems():
+        say(f"Problem: {problem}", style="yellow")
+    runs = sorted(project.glob("runs/*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        tell(f"No runs yet. Start one: aslseg train {project}")
+        return
+    _show_runs([RunFolder(path.parent) for path in runs])
+    folder = find_run(project, run)
+    output.print(dice_table(read_run(folder.path)))
+    if report:
+        from aslseg.report import write_report
+
+        tell(f"Report: {write_report(folder.path)}")
+
+
+def _show_runs(runs: list[RunFolder]) -> None:
+    table = plain_table("Runs", ["Run", "State", "Round", "Stage", "Step", "Left"], words=4)
+    for run in runs:
+        facts = run.status
+        left = facts.get("seconds_left")
+        table.add_row(
+            run.run_id,
+            state_of(run),
+            f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
+            str(facts.get("stage", "")),
+            f"{facts.get('step', 0)} of {facts.get('of', 0)}",
+            duration(left) if left else "",
+        )
+    output.print(table)
+
+
+def state_of(run: RunFolder) -> str:
+    """Say how a run stands; one that says `running` but that nobody works on was interrupted."""
+    state = str(run.status.get("state", "new"))
+    if state != "running":
+        return state
+    try:
+        with FileLock(run.path / "lock", timeout=0):
+            return "interrupted: train --resume"
+    except Timeout:
+        return state
+
+
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Folder of label maps to judge.")],
+    truth: Annotated[Path, typer.Argument(help="Folder of true label maps of the same names.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE or NAME=VALUE:INSIDE; default: liver and tumour."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all scores to this file.")] = None,
+) -> None:
+    """Compare label maps with the truth: Dice, Jaccard, distances in mm, lesions.
+
+    Empty masks: two of them score Dice 1 and distance 0, one of them Dice 0 and no distance. A
+    target includes what lies inside of it: the liver is scored with its tumours.
+    """
+    from aslseg.evaluate import evaluate_folder
+
+    targets = parse_targets(target)
+    with watched(messages) as monitor:
+        rows = evaluate_folder(predicted, truth, targets, monitor)
+    if csv is not None:
+        write_table(csv, list(rows[0]), rows)
+    output.print(_scores_table(rows))
+    if csv is not None:
+        tell(f"Scores: {csv}")
+
+
+def _scores_table(rows: list[dict[str, Any]]) -> Table:
+    head = ["Case", "Target", "Dice", "Jaccard", "HD95 mm", "ASSD mm", "Lesions found", "False"]
+    table = plain_table("Scores", head, words=2)
+    for row in rows:
+        numbers = [
+            number(row[name], digits)
+            for name, digits in (("dice", 3), ("jaccard", 3), ("hd95_mm", 1), ("assd_mm", 2))
+        ]
+        lesions = f"{row['lesions_found']} of {row['lesions_true']}"
+        table.add_row(row["case"], row["target"], *numbers, lesions, str(row["false_positives"]))
+    for name in dict.fromkeys(row["target"] for row in rows):
+        mean = mean_of(row["dice"] for row in rows if row["target"] == name)
+        table.add_row("mean", name, mean_text(mean), style="bold")
+    return table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command(
+        epilog=examples(
+            "aslseg train my_project",
+            "aslseg train my_project --preset demo --set seed=1",
+            "aslseg train my_project --set sam.model=none",
+            "aslseg train my_project --resume",
+        )
+    )(train)
+    app.command(
+        epilog=examples(
+            "aslseg segment my_project new_ct.nii.gz -o labels",
+            "aslseg segment my_project/runs/first scans/*.nrrd dicom_folder -o labels --voices",
+        )
+    )(segment)
+    app.command(
+        epilog=examples(
+            "aslseg evaluate labels truth",
+            "aslseg evaluate labels truth --target kidney=1 --target cyst=2:kidney --csv scores.csv",
+        )
+    )(evaluate)
+    app.command(epilog=examples("aslseg status my_project", "aslseg status my_project --report"))(
+        status
+    )

@@ -1,0 +1,111 @@
+"""What all commands share: consoles, errors as sentences, tables, and how runs are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from aslseg.config import LIVER_TARGETS, Target
+from aslseg.errors import AslsegError, CancelledError
+from aslseg.report_data import RunRecord, mean_dice, stage_name
+from aslseg.report_template import mean_text
+from aslseg.runfolder import RunFolder, open_run
+
+FAILURE, STOPPED = 1, 130
+
+output = Console()
+messages = Console(stderr=True)
+
+
+class FriendlyGroup(TyperGroup):
+    """Commands whose errors are one sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; `--debug` lets tracebacks through."""
+        try:
+            return super().invoke(ctx)
+        except (CancelledError, KeyboardInterrupt) as error:
+            say(str(error) or "Stopped.", style="yellow")
+            raise typer.Exit(STOPPED) from error
+        except AslsegError as error:
+            if ctx.params.get("debug"):
+                raise
+            say(f"Error: {error}", style="red")
+            raise typer.Exit(FAILURE) from error
+
+
+def say(text: str, style: str = "") -> None:
+    """Tell the user something beside the output; long paths are not broken."""
+    messages.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Write a line of output."""
+    output.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def examples(*lines: str) -> str:
+    """Make the end of a help page from lines of examples."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def plain_table(title: str, head: Sequence[str], *, words: int = 1) -> Table:
+    """Make a table; columns after the first `words` hold numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place < words else "right")
+    return table
+
+
+def dice_table(run: RunRecord, split: str = "validation") -> Table:
+    """Make the table of mean Dice per stage and round."""
+    mark = "" if run.has_sam else " - RUN WITHOUT SAM"
+    head = ["Round", "Stage", *run.targets, "Volumes"]
+    table = plain_table(f"Dice on {split} volumes{mark}", head, words=2)
+    for stage in run.stages:
+        means = [
+            mean_dice(run.scores, stage=stage, target=target, split=split) for target in run.targets
+        ]
+        cases = max((mean.cases for mean in means), default=0)
+        if cases:
+            name = stage_name(stage[1], has_sam=run.has_sam)
+            table.add_row(str(stage[0]), name, *map(mean_text, means), str(cases))
+    return table
+
+
+def find_run(place: Path, run_id: str | None = None) -> RunFolder:
+    """Find a run: `place` is a run folder, or a project folder whose latest run is meant.
+
+    Raises:
+        RunError: When there is none.
+    """
+    if run_id is None and (place / "config.json").is_file():
+        return RunFolder(place.resolve())
+    return open_run(place, run_id)
+
+
+def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:
+    """Read targets as typed: `NAME=VALUE`, or `NAME=VALUE:INSIDE`; liver and tumour by default.
+
+    Raises:
+        typer.BadParameter: When one is written differently, or cannot be.
+    """
+    if not texts:
+        return LIVER_TARGETS
+    return tuple(_parse_target(text) for text in texts)
+
+
+def _parse_target(text: str) -> Target:
+    name, _, rest = text.partition("=")
+    value, _, inside = rest.partition(":")
+    try:
+        return Target(name=name.strip(), value=int(value), inside=inside.strip() or None)
+    except ValueError as error:
+        msg = f"'{text}' is no target; write NAME=VALUE or NAME=VALUE:INSIDE (tumour=2:liver)."
+        raise typer.BadParameter(msg) from error
