@@ -1,0 +1,393 @@
+"""Data sets of others come in and go out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aslseg.config import LIVER_TARGETS, Target
+from aslseg.errors import AslsegError, ImageError, ProjectError, StorageError
+from aslseg.formats import (
+    cases_from_folder,
+    cases_from_msd,
+    cases_from_nnunet,
+    export_nnunet,
+    targets_from_dataset,
+)
+from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.project import CaseFiles, create_project, open_project, select_cases
+from aslseg.volume import Geometry, Labelmap, Volume
+
+GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def write_case(image: Path, label: Path | None = None, *, value: int = 1) -> None:
+    seed = sum(image.as_posix().encode())
+    voxels = np.random.default_rng(seed).integers(-100, 200, GEOMETRY.shape).astype(np.int16)
+    write_volume(Volume(voxels, GEOMETRY), image)
+    if label is not None:
+        labels = np.zeros(GEOMETRY.shape, np.uint8)
+        labels[1, 1:3, 1:3] = value
+        write_labelmap(Labelmap(labels, GEOMETRY), label)
+
+
+def names(cases: list[CaseFiles]) -> list[tuple[str, str, str | None]]:
+    return [(case.id, case.image.name, case.label and case.label.name) for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        pytest.param(["a.nii.gz"], ["a.nii.gz"], [("a", "a.nii.gz", "a.nii.gz")], id="same name"),
+        pytest.param(
+            ["b.nii.gz", "a.nrrd"],
+            ["a.mha"],
+            [("a", "a.nrrd", "a.mha"), ("b", "b.nii.gz", None)],
+            id="other format, no label",
+        ),
+        pytest.param(
+            ["a_0000.nii.gz", "b_0000.nii.gz"],
+            ["b.nii.gz", "a.nii.gz"],
+            [("a", "a_0000.nii.gz", "a.nii.gz"), ("b", "b_0000.nii.gz", "b.nii.gz")],
+            id="nnU-Net",
+        ),
+        pytest.param(
+            ["volume-10.nii", "volume-9.nii"],
+            ["segmentation-10.nii", "segmentation-9.nii"],
+            [
+                ("volume-9", "volume-9.nii", "segmentation-9.nii"),
+                ("volume-10", "volume-10.nii", "segmentation-10.nii"),
+            ],
+            id="LiTS, in the order of numbers",
+        ),
+        pytest.param(
+            ["x_image.nrrd", "y_image.nrrd"],
+            ["x_label.nrrd", "y.seg.nrrd"],
+            [("x", "x_image.nrrd", "x_label.nrrd"), ("y", "y_image.nrrd", "y.seg.nrrd")],
+            id="image and label",
+        ),
+        pytest.param(
+            ["CT_1.nii", "CT_2.nii"],
+            ["mask_1.nii"],
+            [("CT_1", "CT_1.nii", "mask_1.nii"), ("CT_2", "CT_2.nii", None)],
+            id="CT and mask",
+        ),
+        pytest.param(["ct.nii"], ["liver_gt.nii"], [("ct", "ct.nii", "liver_gt.nii")], id="only"),
+        pytest.param(["a b (1).nii"], ["c.nii"], [("a_b_1_", "a b (1).nii", "c.nii")], id="id"),
+    ],
+)
+def test_files_are_paired_by_their_names(
+    tmp_path: Path, images: list[str], labels: list[str], expected: list[Any]
+) -> None:
+    touch(tmp_path / "i", *images, "notes.txt", "._a.nii.gz")
+    touch(tmp_path / "l", *labels)
+    assert names(cases_from_folder(tmp_path / "i", tmp_path / "l")) == expected
+
+
+def test_one_folder_may_hold_images_and_label_maps(tmp_path: Path) -> None:
+    touch(tmp_path, "volume-0.nii", "segmentation-0.nii", "volume-1.nii", "p_ct.nii", "p_seg.nii")
+    assert names(cases_from_folder(tmp_path)) == [
+        ("p", "p_ct.nii", "p_seg.nii"),
+        ("volume-0", "volume-0.nii", "segmentation-0.nii"),
+        ("volume-1", "volume-1.nii", None),
+    ]
+
+
+def test_each_folder_in_a_folder_may_be_a_case(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/ct.nii", "p1/label.nii", "p2/image.nrrd", "p3/readme.md")
+    dicom = touch(tmp_path, "p4/1.dcm") / "p4" / "1.dcm"
+    dicom.write_bytes(b"\0" * 128 + b"DICM")
+    assert names(cases_from_folder(tmp_path)) == [
+        ("p1", "ct.nii", "label.nii"),
+        ("p2", "image.nrrd", None),
+        ("p4", "p4", None),
+    ]
+
+
+def test_a_folder_of_slices_is_a_case(tmp_path: Path) -> None:
+    touch(tmp_path / "scan 1", "1.dcm")
+    (tmp_path / "scan 1" / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    assert names(cases_from_folder(tmp_path / "scan 1")) == [("scan_1", "scan 1", None)]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        pytest.param([], ["a.nii"], "holds no image; give the folder", id="no image"),
+        pytest.param(["a.nii", "b.nii"], ["c.nii", "d.nii"], "belongs to no image", id="strangers"),
+        pytest.param(["a.nii", "b.nii"], ["a_gt.nii", "a_seg.nii"], "both fit a.nii", id="two"),
+        pytest.param(["a_ct.nii", "a_mr.nii"], ["a.nii"], "fits several images", id="shared"),
+        pytest.param(["a_0000.nii", "a_0001.nii"], [], "another channel", id="channels"),
+    ],
+)
+def test_names_that_do_not_tell_are_refused(
+    tmp_path: Path, images: list[str], labels: list[str], words: str
+) -> None:
+    for folder, files in (("i", images), ("l", labels)):
+        (tmp_path / folder).mkdir()
+        touch(tmp_path / folder, *files)
+    with pytest.raises(ProjectError, match=words):
+        cases_from_folder(tmp_path / "i", tmp_path / "l")
+
+
+def test_a_label_map_of_an_image_that_is_not_there_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "i/a.nii", "l/a.nii", "l/b.nii")
+    with caplog.at_level(logging.WARNING):
+        assert len(cases_from_folder(tmp_path / "i", tmp_path / "l")) == 1
+    assert "b.nii belongs to no image" in caplog.text
+
+
+def test_several_images_in_a_folder_of_a_case_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="holds several images"):
+        cases_from_folder(touch(tmp_path, "imagesTr/a.nii", "imagesTr/b.nii"))
+
+
+def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="nowhere is no folder"):
+        cases_from_folder(tmp_path / "nowhere")
+
+
+def a_decathlon(folder: Path, **changes: Any) -> Path:
+    write_case(folder / "imagesTr" / "liver_1.nii.gz", folder / "labelsTr" / "liver_1.nii.gz")
+    write_case(folder / "imagesTs" / "liver_2.nii.gz")
+    values = {
+        "name": "Liver",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "training": [{"image": "./imagesTr/liver_1.nii.gz", "label": "./labelsTr/liver_1.nii.gz"}],
+        "test": ["./imagesTs/liver_2.nii.gz"],
+    }
+    (folder / "dataset.json").write_text(json.dumps(values | changes))
+    return folder
+
+
+def test_a_decathlon_task_becomes_a_project(tmp_path: Path) -> None:
+    task = a_decathlon(tmp_path / "Task03_Liver")
+    cases = cases_from_msd(task / "dataset.json")
+    assert cases == cases_from_msd(task)
+    assert [(case.id, case.split) for case in cases] == [("liver_1", "train"), ("liver_2", "test")]
+    project = create_project(tmp_path / "project", cases, targets_from_dataset(task))
+    assert [len(group) for group in (project.labelled, project.unlabelled, project.test)] == [
+        1,
+        0,
+        1,
+    ]
+    assert [(target.name, target.value) for target in project.targets] == [
+        ("liver", 1),
+        ("cancer", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"training": []}, "lists no 'training' cases", id="none"),
+        pytest.param({"training": "all"}, "lists no 'training' cases", id="text"),
+        pytest.param({"training": [{"label": "a"}]}, "names no image", id="no image"),
+        pytest.param({"training": [7]}, "names no image", id="number"),
+        pytest.param({"test": ["imagesTs/liver_9.nii.gz"]}, "liver_9.*does not exist", id="lost"),
+        pytest.param({"test": ["../../x.nii.gz"]}, "lies outside of its folder", id="outside"),
+        pytest.param({"modality": {"0": "T1", "1": "T2"}}, "2 channels per case", id="channels"),
+    ],
+)
+def test_a_decathlon_task_that_is_not_whole_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ProjectError, match=words):
+        cases_from_msd(a_decathlon(tmp_path, **changes))
+
+
+def test_a_missing_or_damaged_dataset_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"dataset\.json cannot be read"):
+        cases_from_msd(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(ProjectError, match="is damaged, it is no JSON"):
+        cases_from_nnunet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        pytest.param({"0": "background", "1": "liver"}, [("liver", 1, None)], id="Decathlon"),
+        pytest.param(
+            {"background": 0, "liver": 1, "tumour": 2, "ignore": 3},
+            [("liver", 1, None), ("tumour", 2, None)],
+            id="nnU-Net",
+        ),
+        pytest.param(
+            {"background": 0, "liver": [1, 2, 3], "tumour": [2, 3], "core": [3]},
+            [("liver", 1, None), ("tumour", 2, "liver"), ("core", 3, "tumour")],
+            id="regions of nnU-Net",
+        ),
+    ],
+)
+def test_targets_are_read_from_a_dataset_file(
+    tmp_path: Path, labels: dict[str, Any], expected: list[Any]
+) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    found = targets_from_dataset(tmp_path / "dataset.json")
+    assert [(target.name, target.value, target.inside) for target in found] == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["liver"], {"liver": "x"}, {"liver": [1, 2]}, {"liver": 300}, {"liver": None}],
+)
+def test_labels_that_are_no_targets_are_told(tmp_path: Path, labels: Any) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(ProjectError, match="name the targets yourself"):
+        targets_from_dataset(tmp_path)
+
+
+@pytest.fixture
+def a_project(tmp_path: Path) -> Path:
+    """Cases a and v with label maps, b without, t for the end with one; targets 1 and 5."""
+    images = tmp_path / "images"
+    for name, suffix in (("a", ".nii.gz"), ("b", ".nrrd"), ("t", ".nii.gz"), ("v", ".nii.gz")):
+        label = images / f"{name}-label.nii.gz" if name != "b" else None
+        write_case(images / f"{name}{suffix}", label, value=5 if name == "a" else 1)
+    targets = (Target(name="liver", value=1), Target(name="tumour", value=5, inside="liver"))
+    cases = select_cases(cases_from_folder(images), validation=["v"], test=["t"])
+    create_project(tmp_path / "project", cases, targets)
+    return tmp_path / "project"
+
+
+def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    folder = export_nnunet(project, tmp_path / "nnUNet_raw" / "Dataset001_Liver")
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert found == [
+        "dataset.json",
+        "imagesTr/a_0000.nii.gz",
+        "imagesTr/v_0000.nii.gz",
+        "imagesTs/b_0000.nii.gz",
+        "imagesTs/t_0000.nii.gz",
+        "labelsTr/a.nii.gz",
+        "labelsTr/v.nii.gz",
+    ]
+    assert json.loads((folder / "dataset.json").read_text()) == {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "tumour": 2},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    labels = read_labelmap(folder / "labelsTr" / "a.nii.gz")
+    assert set(np.unique(labels.labels)) == {0, 2}  # consecutive: 5 became 2
+    for case in project.cases:
+        image = next(folder.glob(f"images*/{case.id}_0000.nii.gz"))
+        np.testing.assert_array_equal(read_volume(image).voxels, project.load_image(case).voxels)
+        assert read_volume(image).geometry.matches(project.load_image(case).geometry)
+
+
+def test_an_exported_data_set_comes_back_as_a_project(tmp_path: Path, a_project: Path) -> None:
+    raw = export_nnunet(open_project(a_project), tmp_path / "Dataset001_Liver")
+    cases = cases_from_nnunet(raw)
+    assert [(case.id, case.split, case.label is not None) for case in cases] == [
+        ("a", "train", True),
+        ("v", "train", True),
+        ("b", "test", False),
+        ("t", "test", False),
+    ]
+    project = create_project(tmp_path / "again", cases, targets_from_dataset(raw))
+    assert len(project.labelled) == 2
+
+
+def test_pseudo_labels_can_be_exported_with_the_human_ones(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    pseudo = tmp_path / "pseudo.nii.gz"
+    write_labelmap(Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY), pseudo)
+    folder = export_nnunet(project, tmp_path / "out", labels={"b": pseudo})
+    assert (read_labelmap(folder / "labelsTr" / "b.nii.gz").labels == 1).all()
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        pytest.param("image", ImageError, "cut off|damaged", id="image damaged"),
+        pytest.param("label", ImageError, "does not exist", id="label lost"),
+        pytest.param("taken", StorageError, "holds files already", id="folder taken"),
+        pytest.param("case", ProjectError, "no case 'z'", id="unknown case"),
+    ],
+)
+def test_an_export_is_whole_or_absent(
+    tmp_path: Path, a_project: Path, spoil: str, error: type[AslsegError], words: str
+) -> None:
+    project = open_project(a_project)
+    if spoil == "image":
+        path = project.image_path(project.case("b"))
+        path.write_bytes(path.read_bytes()[:-30])
+    if spoil == "label":
+        project.label_path(project.case("v")).unlink()
+    if spoil == "taken":
+        touch(tmp_path / "out", "mine.txt")
+    with pytest.raises(error, match=words):
+        export_nnunet(
+            project, tmp_path / "out", labels={"z": tmp_path / "z"} if spoil == "case" else None
+        )
+    left = [path.name for path in tmp_path.glob("out/*")] + [p.name for p in tmp_path.glob(".*")]
+    assert left == (["mine.txt"] if spoil == "taken" else [])
+
+
+def test_a_project_without_label_maps_has_nothing_to_export(tmp_path: Path) -> None:
+    write_case(tmp_path / "i" / "a.nii.gz")
+    project = create_project(tmp_path / "project", cases_from_folder(tmp_path / "i"))
+    with pytest.raises(ProjectError, match="no label map to export"):
+        export_nnunet(project, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        pytest.param({"channel_names": {"0": "T1", "1": "T2"}}, "2 channels", id="channels"),
+        pytest.param({"file_ending": ".png"}, "files end in '.png'", id="pictures"),
+        pytest.param({"file_ending": ".nii.gz"}, "holds no image that ends in", id="empty"),
+    ],
+)
+def test_an_nnunet_data_set_that_cannot_be_used_is_told(
+    tmp_path: Path, values: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps(values))
+    with pytest.raises(ProjectError, match=words):
+        cases_from_nnunet(tmp_path)
+
+
+def test_an_nnunet_image_without_label_map_is_told(tmp_path: Path) -> None:
+    write_case(tmp_path / "imagesTr" / "a_0000.nii.gz")
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ProjectError, match=r"labelsTr.a\.nii\.gz does not exist"):
+        cases_from_nnunet(tmp_path)
+
+
+@pytest.mark.shared
+def test_the_real_folders_are_paired(shared_folder: Path) -> None:
+    data = shared_folder / "data"
+    lits = cases_from_folder(data / "lits")
+    assert len(lits) == 22
+    assert all(case.label is not None for case in lits)
+    assert lits[0].id == "volume-0"
+    assert len(cases_from_folder(data / "hippocampus" / "images", data / "hippocampus" / "labels"))
+    assert all(case.label is not None for case in cases_from_folder(data / "left_atrium"))
+
+
+@pytest.mark.shared
+def test_real_cases_become_a_project(shared_folder: Path, tmp_path: Path) -> None:
+    cases = [case for case in cases_from_folder(shared_folder / "data" / "lits") if "-4" in case.id]
+    chosen = select_cases(cases[:3], labelled=["volume-4"])
+    project = create_project(tmp_path / "project", chosen, LIVER_TARGETS)
+    assert [case.id for case in project.labelled] == ["volume-4"]
+    assert set(np.unique(project.load_labels(project.labelled[0]).labels)) == {0, 1, 2}
