@@ -194,7 +194,7 @@ class Project(Settings):
 
         Raises:
             ImageError: When it has a value of no target, or lies elsewhere; nothing changes then.
-            StorageError: When the folder cannot be written; nothing changes then.
+            StorageError: When the folder cannot be written; the label map before stays in place.
         """
         current = open_project(self.folder)
         case = current.case(case_id)

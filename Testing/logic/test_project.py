@@ -387,6 +387,20 @@ def test_a_label_map_that_does_not_fit_is_not_saved(
     assert tree(project.folder) == before
 
 
+def test_a_disk_that_is_full_keeps_the_label_map_of_before(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = tree(project.folder)
+    monkeypatch.setattr("aslseg.images.sitk.WriteImage", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        project.save_label("a", Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY))
+    after = tree(project.folder)
+    assert {name: after[name] for name in before} == before
+
+
 def test_a_case_that_is_not_there_is_named(project: Project) -> None:
     with pytest.raises(ProjectError, match="no case 'z'"):
         project.case("z")
