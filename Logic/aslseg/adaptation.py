@@ -78,7 +78,7 @@ class AdaptationNetwork(nn.Module):
         )
         self.head = nn.Conv2d(features, 1, 1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, image: Tensor, voices: Tensor) -> Tensor:
         """Return the corrected log-odds.

@@ -1,7 +1,7 @@
 """Random changes of training patches: the draw apart from its effect.
 
-`draw_*` functions take a generator and return values; `apply_*` functions are deterministic. A patch
-is `(C, *spatial)`, a batch `(B, C, *spatial)`, with two or three spatial axes.
+`draw_*` functions take a generator and return values; `apply_*` functions are deterministic. A
+patch is `(C, *spatial)`, a batch `(B, C, *spatial)`, with two or three spatial axes.
 """
 
 from __future__ import annotations

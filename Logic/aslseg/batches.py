@@ -107,7 +107,7 @@ class BatchSource:
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
         voxels = components[rng.integers(len(components))]
-        centre = voxels[rng.integers(len(voxels))].copy()
+        centre: NDArray[np.int64] = voxels[rng.integers(len(voxels))].copy()
         quarter = self._settings.patch_size // 4
         first = 1 if self._settings.network.dimensions == 2 else 0
         centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)

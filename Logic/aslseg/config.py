@@ -202,6 +202,7 @@ class AdaptationConfig(Settings):
     channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128)
     versions: Positive = 4
     pixel_mm: PositiveFloat = 1.5
+    intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
     voices: NotNegative = 1
 
 
@@ -222,7 +223,18 @@ class ReliabilityConfig(Settings):
 
 
 class RunConfig(Settings):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes:
+        method: Name in the registry of methods.
+        rounds: Self-training rounds at most.
+        patience: Rounds without a better validation before stopping early.
+        paradigm: How the specialist learns from unlabelled cases.
+        baseline: Also train a supervised specialist, as the row to compare with.
+        later_share: Part of the specialist's schedule in rounds after the first, which start from
+            the weights of the round before.
+        min_component_ml: Smaller components are left out of label maps, unless a container.
+    """
 
     method: str = "aslseg"
     preset: str = "custom"
@@ -231,6 +243,8 @@ class RunConfig(Settings):
     rounds: Positive = 2
     patience: Positive = 1
     paradigm: Paradigm = "mean_teacher"
+    baseline: bool = False
+    later_share: Rate = 0.5
     organ: SpecialistConfig = SpecialistConfig()
     lesion: SpecialistConfig = SpecialistConfig()
     sam: SamConfig = SamConfig()
@@ -254,7 +268,7 @@ def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}. Correct it and start again."
+        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}; correct it."
         raise ConfigError(msg) from error
 
 

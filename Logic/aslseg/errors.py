@@ -1,6 +1,6 @@
 """What can go wrong in a way that a user can mend.
 
-Every message is one sentence or two: what happened (naming the file or the setting), and what to do.
+Every message is one sentence or two: what happened (naming the file or setting), and what to do.
 A programmer's mistake stays a `TypeError` or `ValueError`; these classes are for everything else.
 """
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +147,7 @@ class Generalist:
         drawn: list[Question] = []
         for n in range(self.settings.batch_size):
             questions = pupil.questions[names[n % len(names)]]
-            drawn.append(questions[rng.integers(len(questions))])
+            drawn.append(questions[int(rng.integers(len(questions)))])
         slices = sorted({q.prompt.slice_index for q in drawn})
         index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
         decoded = decode_batch(
@@ -162,7 +163,8 @@ class Generalist:
     def _training_embeddings(self, pupil: Pupil, slices: Sequence[int]) -> Tensor:
         if pupil.embeddings is not None:
             return pupil.embeddings.stack(slices).float()
-        encoded: Tensor = self.sam.image_encoder(
+        known: Any = self.sam
+        encoded: Tensor = known.image_encoder(
             prepare_slices(self.sam, self._slices01(pupil.volume, slices))
         )
         return encoded

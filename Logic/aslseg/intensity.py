@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from aslseg.volume import Mask
 
 _SD_PER_MAD = 1.4826  # of a normal distribution
 _CLIP = 6.0
+_FEWEST_FOR_MODE = 1000
+_BINS = 64
 
 
 def window(voxels: NDArray[Any], window_hu: tuple[float, float]) -> NDArray[np.float32]:
@@ -38,7 +41,8 @@ def normalise_to_organ(
     """Express intensities as robust deviations from those of an organ.
 
     Contrast phase and scanner shift the organ as a whole; what is left is the lesion in it. The
-    centre is the median, the scale 1.4826 times the median absolute deviation.
+    centre is the organ's most frequent intensity, which a large lesion does not shift as it shifts
+    the median; the scale is 1.4826 times the median absolute deviation from it.
 
     Args:
         voxels: Any shape.
@@ -52,11 +56,27 @@ def normalise_to_organ(
         msg = f"Voxels {voxels.shape} and mask {organ_mask.shape} must have one shape."
         raise ValueError(msg)
     inside = voxels[organ_mask] if organ_mask.any() else voxels.ravel()
-    centre = float(np.median(inside))
+    centre = most_frequent(inside)
     spread = float(np.median(np.abs(np.subtract(inside, centre, dtype=np.float32))))
     scaled: NDArray[np.float32] = np.subtract(voxels, centre, dtype=np.float32)
     scaled /= max(_SD_PER_MAD * spread, least_scale)
     return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+
+
+def most_frequent(values: NDArray[Any]) -> float:
+    """Return the mode of a sample by a smoothed histogram; the median of fewer than 1000 values.
+
+    Args:
+        values: Any shape, at least one value.
+    """
+    median = float(np.median(values))
+    spread = float(np.median(np.abs(np.subtract(values, median, dtype=np.float32))))
+    if values.size < _FEWEST_FOR_MODE or spread == 0:
+        return median
+    reach = 4 * _SD_PER_MAD * spread
+    counts, edges = np.histogram(values, _BINS, (median - reach, median + reach))
+    peak = int(np.argmax(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)))
+    return float(edges[peak] + edges[peak + 1]) / 2
 
 
 def slice_to_rgb(slice01: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

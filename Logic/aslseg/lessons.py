@@ -14,6 +14,7 @@ from aslseg.config import RunConfig, SamConfig, SpecialistConfig, Target
 from aslseg.corruption import corrupt, draw_corruption
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist, Pupil, Question, questions_from
+from aslseg.inference import clean_container
 from aslseg.prompts import SlicePrompts, prompts_from_mask
 from aslseg.stages import Stage, stages_of
 from aslseg.views import Float32, View, build_view, from_volume
@@ -62,9 +63,7 @@ def pupil_of(
     rng = np.random.default_rng([seed, 11, _number(labelled.case_id)])
     questions: dict[str, list[Question]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
-    versions = [truth] + [
-        synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)
-    ]
+    versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
     for masks in versions:
         for name, mask in masks.items():
             questions[name] += questions_from(mask, truth[name], name, settings, rng)
@@ -75,58 +74,73 @@ def lessons_of(
     labelled: LabelledVolume,
     targets: tuple[Target, ...],
     config: RunConfig,
-    generalist: Generalist | None,
-    monitor: Monitor,
-) -> dict[str, list[Lesson]]:
-    """Make the adaptation network's lessons of one case, by target.
+    said: Mapping[str, Float32],
+    sam: Mapping[str, Float32],
+) -> dict[str, Lesson]:
+    """Make the adaptation network's lessons of one case from what the voices said about it.
 
-    Each synthetic pseudo-label stands for the specialist, and SAM, where there is one, is really
-    asked with the prompts that the pseudo-label gives.
+    Args:
+        labelled: The case.
+        targets: All targets.
+        config: The run's settings.
+        said: Specialist's probability by target: a synthetic pseudo-label, or a real one.
+        sam: SAM's answers to its prompts.
     """
-    rng = np.random.default_rng([config.seed, 13, _number(labelled.case_id)])
-    views = {
-        stage.name: _view(labelled, stage, targets, config) for stage in stages_of(targets)
-    }
-    lessons: dict[str, list[Lesson]] = {t.name: [] for t in targets}
-    for _ in range(config.adaptation.versions):
-        monitor.check()
-        masks = synthetic_masks(labelled, targets, rng)
-        said = soften(masks)
-        sam = answers(generalist, labelled.volume, said, config.sam, monitor)
-        for stage in stages_of(targets):
-            for number, target in enumerate(stage.targets, start=1):
-                view = views[stage.name]
-                voices = voices_on(view, said[target.name], sam.get(target.name))
-                lessons[target.name].append(Lesson(view, voices, number))
+    lessons: dict[str, Lesson] = {}
+    for stage in stages_of(targets):
+        view = _view(labelled, stage, targets, config)
+        for number, target in enumerate(stage.targets, start=1):
+            voices = voices_on(view, said[target.name], sam[target.name])
+            lessons[target.name] = Lesson(view, voices, number)
     return lessons
 
 
+def pseudo_labels_of(
+    labelled: LabelledVolume, targets: Sequence[Target], config: RunConfig
+) -> list[dict[str, Float32]]:
+    """Return the synthetic pseudo-labels of a case, as soft probabilities by target."""
+    rng = np.random.default_rng([config.seed, 13, _number(labelled.case_id)])
+    return [
+        soften(synthetic_masks(labelled, targets, rng)) for _ in range(config.adaptation.versions)
+    ]
+
+
 def answers(
-    generalist: Generalist | None,
+    generalist: Generalist,
     volume: Volume,
     said: Mapping[str, Float32],
-    settings: SamConfig,
+    targets: Sequence[Target],
     monitor: Monitor,
 ) -> dict[str, Float32]:
-    """Ask SAM with the prompts of each target's probability; nothing without SAM."""
-    if generalist is None:
-        return {}
-    return generalist.ask(volume, propose(said, settings), monitor)
+    """Ask SAM with the prompts of each target's probability; silence where there are none."""
+    silent = np.zeros(volume.geometry.shape, np.float32)
+    prompts = propose(said, targets, generalist.settings)
+    answered = generalist.ask(volume, prompts, monitor)
+    return {name: answered.get(name, silent) for name in said}
 
 
-def propose(said: Mapping[str, Float32], settings: SamConfig) -> list[SlicePrompts]:
-    """Turn probabilities into prompts, from a threshold that favours recall."""
+def propose(
+    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+) -> list[SlicePrompts]:
+    """Turn probabilities into prompts.
+
+    A container is proposed as its one cleaned body; contents from a lower threshold that favours
+    recall, for what is never proposed SAM is never asked about.
+    """
+    containers = {target.inside for target in targets}
     prompts: list[SlicePrompts] = []
     for name, probability in said.items():
-        mask = probability >= settings.prompts.proposal_threshold
+        if name in containers:
+            mask = clean_container(probability > 0.5)
+        else:
+            mask = probability >= settings.prompts.proposal_threshold
         prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
     return prompts
 
 
-def voices_on(view: View, specialist: Float32, sam: Float32 | None) -> Voices:
+def voices_on(view: View, specialist: Float32, sam: Float32) -> Voices:
     """Bring both voices into a view; without SAM the specialist speaks for both."""
-    said = from_volume(specialist, view)
-    return Voices(said, said if sam is None else from_volume(sam, view))
+    return Voices(from_volume(specialist, view), from_volume(sam, view))
 
 
 def adaptation_view_settings(stage: Stage, config: RunConfig) -> SpecialistConfig:

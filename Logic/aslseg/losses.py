@@ -77,7 +77,7 @@ def ramp_up(step: float, length: float) -> float:
 
 def polynomial_decay(step: int, steps: int, power: float = 0.9) -> float:
     """Return (1 - step / steps)^power, the factor on the learning rate."""
-    return (1.0 - min(step / steps, 1.0)) ** power
+    return float((1.0 - min(step / steps, 1.0)) ** power)
 
 
 def uncertainty_threshold(progress: float, classes: int) -> float:
@@ -92,9 +92,9 @@ def update_average(average: torch.nn.Module, current: torch.nn.Module, decay: fl
     Buffers are copied: they are statistics, not weights.
     """
     for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, 1.0 - decay)
-    for kept, new in zip(average.buffers(), current.buffers(), strict=True):
-        kept.copy_(new)
+        kept.data.lerp_(new.data, 1.0 - decay)
+    for statistic, latest in zip(average.buffers(), current.buffers(), strict=True):
+        statistic.copy_(latest)
 
 
 def average_decay(step: int, decay: float) -> float:

@@ -17,6 +17,7 @@ from aslseg.adaptation import (
     adaptation_loss,
     refine_view,
 )
+from aslseg.augment import apply_intensity, draw_intensity
 from aslseg.batches import image_channels
 from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
@@ -24,7 +25,7 @@ from aslseg.inference import Probabilities, clean_container, within_reach
 from aslseg.lessons import adaptation_view_settings, voices_on
 from aslseg.stages import Stage, stages_of
 from aslseg.training import Schedule, Trainer
-from aslseg.views import Float32, build_view, to_volume
+from aslseg.views import build_view, to_volume
 from aslseg.volume import Volume
 
 
@@ -43,23 +44,38 @@ class Refiner:
     config: RunConfig
 
     def refine(
-        self, volume: Volume, specialist: Probabilities, sam: Probabilities
+        self,
+        volume: Volume,
+        specialist: Probabilities,
+        sam: Probabilities,
+        *,
+        with_sam: bool = True,
     ) -> Probabilities:
         """Return the refined probability of each target's region, (D, H, W).
 
         Containers come first, so contents are sought inside the refined container.
+
+        Args:
+            volume: The image.
+            specialist: Its probability of each target's region.
+            sam: SAM's; targets that SAM was not asked about are missing.
+            with_sam: False when there is no SAM at all: the specialist then speaks for both.
         """
+        if with_sam:
+            silent = np.zeros(volume.geometry.shape, np.float32)
+            second = {t.name: sam.get(t.name, silent) for t in self.targets}
+        else:
+            second = specialist
         refined: Probabilities = {}
         for stage in stages_of(self.targets):
-            refined.update(self._stage(volume, stage, specialist, sam, refined))
+            refined.update(self._stage(volume, stage, (specialist, second), refined))
         return refined
 
     def _stage(
         self,
         volume: Volume,
         stage: Stage,
-        specialist: Probabilities,
-        sam: Probabilities,
+        said: tuple[Probabilities, Probabilities],
         refined: Probabilities,
     ) -> Probabilities:
         organ = None if stage.inside is None else clean_container(refined[stage.inside.name] > 0.5)
@@ -69,8 +85,7 @@ class Refiner:
         view = build_view(volume, stage, settings, organ=organ)
         result: Probabilities = {}
         for target in stage.targets:
-            silent = np.zeros(volume.geometry.shape, np.float32)
-            voices = voices_on(view, specialist[target.name], _voice(sam, target, silent))
+            voices = voices_on(view, said[0][target.name], said[1][target.name])
             corrected = refine_view(
                 self.networks[target.name], view, voices, self.config.adaptation, settings
             )
@@ -99,12 +114,14 @@ def train_adaptation(
     torch.manual_seed(config.seed)
     network = build_adaptation(stage, config).to(device)
     settings = config.adaptation
-    source = LessonSource(
-        lessons, settings, adaptation_view_settings(stage, config), config.seed
-    )
+    source = LessonSource(lessons, settings, adaptation_view_settings(stage, config), config.seed)
 
-    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+    images = image_channels(adaptation_view_settings(stage, config))
+
+    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         image, voices, truth = (part.to(device) for part in source.batch(step))
+        change = draw_intensity(image[:, :images].shape, generator, settings.intensity_strength)
+        image = torch.cat([apply_intensity(image[:, :images], change), image[:, images:]], 1)
         return {"loss": adaptation_loss(network(image, voices), truth)}
 
     schedule = Schedule(
@@ -116,8 +133,3 @@ def train_adaptation(
     )
     Trainer(network, schedule, device, folder).run(step_loss, monitor)
     return network
-
-
-def _voice(sam: Probabilities, target: Target, silent: Float32) -> Float32 | None:
-    """Return SAM's voice: None without SAM, silence where SAM was not asked about a target."""
-    return sam.get(target.name, silent) if sam else None

@@ -180,7 +180,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def mixed_precision(device: torch.device) -> bool:
     """Tell whether steps run in bfloat16: on CUDA GPUs and CPUs that compute in it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -192,9 +192,7 @@ def _build_optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torc
         return torch.optim.SGD(
             parameters, schedule.learning_rate, momentum=0.9, weight_decay=schedule.weight_decay
         )
-    return torch.optim.AdamW(
-        parameters, schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    return torch.optim.AdamW(parameters, schedule.learning_rate, weight_decay=schedule.weight_decay)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

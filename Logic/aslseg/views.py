@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from aslseg.config import SpecialistConfig, Target
 from aslseg.components import region_mask
+from aslseg.config import SpecialistConfig, Target
 from aslseg.geometry import Box3, box_of
 from aslseg.intensity import normalise_to_organ, window
 from aslseg.stages import Stage

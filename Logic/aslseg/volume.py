@@ -2,7 +2,7 @@
 
 Axes, everywhere in this library: arrays are `(D, H, W)`, indexed `(k, j, i)`; `spacing_mm` has the
 same order; an index *point* is `(i, j, k)` and a world point is RAS in mm (right, anterior,
-superior), both with the origin at a voxel's centre. Tensors are `(B, C, D, H, W)` or `(B, C, H, W)`;
+superior), both from voxel centres. Tensors are `(B, C, D, H, W)` or `(B, C, H, W)`;
 a SAM point is `(x, y)` in pixels.
 """
 
@@ -36,13 +36,13 @@ class Geometry:
     def __post_init__(self) -> None:
         """Refuse what is no invertible affine of a non-empty grid."""
         affine = np.array(self.ijk_to_ras, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        if np.shape(affine) != (4, 4) or not np.isfinite(affine).all():
             msg = f"ijk_to_ras must be a finite 4 x 4 matrix, got shape {affine.shape}."
             raise ValueError(msg)
         if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             msg = "ijk_to_ras is singular: two voxel axes are parallel or a spacing is zero."
             raise ValueError(msg)
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        if min(self.shape) < 1:
             msg = f"shape must be three positive numbers (D, H, W), got {self.shape}."
             raise ValueError(msg)
         affine.setflags(write=False)

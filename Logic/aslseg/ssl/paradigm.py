@@ -72,7 +72,9 @@ class Paradigm(nn.Module):
     def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return the inputs with changed intensities; a containing target stays as it is."""
         images = image_channels(self.settings)
-        change = draw_intensity(inputs[:, :images].shape, generator, self.settings.intensity_strength)
+        change = draw_intensity(
+            inputs[:, :images].shape, generator, self.settings.intensity_strength
+        )
         return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
 
     def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:

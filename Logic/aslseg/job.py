@@ -1,0 +1,74 @@
+"""What a method works with: the project's cases, the settings, and where things are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from aslseg.config import RunConfig, Target
+from aslseg.events import Monitor
+from aslseg.project import Case, Project
+from aslseg.runfolder import RunFolder
+from aslseg.volume import Labelmap, Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One run of one method.
+
+    Attributes:
+        project: The cases.
+        config: The settings.
+        folder: Where the run is written.
+        device: Where networks live.
+        monitor: Who listens, and may ask to stop.
+    """
+
+    project: Project
+    config: RunConfig
+    folder: RunFolder
+    device: torch.device
+    monitor: Monitor
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The classes of the label maps."""
+        return tuple(self.project.targets)
+
+    @property
+    def labelled(self) -> list[Case]:
+        """Training cases with a person's label."""
+        return [case for case in self.project.labelled if case.split == "train"]
+
+    @property
+    def unlabelled(self) -> list[Case]:
+        """Training cases without."""
+        return [case for case in self.project.unlabelled if case.split == "train"]
+
+    @property
+    def scored(self) -> list[Case]:
+        """Validation and test cases that have a label to score against."""
+        return [case for case in self.project.labelled if case.split != "train"]
+
+    @property
+    def cache(self) -> Path:
+        """The project's cache; anything in it may be deleted."""
+        return self.project.folder / "cache"
+
+    def image(self, case: Case) -> Volume:
+        """Read a case's image."""
+        return self.project.load_image(case)
+
+    def labels(self, case: Case) -> Labelmap:
+        """Read a case's human label, on the image's grid."""
+        return self.project.load_labels(case)
+
+    @contextmanager
+    def round(self, number: int) -> Iterator[Job]:
+        """Give the job with its events marked as those of a round."""
+        marked = Monitor(self.monitor.listener, self.monitor.token, number)
+        yield replace(self, monitor=marked)

@@ -1,0 +1,23 @@
+"""The published methods, by name: adding one is one file and one line here."""
+
+from __future__ import annotations
+
+from aslseg.errors import ConfigError
+from aslseg.methods import aslseg
+from aslseg.rounds import Method
+
+METHODS: dict[str, Method] = {
+    "aslseg": Method(aslseg.run_round, aslseg.load_ensemble),
+}
+
+
+def method_named(name: str) -> Method:
+    """Return a method of the registry.
+
+    Raises:
+        ConfigError: When there is none of that name.
+    """
+    if name not in METHODS:
+        msg = f"There is no method '{name}'; choose one of {', '.join(METHODS)}."
+        raise ConfigError(msg)
+    return METHODS[name]

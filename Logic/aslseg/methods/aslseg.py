@@ -1,0 +1,161 @@
+"""ASLseg: a specialist prompts SAM, an adaptation network repairs, reliable labels go round.
+
+After Chen, Lin, Cheng and Tang, "ASLseg: Adapting SAM in the Loop for Semi-supervised Liver Tumor
+Segmentation" (arXiv 2312.07969). No code was released and the abstract leaves most choices open, so
+this is a reconstruction: Docs/methods.md says of each choice whether it is the paper's or ours.
+
+A round: (1) train the specialist on labelled and unlabelled cases with a semi-supervised paradigm;
+(2) its pseudo-labels prompt a SAM that was tuned on the labelled cases; (3) the adaptation network,
+trained on synthetic pseudo-labels of the labelled cases, refines SAM's answers; (4) the reliable
+ones join the training set for the next round.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aslseg.adaptation import AdaptationNetwork, Lesson
+from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.generalist import Generalist
+from aslseg.generalist_setup import build_generalist
+from aslseg.job import Job
+from aslseg.lessons import LabelledVolume, answers, lessons_of, pseudo_labels_of, pupil_of
+from aslseg.refinement import Refiner, build_adaptation, train_adaptation
+from aslseg.rounds import Round, RoundOutcome, finish_round
+from aslseg.sam.tuning import load_trainable_state, trainable_state, tunes_encoder
+from aslseg.speaking import Ensemble
+from aslseg.stages import stages_of
+from aslseg.teaching import Curriculum, Taught, teach_specialist
+from aslseg.training import Schedule, Trainer
+
+
+def run_round(job: Job, this: Round) -> RoundOutcome:
+    """Run one round and say which pseudo-labels the next one may learn from.
+
+    Args:
+        job: Cases, settings, device, listener.
+        this: Number and folder of the round, and what the rounds before left.
+    """
+    taught = teach_specialist(job, _curriculum(job, this))
+    generalist = tuned_generalist(job, this.first_folder)
+    refiner = trained_refiner(job, taught, generalist, this.first_folder)
+    ensemble = Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
+    return finish_round(job, this, ensemble, taught.earlier)
+
+
+def load_ensemble(job: Job, folder: Path) -> Ensemble:
+    """Read the trained parts of a finished round, to segment other volumes with."""
+    first = job.folder.round(1)
+    taught = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {}))
+    generalist = tuned_generalist(job, first)
+    refiner = trained_refiner(job, taught, generalist, first)
+    return Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
+
+
+def _curriculum(job: Job, this: Round) -> Curriculum:
+    later = this.number > 1
+    return Curriculum(
+        folder=this.folder,
+        paradigm=job.config.paradigm,
+        pseudo=this.pseudo,
+        start=this.start,
+        share=job.config.later_share if later else 1.0,
+    )
+
+
+def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
+    """Return SAM tuned on the labelled cases, training it if that was not done yet.
+
+    It is tuned once: on human labels, which are the same in every round.
+    """
+    generalist = build_generalist(job.config, job.cache / "embeddings", job.device, job.monitor)
+    if generalist is None or job.config.sam.tuning == "none":
+        return generalist
+    path = folder / "sam.safetensors"
+    if not path.exists():
+        _tune(job, generalist, folder)
+        tensors = trainable_state(generalist.sam)
+        facts = {"sam": job.config.sam.model_dump(mode="json")}
+        save_checkpoint(path, Checkpoint("sam", tensors, facts))
+    load_trainable_state(generalist.sam, load_checkpoint(path, "sam").tensors)
+    generalist.encoder_changed()
+    return generalist
+
+
+def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
+    settings, seed = job.config.sam, job.config.seed
+    pupils = [
+        generalist.prepare(pupil_of(labelled, job.targets, settings, seed), job.monitor)
+        for labelled in _labelled_volumes(job, "Making questions for SAM")
+    ]
+
+    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, 17, step])
+        return {"loss": generalist.loss(pupils[rng.integers(len(pupils))], rng)}
+
+    schedule = Schedule(
+        "sam", settings.iterations, settings.learning_rate, settings.weight_decay, seed=seed
+    )
+    # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
+    precise = not tunes_encoder(generalist.sam)
+    Trainer(generalist.sam, schedule, job.device, folder, precise=precise).run(
+        step_loss, job.monitor
+    )
+
+
+def trained_refiner(
+    job: Job, taught: Taught, generalist: Generalist | None, folder: Path
+) -> Refiner:
+    """Return the adaptation networks, training them if that was not done yet.
+
+    They are trained once, on human labels, like SAM.
+    """
+    networks: dict[str, AdaptationNetwork] = {}
+    lessons: dict[str, list[Lesson]] = {}
+    for stage in stages_of(job.targets):
+        for target in stage.targets:
+            path = folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
+            if not path.exists():
+                lessons = lessons or _all_lessons(job, taught, generalist)
+                network = train_adaptation(
+                    target, stage, lessons[target.name], job.config, folder, job.device, job.monitor
+                )
+                facts = {"adaptation": job.config.adaptation.model_dump(mode="json")}
+                save_checkpoint(path, Checkpoint("adaptation", network.state_dict(), facts))
+            network = build_adaptation(stage, job.config)
+            network.load_state_dict(load_checkpoint(path, "adaptation").tensors)
+            networks[target.name] = network.to(job.device).eval()
+    return Refiner(networks, job.targets, job.config)
+
+
+def _all_lessons(
+    job: Job, taught: Taught, generalist: Generalist | None
+) -> dict[str, list[Lesson]]:
+    """Make lessons of synthetic pseudo-labels, and of those of the unripe specialist.
+
+    The specialist has learnt the labelled cases by heart at the end of its schedule; after the
+    first third of it, it still makes mistakes of its own kind there.
+    """
+    lessons: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
+    for labelled in _labelled_volumes(job, "Making lessons for the adaptation network"):
+        pseudo = pseudo_labels_of(labelled, job.targets, job.config)
+        pseudo += [unripe.predict(labelled.volume, job.monitor) for unripe in taught.earlier[:1]]
+        for said in pseudo:
+            sam = said
+            if generalist is not None:
+                sam = answers(generalist, labelled.volume, said, job.targets, job.monitor)
+            of_case = lessons_of(labelled, job.targets, job.config, said, sam)
+            for name, lesson in of_case.items():
+                lessons[name].append(lesson)
+    return lessons
+
+
+def _labelled_volumes(job: Job, stage: str) -> list[LabelledVolume]:
+    return [
+        LabelledVolume(case.id, job.image(case), job.labels(case))
+        for case in job.monitor.track(job.labelled, stage)
+    ]

@@ -1,0 +1,92 @@
+"""Named settings: which one for which data and machine."""
+
+from __future__ import annotations
+
+from aslseg.config import (
+    AdaptationConfig,
+    NetworkConfig,
+    RunConfig,
+    SamConfig,
+    SpecialistConfig,
+    ViewConfig,
+)
+from aslseg.errors import ConfigError
+
+_ORGAN = SpecialistConfig(
+    iterations=1000,
+    batch_size=8,
+    patch_size=96,
+    intensity_strength=1.5,
+    consistency_weight=1.0,
+    lesion_share=0.2,
+    view=ViewConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
+)
+_LESION = SpecialistConfig(
+    iterations=700,
+    batch_size=8,
+    patch_size=96,
+    intensity_strength=1.5,
+    consistency_weight=1.0,
+    view=ViewConfig(pixel_mm=2.0),
+)
+_QUICK = RunConfig(
+    preset="quick",
+    organ=_ORGAN,
+    lesion=_LESION,
+    sam=SamConfig(iterations=200, versions=2),
+    adaptation=AdaptationConfig(iterations=400, versions=2, pixel_mm=2.0, patch_size=96),
+)
+
+
+def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
+    view = settings.view.model_copy(update={"pixel_mm": pixel_mm})
+    return settings.model_copy(
+        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "view": view}
+    )
+
+
+def _demo(settings: SpecialistConfig) -> SpecialistConfig:
+    small = NetworkConfig(channels=(8, 16, 32, 64))
+    return settings.model_copy(
+        update={"iterations": 250, "patch_size": 64, "batch_size": 8, "network": small}
+    )
+
+
+PRESETS: dict[str, RunConfig] = {
+    "quick": _QUICK,
+    "standard": _QUICK.model_copy(
+        update={
+            "preset": "standard",
+            "rounds": 3,
+            "organ": _longer(_ORGAN, 2.0),
+            "lesion": _longer(_LESION, 1.25),
+            "sam": SamConfig(model="vit_b", input_size=1024, tuning="lora", iterations=2000),
+            "adaptation": AdaptationConfig(iterations=4000, batch_size=16, pixel_mm=1.25),
+        }
+    ),
+    "demo": _QUICK.model_copy(
+        update={
+            "preset": "demo",
+            "baseline": True,
+            "organ": _demo(_ORGAN),
+            "lesion": _demo(_LESION),
+            "sam": SamConfig(iterations=80, versions=1, input_size=256),
+            "adaptation": AdaptationConfig(
+                iterations=150, versions=2, pixel_mm=2.0, patch_size=64, channels=(8, 16, 32)
+            ),
+        }
+    ),
+}
+"""`quick` for a CPU or a first look, `standard` for a GPU, `demo` for the phantom data set."""
+
+
+def read_preset(name: str) -> RunConfig:
+    """Return named settings.
+
+    Raises:
+        ConfigError: When there are none of that name.
+    """
+    if name not in PRESETS:
+        msg = f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}."
+        raise ConfigError(msg)
+    return PRESETS[name]

@@ -1,0 +1,174 @@
+"""Rounds of self-training: predict, judge, accept, measure, and go on while it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from aslseg.evaluate import mean_dice, score_rows
+from aslseg.images import write_labelmap
+from aslseg.inference import Specialist, labels_from
+from aslseg.job import Job
+from aslseg.project import Case
+from aslseg.reliability import Decision, Reliability, select
+from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table
+from aslseg.speaking import Ensemble, read_voice, reliability_of, save_voices, saved_facts
+from aslseg.volume import Labelmap
+
+VOICES = ("specialist", "sam", "refined")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """What a round starts from.
+
+    Attributes:
+        number: From 1.
+        folder: Where it is written.
+        first_folder: Folder of round 1, which holds what is trained once.
+        pseudo: Label maps, by case id, that the round before accepted.
+        start: The specialist's networks of the round before, by stage name.
+    """
+
+    number: int
+    folder: Path
+    first_folder: Path
+    pseudo: Mapping[str, Labelmap] = field(default_factory=dict)
+    start: Mapping[str, nn.Module] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundOutcome:
+    """What a round leaves behind.
+
+    Attributes:
+        pseudo: Label maps that the next round may learn from.
+        networks: The specialist's networks, by stage name.
+        validation: Mean Dice of the refined label on validation cases; NaN without any.
+    """
+
+    pseudo: Mapping[str, Labelmap]
+    networks: Mapping[str, nn.Module]
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A published method: how a round is run, and how its result is loaded again."""
+
+    run_round: Callable[[Job, Round], RoundOutcome]
+    load_ensemble: Callable[[Job, Path], Ensemble]
+
+
+def finish_round(
+    job: Job, this: Round, ensemble: Ensemble, earlier: Sequence[Specialist]
+) -> RoundOutcome:
+    """Let the voices speak about all cases, select the reliable ones, and write it all down.
+
+    Args:
+        job: Cases and settings.
+        this: The round.
+        ensemble: Its trained parts.
+        earlier: The specialist with the weights of earlier snapshots.
+    """
+    for case in job.monitor.track([*job.unlabelled, *job.scored], "Segmenting all cases"):
+        _speak(job, this, case, ensemble, earlier)
+    decisions = _decide(job, this)
+    rows = [row for case in job.scored for row in _scores(job, this, case)]
+    write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
+    _report(job, rows)
+    pseudo = {
+        decision.reliability.case_id: _pseudo(this, decision)
+        for decision in decisions
+        if decision.accepted
+    }
+    validation = mean_dice(rows, stage="refined", split="validation")
+    return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
+
+
+def _folder(this: Round, case: Case) -> Path:
+    return this.folder / "voices" / case.id
+
+
+def _speak(
+    job: Job, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
+) -> None:
+    if saved_facts(_folder(this, case)) is not None:
+        return
+    volume = job.image(case)
+    segmentation = ensemble.segment(volume, job.monitor)
+    before = []
+    if case.split == "train":
+        before = [
+            labels_from(
+                specialist.predict(volume, job.monitor),
+                job.targets,
+                volume,
+                job.config.min_component_ml,
+            )
+            for specialist in earlier
+        ]
+    judged = reliability_of(case.id, segmentation, before, job.targets)
+    save_voices(_folder(this, case), segmentation, asdict(judged))
+    job.monitor.artifact("voices", _folder(this, case), case.id)
+
+
+def _decide(job: Job, this: Round) -> list[Decision]:
+    judged = []
+    for case in job.unlabelled:
+        facts = saved_facts(_folder(this, case)) or {}
+        judged.append(Reliability(**{**facts, "emptied": tuple(facts["emptied"])}))
+    decisions = select(judged, job.config.reliability, this.number)
+    write_table(
+        this.folder / "reliability.csv",
+        RELIABILITY_COLUMNS,
+        [_reliability_row(this, decision) for decision in decisions],
+    )
+    return decisions
+
+
+def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
+    judged = decision.reliability
+    return {
+        "round": this.number,
+        "case": judged.case_id,
+        "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
+        "voice_agreement": round(judged.voice_agreement, 4),
+        "score": round(judged.score, 4),
+        "accepted": decision.accepted,
+        "reason": decision.reason,
+    }
+
+
+def _pseudo(this: Round, decision: Decision) -> Labelmap:
+    case_id = decision.reliability.case_id
+    labels = read_voice(this.folder / "voices" / case_id, "refined")
+    if labels is None:
+        msg = f"The refined label of case {case_id} was written but is gone."
+        raise FileNotFoundError(msg)
+    write_labelmap(labels, this.folder / "pseudo" / f"{case_id}.nii.gz")
+    return labels
+
+
+def _scores(job: Job, this: Round, case: Case) -> list[dict[str, Any]]:
+    truth = job.labels(case)
+    rows: list[dict[str, Any]] = []
+    for voice in VOICES:
+        labels = read_voice(_folder(this, case), voice)
+        if labels is not None:
+            facts = {"round": this.number, "stage": voice, "split": case.split, "case": case.id}
+            rows += score_rows(labels, truth, job.targets, facts)
+    return rows
+
+
+def _report(job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
+    for voice in VOICES:
+        for target in job.targets:
+            value = mean_dice(rows, stage=voice, target=target.name, split="validation")
+            if value == value:
+                name = f"validation dice {target.name}"
+                job.monitor.metric(name, value, job.monitor.round, voice)

@@ -1,0 +1,160 @@
+"""Let the voices speak about a case, and keep what they said: label maps, prompts, agreement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aslseg.components import region_mask
+from aslseg.config import RunConfig, Target
+from aslseg.events import Monitor
+from aslseg.generalist import Generalist
+from aslseg.images import read_labelmap, write_labelmap
+from aslseg.inference import Probabilities, Specialist, labels_from
+from aslseg.lessons import propose
+from aslseg.prompts import SlicePrompts
+from aslseg.refinement import Refiner
+from aslseg.reliability import (
+    Reliability,
+    agreement,
+    checkpoint_agreement,
+    emptied_targets,
+)
+from aslseg.storage import write_json_atomic
+from aslseg.volume import Labelmap, Mask, Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What each voice made of a volume.
+
+    Attributes:
+        specialist: The specialist's label map.
+        sam: SAM's, or None when the loop runs without.
+        refined: After the adaptation network.
+        prompts: That SAM was asked with.
+        probabilities: Refined, by target name, (D, H, W).
+    """
+
+    specialist: Labelmap
+    sam: Labelmap | None
+    refined: Labelmap
+    prompts: tuple[SlicePrompts, ...]
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """The trained parts of a round, ready to segment any volume.
+
+    Attributes:
+        specialist: Makes the first guess.
+        generalist: SAM; None when the loop runs without.
+        refiner: Merges both.
+        targets: All targets.
+        config: The run's settings.
+    """
+
+    specialist: Specialist
+    generalist: Generalist | None
+    refiner: Refiner
+    targets: tuple[Target, ...]
+    config: RunConfig
+
+    def segment(self, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
+        """Segment a volume: specialist, then prompts, then SAM, then the adaptation network.
+
+        Raises:
+            CancelledError: When asked to stop between two parts.
+        """
+        monitor = monitor or Monitor()
+        said = self.specialist.predict(volume, monitor)
+        prompts: list[SlicePrompts] = []
+        answered: Probabilities = {}
+        if self.generalist is not None:
+            prompts = propose(said, self.targets, self.config.sam)
+            answered = self.generalist.ask(volume, prompts, monitor)
+        monitor.check()
+        refined = self.refiner.refine(volume, said, answered, with_sam=self.generalist is not None)
+        return Segmentation(
+            specialist=self._labels(said, volume),
+            sam=None
+            if self.generalist is None
+            else self._labels(self._all(answered, volume), volume),
+            refined=self._labels(refined, volume),
+            prompts=tuple(prompts),
+            probabilities=refined,
+        )
+
+    def _all(self, answered: Probabilities, volume: Volume) -> Probabilities:
+        silent = np.zeros(volume.geometry.shape, np.float32)
+        return {t.name: answered.get(t.name, silent) for t in self.targets}
+
+    def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
+        return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)
+
+
+def regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:
+    """Return each target's region in a label map."""
+    return {t.name: region_mask(labels.labels, t, targets) for t in targets}
+
+
+def reliability_of(
+    case_id: str,
+    segmentation: Segmentation,
+    earlier: Sequence[Labelmap],
+    targets: Sequence[Target],
+) -> Reliability:
+    """Measure how far a case's refined label can be believed.
+
+    Args:
+        case_id: The case.
+        segmentation: What the voices of this round said.
+        earlier: The specialist's label maps with earlier weights.
+        targets: All targets.
+    """
+    last = regions(segmentation.specialist, targets)
+    refined = regions(segmentation.refined, targets)
+    return Reliability(
+        case_id,
+        checkpoint_agreement([regions(labels, targets) for labels in earlier], last),
+        agreement(last, refined),
+        emptied_targets(last, refined),
+    )
+
+
+def save_voices(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
+    """Write the voices of a case; `voices.json` comes last and marks the case as complete.
+
+    Args:
+        folder: `round-NN/voices/<case>`.
+        segmentation: What was said.
+        facts: Written into `voices.json`.
+    """
+    for name in ("specialist", "sam", "refined"):
+        labels = getattr(segmentation, name)
+        if labels is not None:
+            write_labelmap(labels, folder / f"{name}.nii.gz")
+    prompts = [prompt.to_json() for prompt in segmentation.prompts]
+    write_json_atomic(folder / "prompts.json", prompts)
+    write_json_atomic(folder / "voices.json", dict(facts))
+
+
+def saved_facts(folder: Path) -> dict[str, Any] | None:
+    """Return the facts of a case that `save_voices` completed, or None."""
+    path = folder / "voices.json"
+    if not path.exists():
+        return None
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def read_voice(folder: Path, name: str) -> Labelmap | None:
+    """Read one voice of a case, or None when it did not speak."""
+    path = folder / f"{name}.nii.gz"
+    return read_labelmap(path) if path.exists() else None

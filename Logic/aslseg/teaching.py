@@ -1,0 +1,273 @@
+"""Train the specialist's networks, stage after stage, and keep what resuming needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aslseg.batches import BatchSource, TrainingCase
+from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.components import region_mask
+from aslseg.config import Paradigm as ParadigmName
+from aslseg.config import SpecialistConfig
+from aslseg.errors import ProjectError
+from aslseg.inference import Specialist, clean_container, predict_view
+from aslseg.job import Job
+from aslseg.project import Case
+from aslseg.specialist import build_network
+from aslseg.ssl import Paradigm, build_paradigm
+from aslseg.stages import Stage, stages_of
+from aslseg.training import Schedule, Trainer
+from aslseg.views import build_view, load_view, save_view, to_volume
+from aslseg.volume import Labelmap, Mask, Volume
+
+SNAPSHOTS = (1 / 3, 2 / 3)
+"""Parts of the schedule after which weights are kept to measure agreement (ST++)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curriculum:
+    """What a specialist learns from.
+
+    Attributes:
+        folder: Where its weights go.
+        paradigm: How unlabelled cases are used.
+        pseudo: Label maps by case id that are believed in this round.
+        start: Weights to start from, by stage name; none means random ones.
+        share: Part of the schedule that is run.
+    """
+
+    folder: Path
+    paradigm: ParadigmName
+    pseudo: Mapping[str, Labelmap]
+    start: Mapping[str, nn.Module]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taught:
+    """A trained specialist, and what it was earlier in the schedule."""
+
+    specialist: Specialist
+    earlier: tuple[Specialist, ...]
+
+
+def teach_specialist(job: Job, curriculum: Curriculum) -> Taught:
+    """Train one network per stage; containers first, for contents are sought inside them.
+
+    Stages whose weights are in the folder already are read, not trained.
+
+    Raises:
+        ProjectError: When no label has any voxel of a stage's targets.
+    """
+    final: dict[str, nn.Module] = {}
+    earlier: list[dict[str, nn.Module]] = [{} for _ in SNAPSHOTS]
+    for stage in stages_of(job.targets):
+        weights = _stage_weights(job, curriculum, stage, final)
+        final[stage.name] = weights[-1]
+        for known, network in zip(earlier, weights, strict=False):
+            known[stage.name] = network
+    return Taught(_specialist(job, final), tuple(_specialist(job, nets) for nets in earlier))
+
+
+def _specialist(job: Job, networks: Mapping[str, nn.Module]) -> Specialist:
+    return Specialist(networks, job.targets, job.config, job.device)
+
+
+def _stage_weights(
+    job: Job, curriculum: Curriculum, stage: Stage, containers: Mapping[str, nn.Module]
+) -> list[nn.Module]:
+    """Return the networks of a stage after each snapshot, and at the end."""
+    settings = scheduled(job, stage, curriculum.share)
+    paths = [
+        curriculum.folder / f"specialist-{stage.name}{part}.safetensors"
+        for part in (*(f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))), "")
+    ]
+    if not paths[-1].exists():
+        _train_stage(job, curriculum, stage, containers, paths)
+    return [load_network(path, stage, settings, job.device) for path in paths]
+
+
+def scheduled(job: Job, stage: Stage, share: float) -> SpecialistConfig:
+    """Return the settings of a stage with its schedule cut to a part."""
+    settings = job.config.stage(stage.inside.name if stage.inside else None)
+    steps = max(1, round(settings.iterations * share))
+    return settings.model_copy(update={"iterations": steps})
+
+
+def load_network(
+    path: Path, stage: Stage, settings: SpecialistConfig, device: torch.device
+) -> nn.Module:
+    """Read a stage's network from a round folder.
+
+    Raises:
+        WeightsError: When the file is missing, damaged or of another kind.
+    """
+    network = build_network(stage, settings)
+    network.load_state_dict(load_checkpoint(path, "specialist").tensors)
+    return network.to(device).eval()
+
+
+def _train_stage(
+    job: Job,
+    curriculum: Curriculum,
+    stage: Stage,
+    containers: Mapping[str, nn.Module],
+    paths: Sequence[Path],
+) -> None:
+    settings = scheduled(job, stage, curriculum.share)
+    views = curriculum.folder / "views" / stage.name
+    organs = _Organs(job, stage, containers)
+    labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
+    paradigm = _start(job, curriculum, stage, settings)
+    unlabelled = []
+    if paradigm.uses_unlabelled:
+        unlabelled = _unlabelled_cases(job, stage, settings, views, organs)
+    _fit(job, paradigm, settings, stage, (labelled, unlabelled), paths)
+    shutil.rmtree(views, ignore_errors=True)
+
+
+def _start(job: Job, curriculum: Curriculum, stage: Stage, settings: SpecialistConfig) -> Paradigm:
+    torch.manual_seed(job.config.seed)
+    paradigm = build_paradigm(curriculum.paradigm, lambda: build_network(stage, settings), settings)
+    if stage.name in curriculum.start:
+        known = curriculum.start[stage.name].state_dict()
+        paradigm.student.load_state_dict(known)
+        paradigm.average.load_state_dict(known)
+    return paradigm.to(job.device)
+
+
+def _fit(
+    job: Job,
+    paradigm: Paradigm,
+    settings: SpecialistConfig,
+    stage: Stage,
+    cases: tuple[list[TrainingCase], list[TrainingCase]],
+    paths: Sequence[Path],
+) -> None:
+    seed = job.config.seed
+    labelled = BatchSource(cases[0], settings, seed, 0)
+    unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
+
+    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        extra = unlabelled.batch(step).to(job.device) if unlabelled else None
+        terms = paradigm.loss(labelled.batch(step).to(job.device), extra, step, generator)
+        return {
+            "loss": terms.total,
+            "supervised": terms.supervised,
+            "unlabelled": terms.unlabelled,
+        }
+
+    def keep(number: int) -> None:
+        tensors = paradigm.average.state_dict()
+        facts = {"stage": stage.name, "settings": settings.model_dump(mode="json")}
+        save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
+
+    schedule = Schedule(
+        name=f"specialist-{stage.name}",
+        steps=settings.iterations,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        optimiser=settings.optimiser,
+        seed=seed,
+        snapshots=SNAPSHOTS,
+    )
+    trainer = Trainer(paradigm, schedule, job.device, paths[-1].parent, paradigm.after_step, keep)
+    trainer.run(step_loss, job.monitor)
+    keep(len(paths) - 1)
+
+
+class _Organs:
+    """Finds the containing target of a case with the networks of the stages before."""
+
+    def __init__(self, job: Job, stage: Stage, containers: Mapping[str, nn.Module]) -> None:
+        self._stage = stage
+        self._job = job
+        self._containers = containers
+
+    def true(self, labels: Labelmap) -> Mask | None:
+        if self._stage.inside is None:
+            return None
+        return region_mask(labels.labels, self._stage.inside, self._job.targets)
+
+    def found(self, volume: Volume) -> Mask | None:
+        organ = None
+        for stage in _path_to(self._stage, self._job):
+            settings = scheduled(self._job, stage, 1.0)
+            view = build_view(volume, stage, settings, organ=organ)
+            classes = predict_view(self._containers[stage.name], view, settings, self._job.device)
+            inside = _next_container(stage, self._stage, self._job)
+            organ = clean_container(to_volume(classes, view)[inside] > 0.5)
+            if not organ.any():
+                break
+        return organ
+
+
+def _path_to(stage: Stage, job: Job) -> list[Stage]:
+    """Return the stages that lead to a stage's container, outermost first."""
+    stages = {target.name: s for s in stages_of(job.targets) for target in s.targets}
+    path: list[Stage] = []
+    container = stage.inside
+    while container is not None:
+        path.insert(0, stages[container.name])
+        container = stages[container.name].inside
+    return path
+
+
+def _next_container(stage: Stage, goal: Stage, job: Job) -> int:
+    """Return the class number, in `stage`, of the target on the way to `goal`'s container."""
+    wanted = [s.inside.name for s in [*_path_to(goal, job)[1:], goal] if s.inside is not None]
+    return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
+
+
+def _labelled_cases(
+    job: Job,
+    curriculum: Curriculum,
+    stage: Stage,
+    settings: SpecialistConfig,
+    views: Path,
+    organs: _Organs,
+) -> list[TrainingCase]:
+    known: list[tuple[Case, Labelmap | None, float]] = [(c, None, 1.0) for c in job.labelled]
+    weight = job.config.reliability.pseudo_weight
+    known += [
+        (case, curriculum.pseudo[case.id], weight)
+        for case in job.unlabelled
+        if case.id in curriculum.pseudo
+    ]
+    cases: list[TrainingCase] = []
+    for case, labels, of in job.monitor.track(known, f"Preparing {stage.name}"):
+        labels = job.labels(case) if labels is None else labels
+        organ = organs.true(labels)
+        if organ is not None and not organ.any():
+            continue
+        view = build_view(
+            job.image(case), stage, settings, organ=organ, labels=labels, targets=job.targets
+        )
+        save_view(view, views / f"labelled-{case.id}")
+        cases.append(TrainingCase(load_view(views / f"labelled-{case.id}"), of))
+    if not any(case.view.labels is not None and np.any(case.view.labels) for case in cases):
+        names = ", ".join(target.name for target in stage.targets)
+        msg = f"No labelled case has any voxel of {names}; label at least one and train again."
+        raise ProjectError(msg)
+    return cases
+
+
+def _unlabelled_cases(
+    job: Job, stage: Stage, settings: SpecialistConfig, views: Path, organs: _Organs
+) -> list[TrainingCase]:
+    cases: list[TrainingCase] = []
+    for case in job.monitor.track(job.unlabelled, f"Preparing unlabelled {stage.name}"):
+        volume = job.image(case)
+        organ = organs.found(volume)
+        if stage.inside is not None and (organ is None or not organ.any()):
+            continue
+        save_view(build_view(volume, stage, settings, organ=organ), views / case.id)
+        cases.append(TrainingCase(load_view(views / case.id)))
+    return cases

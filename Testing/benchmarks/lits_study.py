@@ -1,0 +1,142 @@
+"""The study of Docs/results.md: ASLseg's stages on LiTS with 2, 4 or 8 labelled volumes.
+
+    python Testing/benchmarks/lits_study.py --data ../shared/data/lits --work local/study \
+        --labelled 4 --seeds 0
+
+For each number of labelled volumes and seed this makes a project that names no hidden label, runs a
+method with a preset, and scores every voice of every round: on the validation cases, and on the
+unlabelled cases against labels that are opened here, after the run, and nowhere else. Rows are
+appended to `<work>/study.csv`; cells that are there already are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from aslseg.config import RunConfig, parse_config
+from aslseg.devices import tune_allocator
+from aslseg.evaluate import score_rows
+from aslseg.events import Event, Monitor, Notice, Progress
+from aslseg.images import read_labelmap
+from aslseg.presets import read_preset
+from aslseg.project import CaseFiles, Project, create_project, open_project
+from aslseg.runfolder import METRIC_COLUMNS, RunFolder, open_run, read_table
+from aslseg.runs import resume_run, start_run
+
+VOICES = ("specialist", "sam", "refined")
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    tune_allocator()
+    splits = json.loads((arguments.data / "splits.json").read_text())
+    for labelled in arguments.labelled:
+        for seed in arguments.seeds:
+            cell(arguments, splits, labelled, seed)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--labelled", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--name", default="aslseg", help="name of this row of the study")
+    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def cell(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) -> None:
+    table = arguments.work / f"study-{arguments.name}-{labelled}-{seed}.csv"
+    if table.exists():
+        return
+    began = time.perf_counter()
+    config = settings(arguments, seed)
+    project = study_project(arguments, splits, labelled)
+    run = finished_run(project, config, f"{arguments.name}-{seed}")
+    rows = scores(run, project, arguments.data, splits)
+    for row in rows:
+        row.update(name=arguments.name, labelled=labelled, seed=seed)
+    columns = ["name", "labelled", "seed", *METRIC_COLUMNS]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{table.name}: {time.perf_counter() - began:.0f} s")
+
+
+def settings(arguments: argparse.Namespace, seed: int) -> RunConfig:
+    values = read_preset(arguments.preset).model_dump(mode="json")
+    for setting in arguments.set:
+        name, value = setting.split("=", 1)
+        *groups, last = name.split(".")
+        group = values
+        for part in groups:
+            group = group[part]
+        group[last] = value
+    return parse_config({**values, "seed": seed})
+
+
+def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) -> Project:
+    folder = arguments.work / f"labelled-{labelled}"
+    if (folder / "project.json").exists():
+        return open_project(folder)
+    shown = set(splits["labelled_order"][:labelled])
+    if labelled >= len(splits["training"]):
+        shown = set(splits["training"])
+    files = [
+        CaseFiles(
+            id=f"lits-{number}",
+            image=(arguments.data / f"volume-{number}.nii.gz").resolve(),
+            label=(arguments.data / f"segmentation-{number}.nii.gz").resolve()
+            if number in shown or number in splits["validation"]
+            else None,
+            split="validation" if number in splits["validation"] else "train",
+        )
+        for number in [*splits["training"], *splits["validation"]]
+    ]
+    return create_project(folder, files)
+
+
+def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
+    monitor = Monitor(listener=speak)
+    if (project.folder / "runs" / run_id / "config.json").exists():
+        if open_run(project.folder, run_id).status.get("state") == "done":
+            return open_run(project.folder, run_id)
+        return resume_run(project, run_id, monitor)
+    return start_run(project, config, monitor, run_id)
+
+
+def speak(event: Event) -> None:
+    if isinstance(event, Notice):
+        print(event.message)
+    if isinstance(event, Progress) and event.step == event.of:
+        print(f"round {event.round}: {event.stage} ({event.of})", flush=True)
+
+
+def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[dict]:
+    """Collect the validation scores of all rounds, and score the unlabelled cases."""
+    rows: list[dict] = []
+    for number in run.rounds:
+        rows += read_table(run.round(number) / "metrics.csv")
+        for case in project.unlabelled:
+            truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
+            for voice in VOICES:
+                path = run.round(number) / "voices" / case.id / f"{voice}.nii.gz"
+                if path.exists():
+                    facts = dict(round=number, stage=voice, split="unlabelled", case=case.id)
+                    rows += score_rows(read_labelmap(path), truth, project.targets, facts)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
