@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,8 @@ from rich.progress import Progress as Bars
 from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress
 
 Key = tuple[int, str]
+STDERR = 2
+STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
 
 
 class ProgressView:
@@ -100,17 +103,17 @@ def watched(console: Console) -> Iterator[Monitor]:
     The first Ctrl-C asks the work to stop at the next safe place; the second stops at once.
     """
     view, token = ProgressView(console), CancelToken()
-    with _signals_cancel(token, console), view.bars:
+    with _signals_cancel(token), view.bars:
         yield Monitor(view, token)
 
 
 @contextmanager
-def _signals_cancel(token: CancelToken, console: Console) -> Iterator[None]:
+def _signals_cancel(token: CancelToken) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         if token.is_cancelled:
             raise KeyboardInterrupt
         token.cancel()
-        console.print("Stopping after this step; press Ctrl-C again to stop at once.")
+        os.write(STDERR, STOPPING)  # the console may be busy with what was interrupted
 
     if threading.current_thread() is not threading.main_thread():
         yield

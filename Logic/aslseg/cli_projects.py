@@ -52,7 +52,7 @@ def init(
     Images stay where they are; label maps are copied and checked, and training never writes them.
 
     Image and label map belong together by name: ct_7.nii.gz and ct_7.nii.gz of two folders,
-    ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_image.nrrd and a_seg.nrrd.
+    ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_ct.mha and a_seg.mha.
     A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
     """
     from aslseg.project import create_project, select_cases

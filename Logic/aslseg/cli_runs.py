@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from aslseg.report_data import mean_of, read_run
 from aslseg.report_template import mean_text, number
 from aslseg.runfolder import RunFolder, write_table
 
+DEFAULT_PRESET = "quick"
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
 
@@ -54,7 +56,10 @@ def train(
     from aslseg.runs import resume_run, start_run
 
     opened = open_project(project)
-    chosen = None if resume else chosen_config(preset or opened.preset, config, settings or [])
+    chosen = None
+    if not resume:
+        base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
+        chosen = changed(base, settings or [])
     try:
         with watched(messages) as monitor:
             if chosen is None:
@@ -77,36 +82,50 @@ def finish(folder: RunFolder) -> Path:
     return report
 
 
-def chosen_config(preset: str | None, file: Path | None, settings: list[str]) -> RunConfig:
-    """Build the settings of a run: preset or file, then single settings on top.
+def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:
+    """Read the settings of a preset or of a file.
 
     Raises:
-        ConfigError: When one of them cannot be used.
+        typer.BadParameter: When both are given.
+        ConfigError: When there is no such preset, or the file cannot be used.
     """
     from aslseg.presets import read_preset
 
     if file is not None and preset is not None:
         msg = "Give either --preset or --config, not both."
         raise typer.BadParameter(msg)
-    base = read_config(file) if file is not None else read_preset(preset) if preset else RunConfig()
-    values = base.model_dump(mode="json")
+    return read_config(file) if file is not None else read_preset(preset or default)
+
+
+def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """Change single settings, each written as `name=value` or `group.name=value`.
+
+    Raises:
+        typer.BadParameter: When one is written differently.
+        ConfigError: When one is unknown or out of range.
+    """
+    values = config.model_dump(mode="json")
     for setting in settings:
         _set(values, setting)
-    return parse_config(values, "--set") if settings else base
+    return parse_config(values, "--set")
 
 
 def _set(values: dict[str, Any], setting: str) -> None:
     name, equals, text = setting.partition("=")
-    if not equals:
-        msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
-        raise typer.BadParameter(msg)
     *groups, last = name.strip().split(".")
     for group in groups:
-        values = values.setdefault(group, {})
+        values = values.get(group, {})
+    if not equals or not isinstance(values, dict):
+        msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
+        raise typer.BadParameter(msg)
+    values[last] = _typed(text.strip())
+
+
+def _typed(text: str) -> Any:
     try:
-        values[last] = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
-        values[last] = text.strip()
+        return text
 
 
 def segment(
@@ -123,16 +142,14 @@ def segment(
     Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
     """
     from aslseg.images import read_volume, stem_of, write_labelmap
-    from aslseg.project import open_project
     from aslseg.runs import segment_volume
 
     folder = find_run(run)
-    project = open_project(folder.path.parent.parent)
     places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
     _check_places(places, force=force)
     for path, place in places.items():
         with watched(messages) as monitor:
-            found = segment_volume(project, folder, read_volume(path), monitor)
+            found = segment_volume(folder, read_volume(path), monitor)
         write_labelmap(found.refined, place)
         tell(str(place))
         for voice in ("specialist", "sam") if voices else ():
@@ -272,7 +289,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg evaluate labels truth",
-            "aslseg evaluate labels truth --target kidney=1 --target cyst=2:kidney --csv scores.csv",
+            "aslseg evaluate labels truth --target kidney=1 --csv scores.csv",
         )
     )(evaluate)
     app.command(epilog=examples("aslseg status my_project", "aslseg status my_project --report"))(

@@ -1,0 +1,382 @@
+"""The command line teaches, shows progress, stops cleanly, and says errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from aslseg.cli import app
+from aslseg.cli_progress import ProgressView, duration, watched
+from aslseg.cli_runs import base_config, changed, state_of
+from aslseg.cli_shared import find_run, parse_targets
+from aslseg.config import LIVER_TARGETS, RunConfig, Target
+from aslseg.errors import CancelledError, ConfigError, RunError
+from aslseg.events import CancelToken, Metric, Monitor, Notice, Progress
+from aslseg.images import read_labelmap, write_labelmap, write_volume
+from aslseg.project import open_project
+from aslseg.runfolder import RunFolder, create_run, running
+from aslseg.volume import Geometry, Labelmap, Volume
+from synthetic_run import write_run
+
+GEOMETRY = Geometry.axis_aligned((5, 24, 24), (4.0, 3.0, 3.0))
+COMMANDS = ("init", "train", "segment", "evaluate", "status", "weights", "export", "demo")
+
+
+def aslseg(*words: object) -> Result:
+    """Run the command line; wide, so that no sentence is broken."""
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+
+
+def a_labelmap() -> Labelmap:
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[1:4, 6:18, 6:18] = 1
+    labels[2, 8:12, 8:12] = 2
+    return Labelmap(labels, GEOMETRY)
+
+
+@pytest.fixture
+def data(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Folder with `ct/` of four images and `seg/` of three label maps."""
+    for number in range(1, 5):
+        voxels = rng.normal(0, 20, GEOMETRY.shape).astype(np.int16) + 90 * a_labelmap().labels
+        write_volume(Volume(voxels, GEOMETRY), tmp_path / "ct" / f"c{number}.nii.gz")
+        if number < 4:
+            write_labelmap(a_labelmap(), tmp_path / "seg" / f"c{number}.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def project(data: Path) -> Path:
+    words = ("init", data / "project", data / "ct", "--labels", data / "seg")
+    assert aslseg(*words, "--validation", "c3", "--labelled", "c1").exit_code == 0
+    return data / "project"
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_each_command_teaches_by_examples(self, command: str) -> None:
+        result = aslseg(command, "--help")
+        assert result.exit_code == 0
+        assert f"aslseg {command} " in result.output.partition("Examples:")[2] + " "
+
+    def test_the_first_page_lists_all_commands_in_a_few_lines(self) -> None:
+        result = aslseg("--help")
+        assert all(command in result.output for command in COMMANDS)
+        assert "not a medical device" in result.output
+
+    def test_help_needs_no_torch(self) -> None:
+        script = "import sys; import aslseg.cli; sys.exit('torch' in sys.modules)"
+        folder = Path(__file__).resolve().parents[2] / "Logic"
+        assert (
+            subprocess.run([sys.executable, "-c", script], cwd=folder, check=False).returncode == 0
+        )
+
+    @pytest.mark.parametrize(
+        "words", [("nonsense",), ("init",), ("train", "x", "--nonsense")], ids=lambda w: w[-1]
+    )
+    def test_misuse_has_exit_code_2(self, words: tuple[str, ...]) -> None:
+        assert aslseg(*words).exit_code == 2
+
+
+class TestErrors:
+    def test_an_error_is_one_sentence_on_stderr(self, tmp_path: Path) -> None:
+        result = aslseg("status", tmp_path / "nowhere")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+        assert "Traceback" not in result.stderr
+
+    def test_debug_lets_the_traceback_through(self, tmp_path: Path) -> None:
+        result = aslseg("--debug", "status", tmp_path / "nowhere")
+        assert result.exception is not None
+        assert type(result.exception).__name__ == "ProjectError"
+
+    @pytest.mark.parametrize("error", [CancelledError("Stopped."), KeyboardInterrupt()])
+    def test_a_stop_has_exit_code_130(
+        self, monkeypatch: pytest.MonkeyPatch, project: Path, error: BaseException
+    ) -> None:
+        def stop(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("aslseg.runs.start_run", stop)
+        result = aslseg("train", project)
+        assert result.exit_code == 130
+        assert "Stopped." in result.stderr
+
+
+class TestInit:
+    def test_a_project_is_made_from_folders(self, project: Path) -> None:
+        made = open_project(project)
+        assert [case.id for case in made.labelled] == ["c1"]
+        assert [case.id for case in made.unlabelled] == ["c2", "c4"]
+        assert [case.id for case in made.validation] == ["c3"]
+        assert made.targets == LIVER_TARGETS
+
+    def test_a_hidden_label_is_named_nowhere(self, project: Path) -> None:
+        assert not list((project / "labels").glob("c2*"))
+        assert "seg" not in (project / "project.json").read_text()
+
+    def test_targets_are_those_that_are_typed(self, data: Path) -> None:
+        words = ("init", data / "p", data / "ct", "--labels", data / "seg")
+        assert aslseg(*words, "--target", "organ=1", "--target", "cyst=2:organ").exit_code == 0
+        expected = (Target(name="organ", value=1), Target(name="cyst", value=2, inside="organ"))
+        assert open_project(data / "p").targets == expected
+
+    def test_a_decathlon_task_brings_its_targets(self, data: Path) -> None:
+        entries = [{"image": "./ct/c1.nii.gz", "label": "./seg/c1.nii.gz"}]
+        labels = {"0": "background", "1": "liver", "2": "cancer"}
+        task = {"modality": {"0": "CT"}, "labels": labels, "training": entries, "test": []}
+        (data / "dataset.json").write_text(json.dumps(task))
+        assert aslseg("init", data / "p", data / "dataset.json").exit_code == 0
+        assert [target.name for target in open_project(data / "p").targets] == ["liver", "cancer"]
+
+    def test_an_unknown_case_is_refused_and_nothing_is_left(self, data: Path) -> None:
+        words = ("init", data / "p", data / "ct", "--labels", data / "seg")
+        result = aslseg(*words, "--validation", "c9")
+        assert result.exit_code == 1
+        assert "c9" in result.stderr
+        assert not (data / "p").exists()
+
+
+class TestTargets:
+    @pytest.mark.parametrize("text", ["liver", "liver=x", "=1", "liver=0"])
+    def test_what_is_no_target_is_refused(self, text: str) -> None:
+        with pytest.raises(typer.BadParameter, match="is no target"):
+            parse_targets([text])
+
+    def test_liver_and_tumour_are_the_default(self) -> None:
+        assert parse_targets(None) == LIVER_TARGETS
+
+
+class TestSettings:
+    def test_single_settings_go_on_top(self) -> None:
+        config = changed(RunConfig(), ["rounds=3", "sam.model=none", "organ.learning_rate=0.01"])
+        assert (config.rounds, config.sam.model, config.organ.learning_rate) == (3, "none", 0.01)
+        assert config.lesion == RunConfig().lesion
+
+    @pytest.mark.parametrize("setting", ["rounds=0", "nonsense=1", "sam.nonsense=1"])
+    def test_what_cannot_be_set_is_named(self, setting: str) -> None:
+        with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+            changed(RunConfig(), [setting])
+
+    @pytest.mark.parametrize("setting", ["rounds", "rounds.x=1"])
+    def test_what_is_no_setting_is_refused(self, setting: str) -> None:
+        with pytest.raises(typer.BadParameter, match="is no setting"):
+            changed(RunConfig(), [setting])
+
+    def test_preset_and_file_exclude_each_other(self, tmp_path: Path) -> None:
+        with pytest.raises(typer.BadParameter, match="not both"):
+            base_config("quick", tmp_path / "x.json", default="quick")
+
+    def test_a_file_is_preferred_to_the_default(self, tmp_path: Path) -> None:
+        (tmp_path / "x.json").write_text('{"rounds": 5}')
+        assert base_config(None, tmp_path / "x.json", default="quick").rounds == 5
+        assert base_config(None, None, default="demo").preset == "demo"
+
+
+class TestStatus:
+    def test_a_project_without_runs_says_what_is_next(self, project: Path) -> None:
+        result = aslseg("status", project)
+        assert "1 labelled, 2 unlabelled, 1 validation, 0 test volumes" in result.output
+        assert f"aslseg train {project}" in result.output
+
+    def test_the_scores_of_the_latest_run_are_shown(self, project: Path) -> None:
+        write_run(project / "runs" / "one", {"c3": a_labelmap()})
+        result = aslseg("status", project, "--report")
+        assert "Refined" in result.output
+        assert "0.950" in result.output
+        assert (project / "runs" / "one" / "report.html").is_file()
+
+    def test_a_run_without_sam_is_marked(self, project: Path) -> None:
+        write_run(project / "runs" / "one", {"c3": a_labelmap()}, sam="none")
+        result = aslseg("status", project)
+        assert "RUN WITHOUT SAM" in result.output
+        assert "Refined (without SAM)" in result.output
+
+    def test_a_run_that_nobody_works_on_was_interrupted(self, tmp_path: Path) -> None:
+        run = create_run(tmp_path, RunConfig(), "one")
+        with running(run, Monitor()):
+            assert state_of(run) == "running"
+            run.write_status(state="running")
+        run.write_status(state="running")
+        assert state_of(run).startswith("interrupted")
+
+    def test_a_run_is_found_by_folder_project_or_name(self, tmp_path: Path) -> None:
+        first = create_run(tmp_path, RunConfig(), "first").path
+        second = create_run(tmp_path, RunConfig(), "second").path
+        os.utime(first / "config.json", (1, 1))
+        assert find_run(first).path == first
+        assert find_run(tmp_path).path == second
+        assert find_run(tmp_path, "first").path == first
+        with pytest.raises(RunError, match="third"):
+            find_run(tmp_path, "third")
+
+
+class TestEvaluate:
+    def test_the_truth_scores_one_against_itself(self, data: Path) -> None:
+        scores = data / "scores.csv"
+        result = aslseg("evaluate", data / "seg", data / "seg", "--csv", scores)
+        assert result.exit_code == 0
+        assert result.stdout.count("1.000") >= 3 * 2 * 2 + 2  # Dice, Jaccard; two means
+        assert len(scores.read_text().splitlines()) == 1 + 3 * 2
+
+    def test_folders_without_a_common_name_are_refused(self, data: Path) -> None:
+        write_labelmap(a_labelmap(), data / "other" / "x.nii.gz")
+        result = aslseg("evaluate", data / "other", data / "seg")
+        assert result.exit_code == 1
+        assert "must be named alike" in result.stderr
+
+
+class TestSegment:
+    @pytest.fixture
+    def a_run(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+        class Found:
+            specialist, sam, refined = a_labelmap(), None, a_labelmap()
+
+        monkeypatch.setattr("aslseg.runs.segment_volume", lambda *_: Found)
+        return create_run(project, RunConfig(), "one")
+
+    def test_each_image_gets_a_label_map(self, a_run: RunFolder, data: Path) -> None:
+        images = (data / "ct" / "c1.nii.gz", data / "ct" / "c4.nii.gz")
+        result = aslseg("segment", a_run.path, *images, "-o", data / "out", "--voices")
+        assert result.exit_code == 0, result.output
+        names = sorted(path.name for path in (data / "out").iterdir())
+        assert names == ["c1.nii.gz", "c1.specialist.nii.gz", "c4.nii.gz", "c4.specialist.nii.gz"]
+        labels = read_labelmap(data / "out" / "c4.nii.gz")
+        np.testing.assert_array_equal(labels.labels, a_labelmap().labels)
+
+    def test_a_label_map_is_not_replaced_unasked(self, a_run: RunFolder, data: Path) -> None:
+        words = ("segment", a_run.path, data / "ct" / "c1.nii.gz", "-o", data / "seg")
+        assert aslseg(*words).exit_code == 1
+        assert aslseg(*words, "--force").exit_code == 0
+
+    def test_a_missing_image_is_named_before_any_work(self, a_run: RunFolder, data: Path) -> None:
+        images = (data / "ct" / "c1.nii.gz", data / "missing.nii.gz")
+        result = aslseg("segment", a_run.path, *images, "-o", data / "out")
+        assert result.exit_code == 1
+        assert "missing.nii.gz does not exist" in result.stderr
+        assert not (data / "out").exists()
+
+
+class TestWeights:
+    def test_nothing_is_here_at_first(self) -> None:
+        result = aslseg("weights", "list")
+        assert "mobile_sam" in result.output
+        assert "not here" in result.output
+        assert "Apache-2.0" in result.output
+        assert "No weights" in aslseg("weights", "verify").output
+        assert "nothing" in aslseg("weights", "remove", "mobile_sam").output
+
+    def test_absent_weights_cannot_be_verified(self) -> None:
+        result = aslseg("weights", "verify", "mobile_sam")
+        assert result.exit_code == 1
+        assert "aslseg weights get mobile_sam" in result.stderr
+
+    def test_an_unknown_name_is_refused(self) -> None:
+        result = aslseg("weights", "get", "nonsense")
+        assert result.exit_code == 1
+        assert "mobile_sam" in result.stderr
+
+    def test_weights_at_hand_are_verified(
+        self, monkeypatch: pytest.MonkeyPatch, shared_folder: Path
+    ) -> None:
+        monkeypatch.setenv("ASLSEG_WEIGHTS", str(shared_folder / "weights"))
+        assert "verified" in aslseg("weights", "verify", "mobile_sam").output
+        assert "mobile_sam.pt" in aslseg("weights", "get", "vit_t").output
+
+
+class TestProgressView:
+    @pytest.fixture
+    def console(self) -> Console:
+        return Console(record=True, width=120, force_terminal=False)
+
+    def test_a_log_gets_one_line_per_stage(self, console: Console) -> None:
+        view = ProgressView(console)
+        for step in range(4):
+            view(Progress("train liver", step, 3, 1.0, round=2))
+            view(Metric("loss", 0.5, step, "train liver", 2))
+        view(Notice("Something [odd]."))
+        lines = console.export_text().splitlines()
+        assert lines[0] == "round 2: train liver ..."
+        assert lines[1].startswith("done round 2: train liver (0 s)")
+        assert lines[2] == "Note: Something [odd]."
+
+    def test_a_terminal_gets_a_bar_with_the_time_left(self) -> None:
+        console = Console(record=True, width=120, force_terminal=True)
+        view = ProgressView(console)
+        with view.bars:
+            view(Progress("train", 1, 3, 125.0))
+            console.print(view.bars.get_renderable())
+        text = console.export_text()
+        assert "1/3" in text
+        assert "2 min 05 s left" in text
+
+    @pytest.mark.parametrize(
+        ("seconds", "expected"),
+        [(0.2, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (7800, "2 h 10 min")],
+    )
+    def test_durations_read_as_people_say_them(self, seconds: float, expected: str) -> None:
+        assert duration(seconds) == expected
+
+
+class TestStopping:
+    def test_ctrl_c_asks_first_and_interrupts_then(self, capfd: pytest.CaptureFixture[str]) -> None:
+        console = Console(record=True, width=120)
+        before = signal.getsignal(signal.SIGINT)
+        with watched(console) as monitor:
+            signal.raise_signal(signal.SIGINT)
+            assert monitor.token.is_cancelled
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert "Stopping after this step" in capfd.readouterr().err
+        assert signal.getsignal(signal.SIGINT) is before
+
+    def test_ctrl_c_ends_a_process_with_130_and_no_traceback(self) -> None:
+        script = textwrap.dedent("""
+            import sys, time
+            import aslseg.runs, aslseg.project
+            from aslseg import cli
+
+            class Opened:
+                preset = None
+
+            def work(project, config, monitor, run_id=None):
+                print("working", flush=True)
+                for _ in monitor.track(range(1000), "work"):
+                    time.sleep(0.02)
+
+            aslseg.project.open_project = lambda folder: Opened()
+            aslseg.runs.start_run = work
+            sys.argv = ["aslseg", "train", "somewhere"]
+            cli.main()
+        """)
+        folder = Path(__file__).resolve().parents[2] / "Logic"
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert "aslseg train somewhere --resume" in errors
+        assert "Traceback" not in errors
+
+    def test_a_monitor_that_was_cancelled_stops_between_steps(self) -> None:
+        monitor = Monitor(token=CancelToken())
+        monitor.token.cancel()
+        with pytest.raises(CancelledError):
+            list(monitor.track([1], "work"))
