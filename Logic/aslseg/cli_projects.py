@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from aslseg.cli_progress import watched
-from aslseg.cli_shared import examples, messages, parse_targets, tell
+from aslseg.cli_shared import examples, find_run, messages, parse_targets, tell
 from aslseg.config import Target
-from aslseg.project import CaseFiles
+from aslseg.errors import RunError
+from aslseg.project import CaseFiles, Project
+from aslseg.runfolder import RunFolder
 
 
 class Labels(str, Enum):
@@ -116,9 +118,25 @@ def export(
 ) -> None:
     """Write a project as an nnU-Net raw folder.
 
-    With --labels all, volumes without a human label map get the one that the run wrote.
+    With --labels all, volumes without a human label map get the one that the run wrote. Test
+    volumes become imagesTs.
     """
-    raise NotImplementedError
+    from aslseg.formats_export import export_nnunet
+    from aslseg.project import open_project
+
+    opened = open_project(project)
+    written = {} if labels is Labels.HUMAN else _labels_of_run(opened, find_run(project, run))
+    export_nnunet(opened, folder, labels=written)
+    tell(f"Wrote {folder}: nnU-Net raw data, {len(written)} label maps of them made by a run.")
+
+
+def _labels_of_run(project: Project, run: RunFolder) -> dict[str, Path]:
+    places = {case.id: run.path / "labels" / f"{case.id}.nii.gz" for case in project.unlabelled}
+    absent = [path for path in places.values() if not path.is_file()]
+    if absent:
+        msg = f"{absent[0]} is absent: run {run.run_id} has not finished; resume it first."
+        raise RunError(msg)
+    return places
 
 
 def register(app: typer.Typer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
@@ -28,6 +28,9 @@ from aslseg.errors import CancelledError, ImageError, StorageError
 from aslseg.report_data import mean_of, read_run
 from aslseg.report_template import mean_text, number
 from aslseg.runfolder import RunFolder, write_table
+
+if TYPE_CHECKING:
+    from aslseg.speaking import Segmentation
 
 DEFAULT_PRESET = "quick"
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
@@ -141,21 +144,27 @@ def segment(
 
     Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
     """
-    from aslseg.images import read_volume, stem_of, write_labelmap
-    from aslseg.runs import segment_volume
+    from aslseg.images import read_volume, stem_of
+    from aslseg.runs import load_ensemble
 
     folder = find_run(run)
     places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
     _check_places(places, force=force)
-    for path, place in places.items():
-        with watched(messages) as monitor:
-            found = segment_volume(folder, read_volume(path), monitor)
-        write_labelmap(found.refined, place)
-        tell(str(place))
-        for voice in ("specialist", "sam") if voices else ():
-            labels = getattr(found, voice)
-            if labels is not None:
-                write_labelmap(labels, place.with_name(f"{stem_of(path)}.{voice}.nii.gz"))
+    with watched(messages) as monitor:
+        ensemble = load_ensemble(folder, monitor)
+        for path, place in places.items():
+            found = ensemble.segment(read_volume(path), monitor)
+            _write_voices(found, place, others=voices)
+
+
+def _write_voices(found: Segmentation, place: Path, *, others: bool) -> None:
+    from aslseg.images import stem_of, write_labelmap
+
+    write_labelmap(found.refined, place)
+    tell(str(place))
+    for name, labels in (("specialist", found.specialist), ("sam", found.sam)) if others else ():
+        if labels is not None:
+            write_labelmap(labels, place.with_name(f"{stem_of(place)}.{name}.nii.gz"))
 
 
 def _check_places(places: dict[Path, Path], *, force: bool) -> None:

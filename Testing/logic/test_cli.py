@@ -245,7 +245,11 @@ class TestSegment:
         class Found:
             specialist, sam, refined = a_labelmap(), None, a_labelmap()
 
-        monkeypatch.setattr("aslseg.runs.segment_volume", lambda *_: Found)
+        class Ensemble:
+            def segment(self, _volume: Volume, _monitor: Monitor) -> type[Found]:
+                return Found
+
+        monkeypatch.setattr("aslseg.runs.load_ensemble", lambda *_: Ensemble())
         return create_run(project, RunConfig(), "one")
 
     def test_each_image_gets_a_label_map(self, a_run: RunFolder, data: Path) -> None:
@@ -268,6 +272,25 @@ class TestSegment:
         assert result.exit_code == 1
         assert "missing.nii.gz does not exist" in result.stderr
         assert not (data / "out").exists()
+
+
+class TestExport:
+    def test_people_s_labels_are_exported_alone(self, project: Path, data: Path) -> None:
+        result = aslseg("export", project, data / "Dataset501_Liver")
+        assert result.exit_code == 0, result.output
+        names = sorted(path.name for path in (data / "Dataset501_Liver" / "labelsTr").iterdir())
+        assert names == ["c1.nii.gz", "c3.nii.gz"]
+
+    def test_those_of_a_run_fill_the_gaps(self, project: Path, data: Path) -> None:
+        run = create_run(project, RunConfig(), "one").path
+        words = ("export", project, data / "Dataset501_Liver", "--labels", "all")
+        refused = aslseg(*words)
+        assert refused.exit_code == 1
+        assert "has not finished" in refused.stderr
+        for case in ("c2", "c4"):
+            write_labelmap(a_labelmap(), run / "labels" / f"{case}.nii.gz")
+        assert aslseg(*words).exit_code == 0
+        assert len(list((data / "Dataset501_Liver" / "labelsTr").iterdir())) == 4
 
 
 class TestWeights:

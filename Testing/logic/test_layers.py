@@ -21,7 +21,7 @@ LAYER_OF = {
     2: """specialist losses augment inference views batches training devices checkpoints
         adaptation corruption sam.""",
     3: """ssl. methods. generalist lessons refinement speaking teaching job reliability rounds
-        evaluate benchmark presets""",
+        runs evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 
