@@ -1,0 +1,72 @@
+"""Label-efficient CT segmentation: a specialist network and SAM teach each other.
+
+The names below are the library's front door; each is loaded when it is first used, so importing
+`aslseg` costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aslseg.config import RunConfig, Target
+    from aslseg.evaluate import evaluate_folder
+    from aslseg.formats import cases_from_folder, export_nnunet
+    from aslseg.images import read_labelmap, read_volume, write_labelmap
+    from aslseg.presets import read_preset
+    from aslseg.project import Project, create_project, open_project, select_cases
+    from aslseg.report import write_report
+    from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "RunConfig": "config",
+    "Target": "config",
+    "evaluate_folder": "evaluate",
+    "cases_from_folder": "formats",
+    "export_nnunet": "formats",
+    "read_labelmap": "images",
+    "read_volume": "images",
+    "write_labelmap": "images",
+    "read_preset": "presets",
+    "Project": "project",
+    "create_project": "project",
+    "open_project": "project",
+    "select_cases": "project",
+    "write_report": "report",
+    "load_ensemble": "runs",
+    "resume_run": "runs",
+    "segment_volume": "runs",
+    "start_run": "runs",
+}
+
+__all__ = [
+    "Project",
+    "RunConfig",
+    "Target",
+    "cases_from_folder",
+    "create_project",
+    "evaluate_folder",
+    "export_nnunet",
+    "load_ensemble",
+    "open_project",
+    "read_labelmap",
+    "read_preset",
+    "read_volume",
+    "resume_run",
+    "segment_volume",
+    "select_cases",
+    "start_run",
+    "write_labelmap",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _HOMES:
+        msg = f"module 'aslseg' has no attribute '{name}'"
+        raise AttributeError(msg)
+    return getattr(import_module(f"aslseg.{_HOMES[name]}"), name)
