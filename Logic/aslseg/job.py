@@ -42,17 +42,22 @@ class Job:
     @property
     def labelled(self) -> list[Case]:
         """Training cases with a person's label."""
-        return [case for case in self.project.labelled if case.split == "train"]
+        return list(self.project.labelled)
 
     @property
     def unlabelled(self) -> list[Case]:
         """Training cases without."""
-        return [case for case in self.project.unlabelled if case.split == "train"]
+        return list(self.project.unlabelled)
+
+    @property
+    def held_out(self) -> list[Case]:
+        """Validation and test cases; nothing is ever trained on them."""
+        return [*self.project.validation, *self.project.test]
 
     @property
     def scored(self) -> list[Case]:
-        """Validation and test cases that have a label to score against."""
-        return [case for case in self.project.labelled if case.split != "train"]
+        """Held-out cases that have a label to score against."""
+        return [case for case in self.held_out if case.label is not None]
 
     @property
     def cache(self) -> Path:

@@ -75,7 +75,7 @@ def finish_round(
         ensemble: Its trained parts.
         earlier: The specialist with the weights of earlier snapshots.
     """
-    for case in job.monitor.track([*job.unlabelled, *job.scored], "Segmenting all cases"):
+    for case in job.monitor.track([*job.unlabelled, *job.held_out], "Segmenting all cases"):
         _speak(job, this, case, ensemble, earlier)
     decisions = _decide(job, this)
     rows = [row for case in job.scored for row in _scores(job, this, case)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aslseg.config import RunConfig
 from aslseg.devices import choose_device
-from aslseg.errors import ProjectError, RunError
+from aslseg.errors import RunError
 from aslseg.events import Monitor
 from aslseg.images import write_labelmap
 from aslseg.job import Job
@@ -35,7 +35,7 @@ def start_run(
         AslsegError: When a file, a setting, the device or the disk is at fault.
     """
     method_named(config.method)
-    _check(project)
+    project.require_labels()
     choose_device(config.device)
     folder = create_run(project.folder, config, run_id)
     return _run(project, folder, monitor or Monitor())
@@ -50,7 +50,7 @@ def resume_run(
         RunError: When there is no such run.
         AslsegError: As `start_run`.
     """
-    _check(project)
+    project.require_labels()
     return _run(project, open_run(project.folder, run_id), monitor or Monitor())
 
 
@@ -66,9 +66,7 @@ def load_ensemble(run: RunFolder, monitor: Monitor | None = None) -> Ensemble:
     return method_named(job.config.method).load_ensemble(job, run.round(best_round(run)))
 
 
-def segment_volume(
-    run: RunFolder, volume: Volume, monitor: Monitor | None = None
-) -> Segmentation:
+def segment_volume(run: RunFolder, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
     """Segment a volume with a run's best round; for several, use `load_ensemble` once.
 
     Raises:
@@ -108,15 +106,6 @@ class _Progress:
         if math.isnan(outcome.validation) or outcome.validation > self.best_validation:
             self.best = number
             self.best_validation = outcome.validation
-
-
-def _check(project: Project) -> None:
-    if not any(case.split == "train" for case in project.labelled):
-        msg = (
-            f"Project {project.folder} has no labelled training case; outline at least one volume "
-            "and add its label."
-        )
-        raise ProjectError(msg)
 
 
 def _job(project: Project, run: RunFolder, monitor: Monitor) -> Job:
@@ -162,7 +151,7 @@ def _write_results(job: Job, best: int) -> None:
     for case in job.project.cases:
         path = results / f"{case.id}.nii.gz"
         refined = read_voice(job.folder.round(best) / "voices" / case.id, "refined")
-        if case in job.labelled or refined is None:
+        if case.label is not None or refined is None:
             write_labelmap(job.labels(case), path)
             origin[case.id] = "human"
         else:
