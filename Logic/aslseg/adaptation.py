@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.augment import cut_patch, draw_placement
-from aslseg.batches import slice_channels
+from aslseg.batches import image_channels, slice_channels
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.losses import soft_dice_loss
 from aslseg.training import mixed_precision
@@ -25,6 +25,8 @@ from aslseg.views import Float32, View
 
 LOGIT_LIMIT = 4.0
 SLICES_AT_ONCE = 8
+BLIND_SHARE = 0.25
+"""Part of the lessons in which the image is hidden, so that the voices themselves are weighed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +82,18 @@ class AdaptationNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)
         self.head.bias = nn.Parameter(torch.zeros(1))
 
+        self.register_buffer("_blend", torch.tensor([0.5, 1.0]))
+
+    @property
+    def blend(self) -> tuple[float, float]:
+        """SAM's share beside the specialist, and the strength of the correction."""
+        share, strength = self.get_buffer("_blend").tolist()
+        return share, strength
+
+    def set_blend(self, share: float, strength: float) -> None:
+        """Follow SAM and the correction to this extent from now on."""
+        self.get_buffer("_blend").copy_(torch.tensor([share, strength]))
+
     def forward(self, image: Tensor, voices: Tensor) -> Tensor:
         """Return the corrected log-odds.
 
@@ -90,11 +104,16 @@ class AdaptationNetwork(nn.Module):
         Returns:
             (B, h, w) logits of the middle slice.
         """
+        share, strength = self.blend
+        specialist, sam, correction = self.parts(image, voices)
+        return (1 - share) * specialist + share * sam + strength * correction
+
+    def parts(self, image: Tensor, voices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the log-odds of specialist and SAM, and the correction, each (B, h, w)."""
         odds = log_odds(voices)
-        start = odds[:, :, odds.shape[2] // 2].mean(1)
+        specialist, sam = odds[:, :, odds.shape[2] // 2].unbind(1)
         features = self.body(torch.cat([image, odds.flatten(1, 2) / LOGIT_LIMIT], 1))
-        correction: Tensor = self.head(features)[:, 0]
-        return start + correction
+        return specialist, sam, self.head(features)[:, 0]
 
 
 def log_odds(probability: Tensor) -> Tensor:
@@ -153,6 +172,8 @@ class LessonSource:
         place = draw_placement((float(y), float(x)), rng)
         reach = self._settings.voices
         image = cut_patch(slice_channels(lesson.view, int(k), self._view_settings), place, edge)
+        if rng.random() < BLIND_SHARE:
+            image[: image_channels(self._view_settings)] = 0.0
         voices = voice_channels(lesson.voices, int(k), reach, lesson.view.neighbour)
         cut = cut_patch(voices.reshape(-1, *voices.shape[2:]), place, edge)
         labels = np.asarray(lesson.view.labels)[int(k)][None] == lesson.number
@@ -175,7 +196,6 @@ def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return cross + soft_dice_loss(both, truth)
 
 
-@torch.no_grad()
 def refine_view(
     network: AdaptationNetwork,
     view: View,
@@ -183,10 +203,29 @@ def refine_view(
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Float32:
-    """Return the corrected probability of a target on a view, averaged over a flip in plane.
+    """Return the corrected probability of a target on a view.
 
     Returns:
         (d, h, w) float32 in [0, 1].
+    """
+    share, strength = network.blend
+    specialist, sam, correction = view_parts(network, view, voices, settings, view_settings)
+    odds = (1 - share) * specialist + share * sam + strength * correction
+    return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
+
+
+@torch.no_grad()
+def view_parts(
+    network: AdaptationNetwork,
+    view: View,
+    voices: Voices,
+    settings: AdaptationConfig,
+    view_settings: SpecialistConfig,
+) -> tuple[Float32, Float32, Float32]:
+    """Return the log-odds of specialist and SAM, and the correction, averaged over a flip.
+
+    Returns:
+        Three (d, h, w) float32 arrays.
     """
     device = next(network.parameters()).device
     stride = 2 ** (len(settings.channels) - 1)
@@ -198,20 +237,22 @@ def refine_view(
         said = np.stack([voice_channels(voices, k, settings.voices, view.neighbour) for k in ks])
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(said).to(device)
         parts.append(_padded(network, *inputs, stride).cpu().numpy())
-    return np.concatenate(parts)
+    specialist, sam, correction = np.concatenate(parts, axis=1)
+    return specialist, sam, correction
 
 
 def _padded(network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int) -> Tensor:
+    """Return the three parts, (3, B, h, w)."""
     height, width = image.shape[-2:]
     pad = (0, -width % stride, 0, -height % stride)
     image = F.pad(image, pad, mode="replicate")
     voices = F.pad(voices, (*pad, 0, 0), mode="replicate")
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
         seen = [
-            network(image.flip(axes), voices.flip(axes)).float().sigmoid().flip(axes)
+            torch.stack(network.parts(image.flip(axes), voices.flip(axes))).float().flip(axes)
             for axes in ((), (-1,))
         ]
-    return torch.stack(seen).mean(0)[:, :height, :width]
+    return torch.stack(seen).mean(0)[..., :height, :width]
 
 
 def _error_spots(lesson: Lesson) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
