@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from rich.console import Console
@@ -17,12 +18,24 @@ from rich.progress import Progress as Bars
 from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress
 
 Key = tuple[int, str]
+HEARTBEAT_S = 20.0
+WORTH_A_LINE_S = 1.0
 STDERR = 2
 STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
 
 
+@dataclass
+class _Stage:
+    """A stage that is under way."""
+
+    name: str
+    task: TaskID
+    began: float
+    said: float
+
+
 class ProgressView:
-    """Shows progress events: as bars with time left on a terminal, else as a line per stage."""
+    """Shows progress events: as bars with time left on a terminal, else as lines now and then."""
 
     def __init__(self, console: Console) -> None:
         self.bars = Bars(
@@ -36,8 +49,7 @@ class ProgressView:
             disable=not console.is_terminal,
         )
         self._console = console
-        self._tasks: dict[Key, TaskID] = {}
-        self._began: dict[Key, float] = {}
+        self._stages: dict[Key, _Stage] = {}
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -46,39 +58,51 @@ class ProgressView:
         elif isinstance(event, Metric):
             self._metric(event)
         elif isinstance(event, Notice):
-            self._console.print(f"Note: {event.message}", style="yellow", markup=False)
+            self._say(f"Note: {event.message}", style="yellow")
 
     def _progress(self, event: Progress) -> None:
         key = (event.round, event.stage)
-        if key not in self._tasks:
-            self._began[key] = time.monotonic()
-            self._tasks[key] = self.bars.add_task(title(event), total=None, left="", note="")
-            if not self._console.is_terminal:
-                self._console.print(f"{title(event)} ...", markup=False, highlight=False)
-        self.bars.update(
-            self._tasks[key],
-            completed=event.step,
-            total=event.of or None,
-            left=time_left(event.seconds_left),
-        )
+        if key not in self._stages:
+            self._stages[key] = self._begin(title(event))
+        stage = self._stages[key]
+        left = time_left(event.seconds_left)
+        self.bars.update(stage.task, completed=event.step, total=event.of or None, left=left)
         if event.of and event.step >= event.of:
-            self._finish(key, title(event))
+            self._finish(self._stages.pop(key))
+        elif not self._console.is_terminal:
+            self._heartbeat(stage, event, left)
 
-    def _finish(self, key: Key, name: str) -> None:
-        self.bars.remove_task(self._tasks.pop(key))
-        seconds = time.monotonic() - self._began.pop(key)
-        self._console.print(f"[green]done[/] {name} [dim]({duration(seconds)})[/]", highlight=False)
+    def _begin(self, name: str) -> _Stage:
+        now = time.monotonic()
+        task = self.bars.add_task(name, total=None, left="", note="")
+        return _Stage(name, task, now, now)
+
+    def _heartbeat(self, stage: _Stage, event: Progress, left: str) -> None:
+        now = time.monotonic()
+        if now - stage.said >= HEARTBEAT_S:
+            stage.said = now
+            self._say(f"     {stage.name}: {event.step} of {event.of}, {left}")
+
+    def _finish(self, stage: _Stage) -> None:
+        self.bars.remove_task(stage.task)
+        seconds = time.monotonic() - stage.began
+        if seconds >= WORTH_A_LINE_S:
+            self._say(f"done {stage.name} ({duration(seconds)})", style="green")
 
     def _metric(self, event: Metric) -> None:
-        for (round_, _), task in self._tasks.items():
+        for (round_, _), stage in self._stages.items():
             if round_ == event.round:
-                self.bars.update(task, note=f"{event.name} {event.value:.3f}")
+                self.bars.update(stage.task, note=f"{event.name} {event.value:.3f}")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def title(event: Progress) -> str:
     """Name the stage of an event for a person."""
     name = event.stage.replace("_", " ")
-    return f"round {event.round}: {name}" if event.round else name
+    name = name[:1].upper() + name[1:]
+    return f"Round {event.round}: {name}" if event.round else name
 
 
 def time_left(seconds: float | None) -> str:

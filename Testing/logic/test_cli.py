@@ -325,16 +325,24 @@ class TestProgressView:
     def console(self) -> Console:
         return Console(record=True, width=120, force_terminal=False)
 
-    def test_a_log_gets_one_line_per_stage(self, console: Console) -> None:
+    def test_a_log_gets_lines_now_and_then(
+        self, console: Console, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = iter([0.0, 0.0, *range(10, 60, 10), 50.4, 50.4, 50.5])
+        monkeypatch.setattr("aslseg.cli_progress.time.monotonic", lambda: next(clock))
         view = ProgressView(console)
-        for step in range(4):
-            view(Progress("train liver", step, 3, 1.0, round=2))
+        for step in range(6):
+            view(Progress("train liver", step, 5, 30.0, round=2))
             view(Metric("loss", 0.5, step, "train liver", 2))
+        view(Progress("short", 0, 1))
+        view(Progress("short", 1, 1))
         view(Notice("Something [odd]."))
-        lines = console.export_text().splitlines()
-        assert lines[0] == "round 2: train liver ..."
-        assert lines[1].startswith("done round 2: train liver (0 s)")
-        assert lines[2] == "Note: Something [odd]."
+        assert console.export_text().splitlines() == [
+            "     Round 2: Train liver: 2 of 5, 30 s left",
+            "     Round 2: Train liver: 4 of 5, 30 s left",
+            "done Round 2: Train liver (50 s)",
+            "Note: Something [odd].",
+        ]
 
     def test_a_terminal_gets_a_bar_with_the_time_left(self) -> None:
         console = Console(record=True, width=120, force_terminal=True)
