@@ -17,9 +17,12 @@ from aslseg.project import Case
 from aslseg.reliability import Decision, Reliability, select
 from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table
 from aslseg.speaking import Ensemble, read_voice, reliability_of, save_voices, saved_facts
-from aslseg.volume import Labelmap
+from aslseg.volume import Labelmap, Volume
 
-VOICES = ("specialist", "sam", "refined")
+VOICES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
+
+Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
+"""Voices that take no part in the method and are measured on held-out cases, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +68,11 @@ class Method:
 
 
 def finish_round(
-    job: Job, this: Round, ensemble: Ensemble, earlier: Sequence[Specialist]
+    job: Job,
+    this: Round,
+    ensemble: Ensemble,
+    earlier: Sequence[Specialist],
+    comparisons: Comparisons | None = None,
 ) -> RoundOutcome:
     """Let the voices speak about all cases, select the reliable ones, and write it all down.
 
@@ -74,7 +81,10 @@ def finish_round(
         this: The round.
         ensemble: Its trained parts.
         earlier: The specialist with the weights of earlier snapshots.
+        comparisons: Further voices to measure.
     """
+    for case in job.monitor.track(job.scored if comparisons else [], "Segmenting for comparison"):
+        _compare(job, this, case, comparisons or {})
     for case in job.monitor.track([*job.unlabelled, *job.held_out], "Segmenting all cases"):
         _speak(job, this, case, ensemble, earlier)
     decisions = _decide(job, this)
@@ -92,6 +102,13 @@ def finish_round(
 
 def _folder(this: Round, case: Case) -> Path:
     return this.folder / "voices" / case.id
+
+
+def _compare(job: Job, this: Round, case: Case, comparisons: Comparisons) -> None:
+    for name, segment in comparisons.items():
+        path = _folder(this, case) / f"{name}.nii.gz"
+        if not path.exists():
+            write_labelmap(segment(job.image(case)), path)
 
 
 def _speak(

@@ -29,7 +29,7 @@ from aslseg.project import CaseFiles, Project, create_project, open_project
 from aslseg.runfolder import METRIC_COLUMNS, RunFolder, open_run, read_table
 from aslseg.runs import resume_run, start_run
 
-VOICES = ("specialist", "sam", "refined")
+VOICES = ("specialist", "sam", "refined")  # that speak about unlabelled cases
 
 
 def main() -> None:

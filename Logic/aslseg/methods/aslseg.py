@@ -25,7 +25,7 @@ from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.config import Target
 from aslseg.generalist import Generalist
 from aslseg.generalist_setup import build_generalist
-from aslseg.inference import Probabilities
+from aslseg.inference import Probabilities, labels_from
 from aslseg.job import Job
 from aslseg.lessons import (
     LabelledVolume,
@@ -37,12 +37,13 @@ from aslseg.lessons import (
 )
 from aslseg.project import Case
 from aslseg.refinement import Refiner, build_adaptation, train_adaptation
-from aslseg.rounds import Round, RoundOutcome, finish_round
+from aslseg.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.sam.tuning import load_trainable_state, trainable_state, tunes_encoder
 from aslseg.speaking import Ensemble
 from aslseg.stages import Stage, stages_of
 from aslseg.teaching import Curriculum, Taught, teach_specialist
 from aslseg.training import Schedule, Trainer
+from aslseg.volume import Labelmap, Volume
 
 
 def run_round(job: Job, this: Round) -> RoundOutcome:
@@ -56,7 +57,7 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
     generalist = tuned_generalist(job, this.first_folder)
     refiner = trained_refiner(job, taught, generalist, this.first_folder)
     ensemble = Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
-    return finish_round(job, this, ensemble, taught.earlier)
+    return finish_round(job, this, ensemble, taught.earlier, _comparisons(job, this, taught))
 
 
 def load_ensemble(job: Job, folder: Path) -> Ensemble:
@@ -66,6 +67,36 @@ def load_ensemble(job: Job, folder: Path) -> Ensemble:
     generalist = tuned_generalist(job, first)
     refiner = trained_refiner(job, taught, generalist, first)
     return Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
+
+
+def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
+    """Return the rows to compare with: a supervised specialist, and SAM as it was released."""
+    if not job.config.baseline or this.number > 1:
+        return {}
+    curriculum = Curriculum(this.folder / "baseline", "supervised", {}, {})
+    supervised = teach_specialist(job, curriculum).specialist
+    untrained = job.config.sam.model_copy(update={"tuning": "none"})
+    released = build_generalist(
+        job.config.model_copy(update={"sam": untrained}),
+        job.cache / "embeddings",
+        job.device,
+        job.monitor,
+    )
+
+    def labels(said: Probabilities, volume: Volume) -> Labelmap:
+        return labels_from(said, job.targets, volume, job.config.min_component_ml)
+
+    def by_supervised(volume: Volume) -> Labelmap:
+        return labels(supervised.predict(volume, job.monitor), volume)
+
+    if released is None:
+        return {"supervised": by_supervised}
+
+    def by_released_sam(volume: Volume) -> Labelmap:
+        said = taught.specialist.predict(volume, job.monitor)
+        return labels(answers(released, volume, said, job.targets, job.monitor), volume)
+
+    return {"supervised": by_supervised, "sam_untrained": by_released_sam}
 
 
 def _curriculum(job: Job, this: Round) -> Curriculum:
@@ -128,9 +159,7 @@ def trained_refiner(
     the validation cases.
     """
     pairs = [(stage, target) for stage in stages_of(job.targets) for target in stage.targets]
-    paths = {
-        t.name: folder / f"adaptation-{t.name.replace(' ', '_')}.safetensors" for _, t in pairs
-    }
+    paths = {t.name: _adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
         lessons = _training_lessons(job, taught, generalist)
         tests = _validation_lessons(job, taught, generalist)
@@ -143,6 +172,10 @@ def trained_refiner(
         network.load_state_dict(load_checkpoint(paths[target.name], "adaptation").tensors)
         networks[target.name] = network.to(job.device).eval()
     return Refiner(networks, job.targets, job.config)
+
+
+def _adaptation_path(folder: Path, target: Target) -> Path:
+    return folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
 
 
 def _train_refiner(

@@ -264,8 +264,9 @@ class EmbeddingStore:
         volume = VolumeEmbeddings(self.folder / key)
         missing = sorted(set(slice_indices) - set(volume.indices))
         batches = list(_batches(missing, SLICES_PER_PART))
-        for batch in (monitor or Monitor()).track(batches, "Encoding slices"):
-            volume.store(batch, compute(batch))
+        if batches:
+            for batch in (monitor or Monitor()).track(batches, "Encoding slices"):
+                volume.store(batch, compute(batch))
         return volume
 
 
