@@ -133,7 +133,8 @@ def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[d
             for voice in VOICES:
                 path = run.round(number) / "voices" / case.id / f"{voice}.nii.gz"
                 if path.exists():
-                    facts = dict(round=number, stage=voice, split="unlabelled", case=case.id)
+                    facts = {"round": number, "stage": voice, "split": "unlabelled"}
+                    facts["case"] = case.id
                     rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 

@@ -49,7 +49,8 @@ def line(key: Key, rows: list[dict[str, str]]) -> str:
     true = sum(int(row["lesions_true"]) for row in tumour)
     false = sum(int(row["false_positives"]) for row in tumour) / max(len(tumour), 1)
     scores = [over_seeds(rows, target) for target in ("liver", "tumour")]
-    return f"| {labelled} | {name} | {len(seeds)} | {' | '.join(scores)} | {found}/{true} | {false:.1f} |"
+    cells = [str(labelled), name, str(len(seeds)), *scores, f"{found}/{true}", f"{false:.1f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def over_seeds(rows: list[dict[str, str]], target: str) -> str:
