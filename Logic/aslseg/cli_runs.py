@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
-from rich.table import Table
 
 from aslseg.cli_progress import duration, watched
+from aslseg.cli_settings import base_config, changed
 from aslseg.cli_shared import (
-    dice_table,
     examples,
     find_run,
     messages,
-    output,
     parse_targets,
-    plain_table,
     say,
+    show_dice,
+    show_table,
     tell,
 )
-from aslseg.config import RunConfig, parse_config, read_config
 from aslseg.errors import CancelledError, ImageError, StorageError
 from aslseg.report_data import mean_of, read_run
 from aslseg.report_template import mean_text, number
@@ -80,55 +76,9 @@ def finish(folder: RunFolder) -> Path:
     from aslseg.report import write_report
 
     report = write_report(folder.path)
-    output.print(dice_table(read_run(folder.path)))
+    show_dice(read_run(folder.path))
     tell(f"Report: {report}")
     return report
-
-
-def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:
-    """Read the settings of a preset or of a file.
-
-    Raises:
-        typer.BadParameter: When both are given.
-        ConfigError: When there is no such preset, or the file cannot be used.
-    """
-    from aslseg.presets import read_preset
-
-    if file is not None and preset is not None:
-        msg = "Give either --preset or --config, not both."
-        raise typer.BadParameter(msg)
-    return read_config(file) if file is not None else read_preset(preset or default)
-
-
-def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
-    """Change single settings, each written as `name=value` or `group.name=value`.
-
-    Raises:
-        typer.BadParameter: When one is written differently.
-        ConfigError: When one is unknown or out of range.
-    """
-    values = config.model_dump(mode="json")
-    for setting in settings:
-        _set(values, setting)
-    return parse_config(values, "--set")
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    name, equals, text = setting.partition("=")
-    *groups, last = name.strip().split(".")
-    for group in groups:
-        values = values.get(group, {})
-    if not equals or not isinstance(values, dict):
-        msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
-        raise typer.BadParameter(msg)
-    values[last] = _typed(text.strip())
-
-
-def _typed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def segment(
@@ -202,7 +152,7 @@ def status(
         return
     _show_runs([RunFolder(path.parent) for path in runs])
     folder = find_run(project, run)
-    output.print(dice_table(read_run(folder.path)))
+    show_dice(read_run(folder.path))
     if report:
         from aslseg.report import write_report
 
@@ -210,19 +160,21 @@ def status(
 
 
 def _show_runs(runs: list[RunFolder]) -> None:
-    table = plain_table("Runs", ["Run", "State", "Round", "Stage", "Step", "Left"], words=4)
-    for run in runs:
-        facts = run.status
-        left = facts.get("seconds_left")
-        table.add_row(
-            run.run_id,
-            state_of(run),
-            f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
-            str(facts.get("stage", "")),
-            f"{facts.get('step', 0)} of {facts.get('of', 0)}",
-            duration(left) if left else "",
-        )
-    output.print(table)
+    head = ["Run", "State", "Round", "Stage", "Step", "Left"]
+    show_table("Runs", head, [_run_row(run) for run in runs], words=4)
+
+
+def _run_row(run: RunFolder) -> list[str]:
+    facts = run.status
+    left = facts.get("seconds_left")
+    return [
+        run.run_id,
+        state_of(run),
+        f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
+        str(facts.get("stage", "")),
+        f"{facts.get('step', 0)} of {facts.get('of', 0)}",
+        duration(left) if left else "",
+    ]
 
 
 def state_of(run: RunFolder) -> str:
@@ -258,25 +210,25 @@ def evaluate(
         rows = evaluate_folder(predicted, truth, targets, monitor)
     if csv is not None:
         write_table(csv, list(rows[0]), rows)
-    output.print(_scores_table(rows))
+    _show_scores(rows)
     if csv is not None:
         tell(f"Scores: {csv}")
 
 
-def _scores_table(rows: list[dict[str, Any]]) -> Table:
+def _show_scores(rows: list[dict[str, Any]]) -> None:
     head = ["Case", "Target", "Dice", "Jaccard", "HD95 mm", "ASSD mm", "Lesions found", "False"]
-    table = plain_table("Scores", head, words=2)
-    for row in rows:
-        numbers = [
-            number(row[name], digits)
-            for name, digits in (("dice", 3), ("jaccard", 3), ("hd95_mm", 1), ("assd_mm", 2))
-        ]
-        lesions = f"{row['lesions_found']} of {row['lesions_true']}"
-        table.add_row(row["case"], row["target"], *numbers, lesions, str(row["false_positives"]))
+    lines = [_score_line(row) for row in rows]
     for name in dict.fromkeys(row["target"] for row in rows):
         mean = mean_of(row["dice"] for row in rows if row["target"] == name)
-        table.add_row("mean", name, mean_text(mean), style="bold")
-    return table
+        lines.append(["mean", name, mean_text(mean)])
+    show_table("Scores", head, lines, words=2)
+
+
+def _score_line(row: dict[str, Any]) -> list[str]:
+    digits = {"dice": 3, "jaccard": 3, "hd95_mm": 1, "assd_mm": 2}
+    numbers = [number(row[name], places) for name, places in digits.items()]
+    lesions = f"{row['lesions_found']} of {row['lesions_true']}"
+    return [row["case"], row["target"], *numbers, lesions, str(row["false_positives"])]
 
 
 def register(app: typer.Typer) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -55,28 +56,37 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
-def plain_table(title: str, head: Sequence[str], *, words: int = 1) -> Table:
-    """Make a table; columns after the first `words` hold numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def show_table(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1
+) -> None:
+    """Write a table as output; columns after the first `words` hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(head):
-        table.add_column(name, justify="left" if place < words else "right")
-    return table
+        table.add_column(name, justify="left" if place < words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(text) for text in row))
+    output.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    output.print(table)
 
 
-def dice_table(run: RunRecord, split: str = "validation") -> Table:
-    """Make the table of mean Dice per stage and round."""
+def show_dice(run: RunRecord, split: str = "validation") -> None:
+    """Write the table of mean Dice per stage and round."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
+    rows = [row for stage in run.stages if (row := _dice_row(run, stage, split))]
+    if not rows:
+        tell(f"No {split} volume has been scored{mark}.")
+        return
     head = ["Round", "Stage", *run.targets, "Volumes"]
-    table = plain_table(f"Dice on {split} volumes{mark}", head, words=2)
-    for stage in run.stages:
-        means = [
-            mean_dice(run.scores, stage=stage, target=target, split=split) for target in run.targets
-        ]
-        cases = max((mean.cases for mean in means), default=0)
-        if cases:
-            name = stage_name(stage[1], has_sam=run.has_sam)
-            table.add_row(str(stage[0]), name, *map(mean_text, means), str(cases))
-    return table
+    show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
+
+
+def _dice_row(run: RunRecord, stage: tuple[int, str], split: str) -> list[str]:
+    means = [mean_dice(run.scores, stage=stage, target=name, split=split) for name in run.targets]
+    cases = max((mean.cases for mean in means), default=0)
+    if not cases:
+        return []
+    name = stage_name(stage[1], has_sam=run.has_sam)
+    return [str(stage[0]), name, *map(mean_text, means), str(cases)]
 
 
 def find_run(place: Path, run_id: str | None = None) -> RunFolder:

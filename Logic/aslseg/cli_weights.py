@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aslseg.cli_progress import watched
-from aslseg.cli_shared import examples, messages, output, plain_table, tell
+from aslseg.cli_shared import examples, messages, show_table, tell
 from aslseg.errors import WeightsError
+
+if TYPE_CHECKING:
+    from aslseg.sam.weights import WeightStatus
 
 app = typer.Typer(
     name="weights",
@@ -30,12 +33,14 @@ def list_() -> None:
     """
     from aslseg.sam.weights import list_weights
 
-    table = plain_table("Weights", ["Name", "Model", "Licence", "State", "File"], words=5)
-    for status in list_weights():
-        state = "damaged" if status.problem else "here" if status.path else "not here"
-        source = status.source
-        table.add_row(source.name, source.model, source.licence, state, str(status.path or ""))
-    output.print(table)
+    head = ["Name", "Model", "Licence", "State", "File"]
+    show_table("Weights", head, [_row(status) for status in list_weights()], words=5)
+
+
+def _row(status: WeightStatus) -> list[str]:
+    state = "damaged" if status.problem else "here" if status.path else "not here"
+    source = status.source
+    return [source.name, source.model, source.licence, state, str(status.path or "")]
 
 
 @app.command(epilog=examples("aslseg weights get mobile_sam", "aslseg weights get vit_b"))

@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 from aslseg.cli import app
 from aslseg.cli_progress import ProgressView, duration, watched
-from aslseg.cli_runs import base_config, changed, state_of
+from aslseg.cli_runs import state_of
+from aslseg.cli_settings import base_config, changed
 from aslseg.cli_shared import find_run, parse_targets
 from aslseg.config import LIVER_TARGETS, RunConfig, Target
 from aslseg.errors import CancelledError, ConfigError, RunError
