@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aslseg import cli_projects, cli_runs, cli_weights
+from aslseg import __version__, cli_projects, cli_runs, cli_weights
 from aslseg.cli_progress import watched
 from aslseg.cli_runs import finish
 from aslseg.cli_shared import FriendlyGroup, examples, messages, tell
@@ -42,7 +41,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        tell(f"aslseg {metadata.version('aslseg')}")
+        tell(f"aslseg {__version__}")
         raise typer.Exit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -100,7 +101,7 @@ class ProgressView:
 
 def title(event: Progress) -> str:
     """Name the stage of an event for a person."""
-    name = event.stage.replace("_", " ")
+    name = re.sub(r"\bsam\b", "SAM", event.stage.replace("_", " "))
     name = name[:1].upper() + name[1:]
     return f"Round {event.round}: {name}" if event.round else name
 

@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from aslseg import __version__
 from aslseg.cli import app
-from aslseg.cli_progress import ProgressView, duration, watched
+from aslseg.cli_progress import ProgressView, duration, title, watched
 from aslseg.cli_runs import state_of
 from aslseg.cli_settings import base_config, changed
 from aslseg.cli_shared import find_run, parse_targets
@@ -75,6 +76,9 @@ class TestHelp:
         result = aslseg("--help")
         assert all(command in result.output for command in COMMANDS)
         assert "not a medical device" in result.output
+
+    def test_the_version_is_that_of_the_library(self) -> None:
+        assert aslseg("--version").output == f"aslseg {__version__}\n"
 
     def test_help_needs_no_torch(self) -> None:
         script = "import sys; import aslseg.cli; sys.exit('torch' in sys.modules)"
@@ -344,6 +348,13 @@ class TestProgressView:
             "done Round 2: Train liver (50 s)",
             "Note: Something [odd].",
         ]
+
+    @pytest.mark.parametrize(
+        ("event", "expected"),
+        [(Progress("sam", 0, 1), "SAM"), (Progress("train_x", 0, 1, round=2), "Round 2: Train x")],
+    )
+    def test_stages_are_named_for_people(self, event: Progress, expected: str) -> None:
+        assert title(event) == expected
 
     def test_a_terminal_gets_a_bar_with_the_time_left(self) -> None:
         console = Console(record=True, width=120, force_terminal=True)

@@ -1,0 +1,63 @@
+"""What the README shows exists."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import aslseg
+from aslseg.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPT = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def calls() -> list[ast.Call]:
+    assert SCRIPT is not None
+    nodes = ast.walk(ast.parse(SCRIPT[1]))
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("aslseg.")
+    ]
+
+
+@pytest.mark.parametrize("call", calls(), ids=lambda call: ast.unparse(call.func))
+def test_each_call_of_the_python_example_fits_its_function(call: ast.Call) -> None:
+    function = getattr(aslseg, ast.unparse(call.func).removeprefix("aslseg."))
+    words = {word.arg: None for word in call.keywords if word.arg}
+    inspect.signature(function).bind(*call.args, **words)  # raises when they do not fit
+
+
+def test_the_readme_names_the_whole_front_door() -> None:
+    assert {name for name in aslseg.__all__ if name not in README} <= {"Project"}
+
+
+def test_the_readme_names_each_command() -> None:
+    assert set(re.findall(r"^\| `aslseg (\w+)`", README, re.MULTILINE)) == {
+        "init", "train", "segment", "evaluate", "status", "weights", "export", "demo",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", re.findall(r"^aslseg (.*?)(?:\s+#.*)?$", README, re.MULTILINE))
+def test_each_line_of_the_shell_example_is_understood(line: str) -> None:
+    command, *rest = line.split()
+    options = {word for word in rest if word.startswith("-")}
+    output = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert all(option in output for option in options)
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+def test_each_file_that_is_linked_exists(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_the_disclaimer_stands_in_front() -> None:
+    assert "Not a medical device" in README[: len(README) // 3]
+    assert "arterial spin" in README[: len(README) // 3]
