@@ -1,17 +1,25 @@
-"""Build the generalist that a run's settings ask for, with its weights at hand."""
+"""The generalist that a run asks for: released weights, then tuned on the labelled cases."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.config import RunConfig
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist
+from aslseg.job import Job
+from aslseg.lessons import LabelledVolume, pupil_of
+from aslseg.project import Case
 from aslseg.sam.models import build_sam
-from aslseg.sam.tuning import tune
+from aslseg.sam.tuning import load_trainable_state, trainable_state, tune, tunes_encoder
 from aslseg.sam.weights import get_weights
+from aslseg.training import Schedule, Trainer
 
 
 def build_generalist(
@@ -39,3 +47,49 @@ def build_generalist(
     torch.manual_seed(config.seed)
     tune(sam, settings.tuning, rank=settings.rank)
     return Generalist(sam.to(device), settings, cache)
+
+
+def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
+    """Return SAM tuned on the labelled cases, training it if that was not done yet.
+
+    It is tuned once: on human labels, which are the same in every round.
+    """
+    generalist = build_generalist(job.config, job.cache / "embeddings", job.device, job.monitor)
+    if generalist is None or job.config.sam.tuning == "none":
+        return generalist
+    path = folder / "sam.safetensors"
+    if not path.exists():
+        _tune(job, generalist, folder)
+        tensors = trainable_state(generalist.sam)
+        facts = {"sam": job.config.sam.model_dump(mode="json")}
+        save_checkpoint(path, Checkpoint("sam", tensors, facts))
+    load_trainable_state(generalist.sam, load_checkpoint(path, "sam").tensors)
+    generalist.encoder_changed()
+    return generalist
+
+
+def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
+    settings, seed = job.config.sam, job.config.seed
+    pupils = [
+        generalist.prepare(pupil_of(labelled, job.targets, settings, seed), job.monitor)
+        for labelled in labelled_volumes(job, job.labelled, "Making questions for SAM")
+    ]
+
+    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, 17, step])
+        return {"loss": generalist.loss(pupils[rng.integers(len(pupils))], rng)}
+
+    schedule = Schedule(
+        "sam", settings.iterations, settings.learning_rate, settings.weight_decay, seed=seed
+    )
+    # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
+    precise = not tunes_encoder(generalist.sam)
+    Trainer(generalist.sam, schedule, job.device, folder, precise=precise).run(
+        step_loss, job.monitor
+    )
+
+
+def labelled_volumes(job: Job, cases: Sequence[Case], stage: str) -> Iterator[LabelledVolume]:
+    """Read cases with their human labels, one after the other."""
+    for case in job.monitor.track(cases, stage):
+        yield LabelledVolume(case.id, job.image(case), job.labels(case))
