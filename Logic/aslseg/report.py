@@ -16,7 +16,7 @@ from typing import Any
 from aslseg import report_template as html
 from aslseg.project import Project, open_project
 from aslseg.report_cases import case_pictures
-from aslseg.report_curves import curve_drawings
+from aslseg.report_curves import curve_drawings, single_values
 from aslseg.report_data import RunRecord, read_run
 from aslseg.report_tables import NO_SAM, by_case, headline, marked, reliability
 from aslseg.storage import write_text_atomic
@@ -55,7 +55,7 @@ def _sections(run: RunRecord, project: Project) -> Iterator[str]:
     yield _head(run, project)
     yield html.section("scores", "Validation, stage by stage", [headline(run), *by_case(run)])
     yield html.section("cases", "Validation cases", list(case_pictures(run, project)))
-    yield html.section("curves", "Learning curves", [_curves(run)])
+    yield html.section("curves", "Learning curves", list(_curves(run)))
     yield html.section("reliability", "Reliability of pseudo-labels", list(reliability(run)))
     yield html.section("settings", "Settings and versions", [_settings(run), _versions(run)])
     yield (
@@ -101,15 +101,20 @@ def _why_without(run: RunRecord) -> str:
     return "Its weights could not be had: pseudo-labels come from the specialist alone."
 
 
-def _curves(run: RunRecord) -> str:
+def _curves(run: RunRecord) -> Iterator[str]:
     drawings = curve_drawings(run.curves)
     if not drawings:
-        return html.paragraph("No curve has been recorded yet.")
-    images = (
-        html.svg_image(svg, f"Curve of {name} over training steps")
-        for name, svg in drawings.items()
-    )
-    return f'<div class="curves">{"".join(images)}</div>'
+        yield html.paragraph("No curve has been recorded yet.")
+    images = [html.svg_image(svg, f"Curve of {name}") for name, svg in drawings.items()]
+    yield f'<div class="curves">{"".join(images)}</div>'
+    values = single_values(run.curves)
+    if values:
+        rows = [
+            html.row([html.cell(name), html.cell(stage), html.number_cell(value)])
+            for name, stage, value in values
+        ]
+        caption = marked(run, "What was measured once.")
+        yield html.table(["Measure", "Stage", "Value"], rows, caption=caption, text_columns=2)
 
 
 def _settings(run: RunRecord) -> str:

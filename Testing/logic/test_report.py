@@ -17,7 +17,7 @@ from aslseg.errors import RunError
 from aslseg.images import write_labelmap, write_volume
 from aslseg.project import CaseFiles, create_project
 from aslseg.report import write_report
-from aslseg.report_curves import curve_drawings
+from aslseg.report_curves import curve_drawings, single_values
 from aslseg.report_data import Mean, Point, mean_dice, mean_of, read_run, stage_name
 from aslseg.report_pictures import rank_slices, slice_picture
 from aslseg.report_template import mean_text, page, section, table
@@ -221,11 +221,23 @@ def _empty(geometry: Geometry) -> dict[str, Labelmap]:
 class TestCurves:
     def test_each_metric_has_one_drawing(self) -> None:
         points = [Point("loss", "liver", 1, step, 1.0 / step) for step in range(1, 2000)]
-        points += [Point("dice", "liver", 1, 5, math.nan), Point("dice", "liver", 2, 5, 0.5)]
+        points += [Point("dice", "liver", 1, step, 0.1 * step) for step in (1, 2)]
         drawings = curve_drawings(points)
         assert list(drawings) == ["loss", "dice"]
         assert all(svg.startswith("<svg") for svg in drawings.values())
         assert len(drawings["loss"]) < 60_000  # thinned
+
+    def test_what_each_round_measures_once_is_drawn_over_rounds(self) -> None:
+        points = [Point("dice", "refined", number, number, 0.5) for number in (1, 2)]
+        svg = curve_drawings(points)["dice"]
+        assert ">round<" in svg
+        assert ">Refined<" in svg
+        assert single_values(points) == []
+
+    def test_a_single_value_is_listed_and_not_drawn(self) -> None:
+        points = [Point("share", "sam", 1, 0, 0.5), Point("share", "sam", 1, 1, math.nan)]
+        assert curve_drawings(points) == {}
+        assert single_values(points) == [("share", "SAM, tuned, round 1", 0.5)]
 
     def test_a_resumed_step_is_drawn_once(self) -> None:
         once = curve_drawings([Point("loss", "a", 1, 1, 0.5), Point("loss", "a", 1, 2, 0.25)])
