@@ -22,6 +22,10 @@ from aslseg.report_tables import NO_SAM, by_case, headline, marked, reliability
 from aslseg.storage import write_text_atomic
 
 PACKAGES = ("aslseg", "torch", "torchvision", "monai", "segment-anything", "numpy", "SimpleITK")
+WITHOUT_SAM = (
+    "It was switched off, or its weights could not be had; the adaptation network refines the "
+    "specialist alone."
+)
 STATES = {
     "done": "finished",
     "running": "still running",
@@ -82,7 +86,7 @@ def _head(run: RunRecord, project: Project) -> str:
     parts = [
         f"<header><h1>Run {html.plain(run.folder.name)} {badge}</h1>",
         html.paragraph(f"{counts}; targets: {names}. Report of {written}.", "soft"),
-        "" if run.has_sam else html.notice(f"{NO_SAM} {_why_without(run)}"),
+        "" if run.has_sam else html.notice(f"{NO_SAM} {WITHOUT_SAM}"),
         *[html.notice(text) for text in run.notices],
         html.notice(str(run.status["message"])) if _failed(run) else "",
         '<nav><a href="#scores">Scores</a><a href="#cases">Cases</a><a href="#curves">Curves</a>'
@@ -93,12 +97,6 @@ def _head(run: RunRecord, project: Project) -> str:
 
 def _failed(run: RunRecord) -> bool:
     return run.status.get("state") == "failed" and bool(run.status.get("message"))
-
-
-def _why_without(run: RunRecord) -> str:
-    if run.config.get("sam", {}).get("model", "none") == "none":
-        return "The settings ask for none: pseudo-labels come from the specialist alone."
-    return "Its weights could not be had: pseudo-labels come from the specialist alone."
 
 
 def _curves(run: RunRecord) -> Iterator[str]:

@@ -57,7 +57,8 @@ def test_without_weights_the_run_goes_on_without_sam_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
-        raise WeightsError("No mobile_sam weights.")
+        msg = "No mobile_sam weights."
+        raise WeightsError(msg)
 
     heard: list[Event] = []
     monkeypatch.setattr("aslseg.demo.get_weights", fail)
