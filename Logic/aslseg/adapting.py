@@ -33,7 +33,7 @@ def trained_refiner(
     the validation cases.
     """
     pairs = [(stage, target) for stage in stages_of(job.targets) for target in stage.targets]
-    paths = {t.name: _adaptation_path(folder, t) for _, t in pairs}
+    paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
         lessons = _training_lessons(job, taught, generalist)
         tests = _validation_lessons(job, taught, generalist)
@@ -48,7 +48,8 @@ def trained_refiner(
     return Refiner(networks, job.targets, job.config)
 
 
-def _adaptation_path(folder: Path, target: Target) -> Path:
+def adaptation_path(folder: Path, target: Target) -> Path:
+    """Return where the weights of a target's adaptation network are kept."""
     return folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
 
 

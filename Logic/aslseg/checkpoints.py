@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,17 @@ def _check_metadata(path: Path, kind: str, metadata: Mapping[str, str]) -> None:
     if metadata.get("kind") != kind:
         msg = f"{path} holds weights of kind {metadata.get('kind')!r}, not {kind!r}."
         raise WeightsError(msg)
+
+
+def require_weights(paths: Iterable[Path]) -> None:
+    """Make sure that files of weights are there, without reading them.
+
+    Raises:
+        WeightsError: Naming the first one that is missing.
+    """
+    for path in paths:
+        if not path.exists():
+            raise WeightsError(_missing(path))
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
     generalist = build_generalist(job.config, job.cache / "embeddings", job.device, job.monitor)
     if generalist is None or job.config.sam.tuning == "none":
         return generalist
-    path = folder / "sam.safetensors"
+    path = sam_path(folder)
     if not path.exists():
         _tune(job, generalist, folder)
         tensors = trainable_state(generalist.sam)
@@ -66,6 +66,11 @@ def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
     load_trainable_state(generalist.sam, load_checkpoint(path, "sam").tensors)
     generalist.encoder_changed()
     return generalist
+
+
+def sam_path(folder: Path) -> Path:
+    """Return where the tuned part of SAM is kept."""
+    return folder / "sam.safetensors"
 
 
 def _tune(job: Job, generalist: Generalist, folder: Path) -> None:

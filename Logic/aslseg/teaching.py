@@ -85,13 +85,16 @@ def _stage_weights(
 ) -> list[nn.Module]:
     """Return the networks of a stage after each snapshot, and at the end."""
     settings = scheduled(job, stage, curriculum.share)
-    paths = [
-        curriculum.folder / f"specialist-{stage.name}{part}.safetensors"
-        for part in (*(f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))), "")
-    ]
+    paths = specialist_paths(curriculum.folder, stage)
     if not paths[-1].exists():
         _train_stage(job, curriculum, stage, containers, paths)
     return [load_network(path, stage, settings, job.device) for path in paths]
+
+
+def specialist_paths(folder: Path, stage: Stage) -> list[Path]:
+    """Return where the weights of a stage are kept: after each snapshot, and at the end."""
+    parts = [f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))]
+    return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
 
 
 def scheduled(job: Job, stage: Stage, share: float) -> SpecialistConfig:

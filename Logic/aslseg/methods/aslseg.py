@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aslseg.adapting import trained_refiner
-from aslseg.generalist_setup import build_generalist, tuned_generalist
+from aslseg.adapting import adaptation_path, trained_refiner
+from aslseg.checkpoints import require_weights
+from aslseg.generalist_setup import build_generalist, sam_path, tuned_generalist
 from aslseg.inference import Probabilities, labels_from
 from aslseg.job import Job
-from aslseg.lessons import (
-    answers,
-)
+from aslseg.lessons import answers
 from aslseg.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.speaking import Ensemble
-from aslseg.teaching import Curriculum, Taught, teach_specialist
+from aslseg.stages import stages_of
+from aslseg.teaching import Curriculum, Taught, specialist_paths, teach_specialist
 from aslseg.volume import Labelmap, Volume
 
 
@@ -42,12 +42,24 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
 
 
 def load_ensemble(job: Job, folder: Path) -> Ensemble:
-    """Read the trained parts of a finished round, to segment other volumes with."""
+    """Read the trained parts of a finished round, to segment other volumes with.
+
+    Raises:
+        WeightsError: When a file is missing or damaged; nothing is trained here.
+    """
     first = job.folder.round(1)
+    require_weights(_weights(job, folder, first))
     taught = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {}))
     generalist = tuned_generalist(job, first)
     refiner = trained_refiner(job, taught, generalist, first)
     return Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
+
+
+def _weights(job: Job, folder: Path, first: Path) -> list[Path]:
+    specialists = [path for s in stages_of(job.targets) for path in specialist_paths(folder, s)]
+    adaptation = [adaptation_path(first, target) for target in job.targets]
+    tuned = job.config.sam.model != "none" and job.config.sam.tuning != "none"
+    return [*specialists, *adaptation, *([sam_path(first)] if tuned else [])]
 
 
 def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
