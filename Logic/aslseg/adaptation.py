@@ -178,7 +178,10 @@ class LessonSource:
         cut = cut_patch(voices.reshape(-1, *voices.shape[2:]), place, edge)
         labels = np.asarray(lesson.view.labels)[int(k)][None] == lesson.number
         truth = cut_patch(labels, place, edge, nearest=True)[0]
-        return image, cut.reshape(2, -1, edge, edge), truth.round().long()
+        drawn = image, cut.reshape(2, -1, edge, edge), truth.round().long()
+        if self._view_settings.mirror and rng.random() < 0.5:
+            return drawn[0].flip(-1), drawn[1].flip(-1), drawn[2].flip(-1)
+        return drawn
 
 
 def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -222,7 +225,7 @@ def view_parts(
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> tuple[Float32, Float32, Float32]:
-    """Return the log-odds of specialist and SAM, and the correction, averaged over a flip.
+    """Return the log-odds of specialist and SAM, and the correction.
 
     Returns:
         Three (d, h, w) float32 arrays.
@@ -236,12 +239,14 @@ def view_parts(
         image = np.stack([slice_channels(view, k, view_settings) for k in ks])
         said = np.stack([voice_channels(voices, k, settings.voices, view.neighbour) for k in ks])
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(said).to(device)
-        parts.append(_padded(network, *inputs, stride).cpu().numpy())
+        parts.append(_padded(network, *inputs, stride, mirror=view_settings.mirror).cpu().numpy())
     specialist, sam, correction = np.concatenate(parts, axis=1)
     return specialist, sam, correction
 
 
-def _padded(network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int) -> Tensor:
+def _padded(
+    network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int, *, mirror: bool
+) -> Tensor:
     """Return the three parts, (3, B, h, w)."""
     height, width = image.shape[-2:]
     pad = (0, -width % stride, 0, -height % stride)
@@ -250,7 +255,7 @@ def _padded(network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: i
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
         seen = [
             torch.stack(network.parts(image.flip(axes), voices.flip(axes))).float().flip(axes)
-            for axes in ((), (-1,))
+            for axes in (((), (-1,)) if mirror else ((),))
         ]
     return torch.stack(seen).mean(0)[..., :height, :width]
 

@@ -102,6 +102,9 @@ class BatchSource:
             number = int(rng.integers(len(self._cases)))
             centre = _inside_organ(self._cases[number].view, rng)
         inputs, classes = self._cut(self._cases[number].view, centre, rng)
+        axes = [axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5]
+        if axes:
+            inputs, classes = inputs.flip(axes), classes.flip(axes)
         return inputs, classes, self._cases[number].weight
 
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:

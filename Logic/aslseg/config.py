@@ -31,6 +31,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _check_patch(patch_size: int, levels: int) -> None:
+    stride = 2 ** (levels - 1)
+    if patch_size % stride:
+        msg = f"patch_size must be a multiple of {stride} for {levels} levels, got {patch_size}"
+        raise ValueError(msg)
+
+
 class Target(Settings):
     """A class of the label map.
 
@@ -114,6 +121,8 @@ class SpecialistConfig(Settings):
         rampup_share: Part of the schedule after which that weight is reached.
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
         intensity_strength: Scale of the random changes of contrast, brightness and noise.
+        mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:
+            right for lesions, wrong for an abdomen with its liver on one side.
     """
 
     iterations: Positive = 2000
@@ -129,8 +138,14 @@ class SpecialistConfig(Settings):
     uncertainty_passes: Annotated[int, Field(ge=2)] = 8
     lesion_share: Share = 0.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
+    mirror: bool = False
     network: NetworkConfig = NetworkConfig()
     view: ViewConfig = ViewConfig()
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> SpecialistConfig:
+        _check_patch(self.patch_size, len(self.network.channels))
+        return self
 
 
 class PromptConfig(Settings):
@@ -204,6 +219,11 @@ class AdaptationConfig(Settings):
     pixel_mm: PositiveFloat = 1.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
     voices: NotNegative = 1
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> AdaptationConfig:
+        _check_patch(self.patch_size, len(self.channels))
+        return self
 
 
 class ReliabilityConfig(Settings):

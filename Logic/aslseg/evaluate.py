@@ -15,7 +15,7 @@ from aslseg.images import read_labelmap
 from aslseg.metrics import score_labels
 from aslseg.volume import Labelmap
 
-LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".seg.nrrd")
+LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
 
 
 def score_rows(
@@ -73,11 +73,11 @@ def evaluate_folder(
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
-    files = {
-        path.name[: -len(ending)]: path
-        for ending in LABEL_ENDINGS
-        for path in sorted(folder.glob(f"*{ending}"))
-    }
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        ending = next((e for e in LABEL_ENDINGS if path.name.endswith(e)), None)
+        if ending is not None:
+            files[path.name[: -len(ending)]] = path
     if not files:
         msg = f"{folder} holds no label map ({', '.join(LABEL_ENDINGS)}); check the path."
         raise ImageError(msg)

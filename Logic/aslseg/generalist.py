@@ -94,6 +94,7 @@ class Generalist:
         facts = {
             "window_hu": list(self.settings.window_hu),
             "input_size": self.settings.input_size,
+            "computed_in": "float16" if next(self.sam.parameters()).is_cuda else "float32",
         }
         key = embedding_key(volume_digest(volume), self._digest, facts)
 

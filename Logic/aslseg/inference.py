@@ -75,7 +75,10 @@ class Specialist:
 def predict_view(
     network: nn.Module, view: View, settings: SpecialistConfig, device: torch.device
 ) -> Float32:
-    """Return class probabilities of a view, averaged over flips in plane.
+    """Return class probabilities of a view.
+
+    A 2-D network that was trained on mirrored patches is asked about mirrored slices too, and the
+    answers are averaged.
 
     Returns:
         (classes, d, h, w) float32.
@@ -87,7 +90,7 @@ def predict_view(
         last = min(first + SLICES_AT_ONCE, len(view.image))
         slices = np.stack([slice_channels(view, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)
-        parts.append(_with_flips(network, inputs, settings.network.stride).cpu().numpy())
+        parts.append(_probabilities(network, inputs, settings).cpu().numpy())
     return np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
 
 
@@ -143,10 +146,11 @@ def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mas
 
 
 @torch.no_grad()
-def _with_flips(network: nn.Module, inputs: Tensor, stride: int) -> Tensor:
+def _probabilities(network: nn.Module, inputs: Tensor, settings: SpecialistConfig) -> Tensor:
     height, width = inputs.shape[-2:]
+    stride = settings.network.stride
     padded = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
-    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,))
+    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed_precision(inputs.device)):
         seen = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
     return torch.stack(seen).mean(0)[..., :height, :width]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -181,4 +182,4 @@ def _view(
 
 def _number(case_id: str) -> int:
     """Return a number that is the same for a name in every process, as `hash` is not."""
-    return int.from_bytes(case_id.encode()[-6:].rjust(6, b"\0"), "big")
+    return int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:6], "big")

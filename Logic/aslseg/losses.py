@@ -32,12 +32,12 @@ def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = 
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the cross entropy, averaged over voxels and over the batch by weight."""
+    """Return the cross entropy, averaged over voxels; weights scale elements of the batch."""
     per_voxel = F.cross_entropy(logits, target, reduction="none")
     per_element = per_voxel.flatten(1).mean(1)
     if weight is None:
         return per_element.mean()
-    return (per_element * weight).sum() / weight.sum().clamp_min(1e-6)
+    return (per_element * weight).mean()
 
 
 def supervised_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

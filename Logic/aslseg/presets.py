@@ -27,6 +27,7 @@ _LESION = SpecialistConfig(
     patch_size=96,
     intensity_strength=1.5,
     consistency_weight=1.0,
+    mirror=True,
     view=ViewConfig(pixel_mm=2.0),
 )
 _QUICK = RunConfig(

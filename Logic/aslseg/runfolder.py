@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from aslseg.config import RunConfig, read_config
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.storage import atomic_path, write_json_atomic
+
+logger = logging.getLogger(__name__)
 
 METRIC_COLUMNS = (
     "round", "stage", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
@@ -155,6 +158,9 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
     except Timeout as error:
         msg = f"Run '{folder.run_id}' is being worked on by another process; wait or stop that one."
         raise RunError(msg) from error
+    log = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("aslseg").addHandler(log)
     try:
         folder.write_status(state="running", message="", **facts)
         yield Recorder(folder, monitor).attached()
@@ -163,9 +169,12 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         folder.write_status(state="cancelled", message=str(error))
         raise
     except BaseException as error:
+        logger.exception("The run ended early")
         folder.write_status(state="failed", message=str(error) or type(error).__name__)
         raise
     finally:
+        logging.getLogger("aslseg").removeHandler(log)
+        log.close()
         lock.release()
 
 
