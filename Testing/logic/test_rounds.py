@@ -1,0 +1,544 @@
+"""Whole runs on a tiny project: what they write, what they never touch, stopping and going on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from aslseg import generalist_setup
+from aslseg.config import RunConfig, SamConfig
+from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
+from aslseg.events import Artifact, Event, Metric, Monitor, Progress
+from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.job import Job
+from aslseg.methods import METHODS
+from aslseg.project import Project, create_project, open_project
+from aslseg.rounds import Method, Round, RoundOutcome
+from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, RunFolder, create_run
+from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
+from aslseg.speaking import read_voice
+from aslseg.volume import Labelmap
+from sam_doubles import a_small_sam
+from tiny_project import (
+    ADAPTATION,
+    GEOMETRY,
+    LABELLED,
+    TEST,
+    UNLABELLED,
+    VALIDATION,
+    a_tiny_project,
+    tiny_config,
+    write_patients,
+)
+
+TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json"}
+WITH_SAM = tiny_config(
+    rounds=1,
+    baseline=True,
+    adaptation=ADAPTATION.model_copy(update={"versions": 1, "iterations": 4}),
+    sam=SamConfig(model="vit_t", input_size=256, iterations=4, batch_size=2, versions=1),
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that nobody stopped, on a project of its own."""
+
+    root: Path
+    run: RunFolder
+    labels_before: Mapping[str, bytes]
+
+    @property
+    def project(self) -> Project:
+        return open_project(self.root / "project")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def results(run: RunFolder) -> dict[str, object]:
+    """Return all files of a run but those that tell the time; of weights, every bit of a tensor."""
+    return {
+        name: weights_in(run.path / name) if name.endswith(".safetensors") else data
+        for name, data in contents(run.path).items()
+        if name not in TOLD_BY_TIME
+    }
+
+
+def weights_in(path: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return tensors and metadata; the order of the metadata in the file is random."""
+    with safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata()
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_in(root: Path, config: RunConfig) -> Finished:
+    torch.set_num_threads(1)
+    project = a_tiny_project(root)
+    before = contents(project.folder / "labels")
+    return Finished(root, start_run(project, config, run_id="a"), before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return run_in(tmp_path_factory.mktemp("finished"), tiny_config())
+
+
+def build_small_sam(*_: object, input_size: int, **__: object) -> torch.nn.Module:
+    return a_small_sam("tiny", input_size)
+
+
+def use_small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generalist_setup, "build_sam", build_small_sam)
+    monkeypatch.setattr(generalist_setup, "get_weights", lambda *_, **__: Path("none"))
+
+
+@pytest.fixture(scope="module")
+def finished_with_sam(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        return run_in(tmp_path_factory.mktemp("with_sam"), WITH_SAM)
+
+
+# --- What a run leaves behind -----------------------------------------------------------------
+
+
+def test_every_volume_gets_a_label_map_on_the_grid_of_its_image(finished: Finished) -> None:
+    for case in finished.project.cases:
+        labels = read_labelmap(finished.run.path / "labels" / f"{case.id}.nii.gz")
+        assert labels.geometry.matches(GEOMETRY)
+        assert labels.geometry.matches(finished.project.load_image(case).geometry)
+        assert set(np.unique(labels.labels)) <= {0, 1, 2}
+        assert (labels.labels == 1).any()
+
+
+def test_human_labels_are_never_overwritten_and_are_the_results_of_their_cases(
+    finished: Finished,
+) -> None:
+    assert contents(finished.project.folder / "labels") == finished.labels_before
+    assert set(finished.labels_before) == {f"{name}.nii.gz" for name in (*LABELLED, *VALIDATION)}
+    for name in (*LABELLED, *VALIDATION):
+        human = finished.project.load_labels(finished.project.case(name))
+        result = read_labelmap(finished.run.path / "labels" / f"{name}.nii.gz")
+        np.testing.assert_array_equal(result.labels, human.labels)
+
+
+def test_every_result_says_who_made_it(finished: Finished) -> None:
+    origin = json.loads((finished.run.path / "labels" / "origin.json").read_text())
+    best = finished.run.status["best_round"]
+    assert {name: origin[name] for name in (*LABELLED, *VALIDATION)} == dict.fromkeys(
+        (*LABELLED, *VALIDATION), "human"
+    )
+    assert {origin[name] for name in (*UNLABELLED, *TEST)} == {f"refined, round {best}"}
+
+
+def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
+    of_run = {path.name for path in finished.run.path.iterdir()}
+    assert of_run >= {"config.json", "status.json", "events.jsonl", "labels", "lock"}
+    assert finished.run.config == tiny_config()
+    for number in (1, 2):
+        folder = finished.run.round(number)
+        assert {path.name for path in folder.glob("*.csv")} == {"metrics.csv", "reliability.csv"}
+        specialists = {path.name for path in folder.glob("specialist-*.safetensors")}
+        assert {"specialist-liver.safetensors", "specialist-tumour.safetensors"} <= specialists
+        for name in (*UNLABELLED, *VALIDATION, *TEST):
+            spoken = {path.name for path in (folder / "voices" / name).iterdir()}
+            assert spoken == {"specialist.nii.gz", "refined.nii.gz", "prompts.json", "voices.json"}
+    assert {path.name for path in finished.run.round(1).glob("adaptation-*")} == {
+        "adaptation-liver.safetensors",
+        "adaptation-tumour.safetensors",
+    }
+    assert not list(finished.run.round(2).glob("adaptation-*"))
+    assert not list(finished.run.path.rglob("*.training.safetensors"))
+    assert not list(finished.run.path.rglob("*.npy"))
+
+
+def test_labelled_cases_are_not_segmented_for_they_have_labels(finished: Finished) -> None:
+    spoken = {path.name for path in (finished.run.round(1) / "voices").iterdir()}
+    assert spoken.isdisjoint(LABELLED)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_metrics_have_one_row_for_each_voice_case_and_target(
+    finished: Finished, number: int
+) -> None:
+    rows = rows_of(finished.run.round(number) / "metrics.csv")
+    assert tuple(rows[0]) == METRIC_COLUMNS
+    facts = [(r["round"], r["stage"], r["split"], r["case"], r["target"]) for r in rows]
+    assert facts == [
+        (str(number), voice, "validation", "c5", target)
+        for voice in ("specialist", "refined")
+        for target in ("liver", "tumour")
+    ]
+    assert all(0.0 <= float(row["dice"]) <= 1.0 for row in rows)
+
+
+def test_a_second_of_training_finds_the_liver_of_a_patient_never_seen(finished: Finished) -> None:
+    rows = rows_of(finished.run.round(2) / "metrics.csv")
+    liver = {row["stage"]: float(row["dice"]) for row in rows if row["target"] == "liver"}
+    assert min(liver.values()) > 0.8
+
+
+@pytest.mark.parametrize(("number", "places"), [(1, 1), (2, 2)])
+def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
+    finished: Finished, number: int, places: int
+) -> None:
+    folder = finished.run.round(number)
+    rows = rows_of(folder / "reliability.csv")
+    assert tuple(rows[0]) == RELIABILITY_COLUMNS
+    assert {row["case"] for row in rows} == set(UNLABELLED)
+    accepted = {row["case"] for row in rows if row["accepted"] == "True"}
+    assert 0 < len(accepted) <= places  # 1/2 and 3/4 of three cases, rounded down
+    assert {path.name for path in folder.glob("pseudo/*")} == {f"{c}.nii.gz" for c in accepted}
+    for name in accepted:
+        pseudo = read_labelmap(folder / "pseudo" / f"{name}.nii.gz")
+        refined = read_voice(folder / "voices" / name, "refined")
+        assert refined is not None
+        np.testing.assert_array_equal(pseudo.labels, refined.labels)
+
+
+def test_reliability_is_the_mean_of_both_agreements(finished: Finished) -> None:
+    for row in rows_of(finished.run.round(1) / "reliability.csv"):
+        parts = float(row["checkpoint_agreement"]), float(row["voice_agreement"])
+        assert float(row["score"]) == pytest.approx(sum(parts) / 2, abs=1e-4)
+
+
+def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
+    status = finished.run.status
+    assert {"state": "done", "rounds": 2, "sam": "none", "round": 2}.items() <= status.items()
+    assert status["best_round"] in (1, 2)
+    lines = (finished.run.path / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert {event["event"] for event in events} >= {"progress", "metric", "artifact"}
+    assert {event["round"] for event in events if event["event"] == "progress"} == {1, 2}
+    losses = [e for e in events if e.get("name") == "loss" and e["stage"] == "specialist-liver"]
+    assert [e["step"] for e in losses if e["round"] == 1] == [0, 10]
+
+
+# --- Labels that are hidden stay hidden ---------------------------------------------------------
+
+
+def test_noise_in_place_of_the_hidden_labels_leaves_training_bit_identical(
+    finished: Finished, tmp_path: Path
+) -> None:
+    project = a_tiny_project(tmp_path)
+    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
+    for name in UNLABELLED:
+        hidden = tmp_path / "data" / f"truth{name[1:]}.nii.gz"
+        assert hidden.exists()
+        write_labelmap(Labelmap(noise, GEOMETRY), hidden)
+    assert results(start_run(project, tiny_config(), run_id="a")) == results(finished.run)
+
+
+def test_one_voxel_of_a_label_to_learn_from_changes_training(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """Shows that the comparison above could have failed."""
+    project = a_tiny_project(tmp_path)
+    case = project.case("c0")
+    labels = project.load_labels(case)
+    changed = labels.labels.copy()
+    changed[6, 19, 20] = 0
+    project.save_label("c0", Labelmap(changed, labels.geometry))
+    with pytest.raises(CancelledError):
+        start_run(open_project(project.folder), tiny_config(), stop_at(in_tumour), run_id="a")
+    of_liver = Path("round-01", "specialist-liver.safetensors")
+    changed_weights = weights_in(project.folder / "runs" / "a" / of_liver)
+    assert changed_weights != weights_in(finished.run.path / of_liver)
+
+
+# --- Stopping and going on ----------------------------------------------------------------------
+
+
+def stop_at(place: Callable[[Event], bool]) -> Monitor:
+    """Return a monitor that asks to stop at the first event of a kind."""
+    monitor = Monitor()
+
+    def listen(event: Event) -> None:
+        if place(event):
+            monitor.token.cancel()
+
+    monitor.listener = listen
+    return monitor
+
+
+def in_tumour(event: Event) -> bool:
+    return isinstance(event, Progress) and event.stage == "specialist-tumour"
+
+
+def at_step(stage: str, step: int, number: int = 1) -> Callable[[Event], bool]:
+    def place(event: Event) -> bool:
+        found = isinstance(event, Metric) and (event.stage, event.step) == (stage, step)
+        return found and event.round == number
+
+    return place
+
+
+def after_the_first_case(event: Event) -> bool:
+    return isinstance(event, Artifact) and event.kind == "voices"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(at_step("specialist-tumour", 10), id="while training the specialist"),
+        pytest.param(at_step("adaptation-liver", 10), id="while training the adaptation network"),
+        pytest.param(after_the_first_case, id="between two cases"),
+        pytest.param(at_step("specialist-liver", 0, 2), id="in the second round"),
+    ],
+)
+def test_a_run_that_was_stopped_and_went_on_equals_one_that_was_not(
+    finished: Finished, tmp_path: Path, place: Callable[[Event], bool]
+) -> None:
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError, match="can be resumed"):
+        start_run(project, tiny_config(), stop_at(place), run_id="a")
+    stopped = RunFolder(project.folder / "runs" / "a")
+    assert stopped.status["state"] == "cancelled"
+    assert results(stopped).keys() != results(finished.run).keys()
+
+    resumed = resume_run(project)
+
+    assert resumed.run_id == "a"
+    assert resumed.status["state"] == "done"
+    assert results(resumed) == results(finished.run)
+    assert resumed.status["best_round"] == finished.run.status["best_round"]
+
+
+def test_a_run_stopped_while_tuning_sam_goes_on_to_the_same_end(
+    finished_with_sam: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_sam(monkeypatch)
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError):
+        start_run(project, WITH_SAM, stop_at(at_step("sam", 0)), run_id="a")
+    assert results(resume_run(project)) == results(finished_with_sam.run)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.root, tmp_path / "copy")
+    project = open_project(tmp_path / "copy" / "project")
+    before = {path: path.stat().st_mtime_ns for path in project.folder.rglob("*.safetensors")}
+    assert results(resume_run(project, "a")) == results(finished.run)
+    assert before == {p: p.stat().st_mtime_ns for p in project.folder.rglob("*.safetensors")}
+
+
+def test_a_name_is_given_to_one_run_only(finished: Finished) -> None:
+    with pytest.raises(RunError, match="already; resume it or give another name"):
+        start_run(finished.project, tiny_config(), run_id="a")
+
+
+# --- Loading ------------------------------------------------------------------------------------
+
+
+def test_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(finished: Finished) -> None:
+    ensemble = load_ensemble(finished.run)
+    folder = finished.run.round(best_round(finished.run)) / "voices"
+    for name in (*UNLABELLED, *TEST):
+        segmented = ensemble.segment(finished.project.load_image(finished.project.case(name)))
+        for voice in ("specialist", "refined"):
+            written = read_voice(folder / name, voice)
+            assert written is not None
+            np.testing.assert_array_equal(getattr(segmented, voice).labels, written.labels)
+        assert segmented.sam is None
+        result = read_labelmap(finished.run.path / "labels" / f"{name}.nii.gz")
+        np.testing.assert_array_equal(segmented.refined.labels, result.labels)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("name", ["specialist-tumour", "adaptation-liver"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(cut_off, "damaged or cut off", id="cut off"),
+        pytest.param(flip_a_bit, "do not match their checksum", id="changed"),
+        pytest.param(Path.unlink, "There is no weights file", id="missing"),
+    ],
+)
+def test_damaged_weights_are_refused(
+    finished: Finished, tmp_path: Path, name: str, damage: Callable[[Path], None], words: str
+) -> None:
+    shutil.copytree(finished.root, tmp_path / "copy")
+    run = RunFolder(tmp_path / "copy" / "project" / "runs" / "a")
+    number = 1 if name.startswith("adaptation") else best_round(run)
+    damage(run.round(number) / f"{name}.safetensors")
+    before = contents(run.path)
+    volume = read_volume(tmp_path / "copy" / "data" / "ct6.nii.gz")
+    with pytest.raises(WeightsError, match=words) as raised:
+        segment_volume(run, volume)
+    assert f"{name}.safetensors" in str(raised.value)
+    assert contents(run.path) == before
+
+
+def test_a_run_without_a_finished_round_cannot_segment(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    run = create_run(project.folder, tiny_config(), "new")
+    with pytest.raises(RunError, match="has no finished round yet; resume it"):
+        load_ensemble(run)
+
+
+# --- With SAM -----------------------------------------------------------------------------------
+
+
+def test_with_sam_every_voice_is_written_and_measured(finished_with_sam: Finished) -> None:
+    run = finished_with_sam.run
+    assert run.status["sam"] == "vit_t"
+    assert (run.round(1) / "sam.safetensors").exists()
+    for name in (*UNLABELLED, *VALIDATION, *TEST):
+        folder = run.round(1) / "voices" / name
+        sam = read_labelmap(folder / "sam.nii.gz")
+        assert sam.geometry.matches(GEOMETRY)
+        prompts = json.loads((folder / "prompts.json").read_text())
+        specialist = read_labelmap(folder / "specialist.nii.gz").labels
+        asked = {p["slice_index"] for p in prompts if p["target"] == "liver"}
+        assert asked >= set(np.flatnonzero((specialist == 1).sum((1, 2)) > 8).tolist())
+    rows = rows_of(run.round(1) / "metrics.csv")
+    stages = ("supervised", "specialist", "sam_untrained", "sam", "refined")
+    assert [(r["stage"], r["target"]) for r in rows] == [
+        (stage, target) for stage in stages for target in ("liver", "tumour")
+    ]
+
+
+def test_with_sam_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(
+    finished_with_sam: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_sam(monkeypatch)
+    run = finished_with_sam.run
+    segmented = segment_volume(run, read_volume(finished_with_sam.root / "data" / "ct6.nii.gz"))
+    assert segmented.prompts
+    for voice in ("specialist", "sam", "refined"):
+        written = read_voice(run.round(1) / "voices" / "c6", voice)
+        assert written is not None
+        np.testing.assert_array_equal(getattr(segmented, voice).labels, written.labels)
+
+
+def test_embeddings_are_made_once_and_may_be_deleted(
+    finished_with_sam: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_sam(monkeypatch)
+    shutil.copytree(finished_with_sam.root, tmp_path / "copy")
+    project = open_project(tmp_path / "copy" / "project")
+    shutil.rmtree(project.folder / "cache")
+    run = RunFolder(project.folder / "runs" / "a")
+    volume = read_volume(tmp_path / "copy" / "data" / "ct2.nii.gz")
+    segmented = segment_volume(run, volume)
+    written = read_voice(run.round(1) / "voices" / "c2", "sam")
+    assert segmented.sam is not None
+    assert written is not None
+    np.testing.assert_array_equal(segmented.sam.labels, written.labels)
+
+
+# --- When to stop -------------------------------------------------------------------------------
+
+
+def a_method(validations: list[float]) -> Method:
+    """Return a method whose rounds have given validations and label the first `number` voxels."""
+
+    def run_round(job: Job, this: Round) -> RoundOutcome:
+        labels = np.zeros(GEOMETRY.shape, np.uint8)
+        labels.ravel()[: this.number] = 1
+        for case in (*job.unlabelled, *job.held_out):
+            path = this.folder / "voices" / case.id / "refined.nii.gz"
+            write_labelmap(Labelmap(labels, GEOMETRY), path)
+        return RoundOutcome({}, {}, validations[this.number - 1])
+
+    def nothing(job: Job, folder: Path) -> object:
+        raise NotImplementedError
+
+    return Method(run_round, nothing)  # type: ignore[arg-type]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("validations", "patience", "done", "best"),
+    [
+        pytest.param([0.6, 0.5, 0.9], 1, 2, 1, id="a worse round ends it"),
+        pytest.param([0.6, 0.5, 0.9], 2, 3, 3, id="patience waits for a better one"),
+        pytest.param([0.6, 0.6, 0.9], 1, 2, 1, id="an equal round is not better"),
+        pytest.param([0.6, 0.7, 0.8], 1, 3, 3, id="better and better"),
+        pytest.param([0.6, 0.7, 0.1], 1, 3, 2, id="the last one worse"),
+        pytest.param([NAN, NAN, NAN], 1, 3, 3, id="nothing to validate on"),
+    ],
+)
+def test_the_best_round_is_kept_and_patience_ends_the_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    validations: list[float],
+    patience: int,
+    done: int,
+    best: int,
+) -> None:
+    monkeypatch.setitem(METHODS, "double", a_method(validations))
+    heard: list[Event] = []
+    run = start_run(
+        a_tiny_project(tmp_path),
+        tiny_config(method="double", rounds=3, patience=patience),
+        Monitor(heard.append),
+    )
+    assert best_round(run) == best
+    assert [run.round(n).exists() for n in (1, 2, 3)] == [n <= done for n in (1, 2, 3)]
+    assert any("Stopped after round" in str(event) for event in heard) == (done < 3)
+    result = read_labelmap(run.path / "labels" / "c2.nii.gz")
+    assert np.count_nonzero(result.labels) == best
+
+
+# --- What cannot start --------------------------------------------------------------------------
+
+
+def test_an_unknown_method_starts_no_run(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(ConfigError, match="no method 'unheard of'; choose one of aslseg"):
+        start_run(project, tiny_config(method="unheard of"))
+    assert not (project.folder / "runs").exists()
+
+
+def test_a_project_without_labels_starts_no_run(tmp_path: Path) -> None:
+    unlabelled = [case for case in write_patients(tmp_path) if case.label is None]
+    project = create_project(tmp_path / "project", unlabelled)
+    with pytest.raises(ProjectError, match="no labelled case"):
+        start_run(project, tiny_config())
+    assert not (project.folder / "runs").exists()
+
+
+def test_a_target_that_no_label_shows_fails_the_run_in_words(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    for name in LABELLED:
+        labels = project.load_labels(project.case(name))
+        project.save_label(name, Labelmap(np.minimum(labels.labels, 1), labels.geometry))
+    with pytest.raises(ProjectError, match="No labelled case has any voxel of tumour"):
+        start_run(open_project(project.folder), tiny_config(), run_id="a")
+    status = RunFolder(project.folder / "runs" / "a").status
+    assert status["state"] == "failed"
+    assert "tumour" in status["message"]
+
+
+def test_there_is_nothing_to_resume_before_the_first_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="train first"):
+        resume_run(a_tiny_project(tmp_path))
