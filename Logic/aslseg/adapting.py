@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from aslseg.adaptation import AdaptationNetwork, Lesson
@@ -22,6 +23,8 @@ from aslseg.lessons import (
 from aslseg.refinement import Refiner, build_adaptation, train_adaptation
 from aslseg.stages import Stage, stages_of
 from aslseg.teaching import Taught
+
+logger = logging.getLogger(__name__)
 
 
 def trained_refiner(
@@ -63,9 +66,12 @@ def _train_refiner(
     )
     view_settings = adaptation_view_settings(stage, job.config)
     share, strength = calibrate(network, lessons[1], job.config.adaptation, view_settings)
-    job.monitor.metric(f"SAM's share {target.name}", share, 0, "adaptation")
-    job.monitor.metric(f"correction {target.name}", strength, 0, "adaptation")
-    facts = {"adaptation": job.config.adaptation.model_dump(mode="json")}
+    logger.info("%s: SAM's share %.2f, correction %.2f", target.name, share, strength)
+    facts = {
+        "adaptation": job.config.adaptation.model_dump(mode="json"),
+        "sam_share": share,
+        "correction": strength,
+    }
     save_checkpoint(path, Checkpoint("adaptation", network.state_dict(), facts))
 
 

@@ -47,9 +47,9 @@ def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
 
 
 def _demo(settings: SpecialistConfig) -> SpecialistConfig:
-    small = NetworkConfig(channels=(8, 16, 32, 64))
+    small = NetworkConfig(channels=(16, 32, 64, 128))
     return settings.model_copy(
-        update={"iterations": 250, "patch_size": 64, "batch_size": 8, "network": small}
+        update={"iterations": 400, "patch_size": 64, "batch_size": 8, "network": small}
     )
 
 
