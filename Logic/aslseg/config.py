@@ -10,7 +10,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from aslseg.errors import ConfigError
 
@@ -19,6 +26,16 @@ NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:
+    if not window_hu[0] < window_hu[1]:
+        msg = f"a window must go from low to high, got {window_hu}"
+        raise ValueError(msg)
+    return window_hu
+
+
+Window = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
 
 Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
@@ -72,14 +89,7 @@ class ViewConfig(Settings):
     context_mm: PositiveFloat = 3.0
     slice_mm: PositiveFloat = 3.0
     margin_mm: Annotated[float, Field(ge=0.0)] = 12.0
-    window_hu: tuple[float, float] = (-100.0, 250.0)
-
-    @model_validator(mode="after")
-    def _window_opens(self) -> ViewConfig:
-        if self.window_hu[0] >= self.window_hu[1]:
-            msg = f"window_hu must go from low to high, got {self.window_hu}"
-            raise ValueError(msg)
-        return self
+    window_hu: Window = (-100.0, 250.0)
 
 
 class NetworkConfig(Settings):
@@ -194,7 +204,7 @@ class SamConfig(Settings):
     batch_size: Positive = 8
     learning_rate: Rate = 1e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
-    window_hu: tuple[float, float] = (-50.0, 200.0)
+    window_hu: Window = (-50.0, 200.0)
     versions: Positive = 3
     prompts: PromptConfig = PromptConfig()
 
@@ -305,5 +315,8 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(msg) from error
     except json.JSONDecodeError as error:
         msg = f"{path} is not JSON (line {error.lineno}: {error.msg}); correct or replace it."
+        raise ConfigError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not a text file in UTF-8; give the path of a settings file."
         raise ConfigError(msg) from error
     return parse_config(values, str(path))
