@@ -1,0 +1,151 @@
+"""Scoring label maps against the truth, by hand-computed numbers and by file name."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.config import LIVER_TARGETS
+from aslseg.errors import CancelledError, GeometryMismatchError, ImageError
+from aslseg.evaluate import evaluate_folder, mean_dice, score_rows
+from aslseg.events import Event, Monitor, Progress
+from aslseg.images import write_labelmap
+from aslseg.volume import Geometry, Labelmap
+
+GRID = Geometry.axis_aligned((3, 8, 8), (5.0, 2.0, 1.0))  # a voxel has 0.01 ml
+
+
+def liver(columns: slice, tumour: slice | None = None) -> Labelmap:
+    """Return a liver of 3 x 4 voxels per column; the tumour takes some columns of the middle."""
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[:, 2:6, columns] = 1
+    if tumour is not None:
+        labels[1, 3:5, tumour] = 2
+    return Labelmap(labels, GRID)
+
+
+TRUTH = liver(slice(2, 6), slice(3, 5))
+
+
+def test_the_truth_scores_one_in_every_way() -> None:
+    rows = score_rows(TRUTH, TRUTH, LIVER_TARGETS, {"case": "a"})
+    assert [row["target"] for row in rows] == ["liver", "tumour"]
+    for row in rows:
+        assert (row["dice"], row["jaccard"], row["hd95_mm"], row["assd_mm"]) == (1, 1, 0, 0)
+        assert (row["lesions_true"], row["lesions_found"], row["false_positives"]) == (1, 1, 0)
+    assert rows[0]["volume_ml"] == pytest.approx(0.48)  # 3 x 4 x 4 voxels, the tumour with them
+    assert rows[1]["volume_ml"] == pytest.approx(0.04)
+
+
+def test_a_liver_moved_by_one_column_scores_three_quarters() -> None:
+    row = score_rows(liver(slice(3, 7)), TRUTH, LIVER_TARGETS, {})[0]
+    assert row["dice"] == 0.75
+    assert row["jaccard"] == 0.6
+    assert row["hd95_mm"] == 1.0
+
+
+def test_a_tumour_called_liver_costs_the_tumour_and_not_the_liver() -> None:
+    of_liver, of_tumour = score_rows(liver(slice(2, 6)), TRUTH, LIVER_TARGETS, {})
+    assert of_liver["dice"] == 1.0
+    assert (of_tumour["dice"], of_tumour["lesions_found"]) == (0.0, 0)
+    assert math.isnan(of_tumour["hd95_mm"])
+
+
+def test_an_invented_tumour_is_a_false_positive() -> None:
+    row = score_rows(TRUTH, liver(slice(2, 6)), LIVER_TARGETS, {})[1]
+    assert (row["lesions_true"], row["lesions_found"], row["false_positives"]) == (0, 0, 1)
+    assert row["dice"] == 0.0
+
+
+def test_facts_come_first_and_numbers_are_rounded() -> None:
+    row = score_rows(liver(slice(2, 5)), TRUTH, LIVER_TARGETS, {"round": 1, "case": "a"})[0]
+    assert list(row)[:3] == ["round", "case", "target"]
+    assert row["dice"] == round(2 * 36 / (36 + 48), 4) == 0.8571
+
+
+def test_label_maps_on_other_grids_are_not_scored() -> None:
+    elsewhere = Labelmap(TRUTH.labels, Geometry.axis_aligned(GRID.shape))
+    with pytest.raises(GeometryMismatchError):
+        score_rows(elsewhere, TRUTH, LIVER_TARGETS, {})
+
+
+def test_mean_dice_is_over_the_rows_that_match() -> None:
+    rows = [
+        {"stage": "sam", "case": "a", "dice": 0.2},
+        {"stage": "refined", "case": "a", "dice": 0.4},
+        {"stage": "refined", "case": "b", "dice": "0.8"},
+    ]
+    assert mean_dice(rows, stage="refined") == pytest.approx(0.6)
+    assert mean_dice(rows, stage="refined", case="b") == 0.8
+    assert mean_dice(rows) == pytest.approx(1.4 / 3)
+    assert math.isnan(mean_dice(rows, stage="specialist"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    predicted, truth = tmp_path / "predicted", tmp_path / "truth"
+    for name, labels in {"b": liver(slice(3, 7)), "a": TRUTH, "c": TRUTH}.items():
+        write_labelmap(labels, predicted / f"{name}.nii.gz")
+    write_labelmap(TRUTH, truth / "a.nii.gz")
+    write_labelmap(TRUTH, truth / "b.nrrd")
+    write_labelmap(TRUTH, truth / "d.nii.gz")
+    return predicted, truth
+
+
+def test_label_maps_of_one_name_are_scored_whatever_their_ending(
+    folders: tuple[Path, Path],
+) -> None:
+    rows = evaluate_folder(*folders, LIVER_TARGETS)
+    facts = [(row["case"], row["target"], row["dice"]) for row in rows]
+    assert facts == [
+        ("a", "liver", 1.0),
+        ("a", "tumour", 1.0),
+        ("b", "liver", 0.75),
+        ("b", "tumour", 0.0),
+    ]
+
+
+def test_a_segmentation_of_slicer_keeps_its_name(tmp_path: Path) -> None:
+    write_labelmap(TRUTH, tmp_path / "predicted" / "a.seg.nrrd")
+    write_labelmap(TRUTH, tmp_path / "truth" / "a.nii")
+    rows = evaluate_folder(tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS)
+    assert {row["case"] for row in rows} == {"a"}
+
+
+def test_a_truth_on_a_finer_grid_is_brought_to_that_of_the_prediction(tmp_path: Path) -> None:
+    write_labelmap(TRUTH, tmp_path / "predicted" / "a.nii.gz")
+    affine = GRID.ijk_to_ras @ np.diag([0.5, 1.0, 1.0, 1.0])
+    affine[:3, 3] += GRID.ijk_to_ras[:3, 0] * -0.25  # two voxels where there was one
+    finer = Labelmap(np.repeat(TRUTH.labels, 2, axis=2), Geometry((3, 8, 16), affine))
+    write_labelmap(finer, tmp_path / "truth" / "a.nii.gz")
+    rows = evaluate_folder(tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS)
+    assert [row["dice"] for row in rows] == [1.0, 1.0]
+
+
+def test_progress_is_told_and_stopping_obeyed(folders: tuple[Path, Path]) -> None:
+    heard: list[Event] = []
+    monitor = Monitor(heard.append)
+    evaluate_folder(*folders, LIVER_TARGETS, monitor)
+    progress = [event for event in heard if isinstance(event, Progress)]
+    assert (progress[-1].step, progress[-1].of) == (2, 2)
+    monitor.token.cancel()
+    with pytest.raises(CancelledError):
+        evaluate_folder(*folders, LIVER_TARGETS, monitor)
+
+
+def test_a_folder_without_label_maps_is_named(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="empty holds no label map"):
+        evaluate_folder(tmp_path / "empty", folders[1], LIVER_TARGETS)
+    with pytest.raises(ImageError, match="absent holds no label map"):
+        evaluate_folder(folders[0], tmp_path / "absent", LIVER_TARGETS)
+
+
+def test_folders_without_a_common_name_are_refused(tmp_path: Path) -> None:
+    write_labelmap(TRUTH, tmp_path / "predicted" / "a.nii.gz")
+    write_labelmap(TRUTH, tmp_path / "truth" / "b.nii.gz")
+    with pytest.raises(ImageError, match="must be named alike"):
+        evaluate_folder(tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS)
