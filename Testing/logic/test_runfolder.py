@@ -1,0 +1,215 @@
+"""A run on disk: one worker at a time, a status that is true, tables that are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aslseg.config import RunConfig
+from aslseg.errors import CancelledError, ConfigError, RunError
+from aslseg.events import Event, Monitor, Progress
+from aslseg.runfolder import (
+    RunFolder,
+    create_run,
+    open_run,
+    read_table,
+    running,
+    write_table,
+)
+
+CONFIG = RunConfig(seed=7)
+
+HOLD_LOCK = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def held_by_another_process(lock: Path) -> Iterator[None]:
+    command = [sys.executable, "-c", HOLD_LOCK, str(lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return create_run(tmp_path, CONFIG, "first")
+
+
+def test_a_new_run_knows_its_settings_and_nothing_else(tmp_path: Path, run: RunFolder) -> None:
+    assert run.path == tmp_path / "runs" / "first"
+    assert run.run_id == "first"
+    assert run.config == CONFIG
+    assert run.status == {}
+    assert run.rounds == []
+
+
+def test_runs_without_a_name_are_named_apart(tmp_path: Path) -> None:
+    names = {create_run(tmp_path, CONFIG).run_id for _ in range(3)}
+    assert len(names) == 3
+    assert all(name.startswith("aslseg-") for name in names)
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, run: RunFolder) -> None:
+    with pytest.raises(RunError, match="There is a run 'first' already"):
+        create_run(tmp_path, RunConfig(), "first")
+    assert run.config == CONFIG
+
+
+def test_a_run_is_found_by_name_or_as_the_latest(tmp_path: Path, run: RunFolder) -> None:
+    second = create_run(tmp_path, CONFIG, "a second")
+    old = time.time() - 60
+    os.utime(run.path / "config.json", (old, old))
+    assert open_run(tmp_path, "first") == run
+    assert open_run(tmp_path) == second
+    os.utime(second.path / "config.json", (old - 60, old - 60))
+    assert open_run(tmp_path) == run
+
+
+def test_a_run_that_is_not_there_is_refused_with_the_known_ones(
+    tmp_path: Path, run: RunFolder
+) -> None:
+    with pytest.raises(RunError, match=r"no run 'third' \(known: first\)"):
+        open_run(tmp_path, "third")
+    with pytest.raises(RunError, match="train first"):
+        open_run(tmp_path / "elsewhere")
+
+
+def test_rounds_count_when_their_metrics_are_complete(run: RunFolder) -> None:
+    assert run.round(3) == run.path / "round-03"
+    for number in (1, 2, 10):
+        run.round(number).mkdir()
+    for number in (10, 1):
+        write_table(run.round(number) / "metrics.csv", ["a"], [])
+    assert run.rounds == [1, 10]
+
+
+def test_a_finished_run_says_done(run: RunFolder) -> None:
+    with running(run, Monitor(), rounds=2):
+        assert run.status["state"] == "running"
+    assert {"state": "done", "rounds": 2, "message": ""}.items() <= run.status.items()
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "message"),
+    [
+        pytest.param(CancelledError("Stopped."), "cancelled", "Stopped.", id="cancelled"),
+        pytest.param(RunError("It diverged."), "failed", "It diverged.", id="failed"),
+        pytest.param(KeyError(), "failed", "KeyError", id="without words"),
+        pytest.param(KeyboardInterrupt(), "failed", "KeyboardInterrupt", id="interrupted"),
+    ],
+)
+def test_a_run_that_ends_early_says_why_and_lets_go(
+    run: RunFolder, error: BaseException, state: str, message: str
+) -> None:
+    with pytest.raises(type(error)), running(run, Monitor()):
+        raise error
+    assert (run.status["state"], run.status["message"]) == (state, message)
+    with running(run, Monitor()):
+        assert run.status["message"] == ""
+    assert run.status["state"] == "done"
+
+
+def test_the_traceback_of_a_failed_run_is_in_its_log(run: RunFolder) -> None:
+    with pytest.raises(RunError), running(run, Monitor()):
+        raise RunError("It diverged.")  # noqa: EM101
+    log = (run.path / "log.txt").read_text(encoding="utf-8")
+    assert "RunError: It diverged." in log
+    assert "Traceback" in log
+
+
+def test_two_processes_do_not_work_on_one_run(run: RunFolder) -> None:
+    run.write_status(state="running")
+    before = run.status
+    with (
+        held_by_another_process(run.path / "lock"),
+        pytest.raises(RunError, match="'first' is being worked on by another process; wait or"),
+        running(run, Monitor()),
+    ):
+        pytest.fail("The body must not run.")
+    assert run.status == before
+
+
+def test_a_process_that_died_leaves_no_lock(run: RunFolder) -> None:
+    with held_by_another_process(run.path / "lock"):
+        pass
+    with running(run, Monitor()):
+        assert run.status["state"] == "running"
+
+
+def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> None:
+    heard: list[Event] = []
+    listener = Monitor(heard.append)
+    with running(run, listener) as monitor:
+        assert monitor.token is listener.token
+        monitor.listener(Progress("specialist-liver", 3, 10, 12.5, 2))
+        monitor.metric("loss", 0.5, 3, "specialist-liver")
+        expected = {
+            "stage": "specialist-liver", "step": 3, "of": 10, "seconds_left": 12.5, "round": 2,
+        }  # fmt: skip
+        assert expected.items() <= run.status.items()
+    assert [type(event).__name__ for event in heard] == ["Progress", "Metric"]
+    lines = (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [event.to_json() for event in heard]
+
+
+def test_events_of_a_resumed_run_follow_those_of_before(run: RunFolder) -> None:
+    for step in (1, 2):
+        with running(run, Monitor()) as monitor:
+            monitor.metric("loss", 0.5, step)
+    lines = (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_facts_of_the_status_stay_until_they_change(run: RunFolder) -> None:
+    run.write_status(state="running", best_round=1)
+    run.write_status(state="done")
+    assert {"state": "done", "best_round": 1}.items() <= run.status.items()
+    assert run.status["updated"].endswith("+00:00")
+
+
+def test_damaged_settings_are_named(run: RunFolder) -> None:
+    (run.path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.json is not JSON"):
+        _ = run.config
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [{"case": 'a "quoted", name', "dice": 0.5}, {"case": "b\nc", "dice": float("nan")}]
+    write_table(tmp_path / "t.csv", ("case", "dice"), rows)
+    assert read_table(tmp_path / "t.csv") == [
+        {"case": 'a "quoted", name', "dice": "0.5"},
+        {"case": "b\nc", "dice": "nan"},
+    ]
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ("case", "dice"), [])
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").strip() == "case,dice"
+    assert read_table(tmp_path / "t.csv") == []
+
+
+def test_a_row_with_another_column_leaves_the_table_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_table(path, ("case",), [{"case": "a"}])
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        write_table(path, ("case",), [{"case": "b"}, {"caze": "c"}])
+    assert read_table(path) == [{"case": "a"}]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t.csv"]
