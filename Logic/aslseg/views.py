@@ -140,12 +140,13 @@ def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> F
 
 
 def save_view(view: View, folder: Path) -> None:
-    """Write a view as memory-mappable arrays; the folder appears only when complete."""
+    """Write a view as memory-mappable arrays, in place of whatever the folder held."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("image", "organ", "labels"):
-        array = getattr(view, name)
+        array, path = getattr(view, name), folder / f"{name}.npy"
+        path.unlink(missing_ok=True)
         if array is not None:
-            np.save(folder / f"{name}.npy", array.astype(np.uint8 if name == "labels" else "f4"))
+            np.save(path, array.astype(np.uint8 if name == "labels" else "f4"))
     facts = {
         "start": view.box.start,
         "stop": view.box.stop,
