@@ -1,0 +1,172 @@
+"""Batches depend on their number alone, and small lesions are seen as often as large ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.batches import Batch, BatchSource, TrainingCase, image_channels, slice_channels
+from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.geometry import Box3
+from aslseg.views import View
+
+SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8)))
+IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8))})
+SHAPE = (6, 32, 32)
+
+
+def a_view(
+    labels: np.ndarray | None = None, organ: np.ndarray | None = None, *, level: float = 0.0
+) -> View:
+    """Return a view whose slice k has the value k + level everywhere."""
+    image = np.repeat(np.arange(6, dtype=np.float32) + level, 32 * 32).reshape(SHAPE)
+    return View(image, organ, labels, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=2)
+
+
+def labels_at(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    for box in boxes:
+        labels[box] = 1
+    return labels
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(
+        torch.equal(getattr(first, name), getattr(second, name))
+        for name in ("inputs", "classes", "weight")
+    )
+
+
+ONE_LESION = labels_at((slice(2, 4), slice(10, 16), slice(10, 16)))
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["slices", "volumes"])
+def test_a_batch_depends_on_its_number_and_not_on_what_was_drawn_before(
+    settings: SpecialistConfig,
+) -> None:
+    cases = [TrainingCase(a_view(ONE_LESION)), TrainingCase(a_view(level=0.5), 0.5)]
+    in_order = BatchSource(cases, settings, 3, 0)
+    seen = [in_order.batch(number) for number in range(5)]
+    assert same(BatchSource(cases, settings, 3, 0).batch(4), seen[4])
+    assert same(in_order.batch(1), seen[1])
+    assert not same(seen[0], seen[1])
+
+
+def test_seeds_and_streams_are_apart() -> None:
+    cases = [TrainingCase(a_view(ONE_LESION))]
+    one = BatchSource(cases, SETTINGS, 3, 0).batch(0)
+    assert not same(one, BatchSource(cases, SETTINGS, 4, 0).batch(0))
+    assert not same(one, BatchSource(cases, SETTINGS, 3, 1).batch(0))
+
+
+def test_a_slice_is_given_with_its_neighbours_and_the_container() -> None:
+    organ = np.full(SHAPE, 0.25, np.float32)
+    channels = slice_channels(a_view(organ=organ), 3, SETTINGS)
+    assert channels[:, 0, 0].tolist() == [1.0, 3.0, 5.0, 0.25]
+
+
+@pytest.mark.parametrize(("k", "expected"), [(0, [0, 0, 2]), (1, [0, 1, 3]), (5, [3, 5, 5])])
+def test_beyond_the_last_slice_the_last_slice_is_given_again(k: int, expected: list[int]) -> None:
+    assert slice_channels(a_view(), k, SETTINGS)[:, 0, 0].tolist() == expected
+
+
+def test_channels_are_counted_as_they_are_given() -> None:
+    wider = SETTINGS.model_copy(update={"view": ViewConfig(context_slices=2)})
+    assert image_channels(wider) == len(slice_channels(a_view(), 0, wider)) == 5
+    alone = SETTINGS.model_copy(update={"view": ViewConfig(context_slices=0)})
+    assert image_channels(alone) == len(slice_channels(a_view(), 0, alone)) == 1
+    assert image_channels(IN_3D) == 1
+
+
+def test_patches_have_the_shapes_of_their_dimensions() -> None:
+    organ = np.ones(SHAPE, np.float32)
+    cases = [TrainingCase(a_view(ONE_LESION, organ))]
+    flat = BatchSource(cases, SETTINGS, 0, 0).batch(0)
+    assert (flat.inputs.shape, flat.classes.shape) == ((3, 4, 16, 16), (3, 16, 16))
+    deep = BatchSource(cases, IN_3D, 0, 0).batch(0)
+    assert (deep.inputs.shape, deep.classes.shape) == ((3, 2, 16, 16, 16), (3, 16, 16, 16))
+    assert flat.classes.dtype == deep.classes.dtype == torch.int64
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["slices", "volumes"])
+def test_a_case_without_labels_gives_zeros(settings: SpecialistConfig) -> None:
+    source = BatchSource([TrainingCase(a_view())], settings, 0, 1)
+    for number in range(3):
+        assert not source.batch(number).classes.any()
+
+
+def test_each_patch_carries_the_weight_of_its_case() -> None:
+    cases = [TrainingCase(a_view(), 1.0), TrainingCase(a_view(level=100.0), 0.5)]
+    source = BatchSource(cases, SETTINGS, 0, 0)
+    for number in range(4):
+        batch = source.batch(number)
+        pseudo = batch.inputs.mean((1, 2, 3)) > 50
+        assert batch.weight.tolist() == [0.5 if one else 1.0 for one in pseudo]
+
+
+def test_lesions_are_drawn_by_component_and_not_by_voxel() -> None:
+    """Of two lesions, one has 8 voxels and the other 1152: either is met half of the time."""
+    small = (slice(0, 2), slice(4, 6), slice(4, 6))
+    large = (slice(4, 6), slice(8, 32), slice(8, 32))
+    settings = SETTINGS.model_copy(update={"lesion_share": 1.0, "batch_size": 200})
+    batch = BatchSource([TrainingCase(a_view(labels_at(small, large)))], settings, 0, 0).batch(0)
+    depth = batch.inputs[:, 1].mean((1, 2))  # the slice that a patch was cut from
+    assert set(depth.tolist()) == {0.0, 1.0, 4.0, 5.0}
+    assert 70 < int((depth < 2).sum()) < 130
+
+
+def test_cases_are_drawn_equally_often_however_many_lesions_they_have() -> None:
+    many = labels_at(*[(slice(0, 2), slice(n, n + 2), slice(4, 6)) for n in range(0, 30, 4)])
+    cases = [TrainingCase(a_view(many)), TrainingCase(a_view(ONE_LESION), 0.5)]
+    settings = SETTINGS.model_copy(update={"lesion_share": 1.0, "batch_size": 200})
+    weight = BatchSource(cases, settings, 0, 0).batch(0).weight
+    assert 70 < int((weight == 0.5).sum()) < 130
+
+
+def test_specks_below_four_voxels_attract_no_patches() -> None:
+    speck = labels_at((slice(0, 1), slice(4, 5), slice(4, 7)))
+    settings = SETTINGS.model_copy(update={"lesion_share": 1.0, "batch_size": 60})
+    batch = BatchSource([TrainingCase(a_view(speck))], settings, 0, 0).batch(0)
+    assert len(set(batch.inputs[:, 1].mean((1, 2)).tolist())) == 6  # every slice is met
+
+
+def test_without_lesion_patches_centres_lie_in_the_container() -> None:
+    organ = np.zeros(SHAPE, np.float32)
+    organ[:, 28:, 28:] = 1.0
+    settings = SETTINGS.model_copy(update={"lesion_share": 0.0, "batch_size": 50})
+    batch = BatchSource([TrainingCase(a_view(ONE_LESION, organ))], settings, 0, 0).batch(0)
+    assert (batch.inputs[:, 3].amax((1, 2)) > 0.9).all()
+
+
+def test_labels_move_with_the_image() -> None:
+    image = np.zeros(SHAPE, np.float32)
+    image[ONE_LESION > 0] = 1.0
+    view = View(image, None, ONE_LESION, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=1)
+    settings = SETTINGS.model_copy(
+        update={"lesion_share": 1.0, "batch_size": 40, "mirror": True, "patch_size": 24}
+    )
+    batch = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+    middle = batch.inputs[:, 1]
+    sure = (middle < 0.05) | (middle > 0.95)
+    assert torch.equal(middle[sure].round().long(), batch.classes[sure])
+    assert batch.classes.any()
+
+
+def test_mirroring_is_off_unless_asked_for() -> None:
+    """The image grows to the right; a patch that is hardly turned does so unless mirrored."""
+    image = np.broadcast_to(np.arange(32, dtype=np.float32), SHAPE).copy()
+    view = View(image, None, None, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=1)
+
+    def mirrored(mirror: bool) -> list[bool]:
+        settings = SETTINGS.model_copy(update={"mirror": mirror, "batch_size": 40})
+        inputs = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0).inputs
+        return (inputs[:, 1, :, -1].mean(1) < inputs[:, 1, :, 0].mean(1)).tolist()
+
+    assert not any(mirrored(False))
+    assert 10 < sum(mirrored(True)) < 30
+
+
+def test_there_must_be_a_case() -> None:
+    with pytest.raises(ValueError, match="at least one case"):
+        BatchSource([], SETTINGS, 0, 0)
