@@ -76,10 +76,8 @@ class Trainer:
         """Build the optimiser over the trainable parameters."""
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._optimiser = _build_optimiser(self._parameters, self.schedule)
-        self._due = {
-            max(1, round(share * self.schedule.steps)): number
-            for number, share in enumerate(self.schedule.snapshots)
-        }
+        steps = self.schedule.steps
+        self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
 
     @property
     def state_path(self) -> Path:
@@ -133,8 +131,9 @@ class Trainer:
         if step % REPORT_EVERY == 0:
             for name, value in terms.items():
                 monitor.metric(name, float(value.detach()), step, self.schedule.name)
-        if step + 1 in self._due:
-            self.snapshot(self._due[step + 1])
+        for number, due in enumerate(self._due):
+            if due == step + 1:
+                self.snapshot(number)
 
     def _save(self, finished: int) -> None:
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
