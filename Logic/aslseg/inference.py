@@ -112,7 +112,8 @@ def labels_from(
     bodies: dict[str, Mask] = {}
     for stage in stages_of(targets):
         best = np.max([probabilities[t.name] for t in stage.targets], axis=0)
-        for target in stage.targets:
+        # What fills a hole of a container must not be swallowed by it, so containers go first.
+        for target in sorted(stage.targets, key=lambda t: t.name not in containers):
             mask = (probabilities[target.name] > 0.5) & (probabilities[target.name] >= best)
             if stage.inside is not None:
                 mask &= within_reach(bodies[stage.inside.name], volume)
