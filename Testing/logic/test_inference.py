@@ -1,0 +1,297 @@
+"""From probabilities to one label map, and from a network to probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aslseg.config import LIVER_TARGETS, NetworkConfig, RunConfig, SpecialistConfig, Target
+from aslseg.errors import CancelledError
+from aslseg.events import Monitor
+from aslseg.inference import (
+    Specialist,
+    clean_container,
+    labels_from,
+    predict_view,
+    within_reach,
+)
+from aslseg.specialist import build_network, input_channels
+from aslseg.stages import stages_of
+from aslseg.views import View, build_view
+from aslseg.volume import Geometry, Mask, Volume
+from tiny_project import SPECIALIST, a_patient, tiny_config
+
+CPU = torch.device("cpu")
+GRID = Geometry.axis_aligned((4, 12, 12), (4.0, 1.0, 1.0))  # a voxel has 0.004 ml
+VOLUME = Volume(np.zeros(GRID.shape, np.float32), GRID)
+OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+
+
+def block(*parts: tuple[slice, slice, slice], value: float = 0.9) -> np.ndarray:
+    probability = np.zeros(GRID.shape, np.float32)
+    for part in parts:
+        probability[part] = value
+    return probability
+
+
+LIVER = block((slice(0, 4), slice(2, 10), slice(2, 10)))
+
+
+def labels_of(
+    liver: np.ndarray = LIVER, tumour: np.ndarray | None = None, min_ml: float = 0.0
+) -> np.ndarray:
+    said = {"liver": liver, "tumour": block() if tumour is None else tumour}
+    return labels_from(said, LIVER_TARGETS, VOLUME, min_ml).labels
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+
+def test_a_tumour_in_the_liver_takes_its_voxels_from_the_liver() -> None:
+    labels = labels_of(tumour=block((slice(1, 3), slice(4, 6), slice(4, 6))))
+    assert np.bincount(labels.ravel()).tolist() == [576 - 256, 256 - 8, 8]
+    assert labels.dtype == np.uint8
+
+
+def test_a_liver_is_its_largest_part_without_holes() -> None:
+    liver = LIVER.copy()
+    liver[1, 5:7, 5:7] = 0.1  # a hole in its slice
+    liver[2, 0, 0] = 0.9  # a part of its own
+    np.testing.assert_array_equal(labels_of(liver), labels_of(LIVER))
+
+
+def test_a_probability_of_one_half_is_not_enough() -> None:
+    assert not labels_of(np.full(GRID.shape, 0.5, np.float32)).any()
+
+
+def test_a_tumour_bulges_out_of_the_liver_by_three_millimetres_in_plane() -> None:
+    row = (slice(1, 2), slice(5, 6), slice(0, 12))
+    labels = labels_of(block((slice(0, 2), slice(2, 10), slice(5, 7))), block(row))
+    assert np.flatnonzero(labels[1, 5] == 2).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_tumour_in_a_slice_without_liver_is_left_out() -> None:
+    liver = block((slice(0, 2), slice(2, 10), slice(2, 10)))
+    labels = labels_of(liver, block((slice(0, 4), slice(4, 6), slice(4, 6))))
+    assert (labels == 2).sum((1, 2)).tolist() == [4, 4, 0, 0]
+
+
+def test_without_a_liver_there_is_no_tumour() -> None:
+    assert not labels_of(block(), LIVER).any()
+
+
+@pytest.mark.parametrize(
+    ("min_ml", "kept"),
+    [(0.0, [1, 4, 8]), (0.004, [1, 4, 8]), (0.016, [4, 8]), (0.03, [8]), (0.04, [])],
+)
+def test_small_components_of_tumours_are_left_out(min_ml: float, kept: list[int]) -> None:
+    parts = [
+        (slice(1, 2), slice(3, 4), slice(3, 4)),  # 1 voxel
+        (slice(1, 2), slice(6, 8), slice(3, 5)),  # 4 voxels
+        (slice(1, 3), slice(6, 8), slice(7, 9)),  # 8 voxels
+    ]
+    labels = labels_of(tumour=block(*parts), min_ml=min_ml)
+    found = [int((labels[part] == 2).sum()) for part in parts]
+    assert [count for count in found if count] == kept
+
+
+def test_a_small_liver_is_kept_whatever_the_least_size() -> None:
+    labels = labels_of(block((slice(1, 2), slice(3, 4), slice(3, 4))), min_ml=1.0)
+    assert labels.sum() == 1
+
+
+SPLEEN, CYST = Target(name="spleen", value=3), Target(name="cyst", value=4, inside="liver")
+SIBLINGS = (*LIVER_TARGETS, SPLEEN, CYST)
+
+
+def test_of_overlapping_siblings_the_more_probable_one_wins() -> None:
+    left = (slice(0, 4), slice(2, 10), slice(0, 7))
+    right = (slice(0, 4), slice(2, 10), slice(5, 12))
+    said = {
+        "liver": block(left, value=0.7),
+        "spleen": block(right, value=0.8),
+        "tumour": block((slice(1, 2), slice(4, 6), slice(1, 4)), value=0.9),
+        "cyst": block((slice(1, 2), slice(4, 6), slice(3, 5)), value=0.6),
+    }
+    labels = labels_from(said, SIBLINGS, VOLUME, 0.0).labels
+    assert labels[1, 4].tolist() == [1, 2, 2, 2, 4, 3, 3, 3, 3, 3, 3, 3]
+    assert labels[2, 4].tolist() == [1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("targets", [SIBLINGS, SIBLINGS[::-1]], ids=["before", "after"])
+def test_filling_a_container_does_not_swallow_a_sibling(targets: tuple[Target, ...]) -> None:
+    hole = (slice(0, 4), slice(5, 7), slice(5, 7))
+    liver = LIVER.copy()
+    liver[hole] = 0.2
+    said = {"liver": liver, "spleen": block(hole), "tumour": block(), "cyst": block()}
+    labels = labels_from(said, targets, VOLUME, 0.0).labels
+    assert (labels[hole] == 3).all()
+    assert (labels == 1).sum() == 256 - 16
+
+
+def test_an_empty_mask_has_no_body_and_no_reach() -> None:
+    empty = np.zeros(GRID.shape, bool)
+    assert not clean_container(empty).any()
+    assert not within_reach(empty, VOLUME).any()
+
+
+@pytest.mark.parametrize(("pixel_mm", "columns"), [(1.0, 7), (1.5, 5), (3.0, 3), (10.0, 3)])
+def test_reach_is_in_millimetres_but_never_less_than_a_pixel(pixel_mm: float, columns: int) -> None:
+    geometry = Geometry.axis_aligned((3, 13, 13), (5.0, pixel_mm, pixel_mm))
+    organ = np.zeros(geometry.shape, bool)
+    organ[1, 6, 6] = True
+    reached = within_reach(organ, Volume(organ.astype(np.float32), geometry))
+    assert reached[1, 6].sum() == reached[1, :, 6].sum() == columns
+    assert not reached[[0, 2]].any()
+
+
+# --- Networks -------------------------------------------------------------------------------------
+
+
+class Pointwise(nn.Module):
+    """Two classes; the second is probable where the middle slice, or the volume, is bright."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        value = inputs[:, self.channel]
+        return torch.stack([-value, value], 1)
+
+
+def a_view(shape: tuple[int, int, int]) -> View:
+    geometry = Geometry.axis_aligned(shape)
+    voxels = np.random.default_rng(0).normal(75.0, 100.0, shape).astype(np.float32)
+    chosen = SPECIALIST.model_copy(
+        update={"view": SPECIALIST.view.model_copy(update={"pixel_mm": 1.0, "slice_mm": 1.0})}
+    )
+    return build_view(Volume(voxels, geometry), OF_LIVER, chosen)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 1 / (1 + np.exp(-2 * values))
+    return result
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (11, 13, 9)], ids=["even", "odd, two parts"])
+def test_slices_of_any_size_are_predicted_where_they_are(
+    shape: tuple[int, int, int], mirror: bool
+) -> None:
+    settings = SPECIALIST.model_copy(update={"mirror": mirror})
+    view = a_view(shape)
+    found = predict_view(Pointwise(1), view, settings, CPU)
+    assert found.shape == (2, *shape)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[1], sigmoid(view.image), atol=1e-5)
+    np.testing.assert_allclose(found.sum(0), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((8, 8, 8), id="one block"),
+        pytest.param((5, 6, 7), id="less than a block"),
+        pytest.param((9, 13, 21), id="many blocks"),
+    ],
+)
+def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) -> None:
+    settings = SpecialistConfig(patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8)))
+    view = a_view(shape)
+    found = predict_view(Pointwise(0), view, settings, CPU)
+    assert found.shape == (2, *shape)
+    np.testing.assert_allclose(found[1], sigmoid(view.image), atol=1e-5)
+
+
+class FromWindow(nn.Module):
+    """A good specialist for `a_patient`: finds a range of intensities, within the container."""
+
+    def __init__(self, low: float, high: float, seen: list[int] | None = None) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.seen = seen if seen is not None else []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen.append(inputs.shape[1])
+        middle = inputs[:, 1]
+        found = (middle > self.low) & (middle < self.high)
+        if inputs.shape[1] > 3:
+            found &= inputs[:, 3] > 0.5
+        logits = found.float() * 20 - 10
+        return torch.stack([-logits, logits], 1)
+
+
+def in_window(hu: float) -> float:
+    """Return what -100..250 HU becomes in a view of the whole image."""
+    return ((hu + 100) / 350 - 0.5) * 4
+
+
+def a_specialist(**networks: nn.Module) -> Specialist:
+    return Specialist(networks, LIVER_TARGETS, tiny_config(), CPU)
+
+
+def test_contents_are_sought_in_the_container_that_was_found() -> None:
+    volume, labels = a_patient(0)
+    liver = FromWindow(in_window(-30), in_window(200))
+    tumour = FromWindow(-6.5, -4.0)
+    found = a_specialist(liver=liver, tumour=tumour).predict(volume)
+    assert found["liver"].shape == volume.geometry.shape
+    for name, truth in {"liver": labels.labels > 0, "tumour": labels.labels == 2}.items():
+        said: Mask = found[name] > 0.5
+        assert 2 * (said & truth).sum() / (said.sum() + truth.sum()) > 0.9, name
+    assert set(liver.seen) == {3}
+    assert set(tumour.seen) == {4}  # the container with the three slices
+
+
+def test_where_no_container_is_found_contents_are_not_sought() -> None:
+    volume, _ = a_patient(0)
+    tumour = FromWindow(-9.0, 9.0)
+    found = a_specialist(liver=FromWindow(9.0, 9.5), tumour=tumour).predict(volume)
+    assert not found["tumour"].any()
+    assert found["tumour"].shape == volume.geometry.shape
+    assert tumour.seen == []
+
+
+def test_a_prediction_can_be_stopped() -> None:
+    monitor = Monitor()
+    monitor.token.cancel()
+    volume, _ = a_patient(0)
+    with pytest.raises(CancelledError):
+        a_specialist().predict(volume, monitor)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_network_has_the_channels_of_its_stage(dimensions: int) -> None:
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
+    settings = SPECIALIST.model_copy(update={"network": network})
+    outer, inner = stages_of(SIBLINGS)
+    images = 1 if dimensions == 3 else 3
+    assert (input_channels(outer, settings), input_channels(inner, settings)) == (
+        images,
+        images + 1,
+    )
+    patch = torch.zeros(2, images + 1, *[8] * dimensions)
+    assert build_network(inner, settings)(patch).shape == (2, 3, *[8] * dimensions)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_patches_of_a_batch_do_not_depend_on_each_other(dimensions: int) -> None:
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
+    settings = SPECIALIST.model_copy(update={"network": network})
+    built = build_network(OF_LIVER, settings).eval()
+    patches = torch.randn(2, input_channels(OF_LIVER, settings), *[8] * dimensions)
+    with torch.no_grad():
+        together, alone = built(patches)[:1], built(patches[:1])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_settings_of_a_stage_are_those_of_its_depth() -> None:
+    config = RunConfig()
+    pick: Callable[[str | None], SpecialistConfig] = config.stage
+    assert pick(None) == config.organ
+    assert pick("liver") == config.lesion
