@@ -1,0 +1,367 @@
+"""Each paradigm learns from unlabelled patches as its paper says, and from labels as all do."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aslseg.batches import Batch, BatchSource, TrainingCase
+from aslseg.config import LIVER_TARGETS, NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.config import Paradigm as Name
+from aslseg.errors import CancelledError
+from aslseg.events import Monitor
+from aslseg.losses import supervised_loss
+from aslseg.specialist import build_network
+from aslseg.ssl import PARADIGMS, Paradigm, build_paradigm
+from aslseg.ssl.uncertainty import UncertaintyAwareMeanTeacher
+from aslseg.stages import stages_of
+from aslseg.training import Schedule, Trainer, step_generator
+from aslseg.views import build_view
+from tiny_project import SPECIALIST, a_patient
+
+OF_LIVER, _ = stages_of(LIVER_TARGETS)
+SETTINGS = SPECIALIST.model_copy(
+    update={"iterations": 100, "batch_size": 2, "patch_size": 16, "uncertainty_passes": 2}
+)
+IN_3D = SETTINGS.model_copy(
+    update={"network": NetworkConfig(dimensions=3, channels=(4, 8), residual_units=1)}
+)
+RAMPED = 40  # steps, for the ramp takes 0.4 of the schedule
+SEMI: tuple[Name, ...] = ("mean_teacher", "uncertainty_aware", "cross_pseudo")
+both_dimensions = pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["2d", "3d"])
+each = pytest.mark.parametrize("name", list(PARADIGMS))
+each_semi = pytest.mark.parametrize("name", SEMI)
+
+
+def sources(settings: SpecialistConfig) -> tuple[BatchSource, BatchSource]:
+    """Return labelled patches of one patient and unlabelled ones of another."""
+    cases = []
+    for seed in (0, 1):
+        volume, labels = a_patient(seed)
+        view = build_view(volume, OF_LIVER, settings, labels=labels, targets=LIVER_TARGETS)
+        cases.append(TrainingCase(view if seed == 0 else replace(view, labels=None)))
+    return BatchSource(cases[:1], settings, 0, 0), BatchSource(cases[1:], settings, 0, 1)
+
+
+def a_paradigm(name: Name, settings: SpecialistConfig = SETTINGS) -> Paradigm:
+    torch.manual_seed(0)
+    return build_paradigm(name, lambda: build_network(OF_LIVER, settings), settings)
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def size_of_gradient(loss: Tensor, module: nn.Module) -> float:
+    found = torch.autograd.grad(
+        loss, list(module.parameters()), retain_graph=True, allow_unused=True
+    )
+    return math.sqrt(sum(float(g.square().sum()) for g in found if g is not None))
+
+
+# --- What all share -------------------------------------------------------------------------------
+
+
+@each
+@both_dimensions
+def test_the_averaged_network_changes_by_averaging_alone(
+    name: Name, settings: SpecialistConfig
+) -> None:
+    paradigm = a_paradigm(name, settings)
+    labelled, unlabelled = sources(settings)
+    asking = [p for p in paradigm.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(asking, 0.1)
+    before = weights(paradigm.average)
+
+    terms = paradigm.loss(labelled.batch(0), unlabelled.batch(0), RAMPED, step_generator(0, RAMPED))
+    terms.total.backward()
+    optimiser.step()
+
+    assert all(p.grad is None and not p.requires_grad for p in paradigm.average.parameters())
+    assert all(map(torch.equal, weights(paradigm.average), before))
+    paradigm.after_step(RAMPED)
+    decay = min(1 - 1 / (RAMPED + 1), settings.ema_decay)
+    for kept, old, new in zip(
+        weights(paradigm.average), before, weights(paradigm.student), strict=True
+    ):
+        torch.testing.assert_close(kept, decay * old + (1 - decay) * new)
+    assert not all(map(torch.equal, weights(paradigm.average), before))
+
+
+@each
+def test_predictions_are_made_with_the_averaged_network(name: Name) -> None:
+    paradigm = a_paradigm(name)
+    labelled, unlabelled = sources(SETTINGS)
+    paradigm.loss(labelled.batch(0), unlabelled.batch(0), 0, step_generator(0, 0))
+    assert paradigm.inference_network() is paradigm.average
+    assert not paradigm.average.training
+
+
+@each
+@both_dimensions
+def test_a_few_steps_on_one_patient_lower_the_supervised_loss(
+    name: Name, settings: SpecialistConfig, tmp_path: Path
+) -> None:
+    paradigm = a_paradigm(name, settings)
+    labelled, unlabelled = sources(settings)
+    batch = labelled.batch(1000)
+
+    def loss_now() -> float:
+        with torch.no_grad():
+            logits = paradigm.student.eval()(batch.inputs)
+        return float(supervised_loss(logits, batch.classes))
+
+    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        terms = paradigm.loss(labelled.batch(step), unlabelled.batch(step), step, generator)
+        return {"loss": terms.total}
+
+    before = loss_now()
+    trainer = Trainer(
+        paradigm, Schedule("s", 12, 0.02), torch.device("cpu"), tmp_path, paradigm.after_step
+    )
+    trainer.run(step_loss, Monitor())
+    assert loss_now() < 0.7 * before
+
+
+@each
+def test_a_stopped_training_goes_on_to_the_same_weights(name: Name, tmp_path: Path) -> None:
+    labelled, unlabelled = sources(SETTINGS)
+
+    def train(stop: int | None) -> Paradigm:
+        paradigm, monitor = a_paradigm(name), Monitor()
+
+        def after_step(step: int) -> None:
+            paradigm.after_step(step)
+            if step + 1 == stop:
+                monitor.token.cancel()
+
+        def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+            terms = paradigm.loss(labelled.batch(step), unlabelled.batch(step), step, generator)
+            return {"loss": terms.total}
+
+        schedule = Schedule("s", 5, 0.02, seed=1)
+        trainer = Trainer(paradigm, schedule, torch.device("cpu"), tmp_path, after_step)
+        trainer.run(step_loss, monitor)
+        return paradigm
+
+    unbroken = train(None).state_dict()
+    with pytest.raises(CancelledError):
+        train(3)
+    resumed = train(None).state_dict()
+    assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
+
+
+def test_changed_intensities_leave_the_container_as_it_is() -> None:
+    paradigm = a_paradigm("mean_teacher")
+    inputs = torch.randn(2, 4, 16, 16)  # three slices and the container
+    for changed in (
+        paradigm.perturb(inputs, step_generator(0, 0)),
+        paradigm.noisy(inputs, step_generator(0, 0)),
+    ):
+        assert torch.equal(changed[:, 3], inputs[:, 3])
+        assert not torch.equal(changed[:, :3], inputs[:, :3])
+
+
+def test_the_noise_of_the_teacher_is_cut_off_at_two_deviations() -> None:
+    paradigm = a_paradigm("mean_teacher", SETTINGS.model_copy(update={"teacher_noise": 0.25}))
+    noise = paradigm.noisy(torch.zeros(4, 3, 32, 32), step_generator(0, 0))
+    assert noise.abs().max() == 0.5
+    assert float(noise.std()) == pytest.approx(0.9594 * 0.25, abs=0.004)
+
+
+def test_the_weight_of_the_unlabelled_term_is_ramped_over_its_share_of_the_schedule() -> None:
+    paradigm = a_paradigm("mean_teacher")
+    assert paradigm.consistency_weight(0) == pytest.approx(0.1 * math.exp(-5))
+    assert paradigm.consistency_weight(RAMPED // 2) == pytest.approx(0.1 * math.exp(-1.25))
+    assert paradigm.consistency_weight(RAMPED) == paradigm.consistency_weight(99) == 0.1
+
+
+# --- Labels alone ---------------------------------------------------------------------------------
+
+
+@both_dimensions
+def test_the_supervised_baseline_ignores_unlabelled_patches(settings: SpecialistConfig) -> None:
+    labelled, unlabelled = sources(settings)
+    paradigm = a_paradigm("supervised", settings)
+    assert not paradigm.uses_unlabelled
+    found = [
+        paradigm.loss(labelled.batch(0), extra, RAMPED, step_generator(0, 0))
+        for extra in (None, unlabelled.batch(0), unlabelled.batch(1))
+    ]
+    assert len({float(terms.total.detach()) for terms in found}) == 1
+    assert all(float(terms.unlabelled.detach()) == 0.0 for terms in found)
+
+
+@each
+def test_a_wrong_label_of_weight_zero_teaches_nothing(name: Name) -> None:
+    batch = sources(SETTINGS)[0].batch(0)
+    weight = torch.tensor([1.0, 0.0])
+    wrong = batch.classes.clone()
+    wrong[1] = 1 - wrong[1]
+    right_loss, wrong_loss = (
+        a_paradigm(name).loss(Batch(batch.inputs, classes, weight), None, 0, step_generator(0, 0))
+        for classes in (batch.classes, wrong)
+    )
+    assert float(right_loss.total.detach()) == float(wrong_loss.total.detach())
+
+
+# --- Unlabelled patches ---------------------------------------------------------------------------
+
+
+@each_semi
+@both_dimensions
+def test_the_unlabelled_term_moves_the_student_once_it_is_ramped_up(
+    name: Name, settings: SpecialistConfig
+) -> None:
+    labelled, unlabelled = sources(settings)
+    paradigm = a_paradigm(name, settings)
+    assert paradigm.uses_unlabelled
+    for parameter in paradigm.average.parameters():  # a teacher that is not the student
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    sizes = []
+    for step in (0, RAMPED):
+        # At the end of the schedule UA-MT believes every voxel.
+        terms = paradigm.loss(labelled.batch(0), unlabelled.batch(0), step, step_generator(0, 0))
+        sizes.append(size_of_gradient(terms.unlabelled, paradigm.student))
+    assert sizes[1] > 1e-5
+    if name != "uncertainty_aware":
+        assert sizes[0] == pytest.approx(sizes[1] * math.exp(-5), rel=0.02)
+
+
+@each_semi
+def test_what_the_unlabelled_patches_are_matters(name: Name) -> None:
+    labelled, unlabelled = sources(SETTINGS)
+    paradigm = a_paradigm(name)
+    first, second = (
+        paradigm.loss(labelled.batch(0), extra, RAMPED, step_generator(0, 0))
+        for extra in (unlabelled.batch(0), unlabelled.batch(1))
+    )
+    assert float(first.unlabelled.detach()) != float(second.unlabelled.detach())
+
+
+@each_semi
+def test_classes_of_unlabelled_patches_are_never_looked_at(name: Name) -> None:
+    labelled, unlabelled = sources(SETTINGS)
+    batch = unlabelled.batch(0)
+    other = Batch(batch.inputs, torch.ones_like(batch.classes), batch.weight)
+    first, second = (
+        a_paradigm(name).loss(labelled.batch(0), extra, RAMPED, step_generator(0, 0))
+        for extra in (batch, other)
+    )
+    assert float(first.total.detach()) == float(second.total.detach())
+
+
+FLAT = SpecialistConfig(
+    iterations=100,
+    patch_size=4,
+    intensity_strength=0.0,
+    teacher_noise=0.0,
+    consistency_weight=1.0,
+    uncertainty_passes=2,
+    network=NetworkConfig(channels=(4, 8)),
+    view=ViewConfig(context_slices=0),
+)
+
+
+def a_pixel_network(slope: float, bias: float = 0.0) -> Callable[[], nn.Module]:
+    """Return a maker of networks whose second class has the log-odds slope * x + bias."""
+
+    def build() -> nn.Module:
+        layer = nn.Conv2d(1, 2, 1)
+        layer.weight.data = torch.tensor([0.0, slope]).view(2, 1, 1, 1)
+        layer.bias = nn.Parameter(torch.tensor([0.0, bias]))
+        return layer
+
+    return build
+
+
+def a_batch(inputs: Tensor) -> Batch:
+    classes = torch.zeros(inputs.shape[0], *inputs.shape[2:], dtype=torch.long)
+    return Batch(inputs, classes, torch.ones(len(inputs)))
+
+
+def test_mean_teacher_is_the_squared_difference_to_the_averaged_network() -> None:
+    paradigm = build_paradigm("mean_teacher", a_pixel_network(0.0, math.log(3)), FLAT)
+    paradigm.average.load_state_dict(a_pixel_network(0.0)().state_dict())
+    batch = a_batch(torch.zeros(2, 1, 4, 4))
+    terms = paradigm.loss(batch, batch, RAMPED, step_generator(0, 0))
+    # The student says 3/4, the teacher 1/2, everywhere and in both classes.
+    assert float(terms.unlabelled.detach()) == pytest.approx(1 / 16)
+    assert float(terms.supervised.detach()) == pytest.approx(
+        math.log(4) + 1 - 1 / (32 * 9 / 16 + 1)
+    )
+
+
+def test_uncertain_voxels_do_not_count() -> None:
+    """Where x = 0 the teacher says 1/2 (ln 2 > 0.75 ln 2); where x = 3 it says 0.95."""
+    paradigm = build_paradigm("uncertainty_aware", a_pixel_network(1.0), FLAT)
+    assert isinstance(paradigm, UncertaintyAwareMeanTeacher)
+    inputs = torch.zeros(1, 1, 4, 4)
+    inputs[..., 2:] = 3.0
+    probability, mask = paradigm.teacher(inputs, 0, step_generator(0, 0))
+    torch.testing.assert_close(probability[0, 1, 0], (inputs[0, 0, 0]).sigmoid())
+    assert mask is not None
+    assert mask.shape == (1, 1, 4, 4)
+    assert mask[0, 0, 0].tolist() == [0.0, 0.0, 1.0, 1.0]
+    end = FLAT.iterations
+    _, at_the_end = paradigm.teacher(inputs + 0.1, end, step_generator(0, 0))
+    assert at_the_end is not None
+    assert at_the_end.min() == 1.0
+
+
+def test_the_student_is_not_drawn_to_an_uncertain_teacher() -> None:
+    paradigm = build_paradigm("uncertainty_aware", a_pixel_network(1.0, 1.0), FLAT)
+    paradigm.average.load_state_dict(a_pixel_network(1.0)().state_dict())
+    sure, unsure = a_batch(torch.full((1, 1, 4, 4), 3.0)), a_batch(torch.zeros(1, 1, 4, 4))
+    of_sure = paradigm.loss(sure, sure, 0, step_generator(0, 0)).unlabelled
+    of_unsure = paradigm.loss(unsure, unsure, 0, step_generator(0, 0)).unlabelled
+    assert size_of_gradient(of_sure, paradigm.student) > 0
+    assert size_of_gradient(of_unsure, paradigm.student) == 0.0
+
+
+def test_two_networks_learn_the_labels_of_each_other() -> None:
+    paradigm = build_paradigm("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
+    partner = paradigm.get_submodule("partner")
+    partner.load_state_dict(a_pixel_network(0.0, -math.log(4))().state_dict())
+    batch = a_batch(torch.zeros(1, 1, 4, 4))
+    term = paradigm.loss(batch, batch, RAMPED, step_generator(0, 0)).unlabelled
+    # The first says class 1 with 3/4, the second class 0 with 4/5; each is told the other's label.
+    assert float(term.detach()) == pytest.approx(math.log(4) + math.log(5), rel=1e-5)
+    bias = [network.bias for network in (paradigm.student, partner)]
+    first, second = torch.autograd.grad(term, bias)  # type: ignore[arg-type]
+    assert first[1] > 0  # class 1 becomes less probable for the first
+    assert second[1] < 0  # and more probable for the second
+
+
+def test_cross_pseudo_labels_are_not_differentiated() -> None:
+    """Each network's gradient is that of cross entropy to a fixed label: p - y."""
+    paradigm = build_paradigm("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
+    partner = paradigm.get_submodule("partner")
+    partner.load_state_dict(a_pixel_network(0.0, -math.log(4))().state_dict())
+    batch = a_batch(torch.zeros(1, 1, 4, 4))
+    term = paradigm.loss(batch, batch, RAMPED, step_generator(0, 0)).unlabelled
+    (gradient,) = torch.autograd.grad(term, [paradigm.student.bias])  # type: ignore[list-item]
+    torch.testing.assert_close(gradient, torch.tensor([0.25 - 1, 0.75]))
+
+
+def test_without_unlabelled_patches_cross_pseudo_supervision_learns_from_labels() -> None:
+    terms = a_paradigm("cross_pseudo").loss(
+        sources(SETTINGS)[0].batch(0), None, RAMPED, step_generator(0, 0)
+    )
+    assert float(terms.unlabelled.detach()) == 0.0
+    assert float(terms.supervised.detach()) > 0.0
+
+
+def test_the_partner_starts_elsewhere_and_the_average_starts_at_the_student() -> None:
+    paradigm = a_paradigm("cross_pseudo")
+    partner = paradigm.get_submodule("partner")
+    assert not all(map(torch.equal, weights(paradigm.student), weights(partner)))
+    assert all(map(torch.equal, weights(paradigm.student), weights(paradigm.average)))
+    assert copy.deepcopy(paradigm).state_dict().keys() == paradigm.state_dict().keys()
