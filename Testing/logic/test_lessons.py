@@ -1,0 +1,395 @@
+"""What SAM is asked in its tuning, what the right answers are, and what lessons are made of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.config import LIVER_TARGETS, PromptConfig, SamConfig
+from aslseg.events import Monitor
+from aslseg.generalist import (
+    Generalist,
+    Pupil,
+    Question,
+    mask_loss,
+    questions_from,
+    volume_digest,
+)
+from aslseg.lessons import (
+    LabelledVolume,
+    answers,
+    lessons_of,
+    propose,
+    pseudo_labels_of,
+    pupil_of,
+    soften,
+    synthetic_masks,
+)
+from aslseg.prompts import BoxPrompt, SlicePrompts
+from aslseg.sam.tuning import trainable_state, tune
+from aslseg.volume import Geometry, Labelmap, Mask, Volume
+from sam_doubles import a_small_sam
+from tiny_project import GEOMETRY, a_patient, tiny_config
+
+SHAPE = (3, 30, 30)
+EXACT = SamConfig(prompts=PromptConfig(box_margin_px=0.0))
+
+
+def squares(*corners: tuple[int, int], k: int = 1, edge: int = 5) -> Mask:
+    mask = np.zeros(SHAPE, bool)
+    for row, column in corners:
+        mask[k, row : row + edge, column : column + edge] = True
+    return mask
+
+
+def asked(pseudo: Mask, truth: Mask, settings: SamConfig = EXACT) -> list[Question]:
+    return questions_from(pseudo, truth, "tumour", settings, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def patient() -> LabelledVolume:
+    volume, labels = a_patient(0)
+    return LabelledVolume("c0", volume, labels)
+
+
+# --- The right answers ----------------------------------------------------------------------------
+
+prompted = pytest.mark.parametrize(
+    "settings",
+    [
+        EXACT,
+        EXACT.model_copy(update={"prompts": PromptConfig(use_mask=False, jitter_share=0.0)}),
+    ],
+    ids=["with a mask", "with a box alone"],
+)
+
+
+@prompted
+def test_the_answer_to_an_invented_component_is_silence(settings: SamConfig) -> None:
+    (question,) = asked(squares((20, 20)), squares((3, 3)), settings)
+    assert question.answer.shape == SHAPE[1:]
+    assert not question.answer.any()
+
+
+@prompted
+def test_the_answer_is_the_whole_true_component_of_that_slice(settings: SamConfig) -> None:
+    truth = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
+    (question,) = asked(squares((5, 5), edge=3), truth, settings)
+    assert question.prompt.slice_index == 1
+    np.testing.assert_array_equal(question.answer, squares((3, 3))[1])
+
+
+@prompted
+def test_a_component_that_bridges_two_true_ones_asks_for_both(settings: SamConfig) -> None:
+    bridge = np.zeros(SHAPE, bool)
+    bridge[1, 4:7, 3:20] = True
+    truth = squares((3, 3), (3, 15))
+    (question,) = asked(bridge, truth, settings)
+    np.testing.assert_array_equal(question.answer, truth[1])
+
+
+def test_each_component_of_each_slice_is_a_question() -> None:
+    pseudo = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
+    questions = asked(pseudo, pseudo)
+    assert [(q.prompt.slice_index, q.prompt.component) for q in questions] == [
+        (1, 0),
+        (1, 1),
+        (2, 0),
+    ]
+    assert [int(q.answer.sum()) for q in questions] == [25, 25, 25]
+    assert {q.prompt.target for q in questions} == {"tumour"}
+
+
+def test_an_empty_pseudo_label_asks_nothing() -> None:
+    assert asked(np.zeros(SHAPE, bool), squares((3, 3))) == []
+
+
+def test_boxes_of_questions_are_jittered_with_the_draw() -> None:
+    pseudo = squares((10, 10), edge=10)
+
+    def boxes(seed: int) -> list[object]:
+        found = questions_from(pseudo, pseudo, "t", EXACT, np.random.default_rng(seed))
+        return [q.prompt.box for q in found]
+
+    assert boxes(0) == boxes(0) != boxes(1)
+
+
+# --- Synthetic pseudo-labels ----------------------------------------------------------------------
+
+
+def test_synthetic_masks_are_damaged_regions_of_every_target(patient: LabelledVolume) -> None:
+    truth = {"liver": patient.labels.labels > 0, "tumour": patient.labels.labels == 2}
+    damaged = 0
+    for seed in range(6):
+        masks = synthetic_masks(patient, LIVER_TARGETS, np.random.default_rng(seed))
+        assert set(masks) == {"liver", "tumour"}
+        damaged += sum(not np.array_equal(masks[name], truth[name]) for name in truth)
+    assert damaged >= 8
+
+
+def test_tumours_are_invented_in_the_liver_alone(patient: LabelledVolume) -> None:
+    """Boundaries move by 5 mm at most, so what lies farther out would be an invention."""
+    liver = patient.labels.labels > 0
+    k, j, i = np.nonzero(liver)
+    for seed in range(30):
+        masks = synthetic_masks(patient, LIVER_TARGETS, np.random.default_rng(seed))
+        for point in np.argwhere(masks["tumour"] & ~liver):
+            in_slice = k == point[0]
+            distance = np.hypot(j[in_slice] - point[1], i[in_slice] - point[2])
+            assert distance.size
+            assert distance.min() * 2.0 <= 10.1
+
+
+def test_soft_masks_are_probabilities_that_are_never_quite_sure() -> None:
+    mask = squares((10, 10), edge=8)
+    soft = soften({"tumour": mask})["tumour"]
+    assert soft.dtype == np.float32
+    assert (soft.min(), soft.max()) == (pytest.approx(0.02), pytest.approx(0.98))
+    np.testing.assert_array_equal((soft > 0.5)[1, 11:17, 11:17], mask[1, 11:17, 11:17])
+    assert soft[[0, 2]].max() == pytest.approx(0.02)
+    assert soft[1, 10, 14] == pytest.approx(0.7, abs=0.05)  # a pixel at the boundary
+
+
+def test_pseudo_labels_of_a_case_repeat_and_differ_between_cases(
+    patient: LabelledVolume,
+) -> None:
+    config = tiny_config()
+    first, again = (pseudo_labels_of(patient, LIVER_TARGETS, config) for _ in range(2))
+    assert len(first) == config.adaptation.versions == 2
+    other_case = LabelledVolume("case_with_the_same_end_c0", patient.volume, patient.labels)
+    other_seed = pseudo_labels_of(patient, LIVER_TARGETS, tiny_config(seed=1))
+    for name in ("liver", "tumour"):
+        assert all(np.array_equal(a[name], b[name]) for a, b in zip(first, again, strict=True))
+
+    def same(other: list[dict[str, Any]]) -> bool:
+        return all(np.array_equal(a["liver"], b["liver"]) for a, b in zip(first, other))  # noqa: B905
+
+    assert not same(pseudo_labels_of(other_case, LIVER_TARGETS, config))
+    assert not same(other_seed)
+
+
+def test_a_pupil_is_asked_about_the_truth_and_about_damaged_labels(
+    patient: LabelledVolume,
+) -> None:
+    settings = SamConfig(versions=2, prompts=PromptConfig(jitter_share=0.0))
+    pupil = pupil_of(patient, LIVER_TARGETS, settings, seed=0)
+    assert set(pupil.questions) == {"liver", "tumour"}
+    truth = patient.labels.labels > 0
+    slices = np.flatnonzero(truth.any((1, 2)))
+    of_truth = pupil.questions["liver"][: len(slices)]
+    for question, k in zip(of_truth, slices, strict=True):
+        np.testing.assert_array_equal(question.answer, truth[k])
+    assert len(pupil.questions["liver"]) > len(slices)
+    tumour = pupil.questions["tumour"]
+    assert any(not question.answer.any() for question in tumour)  # something was invented
+    assert any(question.answer.any() for question in tumour)
+
+
+# --- Prompts in use -------------------------------------------------------------------------------
+
+
+def said_where(mask: Mask, probability: float) -> np.ndarray:
+    return np.where(mask, probability, 0.0).astype(np.float32)
+
+
+def test_a_container_is_proposed_as_its_one_body_and_contents_from_a_low_threshold() -> None:
+    liver = squares((5, 5), edge=15)
+    speck = squares((25, 25))
+    doubtful, too_doubtful = squares((8, 8)), squares((14, 14))
+    said = {
+        "liver": said_where(liver | speck, 0.9),
+        "tumour": said_where(doubtful, 0.3) + said_where(too_doubtful, 0.2),
+    }
+    prompts = propose(said, LIVER_TARGETS, EXACT)
+    boxes = {(p.target, p.box.xyxy) for p in prompts if p.box}
+    assert boxes == {("liver", (5, 5, 20, 20)), ("tumour", (8, 8, 13, 13))}
+    assert len(prompts) == 2
+
+
+def test_a_doubtful_container_is_not_proposed() -> None:
+    said = {"liver": said_where(squares((5, 5)), 0.5), "tumour": np.zeros(SHAPE, np.float32)}
+    assert propose(said, LIVER_TARGETS, EXACT) == []
+
+
+def test_proposals_repeat() -> None:
+    said = {"liver": said_where(squares((5, 5)), 0.9), "tumour": np.zeros(SHAPE, np.float32)}
+    first, again = (propose(said, LIVER_TARGETS, SamConfig()) for _ in range(2))
+    assert [p.to_json() for p in first] == [p.to_json() for p in again]
+
+
+class Yes:
+    """A generalist that answers each prompt with its box, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.settings = EXACT
+        self.prompts: list[SlicePrompts] = []
+
+    def ask(self, volume: Volume, prompts: list[SlicePrompts], _: object) -> dict[str, Any]:
+        self.prompts = prompts
+        found = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
+        for prompt in prompts:
+            assert prompt.box is not None
+            left, top, right, bottom = map(round, prompt.box.xyxy)
+            found[prompt.target][prompt.slice_index, top:bottom, left:right] = 0.9
+        return found
+
+
+def test_a_target_that_sam_was_not_asked_about_is_answered_with_silence() -> None:
+    volume = Volume(np.zeros(SHAPE, np.float32), Geometry.axis_aligned(SHAPE))
+    said = {"liver": said_where(squares((5, 5)), 0.9), "tumour": np.zeros(SHAPE, np.float32)}
+    double: Any = Yes()
+    found = answers(double, volume, said, LIVER_TARGETS, Monitor())
+    np.testing.assert_array_equal(found["liver"] > 0.5, squares((5, 5)))
+    assert found["tumour"].shape == SHAPE
+    assert not found["tumour"].any()
+
+
+# --- Lessons --------------------------------------------------------------------------------------
+
+
+def test_lessons_hold_view_truth_and_voices_on_one_grid(patient: LabelledVolume) -> None:
+    config = tiny_config()
+    said = pseudo_labels_of(patient, LIVER_TARGETS, config)[0]
+    sam = {name: 1 - probability for name, probability in said.items()}
+    lessons = lessons_of(patient, LIVER_TARGETS, config, said, sam)
+    assert set(lessons) == {"liver", "tumour"}
+    for lesson in lessons.values():
+        shape = lesson.view.image.shape
+        assert lesson.voices.specialist.shape == lesson.voices.sam.shape == shape
+        assert lesson.view.labels is not None
+        assert lesson.view.labels.shape == shape
+        np.testing.assert_allclose(lesson.voices.specialist + lesson.voices.sam, 1, atol=1e-5)
+        assert lesson.number == 1
+    # The tumour is looked at in a box around the true liver, at 2 mm as the patient's own pixels.
+    box = lessons["tumour"].view.box
+    np.testing.assert_array_equal(
+        lessons["tumour"].view.labels, patient.labels.labels[box.slices] == 2
+    )
+    np.testing.assert_array_equal(lessons["liver"].view.labels, patient.labels.labels > 0)
+
+
+# --- SAM itself -----------------------------------------------------------------------------------
+
+
+def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
+    """p = 1/2: Dice 1 - (2 * 1 + 1) / (1 + 2 + 1); ln 2, over 2 * 4 + 400 pixels of 4."""
+    answer = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+    expected = 0.8 * 0.25 + 0.2 * math.log(2) * 4 / 408
+    assert float(mask_loss(torch.zeros(1, 2, 2), answer)) == pytest.approx(expected)
+
+
+def test_silence_is_the_best_answer_to_an_empty_question() -> None:
+    empty = torch.zeros(1, 8, 8)
+    silent, loud = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
+    assert float(mask_loss(silent, empty)) == pytest.approx(0.0, abs=1e-6)
+    assert float(mask_loss(loud, empty)) > 0.7
+
+
+def a_generalist(cache: Path, tuning: str = "decoder") -> Generalist:
+    settings = SamConfig.model_validate(
+        {"input_size": 256, "tuning": tuning, "batch_size": 4, "window_hu": (-100, 200)}
+    )
+    sam = a_small_sam("tiny", 256)
+    tune(sam, settings.tuning, rank=2)
+    return Generalist(sam, settings, cache)
+
+
+def a_question(k: int = 6, target: str = "liver") -> Question:
+    answer = np.zeros(GEOMETRY.shape[1:], bool)
+    answer[10:30, 10:30] = True
+    return Question(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), answer)
+
+
+def test_sam_speaks_where_it_was_asked_and_nowhere_else(tmp_path: Path) -> None:
+    volume, _ = a_patient(0)
+    generalist = a_generalist(tmp_path)
+    prompts = [a_question(5).prompt, a_question(7).prompt, a_question(7, "tumour").prompt]
+    found = generalist.ask(volume, prompts)
+    assert set(found) == {"liver", "tumour"}
+    assert np.flatnonzero(found["liver"].any((1, 2))).tolist() == [5, 7]
+    assert np.flatnonzero(found["tumour"].any((1, 2))).tolist() == [7]
+    assert found["liver"].dtype == np.float32
+    assert 0.0 <= found["liver"].min() <= found["liver"].max() <= 1.0
+    assert generalist.ask(volume, []) == {}
+
+
+def test_of_several_prompts_for_a_target_the_most_probable_answer_counts(tmp_path: Path) -> None:
+    volume, _ = a_patient(0)
+    generalist = a_generalist(tmp_path)
+    first = a_question().prompt
+    second = SlicePrompts(6, "liver", 1, BoxPrompt((2, 2, 12, 20)))
+    together = generalist.ask(volume, [first, second])["liver"]
+    alone = [generalist.ask(volume, [prompt])["liver"] for prompt in (first, second)]
+    np.testing.assert_allclose(together, np.maximum(*alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("tuning", ["decoder", "lora", "adapter"])
+def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: str) -> None:
+    generalist = a_generalist(tmp_path, tuning)
+    volume, _ = a_patient(0)
+    pupil = generalist.prepare(Pupil(volume, {"liver": [a_question()], "tumour": []}))
+    assert (pupil.embeddings is None) == (tuning != "decoder")
+    generalist.sam.train()
+    generalist.loss(pupil, np.random.default_rng(0)).backward()
+    tuned = trainable_state(generalist.sam)
+    moved = [
+        name
+        for name, parameter in generalist.sam.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().max() > 0
+    ]
+    assert set(moved) <= set(tuned)
+    assert any(name.startswith("mask_decoder") for name in moved)
+    assert any("image_encoder" in name for name in moved) == (tuning != "decoder")
+
+
+def test_targets_are_asked_about_equally_often(tmp_path: Path) -> None:
+    """One tumour question beside ten of the liver is drawn in every other place."""
+    generalist = a_generalist(tmp_path)
+    volume, _ = a_patient(0)
+    seen: list[str] = []
+    questions = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
+    pupil = generalist.prepare(Pupil(volume, questions))
+
+    class Spy(np.random.Generator):
+        def integers(self, count: Any, *_: Any, **__: Any) -> Any:
+            seen.append("liver" if count == 10 else "tumour")
+            return 0
+
+    generalist.loss(pupil, Spy(np.random.PCG64(0)))
+    assert seen == ["liver", "tumour", "liver", "tumour"]
+
+
+def test_embeddings_are_those_of_the_volume_and_of_the_window(tmp_path: Path) -> None:
+    volume, _ = a_patient(0)
+    other, _ = a_patient(1)
+    assert volume_digest(volume) != volume_digest(other)
+    assert volume_digest(volume) == volume_digest(Volume(volume.voxels.copy(), GEOMETRY))
+    generalist = a_generalist(tmp_path)
+    calls = []
+
+    def encode(_: Any, inputs: tuple[torch.Tensor]) -> None:
+        calls.append(len(inputs[0]))
+
+    encoder: Any = generalist.sam
+    encoder.image_encoder.register_forward_pre_hook(encode)
+    for chosen in (volume, volume, other):
+        generalist.embeddings(chosen, [5, 6])
+    assert sum(calls) == 4
+    wider = Generalist(
+        generalist.sam, generalist.settings.model_copy(update={"window_hu": (-200, 300)}), tmp_path
+    )
+    wider.embeddings(volume, [5, 6])
+    assert sum(calls) == 6
+
+
+def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume) -> None:
+    empty = LabelledVolume(
+        "c1", patient.volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
+    )
+    pupil = pupil_of(empty, LIVER_TARGETS, SamConfig(versions=3), seed=0)
+    assert pupil.questions["tumour"] == []  # no liver, so nowhere to invent a tumour
