@@ -168,9 +168,10 @@ def _depth_mm(mask: Mask, spacing_mm: Spacing3) -> NDArray[np.float32]:
 
     Slices without a boundary are 1 m away from it.
     """
-    full = mask.all(axis=(1, 2), keepdims=True)
-    depth = np.where(full, np.float32(1e3), np.full(mask.shape, -1e3, np.float32))
-    for k in np.flatnonzero(mask.any(axis=(1, 2)) & ~full[:, 0, 0]):
+    full = mask.all(axis=(1, 2))
+    depth = np.full(mask.shape, -1e3, np.float32)
+    depth[full] = 1e3
+    for k in np.flatnonzero(mask.any(axis=(1, 2)) & ~full):
         inner = ndimage.distance_transform_edt(mask[k], spacing_mm[1:])
         outer = ndimage.distance_transform_edt(~mask[k], spacing_mm[1:])
         half = min(spacing_mm[1:]) / 2
