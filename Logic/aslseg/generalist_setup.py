@@ -11,8 +11,9 @@ from torch import Tensor
 
 from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.config import RunConfig
+from aslseg.errors import ProjectError
 from aslseg.events import Monitor
-from aslseg.generalist import Generalist
+from aslseg.generalist import Generalist, Pupil
 from aslseg.job import Job
 from aslseg.lessons import LabelledVolume, pupil_of
 from aslseg.project import Case
@@ -75,10 +76,7 @@ def sam_path(folder: Path) -> Path:
 
 def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
     settings, seed = job.config.sam, job.config.seed
-    pupils = [
-        generalist.prepare(pupil_of(labelled, job.targets, settings, seed), job.monitor)
-        for labelled in labelled_volumes(job, job.labelled, "Making questions for SAM")
-    ]
+    pupils = _pupils(job, generalist)
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
@@ -92,6 +90,18 @@ def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
     Trainer(generalist.sam, schedule, job.device, folder, precise=precise).run(
         step_loss, job.monitor
     )
+
+
+def _pupils(job: Job, generalist: Generalist) -> list[Pupil]:
+    pupils: list[Pupil] = []
+    for labelled in labelled_volumes(job, job.labelled, "Making questions for SAM"):
+        pupil = pupil_of(labelled, job.targets, job.config.sam, job.config.seed)
+        if any(pupil.questions.values()):
+            pupils.append(generalist.prepare(pupil, job.monitor))
+    if not pupils:
+        msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
+        raise ProjectError(msg)
+    return pupils
 
 
 def labelled_volumes(job: Job, cases: Sequence[Case], stage: str) -> Iterator[LabelledVolume]:

@@ -86,10 +86,15 @@ def lessons_of(
         config: The run's settings.
         said: Specialist's probability by target: a synthetic pseudo-label, or a real one.
         sam: SAM's answers to its prompts.
+
+    Returns:
+        By target; contents of a container that the case does not show are missing.
     """
     lessons: dict[str, Lesson] = {}
     for stage in stages_of(targets):
         view = _view(labelled, stage, targets, config)
+        if view is None:
+            continue
         for number, target in enumerate(stage.targets, start=1):
             voices = voices_on(view, said[target.name], sam[target.name])
             lessons[target.name] = Lesson(view, voices, number)
@@ -166,10 +171,12 @@ def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
 
 def _view(
     labelled: LabelledVolume, stage: Stage, targets: tuple[Target, ...], config: RunConfig
-) -> View:
+) -> View | None:
     organ = None
     if stage.inside is not None:
         organ = region_mask(labelled.labels.labels, stage.inside, targets)
+        if not organ.any():
+            return None
     return build_view(
         labelled.volume,
         stage,

@@ -273,6 +273,13 @@ def test_lessons_hold_view_truth_and_voices_on_one_grid(patient: LabelledVolume)
     np.testing.assert_array_equal(lessons["liver"].view.labels, patient.labels.labels > 0)
 
 
+def test_a_case_without_a_container_gives_no_lesson_about_contents() -> None:
+    volume, _ = a_patient(0)
+    healthy = LabelledVolume("c1", volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
+    said = {name: np.zeros(GEOMETRY.shape, np.float32) for name in ("liver", "tumour")}
+    assert set(lessons_of(healthy, LIVER_TARGETS, tiny_config(), said, said)) == {"liver"}
+
+
 # --- SAM itself -----------------------------------------------------------------------------------
 
 

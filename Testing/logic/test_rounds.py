@@ -20,6 +20,7 @@ from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, W
 from aslseg.events import Artifact, Event, Metric, Monitor, Progress
 from aslseg.images import read_labelmap, read_volume, write_labelmap
 from aslseg.job import Job
+from aslseg.lessons import LabelledVolume, pupil_of
 from aslseg.methods import METHODS
 from aslseg.project import Project, create_project, open_project
 from aslseg.rounds import Method, Round, RoundOutcome
@@ -451,6 +452,42 @@ def test_embeddings_are_made_once_and_may_be_deleted(
     assert segmented.sam is not None
     assert written is not None
     np.testing.assert_array_equal(segmented.sam.labels, written.labels)
+
+
+# --- Cases that show nothing ----------------------------------------------------------------------
+
+
+def with_empty_labels(project: Project, names: tuple[str, ...]) -> Project:
+    for name in names:
+        project.save_label(name, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
+    return open_project(project.folder)
+
+
+def test_healthy_cases_to_learn_from_and_to_validate_on_are_no_trouble(tmp_path: Path) -> None:
+    project = with_empty_labels(a_tiny_project(tmp_path), ("c1", "c5"))
+    run = start_run(project, tiny_config(rounds=1))
+    assert run.status["state"] == "done"
+    assert len(rows_of(run.round(1) / "metrics.csv")) == 4
+
+
+def test_sam_is_tuned_on_the_cases_that_show_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_sam(monkeypatch)
+    project = with_empty_labels(a_tiny_project(tmp_path), ("c1",))
+    case = project.case("c1")
+    healthy = LabelledVolume("c1", project.load_image(case), project.load_labels(case))
+
+    def asks(seed: int) -> bool:
+        pupil = pupil_of(healthy, project.targets, WITH_SAM.sam, seed)
+        return any(pupil.questions.values())
+
+    seed = next(seed for seed in range(20) if not asks(seed))  # where nothing is invented
+    config = WITH_SAM.model_copy(update={"seed": seed})
+    run = create_run(project.folder, config)
+    job = Job(project, config, run, torch.device("cpu"), Monitor())
+    assert generalist_setup.tuned_generalist(job, run.round(1)) is not None
+    assert (run.round(1) / "sam.safetensors").exists()
 
 
 # --- When to stop -------------------------------------------------------------------------------
