@@ -25,12 +25,15 @@ class Reliability:
         checkpoint_agreement: Mean Dice of earlier checkpoints with the last, over targets.
         voice_agreement: Mean Dice of specialist and refined label, over targets.
         emptied: Names of targets that one of the two voices leaves empty and the other does not.
+        silent: Whether the refined label is empty: two voices that find nothing at all agree, but
+            teach nothing.
     """
 
     case_id: str
     checkpoint_agreement: float
     voice_agreement: float
     emptied: tuple[str, ...] = ()
+    silent: bool = False
 
     @property
     def score(self) -> float:
@@ -69,8 +72,8 @@ def select(
 ) -> list[Decision]:
     """Accept the most reliable cases of a round; the accepted share grows over the rounds.
 
-    Never accepted: a case below the least score, and a case that one voice leaves empty while the
-    other does not.
+    Never accepted: a case below the least score, a case that one voice leaves empty while the
+    other does not, and a case in which nothing at all is found.
 
     Args:
         cases: All unlabelled cases.
@@ -96,6 +99,8 @@ def select(
 def _objection(case: Reliability, settings: ReliabilityConfig) -> str:
     if case.emptied:
         return f"one voice finds {', '.join(case.emptied)} and the other finds none"
+    if case.silent:
+        return "no target is found"
     if case.score < settings.min_score:
         return f"score {case.score:.2f} is below {settings.min_score:.2f}"
     return ""

@@ -125,6 +125,7 @@ def reliability_of(
         checkpoint_agreement([regions(labels, targets) for labels in earlier], last),
         agreement(last, refined),
         emptied_targets(last, refined),
+        silent=not any(mask.any() for mask in refined.values()),
     )
 
 

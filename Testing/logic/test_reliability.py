@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.config import ReliabilityConfig
+from aslseg.config import LIVER_TARGETS, ReliabilityConfig
 from aslseg.reliability import (
     Decision,
     Reliability,
@@ -14,7 +14,8 @@ from aslseg.reliability import (
     emptied_targets,
     select,
 )
-from aslseg.volume import Mask
+from aslseg.speaking import Segmentation, reliability_of
+from aslseg.volume import Geometry, Labelmap, Mask
 
 SETTINGS = ReliabilityConfig(first_share=0.5, growth=0.25, min_score=0.5)
 
@@ -105,6 +106,42 @@ def test_a_case_that_one_voice_leaves_empty_is_never_accepted_and_takes_no_place
     decisions = select([best, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
     assert accepted(decisions) == ["a", "b"]
     assert decisions[0].reason == "one voice finds tumour and the other finds none"
+
+
+def test_a_case_in_which_nothing_is_found_is_never_accepted_and_takes_no_place() -> None:
+    nothing = Reliability("nothing", 1.0, 1.0, silent=True)
+    decisions = select([nothing, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
+    assert accepted(decisions) == ["a", "b"]
+    assert decisions[0].reason == "no target is found"
+
+
+def labels_with(*values: int) -> Labelmap:
+    """Return a label map with one column of each value."""
+    labels = np.zeros((1, 2, 8), np.uint8)
+    for column, value in enumerate(values):
+        labels[:, :, column] = value
+    return Labelmap(labels, Geometry.axis_aligned(labels.shape))
+
+
+@pytest.mark.parametrize(
+    ("specialist", "refined", "emptied", "silent"),
+    [
+        pytest.param((1, 2), (1, 2), (), False, id="both find both"),
+        pytest.param((1, 1), (1, 1), (), False, id="no tumour is no silence"),
+        pytest.param((1, 2), (1, 1), ("tumour",), False, id="tumour deleted"),
+        pytest.param((), (), (), True, id="nothing at all"),
+        pytest.param((1,), (), ("liver",), True, id="everything deleted"),
+    ],
+)
+def test_the_reliability_of_a_case_is_that_of_its_label_maps(
+    specialist: tuple[int, ...], refined: tuple[int, ...], emptied: tuple[str, ...], silent: bool
+) -> None:
+    last = labels_with(*specialist)
+    said = Segmentation(last, None, labels_with(*refined), (), {})
+    judged = reliability_of("a", said, [last, labels_with()], LIVER_TARGETS)
+    assert (judged.emptied, judged.silent) == (emptied, silent)
+    if specialist == refined:
+        assert judged.voice_agreement == 1.0
 
 
 def test_every_decision_has_a_reason() -> None:
