@@ -21,14 +21,13 @@ _ORGAN = SpecialistConfig(
     lesion_share=0.2,
     view=ViewConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
 )
-_LESION = SpecialistConfig(
-    iterations=700,
-    batch_size=8,
-    patch_size=96,
-    intensity_strength=1.5,
-    consistency_weight=1.0,
-    mirror=True,
-    view=ViewConfig(pixel_mm=2.0),
+_LESION = _ORGAN.model_copy(
+    update={
+        "iterations": 700,
+        "lesion_share": 0.5,
+        "mirror": True,
+        "view": ViewConfig(pixel_mm=2.0),
+    }
 )
 _QUICK = RunConfig(
     preset="quick",
