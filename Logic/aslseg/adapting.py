@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aslseg.adaptation import AdaptationNetwork, Lesson
 from aslseg.blending import calibrate
-from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.config import Target
 from aslseg.generalist import Generalist
 from aslseg.generalist_setup import labelled_volumes
@@ -46,7 +46,7 @@ def trained_refiner(
     networks: dict[str, AdaptationNetwork] = {}
     for stage, target in pairs:
         network = build_adaptation(stage, job.config)
-        network.load_state_dict(load_checkpoint(paths[target.name], "adaptation").tensors)
+        load_weights(network, paths[target.name], "adaptation")
         networks[target.name] = network.to(job.device).eval()
     return Refiner(networks, job.targets, job.config)
 

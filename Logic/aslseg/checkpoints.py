@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from aslseg.errors import WeightsError
 from aslseg.storage import atomic_path
@@ -80,6 +80,23 @@ def _check_metadata(path: Path, kind: str, metadata: Mapping[str, str]) -> None:
     if metadata.get("kind") != kind:
         msg = f"{path} holds weights of kind {metadata.get('kind')!r}, not {kind!r}."
         raise WeightsError(msg)
+
+
+def load_weights(module: nn.Module, path: Path, kind: str) -> None:
+    """Read a checkpoint into a network.
+
+    Raises:
+        WeightsError: As `load_checkpoint`, and when the network has other layers or sizes.
+    """
+    tensors = load_checkpoint(path, kind).tensors
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        msg = (
+            f"{path} holds a network of other sizes than the run's settings say; restore the "
+            "settings that it was trained with, or train again."
+        )
+        raise WeightsError(msg) from error
 
 
 def require_weights(paths: Iterable[Path]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from aslseg.config import RunConfig
 from aslseg.devices import choose_device, tune_allocator
-from aslseg.errors import RunError, WeightsError
+from aslseg.errors import RunError
 from aslseg.events import Monitor
 from aslseg.images import write_labelmap
 from aslseg.job import Job
@@ -64,7 +63,6 @@ def load_ensemble(run: RunFolder, monitor: Monitor | None = None) -> Ensemble:
     """
     project = open_project(run.path.parents[1])
     best = run.round(best_round(run))
-    _require_weights(run, best)
     job = _job(project, run, monitor or Monitor())
     return method_named(job.config.method).load_ensemble(job, best)
 
@@ -89,15 +87,6 @@ def best_round(run: RunFolder) -> int:
         msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
         raise RunError(msg)
     return best
-
-
-def _require_weights(run: RunFolder, best: Path) -> None:
-    """Make sure that loading will not have to train: what a round leaves is all there."""
-    wanted = {"specialist": best, "adaptation": run.round(1)}
-    for kind, folder in wanted.items():
-        if not any(folder.glob(f"{kind}-*.safetensors")):
-            msg = f"{folder} has no trained weights of the {kind}; restore them, or train again."
-            raise WeightsError(msg)
 
 
 @dataclass

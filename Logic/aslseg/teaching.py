@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aslseg.batches import BatchSource, TrainingCase
-from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.components import region_mask
 from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
@@ -113,7 +113,7 @@ def load_network(
         WeightsError: When the file is missing, damaged or of another kind.
     """
     network = build_network(stage, settings)
-    network.load_state_dict(load_checkpoint(path, "specialist").tensors)
+    load_weights(network, path, "specialist")
     return network.to(device).eval()
 
 
