@@ -396,6 +396,20 @@ def test_damaged_weights_are_refused(
     assert contents(run.path) == before
 
 
+@pytest.mark.parametrize("part", ["organ", "adaptation"])
+def test_weights_of_another_network_are_refused(
+    finished: Finished, tmp_path: Path, part: str
+) -> None:
+    shutil.copytree(finished.root, tmp_path / "copy")
+    run = RunFolder(tmp_path / "copy" / "project" / "runs" / "a")
+    settings = json.loads((run.path / "config.json").read_text())
+    sizes = settings[part].get("network", settings[part])
+    sizes["channels"] = [4, 16]
+    (run.path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(WeightsError, match="network of other sizes than the run's settings say"):
+        load_ensemble(run)
+
+
 def test_a_run_without_a_finished_round_cannot_segment(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
     run = create_run(project.folder, tiny_config(), "new")
