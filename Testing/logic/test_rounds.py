@@ -13,29 +13,32 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from scipy import ndimage
 
 from aslseg import generalist_setup
-from aslseg.config import RunConfig, SamConfig
+from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
 from aslseg.events import Artifact, Event, Metric, Monitor, Progress
-from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.job import Job
 from aslseg.lessons import LabelledVolume, pupil_of
 from aslseg.methods import METHODS
-from aslseg.project import Project, create_project, open_project
+from aslseg.project import CaseFiles, Project, create_project, open_project, select_cases
 from aslseg.rounds import Method, Round, RoundOutcome
 from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, RunFolder, create_run
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.speaking import read_voice
-from aslseg.volume import Labelmap
+from aslseg.volume import Labelmap, Volume
 from sam_doubles import a_small_sam
 from tiny_project import (
     ADAPTATION,
     GEOMETRY,
     LABELLED,
+    SPECIALIST,
     TEST,
     UNLABELLED,
     VALIDATION,
+    a_patient,
     a_tiny_project,
     tiny_config,
     write_patients,
@@ -235,6 +238,7 @@ def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
 # --- Labels that are hidden stay hidden ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_noise_in_place_of_the_hidden_labels_leaves_training_bit_identical(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -295,6 +299,7 @@ def after_the_first_case(event: Event) -> bool:
     return isinstance(event, Artifact) and event.kind == "voices"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [
@@ -322,6 +327,7 @@ def test_a_run_that_was_stopped_and_went_on_equals_one_that_was_not(
     assert resumed.status["best_round"] == finished.run.status["best_round"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_tuning_sam_goes_on_to_the_same_end(
     finished_with_sam: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,6 +474,63 @@ def test_embeddings_are_made_once_and_may_be_deleted(
     np.testing.assert_array_equal(segmented.sam.labels, written.labels)
 
 
+# --- Other targets, dimensions and paradigms ------------------------------------------------------
+
+DEEP = (
+    Target(name="spleen", value=3),
+    *LIVER_TARGETS,
+    Target(name="dead core", value=4, inside="tumour"),
+)
+
+
+def a_deep_project(folder: Path) -> Project:
+    """Make a project with a spleen beside the liver and a core in each tumour."""
+    files = []
+    for number in range(4):
+        volume, labelmap = a_patient(number)
+        voxels, labels = volume.voxels.copy(), labelmap.labels.copy()
+        labels[2:10, 33:39, 2:10] = 3
+        voxels[2:10, 33:39, 2:10] += 60.0
+        core = ndimage.binary_erosion(labels == 2)
+        labels[core] = 4
+        voxels[core] -= 60.0
+        image, truth = folder / f"ct{number}.nii.gz", folder / f"truth{number}.nii.gz"
+        write_volume(Volume(voxels, GEOMETRY), image)
+        write_labelmap(Labelmap(labels, GEOMETRY), truth)
+        files.append(CaseFiles(f"c{number}", image, truth))
+    chosen = select_cases(files, labelled=["c0", "c1"], validation=["c3"])
+    return create_project(folder / "project", chosen, DEEP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("paradigm", "dimensions"),
+    [("cross_pseudo", 3), ("uncertainty_aware", 2), ("supervised", 2)],
+)
+def test_containers_of_containers_are_learnt_by_every_paradigm(
+    tmp_path: Path, paradigm: str, dimensions: int
+) -> None:
+    network = {"dimensions": dimensions, "channels": [4, 8], "residual_units": 1}
+    settings = {**SPECIALIST.model_dump(), "network": network, "patch_size": 16, "iterations": 4}
+    values = tiny_config(rounds=1, adaptation=ADAPTATION).model_dump()
+    config = RunConfig.model_validate(
+        {**values, "organ": settings, "lesion": settings, "paradigm": paradigm}
+    )
+    run = start_run(a_deep_project(tmp_path), config)
+    names = {path.name for path in run.round(1).glob("*.safetensors")}
+    assert {
+        "specialist-spleen-liver.safetensors",
+        "specialist-tumour.safetensors",
+        "specialist-dead_core.safetensors",
+        "adaptation-dead_core.safetensors",
+    } <= names
+    rows = rows_of(run.round(1) / "metrics.csv")
+    assert [row["target"] for row in rows[:4]] == ["spleen", "liver", "tumour", "dead core"]
+    segmented = segment_volume(run, read_volume(tmp_path / "ct2.nii.gz"))
+    written = read_labelmap(run.path / "labels" / "c2.nii.gz")
+    np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+
+
 # --- Cases that show nothing ----------------------------------------------------------------------
 
 
@@ -477,6 +540,7 @@ def with_empty_labels(project: Project, names: tuple[str, ...]) -> Project:
     return open_project(project.folder)
 
 
+@pytest.mark.slow
 def test_healthy_cases_to_learn_from_and_to_validate_on_are_no_trouble(tmp_path: Path) -> None:
     project = with_empty_labels(a_tiny_project(tmp_path), ("c1", "c5"))
     run = start_run(project, tiny_config(rounds=1))
