@@ -81,7 +81,9 @@ class ViewConfig(Settings):
         context_mm: Distance of two such neighbours, rounded to whole slices, at least one.
         slice_mm: Distance of slices that 3-D networks are given.
         margin_mm: Margin of the crop around the containing target.
-        window_hu: Intensities outside are cut off.
+        window_hu: Intensities outside are cut off, where the whole image is seen.
+        least_scale_hu: Inside a container, intensities are deviations from its own in units of its
+            spread, but of no less than this: noise is not blown up to lesions.
     """
 
     pixel_mm: PositiveFloat = 2.0
@@ -90,6 +92,7 @@ class ViewConfig(Settings):
     slice_mm: PositiveFloat = 3.0
     margin_mm: Annotated[float, Field(ge=0.0)] = 12.0
     window_hu: Window = (-100.0, 250.0)
+    least_scale_hu: PositiveFloat = 25.0
 
 
 class NetworkConfig(Settings):

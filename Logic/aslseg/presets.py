@@ -23,7 +23,6 @@ _ORGAN = SpecialistConfig(
 )
 _LESION = _ORGAN.model_copy(
     update={
-        "iterations": 700,
         "lesion_share": 0.5,
         "mirror": True,
         "view": ViewConfig(pixel_mm=2.0),

@@ -189,7 +189,9 @@ def _crop_and_normalise(
     if box is None:
         msg = "A mask that is not empty must have a box."
         raise ValueError(msg)
-    return box, normalise_to_organ(volume.voxels[box.slices], organ[box.slices])
+    return box, normalise_to_organ(
+        volume.voxels[box.slices], organ[box.slices], settings.view.least_scale_hu
+    )
 
 
 def _working_shape(
