@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from aslseg.config import RunConfig, parse_config, read_config
+from aslseg.config import RunConfig
+from aslseg.config_json import parse_config, read_config
 
 
 def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:

@@ -6,20 +6,15 @@ range are refused with a sentence that names them. "ours" marks a value that no 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
-
-from aslseg.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -288,38 +283,3 @@ class RunConfig(Settings):
     def stage(self, inside: str | None) -> SpecialistConfig:
         """Return the settings of the stage that segments targets inside `inside`."""
         return self.organ if inside is None else self.lesion
-
-
-def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
-    """Validate settings from JSON.
-
-    Raises:
-        ConfigError: Naming the first setting that cannot be used, and `source`.
-    """
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}; correct it."
-        raise ConfigError(msg) from error
-
-
-def read_config(path: Path) -> RunConfig:
-    """Read settings from a JSON file.
-
-    Raises:
-        ConfigError: When the file is missing, no JSON, or has a setting that cannot be used.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}); give the path of a settings file."
-        raise ConfigError(msg) from error
-    except json.JSONDecodeError as error:
-        msg = f"{path} is not JSON (line {error.lineno}: {error.msg}); correct or replace it."
-        raise ConfigError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not a text file in UTF-8; give the path of a settings file."
-        raise ConfigError(msg) from error
-    return parse_config(values, str(path))

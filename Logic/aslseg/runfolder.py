@@ -15,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from aslseg.config import RunConfig, read_config
+from aslseg.config import RunConfig
+from aslseg.config_json import read_config
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.storage import atomic_path, write_json_atomic

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from aslseg.config import RunConfig, parse_config
+from aslseg.config import RunConfig
+from aslseg.config_json import parse_config
 from aslseg.devices import tune_allocator
 from aslseg.evaluate import score_rows
 from aslseg.events import Event, Monitor, Notice, Progress
