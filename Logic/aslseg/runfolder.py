@@ -161,7 +161,9 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         raise RunError(msg) from error
     log = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
     log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("aslseg").addHandler(log)
+    library = logging.getLogger("aslseg")
+    library.addHandler(log)
+    library.setLevel(min(library.level or logging.INFO, logging.INFO))
     try:
         folder.write_status(state="running", message="", **facts)
         yield Recorder(folder, monitor).attached()
@@ -174,7 +176,7 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         folder.write_status(state="failed", message=str(error) or type(error).__name__)
         raise
     finally:
-        logging.getLogger("aslseg").removeHandler(log)
+        library.removeHandler(log)
         log.close()
         lock.release()
 
