@@ -61,7 +61,7 @@ def pupil_of(
     labelled: LabelledVolume, targets: Sequence[Target], settings: SamConfig, seed: int
 ) -> Pupil:
     """Make the questions that SAM is tuned on: prompts of damaged masks, and of the true one."""
-    rng = np.random.default_rng([seed, 11, _number(labelled.case_id)])
+    rng = np.random.default_rng([seed, 11, case_number(labelled.case_id)])
     questions: dict[str, list[Question]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
@@ -105,7 +105,7 @@ def pseudo_labels_of(
     labelled: LabelledVolume, targets: Sequence[Target], config: RunConfig
 ) -> list[dict[str, Float32]]:
     """Return the synthetic pseudo-labels of a case, as soft probabilities by target."""
-    rng = np.random.default_rng([config.seed, 13, _number(labelled.case_id)])
+    rng = np.random.default_rng([config.seed, 13, case_number(labelled.case_id)])
     return [
         soften(synthetic_masks(labelled, targets, rng)) for _ in range(config.adaptation.versions)
     ]
@@ -187,6 +187,6 @@ def _view(
     )
 
 
-def _number(case_id: str) -> int:
+def case_number(case_id: str) -> int:
     """Return a number that is the same for a name in every process, as `hash` is not."""
     return int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:6], "big")

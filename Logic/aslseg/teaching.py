@@ -16,9 +16,11 @@ from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.components import region_mask
 from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
+from aslseg.corruption import Corruption, Flaw, corrupt
 from aslseg.errors import ProjectError
 from aslseg.inference import Specialist, clean_container, predict_view
 from aslseg.job import Job
+from aslseg.lessons import case_number
 from aslseg.project import Case
 from aslseg.specialist import build_network
 from aslseg.ssl import Paradigm, build_paradigm
@@ -29,6 +31,10 @@ from aslseg.volume import Labelmap, Mask, Volume
 
 SNAPSHOTS = (1 / 3, 2 / 3)
 """Parts of the schedule after which weights are kept to measure agreement (ST++)."""
+
+
+NEAR_MM = 25.0
+"""How far around an organ its worst stand-in reaches."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,6 +192,15 @@ def _fit(
     keep(len(paths) - 1)
 
 
+def worse_containers(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
+    """Return containers with tissue around them taken in, as an organ network takes it in."""
+    rng = np.random.default_rng([seed, 23, case_number(case_id)])
+    spacing = volume.geometry.spacing_mm
+    near = corrupt(true, Corruption((Flaw.DILATED,), NEAR_MM, 0), spacing, true)
+    invented = Corruption((Flaw.INVENTED,) * 8, 5.0, int(rng.integers(2**31)))
+    return [true | corrupt(true, invented, spacing, near), near]
+
+
 class _Organs:
     """Finds the containing target of a case with the networks of the stages before."""
 
@@ -194,10 +209,19 @@ class _Organs:
         self._job = job
         self._containers = containers
 
-    def true(self, labels: Labelmap) -> Mask | None:
+    def taught(self, case_id: str, volume: Volume, labels: Labelmap) -> list[Mask | None]:
+        """Return the containers that a labelled case is taught with: the true one, and worse ones.
+
+        At inference the container is a network's, and takes in tissue around the organ. A network
+        that only ever saw true containers calls all of that a lesion, so it is shown containers
+        with invented parts added, and one that takes in all that is near.
+        """
         if self._stage.inside is None:
-            return None
-        return region_mask(labels.labels, self._stage.inside, self._job.targets)
+            return [None]
+        true = region_mask(labels.labels, self._stage.inside, self._job.targets)
+        if not true.any():
+            return []
+        return [true, *worse_containers(true, volume, case_id, self._job.config.seed)]
 
     def found(self, volume: Volume) -> Mask | None:
         organ = None
@@ -247,14 +271,14 @@ def _labelled_cases(
     cases: list[TrainingCase] = []
     for case, labels, of in job.monitor.track(known, f"Preparing {stage.name}"):
         labels = job.labels(case) if labels is None else labels
-        organ = organs.true(labels)
-        if organ is not None and not organ.any():
-            continue
-        view = build_view(
-            job.image(case), stage, settings, organ=organ, labels=labels, targets=job.targets
-        )
-        save_view(view, views / f"labelled-{case.id}")
-        cases.append(TrainingCase(load_view(views / f"labelled-{case.id}"), of))
+        volume = job.image(case)
+        for number, organ in enumerate(organs.taught(case.id, volume, labels)):
+            view = build_view(
+                volume, stage, settings, organ=organ, labels=labels, targets=job.targets
+            )
+            place = views / f"labelled-{case.id}-{number}"
+            save_view(view, place)
+            cases.append(TrainingCase(load_view(place), of))
     if not any(case.view.labels is not None and np.any(case.view.labels) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import LIVER_TARGETS, NetworkConfig, RunConfig, SpecialistConfig, Target
+from aslseg.config import (
+    LIVER_TARGETS,
+    NetworkConfig,
+    RunConfig,
+    SpecialistConfig,
+    Target,
+    ViewConfig,
+)
 from aslseg.errors import CancelledError
 from aslseg.events import Monitor
 from aslseg.inference import (
@@ -232,7 +239,9 @@ def in_window(hu: float) -> float:
 
 
 def a_specialist(**networks: nn.Module) -> Specialist:
-    return Specialist(networks, LIVER_TARGETS, tiny_config(), CPU)
+    view = ViewConfig(pixel_mm=2.0, least_scale_hu=1.0)
+    config = tiny_config(lesion=SPECIALIST.model_copy(update={"view": view}))
+    return Specialist(networks, LIVER_TARGETS, config, CPU)
 
 
 def test_contents_are_sought_in_the_container_that_was_found() -> None:

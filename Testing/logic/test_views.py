@@ -90,7 +90,7 @@ def test_contents_are_seen_as_deviations_from_their_container() -> None:
     """Half of the organ is 95, half 105: centre 100, deviation 5; 60 outside."""
     voxels = np.full(GRID.shape, 60.0, np.float32)
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
-    chosen = settings(pixel_mm=1.0, margin_mm=4.0)
+    chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=1.0)
     geometry = Geometry.axis_aligned(GRID.shape)
     view = build_view(Volume(voxels, geometry), OF_TUMOUR, chosen, organ=an_organ())
     inside = an_organ()[view.box.slices]
@@ -100,10 +100,21 @@ def test_contents_are_seen_as_deviations_from_their_container() -> None:
 
 def test_the_phase_of_contrast_does_not_matter_to_contents() -> None:
     voxels = smooth_values() * 100
-    chosen = settings(pixel_mm=2.0)
+    chosen = settings(pixel_mm=2.0, least_scale_hu=1.0)
     early = build_view(Volume(voxels, GRID), OF_TUMOUR, chosen, organ=an_organ())
     late = build_view(Volume(1.5 * voxels + 40, GRID), OF_TUMOUR, chosen, organ=an_organ())
     np.testing.assert_allclose(early.image, late.image, atol=1e-4)
+
+
+def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
+    """The deviation of 5 counts as the least scale of 20: 60 - 100 becomes -2, not -5.4."""
+    voxels = np.full(GRID.shape, 60.0, np.float32)
+    voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
+    chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=20.0)
+    volume = Volume(voxels, Geometry.axis_aligned(GRID.shape))
+    view = build_view(volume, OF_TUMOUR, chosen, organ=an_organ())
+    inside = an_organ()[view.box.slices]
+    np.testing.assert_allclose(view.image[~inside], -2.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("organ", [None, np.zeros(GRID.shape, bool)], ids=["absent", "empty"])
