@@ -92,9 +92,19 @@ def lessons_of(
     """
     lessons: dict[str, Lesson] = {}
     for stage in stages_of(targets):
-        view = _view(labelled, stage, targets, config)
-        if view is None:
+        organ = None
+        if stage.inside is not None:
+            organ = _container(labelled, stage.inside, targets, (said, sam))
+        if organ is not None and not organ.any():
             continue
+        view = build_view(
+            labelled.volume,
+            stage,
+            adaptation_view_settings(stage, config),
+            organ=organ,
+            labels=labelled.labels,
+            targets=targets,
+        )
         for number, target in enumerate(stage.targets, start=1):
             voices = voices_on(view, said[target.name], sam[target.name])
             lessons[target.name] = Lesson(view, voices, number)
@@ -169,22 +179,18 @@ def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
     }
 
 
-def _view(
-    labelled: LabelledVolume, stage: Stage, targets: tuple[Target, ...], config: RunConfig
-) -> View | None:
-    organ = None
-    if stage.inside is not None:
-        organ = region_mask(labelled.labels.labels, stage.inside, targets)
-        if not organ.any():
-            return None
-    return build_view(
-        labelled.volume,
-        stage,
-        adaptation_view_settings(stage, config),
-        organ=organ,
-        labels=labelled.labels,
-        targets=targets,
-    )
+def _container(
+    labelled: LabelledVolume,
+    target: Target,
+    targets: Sequence[Target],
+    voices: tuple[Mapping[str, Float32], Mapping[str, Float32]],
+) -> Mask:
+    """Return the container that the voices found, for contents are sought in such a one.
+
+    Where they found none it is the true one.
+    """
+    found = clean_container(voices[0][target.name] + voices[1][target.name] > 1.0)
+    return found if found.any() else region_mask(labelled.labels.labels, target, targets)
 
 
 def case_number(case_id: str) -> int:

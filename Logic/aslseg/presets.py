@@ -44,10 +44,10 @@ def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
     )
 
 
-def _demo(settings: SpecialistConfig) -> SpecialistConfig:
+def _demo(settings: SpecialistConfig, steps: int) -> SpecialistConfig:
     small = NetworkConfig(channels=(16, 32, 64, 128))
     return settings.model_copy(
-        update={"iterations": 400, "patch_size": 64, "batch_size": 8, "network": small}
+        update={"iterations": steps, "patch_size": 64, "batch_size": 8, "network": small}
     )
 
 
@@ -67,8 +67,8 @@ PRESETS: dict[str, RunConfig] = {
         update={
             "preset": "demo",
             "baseline": True,
-            "organ": _demo(_ORGAN),
-            "lesion": _demo(_LESION),
+            "organ": _demo(_ORGAN, 400),
+            "lesion": _demo(_LESION, 1000),
             "sam": SamConfig(iterations=80, versions=1, input_size=256),
             "adaptation": AdaptationConfig(
                 iterations=150, versions=2, pixel_mm=2.0, patch_size=64, channels=(8, 16, 32)
