@@ -59,6 +59,11 @@ class Specialist:
             found.update(self._stage(volume, stage, found))
         return found
 
+    def segment(self, volume: Volume, monitor: Monitor | None = None) -> Labelmap:
+        """Return the label map of the specialist alone."""
+        said = self.predict(volume, monitor)
+        return labels_from(said, self.targets, volume, self.config.min_component_ml)
+
     def _stage(self, volume: Volume, stage: Stage, found: Probabilities) -> Probabilities:
         settings = self.config.stage(stage.inside.name if stage.inside else None)
         organ = None if stage.inside is None else clean_container(found[stage.inside.name] > 0.5)

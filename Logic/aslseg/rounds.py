@@ -11,7 +11,7 @@ from torch import nn
 
 from aslseg.evaluate import mean_dice, score_rows
 from aslseg.images import write_labelmap
-from aslseg.inference import Specialist, labels_from
+from aslseg.inference import Specialist
 from aslseg.job import Job
 from aslseg.project import Case
 from aslseg.reliability import Decision, Reliability, select
@@ -120,15 +120,7 @@ def _speak(
     segmentation = ensemble.segment(volume, job.monitor)
     before = []
     if case.split == "train":
-        before = [
-            labels_from(
-                specialist.predict(volume, job.monitor),
-                job.targets,
-                volume,
-                job.config.min_component_ml,
-            )
-            for specialist in earlier
-        ]
+        before = [specialist.segment(volume, job.monitor) for specialist in earlier]
     judged = reliability_of(case.id, segmentation, before, job.targets)
     save_voices(_folder(this, case), segmentation, asdict(judged))
     job.monitor.artifact("voices", _folder(this, case), case.id)

@@ -17,7 +17,7 @@ from pathlib import Path
 from aslseg.adapting import adaptation_path, trained_refiner
 from aslseg.checkpoints import require_weights
 from aslseg.generalist_setup import build_generalist, sam_path, tuned_generalist
-from aslseg.inference import Probabilities, labels_from
+from aslseg.inference import labels_from
 from aslseg.job import Job
 from aslseg.lessons import answers
 from aslseg.rounds import Comparisons, Round, RoundOutcome, finish_round
@@ -76,18 +76,16 @@ def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
         job.monitor,
     )
 
-    def labels(said: Probabilities, volume: Volume) -> Labelmap:
-        return labels_from(said, job.targets, volume, job.config.min_component_ml)
-
     def by_supervised(volume: Volume) -> Labelmap:
-        return labels(supervised.predict(volume, job.monitor), volume)
+        return supervised.segment(volume, job.monitor)
 
     if released is None:
         return {"supervised": by_supervised}
 
     def by_released_sam(volume: Volume) -> Labelmap:
         said = taught.specialist.predict(volume, job.monitor)
-        return labels(answers(released, volume, said, job.targets, job.monitor), volume)
+        answered = answers(released, volume, said, job.targets, job.monitor)
+        return labels_from(answered, job.targets, volume, job.config.min_component_ml)
 
     return {"supervised": by_supervised, "sam_untrained": by_released_sam}
 
