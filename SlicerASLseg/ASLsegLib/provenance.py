@@ -1,0 +1,98 @@
+"""Where a segment comes from, kept as tags of the segment itself, so that it is saved with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import vtk
+
+_PREFIX = "ASLseg."
+_DIGEST, _TARGET = "Digest", "Target"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a segment.
+
+    Attributes:
+        voice: `prompts`, `specialist`, `sam` or `refined`.
+        method: Such as `aslseg`; `sam` when SAM answered without a trained run.
+        run: Id of the run; empty without one.
+        round: The run's round; 0 without one.
+        model: Digest of the weights.
+        human: Whether a person made or accepted it.
+    """
+
+    voice: str
+    method: str = ""
+    run: str = ""
+    round: int = 0
+    model: str = ""
+    human: bool = False
+
+
+def write_provenance(segment: Any, target: str, provenance: Provenance, mask: np.ndarray) -> None:
+    """Tag a segment that holds `mask`, (D, H, W), as ours."""
+    human = "yes" if provenance.human else "no"
+    values = {
+        "Voice": provenance.voice,
+        "Method": provenance.method,
+        "Run": provenance.run,
+        "Round": str(provenance.round),
+        "Model": provenance.model,
+        "Human": human,
+        _TARGET: target,
+        _DIGEST: digest_of(mask),
+    }
+    for name, value in values.items():
+        segment.SetTag(_PREFIX + name, value)
+
+
+def read_provenance(segment: Any) -> Provenance | None:
+    """Return where a segment comes from, or None when it is not ours."""
+    if not tag(segment, _DIGEST):
+        return None
+    return Provenance(
+        voice=tag(segment, "Voice"),
+        method=tag(segment, "Method"),
+        run=tag(segment, "Run"),
+        round=int(tag(segment, "Round") or 0),
+        model=tag(segment, "Model"),
+        human=tag(segment, "Human") == "yes",
+    )
+
+
+def target_of(segment: Any) -> str:
+    """Return the target that one of our segments shows; empty for a foreign segment."""
+    return tag(segment, _TARGET)
+
+
+def is_edited(segment: Any, mask: np.ndarray) -> bool:
+    """Tell whether a person changed one of our segments, or made or accepted it.
+
+    Args:
+        segment: One of ours.
+        mask: What it holds now, (D, H, W).
+    """
+    return tag(segment, "Human") == "yes" or tag(segment, _DIGEST) != digest_of(mask)
+
+
+def mark_human(segment: Any, mask: np.ndarray) -> None:
+    """Note that a person made or accepted what the segment holds."""
+    segment.SetTag(_PREFIX + "Human", "yes")
+    segment.SetTag(_PREFIX + _DIGEST, digest_of(mask))
+
+
+def digest_of(mask: np.ndarray) -> str:
+    """Return a short digest of a mask and its shape."""
+    bits = np.packbits(np.ascontiguousarray(mask))
+    return hashlib.blake2b(bits, digest_size=12, key=str(mask.shape).encode()).hexdigest()
+
+
+def tag(segment: Any, name: str) -> str:
+    """Return one of our tags of a segment; empty when it is not there."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(_PREFIX + name, value) else ""

@@ -1,0 +1,227 @@
+"""The voices about a volume as segmentation nodes: prompts, specialist, SAM, refined.
+
+Each node belongs to one volume and is updated in place. What is not ours, and what a person
+changed, is never overwritten unless that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import slicer
+
+from ASLsegLib.provenance import (
+    Provenance,
+    is_edited,
+    mark_human,
+    read_provenance,
+    target_of,
+    write_provenance,
+)
+from ASLsegLib.scene import place_beside
+from ASLsegLib.segments import read_mask, segment_ids, write_mask
+from ASLsegLib.terminology import style_of
+
+VOICES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
+"""What a voice is called in node names."""
+OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
+"""Colours of the voices that are shown as outlines; the refined one has its target's colour."""
+_VOICE, _VOLUME = "ASLseg.Voice", "ASLseg.Volume"
+
+Policy = Callable[[Sequence[str]], bool]
+"""Asked with the names of segments that a person edited: may they be replaced?"""
+
+
+class Target(Protocol):
+    """A target of the project."""
+
+    name: str
+    value: int
+
+
+def keep_edits(_: Sequence[str]) -> bool:
+    """Never replace what a person edited."""
+    return False
+
+
+def find_voice(volume: Any, voice: str) -> Any | None:
+    """Return the segmentation node of a voice about a volume, or None."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        is_about = node.GetNodeReferenceID(_VOLUME) == volume.GetID()
+        if is_about and node.GetAttribute(_VOICE) == voice:
+            return node
+    return None
+
+
+def voice_node(volume: Any, voice: str) -> Any:
+    """Return the segmentation node of a voice about a volume; make it when there is none."""
+    node = find_voice(volume, voice)
+    if node is not None:
+        return node
+    name = slicer.mrmlScene.GenerateUniqueName(f"{volume.GetName()} - {VOICES[voice]}")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.SetNodeReferenceID(_VOLUME, volume.GetID())
+    node.SetAttribute(_VOICE, voice)
+    place_beside(node, volume)
+    _show_as_outline(node, voice)
+    return node
+
+
+def volume_of_voice(node: Any) -> Any | None:
+    """Return the volume that a segmentation node of ours is about, or None."""
+    return node.GetNodeReference(_VOLUME)
+
+
+def edited_segments(node: Any, volume: Any) -> list[str]:
+    """Return the names of our segments that a person edited, made or accepted."""
+    segmentation = node.GetSegmentation()
+    return [
+        segmentation.GetSegment(name).GetName()
+        for name in _ours(node)
+        if is_edited(segmentation.GetSegment(name), read_mask(node, name, volume))
+    ]
+
+
+def write_voice(
+    volume: Any,
+    labels: np.ndarray,
+    targets: Sequence[Target],
+    provenance: Provenance,
+    may_replace: Policy = keep_edits,
+) -> Any:
+    """Show what a voice says about a volume.
+
+    Args:
+        volume: Volume node.
+        labels: (D, H, W) uint8 on the volume's grid.
+        targets: Whose values `labels` holds.
+        provenance: Written to each segment.
+        may_replace: Asked when a person edited segments that would be replaced; where it says no,
+            the result goes to a new segment beside them.
+
+    Returns:
+        The segmentation node.
+    """
+    node = voice_node(volume, provenance.voice)
+    edited = edited_segments(node, volume)
+    replace = bool(edited) and may_replace(edited)
+    for target in targets:
+        segment_id = _segment_for(node, target, volume, replace)
+        mask = labels == target.value
+        write_mask(node, segment_id, mask, volume)
+        write_provenance(
+            node.GetSegmentation().GetSegment(segment_id), target.name, provenance, mask
+        )
+        _style(node, segment_id, target, provenance.voice)
+    return node
+
+
+def read_voice(node: Any, volume: Any, targets: Sequence[Target]) -> np.ndarray:
+    """Return a segmentation as a label map on a volume's grid.
+
+    Of several segments of a target (an edited one and a newer result beside it) the first counts;
+    a later target lies on top of an earlier one. Foreign segments count by their name.
+
+    Returns:
+        (D, H, W) uint8.
+    """
+    by_target = segments_by_target(node, targets)
+    shape = read_shape(volume)
+    labels = np.zeros(shape, np.uint8)
+    for target in targets:
+        if target.name in by_target:
+            labels[read_mask(node, by_target[target.name], volume)] = target.value
+    return labels
+
+
+def read_shape(volume: Any) -> tuple[int, int, int]:
+    """Return the number of voxels of a volume node along (k, j, i)."""
+    columns, rows, slices = volume.GetImageData().GetDimensions()
+    return slices, rows, columns
+
+
+def segments_by_target(node: Any, targets: Sequence[Target]) -> dict[str, str]:
+    """Return the id of the segment that shows each target."""
+    found: dict[str, str] = {}
+    for segment_id in segment_ids(node):
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        name = target_of(segment) or segment.GetName()
+        for target in targets:
+            if name.lower() == target.name.lower():
+                found.setdefault(target.name, segment_id)
+    return found
+
+
+def accept_voice(node: Any, volume: Any) -> None:
+    """Note that a person accepted all of a voice's segments as they are now."""
+    for segment_id in _ours(node):
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        mark_human(segment, read_mask(node, segment_id, volume))
+        set_status(segment, "Completed")
+
+
+def flag_disagreement(nodes: Mapping[str, Any], agreement: Mapping[str, float]) -> None:
+    """Set the status of each voice's segments: flagged where the voices disagree.
+
+    Args:
+        nodes: Segmentation nodes by voice.
+        agreement: By target, the least Dice of two voices.
+    """
+    for node in nodes.values():
+        for segment_id in _ours(node):
+            segment = node.GetSegmentation().GetSegment(segment_id)
+            if not read_provenance(segment).human:
+                disputed = agreement.get(target_of(segment), 1.0) < DISPUTED_DICE
+                set_status(segment, "Flagged" if disputed else "InProgress")
+
+
+DISPUTED_DICE = 0.8
+"""A target on which two voices overlap by a smaller Dice than this is flagged."""
+
+
+def set_status(segment: Any, status: str) -> None:
+    """Set a segment's status: `InProgress`, `Completed` or `Flagged`."""
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(segment, getattr(logic, status))
+
+
+def _ours(node: Any) -> list[str]:
+    segmentation = node.GetSegmentation()
+    return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
+
+
+def _segment_for(node: Any, target: Target, volume: Any, replace_edited: bool) -> str:
+    segmentation = node.GetSegmentation()
+    edited = False
+    for segment_id in _ours(node):
+        segment = segmentation.GetSegment(segment_id)
+        if target_of(segment) == target.name:
+            edited = is_edited(segment, read_mask(node, segment_id, volume))
+            if replace_edited or not edited:
+                return segment_id
+    name = f"{target.name} (new)" if edited else target.name
+    color = style_of(target.name, target.value).color
+    return segmentation.AddEmptySegment(
+        segmentation.GenerateUniqueSegmentID(target.name), name, color
+    )
+
+
+def _style(node: Any, segment_id: str, target: Target, voice: str) -> None:
+    style = style_of(target.name, target.value)
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    if style.terminology:
+        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+    if voice in OUTLINES:
+        node.GetDisplayNode().SetSegmentOverrideColor(segment_id, *OUTLINES[voice])
+
+
+def _show_as_outline(node: Any, voice: str) -> None:
+    display = node.GetDisplayNode()
+    display.SetOpacity2DFill(0.35)
+    display.SetVisibility2DFill(voice not in OUTLINES)
+    display.SetSliceIntersectionThickness(2)
+    display.SetVisibility(voice in ("prompts", "refined"))
