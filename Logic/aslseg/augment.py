@@ -72,12 +72,7 @@ def cut_patch(
         (C, edge, edge) or (C, edge, edge, edge) float32.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(source, dtype=np.float32))[None]
-    steps = (torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2) * placement.scale
-    axes = torch.meshgrid(*[steps] * len(placement.centre), indexing="ij")
-    cos, sin = math.cos(placement.angle), math.sin(placement.angle)
-    rows, columns = axes[-2], axes[-1]
-    turned = [*axes[:-2], cos * rows + sin * columns, cos * columns - sin * rows]
-    located = [axis + centre for axis, centre in zip(turned, placement.centre, strict=True)]
+    located = located_pixels(placement, edge)
     sizes = tensor.shape[2:]
     # grid_sample wants (x, y[, z]) in [-1, 1], with -1 and 1 at the outer edges of the pixels.
     grid = torch.stack(
@@ -90,6 +85,20 @@ def cut_patch(
         padding_mode="zeros" if nearest else "border",
         align_corners=False,
     )[0]
+
+
+def located_pixels(placement: Placement, edge: int) -> list[Tensor]:
+    """Return where the pixels of a patch lie in its source.
+
+    Returns:
+        One tensor per spatial axis, each of the patch's spatial shape: indices of the source.
+    """
+    steps = (torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2) * placement.scale
+    axes = torch.meshgrid(*[steps] * len(placement.centre), indexing="ij")
+    cos, sin = math.cos(placement.angle), math.sin(placement.angle)
+    rows, columns = axes[-2], axes[-1]
+    turned = [*axes[:-2], cos * rows + sin * columns, cos * columns - sin * rows]
+    return [axis + centre for axis, centre in zip(turned, placement.centre, strict=True)]
 
 
 def draw_intensity(

@@ -7,7 +7,7 @@ whether the iterations before it were run now or yesterday: a resumed run sees w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from aslseg.augment import Placement, cut_patch, draw_placement
 from aslseg.components import label_components
 from aslseg.config import SpecialistConfig
+from aslseg.places import Place
 from aslseg.views import View
 
 MIN_LESION_PX = 4
@@ -30,23 +31,31 @@ class Batch:
         inputs: (B, C, *spatial); the first `image_channels` are intensities.
         classes: (B, *spatial) class numbers; zeros where nobody labelled.
         weight: (B,) weight of each patch's label.
+        places: Where each patch lies.
     """
 
     inputs: Tensor
     classes: Tensor
     weight: Tensor
+    places: tuple[Place, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(self.inputs.to(device), self.classes.to(device), self.weight.to(device))
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            classes=self.classes.to(device),
+            weight=self.weight.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
-    """A view and the weight of its labels (1 for a human's)."""
+    """A view, the weight of its labels (1 for a human's), and the case that it shows."""
 
     view: View
     weight: float = 1.0
+    case_id: str = ""
 
 
 def slice_channels(view: View, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
@@ -90,10 +99,11 @@ class BatchSource:
         """Return batch number `iteration`, always the same for the same number."""
         rng = np.random.default_rng([*self._seed, iteration])
         drawn = [self._draw(rng) for _ in range(self._settings.batch_size)]
-        inputs, classes, weights = zip(*drawn, strict=True)
-        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights))
+        inputs, classes, places = zip(*drawn, strict=True)
+        weights = [self._cases[place.case].weight for place in places]
+        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), places)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Place]:
         on_lesion = bool(self._with_components) and rng.random() < self._settings.lesion_share
         if on_lesion:
             number = self._with_components[rng.integers(len(self._with_components))]
@@ -101,11 +111,11 @@ class BatchSource:
         else:
             number = int(rng.integers(len(self._cases)))
             centre = _inside_organ(self._cases[number].view, rng)
-        inputs, classes = self._cut(self._cases[number].view, centre, rng)
-        axes = [axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5]
+        inputs, classes, place = self._cut(number, centre, rng)
+        axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
             inputs, classes = inputs.flip(axes), classes.flip(axes)
-        return inputs, classes, self._cases[number].weight
+        return inputs, classes, replace(place, mirrored=axes)
 
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
@@ -117,20 +127,20 @@ class BatchSource:
         return centre
 
     def _cut(
-        self, view: View, centre: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        edge = self._settings.patch_size
+        self, number: int, centre: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Place]:
+        edge, view = self._settings.patch_size, self._cases[number].view
         labels = np.zeros((), np.uint8) if view.labels is None else view.labels
         if self._settings.network.dimensions == 3:
-            placement = draw_placement(tuple(map(float, centre)), rng)
-            inputs = cut_patch(view.inputs, placement, edge)
+            place = Place(number, draw_placement(tuple(map(float, centre)), rng))
+            inputs = cut_patch(view.inputs, place.placement, edge)
             source = labels[None] if labels.ndim else None
         else:
             k, y, x = (int(value) for value in centre)
-            placement = draw_placement((float(y), float(x)), rng)
-            inputs = cut_patch(slice_channels(view, k, self._settings), placement, edge)
+            place = Place(number, draw_placement((float(y), float(x)), rng), k)
+            inputs = cut_patch(slice_channels(view, k, self._settings), place.placement, edge)
             source = labels[k][None] if labels.ndim else None
-        return inputs, _cut_classes(source, placement, inputs.shape[1:], edge)
+        return inputs, _cut_classes(source, place.placement, inputs.shape[1:], edge), place
 
 
 def _cut_classes(

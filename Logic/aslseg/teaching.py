@@ -37,6 +37,15 @@ NEAR_MM = 25.0
 """How far around an organ its worst stand-in reaches."""
 
 
+Build = Callable[[ParadigmName, Stage, SpecialistConfig], Paradigm]
+"""Makes the paradigm that a stage is trained with, around untrained networks."""
+
+
+def plain(name: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
+    """Build a paradigm of the registry, as it is."""
+    return build_paradigm(name, lambda: build_network(stage, settings), settings)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Curriculum:
     """What a specialist learns from.
@@ -47,6 +56,7 @@ class Curriculum:
         pseudo: Label maps by case id that are believed in this round.
         start: Weights to start from, by stage name; none means random ones.
         share: Part of the schedule that is run.
+        build: Makes the paradigm of each stage; methods add to it here.
     """
 
     folder: Path
@@ -54,6 +64,7 @@ class Curriculum:
     pseudo: Mapping[str, Labelmap]
     start: Mapping[str, nn.Module]
     share: float = 1.0
+    build: Build = plain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +155,7 @@ def _train_stage(
 
 def _start(job: Job, curriculum: Curriculum, stage: Stage, settings: SpecialistConfig) -> Paradigm:
     torch.manual_seed(job.config.seed)
-    paradigm = build_paradigm(curriculum.paradigm, lambda: build_network(stage, settings), settings)
+    paradigm = curriculum.build(curriculum.paradigm, stage, settings)
     if stage.name in curriculum.start:
         known = curriculum.start[stage.name].state_dict()
         paradigm.student.load_state_dict(known)
@@ -163,15 +174,12 @@ def _fit(
     seed = job.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
+    paradigm.meet(cases[1])
 
     def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         extra = unlabelled.batch(step).to(job.device) if unlabelled else None
         terms = paradigm.loss(labelled.batch(step).to(job.device), extra, step, generator)
-        return {
-            "loss": terms.total,
-            "supervised": terms.supervised,
-            "unlabelled": terms.unlabelled,
-        }
+        return {"loss": terms.total, **terms.named()}
 
     def keep(number: int) -> None:
         tensors = paradigm.average.state_dict()
@@ -296,5 +304,5 @@ def _unlabelled_cases(
         if stage.inside is not None and (organ is None or not organ.any()):
             continue
         save_view(build_view(volume, stage, settings, organ=organ), views / case.id)
-        cases.append(TrainingCase(load_view(views / case.id)))
+        cases.append(TrainingCase(load_view(views / case.id), case_id=case.id))
     return cases

@@ -18,7 +18,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 LAYER_OF = {
     0: """volume errors config events storage""",
     1: """geometry intensity components prompts metrics images project formats stages runfolder""",
-    2: """specialist losses augment inference views batches training devices checkpoints
+    2: """specialist losses augment inference views places batches training devices checkpoints
         adaptation corruption blending sam.""",
     3: """ssl. methods. generalist lessons refinement adapting speaking teaching job reliability
         rounds runs evaluate benchmark presets""",

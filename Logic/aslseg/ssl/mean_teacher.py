@@ -22,8 +22,10 @@ class MeanTeacher(Paradigm):
         count = len(labelled.classes)
         supervised = supervised_loss(logits[:count], labelled.classes, labelled.weight)
         teacher, mask = self.teacher(inputs, step, generator)
-        unlabelled_term = consistency_loss(logits.softmax(1), teacher, mask)
-        return Terms(supervised, self.consistency_weight(step) * unlabelled_term)
+        probability = logits.softmax(1)
+        agreeing = self.consistency_weight(step) * consistency_loss(probability, teacher, mask)
+        guidance = self.guidance(probability[count:], unlabelled, step, generator)
+        return Terms(supervised, agreeing, guidance)
 
     @torch.no_grad()
     def teacher(

@@ -4,29 +4,62 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aslseg.augment import apply_intensity, draw_intensity
-from aslseg.batches import Batch, image_channels
+from aslseg.batches import Batch, TrainingCase, image_channels
 from aslseg.config import SpecialistConfig
 from aslseg.losses import average_decay, ramp_up, supervised_loss, update_average
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The parts of a step's loss; the whole is `supervised + unlabelled`, weights included."""
+    """The parts of a step's loss; the whole is their sum, weights included.
+
+    Attributes:
+        supervised: On labelled patches.
+        unlabelled: Of the paradigm itself.
+        further: What a method adds, by name.
+    """
 
     supervised: Tensor
     unlabelled: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
         """The loss that is differentiated."""
-        return self.supervised + self.unlabelled
+        return sum(self.further.values(), self.supervised + self.unlabelled)
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the parts by name, for curves."""
+        return {"supervised": self.supervised, "unlabelled": self.unlabelled, **self.further}
+
+
+class Guide(Protocol):
+    """Someone outside who has an opinion on unlabelled patches; not trained, and not saved."""
+
+    name: str
+
+    def meet(self, cases: Sequence[TrainingCase]) -> None:
+        """Get to know the cases that unlabelled patches will come from."""
+
+    def term(
+        self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return what the guide adds to the loss, weight included.
+
+        Args:
+            probability: (B, C, *spatial) of the student, with gradient.
+            unlabelled: The patches.
+            step: Steps done before this one.
+            generator: Source of all randomness of the step.
+        """
 
 
 class Paradigm(nn.Module):
@@ -41,6 +74,7 @@ class Paradigm(nn.Module):
     """
 
     uses_unlabelled = True
+    guides: tuple[Guide, ...] = ()
 
     def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
         super().__init__()
@@ -60,6 +94,19 @@ class Paradigm(nn.Module):
             step: Steps done before this one.
             generator: Source of all randomness of the step.
         """
+
+    def meet(self, cases: Sequence[TrainingCase]) -> None:
+        """Let the guides get to know the cases that unlabelled patches will come from."""
+        for guide in self.guides:
+            guide.meet(cases)
+
+    def guidance(
+        self, probability: Tensor, batch: Batch | None, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return what the guides add for the student's probabilities on unlabelled patches."""
+        if batch is None:
+            return {}
+        return {g.name: g.term(probability, batch, step, generator) for g in self.guides}
 
     def after_step(self, step: int) -> None:
         """Let the averaged copy follow the student."""
