@@ -1,0 +1,87 @@
+"""Continuous integration runs what a developer runs: the same commands, versions and extras."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from package.cmake_lists import ROOT
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def parsed(path: Path) -> dict[Any, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+JOBS = {name: job for path in WORKFLOWS for name, job in parsed(path)["jobs"].items()}
+STEPS = [step for job in JOBS.values() for step in job["steps"]]
+COMMANDS = [line for step in STEPS for line in str(step.get("run", "")).splitlines()]
+
+
+def systems() -> set[str]:
+    """Operating systems of all jobs."""
+    found = [
+        job.get("strategy", {}).get("matrix", {}).get("os", [job["runs-on"]])
+        for job in JOBS.values()
+    ]
+    return {name.split("-")[0] for names in found for name in names}
+
+
+def test_the_tests_run_on_three_systems() -> None:
+    assert systems() == {"ubuntu", "windows", "macos"}
+
+
+def test_linux_runs_the_command_that_decides() -> None:
+    assert [step["run"] for step in JOBS["linux"]["steps"] if "run" in step] == [".ci/run"]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_linux_runs_each_python_that_the_makefile_accepts() -> None:
+    low, high = re.findall(r"\(3, (\d+)\)", MAKEFILE)
+    expected = [f"3.{minor}" for minor in range(int(low), int(high) + 1)]
+    assert JOBS["linux"]["strategy"]["matrix"]["python-version"] == expected
+
+
+def test_the_other_systems_install_what_the_makefile_installs() -> None:
+    pins = re.findall(r"^TORCH(?:VISION)? := (\S+)$", MAKEFILE, re.MULTILINE)
+    extras = re.findall(r'--editable "(\S+)"', MAKEFILE)
+    text = "\n".join(step.get("run", "") for step in JOBS["windows-and-macos"]["steps"])
+    assert re.findall(r'"(torch\S+)"', text) == pins
+    assert re.findall(r'--editable "(\S+)"', text) == extras
+
+
+@pytest.mark.parametrize(
+    "target", sorted({c.split()[1] for c in COMMANDS if c.startswith("make ")})
+)
+def test_each_target_that_is_made_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", re.findall(r"(?:Testing|Docs)/\w+", "\n".join(COMMANDS)))
+def test_each_folder_that_a_command_names_exists(name: str) -> None:
+    assert (ROOT / name).is_dir()
+
+
+@pytest.mark.parametrize(
+    "step", [each for each in STEPS if "uses" in each], ids=lambda s: s["uses"]
+)
+def test_each_action_states_its_version(step: dict[str, Any]) -> None:
+    assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+def test_jobs_may_only_read_the_repository() -> None:
+    assert all(parsed(path)["permissions"] == {"contents": "read"} for path in WORKFLOWS)
+
+
+def test_the_extras_that_are_installed_exist() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
+    facts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (wanted,) = set(re.findall(r"\.\[([\w,]+)\]", "\n".join(COMMANDS)))
+    assert set(wanted.split(",")) <= set(facts["project"]["optional-dependencies"])
