@@ -94,6 +94,37 @@ class Refiner:
         return result
 
 
+class TrustSpecialist:
+    """The rule of methods that need no SAM to segment: the specialist has the last word."""
+
+    def refine(
+        self,
+        volume: Volume,
+        specialist: Probabilities,
+        sam: Probabilities,
+        *,
+        with_sam: bool = True,
+    ) -> Probabilities:
+        """Return what the specialist said, the same object."""
+        return specialist
+
+
+class TrustSam:
+    """The rule of methods whose prediction is SAM's: what it was not asked about is absent."""
+
+    def refine(
+        self,
+        volume: Volume,
+        specialist: Probabilities,
+        sam: Probabilities,
+        *,
+        with_sam: bool = True,
+    ) -> Probabilities:
+        """Return SAM's answer."""
+        silent = np.zeros(volume.geometry.shape, np.float32)
+        return {name: sam.get(name, silent) for name in specialist}
+
+
 def build_adaptation(stage: Stage, config: RunConfig) -> AdaptationNetwork:
     """Build the untrained adaptation network of a stage's targets."""
     settings = adaptation_view_settings(stage, config)

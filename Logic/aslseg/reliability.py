@@ -23,7 +23,8 @@ class Reliability:
     Attributes:
         case_id: The case.
         checkpoint_agreement: Mean Dice of earlier checkpoints with the last, over targets.
-        voice_agreement: Mean Dice of specialist and refined label, over targets.
+        voice_agreement: Mean Dice of specialist and refined label, over targets; None for a method
+            with one voice.
         emptied: Names of targets that one of the two voices leaves empty and the other does not.
         silent: Whether the refined label is empty: two voices that find nothing at all agree, but
             teach nothing.
@@ -31,14 +32,16 @@ class Reliability:
 
     case_id: str
     checkpoint_agreement: float
-    voice_agreement: float
+    voice_agreement: float | None
     emptied: tuple[str, ...] = ()
     silent: bool = False
 
     @property
     def score(self) -> float:
-        """Mean of both agreements, in [0, 1]."""
-        return (self.checkpoint_agreement + self.voice_agreement) / 2
+        """Mean of both agreements, in [0, 1]; with one voice, the checkpoints' alone."""
+        heard = (self.checkpoint_agreement, self.voice_agreement)
+        known = [value for value in heard if value is not None]
+        return sum(known) / len(known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,9 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
         "round": this.number,
         "case": judged.case_id,
         "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
-        "voice_agreement": round(judged.voice_agreement, 4),
+        "voice_agreement": None
+        if judged.voice_agreement is None
+        else round(judged.voice_agreement, 4),
         "score": round(judged.score, 4),
         "accepted": decision.accepted,
         "reason": decision.reason,

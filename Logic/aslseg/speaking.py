@@ -6,19 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from aslseg.components import region_mask
 from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
-from aslseg.generalist import Generalist
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Probabilities, Specialist, labels_from
 from aslseg.lessons import propose
 from aslseg.prompts import SlicePrompts
-from aslseg.refinement import Refiner
 from aslseg.reliability import (
     Reliability,
     agreement,
@@ -47,6 +45,34 @@ class Segmentation:
     prompts: tuple[SlicePrompts, ...]
     probabilities: Probabilities
 
+    @property
+    def one_voice(self) -> bool:
+        """Whether the specialist's label map is the refined one: nobody else was heard."""
+        return self.refined is self.specialist
+
+
+class Asked(Protocol):
+    """SAM as a voice of a method."""
+
+    def ask(
+        self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
+    ) -> Probabilities:
+        """Answer prompts, whoever made them; targets without an answer are missing."""
+
+
+class Merger(Protocol):
+    """Who makes one answer of what the voices said."""
+
+    def refine(
+        self,
+        volume: Volume,
+        specialist: Probabilities,
+        sam: Probabilities,
+        *,
+        with_sam: bool = True,
+    ) -> Probabilities:
+        """Return the refined probability of each target's region, (D, H, W)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ensemble:
@@ -54,15 +80,15 @@ class Ensemble:
 
     Attributes:
         specialist: Makes the first guess.
-        generalist: SAM; None when the loop runs without.
-        refiner: Merges both.
+        generalist: SAM; None when it is not asked.
+        refiner: Merges both: adaptation networks, or a rule of `refinement`.
         targets: All targets.
         config: The run's settings.
     """
 
     specialist: Specialist
-    generalist: Generalist | None
-    refiner: Refiner
+    generalist: Asked | None
+    refiner: Merger
     targets: tuple[Target, ...]
     config: RunConfig
 
@@ -77,19 +103,24 @@ class Ensemble:
         prompts: list[SlicePrompts] = []
         answered: Probabilities = {}
         if self.generalist is not None:
-            prompts = propose(said, self.targets, self.config.sam)
+            prompts = self.propose(volume, said)
             answered = self.generalist.ask(volume, prompts, monitor)
         monitor.check()
         refined = self.refiner.refine(volume, said, answered, with_sam=self.generalist is not None)
+        specialist = self._labels(said, volume)
         return Segmentation(
-            specialist=self._labels(said, volume),
+            specialist=specialist,
             sam=None
             if self.generalist is None
             else self._labels(self._all(answered, volume), volume),
-            refined=self._labels(refined, volume),
+            refined=specialist if refined is said else self._labels(refined, volume),
             prompts=tuple(prompts),
             probabilities=refined,
         )
+
+    def propose(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into the prompts that SAM is asked with."""
+        return propose(said, self.targets, self.config.sam)
 
     def _all(self, answered: Probabilities, volume: Volume) -> Probabilities:
         silent = np.zeros(volume.geometry.shape, np.float32)
@@ -123,7 +154,7 @@ def reliability_of(
     return Reliability(
         case_id,
         checkpoint_agreement([regions(labels, targets) for labels in earlier], last),
-        agreement(last, refined),
+        None if segmentation.one_voice else agreement(last, refined),
         emptied_targets(last, refined),
         silent=not any(mask.any() for mask in refined.values()),
     )
