@@ -9,6 +9,7 @@ from aslseg.adaptation import AdaptationNetwork, Lesson
 from aslseg.blending import calibrate
 from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.config import Target
+from aslseg.crossfit import Witnesses
 from aslseg.generalist import Generalist
 from aslseg.generalist_setup import labelled_volumes
 from aslseg.inference import Probabilities
@@ -28,7 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 def trained_refiner(
-    job: Job, taught: Taught, generalist: Generalist | None, folder: Path
+    job: Job,
+    taught: Taught,
+    generalist: Generalist | None,
+    folder: Path,
+    witnesses: Witnesses | None = None,
 ) -> Refiner:
     """Return the adaptation networks, training them if that was not done yet.
 
@@ -38,7 +43,7 @@ def trained_refiner(
     pairs = [(stage, target) for stage in stages_of(job.targets) for target in stage.targets]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
-        lessons = _training_lessons(job, taught, generalist)
+        lessons = _training_lessons(job, taught, generalist, witnesses or {})
         tests = _validation_lessons(job, taught, generalist)
         for stage, target in pairs:
             both = lessons[target.name], tests[target.name]
@@ -76,17 +81,19 @@ def _train_refiner(
 
 
 def _training_lessons(
-    job: Job, taught: Taught, generalist: Generalist | None
+    job: Job, taught: Taught, generalist: Generalist | None, witnesses: Witnesses
 ) -> dict[str, list[Lesson]]:
-    """Make lessons of synthetic pseudo-labels, and of those of the unripe specialist.
+    """Make lessons of synthetic pseudo-labels, and of those of specialists.
 
     The specialist has learnt the labelled cases by heart at the end of its schedule; after the
-    first third of it, it still makes mistakes of its own kind there.
+    first third of it, it still makes mistakes of its own kind there, and one that never saw the
+    case makes those that are made on others.
     """
     lessons: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
     for labelled in labelled_volumes(job, job.labelled, "Making lessons"):
         pseudo = pseudo_labels_of(labelled, job.targets, job.config)
-        pseudo += [unripe.predict(labelled.volume, job.monitor) for unripe in taught.earlier[:1]]
+        speakers = [*taught.earlier[:1], *filter(None, [witnesses.get(labelled.case_id)])]
+        pseudo += [speaker.predict(labelled.volume, job.monitor) for speaker in speakers]
         for said in pseudo:
             _add_lessons(job, generalist, labelled, said, lessons)
     return lessons

@@ -261,6 +261,8 @@ class RunConfig(Settings):
         baseline: Also train a supervised specialist, as the row to compare with.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
+        crossfit_share: Part of the specialist's schedule that is run to train specialists on half
+            of the labelled cases, for lessons about the other half; 0 trains none.
         min_component_ml: Smaller components are left out of label maps, unless a container.
     """
 
@@ -273,6 +275,7 @@ class RunConfig(Settings):
     paradigm: Paradigm = "mean_teacher"
     baseline: bool = False
     later_share: Rate = 0.5
+    crossfit_share: Share = 0.5
     organ: SpecialistConfig = SpecialistConfig()
     lesion: SpecialistConfig = SpecialistConfig()
     sam: SamConfig = SamConfig()

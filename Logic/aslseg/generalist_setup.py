@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.config import RunConfig
+from aslseg.crossfit import Witnesses
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist, Pupil
@@ -50,7 +51,9 @@ def build_generalist(
     return Generalist(sam.to(device), settings, cache)
 
 
-def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
+def tuned_generalist(
+    job: Job, folder: Path, witnesses: Witnesses | None = None
+) -> Generalist | None:
     """Return SAM tuned on the labelled cases, training it if that was not done yet.
 
     It is tuned once: on human labels, which are the same in every round.
@@ -60,7 +63,7 @@ def tuned_generalist(job: Job, folder: Path) -> Generalist | None:
         return generalist
     path = sam_path(folder)
     if not path.exists():
-        _tune(job, generalist, folder)
+        _tune(job, generalist, folder, witnesses or {})
         tensors = trainable_state(generalist.sam)
         facts = {"sam": job.config.sam.model_dump(mode="json")}
         save_checkpoint(path, Checkpoint("sam", tensors, facts))
@@ -74,9 +77,9 @@ def sam_path(folder: Path) -> Path:
     return folder / "sam.safetensors"
 
 
-def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
+def _tune(job: Job, generalist: Generalist, folder: Path, witnesses: Witnesses) -> None:
     settings, seed = job.config.sam, job.config.seed
-    pupils = _pupils(job, generalist)
+    pupils = _pupils(job, generalist, witnesses)
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
@@ -92,10 +95,12 @@ def _tune(job: Job, generalist: Generalist, folder: Path) -> None:
     )
 
 
-def _pupils(job: Job, generalist: Generalist) -> list[Pupil]:
+def _pupils(job: Job, generalist: Generalist, witnesses: Witnesses) -> list[Pupil]:
     pupils: list[Pupil] = []
     for labelled in labelled_volumes(job, job.labelled, "Making questions for SAM"):
-        pupil = pupil_of(labelled, job.targets, job.config.sam, job.config.seed)
+        witness = witnesses.get(labelled.case_id)
+        said = witness.predict(labelled.volume, job.monitor) if witness else None
+        pupil = pupil_of(labelled, job.targets, job.config.sam, job.config.seed, said)
         if any(pupil.questions.values()):
             pupils.append(generalist.prepare(pupil, job.monitor))
     if not pupils:

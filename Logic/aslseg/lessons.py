@@ -58,13 +58,29 @@ def synthetic_masks(
 
 
 def pupil_of(
-    labelled: LabelledVolume, targets: Sequence[Target], settings: SamConfig, seed: int
+    labelled: LabelledVolume,
+    targets: Sequence[Target],
+    settings: SamConfig,
+    seed: int,
+    said: Mapping[str, Float32] | None = None,
 ) -> Pupil:
-    """Make the questions that SAM is tuned on: prompts of damaged masks, and of the true one."""
+    """Make the questions that SAM is tuned on.
+
+    Args:
+        labelled: The case.
+        targets: All targets.
+        settings: Number of damaged versions, prompts.
+        seed: Of damage and prompts.
+        said: What a specialist that never saw the case says about it.
+
+    Returns:
+        Prompts of the true mask, of damaged ones, and of what was said, each with the truth.
+    """
     rng = np.random.default_rng([seed, 11, case_number(labelled.case_id)])
     questions: dict[str, list[Question]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
+    versions += [] if said is None else [proposed_masks(said, targets, settings)]
     for masks in versions:
         for name, mask in masks.items():
             questions[name] += questions_from(mask, truth[name], name, settings, rng)
@@ -143,15 +159,22 @@ def propose(
     A container is proposed as its one cleaned body; contents from a lower threshold that favours
     recall, for what is never proposed SAM is never asked about.
     """
-    containers = {target.inside for target in targets}
     prompts: list[SlicePrompts] = []
-    for name, probability in said.items():
-        if name in containers:
-            mask = clean_container(probability > 0.5)
-        else:
-            mask = probability >= settings.prompts.proposal_threshold
+    for name, mask in proposed_masks(said, targets, settings).items():
         prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
     return prompts
+
+
+def proposed_masks(
+    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+) -> dict[str, Mask]:
+    """Return what SAM is asked about, by target."""
+    containers = {target.inside for target in targets}
+    threshold = settings.prompts.proposal_threshold
+    return {
+        name: clean_container(heard > 0.5) if name in containers else heard >= threshold
+        for name, heard in said.items()
+    }
 
 
 def voices_on(view: View, specialist: Float32, sam: Float32) -> Voices:

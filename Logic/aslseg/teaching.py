@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +14,22 @@ from torch import Tensor, nn
 
 from aslseg.batches import BatchSource, TrainingCase
 from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
-from aslseg.components import region_mask
 from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
-from aslseg.corruption import Corruption, Flaw, corrupt
+from aslseg.containers import Containers, scheduled
 from aslseg.errors import ProjectError
-from aslseg.inference import Specialist, clean_container, predict_view
+from aslseg.inference import Specialist
 from aslseg.job import Job
-from aslseg.lessons import case_number
 from aslseg.project import Case
 from aslseg.specialist import build_network
 from aslseg.ssl import Paradigm, build_paradigm
 from aslseg.stages import Stage, stages_of
 from aslseg.training import Schedule, Trainer
-from aslseg.views import build_view, load_view, save_view, to_volume
+from aslseg.views import build_view, load_view, save_view
 from aslseg.volume import Labelmap, Mask, Volume
 
 SNAPSHOTS = (1 / 3, 2 / 3)
 """Parts of the schedule after which weights are kept to measure agreement (ST++)."""
-
-
-NEAR_MM = 25.0
-"""How far around an organ its worst stand-in reaches."""
 
 
 Build = Callable[[ParadigmName, Stage, SpecialistConfig], Paradigm]
@@ -57,6 +52,9 @@ class Curriculum:
         start: Weights to start from, by stage name; none means random ones.
         share: Part of the schedule that is run.
         build: Makes the paradigm of each stage; methods add to it here.
+        left_out: Ids of labelled cases that are not shown.
+        name: What the training is called in messages and curves.
+        witnesses: By case id, networks (by stage name) that never saw the case.
     """
 
     folder: Path
@@ -65,6 +63,9 @@ class Curriculum:
     start: Mapping[str, nn.Module]
     share: float = 1.0
     build: Build = plain
+    left_out: frozenset[str] = frozenset()
+    name: str = "specialist"
+    witnesses: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,13 +115,6 @@ def specialist_paths(folder: Path, stage: Stage) -> list[Path]:
     return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
 
 
-def scheduled(job: Job, stage: Stage, share: float) -> SpecialistConfig:
-    """Return the settings of a stage with its schedule cut to a part."""
-    settings = job.config.stage(stage.inside.name if stage.inside else None)
-    steps = max(1, round(settings.iterations * share))
-    return settings.model_copy(update={"iterations": steps})
-
-
 def load_network(
     path: Path, stage: Stage, settings: SpecialistConfig, device: torch.device
 ) -> nn.Module:
@@ -143,13 +137,14 @@ def _train_stage(
 ) -> None:
     settings = scheduled(job, stage, curriculum.share)
     views = curriculum.folder / "views" / stage.name
-    organs = _Organs(job, stage, containers)
+    organs = Containers(job, stage, curriculum.witnesses)
     labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
     paradigm = _start(job, curriculum, stage, settings)
     unlabelled = []
     if paradigm.uses_unlabelled:
-        unlabelled = _unlabelled_cases(job, stage, settings, views, organs)
-    _fit(job, paradigm, settings, stage, (labelled, unlabelled), paths)
+        found = partial(organs.found, networks=containers)
+        unlabelled = _unlabelled_cases(job, stage, settings, views, found)
+    _fit(job, curriculum, stage, paradigm, (labelled, unlabelled), paths)
     shutil.rmtree(views, ignore_errors=True)
 
 
@@ -165,13 +160,13 @@ def _start(job: Job, curriculum: Curriculum, stage: Stage, settings: SpecialistC
 
 def _fit(
     job: Job,
-    paradigm: Paradigm,
-    settings: SpecialistConfig,
+    curriculum: Curriculum,
     stage: Stage,
+    paradigm: Paradigm,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
     paths: Sequence[Path],
 ) -> None:
-    seed = job.config.seed
+    settings, seed = scheduled(job, stage, curriculum.share), job.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
     paradigm.meet(cases[1])
@@ -187,7 +182,7 @@ def _fit(
         save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
 
     schedule = Schedule(
-        name=f"specialist-{stage.name}",
+        name=f"{curriculum.name}-{stage.name}",
         steps=settings.iterations,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -200,76 +195,16 @@ def _fit(
     keep(len(paths) - 1)
 
 
-def worse_containers(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
-    """Return containers with tissue around them taken in, as an organ network takes it in."""
-    rng = np.random.default_rng([seed, 23, case_number(case_id)])
-    spacing = volume.geometry.spacing_mm
-    near = corrupt(true, Corruption((Flaw.DILATED,), NEAR_MM, 0), spacing, true)
-    invented = Corruption((Flaw.INVENTED,) * 8, 5.0, int(rng.integers(2**31)))
-    return [true | corrupt(true, invented, spacing, near), near]
-
-
-class _Organs:
-    """Finds the containing target of a case with the networks of the stages before."""
-
-    def __init__(self, job: Job, stage: Stage, containers: Mapping[str, nn.Module]) -> None:
-        self._stage = stage
-        self._job = job
-        self._containers = containers
-
-    def taught(self, case_id: str, volume: Volume, labels: Labelmap) -> list[Mask | None]:
-        """Return the containers that a labelled case is taught with: the true one, and worse ones.
-
-        At inference the container is a network's, and takes in tissue around the organ. A network
-        that only ever saw true containers calls all of that a lesion, so it is shown containers
-        with invented parts added, and one that takes in all that is near.
-        """
-        if self._stage.inside is None:
-            return [None]
-        true = region_mask(labels.labels, self._stage.inside, self._job.targets)
-        if not true.any():
-            return []
-        return [true, *worse_containers(true, volume, case_id, self._job.config.seed)]
-
-    def found(self, volume: Volume) -> Mask | None:
-        organ = None
-        for stage in _path_to(self._stage, self._job):
-            settings = scheduled(self._job, stage, 1.0)
-            view = build_view(volume, stage, settings, organ=organ)
-            classes = predict_view(self._containers[stage.name], view, settings, self._job.device)
-            inside = _next_container(stage, self._stage, self._job)
-            organ = clean_container(to_volume(classes, view)[inside] > 0.5)
-            if not organ.any():
-                break
-        return organ
-
-
-def _path_to(stage: Stage, job: Job) -> list[Stage]:
-    """Return the stages that lead to a stage's container, outermost first."""
-    stages = {target.name: s for s in stages_of(job.targets) for target in s.targets}
-    path: list[Stage] = []
-    container = stage.inside
-    while container is not None:
-        path.insert(0, stages[container.name])
-        container = stages[container.name].inside
-    return path
-
-
-def _next_container(stage: Stage, goal: Stage, job: Job) -> int:
-    """Return the class number, in `stage`, of the target on the way to `goal`'s container."""
-    wanted = [s.inside.name for s in [*_path_to(goal, job)[1:], goal] if s.inside is not None]
-    return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
-
-
 def _labelled_cases(
     job: Job,
     curriculum: Curriculum,
     stage: Stage,
     settings: SpecialistConfig,
     views: Path,
-    organs: _Organs,
+    organs: Containers,
 ) -> list[TrainingCase]:
-    known: list[tuple[Case, Labelmap | None, float]] = [(c, None, 1.0) for c in job.labelled]
+    shown = [case for case in job.labelled if case.id not in curriculum.left_out]
+    known: list[tuple[Case, Labelmap | None, float]] = [(case, None, 1.0) for case in shown]
     weight = job.config.reliability.pseudo_weight
     known += [
         (case, curriculum.pseudo[case.id], weight)
@@ -295,12 +230,16 @@ def _labelled_cases(
 
 
 def _unlabelled_cases(
-    job: Job, stage: Stage, settings: SpecialistConfig, views: Path, organs: _Organs
+    job: Job,
+    stage: Stage,
+    settings: SpecialistConfig,
+    views: Path,
+    found: Callable[[Volume], Mask | None],
 ) -> list[TrainingCase]:
     cases: list[TrainingCase] = []
     for case in job.monitor.track(job.unlabelled, f"Preparing unlabelled {stage.name}"):
         volume = job.image(case)
-        organ = organs.found(volume)
+        organ = found(volume)
         if stage.inside is not None and (organ is None or not organ.any()):
             continue
         save_view(build_view(volume, stage, settings, organ=organ), views / case.id)

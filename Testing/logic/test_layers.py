@@ -20,8 +20,8 @@ LAYER_OF = {
     1: """geometry intensity components prompts metrics images project formats stages runfolder""",
     2: """specialist losses augment inference views places batches training devices checkpoints
         adaptation corruption blending sam.""",
-    3: """ssl. methods. generalist lessons refinement adapting speaking teaching job reliability
-        rounds runs evaluate benchmark presets""",
+    3: """ssl. methods. generalist lessons refinement adapting speaking teaching containers
+        crossfit job reliability rounds runs evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 

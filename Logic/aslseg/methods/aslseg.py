@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aslseg.adapting import adaptation_path, trained_refiner
 from aslseg.checkpoints import require_weights
+from aslseg.crossfit import Witnesses, cross_fitted
 from aslseg.generalist_setup import build_generalist, sam_path, tuned_generalist
 from aslseg.inference import labels_from
 from aslseg.job import Job
@@ -34,9 +35,10 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
         job: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
     """
-    taught = teach_specialist(job, _curriculum(job, this))
-    generalist = tuned_generalist(job, this.first_folder)
-    refiner = trained_refiner(job, taught, generalist, this.first_folder)
+    witnesses = cross_fitted(job, this.first_folder / "crossfit")
+    taught = teach_specialist(job, _curriculum(job, this, witnesses))
+    generalist = tuned_generalist(job, this.first_folder, witnesses)
+    refiner = trained_refiner(job, taught, generalist, this.first_folder, witnesses)
     ensemble = Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
     return finish_round(job, this, ensemble, taught.earlier, _comparisons(job, this, taught))
 
@@ -90,7 +92,7 @@ def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
     return {"supervised": by_supervised, "sam_untrained": by_released_sam}
 
 
-def _curriculum(job: Job, this: Round) -> Curriculum:
+def _curriculum(job: Job, this: Round, witnesses: Witnesses) -> Curriculum:
     later = this.number > 1
     return Curriculum(
         folder=this.folder,
@@ -98,4 +100,5 @@ def _curriculum(job: Job, this: Round) -> Curriculum:
         pseudo=this.pseudo,
         start=this.start,
         share=job.config.later_share if later else 1.0,
+        witnesses={case_id: witness.networks for case_id, witness in witnesses.items()},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from aslseg.teaching import NEAR_MM, worse_containers
+from aslseg.containers import NEAR_MM, worse_containers
 from aslseg.volume import Geometry, Mask, Volume
 
 GRID = Geometry.axis_aligned((6, 60, 60), (5.0, 2.0, 2.0))
