@@ -1,0 +1,31 @@
+"""Tables as text: for the clipboard and for CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aslseg.lesions import Lesion
+
+COLUMNS = ("target", "number", "volume_ml", "longest_diameter_mm", "r_mm", "a_mm", "s_mm")
+
+
+def rows_of(lesions: Sequence[Lesion]) -> list[tuple[str, ...]]:
+    """Return one row of text per lesion, in the order of `COLUMNS`."""
+    return [
+        (
+            lesion.target,
+            str(lesion.number),
+            f"{lesion.volume_ml:.2f}",
+            f"{lesion.longest_diameter_mm:.1f}",
+            *(f"{value:.1f}" for value in lesion.centre_ras),
+        )
+        for lesion in lesions
+    ]
+
+
+def as_text(lesions: Sequence[Lesion], separator: str = "\t") -> str:
+    """Return the table with its head, for a spreadsheet."""
+    lines = [separator.join(row) for row in (COLUMNS, *rows_of(lesions))]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,131 @@
+"""What the panel remembers: with the scene in the parameter node, for the computer in settings.
+
+The names here equal those in the property `SlicerParameterName` of the widgets in `ASLseg.ui`.
+"""
+
+# No "from __future__ import annotations": the wrapper looks at the types when the class is made.
+import pathlib
+from typing import Annotated, Any
+
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+METHODS = ["aslseg", "semisam", "scsam"]
+PRESETS = ["quick", "standard", "demo"]
+SAM_MODELS = ["vit_t", "vit_b", "vit_l", "vit_h", "none"]
+PARADIGMS = ["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+INPUT_SIZES = ["256", "512", "1024"]
+TUNINGS = ["none", "decoder", "lora", "adapter"]
+DEVICES = ["auto", "cpu", "cuda", "mps"]
+
+
+@parameterNodeWrapper
+class ASLsegParameterNode:
+    """What belongs to the scene.
+
+    Attributes:
+        inputVolume: The volume to segment.
+        projectFolder: Where the project is.
+        run: Id of the chosen run; empty for the latest.
+        target: What the next prompts are about.
+        method: Which method trains.
+        preset: Named settings.
+        samModel: Which SAM.
+        rounds: Rounds at most.
+        acceptedShare: Part of the unlabelled cases that round 1 may accept.
+        reliabilityThreshold: Least score of an accepted case.
+        paradigm: How the specialist learns from unlabelled volumes.
+        inputSize: Edge of SAM's input.
+        tuning: What of SAM is trained.
+        seed: Of the next run.
+        baseline: Whether to train a supervised specialist besides.
+        wholeVolume: Ask SAM again in all slices.
+        followEdits: Ask SAM again after each edit.
+        showPrompts: Show the prompts' node.
+        showSpecialist: Show the specialist's node.
+        showSam: Show SAM's node.
+        showRefined: Show the refined node.
+        showDisagreement: Show the overlay.
+        labelSegmentation: What is saved as a label.
+        resultSegmentation: What is measured and exported.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    projectFolder: pathlib.Path
+    run: str = ""
+    target: str = "tumour"
+    method: Annotated[str, Choice(METHODS)] = "aslseg"
+    preset: Annotated[str, Choice(PRESETS)] = "quick"
+    samModel: Annotated[str, Choice(SAM_MODELS)] = "vit_t"
+    rounds: Annotated[int, WithinRange(1, 20)] = 2
+    acceptedShare: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    reliabilityThreshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    paradigm: Annotated[str, Choice(PARADIGMS)] = "mean_teacher"
+    inputSize: Annotated[str, Choice(INPUT_SIZES)] = "512"
+    tuning: Annotated[str, Choice(TUNINGS)] = "decoder"
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    baseline: bool = False
+    wholeVolume: bool = False
+    followEdits: bool = True
+    showPrompts: bool = True
+    showSpecialist: bool = False
+    showSam: bool = False
+    showRefined: bool = True
+    showDisagreement: bool = False
+    labelSegmentation: vtkMRMLSegmentationNode
+    resultSegmentation: vtkMRMLSegmentationNode
+
+
+def settings_changes(parameters: Any) -> dict[str, Any]:
+    """Return the panel's choices as changes of a preset, in the words of `RunConfig`.
+
+    Args:
+        parameters: An `ASLsegParameterNode`.
+    """
+    return {
+        "method": parameters.method,
+        "rounds": parameters.rounds,
+        "patience": parameters.rounds,
+        "paradigm": parameters.paradigm,
+        "seed": parameters.seed,
+        "baseline": parameters.baseline,
+        "device": chosen_device(),
+        "sam": {
+            "model": parameters.samModel,
+            "input_size": int(parameters.inputSize),
+            "tuning": parameters.tuning,
+        },
+        "reliability": {
+            "first_share": parameters.acceptedShare,
+            "min_score": parameters.reliabilityThreshold,
+        },
+    }
+
+
+def apply_preset(parameters: Any) -> None:
+    """Let the panel's choices be those of the chosen preset."""
+    from aslseg.presets import read_preset
+
+    config = read_preset(parameters.preset)
+    parameters.rounds = config.rounds
+    parameters.paradigm = config.paradigm
+    parameters.baseline = config.baseline
+    parameters.samModel = config.sam.model
+    parameters.inputSize = str(config.sam.input_size)
+    parameters.tuning = config.sam.tuning
+    parameters.acceptedShare = config.reliability.first_share
+    parameters.reliabilityThreshold = config.reliability.min_score
+
+
+def chosen_device() -> str:
+    """Return where networks shall run on this computer: one of `DEVICES`."""
+    device = slicer.util.settingsValue("ASLseg/device", "auto")
+    return device if device in DEVICES else "auto"
+
+
+def choose_device(device: str) -> None:
+    """Remember where networks shall run on this computer."""
+    import qt
+
+    qt.QSettings().setValue("ASLseg/device", device)
