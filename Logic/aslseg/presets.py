@@ -13,9 +13,9 @@ from aslseg.config import (
 from aslseg.errors import ConfigError
 
 _ORGAN = SpecialistConfig(
-    iterations=1000,
+    iterations=1200,
     batch_size=8,
-    patch_size=96,
+    patch_size=128,
     intensity_strength=1.5,
     consistency_weight=1.0,
     lesion_share=0.2,
@@ -23,6 +23,9 @@ _ORGAN = SpecialistConfig(
 )
 _LESION = _ORGAN.model_copy(
     update={
+        "iterations": 1000,
+        "batch_size": 12,
+        "patch_size": 96,
         "lesion_share": 0.5,
         "mirror": True,
         "view": ViewConfig(pixel_mm=2.0),
