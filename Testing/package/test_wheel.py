@@ -90,9 +90,9 @@ def test_the_wheel_trains_and_segments_in_an_empty_environment(wheel: Path, tmp_
 
     home = run(tools / "python", "-c", "import aslseg; print(aslseg.__file__)")
     assert Path(home).is_relative_to(tmp_path)
-    project = a_tiny_project(tmp_path)
+    a_tiny_project(tmp_path)
     settings = tmp_path / "settings.json"
     settings.write_text(tiny_config(rounds=1).model_dump_json(), encoding="utf-8")
-    run(tools / "aslseg", "train", project.path, "--config", settings)
-    run(tools / "aslseg", "segment", project.path, tmp_path / "data" / "ct6.nii.gz", "-o", "labels")
+    run(tools / "aslseg", "train", "project", "--config", settings)
+    run(tools / "aslseg", "segment", "project", tmp_path / "data" / "ct6.nii.gz", "-o", "labels")
     assert list((tmp_path / "labels").glob("*ct6*"))
