@@ -136,7 +136,7 @@ def _train_stage(
     paths: Sequence[Path],
 ) -> None:
     settings = scheduled(job, stage, curriculum.share)
-    views = curriculum.folder / "views" / stage.name
+    views = curriculum.folder / "views"
     organs = Containers(job, stage, curriculum.witnesses)
     labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
     paradigm = _start(job, curriculum, stage, settings)
