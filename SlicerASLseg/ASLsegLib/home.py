@@ -40,7 +40,7 @@ def resource(*parts: str) -> Path:
 
 
 def make_library_importable() -> None:
-    """Put the library on Python's path, once."""
+    """Put the library on Python's path, once, in front of any other that was installed there."""
     folder = str(library())
     if folder not in sys.path:
-        sys.path.append(folder)
+        sys.path.insert(0, folder)
