@@ -60,13 +60,13 @@ def init(
     from aslseg.project import create_project, select_cases
 
     cases = select_cases(
-        _cases_of(source, labels),
-        labelled=_names(labelled),
-        validation=_names(validation),
-        test=_names(test),
+        cases_of(source, labels),
+        labelled=names_of(labelled),
+        validation=names_of(validation),
+        test=names_of(test),
     )
     with watched(messages) as monitor:
-        made = create_project(project, cases, _targets_of(source, target), monitor=monitor)
+        made = create_project(project, cases, targets_of(source, target), monitor=monitor)
     tell(
         f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
         f"{len(made.validation)} validation, {len(made.test)} test volumes."
@@ -74,7 +74,13 @@ def init(
     tell(f"Next: aslseg train {project}")
 
 
-def _cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
+def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
+    """List the cases of a folder of images, a Decathlon task or nnU-Net raw data.
+
+    Raises:
+        typer.BadParameter: When a folder of label maps is given beside a task that names its own.
+        ProjectError: When there is no image, or names do not tell what belongs together.
+    """
     from aslseg.formats import cases_from_msd, cases_from_nnunet
     from aslseg.formats_folder import cases_from_folder
 
@@ -89,7 +95,12 @@ def _cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
     return cases_from_msd(source)
 
 
-def _targets_of(source: Path, texts: list[str] | None) -> tuple[Target, ...]:
+def targets_of(source: Path, texts: list[str] | None) -> tuple[Target, ...]:
+    """Read targets as typed, or else those of a task, or else liver and tumour.
+
+    Raises:
+        typer.BadParameter: When one is not written as a target.
+    """
     from aslseg.formats import targets_from_dataset
 
     if texts or not _is_dataset(source):
@@ -101,7 +112,7 @@ def _is_dataset(source: Path) -> bool:
     return source.suffix == ".json" or (source / "dataset.json").is_file()
 
 
-def _names(texts: list[str] | None) -> list[str] | None:
+def names_of(texts: list[str] | None) -> list[str] | None:
     """Split what was given as `a,b` or in several options."""
     if texts is None:
         return None

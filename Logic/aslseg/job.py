@@ -26,6 +26,7 @@ class Job:
         folder: Where the run is written.
         device: Where networks live.
         monitor: Who listens, and may ask to stop.
+        shared_cache: Folder of what several projects compute once; None is the project's own.
     """
 
     project: Project
@@ -33,6 +34,7 @@ class Job:
     folder: RunFolder
     device: torch.device
     monitor: Monitor
+    shared_cache: Path | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -61,8 +63,8 @@ class Job:
 
     @property
     def cache(self) -> Path:
-        """The project's cache; anything in it may be deleted."""
-        return self.project.folder / "cache"
+        """The cache; anything in it may be deleted."""
+        return self.shared_cache or self.project.folder / "cache"
 
     def image(self, case: Case) -> Volume:
         """Read a case's image."""
