@@ -218,6 +218,36 @@ def refine_view(
 
 
 @torch.no_grad()
+def refine_slice(
+    network: AdaptationNetwork,
+    image: Float32,
+    voices: Float32,
+    settings: AdaptationConfig,
+    view_settings: SpecialistConfig,
+) -> Float32:
+    """Return the corrected probability of one slice of a view, as `refine_view` gives it.
+
+    Args:
+        network: Of the target.
+        image: (C, h, w), from `slice_channels`.
+        voices: (2, n, h, w) specialist and SAM on the slice and its neighbours.
+        settings: Of the network.
+        view_settings: Of the view.
+
+    Returns:
+        (h, w) float32 in [0, 1].
+    """
+    device = next(network.parameters()).device
+    stride = 2 ** (len(settings.channels) - 1)
+    network.eval()
+    share, strength = network.blend
+    inputs = torch.from_numpy(image)[None].to(device), torch.from_numpy(voices)[None].to(device)
+    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
+    odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
+    return np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
+
+
+@torch.no_grad()
 def view_parts(
     network: AdaptationNetwork,
     view: View,

@@ -8,6 +8,7 @@ it, and zero where nobody asked.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +85,7 @@ class Generalist:
         self.settings = settings
         self._store = EmbeddingStore(cache)
         self._digest = ""
+        self._known: tuple[weakref.ref[Any], str] | None = None
 
     def embeddings(
         self, volume: Volume, slices: Sequence[int], monitor: Monitor | None = None
@@ -96,7 +98,7 @@ class Generalist:
             "input_size": self.settings.input_size,
             "computed_in": "float16" if next(self.sam.parameters()).is_cuda else "float32",
         }
-        key = embedding_key(volume_digest(volume), self._digest, facts)
+        key = embedding_key(self._digest_of(volume), self._digest, facts)
 
         def compute(wanted: list[int]) -> Tensor:
             return embed_slices(self.sam, self._slices01(volume, wanted))
@@ -173,6 +175,12 @@ class Generalist:
     def encoder_changed(self) -> None:
         """Forget the name of the image encoder; call after its weights have changed."""
         self._digest = ""
+
+    def _digest_of(self, volume: Volume) -> str:
+        """Return the digest of a volume; of the last one it is remembered while it lives."""
+        if self._known is None or self._known[0]() is not volume.voxels:
+            self._known = weakref.ref(volume.voxels), volume_digest(volume)
+        return self._known[1]
 
     def _slices01(self, volume: Volume, slices: Sequence[int]) -> Tensor:
         chosen = volume.voxels[np.asarray(slices, dtype=np.int64)]

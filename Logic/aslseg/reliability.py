@@ -8,12 +8,14 @@ earlier checkpoints already agreed with the last one is easy (the rule of ST++, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aslseg.config import ReliabilityConfig
 from aslseg.metrics import dice
 from aslseg.volume import Mask
+
+REJECTED = "rejected by a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,21 @@ def emptied_targets(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tu
 
 
 def select(
-    cases: Sequence[Reliability], settings: ReliabilityConfig, round_number: int
+    cases: Sequence[Reliability],
+    settings: ReliabilityConfig,
+    round_number: int,
+    rejected: Collection[str] = (),
 ) -> list[Decision]:
     """Accept the most reliable cases of a round; the accepted share grows over the rounds.
 
     Never accepted: a case below the least score, a case that one voice leaves empty while the
-    other does not, and a case in which nothing at all is found.
+    other does not, a case in which nothing at all is found, and a case that a person rejected.
 
     Args:
         cases: All unlabelled cases.
         settings: Shares and least score.
         round_number: From 1.
+        rejected: Ids of cases that a person rejected.
 
     Returns:
         One decision per case, most reliable first.
@@ -90,7 +96,7 @@ def select(
     places = math.floor(share * len(cases) + 1e-9)
     decisions: list[Decision] = []
     for case in sorted(cases, key=lambda c: (-c.score, c.case_id)):
-        reason = _objection(case, settings)
+        reason = REJECTED if case.case_id in rejected else _objection(case, settings)
         if not reason and places == 0:
             reason = f"beyond the {share:.0%} that round {round_number} accepts"
         accepted = not reason

@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from aslseg.evaluate import mean_dice, score_rows
-from aslseg.images import write_labelmap
+from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Specialist
 from aslseg.job import Job
 from aslseg.project import Case
 from aslseg.reliability import Decision, Reliability, select
-from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table
+from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, read_table, write_table
 from aslseg.speaking import Ensemble, read_voice, reliability_of, save_voices, saved_facts
 from aslseg.volume import Labelmap, Volume
 
@@ -100,6 +100,24 @@ def finish_round(
     return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
 
 
+def restore_outcome(job: Job, method: Method, number: int) -> RoundOutcome:
+    """Return what a finished round left behind, in the light of the labels as they are now.
+
+    Cases that a person labelled or rejected since then give no pseudo-label any more.
+    """
+    folder = job.folder.round(number)
+    believed = {case.id for case in job.unlabelled if case.status != "rejected"}
+    accepted = [
+        row["case"]
+        for row in read_table(folder / "reliability.csv")
+        if row["accepted"] == "True" and row["case"] in believed
+    ]
+    pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
+    networks = method.load_ensemble(job, folder).specialist.networks
+    validation = job.folder.validation_of(number)
+    return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
+
+
 def _folder(this: Round, case: Case) -> Path:
     return this.folder / "voices" / case.id
 
@@ -131,7 +149,8 @@ def _decide(job: Job, this: Round) -> list[Decision]:
     for case in job.unlabelled:
         facts = saved_facts(_folder(this, case)) or {}
         judged.append(Reliability(**{**facts, "emptied": tuple(facts["emptied"])}))
-    decisions = select(judged, job.config.reliability, this.number)
+    rejected = {case.id for case in job.unlabelled if case.status == "rejected"}
+    decisions = select(judged, job.config.reliability, this.number, rejected)
     write_table(
         this.folder / "reliability.csv",
         RELIABILITY_COLUMNS,

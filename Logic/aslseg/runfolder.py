@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,10 +72,41 @@ class RunFolder:
         done = self.path.glob("round-*/metrics.csv")
         return sorted(int(path.parent.name.removeprefix("round-")) for path in done)
 
+    @property
+    def legs(self) -> tuple[int, ...]:
+        """Rounds in which what is trained once is trained anew, for the labels had changed."""
+        return tuple(self.status.get("legs", (1,)))
+
+    def first_folder(self, number: int) -> Path:
+        """Return the folder of what is trained once and used in a round: SAM, adaptation."""
+        return self.round(max(leg for leg in self.legs if leg <= number))
+
+    def number_of(self, round_folder: Path) -> int:
+        """Return the number of a round from its folder."""
+        return int(round_folder.name.removeprefix("round-"))
+
+    def finish(self, number: int, validation: float) -> None:
+        """Note that a round is complete: from now on it is read, never done again."""
+        write_json_atomic(self.round(number) / "round.json", {"validation": validation})
+
+    def validation_of(self, number: int) -> float | None:
+        """Return the validation Dice of a finished round (NaN without cases); None of others."""
+        path = self.round(number) / "round.json"
+        if not path.exists():
+            return None
+        value = json.loads(path.read_text(encoding="utf-8"))["validation"]
+        return math.nan if value is None else float(value)
+
     def write_status(self, **facts: Any) -> None:
         """Change some facts of `status.json`."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json_atomic(self.path / "status.json", {**self.status, **facts, "updated": now})
+
+
+def new_run_id(method: str) -> str:
+    """Return a name that no run has yet: method, time, and some chance."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    return f"{method}-{stamp}-{secrets.token_hex(2)}"
 
 
 def create_run(project_folder: Path, config: RunConfig, run_id: str | None = None) -> RunFolder:
@@ -84,8 +116,7 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
         RunError: When there is a run of that name.
         StorageError: When the project folder cannot be written.
     """
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    name = run_id or f"{config.method}-{stamp}-{secrets.token_hex(2)}"
+    name = run_id or new_run_id(config.method)
     folder = RunFolder(project_folder / "runs" / name)
     if (folder.path / "config.json").exists():
         msg = f"There is a run '{name}' already; resume it or give another name."

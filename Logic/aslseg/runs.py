@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from aslseg.config import RunConfig
 from aslseg.devices import choose_device, tune_allocator
@@ -14,17 +15,29 @@ from aslseg.images import write_labelmap
 from aslseg.job import Job
 from aslseg.methods import method_named
 from aslseg.project import Project, open_project
-from aslseg.rounds import Method, Round, RoundOutcome
+from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
 from aslseg.runfolder import RunFolder, create_run, open_run, running
 from aslseg.speaking import Ensemble, Segmentation, read_voice
-from aslseg.storage import write_json_atomic
+from aslseg.storage import sha256_of, write_json_atomic
 from aslseg.volume import Volume
 
 
 def start_run(
-    project: Project, config: RunConfig, monitor: Monitor | None = None, run_id: str | None = None
+    project: Project,
+    config: RunConfig,
+    monitor: Monitor | None = None,
+    run_id: str | None = None,
+    *,
+    cache: Path | None = None,
 ) -> RunFolder:
     """Run all rounds of a method on a project, and write a label map for every volume.
+
+    Args:
+        project: The cases.
+        config: Method and settings.
+        monitor: Who listens.
+        run_id: Name of the run's folder; made up if there is none.
+        cache: Folder of embeddings that several projects share; the project's own if there is none.
 
     Returns:
         The run's folder.
@@ -38,11 +51,15 @@ def start_run(
     project.require_labels()
     choose_device(config.device)
     folder = create_run(project.folder, config, run_id)
-    return _run(project, folder, monitor or Monitor())
+    return _run(project, folder, monitor or Monitor(), cache=cache)
 
 
 def resume_run(
-    project: Project, run_id: str | None = None, monitor: Monitor | None = None
+    project: Project,
+    run_id: str | None = None,
+    monitor: Monitor | None = None,
+    *,
+    cache: Path | None = None,
 ) -> RunFolder:
     """Go on with a run that was stopped, or the latest one; the result is that of an unbroken run.
 
@@ -51,7 +68,33 @@ def resume_run(
         AslsegError: As `start_run`.
     """
     project.require_labels()
-    return _run(project, open_run(project.folder, run_id), monitor or Monitor())
+    return _run(project, open_run(project.folder, run_id), monitor or Monitor(), cache=cache)
+
+
+def continue_run(
+    project: Project, run_id: str | None = None, rounds: int = 1, monitor: Monitor | None = None
+) -> RunFolder:
+    """Go on with a run for more rounds, with the labels that the project has now.
+
+    Cases that a person accepted or corrected since then are learnt from like those that were
+    labelled at the start; if any label has changed, SAM and the adaptation network are tuned anew
+    on all of them. Finished rounds stay as they are.
+
+    Args:
+        project: With its labels of now.
+        run_id: Name of the run; the latest one if not given.
+        rounds: How many rounds follow the last finished one.
+        monitor: Who listens, and may ask to stop.
+
+    Raises:
+        RunError: When there is no such run, or none of its rounds is finished.
+        AslsegError: As `start_run`.
+    """
+    if rounds < 1:
+        msg = f"At least one more round is needed, got {rounds}."
+        raise RunError(msg)
+    project.require_labels()
+    return _run(project, open_run(project.folder, run_id), monitor or Monitor(), rounds)
 
 
 def load_ensemble(run: RunFolder, monitor: Monitor | None = None) -> Ensemble:
@@ -91,52 +134,88 @@ def best_round(run: RunFolder) -> int:
 
 @dataclass
 class _Progress:
-    """What the loop over rounds carries along."""
+    """What the loop over rounds carries along.
 
+    Attributes:
+        since: Patience is counted from here: rounds before were asked for earlier.
+        outcome: Of the last round that was run here.
+        best: Number of the best round.
+        best_validation: Its validation Dice.
+    """
+
+    since: int = 1
     outcome: RoundOutcome | None = None
     best: int = 0
     best_validation: float = -math.inf
 
     def worse_for(self, number: int) -> int:
         """Return how many rounds have passed since the best one."""
-        return number - self.best
+        return number - max(self.best, self.since - 1)
 
-    def take(self, number: int, outcome: RoundOutcome) -> None:
+    def take(self, number: int, validation: float) -> None:
         """Note a finished round; without validation cases the latest is the best."""
-        self.outcome = outcome
-        if math.isnan(outcome.validation) or outcome.validation > self.best_validation:
+        if math.isnan(validation) or validation > self.best_validation:
             self.best = number
-            self.best_validation = outcome.validation
+            self.best_validation = validation
 
 
-def _job(project: Project, run: RunFolder, monitor: Monitor) -> Job:
+def _job(project: Project, run: RunFolder, monitor: Monitor, cache: Path | None = None) -> Job:
     config = run.config
-    return Job(project, config, run, choose_device(config.device).torch_device, monitor)
+    device = choose_device(config.device).torch_device
+    return Job(project, config, run, device, monitor, cache)
 
 
-def _run(project: Project, folder: RunFolder, monitor: Monitor) -> RunFolder:
-    config = folder.config
+def _run(
+    project: Project,
+    folder: RunFolder,
+    monitor: Monitor,
+    more: int = 0,
+    *,
+    cache: Path | None = None,
+) -> RunFolder:
     tune_allocator()
-    facts = {"rounds": config.rounds, "method": config.method, "sam": config.sam.model}
-    with running(folder, monitor, **facts) as recording:
-        job = _job(project, folder, recording)
+    with running(folder, monitor) as recording:
+        if more:
+            _lengthen(project, folder, more)
+        elif "learnt" not in folder.status:
+            folder.write_status(legs=[1], learnt=_labels_of(project))
+        config = folder.config
+        folder.write_status(rounds=config.rounds, method=config.method, sam=config.sam.model)
+        job = _job(project, folder, recording, cache)
         best = _rounds(job, method_named(config.method))
         _write_results(job, best)
     return folder
 
 
+def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
+    """Ask for further rounds; with other labels, what is trained once is trained anew in them."""
+    done = 0
+    while folder.validation_of(done + 1) is not None:
+        done += 1
+    if not done:
+        msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
+        raise RunError(msg)
+    learnt = _labels_of(project)
+    if learnt != folder.status.get("learnt"):
+        shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
+        folder.write_status(legs=[*folder.legs, done + 1], learnt=learnt)
+    folder.write_status(since=done + 1)
+    config = folder.config.model_copy(update={"rounds": done + more})
+    write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
+
+
+def _labels_of(project: Project) -> dict[str, str]:
+    """Return the digest of every label map that is learnt from."""
+    return {case.id: sha256_of(project.label_path(case)) for case in project.labelled}
+
+
 def _rounds(job: Job, method: Method) -> int:
-    so_far = _Progress()
+    so_far = _Progress(since=int(job.folder.status.get("since", 1)))
     for number in range(1, job.config.rounds + 1):
-        this = Round(
-            number,
-            job.folder.round(number),
-            job.folder.round(1),
-            so_far.outcome.pseudo if so_far.outcome else {},
-            so_far.outcome.networks if so_far.outcome else {},
-        )
-        with job.round(number) as marked:
-            so_far.take(number, method.run_round(marked, this))
+        validation = job.folder.validation_of(number)
+        if validation is None:
+            validation = _new_round(job, method, number, so_far)
+        so_far.take(number, validation)
         job.folder.write_status(best_round=so_far.best)
         if so_far.worse_for(number) >= job.config.patience and number < job.config.rounds:
             job.monitor.warn(
@@ -144,6 +223,24 @@ def _rounds(job: Job, method: Method) -> int:
             )
             break
     return so_far.best
+
+
+def _new_round(job: Job, method: Method, number: int, so_far: _Progress) -> float:
+    """Run a round that is not finished yet, and return its validation Dice."""
+    before = so_far.outcome
+    if before is None and number > 1:
+        before = restore_outcome(job, method, number - 1)
+    this = Round(
+        number,
+        job.folder.round(number),
+        job.folder.first_folder(number),
+        before.pseudo if before else {},
+        before.networks if before else {},
+    )
+    with job.round(number) as marked:
+        so_far.outcome = method.run_round(marked, this)
+    job.folder.finish(number, so_far.outcome.validation)
+    return so_far.outcome.validation
 
 
 def _write_results(job: Job, best: int) -> None:

@@ -2,8 +2,8 @@
 
 `python -m aslseg.worker`. A thread reads the requests, so that `cancel` is heard at once; the work
 is done in the main thread, one request after the other. Standard output carries protocol lines and
-nothing else: whatever prints goes to standard error. What a request needs is imported when it comes,
-so the process is ready within a moment.
+nothing else: whatever prints goes to standard error. What a request needs is imported when it
+comes, so the process is ready within a moment.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LAYER_OF = {
     2: """specialist losses augment inference views places batches training devices checkpoints
         adaptation corruption blending sam.""",
     3: """ssl. methods. generalist lessons refinement adapting speaking teaching containers
-        crossfit job reliability rounds runs evaluate benchmark presets""",
+        crossfit job reliability rounds runs session evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 

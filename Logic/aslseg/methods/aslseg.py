@@ -49,7 +49,7 @@ def load_ensemble(job: Job, folder: Path) -> Ensemble:
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    first = job.folder.round(1)
+    first = job.folder.first_folder(job.folder.number_of(folder))
     require_weights(_weights(job, folder, first))
     taught = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {}))
     generalist = tuned_generalist(job, first)
