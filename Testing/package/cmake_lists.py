@@ -56,7 +56,7 @@ LISTS = [
     FileList("Logic", "set(LIBRARY_PYTHON_SCRIPTS", ("aslseg/**/*.py",)),
     FileList("Logic", "set(LIBRARY_PYTHON_RESOURCES", ("aslseg/**/*.typed",)),
     FileList("Resources", "set(RESOURCES", ("**/*",)),
-    FileList("Testing/slicer", "foreach(name IN ITEMS", ("*Test.py",), without_suffix=True),
+    FileList("Testing/slicer/Python", "foreach(name IN ITEMS", ("*Test.py",), without_suffix=True),
 ]
 
 

@@ -1,0 +1,91 @@
+"""Starts the stand-in for Slicer of Testing/panel, with as much of its command line as tests need.
+
+`ctest` calls it in place of Slicer (see cmake/SlicerConfig.cmake). By hand:
+
+    python Testing/package/launcher.py --testing --no-main-window \\
+        --additional-module-paths SlicerASLseg --python-code "print(slicer.modules.aslseg.title)"
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+import unittest
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """Understand the command line; what the stand-in does not have anyway is accepted."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("--no-splash", "--testing", "--no-main-window", "--disable-cli-modules"):
+        parser.add_argument(name, action="store_true")
+    parser.add_argument("--additional-module-paths", nargs="+", type=Path, default=[])
+    parser.add_argument("--python-code", default="")
+    return parser.parse_args(words)
+
+
+def run_unit_test(paths: str | list[str], name: str) -> None:
+    """Slicer's `slicer.testing.runUnitTest`: all cases of a file that is found on these paths.
+
+    Raises:
+        Exception: A test failed.
+    """
+    sys.path.extend([paths] if isinstance(paths, str) else paths)
+    suite = unittest.TestLoader().loadTestsFromName(name)
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    if not result.wasSuccessful() or not result.testsRun:
+        raise Exception(f"{name} failed")  # noqa: EM102 - what Slicer raises
+
+
+def start(options: argparse.Namespace, settings: Path) -> Any:
+    """Start the application, and load the modules of the folders that were named."""
+    sys.path.insert(0, str(ROOT / "Testing"))
+    from panel.standin import core
+
+    app = core.start(settings)
+    import slicer
+
+    slicer.testing = ModuleType("slicer.testing")
+    slicer.testing.runUnitTest = run_unit_test
+    sys.modules["slicer.testing"] = slicer.testing
+    app._testing = options.testing
+    if options.no_main_window:
+        app._main_window.objectName = ""
+        app._main_window.deleteLater()
+        app.processEvents()
+    for folder in options.additional_module_paths:
+        for path in sorted(folder.resolve().glob("*.py")):
+            app.moduleManager().load_scripted(path)
+    app.startupCompleted()
+    return app
+
+
+def main(words: list[str]) -> int:
+    """Start, run the code, and say whether it went well."""
+    options = arguments(words)
+    with tempfile.TemporaryDirectory() as folder:
+        app = start(options, Path(folder))
+        import slicer
+
+        try:
+            exec(options.python_code, {"__name__": "__main__", "slicer": slicer})
+        except Exception:  # as in Slicer: whatever the code raised is shown, and is a failure
+            traceback.print_exc()
+            return 1
+        for name in list(app.moduleManager().modulesNames()):
+            app.moduleManager().unload(name)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Qt's and VTK's objects die in no particular order otherwise

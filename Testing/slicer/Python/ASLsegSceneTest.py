@@ -1,0 +1,108 @@
+"""Volumes and voices go from the scene to the library and back without moving by a voxel."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+from aslseg.volume import Geometry, Volume
+from ASLsegLib.provenance import Provenance
+from ASLsegLib.scene import add_volume, volume_of, working_volume
+from ASLsegLib.voices import find_voice, read_voice, write_voice
+
+SHAPE = (6, 20, 24)
+
+
+class Target:
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+
+TARGETS = (Target("liver", 1), Target("tumour", 2))
+
+
+def oblique_left_handed_geometry():
+    """Return slices 4 mm apart, pixels of 2 x 1.5 mm, turned by 30 degrees, one axis mirrored."""
+    cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([1.5, 2.0, 4.0])
+    affine[:3, 3] = (12.5, -40.0, 103.25)
+    return Geometry(SHAPE, affine)
+
+
+def numbered_volume():
+    """Return a volume in which each voxel has a value of its own."""
+    voxels = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    return Volume(voxels, oblique_left_handed_geometry())
+
+
+def some_labels():
+    """Return a block of liver that holds a smaller block of tumour."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:5, 4:16, 5:20] = 1
+    labels[2:4, 7:11, 8:12] = 2
+    return labels
+
+
+class ASLsegSceneTest(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+        self.node = add_volume(numbered_volume(), "ct")
+
+    def test_a_volume_comes_back_as_it_went(self):
+        back = volume_of(self.node)
+        np.testing.assert_array_equal(back.voxels, numbered_volume().voxels)
+        np.testing.assert_allclose(back.geometry.ijk_to_ras, numbered_volume().geometry.ijk_to_ras)
+
+    def test_a_voxel_lies_where_its_matrix_says(self):
+        ijk_to_ras = np.array(numbered_volume().geometry.ijk_to_ras)
+        corner = [0.0] * 6
+        self.node.GetRASBounds(corner)
+        first = ijk_to_ras[:3, 3]
+        self.assertTrue(np.all(first > np.array(corner[::2]) - 1e-6))
+        self.assertTrue(np.all(first < np.array(corner[1::2]) + 1e-6))
+
+    def test_a_voice_comes_back_voxel_by_voxel(self):
+        voice = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        np.testing.assert_array_equal(read_voice(voice, self.node, TARGETS), some_labels())
+
+    def test_a_voice_is_renewed_in_place_and_leaves_other_segments_alone(self):
+        voice = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        segmentation = voice.GetSegmentation()
+        mine = segmentation.AddEmptySegment("mine", "mine")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            (some_labels() == 2).astype(np.uint8), voice, mine, self.node
+        )
+        moved = np.roll(some_labels(), 2, axis=2)
+        again = write_voice(self.node, moved, TARGETS, Provenance("refined", "aslseg"))
+        self.assertEqual(again.GetID(), voice.GetID())
+        np.testing.assert_array_equal(read_voice(again, self.node, TARGETS), moved)
+        kept = slicer.util.arrayFromSegmentBinaryLabelmap(voice, mine, self.node)
+        np.testing.assert_array_equal(kept, some_labels() == 2)
+
+    def test_a_volume_under_a_transform_is_worked_on_as_a_hardened_copy(self):
+        shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 10.0)
+        shift.SetMatrixTransformToParent(matrix)
+        self.node.SetAndObserveTransformNodeID(shift.GetID())
+        copy = working_volume(self.node)
+        self.assertNotEqual(copy.GetID(), self.node.GetID())
+        moved = volume_of(copy).geometry.ijk_to_ras[:3, 3]
+        np.testing.assert_allclose(moved, (22.5, -40.0, 103.25))
+
+    def test_a_saved_scene_brings_the_voices_back(self):
+        write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg", "run-1", 1))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scene.mrb"
+            self.assertTrue(slicer.util.saveScene(str(path)))
+            slicer.mrmlScene.Clear()
+            slicer.util.loadScene(str(path))
+        node = slicer.util.getNode("ct")
+        voice = find_voice(node, "refined")
+        self.assertIsNotNone(voice)
+        np.testing.assert_array_equal(read_voice(voice, node, TARGETS), some_labels())
