@@ -85,7 +85,7 @@ def finish_round(
     """
     for case in job.monitor.track(job.scored if comparisons else [], "Segmenting for comparison"):
         _compare(job, this, case, comparisons or {})
-    for case in job.monitor.track([*job.unlabelled, *job.held_out], "Segmenting all cases"):
+    for case in job.monitor.track(_segmented(job, this), "Segmenting all cases"):
         _speak(job, this, case, ensemble, earlier)
     decisions = _decide(job, this)
     rows = [row for case in job.scored for row in _scores(job, this, case)]
@@ -118,6 +118,13 @@ def restore_outcome(job: Job, method: Method, number: int) -> RoundOutcome:
     return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
 
 
+def _segmented(job: Job, this: Round) -> list[Case]:
+    """Return the cases that a round segments: of those without a label, what is asked for."""
+    goes_on = this.number < job.config.rounds
+    wanted = job.unlabelled if goes_on or job.config.label_unlabelled else []
+    return [*wanted, *job.held_out]
+
+
 def _folder(this: Round, case: Case) -> Path:
     return this.folder / "voices" / case.id
 
@@ -147,8 +154,9 @@ def _speak(
 def _decide(job: Job, this: Round) -> list[Decision]:
     judged = []
     for case in job.unlabelled:
-        facts = saved_facts(_folder(this, case)) or {}
-        judged.append(Reliability(**{**facts, "emptied": tuple(facts["emptied"])}))
+        facts = saved_facts(_folder(this, case))
+        if facts is not None:
+            judged.append(Reliability(**{**facts, "emptied": tuple(facts["emptied"])}))
     rejected = {case.id for case in job.unlabelled if case.status == "rejected"}
     decisions = select(judged, job.config.reliability, this.number, rejected)
     write_table(

@@ -250,10 +250,10 @@ def _write_results(job: Job, best: int) -> None:
     for case in job.project.cases:
         path = results / f"{case.id}.nii.gz"
         refined = read_voice(job.folder.round(best) / "voices" / case.id, "refined")
-        if case.label is not None or refined is None:
+        if case.label is not None:
             write_labelmap(job.labels(case), path)
             origin[case.id] = "human"
-        else:
+        elif refined is not None:
             write_labelmap(refined, path)
             origin[case.id] = f"refined, round {best}"
     write_json_atomic(results / "origin.json", origin)
