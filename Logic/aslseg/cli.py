@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aslseg import __version__, cli_projects, cli_runs, cli_weights
+from aslseg import __version__, cli_benchmark, cli_projects, cli_runs, cli_weights
 from aslseg.cli_progress import watched
 from aslseg.cli_runs import finish
 from aslseg.cli_shared import FriendlyGroup, examples, messages, tell
@@ -57,6 +57,7 @@ def root(
 
 cli_projects.register(app)
 cli_runs.register(app)
+cli_benchmark.register(app)
 app.add_typer(cli_weights.app)
 
 

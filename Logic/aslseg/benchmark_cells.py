@@ -1,0 +1,159 @@
+"""One cell of the benchmark: a run like any other, and the scores of its label maps.
+
+A finished cell is one small file. It is written last and whole, so a benchmark that was killed goes
+on with the cells that have none, and inside of a cell where its run was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aslseg.benchmark_budget import allotted, planned_steps
+from aslseg.benchmark_data import BenchmarkData, project_showing
+from aslseg.benchmark_presets import BenchmarkPreset
+from aslseg.benchmark_rivals import RIVALS, Rival
+from aslseg.config import RunConfig
+from aslseg.errors import RunError
+from aslseg.evaluate import score_rows
+from aslseg.events import Monitor
+from aslseg.images import read_labelmap
+from aslseg.project import Project
+from aslseg.runfolder import RunFolder, open_run
+from aslseg.runs import resume_run, start_run
+from aslseg.storage import write_json_atomic
+
+CellResult = dict[str, Any]
+"""The file of a finished cell: the cell, `steps` by training, `seconds`, `cpu_seconds`, `rows`."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One method with a number of labelled volumes and a seed.
+
+    Attributes:
+        seed: Of the run.
+        labelled: Volumes whose labels are shown; 0 for all there are.
+        rival: Name of the row.
+    """
+
+    seed: int
+    labelled: int
+    rival: str
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"{self.rival}-{self.labelled or 'all'}-{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """All that a cell has to know, good to be sent to another process.
+
+    Attributes:
+        folder: Of the benchmark.
+        data: Cases and their parts.
+        preset: Settings and budget.
+    """
+
+    folder: Path
+    data: BenchmarkData
+    preset: BenchmarkPreset
+
+    def cells(
+        self, rivals: Sequence[Rival], labelled: Sequence[int], seeds: Sequence[int]
+    ) -> list[Cell]:
+        """List the cells: seed after seed, so that a table is there as early as possible."""
+        found = [
+            Cell(seed, 0 if rival.shows_all else number, rival.name)
+            for seed in seeds
+            for number in labelled
+            for rival in rivals
+        ]
+        return list(dict.fromkeys(found))  # the upper bound is one cell, whatever the column
+
+    def place(self, cell: Cell) -> Path:
+        """Return the file of a finished cell."""
+        return self.folder / "cells" / f"{cell.name}.json"
+
+    def project(self, cell: Cell) -> Project:
+        """Open the project of a cell; it is shared by all cells with as many labels."""
+        name = f"labelled-{cell.labelled or 'all'}"
+        return project_showing(self.data, self.folder / "projects" / name, cell.labelled or None)
+
+    def config(self, cell: Cell) -> RunConfig:
+        """Return the settings of a cell's run, its share of the budget divided.
+
+        Raises:
+            ConfigError: When the budget is too small for the row.
+        """
+        wanted = RIVALS[cell.rival].settings(self.preset.config, cell.seed)
+        return allotted(wanted, self.preset.budget, self.data.targets, self._shown(cell))
+
+    def steps(self, cell: Cell) -> dict[str, int]:
+        """Return how the budget of a cell is divided."""
+        return planned_steps(self.config(cell), self.data.targets, self._shown(cell))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what all cells of a folder have in common."""
+        config = self.preset.config.model_dump(mode="json")
+        return {**self.data.to_json(), "budget": self.preset.budget, "config": config}
+
+    def _shown(self, cell: Cell) -> int:
+        return len(self.data.shown(cell.labelled or None))
+
+
+def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
+    """Run a cell, score what it made of the held-out cases, and write its file.
+
+    Raises:
+        CancelledError: When asked to stop; the run is resumed the next time.
+        AslsegError: As `start_run`.
+    """
+    began, used = time.monotonic(), time.process_time()
+    run = _finished_run(bench, cell, monitor or Monitor())
+    rows = _scores(bench.data, run)
+    facts = {
+        **asdict(cell),
+        "steps": bench.steps(cell),
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - used, 1),
+        "rows": rows,
+    }
+    write_json_atomic(bench.place(cell), facts)
+
+
+def _finished_run(bench: Bench, cell: Cell, monitor: Monitor) -> RunFolder:
+    project, config = bench.project(cell), bench.config(cell)
+    cache = bench.folder / "cache"
+    run_id = f"{cell.rival}-{cell.seed}"
+    if not (project.folder / "runs" / run_id / "config.json").exists():
+        return start_run(project, config, monitor, run_id, cache=cache)
+    run = open_run(project.folder, run_id)
+    if run.config != config:
+        msg = f"{run.path} was made with other settings; delete it, or choose another folder."
+        raise RunError(msg)
+    done = run.status.get("state") == "done"
+    return run if done else resume_run(project, run_id, monitor, cache=cache)
+
+
+def _scores(data: BenchmarkData, run: RunFolder) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for case_id in data.held_out:
+        found = read_labelmap(run.path / "labels" / f"{case_id}.nii.gz")
+        rows += score_rows(found, data.truth(case_id), data.targets, {"case": case_id})
+    return rows
+
+
+def finished(bench: Bench, cells: Sequence[Cell]) -> dict[Cell, CellResult]:
+    """Read the files of the cells that are done."""
+    return {
+        cell: json.loads(bench.place(cell).read_text(encoding="utf-8"))
+        for cell in cells
+        if bench.place(cell).exists()
+    }

@@ -1,0 +1,87 @@
+"""Settings and budgets of the benchmark: `small` for two cores, `full` for a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aslseg.config import (
+    AdaptationConfig,
+    NetworkConfig,
+    RunConfig,
+    SamConfig,
+    SpecialistConfig,
+)
+from aslseg.errors import ConfigError
+from aslseg.presets import PRESETS
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkPreset:
+    """What all rows share.
+
+    Attributes:
+        config: Settings; numbers of steps are proportions, the budget makes them absolute.
+        budget: Training steps of every run, all its parts together.
+        labelled: Numbers of labelled volumes.
+        seeds: Of the runs.
+        workers: Processes that run cells side by side.
+    """
+
+    config: RunConfig
+    budget: int
+    labelled: tuple[int, ...] = (1, 2, 4)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    workers: int = 1
+
+
+def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
+    return settings.model_copy(
+        update={
+            "iterations": 1000,
+            "batch_size": 4,
+            "patch_size": 64,
+            "learning_rate": 2e-3,
+            "network": NetworkConfig(channels=(16, 32, 64, 128), residual_units=1),
+            "view": settings.view.model_copy(update={"pixel_mm": pixel_mm}),
+        }
+    )
+
+
+_QUICK, _STANDARD = PRESETS["quick"], PRESETS["standard"]
+
+BENCHMARKS: dict[str, BenchmarkPreset] = {
+    "small": BenchmarkPreset(
+        _QUICK.model_copy(
+            update={
+                "preset": "custom",
+                "crossfit_share": 0.0,
+                "label_unlabelled": False,
+                "organ": _small(_QUICK.organ, 4.0),
+                "lesion": _small(_QUICK.lesion, 2.0),
+                "sam": SamConfig(iterations=200, versions=1, input_size=256, batch_size=4),
+                "adaptation": AdaptationConfig(
+                    iterations=300, versions=1, pixel_mm=2.0, patch_size=64, batch_size=4,
+                    channels=(8, 16, 32),
+                ),
+            }
+        ),
+        budget=240,
+        workers=2,
+    ),
+    "full": BenchmarkPreset(
+        _STANDARD.model_copy(update={"preset": "custom", "label_unlabelled": False}),
+        budget=16000,
+    ),
+}  # fmt: skip
+
+
+def benchmark_preset(name: str) -> BenchmarkPreset:
+    """Return what all rows share, by name.
+
+    Raises:
+        ConfigError: When there is none of that name.
+    """
+    if name not in BENCHMARKS:
+        msg = f"The benchmark has no preset '{name}'; choose one of {', '.join(BENCHMARKS)}."
+        raise ConfigError(msg)
+    return BENCHMARKS[name]
