@@ -46,8 +46,8 @@ def run_unit_test(paths: str | list[str], name: str) -> None:
 
 def start(options: argparse.Namespace, settings: Path) -> Any:
     """Start the application, and load the modules of the folders that were named."""
-    sys.path.insert(0, str(ROOT / "Testing"))
-    from panel.standin import core
+    sys.path.insert(0, str(ROOT / "Testing" / "panel"))
+    from standin import core
 
     app = core.start(settings)
     import slicer
