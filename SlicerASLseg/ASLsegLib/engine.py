@@ -111,8 +111,10 @@ class Engine:
         )
 
     def poll(self) -> None:
-        """Go on with what is under way, for a moment; called by a timer."""
-        self._background.poll()
+        """Go on with what is under way, for a moment; called by a timer.
+
+        The background's `poll` is called beside it.
+        """
         self._runner.poll()
         if self._steps is not None:
             self._import_a_part(self._steps)
@@ -132,17 +134,17 @@ class Engine:
         self._work = None
         self._runner.close()
 
-    def wait(self, breathe: Callable[[], None] = _nothing) -> dict[str, Any]:
+    def wait(self, breathe: Callable[[], None]) -> dict[str, Any]:
         """Wait until the work has ended and give its `done` event.
 
         Args:
-            breathe: Called again and again, so that the application stays alive.
+            breathe: Called again and again; polls the background, keeps the application alive.
 
         Raises:
             EngineError: When it failed.
             CancelledError: When it was cancelled.
         """
-        while self.is_busy or self._background.is_busy:
+        while self.is_busy or self._work is not None:
             self.poll()
             breathe()
             time.sleep(_PAUSE_S)

@@ -44,16 +44,32 @@ def points_node(volume: Any, target: str, kind: str) -> Any:
 
 def box_node(volume: Any, target: str, xyxy: XYXY, slice_index: int) -> Any:
     """Add a box around pixels of a slice as a region of interest one slice thick."""
-    node = _new_node(
-        "vtkMRMLMarkupsROINode", volume, f"{volume.GetName()} - {target} box", target, BOX
-    )
+    node = new_box(volume, target)
+    place_box(node, volume, xyxy, slice_index)
+    return node
+
+
+def new_box(volume: Any, target: str) -> Any:
+    """Add a region of interest that has no place yet."""
+    name = f"{volume.GetName()} - {target} box"
+    return _new_node("vtkMRMLMarkupsROINode", volume, name, target, BOX)
+
+
+def place_box(node: Any, volume: Any, xyxy: XYXY, slice_index: int) -> None:
+    """Move a region of interest to pixels of a slice, one slice thick."""
     geometry = geometry_of(volume)
     left, top, right, bottom = xyxy
     centre = ((left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5, slice_index)
     k_mm, j_mm, i_mm = geometry.spacing_mm
     node.SetAndObserveObjectToNodeMatrix(as_matrix(_axes_at(geometry, centre)))
     node.SetSize((right - left) * i_mm, (bottom - top) * j_mm, k_mm * _THICKNESS)
-    return node
+
+
+def flatten_box(node: Any, volume: Any) -> None:
+    """Make a box that was drawn in a slice view one slice thick: the slice of its centre."""
+    xyxy, slices = _box_on_slices(node, geometry_of(volume))
+    if len(slices):
+        place_box(node, volume, xyxy, slices[len(slices) // 2])
 
 
 def adopt(node: Any, volume: Any, target: str, kind: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def required() -> list[str]:
     return [line for line in stripped if line]
 
 
+@cache
 def missing() -> list[str]:
     """Return the names of packages that are not there, without importing any of them."""
     names = [*TORCH, *(_name_of(requirement) for requirement in required())]
@@ -62,6 +64,7 @@ def install() -> None:
     if rest:
         _install_rest(rest)
     importlib.invalidate_caches()
+    missing.cache_clear()
 
 
 def _install_torch() -> None:

@@ -120,16 +120,48 @@ def write_voice(
     return node
 
 
-def read_voice(node: Any, volume: Any, targets: Sequence[Target]) -> np.ndarray:
+def write_voice_slice(
+    volume: Any,
+    slice_index: int,
+    labels: np.ndarray,
+    targets: Sequence[Target],
+    provenance: Provenance,
+    may_replace: Policy = keep_edits,
+) -> Any:
+    """Show what a voice says about one slice now; its other slices stay as they are.
+
+    Args:
+        volume: Volume node.
+        slice_index: Which slice (k).
+        labels: (H, W) uint8.
+        targets: Whose values `labels` holds.
+        provenance: Written to each segment.
+        may_replace: As in `write_voice`; beside an edited segment goes a copy with the new slice.
+
+    Returns:
+        The segmentation node.
+    """
+    whole = np.zeros(read_shape(volume), np.uint8)
+    node = find_voice(volume, provenance.voice)
+    if node is not None:
+        whole = read_voice(node, volume, targets, latest=True)
+    whole[slice_index] = labels
+    return write_voice(volume, whole, targets, provenance, may_replace)
+
+
+def read_voice(
+    node: Any, volume: Any, targets: Sequence[Target], *, latest: bool = False
+) -> np.ndarray:
     """Return a segmentation as a label map on a volume's grid.
 
-    Of several segments of a target (an edited one and a newer result beside it) the first counts;
-    a later target lies on top of an earlier one. Foreign segments count by their name.
+    Of several segments of a target (an edited one and a newer result beside it) the first counts,
+    or with `latest` the last; a later target lies on top of an earlier one. Foreign segments count
+    by their name.
 
     Returns:
         (D, H, W) uint8.
     """
-    by_target = segments_by_target(node, targets)
+    by_target = segments_by_target(node, targets, latest=latest)
     shape = read_shape(volume)
     labels = np.zeros(shape, np.uint8)
     for target in targets:
@@ -144,10 +176,12 @@ def read_shape(volume: Any) -> tuple[int, int, int]:
     return slices, rows, columns
 
 
-def segments_by_target(node: Any, targets: Sequence[Target]) -> dict[str, str]:
-    """Return the id of the segment that shows each target."""
+def segments_by_target(
+    node: Any, targets: Sequence[Target], *, latest: bool = False
+) -> dict[str, str]:
+    """Return the id of the first segment, or the last one, that shows each target."""
     found: dict[str, str] = {}
-    for segment_id in segment_ids(node):
+    for segment_id in reversed(segment_ids(node)) if latest else segment_ids(node):
         segment = node.GetSegmentation().GetSegment(segment_id)
         name = target_of(segment) or segment.GetName()
         for target in targets:

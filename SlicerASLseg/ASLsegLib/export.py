@@ -1,0 +1,190 @@
+"""Measuring and exporting: lesion tables, NIfTI, nnU-Net, DICOM SEG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from ASLsegLib.lesion_table import as_text
+from ASLsegLib.scene import SceneError, geometry_of, place_beside
+from ASLsegLib.voices import read_voice, segments_by_target, volume_of_voice
+
+if TYPE_CHECKING:
+    from aslseg.config import Target
+    from aslseg.lesions import Lesion
+    from aslseg.project import Project
+    from aslseg.volume import Labelmap
+
+
+class Exporting:
+    """The part of the logic that measures and exports."""
+
+    project: Project | None
+    _in_background: Callable[..., Any]
+    _opened: Callable[[], Project]
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets of the open project, or liver and tumour without one."""
+        from aslseg.config import LIVER_TARGETS
+
+        return LIVER_TARGETS if self.project is None else self.project.targets
+
+    def labelmap_of(self, segmentation: Any, volume: Any | None = None) -> Labelmap:
+        """Return a segmentation as a label map on the grid of its volume.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            volume: Whose grid; the volume that the segmentation was made on when None.
+
+        Raises:
+            SceneError: When no segment has the name of a target, or the volume is not known.
+        """
+        from aslseg.volume import Labelmap
+
+        targets = self.targets()
+        volume = volume or reference_volume(segmentation)
+        if not segments_by_target(segmentation, targets):
+            names = ", ".join(target.name for target in targets)
+            msg = f"{segmentation.GetName()} has no segment named like a target ({names}); rename."
+            raise SceneError(msg)
+        return Labelmap(read_voice(segmentation, volume, targets), geometry_of(volume))
+
+    def lesions(self, segmentation: Any, *, wait: bool = True, then: Any = None) -> list[Lesion]:
+        """Measure every lesion of a segmentation.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            wait: Return the lesions; else an empty list at once.
+            then: Called with the lesions when they are there.
+        """
+        from aslseg.lesions import measure_lesions
+
+        labelmap, targets = self.labelmap_of(segmentation), self.targets()
+
+        def show(found: list[Lesion]) -> list[Lesion]:
+            if then is not None:
+                then(found)
+            return found
+
+        work = lambda _: measure_lesions(labelmap, targets)  # noqa: E731
+        return self._in_background("measuring lesions", work, show, wait) or []
+
+    def write_lesions(self, lesions: list[Lesion], path: Path | str) -> Path:
+        """Write a lesion table as a CSV file."""
+        from aslseg.storage import write_text_atomic
+
+        write_text_atomic(Path(path), as_text(lesions, ","))
+        return Path(path)
+
+    def export_nifti(self, segmentation: Any, path: Path | str, *, wait: bool = True) -> Path:
+        """Write a segmentation as a label map with the values of the targets.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            path: Ends in .nii.gz, .nii, .nrrd or .mha.
+            wait: Return when the file is there.
+        """
+        from aslseg.images import write_labelmap
+
+        labelmap, place = self.labelmap_of(segmentation), Path(path)
+        self._in_background(
+            "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
+        )
+        return place
+
+    def export_nnunet(
+        self, folder: Path | str, run_id: str | None = None, *, wait: bool = True
+    ) -> Path:
+        """Write the project as an nnU-Net raw data set.
+
+        Args:
+            folder: New or empty, such as `Dataset001_Liver`.
+            run_id: A run whose label maps stand in where there is no human one; None for none.
+            wait: Return when the folder is there.
+        """
+        from aslseg.formats_export import export_nnunet
+
+        project, place = self._opened(), Path(folder)
+        labels = _labels_of_run(project, run_id) if run_id else None
+        self._in_background(
+            "exporting for nnU-Net",
+            lambda _: export_nnunet(project, place, labels=labels),
+            lambda _: place,
+            wait,
+        )
+        return place
+
+    def export_dicom_seg(self, segmentation: Any, folder: Path | str) -> list[Path]:
+        """Write a segmentation as a DICOM segmentation object, by Slicer's own exporter.
+
+        Args:
+            segmentation: Segmentation node of a volume that was loaded from DICOM.
+            folder: Where the file goes.
+
+        Returns:
+            The written files.
+
+        Raises:
+            SceneError: When the volume is no DICOM volume, or the exporter is absent or fails.
+        """
+        place_beside(segmentation, reference_volume(segmentation))
+        exporter = _dicom_exporter()
+        before = set(Path(folder).glob("*"))
+        exportables = exporter.examineForExport(_item_of(segmentation))
+        if not exportables:
+            msg = (
+                f"{segmentation.GetName()} cannot become a DICOM object, for its volume was not "
+                "loaded from DICOM; load the series with the DICOM module and segment that."
+            )
+            raise SceneError(msg)
+        for exportable in exportables:
+            exportable.directory = str(folder)
+        problem = exporter.export(exportables)
+        if problem:
+            msg = f"The DICOM export failed: {problem}"
+            raise SceneError(msg)
+        return sorted(set(Path(folder).glob("*")) - before)
+
+
+def reference_volume(segmentation: Any) -> Any:
+    """Return the volume that a segmentation was made on.
+
+    Raises:
+        SceneError: When it is not known.
+    """
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = volume_of_voice(segmentation) or segmentation.GetNodeReference(role)
+    if volume is None:
+        msg = (
+            f"{segmentation.GetName()} does not say which volume it was made on; choose the volume "
+            "as source in the Segment Editor."
+        )
+        raise SceneError(msg)
+    return volume
+
+
+def _labels_of_run(project: Project, run_id: str) -> dict[str, Path]:
+    folder = project.folder / "runs" / run_id / "labels"
+    known = {case.id for case in project.cases}
+    found = {path.name.removesuffix(".nii.gz"): path for path in folder.glob("*.nii.gz")}
+    return {case_id: path for case_id, path in found.items() if case_id in known}
+
+
+def _item_of(node: Any) -> int:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    return hierarchy.GetItemByDataNode(node)
+
+
+def _dicom_exporter() -> Any:
+    try:
+        import DICOMSegmentationPlugin
+    except ModuleNotFoundError as error:
+        msg = (
+            "Slicer's exporter of DICOM segmentations is not there; install the extension "
+            "QuantitativeReporting, or use Slicer 5.12 or newer."
+        )
+        raise SceneError(msg) from error
+    return DICOMSegmentationPlugin.DICOMSegmentationPluginClass()

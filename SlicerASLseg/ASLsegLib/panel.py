@@ -1,0 +1,256 @@
+"""The panel: holds the sections together, polls the work, and watches the scene."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from aslseg.errors import AslsegError
+from ASLsegLib import requirements
+from ASLsegLib.engine import in_words
+from ASLsegLib.home import resource
+from ASLsegLib.section import Section
+from ASLsegLib.section_advanced import AdvancedSection
+from ASLsegLib.section_models import ModelsSection
+from ASLsegLib.section_project import ProjectSection
+from ASLsegLib.section_prompts import PromptsSection
+from ASLsegLib.section_results import ResultsSection
+from ASLsegLib.section_review import ReviewSection
+from ASLsegLib.section_segment import SegmentSection
+from ASLsegLib.section_training import TrainingSection
+from ASLsegLib.status import StatusSection
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 30
+SECTIONS = (
+    StatusSection, ProjectSection, ModelsSection, SegmentSection, PromptsSection, TrainingSection,
+    ReviewSection, ResultsSection, AdvancedSection,
+)  # fmt: skip
+
+
+class Panel(VTKObservationMixin):
+    """What a person sees of the module.
+
+    Attributes:
+        logic: Does the work.
+        widget: The widget that holds everything.
+        ui: All its widgets by name.
+        parameters: What is remembered with the scene; None while the scene is being closed.
+    """
+
+    def __init__(self, logic: Any) -> None:
+        super().__init__()
+        self.logic = logic
+        self.widget = slicer.util.loadUI(str(resource("UI", "ASLseg.ui")))
+        self.widget.setMRMLScene(slicer.mrmlScene)
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        self.parameters: Any = None
+        self._gui_tag: Any = None
+        self._updating = False
+        self.sections: list[Section] = [make(self) for make in SECTIONS]
+        self._listen()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", self._tick)
+        self._timer.start()
+        self._use_parameters()
+
+    @property
+    def volume(self) -> Any | None:
+        """The volume to segment, or None."""
+        return None if self.parameters is None else self.parameters.inputVolume
+
+    @property
+    def missing(self) -> str:
+        """What has to be installed first, in words; empty when everything is there."""
+        absent = requirements.missing()
+        if not absent:
+            return ""
+        return _("Install what is missing first (above): {names}.").format(names=", ".join(absent))
+
+    def section(self, kind: type[Section]) -> Any:
+        """Return one of the sections."""
+        return next(section for section in self.sections if isinstance(section, kind))
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do what a person asked for; show what goes wrong in words."""
+        try:
+            action()
+        except AslsegError as error:
+            self.say_error(str(error))
+        except RuntimeError as error:  # RunnerBusy and what Slicer's own functions raise
+            logger.exception("An action of the panel failed")
+            self.say_error(str(error))
+        self.update()
+
+    def say_error(self, message: str) -> None:
+        """Show an error that a person has to know of."""
+        slicer.util.errorDisplay(message, windowTitle=_("ASLseg"))
+
+    def may_replace(self, names: list[str]) -> bool:
+        """Ask whether segments that were edited by hand may be replaced; no keeps both."""
+        question = _(
+            "You edited {names} by hand. Replace them by the new result?\n\n"
+            "'No' keeps yours and puts the new result beside them."
+        )
+        return not slicer.app.testingEnabled() and slicer.util.confirmYesNoDisplay(
+            question.format(names=", ".join(names)), windowTitle=_("ASLseg")
+        )
+
+    def update(self) -> None:
+        """Let every section show the state of things."""
+        if self._updating or self.parameters is None:
+            return
+        self._updating = True
+        try:
+            for section in self.sections:
+                section.update()
+        finally:
+            self._updating = False
+
+    def enter(self) -> None:
+        """Show what the scene remembers."""
+        self._use_parameters()
+
+    def exit(self) -> None:
+        """Let the scene's parameters alone; work goes on."""
+        self._leave_parameters()
+
+    def close(self) -> None:
+        """End all work and listen no more."""
+        self._timer.stop()
+        self._leave_parameters()
+        self.removeObservers()
+        self.logic.close()
+
+    def _listen(self) -> None:
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_goes)
+        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes)
+        for engine, hear in (
+            (self.logic.engine, self._hear),
+            (self.logic.trainer, self._hear_training),
+        ):
+            engine.changed.connect(self._state_changed)
+            engine.event.connect(hear)
+            engine.log.connect(self._log)
+        self.logic.background.event.connect(self._hear)
+        self.logic.project_changed.connect(self.update)
+        self.logic.failed.connect(self._background_failed)
+
+    def _tick(self) -> None:
+        try:
+            self.logic.poll()
+            for section in self.sections:
+                tick = getattr(section, "tick", None)
+                if tick is not None:
+                    tick()
+        except AslsegError as error:
+            self.say_error(str(error))
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        for section in self.sections:
+            section.hear(event)
+        self._end(event)
+
+    def _hear_training(self, event: dict[str, Any]) -> None:
+        for section in self.sections:
+            section.hear_training(event)
+        self._end(event)
+
+    def _log(self, line: str) -> None:
+        self.section(AdvancedSection).log(line)
+
+    def _end(self, event: dict[str, Any]) -> None:
+        kind = event.get("event")
+        if kind in ("done", "failed", "cancelled"):
+            self.update()
+        if kind == "failed":
+            self.say_error(in_words(event))
+
+    def _state_changed(self, _state: str) -> None:
+        self.update()
+
+    def _background_failed(self, error: Exception) -> None:
+        self.say_error(str(error))
+        self.update()
+
+    # The scene.
+
+    def _use_parameters(self) -> None:
+        self._leave_parameters()
+        self.parameters = self.logic.getParameterNode()
+        self._gui_tag = self.parameters.connectGui(self.widget)
+        self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        if self.parameters.inputVolume is None:
+            self.parameters.inputVolume = _first_volume()
+        self._reopen_project()
+        self.update()
+
+    def _leave_parameters(self) -> None:
+        if self.parameters is None:
+            return
+        self.parameters.disconnectGui(self._gui_tag)
+        self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self.parameters, self._gui_tag = None, None
+
+    def _reopen_project(self) -> None:
+        """Open the project that the scene was saved with, if it is still there."""
+        folder = self.parameters.projectFolder
+        is_there = (folder / "project.json").is_file()
+        if is_there and self.logic.project is None and requirements.can_open_projects():
+            self.attempt(lambda: self.logic.open_project(folder))
+
+    def _parameters_changed(self, _caller: Any = None, _event: Any = None) -> None:
+        self.update()
+
+    def _scene_closes(self, _caller: Any, _event: Any) -> None:
+        """Stop what would end in nodes that go away; a training goes on."""
+        self._leave_parameters()
+        self.logic.engine.close()
+        for section in self.sections:
+            forget = getattr(section, "forget_scene", None)
+            if forget is not None:
+                forget()
+
+    def _scene_closed(self, _caller: Any, _event: Any) -> None:
+        self._use_parameters()
+
+    def _node_goes(self, _caller: Any, _event: Any) -> None:
+        """Stop working for a volume that was removed; see `_node_went`."""
+        qt.QTimer.singleShot(0, self._node_went)
+
+    def _node_went(self) -> None:
+        node, engine = self.logic.working_on, self.logic.engine
+        if node is not None and not slicer.mrmlScene.IsNodePresent(node):
+            self.logic.working_on = None
+            if engine.is_busy:
+                engine.cancel()
+        self.update()
+
+    def _node_comes(self, _caller: Any, _event: Any) -> None:
+        qt.QTimer.singleShot(0, self._nodes_came)
+
+    def _nodes_came(self) -> None:
+        if self.parameters is not None and self.parameters.inputVolume is None:
+            self.parameters.inputVolume = _first_volume()
+        self.update()
+
+
+def _first_volume() -> Any | None:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    usable = [n for n in nodes if n.IsA("vtkMRMLScalarVolumeNode") and n.GetImageData()]
+    ours = [n for n in usable if not n.GetAttribute("ASLseg.Overlay")]
+    images = [n for n in ours if not n.IsA("vtkMRMLLabelMapVolumeNode")]
+    return images[0] if images else None

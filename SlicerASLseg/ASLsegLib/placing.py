@@ -1,0 +1,64 @@
+"""Placing points and boxes with the mouse, by Slicer's own place mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+from ASLsegLib.prompt_nodes import BOX, flatten_box, new_box, points_node
+
+
+class Placing:
+    """Lets a person place prompts of one kind after the other.
+
+    Attributes:
+        kind: What is being placed, or an empty text.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self.kind = ""
+        self._ended = ended
+        self._volume: Any | None = None
+        self._box: Any | None = None
+
+    def start(self, volume: Any, target: str, kind: str) -> None:
+        """Begin to place points or a box."""
+        self._volume, self.kind = volume, kind
+        logic = slicer.modules.markups.logic()
+        if kind == BOX:
+            self._box = new_box(volume, target)
+            logic.SetActiveList(self._box)
+        else:
+            logic.SetActiveList(points_node(volume, target, kind))
+        logic.StartPlaceMode(kind != BOX)
+
+    def stop(self) -> None:
+        """Go back to looking."""
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if self.kind and interaction is not None:
+            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        self.mode_changed()
+
+    def mode_changed(self) -> None:
+        """Notice that the person, or Slicer after the last point, has ended placing."""
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if not self.kind or interaction.GetCurrentInteractionMode() == interaction.Place:
+            return
+        self.kind = ""
+        self._keep_or_drop_box()
+        self._ended()
+
+    def forget(self) -> None:
+        """Forget everything, for the scene was closed."""
+        self.kind, self._volume, self._box = "", None, None
+
+    def _keep_or_drop_box(self) -> None:
+        box, self._box = self._box, None
+        if box is None or not slicer.mrmlScene.IsNodePresent(box):
+            return
+        if box.GetNumberOfDefinedControlPoints() == 0 and min(box.GetSize()) <= 0.0:
+            slicer.mrmlScene.RemoveNode(box)
+        else:
+            flatten_box(box, self._volume)

@@ -1,0 +1,248 @@
+"""Projects as the panel and scripts handle them: everything here is work for a thread."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ASLsegLib.handover import write_raw
+
+if TYPE_CHECKING:
+    from aslseg.events import Monitor
+    from aslseg.project import CaseFiles, Project
+    from aslseg.volume import Volume
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """A case as a row of the table.
+
+    Attributes:
+        case_id: Its name.
+        state: `labelled`, `unlabelled`, `pseudo`, `accepted`, `needs review` or `rejected`.
+        split: What it is for.
+        score: Reliability in [0, 1] in the latest round, or None.
+        reason: What the selection said of it; empty when it was not asked.
+        date: When its latest label map was written; empty without one.
+    """
+
+    case_id: str
+    state: str
+    split: str
+    score: float | None
+    reason: str
+    date: str
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run of the project, latest first in lists.
+
+    Attributes:
+        run_id: Its name.
+        state: `running`, `cancelled`, `failed` or `done`.
+        method: That it trains by.
+        rounds: Numbers of its finished rounds.
+        best_round: The one that segments; 0 when none is finished.
+    """
+
+    run_id: str
+    state: str
+    method: str
+    rounds: tuple[int, ...]
+    best_round: int
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can segment."""
+        return self.best_round > 0
+
+
+def list_runs(project: Project) -> list[RunRow]:
+    """Return the runs of a project, latest first; damaged ones are left out."""
+    from aslseg.runfolder import open_run
+
+    rows = []
+    for path in (project.folder / "runs").glob("*/config.json"):
+        run = open_run(project.folder, path.parent.name)
+        status = run.status
+        row = RunRow(
+            run.run_id,
+            str(status.get("state", "")),
+            str(status.get("method", "")),
+            tuple(run.rounds),
+            int(status.get("best_round") or 0),
+        )
+        rows.append((path.stat().st_mtime, row))
+    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+
+
+def list_cases(project: Project, run_id: str | None = None) -> list[CaseRow]:
+    """Return the cases of a project with what the latest round of a run says of them."""
+    found = _reliability(project, run_id)
+    return [_row(project, case, found.get(case.id)) for case in project.cases]
+
+
+def latest_labels(project: Project, case_id: str, run_id: str | None = None) -> Path | None:
+    """Return the label map to show for a case: a person's, else the latest refined one."""
+    case = project.case(case_id)
+    if case.label is not None:
+        return project.label_path(case)
+    for run in list_runs(project):
+        if run.is_usable and run_id in (None, "", run.run_id):
+            path = voices_folder(project, run.run_id, run.best_round, case_id) / "refined.nii.gz"
+            if path.exists():
+                return path
+    return None
+
+
+def voices_folder(project: Project, run_id: str, round_number: int, case_id: str) -> Path:
+    """Return where a round keeps what was said about a case."""
+    return project.folder / "runs" / run_id / f"round-{round_number:02d}" / "voices" / case_id
+
+
+def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Project:
+    """Add cases to the project in a folder, or make it with them."""
+    from aslseg.project import add_cases, create_project, open_project
+
+    if (folder / "project.json").exists():
+        return add_cases(open_project(folder), cases, monitor)
+    return create_project(folder, cases, monitor=monitor)
+
+
+def add_folder(folder: Path, images: Path, monitor: Monitor) -> Project:
+    """Add all images of a folder, with the label maps beside them, that are not there yet."""
+    from aslseg.formats_folder import cases_from_folder
+    from aslseg.project import open_project
+
+    known: set[str] = set()
+    if (folder / "project.json").exists():
+        known = {case.id for case in open_project(folder).cases}
+    found = [case for case in cases_from_folder(images) if case.id not in known]
+    return add_images(folder, found, monitor)
+
+
+def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monitor) -> Project:
+    """Add an image file, or a volume of the scene, which is written to the project then."""
+    from aslseg.project import CaseFiles
+
+    if isinstance(volume, Path):
+        return add_images(folder, [CaseFiles(case_id, volume)], monitor)
+    path = folder / IMAGES / f"{case_id}.nrrd"
+    write_raw(volume, path)
+    try:
+        return add_images(folder, [CaseFiles(case_id, path)], monitor)
+    except Exception:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def set_split(project: Project, case_id: str, split: str) -> Project:
+    """Say what a case is for, and save that."""
+    from aslseg.project import open_project
+
+    current = open_project(project.folder)
+    updated = current.with_case(current.case(case_id).model_copy(update={"split": split}))
+    updated.save()
+    return updated
+
+
+def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monitor) -> Project:
+    """Make a project of made-up patients in a folder; its data lies in the folder `data` within."""
+    from aslseg.formats_folder import cases_from_folder
+    from aslseg.phantom import write_phantom_dataset
+    from aslseg.project import create_project, select_cases
+
+    data = write_phantom_dataset(
+        folder / "data", cases=cases, labelled=labelled, validation=1, monitor=monitor
+    )
+    found = cases_from_folder(data.images, data.labels)
+    chosen = select_cases(found, labelled=data.labelled, validation=data.validation)
+    return create_project(folder, chosen, preset="demo", monitor=monitor)
+
+
+def good_case_id(name: str) -> str:
+    """Return a name as a case id: letters, digits, '-' and '_'."""
+    cleaned = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+    return cleaned.strip("-") or "case"
+
+
+def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
+    """Return one row per finished round: accepted cases and mean Dice of the refined labels."""
+    from aslseg.runfolder import open_run
+
+    run = open_run(project.folder, run_id)
+    rows = []
+    for number in run.rounds:
+        selected = _read(run.round(number) / "reliability.csv")
+        accepted = sum(row["accepted"] == "True" for row in selected)
+        scores = _mean_dice(_read(run.round(number) / "metrics.csv"))
+        rows.append({"round": number, "accepted": accepted, "of": len(selected), **scores})
+    return rows
+
+
+def _mean_dice(rows: list[dict[str, str]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row["stage"] == "refined" and row["split"] == "validation":
+            values.setdefault(row["target"], []).append(float(row["dice"]))
+    return {target: sum(found) / len(found) for target, found in values.items()}
+
+
+def _reliability(project: Project, run_id: str | None) -> dict[str, dict[str, str]]:
+    for run in list_runs(project):
+        if run.rounds and run_id in (None, "", run.run_id):
+            path = project.folder / "runs" / run.run_id / f"round-{run.rounds[-1]:02d}"
+            return {row["case"]: row for row in _read(path / "reliability.csv")}
+    return {}
+
+
+def _row(project: Project, case: Any, said: dict[str, str] | None) -> CaseRow:
+    score = float(said["score"]) if said else None
+    return CaseRow(
+        case.id,
+        _state(case.status, said),
+        case.split,
+        score,
+        said["reason"] if said else "",
+        _date(project, case, said),
+    )
+
+
+def _state(status: str, said: dict[str, str] | None) -> str:
+    if status != "unlabelled" or said is None:
+        return status
+    return "pseudo" if said["accepted"] == "True" else "needs review"
+
+
+def _date(project: Project, case: Any, said: dict[str, str] | None) -> str:
+    path = latest_labels(project, case.id) if case.label or said else None
+    if path is None or not path.exists():
+        return ""
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_metrics(events: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Return the metric events of a run from a byte of its `events.jsonl`, and where they end."""
+    if not events.exists():
+        return [], offset
+    with events.open("rb") as file:
+        file.seek(offset)
+        content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    found = [json.loads(line) for line in whole.splitlines() if b'"metric"' in line]
+    return found, offset + len(whole)

@@ -1,0 +1,32 @@
+"""Show a case as a person wants to see it: its image, and what is known about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+if TYPE_CHECKING:
+    from ASLsegLib.panel import Panel
+
+
+def show_case(panel: Panel, case_id: str) -> None:
+    """Load a case into the scene with its label map or its latest voices, and show it.
+
+    Args:
+        panel: Gets the case as the volume to segment.
+        case_id: Name of the case.
+    """
+
+    def show(volume: Any) -> None:
+        if panel.parameters is not None:
+            panel.parameters.inputVolume = volume
+        show_volume(volume)
+        panel.update()
+
+    panel.logic.load_case_with_voices(case_id, then=show)
+
+
+def show_volume(volume: Any) -> None:
+    """Show a volume in all slice views."""
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)

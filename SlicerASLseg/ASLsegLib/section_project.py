@@ -1,0 +1,173 @@
+"""The project: its folder, its cases, and what is known about each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib import projects, requirements, sample_data
+from ASLsegLib.review_pick import show_case
+from ASLsegLib.section import Section, cell, fill_combo, fill_table
+
+HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
+STATES = {
+    "labelled": _("labelled"),
+    "unlabelled": _("unlabelled"),
+    "pseudo": _("pseudo-label"),
+    "accepted": _("accepted"),
+    "needs review": _("needs review"),
+    "rejected": _("rejected"),
+}
+SPLITS = {"train": _("training"), "validation": _("validation"), "test": _("test")}
+
+
+class ProjectSection(Section):
+    """Open and fill a project."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._shown: list[projects.CaseRow] = []
+        self._stale = True
+        ui = self.ui
+        for button, action in (
+            (ui.openProjectButton, self._open),
+            (ui.newProjectButton, self._new),
+            (ui.demoButton, self._demo),
+            (ui.addVolumeButton, self._add_volume),
+            (ui.addFolderButton, self._add_folder),
+            (ui.addDicomButton, self._open_dicom),
+            (ui.loadCaseButton, self._load_case),
+            (ui.saveLabelButton, self._save_label),
+        ):
+            self.on_click(button, action)
+        self.on_signal(ui.casesTable, "itemSelectionChanged()", self._nothing)
+        self.on_signal(ui.casesTable, "cellDoubleClicked(int,int)", self._load_case)
+        self.on_signal(ui.splitBox, "activated(int)", self._set_split)
+        self.logic.project_changed.connect(self._project_changed)
+
+    @property
+    def case_id(self) -> str:
+        """The chosen case; empty when none is chosen."""
+        return cell(self.ui.casesTable)
+
+    def update(self) -> None:
+        """Show the cases and which actions are possible."""
+        if self._stale:
+            self._show_cases()
+        ui, project = self.ui, self.logic.project
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        closed = "" if project else _("Open or make a project first.")
+        case = "" if self.case_id else _("Choose a case in the table.")
+        volume = "" if self.panel.volume else _("Choose a volume under 'Segment this volume'.")
+        folder = "" if self._folder else _("Choose a folder above.")
+        for button in (ui.openProjectButton, ui.newProjectButton):
+            self.gate(button, can, folder, busy)
+        for button in (ui.demoButton,):
+            self.gate(button, can, busy)
+        self.gate(ui.addVolumeButton, can, volume, folder, busy)
+        self.gate(ui.addFolderButton, can, folder, busy)
+        self.gate(ui.loadCaseButton, can, closed, case, busy)
+        self.gate(ui.splitBox, can, closed, case, busy)
+        segmentation = (
+            "" if ui.labelSegmentationSelector.currentNode() else _("Choose a segmentation.")
+        )
+        self.gate(ui.saveLabelButton, can, closed, case, segmentation, busy)
+        self._show_split()
+
+    def hear_training(self, event: dict[str, Any]) -> None:
+        """Read the cases again when a round is over."""
+        if event.get("event") in ("artifact", "done", "cancelled", "failed"):
+            self._stale = True
+
+    @property
+    def _folder(self) -> Path | None:
+        text = self.ui.projectFolderEdit.currentPath
+        return Path(text) if text and text != "." else None
+
+    def _project_changed(self) -> None:
+        self._stale = True
+        project = self.logic.project
+        if project is not None and self.panel.parameters is not None:
+            self.panel.parameters.projectFolder = project.folder
+
+    def _show_cases(self) -> None:
+        self._stale = False
+        project = self.logic.project
+        self._shown = [] if project is None else projects.list_cases(project)
+        rows = [
+            [
+                row.case_id,
+                STATES[row.state],
+                SPLITS[row.split],
+                "" if row.score is None else f"{row.score:.2f}",
+                row.date,
+            ]
+            for row in self._shown
+        ]
+        fill_table(self.ui.casesTable, HEAD, rows)
+        self.ui.casesSummaryLabel.setText(self._summary())
+
+    def _summary(self) -> str:
+        if self.logic.project is None:
+            return _("No project is open. Choose a folder and press Open or New.")
+        count = {state: sum(row.state == state for row in self._shown) for state in STATES}
+        parts = [f"{number} {STATES[state]}" for state, number in count.items() if number]
+        text = _("{count} cases: {parts}.") if parts else _("The project has no cases yet.")
+        return text.format(count=len(self._shown), parts=", ".join(parts))
+
+    def _show_split(self) -> None:
+        row = next((row for row in self._shown if row.case_id == self.case_id), None)
+        entries = [(_("for {use}").format(use=text), name) for name, text in SPLITS.items()]
+        fill_combo(self.ui.splitBox, entries, row.split if row else "train")
+
+    def _nothing(self) -> None:
+        """Only let the panel show what is possible now."""
+
+    def _open(self) -> None:
+        self.logic.open_project(self._folder)
+
+    def _new(self) -> None:
+        """Make the project with the volume that is chosen; without one, from a folder of images."""
+        if (self._folder / "project.json").exists():
+            self._open()
+        elif self.panel.volume is not None:
+            self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
+        else:
+            self._add_folder()
+
+    def _demo(self) -> None:
+        folder = self._folder
+        if folder is None or (folder.exists() and any(folder.iterdir())):
+            folder = sample_data.demo_folder()
+        self.panel.parameters.preset = "demo"
+        self.logic.create_phantom_project(folder, wait=False)
+
+    def _add_volume(self) -> None:
+        self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
+
+    def _add_folder(self) -> None:
+        chosen = qt.QFileDialog.getExistingDirectory(
+            self.panel.widget, _("Folder with images"), str(self._folder)
+        )
+        if chosen:
+            self.logic.add_folder(chosen, folder=self._folder, wait=False)
+
+    def _open_dicom(self) -> None:
+        slicer.util.selectModule("DICOM")
+
+    def _load_case(self) -> None:
+        if self.case_id:
+            show_case(self.panel, self.case_id)
+
+    def _save_label(self) -> None:
+        node = self.ui.labelSegmentationSelector.currentNode()
+        self.logic.save_label(node, self.case_id, wait=False)
+
+    def _set_split(self) -> None:
+        split = self.ui.splitBox.currentData
+        self.logic.use(projects.set_split(self.logic.project, self.case_id, split))

@@ -1,0 +1,102 @@
+"""Lesions measured, and everything exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib import requirements
+from ASLsegLib.lesion_table import as_text, rows_of
+from ASLsegLib.section import Section, fill_table
+
+HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest diameter (mm)"), "R", "A", "S"]
+
+
+class ResultsSection(Section):
+    """What a person takes away."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._lesions: list[Any] = []
+        ui = self.ui
+        for button, action in (
+            (ui.measureButton, self.measure),
+            (ui.copyButton, self._copy),
+            (ui.csvButton, self._save_csv),
+            (ui.show3dButton, self._show_3d),
+            (ui.exportNiftiButton, self._export_nifti),
+            (ui.exportNnunetButton, self._export_nnunet),
+            (ui.exportDicomButton, self._export_dicom),
+        ):
+            self.on_click(button, action)
+        self.on_signal(ui.lesionsTable, "cellDoubleClicked(int,int)", self._jump)
+
+    def update(self) -> None:
+        """Show what is possible."""
+        ui = self.ui
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        node = "" if self._node else _("Choose a segmentation.")
+        table = "" if self._lesions else _("Measure first.")
+        project = "" if self.logic.project else _("Open a project first.")
+        for button in (ui.measureButton, ui.exportNiftiButton, ui.exportDicomButton):
+            self.gate(button, can, node)
+        self.gate(ui.show3dButton, node)
+        for button in (ui.copyButton, ui.csvButton):
+            self.gate(button, can, table)
+        self.gate(ui.exportNnunetButton, can, project)
+
+    def measure(self) -> None:
+        """Measure every lesion; the table comes when it is done."""
+        self.logic.lesions(self._node, wait=False, then=self._show)
+
+    @property
+    def _node(self) -> Any | None:
+        return self.ui.resultSelector.currentNode()
+
+    def _show(self, lesions: list[Any]) -> None:
+        self._lesions = lesions
+        fill_table(self.ui.lesionsTable, HEAD, [list(row) for row in rows_of(lesions)])
+        self.update()
+
+    def _jump(self) -> None:
+        row = self.ui.lesionsTable.currentRow()
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            node.JumpSliceByCentering(*self._lesions[row].centre_ras)
+
+    def _copy(self) -> None:
+        qt.QApplication.clipboard().setText(as_text(self._lesions))
+
+    def _save_csv(self) -> None:
+        path = self._ask_for_file("lesions.csv", _("Tables (*.csv)"))
+        if path:
+            self.logic.write_lesions(self._lesions, path)
+
+    def _show_3d(self) -> None:
+        if self.ui.show3dButton.checked:
+            self._node.CreateClosedSurfaceRepresentation()
+        else:
+            self._node.RemoveClosedSurfaceRepresentation()
+
+    def _export_nifti(self) -> None:
+        path = self._ask_for_file(f"{self._node.GetName()}.nii.gz", _("NIfTI (*.nii.gz)"))
+        if path:
+            self.logic.export_nifti(self._node, path, wait=False)
+
+    def _export_nnunet(self) -> None:
+        chosen = self._ask_for_folder(_("New or empty folder for the nnU-Net data set"))
+        if chosen:
+            self.logic.export_nnunet(chosen, wait=False)
+
+    def _export_dicom(self) -> None:
+        chosen = self._ask_for_folder(_("Folder for the DICOM segmentation"))
+        if chosen:
+            self.logic.export_dicom_seg(self._node, chosen)
+
+    def _ask_for_file(self, name: str, kinds: str) -> str:
+        return qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save"), name, kinds)
+
+    def _ask_for_folder(self, title: str) -> str:
+        return qt.QFileDialog.getExistingDirectory(self.panel.widget, title, "")

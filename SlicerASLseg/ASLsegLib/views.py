@@ -1,0 +1,42 @@
+"""Which slice of a volume a person looks at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ASLsegLib.scene import as_array, geometry_of
+
+
+def slice_view_of(volume: Any) -> Any | None:
+    """Return the slice node whose plane is most nearly that of the volume's own slices."""
+    normal = geometry_of(volume).ijk_to_ras[:3, :2]
+    across = np.cross(normal[:, 0], normal[:, 1])
+    across = across / np.linalg.norm(across)
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    if not nodes:
+        return None
+    return max(nodes, key=lambda node: abs(float(across @ as_array(node.GetSliceToRAS())[:3, 2])))
+
+
+def current_slice(volume: Any) -> int:
+    """Return the volume's slice (k) that is shown, or the nearest one."""
+    geometry = geometry_of(volume)
+    node = slice_view_of(volume)
+    if node is None:
+        return geometry.shape[0] // 2
+    centre = as_array(node.GetSliceToRAS())[:, 3]
+    k = (np.linalg.inv(geometry.ijk_to_ras) @ centre)[2]
+    return int(np.clip(round(float(k)), 0, geometry.shape[0] - 1))
+
+
+def show_slice_of(volume: Any, slice_index: int) -> None:
+    """Let the slice views show the middle of a slice of a volume."""
+    geometry = geometry_of(volume)
+    _, rows, columns = geometry.shape
+    middle = np.array([(columns - 1) / 2, (rows - 1) / 2, slice_index, 1.0])
+    position = geometry.ijk_to_ras @ middle
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*position[:3].tolist())
