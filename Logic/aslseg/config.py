@@ -8,39 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-
-
-def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:
-    if not window_hu[0] < window_hu[1]:
-        msg = f"a window must go from low to high, got {window_hu}"
-        raise ValueError(msg)
-    return window_hu
-
-
-Window = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
+from aslseg.config_base import NotNegative, Positive, PositiveFloat, Rate, Share, Window
+from aslseg.config_base import Settings as Settings
+from aslseg.config_methods import ScSamConfig, SemiSamConfig
 
 Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
 Tuning = Literal["none", "decoder", "lora", "adapter"]
-
-
-class Settings(BaseModel):
-    """Base of all groups of settings: frozen, nothing unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _check_patch(patch_size: int, levels: int) -> None:
@@ -259,11 +235,14 @@ class RunConfig(Settings):
         patience: Rounds without a better validation before stopping early.
         paradigm: How the specialist learns from unlabelled cases.
         baseline: Also train a supervised specialist, as the row to compare with.
+        semisam, scsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half
             of the labelled cases, for lessons about the other half; 0 trains none.
         min_component_ml: Smaller components are left out of label maps, unless a container.
+        label_unlabelled: Segment the unlabelled cases at the end too; without, the last round
+            segments held-out cases only, and the run has no label maps of the others.
     """
 
     method: str = "aslseg"
@@ -281,7 +260,10 @@ class RunConfig(Settings):
     sam: SamConfig = SamConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     reliability: ReliabilityConfig = ReliabilityConfig()
+    semisam: SemiSamConfig = SemiSamConfig()
+    scsam: ScSamConfig = ScSamConfig()
     min_component_ml: Annotated[float, Field(ge=0.0)] = 0.03
+    label_unlabelled: bool = True
 
     def stage(self, inside: str | None) -> SpecialistConfig:
         """Return the settings of the stage that segments targets inside `inside`."""

@@ -75,6 +75,11 @@ def ramp_up(step: float, length: float) -> float:
     return math.exp(-5.0 * (1.0 - min(max(step / length, 0.0), 1.0)) ** 2)
 
 
+def ramp_down(step: float, steps: float, length: float) -> float:
+    """Return the ramp seen from the end: 1 until `length` before it, then down to exp(-5)."""
+    return ramp_up(steps - step, length)
+
+
 def polynomial_decay(step: int, steps: int, power: float = 0.9) -> float:
     """Return (1 - step / steps)^power, the factor on the learning rate."""
     return float((1.0 - min(step / steps, 1.0)) ** power)

@@ -17,7 +17,8 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # A name that ends in a dot is a folder, its `__init__` included.
 LAYER_OF = {
     0: """volume errors config events storage""",
-    1: """geometry intensity components lesions prompts metrics images project formats stages runfolder""",
+    1: """geometry intensity components lesions prompts metrics images project formats stages
+        runfolder review""",
     2: """specialist losses augment inference views places batches training devices checkpoints
         adaptation corruption blending sam.""",
     3: """ssl. methods. generalist lessons refinement adapting speaking teaching containers

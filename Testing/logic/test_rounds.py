@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from scipy import ndimage
 
 from aslseg import generalist_setup
 from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
-from aslseg.events import Artifact, Event, Metric, Monitor, Progress
+from aslseg.events import Artifact, Event, Monitor, Progress
 from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.job import Job
 from aslseg.lessons import LabelledVolume, pupil_of
@@ -29,7 +27,6 @@ from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, RunFolder, cre
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.speaking import read_voice
 from aslseg.volume import Labelmap, Volume
-from sam_doubles import a_small_sam
 from tiny_project import (
     ADAPTATION,
     GEOMETRY,
@@ -43,8 +40,8 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
+from whole_runs import at_step, contents, results, rows_of, stop_at, use_small_sam, weights_in
 
-TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json"}
 WITH_SAM = tiny_config(
     rounds=1,
     baseline=True,
@@ -66,32 +63,6 @@ class Finished:
         return open_project(self.root / "project")
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def results(run: RunFolder) -> dict[str, object]:
-    """Return all files of a run but those that tell the time; of weights, every bit of a tensor."""
-    return {
-        name: weights_in(run.path / name) if name.endswith(".safetensors") else data
-        for name, data in contents(run.path).items()
-        if name not in TOLD_BY_TIME
-    }
-
-
-def weights_in(path: Path) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return tensors and metadata; the order of the metadata in the file is random."""
-    with safe_open(path, framework="np") as file:
-        tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
-        return tensors, file.metadata()
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def run_in(root: Path, config: RunConfig) -> Finished:
     torch.set_num_threads(1)
     project = a_tiny_project(root)
@@ -102,15 +73,6 @@ def run_in(root: Path, config: RunConfig) -> Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return run_in(tmp_path_factory.mktemp("finished"), tiny_config())
-
-
-def build_small_sam(*_: object, input_size: int, **__: object) -> torch.nn.Module:
-    return a_small_sam("tiny", input_size)
-
-
-def use_small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generalist_setup, "build_sam", build_small_sam)
-    monkeypatch.setattr(generalist_setup, "get_weights", lambda *_, **__: Path("none"))
 
 
 @pytest.fixture(scope="module")
@@ -271,28 +233,8 @@ def test_one_voxel_of_a_label_to_learn_from_changes_training(
 # --- Stopping and going on ----------------------------------------------------------------------
 
 
-def stop_at(place: Callable[[Event], bool]) -> Monitor:
-    """Return a monitor that asks to stop at the first event of a kind."""
-    monitor = Monitor()
-
-    def listen(event: Event) -> None:
-        if place(event):
-            monitor.token.cancel()
-
-    monitor.listener = listen
-    return monitor
-
-
 def in_tumour(event: Event) -> bool:
     return isinstance(event, Progress) and event.stage == "specialist-tumour"
-
-
-def at_step(stage: str, step: int, number: int = 1) -> Callable[[Event], bool]:
-    def place(event: Event) -> bool:
-        found = isinstance(event, Metric) and (event.stage, event.step) == (stage, step)
-        return found and event.round == number
-
-    return place
 
 
 def after_the_first_case(event: Event) -> bool:

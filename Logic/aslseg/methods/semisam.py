@@ -1,0 +1,265 @@
+"""SemiSAM: a frozen SAM, prompted by the student, has a say in a teacher's consistency training.
+
+After Zhang et al., "SemiSAM: Enhancing Semi-Supervised Medical Image Segmentation via SAM-Assisted
+Consistency Regularization" (arXiv 2312.06316, BIBM 2024), and SemiSAM+ (arXiv 2502.20749).
+
+A step on unlabelled patches, beside what mean teacher or UA-MT does: (1) the student's foreground
+is what simulated clicks ask SAM for; (2) SAM answers with masks, click by click; (3) the student is
+drawn to them by their squared difference, weighed by how steady the answers were; (4) the weight of
+this term falls while the teacher's rises, because SAM helps most while the student knows little.
+SAM is not trained, and not needed any more once the student is.
+
+Here SAM is the one for pictures, asked slice by slice on embeddings that are made once. What lies
+under a patch tells which slice that is and which of its points a click means; SAM's answer comes
+back to the patch the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from aslseg.batches import Batch, TrainingCase
+from aslseg.config import Paradigm as ParadigmName
+from aslseg.config import RunConfig, SpecialistConfig
+from aslseg.errors import ConfigError
+from aslseg.generalist import Generalist
+from aslseg.generalist_setup import build_generalist
+from aslseg.job import Job
+from aslseg.losses import consistency_loss, ramp_down
+from aslseg.methods.specialist import load_ensemble as load_ensemble
+from aslseg.methods.specialist import run_with
+from aslseg.places import Place, pixels_under, slices_under
+from aslseg.rounds import Round, RoundOutcome
+from aslseg.sam.clicking import MASK_THRESHOLD, Conversation, Topic, converse
+from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
+from aslseg.ssl import Paradigm
+from aslseg.ssl.mean_teacher import MeanTeacher
+from aslseg.stages import Stage
+from aslseg.teaching import plain
+
+
+def run_round(job: Job, this: Round) -> RoundOutcome:
+    """Train the specialist with SAM's help, and segment with the specialist alone.
+
+    Args:
+        job: Cases, settings, device, listener.
+        this: Number and folder of the round, and what the rounds before left.
+
+    Raises:
+        ConfigError: When the settings have no SAM, or a paradigm without a teacher.
+    """
+    generalist = frozen_generalist(job)
+
+    def build(name: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
+        paradigm = plain(name, stage, settings)
+        if not isinstance(paradigm, MeanTeacher):
+            msg = (
+                "SemiSAM is an addition to a teacher; set paradigm to mean_teacher or "
+                f"uncertainty_aware, not {name}."
+            )
+            raise ConfigError(msg)
+        paradigm.guides = (SamGuide(job, generalist, settings),)
+        return paradigm
+
+    return run_with(job, this, build)
+
+
+def frozen_generalist(job: Job) -> Generalist:
+    """Build SAM as it was released.
+
+    Raises:
+        ConfigError: When the settings have no SAM.
+        WeightsError: When its weights cannot be had.
+    """
+    untuned = job.config.sam.model_copy(update={"tuning": "none"})
+    config: RunConfig = job.config.model_copy(update={"sam": untuned})
+    generalist = build_generalist(config, job.cache / "embeddings", job.device, job.monitor)
+    if generalist is None:
+        msg = f"The method {config.method} needs SAM; set sam.model to vit_t or a larger one."
+        raise ConfigError(msg)
+    return generalist
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinion:
+    """What SAM thinks of unlabelled patches.
+
+    Attributes:
+        masks: (B, C, *spatial) of 0 and 1; SAM's mask of each class, and the rest as class 0.
+        weight: (B, 1, *spatial) in [0, 1]; 0 where SAM was not asked.
+    """
+
+    masks: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """A case that SAM has seen: its view, and the embeddings of the slices in it."""
+
+    case: TrainingCase
+    embeddings: VolumeEmbeddings
+    frame: SliceFrame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """A mask that SAM is asked for, and where in the batch its answer belongs."""
+
+    patch: int
+    plane: int
+    number: int
+    topic: Topic
+
+
+@dataclass(slots=True, eq=False)
+class SamGuide:
+    """The SAM term of a stage.
+
+    Attributes:
+        job: Cases to look up, settings.
+        generalist: The frozen SAM.
+        settings: Of the stage.
+    """
+
+    job: Job
+    generalist: Generalist
+    settings: SpecialistConfig
+    name: str = "sam"
+    _known: list[_Known] = field(default_factory=list)
+
+    def meet(self, cases: Sequence[TrainingCase]) -> None:
+        """Embed the slices of all unlabelled cases, once. Label maps are never opened."""
+        images = {case.id: case for case in self.job.unlabelled}
+        for case in cases:
+            volume = self.job.image(images[case.case_id])
+            part = case.view.box.slices[0]
+            slices = range(part.start, part.stop)
+            known = self.generalist.embeddings(volume, slices, self.job.monitor)
+            self._known.append(_Known(case, known, self.generalist.frame(volume)))
+
+    def term(
+        self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return the ramped-down squared difference of student and SAM.
+
+        Args:
+            probability: (B, C, *spatial) of the student, with gradient.
+            unlabelled: The patches.
+            step: Steps done before this one.
+            generator: Draws the clicks.
+        """
+        opinion = self.opinion(probability.detach(), unlabelled.places, generator)
+        return self.weight(step) * consistency_loss(probability, opinion.masks, opinion.weight)
+
+    def weight(self, step: int) -> float:
+        """Return the weight of the term: 0.5 w_max exp(-5 (1 - (T - t) / length)^2)."""
+        settings, own = self.settings, self.job.config.semisam
+        length = own.rampdown_share * settings.iterations
+        largest = own.weight * settings.consistency_weight
+        return largest * ramp_down(step, settings.iterations, length)
+
+    def opinion(
+        self, probability: Tensor, places: Sequence[Place], generator: torch.Generator
+    ) -> Opinion:
+        """Ask SAM for the student's foreground, slice by slice.
+
+        Args:
+            probability: (B, C, *spatial) of the student.
+            places: Of the B patches.
+            generator: Draws planes and clicks.
+        """
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        own = self.job.config.semisam
+        # A patch of one slice is a block of one plane.
+        planes = probability if probability.ndim == 5 else probability[:, :, None]
+        foreground = planes.argmax(1).cpu().numpy()
+        # Stored embeddings are float16, which autocast cannot mix with bfloat16.
+        with torch.autocast(probability.device.type, enabled=False):
+            questions = self._questions(foreground, places, rng)
+            topics = [question.topic for question in questions]
+            talks = converse(self.generalist.sam.eval(), topics, own.clicks, rng)
+        opinion = _opinion_on(planes, questions, talks, by_confidence=own.confidence)
+        return Opinion(
+            opinion.masks.reshape(probability.shape),
+            opinion.weight.reshape(probability[:, :1].shape),
+        )
+
+    def _questions(
+        self, foreground: NDArray[np.int64], places: Sequence[Place], rng: np.random.Generator
+    ) -> list[_Question]:
+        """Return what SAM is asked: one mask per class, plane and patch."""
+        questions: list[_Question] = []
+        for patch, place in enumerate(places):
+            known, edge = self._known[place.case], foreground.shape[-1]
+            points = pixels_under(place, known.case.view, edge)
+            slices = slices_under(place, known.case.view, edge)
+            for plane, k in self._planes(foreground[patch], slices, rng):
+                embedding = known.embeddings.stack([k])[0]
+                shown = foreground[patch, plane]
+                questions += [
+                    _Question(patch, plane, n, Topic(embedding, known.frame, points, shown == n))
+                    for n in np.unique(shown[shown > 0]).tolist()
+                ]
+        return questions
+
+    def _planes(
+        self, foreground: NDArray[np.int64], slices: Sequence[int | None], rng: np.random.Generator
+    ) -> list[tuple[int, int]]:
+        """Draw planes of a patch that show any foreground, each with the slice it lies on."""
+        showing = [(n, k) for n, k in enumerate(slices) if k is not None and foreground[n].any()]
+        most = self.job.config.semisam.planes
+        if len(showing) <= most:
+            return showing
+        return [showing[n] for n in sorted(rng.choice(len(showing), most, replace=False))]
+
+
+def _opinion_on(
+    planes: Tensor,
+    questions: Sequence[_Question],
+    talks: Sequence[Conversation],
+    *,
+    by_confidence: bool,
+) -> Opinion:
+    """Put SAM's last answers together; where it was not asked it has no opinion.
+
+    Args:
+        planes: (B, C, planes, rows, columns) of the student, for the shape.
+        questions: Where each answer belongs.
+        talks: One per question.
+        by_confidence: Weigh voxels by how steady SAM was; otherwise all count the same.
+    """
+    logits = torch.full_like(planes, -torch.inf)
+    logits[:, 0] = MASK_THRESHOLD
+    weight = torch.zeros_like(planes[:, :1])
+    for question, talk in zip(questions, talks, strict=True):
+        patch, plane = question.patch, question.plane
+        logits[patch, question.number, plane] = talk.answers[-1].to(logits)
+        steady = steadiness(talk.answers) if by_confidence else torch.ones_like(talk.answers[-1])
+        here = (steady * _within(talk.topic)).to(weight)
+        known = weight[patch, 0, plane]
+        weight[patch, 0, plane] = torch.where(known > 0, torch.minimum(known, here), here)
+    masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)
+    return Opinion(masks.to(planes), weight)
+
+
+def steadiness(answers: Sequence[Tensor]) -> Tensor:
+    """Return 1 - 4 var of SAM's probabilities over the clicks, voxel by voxel.
+
+    Numbers between 0 and 1 have a variance of at most 1/4, so this is 1 where no click changed
+    anything and 0 where the answers jumped from one extreme to the other.
+    """
+    return 1 - 4 * torch.stack(list(answers)).sigmoid().var(0, unbiased=False)
+
+
+def _within(topic: Topic) -> Tensor:
+    """Return which pixels of a patch have the slice under them, not what lies beside it."""
+    x, y = topic.points.unbind(-1)
+    return (x >= 0) & (x <= topic.frame.width) & (y >= 0) & (y <= topic.frame.height)

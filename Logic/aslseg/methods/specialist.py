@@ -1,0 +1,58 @@
+"""The semi-supervised baselines as methods of their own: the specialist, and nobody else.
+
+`paradigm` of the settings chooses supervised training, mean teacher, UA-MT or CPS. Methods that add
+something to the training and need nothing more to segment start from here too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aslseg.checkpoints import require_weights
+from aslseg.job import Job
+from aslseg.refinement import TrustSpecialist
+from aslseg.rounds import Round, RoundOutcome, finish_round
+from aslseg.speaking import Ensemble
+from aslseg.stages import stages_of
+from aslseg.teaching import Build, Curriculum, plain, specialist_paths, teach_specialist
+
+
+def run_round(job: Job, this: Round) -> RoundOutcome:
+    """Train the specialist, select what its checkpoints agree on, and measure it."""
+    return run_with(job, this, plain)
+
+
+def run_with(job: Job, this: Round, build: Build) -> RoundOutcome:
+    """Run a round in which the specialist is trained with what `build` makes.
+
+    Args:
+        job: Cases, settings, device, listener.
+        this: Number and folder of the round, and what the rounds before left.
+        build: Makes the paradigm of each stage.
+    """
+    taught = teach_specialist(job, curriculum_of(job, this, build))
+    ensemble = Ensemble(taught.specialist, None, TrustSpecialist(), job.targets, job.config)
+    return finish_round(job, this, ensemble, taught.earlier)
+
+
+def load_ensemble(job: Job, folder: Path) -> Ensemble:
+    """Read the specialist of a finished round.
+
+    Raises:
+        WeightsError: When a file is missing or damaged; nothing is trained here.
+    """
+    require_weights([path for s in stages_of(job.targets) for path in specialist_paths(folder, s)])
+    specialist = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {})).specialist
+    return Ensemble(specialist, None, TrustSpecialist(), job.targets, job.config)
+
+
+def curriculum_of(job: Job, this: Round, build: Build) -> Curriculum:
+    """Return what the specialist learns from in a round; later ones are shorter."""
+    return Curriculum(
+        folder=this.folder,
+        paradigm=job.config.paradigm,
+        pseudo=this.pseudo,
+        start=this.start,
+        share=job.config.later_share if this.number > 1 else 1.0,
+        build=build,
+    )

@@ -1,0 +1,169 @@
+"""SemiSAM and its teacher on the left atrium with one labelled volume: Docs/results-methods.md.
+
+    python Testing/benchmarks/atrium_study.py --data ../shared/data/left_atrium \
+        --work local/atrium --arms mean_teacher semisam --seeds 0 1
+
+Of the ten volumes, in order of their names, the first is labelled, the next six are not, the last
+three are for testing. Scores are of the last round on the test cases, and on the unlabelled ones
+against labels that are opened here, after the run, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import torch
+
+from aslseg.config import RunConfig, Target
+from aslseg.config_json import parse_config
+from aslseg.devices import tune_allocator
+from aslseg.evaluate import score_rows
+from aslseg.events import Event, Monitor, Notice, Progress
+from aslseg.images import read_labelmap
+from aslseg.project import CaseFiles, Project, create_project, open_project
+from aslseg.runfolder import METRIC_COLUMNS, RunFolder, open_run, read_table
+from aslseg.runs import resume_run, start_run
+
+ATRIUM = (Target(name="atrium", value=1),)
+ARMS = {
+    "supervised": {"method": "specialist", "paradigm": "supervised"},
+    "mean_teacher": {"method": "specialist", "paradigm": "mean_teacher"},
+    "semisam": {"method": "semisam", "paradigm": "mean_teacher"},
+    "uncertainty_aware": {"method": "specialist", "paradigm": "uncertainty_aware"},
+    "semisam_uncertainty_aware": {"method": "semisam", "paradigm": "uncertainty_aware"},
+    "scsam": {"method": "scsam"},
+}
+STAGE = {
+    "iterations": 800,
+    "batch_size": 4,
+    "patch_size": 64,
+    "consistency_weight": 1.0,
+    "lesion_share": 0.5,
+    "network": {"channels": (16, 32, 64, 128), "dropout": 0.1},
+    "view": {"pixel_mm": 1.25, "slice_mm": 1.25, "context_mm": 1.25, "window_hu": (0.0, 255.0)},
+}
+SETTINGS = {
+    "rounds": 1,
+    "device": "cpu",
+    "sam": {"model": "vit_t", "input_size": 256, "window_hu": (0.0, 255.0)},
+    "semisam": {"clicks": 3},
+}
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    tune_allocator()
+    project = study_project(arguments)
+    for seed in arguments.seeds:
+        for arm in arguments.arms:
+            cell(arguments, project, arm, seed)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--arms", nargs="+", default=["mean_teacher", "semisam"], choices=ARMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--dimensions", type=int, default=2, choices=[2, 3])
+    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
+    parser.add_argument("--name", default="", help="added to the names of the rows")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def study_project(arguments: argparse.Namespace) -> Project:
+    folder = arguments.work / "project"
+    if (folder / "project.json").exists():
+        return open_project(folder)
+    images = sorted(arguments.data.resolve().glob("*_image.nii.gz"))
+    files = [
+        CaseFiles(
+            id=f"la-{number}",
+            image=image,
+            label=truth_of(image) if number == 0 or number >= 7 else None,
+            split="test" if number >= 7 else "train",
+        )
+        for number, image in enumerate(images)
+    ]
+    return create_project(folder, files, ATRIUM)
+
+
+def truth_of(image: Path) -> Path:
+    return image.with_name(image.name.replace("_image", "_label"))
+
+
+def cell(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -> None:
+    name = f"{arm}-{arguments.dimensions}d{arguments.name}"
+    table = arguments.work / f"{name}-{seed}.csv"
+    if table.exists():
+        return
+    began = time.perf_counter()
+    run = finished_run(project, settings(arguments, arm, seed), f"{name}-{seed}")
+    rows = read_table(run.round(1) / "metrics.csv") + unlabelled_scores(run, project, arguments)
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["name", "seed", *METRIC_COLUMNS])
+        writer.writeheader()
+        writer.writerows([{**row, "name": name, "seed": seed} for row in rows])
+    print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+    for split in ("test", "unlabelled"):
+        for voice in ("specialist", "sam", "refined"):
+            found = [float(r["dice"]) for r in rows if (r["split"], r["stage"]) == (split, voice)]
+            if found:
+                each = " ".join(f"{value:.3f}" for value in found)
+                print(f"  {split} {voice}: {sum(found) / len(found):.3f} ({each})", flush=True)
+
+
+def settings(arguments: argparse.Namespace, arm: str, seed: int) -> RunConfig:
+    network = {**STAGE["network"], "dimensions": arguments.dimensions}
+    values = RunConfig.model_validate(
+        {**SETTINGS, **ARMS[arm], "seed": seed, "organ": {**STAGE, "network": network}}
+    ).model_dump(mode="json")
+    for setting in arguments.set:
+        name, value = setting.split("=", 1)
+        *groups, last = name.split(".")
+        group = values
+        for part in groups:
+            group = group[part]
+        group[last] = value
+    return parse_config(values)
+
+
+def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
+    monitor = Monitor(listener=speak)
+    if (project.folder / "runs" / run_id / "config.json").exists():
+        if open_run(project.folder, run_id).status.get("state") == "done":
+            return open_run(project.folder, run_id)
+        return resume_run(project, run_id, monitor)
+    return start_run(project, config, monitor, run_id)
+
+
+def speak(event: Event) -> None:
+    if isinstance(event, Notice):
+        print(event.message)
+    if isinstance(event, Progress) and event.step == event.of:
+        print(f"    {event.stage} ({event.of})", flush=True)
+
+
+def unlabelled_scores(
+    run: RunFolder, project: Project, arguments: argparse.Namespace
+) -> list[dict]:
+    """Score the unlabelled cases against labels that no run has seen."""
+    rows: list[dict] = []
+    images = sorted(arguments.data.resolve().glob("*_image.nii.gz"))
+    for case in project.unlabelled:
+        truth = read_labelmap(truth_of(images[int(case.id.removeprefix("la-"))]))
+        for voice in ("specialist", "sam", "refined"):
+            path = run.round(1) / "voices" / case.id / f"{voice}.nii.gz"
+            if path.exists():
+                facts = {"round": 1, "stage": voice, "split": "unlabelled", "case": case.id}
+                rows += score_rows(read_labelmap(path), truth, project.targets, facts)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,459 @@
+"""SemiSAM: what SAM adds to a teacher's training, and that no defect of the release is here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from aslseg import generalist_setup
+from aslseg.augment import Placement
+from aslseg.batches import BatchSource, TrainingCase
+from aslseg.config import (
+    RunConfig,
+    SamConfig,
+    SemiSamConfig,
+    SpecialistConfig,
+    Target,
+)
+from aslseg.errors import CancelledError, ConfigError
+from aslseg.events import Monitor
+from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.job import Job
+from aslseg.methods import semisam
+from aslseg.methods.semisam import Opinion, SamGuide, frozen_generalist, steadiness
+from aslseg.places import pixels_under, slices_under
+from aslseg.project import CaseFiles, Project, create_project, select_cases
+from aslseg.runfolder import RunFolder, create_run
+from aslseg.runs import resume_run, segment_volume, start_run
+from aslseg.sam.clicking import Conversation
+from aslseg.specialist import build_network
+from aslseg.ssl.mean_teacher import MeanTeacher
+from aslseg.stages import stages_of
+from aslseg.teaching import plain
+from aslseg.training import step_generator
+from aslseg.views import build_view
+from aslseg.volume import Labelmap
+from tiny_project import (
+    GEOMETRY,
+    NETWORK,
+    SPECIALIST,
+    UNLABELLED,
+    a_patient,
+    a_tiny_project,
+    tiny_config,
+)
+from whole_runs import at_step, results, rows_of, stop_at, use_small_sam
+
+SAM = SamConfig(model="vit_t", input_size=256)
+STAGE = SPECIALIST.model_copy(update={"consistency_weight": 1.0, "iterations": 6, "batch_size": 2})
+IN_3D = STAGE.model_copy(
+    update={"network": NETWORK.model_copy(update={"dimensions": 3}), "patch_size": 16}
+)
+ATRIUM = (Target(name="atrium", value=1),)
+
+
+def semisam_config(**changes: object) -> RunConfig:
+    values: dict[str, object] = {
+        "method": "semisam",
+        "rounds": 1,
+        "sam": SAM,
+        "organ": STAGE,
+        "lesion": STAGE,
+        "semisam": SemiSamConfig(clicks=2, planes=2),
+    }
+    return tiny_config(**{**values, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_sam(monkeypatch)
+
+
+# --- The term of a step ---------------------------------------------------------------------------
+
+
+def a_job(tmp_path: Path, config: RunConfig) -> Job:
+    project = a_tiny_project(tmp_path)
+    run = create_run(project.folder, config)
+    return Job(project, config, run, torch.device("cpu"), Monitor())
+
+
+def a_guide(
+    tmp_path: Path, settings: SpecialistConfig = STAGE, **changes: object
+) -> tuple[SamGuide, BatchSource]:
+    """Return a guide that has met the unlabelled cases, and the source of their patches."""
+    job = a_job(tmp_path, semisam_config(organ=settings, **changes))
+    guide = SamGuide(job, frozen_generalist(job), settings)
+    stage = stages_of(job.targets)[0]
+    cases = [
+        TrainingCase(build_view(job.image(case), stage, settings), case_id=case.id)
+        for case in job.unlabelled
+    ]
+    guide.meet(cases)
+    return guide, BatchSource(cases, settings, 0, 1)
+
+
+def a_student(batch_size: int, spatial: tuple[int, ...], classes: int = 2) -> Tensor:
+    """Return probabilities of a blob in the middle of each patch, with a gradient."""
+    at = torch.meshgrid(*[torch.linspace(-1, 1, n) for n in spatial], indexing="ij")
+    inside = sum(axis.square() for axis in at) < 0.3
+    logits = torch.where(inside, 1.0, -1.0).expand(batch_size, 1, *spatial)
+    others = [logits - 3.0] * (classes - 2)
+    both = torch.cat([torch.zeros_like(logits), logits, *others], 1)
+    return both.clone().requires_grad_()
+
+
+both_dimensions = pytest.mark.parametrize("settings", [STAGE, IN_3D], ids=["2d", "3d"])
+by_confidence = pytest.mark.parametrize("confidence", [False, True])
+
+
+@both_dimensions
+@by_confidence
+def test_the_term_has_a_gradient(
+    tmp_path: Path, settings: SpecialistConfig, confidence: bool
+) -> None:
+    """The released term was divided by its own sum: always 1, gradient 0."""
+    guide, source = a_guide(
+        tmp_path, settings, semisam=SemiSamConfig(clicks=3, planes=2, confidence=confidence)
+    )
+    batch = source.batch(0)
+    logits = a_student(len(batch.classes), batch.classes.shape[1:])
+    term = guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))
+    (gradient,) = torch.autograd.grad(term, [logits])
+    assert float(gradient.abs().sum()) > 1e-4
+    opinion = guide.opinion(logits.softmax(1).detach(), batch.places, step_generator(0, 0))
+    assert float(gradient[(opinion.weight == 0).expand_as(gradient)].abs().sum()) == 0.0
+
+
+def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path)
+    batch = source.batch(0)
+    probability = a_student(2, (32, 32)).softmax(1)
+    weight = torch.rand(2, 1, 32, 32)
+    masks = torch.zeros_like(probability)
+    masks[:, 0] = 1.0
+    answer = Opinion(masks, weight)
+
+    class Fixed(SamGuide):
+        def opinion(self, *_: object) -> Opinion:  # type: ignore[override]
+            return answer
+
+    fixed = Fixed(guide.job, guide.generalist, guide.settings)
+    term = fixed.term(probability, batch, 0, step_generator(0, 0))
+    squared = (2 * probability[:, 1].square() * weight[:, 0]).sum()
+    expected = 0.5 * squared / (2 * weight.sum())
+    assert float(term.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("step", "teacher", "sam"),
+    [
+        (0, 0.00067, 0.05),
+        (1500, 0.0060, 0.0366),
+        (3000, 0.0287, 0.0143),
+        (4500, 0.0732, 0.0030),
+        (6000, 0.1, 0.00034),
+    ],
+)
+def test_the_teachers_weight_rises_and_sams_falls_as_published(
+    tmp_path: Path, step: int, teacher: float, sam: float
+) -> None:
+    settings = STAGE.model_copy(
+        update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
+    )
+    job = a_job(tmp_path, semisam_config(organ=settings))
+    guide = SamGuide(job, frozen_generalist(job), settings)
+    stage = stages_of(job.targets)[0]
+    paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
+    assert paradigm.consistency_weight(step) == pytest.approx(teacher, rel=0.01)
+    assert guide.weight(step) == pytest.approx(sam, rel=0.02)
+
+
+def test_steady_answers_count_in_full_and_jumping_ones_do_not() -> None:
+    sure, absent = torch.tensor(40.0), torch.tensor(-40.0)
+    answers = [torch.stack([sure, sure, torch.tensor(0.0)]), torch.stack([sure, absent, sure])]
+    # Probabilities: (1, 1), (1, 0) and (1/2, 1), with variances 0, 1/4 and 1/16.
+    assert steadiness(answers).tolist() == pytest.approx([1.0, 0.0, 0.75])
+    assert steadiness(answers[:1]).tolist() == [1.0, 1.0, 1.0]
+
+
+# --- What SAM is asked ----------------------------------------------------------------------------
+
+
+def questions_of(guide: SamGuide, source: BatchSource, logits: Tensor) -> list[semisam._Question]:
+    planes = logits if logits.ndim == 5 else logits[:, :, None]
+    foreground = planes.argmax(1).numpy()
+    return guide._questions(foreground, source.batch(0).places, np.random.default_rng(0))
+
+
+@both_dimensions
+def test_sam_is_asked_for_the_students_foreground_where_it_lies(
+    tmp_path: Path, settings: SpecialistConfig
+) -> None:
+    guide, source = a_guide(tmp_path, settings)
+    batch = source.batch(0)
+    logits = a_student(len(batch.classes), batch.classes.shape[1:]).detach()
+    questions = questions_of(guide, source, logits)
+    assert questions
+    foreground = (logits.argmax(1) == 1).numpy()
+    for asked in questions:
+        shown = (
+            foreground[asked.patch] if settings is STAGE else foreground[asked.patch][asked.plane]
+        )
+        np.testing.assert_array_equal(asked.topic.wanted, shown)
+        assert not shown.all()  # the release asked for everything
+        place, known = batch.places[asked.patch], guide._known[batch.places[asked.patch].case]
+        slices = slices_under(place, known.case.view, settings.patch_size)
+        torch.testing.assert_close(
+            asked.topic.points, pixels_under(place, known.case.view, settings.patch_size)
+        )
+        k = slices[asked.plane]
+        assert k is not None
+        assert torch.equal(asked.topic.embedding, known.embeddings.stack([k])[0])
+
+
+def test_of_a_block_sam_is_asked_about_a_few_planes(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=3))
+    logits = a_student(2, (16, 16, 16)).detach()
+    planes = [(q.patch, q.plane) for q in questions_of(guide, source, logits)]
+    assert len(planes) == len(set(planes))
+    assert 0 < max(sum(patch == n for patch, _ in planes) for n in (0, 1)) <= 3
+
+
+def test_each_class_is_asked_for_by_itself(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path)
+    logits = a_student(2, (32, 32), classes=3).detach()
+    logits[:, 2, 4:9, 4:9] = 9.0
+    questions = questions_of(guide, source, logits)
+    assert [(q.patch, q.number) for q in questions] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert questions[1].topic.wanted.sum() == 25
+
+
+def test_where_the_student_sees_nothing_sam_is_silent_and_the_term_is_zero(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path)
+    batch = source.batch(0)
+    logits = torch.zeros(2, 2, 32, 32)
+    logits[:, 0] = 1.0
+    logits.requires_grad_()
+    opinion = guide.opinion(logits.softmax(1).detach(), batch.places, step_generator(0, 0))
+    assert not opinion.weight.any()
+    assert float(guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))) == 0.0
+
+
+def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path, semisam=SemiSamConfig(clicks=1, confidence=False))
+    batch = source.batch(0)
+    far = replace(batch.places[0], placement=Placement((0.0, 0.0)))
+    probability = torch.zeros(1, 2, 32, 32)
+    probability[:, 1] = 1.0
+    opinion = guide.opinion(probability, [far], step_generator(0, 0))
+    assert opinion.weight[0, 0, 20:, 20:].min() == 1.0
+    assert opinion.weight[0, 0, :14].max() == opinion.weight[0, 0, :, :14].max() == 0.0
+
+
+def test_sams_masks_are_put_where_they_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
+    batch = source.batch(0)
+    logits = a_student(2, (16, 16, 16)).detach()
+    heard: list[Conversation] = []
+
+    def obedient(_: object, topics: list[semisam.Topic], *__: object) -> list[Conversation]:
+        for topic in topics:
+            talk = Conversation(topic)
+            talk.answers.append(torch.from_numpy(np.where(topic.wanted, 3.0, -3.0)))
+            heard.append(talk)
+        return heard
+
+    monkeypatch.setattr(semisam, "converse", obedient)
+    opinion = guide.opinion(logits.softmax(1), batch.places, step_generator(0, 0))
+    asked = (opinion.weight > 0).flatten(3).any(-1)[:, 0]
+    assert 0 < int(asked.sum()) == len(heard) <= 4
+    student = torch.nn.functional.one_hot(logits.argmax(1), 2).movedim(-1, 1).float()
+    here = asked[:, None, :, None, None].expand_as(student)
+    assert torch.equal(opinion.masks[here], student[here])
+    assert torch.equal(opinion.masks.sum(1), torch.ones(2, 16, 16, 16))
+
+
+def test_all_unlabelled_cases_are_met_and_none_of_their_labels_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Job, "labels", None)  # whoever opens a label map now fails
+    guide, source = a_guide(tmp_path)
+    assert [known.case.case_id for known in guide._known] == list(UNLABELLED)
+    assert {p.case for step in range(20) for p in source.batch(step).places} == {0, 1, 2}
+
+
+# --- Beside a teacher -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mean_teacher", "uncertainty_aware"])
+@both_dimensions
+def test_the_term_comes_on_top_of_what_the_teacher_does(
+    tmp_path: Path, name: str, settings: SpecialistConfig
+) -> None:
+    guide, source = a_guide(tmp_path, settings)
+    stage = stages_of(guide.job.targets)[0]
+    volume, labels = a_patient(0)
+    view = build_view(volume, stage, settings, labels=labels, targets=guide.job.targets)
+    labelled = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+
+    def terms(guided: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        paradigm = plain(name, stage, settings)  # type: ignore[arg-type]
+        paradigm.guides = (guide,) if guided else ()
+        assert not any("sam" in key for key in paradigm.state_dict())
+        found = paradigm.loss(labelled, source.batch(0), 3, step_generator(0, 3))
+        parts = torch.stack(list(found.named().values()))
+        torch.testing.assert_close(found.total, parts.sum())
+        return found.named()
+
+    alone, together = terms(False), terms(True)
+    assert together.keys() - alone.keys() == {"sam"}
+    for key, value in alone.items():
+        assert torch.equal(value, together[key])
+
+
+def test_the_term_is_about_unlabelled_patches_alone(tmp_path: Path) -> None:
+    guide, source = a_guide(tmp_path)
+    stage = stages_of(guide.job.targets)[0]
+    paradigm = plain("mean_teacher", stage, STAGE)
+    paradigm.guides = (guide,)
+    seen: list[int] = []
+
+    class Counting(SamGuide):
+        def term(self, probability: Tensor, *_: object) -> Tensor:  # type: ignore[override]
+            seen.append(len(probability))
+            return probability.sum() * 0
+
+    paradigm.guides = (Counting(guide.job, guide.generalist, STAGE),)
+    labelled, unlabelled = source.batch(1), source.batch(0)
+    labelled = replace(labelled, inputs=labelled.inputs[:1], classes=labelled.classes[:1])
+    labelled = replace(labelled, weight=labelled.weight[:1])
+    paradigm.loss(labelled, unlabelled, 0, step_generator(0, 0))
+    assert seen == [2]
+    paradigm.loss(labelled, None, 0, step_generator(0, 0))
+    assert seen == [2]
+
+
+# --- Whole runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        built = []
+        original = generalist_setup.build_sam
+
+        def counting(*args: object, **words: object) -> torch.nn.Module:
+            built.append(args)
+            return original(*args, **words)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(generalist_setup, "build_sam", counting)
+        torch.set_num_threads(1)
+        project = a_tiny_project(tmp_path_factory.mktemp("semisam"))
+        run = start_run(project, semisam_config(rounds=2), run_id="a")
+        assert len(built) == 2  # once a round, not at every step
+        return run
+
+
+def test_a_run_writes_what_every_method_writes(finished: RunFolder) -> None:
+    rows = rows_of(finished.round(2) / "metrics.csv")
+    assert [(r["stage"], r["target"]) for r in rows] == [
+        (voice, target) for voice in ("specialist", "refined") for target in ("liver", "tumour")
+    ]
+    reliability = rows_of(finished.round(1) / "reliability.csv")
+    assert {row["case"] for row in reliability} == set(UNLABELLED)
+    for row in reliability:  # one voice: the checkpoints' agreement is all there is
+        assert row["voice_agreement"] == ""
+        assert row["score"] == row["checkpoint_agreement"]
+    assert not list(finished.path.rglob("sam*.safetensors"))
+    assert '"name": "sam"' in (finished.path / "events.jsonl").read_text()
+
+
+def test_segmenting_needs_no_sam(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(generalist_setup, "build_sam", refuse)
+    image = finished.path.parents[2] / "data" / "ct6.nii.gz"
+    segmented = segment_volume(finished, read_volume(image))
+    assert segmented.sam is None
+    assert segmented.one_voice
+    written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
+    np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+
+
+@pytest.mark.slow
+def test_noise_in_place_of_the_hidden_labels_changes_nothing(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    """The released script clicked on the labels of the whole batch, unlabelled cases included."""
+    project = a_tiny_project(tmp_path)
+    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
+    for name in UNLABELLED:
+        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
+    assert results(start_run(project, semisam_config(rounds=2), run_id="a")) == results(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
+def test_a_stopped_run_goes_on_to_the_same_end(
+    finished: RunFolder, tmp_path: Path, stage: str
+) -> None:
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError):
+        start_run(project, semisam_config(rounds=2), stop_at(at_step(stage, 0)), run_id="a")
+    assert results(resume_run(project)) == results(finished)
+
+
+def an_atrium_project(folder: Path) -> Project:
+    """Make a project of one target and one labelled case."""
+    files = []
+    for number in range(4):
+        volume, labels = a_patient(number)
+        image, truth = folder / f"mr{number}.nii.gz", folder / f"truth{number}.nii.gz"
+        write_volume(volume, image)
+        write_labelmap(Labelmap((labels.labels > 0).astype(np.uint8), GEOMETRY), truth)
+        files.append(CaseFiles(f"c{number}", image, truth))
+    chosen = select_cases(files, labelled=["c0"], validation=["c3"])
+    return create_project(folder / "project", chosen, ATRIUM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paradigm", ["mean_teacher", "uncertainty_aware"])
+@both_dimensions
+def test_a_single_target_with_one_labelled_case_is_learnt(
+    tmp_path: Path, paradigm: str, settings: SpecialistConfig
+) -> None:
+    config = semisam_config(paradigm=paradigm, organ=settings)
+    run = start_run(an_atrium_project(tmp_path), config)
+    assert {row["target"] for row in rows_of(run.round(1) / "metrics.csv")} == {"atrium"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sam": SamConfig(model="none")}, "semisam needs SAM; set sam.model"),
+        ({"paradigm": "cross_pseudo"}, "addition to a teacher; set paradigm to mean_teacher"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_words(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        start_run(a_tiny_project(tmp_path), semisam_config(**changes))
+
+
+def test_the_baselines_are_a_method_too(tmp_path: Path) -> None:
+    config = semisam_config(method="specialist", paradigm="supervised", sam=SamConfig(model="none"))
+    run = start_run(a_tiny_project(tmp_path), config)
+    stages = [row["stage"] for row in rows_of(run.round(1) / "metrics.csv")]
+    assert stages == ["specialist", "specialist", "refined", "refined"]
