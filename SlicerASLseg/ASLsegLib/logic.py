@@ -16,29 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ASLsegLib import projects
 from ASLsegLib.background import Background
 from ASLsegLib.engine import Engine, Work
 from ASLsegLib.export import Exporting
-from ASLsegLib.files import file_for, own_file
+from ASLsegLib.files import file_for
 from ASLsegLib.hearing import proposed_prompts, read_answer, show_answer, show_slice
 from ASLsegLib.home import library
 from ASLsegLib.parameters import chosen_device
+from ASLsegLib.project_logic import Projecting
 from ASLsegLib.prompt_nodes import edited_slices, read_prompts, taken_over
 from ASLsegLib.reviewing import Reviewing
 from ASLsegLib.runner import Runner
-from ASLsegLib.scene import SceneError, add_volume, volume_of, working_volume
+from ASLsegLib.scene import working_volume
 from ASLsegLib.signals import Signal
 from ASLsegLib.voices import VOICES, Policy, find_voice, keep_edits
 
 if TYPE_CHECKING:
     from aslseg.project import Project
 
-CASE = "ASLseg.Case"
-"""Attribute of a volume node: the case that it is."""
 
-
-class Logic(Reviewing, Exporting):
+class Logic(Projecting, Reviewing, Exporting):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:
@@ -90,136 +87,6 @@ class Logic(Reviewing, Exporting):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-
-    # -- projects ------------------------------------------------------------------------------
-
-    def open_project(self, folder: Path | str) -> Project:
-        """Open the project in a folder.
-
-        Raises:
-            ProjectError: When there is none, or it contradicts itself.
-        """
-        from aslseg.project import open_project
-
-        return self._use(open_project(Path(folder)))
-
-    def close_project(self) -> None:
-        """Forget the project; nothing on disk changes."""
-        self.project = None
-        self.project_changed.emit()
-
-    def create_phantom_project(
-        self, folder: Path | str, *, cases: int = 12, labelled: int = 2, wait: bool = True
-    ) -> Project | None:
-        """Make and open a project of made-up patients, and one of them is for validation.
-
-        Args:
-            folder: New or empty.
-            cases: How many volumes.
-            labelled: How many of them have a label map.
-            wait: Return the project; else None at once.
-        """
-        return self._in_background(
-            "making phantoms",
-            lambda m: projects.make_phantom_project(Path(folder), cases, labelled, m),
-            self._use,
-            wait,
-        )
-
-    def add_volume(
-        self,
-        volume: Any,
-        case_id: str | None = None,
-        *,
-        folder: Path | str | None = None,
-        wait: bool = True,
-    ) -> Project | None:
-        """Add a volume of the scene to the project, or make one with it.
-
-        A volume that was read from a file and is unchanged is named by that file; any other is
-        written to the project.
-
-        Args:
-            volume: Volume node.
-            case_id: Name of the case; made from the node's name when None.
-            folder: Of a new project; the open one's when None.
-            wait: Return the project; else None at once.
-
-        Raises:
-            SceneError: When no project is open and no folder is given.
-        """
-        volume = working_volume(volume)
-        place, name = self._place(folder), case_id or projects.good_case_id(volume.GetName())
-        image = own_file(volume) or volume_of(volume)
-        volume.SetAttribute(CASE, name)
-        return self._in_background(
-            "adding a volume",
-            lambda m: projects.add_volume(place, name, image, m),
-            self._use,
-            wait,
-        )
-
-    def add_folder(
-        self, images: Path | str, *, folder: Path | str | None = None, wait: bool = True
-    ) -> Project | None:
-        """Add all images of a folder to the project, or make one with them.
-
-        Args:
-            images: Holds NIfTI, NRRD or MetaImage files, or folders of DICOM slices; label maps
-                beside them come along.
-            folder: Of a new project; the open one's when None.
-            wait: Return the project; else None at once.
-        """
-        place = self._place(folder)
-        return self._in_background(
-            "adding a folder",
-            lambda m: projects.add_folder(place, Path(images), m),
-            self._use,
-            wait,
-        )
-
-    def load_case(self, case_id: str, *, wait: bool = True) -> Any | None:
-        """Load a case into the scene, or find it there.
-
-        Returns:
-            The volume node; None at once without `wait`.
-        """
-        project = self._opened()
-        node = self.case_node(case_id)
-        if node is not None:
-            return node
-        case = project.case(case_id)
-
-        def show(volume: Any) -> Any:
-            loaded = add_volume(volume, case_id)
-            loaded.SetAttribute(CASE, case_id)
-            if volume.voxels.min() < 0:  # HU, and not the grey values of an MRI
-                loaded.GetDisplayNode().AutoWindowLevelOff()
-                loaded.GetDisplayNode().SetWindowLevelMinMax(*CT_WINDOW_HU)
-            return loaded
-
-        return self._in_background("loading a case", lambda _: project.load_image(case), show, wait)
-
-    def case_node(self, case_id: str) -> Any | None:
-        """Return the volume node of a case if it is in the scene."""
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return next((node for node in nodes if node.GetAttribute(CASE) == case_id), None)
-
-    def save_label(
-        self, segmentation: Any, case_id: str, volume: Any | None = None, *, wait: bool = True
-    ) -> Project | None:
-        """Keep a segmentation as the label map of a case, to be learnt from with full weight.
-
-        Args:
-            segmentation: Segmentation node with segments named like the targets.
-            case_id: Name of the case.
-            volume: The case's volume node; found in the scene when None.
-            wait: Return the project; else None at once.
-
-        Raises:
-            SceneError: When no segment has the name of a target.
-        """
-        return self._save_label(segmentation, case_id, volume, "labelled", wait)
 
     # -- segmenting ----------------------------------------------------------------------------
 
@@ -341,17 +208,6 @@ class Logic(Reviewing, Exporting):
         """
         return self._train("resume", {"run": run_id, "rounds": more_rounds}, wait)
 
-    def runs(self) -> list[projects.RunRow]:
-        """Return the runs of the open project, latest first."""
-        return [] if self.project is None else projects.list_runs(self.project)
-
-    def usable_run(self, run_id: str | None = None) -> str | None:
-        """Return the run that would segment: the given or latest one with a finished round."""
-        usable = [run.run_id for run in self.runs() if run.is_usable]
-        if run_id:
-            return run_id if run_id in usable else None
-        return usable[0] if usable else None
-
     # -- about this computer -------------------------------------------------------------------
 
     def describe(self, device: str | None = None, *, wait: bool = True) -> dict[str, Any]:
@@ -368,6 +224,11 @@ class Logic(Reviewing, Exporting):
         self.engine.start(Work("download", {"model": model}))
         return self._wait(self.engine) if wait else {}
 
+    def remove_weights(self, model: str, *, wait: bool = True) -> dict[str, Any]:
+        """Delete the downloaded weights of a SAM; a file that a person put there stays."""
+        self.engine.start(Work("remove", {"model": model}))
+        return self._wait(self.engine) if wait else {}
+
     # -- within --------------------------------------------------------------------------------
 
     def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
@@ -378,11 +239,6 @@ class Logic(Reviewing, Exporting):
         done = self._wait(self.trainer)
         self.refresh()
         return str(done["facts"]["run"])
-
-    def refresh(self) -> None:
-        """Read the project again, for the engine or another program may have changed it."""
-        if self.project is not None:
-            self.open_project(self.project.folder)
 
     def _about(
         self, volume: Any, run_id: str | None
@@ -438,26 +294,6 @@ class Logic(Reviewing, Exporting):
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="ASLseg-", dir=slicer.app.temporaryPath))
         return self._folder
-
-    def _place(self, folder: Path | str | None) -> Path:
-        if folder is not None:
-            return Path(folder)
-        return self._opened().folder
-
-    def _opened(self) -> Project:
-        if self.project is None:
-            msg = "No project is open; open one, or make one with the first volume."
-            raise SceneError(msg)
-        return self.project
-
-    def _use(self, project: Project) -> Project:
-        self.project = project
-        self.project_changed.emit()
-        return project
-
-
-CT_WINDOW_HU = (-100.0, 240.0)
-"""Grey values of a case that is loaded: an abdominal window."""
 
 
 def python_command() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,30 +14,10 @@ from ASLsegLib.handover import write_raw
 if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.project import CaseFiles, Project
+    from aslseg.review_queue import CaseReport
     from aslseg.volume import Volume
 
 IMAGES = "images"
-
-
-@dataclass(frozen=True)
-class CaseRow:
-    """A case as a row of the table.
-
-    Attributes:
-        case_id: Its name.
-        state: `labelled`, `unlabelled`, `pseudo`, `accepted`, `needs review` or `rejected`.
-        split: What it is for.
-        score: Reliability in [0, 1] in the latest round, or None.
-        reason: What the selection said of it; empty when it was not asked.
-        date: When its latest label map was written; empty without one.
-    """
-
-    case_id: str
-    state: str
-    split: str
-    score: float | None
-    reason: str
-    date: str
 
 
 @dataclass(frozen=True)
@@ -84,23 +63,13 @@ def list_runs(project: Project) -> list[RunRow]:
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
 
 
-def list_cases(project: Project, run_id: str | None = None) -> list[CaseRow]:
-    """Return the cases of a project with what the latest round of a run says of them."""
-    found = _reliability(project, run_id)
-    return [_row(project, case, found.get(case.id)) for case in project.cases]
-
-
-def latest_labels(project: Project, case_id: str, run_id: str | None = None) -> Path | None:
-    """Return the label map to show for a case: a person's, else the latest refined one."""
-    case = project.case(case_id)
-    if case.label is not None:
-        return project.label_path(case)
-    for run in list_runs(project):
-        if run.is_usable and run_id in (None, "", run.run_id):
-            path = voices_folder(project, run.run_id, run.best_round, case_id) / "refined.nii.gz"
-            if path.exists():
-                return path
-    return None
+def date_of(project: Project, report: CaseReport) -> str:
+    """Return when the label map of a case was written; empty without one."""
+    case = project.case(report.case_id)
+    path = report.refined if case.label is None else project.label_path(case)
+    if path is None or not path.exists():
+        return ""
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
 
 
 def voices_folder(project: Project, run_id: str, round_number: int, case_id: str) -> Path:
@@ -196,53 +165,8 @@ def _mean_dice(rows: list[dict[str, str]]) -> dict[str, float]:
     return {target: sum(found) / len(found) for target, found in values.items()}
 
 
-def _reliability(project: Project, run_id: str | None) -> dict[str, dict[str, str]]:
-    for run in list_runs(project):
-        if run.rounds and run_id in (None, "", run.run_id):
-            path = project.folder / "runs" / run.run_id / f"round-{run.rounds[-1]:02d}"
-            return {row["case"]: row for row in _read(path / "reliability.csv")}
-    return {}
-
-
-def _row(project: Project, case: Any, said: dict[str, str] | None) -> CaseRow:
-    score = float(said["score"]) if said else None
-    return CaseRow(
-        case.id,
-        _state(case.status, said),
-        case.split,
-        score,
-        said["reason"] if said else "",
-        _date(project, case, said),
-    )
-
-
-def _state(status: str, said: dict[str, str] | None) -> str:
-    if status != "unlabelled" or said is None:
-        return status
-    return "pseudo" if said["accepted"] == "True" else "needs review"
-
-
-def _date(project: Project, case: Any, said: dict[str, str] | None) -> str:
-    path = latest_labels(project, case.id) if case.label or said else None
-    if path is None or not path.exists():
-        return ""
-    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-
-
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def read_metrics(events: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the metric events of a run from a byte of its `events.jsonl`, and where they end."""
-    if not events.exists():
-        return [], offset
-    with events.open("rb") as file:
-        file.seek(offset)
-        content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    found = [json.loads(line) for line in whole.splitlines() if b'"metric"' in line]
-    return found, offset + len(whole)

@@ -80,10 +80,9 @@ def is_edited(segment: Any, mask: np.ndarray) -> bool:
     return tag(segment, "Human") == "yes" or tag(segment, _DIGEST) != digest_of(mask)
 
 
-def mark_human(segment: Any, mask: np.ndarray) -> None:
-    """Note that a person made or accepted what the segment holds."""
-    segment.SetTag(_PREFIX + "Human", "yes")
-    segment.SetTag(_PREFIX + _DIGEST, digest_of(mask))
+def mark_human(segment: Any, human: bool) -> None:
+    """Note whether a person answers for what the segment holds."""
+    segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
 
 
 def digest_of(mask: np.ndarray) -> str:

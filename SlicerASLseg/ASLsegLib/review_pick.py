@@ -24,7 +24,7 @@ def show_case(panel: Panel, case_id: str) -> None:
         show_volume(volume)
         panel.update()
 
-    panel.logic.load_case_with_voices(case_id, then=show)
+    panel.logic.load_case(case_id, then=show, wait=False)
 
 
 def show_volume(volume: Any) -> None:

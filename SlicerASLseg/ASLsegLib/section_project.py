@@ -19,6 +19,7 @@ STATES = {
     "unlabelled": _("unlabelled"),
     "pseudo": _("pseudo-label"),
     "accepted": _("accepted"),
+    "corrected": _("corrected"),
     "needs review": _("needs review"),
     "rejected": _("rejected"),
 }
@@ -30,7 +31,7 @@ class ProjectSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
-        self._shown: list[projects.CaseRow] = []
+        self._shown: list[Any] = []
         self._stale = True
         ui = self.ui
         for button, action in (
@@ -98,14 +99,14 @@ class ProjectSection(Section):
     def _show_cases(self) -> None:
         self._stale = False
         project = self.logic.project
-        self._shown = [] if project is None else projects.list_cases(project)
+        self._shown = [] if project is None else self.logic.case_reports()
         rows = [
             [
                 row.case_id,
                 STATES[row.state],
                 SPLITS[row.split],
                 "" if row.score is None else f"{row.score:.2f}",
-                row.date,
+                projects.date_of(project, row),
             ]
             for row in self._shown
         ]

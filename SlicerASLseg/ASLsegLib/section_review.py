@@ -13,7 +13,7 @@ from ASLsegLib.section import Section, cell, fill_table
 from ASLsegLib.voices import find_voice
 
 HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
-DECISIONS = {"": "-", "accepted": _("accepted"), "rejected": _("rejected"), "labelled": _("label")}
+DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
 
 
 class ReviewSection(Section):
@@ -73,20 +73,15 @@ class ReviewSection(Section):
     def _show_cases(self) -> None:
         self._cases = self.logic.review_queue() if self.logic.project is not None else []
         rows = [
-            [
-                case.case_id,
-                f"{case.score:.2f}",
-                DECISIONS.get(case.decision, case.decision),
-                case.reason,
-            ]
-            for case in self._cases
+            [one.case_id, _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
+            for one in self._cases
         ]
         fill_table(self.ui.reviewTable, HEAD, rows)
 
     def _about(self) -> str:
         if not self._cases:
             return self._why_empty()
-        left = sum(not case.decision for case in self._cases)
+        left = sum(case.state not in DECISIONS for case in self._cases)
         text = _("{left} of {count} cases have no decision yet; the most doubtful come first.")
         return text.format(left=left, count=len(self._cases))
 
@@ -97,7 +92,7 @@ class ReviewSection(Section):
         row = self.ui.reviewTable.currentRow()
         here = row if row >= 0 else (-1 if step > 0 else len(self._cases))
         rows = range(here + step, len(self._cases) if step > 0 else -1, step)
-        undecided = [n for n in rows if not self._cases[n].decision]
+        undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
         following = undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
         self.ui.reviewTable.selectRow(following)
         self._load()
@@ -124,6 +119,14 @@ class ReviewSection(Section):
     def _correct(self) -> None:
         volume = self.logic.case_node(self.case_id)
         open_in_segment_editor(find_voice(volume, "refined"), volume)
+
+
+def _score(report: Any) -> str:
+    return "" if report.score is None else f"{report.score:.2f}"
+
+
+def _reason(report: Any) -> str:
+    return "" if report.state in DECISIONS else report.reason
 
 
 def open_in_segment_editor(segmentation: Any, volume: Any) -> None:

@@ -190,12 +190,14 @@ def segments_by_target(
     return found
 
 
-def accept_voice(node: Any, volume: Any) -> None:
-    """Note that a person accepted all of a voice's segments as they are now."""
-    for segment_id in _ours(node):
-        segment = node.GetSegmentation().GetSegment(segment_id)
-        mark_human(segment, read_mask(node, segment_id, volume))
-        set_status(segment, "Completed")
+def accept_voice(node: Any) -> None:
+    """Note that a person answers for all segments of a voice as they are now."""
+    _set_human(node, True, "Completed")
+
+
+def reopen_voice(node: Any) -> None:
+    """Note that nobody answers for a voice any more; what a person edited stays protected."""
+    _set_human(node, False, "Flagged")
 
 
 def flag_disagreement(nodes: Mapping[str, Any], agreement: Mapping[str, float]) -> None:
@@ -226,6 +228,13 @@ def set_status(segment: Any, status: str) -> None:
 def _ours(node: Any) -> list[str]:
     segmentation = node.GetSegmentation()
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
+
+
+def _set_human(node: Any, human: bool, status: str) -> None:
+    for segment_id in _ours(node):
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        mark_human(segment, human)
+        set_status(segment, status)
 
 
 def _segment_for(node: Any, target: Target, volume: Any, replace_edited: bool) -> str:
