@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -46,9 +47,20 @@ def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> No
         raise ImageError(msg)
 
 
-def keep_history(path: Path) -> None:
-    """Copy a label map that will be replaced to the history beside it, under the time of now."""
-    if path.exists():
-        stem = path.name.removesuffix(LABEL_SUFFIX)
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-        copy_atomic(path, path.parent / HISTORY / f"{stem}-{now}{LABEL_SUFFIX}")
+def keep_history(path: Path) -> Path | None:
+    """Copy a label map that will be replaced to the history beside it, under the time of now.
+
+    Returns:
+        The copy, which may be an older one of the same content; None when there is nothing to keep.
+    """
+    if not path.exists():
+        return None
+    stem = path.name.removesuffix(LABEL_SUFFIX)
+    folder = path.parent / HISTORY
+    copies = sorted(folder.glob(f"{stem}-*{LABEL_SUFFIX}"))
+    if copies and filecmp.cmp(path, copies[-1], shallow=False):
+        return copies[-1]
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    kept = folder / f"{stem}-{now}{LABEL_SUFFIX}"
+    copy_atomic(path, kept)
+    return kept

@@ -1,0 +1,239 @@
+"""A person's decisions about pseudo-labels: accept, reject, correct, and take the last one back.
+
+Accepted and corrected label maps become labels of the project like any other, so that the next
+round learns from them with full weight. `reviews.jsonl` in the project folder is only ever appended
+to; taking back is a line too, so it works after a restart. Nothing that a person made is lost: what
+is replaced or taken back stays in `labels/history`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from aslseg.errors import ProjectError, RunError
+from aslseg.images import read_labelmap
+from aslseg.project import Case, Project, open_project
+from aslseg.project_case import Status
+from aslseg.project_labels import keep_history
+from aslseg.runfolder import RunFolder
+from aslseg.storage import copy_atomic, storage_errors
+from aslseg.volume import Labelmap
+
+FILE_NAME = "reviews.jsonl"
+
+What = Literal["accepted", "corrected", "rejected", "undone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One line of the file of decisions.
+
+    Attributes:
+        number: From 1.
+        what: The decision; `undone` takes back an earlier one.
+        case_id: The case.
+        time: UTC, ISO 8601.
+        run: Run whose pseudo-label was looked at, or nothing.
+        round: Its round; 0 without a run.
+        status_before: Of the case.
+        label_before: Its label map, relative to the project, or None.
+        kept_before: Where that label map is kept in the history, or None.
+        undoes: Number of the decision that is taken back; 0 for others.
+    """
+
+    number: int
+    what: What
+    case_id: str
+    time: str
+    run: str = ""
+    round: int = 0
+    status_before: Status = "unlabelled"
+    label_before: str | None = None
+    kept_before: str | None = None
+    undoes: int = 0
+
+
+def accept(project: Project, run: RunFolder, case_id: str) -> Project:
+    """Make the refined label of a run's best round the label of a case.
+
+    Raises:
+        RunError: When the run has no refined label of the case.
+        ProjectError: When there is no such case, or a person's label is there already.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    case = open_project(project.folder).case(case_id)
+    if case.label is not None:
+        msg = f"Case {case_id} has a person's label already; correct that one instead."
+        raise ProjectError(msg)
+    if case.split != "train":
+        msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do that."
+        raise ProjectError(msg)
+    labels = read_labelmap(refined_path(run, case_id))
+    return _keep(project, case_id, labels, "accepted", run)
+
+
+def correct(
+    project: Project, case_id: str, labels: Labelmap, run: RunFolder | None = None
+) -> Project:
+    """Make a label map that a person corrected the label of a case; one before is kept.
+
+    Args:
+        project: The project.
+        case_id: The case.
+        labels: On the grid of the image, or overlapping it.
+        run: Whose pseudo-label the person started from.
+
+    Raises:
+        ImageError: When the label map has a value of no target, or lies elsewhere.
+        ProjectError: When there is no such case.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    return _keep(project, case_id, labels, "corrected", run)
+
+
+def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Project:
+    """Never learn from this case's pseudo-labels, until this is taken back.
+
+    Raises:
+        ProjectError: When there is no such case, or a person's label is there.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    current = open_project(project.folder)
+    case = current.case(case_id)
+    if case.label is not None:
+        msg = f"Case {case_id} has a person's label, which is no pseudo-label to reject."
+        raise ProjectError(msg)
+    updated = current.with_case(case.model_copy(update={"status": "rejected"}))
+    updated.save()
+    _append(project.folder, _of("rejected", case, run, None))
+    return updated
+
+
+def undo_last(project: Project) -> tuple[Project, Review]:
+    """Take back the last decision that still holds.
+
+    Returns:
+        The project as it is now, and the decision that was taken back.
+
+    Raises:
+        ProjectError: When there is none.
+        StorageError: When the folder cannot be written.
+    """
+    holding = decisions(project)
+    if not holding:
+        msg = f"{project.folder} has no decision to take back."
+        raise ProjectError(msg)
+    last = holding[-1]
+    current = open_project(project.folder)
+    case = current.case(last.case_id)
+    before = case.model_copy(update={"label": _restored(current, case, last)})
+    before = before.model_copy(update={"status": last.status_before})
+    updated = current.with_case(before)
+    updated.save()
+    if before.label is None and case.label is not None:
+        (project.folder / case.label).unlink(missing_ok=True)  # its copy is in the history
+    undone = _of("undone", case, None, None)
+    _append(project.folder, {**undone, "undoes": last.number, "run": last.run})
+    return updated, last
+
+
+def decisions(project: Project) -> tuple[Review, ...]:
+    """Return the decisions that hold, in the order in which they were made."""
+    everything = history(project)
+    taken_back = {review.undoes for review in everything}
+    return tuple(r for r in everything if r.what != "undone" and r.number not in taken_back)
+
+
+def history(project: Project) -> tuple[Review, ...]:
+    """Return every decision ever made, taken back or not.
+
+    Raises:
+        ProjectError: When the file was damaged by somebody else.
+    """
+    path = project.folder / FILE_NAME
+    if not path.exists():
+        return ()
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = [
+        line for line in lines[:-1] if line.strip()
+    ]  # what follows the last line is unfinished
+    try:
+        return tuple(Review(**json.loads(line)) for line in whole)
+    except (ValueError, TypeError) as error:
+        msg = f"{path} is damaged ({error}); restore it from a copy, or remove the broken line."
+        raise ProjectError(msg) from error
+
+
+def refined_path(run: RunFolder, case_id: str) -> Path:
+    """Return where the refined label of a case is, of a run's best round.
+
+    Raises:
+        RunError: When there is none.
+    """
+    path = run.round(_best(run)) / "voices" / case_id / "refined.nii.gz"
+    if not path.exists():
+        msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
+        raise RunError(msg)
+    return path
+
+
+def _best(run: RunFolder) -> int:
+    return int(run.status.get("best_round", 0))
+
+
+def _keep(
+    project: Project, case_id: str, labels: Labelmap, what: What, run: RunFolder | None
+) -> Project:
+    case = open_project(project.folder).case(case_id)
+    kept = None if case.label is None else keep_history(project.folder / case.label)
+    status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
+    updated = project.save_label(case_id, labels, status=status)
+    place = None if kept is None else kept.relative_to(project.folder)
+    _append(project.folder, _of(what, case, run, place))
+    return updated
+
+
+def _restored(project: Project, case: Case, last: Review) -> Path | None:
+    """Bring back the label map of before, and keep the one of now; return the former's place."""
+    if last.what == "rejected":
+        return case.label
+    if case.label is not None:
+        keep_history(project.folder / case.label)
+    if last.label_before is None or last.kept_before is None:
+        return None
+    copy_atomic(project.folder / last.kept_before, project.folder / last.label_before)
+    return Path(last.label_before)
+
+
+def _of(what: What, case: Case, run: RunFolder | None, kept: Path | None) -> dict[str, Any]:
+    """Describe a decision, and the case as it was before."""
+    review = Review(
+        number=0,
+        what=what,
+        case_id=case.id,
+        time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        run="" if run is None else run.run_id,
+        round=0 if run is None else _best(run),
+        status_before=case.status,
+        label_before=None if case.label is None else case.label.as_posix(),
+        kept_before=None if kept is None else kept.as_posix(),
+    )
+    return asdict(review)
+
+
+def _append(folder: Path, review: Mapping[str, Any]) -> None:
+    path = folder / FILE_NAME
+    known = path.read_bytes() if path.exists() else b""
+    torn = len(known) - (known.rfind(b"\n") + 1)  # of a line that a crash cut off
+    line = json.dumps({**review, "number": known.count(b"\n") + 1}) + "\n"
+    with storage_errors(path), path.open("ab") as file:
+        file.truncate(len(known) - torn)
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,200 @@
+"""A person accepts, rejects and corrects pseudo-labels, and takes decisions back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.errors import ProjectError, RunError
+from aslseg.images import read_labelmap, write_labelmap
+from aslseg.project import Project, open_project
+from aslseg.review import accept, correct, decisions, history, reject, undo_last
+from aslseg.review_queue import case_reports, counts, review_queue
+from aslseg.runfolder import RELIABILITY_COLUMNS, RunFolder, write_table
+from aslseg.storage import write_json_atomic
+from aslseg.volume import Labelmap
+from tiny_project import GEOMETRY, a_tiny_project
+
+ROWS = (
+    # case, checkpoints, voices, score, accepted, reason
+    ("c2", 0.9, 0.8, 0.85, True, "reliable"),
+    ("c3", 0.5, 0.3, 0.40, False, "score 0.40 is below 0.50"),
+    ("c4", 0.7, 0.5, 0.60, False, "beyond the 50% that round 1 accepts"),
+)
+
+
+def labels_with(voxels: int) -> Labelmap:
+    """A liver of so many voxels in the first row of the first slice."""
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[0, 0, :voxels] = 1
+    return Labelmap(labels, GEOMETRY)
+
+
+def count(project: Project, case_id: str) -> int:
+    """Voxels of the label map that the project names for a case."""
+    return int((project.load_labels(project.case(case_id)).labels > 0).sum())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+@pytest.fixture
+def run(project: Project) -> RunFolder:
+    """A run whose best round, the second, judged three cases; their labels have 12 to 14 voxels."""
+    folder = RunFolder(project.folder / "runs" / "a")
+    write_json_atomic(folder.path / "config.json", {})
+    folder.write_status(state="done", best_round=2)
+    rows = [dict(zip(RELIABILITY_COLUMNS, (2, *row), strict=True)) for row in ROWS]
+    write_table(folder.round(2) / "reliability.csv", RELIABILITY_COLUMNS, rows)
+    for number, (case, *_) in enumerate(ROWS):
+        path = folder.round(2) / "voices" / case / "refined.nii.gz"
+        write_labelmap(labels_with(12 + number), path)
+    return folder
+
+
+def states(project: Project, run: RunFolder | None) -> dict[str, str]:
+    return {report.case_id: report.state for report in case_reports(project, run)}
+
+
+def test_cases_without_a_run_are_labelled_or_not(project: Project) -> None:
+    found = case_reports(project, None)
+    assert counts(found) == {"labelled": 3, "unlabelled": 4}
+    assert {report.score for report in found} == {None}
+
+
+def test_the_run_says_which_labels_it_believes(project: Project, run: RunFolder) -> None:
+    found = states(project, run)
+    assert (found["c2"], found["c3"], found["c4"]) == ("pseudo", "needs review", "needs review")
+    assert (found["c0"], found["c6"]) == ("labelled", "unlabelled")
+
+
+def test_what_is_least_reliable_is_reviewed_first(project: Project, run: RunFolder) -> None:
+    queue = review_queue(project, run)
+    assert [report.case_id for report in queue] == ["c3", "c4", "c2"]
+    assert queue[0].score == 0.40
+    assert queue[0].reason == "score 0.40 is below 0.50"
+    assert queue[0].refined == run.round(2) / "voices" / "c3" / "refined.nii.gz"
+
+
+def test_an_accepted_pseudo_label_becomes_a_label_of_the_project(
+    project: Project, run: RunFolder
+) -> None:
+    updated = accept(project, run, "c3")
+    assert updated == open_project(project.folder)
+    assert updated.case("c3").status == "accepted"
+    assert [case.id for case in updated.labelled] == ["c0", "c1", "c3"]
+    assert count(updated, "c3") == 13
+    assert [report.case_id for report in review_queue(updated, run)] == ["c4", "c2"]
+    (review,) = decisions(updated)
+    assert (review.what, review.case_id, review.run, review.round) == ("accepted", "c3", "a", 2)
+
+
+def test_a_corrected_label_is_a_persons(project: Project, run: RunFolder) -> None:
+    updated = correct(project, "c3", labels_with(20), run)
+    assert updated.case("c3").status == "labelled"
+    assert states(updated, run)["c3"] == "corrected"
+    assert count(updated, "c3") == 20
+
+
+def test_a_rejected_case_stays_unlabelled_and_leaves_the_queue(
+    project: Project, run: RunFolder
+) -> None:
+    updated = reject(project, "c2", run)
+    assert states(updated, run)["c2"] == "rejected"
+    assert "c2" in [case.id for case in updated.unlabelled]
+    assert [report.case_id for report in review_queue(updated, run)] == ["c3", "c4"]
+
+
+def test_undoing_an_acceptance_leaves_the_case_as_it_was_and_keeps_the_label(
+    project: Project, run: RunFolder
+) -> None:
+    accept(project, run, "c3")
+    updated, undone = undo_last(project)
+    assert (undone.what, undone.case_id) == ("accepted", "c3")
+    assert updated == open_project(project.folder) == project
+    assert not (project.folder / "labels" / "c3.nii.gz").exists()
+    (kept,) = (project.folder / "labels" / "history").glob("c3-*.nii.gz")
+    assert (read_labelmap(kept).labels > 0).sum() == 13
+
+
+def test_undoing_a_correction_brings_the_label_of_before_back(
+    project: Project, run: RunFolder
+) -> None:
+    before = count(project, "c0")
+    assert before != 20
+    correct(project, "c0", labels_with(20))
+    assert count(open_project(project.folder), "c0") == 20
+    updated, _ = undo_last(project)
+    assert count(updated, "c0") == before
+    assert updated.case("c0").status == "labelled"
+    kept = [read_labelmap(p) for p in (project.folder / "labels" / "history").glob("c0-*.nii.gz")]
+    assert sorted(int((labels.labels > 0).sum()) for labels in kept) == sorted([20, before])
+
+
+def test_undoing_goes_back_one_decision_at_a_time_across_sessions(
+    project: Project, run: RunFolder
+) -> None:
+    reject(project, "c2", run)
+    accept(project, run, "c3")
+    undo_last(open_project(project.folder))
+    correct(open_project(project.folder), "c4", labels_with(20), run)
+    assert [r.case_id for r in decisions(open_project(project.folder))] == ["c2", "c4"]
+    assert undo_last(open_project(project.folder))[1].case_id == "c4"
+    updated, last = undo_last(open_project(project.folder))
+    assert (last.what, last.case_id) == ("rejected", "c2")
+    assert updated == project
+    with pytest.raises(ProjectError, match="no decision to take back"):
+        undo_last(updated)
+    whole = [(r.number, r.what, r.undoes) for r in history(updated)]
+    assert whole == [
+        (1, "rejected", 0),
+        (2, "accepted", 0),
+        (3, "undone", 2),
+        (4, "corrected", 0),
+        (5, "undone", 4),
+        (6, "undone", 1),
+    ]
+
+
+def test_a_line_that_a_crash_cut_off_is_no_decision(project: Project, run: RunFolder) -> None:
+    reject(project, "c2", run)
+    path = project.folder / "reviews.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"number": 2, "wh')
+    assert [r.case_id for r in decisions(project)] == ["c2"]
+    accept(project, run, "c3")
+    assert [(r.number, r.case_id) for r in decisions(project)] == [(1, "c2"), (2, "c3")]
+
+
+def test_a_damaged_file_of_decisions_is_refused(project: Project, run: RunFolder) -> None:
+    reject(project, "c2", run)
+    path = project.folder / "reviews.jsonl"
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(ProjectError, match=r"reviews\.jsonl is damaged"):
+        decisions(project)
+
+
+def test_what_a_person_labelled_is_neither_accepted_nor_rejected(
+    project: Project, run: RunFolder
+) -> None:
+    with pytest.raises(ProjectError, match="correct that one instead"):
+        accept(project, run, "c0")
+    with pytest.raises(ProjectError, match="no pseudo-label to reject"):
+        reject(project, "c0", run)
+    assert decisions(project) == ()
+
+
+def test_a_prediction_never_becomes_the_truth_to_judge_by(project: Project, run: RunFolder) -> None:
+    with pytest.raises(ProjectError, match="only a drawn label can do that"):
+        accept(project, run, "c6")
+
+
+def test_a_case_that_no_round_spoke_about_cannot_be_accepted(
+    project: Project, run: RunFolder
+) -> None:
+    (run.round(2) / "voices" / "c2" / "refined.nii.gz").unlink()
+    with pytest.raises(RunError, match="no refined label of case c2"):
+        accept(project, run, "c2")
