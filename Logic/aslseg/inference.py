@@ -31,6 +31,25 @@ Probabilities = dict[str, Float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What a stage saw of a volume, and made of it.
+
+    Attributes:
+        stage: The stage.
+        view: None where no container was found to look into.
+        classes: (classes, d, h, w) probabilities on the view's pixels, or None.
+        organ: (D, H, W) the container that was found, or None.
+        probabilities: By target, on the volume's voxels.
+    """
+
+    stage: Stage
+    view: View | None
+    classes: Float32 | None
+    organ: Mask | None
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Specialist:
     """The trained networks of all stages.
 
@@ -53,28 +72,39 @@ class Specialist:
         probability is zero.
         """
         found: Probabilities = {}
+        for seen in self.look(volume, monitor):
+            found.update(seen.probabilities)
+        return found
+
+    def look(self, volume: Volume, monitor: Monitor | None = None) -> list[Seen]:
+        """Return what each stage saw and made of it, containers first."""
+        found: Probabilities = {}
+        stages: list[Seen] = []
         for stage in stages_of(self.targets):
             if monitor is not None:
                 monitor.check()
-            found.update(self._stage(volume, stage, found))
-        return found
+            stages.append(self._stage(volume, stage, found))
+            found.update(stages[-1].probabilities)
+        return stages
 
     def segment(self, volume: Volume, monitor: Monitor | None = None) -> Labelmap:
         """Return the label map of the specialist alone."""
         said = self.predict(volume, monitor)
         return labels_from(said, self.targets, volume, self.config.min_component_ml)
 
-    def _stage(self, volume: Volume, stage: Stage, found: Probabilities) -> Probabilities:
+    def _stage(self, volume: Volume, stage: Stage, found: Probabilities) -> Seen:
         settings = self.config.stage(stage.inside.name if stage.inside else None)
         organ = None if stage.inside is None else clean_container(found[stage.inside.name] > 0.5)
         if organ is not None and not organ.any():
-            return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+            nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+            return Seen(stage, None, None, None, nothing)
         view = build_view(volume, stage, settings, organ=organ)
         classes = predict_view(self.networks[stage.name], view, settings, self.device)
         native = to_volume(classes[1:], view)
         if organ is not None:
             native *= within_reach(organ, volume)
-        return {target.name: native[n] for n, target in enumerate(stage.targets)}
+        said = {target.name: native[n] for n, target in enumerate(stage.targets)}
+        return Seen(stage, view, classes, organ, said)
 
 
 def predict_view(

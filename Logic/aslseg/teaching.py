@@ -190,8 +190,17 @@ def _fit(
         seed=seed,
         snapshots=SNAPSHOTS,
     )
-    trainer = Trainer(paradigm, schedule, job.device, paths[-1].parent, paradigm.after_step, keep)
+    trainer = Trainer(
+        paradigm,
+        schedule,
+        job.device,
+        paths[-1].parent,
+        after_step=paradigm.after_step,
+        snapshot=keep,
+        learners=paradigm.learners(),
+    )
     trainer.run(step_loss, job.monitor)
+    paradigm.save_more(paths[-1].parent, stage.name)
     keep(len(paths) - 1)
 
 

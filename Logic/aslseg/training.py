@@ -6,7 +6,7 @@ whole, so a run that stopped and went on ends with the very weights of one that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,25 @@ class Schedule:
     snapshots: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Learner:
+    """Parameters that one optimiser moves.
+
+    Attributes:
+        parameters: Those that ask for a gradient.
+        optimiser: `adamw` or `sgd`.
+        learning_rate: At the start.
+        weight_decay: Of the optimiser.
+        power: The rate falls as (1 - t/T) to this power.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    optimiser: str
+    learning_rate: float
+    weight_decay: float
+    power: float = 0.9
+
+
 StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
 """From (step, generator) to named terms; `loss` is the one that is differentiated."""
 
@@ -62,6 +81,7 @@ class Trainer:
         after_step: Called with the number of each step that was taken.
         snapshot: Called with the number of the snapshot, when one is due.
         precise: Compute in float32 throughout.
+        learners: Who moves which parameters; one for all as the schedule says, if none are given.
     """
 
     module: nn.Module
@@ -71,11 +91,12 @@ class Trainer:
     after_step: Callable[[int], None] = lambda _: None
     snapshot: Callable[[int], None] = lambda _: None
     precise: bool = False
+    learners: Sequence[Learner] = ()
 
     def __post_init__(self) -> None:
-        """Build the optimiser over the trainable parameters."""
-        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self._optimiser = _build_optimiser(self._parameters, self.schedule)
+        """Build the optimisers over the trainable parameters."""
+        self._learners = self.learners or (_only_learner(self.module, self.schedule),)
+        self._optimisers = [_build_optimiser(learner, self.schedule) for learner in self._learners]
         steps = self.schedule.steps
         self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
 
@@ -108,8 +129,10 @@ class Trainer:
         self.state_path.unlink(missing_ok=True)
 
     def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.schedule.learning_rate * polynomial_decay(step, self.schedule.steps)
+        for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
+            left = polynomial_decay(step, self.schedule.steps, learner.power)
+            for group in optimiser.param_groups:
+                group["lr"] = learner.learning_rate * left
         generator = step_generator(self.schedule.seed, step)
         self.module.train()
         # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
@@ -123,10 +146,12 @@ class Trainer:
                 "number. Lower the learning rate, or look for damaged images."
             )
             raise RunError(msg)
-        self._optimiser.zero_grad(set_to_none=True)
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
-        self._optimiser.step()
+        for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
+            nn.utils.clip_grad_norm_(learner.parameters, GRADIENT_NORM)
+            optimiser.step()
         self.after_step(step)
         if step % REPORT_EVERY == 0:
             for name, value in terms.items():
@@ -137,9 +162,10 @@ class Trainer:
 
     def _save(self, finished: int) -> None:
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
-        for number, values in self._optimiser.state_dict()["state"].items():
-            for key, value in values.items():
-                tensors[f"optimiser.{number}.{key}"] = torch.as_tensor(value)
+        for name, optimiser in self._named_optimisers():
+            for number, values in optimiser.state_dict()["state"].items():
+                for key, value in values.items():
+                    tensors[f"{name}.{number}.{key}"] = torch.as_tensor(value)
         facts = {"step": finished, "steps": self.schedule.steps, "seed": self.schedule.seed}
         save_checkpoint(self.state_path, Checkpoint("training", tensors, facts))
 
@@ -155,14 +181,23 @@ class Trainer:
             )
             raise RunError(msg)
         self.module.load_state_dict(_part(saved.tensors, "module."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _part(saved.tensors, "optimiser.").items():
-            number, name = key.split(".", 1)
-            state.setdefault(int(number), {})[name] = value
-        whole = self._optimiser.state_dict()
-        whole["state"] = state
-        self._optimiser.load_state_dict(whole)
+        for name, optimiser in self._named_optimisers():
+            _restore(optimiser, _part(saved.tensors, f"{name}."))
         return int(saved.config["step"])
+
+    def _named_optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        names = ["optimiser", *(f"optimiser{n}" for n in range(1, len(self._optimisers)))]
+        return list(zip(names, self._optimisers, strict=True))
+
+
+def _restore(optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -183,15 +218,19 @@ def mixed_precision(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _build_optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
-    if not parameters:
+def _only_learner(module: nn.Module, schedule: Schedule) -> Learner:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return Learner(parameters, schedule.optimiser, schedule.learning_rate, schedule.weight_decay)
+
+
+def _build_optimiser(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+    if not learner.parameters:
         msg = f"{schedule.name} has no trainable parameters."
         raise ValueError(msg)
-    if schedule.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, schedule.learning_rate, momentum=0.9, weight_decay=schedule.weight_decay
-        )
-    return torch.optim.AdamW(parameters, schedule.learning_rate, weight_decay=schedule.weight_decay)
+    rate, decay = learner.learning_rate, learner.weight_decay
+    if learner.optimiser == "sgd":
+        return torch.optim.SGD(learner.parameters, rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.AdamW(learner.parameters, rate, weight_decay=decay)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,6 +16,7 @@ from aslseg.augment import apply_intensity, draw_intensity
 from aslseg.batches import Batch, TrainingCase, image_channels
 from aslseg.config import SpecialistConfig
 from aslseg.losses import average_decay, ramp_up, supervised_loss, update_average
+from aslseg.training import Learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,13 @@ class Paradigm(nn.Module):
         if batch is None:
             return {}
         return {g.name: g.term(probability, batch, step, generator) for g in self.guides}
+
+    def learners(self) -> Sequence[Learner]:
+        """Return who moves which parameters; none means one optimiser for all."""
+        return ()
+
+    def save_more(self, folder: Path, stage_name: str) -> None:
+        """Write what was trained beside the specialist, once the schedule is done."""
 
     def after_step(self, step: int) -> None:
         """Let the averaged copy follow the student."""
