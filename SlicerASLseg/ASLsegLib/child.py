@@ -191,8 +191,9 @@ def _wait_and_clear(process: subprocess.Popen[bytes]) -> int:
     The group is killed before the process is reaped: until then its number is no one else's.
     """
     if hasattr(os, "waitid"):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        _kill_group(process.pid)
+        with suppress(ChildProcessError):  # somebody else reaps the application's children
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            _kill_group(process.pid)
     return process.wait()
 
 
