@@ -1,0 +1,376 @@
+"""A session: proposed prompts, a person's in their place, one slice at once or the whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aslseg.session_start as session_start
+from aslseg.adaptation import AdaptationNetwork
+from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig
+from aslseg.errors import ConfigError
+from aslseg.events import Monitor
+from aslseg.inference import Probabilities
+from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask
+from aslseg.refinement import Refiner, build_adaptation
+from aslseg.session import Session
+from aslseg.session_prompts import merge
+from aslseg.session_voices import Voices
+from aslseg.speaking import Ensemble
+from aslseg.stages import stages_of
+from aslseg.volume import Mask, Volume
+from tiny_project import GEOMETRY, a_patient, ball, tiny_config
+
+LIVER = ball((6, 20, 20), 11)
+TUMOUR = ball((6, 15, 20), 4) & LIVER
+OTHER = ball((6, 26, 20), 3)
+"""A lesion that the specialist misses."""
+
+CONFIG = tiny_config(sam=SamConfig(model="vit_t", input_size=256))
+
+
+class FixedSpecialist:
+    """Says what it is told to, 0.9 inside and 0.1 outside."""
+
+    def __init__(self, **masks: Mask) -> None:
+        self.masks = masks
+        self.asked = 0
+
+    def predict(self, _: Volume, __: Monitor | None = None) -> Probabilities:
+        self.asked += 1
+        return {name: np.where(m, 0.9, 0.1).astype(np.float32) for name, m in self.masks.items()}
+
+
+class BoxSam:
+    """Answers a box with all of it, a positive click with the five by five pixels around it."""
+
+    def __init__(self) -> None:
+        self.slices: list[int] = []
+
+    def ask(
+        self, volume: Volume, prompts: Sequence[SlicePrompts], _: Monitor | None = None
+    ) -> Probabilities:
+        found: Probabilities = {}
+        for prompt in prompts:
+            self.slices.append(prompt.slice_index)
+            empty = np.zeros(volume.geometry.shape, np.float32)
+            plane = found.setdefault(prompt.target, empty)[prompt.slice_index]
+            if prompt.box is not None:
+                left, top, right, bottom = (round(edge) for edge in prompt.box.xyxy)
+                plane[top:bottom, left:right] = 0.95
+            for point in prompt.points if prompt.box is None else ():
+                x, y = int(point.xy[0]), int(point.xy[1])
+                plane[y - 2 : y + 3, x - 2 : x + 3] = 0.95 if point.positive else 0.0
+        return found
+
+
+def networks(share: float, strength: float) -> dict[str, AdaptationNetwork]:
+    made = {}
+    for stage in stages_of(LIVER_TARGETS):
+        for target in stage.targets:
+            made[target.name] = build_adaptation(stage, CONFIG)
+            made[target.name].set_blend(share, strength)
+    return made
+
+
+def a_session(
+    share: float = 0.0, strength: float = 0.0, sam: BoxSam | None = None, proposes: bool = True
+) -> Session:
+    """A session about one patient; by default the refined label is the specialist's."""
+    volume, _ = a_patient(0)
+    sam = sam or BoxSam()
+    specialist = FixedSpecialist(liver=LIVER, tumour=TUMOUR)
+    refiner = Refiner(networks(share, strength), LIVER_TARGETS, CONFIG)
+    ensemble = Ensemble(
+        specialist,  # type: ignore[arg-type]
+        sam if proposes else None,
+        refiner,
+        LIVER_TARGETS,
+        CONFIG,
+    )
+    return Session(volume, Voices(LIVER_TARGETS, ensemble, sam))
+
+
+def box(k: int, target: str, *xyxy: float) -> SlicePrompts:
+    left, top, right, bottom = xyxy
+    return SlicePrompts(k, target, box=BoxPrompt((left, top, right, bottom)))
+
+
+def click(k: int, target: str, x: float, y: float, positive: bool = True) -> SlicePrompts:
+    return SlicePrompts(k, target, points=(PointPrompt((x, y), positive),))
+
+
+def without_mask(prompts: Sequence[SlicePrompts]) -> list[SlicePrompts]:
+    """Prompts as they come back from JSON."""
+    return [SlicePrompts.from_json(prompt.to_json()) for prompt in prompts]
+
+
+# --- Which prompts count ----------------------------------------------------------------------
+
+
+def test_handing_back_what_was_proposed_changes_nothing() -> None:
+    proposed = prompts_from_mask(LIVER, target="liver")
+    found = merge(proposed, without_mask(proposed))
+    assert [a.in_force for a in found.values()] == [(p,) for p in proposed]
+    assert not any(asked.is_edited for asked in found.values())
+
+
+def test_a_persons_prompts_replace_those_of_their_slice_and_target_alone() -> None:
+    proposed = [
+        box(3, "liver", 1, 1, 9, 9),
+        box(3, "tumour", 2, 2, 4, 4),
+        box(4, "tumour", 2, 2, 4, 4),
+    ]
+    own = box(3, "tumour", 5, 5, 8, 8)
+    found = merge(proposed, [own])
+    assert found[3, "tumour"].own == (own,)
+    assert found[3, "tumour"].dropped == (proposed[1],)
+    assert found[3, "liver"].kept == (proposed[0],)
+    assert found[4, "tumour"].kept == (proposed[2],)
+
+
+def test_one_of_two_proposed_boxes_moved_leaves_the_other_as_proposed() -> None:
+    proposed = [box(3, "tumour", 2, 2, 4, 4), box(3, "tumour", 6, 6, 9, 9)]
+    moved = box(3, "tumour", 2, 2, 5, 4)
+    found = merge(proposed, [moved, *without_mask(proposed[1:])])[3, "tumour"]
+    assert (found.kept, found.own, found.dropped) == ((proposed[1],), (moved,), (proposed[0],))
+
+
+def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
+    proposed = [
+        box(3, "liver", 1, 1, 9, 9),
+        box(3, "tumour", 2, 2, 4, 4),
+        box(4, "liver", 1, 1, 9, 9),
+    ]
+    found = merge(proposed, without_mask(proposed[:1]), edited_slices=[3])
+    assert found[3, "liver"].kept == (proposed[0],)
+    assert found[3, "tumour"].in_force == ()
+    assert found[3, "tumour"].dropped == (proposed[1],)
+    assert found[4, "liver"].kept == (proposed[2],)
+
+
+# --- The first look -----------------------------------------------------------------------------
+
+
+def test_the_first_look_says_what_the_ensemble_says() -> None:
+    session = a_session(share=0.5)
+    ensemble = session.voices.ensemble
+    assert ensemble is not None
+    expected = ensemble.segment(session.volume)
+    answer = session.answer
+    assert answer.specialist is not None
+    assert answer.sam is not None
+    assert expected.sam is not None
+    assert answer.refined is not None
+    np.testing.assert_array_equal(answer.specialist.labels, expected.specialist.labels)
+    np.testing.assert_array_equal(answer.sam.labels, expected.sam.labels)
+    np.testing.assert_array_equal(answer.refined.labels, expected.refined.labels)
+    assert len(answer.prompts) == len(expected.prompts) == len(session.proposed)
+
+
+def test_disagreement_is_largest_where_one_voice_alone_sees_a_target() -> None:
+    answer = a_session().answer
+    plane = answer.disagreement[6]
+    assert plane[19, 30] <= 10  # specialist 0.9, SAM 0.95: in the liver for both
+    corner_of_box = np.argwhere(~LIVER[6] & (plane > 50))
+    assert len(corner_of_box) > 0  # SAM fills its boxes, the specialist's liver is round
+    assert plane[0, 0] <= 10
+    assert answer.disagreement.dtype == np.uint8
+
+
+# --- A person's prompts -------------------------------------------------------------------------
+
+
+def test_a_box_of_a_person_is_found_by_sam_and_in_the_refined_label() -> None:
+    session = a_session()
+    answer = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert answer.slice_index == 6
+    assert answer.sam is not None
+    assert answer.refined is not None
+    assert answer.specialist is None
+    assert answer.refined.labels.shape == (1, 40, 40)
+    assert answer.refined.labels[0, 26, 20] == 2
+    assert answer.sam.labels[0, 26, 20] == 2
+    before = session.answer.refined
+    assert before is not None
+    assert before.labels[6, 26, 20] == 1
+
+
+def test_a_slice_lies_where_it_lies_in_the_volume() -> None:
+    answer = a_session().refine([box(7, "tumour", 18, 24, 23, 29)], 7)
+    assert answer.refined is not None
+    expected = GEOMETRY.ijk_to_ras @ np.array([3.0, 5.0, 7.0, 1.0])
+    found = answer.refined.geometry.ijk_to_ras @ np.array([3.0, 5.0, 0.0, 1.0])
+    np.testing.assert_allclose(found, expected)
+
+
+def test_what_a_person_removed_is_gone_from_the_refined_label() -> None:
+    session = a_session()
+    liver = without_mask([p for p in session.proposed if (p.slice_index, p.target) == (6, "liver")])
+    answer = session.refine(liver, 6, edited_slices=[6])
+    assert answer.refined is not None
+    assert not (answer.refined.labels == 2).any()
+    assert answer.refined.labels[0, 15, 20] == 1
+
+
+def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
+    session = a_session(share=0.5)
+    first = session.answer.refined
+    assert first is not None
+    session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    again = session.refine([], 6)
+    assert again.refined is not None
+    np.testing.assert_array_equal(again.refined.labels[0], first.labels[6])
+    assert {p.component for p in again.prompts} == {0}
+
+
+@pytest.mark.parametrize(("share", "strength"), [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0)])
+def test_a_slice_is_what_the_whole_volume_would_say_of_it(share: float, strength: float) -> None:
+    session = a_session(share, strength)
+    own = [box(6, "tumour", 17, 23, 24, 29), box(5, "tumour", 17, 23, 24, 29)]
+    for k in (5, 6):
+        thin = session.refine(own, k)
+    whole = session.refine(own)
+    for voice in ("sam", "refined"):
+        one, all_of_it = getattr(thin, voice), getattr(whole, voice)
+        np.testing.assert_array_equal(one.labels[0], all_of_it.labels[6])
+    np.testing.assert_allclose(thin.disagreement[0], whole.disagreement[6], atol=1)
+    assert whole.slice_index is None
+    assert whole.specialist is not None
+
+
+def test_only_slices_whose_prompts_changed_are_asked_again() -> None:
+    sam = BoxSam()
+    session = a_session(sam=sam)
+    sam.slices.clear()
+    own = [box(6, "tumour", 18, 24, 23, 29)]
+    session.refine(own)
+    assert set(sam.slices) == {6}
+    sam.slices.clear()
+    session.refine([replace(own[0])])
+    assert sam.slices == []
+
+
+def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
+    sam = BoxSam()
+    session = a_session(sam=sam)
+    sam.slices.clear()
+    own = [box(6, "tumour", 18, 24, 23, 29), box(7, "tumour", 18, 24, 23, 29)]
+    session.refine(own, 6)
+    assert set(sam.slices) == {6}
+    whole = session.refine(own)
+    assert set(sam.slices) == {6, 7}
+    assert whole.refined is not None
+    assert (whole.refined.labels[[6, 7], 26, 20] == 2).all()
+
+
+def test_a_network_that_contradicts_a_click_is_overruled() -> None:
+    session = a_session(share=0.0, strength=1.0)
+    ensemble = session.voices.ensemble
+    assert ensemble is not None
+    assert isinstance(ensemble.refiner, Refiner)
+    ensemble.refiner.networks["tumour"].head.bias.data.fill_(-20.0)  # denies every tumour
+    by_box = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert by_box.refined is not None
+    assert not (by_box.refined.labels == 2).any()
+    by_click = session.refine([click(6, "tumour", 20.5, 26.5)], 6)
+    assert by_click.refined is not None
+    assert by_click.refined.labels[0, 26, 20] == 2
+    assert by_click.unheard == ()
+
+
+def test_a_prompted_tumour_belongs_to_its_liver() -> None:
+    session = a_session()
+    k, row, column = 6, 20, 33  # two pixels beside the liver, which ends at column 31
+    assert not LIVER[k, row, column]
+    answer = session.refine([box(k, "tumour", 29, 17, 37, 24)], k)
+    assert answer.refined is not None
+    assert answer.refined.labels[0, row, column] == 2
+
+
+def test_a_click_that_the_label_does_not_follow_is_told() -> None:
+    answer = a_session().refine([click(6, "tumour", 3.5, 3.5)], 6)
+    assert len(answer.unheard) == 1
+    assert "point for tumour on slice 6" in answer.unheard[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (box(40, "liver", 1, 1, 5, 5), "lies on slice 40, the volume has 0 to 11"),
+        (box(6, "spleen", 1, 1, 5, 5), "'spleen', which is no target; choose one of liver, tumour"),
+        (click(6, "liver", 70, 3), "lies outside of the image"),
+    ],
+)
+def test_prompts_that_cannot_be_answered_are_refused(prompt: SlicePrompts, words: str) -> None:
+    session = a_session()
+    with pytest.raises(ConfigError, match=words):
+        session.refine([prompt])
+
+
+def test_a_slice_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no slice 12; the volume has 0 to 11"):
+        a_session().refine([], 12)
+
+
+# --- Without parts of the ensemble --------------------------------------------------------------
+
+
+def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
+    volume, _ = a_patient(0)
+    session = Session(volume, Voices(LIVER_TARGETS, None, BoxSam()))
+    assert (session.answer.specialist, session.answer.sam, session.answer.refined) == (None,) * 3
+    thin = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert thin.refined is None
+    assert thin.sam is not None
+    assert (thin.sam.labels == 2).sum() == 5 * 5
+    assert (thin.sam.labels == 1).sum() == 0
+    own = [box(6, "tumour", 18, 24, 23, 29), box(6, "liver", 10, 10, 30, 30)]
+    whole = session.refine(own)
+    assert whole.sam is not None
+    assert (whole.sam.labels == 2).sum() == 5 * 5
+    assert (whole.sam.labels == 1).sum() == 20 * 20 - 5 * 5
+    gone = session.refine([])
+    assert gone.sam is None
+
+
+def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
+    session = a_session(proposes=False)
+    assert session.proposed == ()
+    assert session.answer.sam is None
+    answer = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert answer.refined is not None
+    assert answer.refined.labels[0, 26, 20] == 2
+    whole = session.refine([box(6, "tumour", 18, 24, 23, 29)])
+    assert whole.refined is not None
+    assert whole.refined.labels[6, 26, 20] == 2
+
+
+def test_prompts_need_somebody_to_answer() -> None:
+    session = a_session(proposes=False)
+    session.voices = Voices(LIVER_TARGETS, session.voices.ensemble, None)
+    with pytest.raises(ConfigError, match="works without SAM"):
+        session.refine([box(6, "tumour", 18, 24, 23, 29)])
+
+
+def test_released_sam_is_loaded_when_it_is_first_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[RunConfig] = []
+
+    def build(config: RunConfig, *_: object) -> BoxSam:
+        built.append(config)
+        return BoxSam()
+
+    monkeypatch.setattr(session_start, "build_generalist", build)
+    voices = session_start.voices_without_run(LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path)
+    volume, _ = a_patient(0)
+    session = Session(volume, voices)
+    assert built == []
+    session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    session.refine([box(7, "tumour", 18, 24, 23, 29)], 7)
+    assert [config.sam.tuning for config in built] == ["none"]
