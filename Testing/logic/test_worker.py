@@ -1,0 +1,440 @@
+"""The engine process: its lines, its errors in words, and a run that is cancelled and resumed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from aslseg.errors import (
+    AslsegError,
+    CancelledError,
+    GeometryMismatchError,
+    ImageError,
+    RunError,
+    StorageError,
+)
+from aslseg.events import Metric, Monitor, Progress
+from aslseg.images import read_geometry, read_labelmap
+from aslseg.project import Project, open_project
+from aslseg.review import accept, reject
+from aslseg.runfolder import RunFolder, read_table
+from aslseg.runs import load_ensemble
+from aslseg.worker import Worker
+from aslseg.worker_errors import failure_of, in_two
+from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
+
+LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
+Task = Callable[[Mapping[str, Any], Monitor], dict[str, Any]]
+
+
+# --- The protocol, without a process ------------------------------------------------------------
+
+
+def answers_to(tasks: Mapping[str, Task], *lines: str) -> list[dict[str, Any]]:
+    """Give lines to a worker and return what it says until they end."""
+    stream = io.StringIO()
+    Worker(io.StringIO("\n".join(lines) + "\n"), stream, lambda: tasks).run()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def request(number: int, do: str, **arguments: Any) -> str:
+    return json.dumps({"id": number, "do": do, **arguments})
+
+
+class Lines(io.StringIO):
+    """Standard input whose next line comes when it is put there; None ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: Queue[str | None] = Queue()
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        while (line := self.waiting.get()) is not None:
+            yield line
+
+
+@pytest.fixture(autouse=True)
+def _no_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aslseg.worker._end_process_after", lambda _: None)
+
+
+def test_a_worker_is_ready_before_anything_is_loaded() -> None:
+    stream, loaded = io.StringIO(), []
+    Worker(io.StringIO(""), stream, lambda: loaded.append(1) or {}).run()  # type: ignore[func-returns-value]
+    (ready,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (ready["id"], ready["event"], ready["protocol"]) == (0, "ready", 1)
+    assert ready["pid"] == os.getpid()
+    assert loaded == []
+
+
+def test_events_of_a_task_carry_the_number_of_the_request() -> None:
+    lines: Lines = Lines()
+
+    def work(arguments: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+        monitor.listener(Progress("a stage", 1, 2, 3.5, 4))
+        monitor.listener(Metric("loss", 0.5, 7, "liver", 4))
+        monitor.warn("Careful.")
+        lines.waiting.put(None)
+        return {"files": {}, "facts": {"twice": 2 * arguments["value"]}}
+
+    stream = io.StringIO()
+    lines.waiting.put(request(5, "work", value=21))
+    Worker(lines, stream, lambda: {"work": work}).run()
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    said = [event for event in said if event.get("stage") != "Loading the libraries"]
+    assert said[1:] == [
+        {"id": 5, "event": "progress", "stage": "a stage", "step": 1, "of": 2,
+         "seconds_left": 3.5, "round": 4},
+        {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "stage": "liver",
+         "round": 4},
+        {"id": 5, "event": "warning", "message": "Careful."},
+        {"id": 5, "event": "done", "files": {}, "facts": {"twice": 42}},
+    ]  # fmt: skip
+
+
+def in_a_thread(tasks: Mapping[str, Task], lines: Lines) -> tuple[threading.Thread, io.StringIO]:
+    stream = io.StringIO()
+    thread = threading.Thread(target=Worker(lines, stream, lambda: tasks).run)
+    thread.start()
+    return thread, stream
+
+
+def test_cancel_is_heard_while_a_task_works_and_the_next_request_is_answered() -> None:
+    lines: Lines = Lines()
+    began = threading.Event()
+
+    def endless(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+        began.set()
+        while True:
+            monitor.check()
+            time.sleep(0.001)
+
+    def quick(_: Mapping[str, Any], __: Monitor) -> dict[str, Any]:
+        lines.waiting.put(None)
+        return {}
+
+    thread, stream = in_a_thread({"endless": endless, "quick": quick}, lines)
+    lines.waiting.put(request(1, "endless"))
+    assert began.wait(5)
+    lines.waiting.put(request(0, "cancel"))
+    lines.waiting.put(request(2, "quick"))
+    thread.join(5)
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {e["id"]: e["event"] for e in said if e["event"] in ("done", "cancelled", "failed")}
+    assert final == {1: "cancelled", 2: "done"}
+
+
+def test_cancel_may_name_one_of_several_requests() -> None:
+    lines: Lines = Lines()
+    proceed = threading.Event()
+
+    def patient(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+        assert proceed.wait(5)
+        monitor.check()
+        return {}
+
+    thread, stream = in_a_thread({"patient": patient}, lines)
+    lines.waiting.put(request(1, "patient"))
+    lines.waiting.put(request(2, "patient"))
+    lines.waiting.put(request(0, "cancel", request=2))
+    lines.waiting.put("")
+    while lines.waiting.qsize():
+        time.sleep(0.001)
+    proceed.set()
+    time.sleep(0.05)
+    lines.waiting.put(None)
+    thread.join(5)
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {e["id"]: e["event"] for e in said if e["event"] in ("done", "cancelled", "failed")}
+    assert final == {1: "done", 2: "cancelled"}
+
+
+def test_the_end_of_the_input_cancels_what_is_under_way() -> None:
+    def endless(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+        while True:
+            monitor.check()
+            time.sleep(0.001)
+
+    said = answers_to({"endless": endless}, request(1, "endless"))
+    assert said[-1]["event"] == "cancelled"
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"id": 1}', '{"id": "x", "do": "a"}'])
+def test_a_line_that_is_no_request_is_answered_and_survived(line: str) -> None:
+    said = answers_to({}, line)
+    refusal = next(event for event in said if event["event"] == "failed")
+    assert refusal["kind"] == "request"
+    assert line in refusal["message"]
+
+
+def test_an_unknown_request_is_refused() -> None:
+    lines: Lines = Lines()
+    thread, stream = in_a_thread({"segment": lambda *_: {}}, lines)
+    lines.waiting.put(request(1, "dance"))
+    while "failed" not in stream.getvalue():
+        time.sleep(0.001)
+    lines.waiting.put(None)
+    thread.join(5)
+    assert "'dance' is nothing that the engine can do; ask for segment" in stream.getvalue()
+
+
+# --- Errors in words ----------------------------------------------------------------------------
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ImageError("a.nii is cut off; copy it again."), "image", "a.nii is cut off."),
+        (GeometryMismatchError("They differ; move it."), "image", "They differ."),
+        (StorageError("Cannot write b: the disk is full; free some space."), "storage",
+         "Cannot write b: the disk is full."),
+        (RunError("No run 'x' (known: a; b); train first."), "run", "No run 'x' (known: a; b)."),
+        (MemoryError(), "memory", "The computer ran out of memory."),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory",
+         "The computer ran out of memory."),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "gpu_memory",
+         "The graphics card ran out of memory."),
+        (ModuleNotFoundError("No module named 'monai'", name="monai"), "package",
+         "The Python package 'monai' is missing."),
+        (KeyError("image"), "request", "The request lacks 'image'."),
+    ],
+)  # fmt: skip
+def test_errors_become_words_with_a_remedy(error: Exception, kind: str, message: str) -> None:
+    failure = failure_of(error)
+    assert (failure["kind"], failure["message"]) == (kind, message)
+    assert failure["remedy"][0].isupper()
+    assert failure["remedy"].endswith(".")
+
+
+def test_an_error_that_nobody_foresaw_says_what_it_is() -> None:
+    failure = failure_of(ZeroDivisionError("division by zero"))
+    assert failure["kind"] == "internal"
+    assert "ZeroDivisionError: division by zero" in failure["message"]
+
+
+def test_a_message_of_one_sentence_has_no_remedy() -> None:
+    assert in_two("It is so.") == ("It is so.", "")
+    assert in_two("It is so. Do this.") == ("It is so.", "Do this.")
+    assert failure_of(AslsegError("It is so."))["remedy"] == ""
+    assert failure_of(CancelledError("Stopped; resume."))["kind"] == "cancelled"
+
+
+# --- A real process -----------------------------------------------------------------------------
+
+
+class Child:
+    """A worker process, and what it said so far."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "aslseg.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+        )
+        self.number = 0
+        self.lines: Queue[str] = Queue()
+        self.log: list[str] = []
+        for stream, take in (
+            (self.process.stdout, self.lines.put),
+            (self.process.stderr, self.log.append),
+        ):
+            assert stream is not None
+            threading.Thread(target=self._read, args=(stream, take), daemon=True).start()
+
+    @staticmethod
+    def _read(stream: io.TextIOBase, take: Callable[[str], None]) -> None:
+        with suppress(ValueError):
+            for line in stream:
+                take(line)
+
+    def send(self, do: str, **arguments: Any) -> int:
+        self.number += 1
+        assert self.process.stdin is not None
+        self.process.stdin.write(request(self.number, do, **arguments) + "\n")
+        self.process.stdin.flush()
+        return self.number
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Return the events up to the first one that is wanted."""
+        events = []
+        while True:
+            event = json.loads(self.lines.get(timeout=120))
+            events.append(event)
+            if wanted(event):
+                return events
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        number = self.send(do, **arguments)
+        final = ("done", "failed", "cancelled")
+        return self.until(lambda e: e["id"] == number and e["event"] in final)[-1]
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.process.kill()
+    child.process.wait()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return a_tiny_project(tmp_path_factory.mktemp("worker"))
+
+
+@pytest.fixture(scope="module")
+def trained(child: Child, project: Project) -> dict[str, Any]:
+    """A run that was cancelled in its second round and resumed: the `done` event."""
+    settings = tiny_config().model_dump(mode="json")
+    number = child.send("train", project=str(project.folder), settings=settings, run="a")
+    child.until(lambda e: e["event"] == "metric" and e.get("round") == 2)
+    child.send("cancel")
+    ended = child.until(lambda e: e["id"] == number and e["event"] == "cancelled")
+    assert "resumed" in ended[-1]["message"]
+    assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
+    return child.ask("resume", project=str(project.folder), run="a")
+
+
+@pytest.mark.slow
+def test_a_cancelled_training_is_resumed_to_its_end(
+    trained: dict[str, Any], project: Project
+) -> None:
+    run = RunFolder(project.folder / "runs" / "a")
+    assert trained["event"] == "done", trained
+    assert trained["facts"]["run"] == "a"
+    assert trained["facts"]["rounds"] == [1, 2]
+    assert run.status["state"] == "done"
+    assert Path(trained["files"]["report"]).exists()
+    assert not list(run.path.rglob("*.training.safetensors"))
+
+
+@pytest.mark.slow
+def test_segmenting_writes_every_voice_on_the_grid_of_the_image(
+    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+) -> None:
+    image = project.image_path(project.case("c6"))
+    done = child.ask(
+        "segment", image=str(image), project=str(project.folder), run=None, output=str(tmp_path)
+    )
+    assert done["event"] == "done", done
+    assert set(done["files"]) == {"specialist", "refined", "disagreement", "prompts"}
+    run = RunFolder(project.folder / "runs" / "a")
+    expected = load_ensemble(run).segment(project.load_image(project.case("c6")))
+    written = read_labelmap(Path(done["files"]["refined"]))
+    assert (written.labels == expected.refined.labels).all()
+    assert written.geometry.matches(read_geometry(image))
+    facts = done["facts"]
+    assert (facts["run"], facts["method"]) == ("a", "aslseg")
+    assert facts["round"] == run.status["best_round"]
+    assert len(facts["weights"]) == 16
+    assert facts["targets"][1] == {"name": "tumour", "value": 2, "inside": "liver"}
+    liver = (written.labels > 0).sum() * 4 * 2 * 2 / 1000
+    assert facts["volumes_ml"]["refined"]["liver"] == pytest.approx(liver, abs=1e-3)
+    assert 0 <= facts["agreement"]["liver"] <= 1
+
+
+@pytest.mark.slow
+def test_failures_are_told_in_words_and_survived(
+    child: Child, project: Project, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "no.nii.gz")
+    where = {"project": str(project.folder), "output": str(tmp_path)}
+    assert child.ask("segment", image=missing, **where)["kind"] in ("image", "run")
+    assert child.ask("refine", output=str(tmp_path))["message"] == "The request lacks 'image'."
+    unknown = child.ask("train", project=str(project.folder), settings="no such preset")
+    assert unknown["kind"] == "config"
+    assert "no such preset" in unknown["message"]
+    nothing = child.ask("train", project=str(tmp_path / "nothing"))
+    assert nothing["kind"] == "project"
+    assert nothing["remedy"]
+
+
+@pytest.mark.slow
+def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not(
+    child: Child, trained: dict[str, Any], project: Project
+) -> None:
+    run = RunFolder(project.folder / "runs" / "a")
+    before = {p: p.read_bytes() for p in run.path.glob("round-0[12]/*") if p.is_file()}
+    accept(project, run, "c3")
+    reject(project, "c2", run)
+    done = child.ask("resume", project=str(project.folder), run="a", rounds=1)
+    assert done["event"] == "done", done
+    assert done["facts"]["rounds"] == [1, 2, 3]
+    assert run.config.rounds == 3
+    assert run.legs == (1, 3)
+    assert run.first_folder(3) == run.round(3)
+    assert (run.round(3) / "adaptation-liver.safetensors").exists()
+    assert set(run.status["learnt"]) == {*LABELLED, "c3"}
+    rows = {row["case"]: row for row in read_table(run.round(3) / "reliability.csv")}
+    assert set(rows) == set(UNLABELLED) - {"c3"}
+    assert rows["c2"]["accepted"] == "False"
+    assert rows["c2"]["reason"] == "rejected by a person"
+    assert not (run.round(3) / "pseudo" / "c2.nii.gz").exists()
+    assert before == {p: p.read_bytes() for p in before}, "finished rounds stay as they were"
+    origin = json.loads((run.path / "labels" / "origin.json").read_text())
+    assert origin["c3"] == "human"
+    assert open_project(project.folder).case("c3").status == "accepted"
+
+
+@pytest.mark.slow
+def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
+    child = Child()
+    child.until(lambda e: e["event"] == "ready")
+    assert child.process.stdin is not None
+    child.process.stdin.close()
+    assert child.process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_is_ready_without_torch(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['torch'] = None; import aslseg.worker as w; w.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=request(1, "train", project=str(tmp_path)) + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert said[0]["event"] == "ready"
+    assert said[-1]["event"] in ("failed", "cancelled")
+
+
+@pytest.mark.slow
+def test_prints_never_reach_the_protocol() -> None:
+    script = (
+        "import os, subprocess, sys, aslseg.worker as w\n"
+        "stream = w.own_output()\n"
+        "print('a print'); os.write(1, b'from C\\n')\n"
+        "subprocess.run([sys.executable, '-c', 'print(\"a child\")'], check=True)\n"
+        "stream.write('protocol\\n'); stream.flush()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+    )
+    assert done.stdout == "protocol\n"
+    assert {"a print", "from C", "a child"} <= set(done.stderr.splitlines())
