@@ -1,0 +1,107 @@
+"""Puts the stand-in in place of Slicer: modules, names of `slicer`, and the application object."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import shiboken6
+import slicer
+import slicer.util
+from PySide6 import QtWidgets
+
+from . import (
+    annotations,
+    i18n,
+    layout,
+    modules,
+    packaging,
+    parameternode,
+    qmrml,
+    sampledata,
+    scripted,
+    threedview,
+    views,
+)
+from .application import qSlicerApplication
+from .qtmodule import make_ctk, make_qt, register_widgets, use_private_settings
+
+_WIDGET_MODULES = [qmrml, views, threedview, layout, modules]
+
+
+def start(settings_folder: Path) -> Any:
+    """Make the application with its modules; to be called once per process.
+
+    Args:
+        settings_folder: Where QSettings keeps what is set.
+
+    Returns:
+        `slicer.app`.
+    """
+    use_private_settings(str(settings_folder))
+    qt = make_qt()
+    make_ctk()
+    _remove_names_that_only_the_wheel_has()
+    register_widgets(_publish_widgets())
+    _publish_python_modules()
+    app = qSlicerApplication(["Slicer"])
+    app.setOrganizationName("SlicerStandin")
+    app.setApplicationName("Slicer")
+    slicer.app = app
+    app.prepare()
+    window = qt.QMainWindow()
+    window.objectName = "qSlicerMainWindow"
+    window.statusBar()
+    app._main_window = window
+    return app
+
+
+def stop(app: Any) -> None:
+    """Take the windows and the views down before Python forgets things in an order of its own."""
+    for widget in QtWidgets.QApplication.topLevelWidgets():
+        if shiboken6.isValid(widget):  # deleting one may take others with it
+            widget.hide()
+            shiboken6.delete(widget)
+    app.take_down()
+    gc.collect()
+
+
+def _remove_names_that_only_the_wheel_has() -> None:
+    """`slicer.loadVolume` and the like exist in the wheel alone; Slicer has them in slicer.util."""
+    for name in dir(slicer.util):
+        shared = getattr(slicer, name, None) is getattr(slicer.util, name)
+        if shared and not name.startswith("_"):
+            delattr(slicer, name)
+
+
+def _publish_widgets() -> dict[str, Any]:
+    found = {
+        name: value
+        for module in _WIDGET_MODULES
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and name.startswith(("qMRML", "qSlicer"))
+    }
+    vars(slicer).update(found)
+    return found
+
+
+def _publish_python_modules() -> None:
+    _publish("slicer.ScriptedLoadableModule", scripted)
+    _publish("slicer.i18n", i18n)
+    _publish("slicer.packaging", packaging)
+    wrapper = _publish("slicer.parameterNodeWrapper", parameternode)
+    vars(wrapper).update({n: v for n, v in vars(annotations).items() if n[0].isupper()})
+    sys.modules["SampleData"] = sampledata
+
+
+def _publish(name: str, source: ModuleType) -> ModuleType:
+    module = ModuleType(name, source.__doc__)
+    own = {n: v for n, v in vars(source).items() if getattr(v, "__module__", "") == source.__name__}
+    vars(module).update(own)
+    sys.modules[name] = module
+    setattr(slicer, name.removeprefix("slicer."), module)
+    return module

@@ -1,0 +1,224 @@
+"""Slice and 3D views, rendered off screen by the displayable managers of slicer-core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from PySide6 import QtCore, QtGui, QtWidgets
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .qmrml import qMRMLWidget
+from .qtdialogs import single_shot
+from .widgets import InnerLabel, Property, Widget, observe
+
+SLICE_MANAGERS = [
+    "vtkMRMLVolumeGlyphSliceDisplayableManager",
+    "vtkMRMLModelSliceDisplayableManager",
+    "vtkMRMLCrosshairDisplayableManager",
+    "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLRulerDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager2D",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLTransformsDisplayableManager2D",
+]
+THREED_MANAGERS = [
+    "vtkMRMLCameraDisplayableManager",
+    "vtkMRMLViewDisplayableManager",
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager3D",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLThreeDReformatDisplayableManager",
+]
+
+
+def register_managers(logic: Any) -> None:
+    """Tell the two factories which managers draw, as the application does when it starts."""
+    for factory_class, names in (
+        (slicer.vtkMRMLSliceViewDisplayableManagerFactory, SLICE_MANAGERS),
+        (slicer.vtkMRMLThreeDViewDisplayableManagerFactory, THREED_MANAGERS),
+    ):
+        factory = factory_class.GetInstance()
+        factory.SetMRMLApplicationLogic(logic)
+        for name in names:
+            if not factory.IsDisplayableManagerRegistered(name):
+                factory.RegisterDisplayableManager(name)
+
+
+class _View(Widget):
+    """A widget with a render window of its own, drawn off screen when it is asked to."""
+
+    renderEnabled = Property(True)
+
+    def __init__(self, renderer: Any, parent: Any = None) -> None:
+        super().__init__(*([parent] if parent is not None else []))
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetMultiSamples(0)
+        self._window.AddRenderer(renderer)
+        self._interactor = vtk.vtkGenericRenderWindowInteractor()
+        self._interactor.SetRenderWindow(self._window)
+        self._managers: Any = None
+        self._asked = False
+        self._picture: QtGui.QImage | None = None
+        self.setMinimumSize(QtCore.QSize(80, 80))
+
+    def _instantiate_managers(self, factory: Any, renderer: Any, node: Any) -> None:
+        self._managers = factory.GetInstance().InstantiateDisplayableManagers(renderer)
+        self._managers.SetMRMLDisplayableNode(node)
+        event = vtk.vtkCommand.UpdateEvent
+        observe(self, self._managers, event, lambda *_: self.scheduleRender())
+
+    def take_down(self) -> None:
+        """Let the managers and the render window go."""
+        self._managers.SetMRMLDisplayableNode(None)
+        self._managers = None
+        self._window.Finalize()
+
+    def renderWindow(self) -> Any:
+        return self._window
+
+    def interactor(self) -> Any:
+        return self._interactor
+
+    def scheduleRender(self) -> None:
+        if not self._asked and self.visible:
+            self._asked = True
+            single_shot(0, self._render_if_asked)
+
+    def _render_if_asked(self) -> None:
+        if self._asked and not slicer.app.render_paused():
+            self.forceRender()
+
+    def forceRender(self) -> None:
+        self._asked = False
+        self._picture = to_image(self.pixels())
+        self.update()
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return what the view shows now, (height, width, 3), first row at the top."""
+        self._fit_to(self.size)
+        self._window.Render()
+        grabber = vtk.vtkWindowToImageFilter()
+        grabber.SetInput(self._window)
+        grabber.ReadFrontBufferOff()
+        grabber.ShouldRerenderOff()
+        grabber.Update()
+        image = grabber.GetOutput()
+        width, height, _ = image.GetDimensions()
+        rows = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
+        return np.ascontiguousarray(rows[::-1, :, :3])
+
+    def _fit_to(self, size: QtCore.QSize) -> None:
+        if self._window.GetSize() != (size.width(), size.height()):
+            self._window.SetSize(size.width(), size.height())
+
+    def resizeEvent(self, event: Any) -> None:
+        self._fit_to(event.size())
+        self._picture = None
+
+    def paintEvent(self, event: Any) -> None:
+        if self._picture is None:
+            self._picture = to_image(self.pixels())
+        with QtGui.QPainter(self) as painter:
+            painter.drawImage(0, 0, self._picture)
+
+
+def to_image(pixels: NDArray[np.uint8]) -> QtGui.QImage:
+    """Return an image that owns its memory."""
+    height, width, _ = pixels.shape
+    image = QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888)
+    return image.copy()
+
+
+class qMRMLSliceView(_View):
+    """The picture of one slice."""
+
+    def __init__(self, logic: Any, parent: Any = None) -> None:
+        renderer = vtk.vtkRenderer()
+        renderer.GetActiveCamera().ParallelProjectionOn()
+        super().__init__(renderer, parent)
+        self._renderer, self._logic = renderer, logic
+        self._show_image(logic)
+        self._instantiate_managers(
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory, self._renderer, logic.GetSliceNode()
+        )
+        observe(self, logic, vtk.vtkCommand.ModifiedEvent, lambda *_: self.scheduleRender())
+
+    def _show_image(self, logic: Any) -> None:
+        colours = vtk.vtkImageExtractComponents()
+        colours.SetComponents(0, 1, 2)
+        colours.SetInputConnection(logic.GetImageDataConnection())
+        mapper = vtk.vtkImageMapper()
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        mapper.SetInputConnection(colours.GetOutputPort())
+        self._actor = vtk.vtkActor2D()
+        self._actor.SetMapper(mapper)
+        self._actor.GetProperty().SetDisplayLocationToBackground()
+
+    def _fit_to(self, size: QtCore.QSize) -> None:
+        super()._fit_to(size)
+        node = self._logic.GetSliceNode()
+        if node.GetDimensions()[:2] != (size.width(), size.height()):
+            self._logic.ResizeSliceNode(size.width(), size.height())
+
+    def pixels(self) -> NDArray[np.uint8]:
+        shown = self._logic.GetBackgroundLayer().GetVolumeNode() is not None
+        if shown != bool(self._renderer.HasViewProp(self._actor)):
+            change = self._renderer.AddViewProp if shown else self._renderer.RemoveViewProp
+            change(self._actor)
+        return super().pixels()
+
+    def mrmlSliceNode(self) -> Any:
+        return self._logic.GetSliceNode()
+
+
+class qMRMLSliceWidget(qMRMLWidget):
+    """A slice view with the coloured bar of its name above it."""
+
+    def __init__(self, logic: Any, parent: Any = None) -> None:
+        super().__init__(*([parent] if parent is not None else []))
+        self._logic = logic
+        self._view = qMRMLSliceView(logic)
+        self._bar = InnerLabel()
+        self._bar.setFixedHeight(20)
+        red, green, blue = (round(255 * part) for part in logic.GetSliceNode().GetLayoutColor())
+        self._bar.setStyleSheet(
+            f"background: rgb({red},{green},{blue}); color: black; padding-left: 4px; font: 11px"
+        )
+        column = QtWidgets.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._bar)
+        column.addWidget(self._view, 1)
+        node = logic.GetSliceNode()
+        observe(self, node, vtk.vtkCommand.ModifiedEvent, lambda *_: self._name_slice())
+        self._name_slice()
+
+    def _name_slice(self) -> None:
+        node = self._logic.GetSliceNode()
+        offset = node.GetSliceOffset()
+        self._bar.setText(f"{node.GetLayoutLabel()}   {node.GetOrientation()}   {offset:.1f} mm")
+
+    def sliceView(self) -> Any:
+        return self._view
+
+    viewWidget = sliceView
+
+    def sliceLogic(self) -> Any:
+        return self._logic
+
+    logic = sliceLogic
+
+    def mrmlSliceNode(self) -> Any:
+        return self._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self) -> Any:
+        return self._logic.GetSliceCompositeNode()
+
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
