@@ -104,10 +104,13 @@ def place_beside(node: Any, volume: Any) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     if hierarchy is None:
         return
-    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume))
-    item = hierarchy.GetItemByDataNode(node)
-    if parent and item:
-        hierarchy.SetItemParent(item, parent)
+    above, item = hierarchy.GetItemByDataNode(volume), hierarchy.GetItemByDataNode(node)
+    if not above:
+        return
+    if item:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(above))
+    else:
+        hierarchy.CreateItem(hierarchy.GetItemParent(above), node)
 
 
 def _hardened(node: Any) -> Any:

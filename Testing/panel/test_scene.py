@@ -1,0 +1,281 @@
+"""Volumes and label maps cross between scene and library without moving."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
+
+from aslseg.config import LIVER_TARGETS
+from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.volume import Geometry, Labelmap, Volume
+from ASLsegLib.handover import write_raw
+from ASLsegLib.provenance import Provenance, read_provenance
+from ASLsegLib.scene import (
+    SceneError,
+    add_volume,
+    as_array,
+    geometry_of,
+    volume_of,
+    working_volume,
+)
+from ASLsegLib.segments import read_mask, segment_ids, write_mask
+from ASLsegLib.voices import (
+    edited_segments,
+    flag_disagreement,
+    read_voice,
+    voice_node,
+    write_voice,
+    write_voice_slice,
+)
+
+SHAPE = (4, 5, 6)
+COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
+AFFINES = {
+    "LPS": np.diag([-2.0, -3.0, 4.0, 1.0]),
+    "left-handed": np.diag([2.0, -3.0, 4.0, 1.0]),
+    "anisotropic and moved": np.array(
+        [[-0.5, 0, 0, 11], [0, -0.7, 0, -22], [0, 0, 7, 33], [0, 0, 0, 1]], float
+    ),
+    "oblique": np.array(
+        [
+            [-2 * COS, 3 * SIN, 0, 10],
+            [-2 * SIN, -3 * COS, 0, 20],
+            [0, 0, 4, 30],
+            [0, 0, 0, 1],
+        ]
+    ),
+    "sagittal slices": np.array([[0, 0, 4, 1], [-2, 0, 0, 2], [0, -3, 0, 3], [0, 0, 0, 1]], float),
+}
+PROVENANCE = Provenance("refined", "aslseg", "run-1", 2, "0123abcd")
+
+
+@pytest.fixture(params=AFFINES, ids=str)
+def geometry(request: pytest.FixtureRequest) -> Geometry:
+    return Geometry(SHAPE, AFFINES[request.param])
+
+
+@pytest.fixture
+def voxels() -> Any:
+    return np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+
+
+@pytest.fixture
+def ct(scene: Any) -> Any:
+    values = np.zeros(SHAPE, np.int16)
+    return add_volume(Volume(values, Geometry(SHAPE, AFFINES["oblique"])), "ct")
+
+
+@pytest.fixture
+def labels() -> Any:
+    values = np.zeros(SHAPE, np.uint8)
+    values[1:3, 1:4, 1:5] = 1
+    values[2, 2, 2:5] = 2
+    return values
+
+
+def test_a_volume_comes_back_with_its_voxels_and_its_place(
+    scene: Any, geometry: Geometry, voxels: Any
+) -> None:
+    node = add_volume(Volume(voxels, geometry), "ct")
+    back = volume_of(node)
+    assert np.array_equal(back.voxels, voxels)
+    assert np.allclose(back.geometry.ijk_to_ras, geometry.ijk_to_ras, atol=1e-9)
+
+
+def test_the_scene_shows_a_voxel_where_the_library_has_it(scene: Any) -> None:
+    node = add_volume(Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, AFFINES["oblique"])), "ct")
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    # i = 1, j = 2, k = 3: (10 - 2 cos + 6 sin, 20 - 2 sin - 6 cos, 30 + 12)
+    expected = (10 - 2 * COS + 6 * SIN, 20 - 2 * SIN - 6 * COS, 42.0)
+    assert matrix.MultiplyPoint((1, 2, 3, 1))[:3] == pytest.approx(expected)
+
+
+def test_the_file_handed_to_the_engine_is_the_volume(
+    tmp_path: Path, geometry: Geometry, voxels: Any
+) -> None:
+    write_raw(Volume(voxels, geometry), tmp_path / "image.nrrd")
+    back = read_volume(tmp_path / "image.nrrd")
+    assert np.array_equal(back.voxels, voxels)
+    assert back.geometry.matches(geometry)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "uint16", "float32", "float64"])
+def test_every_type_of_voxel_is_handed_over(tmp_path: Path, kind: str) -> None:
+    voxels = np.arange(24).reshape(2, 3, 4).astype(kind)
+    write_raw(Volume(voxels, Geometry.axis_aligned((2, 3, 4))), tmp_path / "image.nrrd")
+    assert np.array_equal(read_volume(tmp_path / "image.nrrd").voxels, voxels)
+
+
+def test_segments_hold_what_the_label_map_says(
+    scene: Any, geometry: Geometry, voxels: Any, labels: Any
+) -> None:
+    volume = add_volume(Volume(voxels, geometry), "ct")
+    node = write_voice(volume, labels, LIVER_TARGETS, PROVENANCE)
+    assert np.array_equal(read_voice(node, volume, LIVER_TARGETS), labels)
+    assert np.array_equal(read_mask(node, "tumour", volume), labels == 2)
+
+
+def test_a_segment_lies_where_the_engines_file_says(ct: Any, labels: Any, tmp_path: Path) -> None:
+    write_labelmap(Labelmap(labels, geometry_of(ct)), tmp_path / "refined.nii.gz")
+    node = write_voice(
+        ct, read_labelmap(tmp_path / "refined.nii.gz").labels, LIVER_TARGETS, PROVENANCE
+    )
+    # voxels i = 2..4, j = 2, k = 2: their middle is (3, 2, 2)
+    expected = AFFINES["oblique"] @ np.array([3.0, 2.0, 2.0, 1.0])
+    assert node.GetSegmentCenterRAS("tumour") == pytest.approx(expected[:3])
+
+
+def test_the_node_is_named_and_tagged_and_ready_for_dicom(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    assert node.GetName() == "ct - refined"
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert node.GetNodeReference(role) is ct
+    liver = node.GetSegmentation().GetSegment("liver")
+    assert "SCT^10200004^Liver" in liver.GetTerminology()
+    assert liver.GetColor() == pytest.approx((221 / 255, 130 / 255, 101 / 255))
+    assert read_provenance(liver) == PROVENANCE
+
+
+def test_running_again_updates_in_place(ct: Any, labels: Any) -> None:
+    first = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    second = write_voice(ct, np.roll(labels, 1, axis=2), LIVER_TARGETS, PROVENANCE)
+    assert second is first
+    assert segment_ids(first) == ["liver", "tumour"]
+    assert np.array_equal(read_voice(first, ct, LIVER_TARGETS), np.roll(labels, 1, axis=2))
+
+
+def test_a_foreign_segment_of_the_same_name_is_never_touched(ct: Any, labels: Any) -> None:
+    node = voice_node(ct, "refined")
+    node.GetSegmentation().AddEmptySegment("liver", "liver", (1.0, 0.0, 0.0))
+    mine = np.zeros(SHAPE, bool)
+    mine[0, 0, 0] = True
+    write_mask(node, "liver", mine, ct)
+    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    assert np.array_equal(read_mask(node, "liver", ct), mine)
+    assert node.GetSegmentation().GetSegment("liver").GetColor() == (1.0, 0.0, 0.0)
+    assert len(segment_ids(node)) == 3
+
+
+def edit(node: Any, ct: Any) -> Any:
+    mask = read_mask(node, "liver", ct)
+    mask[0, 0, :] = True
+    write_mask(node, "liver", mask, ct)
+    return mask
+
+
+def test_an_edited_segment_is_kept_and_the_new_result_lies_beside_it(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    mine = edit(node, ct)
+    assert edited_segments(node, ct) == ["liver"]
+    newer = np.roll(labels, 1, axis=1)
+    write_voice(ct, newer, LIVER_TARGETS, PROVENANCE)
+    assert np.array_equal(read_mask(node, "liver", ct), mine)
+    names = [node.GetSegmentation().GetSegment(n).GetName() for n in segment_ids(node)]
+    assert names == ["liver", "tumour", "liver (new)"]
+    again = np.roll(labels, -1, axis=1)
+    write_voice(ct, again, LIVER_TARGETS, PROVENANCE)
+    assert len(segment_ids(node)) == 3
+    assert np.array_equal(read_mask(node, segment_ids(node)[2], ct), again == 1)
+
+
+def test_an_edited_segment_is_replaced_when_that_is_allowed(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    edit(node, ct)
+    asked: list[list[str]] = []
+    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE, lambda names: not asked.append(list(names)))
+    assert asked == [["liver"]]
+    assert len(segment_ids(node)) == 2
+    assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), labels)
+
+
+def test_a_slice_changes_alone(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    plane = np.zeros(SHAPE[1:], np.uint8)
+    plane[0, 0] = 2
+    write_voice_slice(ct, 2, plane, LIVER_TARGETS, PROVENANCE)
+    expected = labels.copy()
+    expected[2] = plane
+    assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), expected)
+    assert edited_segments(node, ct) == []
+
+
+def test_segments_are_flagged_where_voices_disagree(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    flag_disagreement({"refined": node}, {"liver": 0.95, "tumour": 0.3})
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segmentation = node.GetSegmentation()
+    assert logic.GetSegmentStatus(segmentation.GetSegment("tumour")) == logic.Flagged
+    assert logic.GetSegmentStatus(segmentation.GetSegment("liver")) == logic.InProgress
+
+
+def test_the_voices_lie_under_the_study_of_their_volume(ct: Any, labels: Any) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
+    study = hierarchy.CreateStudyItem(patient, "study")
+    hierarchy.CreateItem(study, ct)
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
+
+
+def under_transform(node: Any, matrix: Any) -> Any:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    values = vtk.vtkMatrix4x4()
+    values.DeepCopy(np.asarray(matrix, float).ravel().tolist())
+    transform.SetMatrixTransformToParent(values)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def test_a_volume_under_a_linear_transform_is_worked_on_as_a_hardened_copy(ct: Any) -> None:
+    move = np.eye(4)
+    move[:3, 3] = (100.0, 0.0, -50.0)
+    transform = under_transform(ct, move)
+    copy = working_volume(ct)
+    assert copy is not ct
+    assert copy.GetParentTransformNode() is None
+    assert copy.GetName() == "ct (hardened)"
+    assert geometry_of(copy).ijk_to_ras == pytest.approx(move @ AFFINES["oblique"])
+    assert working_volume(ct) is copy
+    move[0, 3] = 7.0
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(move.ravel().tolist())
+    transform.SetMatrixTransformToParent(matrix)
+    assert working_volume(ct) is copy
+    assert geometry_of(copy).ijk_to_ras[0, 3] == pytest.approx(17.0)
+
+
+def test_a_volume_under_a_warp_is_refused_with_a_remedy(ct: Any) -> None:
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "warp")
+    ct.SetAndObserveTransformNodeID(warp.GetID())
+    with pytest.raises(SceneError, match="harden the transform"):
+        working_volume(ct)
+
+
+def test_a_free_volume_is_worked_on_itself(ct: Any) -> None:
+    assert working_volume(ct) is ct
+
+
+def test_a_segment_on_another_grid_is_read_on_the_volumes_grid(scene: Any) -> None:
+    fine = add_volume(
+        Volume(np.zeros((8, 10, 12), np.int16), Geometry.axis_aligned((8, 10, 12))), "fine"
+    )
+    affine = np.diag([-2.0, -2.0, 2.0, 1.0])
+    affine[:3, 3] = (-0.5, -0.5, 0.5)  # a coarse voxel covers 2 x 2 x 2 fine ones
+    coarse_geometry = Geometry((4, 5, 6), affine)
+    coarse = add_volume(Volume(np.zeros((4, 5, 6), np.int16), coarse_geometry), "coarse")
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1, 2, 3] = 1
+    node = write_voice(coarse, labels, LIVER_TARGETS, PROVENANCE)
+    mask = read_mask(node, "liver", fine)
+    expected = np.zeros((8, 10, 12), bool)
+    expected[2:4, 4:6, 6:8] = True
+    assert np.array_equal(mask, expected)
