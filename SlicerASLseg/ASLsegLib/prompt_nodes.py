@@ -212,9 +212,12 @@ def _with_proposals(
 
 
 def _by_slice(volume: Any) -> dict[tuple[int, str], Said]:
+    nodes = prompt_nodes(volume)
+    if not nodes:
+        return {}  # also when the volume has no voxels yet
     geometry = geometry_of(volume)
     found: dict[tuple[int, str], Said] = {}
-    for node in prompt_nodes(volume):
+    for node in nodes:
         target = node.GetAttribute(_TARGET)
         if node.GetAttribute(_KIND) == BOX:
             xyxy, slices = _box_on_slices(node, geometry)
