@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 import unittest
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,9 +68,17 @@ def start(options: argparse.Namespace, settings: Path) -> Any:
     return app
 
 
+def note(failures: list[str], kind: type[BaseException], error: Any, trace: Any) -> None:
+    """Show and remember an error that a slot or an observer raised: Qt and VTK go on after it."""
+    traceback.print_exception(kind, error, trace)
+    failures.append(str(error))
+
+
 def main(words: list[str]) -> int:
     """Start, run the code, and say whether it went well."""
     options = arguments(words)
+    failures: list[str] = []
+    sys.excepthook = partial(note, failures)
     with tempfile.TemporaryDirectory() as folder:
         app = start(options, Path(folder))
         import slicer
@@ -81,7 +90,7 @@ def main(words: list[str]) -> int:
             return 1
         for name in list(app.moduleManager().modulesNames()):
             app.moduleManager().unload(name)
-    return 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

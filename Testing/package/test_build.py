@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from package.cmake_lists import LISTS, ROOT
 
+LAUNCHER = ROOT / "Testing" / "package" / "launcher.py"
 CMAKE = shutil.which("cmake")
 MODULES = Path("lib") / "Slicer-5.12" / "qt-scripted-modules"
 PLACES = {"SlicerASLseg": ".", "Logic": "Logic", "Resources": "Resources"}
@@ -96,11 +99,46 @@ def test_library_and_resources_are_found_from_the_installed_folder(installed: Pa
     assert Path(icon) == installed / "Resources" / "Icons" / "ASLseg.png"
 
 
+def in_slicer() -> list[str]:
+    """What Slicer's build of the extension would run, by the names of ctest."""
+    cases = [f"py_{name}" for name in LISTS[-1].expected()]
+    return ["py_ASLseg", "py_nomainwindow_qSlicerASLsegModuleGenericTest", *cases]
+
+
 def test_ctest_knows_the_module_its_generic_test_and_our_cases(build: Path) -> None:
     listing = run("ctest", "-N", folder=build)
-    cases = {f"py_{name}" for name in LISTS[-1].expected()}
-    expected = {"py_ASLseg", "py_nomainwindow_qSlicerASLsegModuleGenericTest"} | cases
-    assert set(re.findall(r"Test\s+#\d+: (\S+)", listing)) == expected
+    assert set(re.findall(r"Test\s+#\d+: (\S+)", listing)) == set(in_slicer())
+
+
+@pytest.fixture(scope="module")
+def _stand_in() -> None:
+    """Skip where the stand-in for Slicer cannot be had."""
+    try:
+        importlib.import_module("PySide6.QtUiTools")
+        importlib.import_module("vtk")
+    except ImportError as error:
+        pytest.skip(f"no stand-in for Slicer: {error}")
+    if importlib.util.find_spec("slicer") is None:
+        pytest.skip("no stand-in for Slicer: the package slicer-core is not installed")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_stand_in")
+@pytest.mark.parametrize("name", [name for name in in_slicer() if "Loop" not in name])
+def test_cases_for_slicer_pass_on_the_stand_in(build: Path, name: str) -> None:
+    run("ctest", "-R", f"^{name}$", "--output-on-failure", "--no-tests=error", folder=build)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_stand_in")
+def test_the_installed_module_trains_on_phantoms_and_segments_one(installed: Path) -> None:
+    cases = ROOT / "Testing" / "slicer" / "Python"
+    run(
+        sys.executable, LAUNCHER, "--testing", "--no-main-window",
+        "--additional-module-paths", installed, "--python-code",
+        f"import slicer.testing; slicer.testing.runUnitTest([{str(cases)!r}], 'ASLsegLoopTest')",
+        folder=installed,
+    )  # fmt: skip
 
 
 def test_the_package_for_the_extensions_manager_has_the_same_files(build: Path) -> None:

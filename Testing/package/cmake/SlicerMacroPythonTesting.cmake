@@ -17,7 +17,7 @@ function(slicer_add_python_unittest)
         ${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR}
         ${CMAKE_BINARY_DIR}/${Slicer_CLIMODULES_LIB_DIR}
         ${CMAKE_BINARY_DIR}/${Slicer_QTLOADABLEMODULES_LIB_DIR}
-      --python-code "import slicer.testing\\; slicer.testing.runUnitTest(['${CMAKE_CURRENT_BINARY_DIR}', '${folder}'], '${name}')"
+      --python-code "import slicer.testing; slicer.testing.runUnitTest(['${CMAKE_CURRENT_BINARY_DIR}', '${folder}'], '${name}')"
     )
   set_property(TEST py_${MY_TESTNAME_PREFIX}${name} PROPERTY RUN_SERIAL TRUE)
 endfunction()

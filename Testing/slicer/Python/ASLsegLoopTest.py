@@ -63,6 +63,6 @@ class ASLsegLoopTest(unittest.TestCase):
         self.logic.save_label(voices["refined"], unlabelled, volume)
         self.assertIsNotNone(self.logic.project.case(unlabelled).label)
 
-        again = self.logic.resume(run, rounds=2)
+        again = self.logic.resume(run, more_rounds=1)
         self.assertEqual(again, run)
         self.assertEqual(self.logic.runs()[0].rounds, (1, 2))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import slicer
 
-CONTROLS = ("QPushButton", "QCheckBox", "QComboBox", "QSpinBox", "qMRMLNodeComboBox")
+CONTROLS = ("Button", "Box", "Selector", "Slider", "Edit", "Table")
+VOLUME = "vtkMRMLScalarVolumeNode"
 
 
 class ASLsegModuleTest(unittest.TestCase):
@@ -17,6 +18,7 @@ class ASLsegModuleTest(unittest.TestCase):
         slicer.mrmlScene.Clear()
         self.module = slicer.modules.aslseg
         self.panel = self.module.widgetRepresentation()
+        self.ui = slicer.modules.ASLsegWidget.panel.ui
 
     def test_it_is_found_among_the_segmentation_modules(self):
         self.assertEqual(self.module.name, "ASLseg")
@@ -39,23 +41,17 @@ class ASLsegModuleTest(unittest.TestCase):
         self.assertNotIn("torch", sys.modules)
 
     def test_every_control_explains_itself(self):
-        silent = [
-            control.name
-            for kind in CONTROLS
-            for control in slicer.util.findChildren(self.panel, className=kind)
-            if not control.toolTip and not control.name.startswith("qt_")
-        ]
-        self.assertEqual(
-            [name for name in silent if name.endswith(("Button", "Box", "Selector"))], []
-        )
+        named = {
+            name: control for name, control in vars(self.ui).items() if name.endswith(CONTROLS)
+        }
+        self.assertGreater(len(named), 30)
+        self.assertEqual([name for name, control in named.items() if not control.toolTip], [])
 
     def test_a_closed_scene_leaves_a_panel_that_takes_the_next_volume(self):
-        first = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "first")
-        slicer.util.findChild(self.panel, "inputVolumeSelector").setCurrentNode(first)
+        selector = self.ui.inputVolumeSelector
+        selector.setCurrentNode(slicer.mrmlScene.AddNewNodeByClass(VOLUME, "first"))
         slicer.mrmlScene.Clear()
         slicer.app.processEvents()
-        selector = slicer.util.findChild(self.panel, "inputVolumeSelector")
         self.assertIsNone(selector.currentNode())
-        second = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "second")
-        selector.setCurrentNode(second)
+        selector.setCurrentNode(slicer.mrmlScene.AddNewNodeByClass(VOLUME, "second"))
         self.assertEqual(selector.currentNode().GetName(), "second")
