@@ -171,7 +171,7 @@ class SamConfig(Settings):
 
     model: SamName = "vit_t"
     checkpoint: str | None = None
-    input_size: Literal[256, 512, 1024] = 512
+    input_size: Literal[128, 256, 512, 1024] = 512
     tuning: Tuning = "decoder"
     rank: Positive = 4
     iterations: Positive = 400

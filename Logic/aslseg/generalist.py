@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.components import label_components
-from aslseg.config import SamConfig
+from aslseg.config import SamConfig, Target
 from aslseg.events import Monitor
 from aslseg.intensity import window
 from aslseg.prompts import SlicePrompts, prompts_from_mask
+from aslseg.proposals import propose
 from aslseg.sam.decoding import decode, decode_batch
 from aslseg.sam.embeddings import (
     EmbeddingStore,
@@ -104,6 +105,12 @@ class Generalist:
             return embed_slices(self.sam, self._slices01(volume, wanted))
 
         return self._store.get_or_compute(key, slices, compute, monitor=monitor)
+
+    def propose(
+        self, volume: Volume, said: Mapping[str, Float32], targets: Sequence[Target]
+    ) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into prompts, one per component and slice."""
+        return propose(said, targets, self.settings)
 
     def ask(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None

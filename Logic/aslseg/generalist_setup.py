@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.config import RunConfig
 from aslseg.crossfit import Witnesses
-from aslseg.errors import ProjectError
+from aslseg.errors import ConfigError, ProjectError
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist, Pupil
 from aslseg.job import Job
@@ -49,6 +50,26 @@ def build_generalist(
     torch.manual_seed(config.seed)
     tune(sam, settings.tuning, rank=settings.rank)
     return Generalist(sam.to(device), settings, cache)
+
+
+def required_generalist(job: Job, **changes: Any) -> Generalist:
+    """Build SAM with released weights for a method that cannot do without.
+
+    Args:
+        job: Settings, device, listener.
+        changes: Settings of `sam` that the method does not leave to the user.
+
+    Raises:
+        ConfigError: When the settings have no SAM.
+        WeightsError: When its weights cannot be had.
+    """
+    changed = job.config.sam.model_copy(update=changes)
+    config = job.config.model_copy(update={"sam": changed})
+    generalist = build_generalist(config, job.cache / "embeddings", job.device, job.monitor)
+    if generalist is None:
+        msg = f"The method {config.method} needs SAM; set sam.model to vit_t or a larger one."
+        raise ConfigError(msg)
+    return generalist
 
 
 def tuned_generalist(

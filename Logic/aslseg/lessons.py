@@ -16,7 +16,7 @@ from aslseg.corruption import corrupt, draw_corruption
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist, Pupil, Question, questions_from
 from aslseg.inference import clean_container
-from aslseg.prompts import SlicePrompts, prompts_from_mask
+from aslseg.proposals import propose, proposed_masks
 from aslseg.stages import Stage, stages_of
 from aslseg.views import Float32, View, build_view, from_volume
 from aslseg.volume import Labelmap, Mask, Volume
@@ -149,32 +149,6 @@ def answers(
     prompts = propose(said, targets, generalist.settings)
     answered = generalist.ask(volume, prompts, monitor)
     return {name: answered.get(name, silent) for name in said}
-
-
-def propose(
-    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
-) -> list[SlicePrompts]:
-    """Turn probabilities into prompts.
-
-    A container is proposed as its one cleaned body; contents from a lower threshold that favours
-    recall, for what is never proposed SAM is never asked about.
-    """
-    prompts: list[SlicePrompts] = []
-    for name, mask in proposed_masks(said, targets, settings).items():
-        prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
-    return prompts
-
-
-def proposed_masks(
-    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
-) -> dict[str, Mask]:
-    """Return what SAM is asked about, by target."""
-    containers = {target.inside for target in targets}
-    threshold = settings.prompts.proposal_threshold
-    return {
-        name: clean_container(heard > 0.5) if name in containers else heard >= threshold
-        for name, heard in said.items()
-    }
 
 
 def voices_on(view: View, specialist: Float32, sam: Float32) -> Voices:

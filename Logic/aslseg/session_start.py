@@ -16,6 +16,7 @@ from aslseg.prompts import SlicePrompts
 from aslseg.runfolder import RunFolder
 from aslseg.runs import load_ensemble
 from aslseg.session_voices import Voices
+from aslseg.speaking import Asked
 from aslseg.volume import Volume
 
 
@@ -69,7 +70,7 @@ def voices_of_run(run: RunFolder, monitor: Monitor | None = None) -> Voices:
         WeightsError: When a file of trained weights is missing, damaged or changed.
     """
     ensemble = load_ensemble(run, monitor)
-    sam = ensemble.generalist
+    sam: Asked | None = ensemble.generalist
     if sam is None:
         cache = run.path.parents[1] / "cache" / "embeddings"
         model = ensemble.config.sam.model

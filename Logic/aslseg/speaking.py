@@ -15,7 +15,6 @@ from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Probabilities, Specialist, labels_from
-from aslseg.lessons import propose
 from aslseg.prompts import SlicePrompts
 from aslseg.reliability import (
     Reliability,
@@ -52,12 +51,21 @@ class Segmentation:
 
 
 class Asked(Protocol):
-    """SAM as a voice of a method."""
+    """SAM, as whoever has prompts asks it."""
 
     def ask(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
         """Answer prompts, whoever made them; targets without an answer are missing."""
+
+
+class SamVoice(Asked, Protocol):
+    """SAM as a voice of a method, which makes prompts too."""
+
+    def propose(
+        self, volume: Volume, said: Probabilities, targets: Sequence[Target]
+    ) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into prompts."""
 
 
 class Merger(Protocol):
@@ -87,7 +95,7 @@ class Ensemble:
     """
 
     specialist: Specialist
-    generalist: Asked | None
+    generalist: SamVoice | None
     refiner: Merger
     targets: tuple[Target, ...]
     config: RunConfig
@@ -100,10 +108,9 @@ class Ensemble:
         """
         monitor = monitor or Monitor()
         said = self.specialist.predict(volume, monitor)
-        prompts: list[SlicePrompts] = []
+        prompts = self.propose(volume, said)
         answered: Probabilities = {}
         if self.generalist is not None:
-            prompts = self.propose(volume, said)
             answered = self.generalist.ask(volume, prompts, monitor)
         monitor.check()
         refined = self.refiner.refine(volume, said, answered, with_sam=self.generalist is not None)
@@ -120,7 +127,9 @@ class Ensemble:
 
     def propose(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
         """Turn the specialist's probabilities into the prompts that SAM is asked with."""
-        return propose(said, self.targets, self.config.sam)
+        if self.generalist is None:
+            return []
+        return self.generalist.propose(volume, said, self.targets)
 
     def _all(self, answered: Probabilities, volume: Volume) -> Probabilities:
         silent = np.zeros(volume.geometry.shape, np.float32)

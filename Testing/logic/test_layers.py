@@ -19,9 +19,10 @@ LAYER_OF = {
     0: """volume errors config events storage""",
     1: """geometry intensity components lesions prompts metrics images project formats stages
         runfolder review""",
-    2: """specialist losses augment inference views places batches training devices checkpoints
-        adaptation corruption blending sam.""",
-    3: """ssl. methods. generalist lessons refinement adapting speaking teaching containers
+    2: """specialist losses augment distortion inference views places tiles batches training
+        devices checkpoints adaptation corruption blending sam.""",
+    3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching
+        containers
         crossfit job reliability rounds runs session evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }

@@ -22,10 +22,11 @@ from aslseg.config import (
 )
 from aslseg.errors import CancelledError, ConfigError
 from aslseg.events import Monitor
+from aslseg.generalist_setup import required_generalist
 from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.job import Job
 from aslseg.methods import semisam
-from aslseg.methods.semisam import Opinion, SamGuide, frozen_generalist, steadiness
+from aslseg.methods.semisam import Opinion, SamGuide, steadiness
 from aslseg.places import pixels_under, slices_under
 from aslseg.project import CaseFiles, Project, create_project, select_cases
 from aslseg.runfolder import RunFolder, create_run
@@ -88,7 +89,7 @@ def a_guide(
 ) -> tuple[SamGuide, BatchSource]:
     """Return a guide that has met the unlabelled cases, and the source of their patches."""
     job = a_job(tmp_path, semisam_config(organ=settings, **changes))
-    guide = SamGuide(job, frozen_generalist(job), settings)
+    guide = SamGuide(job, required_generalist(job, tuning="none"), settings)
     stage = stages_of(job.targets)[0]
     cases = [
         TrainingCase(build_view(job.image(case), stage, settings), case_id=case.id)
@@ -167,7 +168,7 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
         update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
     )
     job = a_job(tmp_path, semisam_config(organ=settings))
-    guide = SamGuide(job, frozen_generalist(job), settings)
+    guide = SamGuide(job, required_generalist(job, tuning="none"), settings)
     stage = stages_of(job.targets)[0]
     paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
     assert paradigm.consistency_weight(step) == pytest.approx(teacher, rel=0.01)

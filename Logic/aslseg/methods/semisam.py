@@ -27,10 +27,10 @@ from torch.nn import functional as F
 
 from aslseg.batches import Batch, TrainingCase
 from aslseg.config import Paradigm as ParadigmName
-from aslseg.config import RunConfig, SpecialistConfig
+from aslseg.config import SpecialistConfig
 from aslseg.errors import ConfigError
 from aslseg.generalist import Generalist
-from aslseg.generalist_setup import build_generalist
+from aslseg.generalist_setup import required_generalist
 from aslseg.job import Job
 from aslseg.losses import consistency_loss, ramp_down
 from aslseg.methods.specialist import load_ensemble as load_ensemble
@@ -55,7 +55,7 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
     Raises:
         ConfigError: When the settings have no SAM, or a paradigm without a teacher.
     """
-    generalist = frozen_generalist(job)
+    generalist = required_generalist(job, tuning="none")
 
     def build(name: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
         paradigm = plain(name, stage, settings)
@@ -69,22 +69,6 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
         return paradigm
 
     return run_with(job, this, build)
-
-
-def frozen_generalist(job: Job) -> Generalist:
-    """Build SAM as it was released.
-
-    Raises:
-        ConfigError: When the settings have no SAM.
-        WeightsError: When its weights cannot be had.
-    """
-    untuned = job.config.sam.model_copy(update={"tuning": "none"})
-    config: RunConfig = job.config.model_copy(update={"sam": untuned})
-    generalist = build_generalist(config, job.cache / "embeddings", job.device, job.monitor)
-    if generalist is None:
-        msg = f"The method {config.method} needs SAM; set sam.model to vit_t or a larger one."
-        raise ConfigError(msg)
-    return generalist
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ from aslseg.sam.stock import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, T
 from aslseg.sam.tiny_vit import TinyViT, TinyViTSizes
 
 SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]  # config.SamName without "none"
-InputSize = Literal[256, 512, 1024]
+InputSize = Literal[128, 256, 512, 1024]
 
 CHANNELS = 256
 PATCH = 16

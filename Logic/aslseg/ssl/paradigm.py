@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -125,12 +125,20 @@ class Paradigm(nn.Module):
         """Return the network that predictions are made with, in evaluation mode."""
         return self.average.eval()
 
-    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the inputs with changed intensities; a containing target stays as it is."""
+    def perturb(self, inputs: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+        """Return the inputs with changed intensities; a containing target stays as it is.
+
+        Args:
+            inputs: (B, C, *spatial).
+            generator: Source of randomness.
+            strength: Of contrast and brightness, beside what the settings say.
+        """
         images = image_channels(self.settings)
-        change = draw_intensity(
+        drawn = draw_intensity(
             inputs[:, :images].shape, generator, self.settings.intensity_strength
         )
+        contrast, brightness = drawn.contrast**strength, drawn.brightness * strength
+        change = replace(drawn, contrast=contrast, brightness=brightness)
         return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
 
     def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,250 @@
+"""SC-SAM: a U-Net and a SAM with adapters teach each other on unlabelled pictures.
+
+After Vu et al., "From Specialist to Generalist" (arXiv 2601.17934, ISBI 2026).
+
+A step: (1) the U-Net labels all patches, labelled ones changed weakly and unlabelled ones strongly;
+(2) of each class, five points in and five beside what it labelled are drawn, and SAM, looking at
+the same patches, answers for each class; a softmax over its masks makes them one map; (3) on
+labelled patches both learn the label; on unlabelled ones each learns the other's hard map, the
+U-Net in full from the first step on, SAM with a weight that rises; (4) the U-Net's entropy is kept
+low everywhere. Each has an optimiser of its own.
+
+The prediction is SAM's, asked with points from the U-Net's map; the U-Net's is reported beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aslseg.batches import Batch, image_channels
+from aslseg.checkpoints import Checkpoint, load_checkpoint, require_weights, save_checkpoint
+from aslseg.classwise_voice import ClasswiseVoice, picture01
+from aslseg.config import Paradigm as ParadigmName
+from aslseg.config import SpecialistConfig
+from aslseg.config_methods import ScSamConfig
+from aslseg.distortion import apply_holes, apply_warp, draw_holes, draw_warp
+from aslseg.generalist_setup import required_generalist
+from aslseg.inference import Specialist
+from aslseg.job import Job
+from aslseg.losses import entropy, ramp_up, supervised_loss
+from aslseg.methods.specialist import curriculum_of
+from aslseg.refinement import TrustSam
+from aslseg.rounds import Round, RoundOutcome, finish_round
+from aslseg.sam.classwise import ClasswiseSam, random_points
+from aslseg.sam.tuning import load_trainable_state, trainable_state
+from aslseg.speaking import Ensemble
+from aslseg.specialist import build_network
+from aslseg.ssl.paradigm import Paradigm, Terms
+from aslseg.stages import Stage, stages_of
+from aslseg.teaching import Curriculum, plain, specialist_paths, teach_specialist
+from aslseg.training import Learner
+
+WEAK_HOLES, STRONG_HOLES = ((5, 8), 0.5), ((10, 20), 0.7)
+"""How many holes, and in which part of the patches; as released."""
+WARPED = 0.5
+"""Part of the unlabelled patches that is warped; as released."""
+
+
+def run_round(job: Job, this: Round) -> RoundOutcome:
+    """Train U-Net and SAM together, and segment with SAM.
+
+    Args:
+        job: Cases, settings, device, listener.
+        this: Number and folder of the round, and what the rounds before left.
+
+    Raises:
+        ConfigError: When the settings have no SAM.
+    """
+
+    def build(_: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
+        sam = build_classwise(job, stage)
+        if this.number > 1:
+            load_classwise(sam, sam_path(job.folder.round(this.number - 1), stage.name))
+        torch.manual_seed(job.config.seed)  # the U-Net starts as that of every other method
+        return CoTraining(lambda: build_network(stage, settings), settings, sam, job.config.scsam)
+
+    taught = teach_specialist(job, curriculum_of(job, this, build))
+    return finish_round(job, this, _ensemble(job, taught.specialist, this.folder), taught.earlier)
+
+
+def load_ensemble(job: Job, folder: Path) -> Ensemble:
+    """Read U-Net and SAM of a finished round.
+
+    Raises:
+        WeightsError: When a file is missing or damaged; nothing is trained here.
+    """
+    stages = stages_of(job.targets)
+    require_weights([path for stage in stages for path in specialist_paths(folder, stage)])
+    require_weights([sam_path(folder, stage.name) for stage in stages])
+    curriculum = Curriculum(folder, job.config.paradigm, {}, {}, build=plain)
+    return _ensemble(job, teach_specialist(job, curriculum).specialist, folder)
+
+
+def _ensemble(job: Job, specialist: Specialist, folder: Path) -> Ensemble:
+    sams: dict[str, ClasswiseSam] = {}
+    for stage in stages_of(job.targets):
+        sam = build_classwise(job, stage)
+        load_classwise(sam, sam_path(folder, stage.name))
+        sams[stage.name] = sam.to(job.device).eval()
+    voice = ClasswiseVoice(specialist, sams, job.config)
+    return Ensemble(specialist, voice, TrustSam(), job.targets, job.config)
+
+
+def build_classwise(job: Job, stage: Stage) -> ClasswiseSam:
+    """Build SAM with released weights and new adapters, asked for each class of a stage."""
+    own = job.config.scsam
+    generalist = required_generalist(
+        job, tuning=own.tuning, rank=own.rank, input_size=own.input_size
+    )
+    return ClasswiseSam(generalist.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
+
+
+def sam_path(folder: Path, stage_name: str) -> Path:
+    """Return where the trained part of a stage's SAM is kept."""
+    return folder / f"sam-{stage_name}.safetensors"
+
+
+def load_classwise(sam: ClasswiseSam, path: Path) -> None:
+    """Fill SAM with what a round has trained.
+
+    Raises:
+        WeightsError: When the file is missing, damaged or of another kind.
+    """
+    load_trainable_state(sam, load_checkpoint(path, "sam").tensors)
+
+
+class CoTraining(Paradigm):
+    """The rule of a step: student and SAM, each the other's teacher on unlabelled patches."""
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        settings: SpecialistConfig,
+        sam: ClasswiseSam,
+        own: ScSamConfig,
+    ) -> None:
+        super().__init__(build, settings)
+        self.generalist = sam
+        self.own = own
+
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return both supervised losses, both mutual ones, and the U-Net's entropy."""
+        count = len(labelled.classes)
+        inputs = self.changed(labelled, unlabelled, generator)
+        unet = self.student(inputs).float()
+        supervised = supervised_loss(unet[:count], labelled.classes, labelled.weight)
+
+        # SAM looks at slices: of blocks it is shown some planes, and the rest is about these.
+        seen, unet_seen, classes, weight = self.planes(
+            (inputs, unet, labelled.classes, labelled.weight), generator
+        )
+        sam = self.ask(seen, unet_seen.detach().argmax(1), generator)
+        known = len(classes)
+        supervised_sam = supervised_loss(sam[:known], classes, weight)
+
+        # Hard labels, of all pixels, without a gradient; neither network hears of any other label.
+        by_sam, by_unet = sam.detach().argmax(1), unet_seen.detach().argmax(1)
+        further = {"entropy": self.own.entropy_weight * mean_entropy(unet)}
+        unet_learns = unet.sum() * 0
+        if unlabelled is not None:
+            unet_learns = supervised_loss(unet_seen[known:], by_sam[known:])
+            sam_learns = supervised_loss(sam[known:], by_unet[known:])
+            further["sam_learns"] = self.sam_weight(step) * sam_learns
+        return Terms(supervised + supervised_sam, unet_learns, further)
+
+    def sam_weight(self, step: int) -> float:
+        """Return how much SAM listens to the U-Net: exp(-5 (1 - t/length)^2)."""
+        return ramp_up(step, self.own.rampup_share * self.settings.iterations)
+
+    def ask(self, inputs: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Let SAM answer for each class, with random points from a map.
+
+        Args:
+            inputs: (B, channels, h, w) as the U-Net sees them; SAM sees the middle slice.
+            classes: (B, h, w) the U-Net's map. True labels are never used for points.
+            generator: Draws the points.
+
+        Returns:
+            (B, C, h, w) logits.
+        """
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        images = image_channels(self.settings)
+        middle = inputs[:, images // 2]
+        picture = picture01(middle, in_container=inputs.shape[1] > images)
+        count = self.own.points
+        points = random_points(classes.cpu().numpy(), self.generalist.classes, count, rng)
+        embeddings = self.generalist.embed(picture)
+        return self.generalist.decode(embeddings, points, inputs.shape[-1])
+
+    def changed(
+        self, labelled: Batch, unlabelled: Batch | None, generator: torch.Generator
+    ) -> Tensor:
+        """Return all patches, labelled ones changed weakly and unlabelled ones strongly."""
+        weak = self._with_holes(self.perturb(labelled.inputs, generator), WEAK_HOLES, generator)
+        if unlabelled is None:
+            return weak
+        inputs = unlabelled.inputs
+        warped = apply_warp(inputs, draw_warp(inputs.shape, generator, WARPED))
+        recoloured = self.perturb(warped, generator, self.own.strength)
+        return torch.cat([weak, self._with_holes(recoloured, STRONG_HOLES, generator)])
+
+    def _with_holes(
+        self,
+        inputs: Tensor,
+        holes: tuple[tuple[int, int], float],
+        generator: torch.Generator,
+    ) -> Tensor:
+        images = image_channels(self.settings)
+        drawn = draw_holes(inputs.shape, generator, *holes)
+        return torch.cat([apply_holes(inputs[:, :images], drawn), inputs[:, images:]], 1)
+
+    def planes(self, values: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Cut the planes out of blocks that SAM is shown, one patch after the other.
+
+        Args:
+            values: (B, C, D, h, w), (B, D, h, w) or (B,); the first one tells whether these are
+                blocks. Patches of one slice stay as they are.
+            generator: Draws the planes.
+        """
+        if values[0].ndim == 4:
+            return tuple(values)
+        drawn = torch.randperm(values[0].shape[2], generator=generator)[: self.own.planes]
+        return tuple(
+            v.repeat_interleave(len(drawn))
+            if v.ndim == 1
+            else v.index_select(-3, drawn.to(v.device)).movedim(-3, 1).flatten(0, 1)
+            for v in values
+        )
+
+    def learners(self) -> Sequence[Learner]:
+        """Return the U-Net's optimiser and SAM's, both with a rate that falls linearly to zero."""
+        unet = self.settings
+        of_sam = [p for p in self.generalist.parameters() if p.requires_grad]
+        return (
+            Learner(
+                list(self.student.parameters()),
+                unet.optimiser,
+                unet.learning_rate,
+                unet.weight_decay,
+                power=1.0,
+            ),
+            Learner(of_sam, "adamw", self.own.learning_rate, 0.0, power=1.0),
+        )
+
+    def save_more(self, folder: Path, stage_name: str) -> None:
+        """Write what was trained of SAM."""
+        facts = {"scsam": self.own.model_dump(mode="json"), "stage": stage_name}
+        tensors = trainable_state(self.generalist)
+        save_checkpoint(sam_path(folder, stage_name), Checkpoint("sam", tensors, facts))
+
+
+def mean_entropy(logits: Tensor) -> Tensor:
+    """Return the mean entropy of (B, C, *spatial) logits, 1 where all classes are as likely."""
+    return entropy(logits.softmax(1)).mean() / float(np.log(logits.shape[1]))
