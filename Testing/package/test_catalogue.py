@@ -103,6 +103,11 @@ def test_the_icon_is_what_its_script_draws(tmp_path: Path, monkeypatch: pytest.M
     assert np.abs(drawn - kept).max() <= 1 / 255 + 1e-6
 
 
+@pytest.mark.parametrize("name", ["ASLsegPhantom.png", "ASLsegCTLiver.png"])
+def test_sample_data_has_a_picture_of_the_usual_size(name: str) -> None:
+    assert png_size(ROOT / "Resources" / "Icons" / name) == (260, 280)
+
+
 def test_there_is_a_licence_in_the_root_and_the_readme_names_it() -> None:
     assert any((ROOT / name).is_file() for name in LICENCES)
     assert "Apache-2.0" in README
