@@ -36,6 +36,14 @@ def at_file_scope(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from at_file_scope(getattr(statement, part, []))
 
 
+def package_of(path: Path, level: int) -> tuple[str, ...]:
+    """The parts of the package that a relative import of this level starts from."""
+    if level == 0:
+        return ()
+    home = next(folder for folder in HOMES if path.is_relative_to(folder))
+    return path.relative_to(home).parts[:-level]
+
+
 def imported(path: Path) -> set[str]:
     """Dotted names that a file imports at file scope."""
     names: set[str] = set()
@@ -43,9 +51,8 @@ def imported(path: Path) -> set[str]:
         if isinstance(statement, ast.Import):
             names |= {alias.name for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
-            assert statement.level == 0, f"{path} has a relative import"
-            names.add(str(statement.module))
-            names |= {f"{statement.module}.{alias.name}" for alias in statement.names}
+            home = ".".join((*package_of(path, statement.level), statement.module or ""))
+            names |= {home.strip("."), *(f"{home}.{alias.name}" for alias in statement.names)}
     return names
 
 
