@@ -20,11 +20,9 @@ from aslseg.augment import cut_patch, draw_placement
 from aslseg.batches import image_channels, slice_channels
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.losses import soft_dice_loss
-from aslseg.training import mixed_precision
 from aslseg.views import Float32, View
 
 LOGIT_LIMIT = 4.0
-SLICES_AT_ONCE = 8
 BLIND_SHARE = 0.25
 """Part of the lessons in which the image is hidden, so that the voices themselves are weighed."""
 
@@ -197,97 +195,6 @@ def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
     cross = F.binary_cross_entropy_with_logits(logits, truth.to(logits), weight)
     both = torch.stack([1 - probability, probability], 1)
     return cross + soft_dice_loss(both, truth)
-
-
-def refine_view(
-    network: AdaptationNetwork,
-    view: View,
-    voices: Voices,
-    settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> Float32:
-    """Return the corrected probability of a target on a view.
-
-    Returns:
-        (d, h, w) float32 in [0, 1].
-    """
-    share, strength = network.blend
-    specialist, sam, correction = view_parts(network, view, voices, settings, view_settings)
-    odds = (1 - share) * specialist + share * sam + strength * correction
-    return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
-
-
-@torch.no_grad()
-def refine_slice(
-    network: AdaptationNetwork,
-    image: Float32,
-    voices: Float32,
-    settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> Float32:
-    """Return the corrected probability of one slice of a view, as `refine_view` gives it.
-
-    Args:
-        network: Of the target.
-        image: (C, h, w), from `slice_channels`.
-        voices: (2, n, h, w) specialist and SAM on the slice and its neighbours.
-        settings: Of the network.
-        view_settings: Of the view.
-
-    Returns:
-        (h, w) float32 in [0, 1].
-    """
-    device = next(network.parameters()).device
-    stride = 2 ** (len(settings.channels) - 1)
-    network.eval()
-    share, strength = network.blend
-    inputs = torch.from_numpy(image)[None].to(device), torch.from_numpy(voices)[None].to(device)
-    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
-    odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
-    return np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
-
-
-@torch.no_grad()
-def view_parts(
-    network: AdaptationNetwork,
-    view: View,
-    voices: Voices,
-    settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> tuple[Float32, Float32, Float32]:
-    """Return the log-odds of specialist and SAM, and the correction.
-
-    Returns:
-        Three (d, h, w) float32 arrays.
-    """
-    device = next(network.parameters()).device
-    stride = 2 ** (len(settings.channels) - 1)
-    network.eval()
-    parts = []
-    for first in range(0, len(view.image), SLICES_AT_ONCE):
-        ks = range(first, min(first + SLICES_AT_ONCE, len(view.image)))
-        image = np.stack([slice_channels(view, k, view_settings) for k in ks])
-        said = np.stack([voice_channels(voices, k, settings.voices, view.neighbour) for k in ks])
-        inputs = torch.from_numpy(image).to(device), torch.from_numpy(said).to(device)
-        parts.append(_padded(network, *inputs, stride, mirror=view_settings.mirror).cpu().numpy())
-    specialist, sam, correction = np.concatenate(parts, axis=1)
-    return specialist, sam, correction
-
-
-def _padded(
-    network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int, *, mirror: bool
-) -> Tensor:
-    """Return the three parts, (3, B, h, w)."""
-    height, width = image.shape[-2:]
-    pad = (0, -width % stride, 0, -height % stride)
-    image = F.pad(image, pad, mode="replicate")
-    voices = F.pad(voices, (*pad, 0, 0), mode="replicate")
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
-        seen = [
-            torch.stack(network.parts(image.flip(axes), voices.flip(axes))).float().flip(axes)
-            for axes in (((), (-1,)) if mirror else ((),))
-        ]
-    return torch.stack(seen).mean(0)[..., :height, :width]
 
 
 def _error_spots(lesson: Lesson) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

@@ -14,7 +14,8 @@ from itertools import product
 
 import numpy as np
 
-from aslseg.adaptation import AdaptationNetwork, Lesson, view_parts
+from aslseg.adaptation import AdaptationNetwork, Lesson
+from aslseg.adaptation_views import view_parts
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.metrics import dice
 from aslseg.views import Float32

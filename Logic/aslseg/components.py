@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,21 @@ def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int3
     numbered = np.zeros(mask.shape, np.int32)
     count = ndimage.label(mask, structure, output=numbered)
     return numbered, int(count)
+
+
+def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
+    """Yield the connected parts of a slice, largest first.
+
+    Args:
+        mask: (H, W).
+        min_area_px: Parts of fewer pixels are left out.
+    """
+    numbered, _ = label_components(mask)
+    areas = np.bincount(numbered.ravel())
+    areas[0] = 0
+    for label in np.argsort(-areas, kind="stable"):
+        if areas[label] >= max(min_area_px, 1):
+            yield numbered == label
 
 
 def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.batches import slice_channels
-from aslseg.components import drop_small, keep_largest
+from aslseg.components import drop_small, fill_holes_2d, keep_largest
 from aslseg.config import RunConfig, SpecialistConfig, Target
 from aslseg.events import Monitor
+from aslseg.geometry import box_of, crop, uncrop
 from aslseg.stages import Stage, stages_of
 from aslseg.training import mixed_precision
 from aslseg.views import Float32, View, build_view, to_volume
@@ -163,22 +164,22 @@ def labels_from(
 
 def clean_container(mask: Mask) -> Mask:
     """Return the largest component of a mask, with its holes filled slice by slice."""
-    if not mask.any():
+    box = box_of(mask)
+    if box is None:
         return mask
-    largest = keep_largest(mask)
-    filled: Mask = np.stack([ndimage.binary_fill_holes(part) for part in largest])
-    return filled
+    return uncrop(fill_holes_2d(keep_largest(crop(mask, box))), box, mask.shape)
 
 
 def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:
     """Return a mask widened in plane by a distance: lesions may bulge out of their organ."""
-    if not organ.any():
-        return organ
     spacing = min(volume.geometry.spacing_mm[1:])
     steps = max(1, round(reach_mm / spacing))
+    box = box_of(organ, margin_mm=steps)  # in voxels, as the spacing is not given
+    if box is None:
+        return organ
     cross = ndimage.generate_binary_structure(2, 1)[None]
-    widened: Mask = ndimage.binary_dilation(organ, cross, iterations=steps)
-    return widened
+    widened: Mask = ndimage.binary_dilation(crop(organ, box), cross, iterations=steps)
+    return uncrop(widened, box, organ.shape)
 
 
 @torch.no_grad()

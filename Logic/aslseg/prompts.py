@@ -10,7 +10,7 @@ else is deterministic, so that the same mask gives the same prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.components import label_components
+from aslseg.components import parts_of
 from aslseg.config import PromptConfig
 from aslseg.volume import FloatArray, Mask
 
@@ -146,21 +146,6 @@ def prompts_from_mask(
     return prompts if rng is None else [jittered(p, settings, rng, slices.shape) for p in prompts]
 
 
-def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
-    """Yield the connected parts of a slice, largest first.
-
-    Args:
-        mask: (H, W).
-        min_area_px: Parts of fewer pixels are left out.
-    """
-    numbered, _ = label_components(mask)
-    areas = np.bincount(numbered.ravel())
-    areas[0] = 0
-    for label in np.argsort(-areas, kind="stable"):
-        if areas[label] >= max(min_area_px, 1):
-            yield numbered == label
-
-
 def describe(
     part: Mask, settings: PromptConfig, *, slice_index: int = 0, target: str = ""
 ) -> SlicePrompts:
@@ -190,14 +175,18 @@ def box_around(part: Mask, margin_px: float = 0.0) -> BoxPrompt:
         part: (H, W), not empty.
         margin_px: Added on each side.
     """
+    edges = _edges(part)
+    outward = (-margin_px, -margin_px, margin_px, margin_px)
+    left, top, right, bottom = (float(e + m) for e, m in zip(edges, outward, strict=True))
+    return BoxPrompt(_within((left, top, right, bottom), part.shape))
+
+
+def _edges(part: Mask) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     if not rows.size:
         msg = "An empty mask has no box."
         raise ValueError(msg)
-    edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    outward = (-margin_px, -margin_px, margin_px, margin_px)
-    left, top, right, bottom = (float(e + m) for e, m in zip(edges, outward, strict=True))
-    return BoxPrompt(_within((left, top, right, bottom), part.shape))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _within(xyxy: XYXY, shape: tuple[int, ...]) -> XYXY:
@@ -216,9 +205,12 @@ def interior_points(part: Mask, count: int) -> list[XY]:
         part: (H, W).
         count: How many; fewer come back when the mask has fewer pixels.
     """
-    framed = np.pad(part, 1)  # beyond the slice is outside
+    if count < 1 or not part.any():
+        return []
+    left, top, right, bottom = _edges(part)
+    framed = np.pad(part[top:bottom, left:right], 1)  # beyond the slice is outside
     depth: FloatArray = ndimage.distance_transform_edt(framed)[1:-1, 1:-1]
-    return _spread(depth, count)
+    return [(x + left, y + top) for x, y in _spread(depth, count)]
 
 
 def outside_points(part: Mask, count: int, ring_px: int = RING_PX) -> list[XY]:
@@ -229,6 +221,8 @@ def outside_points(part: Mask, count: int, ring_px: int = RING_PX) -> list[XY]:
         count: How many; fewer come back when the ring has fewer pixels.
         ring_px: Width of the ring.
     """
+    if count < 1:
+        return []
     distance: FloatArray = ndimage.distance_transform_edt(~part)
     depth = np.minimum(distance, ring_px + 1 - distance)  # largest in the middle of the ring
     return _spread(np.clip(depth, 0.0, None), count)

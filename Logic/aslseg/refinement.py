@@ -15,8 +15,8 @@ from aslseg.adaptation import (
     Lesson,
     LessonSource,
     adaptation_loss,
-    refine_view,
 )
+from aslseg.adaptation_views import refine_view
 from aslseg.augment import apply_intensity, draw_intensity
 from aslseg.batches import image_channels
 from aslseg.config import RunConfig, Target

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from aslseg.adaptation import refine_slice
+from aslseg.adaptation_views import refine_slice
 from aslseg.batches import slice_channels
 from aslseg.components import label_components, region_values
 from aslseg.config import Target

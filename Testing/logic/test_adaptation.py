@@ -16,10 +16,9 @@ from aslseg.adaptation import (
     Voices,
     adaptation_loss,
     log_odds,
-    refine_view,
-    view_parts,
     voice_channels,
 )
+from aslseg.adaptation_views import refine_view, view_parts
 from aslseg.blending import Parts, best_blend, calibrate
 from aslseg.config import LIVER_TARGETS, AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.events import Monitor

@@ -11,10 +11,11 @@ import pytest
 
 import aslseg.session_start as session_start
 from aslseg.adaptation import AdaptationNetwork
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig
+from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference import Probabilities
+from aslseg.lessons import propose
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask
 from aslseg.refinement import Refiner, build_adaptation
 from aslseg.session import Session
@@ -50,6 +51,11 @@ class BoxSam:
 
     def __init__(self) -> None:
         self.slices: list[int] = []
+
+    def propose(
+        self, _: Volume, said: Probabilities, targets: Sequence[Target]
+    ) -> list[SlicePrompts]:
+        return propose(said, targets, CONFIG.sam)
 
     def ask(
         self, volume: Volume, prompts: Sequence[SlicePrompts], _: Monitor | None = None

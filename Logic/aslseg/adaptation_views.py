@@ -1,0 +1,118 @@
+"""The adaptation network at work: on all slices of a view, or on one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aslseg.adaptation import AdaptationNetwork, Voices, log_odds, voice_channels
+from aslseg.batches import slice_channels
+from aslseg.config import AdaptationConfig, SpecialistConfig
+from aslseg.training import mixed_precision
+from aslseg.views import Float32, View
+
+SLICES_AT_ONCE = 8
+
+
+def refine_view(
+    network: AdaptationNetwork,
+    view: View,
+    voices: Voices,
+    settings: AdaptationConfig,
+    view_settings: SpecialistConfig,
+) -> Float32:
+    """Return the corrected probability of a target on a view.
+
+    Returns:
+        (d, h, w) float32 in [0, 1].
+    """
+    share, strength = network.blend
+    if strength == 0:  # no need to ask a network that nobody follows
+        specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _both(voices))
+        odds = (1 - share) * specialist + share * sam
+    else:
+        specialist, sam, correction = view_parts(network, view, voices, settings, view_settings)
+        odds = (1 - share) * specialist + share * sam + strength * correction
+    return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
+
+
+def _both(voices: Voices) -> tuple[Float32, Float32]:
+    return np.ascontiguousarray(voices.specialist), np.ascontiguousarray(voices.sam)
+
+
+@torch.no_grad()
+def refine_slice(
+    network: AdaptationNetwork,
+    image: Float32,
+    voices: Float32,
+    settings: AdaptationConfig,
+    view_settings: SpecialistConfig,
+) -> Float32:
+    """Return the corrected probability of one slice of a view, as `refine_view` gives it.
+
+    Args:
+        network: Of the target.
+        image: (C, h, w), from `slice_channels`.
+        voices: (2, n, h, w) specialist and SAM on the slice and its neighbours.
+        settings: Of the network.
+        view_settings: Of the view.
+
+    Returns:
+        (h, w) float32 in [0, 1].
+    """
+    device = next(network.parameters()).device
+    stride = 2 ** (len(settings.channels) - 1)
+    network.eval()
+    share, strength = network.blend
+    if strength == 0:
+        said = log_odds(torch.from_numpy(voices[:, voices.shape[1] // 2]))
+        return np.asarray(((1 - share) * said[0] + share * said[1]).sigmoid().numpy())
+    inputs = torch.from_numpy(image)[None].to(device), torch.from_numpy(voices)[None].to(device)
+    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
+    odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
+    return np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
+
+
+@torch.no_grad()
+def view_parts(
+    network: AdaptationNetwork,
+    view: View,
+    voices: Voices,
+    settings: AdaptationConfig,
+    view_settings: SpecialistConfig,
+) -> tuple[Float32, Float32, Float32]:
+    """Return the log-odds of specialist and SAM, and the correction.
+
+    Returns:
+        Three (d, h, w) float32 arrays.
+    """
+    device = next(network.parameters()).device
+    stride = 2 ** (len(settings.channels) - 1)
+    network.eval()
+    parts = []
+    for first in range(0, len(view.image), SLICES_AT_ONCE):
+        ks = range(first, min(first + SLICES_AT_ONCE, len(view.image)))
+        image = np.stack([slice_channels(view, k, view_settings) for k in ks])
+        said = np.stack([voice_channels(voices, k, settings.voices, view.neighbour) for k in ks])
+        inputs = torch.from_numpy(image).to(device), torch.from_numpy(said).to(device)
+        parts.append(_padded(network, *inputs, stride, mirror=view_settings.mirror).cpu().numpy())
+    specialist, sam, correction = np.concatenate(parts, axis=1)
+    return specialist, sam, correction
+
+
+def _padded(
+    network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int, *, mirror: bool
+) -> Tensor:
+    """Return the three parts, (3, B, h, w)."""
+    height, width = image.shape[-2:]
+    pad = (0, -width % stride, 0, -height % stride)
+    image = F.pad(image, pad, mode="replicate")
+    voices = F.pad(voices, (*pad, 0, 0), mode="replicate")
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
+        seen = [
+            torch.stack(network.parts(image.flip(axes), voices.flip(axes))).float().flip(axes)
+            for axes in (((), (-1,)) if mirror else ((),))
+        ]
+    return torch.stack(seen).mean(0)[..., :height, :width]
