@@ -7,7 +7,7 @@ carries both through the library, so that no function knows who listens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from threading import Event as Flag
 from typing import Any, TypeVar
@@ -120,12 +120,14 @@ class Monitor:
         token: Looked at between steps.
         round: Number that is stamped on events.
         interval_s: Least time between two progress events of a stage.
+        detailed: Whether parts of a step are told too, as for a person who waits for one volume.
     """
 
     listener: Callable[[Event], None] = _ignore
     token: CancelToken = field(default_factory=CancelToken)
     round: int = 0
     interval_s: float = 0.2
+    detailed: bool = False
 
     def check(self) -> None:
         """Stop here if that was asked for.
@@ -148,6 +150,11 @@ class Monitor:
     def warn(self, message: str) -> None:
         """Report something worth knowing."""
         self.listener(Notice(message))
+
+    def details(self, items: Sequence[T], stage: str) -> Iterator[T]:
+        """Yield the items as `track` does, but tell of them only if details are wanted."""
+        told = self if self.detailed else Monitor(token=self.token)
+        return told.track(items, stage)
 
     def track(
         self, items: Iterable[T], stage: str, total: int | None = None, start: int = 0

@@ -82,9 +82,7 @@ class Specialist:
         found: Probabilities = {}
         stages: list[Seen] = []
         for stage in stages_of(self.targets):
-            if monitor is not None:
-                monitor.check()
-            stages.append(self._stage(volume, stage, found))
+            stages.append(self._stage(volume, stage, found, monitor or Monitor()))
             found.update(stages[-1].probabilities)
         return stages
 
@@ -93,14 +91,16 @@ class Specialist:
         said = self.predict(volume, monitor)
         return labels_from(said, self.targets, volume, self.config.min_component_ml)
 
-    def _stage(self, volume: Volume, stage: Stage, found: Probabilities) -> Seen:
+    def _stage(self, volume: Volume, stage: Stage, found: Probabilities, monitor: Monitor) -> Seen:
+        monitor.check()
         settings = self.config.stage(stage.inside.name if stage.inside else None)
         organ = None if stage.inside is None else clean_container(found[stage.inside.name] > 0.5)
         if organ is not None and not organ.any():
             nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
             return Seen(stage, None, None, None, nothing)
         view = build_view(volume, stage, settings, organ=organ)
-        classes = predict_view(self.networks[stage.name], view, settings, self.device)
+        network = self.networks[stage.name]
+        classes = predict_view(network, view, settings, self.device, monitor)
         native = to_volume(classes[1:], view)
         if organ is not None:
             native *= within_reach(organ, volume)
@@ -109,7 +109,11 @@ class Specialist:
 
 
 def predict_view(
-    network: nn.Module, view: View, settings: SpecialistConfig, device: torch.device
+    network: nn.Module,
+    view: View,
+    settings: SpecialistConfig,
+    device: torch.device,
+    monitor: Monitor | None = None,
 ) -> Float32:
     """Return class probabilities of a view.
 
@@ -122,7 +126,8 @@ def predict_view(
     if settings.network.dimensions == 3:
         return _predict_blocks(network, view, settings, device)
     parts = []
-    for first in range(0, len(view.image), SLICES_AT_ONCE):
+    starts = range(0, len(view.image), SLICES_AT_ONCE)
+    for first in (monitor or Monitor()).details(starts, "Asking the specialist"):
         last = min(first + SLICES_AT_ONCE, len(view.image))
         slices = np.stack([slice_channels(view, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)

@@ -131,10 +131,10 @@ class Session:
             for place in sorted(wanted.keys() | self._asked.keys())
             if not wanted.get(place, nothing).says_the_same(self._asked.get(place, nothing))
         ]
-        for place in monitor.track(changed, "Asking SAM") if changed else ():
+        for place in monitor.track(changed, "Asking SAM about prompts") if changed else ():
             asked = wanted.get(place, nothing)
             if self.voices.sam is not None:
-                heard = hear(self.voices.sam, self.volume, asked, monitor)
+                heard = hear(self.voices.sam, self.volume, asked, Monitor(token=monitor.token))
                 self._opinions.change(place, asked, heard)
             self._asked[place] = asked
             self._stale = True

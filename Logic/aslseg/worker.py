@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from typing import IO, Any
 
@@ -154,7 +155,8 @@ class Worker:
             self._listener.answered(request)
 
     def _answer(self, request: Request) -> None:
-        monitor = Monitor(lambda event: self._tell(request, event), request.token)
+        tell = partial(self._tell, request)
+        monitor = Monitor(tell, request.token, detailed=True)
         try:
             monitor.check()
             result = self._task(request, monitor)(request.arguments, monitor)
