@@ -137,6 +137,8 @@ class PromptConfig(Settings):
 
     Attributes:
         min_area_px: Components of fewer slice pixels give no prompt.
+        most_components: Of a target, at most so many of a slice give a prompt, the largest: an
+            unripe specialist's noise would ask SAM thousands of times.
         box_margin_px: Added on each side of a component's box.
         jitter_share: In training, each side moves by up to this part of the box's edge.
         positive_points: Interior points per component.
@@ -147,6 +149,7 @@ class PromptConfig(Settings):
     """
 
     min_area_px: Positive = 4
+    most_components: Positive = 32
     box_margin_px: Annotated[float, Field(ge=0.0)] = 2.0
     jitter_share: Share = 0.1
     positive_points: NotNegative = 1

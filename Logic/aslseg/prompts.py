@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,8 @@ def prompts_from_mask(
     slices = mask[None] if mask.ndim == 2 else mask
     prompts: list[SlicePrompts] = []
     for k in np.flatnonzero(slices.any(axis=(1, 2))):
-        for number, part in enumerate(parts_of(slices[k], settings.min_area_px)):
+        parts = islice(parts_of(slices[k], settings.min_area_px), settings.most_components)
+        for number, part in enumerate(parts):
             prompt = describe(part, settings, slice_index=int(k), target=target)
             prompts.append(replace(prompt, component=number))
     return prompts if rng is None else [jittered(p, settings, rng, slices.shape) for p in prompts]

@@ -223,3 +223,13 @@ def test_json_of_a_prompt_without_a_box() -> None:
     again = SlicePrompts.from_json(prompt.to_json())
     assert again.box is None
     assert replace(again, component=0).points == prompt.points
+
+
+def test_noise_asks_no_more_than_the_largest_parts_of_a_slice() -> None:
+    mask = np.zeros((1, 20, 40), bool)
+    for number in range(6):  # parts of 4 to 9 pixels in a row
+        mask[0, 3 * number, : 4 + number] = True
+    few = PromptConfig(most_components=2, min_area_px=1)
+    found = prompts_from_mask(mask, target="tumour", settings=few)
+    assert [prompt.component for prompt in found] == [0, 1]
+    assert [int((prompt.mask_logits > 0).sum()) for prompt in found] == [9, 8]
