@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from aslseg.config import (
     AdaptationConfig,
     NetworkConfig,
+    PromptConfig,
     RunConfig,
     SamConfig,
     SpecialistConfig,
 )
+from aslseg.config_methods import ScSamConfig, SemiSamConfig
 from aslseg.errors import ConfigError
 from aslseg.presets import PRESETS
 
@@ -40,7 +42,8 @@ def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
             "iterations": 1000,
             "batch_size": 4,
             "patch_size": 64,
-            "learning_rate": 2e-3,
+            "learning_rate": 5e-3,
+            "ema_decay": 0.9,
             "network": NetworkConfig(channels=(16, 32, 64, 128), residual_units=1),
             "view": settings.view.model_copy(update={"pixel_mm": pixel_mm}),
         }
@@ -58,14 +61,19 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "label_unlabelled": False,
                 "organ": _small(_QUICK.organ, 4.0),
                 "lesion": _small(_QUICK.lesion, 2.0),
-                "sam": SamConfig(iterations=200, versions=1, input_size=256, batch_size=4),
+                "sam": SamConfig(
+                    iterations=200, versions=1, input_size=256, batch_size=4, learning_rate=5e-4,
+                    prompts=PromptConfig(min_area_px=12, most_components=8),
+                ),
+                "semisam": SemiSamConfig(clicks=3),
+                "scsam": ScSamConfig(input_size=128, learning_rate=5e-4),
                 "adaptation": AdaptationConfig(
                     iterations=300, versions=1, pixel_mm=2.0, patch_size=64, batch_size=4,
-                    channels=(8, 16, 32),
+                    channels=(8, 16, 32), learning_rate=5e-3,
                 ),
             }
         ),
-        budget=240,
+        budget=200,
         workers=2,
     ),
     "full": BenchmarkPreset(
