@@ -77,20 +77,6 @@ class Notice(Event):
         return {"event": "warning", "message": self.message}
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Event):
-    """The task ended without its result; `message` says why and what to do."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Event):
-    """The task ended with its result."""
-
-    message: str = ""
-
-
 class CancelToken:
     """A request to stop that any thread may make and the working one obeys."""
 
