@@ -142,20 +142,23 @@ class qMRMLSliceView(_View):
         renderer.GetActiveCamera().ParallelProjectionOn()
         super().__init__(renderer, parent)
         self._renderer, self._logic = renderer, logic
-        self._show_image(logic)
+        self._make_image()
         self._instantiate_managers(
             slicer.vtkMRMLSliceViewDisplayableManagerFactory, self._renderer, logic.GetSliceNode()
         )
         observe(self, logic, vtk.vtkCommand.ModifiedEvent, lambda *_: self.scheduleRender())
 
-    def _show_image(self, logic: Any) -> None:
-        colours = vtk.vtkImageExtractComponents()
-        colours.SetComponents(0, 1, 2)
-        colours.SetInputConnection(logic.GetImageDataConnection())
+    def _make_image(self) -> None:
+        self._colours, self._opacity = (vtk.vtkImageExtractComponents() for _ in range(2))
+        self._colours.SetComponents(0, 1, 2)
+        self._opacity.SetComponents(3)
+        inside = vtk.vtkImageMask()  # what lies outside of the volume is black
+        inside.SetInputConnection(0, self._colours.GetOutputPort())
+        inside.SetInputConnection(1, self._opacity.GetOutputPort())
         mapper = vtk.vtkImageMapper()
         mapper.SetColorWindow(255)
         mapper.SetColorLevel(127.5)
-        mapper.SetInputConnection(colours.GetOutputPort())
+        mapper.SetInputConnection(inside.GetOutputPort())
         self._actor = vtk.vtkActor2D()
         self._actor.SetMapper(mapper)
         self._actor.GetProperty().SetDisplayLocationToBackground()
@@ -167,7 +170,10 @@ class qMRMLSliceView(_View):
             self._logic.ResizeSliceNode(size.width(), size.height())
 
     def pixels(self) -> NDArray[np.uint8]:
-        shown = self._logic.GetBackgroundLayer().GetVolumeNode() is not None
+        image = self._logic.GetImageDataConnection()  # another one whenever the layers change
+        shown = image is not None
+        for part in (self._colours, self._opacity):
+            part.SetInputConnection(image)
         if shown != bool(self._renderer.HasViewProp(self._actor)):
             change = self._renderer.AddViewProp if shown else self._renderer.RemoveViewProp
             change(self._actor)
