@@ -46,7 +46,7 @@ class Background:
 
     def __init__(self) -> None:
         self.event = Signal()
-        self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._token = CancelToken()
         self._open = 0
@@ -81,9 +81,15 @@ class Background:
         self._token.cancel()
         self._token = CancelToken()
 
+    def close(self) -> None:
+        """Stop what is under way and end the thread; nothing is handed over any more."""
+        self.cancel()
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread = None
+
     def _serve(self) -> None:
-        while True:
-            task = self._waiting.get()
+        while (task := self._waiting.get()) is not None:
             monitor = Monitor(self._tell, self._token)
             try:
                 result = task.work(monitor)

@@ -84,6 +84,7 @@ class Logic(Projecting, Reviewing, Exporting):
         """End the child processes and delete the files that were handed to them."""
         for engine in self._engines.values():
             engine.close()
+        self.background.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from ASLsegLib.scene import as_matrix, geometry_of, place_beside
+from ASLsegLib.scene import as_matrix, free_name, geometry_of, place_beside
 
 _ROLE, _VOLUME = "ASLseg.Overlay", "ASLseg.Volume"
 _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeWarm1")
@@ -53,7 +53,7 @@ def set_overlay_visible(volume: Any, visible: bool) -> None:
 
 
 def _new_overlay(volume: Any) -> Any:
-    name = slicer.mrmlScene.GenerateUniqueName(f"{volume.GetName()} - disagreement")
+    name = free_name(f"{volume.GetName()} - disagreement")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAttribute(_ROLE, "disagreement")
     node.SetNodeReferenceID(_VOLUME, volume.GetID())

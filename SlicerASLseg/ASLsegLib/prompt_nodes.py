@@ -16,7 +16,7 @@ import slicer
 import vtk
 
 from ASLsegLib.prompt_groups import XY, XYXY, group
-from ASLsegLib.scene import as_array, as_matrix, geometry_of, place_beside
+from ASLsegLib.scene import as_array, as_matrix, free_name, geometry_of, place_beside
 
 if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
@@ -171,9 +171,7 @@ def _note(volume: Any, slice_index: int) -> None:
 
 
 def _new_node(kind_of_node: str, volume: Any, name: str, target: str, kind: str) -> Any:
-    node = slicer.mrmlScene.AddNewNodeByClass(
-        kind_of_node, slicer.mrmlScene.GenerateUniqueName(name)
-    )
+    node = slicer.mrmlScene.AddNewNodeByClass(kind_of_node, free_name(name))
     node.CreateDefaultDisplayNodes()
     adopt(node, volume, target, kind)
     place_beside(node, volume)

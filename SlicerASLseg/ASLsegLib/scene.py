@@ -54,11 +54,17 @@ def volume_of(node: Any) -> Volume:
 
 def add_volume(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
     """Add a library volume to the scene as a volume node."""
-    node = slicer.mrmlScene.AddNewNodeByClass(kind, slicer.mrmlScene.GenerateUniqueName(name))
+    node = slicer.mrmlScene.AddNewNodeByClass(kind, free_name(name))
     node.SetIJKToRASMatrix(as_matrix(volume.geometry.ijk_to_ras))
     slicer.util.updateVolumeFromArray(node, volume.voxels)
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def free_name(name: str) -> str:
+    """Return a node name that is not taken: the given one, or one with a number."""
+    scene = slicer.mrmlScene
+    return scene.GenerateUniqueName(name) if scene.GetFirstNodeByName(name) else name
 
 
 def working_volume(node: Any) -> Any:

@@ -83,7 +83,8 @@ class SegmentSection(Section):
         for voice, name in SHOWN_BY.items():
             node = self._node(voice)
             if node is not None:
-                node.GetDisplayNode().SetVisibility(getattr(self.panel.parameters, name))
+                shown = getattr(self.ui, f"{name}Box").checked
+                node.GetDisplayNode().SetVisibility(shown)
 
     def _show_overlay(self) -> None:
         if self.panel.volume is not None:

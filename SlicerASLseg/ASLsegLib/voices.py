@@ -20,7 +20,7 @@ from ASLsegLib.provenance import (
     target_of,
     write_provenance,
 )
-from ASLsegLib.scene import place_beside
+from ASLsegLib.scene import free_name, place_beside
 from ASLsegLib.segments import read_mask, segment_ids, write_mask
 from ASLsegLib.terminology import style_of
 
@@ -60,7 +60,7 @@ def voice_node(volume: Any, voice: str) -> Any:
     node = find_voice(volume, voice)
     if node is not None:
         return node
-    name = slicer.mrmlScene.GenerateUniqueName(f"{volume.GetName()} - {VOICES[voice]}")
+    name = free_name(f"{volume.GetName()} - {VOICES[voice]}")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
