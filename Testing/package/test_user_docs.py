@@ -59,6 +59,17 @@ def test_the_tutorial_tells_of_each_button_and_box() -> None:
     assert texts(CLICKABLE) - bold(text_of(TUTORIAL)) == set()
 
 
+def test_the_comparison_counts_the_panels_tooltips() -> None:
+    written = re.search(
+        r"^\| Tooltips in the panel's file \| (\d+) \|",
+        (DOCS / "comparison.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    shown = [each for each in ET.parse(PANEL).iter("property") if each.get("name") == "toolTip"]
+    assert written is not None
+    assert int(written[1]) == len(shown)
+
+
 def sources() -> str:
     """All our code, with strings that go on in the next line joined."""
     files = [*(ROOT / "Logic").rglob("*.py"), *(ROOT / "SlicerASLseg").rglob("*.py")]
