@@ -45,8 +45,8 @@ def _cut(config: RunConfig, stage: Stage, share: float) -> int:
 
 def _beside_the_specialist(config: RunConfig, stages: Sequence[Stage], labelled: int) -> Steps:
     steps: Steps = {}
-    if config.crossfit_share > 0:
-        groups = len(groups_of([str(number) for number in range(labelled)]))
+    groups = len(groups_of([str(number) for number in range(labelled)]))
+    if config.crossfit_share > 0 and groups:
         of_group = sum(_cut(config, stage, config.crossfit_share) for stage in stages)
         steps["witnesses"] = groups * of_group
     if tunes_sam(config):

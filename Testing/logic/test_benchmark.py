@@ -108,8 +108,8 @@ def test_the_presets_divide_their_budget_without_rest(
 
 def test_parts_keep_their_proportions() -> None:
     config = RIVALS["aslseg"].settings(a_preset().config, seed=0)
-    # Base: 12 + 12 steps, half of each in round 2, no witnesses of one volume, SAM 6, adaptation
-    # 2 x 12. That is 66; 660 are ten times as much.
+    # 12 + 12 steps, half as many in round 2, SAM 6, adaptation 2 x 12, and no witnesses, for there
+    # is only one volume: 66 in all, and 660 is ten times as much.
     divided = allotted(config, 660, LIVER_TARGETS, 1)
     assert planned_steps(divided, LIVER_TARGETS, 1) == {
         "specialist liver": 180,
