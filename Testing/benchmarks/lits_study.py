@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -131,13 +132,19 @@ def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[d
         rows += read_table(run.round(number) / "metrics.csv")
         for case in project.unlabelled:
             truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
-            for voice in VOICES:
-                path = run.round(number) / "voices" / case.id / f"{voice}.nii.gz"
-                if path.exists():
-                    facts = {"round": number, "stage": voice, "split": "unlabelled"}
-                    facts["case"] = case.id
-                    rows += score_rows(read_labelmap(path), truth, project.targets, facts)
+            for stage, path in spoken(run.round(number), case.id):
+                facts = {"round": number, "stage": stage, "split": "unlabelled", "case": case.id}
+                rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
+
+
+def spoken(folder: Path, case_id: str) -> Iterator[tuple[str, Path]]:
+    """Give each label map that a round has of an unlabelled case; `accepted` if it was."""
+    files = {voice: folder / "voices" / case_id / f"{voice}.nii.gz" for voice in VOICES}
+    files["accepted"] = folder / "pseudo" / f"{case_id}.nii.gz"
+    for stage, path in files.items():
+        if path.exists():
+            yield stage, path
 
 
 if __name__ == "__main__":

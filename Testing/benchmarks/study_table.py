@@ -8,62 +8,83 @@ from __future__ import annotations
 import csv
 import statistics
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-Key = tuple[int, str, str]
-"""(labelled volumes, row name, split)."""
+Row = dict[str, str]
+STAGES = {
+    "supervised": "supervised specialist",
+    "specialist": "specialist",
+    "sam_untrained": "SAM untrained",
+    "sam": "SAM tuned",
+    "refined": "adaptation network (refined)",
+}
+HEAD = """
+### {split}
+
+| labelled | stage | seeds | cases | liver Dice | tumour Dice | tumours found | false tumours a case |
+|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
     work = Path(sys.argv[1])
     rows = [row for path in sorted(work.glob("study-*.csv")) for row in read(path)]
     for split in ("validation", "unlabelled"):
-        print(f"\n### {split}\n")
-        print("| labelled | stage | seeds | liver Dice | tumour Dice | tumours found | false |")
-        print("|---|---|---|---|---|---|---|")
-        for key, group in sorted(grouped(rows, split).items()):
-            print(line(key, group))
+        print(HEAD.format(split=split.capitalize()))
+        here = [row for row in rows if row["split"] == split]
+        for labelled in sorted({int(row["labelled"]) for row in here}):
+            for line in lines([row for row in here if int(row["labelled"]) == labelled]):
+                print(f"| {labelled} | {line} |")
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> list[Row]:
+    """Read a cell; a run of the supervised specialist alone is the loop's comparison row."""
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    alone = rows and rows[0]["name"] in ("supervised", "upper")
+    if not alone:
+        return rows
+    return [{**row, "stage": "supervised"} for row in rows if row["stage"] == "specialist"]
 
 
-def grouped(rows: Iterable[dict[str, str]], split: str) -> dict[Key, list[dict[str, str]]]:
-    groups: dict[Key, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        if row["split"] == split:
-            name = f"{row['name']} round {row['round']}: {row['stage']}"
-            groups[int(row["labelled"]), name, split].append(row)
-    return groups
+def lines(rows: list[Row]) -> Iterable[str]:
+    """Give the lines of one number of labelled volumes, in the order of the loop."""
+    for number in sorted({int(row["round"]) for row in rows}):
+        this = [row for row in rows if int(row["round"]) == number]
+        for stage, title in STAGES.items():
+            spoken = [row for row in this if row["stage"] == stage]
+            if spoken:
+                yield line(f"{title}, round {number}", spoken)
+        yield from accepted_lines(this, number)
 
 
-def line(key: Key, rows: list[dict[str, str]]) -> str:
-    labelled, name, _ = key
-    seeds = sorted({row["seed"] for row in rows})
+def accepted_lines(rows: list[Row], number: int) -> Iterable[str]:
+    """Compare specialist and refined label on the cases that the round accepted."""
+    kept = {(row["case"], row["seed"]) for row in rows if row["stage"] == "accepted"}
+    for stage in ("specialist", "refined") if kept else ():
+        same = [r for r in rows if r["stage"] == stage and (r["case"], r["seed"]) in kept]
+        yield line(f"{STAGES[stage]}, accepted cases of round {number}", same)
+
+
+def line(title: str, rows: list[Row]) -> str:
+    seeds = {row["seed"] for row in rows}
     tumour = [row for row in rows if row["target"] == "tumour"]
     found = sum(int(row["lesions_found"]) for row in tumour)
     true = sum(int(row["lesions_true"]) for row in tumour)
     false = sum(int(row["false_positives"]) for row in tumour) / max(len(tumour), 1)
     scores = [over_seeds(rows, target) for target in ("liver", "tumour")]
-    cells = [str(labelled), name, str(len(seeds)), *scores, f"{found}/{true}", f"{false:.1f}"]
-    return f"| {' | '.join(cells)} |"
+    cases = len({row["case"] for row in rows})
+    cells = [title, str(len(seeds)), str(cases), *scores, f"{found}/{true}", f"{false:.1f}"]
+    return " | ".join(cells)
 
 
-def over_seeds(rows: list[dict[str, str]], target: str) -> str:
-    means = list(means_by_seed(rows, target))
+def over_seeds(rows: list[Row], target: str) -> str:
+    means = [
+        statistics.mean(float(r["dice"]) for r in rows if r["seed"] == s and r["target"] == target)
+        for s in sorted({row["seed"] for row in rows})
+    ]
     spread = f" ± {statistics.stdev(means):.3f}" if len(means) > 1 else ""
     return f"{statistics.mean(means):.3f}{spread}"
-
-
-def means_by_seed(rows: list[dict[str, str]], target: str) -> Iterator[float]:
-    for seed in sorted({row["seed"] for row in rows}):
-        yield statistics.mean(
-            float(row["dice"]) for row in rows if row["seed"] == seed and row["target"] == target
-        )
 
 
 if __name__ == "__main__":
