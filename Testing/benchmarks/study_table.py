@@ -22,7 +22,7 @@ STAGES = {
 HEAD = """
 ### {split}
 
-| labelled | stage | seeds | cases | liver Dice | tumour Dice | tumours found | false tumours a case |
+| labelled | stage | seeds | cases | liver Dice | tumour Dice | tumours found | false a case |
 |---|---|---|---|---|---|---|---|"""
 
 
