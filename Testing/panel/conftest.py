@@ -18,6 +18,8 @@ HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
+import standin  # noqa: E402, F401  (tells Qt and VTK what they have to know before they load)
+
 
 def _what_is_missing() -> str:
     """Return why the application cannot be had here, an empty text if it can."""
@@ -113,14 +115,14 @@ def sam() -> str:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory, sam: str) -> Path:
     """Folder with `project`, in which one tiny run is finished, and `data`; not to be changed."""
-    import torch
-    from trained import small_project, small_settings
+    import os
+    import subprocess
 
-    from aslseg.runs import start_run
-
-    torch.set_num_threads(1)
+    if "ASLSEG_TRAINED" in os.environ:  # made before by trained.py, to save the time
+        return Path(os.environ["ASLSEG_TRAINED"])
     folder = tmp_path_factory.mktemp("trained")
-    start_run(small_project(folder), small_settings(sam))
+    command = [sys.executable, str(HERE / "trained.py"), str(folder), sam]
+    subprocess.run(command, check=True, capture_output=True)
     return folder
 
 

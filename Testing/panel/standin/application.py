@@ -12,10 +12,11 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
+from .foreign import adopt
 from .inputoutput import CoreIOManager
 from .layout import qSlicerLayoutManager
 from .modules import ExtensionsManagerModel, ModuleManager
-from .pythonqt import adopt, offer, present
+from .pythonqt import offer, present
 from .qtdialogs import QSettings
 from .signals import Signal
 from .views import register_managers

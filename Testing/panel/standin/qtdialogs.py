@@ -10,7 +10,7 @@ from .dialogs import dialogs
 from .pythonqt import offer, present
 
 _Box = QtWidgets.QMessageBox
-_KINDS = {_Box.Information: "information", _Box.Warning: "warning", _Box.Critical: "critical"}
+_KINDS = {1: "information", 2: "warning", 3: "critical"}
 
 
 def _show_or_ask(kind: str, title: str, text: str, buttons: int, dialog: Any = None) -> Any:
@@ -31,9 +31,9 @@ class QMessageBox(present(_Box)):  # type: ignore[misc]
     """A message box that is recorded, and answered by the test when it asks."""
 
     def exec_(self) -> Any:
-        kind = _KINDS.get(self.property("icon"), "question")
+        kind = _KINDS.get(int(self.icon), "question")
         text = "\n".join(filter(None, (self.text, self.informativeText, self.detailedText)))
-        buttons = int(self.property("standardButtons"))
+        buttons = int(self.standardButtons)
         if not buttons and len(self.buttons()) > 1:
             buttons = int(_Box.Yes)
         return _show_or_ask(kind, self.windowTitle.strip(), text, buttons, self)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
-from .pythonqt import adopt, present
+from .pythonqt import present
 from .widgets import Property, StandinWidget
 
 registry: dict[str, type] = {}
@@ -28,6 +28,13 @@ class QUiLoader(present(QtUiTools.QUiLoader)):  # type: ignore[misc]
         widget.setObjectName(name)
         return widget
 
+    def createLayout(self, class_name: str, parent: Any = None, name: str = "") -> Any:
+        layout = present(getattr(QtWidgets, class_name))()
+        layout.setObjectName(name)
+        if isinstance(parent, QtWidgets.QWidget) and parent.layout() is None:
+            parent.setLayout(layout)
+        return layout
+
     def load(self, file: Any, parent: Any = None) -> Any:
         root = ET.fromstring(bytes(file.readAll().data()))
         _check_classes(root)
@@ -35,9 +42,8 @@ class QUiLoader(present(QtUiTools.QUiLoader)):  # type: ignore[misc]
         buffer = QtCore.QBuffer()
         buffer.setData(QtCore.QByteArray(ET.tostring(root)))
         buffer.open(QtCore.QIODevice.ReadOnly)
-        widget = adopt(super().load(buffer, parent))
+        widget = super().load(buffer, parent)
         for child in (widget, *widget.findChildren(QtCore.QObject)):
-            adopt(child)
             if isinstance(child, StandinWidget):
                 child.take_over_properties()
         named = {child.objectName: child for child in widget.findChildren(QtWidgets.QWidget)}
