@@ -1,13 +1,20 @@
-"""A project of four tiny patients and a run trained on it in seconds."""
+"""A project of four tiny patients and a run trained on it in seconds.
+
+The training has a process of its own, as in the application: `python trained.py FOLDER SAM`.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from aslseg.config import RunConfig, SamConfig
-from aslseg.project import Project, create_project, select_cases
-from tiny_project import SPECIALIST, tiny_config, write_patients
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "Logic"), str(ROOT / "Testing")]
+
+from aslseg.config import RunConfig, SamConfig  # noqa: E402
+from aslseg.project import Project, create_project, select_cases  # noqa: E402
+from tiny_project import SPECIALIST, tiny_config, write_patients  # noqa: E402
 
 CASES = ("c0", "c2", "c3", "c5")
 LABELLED, UNLABELLED, VALIDATION = "c0", ("c2", "c3"), "c5"
@@ -36,3 +43,17 @@ def overrides_of(config: RunConfig) -> dict[str, Any]:
     """Return all settings as changes of a preset."""
     values = config.model_dump(mode="json")
     return {name: value for name, value in values.items() if name != "preset"}
+
+
+def main() -> None:
+    """Make the project and train on it."""
+    import torch
+
+    from aslseg.runs import start_run
+
+    torch.set_num_threads(1)
+    start_run(small_project(Path(sys.argv[1])), small_settings(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""The panel, clicked through with the real engine in its child process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import (
+    choose,
+    choose_node,
+    click,
+    measured_event_loop,
+    run_event_loop,
+    wait_until,
+)
+from trained import LABELLED, UNLABELLED, overrides_of, small_settings
+
+SOON_S = 180.0
+
+
+class Clicks:
+    """A person in front of the panel."""
+
+    def __init__(self, widget: Any) -> None:
+        self.widget, self.panel, self.logic = widget, widget.panel, widget.logic
+        self.ui = widget.panel.ui
+        for name in ("project", "models", "segment", "training", "review", "results", "advanced"):
+            getattr(self.ui, f"{name}Section").collapsed = False
+
+    def open_project(self, folder: Path) -> None:
+        self.ui.projectFolderEdit.currentPath = str(folder)
+        click(self.ui.openProjectButton)
+        assert self.logic.project is not None
+
+    def choose_case(self, case_id: str, table: str = "casesTable") -> None:
+        rows = getattr(self.ui, table)
+        found = [r for r in range(rows.rowCount) if rows.item(r, 0).text() == case_id]
+        rows.selectRow(found[0])
+        slicer.app.processEvents()
+
+    def load_case(self, case_id: str) -> Any:
+        self.choose_case(case_id)
+        click(self.ui.loadCaseButton)
+        wait_until(lambda: self.logic.case_node(case_id), 30.0, "the case is loaded")
+        self.rest()
+        return self.logic.case_node(case_id)
+
+    def rest(self, seconds: float = SOON_S) -> None:
+        """Wait until nothing is under way, but for a training."""
+        wait_until(
+            lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy),
+            seconds,
+            "the engine rests",
+        )
+        slicer.app.processEvents()
+
+    def texts(self, table: str, column: int) -> list[str]:
+        rows = getattr(self.ui, table)
+        return [rows.item(r, column).text() for r in range(rows.rowCount)]
+
+
+@pytest.fixture
+def person(open_module: Any) -> Clicks:
+    return Clicks(open_module())
+
+
+@pytest.fixture
+def at_project(person: Clicks, trained: Path) -> Clicks:
+    person.open_project(trained)
+    return person
+
+
+@pytest.fixture
+def no_training_settings(monkeypatch: pytest.MonkeyPatch, sam: str) -> None:
+    """Let the panel start runs that take seconds; what it sends is otherwise its own."""
+    import sys
+
+    def small(parameters: Any) -> dict[str, Any]:
+        changes = overrides_of(small_settings(sam, parameters.rounds, iterations=400))
+        return {**changes, "method": parameters.method, "seed": parameters.seed}
+
+    monkeypatch.setattr(sys.modules["ASLsegLib.parameters"], "settings_changes", small)
+
+
+def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
+    assert "arterial spin labelling" in person.ui.introLabel.text
+    assert person.ui.segmentButton.enabled is False
+    assert person.ui.segmentButton.toolTip == "Choose a volume."
+    assert person.ui.startButton.toolTip == "Open a project first."
+    assert person.ui.statusLabel.text == "Ready."
+
+
+def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
+    assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
+    states = dict(zip(at_project.texts("casesTable", 0), at_project.texts("casesTable", 1)))
+    assert states["c0"] == states["c5"] == "labelled"
+    assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
+    assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)
+    assert at_project.ui.labelledShareLabel.text.startswith("1 of 3 cases")
+
+
+def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
+    at_project: Clicks, sam: str
+) -> None:
+    volume = at_project.load_case("c2")
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        slicer.mrmlScene.RemoveNode(node)
+    run_event_loop(0.1)
+    click(at_project.ui.segmentButton)
+    with measured_event_loop() as blocks:
+        wait_until(lambda: at_project.logic.engine.state in ("importing", "idle"), SOON_S)
+    assert blocks.longest_ms < 100
+    at_project.rest()
+    names = {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}
+    expected = {"c2 - specialist", "c2 - refined", "c2 - prompts"}
+    assert names == (expected | {"c2 - SAM"} if sam != "none" else expected)
+    refined = at_project.logic.voices(volume)["refined"]
+    labels = at_project.logic.labelmap_of(refined).labels
+    truth = np.abs(slicer.util.arrayFromVolume(volume) - 100) < 40
+    assert (labels[truth] > 0).mean() > 0.8
+    segment = refined.GetSegmentation().GetSegment("liver")
+    assert segment.GetTerminology()
+    assert at_project.ui.showRefinedBox.enabled
+    assert at_project.ui.resultSelector.currentNode() is refined
+
+
+def test_hiding_a_voice_hides_its_node(at_project: Clicks) -> None:
+    volume = at_project.load_case("c2")
+    refined = at_project.logic.voices(volume)["refined"]
+    assert refined.GetDisplayNode().GetVisibility()
+    click(at_project.ui.showRefinedBox)
+    assert not refined.GetDisplayNode().GetVisibility()
+    assert at_project.panel.parameters.showRefined is False
+
+
+def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks, sam: str) -> None:
+    if sam == "none":
+        pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+    from ASLsegLib.prompt_nodes import POSITIVE, add_point
+    from ASLsegLib.views import show_slice_of
+
+    volume = at_project.load_case("c2")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    click(at_project.ui.segmentButton)
+    at_project.rest()
+    before = at_project.logic.labelmap_of(at_project.logic.voices(volume)["sam"]).labels
+    show_slice_of(volume, 6)
+    click(at_project.ui.editPromptsButton)
+    at_project.rest()
+    add_point(volume, "tumour", (12.5, 28.5), 6, POSITIVE)
+    slicer.app.processEvents()
+    wait_until(lambda: at_project.logic.engine.is_busy, 5.0, "SAM is asked again")
+    at_project.rest()
+    after = at_project.logic.labelmap_of(at_project.logic.voices(volume)["sam"]).labels
+    assert not np.array_equal(after[6], before[6])
+    others = [k for k in range(12) if k != 6]
+    assert np.array_equal(after[others], before[others])
+    assert at_project.ui.promptsStatusLabel.text.startswith("Asked about slice 6")
+
+
+def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> None:
+    if sam == "none":
+        pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+    from ASLsegLib.prompt_nodes import POSITIVE, add_point
+    from ASLsegLib.scene import add_volume
+    from ASLsegLib.views import show_slice_of
+    from tiny_project import a_patient
+
+    volume = add_volume(a_patient(2)[0], "free")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    run_event_loop(0.1)
+    assert person.panel.volume is volume
+    assert "trained run" in person.ui.segmentButton.toolTip
+    show_slice_of(volume, 6)
+    add_point(volume, "liver", (20.5, 19.5), 6, POSITIVE)
+    slicer.app.processEvents()
+    wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM is asked")
+    person.rest()
+    labels = person.logic.labelmap_of(person.logic.voices(volume)["sam"]).labels
+    assert labels[6].any()
+    assert "SAM alone" in person.ui.promptsStatusLabel.text
+
+
+def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_settings: None) -> None:
+    ui, logic = at_project.ui, at_project.logic
+    ui.seedBox.value = 7
+    before = {run.run_id for run in logic.runs()}
+    click(ui.startButton)
+    assert ui.startButton.toolTip == "A training is under way."
+    with measured_event_loop() as blocks:
+        wait_until(lambda: "specialist" in ui.trainingLabel.text, SOON_S, "the specialist trains")
+        wait_until(lambda: ui.trainingBar.value > 0, SOON_S, "the bar moves")
+    assert blocks.longest_ms < 100
+    click(ui.stopButton)
+    wait_until(lambda: logic.trainer.state == "idle", 5.0, "the tree is gone within seconds")
+    run = next(r for r in logic.runs() if r.run_id not in before)
+    assert (run.state, run.rounds) == ("cancelled", ())
+    assert ui.resumeButton.enabled
+    click(ui.resumeButton)
+    wait_until(lambda: not logic.trainer.is_busy, SOON_S, "the run is finished")
+    run = next(r for r in logic.runs() if r.run_id not in before)
+    assert (run.state, run.rounds) == ("done", (1,))
+    assert at_project.texts("roundsTable", 0) == ["1"]
+    click(ui.curvesButton)
+    charts = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert [c.GetName() for c in charts] == ["ASLseg training"]
+    assert charts[0].GetNumberOfPlotSeriesNodes() >= 1
+
+
+def test_review_accepts_corrects_rejects_and_takes_back(at_project: Clicks) -> None:
+    ui, logic = at_project.ui, at_project.logic
+    click(ui.nextButton)
+    wait_until(lambda: logic.case_node(at_project.texts("reviewTable", 0)[0]), 30.0)
+    at_project.rest()
+    first = at_project.texts("reviewTable", 0)[0]
+    click(ui.acceptButton)
+    at_project.rest()
+    assert logic.project.case(first).status == "accepted"
+    assert len(logic.project.labelled) == 2
+    click(ui.undoButton)
+    assert logic.project.case(first).label is None
+    assert logic.project.case(first).status == "unlabelled"
+    at_project.choose_case(first, "reviewTable")
+    click(ui.rejectButton)
+    assert logic.project.case(first).status == "rejected"
+    click(ui.undoButton)
+    assert ui.undoButton.toolTip == "There is no decision to take back."
+
+
+def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:
+    from ASLsegLib.segments import read_mask, write_mask
+
+    logic = at_project.logic
+    volume = at_project.load_case("c3")
+    node = logic.voices(volume)["refined"]
+    mask = read_mask(node, "liver", volume)
+    mask[0, :3, :3] = True
+    write_mask(node, "liver", mask, volume)
+    at_project.choose_case("c3", "reviewTable")
+    click(at_project.ui.acceptButton)
+    at_project.rest()
+    label = logic.project.load_labels(logic.project.case("c3")).labels
+    assert logic.project.case("c3").status == "labelled"
+    assert (label[0, :3, :3] == 1).all()
+
+
+def test_lesions_are_measured_copied_and_saved(
+    at_project: Clicks, tmp_path: Path, dialogs: Any
+) -> None:
+    import qt
+
+    volume = at_project.load_case(LABELLED)
+    node = at_project.logic.voices(volume)["refined"]
+    choose_node(at_project.ui.resultSelector, node)
+    click(at_project.ui.measureButton)
+    at_project.rest()
+    labels = at_project.logic.project.load_labels(at_project.logic.project.case(LABELLED))
+    volume_ml = (labels.labels == 2).sum() * 16.0 / 1000.0  # voxels of 4 x 2 x 2 mm
+    assert at_project.texts("lesionsTable", 0) == ["tumour"]
+    assert at_project.texts("lesionsTable", 2) == [f"{volume_ml:.2f}"]
+    click(at_project.ui.copyButton)
+    assert qt.QApplication.clipboard().text().startswith("target\tnumber\tvolume_ml")
+    path = tmp_path / "lesions.csv"
+    dialogs.answer("Save", str(path))
+    click(at_project.ui.csvButton)
+    assert path.read_text().splitlines()[1].startswith("tumour,1,")
+
+
+def test_the_same_panel_comes_back_with_the_scene(
+    at_project: Clicks, trained: Path, tmp_path: Path, open_module: Any
+) -> None:
+    volume = at_project.load_case("c2")
+    labels = at_project.logic.labelmap_of(at_project.logic.voices(volume)["refined"]).labels
+    at_project.ui.roundsBox.value = 5
+    choose(at_project.ui.methodBox, "semisam")
+    click(at_project.ui.wholeVolumeBox)
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert at_project.panel.volume is None
+    slicer.util.loadScene(str(path))
+    slicer.app.processEvents()
+    ui, logic = at_project.ui, at_project.logic
+    assert (ui.roundsBox.value, ui.methodBox.currentText) == (5, "semisam")
+    assert ui.wholeVolumeBox.checked
+    back = at_project.panel.volume
+    assert back.GetName() == "c2"
+    node = logic.voices(back)["refined"]
+    assert np.array_equal(logic.labelmap_of(node).labels, labels)
+    assert not logic.project or logic.project.folder == trained
+    from ASLsegLib.voices import edited_segments
+
+    assert edited_segments(node, back) == []
+
+
+def test_removing_the_volume_while_it_is_segmented_stops_the_engine(at_project: Clicks) -> None:
+    volume = at_project.load_case(UNLABELLED[0])
+    click(at_project.ui.segmentButton)
+    run_event_loop(0.2)
+    slicer.mrmlScene.RemoveNode(volume)
+    at_project.rest(10.0)
+    assert at_project.logic.engine.state == "idle"
+    assert not at_project.ui.progressBar.isVisible()
+
+
+def test_closing_the_scene_while_segmenting_leaves_nothing_behind(at_project: Clicks) -> None:
+    at_project.load_case(UNLABELLED[0])
+    click(at_project.ui.segmentButton)
+    run_event_loop(0.2)
+    slicer.mrmlScene.Clear(0)
+    run_event_loop(0.5)
+    assert at_project.logic.engine.state == "idle"
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert at_project.panel.parameters is not None
+
+
+def test_without_torch_the_panel_explains_itself(
+    open_module: Any, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("torch", "torchvision"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    person = Clicks(open_module())
+    assert person.ui.requirementsFrame.isHidden() is False
+    assert "torch, torchvision" in person.ui.requirementsLabel.text
+    person.open_project(trained)
+    person.load_case("c2")
+    assert "Install what is missing" in person.ui.segmentButton.toolTip
+    assert "Install what is missing" in person.ui.startButton.toolTip
