@@ -1,0 +1,440 @@
+"""SC-SAM: what U-Net and SAM learn from each other, and whole runs of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from aslseg.batches import Batch
+from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, SpecialistConfig
+from aslseg.config_methods import ScSamConfig
+from aslseg.errors import CancelledError, ConfigError, WeightsError
+from aslseg.events import Monitor
+from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.methods import scsam
+from aslseg.methods.scsam import CoTraining, mean_entropy
+from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
+from aslseg.runfolder import RunFolder
+from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+from aslseg.sam.classwise import ClassPoints, ClasswiseSam
+from aslseg.speaking import Ensemble, read_voice
+from aslseg.specialist import build_network
+from aslseg.stages import stages_of
+from aslseg.training import Schedule, Trainer, step_generator
+from aslseg.volume import Labelmap
+from sam_doubles import a_small_sam
+from tiny_project import (
+    GEOMETRY,
+    NETWORK,
+    SPECIALIST,
+    TEST,
+    UNLABELLED,
+    a_tiny_project,
+    tiny_config,
+)
+from whole_runs import at_step, results, rows_of, stop_at, use_small_sam, weights_in
+
+OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OWN = ScSamConfig(input_size=128, planes=2)
+STAGE = SPECIALIST.model_copy(update={"iterations": 4, "batch_size": 2, "patch_size": 40})
+IN_3D = STAGE.model_copy(
+    update={"network": NETWORK.model_copy(update={"dimensions": 3}), "patch_size": 16}
+)
+CPU = torch.device("cpu")
+
+
+def scsam_config(**changes: object) -> RunConfig:
+    values: dict[str, object] = {
+        "method": "scsam",
+        "rounds": 1,
+        "organ": STAGE,
+        "lesion": STAGE,
+        "sam": SamConfig(model="vit_t"),
+        "scsam": OWN,
+    }
+    return tiny_config(**{**values, **changes})
+
+
+def a_co_training(
+    settings: SpecialistConfig = STAGE, own: ScSamConfig = OWN, stage: object = OF_LIVER
+) -> CoTraining:
+    torch.manual_seed(0)
+    sam = ClasswiseSam(a_small_sam(input_size=128), 2, learned_boxes=own.learned_boxes)
+    return CoTraining(
+        lambda: build_network(stage, settings),  # type: ignore[arg-type]
+        settings,
+        sam,
+        own,
+    )
+
+
+def a_batch(settings: SpecialistConfig = STAGE, seed: int = 0, channels: int = 3) -> Batch:
+    spatial = (settings.patch_size,) * settings.network.dimensions
+    channels = 1 if settings.network.dimensions == 3 else channels
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(2, channels, *spatial, generator=generator)
+    return Batch(inputs, (inputs[:, 0] > 0.5).long(), torch.ones(2))
+
+
+both_dimensions = pytest.mark.parametrize("settings", [STAGE, IN_3D], ids=["2d", "3d"])
+
+
+def gradient_of(loss: Tensor, module: torch.nn.Module) -> float:
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+    return math.sqrt(sum(float(g.square().sum()) for g in found if g is not None))
+
+
+# --- One step -------------------------------------------------------------------------------------
+
+
+@both_dimensions
+def test_each_learns_the_others_hard_map_and_nothing_flows_back(
+    settings: SpecialistConfig,
+) -> None:
+    paradigm = a_co_training(settings)
+    terms = paradigm.loss(a_batch(settings), a_batch(settings, 1), 1, step_generator(0, 0))
+    assert gradient_of(terms.unlabelled, paradigm.student) > 1e-4
+    assert gradient_of(terms.unlabelled, paradigm.generalist) == 0.0
+    assert gradient_of(terms.further["sam_learns"], paradigm.generalist) > 1e-6
+    assert gradient_of(terms.further["sam_learns"], paradigm.student) == 0.0
+    assert gradient_of(terms.supervised, paradigm.student) > 0
+    assert gradient_of(terms.supervised, paradigm.generalist) > 0
+    assert gradient_of(terms.further["entropy"], paradigm.generalist) == 0.0
+    assert gradient_of(terms.further["entropy"], paradigm.student) > 0
+
+
+def test_only_sams_side_is_ramped() -> None:
+    settings = STAGE.model_copy(update={"iterations": 40000})
+    paradigm = a_co_training(settings)
+    weights = [paradigm.sam_weight(step) for step in (0, 5000, 10000, 40000)]
+    assert weights == pytest.approx([0.0067, math.exp(-1.25), 1.0, 1.0], abs=1e-4)
+    first, later = (
+        paradigm.loss(a_batch(), a_batch(seed=1), step, step_generator(0, 0)) for step in (0, 20000)
+    )
+    ratio = float(first.further["sam_learns"].detach() / later.further["sam_learns"].detach())
+    assert ratio == pytest.approx(math.exp(-5), rel=1e-3)
+    assert float(first.unlabelled.detach()) == pytest.approx(float(later.unlabelled.detach()))
+
+
+def test_the_mutual_losses_are_those_of_labels_with_full_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """U-Net and SAM are put in by hand, so that every term has a known value."""
+    paradigm = a_co_training()
+    # The U-Net says class 1 with 3/4, SAM class 0 with 4/5, in every pixel of every patch.
+    unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    monkeypatch.setattr(paradigm.student, "forward", lambda _: unet)
+    monkeypatch.setattr(paradigm, "ask", lambda *_: sam)
+    batch = replace(a_batch(), classes=torch.ones(2, 40, 40, dtype=torch.long))
+    end = STAGE.iterations
+    terms = paradigm.loss(batch, a_batch(seed=1), end, step_generator(0, 0))
+
+    def dice(p: float, y: float) -> float:
+        n = 2 * 40 * 40
+        return 1 - (2 * p * y * n + 1) / ((p * p + y) * n + 1)
+
+    right, wrong = -math.log(3 / 4) + dice(0.75, 1), -math.log(1 / 5) + dice(0.2, 1)
+    assert float(terms.supervised) == pytest.approx(right + wrong, rel=1e-4)
+    # The U-Net is told SAM's class 0, SAM the U-Net's class 1.
+    assert float(terms.unlabelled) == pytest.approx(math.log(4) + dice(0.75, 0), rel=1e-4)
+    assert float(terms.further["sam_learns"]) == pytest.approx(wrong, rel=1e-4)
+    bits = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
+    assert float(terms.further["entropy"]) == pytest.approx(0.9 * bits, rel=1e-4)
+
+
+def test_entropy_is_one_where_nothing_is_known_whatever_the_number_of_classes() -> None:
+    for classes in (2, 3, 5):
+        assert float(mean_entropy(torch.zeros(1, classes, 4, 4))) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_points_are_of_the_unets_map_on_all_patches_never_of_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paradigm, seen = a_co_training(), []
+    original: Callable[..., ClassPoints] = scsam.random_points
+
+    def recording(classes: np.ndarray, *rest: object) -> ClassPoints:
+        seen.append((classes, rest[0], rest[1]))
+        return original(classes, *rest)
+
+    monkeypatch.setattr(scsam, "random_points", recording)
+    kept: list[Tensor] = []
+    student = paradigm.student
+    hook = student.register_forward_hook(lambda *args: kept.append(args[2]))
+    paradigm.loss(a_batch(), a_batch(seed=1), 0, step_generator(0, 0))
+    hook.remove()
+    ((classes, number, count),) = seen
+    np.testing.assert_array_equal(classes, kept[0].argmax(1).numpy())
+    assert (len(classes), number, count) == (4, 2, 5)
+
+
+def test_classes_of_unlabelled_patches_are_never_looked_at() -> None:
+    batch = a_batch(seed=1)
+    other = replace(batch, classes=1 - batch.classes)
+    first, second = (
+        a_co_training().loss(a_batch(), extra, 1, step_generator(0, 0)) for extra in (batch, other)
+    )
+    assert float(first.total.detach()) == float(second.total.detach())
+
+
+def test_both_networks_see_the_same_changed_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    paradigm = a_co_training()
+    seen: dict[str, Tensor] = {}
+    embed = paradigm.generalist.embed
+
+    def embedding(pictures: Tensor) -> Tensor:
+        seen["sam"] = pictures
+        return embed(pictures)
+
+    monkeypatch.setattr(paradigm.generalist, "embed", embedding)
+    paradigm.student.register_forward_hook(lambda *args: seen.update(unet=args[1][0]))
+    paradigm.loss(a_batch(), a_batch(seed=1), 0, step_generator(0, 0))
+    middle = seen["unet"][:, 1]
+    torch.testing.assert_close(seen["sam"], ((middle + 2) / 4).clamp(0, 1))
+
+
+def test_unlabelled_patches_are_changed_more_than_labelled_ones() -> None:
+    paradigm = a_co_training(STAGE.model_copy(update={"intensity_strength": 0.3}))
+    batch = replace(a_batch(), inputs=torch.linspace(-1, 1, 40).expand(2, 3, 40, 40).clone())
+    ways = [
+        (paradigm.changed(batch, batch, step_generator(0, step)) - batch.inputs.repeat(2, 1, 1, 1))
+        for step in range(30)
+    ]
+    weak, strong = torch.stack(ways).abs().mean((0, 2, 3, 4)).view(2, 2).mean(1).tolist()
+    assert strong > 1.5 * weak > 0
+
+
+def test_holes_and_noise_leave_the_container_but_warps_move_it() -> None:
+    settings = STAGE.model_copy(
+        update={"view": STAGE.view.model_copy(update={"context_slices": 0})}
+    )
+    paradigm = a_co_training(settings, stage=OF_TUMOUR)
+    inputs = torch.linspace(0, 1, 40).expand(2, 2, 40, 40).clone()
+    batch = Batch(inputs, torch.zeros(2, 40, 40, dtype=torch.long), torch.ones(2))
+    moved = []
+    for step in range(6):
+        changed = paradigm.changed(batch, batch, step_generator(0, step))
+        assert torch.equal(changed[:2, 1], inputs[:, 1])
+        moved.append(float((changed[2:, 1] - inputs[:, 1]).abs().max()))
+    assert max(moved) > 0.01
+
+
+def test_blocks_are_shown_plane_by_plane() -> None:
+    paradigm = a_co_training(IN_3D)
+    block = torch.arange(16.0).view(1, 1, 16, 1, 1).expand(2, 1, 16, 16, 16)
+    classes, weight = block[:, 0].long(), torch.tensor([1.0, 0.5])
+    planes = paradigm.planes(
+        (block, block.expand(2, 3, 16, 16, 16), classes, weight), step_generator(0, 0)
+    )
+    assert [tuple(p.shape) for p in planes] == [(4, 1, 16, 16), (4, 3, 16, 16), (4, 16, 16), (4,)]
+    assert planes[3].tolist() == [1.0, 1.0, 0.5, 0.5]
+    shown = planes[0][:, 0, 0, 0].tolist()
+    assert shown[:2] == shown[2:]
+    assert len(set(shown)) == 2
+    assert planes[2][:, 0, 0].tolist() == shown
+
+
+def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Path) -> None:
+    settings = STAGE.model_copy(
+        update={"optimiser": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}
+    )
+    paradigm = a_co_training(settings)
+    unet, sam = paradigm.learners()
+    assert (unet.optimiser, unet.learning_rate, unet.weight_decay) == ("sgd", 0.01, 1e-4)
+    assert (sam.optimiser, sam.learning_rate, sam.weight_decay) == ("adamw", 1e-4, 0.0)
+    assert unet.power == sam.power == 1.0
+    moved = {id(p) for learner in (unet, sam) for p in learner.parameters}
+    assert moved == {id(p) for p in paradigm.parameters() if p.requires_grad}
+    trainer = Trainer(paradigm, Schedule("s", 4, 9.0), CPU, tmp_path, learners=paradigm.learners())
+    rates = []
+
+    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+        rates.append([o.param_groups[0]["lr"] for o in trainer._optimisers])
+        return {"loss": sum((p.sum() * 0 for p in paradigm.parameters()), torch.zeros(()))}
+
+    trainer.run(step_loss, Monitor())
+    assert [r[0] for r in rates] == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+    assert [r[1] for r in rates] == pytest.approx([1e-4, 7.5e-5, 5e-5, 2.5e-5])
+
+
+# --- Whole runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_sam(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        torch.set_num_threads(1)
+        project = a_tiny_project(tmp_path_factory.mktemp("scsam"))
+        return start_run(project, scsam_config(), run_id="a")
+
+
+@pytest.fixture(scope="module")
+def ensemble(finished: RunFolder) -> Ensemble:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        return load_ensemble(finished)
+
+
+def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder) -> None:
+    rows = rows_of(finished.round(1) / "metrics.csv")
+    assert [(r["stage"], r["target"]) for r in rows] == [
+        (voice, target)
+        for voice in ("specialist", "sam", "refined")
+        for target in ("liver", "tumour")
+    ]
+    for name in (*UNLABELLED, *TEST):
+        folder = finished.round(1) / "voices" / name
+        sam, refined = read_voice(folder, "sam"), read_voice(folder, "refined")
+        assert sam is not None
+        assert refined is not None
+        np.testing.assert_array_equal(sam.labels, refined.labels)
+    for row in rows_of(finished.round(1) / "reliability.csv"):
+        assert row["voice_agreement"] != ""
+
+
+def test_what_was_trained_of_sam_is_kept_stage_by_stage(finished: RunFolder) -> None:
+    names = {path.name for path in finished.round(1).glob("sam-*.safetensors")}
+    assert names == {"sam-liver.safetensors", "sam-tumour.safetensors"}
+
+
+def test_a_loaded_run_gives_the_labels_that_were_written_and_gives_them_again(
+    finished: RunFolder, ensemble: Ensemble
+) -> None:
+    image = finished.path.parents[2] / "data" / "ct6.nii.gz"
+    written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
+    for _ in range(2):
+        segmented = ensemble.segment(read_volume(image))
+        np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+
+
+def test_sam_is_asked_on_every_slice_with_points_from_the_unets_map(
+    finished: RunFolder, ensemble: Ensemble
+) -> None:
+    volume = read_volume(finished.path.parents[2] / "data" / "ct6.nii.gz")
+    segmented = ensemble.segment(volume)
+    liver = [prompt for prompt in segmented.prompts if prompt.target == "liver"]
+    assert [prompt.slice_index for prompt in liver] == list(range(12))
+    said = ensemble.specialist.predict(volume)["liver"] > 0.5
+    sure = 0
+    for prompt in liver:
+        for point in prompt.points:
+            x, y = (int(at) for at in point.xy)
+            assert said[prompt.slice_index, y, x] == point.positive
+            sure += point.positive
+    assert sure > 20
+
+
+def test_asking_about_one_slice_answers_that_slice(finished: RunFolder, ensemble: Ensemble) -> None:
+    volume = read_volume(finished.path.parents[2] / "data" / "ct6.nii.gz")
+    segmented = ensemble.segment(volume)
+    assert ensemble.generalist is not None
+    one = [p for p in segmented.prompts if p.slice_index == 6 and p.target == "liver"]
+    answered = ensemble.generalist.ask(volume, one)
+    assert answered.keys() == {"liver"}
+    np.testing.assert_allclose(answered["liver"][6], segmented.probabilities["liver"][6], atol=1e-5)
+    assert not answered["liver"][:6].any()
+    other = SlicePrompts(6, "liver", 5, points=(PointPrompt((3.0, 3.0)),))
+    moved = ensemble.generalist.ask(volume, [other])["liver"][6]
+    assert not np.allclose(moved, answered["liver"][6])
+    boxed = SlicePrompts(6, "liver", box=BoxPrompt((10.0, 10.0, 30.0, 30.0)))
+    assert ensemble.generalist.ask(volume, [boxed])["liver"][6].any()
+    assert ensemble.generalist.ask(volume, []) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
+def test_a_stopped_run_goes_on_to_the_same_end(
+    finished: RunFolder, tmp_path: Path, stage: str
+) -> None:
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError):
+        start_run(project, scsam_config(), stop_at(at_step(stage, 0)), run_id="a")
+    assert results(resume_run(project)) == results(finished)
+
+
+@pytest.mark.slow
+def test_noise_in_place_of_the_hidden_labels_changes_nothing(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    project = a_tiny_project(tmp_path)
+    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
+    for name in UNLABELLED:
+        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
+    assert results(start_run(project, scsam_config(), run_id="a")) == results(finished)
+
+
+@pytest.mark.slow
+def test_the_second_round_goes_on_with_the_sam_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = scsam.load_classwise
+
+    def recording(sam: ClasswiseSam, path: Path) -> None:
+        read.append(f"{path.parent.name}/{path.name}")
+        original(sam, path)
+
+    monkeypatch.setattr(scsam, "load_classwise", recording)
+    stage = STAGE.model_copy(update={"iterations": 2})
+    run = start_run(
+        a_tiny_project(tmp_path), scsam_config(rounds=2, patience=2, organ=stage, lesion=stage)
+    )
+    first, second = run.round(1).name, run.round(2).name
+    of_first = [f"{first}/sam-liver.safetensors", f"{first}/sam-tumour.safetensors"]
+    of_second = [f"{second}/sam-liver.safetensors", f"{second}/sam-tumour.safetensors"]
+    assert read == [*of_first, *of_first, *of_second]
+
+
+@pytest.mark.slow
+def test_volumes_are_learnt_in_blocks_too(tmp_path: Path) -> None:
+    run = start_run(a_tiny_project(tmp_path), scsam_config(organ=IN_3D, lesion=IN_3D))
+    segmented = segment_volume(run, read_volume(tmp_path / "data" / "ct6.nii.gz"))
+    written = read_labelmap(run.path / "labels" / "c6.nii.gz")
+    np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learned_boxes", "tuning"), [(False, "adapter"), (True, "lora"), (True, "decoder")]
+)
+def test_learned_boxes_and_adapters_can_be_left_out(
+    tmp_path: Path, learned_boxes: bool, tuning: str
+) -> None:
+    own = ScSamConfig(input_size=128, learned_boxes=learned_boxes, tuning=tuning)  # type: ignore[arg-type]
+    stage = STAGE.model_copy(update={"iterations": 1})
+    run = start_run(a_tiny_project(tmp_path), scsam_config(scsam=own, organ=stage, lesion=stage))
+    names = set(weights_in(run.round(1) / "sam-liver.safetensors")[0])
+    assert any(name.startswith("boxes.") for name in names) == learned_boxes
+    assert any("adapter" in name for name in names) == (tuning == "adapter")
+    assert any("low_rank" in name for name in names) == (tuning == "lora")
+
+
+def test_a_missing_sam_is_refused(finished: RunFolder, tmp_path: Path) -> None:
+    path = finished.round(1) / "sam-tumour.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(WeightsError, match="sam-tumour"):
+            load_ensemble(finished)
+    finally:
+        path.write_bytes(data)
+
+
+def test_a_run_without_sam_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="scsam needs SAM; set"):
+        start_run(a_tiny_project(tmp_path), scsam_config(sam=SamConfig(model="none")))
