@@ -6,12 +6,14 @@
 #                        NVIDIA GPUs (several GB). The build for the CPU alone is at
 #                        https://download.pytorch.org/whl/cpu
 #   DEMO=demo            the folder that the demonstration writes
+#   PROJECT=folder       a trained project of phantoms for `make screenshots`, which else trains one
 #   PYTEST_ARGS=...      options for pytest, for example PYTEST_ARGS="-m 'not slow'"
 
 PYTHON ?=
 VENV ?= .venv
 TORCH_INDEX ?=
 DEMO ?= demo
+PROJECT ?=
 PYTEST_ARGS ?=
 
 # The tested pair (see CONTRIBUTING.md).
@@ -20,21 +22,22 @@ TORCHVISION := torchvision==0.28.0
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.aslseg-installed
+PANEL_STAMP := $(VENV)/.aslseg-panel-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CHECKED := Logic Testing $(wildcard SlicerASLseg)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format screenshots clean
 
 help: ## Show this list
 	@echo "SlicerASLseg: type 'make TARGET'"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(STAMP) ## Run ASLseg on a made-up data set, in less than 10 minutes on 2 cores
 	@echo "==> aslseg demo $(DEMO)"
 	@$(BIN)/aslseg demo "$(DEMO)"
 
-test: lint ## Check style and types, then run all tests
+test: lint $(PANEL_STAMP) ## Check style and types, then run all tests
 	@echo "==> pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
 
@@ -50,7 +53,11 @@ format: $(STAMP) ## Write all files in the project's style
 	@$(BIN)/ruff check --fix $(CHECKED)
 	@$(BIN)/ruff format $(CHECKED)
 
-setup: $(STAMP) ## Make or renew the environment only
+setup: $(STAMP) $(PANEL_STAMP) ## Make or renew the environment only
+
+screenshots: $(PANEL_STAMP) ## Take the pictures of the tutorial again
+	@echo "==> taking the pictures of Docs/screenshots"
+	@$(BIN)/python Testing/pictures/tutorial.py Docs/screenshots $(if $(PROJECT),--project "$(PROJECT)")
 
 clean: ## Remove the environment, the demonstration and what the tools left
 	@echo "==> removing $(VENV), $(DEMO) and the tools' caches"
@@ -81,3 +88,9 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	@$(PIP) --editable ".[dev,npm]"
 	@touch $@
 	@echo "==> the environment $(VENV) is ready"
+
+# Without these, which some systems have no wheels of, the tests of the panel are skipped.
+$(PANEL_STAMP): $(STAMP)
+	@echo "==> installing the stand-in for Slicer"
+	@$(PIP) --editable ".[dev,npm,panel]" || echo "==> not to be had here: tests of the panel will be skipped" >&2
+	@touch $@

@@ -1,0 +1,234 @@
+"""Takes the pictures of Docs/tutorial.md: the panel beside the views, step by step, on phantoms.
+
+    python Testing/pictures/tutorial.py Docs/screenshots [--project FOLDER]
+
+FOLDER is a project of phantoms with a finished run; it is copied, not changed. Without one,
+phantoms are made and trained on with the preset `demo` first, as in the tutorial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Logic")]
+
+from standin import core  # noqa: E402  (has to come before Qt)
+
+WORK_S, TRAINING_S = 600.0, 3600.0
+PANEL_PX, VIEWS_PX, HEIGHT_PX = 480, 1000, 800
+SECTIONS = ("project", "models", "segment", "training", "review", "results", "advanced")
+
+
+class Tour:
+    """A person who goes through the tutorial with a camera.
+
+    Args:
+        folder: Gets the pictures.
+        project: Project of phantoms with a finished run, or None to train one.
+    """
+
+    def __init__(self, folder: Path, project: Path | None) -> None:
+        from harness import open_module
+
+        self.folder = folder
+        self.widget = open_module()
+        self.ui, self.logic = self.widget.panel.ui, self.widget.logic
+        self.project = project or self._train()
+
+    def take_all(self) -> None:
+        """Take the pictures in the order of the tutorial."""
+        self._open(self.project)
+        labelled, unlabelled = self._cases()
+        self._load(labelled)
+        self._shoot("1-project", "project")
+        self._choose_preset()
+        self._shoot("2-models", "models")
+        volume = self._load(unlabelled)
+        self._segment(volume)
+        self._shoot("4-segment", "segment")
+        self._correct(volume)
+        self._shoot("5-prompts", "segment")
+        self._review()
+        self._shoot("6-review", "review")
+        self._measure(volume)
+        self._shoot("7-results", "results")
+        self._shoot("catalogue", "segment")
+        self._training()
+
+    def _train(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="aslseg-tutorial-"))
+        self.logic.create_phantom_project(folder)
+        self.logic.train("demo")
+        return folder
+
+    def _open(self, folder: Path) -> None:
+        from harness import click
+
+        self.ui.projectFolderEdit.currentPath = str(folder)
+        click(self.ui.openProjectButton)
+        self._rest()
+
+    def _cases(self) -> tuple[str, str]:
+        """A labelled case, and an unlabelled one with a tumour that is easy to see."""
+        cases = self.logic.project.cases
+        labelled = next(case.id for case in cases if case.label is not None)
+        return labelled, next(case.id for case in cases if case.label is None)
+
+    def _load(self, case_id: str) -> Any:
+        from harness import click
+
+        table = self.ui.casesTable
+        row = next(r for r in range(table.rowCount) if table.item(r, 0).text() == case_id)
+        table.selectRow(row)
+        click(self.ui.loadCaseButton)
+        self._until(lambda: self.logic.case_node(case_id) is not None)
+        self._rest()
+        return self.logic.case_node(case_id)
+
+    def _choose_preset(self) -> None:
+        from harness import choose
+
+        choose(self.ui.presetBox, "demo")
+        self._rest()
+
+    def _segment(self, volume: Any) -> None:
+        from harness import choose_node, click
+
+        choose_node(self.ui.inputVolumeSelector, volume)
+        click(self.ui.segmentButton)
+        self._rest()
+        for box in (self.ui.showSpecialistBox, self.ui.showSamBox):
+            if box.enabled and not box.checked:
+                click(box)
+        self._look_at_tumour(volume)
+
+    def _correct(self, volume: Any) -> None:
+        """Take the slice's prompts over, and put a point into the tumour."""
+        from harness import click
+
+        from ASLsegLib.prompt_nodes import add_point
+
+        click(self.ui.editPromptsButton)
+        self._rest()
+        i, j, k = self._tumour_ijk(volume)
+        add_point(volume, "tumour", (i + 0.5, j + 0.5), k)
+        self._until(lambda: "Asked about" in self.ui.promptsStatusLabel.text)
+        self._rest()
+
+    def _review(self) -> None:
+        from harness import click
+
+        click(self.ui.nextButton)
+        self._rest()
+        node = self.logic.case_node(
+            self.ui.reviewTable.item(self.ui.reviewTable.currentRow(), 0).text()
+        )
+        self._look_at_tumour(node)
+
+    def _measure(self, volume: Any) -> None:
+        from harness import choose_node, click
+
+        choose_node(self.ui.inputVolumeSelector, volume)
+        choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
+        click(self.ui.measureButton)
+        self._until(lambda: self.ui.lesionsTable.rowCount > 0)
+        click(self.ui.show3dButton)
+        self._rest()
+        self._look_at_tumour(volume)
+
+    def _training(self) -> None:
+        """Start a training, and look at it when the second stage has begun."""
+        from harness import click
+
+        click(self.ui.startButton)
+        self._until(lambda: self.ui.curvesButton.enabled, TRAINING_S)
+        click(self.ui.curvesButton)
+        self._until(lambda: "tumour" in self.ui.trainingLabel.text.lower(), TRAINING_S)
+        self._shoot("3-training", "training")
+        click(self.ui.stopButton)
+        self._until(lambda: not self.logic.trainer.is_busy)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _tumour_ijk(self, volume: Any) -> tuple[int, int, int]:
+        """The middle of the refined tumour in the slice that has most of it."""
+        import numpy as np
+
+        labels = self.logic.labelmap_of(self.logic.voices(volume)["refined"], volume).labels
+        value = 2 if (labels == 2).any() else 1
+        k = int((labels == value).sum(axis=(1, 2)).argmax())
+        inside = np.argwhere(labels[k] == value)
+        j, i = inside[np.abs(inside - inside.mean(axis=0)).sum(axis=1).argmin()]
+        return int(i), int(j), k
+
+    def _look_at_tumour(self, volume: Any) -> None:
+        import numpy as np
+        import slicer
+
+        from ASLsegLib.scene import geometry_of
+
+        index = (*self._tumour_ijk(volume), 1)
+        ras = (geometry_of(volume).ijk_to_ras @ np.array(index, float))[:3]
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            node.JumpSliceByOffsetting(*ras)
+
+    def _shoot(self, name: str, section: str) -> None:
+        """Open one section of the panel, and take a picture of panel and views."""
+        import slicer
+        from PySide6 import QtGui
+
+        for each in SECTIONS:
+            getattr(self.ui, f"{each}Section").collapsed = each != section
+        panel, views = self.widget.parent, slicer.app.layoutManager()
+        panel.resize(PANEL_PX, HEIGHT_PX)
+        views.resize(VIEWS_PX, HEIGHT_PX)
+        views.show()
+        self._rest()
+        picture = QtGui.QImage(PANEL_PX + VIEWS_PX, HEIGHT_PX, QtGui.QImage.Format_RGB32)
+        painter = QtGui.QPainter(picture)
+        painter.drawPixmap(0, 0, panel.grab())
+        painter.drawPixmap(PANEL_PX, 0, views.grab())
+        painter.end()
+        picture.save(str(self.folder / f"{name}.png"))
+
+    def _until(self, condition: Callable[[], bool], seconds: float = WORK_S) -> None:
+        from harness import wait_until
+
+        wait_until(condition, seconds)
+
+    def _rest(self) -> None:
+        """Wait until nothing is under way, and everything is drawn."""
+        from harness import run_event_loop
+
+        self._until(lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy))
+        run_event_loop(0.6)
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--project", type=Path)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        app = core.start(Path(place) / "settings")
+        project = Path(place) / "liver-study" if options.project else None
+        if project is not None:
+            shutil.copytree(options.project, project)
+        tour = Tour(options.folder, project)
+        tour.take_all()
+        tour.widget.cleanup()
+        core.stop(app)
+
+
+if __name__ == "__main__":
+    main()
