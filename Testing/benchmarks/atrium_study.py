@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
+from aslseg.cli_settings import changed
 from aslseg.config import RunConfig, Target
-from aslseg.config_json import parse_config
 from aslseg.devices import tune_allocator
 from aslseg.evaluate import score_rows
 from aslseg.events import Event, Monitor, Notice, Progress
@@ -120,17 +120,8 @@ def cell(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -
 
 def settings(arguments: argparse.Namespace, arm: str, seed: int) -> RunConfig:
     network = {**STAGE["network"], "dimensions": arguments.dimensions}
-    values = RunConfig.model_validate(
-        {**SETTINGS, **ARMS[arm], "seed": seed, "organ": {**STAGE, "network": network}}
-    ).model_dump(mode="json")
-    for setting in arguments.set:
-        name, value = setting.split("=", 1)
-        *groups, last = name.split(".")
-        group = values
-        for part in groups:
-            group = group[part]
-        group[last] = value
-    return parse_config(values)
+    values = {**SETTINGS, **ARMS[arm], "seed": seed, "organ": {**STAGE, "network": network}}
+    return changed(RunConfig.model_validate(values), arguments.set)
 
 
 def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
+from aslseg.cli_settings import changed
 from aslseg.config import RunConfig
-from aslseg.config_json import parse_config
 from aslseg.devices import tune_allocator
 from aslseg.evaluate import score_rows
 from aslseg.events import Event, Monitor, Notice, Progress
@@ -77,15 +77,7 @@ def cell(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) 
 
 
 def settings(arguments: argparse.Namespace, seed: int) -> RunConfig:
-    values = read_preset(arguments.preset).model_dump(mode="json")
-    for setting in arguments.set:
-        name, value = setting.split("=", 1)
-        *groups, last = name.split(".")
-        group = values
-        for part in groups:
-            group = group[part]
-        group[last] = value
-    return parse_config({**values, "seed": seed})
+    return changed(read_preset(arguments.preset), [*arguments.set, f"seed={seed}"])
 
 
 def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) -> Project:
