@@ -33,7 +33,7 @@ def open_module(path: Path = MODULE) -> Any:
     representation = module.widgetRepresentation()
     representation.resize(480, 900)
     representation.show()
-    representation.enter()
+    slicer.util.selectModule(path.stem)
     slicer.app.processEvents()
     return representation.self()
 
@@ -44,7 +44,7 @@ def close_module(name: str = MODULE.stem) -> None:
     if module is None:
         return
     representation = module.widgetRepresentation()
-    representation.exit()
+    slicer.util.selectModule("Data")
     representation.hide()
     slicer.app.moduleManager().unload(name)
     representation.deleteLater()

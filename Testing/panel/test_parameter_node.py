@@ -1,4 +1,4 @@
-"""Typed parameters live in the scene, follow widgets both ways, and come back with a saved scene."""
+"""Typed parameters live in the scene, follow widgets both ways, and return with a saved scene."""
 
 import enum
 import pathlib

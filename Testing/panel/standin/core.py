@@ -18,19 +18,31 @@ from . import (
     annotations,
     i18n,
     layout,
+    mainwindow,
+    markupswidgets,
     modules,
     packaging,
     parameternode,
     qmrml,
     sampledata,
     scripted,
+    segmentwidgets,
     threedview,
     views,
 )
 from .application import qSlicerApplication
 from .qtmodule import make_ctk, make_qt, register_widgets, use_private_settings
 
-_WIDGET_MODULES = [qmrml, views, threedview, layout, modules]
+_WIDGET_MODULES = [
+    qmrml,
+    segmentwidgets,
+    markupswidgets,
+    views,
+    threedview,
+    layout,
+    modules,
+    mainwindow,
+]
 
 
 def start(settings_folder: Path) -> Any:
@@ -43,7 +55,7 @@ def start(settings_folder: Path) -> Any:
         `slicer.app`.
     """
     use_private_settings(str(settings_folder))
-    qt = make_qt()
+    make_qt()
     make_ctk()
     _remove_names_that_only_the_wheel_has()
     register_widgets(_publish_widgets())
@@ -53,10 +65,7 @@ def start(settings_folder: Path) -> Any:
     app.setApplicationName("Slicer")
     slicer.app = app
     app.prepare()
-    window = qt.QMainWindow()
-    window.objectName = "qSlicerMainWindow"
-    window.statusBar()
-    app._main_window = window
+    app._main_window = mainwindow.qSlicerMainWindow()
     return app
 
 

@@ -113,9 +113,10 @@ class ModuleManager(StandinWidget, _Object):  # type: ignore[misc,valid-type]
         self._opened_nodes: list[Any] = []
         slicer.modules = ModuleNamespace()
         for name, logic in logics.items():
-            self._add(name, LoadableModule(name, logic))
+            self.add(name, LoadableModule(name, logic))
 
-    def _add(self, name: str, module: Any) -> None:
+    def add(self, name: str, module: Any) -> None:
+        """Let a module be found by its name (not part of Slicer's API)."""
         self._modules[name.lower()] = module
         setattr(slicer.modules, name.lower(), module)
 
@@ -138,7 +139,7 @@ class ModuleManager(StandinWidget, _Object):  # type: ignore[misc,valid-type]
         module = qSlicerScriptedLoadableModule(path)
         code_object = getattr(code, path.stem)(module)
         module._python = code_object
-        self._add(path.stem, module)
+        self.add(path.stem, module)
         self.moduleLoaded(path.stem)
         return module
 
