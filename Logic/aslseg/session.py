@@ -11,6 +11,7 @@ where the adaptation network would contradict a click, SAM's answer stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from aslseg.events import Monitor
 from aslseg.inference import Probabilities
 from aslseg.prompts import SlicePrompts
 from aslseg.refinement import Refiner
+from aslseg.session_guess import with_guess
 from aslseg.session_opinions import Opinions, disagreement, hear, obey_clicks, unheard_clicks
 from aslseg.session_prompts import Asked, Place, merge, problem_of
 from aslseg.session_slices import Planes, SliceRefiner, geometry_of_slice
@@ -134,10 +136,31 @@ class Session:
         for place in monitor.track(changed, "Asking SAM about prompts") if changed else ():
             asked = wanted.get(place, nothing)
             if self.voices.sam is not None:
-                heard = hear(self.voices.sam, self.volume, asked, Monitor(token=monitor.token))
+                heard = hear(
+                    self.voices.sam,
+                    self.volume,
+                    self._with_guesses(place, asked),
+                    Monitor(token=monitor.token),
+                )
                 self._opinions.change(place, asked, heard)
             self._asked[place] = asked
             self._stale = True
+
+    def _with_guesses(self, place: Place, asked: Asked) -> Asked:
+        """Give a SAM that was tuned on prompts with masks what it is used to."""
+        if not self.voices.proposes:
+            return asked
+        containers = {target.inside for target in self.voices.targets}
+        own = [
+            with_guess(
+                prompt,
+                self.volume,
+                asked.kept + asked.dropped,
+                is_container=place[1] in containers,
+            )
+            for prompt in asked.own
+        ]
+        return replace(asked, own=tuple(own))
 
     def _opinions_of_all(self) -> tuple[Probabilities, Probabilities]:
         said = {} if self.voices.ensemble is None else self._opinions.all_of("specialist")

@@ -59,7 +59,8 @@ class SliceRefiner:
             reach = None
             if stage.inside is not None:
                 name = stage.inside.name
-                organ = attached(refined[name] > 0.5, near(self._bodies[name], k))
+                body = self._bodies[name]
+                organ = attached(refined[name] > 0.5, around(body, k), is_first=not body.any())
                 reach = within_reach(organ[None], self._volume)[0]
             for target in stage.targets:
                 plane = self._plane(stage, target, k, (specialist, sam))
@@ -112,8 +113,8 @@ def label_slice(
     """Turn the probabilities of one slice into labels, in the light of its neighbours.
 
     What the whole volume decides by connected bodies is decided here by contact with the labels
-    around: a container keeps the parts that touch it there (or its largest part), a content those
-    that touch one there or are large enough.
+    around: a container keeps the parts that touch it there, a content those that touch one there
+    or are large enough.
 
     Args:
         planes: By target, (H, W).
@@ -136,32 +137,38 @@ def label_slice(
             mask: Mask = (planes[target.name] > 0.5) & (planes[target.name] >= best)
             if stage.inside is not None:
                 mask &= within_reach(bodies[stage.inside.name][None], volume)[0]
-            around = near(_region(before, target, targets, k), None)
+            values = region_values(target, targets)
+            beside = around(np.isin(before[max(k - 1, 0) : k + 2], values), None)
             if target.name in containers:
-                mask = ndimage.binary_fill_holes(attached(mask, around))
+                is_first = not beside.any() and not np.isin(before, values).any()
+                mask = ndimage.binary_fill_holes(attached(mask, beside, is_first=is_first))
                 bodies[target.name] = mask
             else:
-                mask = _large_or_touching(mask, around, least)
+                mask = _large_or_touching(mask, beside, least)
             labels[mask] = target.value
     return labels
 
 
-def attached(mask: Mask, around: Mask) -> Mask:
-    """Return the parts of a slice's mask that touch a body; its largest part when none does."""
-    numbered, count = label_components(mask)
-    if count <= 1:
-        return mask
-    touching = np.unique(numbered[around & mask])
-    if not touching.any():
+def attached(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
+    """Return the parts of a slice's mask that touch a body; the largest part if it is the first.
+
+    Args:
+        mask: (H, W).
+        beside: (H, W) where the body is, in this slice and its neighbours.
+        is_first: There is no body in any slice yet.
+    """
+    numbered, _ = label_components(mask)
+    touching = np.unique(numbered[beside & mask])
+    if is_first and mask.any():
         touching = np.array([1 + int(np.argmax(np.bincount(numbered.ravel())[1:]))])
-    found: Mask = np.isin(numbered, touching[touching > 0])
+    found: Mask = np.isin(numbered, touching) & mask
     return found
 
 
-def near(body: Mask, k: int | None) -> Mask:
+def around(body: Mask, k: int | None) -> Mask:
     """Return where a body is in slice `k` or beside it (None: in any of its slices), widened."""
     part = body if k is None else body[max(k - 1, 0) : k + 2]
-    widened: Mask = ndimage.binary_dilation(part.any(axis=0), iterations=1)
+    widened: Mask = ndimage.binary_dilation(part.any(axis=0))
     return widened
 
 
@@ -172,16 +179,10 @@ def geometry_of_slice(geometry: Geometry, k: int) -> Geometry:
     return Geometry((1, *geometry.shape[1:]), affine)
 
 
-def _region(labels: Labels, target: Target, targets: Sequence[Target], k: int) -> Mask:
-    part = labels[max(k - 1, 0) : k + 2]
-    found: Mask = np.isin(part, region_values(target, targets))
-    return found
-
-
-def _large_or_touching(mask: Mask, around: Mask, least: int) -> Mask:
+def _large_or_touching(mask: Mask, beside: Mask, least: int) -> Mask:
     numbered, count = label_components(mask)
     keep = np.bincount(numbered.ravel(), minlength=count + 1) >= least
-    keep[np.unique(numbered[around & mask])] = True
+    keep[np.unique(numbered[beside & mask])] = True
     keep[0] = False
     kept: Mask = keep[numbered]
     return kept

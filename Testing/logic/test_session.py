@@ -16,14 +16,16 @@ from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference import Probabilities
 from aslseg.lessons import propose
+from aslseg.metrics import dice
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask
 from aslseg.refinement import Refiner, build_adaptation
 from aslseg.session import Session
+from aslseg.session_guess import with_guess
 from aslseg.session_prompts import merge
 from aslseg.session_voices import Voices
 from aslseg.speaking import Ensemble
 from aslseg.stages import stages_of
-from aslseg.volume import Mask, Volume
+from aslseg.volume import Geometry, Mask, Volume
 from tiny_project import GEOMETRY, a_patient, ball, tiny_config
 
 LIVER = ball((6, 20, 20), 11)
@@ -299,9 +301,12 @@ def test_a_prompted_tumour_belongs_to_its_liver() -> None:
 
 
 def test_a_click_that_the_label_does_not_follow_is_told() -> None:
-    answer = a_session().refine([click(6, "tumour", 3.5, 3.5)], 6)
-    assert len(answer.unheard) == 1
-    assert "point for tumour on slice 6" in answer.unheard[0]
+    session = a_session()
+    far = box(0, "tumour", 1, 1, 6, 6)  # no liver is near
+    own = [replace(far, points=(PointPrompt((3.5, 3.5)),))]
+    for answer in (session.refine(own, 0), session.refine(own)):
+        assert len(answer.unheard) == 1
+        assert "point for tumour on slice 0" in answer.unheard[0]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +326,81 @@ def test_prompts_that_cannot_be_answered_are_refused(prompt: SlicePrompts, words
 def test_a_slice_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="no slice 12; the volume has 0 to 11"):
         a_session().refine([], 12)
+
+
+# --- A first guess for SAM ----------------------------------------------------------------------
+
+
+def a_spot(radius_px: float, hu: float) -> Volume:
+    """A disc of some HU around (12.5, 20.5) of slice 3, in tissue of 100 HU; 1 mm pixels."""
+    voxels = np.full((8, 48, 48), 100, np.int16)
+    rows, columns = np.indices((48, 48))
+    voxels[3, np.hypot(rows - 20, columns - 12) <= radius_px] = hu
+    return Volume(voxels, Geometry.axis_aligned((8, 48, 48), (5.0, 1.0, 1.0)))
+
+
+def mask_of(prompt: SlicePrompts) -> Mask:
+    assert prompt.mask_logits is not None
+    mask: Mask = prompt.mask_logits > 0
+    return mask
+
+
+def test_a_click_is_completed_by_what_looks_like_the_place() -> None:
+    volume = a_spot(6, 30)
+    guess = with_guess(click(3, "tumour", 12.5, 20.5), volume, (), is_container=False)
+    disc = volume.voxels[3] == 30
+    assert dice(mask_of(guess), disc) > 0.85
+    assert guess.box is not None
+    left, top, right, bottom = guess.box.xyxy
+    assert (left, right) == pytest.approx((12.5 - 8.5, 12.5 + 8.5), abs=1.5)
+    assert (top, bottom) == pytest.approx((20.5 - 8.5, 20.5 + 8.5), abs=1.5)
+    assert guess.points == (PointPrompt((12.5, 20.5)),)
+
+
+def test_a_guess_reaches_no_further_than_two_and_a_half_centimetres() -> None:
+    volume = a_spot(0, 100)
+    found = mask_of(with_guess(click(3, "tumour", 1.5, 1.5), volume, (), is_container=False))
+    assert found[1, 25]
+    assert not found[1, 28]
+
+
+def test_an_organ_is_not_grown_from_a_click() -> None:
+    given = click(3, "liver", 12.5, 20.5)
+    assert with_guess(given, a_spot(6, 30), (), is_container=True) is given
+
+
+def test_a_box_is_completed_by_what_was_proposed_in_it() -> None:
+    volume = a_spot(0, 100)
+    mask = np.zeros((48, 48), bool)
+    mask[10:20, 10:30] = True
+    proposed = prompts_from_mask(mask, target="liver")
+    guess = with_guess(box(3, "liver", 5, 5, 20, 40), volume, proposed, is_container=True)
+    expected = mask.copy()
+    expected[:, 20:] = False
+    np.testing.assert_array_equal(mask_of(guess), expected)
+    assert guess.box == BoxPrompt((5, 5, 20, 40))
+
+
+def test_a_click_in_a_box_counts_more_than_what_was_proposed() -> None:
+    mask = np.zeros((48, 48), bool)
+    mask[0:4, 0:4] = True
+    proposed = prompts_from_mask(mask, target="tumour")
+    both = replace(box(3, "tumour", 0, 0, 25, 40), points=(PointPrompt((12.5, 20.5)),))
+    found = mask_of(with_guess(both, a_spot(6, 30), proposed, is_container=False))
+    assert found[20, 12]
+    assert not found[2, 2]
+
+
+def test_what_looks_like_a_negative_click_is_left_out() -> None:
+    volume = a_spot(6, 30)
+    whole = box(3, "tumour", 0, 0, 40, 40)
+    mask = np.zeros((48, 48), bool)
+    mask[10:30, 5:40] = True
+    proposed = prompts_from_mask(mask, target="tumour")
+    points = (PointPrompt((12.5, 20.5), positive=False),)
+    found = mask_of(with_guess(replace(whole, points=points), volume, proposed, is_container=False))
+    assert not found[20, 12]
+    assert found[12, 38]
 
 
 # --- Without parts of the ensemble --------------------------------------------------------------
