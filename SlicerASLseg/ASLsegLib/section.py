@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ASLsegLib.panel import Panel
 
 
+ROW_PX = 24
+
+
 class Section:
     """A part of the panel.
 
@@ -100,6 +103,7 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
         for column, value in enumerate(values):
             table.setItem(number, column, qt.QTableWidgetItem(value))
     table.verticalHeader().setVisible(False)
+    table.verticalHeader().setDefaultSectionSize(ROW_PX)
     table.horizontalHeader().setStretchLastSection(True)
     table.resizeColumnsToContents()
     if 0 <= row < len(rows):

@@ -75,7 +75,7 @@ class ProjectSection(Section):
         self.gate(ui.loadCaseButton, can, closed, case, busy)
         self.gate(ui.splitBox, can, closed, case, busy)
         segmentation = (
-            "" if ui.labelSegmentationSelector.currentNode() else _("Choose a segmentation.")
+            "" if self.panel.parameters.labelSegmentation else _("Choose a segmentation.")
         )
         self.gate(ui.saveLabelButton, can, closed, case, segmentation, busy)
         self._show_split()
@@ -87,8 +87,8 @@ class ProjectSection(Section):
 
     @property
     def _folder(self) -> Path | None:
-        text = self.ui.projectFolderEdit.currentPath
-        return Path(text) if text and text != "." else None
+        folder = self.panel.parameters.projectFolder
+        return folder if folder not in (None, Path(), Path()) else None
 
     def _project_changed(self) -> None:
         self._stale = True
@@ -166,7 +166,7 @@ class ProjectSection(Section):
             show_case(self.panel, self.case_id)
 
     def _save_label(self) -> None:
-        node = self.ui.labelSegmentationSelector.currentNode()
+        node = self.panel.parameters.labelSegmentation
         self.logic.save_label(node, self.case_id, wait=False)
 
     def _set_split(self) -> None:

@@ -54,7 +54,7 @@ class ResultsSection(Section):
 
     @property
     def _node(self) -> Any | None:
-        return self.ui.resultSelector.currentNode()
+        return self.panel.parameters.resultSegmentation if self.panel.parameters else None
 
     def _show(self, lesions: list[Any]) -> None:
         self._lesions = lesions

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.overlay import find_overlay, set_overlay_visible
 from ASLsegLib.scene import working_volume
 from ASLsegLib.section import Section, fill_combo
-from ASLsegLib.voices import VOICES, find_voice
+from ASLsegLib.voices import OUTLINES, VOICES, find_voice
 
 SHOWN_BY = {
     "prompts": "showPrompts",
@@ -31,6 +32,8 @@ class SegmentSection(Section):
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         for name in ("showPromptsBox", "showSpecialistBox", "showSamBox", "showRefinedBox"):
             self.on_signal(getattr(self.ui, name), "toggled(bool)", self.show_voices)
+        for voice, color in OUTLINES.items():
+            getattr(self.ui, f"{SHOWN_BY[voice]}Box").setIcon(_swatch(color))
         self.on_signal(self.ui.showDisagreementBox, "toggled(bool)", self._show_overlay)
 
     @property
@@ -112,3 +115,10 @@ class SegmentSection(Section):
 
     def _choose_run(self) -> None:
         self.panel.parameters.run = self.ui.runBox.currentData or ""
+
+
+def _swatch(color: tuple[float, float, float]) -> Any:
+    """Return a small square in the colour of a voice's outline."""
+    pixmap = qt.QPixmap(12, 12)
+    pixmap.fill(qt.QColor(*(round(255 * part) for part in color)))
+    return qt.QIcon(pixmap)

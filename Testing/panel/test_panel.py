@@ -95,7 +95,7 @@ def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
 
 def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
     assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
-    states = dict(zip(at_project.texts("casesTable", 0), at_project.texts("casesTable", 1)))
+    states = dict(zip(at_project.texts("casesTable", 0), at_project.texts("casesTable", 1), strict=True))
     assert states["c0"] == states["c5"] == "labelled"
     assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
     assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)
