@@ -119,7 +119,10 @@ def run_event_loop(seconds: float) -> None:
 
 @dataclass
 class LoopBlocks:
-    """How long the event loop was blocked, in ms, by the gaps between the ticks of a timer."""
+    """How long the event loop was blocked, in ms, by the gaps between the ticks of a timer.
+
+    Time in which other programs had the processors does not count, where the system tells it.
+    """
 
     gaps_ms: list[float] = field(default_factory=list)
     interval_ms: int = 5
@@ -129,17 +132,23 @@ class LoopBlocks:
         return max(self.gaps_ms, default=0.0)
 
 
+def _waited_s() -> float:
+    """How long this thread was ready to run while other programs had the processors (Linux)."""
+    path = Path("/proc/thread-self/schedstat")
+    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
+
+
 @contextmanager
 def measured_event_loop() -> Iterator[LoopBlocks]:
     """Measure the blocks of the event loop while the body waits with `wait_until`."""
     blocks = LoopBlocks()
     timer = QtCore.QTimer()
     timer.setTimerType(QtCore.Qt.PreciseTimer)
-    last = time.perf_counter()
+    last = time.perf_counter() - _waited_s()
 
     def tick() -> None:
         nonlocal last
-        now = time.perf_counter()
+        now = time.perf_counter() - _waited_s()
         blocks.gaps_ms.append(max(0.0, 1000 * (now - last) - blocks.interval_ms))
         last = now
 
