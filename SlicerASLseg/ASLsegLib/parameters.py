@@ -11,11 +11,11 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-METHODS = ["aslseg", "semisam", "scsam"]
+METHODS = ["aslseg", "semisam", "scsam", "specialist"]
 PRESETS = ["quick", "standard", "demo"]
 SAM_MODELS = ["vit_t", "vit_b", "vit_l", "vit_h", "none"]
 PARADIGMS = ["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
-INPUT_SIZES = ["256", "512", "1024"]
+INPUT_SIZES = ["128", "256", "512", "1024"]
 TUNINGS = ["none", "decoder", "lora", "adapter"]
 DEVICES = ["auto", "cpu", "cuda", "mps"]
 
