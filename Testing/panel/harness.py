@@ -182,7 +182,7 @@ class UnhandledErrors:
 def clean_scene() -> None:
     """Close the scene and leave no dialog, setting or override cursor of the test before."""
     slicer.mrmlScene.Clear(0)
-    slicer.app.layoutManager().fit_after_clear()
+    slicer.app.layoutManager().standin_fit()
     slicer.app.processEvents()
     slicer.app.settings().clear()
     while slicer.app.overrideCursor() is not None:

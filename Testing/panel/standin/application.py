@@ -91,9 +91,9 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
             logics[name].SetMRMLScene(self._scene)
         return logics
 
-    def take_down(self) -> None:
+    def standin_take_down(self) -> None:
         """Forget the views, the logics and the scene (not part of Slicer's application)."""
-        self._layout.take_down()
+        self._layout.standin_take_down()
         self._scene.Clear(1)
         slicer.mrmlScene = slicer.modules = None
         self._layout = self._modules = self._io = self._logic = self._scene = None
@@ -146,7 +146,7 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
     def resumeRender(self) -> None:
         self._pauses -= 1
         if self._pauses == 0:
-            self._layout.redraw()
+            self._layout.standin_redraw()
         self.renderPaused(self._pauses > 0)
 
     def setRenderPaused(self, paused: bool) -> None:

@@ -75,7 +75,7 @@ def stop(app: Any) -> None:
         if shiboken6.isValid(widget):  # deleting one may take others with it
             widget.hide()
             shiboken6.delete(widget)
-    app.take_down()
+    app.standin_take_down()
     gc.collect()
 
 

@@ -124,13 +124,13 @@ class qSlicerLayoutManager(Widget):
     def resetThreeDViews(self) -> None:
         self._threed.threeDView().resetFocalPoint()
 
-    def redraw(self) -> None:
+    def standin_redraw(self) -> None:
         """Render every visible view once (what follows when rendering is resumed)."""
         for widget in self._slices.values():
             widget.sliceView().scheduleRender()
         self._threed.threeDView().scheduleRender()
 
-    def fit_after_clear(self) -> None:
+    def standin_fit(self) -> None:
         """Put the views back where they were before a scene was closed."""
         for name, (orientation, _, _) in SLICES.items():
             node = self._slices[name].mrmlSliceNode()
@@ -138,10 +138,10 @@ class qSlicerLayoutManager(Widget):
             node.SetSliceOffset(0.0)
             node.SetFieldOfView(250.0, 250.0, 1.0)
 
-    def take_down(self) -> None:
+    def standin_take_down(self) -> None:
         """Let the displayable managers and the render windows go."""
         for view in (*(w.sliceView() for w in self._slices.values()), self._threed.threeDView()):
-            view.take_down()
+            view.standin_take_down()
         self._slices.clear()
 
     def sizeHint(self) -> QtCore.QSize:

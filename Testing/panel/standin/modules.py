@@ -53,7 +53,7 @@ class qSlicerScriptedLoadableModule(_Object):  # type: ignore[misc,valid-type]
     def widgetRepresentation(self) -> Any:
         if self._representation is None:
             self._representation = qSlicerScriptedLoadableModuleWidget(self)
-            self._representation.setup()
+            self._representation.standin_setup()
         return self._representation
 
 
@@ -74,7 +74,7 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         column.setContentsMargins(0, 0, 0, 0)
         self.setMRMLScene(slicer.mrmlScene)
 
-    def setup(self) -> None:
+    def standin_setup(self) -> None:
         """Make the Python object of the module's widget, and set it up, as Slicer does."""
         code = sys.modules[self._module.name]
         self._self = getattr(code, f"{self._module.name}Widget")(self)
@@ -84,7 +84,7 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         return self._self
 
     def reload(self) -> None:
-        self.setup()
+        self.standin_setup()
 
     def enter(self) -> None:
         self.isEntered = True

@@ -72,7 +72,7 @@ class _View(Widget):
         event = vtk.vtkCommand.UpdateEvent
         observe(self, self._managers, event, lambda *_: self.scheduleRender())
 
-    def take_down(self) -> None:
+    def standin_take_down(self) -> None:
         """Let the managers and the render window go."""
         self._managers.SetMRMLDisplayableNode(None)
         self._managers = None
@@ -95,10 +95,10 @@ class _View(Widget):
 
     def forceRender(self) -> None:
         self._asked = False
-        self._picture = to_image(self.pixels())
+        self._picture = to_image(self.standin_pixels())
         self.update()
 
-    def pixels(self) -> NDArray[np.uint8]:
+    def standin_pixels(self) -> NDArray[np.uint8]:
         """Return what the view shows now, (height, width, 3), first row at the top."""
         self._fit_to(self.size)
         self._window.Render()
@@ -122,7 +122,7 @@ class _View(Widget):
 
     def paintEvent(self, event: Any) -> None:
         if self._picture is None:
-            self._picture = to_image(self.pixels())
+            self._picture = to_image(self.standin_pixels())
         with QtGui.QPainter(self) as painter:
             painter.drawImage(0, 0, self._picture)
 
@@ -169,7 +169,7 @@ class qMRMLSliceView(_View):
         if node.GetDimensions()[:2] != (size.width(), size.height()):
             self._logic.ResizeSliceNode(size.width(), size.height())
 
-    def pixels(self) -> NDArray[np.uint8]:
+    def standin_pixels(self) -> NDArray[np.uint8]:
         image = self._logic.GetImageDataConnection()  # another one whenever the layers change
         shown = image is not None
         for part in (self._colours, self._opacity):
@@ -177,7 +177,7 @@ class qMRMLSliceView(_View):
         if shown != bool(self._renderer.HasViewProp(self._actor)):
             change = self._renderer.AddViewProp if shown else self._renderer.RemoveViewProp
             change(self._actor)
-        return super().pixels()
+        return super().standin_pixels()
 
     def mrmlSliceNode(self) -> Any:
         return self._logic.GetSliceNode()
