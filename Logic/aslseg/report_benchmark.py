@@ -15,9 +15,10 @@ from aslseg.benchmark_tables import Tables
 from aslseg.report_curves import COLOURS, DASHES
 from aslseg.storage import atomic_path
 
+LINE_COLOURS = (*COLOURS, "#8C3B2E")
 MARKS = "osD^vPX*h"
-STEP_ASIDE = 0.018
-"""Part of the axis by which neighbouring rows stand apart, so that no bar hides another."""
+STEP_ASIDE = 0.05
+"""How far neighbouring rows stand apart, in distances of two columns: no bar hides another."""
 
 
 def write_figure(tables: Tables, path: Path) -> Path:
@@ -33,6 +34,7 @@ def write_figure(tables: Tables, path: Path) -> Path:
         for number, target in enumerate(targets):
             axes = figure.add_subplot(1, len(targets), number + 1)
             _panel(axes, tables, target)
+        figure.axes[0].set_ylabel("Dice on held-out volumes")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         with atomic_path(path) as partial:
@@ -43,7 +45,6 @@ def write_figure(tables: Tables, path: Path) -> Path:
 def _panel(axes: Axes, tables: Tables, target: str) -> None:
     axes.set_title(target)
     axes.set_xlabel("labelled volumes")
-    axes.set_ylabel("Dice on held-out volumes")
     rivals = [rival for rival in tables.rivals if not rival.shows_all]
     for number, rival in enumerate(rivals):
         _line(axes, tables, target, rival, number, number - (len(rivals) - 1) / 2)
@@ -56,13 +57,13 @@ def _panel(axes: Axes, tables: Tables, target: str) -> None:
 
 def _line(axes: Axes, tables: Tables, target: str, rival: Rival, number: int, aside: float) -> None:
     spreads = [over_seeds(tables.scores(rival.name, target, n)) for n in tables.labelled]
-    places = [place + aside * STEP_ASIDE * len(spreads) for place in range(len(spreads))]
+    places = [place + aside * STEP_ASIDE for place in range(len(spreads))]
     axes.errorbar(
         places,
         [spread.mean for spread in spreads],
         [0.0 if math.isnan(spread.sd) else spread.sd for spread in spreads],
         label=rival.title,
-        color=COLOURS[number % len(COLOURS)],
+        color=LINE_COLOURS[number % len(LINE_COLOURS)],
         linestyle=DASHES[number % len(DASHES)],
         marker=MARKS[number % len(MARKS)],
         markersize=5,
