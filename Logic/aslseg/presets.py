@@ -10,6 +10,7 @@ from aslseg.config import (
     SpecialistConfig,
     ViewConfig,
 )
+from aslseg.config_methods import ScSamConfig, SemiSamConfig
 from aslseg.errors import ConfigError
 
 _ORGAN = SpecialistConfig(
@@ -37,6 +38,8 @@ _QUICK = RunConfig(
     lesion=_LESION,
     sam=SamConfig(iterations=200, versions=2),
     adaptation=AdaptationConfig(iterations=400, versions=2, pixel_mm=2.0, patch_size=96),
+    semisam=SemiSamConfig(clicks=3),
+    scsam=ScSamConfig(input_size=128),
 )
 
 
@@ -63,6 +66,8 @@ PRESETS: dict[str, RunConfig] = {
             "organ": _longer(_ORGAN, 2.0),
             "lesion": _longer(_LESION, 1.25),
             "sam": SamConfig(model="vit_b", input_size=1024, tuning="lora", iterations=2000),
+            "semisam": SemiSamConfig(),
+            "scsam": ScSamConfig(rank=192),
             "adaptation": AdaptationConfig(iterations=4000, batch_size=16, pixel_mm=1.25),
         }
     ),
