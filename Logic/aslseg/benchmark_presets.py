@@ -41,7 +41,7 @@ def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
         update={
             "iterations": 1000,
             "batch_size": 4,
-            "patch_size": 64,
+            "patch_size": 72,
             "learning_rate": 5e-3,
             "ema_decay": 0.9,
             "network": NetworkConfig(channels=(16, 32, 64, 128), residual_units=1),
@@ -59,8 +59,8 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "preset": "custom",
                 "crossfit_share": 0.0,
                 "label_unlabelled": False,
-                "organ": _small(_QUICK.organ, 4.0),
-                "lesion": _small(_QUICK.lesion, 2.0),
+                "organ": _small(_QUICK.organ, 4.5),
+                "lesion": _small(_QUICK.lesion, 2.5),
                 "sam": SamConfig(
                     iterations=200, versions=1, input_size=256, batch_size=4, learning_rate=5e-4,
                     prompts=PromptConfig(min_area_px=12, most_components=8),
@@ -73,7 +73,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 ),
             }
         ),
-        budget=200,
+        budget=160,
         workers=2,
     ),
     "full": BenchmarkPreset(
