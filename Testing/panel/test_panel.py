@@ -95,7 +95,8 @@ def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
 
 def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
     assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
-    states = dict(zip(at_project.texts("casesTable", 0), at_project.texts("casesTable", 1), strict=True))
+    names, said = (at_project.texts("casesTable", column) for column in (0, 1))
+    states = dict(zip(names, said, strict=True))
     assert states["c0"] == states["c5"] == "labelled"
     assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
     assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)
@@ -245,6 +246,15 @@ def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:
     label = logic.project.load_labels(logic.project.case("c3")).labels
     assert logic.project.case("c3").status == "labelled"
     assert (label[0, :3, :3] == 1).all()
+
+
+def test_correcting_opens_the_segment_editor_with_the_refined_label(at_project: Clicks) -> None:
+    volume = at_project.load_case("c3")
+    at_project.choose_case("c3", "reviewTable")
+    click(at_project.ui.correctButton)
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    assert editor.segmentationNode() is at_project.logic.voices(volume)["refined"]
+    assert editor.sourceVolumeNode() is volume
 
 
 def test_lesions_are_measured_copied_and_saved(
