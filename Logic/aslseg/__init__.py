@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from aslseg.presets import read_preset
     from aslseg.project import Project, create_project, open_project, select_cases
     from aslseg.report import write_report
-    from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+    from aslseg.runs import (
+        continue_run,
+        load_ensemble,
+        resume_run,
+        segment_volume,
+        start_run,
+    )
 
 __version__ = "0.1.0"
 
@@ -36,6 +42,7 @@ _HOMES = {
     "open_project": "project",
     "select_cases": "project",
     "write_report": "report",
+    "continue_run": "runs",
     "load_ensemble": "runs",
     "resume_run": "runs",
     "segment_volume": "runs",
@@ -47,6 +54,7 @@ __all__ = [
     "RunConfig",
     "Target",
     "cases_from_folder",
+    "continue_run",
     "create_project",
     "evaluate_folder",
     "export_nnunet",

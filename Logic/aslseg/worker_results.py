@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def weights_digest(run: RunFolder, round_number: int) -> str:
     folders = dict.fromkeys([run.first_folder(round_number), run.round(round_number)])
     files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
-    return _digest(whole)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def volumes_ml(labels: Labelmap, targets: Sequence[Target]) -> dict[str, float]:
@@ -118,9 +119,3 @@ def agreement_of(
         )
         for t in targets
     }
-
-
-def _digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

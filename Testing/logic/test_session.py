@@ -14,10 +14,11 @@ from aslseg.adaptation import AdaptationNetwork
 from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
+from aslseg.images import read_labelmap, read_volume
 from aslseg.inference import Probabilities
 from aslseg.lessons import propose
 from aslseg.metrics import dice
-from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask
+from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, box_around, prompts_from_mask
 from aslseg.refinement import Refiner, build_adaptation
 from aslseg.session import Session
 from aslseg.session_guess import with_guess
@@ -460,3 +461,20 @@ def test_released_sam_is_loaded_when_it_is_first_asked(
     session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     session.refine([box(7, "tumour", 18, 24, 23, 29)], 7)
     assert [config.sam.tuning for config in built] == ["none"]
+
+
+@pytest.mark.slow
+def test_real_sam_alone_finds_the_liver_that_is_boxed(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASLSEG_WEIGHTS", str(shared_folder / "weights"))
+    data = shared_folder / "data" / "chaos_ct_liver"
+    volume = read_volume(data / "ct.nii.gz")
+    truth = read_labelmap(data / "liver_gt.nii.gz").labels > 0
+    k = int(truth.sum(axis=(1, 2)).argmax())
+    voices = session_start.voices_without_run(LIVER_TARGETS, SamConfig(), tmp_path)
+    boxed = SlicePrompts(k, "liver", box=box_around(truth[k], 3))
+    answer = Session(volume, voices).refine([boxed], k)
+    assert answer.sam is not None
+    assert answer.sam.geometry.shape == (1, 512, 512)
+    assert dice(answer.sam.labels[0] == 1, truth[k]) > 0.8

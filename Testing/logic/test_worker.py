@@ -241,9 +241,9 @@ def test_a_message_of_one_sentence_has_no_remedy() -> None:
 class Child:
     """A worker process, and what it said so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "aslseg.worker"],
+            [sys.executable, *(arguments or ("-m", "aslseg.worker"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -405,19 +405,13 @@ def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_is_ready_without_torch(tmp_path: Path) -> None:
-    script = "import sys; sys.modules['torch'] = None; import aslseg.worker as w; w.main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=request(1, "train", project=str(tmp_path)) + "\n",
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
-    )
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert said[0]["event"] == "ready"
-    assert said[-1]["event"] in ("failed", "cancelled")
+def test_without_torch_a_worker_is_ready_and_says_what_is_missing() -> None:
+    code = "import sys; sys.modules['torch'] = None; import aslseg.worker as w; w.main()"
+    child = Child("-c", code)
+    failed = child.ask("train", project="anywhere")
+    child.process.kill()
+    assert failed["kind"] == "package"
+    assert failed["message"] == "The Python package 'torch' is missing."
 
 
 @pytest.mark.slow
