@@ -69,6 +69,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._launched = threading.Event()
         self._gone = threading.Event()
+        self._killing = threading.Lock()
         _children.add(self)
         _thread(self._live, list(command), dict(environment))
 
@@ -87,9 +88,13 @@ class Child:
         self._outgoing.put(dict(message))
 
     def end(self, grace_s: float) -> None:
-        """Close its standard input, and kill the whole tree if it is not gone in time; at once."""
+        """Let it end, and kill the whole tree if it is not gone in time; returns at once."""
+        self.close_input()
+        self.kill_within(grace_s)
+
+    def close_input(self) -> None:
+        """Close its standard input, which a worker takes as the request to end."""
         self._outgoing.put(None)
-        _thread(self._kill_after, grace_s)
 
     def kill_within(self, grace_s: float) -> None:
         """Kill the whole tree if it is not gone in time; returns at once."""
@@ -102,8 +107,9 @@ class Child:
     def kill(self) -> None:
         """Kill the whole tree in this thread."""
         process = self._process
-        if process is not None and not self._gone.is_set():
-            kill_tree(process.pid)
+        with self._killing:  # two at once would each find half of the tree
+            if process is not None and not self._gone.is_set():
+                kill_tree(process.pid)
 
     def _kill_after(self, grace_s: float) -> None:
         self._launched.wait()
@@ -223,10 +229,10 @@ _children: weakref.WeakSet[Child] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """Leave no child behind when the application quits."""
+    """Leave no child behind when the application quits; no thread can be started any more."""
     alive = [child for child in _children if not child.is_gone]
     for child in alive:
-        child.end(_QUITTING_S)
+        child.close_input()
     deadline = time.monotonic() + _QUITTING_S
     for child in alive:
         if not child.wait(max(0.0, deadline - time.monotonic())):
