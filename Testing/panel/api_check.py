@@ -51,7 +51,7 @@ class Table:
         return {signal.partition("(")[0] for signal in self.names(class_name, "signals")}
 
     def attribute_error(self, class_name: str, name: str, *, called: bool, stored: bool) -> str:
-        """Return what is wrong with an attribute of an object of a class, an empty text if nothing."""
+        """Return what is wrong with an attribute of an object, an empty text if nothing is."""
         if name in self.names(class_name, "properties"):
             return f"{class_name}.{name} is a property, not a method" if called else ""
         if stored:

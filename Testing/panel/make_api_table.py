@@ -23,137 +23,36 @@ from standin.signals import NativeSignal
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "api_table.json"
 
-QT_CLASSES = [
-    "QAbstractButton",
-    "QAbstractItemView",
-    "QAction",
-    "QApplication",
-    "QButtonGroup",
-    "QCheckBox",
-    "QClipboard",
-    "QComboBox",
-    "QCursor",
-    "QDesktopServices",
-    "QDialog",
-    "QElapsedTimer",
-    "QEvent",
-    "QFile",
-    "QFileDialog",
-    "QFont",
-    "QFormLayout",
-    "QFrame",
-    "QGridLayout",
-    "QGroupBox",
-    "QHBoxLayout",
-    "QHeaderView",
-    "QIcon",
-    "QInputDialog",
-    "QLabel",
-    "QLayout",
-    "QLineEdit",
-    "QListWidget",
-    "QListWidgetItem",
-    "QMainWindow",
-    "QMenu",
-    "QMessageBox",
-    "QObject",
-    "QPixmap",
-    "QPlainTextEdit",
-    "QProgressBar",
-    "QProgressDialog",
-    "QPushButton",
-    "QRadioButton",
-    "QScrollArea",
-    "QScrollBar",
-    "QSettings",
-    "QShortcut",
-    "QKeySequence",
-    "QSize",
-    "QSizePolicy",
-    "QSlider",
-    "QSpinBox",
-    "QDoubleSpinBox",
-    "QTabWidget",
-    "QTableWidget",
-    "QTableWidgetItem",
-    "QTextBrowser",
-    "QTextEdit",
-    "QTimer",
-    "QToolButton",
-    "QUrl",
-    "QVBoxLayout",
-    "QWidget",
-    "QColor",
-    "QBrush",
-    "QByteArray",
-]
-SLICER_CLASSES = [
-    "ctkCheckBox",
-    "ctkCollapsibleButton",
-    "ctkCollapsibleGroupBox",
-    "ctkComboBox",
-    "ctkDirectoryButton",
-    "ctkFittedTextBrowser",
-    "ctkMenuButton",
-    "ctkMessageBox",
-    "ctkPathLineEdit",
-    "ctkPushButton",
-    "ctkSearchBox",
-    "ctkSettingsPanel",
-    "ctkSliderWidget",
-    "qMRMLCheckableNodeComboBox",
-    "qMRMLLayoutManager",
-    "qMRMLNodeComboBox",
-    "qMRMLPlotView",
-    "qMRMLPlotWidget",
-    "qMRMLSegmentEditorWidget",
-    "qMRMLSegmentationShow3DButton",
-    "qMRMLSegmentsTableView",
-    "qMRMLSliceView",
-    "qMRMLSliceWidget",
-    "qMRMLThreeDView",
-    "qMRMLThreeDWidget",
-    "qMRMLWidget",
-    "qMRMLAbstractViewWidget",
-    "ctkVTKAbstractView",
-    "ctkVTKSliceView",
-    "ctkVTKRenderView",
-    "qSlicerAbstractModuleWidget",
-    "qSlicerApplication",
-    "qSlicerCoreApplication",
-    "qSlicerExtensionsManagerModel",
-    "qSlicerLayoutManager",
-    "qSlicerMainWindow",
-    "qSlicerMarkupsPlaceWidget",
-    "qSlicerModuleManager",
-    "qSlicerScriptedLoadableModule",
-    "qSlicerScriptedLoadableModuleWidget",
-    "qSlicerSimpleMarkupsWidget",
-    "qSlicerWidget",
-]
-PYTHON_MODULES = [
-    "slicer.ScriptedLoadableModule",
-    "slicer.i18n",
-    "slicer.packaging",
-    "slicer.parameterNodeWrapper",
-    "SampleData",
-    "PyTorchUtils",
-]
-WITH_VALUES = [
-    "QAbstractItemView",
-    "QDialog",
-    "QFileDialog",
-    "QFrame",
-    "QHeaderView",
-    "QIODevice",
-    "QIODeviceBase",
-    "QMessageBox",
-    "QPlainTextEdit",
-    "QSizePolicy",
-    "QSettings",
-    "QTextEdit",
-    "QToolButton",
-]
+QT_CLASSES = """
+QAbstractButton QAbstractItemView QAction QApplication QButtonGroup QCheckBox QClipboard
+QComboBox QCursor QDesktopServices QDialog QElapsedTimer QEvent QFile QFileDialog QFont
+QFormLayout QFrame QGridLayout QGroupBox QHBoxLayout QHeaderView QIcon QInputDialog QLabel
+QLayout QLineEdit QListWidget QListWidgetItem QMainWindow QMenu QMessageBox QObject QPixmap
+QPlainTextEdit QProgressBar QProgressDialog QPushButton QRadioButton QScrollArea QScrollBar
+QSettings QShortcut QKeySequence QSize QSizePolicy QSlider QSpinBox QDoubleSpinBox QTabWidget
+QTableWidget QTableWidgetItem QTextBrowser QTextEdit QTimer QToolButton QUrl QVBoxLayout QWidget
+QColor QBrush QByteArray
+"""
+SLICER_CLASSES = """
+ctkCheckBox ctkCollapsibleButton ctkCollapsibleGroupBox ctkComboBox ctkDirectoryButton
+ctkFittedTextBrowser ctkMenuButton ctkMessageBox ctkPathLineEdit ctkPushButton ctkSearchBox
+ctkSettingsPanel ctkSliderWidget qMRMLCheckableNodeComboBox qMRMLLayoutManager qMRMLNodeComboBox
+qMRMLPlotView qMRMLPlotWidget qMRMLSegmentEditorWidget qMRMLSegmentationShow3DButton
+qMRMLSegmentsTableView qMRMLSliceView qMRMLSliceWidget qMRMLThreeDView qMRMLThreeDWidget
+qMRMLWidget qMRMLAbstractViewWidget ctkVTKAbstractView ctkVTKSliceView ctkVTKRenderView
+qSlicerAbstractModuleWidget qSlicerApplication qSlicerCoreApplication
+qSlicerExtensionsManagerModel qSlicerLayoutManager qSlicerMainWindow qSlicerMarkupsPlaceWidget
+qSlicerModuleManager qSlicerScriptedLoadableModule qSlicerScriptedLoadableModuleWidget
+qSlicerSimpleMarkupsWidget qSlicerWidget
+"""
+PYTHON_MODULES = """
+slicer.ScriptedLoadableModule slicer.i18n slicer.packaging slicer.parameterNodeWrapper
+SampleData PyTorchUtils
+"""
+WITH_VALUES = """
+QAbstractItemView QDialog QFileDialog QFrame QHeaderView QIODevice QIODeviceBase QMessageBox
+QPlainTextEdit QSizePolicy QSettings QTextEdit QToolButton
+"""
 # Not in Qt 5.15, with which Slicer is still built.
 ONLY_QT6 = {
     "QCheckBox": {"checkStateChanged(Qt::CheckState)"},
@@ -181,35 +80,20 @@ VALUES = {
     "ShowPlaceMultipleMarkupsOption HidePlaceMultipleMarkupsOption",
 }
 CTK_ALIASES = {"ctkLayoutFactory": "QObject"}
-MODULES = [
-    "aslseg",
-    "data",
-    "dicom",
-    "markups",
-    "models",
-    "plots",
-    "sampledata",
-    "segmenteditor",
-    "segmentations",
-    "subjecthierarchy",
-    "tables",
-    "terminologies",
-    "texts",
-    "transforms",
-    "units",
-    "volumerendering",
-    "volumes",
-]
+MODULES = """
+aslseg data dicom markups models plots sampledata segmenteditor segmentations subjecthierarchy
+tables terminologies texts transforms units volumerendering volumes
+"""
 # First version of Slicer that has it; a use must be guarded by try or hasattr.
 NEWER_THAN_5_10 = {
     "slicer.packaging": "5.12",
     "slicer.util.LazyImport": "5.13",
     "slicer.util.executePythonModule": "5.12",
 }
-SCOPES = "AlignmentFlag CheckState CursorShape ItemDataRole ItemFlag Orientation TextFormat SortOrder Key"
-SCOPES += (
-    " ScrollBarPolicy TextElideMode TextInteractionFlag WindowModality KeyboardModifier MouseButton"
-)
+SCOPES = """
+AlignmentFlag CheckState CursorShape ItemDataRole ItemFlag Orientation TextFormat SortOrder Key
+ScrollBarPolicy TextElideMode TextInteractionFlag WindowModality KeyboardModifier MouseButton
+"""
 
 
 def qt_class(name: str) -> dict[str, Any]:
@@ -241,7 +125,7 @@ def qt_class(name: str) -> dict[str, Any]:
         "properties": sorted(properties - absent),
         "signals": sorted(signals - absent),
         "methods": sorted((methods - absent) | set(DECORATED.get(name, "").split())),
-        "values": sorted(values - _hidden(native)) if name in WITH_VALUES else [],
+        "values": sorted(values - _hidden(native)) if name in WITH_VALUES.split() else [],
     }
 
 
@@ -285,7 +169,7 @@ def util_names() -> list[str]:
 def make_table(api: dict[str, Any]) -> dict[str, Any]:
     """Return the table; `api` is the list of Slicer's API."""
     classes: dict[str, Any] = {}
-    waiting = [*QT_CLASSES, *SLICER_CLASSES]
+    waiting = [*QT_CLASSES.split(), *SLICER_CLASSES.split()]
     while waiting:
         name = waiting.pop()
         if name and name not in classes:
@@ -294,9 +178,9 @@ def make_table(api: dict[str, Any]) -> dict[str, Any]:
             waiting.append(classes[name]["base"])
     return {
         "classes": dict(sorted(classes.items())),
-        "modules": sorted(MODULES),
+        "modules": sorted(MODULES.split()),
         "newer": NEWER_THAN_5_10,
-        "python": {name: python_names(api["python"][name]) for name in PYTHON_MODULES},
+        "python": {name: python_names(api["python"][name]) for name in PYTHON_MODULES.split()},
         "qt_values": qt_values(),
         "util": util_names(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from aslseg.phantom import make_phantom
+from aslseg.phantom import SHAPE, SPACING_MM, make_phantom
+from aslseg.volume import Labelmap, Volume
 
 COLOURS = {"liver": (0.867, 0.510, 0.396), "tumour": (0.565, 0.933, 0.565)}
 
@@ -23,9 +25,16 @@ class PhantomScene:
     labels: NDArray[np.uint8]
 
 
+@functools.cache
+def _small_phantom(seed: int) -> tuple[Volume, Labelmap]:
+    """Return a phantom with half as many voxels along each axis."""
+    shape = tuple(count // 2 for count in SHAPE)
+    return make_phantom(seed, shape, tuple(2 * edge for edge in SPACING_MM))  # type: ignore[arg-type]
+
+
 def add_phantom(name: str = "Phantom", seed: int = 1) -> PhantomScene:
     """Add a phantom with its labels to the scene, shown in the slice views."""
-    image, labelmap = make_phantom(seed)
+    image, labelmap = _small_phantom(seed)
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(volume, image.voxels)
     volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.geometry.ijk_to_ras))

@@ -31,7 +31,7 @@ class qMRMLPlotView(Widget):
     def fitToContent(self) -> None:
         self.update()
 
-    def curves(self) -> list[tuple[str, QtGui.QColor, list[tuple[float, float]]]]:
+    def _curves(self) -> list[tuple[str, QtGui.QColor, list[tuple[float, float]]]]:
         """Return name, colour and points of each curve."""
         chart = self._node.GetPlotChartNode()
         count = chart.GetNumberOfPlotSeriesNodes() if chart is not None else 0
@@ -59,7 +59,7 @@ class qMRMLPlotView(Widget):
             self._draw(painter)
 
     def _draw(self, painter: Any) -> None:
-        curves = self.curves()
+        curves = self._curves()
         points = [point for _, _, curve in curves for point in curve]
         if not points:
             return

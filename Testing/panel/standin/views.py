@@ -90,7 +90,8 @@ class _View(Widget):
             single_shot(0, self._render_if_asked)
 
     def _render_if_asked(self) -> None:
-        if self._asked and not slicer.app.render_paused():
+        asked, self._asked = self._asked, False
+        if asked and not slicer.app.render_paused():
             self.forceRender()
 
     def forceRender(self) -> None:

@@ -1,0 +1,138 @@
+"""The views are Slicer's own: what is in the scene can be seen in them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import measured_event_loop, run_event_loop
+
+pytestmark = pytest.mark.usefixtures("scene")
+
+
+def _pixels(name: str = "Red") -> Any:
+    view = slicer.app.layoutManager().sliceWidget(name).sliceView()
+    view.resize(300, 300)
+    return view.standin_pixels().astype(int)
+
+
+def _coloured(pixels: Any) -> int:
+    """Count the pixels that are not grey."""
+    return int((np.ptp(pixels, axis=2) > 30).sum())
+
+
+def test_a_slice_view_shows_the_volume_in_grey_and_black_around_it() -> None:
+    from phantom_scene import add_phantom
+
+    phantom = add_phantom()
+    phantom.segmentation.GetDisplayNode().SetVisibility(False)
+    pixels = _pixels()
+    assert _coloured(pixels) == 0
+    assert pixels.max() > 120
+    assert pixels[0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("view", ["Red", "Green", "Yellow"])
+def test_a_slice_view_shows_a_segmentation_in_its_colour(view: str) -> None:
+    from phantom_scene import add_phantom
+
+    phantom = add_phantom()
+    segment = phantom.segmentation.GetSegmentation().GetSegment("liver")
+    segment.SetColor(1, 0, 0)
+    depth, rows, columns = (round(float(m)) for m in np.argwhere(phantom.labels == 1).mean(axis=0))
+    ijk = [columns, rows, depth, 1]
+    matrix = slicer.vtkMRMLSliceNode  # jump to the middle of the liver in world coordinates
+    ras = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(phantom.volume)) @ ijk
+    node = slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode()
+    assert isinstance(node, matrix)
+    node.JumpSliceByCentering(*ras[:3])
+    before = _coloured(_pixels(view))
+    phantom.segmentation.GetDisplayNode().SetVisibility(False)
+    assert before > 100
+    assert _coloured(_pixels(view)) == 0
+
+
+def _ijk_to_ras(volume: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def test_fit_puts_the_volume_into_the_middle_of_each_view() -> None:
+    from phantom_scene import add_phantom
+
+    add_phantom()
+    slicer.util.resetSliceViews()
+    for name in slicer.app.layoutManager().sliceViewNames():
+        bright = np.argwhere(_pixels(name).max(axis=2) > 40)
+        assert np.abs(bright.mean(axis=0) - 150).max() < 40
+
+
+def test_views_rest_while_rendering_is_paused() -> None:
+    from phantom_scene import add_phantom
+
+    views = slicer.app.layoutManager()
+    views.resize(600, 600)
+    views.show()
+    view = views.sliceWidget("Red").sliceView()
+    run_event_loop(0.05)
+    with slicer.util.RenderBlocker():
+        add_phantom()
+        run_event_loop(0.05)
+        resting = view.grab().toImage()
+    run_event_loop(0.2)
+    assert view.grab().toImage() != resting
+    views.hide()
+
+
+def test_the_plot_view_shows_a_chart() -> None:
+    slicer.util.plot(np.array([[1, 0.5], [2, 0.8], [3, 0.9]]), xColumnIndex=0, title="Dice")
+    view = slicer.app.layoutManager().plotWidget(0).plotView()
+    (curve,) = view._curves()
+    assert curve[2] == [(1.0, 0.5), (2.0, 0.8), (3.0, 0.9)]
+
+
+def test_a_picture_of_the_window_holds_panel_and_views(tmp_path: Path) -> None:
+    import qt
+    from phantom_scene import add_phantom
+    from screenshots import WindowSize, window_picture
+
+    add_phantom()
+    panel = qt.QLabel("the panel")
+    panel.setStyleSheet("background: rgb(0, 0, 255)")
+    path = tmp_path / "pictures" / "window.png"
+    picture = window_picture(panel, path, title="Probe", size=WindowSize(900, 600, 300))
+    assert (picture.width(), picture.height()) == (900, 600)
+    assert picture.pixelColor(150, 500).getRgb()[:3] == (0, 0, 255)
+    red_bar = picture.pixelColor(450, 68)
+    assert red_bar.red() > 200 > red_bar.green()
+    assert path.stat().st_size > 5000
+
+
+def test_a_block_of_the_event_loop_is_measured() -> None:
+    import qt
+
+    with measured_event_loop() as blocks:
+        qt.QTimer.singleShot(20, lambda: time.sleep(0.15))
+        run_event_loop(0.3)
+    assert 130 < blocks.longest_ms < 400
+
+
+@pytest.mark.parametrize("suffix", [".mrb", ".mrml"])
+def test_a_segmentation_returns_with_a_saved_scene(tmp_path: Path, suffix: str) -> None:
+    from phantom_scene import add_phantom
+
+    phantom = add_phantom()
+    assert slicer.util.saveScene(str(tmp_path / f"scene{suffix}"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / f"scene{suffix}"))
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "liver", volume)
+    np.testing.assert_array_equal(found > 0, phantom.labels == 1)
