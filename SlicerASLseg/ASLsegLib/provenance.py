@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import vtk
 
+from ASLsegLib.segments import Part
+
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
 
@@ -34,8 +36,8 @@ class Provenance:
     human: bool = False
 
 
-def write_provenance(segment: Any, target: str, provenance: Provenance, mask: np.ndarray) -> None:
-    """Tag a segment that holds `mask`, (D, H, W), as ours."""
+def write_provenance(segment: Any, target: str, provenance: Provenance, part: Part | None) -> None:
+    """Tag a segment that holds `part` as ours."""
     human = "yes" if provenance.human else "no"
     values = {
         "Voice": provenance.voice,
@@ -45,7 +47,7 @@ def write_provenance(segment: Any, target: str, provenance: Provenance, mask: np
         "Model": provenance.model,
         "Human": human,
         _TARGET: target,
-        _DIGEST: digest_of(mask),
+        _DIGEST: digest_of(part),
     }
     for name, value in values.items():
         segment.SetTag(_PREFIX + name, value)
@@ -70,14 +72,14 @@ def target_of(segment: Any) -> str:
     return tag(segment, _TARGET)
 
 
-def is_edited(segment: Any, mask: np.ndarray) -> bool:
+def is_edited(segment: Any, part: Part | None) -> bool:
     """Tell whether a person changed one of our segments, or made or accepted it.
 
     Args:
         segment: One of ours.
-        mask: What it holds now, (D, H, W).
+        part: What it holds now.
     """
-    return tag(segment, "Human") == "yes" or tag(segment, _DIGEST) != digest_of(mask)
+    return tag(segment, "Human") == "yes" or tag(segment, _DIGEST) != digest_of(part)
 
 
 def mark_human(segment: Any, human: bool) -> None:
@@ -85,10 +87,12 @@ def mark_human(segment: Any, human: bool) -> None:
     segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
 
 
-def digest_of(mask: np.ndarray) -> str:
-    """Return a short digest of a mask and its shape."""
-    bits = np.packbits(np.ascontiguousarray(mask))
-    return hashlib.blake2b(bits, digest_size=12, key=str(mask.shape).encode()).hexdigest()
+def digest_of(part: Part | None) -> str:
+    """Return a short digest of what a segment holds and where; `empty` for nothing."""
+    if part is None:
+        return "empty"
+    bits = np.packbits(np.ascontiguousarray(part.values))
+    return hashlib.blake2b(bits, digest_size=12, key=str(part.extent).encode()).hexdigest()
 
 
 def tag(segment: Any, name: str) -> str:

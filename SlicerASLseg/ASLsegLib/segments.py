@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,60 @@ from vtk.util import numpy_support
 from aslseg.volume import Geometry
 from ASLsegLib.scene import as_matrix, geometry_of
 
+Extent = tuple[int, int, int, int, int, int]
 
-def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
-    """Return a segment as a mask on the grid of a volume.
+
+@dataclass(frozen=True)
+class Part:
+    """The box around a mask, and what is in it.
+
+    Attributes:
+        extent: First and last index along i, j and k.
+        values: (d, h, w) bool.
+    """
+
+    extent: Extent
+    values: np.ndarray
+
+
+def part_of(mask: np.ndarray) -> Part | None:
+    """Return the box around a mask; None for an empty one."""
+    if not mask.any():
+        return None
+    extent = bounding_extent(mask)
+    i0, i1, j0, j1, k0, k1 = extent
+    return Part(extent, mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1])
+
+
+def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
+    """Return the box around a segment on the grid of a volume; None for an empty segment.
 
     Args:
         node: Segmentation node.
         segment_id: Id of the segment.
         volume: Volume node; a segment on another grid is resampled, nearest neighbour.
-
-    Returns:
-        (D, H, W) bool.
     """
     geometry = geometry_of(volume)
     image = slicer.vtkOrientedImageData()
     node.GetBinaryLabelmapRepresentation(segment_id, image)
-    mask = np.zeros(geometry.shape, bool)
     if image.IsEmpty():
-        return mask
+        return None
     if not _is_on(image, geometry):
         image = _resampled(image, geometry)
-    _paste(image, mask)
+    return _within(image, geometry.shape)
+
+
+def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
+    """Return a segment as a mask on the grid of a volume, as `read_part`.
+
+    Returns:
+        (D, H, W) bool.
+    """
+    mask = np.zeros(geometry_of(volume).shape, bool)
+    part = read_part(node, segment_id, volume)
+    if part is not None:
+        i0, i1, j0, j1, k0, k1 = part.extent
+        mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1] = part.values
     return mask
 
 
@@ -46,10 +80,11 @@ def write_mask(node: Any, segment_id: str, mask: np.ndarray, volume: Any) -> Non
         volume: Volume node.
     """
     logic = slicer.vtkSlicerSegmentationsModuleLogic
-    if not mask.any():
+    part = part_of(mask)
+    if part is None:
         logic.ClearSegment(node, segment_id)
         return
-    image = _image_of(mask, geometry_of(volume))
+    image = _image_of(part, geometry_of(volume))
     logic.SetBinaryLabelmapToSegment(image, node, segment_id, logic.MODE_REPLACE)
 
 
@@ -59,7 +94,7 @@ def segment_ids(node: Any) -> list[str]:
     return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
 
 
-def bounding_extent(mask: np.ndarray) -> tuple[int, int, int, int, int, int]:
+def bounding_extent(mask: np.ndarray) -> Extent:
     """Return first and last index along i, j and k of a mask that is not empty."""
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     inner = mask[slices[0] : slices[-1] + 1]
@@ -69,14 +104,12 @@ def bounding_extent(mask: np.ndarray) -> tuple[int, int, int, int, int, int]:
     return (*ends[0], *ends[1], *ends[2])
 
 
-def _image_of(mask: np.ndarray, geometry: Geometry) -> Any:
-    extent = bounding_extent(mask)
-    i0, i1, j0, j1, k0, k1 = extent
-    part = np.ascontiguousarray(mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1], np.uint8)
+def _image_of(part: Part, geometry: Geometry) -> Any:
     image = slicer.vtkOrientedImageData()
-    image.SetExtent(*extent)
+    image.SetExtent(*part.extent)
     image.SetGeometryFromImageToWorldMatrix(as_matrix(geometry.ijk_to_ras))
-    scalars = numpy_support.numpy_to_vtk(part.ravel(), True, vtk.VTK_UNSIGNED_CHAR)
+    flat = np.ascontiguousarray(part.values, np.uint8).ravel()
+    scalars = numpy_support.numpy_to_vtk(flat, True, vtk.VTK_UNSIGNED_CHAR)
     scalars.SetName("ImageScalars")
     image.GetPointData().SetScalars(scalars)
     return image
@@ -101,12 +134,16 @@ def _resampled(image: Any, geometry: Geometry) -> Any:
     return out
 
 
-def _paste(image: Any, mask: np.ndarray) -> None:
+def _within(image: Any, shape: tuple[int, int, int]) -> Part | None:
+    """Return what an image holds within a grid of a shape."""
     i0, i1, j0, j1, k0, k1 = image.GetExtent()
-    shape = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
-    values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
-    there = [slice(max(a, 0), b + 1) for a, b in ((k0, k1), (j0, j1), (i0, i1))]
-    cut = tuple(slice(max(-a, 0), None) for a in (k0, j0, i0))
-    window = values[cut]
-    place = mask[there[0], there[1], there[2]]
-    place |= window[tuple(slice(0, n) for n in place.shape)] > 0
+    whole = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+    values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(whole)
+    ends = zip((k0, j0, i0), shape, strict=True)
+    inside = values[tuple(slice(max(-first, 0), max(n - first, 0)) for first, n in ends)] > 0
+    part = part_of(inside)
+    if part is None:
+        return None
+    firsts = [max(first, 0) for first in (i0, i0, j0, j0, k0, k0)]
+    a, b, c, d, e, f = (n + first for n, first in zip(part.extent, firsts, strict=True))
+    return Part((a, b, c, d, e, f), part.values)

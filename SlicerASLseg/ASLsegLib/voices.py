@@ -21,7 +21,7 @@ from ASLsegLib.provenance import (
     write_provenance,
 )
 from ASLsegLib.scene import free_name, place_beside
-from ASLsegLib.segments import read_mask, segment_ids, write_mask
+from ASLsegLib.segments import part_of, read_mask, read_part, segment_ids, write_mask
 from ASLsegLib.terminology import style_of
 
 VOICES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
@@ -82,7 +82,7 @@ def edited_segments(node: Any, volume: Any) -> list[str]:
     return [
         segmentation.GetSegment(name).GetName()
         for name in _ours(node)
-        if is_edited(segmentation.GetSegment(name), read_mask(node, name, volume))
+        if is_edited(segmentation.GetSegment(name), read_part(node, name, volume))
     ]
 
 
@@ -114,7 +114,7 @@ def write_voice(
         mask = labels == target.value
         write_mask(node, segment_id, mask, volume)
         write_provenance(
-            node.GetSegmentation().GetSegment(segment_id), target.name, provenance, mask
+            node.GetSegmentation().GetSegment(segment_id), target.name, provenance, part_of(mask)
         )
         _style(node, segment_id, target, provenance.voice)
     return node
@@ -243,7 +243,7 @@ def _segment_for(node: Any, target: Target, volume: Any, replace_edited: bool) -
     for segment_id in _ours(node):
         segment = segmentation.GetSegment(segment_id)
         if target_of(segment) == target.name:
-            edited = is_edited(segment, read_mask(node, segment_id, volume))
+            edited = is_edited(segment, read_part(node, segment_id, volume))
             if replace_edited or not edited:
                 return segment_id
     name = f"{target.name} (new)" if edited else target.name
