@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -37,7 +38,8 @@ def main() -> None:
 
     began = time.monotonic()
     widget = open_module()
-    say(opened_s=time.monotonic() - began, memory_mb=memory_mb())
+    widget.logic.engine.event.connect(remember)
+    say(opened_s=time.monotonic() - began, memory_mb=memory_mb(), load=os.getloadavg())
     widget.panel.ui.projectFolderEdit.currentPath = str(chosen.project)
     timed("project_open_s", lambda: click(widget.panel.ui.openProjectButton))
     for image in chosen.images:
@@ -45,6 +47,15 @@ def main() -> None:
     if chosen.train:
         watch_training(widget, chosen.train)
     close_module()
+
+
+FACTS: dict[str, Any] = {}
+
+
+def remember(event: dict[str, Any]) -> None:
+    """Keep the engine's own account of its last answer."""
+    if event.get("event") == "done":
+        FACTS.update(event.get("facts", {}))
 
 
 def look_at(widget: Any, image: Path) -> None:
@@ -79,6 +90,7 @@ def segment(widget: Any, attempt: str) -> None:
     say(
         segment=attempt,
         engine_s=answered - began,
+        of_that_in_the_engine_s=FACTS.get("seconds"),
         four_nodes_s=time.monotonic() - began,
         longest_block_working_ms=working.longest_ms,
         longest_block_importing_ms=importing.longest_ms,
@@ -113,6 +125,7 @@ def edit_prompts(widget: Any, volume: Any) -> None:
             slice=prompt.slice_index,
             edit_to_label_s=now - began,
             request_to_label_s=now - asked,
+            of_that_in_the_engine_s=FACTS.get("seconds"),
             longest_block_ms=blocks.longest_ms,
         )
 
@@ -168,7 +181,7 @@ def say(**facts: Any) -> None:
     """Print facts as a line of JSON, rounded."""
 
     def short(value: Any) -> Any:
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [short(one) for one in value]
         return round(value, 3) if isinstance(value, float) else value
 

@@ -18,7 +18,7 @@ from harness import (
 )
 from trained import LABELLED, UNLABELLED, overrides_of, small_settings
 
-SOON_S = 180.0
+SOON_S = 600.0
 
 
 class Clicks:
@@ -79,7 +79,7 @@ def no_training_settings(monkeypatch: pytest.MonkeyPatch, sam: str) -> None:
     import sys
 
     def small(parameters: Any) -> dict[str, Any]:
-        changes = overrides_of(small_settings(sam, parameters.rounds, iterations=400))
+        changes = overrides_of(small_settings(sam, parameters.rounds, iterations=200))
         return {**changes, "method": parameters.method, "seed": parameters.seed}
 
     monkeypatch.setattr(sys.modules["ASLsegLib.parameters"], "settings_changes", small)
