@@ -46,7 +46,9 @@ def train(
         typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
     ] = None,
 ) -> None:
-    """Run ASLseg's rounds: train, pseudo-label, select, repeat; then write the report.
+    """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
+
+    The setting `method` chooses aslseg, semisam, scsam or specialist (a baseline alone).
 
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
     undisturbed run would have given.
@@ -237,6 +239,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "aslseg train my_project",
             "aslseg train my_project --preset demo --set seed=1",
+            "aslseg train my_project --set method=semisam",
             "aslseg train my_project --set sam.model=none",
             "aslseg train my_project --resume",
         )
