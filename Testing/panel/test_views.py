@@ -56,6 +56,25 @@ def test_a_slice_view_shows_a_segmentation_in_its_colour(view: str) -> None:
     assert _coloured(_pixels(view)) == 0
 
 
+def test_the_volume_is_seen_through_a_segmentation(scene: Any) -> None:
+    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    slicer.util.updateVolumeFromArray(volume, np.full((4, 50, 50), 100, np.int16))
+    volume.CreateDefaultDisplayNodes()
+    volume.GetDisplayNode().SetAutoWindowLevel(0)
+    volume.GetDisplayNode().SetWindowLevel(200, 100)  # 100 HU is the middle of black and white
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segmentation.GetSegmentation().AddEmptySegment("all", "all", (1, 0, 0))
+    mask = np.zeros((4, 50, 50), np.uint8)
+    mask[:, 10:40, 10:40] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, "all", volume)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    middle = _pixels()[150, 150]
+    # Half of red (255, 0, 0) over half of grey (127, 127, 127).
+    assert np.abs(middle - [191, 63, 63]).max() <= 2
+
+
 def _ijk_to_ras(volume: Any) -> Any:
     import vtk
 

@@ -144,6 +144,7 @@ class qMRMLSliceView(_View):
         super().__init__(renderer, parent)
         self._renderer, self._logic = renderer, logic
         self._make_image()
+        renderer.AddViewProp(self._actor)  # first, so that all else is drawn on it
         self._instantiate_managers(
             slicer.vtkMRMLSliceViewDisplayableManagerFactory, self._renderer, logic.GetSliceNode()
         )
@@ -172,12 +173,9 @@ class qMRMLSliceView(_View):
 
     def standin_pixels(self) -> NDArray[np.uint8]:
         image = self._logic.GetImageDataConnection()  # another one whenever the layers change
-        shown = image is not None
         for part in (self._colours, self._opacity):
             part.SetInputConnection(image)
-        if shown != bool(self._renderer.HasViewProp(self._actor)):
-            change = self._renderer.AddViewProp if shown else self._renderer.RemoveViewProp
-            change(self._actor)
+        self._actor.SetVisibility(image is not None)
         return super().standin_pixels()
 
     def mrmlSliceNode(self) -> Any:
