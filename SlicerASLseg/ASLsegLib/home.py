@@ -1,4 +1,4 @@
-"""Where the library and the resources lie, from a checkout and in an installed extension.
+"""Where library, resources and Python lie, from a checkout and in an installed extension.
 
 In an installed extension `Logic` and `Resources` lie beside `ASLseg.py`; in a checkout they lie
 beside its folder.
@@ -6,6 +6,7 @@ beside its folder.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,3 +45,9 @@ def make_library_importable() -> None:
     folder = str(library())
     if folder not in sys.path:
         sys.path.insert(0, folder)
+
+
+def python_command() -> list[str]:
+    """Return the command of the Python that runs the engine: Slicer's own."""
+    beside = shutil.which("PythonSlicer", path=str(Path(sys.executable).parent))
+    return [beside or shutil.which("PythonSlicer") or sys.executable]

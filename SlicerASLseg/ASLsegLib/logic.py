@@ -8,7 +8,6 @@ timer does, and the result comes with the event `done`.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from ASLsegLib.engine import Engine, Work
 from ASLsegLib.export import Exporting
 from ASLsegLib.files import file_for
 from ASLsegLib.hearing import proposed_prompts, read_answer, show_answer, show_slice
-from ASLsegLib.home import library
+from ASLsegLib.home import library, python_command
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.project_logic import Projecting
 from ASLsegLib.prompt_nodes import edited_slices, read_prompts, taken_over
@@ -295,9 +294,3 @@ class Logic(Projecting, Reviewing, Exporting):
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="ASLseg-", dir=slicer.app.temporaryPath))
         return self._folder
-
-
-def python_command() -> list[str]:
-    """Return the command of the Python that runs the engine: Slicer's own."""
-    beside = shutil.which("PythonSlicer", path=str(Path(sys.executable).parent))
-    return [beside or shutil.which("PythonSlicer") or sys.executable]
