@@ -22,7 +22,6 @@ sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Logic")]
 from standin import core  # noqa: E402  (has to come before Qt)
 
 WORK_S, TRAINING_S = 600.0, 3600.0
-PANEL_PX, VIEWS_PX, HEIGHT_PX = 480, 1000, 800
 SECTIONS = ("project", "models", "segment", "training", "review", "results", "advanced")
 
 
@@ -55,11 +54,12 @@ class Tour:
         self._shoot("4-segment", "segment")
         self._correct(volume)
         self._shoot("5-prompts", "segment")
-        self._review()
-        self._shoot("6-review", "review")
+        self._tidy(volume)
         self._measure(volume)
         self._shoot("7-results", "results")
         self._shoot("catalogue", "segment")
+        self._review()
+        self._shoot("6-review", "review")
         self._training()
 
     def _train(self) -> Path:
@@ -71,6 +71,7 @@ class Tour:
     def _open(self, folder: Path) -> None:
         from harness import click
 
+        self._show("project")
         self.ui.projectFolderEdit.currentPath = str(folder)
         click(self.ui.openProjectButton)
         self._rest()
@@ -84,6 +85,7 @@ class Tour:
     def _load(self, case_id: str) -> Any:
         from harness import click
 
+        self._show("project")
         table = self.ui.casesTable
         row = next(r for r in range(table.rowCount) if table.item(r, 0).text() == case_id)
         table.selectRow(row)
@@ -95,12 +97,14 @@ class Tour:
     def _choose_preset(self) -> None:
         from harness import choose
 
+        self._show("models")
         choose(self.ui.presetBox, "demo")
         self._rest()
 
     def _segment(self, volume: Any) -> None:
         from harness import choose_node, click
 
+        self._show("segment")
         choose_node(self.ui.inputVolumeSelector, volume)
         click(self.ui.segmentButton)
         self._rest()
@@ -115,16 +119,33 @@ class Tour:
 
         from ASLsegLib.prompt_nodes import add_point
 
+        self._show("segment")
         click(self.ui.editPromptsButton)
         self._rest()
         i, j, k = self._tumour_ijk(volume)
-        add_point(volume, "tumour", (i + 0.5, j + 0.5), k)
-        self._until(lambda: "Asked about" in self.ui.promptsStatusLabel.text)
+        for step in (0, 2):  # the first waits for SAM to be loaded
+            self.ui.promptsStatusLabel.setText("")
+            add_point(volume, "tumour", (i + step + 0.5, j + 0.5), k)
+            self._until(lambda: "Asked about" in self.ui.promptsStatusLabel.text)
+            self._rest()
+
+    def _tidy(self, volume: Any) -> None:
+        """Leave the refined label alone in the picture."""
+        from harness import click
+
+        from ASLsegLib.prompt_nodes import forget_prompts
+
+        self._show("segment")
+        for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox, self.ui.showSamBox):
+            if box.enabled and box.checked:
+                click(box)
+        forget_prompts(volume)
         self._rest()
 
     def _review(self) -> None:
         from harness import click
 
+        self._show("review")
         click(self.ui.nextButton)
         self._rest()
         node = self.logic.case_node(
@@ -136,6 +157,7 @@ class Tour:
         from harness import choose_node, click
 
         choose_node(self.ui.inputVolumeSelector, volume)
+        self._show("results")
         choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
         click(self.ui.measureButton)
         self._until(lambda: self.ui.lesionsTable.rowCount > 0)
@@ -147,11 +169,12 @@ class Tour:
         """Start a training, and look at it when the second stage has begun."""
         from harness import click
 
+        self._show("training")
         click(self.ui.startButton)
         self._until(lambda: self.ui.curvesButton.enabled, TRAINING_S)
         click(self.ui.curvesButton)
         self._until(lambda: "tumour" in self.ui.trainingLabel.text.lower(), TRAINING_S)
-        self._shoot("3-training", "training")
+        self._shoot("3-training", "training", "four-up plot")
         click(self.ui.stopButton)
         self._until(lambda: not self.logic.trainer.is_busy)
 
@@ -180,24 +203,20 @@ class Tour:
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             node.JumpSliceByOffsetting(*ras)
 
-    def _shoot(self, name: str, section: str) -> None:
-        """Open one section of the panel, and take a picture of panel and views."""
-        import slicer
-        from PySide6 import QtGui
-
+    def _show(self, section: str) -> None:
+        """Open one section of the panel, and close the others."""
         for each in SECTIONS:
             getattr(self.ui, f"{each}Section").collapsed = each != section
-        panel, views = self.widget.parent, slicer.app.layoutManager()
-        panel.resize(PANEL_PX, HEIGHT_PX)
-        views.resize(VIEWS_PX, HEIGHT_PX)
-        views.show()
+
+    def _shoot(self, name: str, section: str, layout: str = "four-up") -> None:
+        """Open one section of the panel, and take a picture of the window."""
+        import slicer
+        from screenshots import window_picture
+
+        self._show(section)
         self._rest()
-        picture = QtGui.QImage(PANEL_PX + VIEWS_PX, HEIGHT_PX, QtGui.QImage.Format_RGB32)
-        painter = QtGui.QPainter(picture)
-        painter.drawPixmap(0, 0, panel.grab())
-        painter.drawPixmap(PANEL_PX, 0, views.grab())
-        painter.end()
-        picture.save(str(self.folder / f"{name}.png"))
+        path, title = self.folder / f"{name}.png", slicer.modules.aslseg.title
+        window_picture(self.widget.parent, path, layout=layout, title=title)
 
     def _until(self, condition: Callable[[], bool], seconds: float = WORK_S) -> None:
         from harness import wait_until
