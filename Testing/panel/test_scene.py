@@ -21,7 +21,6 @@ from ASLsegLib.provenance import Provenance, read_provenance
 from ASLsegLib.scene import (
     SceneError,
     add_volume,
-    as_array,
     geometry_of,
     volume_of,
     working_volume,
