@@ -37,7 +37,7 @@ class PromptsSection(Section):
         self._asked: dict[str, str] = {}
         self._watched: dict[str, Any] = {}
         self._changed_at: float | None = None
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
         ui = self.ui
         self._buttons = {
             POSITIVE: ui.addPositiveButton,
@@ -77,9 +77,10 @@ class PromptsSection(Section):
     def hear(self, event: dict[str, Any]) -> None:
         """Say how long the answer took, and what could not be followed."""
         facts = event.get("facts") or {}
-        if event.get("event") != "done" or "unheard" not in facts:
+        answered = event.get("event") == "done" and "unheard" in facts
+        if not answered or self._asked_at is None:  # a script may have asked
             return
-        seconds = time.monotonic() - self._asked_at
+        seconds, self._asked_at = time.monotonic() - self._asked_at, None
         where = facts.get("slice_index")
         place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
         text = _("Asked about {place}: {seconds:.1f} s.").format(place=place, seconds=seconds)
