@@ -21,6 +21,7 @@ from aslseg.sam.classwise import (
     POSITIVE,
     ClasswiseSam,
     deep_points,
+    points_of_nothing,
     stacked_points,
 )
 from aslseg.stages import Stage
@@ -150,7 +151,7 @@ class ClasswiseVoice:
         sam = self._sams[scene.stage.name]
         count, shown = self._config.scsam.points, tile.cut(scene.shown[plane])
         points = [deep_points(shown == 0, count)]
-        nothing = deep_points(np.zeros(shown.shape, bool), count)
+        nothing = points_of_nothing(tile.edge, count)
         points += [list(told.get(t.name, nothing)) for t in scene.stage.targets]
         device = self._specialist.device
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):

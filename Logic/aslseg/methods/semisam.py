@@ -227,7 +227,7 @@ def _opinion_on(
         patch, plane = question.patch, question.plane
         logits[patch, question.number, plane] = talk.answers[-1].to(logits)
         steady = steadiness(talk.answers) if by_confidence else torch.ones_like(talk.answers[-1])
-        here = (steady * _within(talk.topic)).to(weight)
+        here = steady.to(weight) * _within(talk.topic).to(weight)
         known = weight[patch, 0, plane]
         weight[patch, 0, plane] = torch.where(known > 0, torch.minimum(known, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)

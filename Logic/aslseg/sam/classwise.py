@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ def deep_points(mask: Mask, count: int) -> list[tuple[XY, int]]:
         `2 * count` points with labels; `ABSENT` where the mask has not enough pixels.
     """
     return _told(interior_points(mask, count), interior_points(~mask, count), count)
+
+
+@cache
+def points_of_nothing(edge: int, count: int) -> list[tuple[XY, int]]:
+    """Return the points of a class that a picture shows nothing of: negative ones everywhere."""
+    return deep_points(np.zeros((edge, edge), np.bool_), count)
 
 
 def _told(positive: Sequence[XY], negative: Sequence[XY], count: int) -> list[tuple[XY, int]]:
