@@ -27,7 +27,7 @@ class Clicks:
     def __init__(self, widget: Any) -> None:
         self.widget, self.panel, self.logic = widget, widget.panel, widget.logic
         self.ui = widget.panel.ui
-        for name in ("project", "models", "segment", "training", "review", "results", "advanced"):
+        for name in ("project", "segment", "training", "review", "results", "advanced"):
             getattr(self.ui, f"{name}Section").collapsed = False
 
     def open_project(self, folder: Path) -> None:
