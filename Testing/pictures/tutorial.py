@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Logic")]
 from standin import core  # noqa: E402  (has to come before Qt)
 
 WORK_S, TRAINING_S = 600.0, 3600.0
+ZOOM = 1.5
 SECTIONS = ("project", "models", "segment", "training", "review", "results", "advanced")
 
 
@@ -40,6 +41,7 @@ class Tour:
         self.widget = open_module()
         self.ui, self.logic = self.widget.panel.ui, self.widget.logic
         self.project = project or self._train()
+        self._make_room()
 
     def take_all(self) -> None:
         """Take the pictures in the order of the tutorial."""
@@ -52,15 +54,24 @@ class Tour:
         volume = self._load(unlabelled)
         self._segment(volume)
         self._shoot("4-segment", "segment")
-        self._correct(volume)
-        self._shoot("5-prompts", "segment")
-        self._tidy(volume)
         self._measure(volume)
         self._shoot("7-results", "results")
         self._shoot("catalogue", "segment")
+        self._correct(volume)
+        self._shoot("5-prompts", "segment")
+        self._tidy(volume)
         self._review()
         self._shoot("6-review", "review")
         self._training()
+
+    def _make_room(self) -> None:
+        """Give the views the size that they have in the picture, so that slices are fitted to it."""
+        import slicer
+        from screenshots import WindowSize
+
+        slicer.app.layoutManager().resize(
+            WindowSize.width - WindowSize.panel, WindowSize.height - 80
+        )
 
     def _train(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="aslseg-tutorial-"))
@@ -120,6 +131,7 @@ class Tour:
         from ASLsegLib.prompt_nodes import add_point
 
         self._show("segment")
+        click(self.ui.showSamBox)
         click(self.ui.editPromptsButton)
         self._rest()
         i, j, k = self._tumour_ijk(volume)
@@ -154,16 +166,21 @@ class Tour:
         self._look_at_tumour(node)
 
     def _measure(self, volume: Any) -> None:
+        """Measure, with the refined label alone in the views."""
+        import slicer
         from harness import choose_node, click
 
-        choose_node(self.ui.inputVolumeSelector, volume)
+        for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox):
+            click(box)
         self._show("results")
         choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
         click(self.ui.measureButton)
         self._until(lambda: self.ui.lesionsTable.rowCount > 0)
         click(self.ui.show3dButton)
         self._rest()
-        self._look_at_tumour(volume)
+        view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+        view.resetFocalPoint()
+        view.resetCamera()
 
     def _training(self) -> None:
         """Start a training, and look at it when the second stage has begun."""
@@ -201,7 +218,9 @@ class Tour:
         ras = (geometry_of(volume).ijk_to_ras @ np.array(index, float))[:3]
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            node.JumpSliceByOffsetting(*ras)
+            node.JumpSliceByCentering(*ras)
+            width, height, depth = node.GetFieldOfView()
+            node.SetFieldOfView(width / ZOOM, height / ZOOM, depth)
 
     def _show(self, section: str) -> None:
         """Open one section of the panel, and close the others."""
