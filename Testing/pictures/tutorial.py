@@ -51,6 +51,7 @@ class Tour:
         self._shoot("1-project", "project")
         self._choose_preset()
         self._shoot("2-models", "models")
+        self._put_away()
         volume = self._load(unlabelled)
         self._segment(volume)
         self._shoot("4-segment", "segment")
@@ -65,7 +66,7 @@ class Tour:
         self._training()
 
     def _make_room(self) -> None:
-        """Give the views the size that they have in the picture, so that slices are fitted to it."""
+        """Give the views the size of the picture, so that slices are fitted to it."""
         import slicer
         from screenshots import WindowSize
 
@@ -111,6 +112,13 @@ class Tour:
         self._show("models")
         choose(self.ui.presetBox, "demo")
         self._rest()
+
+    def _put_away(self) -> None:
+        """Remove the label map of the case before, for it would be drawn over the next one."""
+        import slicer
+
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            slicer.mrmlScene.RemoveNode(node)
 
     def _segment(self, volume: Any) -> None:
         from harness import choose_node, click
@@ -179,6 +187,8 @@ class Tour:
         click(self.ui.show3dButton)
         self._rest()
         view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+        view.mrmlViewNode().SetBoxVisible(False)
+        view.mrmlViewNode().SetAxisLabelsVisible(False)
         view.resetFocalPoint()
         view.resetCamera()
 
