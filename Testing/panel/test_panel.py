@@ -187,7 +187,7 @@ def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> No
 
 def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_settings: None) -> None:
     ui, logic = at_project.ui, at_project.logic
-    ui.seedBox.value = 7
+    ui.seedBox.value, ui.roundsBox.value = 7, 1
     before = {run.run_id for run in logic.runs()}
     click(ui.startButton)
     assert ui.startButton.toolTip == "A training is under way."
