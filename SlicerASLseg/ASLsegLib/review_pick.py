@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from ASLsegLib.section_segment import SegmentSection
+from ASLsegLib.voices import volume_of_voice
+
 if TYPE_CHECKING:
     from ASLsegLib.panel import Panel
 
@@ -22,11 +25,15 @@ def show_case(panel: Panel, case_id: str) -> None:
         if panel.parameters is not None:
             panel.parameters.inputVolume = volume
         show_volume(volume)
+        panel.section(SegmentSection).show_voices()
         panel.update()
 
     panel.logic.load_case(case_id, then=show, wait=False)
 
 
 def show_volume(volume: Any) -> None:
-    """Show a volume in all slice views."""
+    """Show a volume in all slice views, and hide what was said about other volumes."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if volume_of_voice(node) not in (None, volume):
+            node.GetDisplayNode().SetVisibility(False)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)

@@ -51,14 +51,13 @@ class Tour:
         self._shoot("1-project", "project")
         self._choose_preset()
         self._shoot("2-models", "models")
-        self._put_away()
         volume = self._load(unlabelled)
         self._segment(volume)
         self._shoot("4-segment", "segment")
         self._measure(volume)
         self._shoot("7-results", "results")
         self._shoot("catalogue", "segment")
-        self._correct(volume)
+        self._correct()
         self._shoot("5-prompts", "segment")
         self._tidy(volume)
         self._review()
@@ -113,13 +112,6 @@ class Tour:
         choose(self.ui.presetBox, "demo")
         self._rest()
 
-    def _put_away(self) -> None:
-        """Remove the label map of the case before, for it would be drawn over the next one."""
-        import slicer
-
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-            slicer.mrmlScene.RemoveNode(node)
-
     def _segment(self, volume: Any) -> None:
         from harness import choose_node, click
 
@@ -132,20 +124,17 @@ class Tour:
                 click(box)
         self._look_at_tumour(volume)
 
-    def _correct(self, volume: Any) -> None:
-        """Take the slice's prompts over, and put a point into the tumour."""
+    def _correct(self) -> None:
+        """Take the slice's prompts over, and let SAM answer them as they are."""
         from harness import click
-
-        from ASLsegLib.prompt_nodes import add_point
 
         self._show("segment")
         click(self.ui.showSamBox)
         click(self.ui.editPromptsButton)
         self._rest()
-        i, j, k = self._tumour_ijk(volume)
-        for step in (0, 2):  # the first waits for SAM to be loaded
+        for _ in range(2):  # the first waits for SAM to be loaded
             self.ui.promptsStatusLabel.setText("")
-            add_point(volume, "tumour", (i + step + 0.5, j + 0.5), k)
+            click(self.ui.refineButton)
             self._until(lambda: "Asked about" in self.ui.promptsStatusLabel.text)
             self._rest()
 

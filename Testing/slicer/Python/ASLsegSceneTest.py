@@ -10,6 +10,7 @@ import vtk
 
 from aslseg.volume import Geometry, Volume
 from ASLsegLib.provenance import Provenance
+from ASLsegLib.review_pick import show_volume
 from ASLsegLib.scene import add_volume, volume_of, working_volume
 from ASLsegLib.voices import find_voice, read_voice, write_voice
 
@@ -94,6 +95,14 @@ class ASLsegSceneTest(unittest.TestCase):
         self.assertNotEqual(copy.GetID(), self.node.GetID())
         moved = volume_of(copy).geometry.ijk_to_ras[:3, 3]
         np.testing.assert_allclose(moved, (22.5, -40.0, 103.25))
+
+    def test_showing_a_volume_hides_what_was_said_about_another(self):
+        first = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        other = add_volume(numbered_volume(), "other")
+        second = write_voice(other, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        show_volume(other)
+        shown = [each.GetDisplayNode().GetVisibility() for each in (first, second)]
+        self.assertEqual(shown, [0, 1])
 
     def test_a_saved_scene_brings_the_voices_back(self):
         write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg", "run-1", 1))
