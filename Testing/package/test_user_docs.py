@@ -19,7 +19,7 @@ CLICKABLE = ("QPushButton", "QCheckBox", "QToolButton", "QRadioButton")
 
 def text_of(path: Path) -> str:
     """The text of a page, each paragraph on one line."""
-    return re.sub(r"(?<=\S)\n(?=\S)", " ", path.read_text(encoding="utf-8"))
+    return re.sub(r"(?<=\S)\n[ ]*(?=\S)", " ", path.read_text(encoding="utf-8"))
 
 
 def texts(kinds: tuple[str, ...] = ()) -> set[str]:
