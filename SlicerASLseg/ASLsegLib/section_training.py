@@ -65,7 +65,10 @@ class TrainingSection(Section):
             show_progress(self.ui.trainingBar, event)
             self.ui.trainingLabel.setText(self._sentence())
         elif kind == "metric":
+            first = not self.curves.names
             self.curves.add(event)
+            if first:
+                self.update()  # there are curves to be shown now
         elif kind in ("done", "failed", "cancelled"):
             self._progress = {}
             self.curves.update()
