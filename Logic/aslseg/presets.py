@@ -74,6 +74,7 @@ PRESETS: dict[str, RunConfig] = {
     "demo": _QUICK.model_copy(
         update={
             "preset": "demo",
+            "crossfit_share": 0.25,
             "baseline": True,
             "organ": _demo(_ORGAN, 400),
             "lesion": _demo(_LESION, 1000),
