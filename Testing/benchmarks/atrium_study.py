@@ -16,16 +16,15 @@ import time
 from pathlib import Path
 
 import torch
+from study_runs import finished_run
 
 from aslseg.cli_settings import changed
 from aslseg.config import RunConfig, Target
 from aslseg.devices import tune_allocator
 from aslseg.evaluate import score_rows
-from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.images import read_labelmap
 from aslseg.project import CaseFiles, Project, create_project, open_project
-from aslseg.runfolder import METRIC_COLUMNS, RunFolder, open_run, read_table
-from aslseg.runs import resume_run, start_run
+from aslseg.runfolder import METRIC_COLUMNS, RunFolder, read_table
 
 ATRIUM = (Target(name="atrium", value=1),)
 ARMS = {
@@ -122,22 +121,6 @@ def settings(arguments: argparse.Namespace, arm: str, seed: int) -> RunConfig:
     network = {**STAGE["network"], "dimensions": arguments.dimensions}
     values = {**SETTINGS, **ARMS[arm], "seed": seed, "organ": {**STAGE, "network": network}}
     return changed(RunConfig.model_validate(values), arguments.set)
-
-
-def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
-    monitor = Monitor(listener=speak)
-    if (project.folder / "runs" / run_id / "config.json").exists():
-        if open_run(project.folder, run_id).status.get("state") == "done":
-            return open_run(project.folder, run_id)
-        return resume_run(project, run_id, monitor)
-    return start_run(project, config, monitor, run_id)
-
-
-def speak(event: Event) -> None:
-    if isinstance(event, Notice):
-        print(event.message)
-    if isinstance(event, Progress) and event.step == event.of:
-        print(f"    {event.stage} ({event.of})", flush=True)
 
 
 def unlabelled_scores(

@@ -19,17 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from study_runs import finished_run
 
 from aslseg.cli_settings import changed
 from aslseg.config import RunConfig
 from aslseg.devices import tune_allocator
 from aslseg.evaluate import score_rows
-from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.images import read_labelmap
 from aslseg.presets import read_preset
 from aslseg.project import CaseFiles, Project, create_project, open_project
-from aslseg.runfolder import METRIC_COLUMNS, RunFolder, open_run, read_table
-from aslseg.runs import resume_run, start_run
+from aslseg.runfolder import METRIC_COLUMNS, RunFolder, read_table
 
 VOICES = ("specialist", "sam", "refined")  # that speak about unlabelled cases
 
@@ -99,22 +98,6 @@ def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) ->
         for number in [*splits["training"], *splits["validation"]]
     ]
     return create_project(folder, files)
-
-
-def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
-    monitor = Monitor(listener=speak)
-    if (project.folder / "runs" / run_id / "config.json").exists():
-        if open_run(project.folder, run_id).status.get("state") == "done":
-            return open_run(project.folder, run_id)
-        return resume_run(project, run_id, monitor)
-    return start_run(project, config, monitor, run_id)
-
-
-def speak(event: Event) -> None:
-    if isinstance(event, Notice):
-        print(event.message)
-    if isinstance(event, Progress) and event.step == event.of:
-        print(f"round {event.round}: {event.stage} ({event.of})", flush=True)
 
 
 def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[dict]:
