@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from aslseg.benchmark_cells import Bench, Cell, CellResult, finished
 from aslseg.benchmark_data import BenchmarkData
+from aslseg.benchmark_grid import on_grid
 from aslseg.benchmark_presets import BenchmarkPreset
 from aslseg.benchmark_rivals import rivals_named
 from aslseg.benchmark_tables import Tables, write_tables
@@ -57,9 +58,11 @@ def run_benchmark(
         AslsegError: When a file or a setting is at fault.
     """
     monitor = monitor or Monitor()
-    bench = Bench(folder, data, preset)
-    cells = bench.cells(rivals_named(rivals), preset.labelled, preset.seeds)
+    wanted = rivals_named(rivals)
     with _held(folder):
+        copies = on_grid(data, folder / "data", preset.spacing_mm, monitor)
+        bench = Bench(folder, data, preset, copies)
+        cells = bench.cells(wanted, preset.labelled, preset.seeds)
         _check(bench, cells)
         _run(bench, cells, monitor)
         tables = Tables(bench, finished(bench, cells))

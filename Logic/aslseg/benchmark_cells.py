@@ -21,6 +21,7 @@ from aslseg.config import RunConfig
 from aslseg.errors import RunError
 from aslseg.evaluate import score_rows
 from aslseg.events import Monitor
+from aslseg.geometry import fit_labels
 from aslseg.images import read_labelmap
 from aslseg.project import Project
 from aslseg.runfolder import RunFolder, open_run
@@ -57,13 +58,15 @@ class Bench:
 
     Attributes:
         folder: Of the benchmark.
-        data: Cases and their parts.
+        data: Cases and their parts, as they were given: label maps to score against are from here.
         preset: Settings and budget.
+        copies: The same cases on a coarser grid, if projects are made of such.
     """
 
     folder: Path
     data: BenchmarkData
     preset: BenchmarkPreset
+    copies: BenchmarkData | None = None
 
     def cells(
         self, rivals: Sequence[Rival], labelled: Sequence[int], seeds: Sequence[int]
@@ -84,7 +87,8 @@ class Bench:
     def project(self, cell: Cell) -> Project:
         """Open the project of a cell; it is shared by all cells with as many labels."""
         name = f"labelled-{cell.labelled or 'all'}"
-        return project_showing(self.data, self.folder / "projects" / name, cell.labelled or None)
+        shown = self.copies or self.data
+        return project_showing(shown, self.folder / "projects" / name, cell.labelled or None)
 
     def config(self, cell: Cell) -> RunConfig:
         """Return the settings of a cell's run, its share of the budget divided.
@@ -102,7 +106,8 @@ class Bench:
     def to_json(self) -> dict[str, Any]:
         """Return what all cells of a folder have in common."""
         config = self.preset.config.model_dump(mode="json")
-        return {**self.data.to_json(), "budget": self.preset.budget, "config": config}
+        given = {"budget": self.preset.budget, "spacing_mm": self.preset.spacing_mm}
+        return {**self.data.to_json(), **given, "config": config}
 
     def _shown(self, cell: Cell) -> int:
         return len(self.data.shown(cell.labelled or None))
@@ -145,8 +150,10 @@ def _finished_run(bench: Bench, cell: Cell, monitor: Monitor) -> RunFolder:
 def _scores(data: BenchmarkData, run: RunFolder) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for case_id in data.held_out:
+        truth = data.truth(case_id)
         found = read_labelmap(run.path / "labels" / f"{case_id}.nii.gz")
-        rows += score_rows(found, data.truth(case_id), data.targets, {"case": case_id})
+        found = fit_labels(found, truth.geometry)  # they are on a coarser grid if the copies are
+        rows += score_rows(found, truth, data.targets, {"case": case_id})
     return rows
 
 

@@ -27,6 +27,8 @@ class BenchmarkPreset:
         labelled: Numbers of labelled volumes.
         seeds: Of the runs.
         workers: Processes that run cells side by side.
+        spacing_mm: Least voxel edges along (k, j, i) that images are brought to before all else;
+            None leaves them as they are.
     """
 
     config: RunConfig
@@ -34,6 +36,7 @@ class BenchmarkPreset:
     labelled: tuple[int, ...] = (1, 2, 4)
     seeds: tuple[int, ...] = (0, 1, 2)
     workers: int = 1
+    spacing_mm: tuple[float, float, float] | None = None
 
 
 def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
@@ -75,6 +78,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
         ),
         budget=160,
         workers=2,
+        spacing_mm=(5.0, 2.0, 2.0),
     ),
     "full": BenchmarkPreset(
         _STANDARD.model_copy(update={"preset": "custom", "label_unlabelled": False}),

@@ -18,13 +18,12 @@ from aslseg.benchmark import run_benchmark, seconds_left
 from aslseg.benchmark_budget import allotted, planned_steps
 from aslseg.benchmark_cells import Bench, Cell, run_cell
 from aslseg.benchmark_data import BenchmarkData, choose_data, project_showing
-from aslseg.benchmark_presets import BENCHMARKS, BenchmarkPreset
+from aslseg.benchmark_presets import BENCHMARKS
 from aslseg.benchmark_rivals import RIVALS, rivals_named
 from aslseg.benchmark_tables import Tables
 from aslseg.benchmark_workers import run_apart
 from aslseg.cli import app
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
-from aslseg.config_methods import ScSamConfig, SemiSamConfig
+from aslseg.config import LIVER_TARGETS, RunConfig, Target
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
 from aslseg.images import read_labelmap, write_labelmap
@@ -33,28 +32,11 @@ from aslseg.report_benchmark import write_figure
 from aslseg.runs import start_run
 from aslseg.training import Trainer
 from aslseg.volume import Labelmap
-from tiny_project import tiny_config, write_patients
+from tiny_benchmark import BUDGET, HELD_OUT, a_preset, data_in
+from tiny_project import write_patients
 from whole_runs import use_small_sam
 
-BUDGET = 34
-HELD_OUT = ("c4", "c5")
 SPECIALISTS = ("supervised", "mean_teacher")
-
-
-def a_preset(**changes: object) -> BenchmarkPreset:
-    config = tiny_config(
-        sam=SamConfig(input_size=256, iterations=6, versions=1, batch_size=2),
-        semisam=SemiSamConfig(clicks=2),
-        scsam=ScSamConfig(input_size=128, rank=2),
-        label_unlabelled=False,
-    )
-    preset = BenchmarkPreset(config, BUDGET, labelled=(2,), seeds=(0,))
-    return replace(preset, **changes)
-
-
-def data_in(folder: Path) -> BenchmarkData:
-    cases = [case for case in write_patients(folder / "data") if case.id != "c6"]
-    return choose_data(cases, HELD_OUT, ("c1", "c0"))
 
 
 @pytest.fixture(scope="module")

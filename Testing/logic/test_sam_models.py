@@ -84,7 +84,8 @@ def test_mobile_sam_has_ten_million_parameters() -> None:
     assert sum(p.numel() for p in sam.parameters()) == 10_130_092 - classifier
 
 
-def test_window_attention_equals_its_formula() -> None:
+@pytest.mark.parametrize("trained", [True, False])
+def test_window_attention_equals_its_formula(trained: bool) -> None:
     attention = WindowAttention(8, 2, 3)
     nn.init.normal_(attention.attention_biases)
     x = torch.randn(4, 9, 8)
@@ -97,7 +98,8 @@ def test_window_attention_equals_its_formula() -> None:
             bias[:, i, j] = attention.attention_biases[:, 3 * rows + columns]
     weights = (q @ k.transpose(-2, -1) / 2.0 + bias).softmax(dim=-1)  # 2 = sqrt(4)
     expected = attention.proj((weights @ v).transpose(1, 2).reshape(4, 9, 8))
-    torch.testing.assert_close(attention(x), expected)
+    with torch.set_grad_enabled(trained):
+        torch.testing.assert_close(attention(x), expected)
 
 
 def test_changed_attention_biases_are_felt_in_evaluation_mode() -> None:

@@ -8,11 +8,13 @@ weights serves every input size.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aslseg.sam.stock import LayerNorm2d
 
@@ -107,9 +109,16 @@ class WindowAttention(nn.Module):
         q, k, v = qkv.permute(3, 0, 2, 1, 4)  # each (B, heads, N, C / heads)
         # Looked up at every call: a cached copy would survive the loading of other weights.
         bias = self.attention_biases[:, self.distance_index].to(q.dtype)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        with _attention_for(x):
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         out: Tensor = self.proj(x.transpose(1, 2).reshape(windows, tokens, channels))
         return out
+
+
+def _attention_for(x: Tensor) -> AbstractContextManager[None]:
+    """Choose how attention is computed: the plain way is the faster one to train on a CPU."""
+    trained = torch.is_grad_enabled() and x.device.type == "cpu"
+    return sdpa_kernel(SDPBackend.MATH) if trained else nullcontext()
 
 
 def _distance_index(window: int) -> Tensor:

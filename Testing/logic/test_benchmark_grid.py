@@ -1,0 +1,116 @@
+"""Copies on a coarser grid cover the same extent, and held-out labels are not among them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from aslseg.benchmark_cells import Bench, Cell, finished, run_cell
+from aslseg.benchmark_data import BenchmarkData
+from aslseg.benchmark_grid import coarser, on_grid
+from aslseg.geometry import ijk_to_ras
+from aslseg.images import read_labelmap, read_volume, write_volume
+from aslseg.volume import Geometry, Volume
+from tiny_benchmark import HELD_OUT, a_preset, data_in
+
+SPACING_MM = (8.0, 4.0, 4.0)  # twice that of the patients
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BenchmarkData:
+    return data_in(tmp_path)
+
+
+def corners_ras(geometry: Geometry) -> np.ndarray:
+    """Outer corners of the grid, half a voxel beyond the centres of the outermost voxels."""
+    depth, height, width = geometry.shape
+    corners_ijk = [
+        [i, j, k]
+        for i in (-0.5, width - 0.5)
+        for j in (-0.5, height - 0.5)
+        for k in (-0.5, depth - 0.5)
+    ]
+    return ijk_to_ras(np.array(corners_ijk), geometry)
+
+
+def test_a_coarser_grid_covers_the_same_extent_of_an_oblique_volume() -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    affine[:3, :3] *= [0.7, 0.7, 3.0]
+    affine[:3, 3] = [-100, 20, 5]
+    geometry = Geometry((31, 50, 41), affine)
+    grid = coarser(geometry, (5.0, 2.0, 2.0))
+    assert grid.shape == (18, 17, 14)  # 31 x 3 / 5 = 18.6; 50 x 0.35 = 17.5; 41 x 0.35 = 14.35
+    assert all(new >= least for new, least in zip(grid.spacing_mm, (5.0, 2.0, 2.0), strict=True))
+    np.testing.assert_allclose(corners_ras(grid), corners_ras(geometry), atol=1e-9)
+
+
+def test_axes_that_are_coarse_enough_stay_as_they_are() -> None:
+    geometry = Geometry.axis_aligned((12, 40, 40), (10.0, 3.0, 1.0))
+    grid = coarser(geometry, (5.0, 2.0, 2.0))
+    assert grid.shape == (12, 40, 20)
+    assert grid.spacing_mm == pytest.approx((10.0, 3.0, 2.0))
+
+
+def test_voxels_of_a_copy_are_means_and_keep_their_type(
+    tmp_path: Path, data: BenchmarkData
+) -> None:
+    columns = np.arange(40, dtype=np.int16)[None, None].repeat(12, 0).repeat(40, 1)
+    image = data.cases[0].image
+    write_volume(Volume(columns, read_volume(image).geometry), image)
+    copies = on_grid(data, tmp_path / "copies", (8.0, 2.0, 2.0))
+    copy = read_volume(copies.cases[0].image)
+    assert copy.voxels.dtype == np.int16
+    np.testing.assert_array_equal(copy.voxels, columns[:6])  # columns do not change along k
+    halved = on_grid(data, tmp_path / "halved", (4.0, 2.0, 4.0))
+    middle = read_volume(halved.cases[0].image).voxels[0, 0, 2:-2]
+    np.testing.assert_allclose(middle, np.arange(40).reshape(20, 2).mean(1)[2:-2], atol=0.51)
+
+
+def test_the_labels_of_held_out_cases_are_not_copied(tmp_path: Path, data: BenchmarkData) -> None:
+    copies = on_grid(data, tmp_path / "copies", SPACING_MM)
+    for case in copies.cases:
+        assert (case.label is None) == (case.id in HELD_OUT)
+        if case.label is not None:
+            assert read_labelmap(case.label).geometry.shape == (6, 20, 20)
+    assert not [*(tmp_path / "copies" / "labels").glob("c[45]*")]
+
+
+def test_copies_are_made_once(tmp_path: Path, data: BenchmarkData) -> None:
+    first = on_grid(data, tmp_path / "copies", SPACING_MM)
+    times = [case.image.stat().st_mtime_ns for case in first.cases]
+    again = on_grid(data, tmp_path / "copies", SPACING_MM)
+    assert again == first
+    assert [case.image.stat().st_mtime_ns for case in again.cases] == times
+
+
+def test_no_spacing_leaves_the_cases_as_they_are(tmp_path: Path, data: BenchmarkData) -> None:
+    assert on_grid(data, tmp_path / "copies", None) is data
+    assert not (tmp_path / "copies").exists()
+
+
+def test_coarse_runs_are_scored_on_the_voxels_of_the_given_images(
+    tmp_path: Path, data: BenchmarkData
+) -> None:
+    preset = replace(a_preset(), spacing_mm=SPACING_MM)
+    bench = Bench(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
+    cell = Cell(0, 2, "supervised")
+    run_cell(bench, cell)
+    run = tmp_path / "projects" / "labelled-2" / "runs" / "supervised-0"
+    found = read_labelmap(run / "labels" / "c4.nii.gz").labels > 0
+    assert found.shape == (6, 20, 20)
+    carried = found.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    truth = data.truth("c4").labels > 0
+    overlap = 2 * (carried & truth).sum() / (carried.sum() + truth.sum())
+    row = bench_rows(bench, cell)["c4", "liver"]
+    assert overlap > 0.3
+    assert row["dice"] == pytest.approx(overlap, abs=1e-4)
+
+
+def bench_rows(bench: Bench, cell: Cell) -> dict[tuple[str, str], dict[str, float]]:
+    rows = finished(bench, [cell])[cell]["rows"]
+    return {(row["case"], row["target"]): row for row in rows}
