@@ -26,6 +26,9 @@ from aslseg.report_template import mean_text, number
 from aslseg.runfolder import RunFolder, write_table
 
 if TYPE_CHECKING:
+    from aslseg.config import RunConfig
+    from aslseg.events import Monitor
+    from aslseg.project import Project
     from aslseg.speaking import Segmentation
 
 DEFAULT_PRESET = "quick"
@@ -36,6 +39,10 @@ RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; def
 def train(
     project: ProjectFolder,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    more: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="ROUNDS", help="Add rounds to a run, with the labels of now."),
+    ] = None,
     run: RunName = None,
     preset: Annotated[
         str | None, typer.Option(help="Named settings: quick, standard, demo.")
@@ -51,26 +58,46 @@ def train(
     The setting `method` chooses aslseg, semisam, scsam or specialist (a baseline alone).
 
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
-    undisturbed run would have given.
+    undisturbed run would have given. `--more 1` adds a round to a finished run, which learns from
+    the labels that you corrected or accepted since then too.
     """
     from aslseg.project import open_project
-    from aslseg.runs import resume_run, start_run
 
+    goes_on = resume or more is not None
+    _check_settings(preset or config or settings, goes_on=goes_on, both=resume and more is not None)
     opened = open_project(project)
     chosen = None
-    if not resume:
+    if not goes_on:
         base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
         chosen = changed(base, settings or [])
     try:
         with watched(messages) as monitor:
-            if chosen is None:
-                folder = resume_run(opened, run, monitor)
-            else:
-                folder = start_run(opened, chosen, monitor, run_id=run)
+            folder = _trained(opened, chosen, run, more, monitor)
     except CancelledError as error:
         msg = f"{error} Go on with: aslseg train {project} --resume"
         raise CancelledError(msg) from error
     finish(folder)
+
+
+def _check_settings(settings: object, *, goes_on: bool, both: bool) -> None:
+    if both:
+        msg = "--resume finishes a stopped run and --more adds rounds to a finished one; give one."
+        raise typer.BadParameter(msg)
+    if goes_on and settings:
+        msg = "A run keeps the settings that it was started with; leave --preset, --config and "
+        raise typer.BadParameter(msg + "--set out, or start a new run.")
+
+
+def _trained(
+    project: Project, config: RunConfig | None, run: str | None, more: int | None, monitor: Monitor
+) -> RunFolder:
+    from aslseg.runs import continue_run, resume_run, start_run
+
+    if more is not None:
+        return continue_run(project, run, more, monitor)
+    if config is None:
+        return resume_run(project, run, monitor)
+    return start_run(project, config, monitor, run_id=run)
 
 
 def finish(folder: RunFolder) -> Path:
@@ -242,6 +269,7 @@ def register(app: typer.Typer) -> None:
             "aslseg train my_project --set method=semisam",
             "aslseg train my_project --set sam.model=none",
             "aslseg train my_project --resume",
+            "aslseg train my_project --more 1",
         )
     )(train)
     app.command(

@@ -1,0 +1,66 @@
+"""`aslseg train` starts, resumes and adds rounds, and says so when it cannot do what was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from aslseg.cli import app
+from aslseg.project import Project
+from aslseg.runfolder import open_run
+from tiny_project import a_tiny_project, tiny_config
+
+
+def train(project: Project, *words: object) -> Result:
+    given = ["train", str(project.folder), *map(str, words)]
+    return CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    torch.set_num_threads(1)
+    return a_tiny_project(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "settings.json"
+    path.write_text(tiny_config(method="specialist", rounds=1).model_dump_json())
+    return path
+
+
+def test_more_adds_rounds_to_the_latest_run(project: Project, settings: Path) -> None:
+    assert train(project, "--config", settings, "--run", "one").exit_code == 0
+    first = (project.folder / "runs" / "one" / "round-01" / "round.json").read_bytes()
+    result = train(project, "--more", 1)
+    assert result.exit_code == 0, result.output
+    run = open_run(project.folder, "one")
+    assert run.rounds == [1, 2]
+    assert run.status["state"] == "done"
+    assert (run.round(1) / "round.json").read_bytes() == first
+    assert "Report:" in result.output
+
+
+def test_rounds_are_not_added_to_a_run_that_is_not_there(project: Project) -> None:
+    result = train(project, "--more", 1)
+    assert result.exit_code == 1
+    assert "no run" in result.stderr.lower()
+
+
+@pytest.mark.parametrize("words", [("--resume",), ("--more", 1)])
+@pytest.mark.parametrize("setting", [("--set", "rounds=3"), ("--preset", "quick")])
+def test_settings_of_a_run_cannot_be_changed(
+    project: Project, words: tuple[object, ...], setting: tuple[str, str]
+) -> None:
+    result = train(project, *words, *setting)
+    assert result.exit_code == 2
+    assert "keeps the settings" in result.stderr
+
+
+def test_resume_and_more_are_two_wishes(project: Project) -> None:
+    result = train(project, "--resume", "--more", 1)
+    assert result.exit_code == 2
+    assert "give one" in result.stderr
