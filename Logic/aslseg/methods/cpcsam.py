@@ -127,12 +127,12 @@ class Crossed:
     """What one exchange of prompts and labels is worth, as losses.
 
     Attributes:
-        supervised: Of the prompted decoder, with either point, on labelled patches.
+        prompted: Of the prompted decoder, with either point, on labelled patches.
         cross: Of the decoder without prompts, on unlabelled ones.
         consistency: Of the one with random points, on unlabelled ones.
     """
 
-    supervised: Tensor
+    prompted: Tensor
     cross: Tensor
     consistency: Tensor
 
@@ -173,10 +173,12 @@ class CrossPrompting(Paradigm):
             self.crossed(1 - asker, said, embeddings, labelled, rng)
             for asker, said in enumerate(unprompted)
         ]
-        supervised = supervised + sum(one.supervised for one in crossed)
         cross = torch.stack([one.cross for one in crossed]).sum()
         consistency = torch.stack([one.consistency for one in crossed]).sum()
-        further = {"prompt_consistency": self.own.prompt_weight * consistency}
+        further = {
+            "prompted": torch.stack([one.prompted for one in crossed]).sum(),
+            "prompt_consistency": self.own.prompt_weight * consistency,
+        }
         return Terms(supervised, self.own.cross_weight * cross, further)
 
     def crossed(
