@@ -203,7 +203,7 @@ class CrossPrompting(Paradigm):
             self.student.answer(prompted, embeddings, points)
             for points in points_of(found, unprompted.shape[1], rng)
         )
-        # Where the release says "mean of the two", it means these two answers.
+        # argmax of the sum is that of the mean; hard, and without a gradient.
         believed = (deep.softmax(1) + anywhere.softmax(1)).detach().argmax(1)
         count = len(labelled.classes)
         return Crossed(
