@@ -55,7 +55,7 @@ def train(
 ) -> None:
     """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
 
-    The setting `method` chooses aslseg, semisam, scsam or specialist (a baseline alone).
+    The setting `method` chooses aslseg, semisam, scsam, cpcsam or specialist (a baseline).
 
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
     undisturbed run would have given. `--more 1` adds a round to a finished run, which learns from

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from aslseg.config_base import NotNegative, Positive, PositiveFloat, Rate, Share, Window
 from aslseg.config_base import Settings as Settings
-from aslseg.config_methods import ScSamConfig, SemiSamConfig
+from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 
 Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
@@ -238,7 +238,7 @@ class RunConfig(Settings):
         patience: Rounds without a better validation before stopping early.
         paradigm: How the specialist learns from unlabelled cases.
         baseline: Also train a supervised specialist, as the row to compare with.
-        semisam, scsam: Of these methods alone.
+        semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half
@@ -265,6 +265,7 @@ class RunConfig(Settings):
     reliability: ReliabilityConfig = ReliabilityConfig()
     semisam: SemiSamConfig = SemiSamConfig()
     scsam: ScSamConfig = ScSamConfig()
+    cpcsam: CpcSamConfig = CpcSamConfig()
     min_component_ml: Annotated[float, Field(ge=0.0)] = 0.03
     label_unlabelled: bool = True
 

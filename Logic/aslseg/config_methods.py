@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aslseg.config_base import Positive, Rate, Settings
+from aslseg.config_base import Positive, Rate, Settings, Share
 
 
 class SemiSamConfig(Settings):
@@ -55,3 +55,28 @@ class ScSamConfig(Settings):
     entropy_weight: Annotated[float, Field(ge=0.0)] = 0.9
     strength: Annotated[float, Field(ge=1.0, le=5.0)] = 3.0
     planes: Positive = 4
+
+
+class CpcSamConfig(Settings):
+    """CPC-SAM; defaults are those of the release unless marked.
+
+    Attributes:
+        input_size: Edge of SAM's square input, which a training patch fills.
+        rank: Of the low-rank updates in the image encoder.
+        learning_rate: With AdamW; rises over the warm-up, then falls as (1 - t/T)^0.9.
+        weight_decay: Of AdamW.
+        warmup_share: Part of the schedule over which the rate rises (250 steps of 50 000).
+        supervised_share: Part of the schedule, at its start, in which labels alone teach (5000
+            steps of 50 000).
+        cross_weight: Of what a decoder without prompts learns from the prompted other one.
+        prompt_weight: Of what a decoder prompted at random learns from the mean of its answers.
+    """
+
+    input_size: Literal[128, 256, 512, 1024] = 512
+    rank: Positive = 4
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    warmup_share: Share = 0.005
+    supervised_share: Share = 0.1
+    cross_weight: Annotated[float, Field(ge=0.0)] = 0.4
+    prompt_weight: Annotated[float, Field(ge=0.0)] = 0.05

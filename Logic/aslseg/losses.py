@@ -85,6 +85,11 @@ def polynomial_decay(step: int, steps: int, power: float = 0.9) -> float:
     return float((1.0 - min(step / steps, 1.0)) ** power)
 
 
+def warm_up(step: int, length: int) -> float:
+    """Return (step + 1) / length cut off at 1, a factor on the learning rate."""
+    return min((step + 1) / length, 1.0) if length > 0 else 1.0
+
+
 def uncertainty_threshold(progress: float, classes: int) -> float:
     """Return UA-MT's entropy threshold (0.75 + 0.25 ramp) ln C at a part of the schedule."""
     return (0.75 + 0.25 * ramp_up(progress, 1.0)) * math.log(classes)

@@ -10,7 +10,7 @@ from aslseg.config import (
     SpecialistConfig,
     ViewConfig,
 )
-from aslseg.config_methods import ScSamConfig, SemiSamConfig
+from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 from aslseg.errors import ConfigError
 
 _ORGAN = SpecialistConfig(
@@ -40,6 +40,7 @@ _QUICK = RunConfig(
     adaptation=AdaptationConfig(iterations=400, versions=2, pixel_mm=2.0, patch_size=96),
     semisam=SemiSamConfig(clicks=3),
     scsam=ScSamConfig(input_size=128),
+    cpcsam=CpcSamConfig(input_size=128, warmup_share=0.05, supervised_share=0.3),
 )
 
 
@@ -68,6 +69,7 @@ PRESETS: dict[str, RunConfig] = {
             "sam": SamConfig(model="vit_b", input_size=1024, tuning="lora", iterations=2000),
             "semisam": SemiSamConfig(),
             "scsam": ScSamConfig(rank=192),
+            "cpcsam": CpcSamConfig(),
             "adaptation": AdaptationConfig(iterations=4000, batch_size=16, pixel_mm=1.25),
         }
     ),

@@ -35,6 +35,9 @@ SNAPSHOTS = (1 / 3, 2 / 3)
 Build = Callable[[ParadigmName, Stage, SpecialistConfig], Paradigm]
 """Makes the paradigm that a stage is trained with, around untrained networks."""
 
+BuildNetwork = Callable[[Stage, SpecialistConfig], nn.Module]
+"""Makes the untrained network of a stage."""
+
 
 def plain(name: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
     """Build a paradigm of the registry, as it is."""
@@ -52,6 +55,7 @@ class Curriculum:
         start: Weights to start from, by stage name; none means random ones.
         share: Part of the schedule that is run.
         build: Makes the paradigm of each stage; methods add to it here.
+        network: Makes the network that a stage's weights are read into; that of `build`'s student.
         left_out: Ids of labelled cases that are not shown.
         name: What the training is called in messages and curves.
         witnesses: By case id, networks (by stage name) that never saw the case.
@@ -63,6 +67,7 @@ class Curriculum:
     start: Mapping[str, nn.Module]
     share: float = 1.0
     build: Build = plain
+    network: BuildNetwork = build_network
     left_out: frozenset[str] = frozenset()
     name: str = "specialist"
     witnesses: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
@@ -106,26 +111,16 @@ def _stage_weights(
     paths = specialist_paths(curriculum.folder, stage)
     if not paths[-1].exists():
         _train_stage(job, curriculum, stage, containers, paths)
-    return [load_network(path, stage, settings, job.device) for path in paths]
+    networks = [curriculum.network(stage, settings) for _ in paths]
+    for network, path in zip(networks, paths, strict=True):
+        load_weights(network, path, "specialist")
+    return [network.to(job.device).eval() for network in networks]
 
 
 def specialist_paths(folder: Path, stage: Stage) -> list[Path]:
     """Return where the weights of a stage are kept: after each snapshot, and at the end."""
     parts = [f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))]
     return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
-
-
-def load_network(
-    path: Path, stage: Stage, settings: SpecialistConfig, device: torch.device
-) -> nn.Module:
-    """Read a stage's network from a round folder.
-
-    Raises:
-        WeightsError: When the file is missing, damaged or of another kind.
-    """
-    network = build_network(stage, settings)
-    load_weights(network, path, "specialist")
-    return network.to(device).eval()
 
 
 def _train_stage(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
-from aslseg.losses import polynomial_decay
+from aslseg.losses import polynomial_decay, warm_up
 
 SAVE_EVERY = 250
 REPORT_EVERY = 10
@@ -56,6 +56,7 @@ class Learner:
         learning_rate: At the start.
         weight_decay: Of the optimiser.
         power: The rate falls as (1 - t/T) to this power.
+        warmup: Steps over which the rate first rises, from one of so many parts of it.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -63,6 +64,12 @@ class Learner:
     learning_rate: float
     weight_decay: float
     power: float = 0.9
+    warmup: int = 0
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step."""
+        risen = warm_up(step, self.warmup)
+        return self.learning_rate * risen * polynomial_decay(step, steps, self.power)
 
 
 StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
@@ -130,9 +137,8 @@ class Trainer:
 
     def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
         for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
-            left = polynomial_decay(step, self.schedule.steps, learner.power)
             for group in optimiser.param_groups:
-                group["lr"] = learner.learning_rate * left
+                group["lr"] = learner.rate(step, self.schedule.steps)
         generator = step_generator(self.schedule.seed, step)
         self.module.train()
         # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.

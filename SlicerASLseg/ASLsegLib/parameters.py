@@ -11,7 +11,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-METHODS = ["aslseg", "semisam", "scsam", "specialist"]
+METHODS = ["aslseg", "semisam", "scsam", "cpcsam", "specialist"]
 PRESETS = ["quick", "standard", "demo"]
 SAM_MODELS = ["vit_t", "vit_b", "vit_l", "vit_h", "none"]
 PARADIGMS = ["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]

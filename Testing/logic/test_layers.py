@@ -20,7 +20,7 @@ LAYER_OF = {
     1: """geometry intensity components lesions prompts clicks metrics images project formats stages
         runfolder review""",
     2: """specialist losses augment distortion inference views places tiles batches training
-        devices checkpoints adaptation corruption blending sam.""",
+        devices checkpoints frozen adaptation corruption blending sam.""",
     3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching
         containers
         crossfit job reliability rounds runs session evaluate benchmark presets""",

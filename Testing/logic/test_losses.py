@@ -19,6 +19,7 @@ from aslseg.losses import (
     supervised_loss,
     uncertainty_threshold,
     update_average,
+    warm_up,
     weighted_cross_entropy,
 )
 
@@ -194,6 +195,11 @@ def test_the_learning_rate_falls_to_zero() -> None:
     assert polynomial_decay(50, 100) == pytest.approx(0.5**0.9)
     assert polynomial_decay(50, 100, power=1.0) == 0.5
     assert polynomial_decay(100, 100) == polynomial_decay(130, 100) == 0.0
+
+
+def test_a_rate_warms_up_in_equal_parts_or_not_at_all() -> None:
+    assert [warm_up(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert warm_up(0, 0) == 1.0
 
 
 @pytest.mark.parametrize(

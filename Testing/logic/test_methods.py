@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from aslseg.cli import app
 from aslseg.config import RunConfig, SamConfig
-from aslseg.config_methods import ScSamConfig, SemiSamConfig
+from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 from aslseg.errors import ConfigError
 from aslseg.images import read_labelmap
 from aslseg.methods import METHODS, method_named
@@ -34,6 +34,7 @@ def a_config() -> RunConfig:
         adaptation=tiny_config().adaptation.model_copy(update=few),
         semisam=SemiSamConfig(clicks=2),
         scsam=ScSamConfig(input_size=128),
+        cpcsam=CpcSamConfig(input_size=128),
     )
 
 
@@ -77,5 +78,5 @@ def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="aslseg, scsam, semisam, specialist"):
+    with pytest.raises(ConfigError, match="aslseg, cpcsam, scsam, semisam, specialist"):
         method_named("magic")

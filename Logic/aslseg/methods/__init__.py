@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from aslseg.errors import ConfigError
-from aslseg.methods import aslseg, scsam, semisam, specialist
+from aslseg.methods import aslseg, cpcsam, scsam, semisam, specialist
 from aslseg.rounds import Method
 
 METHODS: dict[str, Method] = {
     "aslseg": Method(aslseg.run_round, aslseg.load_ensemble),
+    "cpcsam": Method(cpcsam.run_round, cpcsam.load_ensemble),
     "scsam": Method(scsam.run_round, scsam.load_ensemble),
     "semisam": Method(semisam.run_round, semisam.load_ensemble),
     "specialist": Method(specialist.run_round, specialist.load_ensemble),

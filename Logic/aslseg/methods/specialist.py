@@ -6,6 +6,7 @@ something to the training and need nothing more to segment start from here too.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from aslseg.checkpoints import require_weights
@@ -13,8 +14,16 @@ from aslseg.job import Job
 from aslseg.refinement import TrustSpecialist
 from aslseg.rounds import Round, RoundOutcome, finish_round
 from aslseg.speaking import Ensemble
+from aslseg.specialist import build_network
 from aslseg.stages import stages_of
-from aslseg.teaching import Build, Curriculum, plain, specialist_paths, teach_specialist
+from aslseg.teaching import (
+    Build,
+    BuildNetwork,
+    Curriculum,
+    plain,
+    specialist_paths,
+    teach_specialist,
+)
 
 
 def run_round(job: Job, this: Round) -> RoundOutcome:
@@ -22,15 +31,18 @@ def run_round(job: Job, this: Round) -> RoundOutcome:
     return run_with(job, this, plain)
 
 
-def run_with(job: Job, this: Round, build: Build) -> RoundOutcome:
+def run_with(
+    job: Job, this: Round, build: Build, network: BuildNetwork = build_network
+) -> RoundOutcome:
     """Run a round in which the specialist is trained with what `build` makes.
 
     Args:
         job: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
         build: Makes the paradigm of each stage.
+        network: Makes the network of each stage, as `build` does.
     """
-    taught = teach_specialist(job, curriculum_of(job, this, build))
+    taught = teach_specialist(job, replace(curriculum_of(job, this, build), network=network))
     ensemble = Ensemble(taught.specialist, None, TrustSpecialist(), job.targets, job.config)
     return finish_round(job, this, ensemble, taught.earlier)
 
@@ -41,8 +53,18 @@ def load_ensemble(job: Job, folder: Path) -> Ensemble:
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
+    return load_with(job, folder, build_network)
+
+
+def load_with(job: Job, folder: Path, network: BuildNetwork) -> Ensemble:
+    """Read the specialist of a finished round into networks that `network` makes.
+
+    Raises:
+        WeightsError: When a file is missing or damaged; nothing is trained here.
+    """
     require_weights([path for s in stages_of(job.targets) for path in specialist_paths(folder, s)])
-    specialist = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {})).specialist
+    curriculum = Curriculum(folder, job.config.paradigm, {}, {}, network=network)
+    specialist = teach_specialist(job, curriculum).specialist
     return Ensemble(specialist, None, TrustSpecialist(), job.targets, job.config)
 
 

@@ -214,16 +214,37 @@ def decode_tokens(
     """
     known: Any = sam
     decoder = known.mask_decoder
-    own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([own.expand(len(images), -1, -1), sparse], dim=1)
-    position = known.prompt_encoder.get_dense_pe().expand(len(images), -1, -1, -1)
-    answers, pixels = decoder.transformer(images + dense, position, tokens)
+    position = known.prompt_encoder.get_dense_pe()
+    answers, features = attend(decoder, images, position, sparse, dense)
     predicted_iou: Tensor = decoder.iou_prediction_head(answers[:, 0])  # (P, 4)
     choice = _choose(predicted_iou, multimask=multimask)
-    features = decoder.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
     weights = _mask_weights(decoder, answers[:, 1:], choice)  # (P, 32)
     masks = torch.einsum("pc,pchw->phw", weights, features)
     return masks, predicted_iou.gather(1, choice[:, None])[:, 0]
+
+
+def attend(
+    decoder: nn.Module, images: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Let the tokens of a mask decoder look at images, each with prompts of its own.
+
+    Args:
+        decoder: With any number of mask tokens, M.
+        images: (P, 256, h, w).
+        position: (1, 256, h, w) of the prompt encoder.
+        sparse: (P, T, 256).
+        dense: (P, 256, h, w).
+
+    Returns:
+        What became of its tokens, (P, 1 + M, 256), and pixels to be weighed, (P, 32, 4 h, 4 w).
+    """
+    known: Any = decoder
+    own = torch.cat([known.iou_token.weight, known.mask_tokens.weight])
+    tokens = torch.cat([own.expand(len(images), -1, -1), sparse], dim=1)
+    positions = position.expand(len(images), -1, -1, -1)
+    answers, pixels = known.transformer(images + dense, positions, tokens)
+    features = known.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
+    return answers[:, : len(own)], features
 
 
 def _choose(predicted_iou: Tensor, *, multimask: bool) -> Tensor:

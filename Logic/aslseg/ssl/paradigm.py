@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from aslseg.augment import apply_intensity, draw_intensity
 from aslseg.batches import Batch, TrainingCase, image_channels
 from aslseg.config import SpecialistConfig
+from aslseg.frozen import copy_sharing_frozen
 from aslseg.losses import average_decay, ramp_up, supervised_loss, update_average
 from aslseg.training import Learner
 
@@ -82,7 +82,7 @@ class Paradigm(nn.Module):
         super().__init__()
         self.settings = settings
         self.student = build()
-        self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self.average = copy_sharing_frozen(self.student).requires_grad_(False)
 
     @abstractmethod
     def loss(

@@ -1,0 +1,274 @@
+"""CPC-SAM: two decoders of one SAM prompt each other, and teach each other on unlabelled pictures.
+
+After Miao et al., "Cross Prompting Consistency with Segment Anything Model for Semi-supervised
+Medical Image Segmentation" (arXiv 2407.05416, MICCAI 2024).
+
+A step: (1) both decoders, without any prompt, learn the labels; for the first part of the schedule
+that is all. (2) Of what the second decoder finds without a prompt, the largest component of each
+class gives a point deep inside it and a random one; the first decoder is prompted with either. Both
+answers learn the labels. On unlabelled patches, the mean of both is a hard label for the second
+decoder without a prompt (cross prompting), and for the first one with the random point (prompt
+consistency). (3) The same with the decoders exchanged.
+
+SAM is the specialist here: there is no U-Net. The prediction is the mean of both decoders without
+prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aslseg.batches import Batch, image_channels
+from aslseg.classwise_voice import picture01
+from aslseg.components import keep_largest
+from aslseg.config import Paradigm as ParadigmName
+from aslseg.config import SpecialistConfig
+from aslseg.config_methods import CpcSamConfig
+from aslseg.errors import ConfigError
+from aslseg.frozen import copy_sharing_frozen
+from aslseg.generalist_setup import required_generalist
+from aslseg.job import Job
+from aslseg.losses import soft_dice_loss, weighted_cross_entropy
+from aslseg.methods.specialist import load_with, run_with
+from aslseg.prompts import XY, interior_points
+from aslseg.rounds import Round, RoundOutcome
+from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints, stacked_points
+from aslseg.sam.two_decoders import DECODERS, TwoDecoderSam
+from aslseg.speaking import Ensemble
+from aslseg.ssl.paradigm import Paradigm, Terms, both_inputs
+from aslseg.stages import Stage, stages_of
+from aslseg.teaching import BuildNetwork
+from aslseg.training import Learner
+from aslseg.volume import Mask
+
+DICE_SHARE = 0.8
+"""Of the Dice loss, beside the cross entropy, in what labels teach; as released."""
+PSEUDO_SHARE = 0.5
+"""The same in what pseudo-labels teach; as released."""
+
+
+def run_round(job: Job, this: Round) -> RoundOutcome:
+    """Train SAM's two decoders on each other's answers, and segment with both.
+
+    Args:
+        job: Cases, settings, device, listener.
+        this: Number and folder of the round, and what the rounds before left.
+
+    Raises:
+        ConfigError: When the settings have no SAM, or a network that looks at blocks.
+    """
+    network = networks_of(job)
+
+    def build(_: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
+        return CrossPrompting(lambda: network(stage, settings), settings, job.config.cpcsam)
+
+    return run_with(job, this, build, network)
+
+
+def load_ensemble(job: Job, folder: Path) -> Ensemble:
+    """Read SAM as a finished round has trained it.
+
+    Raises:
+        WeightsError: When a file is missing or damaged; nothing is trained here.
+    """
+    return load_with(job, folder, networks_of(job))
+
+
+def networks_of(job: Job) -> BuildNetwork:
+    """Return who builds SAM for a stage, as released, with two new decoders for its classes.
+
+    What stays frozen is the same in all of them, and in memory once.
+
+    Raises:
+        ConfigError: When a stage is to look at blocks; when there is no SAM, once one is built.
+    """
+    _refuse_blocks(job)
+    own = job.config.cpcsam
+
+    @cache
+    def released() -> nn.Module:
+        wanted = required_generalist(job, tuning="lora", rank=own.rank, input_size=own.input_size)
+        return wanted.sam
+
+    def build(stage: Stage, settings: SpecialistConfig) -> nn.Module:
+        sam = copy_sharing_frozen(released())
+        torch.manual_seed(job.config.seed)  # whether SAM was read just now or before
+        classes, picture = 1 + len(stage.targets), _picture_of(stage, settings)
+        return TwoDecoderSam(sam, classes, edge=settings.patch_size, picture=picture)
+
+    return build
+
+
+def _refuse_blocks(job: Job) -> None:
+    for stage in stages_of(job.targets):
+        if job.config.stage(stage.inside.name if stage.inside else None).network.dimensions != 2:
+            msg = (
+                f"CPC-SAM looks at slices, but stage {stage.name} is to look at blocks; set "
+                "organ.network.dimensions and lesion.network.dimensions to 2."
+            )
+            raise ConfigError(msg)
+
+
+def _picture_of(stage: Stage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
+    middle, in_container = image_channels(settings) // 2, stage.inside is not None
+    return lambda inputs: picture01(inputs[:, middle], in_container=in_container)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crossed:
+    """What one exchange of prompts and labels is worth, as losses.
+
+    Attributes:
+        prompted: Of the prompted decoder, with either point, on labelled patches.
+        cross: Of the decoder without prompts, on unlabelled ones.
+        consistency: Of the one with random points, on unlabelled ones.
+    """
+
+    prompted: Tensor
+    cross: Tensor
+    consistency: Tensor
+
+
+class CrossPrompting(Paradigm):
+    """The rule of a step: each decoder is prompted by the other one, and labels for it.
+
+    Args:
+        build: Makes a `TwoDecoderSam`.
+        settings: Of the stage.
+        own: Weights, shares and rates of the method.
+    """
+
+    student: TwoDecoderSam
+
+    def __init__(
+        self, build: Callable[[], nn.Module], settings: SpecialistConfig, own: CpcSamConfig
+    ) -> None:
+        super().__init__(build, settings)
+        self.own = own
+
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return what labels teach, what the decoders teach each other, and the consistency.
+
+        The release takes an optimiser step after each of the three parts; here their sum is one.
+        """
+        inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
+        embeddings = self.student.embed(inputs)
+        unprompted = [self.student.answer(n, embeddings) for n in range(DECODERS)]
+        supervised = torch.stack([labelled_loss(said, labelled) for said in unprompted]).sum()
+        if step < self.own.supervised_share * self.settings.iterations:
+            return Terms(supervised, torch.zeros_like(supervised))
+
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        crossed = [
+            self.crossed(1 - asker, said, embeddings, labelled, rng)
+            for asker, said in enumerate(unprompted)
+        ]
+        cross = torch.stack([one.cross for one in crossed]).sum()
+        consistency = torch.stack([one.consistency for one in crossed]).sum()
+        further = {
+            "prompted": torch.stack([one.prompted for one in crossed]).sum(),
+            "prompt_consistency": self.own.prompt_weight * consistency,
+        }
+        return Terms(supervised, self.own.cross_weight * cross, further)
+
+    def crossed(
+        self,
+        prompted: int,
+        unprompted: Tensor,
+        embeddings: Tensor,
+        labelled: Batch,
+        rng: np.random.Generator,
+    ) -> Crossed:
+        """Prompt a decoder by the other one's map, and let it label for that one.
+
+        Args:
+            prompted: Number of the decoder.
+            unprompted: (B, C, edge, edge) logits of the other one, labelled patches first.
+            embeddings: Of the B patches.
+            labelled: The labelled patches.
+            rng: Draws the random points.
+        """
+        found = unprompted.detach().argmax(1).cpu().numpy()
+        deep, anywhere = (
+            self.student.answer(prompted, embeddings, points)
+            for points in points_of(found, unprompted.shape[1], rng)
+        )
+        # argmax of the sum is that of the mean; hard, and without a gradient.
+        believed = (deep.softmax(1) + anywhere.softmax(1)).detach().argmax(1)
+        count = len(labelled.classes)
+        return Crossed(
+            labelled_loss(deep, labelled) + labelled_loss(anywhere, labelled),
+            pseudo_loss(unprompted[count:], believed[count:]),
+            pseudo_loss(anywhere[count:], believed[count:]),
+        )
+
+    def learners(self) -> Sequence[Learner]:
+        """Return one optimiser for all that is trained of SAM."""
+        own, trained = self.own, [p for p in self.student.parameters() if p.requires_grad]
+        warmup = round(own.warmup_share * self.settings.iterations)
+        return (Learner(trained, "adamw", own.learning_rate, own.weight_decay, warmup=warmup),)
+
+
+def points_of(
+    found: NDArray[np.int64], number: int, rng: np.random.Generator
+) -> tuple[ClassPoints, ClassPoints]:
+    """Point at the largest component of each class: deep inside it, and anywhere in it.
+
+    Args:
+        found: (B, h, w) class numbers.
+        number: How many classes there are, the background included.
+        rng: Draws the second points.
+
+    Returns:
+        Both with one point for each class and picture, `ABSENT` where a picture has none of it.
+    """
+    parts = [[keep_largest(shown == c) for c in range(number)] for shown in found]
+    deep = [[_told(interior_points(part, 1)) for part in of_one] for of_one in parts]
+    anywhere = [[_told(_drawn(part, rng)) for part in of_one] for of_one in parts]
+    return stacked_points(deep), stacked_points(anywhere)
+
+
+def _drawn(part: Mask, rng: np.random.Generator) -> list[XY]:
+    places = np.argwhere(part)
+    if not len(places):
+        return []
+    row, column = places[rng.integers(len(places))].tolist()
+    return [(column + 0.5, row + 0.5)]
+
+
+def _told(points: Sequence[XY]) -> list[tuple[XY, int]]:
+    return [(xy, POSITIVE) for xy in points] or [((0.0, 0.0), ABSENT)]
+
+
+def labelled_loss(logits: Tensor, labelled: Batch) -> Tensor:
+    """Return 0.2 CE + 0.8 Dice on the labelled patches, which come first.
+
+    Args:
+        logits: (B, C, edge, edge).
+        labelled: Some patches, at most B.
+    """
+    known = logits[: len(labelled.classes)]
+    return _mixed(known, labelled.classes, DICE_SHARE, labelled.weight)
+
+
+def pseudo_loss(logits: Tensor, believed: Tensor) -> Tensor:
+    """Return 0.5 (CE + Dice) of hard labels (B, edge, edge); zero without any patch."""
+    return _mixed(logits, believed, PSEUDO_SHARE) if len(logits) else logits.sum()
+
+
+def _mixed(
+    logits: Tensor, classes: Tensor, dice_share: float, weight: Tensor | None = None
+) -> Tensor:
+    entropy = weighted_cross_entropy(logits, classes, weight)
+    dice = soft_dice_loss(logits.softmax(1), classes, weight)
+    return (1 - dice_share) * entropy + dice_share * dice

@@ -1,0 +1,492 @@
+"""CPC-SAM: how two decoders prompt and teach each other, and whole runs of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aslseg.batches import Batch
+from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig
+from aslseg.config_methods import CpcSamConfig
+from aslseg.errors import CancelledError, ConfigError, WeightsError
+from aslseg.events import Monitor
+from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.methods.cpcsam import CrossPrompting, labelled_loss, points_of, pseudo_loss
+from aslseg.project import Project, create_project, select_cases
+from aslseg.runfolder import RunFolder
+from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
+from aslseg.sam.tuning import tune
+from aslseg.sam.two_decoders import TwoDecoderSam
+from aslseg.speaking import Ensemble, read_voice
+from aslseg.ssl.paradigm import Terms
+from aslseg.training import Schedule, Trainer, step_generator
+from aslseg.volume import Labelmap
+from sam_doubles import a_small_sam
+from tiny_project import (
+    GEOMETRY,
+    NETWORK,
+    SPECIALIST,
+    UNLABELLED,
+    a_tiny_project,
+    tiny_config,
+    write_patients,
+)
+from whole_runs import at_step, results, rows_of, stop_at, use_small_sam, weights_in
+
+EDGE = 40
+OWN = CpcSamConfig(input_size=128, rank=2, supervised_share=0.5, warmup_share=0.25)
+STAGE = SPECIALIST.model_copy(update={"iterations": 4, "batch_size": 2, "patch_size": EDGE})
+IN_3D = STAGE.model_copy(
+    update={"network": NETWORK.model_copy(update={"dimensions": 3}), "patch_size": 16}
+)
+LATE = STAGE.iterations - 1
+"""A step after the part in which labels alone teach."""
+
+
+def cpcsam_config(**changes: object) -> RunConfig:
+    values: dict[str, object] = {
+        "method": "cpcsam",
+        "rounds": 1,
+        "organ": STAGE,
+        "lesion": STAGE,
+        "sam": SamConfig(model="vit_t"),
+        "cpcsam": OWN,
+    }
+    return tiny_config(**{**values, **changes})
+
+
+def a_two_decoder_sam(classes: int = 2, seed: int = 0) -> TwoDecoderSam:
+    sam = tune(a_small_sam(input_size=128), "lora", rank=2)
+    torch.manual_seed(seed)
+    return TwoDecoderSam(sam, classes, edge=EDGE, picture=lambda inputs: inputs[:, 1].sigmoid())
+
+
+def a_cross_prompting(own: CpcSamConfig = OWN, classes: int = 2) -> CrossPrompting:
+    return CrossPrompting(lambda: a_two_decoder_sam(classes), STAGE, own)
+
+
+def a_batch(seed: int = 0) -> Batch:
+    inputs = torch.randn(2, 3, EDGE, EDGE, generator=torch.Generator().manual_seed(seed))
+    return Batch(inputs, (inputs[:, 0] > 0.5).long(), torch.ones(2))
+
+
+def parts_of_trained(network: TwoDecoderSam) -> dict[str, list[nn.Parameter]]:
+    return {
+        "first": [p for p in network.decoders[0].parameters() if p.requires_grad],
+        "second": [p for p in network.decoders[1].parameters() if p.requires_grad],
+        "encoder": [p for p in network.sam.image_encoder.parameters() if p.requires_grad],
+        "points": [network.class_points],
+    }
+
+
+def gradients_of(loss: Tensor, network: TwoDecoderSam) -> dict[str, float]:
+    def norm(wanted: Sequence[nn.Parameter]) -> float:
+        found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+        return math.sqrt(sum(float(g.square().sum()) for g in found if g is not None))
+
+    return {name: norm(wanted) for name, wanted in parts_of_trained(network).items()}
+
+
+# --- Points ---------------------------------------------------------------------------------------
+
+
+def a_map() -> np.ndarray:
+    """Return 9 x 11 pixels, twice: class 1 in two parts, class 2 in the second picture alone."""
+    found = np.zeros((2, 9, 11), np.int64)
+    found[:, 2:7, 1:6] = 1  # the largest; its middle is row 4, column 3
+    found[:, 0:2, 8:11] = 1  # six pixels elsewhere
+    found[1, 7:9, 7:10] = 2
+    return found
+
+
+def test_the_deep_point_is_the_middle_of_the_largest_component() -> None:
+    deep, _ = points_of(a_map(), 3, np.random.default_rng(0))
+    assert deep.xy.shape == (2, 3, 1, 2)
+    assert deep.xy[0, 1, 0].tolist() == [3.5, 4.5]  # x, y of a pixel's centre
+
+
+def test_the_random_point_lies_in_the_largest_component_and_anywhere_in_it() -> None:
+    found = a_map()
+    drawn = {
+        tuple(points_of(found, 3, np.random.default_rng(seed))[1].xy[0, 1, 0].tolist())
+        for seed in range(300)
+    }
+    assert drawn == {(x + 0.5, y + 0.5) for x in range(1, 6) for y in range(2, 7)}
+
+
+def test_the_background_has_a_point_and_an_absent_class_has_none() -> None:
+    for points in points_of(a_map(), 3, np.random.default_rng(0)):
+        assert points.labels[:, :, 0].tolist() == [
+            [POSITIVE, POSITIVE, ABSENT],
+            [POSITIVE, POSITIVE, POSITIVE],
+        ]
+        x, y = (int(at) for at in points.xy[0, 0, 0].tolist())
+        assert a_map()[0, y, x] == 0
+
+
+def test_an_absent_class_tells_sam_nothing_wherever_its_place_is() -> None:
+    network, points = a_two_decoder_sam(3).eval(), points_of(a_map(), 3, np.random.default_rng(0))
+    embeddings = network.embed(a_batch().inputs)
+    moved = points[0].xy.clone()
+    moved[0, 2] = 7.0
+    first, second = (
+        network.answer(0, embeddings, ClassPoints(xy, points[0].labels))
+        for xy in (points[0].xy, moved)
+    )
+    torch.testing.assert_close(first, second)
+    moved[0, 1] = 7.0
+    third = network.answer(0, embeddings, ClassPoints(moved, points[0].labels))
+    assert not torch.allclose(first, third)
+
+
+def test_nothing_found_at_all_gives_a_step_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    paradigm = a_cross_prompting(classes=3)
+    answer = paradigm.student.answer
+
+    def only_background(number: int, embeddings: Tensor, points: object = None) -> Tensor:
+        said = answer(number, embeddings, points)  # type: ignore[arg-type]
+        return said * torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1) + torch.tensor(
+            [50.0, 0.0, 0.0]
+        ).view(1, 3, 1, 1)
+
+    monkeypatch.setattr(paradigm.student, "answer", only_background)
+    terms = paradigm.loss(a_batch(), a_batch(1), LATE, step_generator(0, 0))
+    assert torch.isfinite(terms.total)
+
+
+# --- Losses ---------------------------------------------------------------------------------------
+
+
+def dice(p: float, y: float, n: int) -> float:
+    return 1 - (2 * p * y * n + 1) / ((p * p + y) * n + 1)
+
+
+def even(log_odds: float, count: int = 2) -> Tensor:
+    """Return logits that say class 1 with the same probability in every pixel."""
+    return torch.tensor([0.0, log_odds]).view(1, 2, 1, 1).repeat(count, 1, EDGE, EDGE)
+
+
+def test_labels_teach_by_a_fifth_of_cross_entropy_and_four_fifths_of_dice() -> None:
+    batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
+    wanted = 0.2 * -math.log(0.75) + 0.8 * dice(0.75, 1, 2 * EDGE**2)
+    assert float(labelled_loss(even(math.log(3), 4), batch)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_pseudo_labels_teach_by_half_of_both() -> None:
+    believed = torch.zeros(2, EDGE, EDGE, dtype=torch.long)
+    wanted = 0.5 * (-math.log(0.25) + dice(0.75, 0, 2 * EDGE**2))
+    assert float(pseudo_loss(even(math.log(3)), believed)) == pytest.approx(wanted, rel=1e-5)
+    assert float(pseudo_loss(even(0.0)[:0], believed[:0])) == 0.0
+
+
+class Script:
+    """Answers that are put in by hand: by decoder, and by whether and how it is prompted."""
+
+    def __init__(self, deep: Sequence[float], anywhere: Sequence[float], alone: Sequence[float]):
+        self.said = {"deep": deep, "anywhere": anywhere, "alone": alone}
+        self.asked: list[tuple[int, str]] = []
+
+    def __call__(self, number: int, embeddings: Tensor, points: object = None) -> Tensor:
+        prompted = sum(name != "alone" for _, name in self.asked)
+        kind = "alone" if points is None else ("deep", "anywhere")[prompted % 2]
+        self.asked.append((number, kind))
+        return even(self.said[kind][number], len(embeddings))
+
+
+def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_prompts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decoder 0 says 3 to 1 for class 1 everywhere; decoder 1 with a deep point 4 to 1 against."""
+    paradigm = a_cross_prompting()
+    script = Script(
+        deep=(math.log(3), -math.log(4)),
+        anywhere=(math.log(3), math.log(2)),
+        alone=(math.log(3), math.log(3)),
+    )
+    monkeypatch.setattr(paradigm.student, "answer", script)
+    batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
+    terms = paradigm.loss(batch, a_batch(1), LATE, step_generator(0, 0))
+
+    assert script.asked == [
+        (0, "alone"),
+        (1, "alone"),
+        (1, "deep"),  # what decoder 0 found prompts decoder 1
+        (1, "anywhere"),
+        (0, "deep"),
+        (0, "anywhere"),
+    ]
+    n = 2 * EDGE**2
+
+    def of_labels(p: float) -> float:
+        return 0.2 * -math.log(p) + 0.8 * dice(p, 1, n)
+
+    assert float(terms.supervised) == pytest.approx(2 * of_labels(0.75), rel=1e-4)
+    prompted = sum(of_labels(p) for p in (0.2, 2 / 3, 0.75, 0.75))
+    assert float(terms.further["prompted"]) == pytest.approx(prompted, rel=1e-4)
+
+    # Decoder 1 says 0.2 and 2/3 for class 1, 0.43 in the mean, so class 0 is what it labels.
+    def against(p: float) -> float:
+        return 0.5 * (-math.log(1 - p) + dice(p, 0, n))
+
+    def agreeing(p: float) -> float:
+        return 0.5 * (-math.log(p) + dice(p, 1, n))
+
+    cross = against(0.75) + agreeing(0.75)
+    assert float(terms.unlabelled) == pytest.approx(0.4 * cross, rel=1e-4)
+    consistency = against(2 / 3) + agreeing(0.75)
+    assert float(terms.further["prompt_consistency"]) == pytest.approx(0.05 * consistency, rel=1e-4)
+
+
+def test_in_the_first_part_of_the_schedule_labels_alone_teach() -> None:
+    def terms_at(step: int) -> Terms:
+        return a_cross_prompting().loss(a_batch(), a_batch(1), step, step_generator(0, 0))
+
+    for step in (0, 1):
+        terms = terms_at(step)
+        assert float(terms.unlabelled) == 0.0
+        assert terms.further == {}
+    for step in (2, 3):
+        terms = terms_at(step)
+        assert float(terms.unlabelled.detach()) > 0
+        assert float(terms.further["prompt_consistency"].detach()) > 0
+        assert float(terms.further["prompted"].detach()) > 0
+        assert float(terms.supervised.detach()) == float(terms_at(0).supervised.detach())
+
+
+def test_weights_of_zero_switch_their_term_off() -> None:
+    own = OWN.model_copy(update={"cross_weight": 0.0, "prompt_weight": 0.0})
+    terms = a_cross_prompting(own).loss(a_batch(), a_batch(1), LATE, step_generator(0, 0))
+    assert float(terms.unlabelled.detach()) == 0.0
+    assert float(terms.further["prompt_consistency"].detach()) == 0.0
+
+
+def test_without_unlabelled_patches_labels_teach_the_prompted_decoders_too() -> None:
+    terms = a_cross_prompting().loss(a_batch(), None, LATE, step_generator(0, 0))
+    assert float(terms.unlabelled.detach()) == 0.0
+    assert float(terms.further["prompted"].detach()) > 0
+
+
+def test_each_decoder_learns_and_nothing_flows_through_the_pseudo_label() -> None:
+    paradigm = a_cross_prompting()
+    network, batch = paradigm.student, a_batch()
+    embeddings = network.embed(torch.cat([batch.inputs, a_batch(1).inputs]))
+    for asker in (0, 1):
+        unprompted = network.answer(asker, embeddings)
+        one = paradigm.crossed(1 - asker, unprompted, embeddings, batch, np.random.default_rng(0))
+        asking, answering = ("first", "second") if asker == 0 else ("second", "first")
+        of_cross = gradients_of(one.cross, network)
+        assert of_cross[asking] > 1e-6
+        assert of_cross["encoder"] > 0
+        assert of_cross[answering] == of_cross["points"] == 0.0  # it has only labelled
+        of_consistency = gradients_of(one.consistency, network)
+        assert of_consistency[answering] > 1e-6
+        assert of_consistency["points"] > 0
+        assert of_consistency[asking] == 0.0  # its map only made the points
+        of_labels = gradients_of(one.prompted, network)
+        assert of_labels[answering] > 1e-6
+        assert of_labels[asking] == 0.0
+
+
+def test_both_decoders_learn_from_the_whole_step() -> None:
+    paradigm = a_cross_prompting()
+    terms = paradigm.loss(a_batch(), a_batch(1), LATE, step_generator(0, 0))
+    for term in (terms.supervised, terms.unlabelled, *terms.further.values()):
+        found = gradients_of(term, paradigm.student)
+        assert min(found["first"], found["second"], found["encoder"]) > 1e-6
+
+
+def test_classes_of_unlabelled_patches_are_never_looked_at() -> None:
+    batch = a_batch(1)
+    other = replace(batch, classes=1 - batch.classes)
+    first, second = (
+        a_cross_prompting().loss(a_batch(), extra, LATE, step_generator(0, 0))
+        for extra in (batch, other)
+    )
+    assert float(first.total.detach()) == float(second.total.detach())
+
+
+def test_a_step_depends_on_its_generator_alone() -> None:
+    def total(seed: int) -> float:
+        np.random.seed(seed)  # noqa: NPY002 - nobody may look at it
+        terms = a_cross_prompting().loss(a_batch(), a_batch(1), LATE, step_generator(0, 0))
+        return float(terms.total.detach())
+
+    assert total(0) == total(1)
+
+
+def test_the_rate_rises_then_falls_and_moves_all_that_is_trained(tmp_path: Path) -> None:
+    settings = STAGE.model_copy(update={"iterations": 8})
+    paradigm = CrossPrompting(a_two_decoder_sam, settings, OWN)
+    (learner,) = paradigm.learners()
+    assert (learner.optimiser, learner.learning_rate, learner.weight_decay) == ("adamw", 1e-3, 0.1)
+    assert {id(p) for p in learner.parameters} == {
+        id(p) for p in paradigm.parameters() if p.requires_grad
+    }
+    rates: list[float] = []
+    trainer = Trainer(
+        paradigm, Schedule("s", 8, 9.0), torch.device("cpu"), tmp_path, learners=(learner,)
+    )
+
+    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+        rates.append(trainer._optimisers[0].param_groups[0]["lr"])
+        return {"loss": sum((p.sum() * 0 for p in learner.parameters), torch.zeros(()))}
+
+    trainer.run(step_loss, Monitor())
+    risen = [0.5, *[1.0] * 7]  # two steps of warm-up
+    wanted = [1e-3 * r * (1 - t / 8) ** 0.9 for t, r in enumerate(risen)]
+    assert rates == pytest.approx(wanted)
+
+
+# --- Whole runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_sam(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        torch.set_num_threads(1)
+        project = a_tiny_project(tmp_path_factory.mktemp("cpcsam"))
+        return start_run(project, cpcsam_config(), run_id="a")
+
+
+@pytest.fixture(scope="module")
+def ensemble(finished: RunFolder) -> Ensemble:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        return load_ensemble(finished)
+
+
+def test_sam_is_the_specialist_and_nobody_else_speaks(finished: RunFolder) -> None:
+    rows = rows_of(finished.round(1) / "metrics.csv")
+    assert {row["stage"] for row in rows} == {"specialist", "refined"}
+    folder = finished.round(1) / "voices" / UNLABELLED[0]
+    said, refined = read_voice(folder, "specialist"), read_voice(folder, "refined")
+    assert said is not None
+    assert refined is not None
+    np.testing.assert_array_equal(said.labels, refined.labels)
+
+
+def test_only_what_was_trained_is_written(finished: RunFolder) -> None:
+    for name in ("specialist-liver-1of3", "specialist-liver", "specialist-tumour"):
+        names = set(weights_in(finished.round(1) / f"{name}.safetensors")[0])
+        assert {n.partition(".")[0] for n in names} == {"sam", "decoders", "class_points"}
+        encoder = [n for n in names if n.startswith("sam.image_encoder")]
+        assert encoder
+        assert all("low_rank" in n for n in encoder)
+
+
+def test_a_loaded_run_gives_the_labels_that_were_written_and_gives_them_again(
+    finished: RunFolder, ensemble: Ensemble
+) -> None:
+    image = finished.path.parents[2] / "data" / "ct6.nii.gz"
+    written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
+    for _ in range(2):
+        segmented = ensemble.segment(read_volume(image))
+        np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+
+
+def test_what_is_frozen_is_in_memory_once(ensemble: Ensemble) -> None:
+    liver, tumour = (dict(n.named_parameters()) for n in ensemble.specialist.networks.values())
+    shared = {n for n in liver.keys() & tumour.keys() if liver[n] is tumour[n]}
+    assert shared == {n for n in liver if "image_encoder" in n and "low_rank" not in n}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
+def test_a_stopped_run_goes_on_to_the_same_end(
+    finished: RunFolder, tmp_path: Path, stage: str
+) -> None:
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError):
+        start_run(project, cpcsam_config(), stop_at(at_step(stage, 0)), run_id="a")
+    assert results(resume_run(project)) == results(finished)
+
+
+@pytest.mark.slow
+def test_noise_in_place_of_the_hidden_labels_changes_nothing(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    project = a_tiny_project(tmp_path)
+    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
+    for name in UNLABELLED:
+        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
+    assert results(start_run(project, cpcsam_config(), run_id="a")) == results(finished)
+
+
+@pytest.mark.slow
+def test_the_second_round_goes_on_from_the_first_also_when_stopped(tmp_path: Path) -> None:
+    stage = STAGE.model_copy(update={"iterations": 2})
+    config = cpcsam_config(rounds=2, patience=2, organ=stage, lesion=stage)
+    whole = start_run(a_tiny_project(tmp_path / "whole"), config, run_id="a")
+    first, second = (
+        weights_in(whole.round(number) / "specialist-liver.safetensors")[0] for number in (1, 2)
+    )
+    assert first.keys() == second.keys()
+    assert first != second
+    project = a_tiny_project(tmp_path / "stopped")
+    with pytest.raises(CancelledError):
+        start_run(project, config, stop_at(at_step("specialist-tumour", 0, 2)), run_id="a")
+    assert results(resume_run(project)) == results(whole)
+
+
+def a_flat_project(folder: Path) -> Project:
+    """Make a project with both targets beside each other, in one stage."""
+    chosen = select_cases(write_patients(folder / "data"), labelled=("c0", "c1"), test=("c6",))
+    targets = tuple(t.model_copy(update={"inside": None}) for t in LIVER_TARGETS)
+    return create_project(folder / "project", chosen, targets)
+
+
+@pytest.mark.slow
+def test_several_classes_of_one_stage_are_told_apart(tmp_path: Path) -> None:
+    run = start_run(a_flat_project(tmp_path), cpcsam_config())
+    names = {path.name for path in run.round(1).glob("specialist-*.safetensors")}
+    assert "specialist-liver-tumour.safetensors" in names
+    segmented = segment_volume(run, read_volume(tmp_path / "data" / "ct6.nii.gz"))
+    assert segmented.probabilities.keys() == {"liver", "tumour"}
+
+
+def test_a_missing_file_is_refused(finished: RunFolder) -> None:
+    path = finished.round(1) / "specialist-tumour.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(WeightsError, match="specialist-tumour"):
+            load_ensemble(finished)
+    finally:
+        path.write_bytes(data)
+
+
+def test_weights_of_another_rank_are_refused(finished: RunFolder) -> None:
+    config = cpcsam_config(cpcsam=OWN.model_copy(update={"rank": 3}))
+    path = finished.path / "config.json"
+    data = path.read_text()
+    path.write_text(config.model_dump_json())
+    try:
+        with pytest.raises(WeightsError, match="sizes"):
+            load_ensemble(finished)
+    finally:
+        path.write_text(data)
+
+
+def test_a_run_without_sam_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cpcsam needs SAM; set"):
+        start_run(a_tiny_project(tmp_path), cpcsam_config(sam=SamConfig(model="none")))
+
+
+@pytest.mark.parametrize("changes", [{"organ": IN_3D}, {"lesion": IN_3D}], ids=["organ", "lesion"])
+def test_blocks_are_refused_in_words(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="looks at slices"):
+        start_run(a_tiny_project(tmp_path), cpcsam_config(**changes))
