@@ -8,7 +8,7 @@ from pathlib import Path
 from aslseg.benchmark_data import BenchmarkData, choose_data
 from aslseg.benchmark_presets import BenchmarkPreset
 from aslseg.config import SamConfig
-from aslseg.config_methods import ScSamConfig, SemiSamConfig
+from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 from tiny_project import tiny_config, write_patients
 
 BUDGET = 34
@@ -21,6 +21,7 @@ def a_preset(**changes: object) -> BenchmarkPreset:
         sam=SamConfig(input_size=256, iterations=6, versions=1, batch_size=2),
         semisam=SemiSamConfig(clicks=2),
         scsam=ScSamConfig(input_size=128, rank=2),
+        cpcsam=CpcSamConfig(input_size=128, rank=2),
         label_unlabelled=False,
     )
     preset = BenchmarkPreset(config, BUDGET, labelled=(2,), seeds=(0,))

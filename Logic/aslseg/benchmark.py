@@ -45,7 +45,7 @@ def run_benchmark(
         folder: Of the benchmark; the same one goes on where it was stopped.
         data: Cases and their parts.
         preset: Settings, budget, numbers of labelled volumes, seeds, processes.
-        rivals: Names of the rows; all for none.
+        rivals: Names of the rows; those of the preset for none.
         monitor: Told of each finished cell, with the time left for all.
 
     Returns:
@@ -58,7 +58,7 @@ def run_benchmark(
         AslsegError: When a file or a setting is at fault.
     """
     monitor = monitor or Monitor()
-    wanted = rivals_named(rivals)
+    wanted = rivals_named(rivals or preset.rivals)
     with _held(folder):
         copies = on_grid(data, folder / "data", preset.spacing_mm, monitor)
         bench = Bench(folder, data, preset, copies)

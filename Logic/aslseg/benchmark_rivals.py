@@ -68,6 +68,7 @@ RIVALS: dict[str, Rival] = {
         _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
         _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
         Rival("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
+        Rival("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
         Rival("aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"),
         UPPER_BOUND,
     )

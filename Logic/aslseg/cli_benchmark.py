@@ -62,7 +62,7 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
     workers: Workers = None,
     settings: Changes = None,
 ) -> None:
-    """Compare all methods: supervised, mean teacher, UA-MT, CPS, SemiSAM, SC-SAM, ASLseg.
+    """Compare all methods: supervised, mean teacher, UA-MT, CPS, SemiSAM, SC-SAM, CPC-SAM, ASLseg.
 
     Each is run with 1, 2 and 4 labelled volumes and 3 seeds, with the same number of training
     steps in all; the upper bound is shown every label. Writes benchmark.md, benchmark.png,

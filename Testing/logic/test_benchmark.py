@@ -360,3 +360,12 @@ def test_the_command_runs_a_benchmark_and_shows_where_it_is(
     assert (tmp_path / "out" / "cells" / "supervised-2-7.json").is_file()
     assert (tmp_path / "out" / "benchmark.png").is_file()
     assert f"Tables: {tmp_path / 'out' / 'benchmark.md'}" in result.output
+
+
+def test_rows_that_a_preset_leaves_out_can_be_named(data: BenchmarkData, tmp_path: Path) -> None:
+    preset = a_preset(rivals=("supervised",))
+    assert [rival.name for rival in run_benchmark(tmp_path / "own", data, preset).rivals] == [
+        "supervised"
+    ]
+    tables = run_benchmark(tmp_path / "named", data, preset, ["mean_teacher"])
+    assert [rival.name for rival in tables.rivals] == ["mean_teacher"]
