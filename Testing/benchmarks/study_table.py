@@ -14,11 +14,14 @@ from pathlib import Path
 Row = dict[str, str]
 STAGES = {
     "supervised": "supervised specialist",
+    "supervised_longer": "supervised specialist, three times the steps",
     "specialist": "specialist",
     "sam_untrained": "SAM untrained",
     "sam": "SAM tuned",
     "refined": "adaptation network (refined)",
 }
+ALONE = {"supervised": "supervised", "upper": "supervised", "longer": "supervised_longer"}
+"""Names of runs that train the supervised specialist alone, and the row that they belong to."""
 HEAD = """
 ### {split}
 
@@ -41,10 +44,10 @@ def read(path: Path) -> list[Row]:
     """Read a cell; a run of the supervised specialist alone is the loop's comparison row."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    alone = rows and rows[0]["name"] in ("supervised", "upper")
-    if not alone:
+    stage = ALONE.get(rows[0]["name"]) if rows else None
+    if stage is None:
         return rows
-    return [{**row, "stage": "supervised"} for row in rows if row["stage"] == "specialist"]
+    return [{**row, "stage": stage} for row in rows if row["stage"] == "specialist"]
 
 
 def lines(rows: list[Row]) -> Iterable[str]:
