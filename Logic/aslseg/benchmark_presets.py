@@ -65,8 +65,8 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "preset": "custom",
                 "crossfit_share": 0.0,
                 "label_unlabelled": False,
-                "organ": _small(_QUICK.organ, 4.5),
-                "lesion": _small(_QUICK.lesion, 2.5),
+                "organ": _small(_QUICK.organ, 5.5),
+                "lesion": _small(_QUICK.lesion, 3.0),
                 "sam": SamConfig(
                     iterations=200, versions=1, input_size=256, batch_size=4, learning_rate=5e-4,
                     prompts=PromptConfig(min_area_px=12, most_components=8),
