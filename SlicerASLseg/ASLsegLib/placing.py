@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 
-from ASLsegLib.prompt_nodes import BOX, flatten_box, new_box, points_node
+from ASLsegLib.prompt_nodes import BOX, flatten_box, new_box, points_node, remove_prompt
 
 
 class Placing:
@@ -59,6 +59,6 @@ class Placing:
         if box is None or not slicer.mrmlScene.IsNodePresent(box):
             return
         if box.GetNumberOfDefinedControlPoints() == 0 and min(box.GetSize()) <= 0.0:
-            slicer.mrmlScene.RemoveNode(box)
+            remove_prompt(box)
         else:
             flatten_box(box, self._volume)

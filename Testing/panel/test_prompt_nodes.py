@@ -171,6 +171,20 @@ def test_a_negative_point_without_anything_says_nothing() -> None:
     assert group([], [((24.0, 15.0), False)]) == []
 
 
+def test_removed_prompts_leave_neither_display_nodes_nor_anything_drawn(ct: Any) -> None:
+    view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+    renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
+    props = renderer.GetViewProps().GetNumberOfItems()
+    displays = len(slicer.util.getNodesByClass("vtkMRMLMarkupsDisplayNode"))
+    box_node(ct, "liver", (2.0, 3.0, 6.0, 9.0), 1)
+    add_point(ct, "liver", (4.5, 5.5), 1)
+    slicer.app.processEvents()
+    assert renderer.GetViewProps().GetNumberOfItems() > props
+    forget_prompts(ct)
+    assert renderer.GetViewProps().GetNumberOfItems() == props
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsDisplayNode")) == displays
+
+
 def test_prompts_are_drawn_as_frames_and_crosses() -> None:
     prompt = SlicePrompts(
         1, "tumour", 0, BoxPrompt((2.0, 3.0, 6.0, 9.0)), (PointPrompt((20.5, 20.5)),)
