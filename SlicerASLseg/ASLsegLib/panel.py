@@ -54,7 +54,7 @@ class Panel(VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
         self._gui_tag: Any = None
-        self._updating = False
+        self._updating = self._was_busy = False
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self._listen()
         self._timer = qt.QTimer()
@@ -162,6 +162,9 @@ class Panel(VTKObservationMixin):
                     tick()
         except AslsegError as error:
             self.say_error(str(error))
+        if self.logic.background.is_busy != self._was_busy:  # it has no event of its own
+            self._was_busy = self.logic.background.is_busy
+            self.update()
 
     def _hear(self, event: dict[str, Any]) -> None:
         for section in self.sections:

@@ -32,7 +32,7 @@ from ASLsegLib.prompt_nodes import (
     take_over,
 )
 from ASLsegLib.scene import add_volume
-from ASLsegLib.views import current_slice, show_slice_of, slice_view_of
+from ASLsegLib.views import current_slice, draw_in_plane, show_slice_of, slice_view_of
 
 SHAPE = (6, 40, 50)
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -202,6 +202,13 @@ def test_the_slice_that_is_looked_at_is_found_in_any_orientation(ct: Any) -> Non
     for k in (1, 4):
         show_slice_of(ct, k)
         assert current_slice(ct) == k
+
+
+def test_what_is_drawn_in_plane_is_drawn_in_views_of_the_volumes_own_slices(ct: Any) -> None:
+    node = points_node(ct, "liver", POSITIVE)
+    draw_in_plane(node.GetDisplayNode(), ct)
+    views = [node.GetDisplayNode().GetNthViewNodeID(n) for n in range(5)]
+    assert views == [slice_view_of(ct).GetID(), None, None, None, None]
 
 
 def test_slices_of_a_sagittal_volume_are_looked_for_in_the_yellow_view(scene: Any) -> None:
