@@ -26,13 +26,17 @@ class Placing:
     def start(self, volume: Any, target: str, kind: str) -> None:
         """Begin to place points or a box."""
         self._volume, self.kind = volume, kind
-        logic = slicer.modules.markups.logic()
         if kind == BOX:
-            self._box = new_box(volume, target)
-            logic.SetActiveList(self._box)
+            node = self._box = new_box(volume, target)
         else:
-            logic.SetActiveList(points_node(volume, target, kind))
-        logic.StartPlaceMode(kind != BOX)
+            node = points_node(volume, target, kind)
+        slicer.modules.markups.logic().SetActiveList(node)
+        # Not by the logic's StartPlaceMode: that places fiducials, whatever the active node is.
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetReferenceActivePlaceNodeClassName(node.GetClassName())
+        interaction = application.GetInteractionNode()
+        interaction.SetPlaceModePersistence(kind != BOX)
+        interaction.SetCurrentInteractionMode(interaction.Place)
 
     def stop(self) -> None:
         """Go back to looking."""
