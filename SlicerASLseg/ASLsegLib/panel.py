@@ -54,7 +54,7 @@ class Panel(VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
         self._gui_tag: Any = None
-        self._updating = self._was_busy = False
+        self._updating = self._shows_busy = False
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self._listen()
         self._timer = qt.QTimer()
@@ -112,7 +112,7 @@ class Panel(VTKObservationMixin):
         """Let every section show the state of things."""
         if self._updating or self.parameters is None:
             return
-        self._updating = True
+        self._updating, self._shows_busy = True, self.logic.background.is_busy
         try:
             for section in self.sections:
                 section.update()
@@ -162,8 +162,7 @@ class Panel(VTKObservationMixin):
                     tick()
         except AslsegError as error:
             self.say_error(str(error))
-        if self.logic.background.is_busy != self._was_busy:  # it has no event of its own
-            self._was_busy = self.logic.background.is_busy
+        if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
             self.update()
 
     def _hear(self, event: dict[str, Any]) -> None:

@@ -108,9 +108,9 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
     head_row = table.horizontalHeader()
     head_row.setHighlightSections(False)  # bold heads would not fit
-    for column in range(len(head) - 1):
-        table.resizeColumnToContents(column)
-    head_row.setStretchLastSection(True)  # the last one gets what is left
+    head_row.setSectionResizeMode(qt.QHeaderView.Interactive)
+    table.resizeColumnsToContents()
+    head_row.setSectionResizeMode(len(head) - 1, qt.QHeaderView.Stretch)  # gets what is left
     if 0 <= row < len(rows):
         table.selectRow(row)
     table.blockSignals(was)
