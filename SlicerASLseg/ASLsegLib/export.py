@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from aslseg.volume import Labelmap
 
 
+_INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from DICOM
+
+
 class Exporting:
     """The part of the logic that measures and exports."""
 
@@ -130,14 +133,21 @@ class Exporting:
         Raises:
             SceneError: When the volume is no DICOM volume, or the exporter is absent or fails.
         """
-        place_beside(segmentation, reference_volume(segmentation))
+        volume = reference_volume(segmentation)
+        if not volume.GetAttribute(_INSTANCES):
+            msg = (
+                f"{segmentation.GetName()} cannot become a DICOM object, for {volume.GetName()} "
+                "was not loaded from DICOM; load the series with the DICOM module and segment that."
+            )
+            raise SceneError(msg)
+        place_beside(segmentation, volume)
         exporter = _dicom_exporter()
         before = set(Path(folder).glob("*"))
         exportables = exporter.examineForExport(_item_of(segmentation))
         if not exportables:
             msg = (
-                f"{segmentation.GetName()} cannot become a DICOM object, for its volume was not "
-                "loaded from DICOM; load the series with the DICOM module and segment that."
+                f"The slices of {volume.GetName()} are not in the DICOM database any more; import "
+                "the series again with the DICOM module."
             )
             raise SceneError(msg)
         for exportable in exportables:

@@ -4,81 +4,152 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 
-from ASLsegLib.overlay import show_disagreement
+from ASLsegLib.overlay import image_of, show_disagreement
 from ASLsegLib.prompt_drawing import draw_prompts
 from ASLsegLib.provenance import Provenance
-from ASLsegLib.scene import SceneError
-from ASLsegLib.voices import (
-    Policy,
-    flag_disagreement,
-    read_shape,
-    write_voice,
-    write_voice_slice,
-)
+from ASLsegLib.scene import SceneError, geometry_of
+from ASLsegLib.segments import Parts, parts_of
+from ASLsegLib.voices import Policy, flag_disagreement, write_parts, write_voice_slice
 
 SPEAKING = ("specialist", "sam", "refined")
 _PROPOSED = "ASLseg.ProposedPrompts"
 
+Shape = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Heard:
-    """An answer of the engine.
+    """An answer about the whole volume, with what was costly to find out.
 
     Attributes:
-        labels: By voice, (D, H, W) uint8, or (H, W) when it is about one slice.
-        disagreement: (D, H, W) or (H, W) uint8 in percent, or None.
+        voices: What each voice says.
         prompts: That SAM was asked with.
-        targets: Of the label maps.
+        drawn: The prompts as a picture.
+        targets: Of voices and picture.
         facts: Method, run, round, model.
-        slice_index: The slice; None for the whole volume.
         agreement: By target, the least Dice of two voices.
-        unheard: Sentences about prompts that the labels do not follow.
+        disagreement: Image of the overlay, or None.
     """
 
-    labels: dict[str, np.ndarray]
-    disagreement: np.ndarray | None
+    voices: dict[str, Parts]
     prompts: list[Any]
+    drawn: Parts
     targets: list[Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    slice_index: int | None = None
     agreement: dict[str, float] = field(default_factory=dict)
-    unheard: tuple[str, ...] = ()
+    disagreement: vtk.vtkImageData | None = None
 
 
-def read_answer(event: Mapping[str, Any]) -> Heard:
-    """Read the files that a `done` event of `segment` or `refine` names.
+@dataclass(frozen=True)
+class HeardSlice:
+    """An answer about one slice.
+
+    Attributes:
+        planes: By voice, (H, W) uint8.
+        slice_index: Which slice (k).
+        targets: Of the label maps.
+        facts: Method, run, round, model.
+    """
+
+    planes: dict[str, np.ndarray]
+    slice_index: int
+    targets: list[Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def answer_about(
+    volume: Any, slice_index: int | None, may_replace: Policy
+) -> tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], Iterator[str]]]:
+    """Return how an answer is read in a thread, and how what was read comes into the scene.
+
+    Args:
+        volume: Volume node.
+        slice_index: The slice that was asked about; None for the whole volume.
+        may_replace: Asked before segments that a person edited are replaced.
+    """
+    if slice_index is not None:
+        return read_slice, lambda heard: show_slice(volume, heard, may_replace)
+    shape = geometry_of(volume).shape
+    return (
+        lambda event: read_answer(event, shape),
+        lambda heard: show_answer(volume, heard, may_replace),
+    )
+
+
+def read_answer(event: Mapping[str, Any], shape: Shape) -> Heard:
+    """Read the files that a `done` event about a whole volume names; work for a thread.
+
+    Args:
+        event: Of `segment` or `refine`.
+        shape: (D, H, W) of the volume.
 
     Raises:
         ImageError: When a file is missing or damaged.
     """
-    from aslseg.config import Target
-    from aslseg.images import read_labelmap, read_volume
+    from aslseg.images import read_volume
     from aslseg.prompts import SlicePrompts
 
-    files = {name: Path(path) for name, path in event["files"].items()}
-    facts = dict(event["facts"])
-    index = facts.get("slice_index")
-    labels = {v: read_labelmap(files[v]).labels for v in SPEAKING if v in files}
+    files = _files_of(event)
     prompts = json.loads(files["prompts"].read_text(encoding="utf-8"))
-    shown = read_volume(files["disagreement"]).voxels if "disagreement" in files else None
-    targets = [Target.model_validate(target) for target in facts["targets"]]
+    percent = read_volume(files["disagreement"]).voxels if "disagreement" in files else None
+    return heard_from(
+        _read_labels(files),
+        [SlicePrompts.from_json(values) for values in prompts],
+        targets=_targets_of(event),
+        shape=shape,
+        facts=dict(event["facts"]),
+        disagreement=percent,
+    )
+
+
+def read_slice(event: Mapping[str, Any]) -> HeardSlice:
+    """Read the files that a `done` event about one slice names; work for a thread.
+
+    Raises:
+        ImageError: When a file is missing or damaged.
+    """
+    facts = dict(event["facts"])
+    planes = {voice: labels[0] for voice, labels in _read_labels(_files_of(event)).items()}
+    return HeardSlice(planes, int(facts["slice_index"]), _targets_of(event), facts)
+
+
+def heard_from(
+    labels: Mapping[str, np.ndarray],
+    prompts: list[Any],
+    *,
+    targets: list[Any],
+    shape: Shape,
+    facts: dict[str, Any],
+    disagreement: np.ndarray | None = None,
+) -> Heard:
+    """Find out what is costly about label maps of a whole volume; work for a thread.
+
+    Args:
+        labels: By voice, (D, H, W) uint8.
+        prompts: That SAM was asked with.
+        targets: Of the label maps.
+        shape: (D, H, W) of the volume.
+        facts: Method, run, round, model.
+        disagreement: (D, H, W) uint8 in percent, or None.
+    """
     return Heard(
-        labels=labels if index is None else {v: array[0] for v, array in labels.items()},
-        disagreement=shown if index is None or shown is None else shown[0],
-        prompts=[SlicePrompts.from_json(values) for values in prompts],
+        voices={voice: parts_of(values, targets) for voice, values in labels.items()},
+        prompts=prompts,
+        drawn=parts_of(draw_prompts(prompts, targets, shape), targets),
         targets=targets,
         facts=facts,
-        slice_index=index,
         agreement=least_agreement(labels, targets),
-        unheard=tuple(facts.get("unheard", ())),
+        disagreement=None if disagreement is None else image_of(disagreement),
     )
 
 
@@ -108,11 +179,11 @@ def show_answer(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]
         SceneError: When the volume was removed meanwhile.
     """
     nodes = {}
-    for voice, labels in heard.labels.items():
+    for voice, parts in heard.voices.items():
         yield f"showing the voice: {voice}"
         _check_present(volume)
-        nodes[voice] = write_voice(
-            volume, labels, heard.targets, provenance_of(voice, heard.facts), may_replace
+        nodes[voice] = write_parts(
+            volume, parts, heard.targets, provenance_of(voice, heard.facts), may_replace
         )
     yield "showing the prompts"
     _check_present(volume)
@@ -124,8 +195,8 @@ def show_answer(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]
         show_disagreement(volume, heard.disagreement)
 
 
-def show_slice(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]:
-    """Bring an answer about one slice into the scene.
+def show_slice(volume: Any, heard: HeardSlice, may_replace: Policy) -> Iterator[str]:
+    """Bring an answer about one slice into the scene, a node at each step.
 
     Yields:
         What comes next, for a person.
@@ -133,13 +204,11 @@ def show_slice(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]:
     Raises:
         SceneError: When the volume was removed meanwhile.
     """
-    _check_present(volume)
-    for voice, labels in heard.labels.items():
-        provenance = provenance_of(voice, heard.facts)
-        write_voice_slice(
-            volume, int(heard.slice_index or 0), labels, heard.targets, provenance, may_replace
-        )
+    for voice, plane in heard.planes.items():
         yield f"showing the voice: {voice}"
+        _check_present(volume)
+        provenance = provenance_of(voice, heard.facts)
+        write_voice_slice(volume, heard.slice_index, plane, heard.targets, provenance, may_replace)
 
 
 def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
@@ -155,20 +224,40 @@ def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
 
 def show_proposed(volume: Any, heard: Heard) -> None:
     """Draw the prompts into their segmentation node, and keep them there for editing."""
-    drawn = draw_prompts(heard.prompts, heard.targets, read_shape(volume))
     provenance = provenance_of("prompts", heard.facts)
-    node = write_voice(volume, drawn, heard.targets, provenance, lambda _: True)
-    if heard.slice_index is None:
-        values = [prompt.to_json() for prompt in heard.prompts]
-        node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
+    node = write_parts(volume, heard.drawn, heard.targets, provenance, lambda _: True)
+    values = [prompt.to_json() for prompt in heard.prompts]
+    node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
 
 
 def proposed_prompts(node: Any | None) -> list[Any]:
     """Return the prompts that are kept in a prompts node; none without a node."""
+    kept = node.GetAttribute(_PROPOSED) if node is not None else None
+    return list(_parsed(kept or "[]"))
+
+
+@lru_cache(maxsize=4)
+def _parsed(kept: str) -> tuple[Any, ...]:
+    """Return prompts from JSON; the panel asks for the same ones at every change."""
     from aslseg.prompts import SlicePrompts
 
-    kept = node.GetAttribute(_PROPOSED) if node is not None else None
-    return [SlicePrompts.from_json(values) for values in json.loads(kept or "[]")]
+    return tuple(SlicePrompts.from_json(values) for values in json.loads(kept))
+
+
+def _files_of(event: Mapping[str, Any]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in event["files"].items()}
+
+
+def _targets_of(event: Mapping[str, Any]) -> list[Any]:
+    from aslseg.config import Target
+
+    return [Target.model_validate(target) for target in event["facts"]["targets"]]
+
+
+def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    from aslseg.images import read_labelmap
+
+    return {voice: read_labelmap(files[voice]).labels for voice in SPEAKING if voice in files}
 
 
 def _check_present(volume: Any) -> None:

@@ -19,7 +19,7 @@ from ASLsegLib.background import Background
 from ASLsegLib.engine import Engine, Work
 from ASLsegLib.export import Exporting
 from ASLsegLib.files import file_for
-from ASLsegLib.hearing import proposed_prompts, read_answer, show_answer, show_slice
+from ASLsegLib.hearing import answer_about, proposed_prompts
 from ASLsegLib.home import library, python_command
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.project_logic import Projecting
@@ -116,13 +116,7 @@ class Logic(Projecting, Reviewing, Exporting):
         volume = working_volume(volume)
         arguments, prepare = self._about(volume, run_id)
         self.engine.start(
-            Work(
-                "segment",
-                arguments,
-                prepare,
-                read_answer,
-                lambda heard: show_answer(volume, heard, may_replace),
-            )
+            Work("segment", arguments, prepare, *answer_about(volume, None, may_replace))
         )
         return self._voices_after(volume, wait)
 
@@ -155,15 +149,8 @@ class Logic(Projecting, Reviewing, Exporting):
         arguments["edited_slices"] = sorted(taken_over(volume))
         arguments["slice_index"] = slice_index
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
-        shown = show_answer if slice_index is None else show_slice
         self.engine.start(
-            Work(
-                "refine",
-                arguments,
-                prepare,
-                read_answer,
-                lambda heard: shown(volume, heard, may_replace),
-            )
+            Work("refine", arguments, prepare, *answer_about(volume, slice_index, may_replace))
         )
         return self._voices_after(volume, wait)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
+from vtk.util import numpy_support
 
 from ASLsegLib.scene import as_matrix, free_name, geometry_of, place_beside
 
@@ -24,19 +26,33 @@ def find_overlay(volume: Any) -> Any | None:
     return None
 
 
-def show_disagreement(volume: Any, percent: np.ndarray) -> Any:
+def image_of(percent: np.ndarray) -> vtk.vtkImageData:
+    """Return voxels as an image for `show_disagreement`; may be called in a thread.
+
+    Args:
+        percent: (D, H, W) uint8, from 0 to 100.
+    """
+    image = vtk.vtkImageData()
+    image.SetDimensions(percent.shape[::-1])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    scalars = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    scalars.reshape(percent.shape)[:] = percent
+    return image
+
+
+def show_disagreement(volume: Any, image: vtk.vtkImageData) -> Any:
     """Make or update the overlay.
 
     Args:
         volume: Volume node.
-        percent: (D, H, W) uint8, from 0 to 100.
+        image: From `image_of`, on the volume's grid; it belongs to the overlay from now on.
 
     Returns:
         The overlay's volume node.
     """
     node = find_overlay(volume) or _new_overlay(volume)
     node.SetIJKToRASMatrix(as_matrix(geometry_of(volume).ijk_to_ras))
-    slicer.util.updateVolumeFromArray(node, percent)
+    node.SetAndObserveImageData(image)
     return node
 
 

@@ -54,13 +54,16 @@ class Panel(VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
         self._gui_tag: Any = None
-        self._updating = False
+        self._updating = self._shows_busy = False
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self._listen()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._tick)
         self._timer.start()
+        self._nodes_timer = qt.QTimer()  # nodes come in crowds: looked at once, when all are there
+        self._nodes_timer.setSingleShot(True)
+        self._nodes_timer.connect("timeout()", self._nodes_changed)
         self._use_parameters()
 
     @property
@@ -109,7 +112,7 @@ class Panel(VTKObservationMixin):
         """Let every section show the state of things."""
         if self._updating or self.parameters is None:
             return
-        self._updating = True
+        self._updating, self._shows_busy = True, self.logic.background.is_busy
         try:
             for section in self.sections:
                 section.update()
@@ -127,6 +130,7 @@ class Panel(VTKObservationMixin):
     def close(self) -> None:
         """End all work and listen no more."""
         self._timer.stop()
+        self._nodes_timer.stop()
         self._leave_parameters()
         self.removeObservers()
         self.logic.close()
@@ -136,8 +140,8 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
         self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_goes)
-        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
+        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
         for engine, hear in (
             (self.logic.engine, self._hear),
             (self.logic.trainer, self._hear_training),
@@ -158,6 +162,8 @@ class Panel(VTKObservationMixin):
                     tick()
         except AslsegError as error:
             self.say_error(str(error))
+        if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
+            self.update()
 
     def _hear(self, event: dict[str, Any]) -> None:
         for section in self.sections:
@@ -227,22 +233,16 @@ class Panel(VTKObservationMixin):
     def _scene_closed(self, _caller: Any, _event: Any) -> None:
         self._use_parameters()
 
-    def _node_goes(self, _caller: Any, _event: Any) -> None:
-        """Stop working for a volume that was removed; see `_node_went`."""
-        qt.QTimer.singleShot(0, self._node_went)
+    def _node_comes_or_goes(self, _caller: Any, _event: Any) -> None:
+        self._nodes_timer.start(0)
 
-    def _node_went(self) -> None:
+    def _nodes_changed(self) -> None:
+        """Stop working for a volume that was removed, and show what is in the scene now."""
         node, engine = self.logic.working_on, self.logic.engine
         if node is not None and not slicer.mrmlScene.IsNodePresent(node):
             self.logic.working_on = None
             if engine.is_busy:
                 engine.cancel()
-        self.update()
-
-    def _node_comes(self, _caller: Any, _event: Any) -> None:
-        qt.QTimer.singleShot(0, self._nodes_came)
-
-    def _nodes_came(self) -> None:
         if self.parameters is not None and self.parameters.inputVolume is None:
             self.parameters.inputVolume = _first_volume()
         self.update()

@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 
-from ASLsegLib.prompt_nodes import BOX, flatten_box, new_box, points_node
+from ASLsegLib.prompt_nodes import BOX, flatten_box, new_box, points_node, remove_prompt
 
 
 class Placing:
@@ -26,13 +26,17 @@ class Placing:
     def start(self, volume: Any, target: str, kind: str) -> None:
         """Begin to place points or a box."""
         self._volume, self.kind = volume, kind
-        logic = slicer.modules.markups.logic()
         if kind == BOX:
-            self._box = new_box(volume, target)
-            logic.SetActiveList(self._box)
+            node = self._box = new_box(volume, target)
         else:
-            logic.SetActiveList(points_node(volume, target, kind))
-        logic.StartPlaceMode(kind != BOX)
+            node = points_node(volume, target, kind)
+        slicer.modules.markups.logic().SetActiveList(node)
+        # Not by the logic's StartPlaceMode: that places fiducials, whatever the active node is.
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetReferenceActivePlaceNodeClassName(node.GetClassName())
+        interaction = application.GetInteractionNode()
+        interaction.SetPlaceModePersistence(kind != BOX)
+        interaction.SetCurrentInteractionMode(interaction.Place)
 
     def stop(self) -> None:
         """Go back to looking."""
@@ -59,6 +63,6 @@ class Placing:
         if box is None or not slicer.mrmlScene.IsNodePresent(box):
             return
         if box.GetNumberOfDefinedControlPoints() == 0 and min(box.GetSize()) <= 0.0:
-            slicer.mrmlScene.RemoveNode(box)
+            remove_prompt(box)
         else:
             flatten_box(box, self._volume)

@@ -130,14 +130,15 @@ class Projecting:
         project, known = self._opened(), self.case_node(case_id)
         case = project.case(case_id)
 
-        def read(_: Any) -> tuple[Any, SavedVoices]:
+        def read(_: Any) -> tuple[Any, SavedVoices | None]:
             volume = project.load_image(case) if known is None else None
             return volume, read_saved(project, case_id)
 
-        def show(found: tuple[Any, SavedVoices]) -> Any:
+        def show(found: tuple[Any, SavedVoices | None]) -> Any:
             volume, saved = found
             node = known if known is not None else _add_case(volume, case_id)
-            show_saved(node, saved, project.targets)
+            if saved is not None:
+                show_saved(node, saved)
             if then is not None:
                 then(node)
             return node

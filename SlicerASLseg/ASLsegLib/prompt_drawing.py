@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
-    from ASLsegLib.voices import Target
+    from ASLsegLib.segments import Target
 
 _ARM_PX = 2  # half the width of the cross of a positive point; a negative one is a bar
 

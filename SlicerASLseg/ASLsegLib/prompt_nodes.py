@@ -143,7 +143,7 @@ def clear_slice(volume: Any, slice_index: int) -> None:
     for node in prompt_nodes(volume):
         if node.GetAttribute(_KIND) == BOX:
             if slice_index in _box_on_slices(node, geometry)[1]:
-                slicer.mrmlScene.RemoveNode(node)
+                remove_prompt(node)
         else:
             _clear_points(node, geometry, slice_index)
     _note(volume, slice_index)
@@ -162,8 +162,18 @@ def taken_over(volume: Any) -> set[int]:
 def forget_prompts(volume: Any) -> None:
     """Remove all prompts about a volume from the scene; those that were proposed count again."""
     for node in prompt_nodes(volume):
-        slicer.mrmlScene.RemoveNode(node)
+        remove_prompt(node)
     volume.RemoveAttribute(_TAKEN_OVER)
+
+
+def remove_prompt(node: Any) -> None:
+    """Remove a prompt from the scene and from all views.
+
+    The display node has to go first: it would stay in the scene, and the views would go on to draw
+    what it shows.
+    """
+    slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+    slicer.mrmlScene.RemoveNode(node)
 
 
 def _note(volume: Any, slice_index: int) -> None:

@@ -51,6 +51,7 @@ def write_provenance(segment: Any, target: str, provenance: Provenance, part: Pa
     }
     for name, value in values.items():
         segment.SetTag(_PREFIX + name, value)
+    _tell_dicom(segment, provenance.human)
 
 
 def read_provenance(segment: Any) -> Provenance | None:
@@ -85,6 +86,15 @@ def is_edited(segment: Any, part: Part | None) -> bool:
 def mark_human(segment: Any, human: bool) -> None:
     """Note whether a person answers for what the segment holds."""
     segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
+    _tell_dicom(segment, human)
+
+
+def _tell_dicom(segment: Any, human: bool) -> None:
+    """Note who segmented as Slicer's DICOM exporter looks for it; it would say MANUAL else."""
+    method = tag(segment, "Method")
+    kind = "AUTOMATIC" if not human else "SEMIAUTOMATIC" if method else "MANUAL"
+    segment.SetTag("DICOM.SegmentAlgorithmType", kind)
+    segment.SetTag("DICOM.SegmentAlgorithmName", f"ASLseg {method}".strip())
 
 
 def digest_of(part: Part | None) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aslseg.errors import ImageError
 from ASLsegLib import projects
-from ASLsegLib.hearing import SPEAKING, Heard, least_agreement, show_proposed
-from ASLsegLib.provenance import Provenance
-from ASLsegLib.voices import Policy, flag_disagreement, keep_edits, voice_node, write_voice
+from ASLsegLib.hearing import SPEAKING, Heard, heard_from, provenance_of, show_proposed
+from ASLsegLib.voices import flag_disagreement, voice_node, write_parts
 
 if TYPE_CHECKING:
     from aslseg.project import Project
@@ -20,62 +19,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedVoices:
-    """Label maps of a case that are on disk.
+    """What is on disk about a case.
 
     Attributes:
-        label: That a person made or accepted, (D, H, W) uint8, or None.
-        labels: By voice, as a round wrote them.
-        prompts: That SAM was asked with then.
-        facts: Method, run and round.
+        heard: What a round wrote, or a person.
+        human: Whether the refined voice is the label map that a person made or accepted.
     """
 
-    label: np.ndarray | None = None
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    prompts: list[Any] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    heard: Heard
+    human: bool
 
 
-def read_saved(project: Project, case_id: str) -> SavedVoices:
+def read_saved(project: Project, case_id: str) -> SavedVoices | None:
     """Read a case's own label map and what the best round of the latest usable run said.
+
+    Returns:
+        None when there is neither.
 
     Raises:
         ImageError: When a file is damaged.
     """
     case = project.case(case_id)
-    label = None if case.label is None else project.load_labels(case).labels
-    for run in projects.list_runs(project):
-        folder = projects.voices_folder(project, run.run_id, run.best_round, case_id)
-        if run.is_usable and (folder / "voices.json").exists():
-            facts = {"run": run.run_id, "method": run.method, "round": run.best_round}
-            return SavedVoices(label, *_read_voices(folder), facts)
-    return SavedVoices(label)
+    labels, prompts, facts = _said_by_run(project, case_id)
+    if case.label is not None:
+        labels["refined"] = project.load_labels(case).labels
+    if not labels:
+        return None
+    heard = heard_from(
+        labels,
+        prompts,
+        targets=list(project.targets),
+        shape=next(iter(labels.values())).shape,
+        facts=facts,
+    )
+    return SavedVoices(heard, case.label is not None)
 
 
-def show_saved(
-    volume: Any, saved: SavedVoices, targets: Any, may_replace: Policy = keep_edits
-) -> None:
+def show_saved(volume: Any, saved: SavedVoices) -> None:
     """Show saved voices about a volume, and a person's label as the refined voice.
 
     Voices that are in the scene already stay as they are.
     """
-    labels = dict(saved.labels)
-    if saved.label is not None:
-        labels["refined"] = saved.label
-    nodes = {}
-    for voice, values in labels.items():
-        facts = Provenance(
-            voice=voice,
-            method=str(saved.facts.get("method", "")),
-            run=str(saved.facts.get("run", "")),
-            round=int(saved.facts.get("round", 0)),
-            human=voice == "refined" and saved.label is not None,
-        )
+    heard, nodes = saved.heard, {}
+    for voice, parts in heard.voices.items():
+        provenance = provenance_of(voice, heard.facts)
+        if voice == "refined":
+            provenance = replace(provenance, human=saved.human)
         if voice_node(volume, voice).GetSegmentation().GetNumberOfSegments() == 0:
-            nodes[voice] = write_voice(volume, values, targets, facts, may_replace)
-    if saved.prompts and "sam" in nodes:
-        heard = Heard(labels, None, saved.prompts, list(targets), saved.facts)
+            nodes[voice] = write_parts(volume, parts, heard.targets, provenance)
+    if heard.prompts and "sam" in nodes:
         show_proposed(volume, heard)
-    flag_disagreement(nodes, least_agreement(labels, list(targets)))
+    flag_disagreement(nodes, heard.agreement)
+
+
+def _said_by_run(
+    project: Project, case_id: str
+) -> tuple[dict[str, np.ndarray], list[Any], dict[str, Any]]:
+    for run in projects.list_runs(project):
+        folder = projects.voices_folder(project, run.run_id, run.best_round, case_id)
+        if run.is_usable and (folder / "voices.json").exists():
+            facts = {"run": run.run_id, "method": run.method, "round": run.best_round}
+            return *_read_voices(folder), facts
+    return {}, [], {}
 
 
 def _read_voices(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:

@@ -101,11 +101,16 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     table.setRowCount(len(rows))
     for number, values in enumerate(rows):
         for column, value in enumerate(values):
-            table.setItem(number, column, qt.QTableWidgetItem(value))
+            item = qt.QTableWidgetItem(value)
+            item.setToolTip(value)  # whole, also where the column is too narrow
+            table.setItem(number, column, item)
     table.verticalHeader().setVisible(False)
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
-    table.horizontalHeader().setStretchLastSection(True)
+    head_row = table.horizontalHeader()
+    head_row.setHighlightSections(False)  # bold heads would not fit
+    head_row.setSectionResizeMode(qt.QHeaderView.Interactive)
     table.resizeColumnsToContents()
+    head_row.setSectionResizeMode(len(head) - 1, qt.QHeaderView.Stretch)  # gets what is left
     if 0 <= row < len(rows):
         table.selectRow(row)
     table.blockSignals(was)

@@ -12,7 +12,7 @@ from ASLsegLib import requirements
 from ASLsegLib.lesion_table import as_text, rows_of
 from ASLsegLib.section import Section, fill_table
 
-HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest diameter (mm)"), "R", "A", "S"]
+HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest (mm)"), "R", "A", "S"]
 
 
 class ResultsSection(Section):
@@ -44,6 +44,7 @@ class ResultsSection(Section):
         for button in (ui.measureButton, ui.exportNiftiButton, ui.exportDicomButton):
             self.gate(button, can, node)
         self.gate(ui.show3dButton, node)
+        ui.show3dButton.setChecked(bool(self._node and has_surface(self._node)))
         for button in (ui.copyButton, ui.csvButton):
             self.gate(button, can, table)
         self.gate(ui.exportNnunetButton, can, project)
@@ -100,3 +101,9 @@ class ResultsSection(Section):
 
     def _ask_for_folder(self, title: str) -> str:
         return qt.QFileDialog.getExistingDirectory(self.panel.widget, title, "")
+
+
+def has_surface(segmentation: Any) -> bool:
+    """Tell whether a segmentation is shown in 3-D views."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return bool(segmentation.GetSegmentation().ContainsRepresentation(name))

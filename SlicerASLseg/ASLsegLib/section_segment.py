@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from ASLsegLib.overlay import find_overlay, set_overlay_visible
 from ASLsegLib.scene import working_volume
 from ASLsegLib.section import Section, fill_combo
+from ASLsegLib.views import draw_in_plane
 from ASLsegLib.voices import OUTLINES, VOICES, find_voice
 
 SHOWN_BY = {
@@ -82,12 +83,15 @@ class SegmentSection(Section):
         )
 
     def show_voices(self) -> None:
-        """Show or hide each voice as its box says."""
+        """Show or hide each voice as its box says; prompts in the plane of the slices alone."""
         for voice, name in SHOWN_BY.items():
             node = self._node(voice)
             if node is not None:
                 shown = getattr(self.ui, f"{name}Box").checked
                 node.GetDisplayNode().SetVisibility(shown)
+        prompts = self._node("prompts")
+        if prompts is not None:  # across the slices they are nothing but dots
+            draw_in_plane(prompts.GetDisplayNode(), self.panel.volume)
 
     def _show_overlay(self) -> None:
         if self.panel.volume is not None:

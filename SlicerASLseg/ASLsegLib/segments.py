@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import slicer
@@ -14,6 +15,14 @@ from aslseg.volume import Geometry
 from ASLsegLib.scene import as_matrix, geometry_of
 
 Extent = tuple[int, int, int, int, int, int]
+
+
+class Target(Protocol):
+    """A target of the project."""
+
+    name: str
+    value: int
+    inside: str | None
 
 
 @dataclass(frozen=True)
@@ -28,14 +37,64 @@ class Part:
     extent: Extent
     values: np.ndarray
 
+    @property
+    def place(self) -> tuple[slice, slice, slice]:
+        """Where `values` lie in the (D, H, W) array of the whole volume."""
+        i0, i1, j0, j1, k0, k1 = self.extent
+        return slice(k0, k1 + 1), slice(j0, j1 + 1), slice(i0, i1 + 1)
 
-def part_of(mask: np.ndarray) -> Part | None:
-    """Return the box around a mask; None for an empty one."""
+
+Parts = Mapping[str, Part | None]
+"""What a label map holds, by the name of the target; None where it has nothing of it."""
+
+
+def parts_of(labels: np.ndarray, targets: Sequence[Target]) -> Parts:
+    """Return the part of each target in a label map; may be called in a thread.
+
+    Args:
+        labels: (D, H, W) uint8.
+        targets: Whose values `labels` holds.
+    """
+    return {target.name: part_of(labels == target.value) for target in targets}
+
+
+def part_of(mask: np.ndarray, first_ijk: tuple[int, int, int] = (0, 0, 0)) -> Part | None:
+    """Return the box around a mask with a copy of what is in it; None for an empty mask.
+
+    Args:
+        mask: (D, H, W) bool.
+        first_ijk: Index of the mask's first voxel.
+    """
     if not mask.any():
         return None
     extent = bounding_extent(mask)
-    i0, i1, j0, j1, k0, k1 = extent
-    return Part(extent, mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1])
+    values = mask[Part(extent, mask).place].copy()
+    a, b, c, d, e, f = (n + first_ijk[at // 2] for at, n in enumerate(extent))
+    return Part((a, b, c, d, e, f), values)
+
+
+def with_slice(part: Part | None, slice_index: int, plane: np.ndarray) -> Part | None:
+    """Return a part in which one slice is another one.
+
+    Args:
+        part: What there was; None for nothing.
+        slice_index: Which slice (k).
+        plane: (H, W) bool, the whole slice.
+    """
+    boxes = [one for one in (part, part_of(plane[None], (0, 0, slice_index))) if one is not None]
+    if not boxes:
+        return None
+    extents = np.array([box.extent for box in boxes])
+    first, last = extents[:, ::2].min(axis=0), extents[:, 1::2].max(axis=0)
+    i0, j0, k0 = (int(n) for n in first)
+    values = np.zeros(tuple(last - first + 1)[::-1], bool)
+    if part is not None:
+        depth, rows, columns = part.values.shape
+        i, j, k = (int(n) for n in np.array(part.extent[::2]) - first)
+        values[k : k + depth, j : j + rows, i : i + columns] = part.values
+    if k0 <= slice_index <= last[2]:
+        values[slice_index - k0] = plane[j0 : last[1] + 1, i0 : last[0] + 1]
+    return part_of(values, (i0, j0, k0))
 
 
 def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
@@ -65,8 +124,7 @@ def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
     mask = np.zeros(geometry_of(volume).shape, bool)
     part = read_part(node, segment_id, volume)
     if part is not None:
-        i0, i1, j0, j1, k0, k1 = part.extent
-        mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1] = part.values
+        mask[part.place] = part.values
     return mask
 
 
@@ -79,8 +137,12 @@ def write_mask(node: Any, segment_id: str, mask: np.ndarray, volume: Any) -> Non
         mask: (D, H, W) bool on the grid of `volume`.
         volume: Volume node.
     """
+    write_part(node, segment_id, part_of(mask), volume)
+
+
+def write_part(node: Any, segment_id: str, part: Part | None, volume: Any) -> None:
+    """Let a segment hold a part, or nothing at all, as `write_mask`."""
     logic = slicer.vtkSlicerSegmentationsModuleLogic
-    part = part_of(mask)
     if part is None:
         logic.ClearSegment(node, segment_id)
         return
@@ -141,9 +203,4 @@ def _within(image: Any, shape: tuple[int, int, int]) -> Part | None:
     values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(whole)
     ends = zip((k0, j0, i0), shape, strict=True)
     inside = values[tuple(slice(max(-first, 0), max(n - first, 0)) for first, n in ends)] > 0
-    part = part_of(inside)
-    if part is None:
-        return None
-    firsts = [max(first, 0) for first in (i0, i0, j0, j0, k0, k0)]
-    a, b, c, d, e, f = (n + first for n, first in zip(part.extent, firsts, strict=True))
-    return Part((a, b, c, d, e, f), part.values)
+    return part_of(inside, (max(i0, 0), max(j0, 0), max(k0, 0)))

@@ -9,16 +9,26 @@ import slicer
 
 from ASLsegLib.scene import as_array, geometry_of
 
+_ALONG = 0.9  # cosine between slices of the view and of the volume
+
 
 def slice_view_of(volume: Any) -> Any | None:
     """Return the slice node whose plane is most nearly that of the volume's own slices."""
-    normal = geometry_of(volume).ijk_to_ras[:3, :2]
-    across = np.cross(normal[:, 0], normal[:, 1])
-    across = across / np.linalg.norm(across)
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
-    if not nodes:
-        return None
-    return max(nodes, key=lambda node: abs(float(across @ as_array(node.GetSliceToRAS())[:3, 2])))
+    return max(nodes, key=lambda node: _likeness(node, volume), default=None)
+
+
+def draw_in_plane(display: Any, volume: Any) -> None:
+    """Let something be drawn only in views of the volume's own slices; everywhere without one.
+
+    Args:
+        display: Display node.
+        volume: Volume node.
+    """
+    display.RemoveAllViewNodeIDs()
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if _likeness(node, volume) > _ALONG:
+            display.AddViewNodeID(node.GetID())
 
 
 def current_slice(volume: Any) -> int:
@@ -40,3 +50,12 @@ def show_slice_of(volume: Any, slice_index: int) -> None:
     position = geometry.ijk_to_ras @ middle
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
         node.JumpSliceByCentering(*position[:3].tolist())
+
+
+def _likeness(node: Any, volume: Any) -> float:
+    """Return how nearly the slices of a view are those of a volume: 1 for parallel ones."""
+    plane = geometry_of(volume).ijk_to_ras[:3, :2]
+    across = np.cross(plane[:, 0], plane[:, 1])
+    return abs(float(across @ as_array(node.GetSliceToRAS())[:3, 2])) / float(
+        np.linalg.norm(across)
+    )

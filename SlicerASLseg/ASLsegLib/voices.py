@@ -7,7 +7,7 @@ changed, is never overwritten unless that was asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import slicer
@@ -20,25 +20,29 @@ from ASLsegLib.provenance import (
     target_of,
     write_provenance,
 )
-from ASLsegLib.scene import free_name, place_beside
-from ASLsegLib.segments import part_of, read_mask, read_part, segment_ids, write_mask
+from ASLsegLib.scene import free_name, geometry_of, place_beside
+from ASLsegLib.segments import (
+    Part,
+    Parts,
+    Target,
+    parts_of,
+    read_part,
+    segment_ids,
+    with_slice,
+    write_part,
+)
 from ASLsegLib.terminology import style_of
 
 VOICES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
 """What a voice is called in node names."""
 OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
 """Colours of the voices that are shown as outlines; the refined one has its target's colour."""
+CONTAINER_OPACITY_3D = 0.4
+"""Of an organ in the 3-D view, so that the tumours in it are seen."""
 _VOICE, _VOLUME = "ASLseg.Voice", "ASLseg.Volume"
 
 Policy = Callable[[Sequence[str]], bool]
 """Asked with the names of segments that a person edited: may they be replaced?"""
-
-
-class Target(Protocol):
-    """A target of the project."""
-
-    name: str
-    value: int
 
 
 def keep_edits(_: Sequence[str]) -> bool:
@@ -79,11 +83,7 @@ def volume_of_voice(node: Any) -> Any | None:
 def edited_segments(node: Any, volume: Any) -> list[str]:
     """Return the names of our segments that a person edited, made or accepted."""
     segmentation = node.GetSegmentation()
-    return [
-        segmentation.GetSegment(name).GetName()
-        for name in _ours(node)
-        if is_edited(segmentation.GetSegment(name), read_part(node, name, volume))
-    ]
+    return [segmentation.GetSegment(name).GetName() for name in _edited(node, volume)]
 
 
 def write_voice(
@@ -93,12 +93,34 @@ def write_voice(
     provenance: Provenance,
     may_replace: Policy = keep_edits,
 ) -> Any:
-    """Show what a voice says about a volume.
+    """Show what a voice says about a volume, as `write_parts`.
 
     Args:
         volume: Volume node.
         labels: (D, H, W) uint8 on the volume's grid.
         targets: Whose values `labels` holds.
+        provenance: As in `write_parts`.
+        may_replace: As in `write_parts`.
+
+    Returns:
+        The segmentation node.
+    """
+    return write_parts(volume, parts_of(labels, targets), targets, provenance, may_replace)
+
+
+def write_parts(
+    volume: Any,
+    parts: Parts,
+    targets: Sequence[Target],
+    provenance: Provenance,
+    may_replace: Policy = keep_edits,
+) -> Any:
+    """Show what a voice says about a volume; no array of the volume's size is made.
+
+    Args:
+        volume: Volume node.
+        parts: On the volume's grid, of all targets.
+        targets: That the voice speaks about.
         provenance: Written to each segment.
         may_replace: Asked when a person edited segments that would be replaced; where it says no,
             the result goes to a new segment beside them.
@@ -107,16 +129,17 @@ def write_voice(
         The segmentation node.
     """
     node = voice_node(volume, provenance.voice)
-    edited = edited_segments(node, volume)
-    replace = bool(edited) and may_replace(edited)
+    segmentation = node.GetSegmentation()
+    kept = _edited(node, volume)
+    if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
+        kept = []
     for target in targets:
-        segment_id = _segment_for(node, target, volume, replace)
-        mask = labels == target.value
-        write_mask(node, segment_id, mask, volume)
-        write_provenance(
-            node.GetSegmentation().GetSegment(segment_id), target.name, provenance, part_of(mask)
-        )
-        _style(node, segment_id, target, provenance.voice)
+        segment_id, part = _segment_for(node, target, kept), parts[target.name]
+        if segment_id is None:
+            holds_others = any(other.inside == target.name for other in targets)
+            segment_id = _new_segment(node, target, provenance.voice, holds_others=holds_others)
+        write_part(node, segment_id, part, volume)
+        write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
     return node
 
 
@@ -136,44 +159,38 @@ def write_voice_slice(
         labels: (H, W) uint8.
         targets: Whose values `labels` holds.
         provenance: Written to each segment.
-        may_replace: As in `write_voice`; beside an edited segment goes a copy with the new slice.
+        may_replace: As in `write_parts`; beside an edited segment goes a copy with the new slice.
 
     Returns:
         The segmentation node.
     """
-    whole = np.zeros(read_shape(volume), np.uint8)
     node = find_voice(volume, provenance.voice)
-    if node is not None:
-        whole = read_voice(node, volume, targets, latest=True)
-    whole[slice_index] = labels
-    return write_voice(volume, whole, targets, provenance, may_replace)
+    latest = {} if node is None else segments_by_target(node, targets, latest=True)
+    parts: dict[str, Part | None] = {}
+    for target in targets:
+        segment_id = latest.get(target.name)
+        part = None if segment_id is None else read_part(node, segment_id, volume)
+        parts[target.name] = with_slice(part, slice_index, labels == target.value)
+    return write_parts(volume, parts, targets, provenance, may_replace)
 
 
-def read_voice(
-    node: Any, volume: Any, targets: Sequence[Target], *, latest: bool = False
-) -> np.ndarray:
+def read_voice(node: Any, volume: Any, targets: Sequence[Target]) -> np.ndarray:
     """Return a segmentation as a label map on a volume's grid.
 
-    Of several segments of a target (an edited one and a newer result beside it) the first counts,
-    or with `latest` the last; a later target lies on top of an earlier one. Foreign segments count
-    by their name.
+    Of several segments of a target (an edited one and a newer result beside it) the first counts;
+    a later target lies on top of an earlier one. Foreign segments count by their name.
 
     Returns:
         (D, H, W) uint8.
     """
-    by_target = segments_by_target(node, targets, latest=latest)
-    shape = read_shape(volume)
-    labels = np.zeros(shape, np.uint8)
+    by_target = segments_by_target(node, targets)
+    labels = np.zeros(geometry_of(volume).shape, np.uint8)
     for target in targets:
-        if target.name in by_target:
-            labels[read_mask(node, by_target[target.name], volume)] = target.value
+        segment_id = by_target.get(target.name)
+        part = None if segment_id is None else read_part(node, segment_id, volume)
+        if part is not None:
+            labels[part.place][part.values] = target.value
     return labels
-
-
-def read_shape(volume: Any) -> tuple[int, int, int]:
-    """Return the number of voxels of a volume node along (k, j, i)."""
-    columns, rows, slices = volume.GetImageData().GetDimensions()
-    return slices, rows, columns
 
 
 def segments_by_target(
@@ -230,6 +247,15 @@ def _ours(node: Any) -> list[str]:
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
 
 
+def _edited(node: Any, volume: Any) -> list[str]:
+    segmentation = node.GetSegmentation()
+    return [
+        segment_id
+        for segment_id in _ours(node)
+        if is_edited(segmentation.GetSegment(segment_id), read_part(node, segment_id, volume))
+    ]
+
+
 def _set_human(node: Any, human: bool, status: str) -> None:
     for segment_id in _ours(node):
         segment = node.GetSegmentation().GetSegment(segment_id)
@@ -237,29 +263,31 @@ def _set_human(node: Any, human: bool, status: str) -> None:
         set_status(segment, status)
 
 
-def _segment_for(node: Any, target: Target, volume: Any, replace_edited: bool) -> str:
+def _segment_for(node: Any, target: Target, kept: Sequence[str]) -> str | None:
+    """Return the id of our segment of a target that may be written, or None."""
+    return next((one for one in _of_target(node, target) if one not in kept), None)
+
+
+def _of_target(node: Any, target: Target) -> list[str]:
     segmentation = node.GetSegmentation()
-    edited = False
-    for segment_id in _ours(node):
-        segment = segmentation.GetSegment(segment_id)
-        if target_of(segment) == target.name:
-            edited = is_edited(segment, read_part(node, segment_id, volume))
-            if replace_edited or not edited:
-                return segment_id
-    name = f"{target.name} (new)" if edited else target.name
-    color = style_of(target.name, target.value).color
-    return segmentation.AddEmptySegment(
-        segmentation.GenerateUniqueSegmentID(target.name), name, color
+    return [n for n in _ours(node) if target_of(segmentation.GetSegment(n)) == target.name]
+
+
+def _new_segment(node: Any, target: Target, voice: str, *, holds_others: bool) -> str:
+    segmentation, style = node.GetSegmentation(), style_of(target.name, target.value)
+    name = f"{target.name} (new)" if _of_target(node, target) else target.name
+    segment_id = segmentation.AddEmptySegment(
+        segmentation.GenerateUniqueSegmentID(target.name), name, style.color
     )
-
-
-def _style(node: Any, segment_id: str, target: Target, voice: str) -> None:
-    style = style_of(target.name, target.value)
-    segment = node.GetSegmentation().GetSegment(segment_id)
     if style.terminology:
+        segment = segmentation.GetSegment(segment_id)
         segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+    display = node.GetDisplayNode()
     if voice in OUTLINES:
-        node.GetDisplayNode().SetSegmentOverrideColor(segment_id, *OUTLINES[voice])
+        display.SetSegmentOverrideColor(segment_id, *OUTLINES[voice])
+    if holds_others:
+        display.SetSegmentOpacity3D(segment_id, CONTAINER_OPACITY_3D)
+    return str(segment_id)
 
 
 def _show_as_outline(node: Any, voice: str) -> None:

@@ -271,12 +271,36 @@ def test_lesions_are_measured_copied_and_saved(
     volume_ml = (labels.labels == 2).sum() * 16.0 / 1000.0  # voxels of 4 x 2 x 2 mm
     assert at_project.texts("lesionsTable", 0) == ["tumour"]
     assert at_project.texts("lesionsTable", 2) == [f"{volume_ml:.2f}"]
+    run_event_loop(0.1)
+    assert at_project.ui.statusLabel.text == "Ready."
+    assert at_project.ui.progressBar.isHidden()
     click(at_project.ui.copyButton)
     assert qt.QApplication.clipboard().text().startswith("target\tnumber\tvolume_ml")
     path = tmp_path / "lesions.csv"
     dialogs.answer("Save", str(path))
     click(at_project.ui.csvButton)
     assert path.read_text().splitlines()[1].startswith("tumour,1,")
+
+
+def test_the_3d_button_says_whether_the_chosen_segmentation_is_shown(at_project: Clicks) -> None:
+    voices = at_project.logic.voices(at_project.load_case("c2"))
+    choose_node(at_project.ui.resultSelector, voices["refined"])
+    click(at_project.ui.show3dButton)
+    choose_node(at_project.ui.resultSelector, voices["specialist"])
+    assert not at_project.ui.show3dButton.checked
+    choose_node(at_project.ui.resultSelector, voices["refined"])
+    assert at_project.ui.show3dButton.checked
+    click(at_project.ui.show3dButton)
+    assert not voices["refined"].GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_prompts_are_drawn_in_the_plane_of_the_slices_alone(at_project: Clicks) -> None:
+    volume = at_project.load_case("c2")
+    click(at_project.ui.segmentButton)
+    at_project.rest()
+    display = at_project.logic.voices(volume)["prompts"].GetDisplayNode()
+    assert display.GetNumberOfViewNodeIDs() == 1
+    assert display.GetNthViewNodeID(0) == "vtkMRMLSliceNodeRed"
 
 
 def test_the_same_panel_comes_back_with_the_scene(

@@ -32,7 +32,7 @@ from ASLsegLib.prompt_nodes import (
     take_over,
 )
 from ASLsegLib.scene import add_volume
-from ASLsegLib.views import current_slice, show_slice_of, slice_view_of
+from ASLsegLib.views import current_slice, draw_in_plane, show_slice_of, slice_view_of
 
 SHAPE = (6, 40, 50)
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -171,6 +171,20 @@ def test_a_negative_point_without_anything_says_nothing() -> None:
     assert group([], [((24.0, 15.0), False)]) == []
 
 
+def test_removed_prompts_leave_neither_display_nodes_nor_anything_drawn(ct: Any) -> None:
+    view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+    renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
+    props = renderer.GetViewProps().GetNumberOfItems()
+    displays = len(slicer.util.getNodesByClass("vtkMRMLMarkupsDisplayNode"))
+    box_node(ct, "liver", (2.0, 3.0, 6.0, 9.0), 1)
+    add_point(ct, "liver", (4.5, 5.5), 1)
+    slicer.app.processEvents()
+    assert renderer.GetViewProps().GetNumberOfItems() > props
+    forget_prompts(ct)
+    assert renderer.GetViewProps().GetNumberOfItems() == props
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsDisplayNode")) == displays
+
+
 def test_prompts_are_drawn_as_frames_and_crosses() -> None:
     prompt = SlicePrompts(
         1, "tumour", 0, BoxPrompt((2.0, 3.0, 6.0, 9.0)), (PointPrompt((20.5, 20.5)),)
@@ -188,6 +202,13 @@ def test_the_slice_that_is_looked_at_is_found_in_any_orientation(ct: Any) -> Non
     for k in (1, 4):
         show_slice_of(ct, k)
         assert current_slice(ct) == k
+
+
+def test_what_is_drawn_in_plane_is_drawn_in_views_of_the_volumes_own_slices(ct: Any) -> None:
+    node = points_node(ct, "liver", POSITIVE)
+    draw_in_plane(node.GetDisplayNode(), ct)
+    views = [node.GetDisplayNode().GetNthViewNodeID(n) for n in range(5)]
+    assert views == [slice_view_of(ct).GetID(), None, None, None, None]
 
 
 def test_slices_of_a_sagittal_volume_are_looked_for_in_the_yellow_view(scene: Any) -> None:

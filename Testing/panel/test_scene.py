@@ -17,6 +17,7 @@ from aslseg.config import LIVER_TARGETS
 from aslseg.images import read_labelmap, read_volume, write_labelmap
 from aslseg.volume import Geometry, Labelmap, Volume
 from ASLsegLib.handover import write_raw
+from ASLsegLib.overlay import image_of, show_disagreement
 from ASLsegLib.provenance import Provenance, read_provenance
 from ASLsegLib.scene import (
     SceneError,
@@ -25,8 +26,9 @@ from ASLsegLib.scene import (
     volume_of,
     working_volume,
 )
-from ASLsegLib.segments import read_mask, segment_ids, write_mask
+from ASLsegLib.segments import part_of, read_mask, segment_ids, with_slice, write_mask
 from ASLsegLib.voices import (
+    CONTAINER_OPACITY_3D,
     edited_segments,
     flag_disagreement,
     read_voice,
@@ -205,6 +207,49 @@ def test_a_slice_changes_alone(ct: Any, labels: Any) -> None:
     expected[2] = plane
     assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), expected)
     assert edited_segments(node, ct) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_part_with_another_slice_is_that_of_the_whole_mask(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    mask, plane = np.zeros(SHAPE, bool), draw.random(SHAPE[1:]) < 0.1 * seed
+    mask[1:3, 1:4, 2:5] = draw.random((2, 3, 3)) < 0.3 * seed
+    part, k = part_of(mask), int(draw.integers(SHAPE[0]))
+    mask[k] = plane
+    expected, found = part_of(mask), with_slice(part, k, plane)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert found.extent == expected.extent
+        assert np.array_equal(found.values, expected.values)
+
+
+def test_the_last_voxels_of_a_part_can_be_taken_away() -> None:
+    mask = np.zeros(SHAPE, bool)
+    mask[2, 1, 1] = True
+    assert with_slice(part_of(mask), 2, np.zeros(SHAPE[1:], bool)) is None
+    assert with_slice(None, 2, np.zeros(SHAPE[1:], bool)) is None
+
+
+def test_an_organ_is_seen_through_in_3d_but_not_what_lies_in_it(ct: Any, labels: Any) -> None:
+    display = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE).GetDisplayNode()
+    assert display.GetSegmentOpacity3D("liver") == CONTAINER_OPACITY_3D
+    assert display.GetSegmentOpacity3D("tumour") == 1.0
+
+
+def test_an_opacity_that_a_person_chose_stays(ct: Any, labels: Any) -> None:
+    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node.GetDisplayNode().SetSegmentOpacity3D("liver", 0.9)
+    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    assert node.GetDisplayNode().GetSegmentOpacity3D("liver") == 0.9
+
+
+def test_the_overlay_shows_what_it_is_given_and_is_updated_in_place(ct: Any) -> None:
+    percent = np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE) % 101
+    overlay = show_disagreement(ct, image_of(percent))
+    assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
+    assert geometry_of(overlay).matches(geometry_of(ct))
+    assert show_disagreement(ct, image_of(percent // 2)) is overlay
+    assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent // 2)
 
 
 def test_segments_are_flagged_where_voices_disagree(ct: Any, labels: Any) -> None:

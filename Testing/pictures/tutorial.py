@@ -47,12 +47,13 @@ class Tour:
         """Take the pictures in the order of the tutorial."""
         self._open(self.project)
         labelled, unlabelled = self._cases()
-        self._load(labelled)
+        self._show_surfaces(self._load(labelled))
         self._shoot("1-project", "project")
         self._choose_preset()
         self._shoot("2-models", "models")
         volume = self._load(unlabelled)
         self._segment(volume)
+        self._show_surfaces(volume)
         self._shoot("4-segment", "segment")
         self._measure(volume)
         self._shoot("7-results", "results")
@@ -74,7 +75,7 @@ class Tour:
         )
 
     def _train(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="aslseg-tutorial-"))
+        folder = Path(tempfile.mkdtemp()) / "liver-study"
         self.logic.create_phantom_project(folder)
         self.logic.train("demo")
         return folder
@@ -161,10 +162,10 @@ class Tour:
             self.ui.reviewTable.item(self.ui.reviewTable.currentRow(), 0).text()
         )
         self._look_at_tumour(node)
+        self._show_surfaces(node)
 
     def _measure(self, volume: Any) -> None:
-        """Measure, with the refined label alone in the views."""
-        import slicer
+        """Measure, with the refined label and SAM's in the views."""
         from harness import choose_node, click
 
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox):
@@ -173,7 +174,16 @@ class Tour:
         choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
         click(self.ui.measureButton)
         self._until(lambda: self.ui.lesionsTable.rowCount > 0)
-        click(self.ui.show3dButton)
+
+    def _show_surfaces(self, volume: Any) -> None:
+        """Show the refined label of a volume in the 3D view."""
+        import slicer
+        from harness import choose_node, click
+
+        self._show("results")
+        choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
+        if not self.ui.show3dButton.checked:
+            click(self.ui.show3dButton)
         self._rest()
         view = slicer.app.layoutManager().threeDWidget(0).threeDView()
         view.mrmlViewNode().SetBoxVisible(False)
@@ -182,17 +192,22 @@ class Tour:
         view.resetCamera()
 
     def _training(self) -> None:
-        """Start a training, and look at it when the second stage has begun."""
+        """Start a training, and look at it in the middle of its second stage."""
         from harness import click
 
         self._show("training")
         click(self.ui.startButton)
         self._until(lambda: self.ui.curvesButton.enabled, TRAINING_S)
         click(self.ui.curvesButton)
-        self._until(lambda: "tumour" in self.ui.trainingLabel.text.lower(), TRAINING_S)
+        self._until(self._is_half_through_a_tumour, TRAINING_S)
         self._shoot("3-training", "training", "four-up plot")
         click(self.ui.stopButton)
         self._until(lambda: not self.logic.trainer.is_busy)
+
+    def _is_half_through_a_tumour(self) -> bool:
+        bar = self.ui.trainingBar
+        is_tumour = "tumour" in self.ui.trainingLabel.text.lower()
+        return is_tumour and bar.maximum / 2 < bar.value < bar.maximum
 
     # -- looking -------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from .qmrml import qMRMLWidget
 from .widgets import Widget, observe
 
 _MARGIN = 34
+_LINE_PX = 14
 
 
 class qMRMLPlotView(Widget):
@@ -67,17 +68,28 @@ class qMRMLPlotView(Widget):
         for index, (name, colour, curve) in enumerate(curves):
             painter.setPen(QtGui.QPen(colour, 2))
             painter.drawPolyline([self._place(point, points) for point in curve])
-            painter.drawText(_MARGIN + 8, _MARGIN + 14 * index, name)
+            top = _MARGIN // 2 + _LINE_PX * (index + 1) - 4
+            painter.drawText(self._area.right() + 8, top, name)
 
     def _draw_axes(self, painter: Any, points: list[tuple[float, float]]) -> None:
         painter.setPen(QtGui.QColor("black"))
-        area = self.rect.adjusted(_MARGIN, _MARGIN // 2, -_MARGIN // 2, -_MARGIN)
+        area = self._area
         painter.drawRect(area)
         title = self._node.GetPlotChartNode().GetTitle()
         painter.drawText(area.left(), 12, title or "")
         for value in (min(p[1] for p in points), max(p[1] for p in points)):
             place = self._place((points[0][0], value), points)
             painter.drawText(2, round(place.y()) + 4, f"{value:.3g}")
+        for value in (min(p[0] for p in points), max(p[0] for p in points)):
+            place = self._place((value, points[0][1]), points)
+            painter.drawText(round(place.x()) - 8, area.bottom() + _LINE_PX, f"{value:g}")
+
+    @property
+    def _area(self) -> QtCore.QRect:
+        """Where the curves are drawn; the names of the curves stand to the right of it."""
+        names = [name for name, _, _ in self._curves()]
+        wide = max(self.fontMetrics().horizontalAdvance(name) for name in names) + 16
+        return self.rect.adjusted(_MARGIN, _MARGIN // 2, -wide, -_MARGIN // 2 - 8)
 
     def _place(
         self, point: tuple[float, float], points: list[tuple[float, float]]
@@ -85,9 +97,10 @@ class qMRMLPlotView(Widget):
         xs, ys = zip(*points, strict=True)
         across = (point[0] - min(xs)) / ((max(xs) - min(xs)) or 1.0)
         up = (point[1] - min(ys)) / ((max(ys) - min(ys)) or 1.0)
-        size = self.rect
-        x = _MARGIN + across * (size.width() - 1.5 * _MARGIN)
-        return QtCore.QPointF(x, size.height() - _MARGIN - up * (size.height() - 1.5 * _MARGIN))
+        area = self._area
+        return QtCore.QPointF(
+            area.left() + across * area.width(), area.bottom() - up * area.height()
+        )
 
 
 class qMRMLPlotWidget(qMRMLWidget):

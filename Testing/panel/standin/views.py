@@ -149,6 +149,23 @@ class qMRMLSliceView(_View):
             slicer.vtkMRMLSliceViewDisplayableManagerFactory, self._renderer, logic.GetSliceNode()
         )
         observe(self, logic, vtk.vtkCommand.ModifiedEvent, lambda *_: self.scheduleRender())
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # none of its own ways
+        self._style = slicer.vtkMRMLSliceViewInteractorStyle()
+        self._style.SetSliceLogic(logic)
+        self._style.SetDisplayableManagers(self._managers)
+        self._style.SetInteractor(self._interactor)
+
+    def standin_take_down(self) -> None:
+        self._style.SetInteractor(None)
+        self._style.SetDisplayableManagers(None)
+        super().standin_take_down()
+
+    def standin_click(self, x: int, y: int) -> None:
+        """Move the mouse to a pixel, counted from the lower left corner, and click there."""
+        self._fit_to(self.size)
+        self._interactor.SetEventInformation(x, y, 0, 0, chr(0), 0, None)
+        for event in ("Enter", "MouseMove", "LeftButtonPress", "LeftButtonRelease"):
+            self._interactor.InvokeEvent(f"{event}Event")
 
     def _make_image(self) -> None:
         self._colours, self._opacity = (vtk.vtkImageExtractComponents() for _ in range(2))

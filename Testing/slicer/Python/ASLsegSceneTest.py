@@ -18,11 +18,11 @@ SHAPE = (6, 20, 24)
 
 
 class Target:
-    def __init__(self, name, value):
-        self.name, self.value = name, value
+    def __init__(self, name, value, inside=None):
+        self.name, self.value, self.inside = name, value, inside
 
 
-TARGETS = (Target("liver", 1), Target("tumour", 2))
+TARGETS = (Target("liver", 1), Target("tumour", 2, "liver"))
 
 
 def oblique_left_handed_geometry():

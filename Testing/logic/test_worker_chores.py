@@ -1,0 +1,107 @@
+"""What the panel asks the engine about this computer: device and weights, without a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aslseg.errors import CancelledError, WeightsError
+from aslseg.events import CancelToken, Monitor, Progress
+from aslseg.sam.weights import DEFAULTS, weights_folder
+from aslseg.worker_chores import describe, download, remove
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ASLSEG_WEIGHTS", str(tmp_path / "brought"))
+
+
+def put(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"not what it claims to be")
+    return folder / name
+
+
+def test_the_cpu_is_described_with_the_reason_for_it() -> None:
+    device = describe({"device": "cpu"}, Monitor())["device"]
+    assert device["name"] == "cpu"
+    assert device["reason"]
+    assert device["problem"] == ""
+
+
+def test_without_a_wish_the_device_is_chosen() -> None:
+    assert describe({}, Monitor())["device"] == describe({"device": "auto"}, Monitor())["device"]
+
+
+def test_a_device_that_is_not_there_is_a_problem_in_words_and_no_failure() -> None:
+    device = describe({"device": "abacus"}, Monitor())["device"]
+    assert (device["name"], device["reason"]) == ("abacus", "")
+    assert "abacus" in device["problem"]
+
+
+def test_every_sam_has_its_default_weights_described_with_size_and_licence() -> None:
+    weights = describe({}, Monitor())["weights"]
+    assert [one["model"] for one in weights] == list(DEFAULTS)
+    mobile = next(one for one in weights if one["model"] == "vit_t")
+    assert (mobile["name"], mobile["licence"]) == ("mobile_sam", "Apache-2.0")
+    assert mobile["bytes"] == 40_728_226
+    assert (mobile["path"], mobile["problem"]) == (None, "")
+
+
+def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    path = put(tmp_path / "brought", "mobile_sam.pt")
+    mobile = describe({}, Monitor())["weights"][list(DEFAULTS).index("vit_t")]
+    assert mobile["path"] == str(path)
+    assert mobile["problem"]
+
+
+def test_looking_for_weights_tells_how_far_it_is_and_can_be_stopped() -> None:
+    told: list[Progress] = []
+    describe({}, Monitor(lambda event: told.append(event)))  # type: ignore[arg-type]
+    assert {event.stage for event in told} == {"Looking for weights"}
+    assert (told[-1].step, told[-1].of) == (len(DEFAULTS), len(DEFAULTS))
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CancelledError, match="Stopped"):
+        describe({}, Monitor(token=token))
+
+
+def test_a_download_gives_the_file_and_what_is_known_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(name: str, _: Monitor) -> Path:
+        asked.append(name)
+        return put(weights_folder(), "mobile_sam.pt")
+
+    monkeypatch.setattr("aslseg.worker_chores.get_weights", get)
+    answer = download({"model": "vit_t"}, Monitor())
+    assert asked == ["vit_t"]
+    assert answer["files"] == {"weights": str(weights_folder() / "mobile_sam.pt")}
+    assert answer["facts"]["weights"]["name"] == "mobile_sam"
+
+
+def test_a_sam_that_nobody_knows_cannot_be_downloaded() -> None:
+    with pytest.raises(WeightsError, match="no weights named 'vit_x'; choose one of"):
+        download({"model": "vit_x"}, Monitor())
+
+
+def test_only_what_was_downloaded_is_removed_not_what_a_person_brought(tmp_path: Path) -> None:
+    brought = put(tmp_path / "brought", "mobile_sam.pt")
+    downloaded = put(weights_folder(), "mobile_sam.pt")
+    half = put(weights_folder(), "mobile_sam.pt.part")
+    answer = remove({"model": "vit_t"}, Monitor())
+    assert answer["files"] == {}
+    assert answer["facts"]["removed"] == [str(downloaded), str(half)]
+    assert brought.exists()
+    assert not downloaded.exists()
+    assert not half.exists()
+
+
+def test_weights_can_be_removed_by_their_own_name_and_twice() -> None:
+    downloaded = put(weights_folder(), "mobile_sam.pt")
+    assert remove({"model": "mobile_sam"}, Monitor())["facts"]["removed"] == [str(downloaded)]
+    assert remove({"model": "mobile_sam"}, Monitor())["facts"]["removed"] == []

@@ -1,0 +1,135 @@
+"""Whatever ends while the engine works: the module, the application, the scene, a node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import slicer
+from harness import click, close_module, reload_module, run_event_loop, wait_until
+from trained import UNLABELLED, overrides_of, small_settings
+
+GONE_S = 10.0
+
+
+def engines() -> list[psutil.Process]:
+    """The engine's processes under this one, and what they have started."""
+    found = []
+    for child in psutil.Process().children():
+        if child.status() != psutil.STATUS_ZOMBIE and "aslseg.worker" in child.cmdline():
+            found += [child, *child.children(recursive=True)]
+    return found
+
+
+@pytest.fixture
+def ui(open_module: Callable[..., Any], trained: Path) -> Any:
+    """The panel's widgets, with a project open and an unlabelled case loaded."""
+    widget = open_module()
+    for name in ("project", "segment", "training"):
+        getattr(widget.panel.ui, f"{name}Section").collapsed = False
+    widget.panel.ui.projectFolderEdit.currentPath = str(trained)
+    click(widget.panel.ui.openProjectButton)
+    table = widget.panel.ui.casesTable
+    rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == UNLABELLED[0]]
+    table.selectRow(rows[0])
+    click(widget.panel.ui.loadCaseButton)
+    wait_until(lambda: widget.panel.volume is not None and not widget.logic.background.is_busy)
+    return widget.panel.ui
+
+
+@pytest.fixture
+def logic(ui: Any) -> Any:
+    return slicer.modules.ASLsegWidget.logic
+
+
+@pytest.fixture
+def long_training(monkeypatch: pytest.MonkeyPatch, ui: Any) -> None:
+    """Let a training last longer than the test, without SAM."""
+    import sys
+
+    changes = overrides_of(small_settings("none", iterations=5000))
+    monkeypatch.setattr(sys.modules["ASLsegLib.parameters"], "settings_changes", lambda _: changes)
+
+
+@pytest.fixture
+def both(ui: Any, logic: Any, long_training: None) -> list[psutil.Process]:
+    """The processes of a training and of a request that are under way."""
+    click(ui.startButton)
+    wait_until(lambda: logic.trainer.state == "running", 60.0, "the training runs")
+    click(ui.segmentButton)
+    wait_until(lambda: logic.engine.state == "running", 60.0, "the engine works")
+    found = engines()
+    assert len([one for one in found if one.ppid() == os.getpid()]) == 2
+    return found
+
+
+def are_gone(processes: list[psutil.Process]) -> None:
+    """Wait for the end of processes."""
+    wait_until(
+        lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes),
+        GONE_S,
+        "the processes and what they started are gone",
+    )
+
+
+def test_reloading_the_module_ends_both_processes_with_their_trees(
+    both: list[psutil.Process],
+) -> None:
+    before = slicer.modules.ASLsegWidget
+    widget = reload_module()
+    are_gone(both)
+    assert widget is not before
+    assert widget.logic.engine.state == widget.logic.trainer.state == "idle"
+    assert widget.panel.ui.statusLabel.text == "Ready."
+
+
+def test_quitting_the_application_ends_both_processes_with_their_trees(
+    both: list[psutil.Process],
+) -> None:
+    close_module()  # what the application does with its modules at its end
+    are_gone(both)
+    assert engines() == []
+
+
+def test_closing_the_scene_ends_the_request_and_lets_the_training_go_on(
+    logic: Any, both: list[psutil.Process]
+) -> None:
+    slicer.mrmlScene.Clear(0)
+    wait_until(lambda: len(engines()) < len(both), GONE_S, "the request's process is gone")
+    run_event_loop(0.3)
+    assert logic.engine.state == "idle"
+    assert logic.trainer.state == "running"
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_a_volume_that_is_removed_while_results_come_in_gets_no_more_nodes(
+    ui: Any, logic: Any, dialogs: Any
+) -> None:
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        slicer.mrmlScene.RemoveNode(node)
+    click(ui.segmentButton)
+    wait_until(lambda: logic.engine.state not in ("starting", "running"), 60.0, "results come in")
+    assert logic.engine.state == "importing"
+    slicer.mrmlScene.RemoveNode(slicer.modules.ASLsegWidget.panel.volume)
+    wait_until(lambda: not logic.engine.is_busy, GONE_S, "the engine rests")
+    run_event_loop(0.2)
+    dialogs.take("The volume was removed from the scene")
+    assert logic.engine.state in ("idle", "failed")
+    names = [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    assert names == []
+    assert not ui.segmentButton.enabled
+
+
+def test_a_voice_that_is_removed_while_the_engine_works_comes_back_with_the_answer(
+    ui: Any, logic: Any
+) -> None:
+    volume = slicer.modules.ASLsegWidget.panel.volume
+    click(ui.segmentButton)
+    wait_until(lambda: logic.engine.state == "running", 60.0, "the engine works")
+    slicer.mrmlScene.RemoveNode(logic.voices(volume)["refined"])
+    wait_until(lambda: not logic.engine.is_busy, 300.0, "the engine rests")
+    assert logic.voices(volume)["refined"].GetSegmentation().GetNumberOfSegments() == 2
