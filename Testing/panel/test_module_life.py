@@ -121,11 +121,10 @@ def test_closing_leaves_no_trace(module: Path) -> None:
     assert not hasattr(slicer.modules, "probe")
 
 
-def test_the_parameter_node_is_one_per_module_and_lives_in_the_scene(
-    module: Path, scene: Any
-) -> None:
+def test_the_parameter_node_is_one_per_module_and_lives_in_the_scene(module: Path) -> None:
     logic = open_module(module).logic
     node = logic.getParameterNode()
     assert logic.getParameterNode() is node
     assert node.GetModuleName() == "Probe"
-    assert scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode") == 1
+    nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
+    assert [one for one in nodes if one.GetModuleName() == "Probe"] == [node]
