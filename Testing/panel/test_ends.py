@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,20 @@ from trained import UNLABELLED, overrides_of, small_settings
 GONE_S = 10.0
 
 
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def engines() -> list[psutil.Process]:
     """The engine's processes under this one, and what they have started."""
     found = []
     for child in psutil.Process().children():
-        if child.status() != psutil.STATUS_ZOMBIE and "aslseg.worker" in child.cmdline():
-            found += [child, *child.children(recursive=True)]
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "aslseg.worker" in child.cmdline():
+                found += [child, *child.children(recursive=True)]
     return found
 
 
@@ -70,7 +79,7 @@ def both(ui: Any, logic: Any, long_training: None) -> list[psutil.Process]:
 def are_gone(processes: list[psutil.Process]) -> None:
     """Wait for the end of processes."""
     wait_until(
-        lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes),
+        lambda: not any(is_alive(process) for process in processes),
         GONE_S,
         "the processes and what they started are gone",
     )
