@@ -68,11 +68,11 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "organ": _small(_QUICK.organ, 5.5),
                 "lesion": _small(_QUICK.lesion, 3.0),
                 "sam": SamConfig(
-                    iterations=200, versions=1, input_size=256, batch_size=4, learning_rate=5e-4,
+                    iterations=200, versions=1, input_size=224, batch_size=4, learning_rate=5e-4,
                     prompts=PromptConfig(min_area_px=12, most_components=8),
                 ),
                 "semisam": SemiSamConfig(clicks=3),
-                "scsam": ScSamConfig(input_size=128, learning_rate=5e-4),
+                "scsam": ScSamConfig(input_size=112, learning_rate=5e-4),
                 "adaptation": AdaptationConfig(
                     iterations=300, versions=1, pixel_mm=2.0, patch_size=64, batch_size=4,
                     channels=(8, 16, 32), learning_rate=5e-3,

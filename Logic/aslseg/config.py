@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from aslseg.config_base import NotNegative, Positive, PositiveFloat, Rate, Share, Window
+from aslseg.config_base import InputSize, NotNegative, Positive, PositiveFloat, Rate, Share, Window
 from aslseg.config_base import Settings as Settings
 from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 
@@ -174,7 +174,7 @@ class SamConfig(Settings):
 
     model: SamName = "vit_t"
     checkpoint: str | None = None
-    input_size: Literal[128, 256, 512, 1024] = 512
+    input_size: InputSize = 512
     tuning: Tuning = "decoder"
     rank: Positive = 4
     iterations: Positive = 400

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,6 +11,10 @@ NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+InputSize = Literal[112, 128, 224, 256, 448, 512, 1024]
+"""Edges of SAM's square input in pixels. Windows of SAM's encoders cover multiples of 112 without
+padding, so that these cost much less than the next power of two."""
 
 
 def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:

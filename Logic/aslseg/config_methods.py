@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aslseg.config_base import Positive, Rate, Settings, Share
+from aslseg.config_base import InputSize, Positive, Rate, Settings, Share
 
 
 class SemiSamConfig(Settings):
@@ -45,7 +45,7 @@ class ScSamConfig(Settings):
         planes: Of a block, SAM sees so many planes per step (ours).
     """
 
-    input_size: Literal[128, 256, 512, 1024] = 256
+    input_size: InputSize = 256
     tuning: Literal["decoder", "lora", "adapter"] = "adapter"
     rank: Positive = 32
     learning_rate: Rate = 1e-4
@@ -72,7 +72,7 @@ class CpcSamConfig(Settings):
         prompt_weight: Of what a decoder prompted at random learns from the mean of its answers.
     """
 
-    input_size: Literal[128, 256, 512, 1024] = 512
+    input_size: InputSize = 512
     rank: Positive = 4
     learning_rate: Rate = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1

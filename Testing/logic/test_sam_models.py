@@ -31,7 +31,7 @@ from sam_doubles import SMALL_VIT, TINY, a_small_sam
 
 
 @pytest.mark.parametrize("kind", ["tiny", "vit"])
-@pytest.mark.parametrize("input_size", [64, 128])
+@pytest.mark.parametrize("input_size", [64, 112, 128])
 def test_an_embedding_is_16_times_smaller_than_the_input(kind: str, input_size: int) -> None:
     sam: Any = a_small_sam(kind, input_size)
     with torch.inference_mode():

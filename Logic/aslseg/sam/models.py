@@ -1,4 +1,4 @@
-"""Build the Segment Anything Model in its four sizes, for three input sizes."""
+"""Build the Segment Anything Model in its four sizes, for several input sizes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.checkpoints import load_state
+from aslseg.config_base import InputSize
 from aslseg.errors import WeightsError
 from aslseg.sam.stock import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from aslseg.sam.tiny_vit import TinyViT, TinyViTSizes
 
 SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]  # config.SamName without "none"
-InputSize = Literal[128, 256, 512, 1024]
 
 CHANNELS = 256
 PATCH = 16
