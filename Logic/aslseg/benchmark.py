@@ -13,7 +13,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -60,10 +62,10 @@ def run_benchmark(
     monitor = monitor or Monitor()
     wanted = rivals_named(rivals or preset.rivals)
     with _held(folder):
-        copies = on_grid(data, folder / "data", preset.spacing_mm, monitor)
-        bench = Bench(folder, data, preset, copies)
+        bench = Bench(folder, data, preset)
         cells = bench.cells(wanted, preset.labelled, preset.seeds)
         _check(bench, cells)
+        bench = _prepared(bench, cells, monitor)
         _run(bench, cells, monitor)
         tables = Tables(bench, finished(bench, cells))
         write_tables(tables)
@@ -87,16 +89,32 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _check(bench: Bench, cells: Sequence[Cell]) -> None:
-    """Make the projects, and see that every cell can be run, before the first one is."""
-    path = bench.folder / "benchmark.json"
-    facts = json.loads(json.dumps(bench.to_json()))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != facts:
+    """See that every cell can be run in this folder, before anything is written."""
+    path = _facts_path(bench)
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != _facts(bench):
         msg = f"{path} is of other cases, settings or budget; choose a new folder."
         raise RunError(msg)
     for cell in cells:
         method_named(bench.config(cell).method)
+
+
+def _prepared(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> Bench:
+    """Write what all cells share: images on their grid, and the projects."""
+    places = bench.folder / "data"
+    copies = on_grid(bench.data, places, bench.preset.spacing_mm, monitor)
+    bench = replace(bench, copies=copies)
+    for cell in cells:
         bench.project(cell)
-    write_json_atomic(path, facts)
+    write_json_atomic(_facts_path(bench), _facts(bench))
+    return bench
+
+
+def _facts_path(bench: Bench) -> Path:
+    return bench.folder / "benchmark.json"
+
+
+def _facts(bench: Bench) -> Any:
+    return json.loads(json.dumps(bench.to_json()))  # as they are read back
 
 
 def _run(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> None:

@@ -34,7 +34,7 @@ from aslseg.training import Trainer
 from aslseg.volume import Labelmap
 from tiny_benchmark import BUDGET, HELD_OUT, a_preset, data_in
 from tiny_project import write_patients
-from whole_runs import use_small_sam
+from whole_runs import contents, use_small_sam
 
 SPECIALISTS = ("supervised", "mean_teacher")
 
@@ -272,6 +272,15 @@ def test_a_folder_holds_cells_of_one_kind_only(tables: Tables, data: BenchmarkDa
     other = replace(tables.bench.preset, budget=BUDGET + 2)
     with pytest.raises(RunError, match=r"benchmark\.json is of other cases, settings or budget"):
         run_benchmark(tables.bench.folder, data, other, ["supervised"])
+
+
+def test_a_refused_folder_is_left_as_it_was(tables: Tables, data: BenchmarkData) -> None:
+    folder = tables.bench.folder
+    before = contents(folder)
+    coarser = replace(tables.bench.preset, spacing_mm=(5.0, 2.0, 2.0))
+    with pytest.raises(RunError, match="choose a new folder"):
+        run_benchmark(folder, data, coarser, ["supervised"])
+    assert contents(folder) == before
 
 
 def test_a_cell_that_fails_does_not_keep_others_from_being_run(
