@@ -63,11 +63,10 @@ def train(
     """
     from aslseg.project import open_project
 
-    goes_on = resume or more is not None
-    _check_settings(preset or config or settings, goes_on=goes_on, both=resume and more is not None)
+    _check_options(preset or config or settings, more, resume=resume)
     opened = open_project(project)
     chosen = None
-    if not goes_on:
+    if not resume and more is None:
         base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
         chosen = changed(base, settings or [])
     try:
@@ -79,11 +78,11 @@ def train(
     finish(folder)
 
 
-def _check_settings(settings: object, *, goes_on: bool, both: bool) -> None:
-    if both:
+def _check_options(settings: object, more: int | None, *, resume: bool) -> None:
+    if resume and more is not None:
         msg = "--resume finishes a stopped run and --more adds rounds to a finished one; give one."
         raise typer.BadParameter(msg)
-    if goes_on and settings:
+    if settings and (resume or more is not None):
         msg = "A run keeps the settings that it was started with; leave --preset, --config and "
         raise typer.BadParameter(msg + "--set out, or start a new run.")
 
