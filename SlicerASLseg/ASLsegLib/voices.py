@@ -25,7 +25,6 @@ from ASLsegLib.segments import (
     Part,
     Parts,
     Target,
-    parts_of,
     read_part,
     segment_ids,
     with_slice,
@@ -84,28 +83,6 @@ def edited_segments(node: Any, volume: Any) -> list[str]:
     """Return the names of our segments that a person edited, made or accepted."""
     segmentation = node.GetSegmentation()
     return [segmentation.GetSegment(name).GetName() for name in _edited(node, volume)]
-
-
-def write_voice(
-    volume: Any,
-    labels: np.ndarray,
-    targets: Sequence[Target],
-    provenance: Provenance,
-    may_replace: Policy = keep_edits,
-) -> Any:
-    """Show what a voice says about a volume, as `write_parts`.
-
-    Args:
-        volume: Volume node.
-        labels: (D, H, W) uint8 on the volume's grid.
-        targets: Whose values `labels` holds.
-        provenance: As in `write_parts`.
-        may_replace: As in `write_parts`.
-
-    Returns:
-        The segmentation node.
-    """
-    return write_parts(volume, parts_of(labels, targets), targets, provenance, may_replace)
 
 
 def write_parts(

@@ -38,6 +38,14 @@ def open_module(path: Path = MODULE) -> Any:
     return representation.self()
 
 
+def write_voice(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
+    """Show a label map (D, H, W) as what a voice says about a volume; see `voices.write_parts`."""
+    from ASLsegLib.segments import parts_of
+    from ASLsegLib.voices import write_parts
+
+    return write_parts(volume, parts_of(labels, targets), targets, provenance, **policy)
+
+
 def close_module(name: str = MODULE.stem) -> None:
     """Leave a module and unload it, with the sub-package beside it, as at the application's end."""
     module = slicer.app.moduleManager().module(name)

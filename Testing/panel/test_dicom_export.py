@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from harness import write_voice
 
 from aslseg.config import LIVER_TARGETS
 from aslseg.volume import Geometry, Volume
@@ -90,7 +91,6 @@ def ct(logic: Any) -> Any:
 @pytest.fixture
 def refined(ct: Any) -> Any:
     from ASLsegLib.provenance import Provenance
-    from ASLsegLib.voices import write_voice
 
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 2:8, 2:9], labels[1, 4:6, 4:6] = 1, 2
@@ -127,7 +127,6 @@ def test_a_label_map_that_no_method_made_is_manual(
     logic: Any, ct: Any, exporter: type[Exporter], tmp_path: Path
 ) -> None:
     from ASLsegLib.provenance import Provenance
-    from ASLsegLib.voices import write_voice
 
     labels = np.ones(SHAPE, np.uint8)
     node = write_voice(ct, labels, LIVER_TARGETS, Provenance("refined", human=True))

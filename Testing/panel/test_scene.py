@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import slicer
 import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
+
+from harness import write_voice
 
 from aslseg.config import LIVER_TARGETS
 from aslseg.images import read_labelmap, read_volume, write_labelmap
@@ -33,7 +36,6 @@ from ASLsegLib.voices import (
     flag_disagreement,
     read_voice,
     voice_node,
-    write_voice,
     write_voice_slice,
 )
 
@@ -192,7 +194,13 @@ def test_an_edited_segment_is_replaced_when_that_is_allowed(ct: Any, labels: Any
     node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
     edit(node, ct)
     asked: list[list[str]] = []
-    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE, lambda names: not asked.append(list(names)))
+    write_voice(
+        ct,
+        labels,
+        LIVER_TARGETS,
+        PROVENANCE,
+        may_replace=lambda names: not asked.append(list(names)),
+    )
     assert asked == [["liver"]]
     assert len(segment_ids(node)) == 2
     assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), labels)

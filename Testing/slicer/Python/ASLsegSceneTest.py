@@ -12,7 +12,8 @@ from aslseg.volume import Geometry, Volume
 from ASLsegLib.provenance import Provenance
 from ASLsegLib.review_pick import show_volume
 from ASLsegLib.scene import add_volume, volume_of, working_volume
-from ASLsegLib.voices import find_voice, read_voice, write_voice
+from ASLsegLib.segments import parts_of
+from ASLsegLib.voices import find_voice, read_voice, write_parts
 
 SHAPE = (6, 20, 24)
 
@@ -23,6 +24,11 @@ class Target:
 
 
 TARGETS = (Target("liver", 1), Target("tumour", 2, "liver"))
+
+
+def write_voice(volume, labels, provenance):
+    """Show a label map as what a voice says about a volume."""
+    return write_parts(volume, parts_of(labels, TARGETS), TARGETS, provenance)
 
 
 def oblique_left_handed_geometry():
@@ -68,18 +74,18 @@ class ASLsegSceneTest(unittest.TestCase):
         self.assertTrue(np.all(first < np.array(corner[1::2]) + 1e-6))
 
     def test_a_voice_comes_back_voxel_by_voxel(self):
-        voice = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        voice = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
         np.testing.assert_array_equal(read_voice(voice, self.node, TARGETS), some_labels())
 
     def test_a_voice_is_renewed_in_place_and_leaves_other_segments_alone(self):
-        voice = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        voice = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
         segmentation = voice.GetSegmentation()
         mine = segmentation.AddEmptySegment("mine", "mine")
         slicer.util.updateSegmentBinaryLabelmapFromArray(
             (some_labels() == 2).astype(np.uint8), voice, mine, self.node
         )
         moved = np.roll(some_labels(), 2, axis=2)
-        again = write_voice(self.node, moved, TARGETS, Provenance("refined", "aslseg"))
+        again = write_voice(self.node, moved, Provenance("refined", "aslseg"))
         self.assertEqual(again.GetID(), voice.GetID())
         np.testing.assert_array_equal(read_voice(again, self.node, TARGETS), moved)
         kept = slicer.util.arrayFromSegmentBinaryLabelmap(voice, mine, self.node)
@@ -97,15 +103,15 @@ class ASLsegSceneTest(unittest.TestCase):
         np.testing.assert_allclose(moved, (22.5, -40.0, 103.25))
 
     def test_showing_a_volume_hides_what_was_said_about_another(self):
-        first = write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        first = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
         other = add_volume(numbered_volume(), "other")
-        second = write_voice(other, some_labels(), TARGETS, Provenance("refined", "aslseg"))
+        second = write_voice(other, some_labels(), Provenance("refined", "aslseg"))
         show_volume(other)
         shown = [each.GetDisplayNode().GetVisibility() for each in (first, second)]
         self.assertEqual(shown, [0, 1])
 
     def test_a_saved_scene_brings_the_voices_back(self):
-        write_voice(self.node, some_labels(), TARGETS, Provenance("refined", "aslseg", "run-1", 1))
+        write_voice(self.node, some_labels(), Provenance("refined", "aslseg", "run-1", 1))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "scene.mrb"
             self.assertTrue(slicer.util.saveScene(str(path)))
