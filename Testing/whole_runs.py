@@ -6,14 +6,22 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from aslseg import generalist_setup
+from aslseg.config import RunConfig
+from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor
+from aslseg.images import write_labelmap
 from aslseg.runfolder import RunFolder
+from aslseg.runs import load_ensemble, resume_run, start_run
+from aslseg.speaking import Ensemble
+from aslseg.volume import Labelmap
 from sam_doubles import a_small_sam
+from tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
 
 TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json"}
 
@@ -51,6 +59,42 @@ def build_small_sam(*_: object, input_size: int, **__: object) -> torch.nn.Modul
 def use_small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generalist_setup, "build_sam", build_small_sam)
     monkeypatch.setattr(generalist_setup, "get_weights", lambda *_, **__: Path("none"))
+
+
+def run_with_small_sam(folder: Path, config: RunConfig) -> RunFolder:
+    """Run a method on the tiny patients, on one thread; for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        torch.set_num_threads(1)
+        return start_run(a_tiny_project(folder), config, run_id="a")
+
+
+def ensemble_with_small_sam(run: RunFolder) -> Ensemble:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        return load_ensemble(run)
+
+
+def run_with_noise_as_hidden_labels(folder: Path, config: RunConfig) -> RunFolder:
+    """Run a method where each label map that the project does not name holds noise."""
+    project = a_tiny_project(folder)
+    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
+    for name in UNLABELLED:
+        hidden = folder / "data" / f"truth{name[1:]}.nii.gz"
+        assert hidden.exists()
+        write_labelmap(Labelmap(noise, GEOMETRY), hidden)
+    return start_run(project, config, run_id="a")
+
+
+def stopped_and_resumed(
+    folder: Path, config: RunConfig, place: Callable[[Event], bool]
+) -> RunFolder:
+    """Run a method on the tiny patients, stop it at a place, and let it go on."""
+    project = a_tiny_project(folder)
+    with pytest.raises(CancelledError, match="can be resumed"):
+        start_run(project, config, stop_at(place), run_id="a")
+    assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
+    return resume_run(project)
 
 
 def stop_at(place: Callable[[Event], bool]) -> Monitor:

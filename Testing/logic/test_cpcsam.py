@@ -15,23 +15,21 @@ from torch import Tensor, nn
 from aslseg.batches import Batch
 from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig
 from aslseg.config_methods import CpcSamConfig
-from aslseg.errors import CancelledError, ConfigError, WeightsError
+from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
-from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.images import read_labelmap, read_volume
 from aslseg.methods.cpcsam import CrossPrompting, labelled_loss, points_of, pseudo_loss
 from aslseg.project import Project, create_project, select_cases
 from aslseg.runfolder import RunFolder
-from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.speaking import Ensemble, read_voice
 from aslseg.ssl.paradigm import Terms
 from aslseg.training import Schedule, Trainer, step_generator
-from aslseg.volume import Labelmap
 from sam_doubles import a_small_sam
 from tiny_project import (
-    GEOMETRY,
     NETWORK,
     SPECIALIST,
     UNLABELLED,
@@ -39,7 +37,17 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
-from whole_runs import at_step, results, rows_of, stop_at, use_small_sam, weights_in
+from whole_runs import (
+    at_step,
+    ensemble_with_small_sam,
+    results,
+    rows_of,
+    run_with_noise_as_hidden_labels,
+    run_with_small_sam,
+    stopped_and_resumed,
+    use_small_sam,
+    weights_in,
+)
 
 EDGE = 40
 OWN = CpcSamConfig(input_size=128, rank=2, supervised_share=0.5, warmup_share=0.25)
@@ -355,18 +363,12 @@ def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_small_sam(monkeypatch)
-        torch.set_num_threads(1)
-        project = a_tiny_project(tmp_path_factory.mktemp("cpcsam"))
-        return start_run(project, cpcsam_config(), run_id="a")
+    return run_with_small_sam(tmp_path_factory.mktemp("cpcsam"), cpcsam_config())
 
 
 @pytest.fixture(scope="module")
 def ensemble(finished: RunFolder) -> Ensemble:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_small_sam(monkeypatch)
-        return load_ensemble(finished)
+    return ensemble_with_small_sam(finished)
 
 
 def test_sam_is_the_specialist_and_nobody_else_speaks(finished: RunFolder) -> None:
@@ -409,21 +411,16 @@ def test_what_is_frozen_is_in_memory_once(ensemble: Ensemble) -> None:
 def test_a_stopped_run_goes_on_to_the_same_end(
     finished: RunFolder, tmp_path: Path, stage: str
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    with pytest.raises(CancelledError):
-        start_run(project, cpcsam_config(), stop_at(at_step(stage, 0)), run_id="a")
-    assert results(resume_run(project)) == results(finished)
+    run = stopped_and_resumed(tmp_path, cpcsam_config(), at_step(stage, 0))
+    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
 def test_noise_in_place_of_the_hidden_labels_changes_nothing(
     finished: RunFolder, tmp_path: Path
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
-    for name in UNLABELLED:
-        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
-    assert results(start_run(project, cpcsam_config(), run_id="a")) == results(finished)
+    run = run_with_noise_as_hidden_labels(tmp_path, cpcsam_config())
+    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
@@ -436,10 +433,8 @@ def test_the_second_round_goes_on_from_the_first_also_when_stopped(tmp_path: Pat
     )
     assert first.keys() == second.keys()
     assert first != second
-    project = a_tiny_project(tmp_path / "stopped")
-    with pytest.raises(CancelledError):
-        start_run(project, config, stop_at(at_step("specialist-tumour", 0, 2)), run_id="a")
-    assert results(resume_run(project)) == results(whole)
+    run = stopped_and_resumed(tmp_path / "stopped", config, at_step("specialist-tumour", 0, 2))
+    assert results(run) == results(whole)
 
 
 def a_flat_project(folder: Path) -> Project:

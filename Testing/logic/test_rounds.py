@@ -40,7 +40,17 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
-from whole_runs import at_step, contents, results, rows_of, stop_at, use_small_sam, weights_in
+from whole_runs import (
+    at_step,
+    contents,
+    results,
+    rows_of,
+    run_with_noise_as_hidden_labels,
+    stop_at,
+    stopped_and_resumed,
+    use_small_sam,
+    weights_in,
+)
 
 WITH_SAM = tiny_config(
     rounds=1,
@@ -204,13 +214,8 @@ def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
 def test_noise_in_place_of_the_hidden_labels_leaves_training_bit_identical(
     finished: Finished, tmp_path: Path
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
-    for name in UNLABELLED:
-        hidden = tmp_path / "data" / f"truth{name[1:]}.nii.gz"
-        assert hidden.exists()
-        write_labelmap(Labelmap(noise, GEOMETRY), hidden)
-    assert results(start_run(project, tiny_config(), run_id="a")) == results(finished.run)
+    run = run_with_noise_as_hidden_labels(tmp_path, tiny_config())
+    assert results(run) == results(finished.run)
 
 
 def test_one_voxel_of_a_label_to_learn_from_changes_training(
@@ -274,10 +279,8 @@ def test_a_run_stopped_while_tuning_sam_goes_on_to_the_same_end(
     finished_with_sam: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_small_sam(monkeypatch)
-    project = a_tiny_project(tmp_path)
-    with pytest.raises(CancelledError):
-        start_run(project, WITH_SAM, stop_at(at_step("sam", 0)), run_id="a")
-    assert results(resume_run(project)) == results(finished_with_sam.run)
+    run = stopped_and_resumed(tmp_path, WITH_SAM, at_step("sam", 0))
+    assert results(run) == results(finished_with_sam.run)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Finished, tmp_path: Path) -> None:

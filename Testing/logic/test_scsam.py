@@ -15,23 +15,21 @@ from torch import Tensor
 from aslseg.batches import Batch
 from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, SpecialistConfig
 from aslseg.config_methods import ScSamConfig
-from aslseg.errors import CancelledError, ConfigError, WeightsError
+from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
-from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.images import read_labelmap, read_volume
 from aslseg.methods import scsam
 from aslseg.methods.scsam import CoTraining, mean_entropy
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runfolder import RunFolder
-from aslseg.runs import load_ensemble, resume_run, segment_volume, start_run
+from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.speaking import Ensemble, read_voice
 from aslseg.specialist import build_network
 from aslseg.stages import stages_of
 from aslseg.training import Schedule, Trainer, step_generator
-from aslseg.volume import Labelmap
 from sam_doubles import a_small_sam
 from tiny_project import (
-    GEOMETRY,
     NETWORK,
     SPECIALIST,
     TEST,
@@ -39,7 +37,17 @@ from tiny_project import (
     a_tiny_project,
     tiny_config,
 )
-from whole_runs import at_step, results, rows_of, stop_at, use_small_sam, weights_in
+from whole_runs import (
+    at_step,
+    ensemble_with_small_sam,
+    results,
+    rows_of,
+    run_with_noise_as_hidden_labels,
+    run_with_small_sam,
+    stopped_and_resumed,
+    use_small_sam,
+    weights_in,
+)
 
 OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
 OWN = ScSamConfig(input_size=128, planes=2)
@@ -276,18 +284,12 @@ def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_small_sam(monkeypatch)
-        torch.set_num_threads(1)
-        project = a_tiny_project(tmp_path_factory.mktemp("scsam"))
-        return start_run(project, scsam_config(), run_id="a")
+    return run_with_small_sam(tmp_path_factory.mktemp("scsam"), scsam_config())
 
 
 @pytest.fixture(scope="module")
 def ensemble(finished: RunFolder) -> Ensemble:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_small_sam(monkeypatch)
-        return load_ensemble(finished)
+    return ensemble_with_small_sam(finished)
 
 
 def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder) -> None:
@@ -361,21 +363,16 @@ def test_asking_about_one_slice_answers_that_slice(finished: RunFolder, ensemble
 def test_a_stopped_run_goes_on_to_the_same_end(
     finished: RunFolder, tmp_path: Path, stage: str
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    with pytest.raises(CancelledError):
-        start_run(project, scsam_config(), stop_at(at_step(stage, 0)), run_id="a")
-    assert results(resume_run(project)) == results(finished)
+    run = stopped_and_resumed(tmp_path, scsam_config(), at_step(stage, 0))
+    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
 def test_noise_in_place_of_the_hidden_labels_changes_nothing(
     finished: RunFolder, tmp_path: Path
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
-    for name in UNLABELLED:
-        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
-    assert results(start_run(project, scsam_config(), run_id="a")) == results(finished)
+    run = run_with_noise_as_hidden_labels(tmp_path, scsam_config())
+    assert results(run) == results(finished)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from aslseg.config import (
     SpecialistConfig,
     Target,
 )
-from aslseg.errors import CancelledError, ConfigError
+from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.generalist_setup import required_generalist
 from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
@@ -30,7 +30,7 @@ from aslseg.methods.semisam import Opinion, SamGuide, steadiness
 from aslseg.places import pixels_under, slices_under
 from aslseg.project import CaseFiles, Project, create_project, select_cases
 from aslseg.runfolder import RunFolder, create_run
-from aslseg.runs import resume_run, segment_volume, start_run
+from aslseg.runs import segment_volume, start_run
 from aslseg.sam.clicking import Conversation
 from aslseg.specialist import build_network
 from aslseg.ssl.mean_teacher import MeanTeacher
@@ -48,7 +48,14 @@ from tiny_project import (
     a_tiny_project,
     tiny_config,
 )
-from whole_runs import at_step, results, rows_of, stop_at, use_small_sam
+from whole_runs import (
+    at_step,
+    results,
+    rows_of,
+    run_with_noise_as_hidden_labels,
+    stopped_and_resumed,
+    use_small_sam,
+)
 
 SAM = SamConfig(model="vit_t", input_size=256)
 STAGE = SPECIALIST.model_copy(update={"consistency_weight": 1.0, "iterations": 6, "batch_size": 2})
@@ -397,11 +404,8 @@ def test_noise_in_place_of_the_hidden_labels_changes_nothing(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     """The released script clicked on the labels of the whole batch, unlabelled cases included."""
-    project = a_tiny_project(tmp_path)
-    noise = np.random.default_rng(1).integers(0, 3, GEOMETRY.shape).astype(np.uint8)
-    for name in UNLABELLED:
-        write_labelmap(Labelmap(noise, GEOMETRY), tmp_path / "data" / f"truth{name[1:]}.nii.gz")
-    assert results(start_run(project, semisam_config(rounds=2), run_id="a")) == results(finished)
+    run = run_with_noise_as_hidden_labels(tmp_path, semisam_config(rounds=2))
+    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
@@ -409,10 +413,8 @@ def test_noise_in_place_of_the_hidden_labels_changes_nothing(
 def test_a_stopped_run_goes_on_to_the_same_end(
     finished: RunFolder, tmp_path: Path, stage: str
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    with pytest.raises(CancelledError):
-        start_run(project, semisam_config(rounds=2), stop_at(at_step(stage, 0)), run_id="a")
-    assert results(resume_run(project)) == results(finished)
+    run = stopped_and_resumed(tmp_path, semisam_config(rounds=2), at_step(stage, 0))
+    assert results(run) == results(finished)
 
 
 def an_atrium_project(folder: Path) -> Project:
