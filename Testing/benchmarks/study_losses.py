@@ -1,0 +1,75 @@
+"""Where tumours are lost in a study of `lits_study.py`, and how often the loop helps.
+
+    python Testing/benchmarks/study_losses.py --data ../shared/data/lits --work local/study
+
+For each run: in how many cases the refined label beats the specialist's, and tumour Dice as it is
+and as it would be without what is called tumour outside of the true liver. True labels of
+unlabelled cases are opened here, after the run, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from pathlib import Path
+
+from aslseg.images import read_labelmap
+from aslseg.metrics import dice
+from aslseg.project import open_project
+from aslseg.runfolder import RunFolder, open_run
+
+LIVER, TUMOUR = 1, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    chosen = parser.parse_args()
+    for table in sorted(chosen.work.glob("study-aslseg-*.csv")):
+        labelled, seed = table.stem.split("-")[2:]
+        project = open_project(chosen.work / f"labelled-{labelled}")
+        run = open_run(project.folder, f"aslseg-{seed}")
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for number in run.rounds:
+            title = f"{labelled} labelled, seed {seed}, round {number}"
+            for split, cases in (("validation", project.validation), ("unlabelled", None)):
+                names = [case.id for case in (cases or project.unlabelled)]
+                print(f"{title}, {split}: {wins(rows, number, split)}")
+                print(f"    {losses(chosen.data, run, number, names)}")
+
+
+def wins(rows: list[dict[str, str]], number: int, split: str) -> str:
+    """Count the cases in which the refined label is better, and worse, than the specialist's."""
+    here = [r for r in rows if r["round"] == str(number) and r["split"] == split]
+    scores = {(r["stage"], r["target"], r["case"]): float(r["dice"]) for r in here}
+    parts = []
+    for target in ("liver", "tumour"):
+        cases = [case for stage, name, case in scores if (stage, name) == ("refined", target)]
+        gains = [scores["refined", target, c] - scores["specialist", target, c] for c in cases]
+        better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+        parts.append(f"{target} better in {better} of {len(gains)}, worse in {worse}")
+    return "; ".join(parts)
+
+
+def losses(data: Path, run: RunFolder, number: int, names: list[str]) -> str:
+    """Score tumours as they are, and without what lies outside of the true liver."""
+    plain, inside, outside = [], [], []
+    for name in names:
+        path = data / f"segmentation-{name.removeprefix('lits-')}.nii.gz"
+        truth = read_labelmap(path).labels
+        said = read_labelmap(run.round(number) / "voices" / name / "refined.nii.gz").labels
+        false = (said == TUMOUR) & (truth != TUMOUR)
+        plain.append(dice(said == TUMOUR, truth == TUMOUR))
+        inside.append(dice((said == TUMOUR) & (truth >= LIVER), truth == TUMOUR))
+        share = (false & (truth < LIVER)).sum() / max(false.sum(), 1)
+        outside.append(f"{name} {share:.0%} of {false.sum()}")
+    as_it_is, in_liver = statistics.fmean(plain), statistics.fmean(inside)
+    means = f"tumour {as_it_is:.3f}, in the true liver {in_liver:.3f}"
+    return f"{means}; false voxels outside of it: {', '.join(outside)}"
+
+
+if __name__ == "__main__":
+    main()
