@@ -74,14 +74,14 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "semisam": SemiSamConfig(clicks=3),
                 "scsam": ScSamConfig(input_size=112, learning_rate=5e-4),
                 "adaptation": AdaptationConfig(
-                    iterations=300, versions=1, pixel_mm=2.0, patch_size=64, batch_size=4,
+                    iterations=300, versions=1, pixel_mm=2.5, patch_size=64, batch_size=4,
                     channels=(8, 16, 32), learning_rate=5e-3,
                 ),
             }
         ),
-        budget=160,
+        budget=128,
         workers=2,
-        spacing_mm=(5.0, 2.0, 2.0),
+        spacing_mm=(6.0, 2.5, 2.5),
         rivals=tuple(name for name in RIVALS if name != "cpcsam"),  # for the sake of time
     ),
     "full": BenchmarkPreset(
