@@ -71,7 +71,27 @@ def init(
         f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
         f"{len(made.validation)} validation, {len(made.test)} test volumes."
     )
+    _tell_targets(made.targets)
     tell(f"Next: aslseg train {project}")
+
+
+def _tell_targets(targets: tuple[Target, ...]) -> None:
+    """Say which targets are learnt, and how to name one inside another where none is."""
+    written = {
+        t.name: f"{t.name}={t.value}" + (f":{t.inside}" if t.inside else "") for t in targets
+    }
+    tell(f"Targets: {', '.join(written.values())}.")
+    if len(targets) > 1 and not any(target.inside for target in targets):
+        first, second, *_ = written
+        tell(
+            f"None lies inside another. If {second} lies inside {first}, as a tumour in an organ, "
+            f"make the project anew with --target {written[first]} "
+            f"--target {written[second]}:{first}: it is looked for there alone then."
+        )
+
+
+def _as_typed(target: Target) -> str:
+    return f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
 
 
 def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:

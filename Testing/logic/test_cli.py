@@ -135,7 +135,10 @@ class TestInit:
 
     def test_targets_are_those_that_are_typed(self, data: Path) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg")
-        assert aslseg(*words, "--target", "organ=1", "--target", "cyst=2:organ").exit_code == 0
+        result = aslseg(*words, "--target", "organ=1", "--target", "cyst=2:organ")
+        assert result.exit_code == 0
+        assert "Targets: organ=1, cyst=2:organ." in result.stdout
+        assert "None lies inside" not in result.stdout
         expected = (Target(name="organ", value=1), Target(name="cyst", value=2, inside="organ"))
         assert open_project(data / "p").targets == expected
 
@@ -144,8 +147,10 @@ class TestInit:
         labels = {"0": "background", "1": "liver", "2": "cancer"}
         task = {"modality": {"0": "CT"}, "labels": labels, "training": entries, "test": []}
         (data / "dataset.json").write_text(json.dumps(task))
-        assert aslseg("init", data / "p", data / "dataset.json").exit_code == 0
+        result = aslseg("init", data / "p", data / "dataset.json")
+        assert result.exit_code == 0
         assert [target.name for target in open_project(data / "p").targets] == ["liver", "cancer"]
+        assert "--target liver=1 --target cancer=2:liver" in " ".join(result.stdout.split())
 
     def test_an_unknown_case_is_refused_and_nothing_is_left(self, data: Path) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg")
