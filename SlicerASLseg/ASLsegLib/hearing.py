@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 import vtk
 
-from ASLsegLib.overlay import image_of, show_disagreement
+from ASLsegLib.overlay import image_of, show_disagreement, update_disagreement
 from ASLsegLib.prompt_drawing import draw_prompts
 from ASLsegLib.provenance import Provenance
 from ASLsegLib.scene import SceneError, geometry_of
@@ -59,12 +59,14 @@ class HeardSlice:
         slice_index: Which slice (k).
         targets: Of the label maps.
         facts: Method, run, round, model.
+        disagreement: (H, W) uint8 in percent, or None.
     """
 
     planes: dict[str, np.ndarray]
     slice_index: int
     targets: list[Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    disagreement: np.ndarray | None = None
 
 
 def answer_about(
@@ -96,19 +98,17 @@ def read_answer(event: Mapping[str, Any], shape: Shape) -> Heard:
     Raises:
         ImageError: When a file is missing or damaged.
     """
-    from aslseg.images import read_volume
     from aslseg.prompts import SlicePrompts
 
     files = _files_of(event)
     prompts = json.loads(files["prompts"].read_text(encoding="utf-8"))
-    percent = read_volume(files["disagreement"]).voxels if "disagreement" in files else None
     return heard_from(
         _read_labels(files),
         [SlicePrompts.from_json(values) for values in prompts],
         targets=_targets_of(event),
         shape=shape,
         facts=dict(event["facts"]),
-        disagreement=percent,
+        disagreement=_read_disagreement(files),
     )
 
 
@@ -118,9 +118,16 @@ def read_slice(event: Mapping[str, Any]) -> HeardSlice:
     Raises:
         ImageError: When a file is missing or damaged.
     """
-    facts = dict(event["facts"])
-    planes = {voice: labels[0] for voice, labels in _read_labels(_files_of(event)).items()}
-    return HeardSlice(planes, int(facts["slice_index"]), _targets_of(event), facts)
+    facts, files = dict(event["facts"]), _files_of(event)
+    planes = {voice: labels[0] for voice, labels in _read_labels(files).items()}
+    apart = _read_disagreement(files)
+    return HeardSlice(
+        planes,
+        int(facts["slice_index"]),
+        _targets_of(event),
+        facts,
+        None if apart is None else apart[0],
+    )
 
 
 def heard_from(
@@ -209,6 +216,10 @@ def show_slice(volume: Any, heard: HeardSlice, may_replace: Policy) -> Iterator[
         _check_present(volume)
         provenance = provenance_of(voice, heard.facts)
         write_voice_slice(volume, heard.slice_index, plane, heard.targets, provenance, may_replace)
+    if heard.disagreement is not None:
+        yield "showing the disagreement"
+        _check_present(volume)
+        update_disagreement(volume, heard.slice_index, heard.disagreement)
 
 
 def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
@@ -264,3 +275,9 @@ def _check_present(volume: Any) -> None:
     if not slicer.mrmlScene.IsNodePresent(volume):
         msg = "The volume was removed from the scene; its results are not shown. Load it again."
         raise SceneError(msg)
+
+
+def _read_disagreement(files: Mapping[str, Path]) -> np.ndarray | None:
+    from aslseg.images import read_volume
+
+    return read_volume(files["disagreement"]).voxels if "disagreement" in files else None

@@ -56,6 +56,20 @@ def show_disagreement(volume: Any, image: vtk.vtkImageData) -> Any:
     return node
 
 
+def update_disagreement(volume: Any, slice_index: int, percent: np.ndarray) -> None:
+    """Renew one slice of the overlay, where there is one.
+
+    Args:
+        volume: Volume node.
+        slice_index: Which slice (k).
+        percent: (H, W) uint8, from 0 to 100.
+    """
+    node = find_overlay(volume)
+    if node is not None:
+        slicer.util.arrayFromVolume(node)[slice_index] = percent
+        slicer.util.arrayFromVolumeModified(node)
+
+
 def set_overlay_visible(volume: Any, visible: bool) -> None:
     """Show the overlay on its volume in all slice views, or take it away there."""
     node = find_overlay(volume)

@@ -19,7 +19,8 @@ from aslseg.config import LIVER_TARGETS
 from aslseg.images import read_labelmap, read_volume, write_labelmap
 from aslseg.volume import Geometry, Labelmap, Volume
 from ASLsegLib.handover import write_raw
-from ASLsegLib.overlay import image_of, show_disagreement
+from ASLsegLib.hearing import HeardSlice, show_slice
+from ASLsegLib.overlay import find_overlay, image_of, show_disagreement
 from ASLsegLib.provenance import Provenance, read_provenance
 from ASLsegLib.scene import (
     SceneError,
@@ -257,6 +258,23 @@ def test_the_overlay_shows_what_it_is_given_and_is_updated_in_place(ct: Any) -> 
     assert geometry_of(overlay).matches(geometry_of(ct))
     assert show_disagreement(ct, image_of(percent // 2)) is overlay
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent // 2)
+
+
+def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, labels: Any) -> None:
+    percent = np.full(SHAPE, 50, np.uint8)
+    overlay = show_disagreement(ct, image_of(percent))
+    plane = np.arange(30, dtype=np.uint8).reshape(SHAPE[1:])
+    facts = {"method": "aslseg", "run": "run-1", "round": 2}
+    heard = HeardSlice({"refined": labels[2]}, 2, list(LIVER_TARGETS), facts, plane)
+    list(show_slice(ct, heard, may_replace=lambda _: False))
+    percent[2] = plane
+    assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
+
+
+def test_an_answer_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
+    heard = HeardSlice({"refined": labels[2]}, 2, list(LIVER_TARGETS), {}, labels[2])
+    list(show_slice(ct, heard, may_replace=lambda _: False))
+    assert find_overlay(ct) is None
 
 
 def test_segments_are_flagged_where_voices_disagree(ct: Any, labels: Any) -> None:
