@@ -304,6 +304,10 @@ class TestExport:
 
 
 class TestWeights:
+    @pytest.fixture(autouse=True)
+    def _none_of_a_persons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("ASLSEG_WEIGHTS", raising=False)
+
     def test_nothing_is_here_at_first(self) -> None:
         result = aslseg("weights", "list")
         assert "mobile_sam" in result.output
