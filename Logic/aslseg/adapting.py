@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from aslseg.adaptation import AdaptationNetwork, Lesson
-from aslseg.blending import calibrate
+from aslseg.blending import validated_blend
 from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.config import Target
+from aslseg.cross_validation import CaseLessons, cross_validated_blend
 from aslseg.crossfit import Witnesses
 from aslseg.generalist import Generalist
 from aslseg.generalist_setup import labelled_volumes
@@ -38,7 +40,7 @@ def trained_refiner(
     """Return the adaptation networks, training them if that was not done yet.
 
     They are trained once, on human labels, like SAM; how far they are followed is then chosen on
-    the validation cases.
+    the labelled validation cases, or by cross-validation if there are none.
     """
     pairs = [(stage, target) for stage in stages_of(job.targets) for target in stage.targets]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
@@ -62,40 +64,84 @@ def adaptation_path(folder: Path, target: Target) -> Path:
 
 
 def _train_refiner(
-    job: Job, stage: Stage, target: Target, lessons: tuple[list[Lesson], list[Lesson]], path: Path
+    job: Job,
+    stage: Stage,
+    target: Target,
+    lessons: tuple[list[CaseLessons], list[Lesson]],
+    path: Path,
 ) -> None:
+    """Train a target's network, and choose its blend on validation cases or by cross-validation."""
     if path.exists():
         return
-    network = train_adaptation(
-        target, stage, lessons[0], job.config, path.parent, job.device, job.monitor
+    cases, tests = lessons
+    settings, view_settings = job.config.adaptation, adaptation_view_settings(stage, job.config)
+    learnt = [lesson for case in cases for lesson in case.learn]
+    if tests:
+        network = _trained(job, stage, path, learnt)
+        blend = validated_blend(network, tests, settings, view_settings)
+    else:
+        train_fold = partial(_fold_network, job, stage, path)
+        blend = cross_validated_blend(cases, train_fold, settings, view_settings)
+        network = _trained(job, stage, path, learnt)
+    network.set_blend(*blend)
+    logger.info(
+        "%s: SAM's share %.2f, correction %.2f, %s",
+        target.name,
+        *blend,
+        "by validation cases" if tests else "by cross-validation",
     )
-    view_settings = adaptation_view_settings(stage, job.config)
-    share, strength = calibrate(network, lessons[1], job.config.adaptation, view_settings)
-    logger.info("%s: SAM's share %.2f, correction %.2f", target.name, share, strength)
     facts = {
-        "adaptation": job.config.adaptation.model_dump(mode="json"),
-        "sam_share": share,
-        "correction": strength,
+        "adaptation": settings.model_dump(mode="json"),
+        "sam_share": blend[0],
+        "correction": blend[1],
+        "chosen_by": "validation" if tests else "cross-validation",
     }
     save_checkpoint(path, Checkpoint("adaptation", network.state_dict(), facts))
 
 
+def _fold_network(
+    job: Job, stage: Stage, path: Path, number: int, lessons: list[Lesson]
+) -> AdaptationNetwork:
+    """Train the network of a fold, or read it if a stopped run had come that far."""
+    name = f"{path.stem}-fold-{number}"
+    place = path.parent / "crossfit" / f"{name}.safetensors"
+    if place.exists():
+        network = build_adaptation(stage, job.config)
+        load_weights(network, place, "adaptation")
+        return network.to(job.device)
+    network = _trained(job, stage, place, lessons)
+    facts = {"adaptation": job.config.adaptation.model_dump(mode="json"), "fold": number}
+    save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
+    return network
+
+
+def _trained(job: Job, stage: Stage, path: Path, lessons: list[Lesson]) -> AdaptationNetwork:
+    path.parent.mkdir(exist_ok=True)
+    return train_adaptation(
+        path.stem, stage, lessons, job.config, path.parent, job.device, job.monitor
+    )
+
+
 def _training_lessons(
     job: Job, taught: Taught, generalist: Generalist | None, witnesses: Witnesses
-) -> dict[str, list[Lesson]]:
+) -> dict[str, list[CaseLessons]]:
     """Make lessons of synthetic pseudo-labels, and of those of specialists.
 
     The specialist has learnt the labelled cases by heart at the end of its schedule; after the
     first third of it, it still makes mistakes of its own kind there, and one that never saw the
     case makes those that are made on others.
     """
-    lessons: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
+    lessons: dict[str, list[CaseLessons]] = {target.name: [] for target in job.targets}
     for labelled in labelled_volumes(job, job.labelled, "Making lessons"):
-        pseudo = pseudo_labels_of(labelled, job.targets, job.config)
+        told: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
+        synthetic = pseudo_labels_of(labelled, job.targets, job.config)
         speakers = [*taught.earlier[:1], *filter(None, [witnesses.get(labelled.case_id)])]
-        pseudo += [speaker.predict(labelled.volume, job.monitor) for speaker in speakers]
-        for said in pseudo:
-            _add_lessons(job, generalist, labelled, said, lessons)
+        real = [speaker.predict(labelled.volume, job.monitor) for speaker in speakers]
+        for said in [*synthetic, *real]:
+            _add_lessons(job, generalist, labelled, said, told)
+        for name, found in told.items():
+            judge = found[-1:] if real else found
+            lessons[name].append(CaseLessons(labelled.case_id, found, judge))
     return lessons
 
 

@@ -1,9 +1,9 @@
-"""How far the adaptation network is followed: two weights per target, chosen on validation cases.
+"""How far the adaptation network is followed: two weights per target, chosen by what they give.
 
 A network trained on two labelled volumes may know their pictures by heart and correct what was
 right. So its correction has to earn its place: its strength, and SAM's share beside the specialist,
 are the ones with the best Dice on the validation cases, and the plain specialist is among the
-choices. Without validation cases both keep the values that the network was trained with. (Ours.)
+choices. Without validation cases `aslseg.cross_validation` chooses them. (Ours.)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from aslseg.views import Float32
 from aslseg.volume import Mask
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+EQUAL_SHARE = 0.5
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 BETTER_BY = 0.002
 """A less simple blend must gain this much Dice."""
@@ -29,7 +30,7 @@ BETTER_BY = 0.002
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What a blend is made of, for one validation case: log-odds (d, h, w), and the truth."""
+    """What a blend is made of, for one case: log-odds (d, h, w), and the truth."""
 
     specialist: Float32
     sam: Float32
@@ -43,45 +44,48 @@ class Parts:
         return mask
 
 
-def calibrate(
+def validated_blend(
     network: AdaptationNetwork,
     lessons: Sequence[Lesson],
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> tuple[float, float]:
-    """Set the network's blend to the best on validation cases.
+    """Return the blend that is best on validation cases.
 
     Args:
-        network: Changed in place.
-        lessons: Real voices on the validation cases, with their truth.
+        network: Of the target.
+        lessons: Real voices on the validation cases, with their truth; at least one.
         settings: Of the network.
         view_settings: Of the views.
 
     Returns:
         SAM's share and the strength of the correction.
     """
-    if lessons:
-        parts = [_parts_of(network, lesson, settings, view_settings) for lesson in lessons]
-        network.set_blend(*best_blend(parts))
-    return network.blend
+    return best_blend([parts_of(network, lesson, settings, view_settings) for lesson in lessons])
 
 
-def best_blend(parts: Sequence[Parts]) -> tuple[float, float]:
-    """Return the share and strength with the best mean Dice; the simpler one where it is close."""
+def best_blend(parts: Sequence[Parts], shares: Sequence[float] = SHARES) -> tuple[float, float]:
+    """Return the share and strength with the best mean Dice; the simpler one where it is close.
+
+    Args:
+        parts: One for each case.
+        shares: Of SAM, from the simplest on.
+    """
     best, chosen = -1.0, (0.0, 0.0)
-    for strength, share in product(STRENGTHS, SHARES):
+    for strength, share in product(STRENGTHS, shares):
         score = float(np.mean([dice(p.blended(share, strength), p.truth) for p in parts]))
         if score > best + BETTER_BY:
             best, chosen = score, (share, strength)
     return chosen
 
 
-def _parts_of(
+def parts_of(
     network: AdaptationNetwork,
     lesson: Lesson,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Parts:
+    """Let a network look at a lesson, and return what a blend of its answer is made of."""
     specialist, sam, correction = view_parts(
         network, lesson.view, lesson.voices, settings, view_settings
     )

@@ -133,7 +133,7 @@ def build_adaptation(stage: Stage, config: RunConfig) -> AdaptationNetwork:
 
 
 def train_adaptation(
-    target: Target,
+    name: str,
     stage: Stage,
     lessons: list[Lesson],
     config: RunConfig,
@@ -141,7 +141,17 @@ def train_adaptation(
     device: torch.device,
     monitor: Monitor,
 ) -> AdaptationNetwork:
-    """Train the adaptation network of a target on the labelled cases' lessons."""
+    """Train the adaptation network of a target on the labelled cases' lessons.
+
+    Args:
+        name: Of the training, for its events and the file that it is resumed from.
+        stage: Of the target.
+        lessons: To learn from.
+        config: The run's settings.
+        folder: Where the state of a training that was stopped is kept.
+        device: Where the network lives.
+        monitor: Who listens, and may ask to stop.
+    """
     torch.manual_seed(config.seed)
     network = build_adaptation(stage, config).to(device)
     settings = config.adaptation
@@ -156,7 +166,7 @@ def train_adaptation(
         return {"loss": adaptation_loss(network(image, voices), truth)}
 
     schedule = Schedule(
-        f"adaptation-{target.name.replace(' ', '_')}",
+        name,
         settings.iterations,
         settings.learning_rate,
         settings.weight_decay,

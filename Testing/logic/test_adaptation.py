@@ -19,7 +19,7 @@ from aslseg.adaptation import (
     voice_channels,
 )
 from aslseg.adaptation_views import refine_view, view_parts
-from aslseg.blending import Parts, best_blend, calibrate
+from aslseg.blending import Parts, best_blend, validated_blend
 from aslseg.config import LIVER_TARGETS, AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.events import Monitor
 from aslseg.geometry import Box3
@@ -85,7 +85,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> AdaptationNetwork:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("adaptation")
     return train_adaptation(
-        TUMOUR, OF_TUMOUR, lessons(), CONFIG, folder, torch.device("cpu"), Monitor()
+        "adaptation-tumour", OF_TUMOUR, lessons(), CONFIG, folder, torch.device("cpu"), Monitor()
     )
 
 
@@ -180,7 +180,7 @@ def test_training_leaves_no_file_and_repeats_bit_by_bit(
 ) -> None:
     torch.manual_seed(12)
     again = train_adaptation(
-        TUMOUR, OF_TUMOUR, lessons(), CONFIG, tmp_path, torch.device("cpu"), Monitor()
+        "adaptation-tumour", OF_TUMOUR, lessons(), CONFIG, tmp_path, torch.device("cpu"), Monitor()
     )
     first, second = trained.state_dict(), again.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -302,15 +302,9 @@ def test_a_correction_that_harms_the_validation_cases_is_not_followed(
         -HELD_OUT.image, HELD_OUT.organ, HELD_OUT.labels, HELD_OUT.box, HELD_OUT.volume_shape, 1
     )
     harmful = Lesson(dark, voices(0, 4, 5), 1)
-    assert calibrate(network, [harmful], SETTINGS, VIEW_SETTINGS)[1] == 0.0
+    assert validated_blend(network, [harmful], SETTINGS, VIEW_SETTINGS)[1] == 0.0
     helpful = Lesson(HELD_OUT, SAID_OF_HELD_OUT, 1)
-    assert calibrate(network, [helpful], SETTINGS, VIEW_SETTINGS)[1] > 0.0
-
-
-def test_without_validation_cases_the_blend_stays_as_it_was_trained(
-    trained: AdaptationNetwork,
-) -> None:
-    assert calibrate(trained, [], SETTINGS, VIEW_SETTINGS) == (0.5, 1.0)
+    assert validated_blend(network, [helpful], SETTINGS, VIEW_SETTINGS)[1] > 0.0
 
 
 # --- All targets together -------------------------------------------------------------------------

@@ -23,7 +23,7 @@ LAYER_OF = {
         devices checkpoints frozen adaptation corruption blending sam.""",
     3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching
         containers
-        crossfit job reliability rounds runs session evaluate benchmark presets""",
+        crossfit cross_validation job reliability rounds runs session evaluate benchmark presets""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 
