@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from aslseg.adaptation import AdaptationNetwork, Lesson
 from aslseg.blending import validated_blend
 from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.config import Target
-from aslseg.cross_validation import CaseLessons, cross_validated_blend
+from aslseg.cross_validation import CaseLessons, cross_validated_blend, fold_steps
 from aslseg.crossfit import Witnesses
 from aslseg.generalist import Generalist
 from aslseg.generalist_setup import labelled_volumes
@@ -109,8 +110,11 @@ def _fold_network(
         network = build_adaptation(stage, job.config)
         load_weights(network, place, "adaptation")
         return network.to(job.device)
-    network = _trained(job, stage, place, lessons)
-    facts = {"adaptation": job.config.adaptation.model_dump(mode="json"), "fold": number}
+    settings = job.config.adaptation
+    settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})
+    shorter = replace(job, config=job.config.model_copy(update={"adaptation": settings}))
+    network = _trained(shorter, stage, place, lessons)
+    facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
     save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
     return network
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from aslseg.config import RunConfig, Target
-from aslseg.cross_validation import FOLDS
+from aslseg.cross_validation import FOLDS, fold_steps
 from aslseg.crossfit import groups_of
 from aslseg.errors import ConfigError
 from aslseg.stages import Stage, stages_of
@@ -54,7 +54,7 @@ def _beside_the_specialist(config: RunConfig, stages: Sequence[Stage], labelled:
         steps["sam"] = config.sam.iterations
     for target in (target for stage in stages for target in stage.targets):
         steps[f"adaptation {target.name}"] = config.adaptation.iterations
-        steps[f"adaptation {target.name}, folds"] = FOLDS * config.adaptation.iterations
+        steps[f"adaptation {target.name}, folds"] = FOLDS * fold_steps(config.adaptation.iterations)
     return steps
 
 

@@ -74,7 +74,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                 "semisam": SemiSamConfig(clicks=3),
                 "scsam": ScSamConfig(input_size=112, learning_rate=5e-4),
                 "adaptation": AdaptationConfig(
-                    iterations=300, versions=1, pixel_mm=2.5, patch_size=64, batch_size=4,
+                    iterations=150, versions=1, pixel_mm=2.5, patch_size=64, batch_size=4,
                     channels=(8, 16, 32), learning_rate=5e-3,
                 ),
             }
@@ -85,7 +85,13 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
         rivals=tuple(name for name in RIVALS if name != "cpcsam"),  # for the sake of time
     ),
     "full": BenchmarkPreset(
-        _STANDARD.model_copy(update={"preset": "custom", "label_unlabelled": False}),
+        _STANDARD.model_copy(
+            update={
+                "preset": "custom",
+                "label_unlabelled": False,
+                "adaptation": _STANDARD.adaptation.model_copy(update={"iterations": 2000}),
+            }
+        ),
         budget=16000,
     ),
 }  # fmt: skip

@@ -54,6 +54,11 @@ class Fold:
     judge: list[Lesson]
 
 
+def fold_steps(iterations: int) -> int:
+    """Return how many steps a fold's network trains: it sees each of half the lessons as often."""
+    return max(1, iterations // FOLDS)
+
+
 def cross_validated_blend(
     cases: Sequence[CaseLessons],
     train: TrainFold,
@@ -64,7 +69,7 @@ def cross_validated_blend(
 
     Args:
         cases: Lessons of the labelled cases, about one target.
-        train: Trains a network as the one that is to be followed is trained.
+        train: Trains a network for `fold_steps`, else like the one that is to be followed.
         settings: Of the network.
         view_settings: Of the views.
 

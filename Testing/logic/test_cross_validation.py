@@ -21,13 +21,14 @@ from aslseg.runs import resume_run, start_run
 from aslseg.stages import stages_of
 from aslseg.views import Float32, View
 from aslseg.volume import Mask
-from tiny_project import LABELLED, TEST, VALIDATION, tiny_config, write_patients
+from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
 from whole_runs import at_step, results, stop_at, weights_in
 
 OF_LIVER = stages_of(LIVER_TARGETS)[0]
 CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), voices=0))
 SETTINGS, VIEW_SETTINGS = CONFIG.adaptation, adaptation_view_settings(OF_LIVER, CONFIG)
 SHAPE = (6, 16, 16)
+OF_RUN = tiny_config(rounds=1, adaptation=ADAPTATION.model_copy(update={"iterations": 24}))
 
 
 def a_truth(*slices: int) -> Mask:
@@ -162,7 +163,7 @@ def without_validation(folder: Path) -> Project:
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("no_validation")
-    return start_run(without_validation(folder), tiny_config(rounds=1), run_id="a")
+    return start_run(without_validation(folder), OF_RUN, run_id="a")
 
 
 @pytest.mark.slow
@@ -182,5 +183,5 @@ def test_a_run_stopped_among_its_folds_goes_on_to_the_same_end(
 ) -> None:
     project = without_validation(tmp_path)
     with pytest.raises(CancelledError, match="can be resumed"):
-        start_run(project, tiny_config(rounds=1), stop_at(at_step(stage, 10)), run_id="a")
+        start_run(project, OF_RUN, stop_at(at_step(stage, 10)), run_id="a")
     assert results(resume_run(project)) == results(run)
