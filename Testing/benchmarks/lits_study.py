@@ -6,7 +6,10 @@
 For each number of labelled volumes and seed this makes a project that names no hidden label, runs a
 method with a preset, and scores every voice of every round: on the validation cases, and on the
 unlabelled cases against labels that are opened here, after the run, and nowhere else. Rows are
-appended to `<work>/study.csv`; cells that are there already are skipped.
+written to a table in `<work>` for each run; those that are there already are skipped.
+
+With `--blind` the validation cases are test cases whose label map the project does not name:
+nothing is chosen on them, and they are scored after the run like the unlabelled ones.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from aslseg.evaluate import score_rows
 from aslseg.images import read_labelmap
 from aslseg.presets import read_preset
 from aslseg.project import CaseFiles, Project, create_project, open_project
+from aslseg.project_case import Split
 from aslseg.runfolder import METRIC_COLUMNS, RunFolder, read_table
 
 VOICES = ("specialist", "sam", "refined")  # that speak about unlabelled cases
@@ -52,6 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--name", default="aslseg", help="name of this row of the study")
     parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
+    parser.add_argument("--blind", action="store_true", help="keep no case for validation")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
@@ -80,20 +85,23 @@ def settings(arguments: argparse.Namespace, seed: int) -> RunConfig:
 
 
 def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) -> Project:
-    folder = arguments.work / f"labelled-{labelled}"
+    folder = arguments.work / f"labelled-{labelled}{'-blind' * arguments.blind}"
     if (folder / "project.json").exists():
         return open_project(folder)
     shown = set(splits["labelled_order"][:labelled])
     if labelled >= len(splits["training"]):
         shown = set(splits["training"])
+    if not arguments.blind:
+        shown |= set(splits["validation"])
+    held_out: Split = "test" if arguments.blind else "validation"
     files = [
         CaseFiles(
             id=f"lits-{number}",
             image=(arguments.data / f"volume-{number}.nii.gz").resolve(),
             label=(arguments.data / f"segmentation-{number}.nii.gz").resolve()
-            if number in shown or number in splits["validation"]
+            if number in shown
             else None,
-            split="validation" if number in splits["validation"] else "train",
+            split=held_out if number in splits["validation"] else "train",
         )
         for number in [*splits["training"], *splits["validation"]]
     ]
@@ -103,12 +111,14 @@ def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) ->
 def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[dict]:
     """Collect the validation scores of all rounds, and score the unlabelled cases."""
     rows: list[dict] = []
+    hidden = [*project.unlabelled, *project.test]
     for number in run.rounds:
         rows += read_table(run.round(number) / "metrics.csv")
-        for case in project.unlabelled:
+        for case in hidden:
+            split = "unlabelled" if case.split == "train" else "test"
             truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
             for stage, path in spoken(run.round(number), case.id):
-                facts = {"round": number, "stage": stage, "split": "unlabelled", "case": case.id}
+                facts = {"round": number, "stage": stage, "split": split, "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 

@@ -32,9 +32,10 @@ HEAD = """
 def main() -> None:
     work = Path(sys.argv[1])
     rows = [row for path in sorted(work.glob("study-*.csv")) for row in read(path)]
-    for split in ("validation", "unlabelled"):
-        print(HEAD.format(split=split.capitalize()))
+    for split in ("validation", "test", "unlabelled"):
         here = [row for row in rows if row["split"] == split]
+        if here:
+            print(HEAD.format(split=split.capitalize()))
         for labelled in sorted({int(row["labelled"]) for row in here}):
             for line in lines([row for row in here if int(row["labelled"]) == labelled]):
                 print(f"| {labelled} | {line} |")
