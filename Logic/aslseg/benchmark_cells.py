@@ -29,7 +29,8 @@ from aslseg.runs import resume_run, start_run
 from aslseg.storage import write_json_atomic
 
 CellResult = dict[str, Any]
-"""The file of a finished cell: the cell, `steps` by training, `seconds`, `cpu_seconds`, `rows`."""
+"""The file of a finished cell: the cell, `steps` by training, `seconds` and `cpu_seconds` (of the
+last leg only where `resumed` is true), `rows`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,6 +122,7 @@ def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
         AslsegError: As `start_run`.
     """
     began, used = time.monotonic(), time.process_time()
+    resumed = _begun(bench, cell)
     run = _finished_run(bench, cell, monitor or Monitor())
     rows = _scores(bench.data, run)
     facts = {
@@ -128,16 +130,25 @@ def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
         "steps": bench.steps(cell),
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - used, 1),
+        "resumed": resumed,
         "rows": rows,
     }
     write_json_atomic(bench.place(cell), facts)
 
 
+def _begun(bench: Bench, cell: Cell) -> bool:
+    return (bench.project(cell).folder / "runs" / _run_id(cell) / "config.json").exists()
+
+
+def _run_id(cell: Cell) -> str:
+    return f"{cell.rival}-{cell.seed}"
+
+
 def _finished_run(bench: Bench, cell: Cell, monitor: Monitor) -> RunFolder:
     project, config = bench.project(cell), bench.config(cell)
     cache = bench.folder / "cache"
-    run_id = f"{cell.rival}-{cell.seed}"
-    if not (project.folder / "runs" / run_id / "config.json").exists():
+    run_id = _run_id(cell)
+    if not _begun(bench, cell):
         return start_run(project, config, monitor, run_id, cache=cache)
     run = open_run(project.folder, run_id)
     if run.config != config:

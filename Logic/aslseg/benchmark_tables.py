@@ -148,7 +148,9 @@ def _seconds(tables: Tables, rival: Rival, labelled: int | None = None) -> Sprea
         [
             float(result["cpu_seconds"])
             for cell, result in tables.results.items()
-            if cell.rival == rival.name and labelled in (None, cell.labelled)
+            if cell.rival == rival.name
+            and labelled in (None, cell.labelled)
+            and not result.get("resumed", False)
         ]
     )
 
@@ -174,7 +176,8 @@ def dice_lines(tables: Tables, target: str) -> list[list[str]]:
             for number in tables.labelled
         ]
         seeds = str(max((spread.count for spread in spreads), default=0))
-        seconds = f"{_seconds(tables, rival).mean:.0f} s"
+        used = _seconds(tables, rival).mean
+        seconds = "-" if math.isnan(used) else f"{used:.0f} s"
         lines.append([_title(tables, rival), *map(with_sd, spreads), seeds, seconds])
     return lines
 

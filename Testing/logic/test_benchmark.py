@@ -20,7 +20,7 @@ from aslseg.benchmark_cells import Bench, Cell, run_cell
 from aslseg.benchmark_data import BenchmarkData, choose_data, project_showing
 from aslseg.benchmark_presets import BENCHMARKS
 from aslseg.benchmark_rivals import RIVALS, rivals_named
-from aslseg.benchmark_tables import Tables
+from aslseg.benchmark_tables import Tables, dice_lines
 from aslseg.benchmark_workers import run_apart
 from aslseg.cli import app
 from aslseg.config import LIVER_TARGETS, RunConfig, Target
@@ -268,6 +268,10 @@ def test_a_stopped_benchmark_goes_on_inside_of_the_cell(
     cell = Cell(0, 2, "supervised")
     assert organ.stat().st_mtime_ns == made
     assert again.results[cell]["rows"] == tables.results[cell]["rows"]
+    assert again.results[cell]["resumed"]
+    assert dice_lines(again, "tumour")[1][-1] == "-"  # the time of its first leg is not known
+    assert not tables.results[cell]["resumed"]
+    assert dice_lines(tables, "tumour")[1][-1].endswith(" s")
 
 
 def test_a_folder_holds_cells_of_one_kind_only(tables: Tables, data: BenchmarkData) -> None:
