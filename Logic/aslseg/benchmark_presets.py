@@ -64,6 +64,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
             update={
                 "preset": "custom",
                 "crossfit_share": 0.0,
+                "later_learning_rate": 0.2,  # of five times that of `quick`
                 "label_unlabelled": False,
                 "organ": _small(_QUICK.organ, 5.5),
                 "lesion": _small(_QUICK.lesion, 3.0),

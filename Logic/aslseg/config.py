@@ -241,6 +241,7 @@ class RunConfig(Settings):
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
+        later_learning_rate: Part of the specialist's learning rate that those rounds begin with.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half
             of the labelled cases, for lessons about the other half; 0 trains none.
         min_component_ml: Smaller components are left out of label maps, unless a container.
@@ -257,6 +258,7 @@ class RunConfig(Settings):
     paradigm: Paradigm = "mean_teacher"
     baseline: bool = False
     later_share: Rate = 0.5
+    later_learning_rate: Rate = 1.0
     crossfit_share: Share = 0.5
     organ: SpecialistConfig = SpecialistConfig()
     lesion: SpecialistConfig = SpecialistConfig()

@@ -70,7 +70,7 @@ class Containers:
         """Return the container that networks of the stages before find; None without any."""
         organ = None
         for stage in _path_to(self._stage, self._job):
-            settings = scheduled(self._job, stage, 1.0)
+            settings = scheduled(self._job, stage)
             view = build_view(volume, stage, settings, organ=organ)
             classes = predict_view(networks[stage.name], view, settings, self._job.device)
             inside = _next_container(stage, self._stage, self._job)
@@ -80,11 +80,13 @@ class Containers:
         return organ
 
 
-def scheduled(job: Job, stage: Stage, share: float) -> SpecialistConfig:
-    """Return the settings of a stage with its schedule cut to a part."""
+def scheduled(job: Job, stage: Stage, share: float = 1.0, rate: float = 1.0) -> SpecialistConfig:
+    """Return the settings of a stage with its schedule and its learning rate cut to a part."""
     settings = job.config.stage(stage.inside.name if stage.inside else None)
     steps = max(1, round(settings.iterations * share))
-    return settings.model_copy(update={"iterations": steps})
+    return settings.model_copy(
+        update={"iterations": steps, "learning_rate": settings.learning_rate * rate}
+    )
 
 
 def _path_to(stage: Stage, job: Job) -> list[Stage]:

@@ -54,6 +54,7 @@ class Curriculum:
         pseudo: Label maps by case id that are believed in this round.
         start: Weights to start from, by stage name; none means random ones.
         share: Part of the schedule that is run.
+        rate: Part of the learning rate that it begins with.
         build: Makes the paradigm of each stage; methods add to it here.
         network: Makes the network that a stage's weights are read into; that of `build`'s student.
         left_out: Ids of labelled cases that are not shown.
@@ -66,6 +67,7 @@ class Curriculum:
     pseudo: Mapping[str, Labelmap]
     start: Mapping[str, nn.Module]
     share: float = 1.0
+    rate: float = 1.0
     build: Build = plain
     network: BuildNetwork = build_network
     left_out: frozenset[str] = frozenset()
@@ -107,7 +109,7 @@ def _stage_weights(
     job: Job, curriculum: Curriculum, stage: Stage, containers: Mapping[str, nn.Module]
 ) -> list[nn.Module]:
     """Return the networks of a stage after each snapshot, and at the end."""
-    settings = scheduled(job, stage, curriculum.share)
+    settings = scheduled(job, stage, curriculum.share, curriculum.rate)
     paths = specialist_paths(curriculum.folder, stage)
     if not paths[-1].exists():
         _train_stage(job, curriculum, stage, containers, paths)
@@ -130,7 +132,7 @@ def _train_stage(
     containers: Mapping[str, nn.Module],
     paths: Sequence[Path],
 ) -> None:
-    settings = scheduled(job, stage, curriculum.share)
+    settings = scheduled(job, stage, curriculum.share, curriculum.rate)
     views = curriculum.folder / "views"
     organs = Containers(job, stage, curriculum.witnesses)
     labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
@@ -161,7 +163,7 @@ def _fit(
     cases: tuple[list[TrainingCase], list[TrainingCase]],
     paths: Sequence[Path],
 ) -> None:
-    settings, seed = scheduled(job, stage, curriculum.share), job.config.seed
+    settings, seed = scheduled(job, stage, curriculum.share, curriculum.rate), job.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
     paradigm.meet(cases[1])

@@ -42,6 +42,7 @@ def test_no_settings_give_the_defaults() -> None:
         ("device", "tpu"),
         ("paradigm", "magic"),
         ("later_share", 0.0),
+        ("later_learning_rate", 0.0),
         ("min_component_ml", -0.1),
         ("organ.iterations", 0),
         ("organ.learning_rate", 0.0),

@@ -26,6 +26,7 @@ from aslseg.rounds import Method, Round, RoundOutcome
 from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, RunFolder, create_run
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.speaking import read_voice
+from aslseg.training import Schedule, Trainer
 from aslseg.volume import Labelmap, Volume
 from tiny_project import (
     ADAPTATION,
@@ -294,6 +295,30 @@ def test_resuming_a_finished_run_changes_nothing(finished: Finished, tmp_path: P
 def test_a_name_is_given_to_one_run_only(finished: Finished) -> None:
     with pytest.raises(RunError, match="already; resume it or give another name"):
         start_run(finished.project, tiny_config(), run_id="a")
+
+
+@pytest.mark.parametrize("method", ["aslseg", "specialist"])
+def test_later_rounds_are_shorter_and_slower_as_the_settings_say(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    seen: list[Schedule] = []
+    run = Trainer.run
+
+    def watched(self: Trainer, *arguments: object) -> None:
+        seen.append(self.schedule)
+        run(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "run", watched)
+    config = tiny_config(method=method, later_share=0.25, later_learning_rate=0.1)
+    start_run(a_tiny_project(tmp_path), config)
+    found = [s for s in seen if s.name.startswith("specialist-")]
+    assert [(s.name, s.steps, s.learning_rate) for s in found] == [
+        ("specialist-liver", 12, 0.01),
+        ("specialist-tumour", 12, 0.01),
+        ("specialist-liver", 3, 0.001),
+        ("specialist-tumour", 3, 0.001),
+    ]
 
 
 # --- Loading ------------------------------------------------------------------------------------

@@ -100,5 +100,6 @@ def _curriculum(job: Job, this: Round, witnesses: Witnesses) -> Curriculum:
         pseudo=this.pseudo,
         start=this.start,
         share=job.config.later_share if later else 1.0,
+        rate=job.config.later_learning_rate if later else 1.0,
         witnesses={case_id: witness.networks for case_id, witness in witnesses.items()},
     )

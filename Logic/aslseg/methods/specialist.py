@@ -70,11 +70,13 @@ def load_with(job: Job, folder: Path, network: BuildNetwork) -> Ensemble:
 
 def curriculum_of(job: Job, this: Round, build: Build) -> Curriculum:
     """Return what the specialist learns from in a round; later ones are shorter."""
+    later = this.number > 1
     return Curriculum(
         folder=this.folder,
         paradigm=job.config.paradigm,
         pseudo=this.pseudo,
         start=this.start,
-        share=job.config.later_share if this.number > 1 else 1.0,
+        share=job.config.later_share if later else 1.0,
+        rate=job.config.later_learning_rate if later else 1.0,
         build=build,
     )
