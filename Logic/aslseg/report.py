@@ -15,7 +15,7 @@ from typing import Any
 
 from aslseg import report_template as html
 from aslseg.project import Project, open_project
-from aslseg.report_cases import case_pictures
+from aslseg.report_cases import case_pictures, unlabelled_pictures
 from aslseg.report_curves import curve_drawings, single_values
 from aslseg.report_data import RunRecord, read_run
 from aslseg.report_tables import NO_SAM, by_case, headline, marked, reliability
@@ -26,6 +26,14 @@ WITHOUT_SAM = (
     "It was switched off, or its weights could not be had; the adaptation network refines the "
     "specialist alone."
 )
+PLACES = {
+    "scores": "Scores",
+    "cases": "Cases",
+    "unlabelled": "Unlabelled",
+    "curves": "Curves",
+    "reliability": "Reliability",
+    "settings": "Settings",
+}
 STATES = {
     "done": "finished",
     "running": "still running",
@@ -59,6 +67,7 @@ def _sections(run: RunRecord, project: Project) -> Iterator[str]:
     yield _head(run, project)
     yield html.section("scores", "Validation, stage by stage", [headline(run), *by_case(run)])
     yield html.section("cases", "Validation cases", list(case_pictures(run, project)))
+    yield html.section("unlabelled", "Unlabelled cases", list(unlabelled_pictures(run, project)))
     yield html.section("curves", "Learning curves", list(_curves(run)))
     yield html.section("reliability", "Reliability of pseudo-labels", list(reliability(run)))
     yield html.section("settings", "Settings and versions", [_settings(run), _versions(run)])
@@ -83,14 +92,14 @@ def _head(run: RunRecord, project: Project) -> str:
         f"{len(project.validation)} validation volumes"
     )
     names = " and ".join(target.name for target in project.targets)
+    links = "".join(f'<a href="#{place}">{name}</a>' for place, name in PLACES.items())
     parts = [
         f"<header><h1>Run {html.plain(run.folder.name)} {badge}</h1>",
         html.paragraph(f"{counts}; targets: {names}. Report of {written}.", "soft"),
         "" if run.has_sam else html.notice(f"{NO_SAM} {WITHOUT_SAM}"),
         *[html.notice(text) for text in run.notices],
         html.notice(str(run.status["message"])) if _failed(run) else "",
-        '<nav><a href="#scores">Scores</a><a href="#cases">Cases</a><a href="#curves">Curves</a>'
-        '<a href="#reliability">Reliability</a><a href="#settings">Settings</a></nav></header>',
+        f"<nav>{links}</nav></header>",
     ]
     return "".join(parts)
 

@@ -1,44 +1,80 @@
-"""The part of a report that shows validation volumes."""
+"""The parts of a report that show volumes: those for validation, and those without label."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aslseg import report_template as html
 from aslseg.errors import AslsegError
 from aslseg.images import read_labelmap
 from aslseg.project import Case, Project
-from aslseg.report_data import VOICES, RunRecord
+from aslseg.report_data import VOICES, Reliability, RunRecord
 from aslseg.report_pictures import VOICE_COLOURS, Slice, rank_slices, slice_picture
 from aslseg.volume import Labelmap
+
+MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
+"""Number of unlabelled volumes that are shown."""
 
 
 def case_pictures(run: RunRecord, project: Project) -> Iterator[str]:
     """Show the worst and the best slice of each validation volume with all outlines."""
+    if not project.validation:
+        yield html.paragraph("No volume is kept for validation, so no round can be scored.")
+        return
     folder = _voices_folder(run)
-    if folder is None or not project.validation:
+    if folder is None:
         yield html.paragraph("There are no label maps of validation volumes yet.")
         return
+    yield html.paragraph(
+        f"Worst and best slice of each volume after {_round_of(folder)}, "
+        "by the Dice of the last voice. "
+        "Sections of less than a twentieth of a target's largest one do not count."
+    )
+    yield from _key(run, project, ("truth", *VOICES))
+    for case in project.validation:
+        yield html.heading(case.id)
+        try:
+            yield from _validation_pictures(run, project, case, folder / case.id)
+        except AslsegError as error:
+            yield html.notice(str(error))
+
+
+def unlabelled_pictures(run: RunRecord, project: Project) -> Iterator[str]:
+    """Show, of the most doubtful and the most reliable volumes, where the voices agree least."""
+    folder = _voices_folder(run)
+    judged = _judged(run, project, folder)
+    if folder is None or not judged:
+        yield html.paragraph("No unlabelled volume has been judged yet.")
+        return
+    rest = judged[MOST_DOUBTFUL:]
+    shown = [*judged[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
+    yield html.paragraph(
+        f"{len(shown)} of {len(judged)} volumes after {_round_of(folder)}, the most doubtful "
+        "first and the most reliable last: of each the slice in which specialist and refined "
+        "label agree least."
+    )
+    yield from _key(run, project, tuple(VOICES))
+    for item in shown:
+        state = "joined" if item.accepted else "did not join"
+        yield html.heading(f"{item.case}: score {item.score:.2f}, {state} the training set")
+        try:
+            yield from _unlabelled_picture(run, project, project.case(item.case), folder)
+        except AslsegError as error:
+            yield html.notice(str(error))
+
+
+def _key(run: RunRecord, project: Project, voices: Sequence[str]) -> Iterator[str]:
     dashes = ", ".join(
         f"{target.name} {word}"
         for target, word in zip(project.targets, ("solid", "dashed", "dotted"), strict=False)
     )
     yield html.paragraph(
-        f"Worst and best slice of each volume after {folder.parent.name.replace('-0', ' ')}, "
-        "by the Dice of the last voice. "
-        "Sections of less than a twentieth of a target's largest one do not count. "
         f"Left as scanned, right with outlines: {dashes}. The patient's right is on the left."
     )
-    shown = [voice for voice in VOICE_COLOURS if run.has_sam or voice != "sam"]
     names = {"truth": "Truth", **VOICES}
+    shown = [voice for voice in voices if run.has_sam or voice != "sam"]
     yield html.legend((names[voice], VOICE_COLOURS[voice]) for voice in shown)
-    for case in project.validation:
-        yield html.heading(case.id)
-        try:
-            yield from _pictures_of(run, project, case, folder / case.id)
-        except AslsegError as error:
-            yield html.notice(str(error))
 
 
 def _voices_folder(run: RunRecord) -> Path | None:
@@ -49,12 +85,38 @@ def _voices_folder(run: RunRecord) -> Path | None:
     return folders[-1] if folders else None
 
 
-def _pictures_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Iterator[str]:
-    voices: dict[str, Labelmap] = {"truth": project.load_labels(case)}
-    for voice in VOICES:
-        if (folder / f"{voice}.nii.gz").is_file() and (run.has_sam or voice != "sam"):
-            voices[voice] = read_labelmap(folder / f"{voice}.nii.gz")
-    last = [voice for voice in voices if voice != "truth"][-1:]
+def _round_of(folder: Path) -> str:
+    return f"round {int(folder.parent.name.removeprefix('round-'))}"
+
+
+def _judged(run: RunRecord, project: Project, folder: Path | None) -> list[Reliability]:
+    """Return what was said of the round's unlabelled volumes, the most doubtful first."""
+    if folder is None:
+        return []
+    unlabelled = {case.id for case in project.unlabelled}
+    items = [
+        item
+        for item in run.reliability
+        if folder.parent.name == f"round-{item.round:02d}" and item.case in unlabelled
+    ]
+    return sorted(items, key=lambda item: item.score)
+
+
+def _spoken(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
+    """Read what the voices said of a case, in the order in which they speak."""
+    return {
+        voice: read_labelmap(folder / f"{voice}.nii.gz")
+        for voice in VOICES
+        if (folder / f"{voice}.nii.gz").is_file() and (run.has_sam or voice != "sam")
+    }
+
+
+def _validation_pictures(
+    run: RunRecord, project: Project, case: Case, folder: Path
+) -> Iterator[str]:
+    spoken = _spoken(run, folder)
+    voices = {"truth": project.load_labels(case), **spoken}
+    last = list(spoken)[-1:]
     ends = rank_slices(voices[last[0]], voices["truth"], project.targets) if last else None
     if ends is None:
         yield html.paragraph("This volume has neither a target nor a label map.")
@@ -67,6 +129,26 @@ def _pictures_of(run: RunRecord, project: Project, case: Case, folder: Path) -> 
             f"CT slice. {caption}",
             caption,
         )
+
+
+def _unlabelled_picture(
+    run: RunRecord, project: Project, case: Case, folder: Path
+) -> Iterator[str]:
+    voices = _spoken(run, folder / case.id)
+    if not {"specialist", "refined"} <= voices.keys():
+        yield html.paragraph("Its label maps are not kept.")
+        return
+    ends = rank_slices(voices["refined"], voices["specialist"], project.targets)
+    if ends is None:
+        yield html.paragraph("Nothing was found in this volume.")
+        return
+    scores = ", ".join(f"{target} {value:.3f}" for target, value in ends[0].dice.items())
+    caption = (
+        f"{case.id}: k = {ends[0].index}. Dice of specialist and refined label with each "
+        f"other in this slice: {scores}."
+    )
+    picture = slice_picture(project.load_image(case), voices, ends[0].index, project.targets)
+    yield html.figure(picture, f"CT slice. {caption}", caption)
 
 
 def _caption(word: str, case: Case, slice_: Slice, voice: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from aslseg import report_cases
 from aslseg.config import LIVER_TARGETS
 from aslseg.errors import RunError
 from aslseg.images import write_labelmap, write_volume
@@ -78,6 +80,45 @@ def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder:
         assert f"Worst slice of {case}: k = 2. Dice of Refined in this slice: liver" in text
         assert f"Best slice of {case}: k = 1." in text
     assert text.count("data:image/png;base64,") == 4
+
+
+def with_unlabelled(folder: Path, names: Sequence[str], rng: np.random.Generator) -> str:
+    """Report of a project without validation cases, of which some volumes were spoken about."""
+    cases = []
+    for case in ("t1", *names):
+        write_volume(Volume(rng.normal(0, 20, GEOMETRY.shape), GEOMETRY), folder / f"{case}.nii.gz")
+        write_labelmap(a_truth(), folder / "t1_label.nii.gz")
+        label = folder / "t1_label.nii.gz" if case == "t1" else None
+        cases.append(CaseFiles(case, folder / f"{case}.nii.gz", label))
+    project = create_project(folder / "project", cases).folder
+    run = write_run(project / "runs" / "one", dict.fromkeys(names, a_truth()))
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def test_unlabelled_volumes_are_shown_the_most_doubtful_first(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    text = with_unlabelled(tmp_path, ["case_05", "case_07"], rng)
+    assert "No volume is kept for validation, so no round can be scored." in text
+    section = text[text.index('id="unlabelled"') : text.index('id="curves"')]
+    first = section.index("case_05: score 0.36, did not join the training set")
+    assert first < section.index("case_07: score 0.90, joined the training set")
+    assert section.count("data:image/png;base64,") == 2
+    assert "Truth" not in section
+    assert re.search(
+        r"case_05: k = \d\. Dice of specialist and refined label .*: liver 0\.", section
+    )
+
+
+def test_of_many_unlabelled_volumes_the_ends_are_shown(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_cases, "MOST_DOUBTFUL", 1)
+    monkeypatch.setattr(report_cases, "MOST_RELIABLE", 0)
+    text = with_unlabelled(tmp_path, ["case_05", "case_07"], rng)
+    assert "1 of 2 volumes after round 2" in text
+    assert "case_05: score" in text
+    assert "case_07: score" not in text
 
 
 def test_every_table_of_a_run_without_sam_says_so(a_project_folder: Path) -> None:
