@@ -1,0 +1,117 @@
+"""What SC-SAM's mutual terms do, for Docs/results-benchmark.md: runs without them, or with a ramp.
+
+    python Testing/benchmarks/scsam_terms.py --data <lits> --work local/scsam-terms --budget 800 \
+        --labelled 2 --seeds 0 1 --variants none ramp
+
+Cells of the benchmark's preset `small`, with terms of the loss changed here and nowhere else:
+`released` changes nothing; `ramp` lets the U-Net listen to SAM, and to its own entropy, by the ramp
+by which SAM listens to the U-Net; `none` has neither mutual terms nor entropy. Each part is scored
+alone on the held-out volumes; cells that are there already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from aslseg.benchmark_cells import Bench, Cell, run_cell
+from aslseg.benchmark_data import BenchmarkData, choose_data
+from aslseg.benchmark_grid import on_grid
+from aslseg.benchmark_presets import benchmark_preset
+from aslseg.config import LIVER_TARGETS
+from aslseg.evaluate import score_rows
+from aslseg.formats import cases_from_folder
+from aslseg.geometry import fit_labels
+from aslseg.images import read_labelmap
+from aslseg.methods.scsam import CoTraining
+from aslseg.ssl.paradigm import Terms
+
+PARTS = {"specialist": "U-Net", "sam": "SAM"}
+Change = Callable[[Terms, float], Terms]
+
+
+def released(terms: Terms, ramp: float) -> Terms:
+    return terms
+
+
+def ramped(terms: Terms, ramp: float) -> Terms:
+    further = {**terms.further, "entropy": terms.further["entropy"] * ramp}
+    return replace(terms, unlabelled=terms.unlabelled * ramp, further=further)
+
+
+def without(terms: Terms, ramp: float) -> Terms:
+    further = {name: value * 0 for name, value in terms.further.items()}
+    return replace(terms, unlabelled=terms.unlabelled * 0, further=further)
+
+
+VARIANTS: dict[str, Change] = {"released": released, "ramp": ramped, "none": without}
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    preset = replace(benchmark_preset("small"), budget=arguments.budget)
+    data = lits(arguments.data)
+    copies = on_grid(data, arguments.work / "data", preset.spacing_mm)
+    as_released = CoTraining.loss
+    for variant in arguments.variants:
+        change = VARIANTS[variant]
+
+        def loss(self: CoTraining, *batch: object, change: Change = change) -> Terms:
+            step = batch[2]
+            return change(as_released(self, *batch), self.sam_weight(step))
+
+        CoTraining.loss = loss
+        bench = Bench(arguments.work / variant, data, preset, copies)
+        for seed in arguments.seeds:
+            cell = Cell(seed, arguments.labelled, "scsam")
+            if not bench.place(cell).exists():
+                run_cell(bench, cell)
+            say(bench, cell, variant)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--budget", type=int, default=800)
+    parser.add_argument("--labelled", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def lits(folder: Path) -> BenchmarkData:
+    splits = json.loads((folder / "splits.json").read_text())
+    names = {key: [f"volume-{n}" for n in splits[key]] for key in ("validation", "labelled_order")}
+    cases = cases_from_folder(folder)
+    return choose_data(cases, names["validation"], names["labelled_order"], LIVER_TARGETS)
+
+
+def say(bench: Bench, cell: Cell, variant: str) -> None:
+    """Print Dice and volume of each target by each part, on the voxels of the held-out volumes."""
+    voices = bench.project(cell).folder / "runs" / f"scsam-{cell.seed}" / "round-01" / "voices"
+    for voice, part in PARTS.items():
+        rows = []
+        for case in bench.data.held_out:
+            truth = bench.data.truth(case)
+            found = fit_labels(read_labelmap(voices / case / f"{voice}.nii.gz"), truth.geometry)
+            rows += score_rows(found, truth, bench.data.targets, {"case": case})
+        for target in bench.data.targets:
+            these = [row for row in rows if row["target"] == target.name]
+            dice = statistics.mean(float(row["dice"]) for row in these)
+            volumes = " ".join(f"{float(row['volume_ml']):.0f}" for row in these)
+            print(
+                f"{variant} {cell.seed} {part} {target.name}: {dice:.3f}  {volumes} ml", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
