@@ -72,6 +72,11 @@ def init(
         f"{len(made.validation)} validation, {len(made.test)} test volumes."
     )
     _tell_targets(made.targets)
+    if made.labelled and not any(case.label for case in made.validation):
+        tell(
+            "No label is kept for validation: all are learnt from, cross-validation decides how "
+            "far SAM is followed, and the last round is kept."
+        )
     tell(f"Next: aslseg train {project}")
 
 

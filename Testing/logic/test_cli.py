@@ -142,6 +142,14 @@ class TestInit:
         expected = (Target(name="organ", value=1), Target(name="cyst", value=2, inside="organ"))
         assert open_project(data / "p").targets == expected
 
+    @pytest.mark.parametrize("validation", [(), ("--validation", "c2")])
+    def test_it_says_what_happens_without_validation(
+        self, data: Path, validation: tuple[str, ...]
+    ) -> None:
+        words = ("init", data / "p", data / "ct", "--labels", data / "seg", *validation)
+        said = aslseg(*words).stdout
+        assert ("No label is kept for validation" in said) == (not validation)
+
     def test_a_decathlon_task_brings_its_targets(self, data: Path) -> None:
         entries = [{"image": "./ct/c1.nii.gz", "label": "./seg/c1.nii.gz"}]
         labels = {"0": "background", "1": "liver", "2": "cancer"}
