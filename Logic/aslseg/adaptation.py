@@ -21,6 +21,7 @@ from aslseg.batches import image_channels, slice_channels
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.losses import soft_dice_loss
 from aslseg.views import Float32, View
+from aslseg.volume import Mask
 
 LOGIT_LIMIT = 4.0
 BLIND_SHARE = 0.25
@@ -53,6 +54,12 @@ class Lesson:
     view: View
     voices: Voices
     number: int
+
+    @property
+    def truth(self) -> Mask:
+        """(d, h, w) the target, as a person labelled it."""
+        truth: Mask = np.asarray(self.view.labels) == self.number
+        return truth
 
 
 class AdaptationNetwork(nn.Module):
@@ -198,7 +205,7 @@ def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _error_spots(lesson: Lesson) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    truth = np.asarray(lesson.view.labels) == lesson.number
+    truth = lesson.truth
     said = np.asarray(lesson.voices.specialist) > 0.5
     sam = np.asarray(lesson.voices.sam) > 0.5
     spots = np.argwhere((truth != said) | (truth != sam) | truth)

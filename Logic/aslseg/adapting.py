@@ -53,9 +53,7 @@ def trained_refiner(
             _train_refiner(job, stage, target, both, paths[target.name])
     networks: dict[str, AdaptationNetwork] = {}
     for stage, target in pairs:
-        network = build_adaptation(stage, job.config)
-        load_weights(network, paths[target.name], "adaptation")
-        networks[target.name] = network.to(job.device).eval()
+        networks[target.name] = _read(job, stage, paths[target.name])
     return Refiner(networks, job.targets, job.config)
 
 
@@ -106,17 +104,20 @@ def _fold_network(
     """Train the network of a fold, or read it if a stopped run had come that far."""
     name = f"{path.stem}-fold-{number}"
     place = path.parent / "crossfit" / f"{name}.safetensors"
-    if place.exists():
-        network = build_adaptation(stage, job.config)
-        load_weights(network, place, "adaptation")
-        return network.to(job.device)
-    settings = job.config.adaptation
-    settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})
-    shorter = replace(job, config=job.config.model_copy(update={"adaptation": settings}))
-    network = _trained(shorter, stage, place, lessons)
-    facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
-    save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
-    return network
+    if not place.exists():
+        settings = job.config.adaptation
+        settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})
+        shorter = replace(job, config=job.config.model_copy(update={"adaptation": settings}))
+        network = _trained(shorter, stage, place, lessons)
+        facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
+        save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
+    return _read(job, stage, place)
+
+
+def _read(job: Job, stage: Stage, path: Path) -> AdaptationNetwork:
+    network = build_adaptation(stage, job.config)
+    load_weights(network, path, "adaptation")
+    return network.to(job.device).eval()
 
 
 def _trained(job: Job, stage: Stage, path: Path, lessons: list[Lesson]) -> AdaptationNetwork:

@@ -15,7 +15,7 @@ from aslseg.config import RunConfig, Target
 from aslseg.cross_validation import FOLDS, fold_steps
 from aslseg.crossfit import groups_of
 from aslseg.errors import ConfigError
-from aslseg.stages import Stage, stages_of
+from aslseg.stages import Stage, scheduled, stages_of
 
 Steps = dict[str, int]
 """Optimiser steps of each training of a run, by its name."""
@@ -40,8 +40,7 @@ def planned_steps(config: RunConfig, targets: Sequence[Target], labelled: int) -
 
 
 def _cut(config: RunConfig, stage: Stage, share: float) -> int:
-    whole = config.stage(stage.inside.name if stage.inside else None).iterations
-    return max(1, round(whole * share))
+    return scheduled(config, stage, share).iterations
 
 
 def _beside_the_specialist(config: RunConfig, stages: Sequence[Stage], labelled: int) -> Steps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class Cell:
     def name(self) -> str:
         """Name of its file."""
         return f"{self.rival}-{self.labelled or 'all'}-{self.seed}"
+
+    @property
+    def run_id(self) -> str:
+        """Name of its run in the project that shows as many labels."""
+        return f"{self.rival}-{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +127,10 @@ def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
         AslsegError: As `start_run`.
     """
     began, used = time.monotonic(), time.process_time()
-    resumed = _begun(bench, cell)
-    run = _finished_run(bench, cell, monitor or Monitor())
-    rows = _scores(bench.data, run)
+    project = bench.project(cell)
+    resumed = (project.folder / "runs" / cell.run_id / "config.json").exists()
+    run = _finished_run(bench, project, cell, monitor or Monitor(), resumed=resumed)
+    rows = held_out_rows(bench.data, lambda case: run.path / "labels" / f"{case}.nii.gz")
     facts = {
         **asdict(cell),
         "steps": bench.steps(cell),
@@ -136,34 +142,31 @@ def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
     write_json_atomic(bench.place(cell), facts)
 
 
-def _begun(bench: Bench, cell: Cell) -> bool:
-    return (bench.project(cell).folder / "runs" / _run_id(cell) / "config.json").exists()
-
-
-def _run_id(cell: Cell) -> str:
-    return f"{cell.rival}-{cell.seed}"
-
-
-def _finished_run(bench: Bench, cell: Cell, monitor: Monitor) -> RunFolder:
-    project, config = bench.project(cell), bench.config(cell)
-    cache = bench.folder / "cache"
-    run_id = _run_id(cell)
-    if not _begun(bench, cell):
-        return start_run(project, config, monitor, run_id, cache=cache)
-    run = open_run(project.folder, run_id)
+def _finished_run(
+    bench: Bench, project: Project, cell: Cell, monitor: Monitor, *, resumed: bool
+) -> RunFolder:
+    config, cache = bench.config(cell), bench.folder / "cache"
+    if not resumed:
+        return start_run(project, config, monitor, cell.run_id, cache=cache)
+    run = open_run(project.folder, cell.run_id)
     if run.config != config:
         msg = f"{run.path} was made with other settings; delete it, or choose another folder."
         raise RunError(msg)
     done = run.status.get("state") == "done"
-    return run if done else resume_run(project, run_id, monitor, cache=cache)
+    return run if done else resume_run(project, cell.run_id, monitor, cache=cache)
 
 
-def _scores(data: BenchmarkData, run: RunFolder) -> list[dict[str, Any]]:
+def held_out_rows(data: BenchmarkData, place: Callable[[str], Path]) -> list[dict[str, Any]]:
+    """Score label maps of the held-out cases, on the voxels of the images as they were given.
+
+    Args:
+        data: Cases and their truth.
+        place: Gives the file of a case.
+    """
     rows: list[dict[str, Any]] = []
     for case_id in data.held_out:
         truth = data.truth(case_id)
-        found = read_labelmap(run.path / "labels" / f"{case_id}.nii.gz")
-        found = fit_labels(found, truth.geometry)  # they are on a coarser grid if the copies are
+        found = fit_labels(read_labelmap(place(case_id)), truth.geometry)  # copies are coarser
         rows += score_rows(found, truth, data.targets, {"case": case_id})
     return rows
 

@@ -89,5 +89,4 @@ def parts_of(
     specialist, sam, correction = view_parts(
         network, lesson.view, lesson.voices, settings, view_settings
     )
-    truth = np.asarray(lesson.view.labels) == lesson.number
-    return Parts(specialist, sam, correction, truth)
+    return Parts(specialist, sam, correction, lesson.truth)

@@ -82,9 +82,7 @@ def init(
 
 def _tell_targets(targets: tuple[Target, ...]) -> None:
     """Say which targets are learnt, and how to name one inside another where none is."""
-    written = {
-        t.name: f"{t.name}={t.value}" + (f":{t.inside}" if t.inside else "") for t in targets
-    }
+    written = {target.name: _as_typed(target) for target in targets}
     tell(f"Targets: {', '.join(written.values())}.")
     if len(targets) > 1 and not any(target.inside for target in targets):
         first, second, *_ = written

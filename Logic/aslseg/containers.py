@@ -8,12 +8,11 @@ import numpy as np
 from torch import nn
 
 from aslseg.components import region_mask
-from aslseg.config import SpecialistConfig
 from aslseg.corruption import Corruption, Flaw, corrupt
 from aslseg.inference import clean_container, predict_view
 from aslseg.job import Job
 from aslseg.lessons import case_number
-from aslseg.stages import Stage, stages_of
+from aslseg.stages import Stage, scheduled, stages_of
 from aslseg.views import build_view, to_volume
 from aslseg.volume import Labelmap, Mask, Volume
 
@@ -70,7 +69,7 @@ class Containers:
         """Return the container that networks of the stages before find; None without any."""
         organ = None
         for stage in _path_to(self._stage, self._job):
-            settings = scheduled(self._job, stage)
+            settings = scheduled(self._job.config, stage)
             view = build_view(volume, stage, settings, organ=organ)
             classes = predict_view(networks[stage.name], view, settings, self._job.device)
             inside = _next_container(stage, self._stage, self._job)
@@ -78,15 +77,6 @@ class Containers:
             if not organ.any():
                 break
         return organ
-
-
-def scheduled(job: Job, stage: Stage, share: float = 1.0, rate: float = 1.0) -> SpecialistConfig:
-    """Return the settings of a stage with its schedule and its learning rate cut to a part."""
-    settings = job.config.stage(stage.inside.name if stage.inside else None)
-    steps = max(1, round(settings.iterations * share))
-    return settings.model_copy(
-        update={"iterations": steps, "learning_rate": settings.learning_rate * rate}
-    )
 
 
 def _path_to(stage: Stage, job: Job) -> list[Stage]:

@@ -21,7 +21,6 @@ from aslseg.adaptation import AdaptationNetwork, Lesson, Voices
 from aslseg.blending import EQUAL_SHARE, SHARES, Parts, best_blend, parts_of
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.crossfit import groups_of
-from aslseg.volume import Mask
 
 FOLDS = 2
 ALLOWED_SHARES = tuple(share for share in SHARES if share <= EQUAL_SHARE)
@@ -116,7 +115,7 @@ def _halves(cases: Sequence[CaseLessons]) -> list[Fold]:
     """Divide each case that shows the target at the middle of the slices that do."""
     folds = [Fold([], []), Fold([], [])]
     for case in cases:
-        shown = [k for lesson in case.learn for k in _slices(lesson)[_truth(lesson).any((1, 2))]]
+        shown = [k for lesson in case.learn for k in _slices(lesson)[lesson.truth.any((1, 2))]]
         if not shown:
             continue
         middle = float(np.median(shown))
@@ -151,9 +150,4 @@ def _slices(lesson: Lesson) -> NDArray[np.int64]:
 
 
 def _shows_target(lessons: Sequence[Lesson]) -> bool:
-    return any(_truth(lesson).any() for lesson in lessons)
-
-
-def _truth(lesson: Lesson) -> Mask:
-    truth: Mask = np.asarray(lesson.view.labels) == lesson.number
-    return truth
+    return any(lesson.truth.any() for lesson in lessons)

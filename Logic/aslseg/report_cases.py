@@ -27,7 +27,7 @@ def case_pictures(run: RunRecord, project: Project) -> Iterator[str]:
         yield html.paragraph("There are no label maps of validation volumes yet.")
         return
     yield html.paragraph(
-        f"Worst and best slice of each volume after {_round_of(folder)}, "
+        f"Worst and best slice of each volume after round {_round_of(folder)}, "
         "by the Dice of the last voice. "
         "Sections of less than a twentieth of a target's largest one do not count."
     )
@@ -43,14 +43,14 @@ def case_pictures(run: RunRecord, project: Project) -> Iterator[str]:
 def unlabelled_pictures(run: RunRecord, project: Project) -> Iterator[str]:
     """Show, of the most doubtful and the most reliable volumes, where the voices agree least."""
     folder = _voices_folder(run)
-    judged = _judged(run, project, folder)
-    if folder is None or not judged:
+    judged = _judged(run, project, folder) if folder else []
+    if not folder or not judged:
         yield html.paragraph("No unlabelled volume has been judged yet.")
         return
     rest = judged[MOST_DOUBTFUL:]
     shown = [*judged[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
     yield html.paragraph(
-        f"{len(shown)} of {len(judged)} volumes after {_round_of(folder)}, the most doubtful "
+        f"{len(shown)} of {len(judged)} volumes after round {_round_of(folder)}, the most doubtful "
         "first and the most reliable last: of each the slice in which specialist and refined "
         "label agree least."
     )
@@ -85,20 +85,14 @@ def _voices_folder(run: RunRecord) -> Path | None:
     return folders[-1] if folders else None
 
 
-def _round_of(folder: Path) -> str:
-    return f"round {int(folder.parent.name.removeprefix('round-'))}"
+def _round_of(folder: Path) -> int:
+    return int(folder.parent.name.removeprefix("round-"))
 
 
-def _judged(run: RunRecord, project: Project, folder: Path | None) -> list[Reliability]:
+def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]:
     """Return what was said of the round's unlabelled volumes, the most doubtful first."""
-    if folder is None:
-        return []
-    unlabelled = {case.id for case in project.unlabelled}
-    items = [
-        item
-        for item in run.reliability
-        if folder.parent.name == f"round-{item.round:02d}" and item.case in unlabelled
-    ]
+    number, unlabelled = _round_of(folder), {case.id for case in project.unlabelled}
+    items = [i for i in run.reliability if i.round == number and i.case in unlabelled]
     return sorted(items, key=lambda item: item.score)
 
 
@@ -142,17 +136,21 @@ def _unlabelled_picture(
     if ends is None:
         yield html.paragraph("Nothing was found in this volume.")
         return
-    scores = ", ".join(f"{target} {value:.3f}" for target, value in ends[0].dice.items())
+    worst, _ = ends
     caption = (
-        f"{case.id}: k = {ends[0].index}. Dice of specialist and refined label with each "
-        f"other in this slice: {scores}."
+        f"{case.id}: k = {worst.index}. Dice of specialist and refined label with each "
+        f"other in this slice: {_scores(worst)}."
     )
-    picture = slice_picture(project.load_image(case), voices, ends[0].index, project.targets)
+    picture = slice_picture(project.load_image(case), voices, worst.index, project.targets)
     yield html.figure(picture, f"CT slice. {caption}", caption)
 
 
 def _caption(word: str, case: Case, slice_: Slice, voice: str) -> str:
-    scores = ", ".join(f"{target} {value:.3f}" for target, value in slice_.dice.items())
     return (
-        f"{word} slice of {case.id}: k = {slice_.index}. Dice of {voice} in this slice: {scores}."
+        f"{word} slice of {case.id}: k = {slice_.index}. "
+        f"Dice of {voice} in this slice: {_scores(slice_)}."
     )
+
+
+def _scores(slice_: Slice) -> str:
+    return ", ".join(f"{target} {value:.3f}" for target, value in slice_.dice.items())

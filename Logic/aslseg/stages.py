@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aslseg.config import Target
+from aslseg.config import RunConfig, SpecialistConfig, Target
 from aslseg.errors import ConfigError
 
 
@@ -53,6 +53,17 @@ def stages_of(targets: Sequence[Target]) -> tuple[Stage, ...]:
         msg = f"Target '{lost[0]}' lies inside itself through its containers; correct 'inside'."
         raise ConfigError(msg)
     return tuple(stages)
+
+
+def scheduled(
+    config: RunConfig, stage: Stage, share: float = 1.0, rate: float = 1.0
+) -> SpecialistConfig:
+    """Return the settings of a stage with its schedule and its learning rate cut to a part."""
+    settings = config.stage(stage.inside.name if stage.inside else None)
+    steps = max(1, round(settings.iterations * share))
+    return settings.model_copy(
+        update={"iterations": steps, "learning_rate": settings.learning_rate * rate}
+    )
 
 
 def _check(targets: Sequence[Target]) -> None:

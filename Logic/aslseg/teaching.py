@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from aslseg.batches import BatchSource, TrainingCase
 from aslseg.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.config import Paradigm as ParadigmName
-from aslseg.config import SpecialistConfig
-from aslseg.containers import Containers, scheduled
+from aslseg.config import RunConfig, SpecialistConfig
+from aslseg.containers import Containers
 from aslseg.errors import ProjectError
 from aslseg.inference import Specialist
 from aslseg.job import Job
 from aslseg.project import Case
 from aslseg.specialist import build_network
 from aslseg.ssl import Paradigm, build_paradigm
-from aslseg.stages import Stage, stages_of
+from aslseg.stages import Stage, scheduled, stages_of
 from aslseg.training import Schedule, Trainer
 from aslseg.views import build_view, load_view, save_view
 from aslseg.volume import Labelmap, Mask, Volume
@@ -74,6 +74,10 @@ class Curriculum:
     name: str = "specialist"
     witnesses: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
 
+    def settings(self, config: RunConfig, stage: Stage) -> SpecialistConfig:
+        """Return the settings that a stage is trained with."""
+        return scheduled(config, stage, self.share, self.rate)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
@@ -109,7 +113,7 @@ def _stage_weights(
     job: Job, curriculum: Curriculum, stage: Stage, containers: Mapping[str, nn.Module]
 ) -> list[nn.Module]:
     """Return the networks of a stage after each snapshot, and at the end."""
-    settings = scheduled(job, stage, curriculum.share, curriculum.rate)
+    settings = curriculum.settings(job.config, stage)
     paths = specialist_paths(curriculum.folder, stage)
     if not paths[-1].exists():
         _train_stage(job, curriculum, stage, containers, paths)
@@ -132,7 +136,7 @@ def _train_stage(
     containers: Mapping[str, nn.Module],
     paths: Sequence[Path],
 ) -> None:
-    settings = scheduled(job, stage, curriculum.share, curriculum.rate)
+    settings = curriculum.settings(job.config, stage)
     views = curriculum.folder / "views"
     organs = Containers(job, stage, curriculum.witnesses)
     labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
@@ -163,7 +167,7 @@ def _fit(
     cases: tuple[list[TrainingCase], list[TrainingCase]],
     paths: Sequence[Path],
 ) -> None:
-    settings, seed = scheduled(job, stage, curriculum.share, curriculum.rate), job.config.seed
+    settings, seed = curriculum.settings(job.config, stage), job.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
     paradigm.meet(cases[1])

@@ -33,10 +33,11 @@ def main() -> None:
         run = open_run(project.folder, f"aslseg-{seed}")
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
+        parts = (("validation", project.validation), ("unlabelled", project.unlabelled))
         for number in run.rounds:
             title = f"{labelled} labelled, seed {seed}, round {number}"
-            for split, cases in (("validation", project.validation), ("unlabelled", None)):
-                names = [case.id for case in (cases or project.unlabelled)]
+            for split, cases in parts:
+                names = [case.id for case in cases]
                 print(f"{title}, {split}: {wins(rows, number, split)}")
                 print(f"    {losses(chosen.data, run, number, names)}")
 

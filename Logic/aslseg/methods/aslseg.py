@@ -12,6 +12,7 @@ ones join the training set for the next round.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from aslseg.adapting import adaptation_path, trained_refiner
@@ -21,10 +22,11 @@ from aslseg.generalist_setup import build_generalist, sam_path, tuned_generalist
 from aslseg.inference import labels_from
 from aslseg.job import Job
 from aslseg.lessons import answers
+from aslseg.methods.specialist import curriculum_of
 from aslseg.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.speaking import Ensemble
 from aslseg.stages import stages_of
-from aslseg.teaching import Curriculum, Taught, specialist_paths, teach_specialist
+from aslseg.teaching import Curriculum, Taught, plain, specialist_paths, teach_specialist
 from aslseg.volume import Labelmap, Volume
 
 
@@ -93,13 +95,5 @@ def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
 
 
 def _curriculum(job: Job, this: Round, witnesses: Witnesses) -> Curriculum:
-    later = this.number > 1
-    return Curriculum(
-        folder=this.folder,
-        paradigm=job.config.paradigm,
-        pseudo=this.pseudo,
-        start=this.start,
-        share=job.config.later_share if later else 1.0,
-        rate=job.config.later_learning_rate if later else 1.0,
-        witnesses={case_id: witness.networks for case_id, witness in witnesses.items()},
-    )
+    networks = {case_id: witness.networks for case_id, witness in witnesses.items()}
+    return replace(curriculum_of(job, this, plain), witnesses=networks)
