@@ -62,7 +62,8 @@ def parse() -> argparse.Namespace:
 
 
 def cell(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) -> None:
-    table = arguments.work / f"study-{arguments.name}-{labelled}-{seed}.csv"
+    name = "blind-" * arguments.blind + arguments.name
+    table = arguments.work / f"study-{name}-{labelled}-{seed}.csv"
     if table.exists():
         return
     began = time.perf_counter()

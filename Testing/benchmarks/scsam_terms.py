@@ -12,27 +12,19 @@ alone on the held-out volumes; cells that are there already are not run again.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from cell_voices import lits, say
 
 from aslseg.benchmark_cells import Bench, Cell, run_cell
-from aslseg.benchmark_data import BenchmarkData, choose_data
 from aslseg.benchmark_grid import on_grid
 from aslseg.benchmark_presets import benchmark_preset
-from aslseg.config import LIVER_TARGETS
-from aslseg.evaluate import score_rows
-from aslseg.formats import cases_from_folder
-from aslseg.geometry import fit_labels
-from aslseg.images import read_labelmap
 from aslseg.methods.scsam import CoTraining
 from aslseg.ssl.paradigm import Terms
 
-PARTS = {"specialist": "U-Net", "sam": "SAM"}
 Change = Callable[[Terms, float], Terms]
 
 
@@ -73,7 +65,8 @@ def main() -> None:
             cell = Cell(seed, arguments.labelled, "scsam")
             if not bench.place(cell).exists():
                 run_cell(bench, cell)
-            say(bench, cell, variant)
+            print(f"{variant}, seed {seed}")
+            say(data, bench.project(cell).folder / "runs" / cell.run_id)
 
 
 def parse() -> argparse.Namespace:
@@ -86,31 +79,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
-
-
-def lits(folder: Path) -> BenchmarkData:
-    splits = json.loads((folder / "splits.json").read_text())
-    names = {key: [f"volume-{n}" for n in splits[key]] for key in ("validation", "labelled_order")}
-    cases = cases_from_folder(folder)
-    return choose_data(cases, names["validation"], names["labelled_order"], LIVER_TARGETS)
-
-
-def say(bench: Bench, cell: Cell, variant: str) -> None:
-    """Print Dice and volume of each target by each part, on the voxels of the held-out volumes."""
-    voices = bench.project(cell).folder / "runs" / f"scsam-{cell.seed}" / "round-01" / "voices"
-    for voice, part in PARTS.items():
-        rows = []
-        for case in bench.data.held_out:
-            truth = bench.data.truth(case)
-            found = fit_labels(read_labelmap(voices / case / f"{voice}.nii.gz"), truth.geometry)
-            rows += score_rows(found, truth, bench.data.targets, {"case": case})
-        for target in bench.data.targets:
-            these = [row for row in rows if row["target"] == target.name]
-            dice = statistics.mean(float(row["dice"]) for row in these)
-            volumes = " ".join(f"{float(row['volume_ml']):.0f}" for row in these)
-            print(
-                f"{variant} {cell.seed} {part} {target.name}: {dice:.3f}  {volumes} ml", flush=True
-            )
 
 
 if __name__ == "__main__":
