@@ -27,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CHECKED := Logic Testing $(wildcard SlicerASLseg)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format screenshots clean
+.PHONY: help setup demo test faults lint format screenshots clean
 
 help: ## Show this list
 	@echo "SlicerASLseg: type 'make TARGET'"
@@ -40,6 +40,10 @@ demo: $(STAMP) ## Run ASLseg on a made-up data set, in less than 10 minutes on 2
 test: lint $(PANEL_STAMP) ## Check style and types, then run all tests
 	@echo "==> pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
+
+faults: $(PANEL_STAMP) ## Kill it, fill the disk, damage the files: all campaigns, in full
+	@echo "==> pytest Testing/faults, in full"
+	@ASLSEG_FAULTS_COUNT=full $(BIN)/pytest -q Testing/faults $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style and types only
 	@echo "==> ruff check"
