@@ -67,7 +67,7 @@ class Engine:
         self._background = background
         self._work: Work | None = None
         self._preparing = False
-        self._stop_asked = False
+        self._stop_asked = self._stepping = False
         self._done: dict[str, Any] = {}
         self._steps: Iterator[str] | None = None
         self._import = ExitStack()
@@ -116,7 +116,7 @@ class Engine:
         The background's `poll` is called beside it.
         """
         self._runner.poll()
-        if self._steps is not None:
+        if self._steps is not None and not self._stepping:  # a step may ask, and we are polled then
             self._import_a_part(self._steps)
 
     def cancel(self) -> None:
@@ -189,10 +189,15 @@ class Engine:
             self._steps = self._work.show(value)
 
     def _import_a_part(self, steps: Iterator[str]) -> None:
+        self._stepping = True
         try:
             part = next(steps, None)
         except Exception as error:  # the job's edge: a node may be gone, a file may be damaged
             self._fail(error)
+            return
+        finally:
+            self._stepping = False
+        if self._steps is not steps:  # closed while a question was open
             return
         if part is None:
             self._end_import()

@@ -16,6 +16,8 @@ from aslseg.errors import AslsegError
 from ASLsegLib import requirements
 from ASLsegLib.engine import in_words
 from ASLsegLib.home import resource
+from ASLsegLib.parameters import project_folder
+from ASLsegLib.scene import is_scalar
 from ASLsegLib.section import Section
 from ASLsegLib.section_advanced import AdvancedSection
 from ASLsegLib.section_models import ModelsSection
@@ -57,19 +59,19 @@ class Panel(VTKObservationMixin):
         self._updating = self._shows_busy = False
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self._listen()
-        self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_MS)
-        self._timer.connect("timeout()", self._tick)
-        self._timer.start()
-        self._nodes_timer = qt.QTimer()  # nodes come in crowds: looked at once, when all are there
-        self._nodes_timer.setSingleShot(True)
-        self._nodes_timer.connect("timeout()", self._nodes_changed)
+        self._messages: list[str] = []
+        self._messages_timer = self._single_shot(self._show_messages)
+        self._timer = self._single_shot(self._tick)
+        self._timer.start(POLL_MS)
+        # Nodes come in crowds: looked at once, when all are there.
+        self._nodes_timer = self._single_shot(self._nodes_changed)
         self._use_parameters()
 
     @property
     def volume(self) -> Any | None:
-        """The volume to segment, or None."""
-        return None if self.parameters is None else self.parameters.inputVolume
+        """The volume to segment, or None; never one that the selector does not offer."""
+        node = None if self.parameters is None else self.parameters.inputVolume
+        return node if node is not None and is_scalar(node) else None
 
     @property
     def missing(self) -> str:
@@ -95,8 +97,9 @@ class Panel(VTKObservationMixin):
         self.update()
 
     def say_error(self, message: str) -> None:
-        """Show an error that a person has to know of."""
-        slicer.util.errorDisplay(message, windowTitle=_("ASLseg"))
+        """Show an error that a person has to know of, as soon as what is under way has returned."""
+        self._messages.append(message)
+        self._messages_timer.start(0)
 
     def may_replace(self, names: list[str]) -> bool:
         """Ask whether segments that were edited by hand may be replaced; no keeps both."""
@@ -120,17 +123,19 @@ class Panel(VTKObservationMixin):
             self._updating = False
 
     def enter(self) -> None:
-        """Show what the scene remembers."""
+        """Show what the scene remembers, and whether packages have come or gone meanwhile."""
+        requirements.look_again()
         self._use_parameters()
 
     def exit(self) -> None:
-        """Let the scene's parameters alone; work goes on."""
+        """Let the scene's parameters alone and place nothing more; work goes on."""
+        self.section(PromptsSection).stop_placing()
         self._leave_parameters()
 
     def close(self) -> None:
         """End all work and listen no more."""
-        self._timer.stop()
-        self._nodes_timer.stop()
+        for timer in (self._timer, self._nodes_timer, self._messages_timer):
+            timer.stop()
         self._leave_parameters()
         self.removeObservers()
         self.logic.close()
@@ -153,7 +158,22 @@ class Panel(VTKObservationMixin):
         self.logic.project_changed.connect(self.update)
         self.logic.failed.connect(self._background_failed)
 
+    @staticmethod
+    def _single_shot(slot: Callable[[], None]) -> Any:
+        """Return a timer that calls a slot once each time that it is started."""
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.connect("timeout()", slot)
+        return timer
+
+    def _show_messages(self) -> None:
+        while self._messages:
+            slicer.util.errorDisplay(self._messages.pop(0), windowTitle=_("ASLseg"))
+
     def _tick(self) -> None:
+        # Started anew before anything else: a question that opens below would hold up the next tick
+        # until it is answered, for Qt does not call the slot of a repeating timer within itself.
+        self._timer.start(POLL_MS)
         try:
             self.logic.poll()
             for section in self.sections:
@@ -199,9 +219,9 @@ class Panel(VTKObservationMixin):
         self.parameters = self.logic.getParameterNode()
         self._gui_tag = self.parameters.connectGui(self.widget)
         self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
-        if self.parameters.inputVolume is None:
+        if self.volume is None:
             self.parameters.inputVolume = _first_volume()
-        self._reopen_project()
+        self.reopen_project()
         self.update()
 
     def _leave_parameters(self) -> None:
@@ -211,10 +231,10 @@ class Panel(VTKObservationMixin):
         self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         self.parameters, self._gui_tag = None, None
 
-    def _reopen_project(self) -> None:
+    def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""
-        folder = self.parameters.projectFolder
-        is_there = (folder / "project.json").is_file()
+        folder = project_folder(self.parameters)
+        is_there = folder is not None and (folder / "project.json").is_file()
         if is_there and self.logic.project is None and requirements.can_open_projects():
             self.attempt(lambda: self.logic.open_project(folder))
 
@@ -243,14 +263,12 @@ class Panel(VTKObservationMixin):
             self.logic.working_on = None
             if engine.is_busy:
                 engine.cancel()
-        if self.parameters is not None and self.parameters.inputVolume is None:
+        if self.parameters is not None and self.volume is None:
             self.parameters.inputVolume = _first_volume()
         self.update()
 
 
 def _first_volume() -> Any | None:
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    usable = [n for n in nodes if n.IsA("vtkMRMLScalarVolumeNode") and n.GetImageData()]
-    ours = [n for n in usable if not n.GetAttribute("ASLseg.Overlay")]
-    images = [n for n in ours if not n.IsA("vtkMRMLLabelMapVolumeNode")]
-    return images[0] if images else None
+    usable = [node for node in nodes if is_scalar(node) and node.GetImageData()]
+    return next((node for node in usable if not node.GetAttribute("ASLseg.Overlay")), None)

@@ -4,7 +4,7 @@ The names here equal those in the property `SlicerParameterName` of the widgets 
 """
 
 # No "from __future__ import annotations": the wrapper looks at the types when the class is made.
-import pathlib
+from pathlib import Path
 from typing import Annotated, Any
 
 import slicer
@@ -15,7 +15,7 @@ METHODS = ["aslseg", "semisam", "scsam", "cpcsam", "specialist"]
 PRESETS = ["quick", "standard", "demo"]
 SAM_MODELS = ["vit_t", "vit_b", "vit_l", "vit_h", "none"]
 PARADIGMS = ["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
-INPUT_SIZES = ["128", "256", "512", "1024"]
+INPUT_SIZES = ["112", "128", "224", "256", "448", "512", "1024"]
 TUNINGS = ["none", "decoder", "lora", "adapter"]
 DEVICES = ["auto", "cpu", "cuda", "mps"]
 
@@ -26,7 +26,7 @@ class ASLsegParameterNode:
 
     Attributes:
         inputVolume: The volume to segment.
-        projectFolder: Where the project is.
+        projectFolder: Where the project is, as it was typed; see `project_folder`.
         run: Id of the chosen run; empty for the latest.
         target: What the next prompts are about.
         method: Which method trains.
@@ -52,7 +52,7 @@ class ASLsegParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
-    projectFolder: pathlib.Path
+    projectFolder: str = ""
     run: str = ""
     target: str = "tumour"
     method: Annotated[str, Choice(METHODS)] = "aslseg"
@@ -101,6 +101,22 @@ def settings_changes(parameters: Any) -> dict[str, Any]:
             "min_score": parameters.reliabilityThreshold,
         },
     }
+
+
+def project_folder(parameters: Any) -> Path | None:
+    """Return the folder of the project; None while none is named by a whole path.
+
+    A folder named from another one would be sought where the application was started.
+    """
+    text = parameters.projectFolder.strip()
+    folder = Path(text).expanduser() if text else Path()
+    return folder if folder.is_absolute() else None
+
+
+def choose_preset(parameters: Any, preset: str) -> None:
+    """Choose a preset, and let the panel's other choices be those of it."""
+    parameters.preset = preset
+    apply_preset(parameters)
 
 
 def apply_preset(parameters: Any) -> None:

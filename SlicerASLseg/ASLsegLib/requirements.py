@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
 from ASLsegLib.home import resource
+
+logger = logging.getLogger(__name__)
 
 TORCH = ("torch", "torchvision")
 
@@ -39,9 +48,14 @@ def required() -> list[str]:
 
 @cache
 def missing() -> list[str]:
-    """Return the names of packages that are not there, without importing any of them."""
-    names = [*TORCH, *(_name_of(requirement) for requirement in required())]
-    return [name for name in names if not _is_installed(name)]
+    """Return the names of packages that are absent or too old, without importing any of them."""
+    return [_name_of(one) for one in (*TORCH, *required()) if not _is_satisfied(one)]
+
+
+def look_again() -> None:
+    """Forget what `missing` found: packages may have come or gone meanwhile."""
+    importlib.invalidate_caches()
+    missing.cache_clear()
 
 
 def can_open_projects() -> bool:
@@ -53,18 +67,23 @@ def install() -> None:
     """Install what is missing, after asking.
 
     Raises:
-        InstallError: When the person says no, the PyTorch extension is absent, or pip fails.
+        InstallError: When the person says no, the PyTorch extension is absent, an installer fails,
+            or the application has to be restarted before what was installed can be used.
     """
-    absent = missing()
-    if not absent:
-        return
-    if any(name in TORCH for name in absent):
-        _install_torch()
-    rest = [r for r in required() if not _is_installed(_name_of(r))]
-    if rest:
-        _install_rest(rest)
-    importlib.invalidate_caches()
-    missing.cache_clear()
+    look_again()
+    loaded = _loaded_versions(missing())
+    try:
+        if any(name in TORCH for name in missing()):
+            _install_torch()
+        rest = [one for one in required() if not _is_satisfied(one)]
+        if rest:
+            _install_rest(rest)
+    finally:
+        look_again()
+    if missing():
+        msg = _("Installing ended, but {names} cannot be found; restart Slicer and look again.")
+        raise InstallError(msg.format(names=", ".join(missing())))
+    _check_restart(loaded)
 
 
 def _install_torch() -> None:
@@ -76,7 +95,9 @@ def _install_torch() -> None:
             "Slicer, and come back here."
         )
         raise InstallError(msg) from error
-    torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True)
+    torch = _calling(
+        _("PyTorch"), lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True)
+    )
     if torch is None:
         msg = _("PyTorch was not installed; press Install again when you want to go on.")
         raise InstallError(msg)
@@ -90,39 +111,85 @@ def _install_rest(requirements: list[str]) -> None:
     ):
         msg = _("Nothing was installed; press Install again when you want to go on.")
         raise InstallError(msg)
+    _calling(names, lambda: _pip(requirements))
+
+
+def _calling(what: str, installer: Callable[[], Any]) -> Any:
+    """Call an installer that is not ours, and say in words what it raises."""
     try:
-        _pip(requirements)
-    except (RuntimeError, OSError) as error:
-        msg = _("Installing failed ({reason}); check the network connection and try again.")
-        raise InstallError(msg.format(reason=error)) from error
+        return installer()
+    except Exception as error:  # the edge to other people's code: any failure is a failed install
+        logger.exception("Installing failed: %s", what)
+        msg = _(
+            "Installing {what} failed: {reason}. The Python console shows what was printed. Check "
+            "the network connection and the free disk space, then press Install again; if that "
+            "does not help, restart Slicer first."
+        )
+        raise InstallError(msg.format(what=what, reason=_reason(error))) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CalledProcessError):
+        return _("the installer ended with code {code}").format(code=error.returncode)
+    return str(error).strip().rstrip(".") or type(error).__name__
 
 
 def _pip(requirements: list[str]) -> None:
     """Install, keeping the torch that is there: pip sees it as installed."""
-    from subprocess import CalledProcessError
-
     try:
-        if importlib.util.find_spec("slicer.packaging") is None:
-            slicer.util.pip_install(" ".join(f'"{requirement}"' for requirement in requirements))
-            return
         from slicer import packaging
-
+    except ImportError:  # Slicer 5.10
+        slicer.util.pip_install(" ".join(f'"{requirement}"' for requirement in requirements))
+    else:
         packaging.pip_install(requirements, requester="ASLseg")
-    except CalledProcessError as error:
-        msg = _("pip ended with code {code}").format(code=error.returncode)
-        raise RuntimeError(msg) from error
+
+
+def _check_restart(before: dict[str, str]) -> None:
+    """Ask for a restart if a package was replaced of which the old version is in use."""
+    replaced = [name for name, version in before.items() if _version_of(name) != version]
+    if replaced:
+        msg = _("Everything is installed. Restart Slicer now: it still uses the old {names}.")
+        raise InstallError(msg.format(names=", ".join(replaced)))
+
+
+def _loaded_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are imported already."""
+    imported = [name for name in names if _import_name(name) in sys.modules]
+    return {name: _version_of(name) for name in imported}
 
 
 def _name_of(requirement: str) -> str:
-    for index, letter in enumerate(requirement):
-        if not (letter.isalnum() or letter in "-_."):
-            return requirement[:index]
-    return requirement
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
-def _is_installed(name: str) -> bool:
+def _import_name(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _version_of(name: str) -> str:
+    """Return the version that is installed; empty when there is none, or only a rest of one."""
     try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+        return metadata.version(name) or ""
+    except (metadata.PackageNotFoundError, KeyError):
+        return ""
+
+
+def _is_satisfied(requirement: str) -> bool:
+    name = _name_of(requirement)
+    version = _version_of(name)
+    return bool(version) and _can_be_found(_import_name(name)) and _fits(version, requirement)
+
+
+def _can_be_found(module: str) -> bool:
+    with suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
+def _fits(version: str, requirement: str) -> bool:
+    """Tell whether a version is one that a requirement allows."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # every Slicer since 5.10 has it; without it any version is taken
+        return True
+    return bool(Requirement(requirement).specifier.contains(version, prereleases=True))

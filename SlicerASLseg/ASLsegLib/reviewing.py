@@ -43,9 +43,11 @@ class Reviewing:
 
     def last_decision(self) -> str:
         """Say what `undo_decision` would take back; empty when there is nothing."""
+        if self.project is None:
+            return ""
         from aslseg.review import decisions
 
-        holding = decisions(self.project) if self.project is not None else ()
+        holding = decisions(self.project)
         return f"{holding[-1].case_id}: {holding[-1].what}" if holding else ""
 
     def accept(self, case_id: str, *, wait: bool = True) -> Project | None:

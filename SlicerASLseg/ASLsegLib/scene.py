@@ -52,6 +52,17 @@ def volume_of(node: Any) -> Volume:
     return Volume(slicer.util.arrayFromVolume(node), geometry)
 
 
+def is_scalar(node: Any) -> bool:
+    """Tell whether a volume node has one value per voxel that is not a label.
+
+    Vector volumes (colour pictures) and label maps derive from scalar volumes in MRML.
+    """
+    if node.GetClassName() != "vtkMRMLScalarVolumeNode":
+        return False
+    image = node.GetImageData()
+    return image is None or image.GetNumberOfScalarComponents() == 1
+
+
 def add_volume(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
     """Add a library volume to the scene as a volume node."""
     node = slicer.mrmlScene.AddNewNodeByClass(kind, free_name(name))
@@ -74,8 +85,13 @@ def working_volume(node: Any) -> Any:
     are updated in place.
 
     Raises:
-        SceneError: When the transform is not linear, for it would change the voxels.
+        SceneError: When the node is not a scalar volume, or when the transform is not linear, for
+            it would change the voxels.
     """
+    if not is_scalar(node):
+        msg = f"{node.GetName()} is no scalar volume but a colour picture or a label map; choose a "
+        msg += "volume with one grey value per voxel, such as a CT."
+        raise SceneError(msg)
     transform = node.GetParentTransformNode()
     if transform is None:
         return node

@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib import projects, requirements, sample_data
+from ASLsegLib import parameters, projects, requirements, sample_data
 from ASLsegLib.review_pick import show_case
 from ASLsegLib.section import Section, cell, fill_combo, fill_table
 
@@ -33,6 +33,7 @@ class ProjectSection(Section):
         """Connect the section's widgets."""
         self._shown: list[Any] = []
         self._stale = True
+        self._remembered = ""
         ui = self.ui
         for button, action in (
             (ui.openProjectButton, self._open),
@@ -45,6 +46,7 @@ class ProjectSection(Section):
             (ui.saveLabelButton, self._save_label),
         ):
             self.on_click(button, action)
+        self.on_signal(ui.projectFolderEdit, "currentPathChanged(QString)", self._folder_typed)
         self.on_signal(ui.casesTable, "itemSelectionChanged()", self._nothing)
         self.on_signal(ui.casesTable, "cellDoubleClicked(int,int)", self._load_case)
         self.on_signal(ui.splitBox, "activated(int)", self._set_split)
@@ -57,6 +59,7 @@ class ProjectSection(Section):
 
     def update(self) -> None:
         """Show the cases and which actions are possible."""
+        self._show_folder()
         if self._stale:
             self._show_cases()
         ui, project = self.ui, self.logic.project
@@ -65,7 +68,7 @@ class ProjectSection(Section):
         closed = "" if project else _("Open or make a project first.")
         case = "" if self.case_id else _("Choose a case in the table.")
         volume = "" if self.panel.volume else _("Choose a volume under 'Segment this volume'.")
-        folder = "" if self._folder else _("Choose a folder above.")
+        folder = self._no_folder()
         for button in (ui.openProjectButton, ui.newProjectButton):
             self.gate(button, can, folder, busy)
         for button in (ui.demoButton,):
@@ -87,14 +90,46 @@ class ProjectSection(Section):
 
     @property
     def _folder(self) -> Path | None:
-        folder = self.panel.parameters.projectFolder
-        return folder if folder not in (None, Path(), Path()) else None
+        return parameters.project_folder(self.panel.parameters)
+
+    def _remember_folder(self) -> None:
+        """Let the folder of the open project be offered in the field's list, also next time."""
+        edit = self.ui.projectFolderEdit
+        if edit.currentPath == self._remembered:
+            return
+        self._remembered = edit.currentPath
+        was = edit.blockSignals(True)  # other entries pass through the field meanwhile
+        edit.addCurrentPathToHistory()
+        edit.blockSignals(was)
+
+    def _no_folder(self) -> str:
+        """Say why the folder cannot be used; empty when it can."""
+        if self._folder is not None:
+            return ""
+        typed = self.panel.parameters.projectFolder.strip()
+        if typed in ("", "."):
+            return _("Choose a folder above.")
+        text = _("Give the whole path of the folder: '{path}' does not say where it begins.")
+        return text.format(path=typed)
+
+    def _folder_typed(self) -> None:
+        if self.panel.parameters is not None:
+            self.panel.parameters.projectFolder = self.ui.projectFolderEdit.currentPath
+
+    def _show_folder(self) -> None:
+        """Show what the scene remembers; what a person is typing stays as it is."""
+        edit, text = self.ui.projectFolderEdit, self.panel.parameters.projectFolder
+        if edit.currentPath != text:
+            edit.currentPath = text
 
     def _project_changed(self) -> None:
         self._stale = True
         project = self.logic.project
-        if project is not None and self.panel.parameters is not None:
-            self.panel.parameters.projectFolder = project.folder
+        if project is None or self.panel.parameters is None:
+            return
+        self.panel.parameters.projectFolder = str(project.folder)
+        self._show_folder()
+        self._remember_folder()
 
     def _show_cases(self) -> None:
         self._stale = False
@@ -145,7 +180,7 @@ class ProjectSection(Section):
         folder = self._folder
         if folder is None or (folder.exists() and any(folder.iterdir())):
             folder = sample_data.demo_folder()
-        self.panel.parameters.preset = "demo"
+        parameters.choose_preset(self.panel.parameters, "demo")
         self.logic.create_phantom_project(folder, wait=False)
 
     def _add_volume(self) -> None:

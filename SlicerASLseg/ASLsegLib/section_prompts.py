@@ -113,6 +113,10 @@ class PromptsSection(Section):
             may_replace=self.panel.may_replace,
         )
 
+    def stop_placing(self) -> None:
+        """Go back to looking; what was placed stays."""
+        self._placing.stop()
+
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
         self._placing.forget()
@@ -168,7 +172,7 @@ class PromptsSection(Section):
 
     def _placing_ended(self) -> None:
         self._changed_at = time.monotonic()
-        self.update()
+        self.panel.update()
 
     def _mode_changed(self, _caller: Any, _event: Any) -> None:
         self._placing.mode_changed()

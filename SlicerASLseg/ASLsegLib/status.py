@@ -69,6 +69,7 @@ class StatusSection(Section):
 
     def _install(self) -> None:
         requirements.install()
+        self.panel.reopen_project()  # what is installed is used at once
 
 
 def show_progress(bar: Any, event: dict[str, Any]) -> None:

@@ -115,8 +115,13 @@ def test_there_is_a_licence_in_the_root_and_the_readme_names_it() -> None:
 
 def test_the_description_says_what_it_is_for_and_what_it_is_not() -> None:
     words = variable("EXTENSION_DESCRIPTION")
-    assert all(each in words for each in ("CT", "Segment Anything", "not related to arterial"))
+    assert all(each in words for each in ("CT", "Segment Anything", "Not related to arterial"))
     assert 100 < len(words) < 600
+
+
+@pytest.mark.parametrize("name", re.findall(r"^set\((EXTENSION_\w+)", CMAKE, re.MULTILINE))
+def test_no_metadata_holds_a_semicolon_at_which_cmake_would_cut_it(name: str) -> None:
+    assert ";" not in variable(name)
 
 
 def test_the_readme_has_what_reviewers_look_for() -> None:

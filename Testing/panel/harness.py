@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +78,38 @@ def click(button: Any) -> None:
         raise AssertionError(f"{button.name} is hidden")
     button.click()
     slicer.app.processEvents()
+
+
+def press_all(panel: Any, except_for: Sequence[str] = ()) -> list[str]:
+    """Press every button and box that is enabled, also those that become so meanwhile.
+
+    Questions are cancelled. Returns the names of what was pressed.
+    """
+    import qt
+
+    pressed: list[str] = []
+    dialogs.cancels_others = True
+    for name, widget in vars(panel.ui).items():
+        if name.endswith("Section"):
+            widget.collapsed = False
+    kinds = (qt.QPushButton, qt.QToolButton, qt.QCheckBox, qt.QComboBox)
+    while True:
+        widgets = [w for w in vars(panel.ui).values() if isinstance(w, kinds)]
+        ready = [w for w in widgets if w.name not in pressed and w.name not in except_for]
+        ready = [w for w in ready if w.isEnabledTo(panel.widget) and not w.isHidden()]
+        if not ready:
+            dialogs.cancels_others = False
+            return pressed
+        for widget in ready:
+            pressed.append(widget.name)
+            if isinstance(widget, qt.QComboBox):
+                for row in range(widget.count):
+                    widget.setCurrentIndex(row)
+                    widget.activated(row)
+            elif widget.enabled:
+                widget.click()
+            slicer.app.processEvents()
+            slicer.util.selectModule(MODULE.stem)  # one of the buttons leaves for another module
 
 
 def choose(combo: Any, text: str) -> None:

@@ -13,6 +13,7 @@ from .signals import Signal
 from .widgets import InnerButton, InnerSlider, InnerSpinBox, Property, Widget, setter
 
 _Qt = QtCore.Qt
+_MOST_PATHS = 5  # that ctkPathLineEdit offers
 
 
 class _SliderSpinBox(Widget):
@@ -97,7 +98,7 @@ class ctkPathLineEdit(Widget):
     filters = Property(None)
     nameFilters = Property(())
     label = Property("")
-    settingKey = Property("")
+    settingKey = Property("", lambda self: self.retrieveHistory())
     showBrowseButton = Property(True, lambda self: self._browse.setVisible(self.showBrowseButton))
     showHistoryButton = Property(True)
     minimumContentsLength = Property(0)
@@ -114,6 +115,7 @@ class ctkPathLineEdit(Widget):
         row.setContentsMargins(0, 0, 0, 0)
         self._combo = present(QtWidgets.QComboBox)()
         self._combo.setEditable(True)
+        self._combo.setInsertPolicy(QtWidgets.QComboBox.NoInsert)
         self._browse = InnerButton()
         self._browse.setText("…")
         row.addWidget(self._combo, 1)
@@ -129,15 +131,36 @@ class ctkPathLineEdit(Widget):
         self.validInputChanged(Path(self.currentPath).exists())
 
     def addCurrentPathToHistory(self) -> None:
-        if self._combo.findText(self.currentPath) < 0:
-            self._combo.insertItem(0, self.currentPath)
-        if self.settingKey:
-            history = [self._combo.itemText(row) for row in range(self._combo.count)]
-            QSettings().setValue(self.settingKey, history)
+        """Put the path first; other paths pass through the field meanwhile, as in ctk."""
+        path = self.currentPath
+        if not path:
+            return
+        QSettings().setValue(self._key(), [path, *(p for p in self._kept() if p != path)])
+        if self._combo.findText(path) >= 0:
+            self._combo.removeItem(self._combo.findText(path))
+        while self._combo.count >= _MOST_PATHS:
+            self._combo.removeItem(self._combo.count - 1)
+        self._combo.insertItem(0, path)
+        self._combo.setCurrentIndex(0)
 
     def retrieveHistory(self) -> None:
-        history = QSettings().value(self.settingKey) or []
-        self._combo.addItems([history] if isinstance(history, str) else list(history))
+        """Offer the paths of before; without a path of its own the field shows the latest."""
+        path = self.currentPath
+        was = self.blockSignals(True)
+        self._combo.clear()
+        self._combo.addItems(self._kept()[:_MOST_PATHS])
+        if path:
+            self.currentPath = path
+        self.blockSignals(was)
+        if not path:
+            self._combo.setCurrentIndex(0)
+
+    def _key(self) -> str:
+        return f"ctkPathLineEdit/{self.settingKey or self.objectName}"
+
+    def _kept(self) -> list[str]:
+        kept = QSettings().value(self._key()) or []
+        return [kept] if isinstance(kept, str) else list(kept)
 
 
 class ctkDirectoryButton(Widget):

@@ -11,6 +11,10 @@ class UnexpectedDialogError(AssertionError):
     """A dialog was opened that asks for an answer which no test has prepared."""
 
 
+_GIVE_TEXT = ("folder", "open file", "open files", "save file", "input")
+_CANCEL = 0x00400000  # QMessageBox.Cancel
+
+
 @dataclass(frozen=True)
 class Message:
     """A message that a person would have had to read: its kind, title and text."""
@@ -33,6 +37,7 @@ class Dialogs:
     messages: list[Message] = field(default_factory=list)
     asked: list[Message] = field(default_factory=list)
     opened_urls: list[str] = field(default_factory=list)
+    cancels_others: bool = False  # a question without a prepared answer is cancelled
     _expected: list[_Expectation] = field(default_factory=list)
 
     def answer(self, fragment: str, answer: Any) -> None:
@@ -64,6 +69,8 @@ class Dialogs:
                 self._expected.remove(expectation)
                 found = expectation.answer
                 return found(dialog) if isinstance(found, Callable) else found  # type: ignore[arg-type]
+        if self.cancels_others:
+            return "" if kind in _GIVE_TEXT else _CANCEL
         raise UnexpectedDialogError(f"nobody has prepared an answer to {question}")
 
     def unanswered(self) -> list[str]:
@@ -78,6 +85,7 @@ class Dialogs:
         """Forget everything, between two tests."""
         for kept in (self.messages, self.asked, self.opened_urls, self._expected):
             kept.clear()
+        self.cancels_others = False
 
 
 dialogs = Dialogs()
