@@ -60,19 +60,34 @@ def resume_run(
     monitor: Monitor | None = None,
     *,
     cache: Path | None = None,
+    device: str | None = None,
 ) -> RunFolder:
     """Go on with a run that was stopped, or the latest one; the result is that of an unbroken run.
+
+    Args:
+        project: With the cases of the run.
+        run_id: Name of the run; the latest one if not given.
+        monitor: Who listens, and may ask to stop.
+        cache: As in `start_run`.
+        device: Where to compute, instead of where the run's settings say. On another device the
+            numbers differ in their last digits.
 
     Raises:
         RunError: When there is no such run.
         AslsegError: As `start_run`.
     """
     project.require_labels()
-    return _run(project, open_run(project.folder, run_id), monitor or Monitor(), cache=cache)
+    folder = open_run(project.folder, run_id)
+    return _run(project, folder, monitor or Monitor(), cache=cache, device=device)
 
 
 def continue_run(
-    project: Project, run_id: str | None = None, rounds: int = 1, monitor: Monitor | None = None
+    project: Project,
+    run_id: str | None = None,
+    rounds: int = 1,
+    monitor: Monitor | None = None,
+    *,
+    device: str | None = None,
 ) -> RunFolder:
     """Go on with a run for more rounds, with the labels that the project has now.
 
@@ -85,6 +100,7 @@ def continue_run(
         run_id: Name of the run; the latest one if not given.
         rounds: How many rounds follow the last finished one.
         monitor: Who listens, and may ask to stop.
+        device: As in `resume_run`.
 
     Raises:
         RunError: When there is no such run, or none of its rounds is finished.
@@ -94,19 +110,28 @@ def continue_run(
         msg = f"At least one more round is needed, got {rounds}."
         raise RunError(msg)
     project.require_labels()
-    return _run(project, open_run(project.folder, run_id), monitor or Monitor(), rounds)
+    folder = open_run(project.folder, run_id)
+    return _run(project, folder, monitor or Monitor(), rounds, device=device)
 
 
-def load_ensemble(run: RunFolder, monitor: Monitor | None = None) -> Ensemble:
+def load_ensemble(
+    run: RunFolder, monitor: Monitor | None = None, device: str | None = None
+) -> Ensemble:
     """Read the trained parts of a run's best round, ready to segment any volume.
 
+    Args:
+        run: With a finished round.
+        monitor: Who listens, and may ask to stop.
+        device: Where to compute, whatever the run was trained on; None is what its settings say.
+
     Raises:
+        DeviceError: When the device is not there.
         RunError: When the run has no finished round.
         WeightsError: When a file of trained weights is missing, damaged or changed.
     """
     project = open_project(run.path.parents[1])
     best = run.round(best_round(run))
-    job = _job(project, run, monitor or Monitor())
+    job = _job(project, run, monitor or Monitor(), device=device)
     return method_named(job.config.method).load_ensemble(job, best)
 
 
@@ -159,10 +184,19 @@ class _Progress:
             self.best_validation = validation
 
 
-def _job(project: Project, run: RunFolder, monitor: Monitor, cache: Path | None = None) -> Job:
+def _job(
+    project: Project,
+    run: RunFolder,
+    monitor: Monitor,
+    cache: Path | None = None,
+    *,
+    device: str | None = None,
+) -> Job:
     config = run.config
-    device = choose_device(config.device).torch_device
-    return Job(project, config, run, device, monitor, cache)
+    if device is not None:
+        config = config.model_copy(update={"device": device})
+    chosen = choose_device(config.device).torch_device
+    return Job(project, config, run, chosen, monitor, cache)
 
 
 def _run(
@@ -172,7 +206,9 @@ def _run(
     more: int = 0,
     *,
     cache: Path | None = None,
+    device: str | None = None,
 ) -> RunFolder:
+    choose_device(device or folder.config.device)  # before the run says that it is running
     tune_allocator()
     with running(folder, monitor) as recording:
         if more:
@@ -181,7 +217,7 @@ def _run(
             folder.write_status(legs=[1], learnt=_labels_of(project))
         config = folder.config
         folder.write_status(rounds=config.rounds, method=config.method, sam=config.sam.model)
-        job = _job(project, folder, recording, cache)
+        job = _job(project, folder, recording, cache, device=device)
         best = _rounds(job, method_named(config.method))
         _write_results(job, best)
     return folder

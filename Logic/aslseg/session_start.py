@@ -60,16 +60,23 @@ class ReleasedSam:
         return self._loaded
 
 
-def voices_of_run(run: RunFolder, monitor: Monitor | None = None) -> Voices:
+def voices_of_run(
+    run: RunFolder, monitor: Monitor | None = None, device: str | None = None
+) -> Voices:
     """Return the voices of a run's best round.
 
     A run whose method does not ask SAM answers a person's prompts with SAM as it was released.
+
+    Args:
+        run: With a finished round.
+        monitor: Who listens, and may ask to stop.
+        device: Where to compute, whatever the run was trained on; None is what its settings say.
 
     Raises:
         RunError: When the run has no finished round.
         WeightsError: When a file of trained weights is missing, damaged or changed.
     """
-    ensemble = load_ensemble(run, monitor)
+    ensemble = load_ensemble(run, monitor, device)
     sam: Asked | None = ensemble.generalist
     if sam is None:
         cache = run.path.parents[1] / "cache" / "embeddings"
@@ -79,12 +86,20 @@ def voices_of_run(run: RunFolder, monitor: Monitor | None = None) -> Voices:
     return Voices(ensemble.targets, ensemble, sam)
 
 
-def voices_without_run(targets: Sequence[Target], settings: SamConfig, cache: Path) -> Voices:
+def voices_without_run(
+    targets: Sequence[Target], settings: SamConfig, cache: Path, device: str = "auto"
+) -> Voices:
     """Return SAM as it was released, alone: it answers a person's prompts.
 
     Args:
         targets: The classes.
         settings: Model and input size.
         cache: Folder of the embeddings.
+        device: Where to compute.
+
+    Raises:
+        DeviceError: When the device is not there.
     """
-    return Voices(tuple(targets), None, ReleasedSam(RunConfig(sam=settings), cache))
+    choose_device(device)
+    config = RunConfig(sam=settings).model_copy(update={"device": device})
+    return Voices(tuple(targets), None, ReleasedSam(config, cache))

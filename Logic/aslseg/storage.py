@@ -37,6 +37,15 @@ _REMEDIES = {
 }
 
 
+def cache_folder() -> Path:
+    """Return where this library keeps what it can get or make again."""
+    chosen = os.environ.get("ASLSEG_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "aslseg"
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says about writing `path` into a sentence.

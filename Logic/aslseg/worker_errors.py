@@ -6,15 +6,20 @@ import re
 from pathlib import Path
 
 from aslseg.errors import AslsegError
+from aslseg.errors_log import unforeseen
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc")
 
 
-def failure_of(error: BaseException) -> dict[str, str]:
-    """Return message, remedy and kind of an error.
+def failure_of(error: BaseException, doing: str = "a request") -> dict[str, str]:
+    """Return message, remedy and kind of an error; what nobody foresaw goes to the log.
 
     The kind is that of the library's error class (`image`, `project`, `config`, `weights`,
-    `device`, `storage`, `run`), or `memory`, `gpu_memory`, `package`, `request`, `internal`.
+    `device`, `storage`, `run`, `request`), or `memory`, `gpu_memory`, `package`, `internal`.
+
+    Args:
+        error: What was raised.
+        doing: What was under way, for the log.
     """
     known = _memory(error) or _package(error)
     if known is not None:
@@ -22,11 +27,11 @@ def failure_of(error: BaseException) -> dict[str, str]:
     if isinstance(error, AslsegError):
         message, remedy = in_two(str(error))
         return {"message": message, "remedy": remedy, "kind": _kind_of(error)}
-    if isinstance(error, KeyError):
-        return _failure(f"The request lacks {error}.", "Update the extension.", "request")
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    remedy = "Please report this with the log; trying again may help."
-    return _failure(f"Something went wrong that was not foreseen ({what}).", remedy, "internal")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        message = f"A file cannot be read or written ({place}{error.strerror})."
+        return _failure(message, "Check that it is there and that you may use it.", "storage")
+    return _failure(*unforeseen(error, doing), "internal")
 
 
 def in_two(text: str) -> tuple[str, str]:

@@ -30,12 +30,16 @@ def config_of(settings: Any, default: str | None = None) -> RunConfig:
     if settings is None or isinstance(settings, str):
         return read_preset(settings or default or DEFAULT_PRESET)
     if not isinstance(settings, Mapping):
-        msg = f"Settings are the name of a preset or an object, got {settings!r}; correct them."
+        msg = f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
         raise ConfigError(msg)
     if "overrides" not in settings:
         return parse_config(dict(settings), "settings")
+    changes = settings["overrides"]
+    if not isinstance(changes, Mapping):
+        msg = f"The overrides of settings are an object, got {changes!r:.200}; correct them."
+        raise ConfigError(msg)
     base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
-    return parse_config(_overridden(base.model_dump(mode="json"), settings["overrides"]))
+    return parse_config(_overridden(base.model_dump(mode="json"), changes))
 
 
 def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
@@ -100,6 +104,9 @@ def _overridden(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str,
         place = values
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                msg = f"Setting '{name}' cannot be used: '{group}' is no group; correct it."
+                raise ConfigError(msg)
         old = place.get(last)
         nested = isinstance(value, Mapping) and isinstance(old, dict)
         place[last] = _overridden(old, value) if nested and old is not None else value

