@@ -8,10 +8,15 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
+from aslseg.errors import AslsegError
 from aslseg.storage import cache_folder
 
 MAX_LOG_BYTES = 1_000_000
 """A log beyond this size is put aside and a new one begun; one old log is kept."""
+
+
+class UnforeseenError(AslsegError):
+    """An error that nobody foresaw, in a sentence with the place of the log."""
 
 
 def log_path() -> Path:
@@ -53,6 +58,15 @@ def unforeseen(error: BaseException, doing: str) -> tuple[str, str]:
     if path is None:
         return message, "Please report this; trying again may help."
     return message, f"Please report this with the log {path}; trying again may help."
+
+
+def as_known(error: Exception, doing: str) -> AslsegError:
+    """Return an error that can be shown to a person: itself, or a sentence about it."""
+    if isinstance(error, AslsegError):
+        return error
+    known = UnforeseenError(" ".join(unforeseen(error, doing)))
+    known.__cause__ = error
+    return known
 
 
 def _put_aside(path: Path) -> None:

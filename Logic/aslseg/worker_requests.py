@@ -5,7 +5,6 @@ A request that says anything else is refused with a sentence that names the fiel
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -24,11 +23,6 @@ def _usable_path(text: str) -> str:
     if "\0" in text:
         msg = "a path holds no NUL character"
         raise ValueError(msg)
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        msg = "this text cannot be the name of a file"
-        raise ValueError(msg) from None
     return text
 
 

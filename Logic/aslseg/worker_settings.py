@@ -30,13 +30,15 @@ def config_of(settings: Any, default: str | None = None) -> RunConfig:
     if settings is None or isinstance(settings, str):
         return read_preset(settings or default or DEFAULT_PRESET)
     if not isinstance(settings, Mapping):
-        msg = f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
+        msg = (
+            f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
+        )
         raise ConfigError(msg)
     if "overrides" not in settings:
         return parse_config(dict(settings), "settings")
     changes = settings["overrides"]
     if not isinstance(changes, Mapping):
-        msg = f"The overrides of settings are an object, got {changes!r:.200}; correct them."
+        msg = f"The overrides of settings are an object, not {changes!r:.99}; correct them."
         raise ConfigError(msg)
     base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
     return parse_config(_overridden(base.model_dump(mode="json"), changes))

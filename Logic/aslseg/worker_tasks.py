@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aslseg.devices import choose_device
 from aslseg.errors import ConfigError, ImageError
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist
@@ -138,7 +139,7 @@ class Engine:
         files = write_answer(answer, output)
         for sentence in answer.unheard:
             monitor.warn(sentence)
-        facts = facts_of(session, answer, run)
+        facts = {**facts_of(session, answer, run), "device": _device_name(run, arguments)}
         seconds = round(time.monotonic() - began, 3)
         return {"files": files, "facts": {**facts, "seconds": seconds}}
 
@@ -210,6 +211,11 @@ def _file_key(arguments: Arguments) -> tuple[Any, ...]:
         msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
         raise ImageError(msg)
     return str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size
+
+
+def _device_name(run: RunFolder | None, arguments: Arguments) -> str:
+    wish = arguments["device"] or (run.config.device if run else "auto")
+    return choose_device(wish).torch_device.type
 
 
 def _voices_key(run: RunFolder | None, arguments: Arguments) -> tuple[Any, ...]:

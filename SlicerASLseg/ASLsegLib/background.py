@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aslseg.errors import AslsegError
+from aslseg.errors_log import as_known
 from aslseg.events import CancelToken, Event, Monitor
 from ASLsegLib.signals import Signal
 
@@ -94,9 +94,10 @@ class Background:
             try:
                 result = task.work(monitor)
             except Exception as error:  # the thread's edge: told to whoever asked
-                if not isinstance(error, AslsegError):
-                    logger.exception("Failed: %s", task.name)
-                self._hand_over(task.otherwise, error)
+                known = as_known(error, task.name)
+                if known is not error:
+                    logger.error("%s", known)
+                self._hand_over(task.otherwise, known)
             else:
                 self._hand_over(task.then, result)
 

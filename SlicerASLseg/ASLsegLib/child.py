@@ -22,8 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from aslseg.worker_protocol import MAX_LINE_BYTES, encode
+
 LAST_WORDS = 40
 JOIN_S = 2.0
+MAX_LOG_LINE = 10_000
+"""A longer line of the log is parted, so that no program that prints without end fills memory."""
 _QUITTING_S = 1.0
 
 
@@ -64,10 +68,11 @@ class Child:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.items: queue.SimpleQueue[Said | Logged | Ended] = queue.SimpleQueue()
-        self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._process: subprocess.Popen[bytes] | None = None
         self._launched = threading.Event()
+        self._exited = threading.Event()
         self._gone = threading.Event()
         self._killing = threading.Lock()
         _children.add(self)
@@ -79,13 +84,24 @@ class Child:
         return self._gone.is_set()
 
     @property
+    def is_ending(self) -> bool:
+        """Whether the process has ended, though its last lines may still be read."""
+        return self._exited.is_set() or self._gone.is_set()
+
+    @property
     def pid(self) -> int | None:
         """Process id; None until it is started."""
         return None if self._process is None else self._process.pid
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Write a line to its standard input, soon."""
-        self._outgoing.put(dict(message))
+        """Write a line to its standard input, soon.
+
+        Raises:
+            RequestError: When the line is longer than the engine reads.
+            TypeError: When the message holds something that JSON cannot.
+            ValueError: When it holds a number that is not finite.
+        """
+        self._outgoing.put(encode(message))
 
     def end(self, grace_s: float) -> None:
         """Let it end, and kill the whole tree if it is not gone in time; returns at once."""
@@ -136,6 +152,7 @@ class Child:
         readers = [_thread(self._read, process.stdout), _thread(self._read_log, process.stderr)]
         writer = _thread(self._write, process.stdin)
         code = _wait_and_clear(process)
+        self._exited.set()
         self._outgoing.put(None)
         for thread in (*readers, writer):
             thread.join(JOIN_S)
@@ -143,21 +160,21 @@ class Child:
         self.items.put(Ended(code, tuple(self._last_words)))
 
     def _read(self, stream: IO[bytes]) -> None:
-        for raw in stream:
+        while raw := stream.readline(MAX_LINE_BYTES):
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             event = _event_in(line)
             self.items.put(Logged(line) if event is None else Said(event))
 
     def _read_log(self, stream: IO[bytes]) -> None:
-        for raw in stream:
+        while raw := stream.readline(MAX_LOG_LINE):
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             self._last_words.append(line)
             self.items.put(Logged(line))
 
     def _write(self, stream: IO[bytes]) -> None:
         with suppress(OSError, ValueError):  # it died; its end is reported elsewhere
-            while (message := self._outgoing.get()) is not None:
-                stream.write(json.dumps(message).encode() + b"\n")
+            while (line := self._outgoing.get()) is not None:
+                stream.write(line)
                 stream.flush()
         with suppress(OSError, ValueError):
             stream.close()
@@ -213,9 +230,10 @@ def _own_group() -> dict[str, Any]:
 def _event_in(line: str) -> dict[str, Any] | None:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return values if isinstance(values, dict) and "event" in values else None
+    is_event = isinstance(values, dict) and isinstance(values.get("event"), str)
+    return values if is_event else None
 
 
 def _thread(target: Any, *arguments: Any) -> threading.Thread:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aslseg.errors import AslsegError, CancelledError
+from aslseg.errors_log import as_known
 from ASLsegLib.background import Background
 from ASLsegLib.runner import Runner, RunnerBusy
 from ASLsegLib.signals import Signal
@@ -163,7 +164,10 @@ class Engine:
             if was_preparing and work is not None:
                 self._finish({"event": "cancelled", "message": "Stopped on request."})
             return
-        self._runner.request(work.do, **work.arguments)
+        try:
+            self._runner.request(work.do, **work.arguments)
+        except Exception as error:  # the job's edge: what cannot be sent ends the work too
+            self._fail(error)
 
     def _runner_changed(self, _: str) -> None:
         self.changed.emit(self.state)
@@ -210,12 +214,13 @@ class Engine:
         self._import.close()
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, AslsegError):
-            logger.error("The work failed", exc_info=error)
+        known = as_known(error, self._work.do if self._work else "the panel's work")
+        if known is not error:
+            logger.error("%s", known)
         self._preparing = False
         self._end_import()
         self.changed.emit(self.state)
-        self._finish({"event": "failed", "message": str(error), "remedy": "", "kind": "panel"})
+        self._finish({"event": "failed", "message": str(known), "remedy": "", "kind": "panel"})
 
     def _finish(self, event: dict[str, Any]) -> None:
         self._ending, self._work = event, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ from ASLsegLib.voices import VOICES, Policy, find_voice, keep_edits
 
 if TYPE_CHECKING:
     from aslseg.project import Project
+
+YIELD_S = 0.005
+"""PythonQt keeps the interpreter lock while Slicer's event loop runs, and the threads that write,
+read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
 class Logic(Projecting, Reviewing, Exporting):
@@ -69,6 +74,8 @@ class Logic(Projecting, Reviewing, Exporting):
         self.background.poll()
         for engine in self._engines.values():
             engine.poll()
+        if self.background.is_busy or any(engine.is_busy for engine in self._engines.values()):
+            time.sleep(YIELD_S)
 
     def cancel(self) -> None:
         """Stop what is under way, but not a training."""
@@ -182,8 +189,10 @@ class Logic(Projecting, Reviewing, Exporting):
         Returns:
             Id of the run; empty without `wait`.
         """
-        settings = {"preset": preset, "overrides": changes or {}}
-        return self._train("train", {"settings": settings}, wait)
+        changes = changes or {}
+        device = changes.get("device", chosen_device())
+        settings = {"preset": preset, "overrides": changes}
+        return self._train("train", {"settings": settings, "device": device}, wait)
 
     def resume(self, run_id: str | None = None, *, more_rounds: int = 0, wait: bool = True) -> str:
         """Go on with a run that was stopped, or train further rounds with what was reviewed since.
@@ -193,7 +202,8 @@ class Logic(Projecting, Reviewing, Exporting):
             more_rounds: Rounds to train beyond those that the run has; 0 only finishes it.
             wait: Return when it is done.
         """
-        return self._train("resume", {"run": run_id, "rounds": more_rounds}, wait)
+        arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
+        return self._train("resume", arguments, wait)
 
     # -- about this computer -------------------------------------------------------------------
 

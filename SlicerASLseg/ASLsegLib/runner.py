@@ -14,16 +14,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aslseg.worker_protocol import FINAL, encode
+
 from .child import Child, Ended, Logged, Said
 from .endings import explain
 from .signals import Signal
 
 STATES = ("idle", "starting", "running", "importing", "cancelling", "failed")
-FINAL = ("done", "failed", "cancelled")
 GRACE_S = 2.0
 """How long the engine may take to stop by itself before its whole tree is killed."""
 
 POLL_BUDGET_S = 0.05
+SILENT_S = 15.0
+"""After so long without any line from an engine at work, a person is told that it is silent."""
+QUIET_S = 300.0
+"""After so long without progress of an engine that lives, a person is told too."""
+_NOT_POLLED_S = 1.0
 
 
 class RunnerBusy(RuntimeError):  # noqa: N818
@@ -41,7 +47,9 @@ class Runner:
     Attributes:
         changed: Emits the new state.
         event: Emits every event of the engine, as a dictionary. A request gets exactly one of
-            `done`, `failed` and `cancelled`, unless the runner is closed before.
+            `done`, `failed` and `cancelled`, unless the runner is closed before. The runner adds
+            `silent`, with a message, when the engine at work gives no sign for long, and
+            `answering` when it does again.
         log: Emits what the engine writes besides, line by line.
     """
 
@@ -59,6 +67,9 @@ class Runner:
         self._id = 0
         self._busy_with = 0
         self._answer: dict[str, Any] | None = None
+        self._heard_at = self._polled_at = time.monotonic()
+        self._quiet_s = 0.0
+        self._is_silent = False
 
     @property
     def state(self) -> str:
@@ -82,16 +93,20 @@ class Runner:
 
         Raises:
             RunnerBusy: When another request is under way.
+            RequestError: When the request is longer than the engine reads.
         """
         if self._state not in ("idle", "failed"):
             msg = f"The engine is {self._state}; wait for it, or cancel first."
             raise RunnerBusy(msg)
-        starts = self._child is None or self._child.is_gone
+        message = {"id": self._id + 1, "do": do, **arguments}
+        encode(message)  # what cannot be sent changes nothing
+        starts = self._child is None or self._child.is_ending
         if self._child is None or starts:
             self._child = Child(self._command, self._environment)
         self._id += 1
         self._busy_with, self._answer = self._id, None
-        self._child.send({"id": self._id, "do": do, **arguments})
+        self._heard_at, self._quiet_s, self._is_silent = time.monotonic(), 0.0, False
+        self._child.send(message)
         self._become("starting" if starts else "running")
         return self._id
 
@@ -102,10 +117,14 @@ class Runner:
             budget_s: After this long the rest is left for the next call.
         """
         until = time.monotonic() + budget_s
+        if time.monotonic() - self._polled_at > _NOT_POLLED_S:  # the silence was on this side
+            self._heard_at = time.monotonic()
+        self._polled_at = time.monotonic()
         while self._child is not None and not self._child.items.empty():
             self._take(self._child.items.get())
             if time.monotonic() > until:
                 return
+        self._notice_silence()
 
     def cancel(self) -> None:
         """Ask the engine to stop; after `GRACE_S` its whole tree is killed. `poll` finishes it.
@@ -146,6 +165,29 @@ class Runner:
             child.end(GRACE_S)
         self._become("idle")
 
+    def _notice_silence(self) -> None:
+        """Tell once when the engine at work gives no sign, and once when it does again."""
+        is_silent = self._state in ("starting", "running") and (
+            time.monotonic() - self._heard_at > SILENT_S or self._quiet_s > QUIET_S
+        )
+        if is_silent == self._is_silent:
+            return
+        self._is_silent = is_silent
+        if is_silent:
+            self.event.emit({"id": self._busy_with, "event": "silent", **self._about_silence()})
+        elif self._busy_with:
+            self.event.emit({"id": self._busy_with, "event": "answering"})
+
+    def _about_silence(self) -> dict[str, str]:
+        remedy = "Wait, or stop it; what was finished is kept, and it is started anew when needed."
+        if self._quiet_s > QUIET_S:
+            minutes = round(self._quiet_s / 60)
+            return {
+                "message": f"The engine works without any progress for {minutes} min.",
+                "remedy": remedy,
+            }
+        return {"message": "The engine does not answer any more.", "remedy": remedy}
+
     def _become(self, state: str) -> None:
         if state != self._state:
             self._state = state
@@ -160,11 +202,20 @@ class Runner:
             self._end(item)
 
     def _hear(self, event: dict[str, Any]) -> None:
-        if event["event"] == "ready" and self._state == "starting":
+        kind = event["event"]
+        self._heard_at = time.monotonic()
+        self._quiet_s = float(event.get("quiet_s") or 0.0) if kind == "alive" else 0.0
+        if kind == "alive":
+            return
+        if kind == "ready" and self._state == "starting":
             self._become("running")
+        if kind == "failed" and event.get("id") == 0:  # it could not even read our id
+            event = {**event, "id": self._busy_with}
         ours = self._busy_with != 0 and event.get("id") == self._busy_with
-        if not (ours and event["event"] in FINAL):
+        if kind not in FINAL:
             self.event.emit(event)
+        elif not ours:  # an end of nothing must not be taken for the end of something
+            self.log.emit(str(event))
         elif self._state == "cancelling":
             self._answer = event
             if self._child is not None:

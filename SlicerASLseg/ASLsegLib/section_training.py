@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from ASLsegLib import parameters, projects
 from ASLsegLib.curves import Curves
+from ASLsegLib.engine import in_words
 from ASLsegLib.section import Section, fill_table
 from ASLsegLib.status import STATES, show_progress
 
@@ -23,6 +24,7 @@ class TrainingSection(Section):
         """Connect the section's widgets."""
         self.curves = Curves()
         self._progress: dict[str, Any] = {}
+        self._silence = ""
         self._plotted = qt.QElapsedTimer()
         self._plotted.start()
         self._shown_run = ""
@@ -61,8 +63,11 @@ class TrainingSection(Section):
         """Follow the training."""
         kind = event.get("event")
         if kind == "progress":
-            self._progress = event
+            self._progress, self._silence = event, ""
             show_progress(self.ui.trainingBar, event)
+            self.ui.trainingLabel.setText(self._sentence())
+        elif kind in ("silent", "answering"):
+            self._silence = in_words(event)
             self.ui.trainingLabel.setText(self._sentence())
         elif kind == "metric":
             first = not self.curves.names
@@ -70,7 +75,7 @@ class TrainingSection(Section):
             if first:
                 self.update()  # there are curves to be shown now
         elif kind in ("done", "failed", "cancelled"):
-            self._progress = {}
+            self._progress, self._silence = {}, ""
             self.curves.update()
             if self.logic.project is not None:
                 self.logic.refresh()
@@ -115,6 +120,8 @@ class TrainingSection(Section):
 
     def _sentence(self) -> str:
         state = self.logic.trainer.state
+        if self._silence and state in ("starting", "running"):
+            return self._silence
         if state != "running" or not self._progress:
             return "" if state == "idle" else STATES[state]
         text = _("Round {round}: {stage}") if self._progress.get("round") else "{stage}"

@@ -7,6 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
+from ASLsegLib.engine import in_words
 from ASLsegLib.section import Section
 
 STATES = {
@@ -29,6 +30,7 @@ class StatusSection(Section):
     def connect_widgets(self) -> None:
         """Connect install and cancel."""
         self._progress: dict[str, Any] = {}
+        self._silence = ""
         self.ui.introLabel.setText(INTRODUCTION)
         self.on_click(self.ui.installButton, self._install)
         self.on_click(self.ui.cancelButton, self.logic.cancel)
@@ -54,14 +56,19 @@ class StatusSection(Section):
         """Show the progress of everything but trainings, which have a place of their own."""
         kind = event.get("event")
         if kind == "progress":
-            self._progress = event
+            self._progress, self._silence = event, ""
             show_progress(self.ui.progressBar, event)
             self.ui.statusLabel.setText(self._sentence(True))
+        elif kind in ("silent", "answering"):
+            self._silence = in_words(event)
+            self.ui.statusLabel.setText(self._sentence(True))
         elif kind in ("done", "failed", "cancelled"):
-            self._progress = {}
+            self._progress, self._silence = {}, ""
 
     def _sentence(self, busy: bool) -> str:
         state = self.logic.engine.state
+        if self._silence and state in ("starting", "running"):
+            return self._silence
         if state == "idle" and busy:
             state = "running"
         stage = self._progress.get("stage") if state in ("running", "importing") else ""

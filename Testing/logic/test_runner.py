@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
+from aslseg.worker_protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
 from ASLsegLib.endings import explain  # noqa: E402
 from ASLsegLib.runner import Runner, RunnerBusy  # noqa: E402
 
@@ -161,12 +163,12 @@ def test_lines_of_other_requests_and_no_lines_of_ours_do_not_end_a_request(panel
         say(number, 'done', ours='twice')
         """
     )
-    panel.until(lambda: any(event.get("ours") == "twice" for event in panel.events))
+    panel.until(lambda: any("'twice'" in line for line in panel.log))
     panel.until(lambda: "stray print" in panel.log)
     assert panel.runner.state == "idle"
     assert panel.states.count("idle") == 1
     assert {"not json", "[1, 2]"} <= set(panel.log)
-    assert [event["id"] for event in panel.said("done")] == [99, 1, 1]
+    assert [event["ours"] for event in panel.said("done")] == [True]
 
 
 def test_all_lines_come_before_the_end_of_a_child_that_dies(panel: Panel) -> None:
@@ -331,6 +333,129 @@ def test_what_a_dead_child_left_running_is_killed(panel: Panel) -> None:
     assert panel.until_final()["event"] == "failed"
     pid = panel.said("progress")[0]["pid"]
     panel.until(lambda: not alive(pid), 3.0)
+
+
+def test_a_refusal_of_a_line_ends_the_request_that_it_was(panel: Panel) -> None:
+    number = panel.run("say(0, 'failed', message='No request.', remedy='', kind='request')")
+    failed = panel.until_final()
+    assert (failed["id"], failed["message"]) == (number, "No request.")
+    assert panel.runner.state == "failed"
+
+
+def test_deep_and_endless_output_does_not_stop_the_panel_from_listening(panel: Panel) -> None:
+    panel.run(
+        """
+        print('[' * 200_000)
+        print('a' * 25_000, file=sys.stderr)
+        sys.stdout.buffer.write(b'\\xff\\xfe\\n')
+        say(number, 'done')
+        """
+    )
+    assert panel.until_final()["event"] == "done"
+    panel.until(lambda: sum(line == "a" * 10_000 for line in panel.log) == 2)
+
+
+def test_what_cannot_be_sent_is_an_error_at_once_and_changes_nothing(panel: Panel) -> None:
+    with pytest.raises(TypeError, match="JSON"):
+        panel.runner.request("run", code=Path("x"))
+    with pytest.raises(RequestError, match="too long"):
+        panel.runner.request("run", code="a" * MAX_LINE_BYTES)
+    assert panel.runner.state == "idle"
+    panel.run("say(number, 'done')")
+    assert panel.until_final()["event"] == "done"
+
+
+@pytest.fixture
+def soon_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ASLsegLib.runner.SILENT_S", 0.6)
+    monkeypatch.setattr("ASLsegLib.runner.QUIET_S", 5.0)
+
+
+def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
+    panel: Panel, soon_silent: None
+) -> None:
+    if not hasattr(signal, "SIGSTOP"):
+        pytest.skip("nothing can be stopped here")
+    number = panel.run(
+        """
+        grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+        say(number, 'progress', pids=[os.getpid(), grandchild.pid])
+        time.sleep(60)
+        """
+    )
+    panel.until(lambda: bool(panel.said("progress")))
+    pids = panel.said("progress")[0]["pids"]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    panel.until(lambda: bool(panel.said("silent")))
+    (silent,) = panel.said("silent")
+    assert (silent["id"], silent["message"]) == (number, "The engine does not answer any more.")
+    assert "stop it" in silent["remedy"]
+    began = time.monotonic()
+    panel.runner.cancel()
+    assert panel.until_final()["event"] == "cancelled"
+    assert time.monotonic() - began < 5.0
+    assert not any(alive(pid) for pid in pids)
+    panel.events.clear()
+    panel.run("say(number, 'done')")
+    assert panel.until_final()["event"] == "done"
+
+
+def test_silence_is_told_once_and_its_end_too(panel: Panel, soon_silent: None) -> None:
+    panel.run(
+        """
+        say(number, 'progress', step=1)
+        time.sleep(1.5)
+        say(number, 'progress', step=2)
+        time.sleep(0.2)
+        say(number, 'done')
+        """
+    )
+    panel.until_final()
+    kinds = [event["event"] for event in panel.events]
+    assert kinds == ["ready", "progress", "silent", "progress", "answering", "done"]
+
+
+def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
+    panel: Panel, soon_silent: None
+) -> None:
+    panel.run(
+        """
+        for quiet_s in (1.0, 2.0, 3.0, 4.0, 360.0):
+            say(number, 'alive', quiet_s=quiet_s)
+            time.sleep(0.3)
+        say(number, 'done')
+        """
+    )
+    panel.until_final()
+    (silent,) = panel.said("silent")
+    assert silent["message"] == "The engine works without any progress for 6 min."
+    assert panel.said("alive") == []
+
+
+def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
+    panel: Panel, soon_silent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ASLsegLib.runner._NOT_POLLED_S", 0.3)
+    panel.run("say(number, 'progress', step=1)\ntime.sleep(2)\nsay(number, 'done')")
+    panel.until(lambda: bool(panel.said("progress")))
+    time.sleep(1.0)
+    panel.runner.poll()
+    assert panel.said("silent") == []
+
+
+def test_an_idle_child_that_was_killed_is_replaced_before_its_end_was_seen(panel: Panel) -> None:
+    panel.run("say(number, 'done')")
+    panel.until_final()
+    child = panel.runner.pid
+    assert child is not None
+    os.kill(child, 9)
+    time.sleep(0.5)
+    panel.events.clear()
+    panel.run("say(number, 'done', fresh=os.getpid())")
+    done = panel.until_final()
+    assert done["event"] == "done"
+    assert done["fresh"] != child
 
 
 def test_closing_ends_the_tree_without_waiting_or_emitting(panel: Panel) -> None:

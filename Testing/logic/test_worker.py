@@ -16,6 +16,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+import torch
 
 from aslseg.errors import (
     AslsegError,
@@ -432,6 +433,49 @@ def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not
     origin = json.loads((run.path / "labels" / "origin.json").read_text())
     assert origin["c3"] == "human"
     assert open_project(project.folder).case("c3").status == "accepted"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_the_device_of_a_request_counts_and_not_that_of_the_run(
+    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+) -> None:
+    path = project.folder / "runs" / "a" / "config.json"
+    before = path.read_text()
+    image = str(project.image_path(project.case("c6")))
+    about = {"image": image, "project": str(project.folder), "output": str(tmp_path)}
+    for do in ("segment", "refine"):  # the run's own device is auto
+        refused = child.ask(do, **about, device="cuda")
+        assert (refused["event"], refused["kind"]) == ("failed", "device"), refused
+        assert "CUDA" in refused["message"] or "cuda" in refused["message"]
+    path.write_text(json.dumps({**json.loads(before), "device": "cuda"}))  # trained elsewhere
+    try:
+        assert child.ask("segment", **about)["kind"] == "device"
+        assert child.ask("resume", project=about["project"], run="a")["kind"] == "device"
+        done = child.ask("segment", **about, device="cpu")
+        assert done["event"] == "done", done
+        assert done["facts"]["device"] == "cpu"
+        resumed = child.ask("resume", project=about["project"], run="a", device="cpu")
+        assert resumed["event"] == "done", resumed
+        assert RunFolder(path.parent).config.device == "cuda", "the settings are not changed"
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_a_run_the_device_counts_too(
+    child: Child, project: Project, tmp_path: Path
+) -> None:
+    image = str(project.image_path(project.case("c6")))
+    about = {"image": image, "output": str(tmp_path)}
+    for do, arguments in (("refine", about), ("embed", {"image": image})):
+        assert child.ask(do, **arguments, device="cuda")["kind"] == "device"
+    done = child.ask("refine", **about, device="cpu")
+    assert (done["event"], done["facts"]["device"]) == ("done", "cpu"), done
+    settings = tiny_config().model_dump(mode="json")
+    refused = child.ask("train", project=str(project.folder), settings=settings, device="cuda")
+    assert refused["kind"] == "device"
 
 
 @pytest.mark.slow

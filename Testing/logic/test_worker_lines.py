@@ -1,4 +1,4 @@
-"""Whatever comes in on the engine's input: each line is answered or refused, and listening goes on."""
+"""Whatever comes in on the engine's input: each line is answered or refused."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ IMAGE = {"image": "a.nii.gz", "output": "out"}
         ("segment", {"output": "out"}, "The request lacks 'image'"),
         ("segment", {**IMAGE, "image": 5}, "'image' cannot be used: Input should be a valid str"),
         ("segment", {**IMAGE, "image": "a\0b"}, "'image' cannot be used: a path holds no NUL"),
-        ("segment", {**IMAGE, "image": "\ud800"}, "'image' cannot be used: this text cannot be"),
+        ("segment", {**IMAGE, "image": "\ud800"}, "'image' cannot be used: .*unicode string"),
         ("segment", {**IMAGE, "device": "abacus"}, "'device' cannot be used: Input should be 'au"),
         ("segment", {**IMAGE, "imagee": "b"}, "says 'imagee', which means nothing"),
         ("refine", {**IMAGE, "prompts": "abc"}, "'prompts' cannot be used: Input should be a val"),

@@ -1,0 +1,98 @@
+"""Threads of the panel beside an event loop that keeps the interpreter lock, as PythonQt's does."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
+
+LOCKED_MS = 30
+STEPS = 200
+
+
+def event_loop_with_the_lock() -> None:
+    """Wait as PythonQt's event loop does between two ticks: no other thread runs meanwhile."""
+    ctypes.PyDLL(None).usleep(1000 * LOCKED_MS)
+
+
+@pytest.fixture
+def logic(scene: Any) -> Iterator[Any]:
+    from ASLsegLib.logic import Logic
+
+    logic = Logic(python=[sys.executable])
+    yield logic
+    logic.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no usleep")
+def test_a_thread_gets_on_beside_an_event_loop_that_keeps_the_lock(logic: Any) -> None:
+    ended: list[Any] = []
+
+    def work(_: Any) -> int:
+        for _step in range(STEPS):  # like reading and writing: gives the lock up, wants it back
+            time.sleep(0.0001)
+        return STEPS
+
+    logic.background.start("reading and writing", work, ended.append, ended.append)
+    began = time.monotonic()
+    while not ended and time.monotonic() - began < 20:
+        event_loop_with_the_lock()
+        logic.poll()
+    assert ended == [STEPS]
+    assert time.monotonic() - began < 0.5 * STEPS * LOCKED_MS / 1000
+
+
+def test_without_work_nothing_waits(logic: Any) -> None:
+    began = time.monotonic()
+    for _ in range(200):
+        logic.poll()
+    assert time.monotonic() - began < 0.2
+
+
+@pytest.fixture
+def ct(scene: Any) -> Any:
+    from aslseg.volume import Geometry, Volume
+    from ASLsegLib.scene import add_volume
+
+    affine = np.diag([-2.0, -3.0, 4.0, 1.0])
+    return add_volume(Volume(np.zeros((6, 40, 50), np.int16), Geometry((6, 40, 50), affine)), "ct")
+
+
+def test_what_the_panel_asks_for_is_what_the_engine_understands(
+    logic: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.worker_requests import MODELS, check_request
+    from ASLsegLib.engine import Engine
+    from ASLsegLib.prompt_nodes import add_point, box_node
+
+    asked: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(Engine, "start", lambda _, work: asked.update({work.do: work.arguments}))
+    import qt
+
+    qt.QSettings().setValue("ASLseg/device", "cpu")
+    box_node(ct, "liver", (3, 4, 20, 25), 2)
+    add_point(ct, "tumour", (7.5, 8.5), 3)
+    logic.segment(ct, wait=False)
+    logic.refine(ct, 2, wait=False)
+    logic.describe(wait=False)
+    logic.download("vit_t", wait=False)
+    logic.remove_weights("vit_t", wait=False)
+    logic.project = SimpleNamespace(folder=tmp_path)
+    logic.train("quick", {"rounds": 1}, wait=False)
+    logic.resume("a", more_rounds=2, wait=False)
+    logic.project = None
+    assert set(asked) == set(MODELS) - {"embed"}
+    for do, arguments in asked.items():
+        checked = check_request(do, json.loads(json.dumps(arguments)))
+        assert checked.get("device", "cpu") == "cpu", do
+    assert len(asked["refine"]["prompts"]) == 2
