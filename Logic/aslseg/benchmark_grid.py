@@ -11,6 +11,7 @@ from aslseg.benchmark_data import BenchmarkData
 from aslseg.events import Monitor
 from aslseg.geometry import resample_labels
 from aslseg.images import read_volume, write_labelmap, write_volume
+from aslseg.orientation import axial_volume
 from aslseg.project import CaseFiles
 from aslseg.project_labels import load_labels
 from aslseg.views import resample
@@ -30,7 +31,8 @@ def on_grid(
     Args:
         data: Cases as they were given.
         folder: Where the copies go: `images` and, apart from them, `labels`.
-        spacing_mm: Least voxel edges along (k, j, i); None leaves the cases as they are.
+        spacing_mm: Least voxel edges along (k, j, i) of the axial grid; None leaves the cases as
+            they are.
         monitor: Told of the progress.
 
     Raises:
@@ -69,7 +71,7 @@ def _coarser_case(
     made = replace(case, image=image, label=None if given is None else label)
     if image.exists():  # written last
         return made
-    volume = read_volume(case.image)
+    volume = axial_volume(read_volume(case.image))
     grid = coarser(volume.geometry, spacing_mm)
     if given is not None:
         labels = load_labels(given, volume.geometry, data.targets)

@@ -13,6 +13,7 @@ from aslseg.events import Monitor
 from aslseg.geometry import fit_labels
 from aslseg.images import read_labelmap
 from aslseg.metrics import score_labels
+from aslseg.orientation import axial_labelmap
 from aslseg.volume import Labelmap
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
@@ -66,7 +67,7 @@ def evaluate_folder(
         raise ImageError(msg)
     rows: list[dict[str, Any]] = []
     for name in (monitor or Monitor()).track(names, "Scoring"):
-        predicted = read_labelmap(found[name])
+        predicted = axial_labelmap(read_labelmap(found[name]))
         truth = fit_labels(read_labelmap(wanted[name]), predicted.geometry, str(wanted[name]))
         rows += score_rows(predicted, truth, targets, {"case": name})
     return rows

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.errors import GeometryMismatchError
+from aslseg.orientation import to_axial
 from aslseg.volume import Geometry, Labelmap, Mask, Shape3, Spacing3
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,17 @@ def fit_labels(labelmap: Labelmap, geometry: Geometry, name: str = "The label ma
         name: What messages call the label map, usually its file.
 
     Returns:
-        The same labels when both grids are one, else nearest-neighbour resampled ones.
+        The same labels when both grids are one but for the order and sign of axes, else
+        nearest-neighbour resampled ones.
 
     Raises:
         GeometryMismatchError: When it lies elsewhere, or no labelled voxel lies in the image.
     """
     if labelmap.geometry.matches(geometry):
         return Labelmap(labelmap.labels, geometry)
+    turn = to_axial(labelmap.geometry).then(to_axial(geometry).inverse)
+    if turn.geometry(labelmap.geometry).matches(geometry):
+        return turn.labelmap(labelmap, geometry)
     remedy = "choose the image that it was drawn on, or correct its origin and directions"
     if not overlap(labelmap.geometry, geometry):
         msg = f"{name} lies elsewhere in the patient than its image; {remedy}."

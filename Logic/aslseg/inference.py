@@ -18,6 +18,7 @@ from aslseg.components import drop_small, fill_holes_2d, keep_largest
 from aslseg.config import RunConfig, SpecialistConfig, Target
 from aslseg.events import Monitor
 from aslseg.geometry import box_of, crop, uncrop
+from aslseg.orientation import to_axial
 from aslseg.stages import Stage, stages_of
 from aslseg.training import mixed_precision
 from aslseg.views import Float32, View, build_view, to_volume
@@ -87,9 +88,12 @@ class Specialist:
         return stages
 
     def segment(self, volume: Volume, monitor: Monitor | None = None) -> Labelmap:
-        """Return the label map of the specialist alone."""
-        said = self.predict(volume, monitor)
-        return labels_from(said, self.targets, volume, self.config.min_component_ml)
+        """Return the label map of the specialist alone, on the volume's own voxels."""
+        turn = to_axial(volume.geometry)
+        axial = turn.volume(volume)
+        said = self.predict(axial, monitor)
+        found = labels_from(said, self.targets, axial, self.config.min_component_ml)
+        return turn.inverse.labelmap(found, volume.geometry)
 
     def _stage(self, volume: Volume, stage: Stage, found: Probabilities, monitor: Monitor) -> Seen:
         monitor.check()

@@ -11,6 +11,7 @@ import torch
 
 from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
+from aslseg.orientation import axial_labelmap, axial_volume
 from aslseg.project import Case, Project
 from aslseg.runfolder import RunFolder
 from aslseg.volume import Labelmap, Volume
@@ -67,12 +68,12 @@ class Job:
         return self.shared_cache or self.project.folder / "cache"
 
     def image(self, case: Case) -> Volume:
-        """Read a case's image."""
-        return self.project.load_image(case)
+        """Read a case's image on its axial grid, as networks are taught with it."""
+        return axial_volume(self.project.load_image(case))
 
     def labels(self, case: Case) -> Labelmap:
-        """Read a case's human label, on the image's grid."""
-        return self.project.load_labels(case)
+        """Read a case's human label on the axial grid of its image."""
+        return axial_labelmap(self.project.load_labels(case))
 
     @contextmanager
     def round(self, number: int) -> Iterator[Job]:

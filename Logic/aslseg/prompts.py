@@ -10,7 +10,7 @@ else is deterministic, so that the same mask gives the same prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -21,7 +21,8 @@ from scipy import ndimage
 
 from aslseg.components import parts_of
 from aslseg.config import PromptConfig
-from aslseg.volume import FloatArray, Mask
+from aslseg.orientation import Turn
+from aslseg.volume import FloatArray, Mask, Shape3
 
 XY = tuple[float, float]
 XYXY = tuple[float, float, float, float]
@@ -294,3 +295,44 @@ def jittered(
         return prompt
     jitter = draw_jitter(rng)
     return replace(prompt, box=apply_jitter(prompt.box, jitter, settings.jitter_share, shape))
+
+
+def turned_prompts(
+    prompts: Iterable[SlicePrompts], turn: Turn, shape: Shape3
+) -> list[SlicePrompts]:
+    """Bring prompts from one grid to another that has the same slices.
+
+    Args:
+        prompts: On the source.
+        turn: From source to result.
+        shape: (D, H, W) of the source.
+
+    Raises:
+        ValueError: When the slices of both grids are not the same.
+    """
+    if turn.axes[0] != 0:
+        msg = f"Prompts of a slice cannot be turned out of its plane (axes {turn.axes})."
+        raise ValueError(msg)
+    return list(prompts) if turn.is_identity else [_turned(p, turn, shape) for p in prompts]
+
+
+def _turned(prompt: SlicePrompts, turn: Turn, shape: Shape3) -> SlicePrompts:
+    _, height, width = turn.shape(shape)
+    in_plane = replace(turn, mirrored=(False, *turn.mirrored[1:]))
+
+    def moved(xy: XY) -> XY:
+        x, y = xy if turn.axes[1] == 1 else xy[::-1]
+        return (width - x if turn.mirrored[2] else x), (height - y if turn.mirrored[1] else y)
+
+    box, mask = prompt.box, prompt.mask_logits
+    if box is not None:
+        left, top, right, bottom = box.xyxy
+        (x0, y0), (x1, y1) = moved((left, top)), moved((right, bottom))
+        box = BoxPrompt((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
+    return replace(
+        prompt,
+        slice_index=turn.index(prompt.slice_index, shape[0]),
+        box=box,
+        points=tuple(replace(point, xy=moved(point.xy)) for point in prompt.points),
+        mask_logits=None if mask is None else np.ascontiguousarray(in_plane.array(mask[None])[0]),
+    )

@@ -8,10 +8,11 @@ from pathlib import Path
 from aslseg import report_template as html
 from aslseg.errors import AslsegError
 from aslseg.images import read_labelmap
+from aslseg.orientation import axial_labelmap, axial_to_slices, axial_volume, to_axial
 from aslseg.project import Case, Project
 from aslseg.report_data import VOICES, Reliability, RunRecord
 from aslseg.report_pictures import VOICE_COLOURS, Slice, rank_slices, slice_picture
-from aslseg.volume import Labelmap
+from aslseg.volume import Geometry, Labelmap
 
 MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
 """Number of unlabelled volumes that are shown."""
@@ -97,9 +98,9 @@ def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]
 
 
 def _spoken(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
-    """Read what the voices said of a case, in the order in which they speak."""
+    """Read what the voices said of a case, in the order in which they speak, on its axial grid."""
     return {
-        voice: read_labelmap(folder / f"{voice}.nii.gz")
+        voice: axial_labelmap(read_labelmap(folder / f"{voice}.nii.gz"))
         for voice in VOICES
         if (folder / f"{voice}.nii.gz").is_file() and (run.has_sam or voice != "sam")
     }
@@ -109,17 +110,22 @@ def _validation_pictures(
     run: RunRecord, project: Project, case: Case, folder: Path
 ) -> Iterator[str]:
     spoken = _spoken(run, folder)
-    voices = {"truth": project.load_labels(case), **spoken}
+    voices = {"truth": axial_labelmap(project.load_labels(case)), **spoken}
     last = list(spoken)[-1:]
     ends = rank_slices(voices[last[0]], voices["truth"], project.targets) if last else None
     if ends is None:
         yield html.paragraph("This volume has neither a target nor a label map.")
         return
     image = project.load_image(case)
+    axial = axial_volume(image)
     for word, slice_ in zip(("Worst", "Best"), ends, strict=True):
-        caption = _caption(word, case, slice_, VOICES[last[0]])
+        number = _number_of(slice_, image.geometry)
+        caption = (
+            f"{word} slice of {case.id}: number {number}. "
+            f"Dice of {VOICES[last[0]]} in this slice: {_scores(slice_)}."
+        )
         yield html.figure(
-            slice_picture(image, voices, slice_.index, project.targets),
+            slice_picture(axial, voices, slice_.index, project.targets),
             f"CT slice. {caption}",
             caption,
         )
@@ -137,19 +143,19 @@ def _unlabelled_picture(
         yield html.paragraph("Nothing was found in this volume.")
         return
     worst, _ = ends
+    image = project.load_image(case)
     caption = (
-        f"{case.id}: k = {worst.index}. Dice of specialist and refined label with each "
-        f"other in this slice: {_scores(worst)}."
+        f"{case.id}: slice {_number_of(worst, image.geometry)}. Dice of specialist and refined "
+        f"label with each other in this slice: {_scores(worst)}."
     )
-    picture = slice_picture(project.load_image(case), voices, worst.index, project.targets)
+    picture = slice_picture(axial_volume(image), voices, worst.index, project.targets)
     yield html.figure(picture, f"CT slice. {caption}", caption)
 
 
-def _caption(word: str, case: Case, slice_: Slice, voice: str) -> str:
-    return (
-        f"{word} slice of {case.id}: k = {slice_.index}. "
-        f"Dice of {voice} in this slice: {_scores(slice_)}."
-    )
+def _number_of(slice_: Slice, stored: Geometry) -> int:
+    """Return the number of a slice in the file, from 0."""
+    depth = to_axial(stored).shape(stored.shape)[0]
+    return axial_to_slices(stored).index(slice_.index, depth)
 
 
 def _scores(slice_: Slice) -> str:

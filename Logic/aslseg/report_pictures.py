@@ -80,8 +80,8 @@ def slice_picture(
     """Draw a slice bare and with the outlines of all voices.
 
     Args:
-        image: The CT.
-        voices: `truth`, `specialist`, `sam` or `refined` to their label maps on its grid.
+        image: On its axial grid, so that the patient's right is on the left and the front is up.
+        voices: `truth`, `specialist`, `sam` or `refined` to their label maps on that grid.
         index: Slice along k.
         targets: Targets to outline: the first solid, the next dashed, then dotted.
 
@@ -89,7 +89,7 @@ def slice_picture(
         A PNG as a `data:` address.
     """
     window = _crop(voices, index, image.geometry)
-    pixels = _upright(image.voxels[index][window], image.geometry)
+    pixels = image.voxels[index][window]
     height_mm = pixels.shape[0] * image.geometry.spacing_mm[1]
     width_mm = pixels.shape[1] * image.geometry.spacing_mm[2]
     size = (2 * WIDTH_INCH, WIDTH_INCH * min(height_mm / width_mm, 1.5))
@@ -100,7 +100,7 @@ def slice_picture(
         _show(axes, pixels, image.geometry)
     for voice, colour in VOICE_COLOURS.items():
         if voice in voices:
-            labels = _upright(voices[voice].labels[index][window], image.geometry)
+            labels = voices[voice].labels[index][window]
             _outline(outlined, labels, targets, colour, VOICE_WIDTHS[voice])
     return _png(figure)
 
@@ -145,14 +145,6 @@ def _crop(voices: Mapping[str, Labelmap], index: int, geometry: Geometry) -> tup
         margin = round(max(MARGIN_MM, missing_mm / 2) / edge_mm)
         spans.append(slice(max(int(hits[0]) - margin, 0), int(hits[-1]) + margin + 1))
     return spans[0], spans[1]
-
-
-def _upright(plane: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    """Turn a slice so that the patient's right is on the left and the front is up."""
-    i_to_left, j_to_back = -geometry.ijk_to_ras[0, 0], -geometry.ijk_to_ras[1, 1]
-    rows = slice(None, None, -1 if j_to_back < 0 else 1)
-    columns = slice(None, None, -1 if i_to_left < 0 else 1)
-    return plane[rows, columns]
 
 
 def _show(axes: Axes, pixels: NDArray[Any], geometry: Geometry) -> None:

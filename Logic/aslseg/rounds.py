@@ -13,6 +13,7 @@ from aslseg.evaluate import mean_dice, score_rows
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Specialist
 from aslseg.job import Job
+from aslseg.orientation import axial_labelmap, to_axial
 from aslseg.project import Case
 from aslseg.reliability import Decision, Reliability, select
 from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, read_table, write_table
@@ -133,7 +134,10 @@ def _compare(job: Job, this: Round, case: Case, comparisons: Comparisons) -> Non
     for name, segment in comparisons.items():
         path = _folder(this, case) / f"{name}.nii.gz"
         if not path.exists():
-            write_labelmap(segment(job.image(case)), path)
+            image = job.project.load_image(case)
+            turn = to_axial(image.geometry)
+            found = segment(turn.volume(image))
+            write_labelmap(turn.inverse.labelmap(found, image.geometry), path)
 
 
 def _speak(
@@ -141,7 +145,7 @@ def _speak(
 ) -> None:
     if saved_facts(_folder(this, case)) is not None:
         return
-    volume = job.image(case)
+    volume = job.project.load_image(case)  # what is written lies on the voxels of the file
     segmentation = ensemble.segment(volume, job.monitor)
     before = []
     if case.split == "train":
@@ -199,7 +203,7 @@ def _scores(job: Job, this: Round, case: Case) -> list[dict[str, Any]]:
         labels = read_voice(_folder(this, case), voice)
         if labels is not None:
             facts = {"round": this.number, "stage": voice, "split": case.split, "case": case.id}
-            rows += score_rows(labels, truth, job.targets, facts)
+            rows += score_rows(axial_labelmap(labels), truth, job.targets, facts)
     return rows
 
 

@@ -14,9 +14,11 @@ from aslseg.events import Monitor
 from aslseg.images import write_labelmap
 from aslseg.job import Job
 from aslseg.methods import method_named
+from aslseg.orientation import ORIENTATION
 from aslseg.project import Project, open_project
 from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
 from aslseg.runfolder import RunFolder, create_run, open_run, running
+from aslseg.runs_orientation import check_orientation
 from aslseg.speaking import Ensemble, Segmentation, read_voice
 from aslseg.storage import sha256_of, write_json_atomic
 from aslseg.volume import Volume
@@ -131,6 +133,7 @@ def load_ensemble(
     """
     project = open_project(run.path.parents[1])
     best = run.round(best_round(run))
+    check_orientation(project, run, monitor or Monitor())
     job = _job(project, run, monitor or Monitor(), device=device)
     return method_named(job.config.method).load_ensemble(job, best)
 
@@ -211,12 +214,14 @@ def _run(
     choose_device(device or folder.config.device)  # before the run says that it is running
     tune_allocator()
     with running(folder, monitor) as recording:
+        check_orientation(project, folder, recording)
         if more:
             _lengthen(project, folder, more)
         elif "learnt" not in folder.status:
             folder.write_status(legs=[1], learnt=_labels_of(project))
         config = folder.config
-        folder.write_status(rounds=config.rounds, method=config.method, sam=config.sam.model)
+        facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
+        folder.write_status(rounds=config.rounds, **facts)
         job = _job(project, folder, recording, cache, device=device)
         best = _rounds(job, method_named(config.method))
         _write_results(job, best)
@@ -287,7 +292,7 @@ def _write_results(job: Job, best: int) -> None:
         path = results / f"{case.id}.nii.gz"
         refined = read_voice(job.folder.round(best) / "voices" / case.id, "refined")
         if case.label is not None:
-            write_labelmap(job.labels(case), path)
+            write_labelmap(job.project.load_labels(case), path)
             origin[case.id] = "human"
         elif refined is not None:
             write_labelmap(refined, path)

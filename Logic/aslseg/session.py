@@ -6,6 +6,9 @@ proposed ones where they speak; only what they change is asked again.
 What a person says overrules the trained parts (ours): where a person prompts, SAM's answer stands
 for the specialist's voice too, what they prompt inside of a container belongs to the container, and
 where the adaptation network would contradict a click, SAM's answer stays.
+
+Inside, everything lies on the volume's axial grid. Prompts and numbers of slices come and go on its
+slice grid, label maps on its own voxels (see `orientation`); `_given` and `_answer_with` turn them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from aslseg.components import region_mask
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference import Probabilities
-from aslseg.prompts import SlicePrompts
+from aslseg.orientation import axial_to_slices, axial_volume, to_axial
+from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.refinement import Refiner
 from aslseg.session_guess import with_guess
 from aslseg.session_opinions import Opinions, disagreement, hear, obey_clicks, unheard_clicks
@@ -39,21 +43,28 @@ class Session:
         monitor: Told of the progress of the first look.
 
     Attributes:
-        proposed: The run's prompts.
+        volume: The image on its axial grid.
 
     Raises:
         CancelledError: When asked to stop.
     """
 
     def __init__(self, volume: Volume, voices: Voices, monitor: Monitor | None = None) -> None:
-        self.volume = volume
+        self.volume = axial_volume(volume)
         self.voices = voices
-        self.proposed: tuple[SlicePrompts, ...] = ()
+        self._stored = volume.geometry
+        self._to_slices = axial_to_slices(volume.geometry)
+        self._proposed: tuple[SlicePrompts, ...] = ()
         self._asked: dict[Place, Asked] = {}
         self._labels: dict[str, Labelmap] = {}
         self._slices: SliceRefiner | None = None
         self._stale = False
         self._answer = self._look(monitor or Monitor())
+
+    @property
+    def proposed(self) -> tuple[SlicePrompts, ...]:
+        """The run's prompts."""
+        return self._turned_out(self._proposed)
 
     @property
     def answer(self) -> Answer:
@@ -84,7 +95,8 @@ class Session:
         """
         monitor = monitor or Monitor()
         self._check(given, slice_index)
-        wanted = merge(self.proposed, given, edited_slices)
+        given, slice_index, edited_slices = self._given(given, slice_index, edited_slices)
+        wanted = merge(self._proposed, given, edited_slices)
         if slice_index is not None:
             others = {place: a for place, a in self._asked.items() if place[0] != slice_index}
             wanted = others | {p: a for p, a in wanted.items() if p[0] == slice_index}
@@ -104,18 +116,33 @@ class Session:
         said = ensemble.specialist.predict(self.volume, monitor)
         answered: Probabilities = {}
         if ensemble.generalist is not None:
-            self.proposed = tuple(ensemble.propose(self.volume, said))
-            answered = ensemble.generalist.ask(self.volume, self.proposed, monitor)
+            self._proposed = tuple(ensemble.propose(self.volume, said))
+            answered = ensemble.generalist.ask(self.volume, self._proposed, monitor)
             silent = np.zeros(shape, np.float32)
             answered = {t.name: answered.get(t.name, silent) for t in self.voices.targets}
-        self._asked = merge(self.proposed, ())
+        self._asked = merge(self._proposed, ())
         self._opinions = Opinions(shape, self.voices.targets, said, answered)
         self._labels["specialist"] = self.voices.label_volume(said, self.volume)
         monitor.check()
         return self._about_volume(said, answered, monitor)
 
+    def _given(
+        self,
+        given: Sequence[SlicePrompts],
+        slice_index: int | None,
+        edited_slices: Iterable[int],
+    ) -> tuple[list[SlicePrompts], int | None, list[int]]:
+        """Turn what a person says about slices to the axial grid."""
+        shape, turn = self._to_slices.shape(self.volume.geometry.shape), self._to_slices.inverse
+        prompts = turned_prompts(given, turn, shape)
+        edited = [turn.index(k, shape[0]) for k in edited_slices]
+        return prompts, None if slice_index is None else turn.index(slice_index, shape[0]), edited
+
+    def _turned_out(self, prompts: Iterable[SlicePrompts]) -> tuple[SlicePrompts, ...]:
+        return tuple(turned_prompts(prompts, self._to_slices, self.volume.geometry.shape))
+
     def _check(self, given: Sequence[SlicePrompts], slice_index: int | None) -> None:
-        shape = self.volume.geometry.shape
+        shape = self._to_slices.shape(self.volume.geometry.shape)
         names = {target.name: target for target in self.voices.targets}
         problems = [problem_of(prompt, shape, names) for prompt in given]
         if slice_index is not None and not 0 <= slice_index < shape[0]:
@@ -248,13 +275,16 @@ class Session:
         apart = np.zeros((depth if k is None else 1, *plane), np.uint8)
         asked = {p: a for p, a in self._asked.items() if k in (None, p[0])}
         last = labels.get("refined", labels.get("sam"))
+        turn = self._to_slices if k is not None else to_axial(self._stored).inverse
+        geometry = self._stored if k is None else None
+        stored = {voice: turn.labelmap(found, geometry) for voice, found in labels.items()}
         return Answer(
-            slice_index=k,
-            specialist=labels.get("specialist"),
-            sam=labels.get("sam"),
-            refined=labels.get("refined"),
-            disagreement=disagreement(spoken) if len(spoken) > 1 else apart,
-            prompts=tuple(prompt for a in asked.values() for prompt in a.in_force),
+            slice_index=None if k is None else turn.index(k, depth),
+            specialist=stored.get("specialist"),
+            sam=stored.get("sam"),
+            refined=stored.get("refined"),
+            disagreement=turn.array(disagreement(spoken) if len(spoken) > 1 else apart),
+            prompts=self._turned_out(p for a in asked.values() for p in a.in_force),
             unheard=() if last is None else self._unheard(asked, last, 0 if k is None else k),
         )
 
@@ -267,4 +297,5 @@ class Session:
             for (k, name), here in asked.items()
             if here.own
         }
-        return unheard_clicks(asked, regions)
+        depth = self.volume.geometry.shape[0]
+        return unheard_clicks(asked, regions, lambda k: self._to_slices.index(k, depth))

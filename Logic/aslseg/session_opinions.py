@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,12 +156,17 @@ def obey_clicks(refined: Float32, specialist: Float32, asked: Asked, heard_sam: 
     return refined
 
 
-def unheard_clicks(asked: Mapping[Place, Asked], regions: Mapping[Place, Mask]) -> tuple[str, ...]:
+def unheard_clicks(
+    asked: Mapping[Place, Asked],
+    regions: Mapping[Place, Mask],
+    number_of: Callable[[int], int] = lambda k: k,
+) -> tuple[str, ...]:
     """Say which positive points of a person lie outside of what was found.
 
     Args:
         asked: All prompts.
         regions: (H, W) what was found, for every place with prompts of a person.
+        number_of: The number by which a person knows a slice.
     """
     sentences = []
     for place, region in regions.items():
@@ -169,8 +174,8 @@ def unheard_clicks(asked: Mapping[Place, Asked], regions: Mapping[Place, Mask]) 
         if not all(region[_pixel(point.xy, region.shape)] for point in points):
             k, name = place
             sentences.append(
-                f"A point for {name} on slice {k} is not in the {name} that was found: give it a "
-                "box, or correct what contains it first."
+                f"A point for {name} on slice {number_of(k)} is not in the {name} that was found: "
+                "give it a box, or correct what contains it first."
             )
     return tuple(sentences)
 

@@ -23,13 +23,13 @@ class Answer:
     """What the voices say now, about the whole volume or one slice.
 
     Attributes:
-        slice_index: The slice; None for the whole volume.
+        slice_index: The slice, on the volume's slice grid; None for the whole volume.
         specialist: Its label map, which prompts do not change; None without a trained run, and in
             answers about one slice.
         sam: SAM's; None when it was not asked anything.
         refined: After the adaptation network; None without a trained run.
-        disagreement: (D, H, W) or (1, H, W) uint8: how far apart the voices' probabilities are, in
-            percent, for the target where it is most.
+        disagreement: As the label maps, (D, H, W) or (1, H, W) uint8: how far apart the voices'
+            probabilities are, in percent, for the target where it is most.
         prompts: In force, in the volume or slice.
         unheard: Sentences about clicks that the labels do not follow.
     """

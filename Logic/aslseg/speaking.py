@@ -15,7 +15,8 @@ from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Probabilities, Specialist, labels_from
-from aslseg.prompts import SlicePrompts
+from aslseg.orientation import axial_to_slices, axial_volume, to_axial
+from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.reliability import (
     Reliability,
     agreement,
@@ -23,7 +24,7 @@ from aslseg.reliability import (
     emptied_targets,
 )
 from aslseg.storage import write_json_atomic
-from aslseg.volume import Labelmap, Mask, Volume
+from aslseg.volume import Geometry, Labelmap, Mask, Volume
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +35,7 @@ class Segmentation:
         specialist: The specialist's label map.
         sam: SAM's, or None when the loop runs without.
         refined: After the adaptation network.
-        prompts: That SAM was asked with.
+        prompts: That SAM was asked with, on the volume's slice grid (see `orientation`).
         probabilities: Refined, by target name, (D, H, W).
     """
 
@@ -103,10 +104,15 @@ class Ensemble:
     def segment(self, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
         """Segment a volume: specialist, then prompts, then SAM, then the adaptation network.
 
+        All of them see its axial grid; what they say comes back on the volume's own voxels.
+
         Raises:
             CancelledError: When asked to stop between two parts.
         """
-        monitor = monitor or Monitor()
+        axial = axial_volume(volume)
+        return _as_stored(self._segment_axial(axial, monitor or Monitor()), volume.geometry)
+
+    def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
         said = self.specialist.predict(volume, monitor)
         prompts = self.propose(volume, said)
         answered: Probabilities = {}
@@ -137,6 +143,25 @@ class Ensemble:
 
     def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
         return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)
+
+
+def _as_stored(found: Segmentation, geometry: Geometry) -> Segmentation:
+    """Bring what was found on an axial grid back to the voxels of a volume as it is stored."""
+    back = to_axial(geometry).inverse
+    if back.is_identity:
+        return found
+    specialist = back.labelmap(found.specialist, geometry)
+    return Segmentation(
+        specialist=specialist,
+        sam=None if found.sam is None else back.labelmap(found.sam, geometry),
+        refined=specialist if found.one_voice else back.labelmap(found.refined, geometry),
+        prompts=tuple(
+            turned_prompts(
+                found.prompts, axial_to_slices(geometry), found.specialist.geometry.shape
+            )
+        ),
+        probabilities={name: back.array(values) for name, values in found.probabilities.items()},
+    )
 
 
 def regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:

@@ -20,6 +20,7 @@ from aslseg.containers import Containers
 from aslseg.errors import ProjectError
 from aslseg.inference import Specialist
 from aslseg.job import Job
+from aslseg.orientation import axial_labelmap
 from aslseg.project import Case
 from aslseg.specialist import build_network
 from aslseg.ssl import Paradigm, build_paradigm
@@ -223,7 +224,7 @@ def _labelled_cases(
     ]
     cases: list[TrainingCase] = []
     for case, labels, of in job.monitor.track(known, f"Preparing {stage.name}"):
-        labels = job.labels(case) if labels is None else labels
+        labels = job.labels(case) if labels is None else axial_labelmap(labels)
         volume = job.image(case)
         for number, organ in enumerate(organs.taught(case.id, volume, labels)):
             view = build_view(

@@ -1,14 +1,14 @@
 """What a stage of the specialist sees of a volume, and the way back to the volume's own voxels.
 
 A *view* is a crop around the containing target (or the whole image), resampled to the stage's
-working pixel and with normalised intensities. Views are plain arrays on disk, memory-mapped, so
-that memory does not grow with the number of volumes.
+working pixel and with normalised intensities, on the volume's axial grid. Views are plain arrays on
+disk, memory-mapped, so that memory does not grow with the number of volumes.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from aslseg.components import region_mask
 from aslseg.config import SpecialistConfig, Target
 from aslseg.geometry import Box3, box_of
 from aslseg.intensity import normalise_to_organ, window
+from aslseg.orientation import UNTURNED, Turn, to_axial
 from aslseg.stages import Stage
 from aslseg.storage import write_json_atomic
 from aslseg.volume import Labelmap, Mask, Shape3, Volume
@@ -36,9 +37,10 @@ class View:
         image: (d, h, w) float32, normalised.
         organ: (d, h, w) float32 in [0, 1], the containing target; None when there is none.
         labels: (d, h, w) uint8 class numbers of the stage; None when nobody labelled the case.
-        box: The crop, in voxels of the volume.
-        volume_shape: (D, H, W) of the volume.
+        box: The crop, in voxels of the axial grid.
+        volume_shape: (D, H, W) of the axial grid.
         neighbour: Distance in slices of the neighbours that are given as channels.
+        turn: From the volume as it was given to its axial grid.
     """
 
     image: Float32
@@ -47,6 +49,7 @@ class View:
     box: Box3
     volume_shape: Shape3
     neighbour: int
+    turn: Turn = UNTURNED
 
     @property
     def inputs(self) -> Float32:
@@ -77,10 +80,13 @@ def build_view(
     Raises:
         ValueError: When the stage has a container and `organ` is missing or empty.
     """
+    turn = to_axial(volume.geometry)
+    volume = turn.volume(volume)
+    organ = None if organ is None else turn.array(organ)
     box, intensities = _crop_and_normalise(volume, stage, settings, organ)
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
-    classes = None if labels is None else _classes(labels, stage, targets)[box.slices]
+    classes = None if labels is None else turn.array(_classes(labels, stage, targets))[box.slices]
     return View(
         image=resample(intensities, shape, "linear"),
         organ=None if organ is None else resample(organ[box.slices], shape, "linear"),
@@ -88,6 +94,7 @@ def build_view(
         box=box,
         volume_shape=volume.geometry.shape,
         neighbour=max(1, round(settings.view.context_mm / spacing[0])),
+        turn=turn,
     )
 
 
@@ -102,16 +109,16 @@ def to_volume(probability: Float32, view: View, fill: float = 0.0) -> Float32:
     Returns:
         (C, D, H, W) float32.
     """
-    size = tuple(part.stop - part.start for part in view.box.slices)
-    result = np.full((len(probability), *view.volume_shape), fill, np.float32)
-    for channel, values in enumerate(probability):
-        result[channel][view.box.slices] = resample(values, size, "linear")
+    size, back = tuple(part.stop - part.start for part in view.box.slices), view.turn.inverse
+    result = np.full((len(probability), *back.shape(view.volume_shape)), fill, np.float32)
+    for channel, values in zip(result, probability, strict=True):
+        view.turn.array(channel)[view.box.slices] = resample(values, size, "linear")
     return result
 
 
 def from_volume(values: NDArray[np.generic], view: View, how: str = "linear") -> Float32:
     """Bring an array on the volume's voxels into a view: (D, H, W) -> (d, h, w) float32."""
-    return resample(values[view.box.slices], view.image.shape, how)
+    return resample(view.turn.array(values)[view.box.slices], view.image.shape, how)
 
 
 def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> Float32:
@@ -152,6 +159,7 @@ def save_view(view: View, folder: Path) -> None:
         "stop": view.box.stop,
         "shape": view.volume_shape,
         "neighbour": view.neighbour,
+        "turn": asdict(view.turn),
     }
     write_json_atomic(folder / "view.json", facts)
 
@@ -172,6 +180,7 @@ def load_view(folder: Path) -> View:
         box=Box3(tuple(facts["start"]), tuple(facts["stop"])),
         volume_shape=(d, h, w),
         neighbour=int(facts["neighbour"]),
+        turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
     )
 
 

@@ -14,6 +14,7 @@ from aslseg.errors import ConfigError, ImageError
 from aslseg.events import Monitor
 from aslseg.generalist import Generalist
 from aslseg.images import read_volume
+from aslseg.orientation import axial_to_slices, axial_volume
 from aslseg.project import open_project
 from aslseg.prompts import SlicePrompts
 from aslseg.runfolder import RunFolder, new_run_id
@@ -97,12 +98,13 @@ class Engine:
         generalist = sam.generalist(monitor) if isinstance(sam, ReleasedSam) else sam
         if not isinstance(generalist, Generalist):  # another SAM keeps no embeddings
             return {"files": {}, "facts": {"slices": 0}}
-        depth = volume.geometry.shape[0]
+        turn, axial = axial_to_slices(volume.geometry).inverse, axial_volume(volume)
+        depth = axial.geometry.shape[0]
         slices = range(depth) if arguments["slices"] is None else arguments["slices"]
         if any(k >= depth for k in slices):
             msg = f"There is no slice {max(slices)}; the volume has 0 to {depth - 1}."
             raise ConfigError(msg)
-        generalist.embeddings(volume, slices, monitor)
+        generalist.embeddings(axial, [turn.index(k, depth) for k in slices], monitor)
         return {"files": {}, "facts": {"slices": len(slices)}}
 
     def train(self, arguments: Arguments, monitor: Monitor) -> Result:
