@@ -17,7 +17,7 @@ import vtk
 from ASLsegLib.overlay import image_of, show_disagreement, update_disagreement
 from ASLsegLib.prompt_drawing import draw_prompts
 from ASLsegLib.provenance import Provenance
-from ASLsegLib.scene import SceneError, geometry_of
+from ASLsegLib.scene import SceneError, geometry_of, slice_axis_of
 from ASLsegLib.segments import Parts, parts_of
 from ASLsegLib.voices import Policy, flag_disagreement, write_parts, write_voice_slice
 
@@ -56,7 +56,7 @@ class HeardSlice:
 
     Attributes:
         planes: By voice, (H, W) uint8.
-        slice_index: Which slice (k).
+        slice_index: Which axial slice.
         targets: Of the label maps.
         facts: Method, run, round, model.
         disagreement: (H, W) uint8 in percent, or None.
@@ -81,19 +81,20 @@ def answer_about(
     """
     if slice_index is not None:
         return read_slice, lambda heard: show_slice(volume, heard, may_replace)
-    shape = geometry_of(volume).shape
+    shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
     return (
-        lambda event: read_answer(event, shape),
+        lambda event: read_answer(event, shape, axis),
         lambda heard: show_answer(volume, heard, may_replace),
     )
 
 
-def read_answer(event: Mapping[str, Any], shape: Shape) -> Heard:
+def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
     """Read the files that a `done` event about a whole volume names; work for a thread.
 
     Args:
         event: Of `segment` or `refine`.
         shape: (D, H, W) of the volume.
+        axis: Along which its axial slices are numbered.
 
     Raises:
         ImageError: When a file is missing or damaged.
@@ -107,6 +108,7 @@ def read_answer(event: Mapping[str, Any], shape: Shape) -> Heard:
         [SlicePrompts.from_json(values) for values in prompts],
         targets=_targets_of(event),
         shape=shape,
+        axis=axis,
         facts=dict(event["facts"]),
         disagreement=_read_disagreement(files),
     )
@@ -138,6 +140,7 @@ def heard_from(
     shape: Shape,
     facts: dict[str, Any],
     disagreement: np.ndarray | None = None,
+    axis: int = 0,
 ) -> Heard:
     """Find out what is costly about label maps of a whole volume; work for a thread.
 
@@ -148,11 +151,14 @@ def heard_from(
         shape: (D, H, W) of the volume.
         facts: Method, run, round, model.
         disagreement: (D, H, W) uint8 in percent, or None.
+        axis: Along which the volume's axial slices are numbered.
     """
+    of_slices = shape[axis], *(n for at, n in enumerate(shape) if at != axis)
+    drawn = np.moveaxis(draw_prompts(prompts, targets, of_slices), 0, axis)
     return Heard(
         voices={voice: parts_of(values, targets) for voice, values in labels.items()},
         prompts=prompts,
-        drawn=parts_of(draw_prompts(prompts, targets, shape), targets),
+        drawn=parts_of(drawn, targets),
         targets=targets,
         facts=facts,
         agreement=least_agreement(labels, targets),

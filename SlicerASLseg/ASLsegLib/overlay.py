@@ -9,7 +9,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from ASLsegLib.scene import as_matrix, free_name, geometry_of, place_beside
+from ASLsegLib.scene import as_matrix, free_name, geometry_of, place_beside, slice_axis_of
 
 _ROLE, _VOLUME = "ASLseg.Overlay", "ASLseg.Volume"
 _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeWarm1")
@@ -61,12 +61,13 @@ def update_disagreement(volume: Any, slice_index: int, percent: np.ndarray) -> N
 
     Args:
         volume: Volume node.
-        slice_index: Which slice (k).
+        slice_index: Which axial slice.
         percent: (H, W) uint8, from 0 to 100.
     """
     node = find_overlay(volume)
     if node is not None:
-        slicer.util.arrayFromVolume(node)[slice_index] = percent
+        array = slicer.util.arrayFromVolume(node)
+        np.moveaxis(array, slice_axis_of(volume), 0)[slice_index] = percent
         slicer.util.arrayFromVolumeModified(node)
 
 

@@ -1,7 +1,9 @@
 """Prompts that a person edits: points and boxes as markups, there and back.
 
-In the scene a point is RAS mm; for SAM it is a pixel of a slice. The centre of voxel (i, j, k) is
-the pixel (i + 0.5, j + 0.5) of slice k, as in `aslseg.prompts`.
+In the scene a point is RAS mm; for SAM it is a pixel of an axial slice. The centre of voxel
+(i, j, k) of the volume's slice grid (see `aslseg.orientation`) is the pixel (i + 0.5, j + 0.5) of
+slice k, as in `aslseg.prompts`. A box is taken as what it covers in axial slices, in whatever view
+it was drawn.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import slicer
 import vtk
 
 from ASLsegLib.prompt_groups import XY, XYXY, group
-from ASLsegLib.scene import as_array, as_matrix, free_name, geometry_of, place_beside
+from ASLsegLib.scene import as_array, as_matrix, free_name, place_beside, slice_geometry_of
 
 if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
@@ -57,7 +59,7 @@ def new_box(volume: Any, target: str) -> Any:
 
 def place_box(node: Any, volume: Any, xyxy: XYXY, slice_index: int) -> None:
     """Move a region of interest to pixels of a slice, one slice thick."""
-    geometry = geometry_of(volume)
+    geometry = slice_geometry_of(volume)
     left, top, right, bottom = xyxy
     centre = ((left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5, slice_index)
     k_mm, j_mm, i_mm = geometry.spacing_mm
@@ -67,7 +69,7 @@ def place_box(node: Any, volume: Any, xyxy: XYXY, slice_index: int) -> None:
 
 def flatten_box(node: Any, volume: Any) -> None:
     """Make a box that was drawn in a slice view one slice thick: the slice of its centre."""
-    xyxy, slices = _box_on_slices(node, geometry_of(volume))
+    xyxy, slices = _box_on_slices(node, slice_geometry_of(volume))
     if len(slices):
         place_box(node, volume, xyxy, slices[len(slices) // 2])
 
@@ -104,7 +106,7 @@ def take_over(volume: Any, prompts: Iterable[SlicePrompts], slice_index: int) ->
 def add_point(volume: Any, target: str, xy: XY, slice_index: int, kind: str = POSITIVE) -> None:
     """Add a point at a pixel of a slice."""
     index = np.array([xy[0] - 0.5, xy[1] - 0.5, slice_index, 1.0])
-    position = geometry_of(volume).ijk_to_ras @ index
+    position = slice_geometry_of(volume).ijk_to_ras @ index
     points_node(volume, target, kind).AddControlPointWorld(vtk.vtkVector3d(position[:3].tolist()))
 
 
@@ -139,7 +141,7 @@ def read_prompts(
 
 def clear_slice(volume: Any, slice_index: int) -> None:
     """Let a slice have no prompts at all, not even the proposed ones."""
-    geometry = geometry_of(volume)
+    geometry = slice_geometry_of(volume)
     for node in prompt_nodes(volume):
         if node.GetAttribute(_KIND) == BOX:
             if slice_index in _box_on_slices(node, geometry)[1]:
@@ -223,7 +225,7 @@ def _by_slice(volume: Any) -> dict[tuple[int, str], Said]:
     nodes = prompt_nodes(volume)
     if not nodes:
         return {}  # also when the volume has no voxels yet
-    geometry = geometry_of(volume)
+    geometry = slice_geometry_of(volume)
     found: dict[tuple[int, str], Said] = {}
     for node in nodes:
         target = node.GetAttribute(_TARGET)

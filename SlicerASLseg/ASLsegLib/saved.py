@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.errors import ImageError
+from aslseg.orientation import to_slices
 from ASLsegLib import projects
 from ASLsegLib.hearing import SPEAKING, Heard, heard_from, provenance_of, show_proposed
 from ASLsegLib.voices import flag_disagreement, voice_node, write_parts
@@ -39,17 +40,21 @@ def read_saved(project: Project, case_id: str) -> SavedVoices | None:
     Raises:
         ImageError: When a file is damaged.
     """
+    from aslseg.images import read_geometry
+
     case = project.case(case_id)
     labels, prompts, facts = _said_by_run(project, case_id)
     if case.label is not None:
         labels["refined"] = project.load_labels(case).labels
     if not labels:
         return None
+    geometry = read_geometry(project.image_path(case))
     heard = heard_from(
         labels,
         prompts,
         targets=list(project.targets),
-        shape=next(iter(labels.values())).shape,
+        shape=geometry.shape,
+        axis=to_slices(geometry).axes[0],
         facts=facts,
     )
     return SavedVoices(heard, case.label is not None)

@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from aslseg.errors import AslsegError
+from aslseg.orientation import to_slices
 from aslseg.volume import Geometry, Volume
 
 _HARDENED_FROM = "ASLseg.HardenedFrom"
@@ -37,6 +38,17 @@ def geometry_of(node: Any) -> Geometry:
     node.GetIJKToRASMatrix(matrix)
     columns, rows, slices = image.GetDimensions()
     return Geometry((slices, rows, columns), as_array(matrix))
+
+
+def slice_axis_of(node: Any) -> int:
+    """Return the axis of a volume's (D, H, W) array along which its axial slices are numbered."""
+    return to_slices(geometry_of(node)).axes[0]
+
+
+def slice_geometry_of(node: Any) -> Geometry:
+    """Return the grid that prompts are counted on: axial slices, however the volume is stored."""
+    geometry = geometry_of(node)
+    return to_slices(geometry).geometry(geometry)
 
 
 def volume_of(node: Any) -> Volume:

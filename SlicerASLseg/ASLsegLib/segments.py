@@ -73,15 +73,21 @@ def part_of(mask: np.ndarray, first_ijk: tuple[int, int, int] = (0, 0, 0)) -> Pa
     return Part((a, b, c, d, e, f), values)
 
 
-def with_slice(part: Part | None, slice_index: int, plane: np.ndarray) -> Part | None:
+def with_slice(
+    part: Part | None, slice_index: int, plane: np.ndarray, axis: int = 0
+) -> Part | None:
     """Return a part in which one slice is another one.
 
     Args:
         part: What there was; None for nothing.
-        slice_index: Which slice (k).
-        plane: (H, W) bool, the whole slice.
+        slice_index: Which slice.
+        plane: Bool, the whole slice; its axes are the other two, in their order.
+        axis: Axis of (D, H, W) arrays along which slices are numbered.
     """
-    boxes = [one for one in (part, part_of(plane[None], (0, 0, slice_index))) if one is not None]
+    start = [0, 0, 0]
+    start[2 - axis] = slice_index
+    plane = np.expand_dims(plane, axis)
+    boxes = [one for one in (part, part_of(plane, (start[0], start[1], start[2]))) if one]
     if not boxes:
         return None
     extents = np.array([box.extent for box in boxes])
@@ -92,8 +98,11 @@ def with_slice(part: Part | None, slice_index: int, plane: np.ndarray) -> Part |
         depth, rows, columns = part.values.shape
         i, j, k = (int(n) for n in np.array(part.extent[::2]) - first)
         values[k : k + depth, j : j + rows, i : i + columns] = part.values
-    if k0 <= slice_index <= last[2]:
-        values[slice_index - k0] = plane[j0 : last[1] + 1, i0 : last[0] + 1]
+    if first[2 - axis] <= slice_index <= last[2 - axis]:
+        cut = [slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True)]
+        cut[axis] = slice(None)
+        of_slice = np.moveaxis(values, axis, 0)[slice_index - first[2 - axis]]
+        of_slice[:] = plane[tuple(cut)].squeeze(axis)
     return part_of(values, (i0, j0, k0))
 
 

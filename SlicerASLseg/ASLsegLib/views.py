@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import slicer
 
-from ASLsegLib.scene import as_array, geometry_of
+from ASLsegLib.scene import as_array, slice_geometry_of
 
 _ALONG = 0.9  # cosine between slices of the view and of the volume
 
 
 def slice_view_of(volume: Any) -> Any | None:
-    """Return the slice node whose plane is most nearly that of the volume's own slices."""
+    """Return the slice node whose plane is most nearly that of the volume's axial slices."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return max(nodes, key=lambda node: _likeness(node, volume), default=None)
 
 
 def draw_in_plane(display: Any, volume: Any) -> None:
-    """Let something be drawn only in views of the volume's own slices; everywhere without one.
+    """Let something be drawn only in views of the volume's axial slices; everywhere without one.
 
     Args:
         display: Display node.
@@ -32,8 +32,8 @@ def draw_in_plane(display: Any, volume: Any) -> None:
 
 
 def current_slice(volume: Any) -> int:
-    """Return the volume's slice (k) that is shown, or the nearest one."""
-    geometry = geometry_of(volume)
+    """Return the volume's axial slice that is shown, or the nearest one."""
+    geometry = slice_geometry_of(volume)
     node = slice_view_of(volume)
     if node is None:
         return geometry.shape[0] // 2
@@ -44,7 +44,7 @@ def current_slice(volume: Any) -> int:
 
 def show_slice_of(volume: Any, slice_index: int) -> None:
     """Let the slice views show the middle of a slice of a volume."""
-    geometry = geometry_of(volume)
+    geometry = slice_geometry_of(volume)
     _, rows, columns = geometry.shape
     middle = np.array([(columns - 1) / 2, (rows - 1) / 2, slice_index, 1.0])
     position = geometry.ijk_to_ras @ middle
@@ -53,8 +53,8 @@ def show_slice_of(volume: Any, slice_index: int) -> None:
 
 
 def _likeness(node: Any, volume: Any) -> float:
-    """Return how nearly the slices of a view are those of a volume: 1 for parallel ones."""
-    plane = geometry_of(volume).ijk_to_ras[:3, :2]
+    """Return how nearly the slices of a view are a volume's axial ones: 1 for parallel ones."""
+    plane = slice_geometry_of(volume).ijk_to_ras[:3, :2]
     across = np.cross(plane[:, 0], plane[:, 1])
     return abs(float(across @ as_array(node.GetSliceToRAS())[:3, 2])) / float(
         np.linalg.norm(across)

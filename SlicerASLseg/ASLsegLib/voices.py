@@ -20,7 +20,7 @@ from ASLsegLib.provenance import (
     target_of,
     write_provenance,
 )
-from ASLsegLib.scene import free_name, geometry_of, place_beside
+from ASLsegLib.scene import free_name, geometry_of, place_beside, slice_axis_of
 from ASLsegLib.segments import (
     Part,
     Parts,
@@ -132,7 +132,7 @@ def write_voice_slice(
 
     Args:
         volume: Volume node.
-        slice_index: Which slice (k).
+        slice_index: Which axial slice.
         labels: (H, W) uint8.
         targets: Whose values `labels` holds.
         provenance: Written to each segment.
@@ -143,11 +143,12 @@ def write_voice_slice(
     """
     node = find_voice(volume, provenance.voice)
     latest = {} if node is None else segments_by_target(node, targets, latest=True)
+    axis = slice_axis_of(volume)
     parts: dict[str, Part | None] = {}
     for target in targets:
         segment_id = latest.get(target.name)
         part = None if segment_id is None else read_part(node, segment_id, volume)
-        parts[target.name] = with_slice(part, slice_index, labels == target.value)
+        parts[target.name] = with_slice(part, slice_index, labels == target.value, axis)
     return write_parts(volume, parts, targets, provenance, may_replace)
 
 

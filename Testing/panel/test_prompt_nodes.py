@@ -35,6 +35,8 @@ from ASLsegLib.scene import add_volume
 from ASLsegLib.views import current_slice, draw_in_plane, show_slice_of, slice_view_of
 
 SHAPE = (6, 40, 50)
+SAGITTAL_SHAPE = (40, 6, 50)
+"""Stored in sagittal slices, with axial ones of the same shape."""
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
 AFFINES = {
     "LPS": np.diag([-2.0, -3.0, 4.0, 1.0]),
@@ -48,8 +50,9 @@ AFFINES = {
 
 @pytest.fixture(params=AFFINES, ids=str)
 def ct(request: pytest.FixtureRequest, scene: Any) -> Any:
-    geometry = Geometry(SHAPE, AFFINES[request.param])
-    return add_volume(Volume(np.zeros(SHAPE, np.int16), geometry), "ct")
+    shape = SAGITTAL_SHAPE if request.param == "sagittal slices" else SHAPE
+    volume = Volume(np.zeros(shape, np.int16), Geometry(shape, AFFINES[request.param]))
+    return add_volume(volume, "ct")
 
 
 @pytest.fixture
@@ -211,7 +214,16 @@ def test_what_is_drawn_in_plane_is_drawn_in_views_of_the_volumes_own_slices(ct: 
     assert views == [slice_view_of(ct).GetID(), None, None, None, None]
 
 
-def test_slices_of_a_sagittal_volume_are_looked_for_in_the_yellow_view(scene: Any) -> None:
-    geometry = Geometry(SHAPE, AFFINES["sagittal slices"])
-    ct = add_volume(Volume(np.zeros(SHAPE, np.int16), geometry), "ct")
-    assert slice_view_of(ct).GetName() == "Yellow"
+def test_axial_slices_of_a_sagittal_volume_are_looked_for_in_the_red_view(scene: Any) -> None:
+    geometry = Geometry(SAGITTAL_SHAPE, AFFINES["sagittal slices"])
+    ct = add_volume(Volume(np.zeros(SAGITTAL_SHAPE, np.int16), geometry), "ct")
+    assert slice_view_of(ct).GetName() == "Red"
+
+
+def test_a_click_on_a_sagittal_volume_is_a_pixel_of_an_axial_slice(scene: Any) -> None:
+    """Voxel (i, j, k) = (7, 4, 3): slice j, in which columns are i and rows are k."""
+    geometry = Geometry(SAGITTAL_SHAPE, AFFINES["sagittal slices"])
+    ct = add_volume(Volume(np.zeros(SAGITTAL_SHAPE, np.int16), geometry), "ct")
+    place = geometry.ijk_to_ras @ np.array([7.0, 4.0, 3.0, 1.0])
+    points_node(ct, "tumour", POSITIVE).AddControlPointWorld(*place[:3])
+    assert said(read_prompts(ct)) == [(4, "tumour", None, [((7.5, 3.5), True)])]

@@ -17,9 +17,10 @@ from harness import write_voice
 
 from aslseg.config import LIVER_TARGETS
 from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.volume import Geometry, Labelmap, Volume
 from ASLsegLib.handover import write_raw
-from ASLsegLib.hearing import HeardSlice, show_slice
+from ASLsegLib.hearing import HeardSlice, heard_from, show_slice
 from ASLsegLib.overlay import find_overlay, image_of, show_disagreement
 from ASLsegLib.provenance import Provenance, read_provenance
 from ASLsegLib.scene import (
@@ -231,6 +232,20 @@ def test_a_part_with_another_slice_is_that_of_the_whole_mask(seed: int) -> None:
         assert np.array_equal(found.values, expected.values)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_slice_of_any_axis_is_exchanged(axis: int) -> None:
+    draw = np.random.default_rng(axis)
+    mask, k = draw.random(SHAPE) < 0.2, 2
+    plane = draw.random(np.moveaxis(mask, axis, 0).shape[1:]) < 0.5
+    before = part_of(mask)
+    np.moveaxis(mask, axis, 0)[k] = plane
+    expected, found = part_of(mask), with_slice(before, k, plane, axis)
+    assert found is not None
+    assert expected is not None
+    assert found.extent == expected.extent
+    assert np.array_equal(found.values, expected.values)
+
+
 def test_the_last_voxels_of_a_part_can_be_taken_away() -> None:
     mask = np.zeros(SHAPE, bool)
     mask[2, 1, 1] = True
@@ -269,6 +284,29 @@ def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, label
     list(show_slice(ct, heard, may_replace=lambda _: False))
     percent[2] = plane
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
+
+
+def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(scene: Any) -> None:
+    """Rows (j) of the file run to inferior: axial slice 2 is its row 2."""
+    geometry = Geometry(SHAPE, AFFINES["sagittal slices"])
+    ct = add_volume(Volume(np.zeros(SHAPE, np.int16), geometry), "ct")
+    overlay = show_disagreement(ct, image_of(np.full(SHAPE, 50, np.uint8)))
+    plane = np.zeros((4, 6), np.uint8)
+    plane[1:3, 2:5] = 1
+    heard = HeardSlice({"refined": plane}, 2, list(LIVER_TARGETS), {}, plane)
+    list(show_slice(ct, heard, may_replace=lambda _: False))
+    found = read_voice(voice_node(ct, "refined"), ct, LIVER_TARGETS)
+    assert np.array_equal(found[:, 2], plane)
+    assert found.sum() == plane.sum()
+    assert np.array_equal(slicer.util.arrayFromVolume(overlay)[:, 2], plane)
+
+
+def test_prompts_of_a_sagittal_volume_are_drawn_in_its_axial_slices() -> None:
+    prompt = SlicePrompts(2, "liver", points=(PointPrompt((3.5, 1.5), positive=False),))
+    heard = heard_from({}, [prompt], targets=list(LIVER_TARGETS), shape=SHAPE, facts={}, axis=1)
+    drawn = heard.drawn["liver"]
+    assert drawn is not None
+    assert drawn.extent == (1, 5, 2, 2, 1, 1)  # a bar along i
 
 
 def test_an_answer_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
