@@ -14,13 +14,18 @@ from pathlib import Path
 import pytest
 
 from package.cmake_lists import LISTS, ROOT
+from panel_libraries import skip_or_fail
 
 LAUNCHER = ROOT / "Testing" / "package" / "launcher.py"
 CMAKE = shutil.which("cmake")
 MODULES = Path("lib") / "Slicer-5.12" / "qt-scripted-modules"
 PLACES = {"SlicerASLseg": ".", "Logic": "Logic", "Resources": "Resources"}
 
-pytestmark = pytest.mark.skipif(CMAKE is None, reason="cmake is not installed")
+
+@pytest.fixture(scope="module", autouse=True)
+def _cmake() -> None:
+    if CMAKE is None:
+        skip_or_fail("cmake is not installed")
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:
@@ -112,14 +117,14 @@ def test_ctest_knows_the_module_its_generic_test_and_our_cases(build: Path) -> N
 
 @pytest.fixture(scope="module")
 def _stand_in() -> None:
-    """Skip where the stand-in for Slicer cannot be had."""
+    """Stop where the stand-in for Slicer cannot be had."""
     try:
         importlib.import_module("PySide6.QtUiTools")
         importlib.import_module("vtk")
     except ImportError as error:
-        pytest.skip(f"no stand-in for Slicer: {error}")
+        skip_or_fail(f"no stand-in for Slicer: {error}")
     if importlib.util.find_spec("slicer") is None:
-        pytest.skip("no stand-in for Slicer: the package slicer-core is not installed")
+        skip_or_fail("no stand-in for Slicer: the package slicer-core is not installed")
 
 
 @pytest.mark.slow

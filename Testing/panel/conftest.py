@@ -1,6 +1,7 @@
 """The stand-in application for the tests of the panel; see README.md.
 
-Without PySide6, slicer-core or the libraries that they need from the system, all is skipped.
+Without PySide6, slicer-core or the libraries that they need from the system, all is skipped; with CI=true
+that fails the run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if str(HERE) not in sys.path:
 
 import standin  # noqa: E402, F401  (tells Qt and VTK what they have to know before they load)
 
+from panel_libraries import skip_or_fail  # noqa: E402
+
 
 def _what_is_missing() -> str:
     """Return why the application cannot be had here, an empty text if it can."""
@@ -36,14 +39,14 @@ MISSING = _what_is_missing()
 
 
 class _SkippedModule(pytest.Module):
-    """A test file that is skipped before it is imported."""
+    """A test file that is skipped, or fails, before it is imported."""
 
     def collect(self) -> Any:
-        pytest.skip(f"no stand-in Slicer: {MISSING}", allow_module_level=True)
+        skip_or_fail(f"no stand-in for Slicer: {MISSING}")
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
-    """Skip the files of this folder, with the reason, when the application cannot be had."""
+    """Run none of the files of this folder when the application cannot be had, and say why."""
     if MISSING and HERE in module_path.parents:
         return _SkippedModule.from_parent(parent, path=module_path)
     return None
