@@ -29,10 +29,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.aslseg-installed
 PANEL_STAMP := $(VENV)/.aslseg-panel-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := $(BIN)/pytest -q --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 CHECKED := Logic Testing $(wildcard SlicerASLseg)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format screenshots clean
+.PHONY: help setup demo test faults nightly audit lint format screenshots clean
 
 help: ## Show this list
 	@echo "SlicerASLseg: type 'make TARGET'"
@@ -44,11 +45,20 @@ demo: $(STAMP) ## Run ASLseg on a made-up data set, in less than 10 minutes on 2
 
 test: lint $(PANEL_STAMP) ## Check style and types, then run all tests
 	@echo "==> pytest"
-	@$(BIN)/pytest -q --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 faults: $(PANEL_STAMP) ## Kill it, fill the disk, damage the files: all campaigns, in full
 	@echo "==> pytest Testing/faults, in full"
 	@ASLSEG_FAULTS_COUNT=full $(BIN)/pytest -q Testing/faults $(PYTEST_ARGS)
+
+nightly: $(PANEL_STAMP) ## Run the slow tests that `make test` leaves to the night
+	@echo "==> pytest -m nightly"
+	@$(PYTEST) -m nightly $(PYTEST_ARGS)
+
+audit: $(STAMP) ## Look the installed packages up among the published vulnerabilities
+	@echo "==> pip-audit"
+	@$(PIP) "pip-audit>=2.7"
+	@$(BIN)/pip-audit --skip-editable
 
 lint: $(STAMP) ## Check style and types only
 	@echo "==> ruff check"

@@ -57,9 +57,35 @@ def test_the_other_systems_install_what_the_makefile_installs() -> None:
     assert re.findall(r'--editable "(\S+)"', text) == extras
 
 
-@pytest.mark.parametrize(
-    "target", sorted({c.split()[1] for c in COMMANDS if c.startswith("make ")})
-)
+def targets() -> set[str]:
+    """What make is asked for by all jobs."""
+    nightly = JOBS["nightly"]["strategy"]["matrix"]["target"]
+    return {c.split()[1] for c in COMMANDS if c.startswith("make ")} | set(nightly)
+
+
+def test_each_night_the_slow_tests_and_the_full_campaigns_run() -> None:
+    assert parsed(WORKFLOWS[0])[True]["schedule"]  # YAML 1.1 reads the word "on" as true
+    assert "schedule" in JOBS["nightly"]["if"]
+    assert JOBS["nightly"]["strategy"]["matrix"]["target"] == ["nightly", "faults"]
+    assert ".ci/run ${{ matrix.target }}" in COMMANDS
+
+
+def test_the_packages_are_looked_up_among_vulnerabilities() -> None:
+    assert "make audit" in COMMANDS
+    assert re.search(r"^audit:.*\n(?:\t.*\n)*\t@\$\(BIN\)/pip-audit", MAKEFILE, re.MULTILINE)
+
+
+def test_the_panel_is_left_out_by_name_and_only_where_it_has_no_wheels() -> None:
+    assert "'3.14' && 'no' || 'yes'" in JOBS["linux"]["env"]["PANEL"]
+
+
+def test_the_other_systems_run_every_folder_of_tests() -> None:
+    runs = "\n".join(line for line in COMMANDS if line.startswith("python -m pytest"))
+    left, taken = (re.findall(pattern, runs) for pattern in (r"--ignore=(\S+)", r" (Testing\S*)"))
+    assert left == taken == ["Testing/panel"]
+
+
+@pytest.mark.parametrize("target", sorted(targets()))
 def test_each_target_that_is_made_exists(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
 

@@ -1,7 +1,7 @@
 """The stand-in application for the tests of the panel; see README.md.
 
-Without PySide6, slicer-core or the libraries that they need from the system, all is skipped; with CI=true
-that fails the run.
+Without PySide6, slicer-core or the libraries that they need from the system, all is skipped; with
+CI=true that fails the run.
 """
 
 from __future__ import annotations
