@@ -19,7 +19,8 @@ from slicer.ScriptedLoadableModule import (
 from ASLsegLib.home import resource
 from ASLsegLib.logic import Logic
 from ASLsegLib.panel import Panel
-from ASLsegLib.parameters import ASLsegParameterNode
+from ASLsegLib.parameters import ASLsegParameterNode, discard_unusable
+from ASLsegLib.scene import SceneError
 
 DOCUMENTATION = "https://github.com/SlicerASLseg/SlicerASLseg"
 
@@ -65,8 +66,14 @@ class ASLsegLogic(Logic, ScriptedLoadableModuleLogic):
         Logic.__init__(self)
 
     def getParameterNode(self):
-        """Return what the panel remembers with the scene."""
-        return ASLsegParameterNode(super().getParameterNode())
+        """Return what the panel remembers with the scene; tell and drop what it cannot use."""
+        node = super().getParameterNode()
+        dropped = discard_unusable(node)
+        if dropped:
+            text = _("The scene holds settings that this version cannot use: {names}. {remedy}")
+            remedy = _("The usual values are used; look at them before you train or segment.")
+            self.failed.emit(SceneError(text.format(names=", ".join(dropped), remedy=remedy)))
+        return ASLsegParameterNode(node)
 
 
 class ASLsegWidget(ScriptedLoadableModuleWidget):

@@ -144,6 +144,7 @@ class Panel(VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
+        self.addObserver(scene, scene.StartImportEvent, self._scene_comes)
         self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
         self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
@@ -249,6 +250,10 @@ class Panel(VTKObservationMixin):
             forget = getattr(section, "forget_scene", None)
             if forget is not None:
                 forget()
+
+    def _scene_comes(self, _caller: Any, _event: Any) -> None:
+        """Show no value of a scene before it was looked at whether it can be used."""
+        self._leave_parameters()
 
     def _scene_closed(self, _caller: Any, _event: Any) -> None:
         self._use_parameters()

@@ -5,10 +5,10 @@ The names here equal those in the property `SlicerParameterName` of the widgets 
 
 # No "from __future__ import annotations": the wrapper looks at the types when the class is made.
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import slicer
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import vtkMRMLNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 METHODS = ["aslseg", "semisam", "scsam", "cpcsam", "specialist"]
@@ -75,6 +75,43 @@ class ASLsegParameterNode:
     showDisagreement: bool = False
     labelSegmentation: vtkMRMLSegmentationNode
     resultSegmentation: vtkMRMLSegmentationNode
+
+
+def discard_unusable(node: Any) -> list[str]:
+    """Take from a parameter node what this version cannot use; the usual values count then.
+
+    A scene may come from another version, or from somebody who edited it. Slicer's wrapper reads
+    such values, and fails when it shows them.
+
+    Args:
+        node: The node under an `ASLsegParameterNode`.
+
+    Returns:
+        The names of what was taken away.
+    """
+    hints = get_type_hints(ASLsegParameterNode, include_extras=True)
+    unusable = [name for name, hint in hints.items() if not _is_usable(node, name, hint)]
+    for name in unusable:
+        node.UnsetParameter(name)
+        node.RemoveNodeReferenceIDs(name)
+    return unusable
+
+
+def _is_usable(node: Any, name: str, hint: Any) -> bool:
+    kind, *rules = get_args(hint) or (hint,)
+    if issubclass(kind, vtkMRMLNode):
+        referred = node.GetNodeReference(name)
+        return referred is None or isinstance(referred, kind)
+    if not node.HasParameter(name):
+        return True
+    text = node.GetParameter(name)
+    try:
+        value = text if kind is bool else kind(text)
+        for rule in rules:
+            rule.validate(value)
+    except ValueError:
+        return False
+    return kind is not bool or text in ("True", "False")
 
 
 def settings_changes(parameters: Any) -> dict[str, Any]:

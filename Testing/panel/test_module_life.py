@@ -125,6 +125,27 @@ def test_the_parameter_node_is_one_per_module_and_lives_in_the_scene(module: Pat
     logic = open_module(module).logic
     node = logic.getParameterNode()
     assert logic.getParameterNode() is node
-    assert node.GetModuleName() == "Probe"
+    assert (node.GetAttribute("ModuleName"), node.GetModuleName()) == ("Probe", None)
     nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-    assert [one for one in nodes if one.GetModuleName() == "Probe"] == [node]
+    assert [one for one in nodes if one.GetAttribute("ModuleName") == "Probe"] == [node]
+    assert logic.getAllParameterNodes() == [node]
+
+
+def test_the_parameter_node_gets_its_attribute_back_after_a_closed_scene(
+    module: Path, scene: Any
+) -> None:
+    logic = open_module(module).logic
+    logic.getParameterNode()
+    scene.Clear(0)
+    assert logic.getParameterNode().GetAttribute("ModuleName") == "Probe"
+
+
+def test_a_new_parameter_node_is_not_in_the_scene_until_it_is_added(module: Path) -> None:
+    logic = open_module(module).logic
+    assert logic.createParameterNode().GetScene() is None
+
+
+def test_a_module_without_a_test_class_says_so(module: Path) -> None:
+    open_module(module)
+    with pytest.raises(AssertionError, match="Test case class not found"):
+        slicer.selfTests["Probe"]()

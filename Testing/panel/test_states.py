@@ -185,6 +185,45 @@ def test_a_script_that_gives_a_colour_picture_is_told_what_to_choose(
             action()
 
 
+# -- settings of another version -------------------------------------------------------------------
+
+UNUSABLE = {
+    "samModel": "vit_x", "preset": "", "rounds": "many", "seed": "-1", "acceptedShare": "nan",
+    "reliabilityThreshold": "1e999", "inputSize": "511", "baseline": "yes", "method": "nnunet",
+}  # fmt: skip
+
+
+def test_settings_of_the_scene_that_cannot_be_used_are_told_and_the_usual_ones_count(
+    panel: Any, dialogs: Any, tmp_path: Path
+) -> None:
+    node = panel.parameters.parameterNode
+    model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "no segmentation")
+    slicer.util.selectModule("Data")
+    for name, text in UNUSABLE.items():
+        node.SetParameter(name, text)
+    node.SetNodeReferenceID("labelSegmentation", model.GetID())
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.selectModule("ASLseg")
+    slicer.util.loadScene(str(path))
+    slicer.app.processEvents()
+    told = dialogs.take("settings that this version cannot use").text
+    assert all(name in told for name in (*UNUSABLE, "labelSegmentation"))
+    assert "projectFolder" not in told
+    assert panel.parameters.labelSegmentation is None
+    assert panel.ui.samBox.currentText == panel.parameters.samModel == "vit_t"
+    press_all(panel, LEFT_OUT)
+
+
+def test_settings_that_can_be_used_are_left_alone(panel: Any) -> None:
+    from ASLsegLib.parameters import discard_unusable
+
+    panel.parameters.rounds, panel.parameters.acceptedShare = 20, 1.0
+    assert discard_unusable(panel.parameters.parameterNode) == []
+    assert (panel.parameters.rounds, panel.parameters.acceptedShare) == (20, 1.0)
+
+
 # -- leaving while something is placed -------------------------------------------------------------
 
 

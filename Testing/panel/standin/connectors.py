@@ -49,19 +49,19 @@ def connector_of(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     """Return the connector between a widget and a parameter.
 
     Raises:
-        ValueError: There is none for this pair, as in Slicer.
+        RuntimeError: There is none for this pair, as in Slicer.
     """
     class_name = type(widget).__name__
     for fits, make in _MAKERS:
         if fits(class_name, kind, notes):
             return make(widget, kind, notes)
-    raise ValueError(f"Unable to create a connector from {class_name} to {kind} {list(notes)}")
+    raise RuntimeError(f"Unable to create GUI connector from {kind} {list(notes)} to {class_name}")
 
 
 def _number(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     low, high = first(notes, Minimum | WithinRange), first(notes, Maximum | WithinRange)
     if type(widget).__name__ in _NEED_RANGE and kind is float and None in (low, high):
-        raise ValueError(f"{type(widget).__name__} needs WithinRange for a float")
+        raise RuntimeError(f"{type(widget).__name__} needs WithinRange for a float")
     if low is not None:
         widget.minimum = low.minimum
     if high is not None:
@@ -85,6 +85,8 @@ def _combo(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
         widget.addItem(label)
 
     def write(value: Any) -> None:
+        if value not in values:
+            raise ValueError(f"Unable to find value {value} in choices {values}")
         widget.currentIndex = list(values).index(value)
 
     return Connector(widget, lambda: values[widget.currentIndex], write, "currentIndexChanged(int)")
@@ -102,6 +104,11 @@ def _node(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     return Connector(widget, widget.currentNode, widget.setCurrentNode, signal)
 
 
+def _push_button(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
+    widget.checkable = True
+    return _attribute(widget, "checked", "toggled(bool)")
+
+
 def _plain_text(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     return _attribute(widget, "plainText", "textChanged()")
 
@@ -111,12 +118,16 @@ def _show_only(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
 
 
 _NEED_RANGE = ("ctkSliderWidget", "QSlider")
-_CHECKS = ("QCheckBox", "ctkCheckBox", "QPushButton")
+_CHECKS = ("QCheckBox", "ctkCheckBox")
 _SPIN = ("QSpinBox", "QSlider", "ctkSliderWidget", "QDoubleSpinBox")
 _MAKERS: list[tuple[Callable[[str, Any, Any], bool], Callable[[Any, Any, Any], Connector]]] = [
     (
         lambda name, kind, notes: name in _CHECKS and kind is bool,
-        lambda w, kind, notes: _attribute(w, "checked", "toggled(bool)"),
+        lambda w, kind, notes: _attribute(w, "checked", "stateChanged(int)"),
+    ),
+    (
+        lambda name, kind, notes: name == "QPushButton" and kind is bool,
+        _push_button,
     ),
     (lambda name, kind, notes: name in _SPIN and kind is int, _number),
     (lambda name, kind, notes: name in _SPIN[1:] and kind is float, _number),

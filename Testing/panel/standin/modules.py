@@ -78,6 +78,7 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         """Make the Python object of the module's widget, and set it up, as Slicer does."""
         code = sys.modules[self._module.name]
         self._self = getattr(code, f"{self._module.name}Widget")(self)
+        setattr(slicer.modules, f"{self._module.name}Widget", self._self)
         self._self.setup()
 
     def self(self) -> Any:
@@ -139,6 +140,7 @@ class ModuleManager(StandinWidget, _Object):  # type: ignore[misc,valid-type]
         module = qSlicerScriptedLoadableModule(path)
         code_object = getattr(code, path.stem)(module)
         module._python = code_object
+        setattr(slicer.modules, f"{path.stem}Instance", code_object)
         self.add(path.stem, module)
         self.moduleLoaded(path.stem)
         return module

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
+import shlex
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 installed_requests: list[str] = []
 
 
-def load_requirements(path: Any) -> list[str]:
-    """Return the requirements of a file, without comments."""
-    lines = (line.partition("#")[0].strip() for line in Path(path).read_text().splitlines())
-    return [line for line in lines if line]
+def load_requirements(path: Any) -> list[Requirement]:
+    """Return the requirements of a file; whole lines of comment and options are left out."""
+    lines = (line.strip() for line in Path(path).read_text().splitlines())
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
 
 def pip_check(req: Any, _seen: Any = None) -> bool:
-    """Tell whether requirements (names without their versions) are installed."""
+    """Tell whether requirements are installed in versions that they allow."""
     return not missing(_listed(req))
 
 
@@ -35,12 +37,12 @@ def pip_ensure(
     import slicer
 
     wanted = missing(_listed(requirements))
-    if not wanted:
+    if not wanted or (skip_in_testing and slicer.app.testingEnabled()):
         return
     if prompt_install and not slicer.util.confirmOkCancelDisplay(
         f"{requester} needs packages: {', '.join(wanted)}", detailedText="\n".join(wanted)
     ):
-        raise RuntimeError("the installation was declined")
+        raise RuntimeError("User declined package installation")
     pip_install(wanted)
 
 
@@ -76,17 +78,21 @@ def isPipInstallInProgress() -> bool:
 
 
 def _listed(requirements: Any) -> list[str]:
-    return requirements.split() if isinstance(requirements, str) else [str(r) for r in requirements]
+    if isinstance(requirements, str):
+        return shlex.split(requirements)
+    if isinstance(requirements, list):
+        return [str(requirement) for requirement in requirements]
+    raise ValueError("pip_install requirement input must be string or list")
 
 
 def missing(requirements: list[str]) -> list[str]:
-    """Return the requirements of which no distribution is installed."""
-    return [each for each in requirements if not _is_installed(re.split(r"[<>=!~\[ ;]", each)[0])]
+    """Return the requirements that no installed distribution meets."""
+    return [each for each in requirements if not _is_met(Requirement(each))]
 
 
-def _is_installed(name: str) -> bool:
+def _is_met(requirement: Requirement) -> bool:
     try:
-        importlib.metadata.version(name)
+        version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return False
-    return True
+    return version in requirement.specifier

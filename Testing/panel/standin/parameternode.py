@@ -1,6 +1,7 @@
 """slicer.parameterNodeWrapper: typed parameters kept in the scene, and tied to widgets.
 
-Written against the behaviour that slicer.md D5 and the API table describe; packs nest by dots.
+It behaves as Slicer's own of 5.10, 5.12 and 5.13 (see README.md for what was compared); packs nest
+by dots. It is stricter in one thing: a name that is no parameter cannot be set.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class _Wrapper:
     allParameters: dict[str, ParameterInfo]
 
     def __init__(self, parameterNode: Any) -> None:
-        self.__dict__.update(parameterNode=parameterNode, _guis={}, _next_tag=0)
+        self.__dict__.update(parameterNode=parameterNode, _guis={}, _next_tag=0, _updating=False)
         for name, info in self.allParameters.items():
             if not info.serializer.is_in(parameterNode, name):
                 info.serializer.write(parameterNode, name, info.default())
@@ -127,12 +128,20 @@ class _Wrapper:
         else:
             raise AttributeError(f"{type(self).__name__} has no parameter '{name}'")
 
+    def _check_name(self, name: str) -> None:
+        packs = {full.partition(".")[0] for full in self.allParameters if "." in full}
+        if name not in self.allParameters and name not in packs:
+            known = ", ".join(self.allParameters)
+            raise ValueError(f"Cannot find a param with the given name: {name}; found {known}")
+
     def getValue(self, name: str) -> Any:
+        self._check_name(name)
         if name not in self.allParameters:
             return getattr(self, name)
         return self.allParameters[name].serializer.read(self.parameterNode, name)
 
     def setValue(self, name: str, value: Any) -> None:
+        self._check_name(name)
         info = self.allParameters[name]
         info.check(value)
         info.serializer.write(self.parameterNode, name, value)
@@ -162,43 +171,59 @@ class _Wrapper:
         self.parameterNode.Modified()
 
     def connectGui(self, gui: Any) -> int:
-        """Tie every child whose property SlicerParameterName is the name of a parameter."""
-        found = {}
-        for child in (gui, *gui.findChildren(QtWidgets.QWidget)):
-            name = child.property("SlicerParameterName")
-            if name in self.allParameters:
-                found[name] = child
-        return self.connectParametersToGui(found)
+        """Tie every child that has the property SlicerParameterName.
+
+        Raises:
+            ValueError: One of them names no parameter.
+        """
+        children = gui.findChildren(QtWidgets.QWidget)
+        named = [(child.property("SlicerParameterName"), child) for child in children]
+        return self.connectParametersToGui({name: child for name, child in named if name})
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         """Tie widgets to parameters; the widgets first show what the parameters hold."""
+        for name in mapping:
+            self._check_name(name)
         connections = [self._tie(name, widget) for name, widget in mapping.items()]
-        self._update(connections)
-        for connector, _, slot in connections:
+        for connector, name, slot in connections:
+            connector.write(self.getValue(name))
             connector.listen(slot)
         observed = self.parameterNode.AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda *_: self._update(connections)
         )
+        tag = int(self._next_tag)
         self.__dict__["_next_tag"] += 1
-        self._guis[self._next_tag] = (connections, observed)
-        return int(self._next_tag)
+        self._guis[tag] = (connections, observed)
+        return tag
 
     def _tie(self, name: str, widget: Any) -> tuple[Connector, str, Callable[[], None]]:
         info = self.allParameters[name]
         connector = connector_of(widget, info.unalteredType, info.annotations)
 
         def changed() -> None:
+            if self._updating:  # the widget only shows what the parameters hold
+                return
+            was = self.StartModify()
             self.setValue(name, connector.read())  # type: ignore[misc]
+            self.EndModify(was)
 
         return connector, name, changed
 
     def _update(self, connections: list[tuple[Connector, str, Callable[[], None]]]) -> None:
-        for connector, name, _ in connections:
-            value = self.getValue(name)
-            if connector.read is None or connector.read() != value:
-                connector.write(value)
+        if self._updating:
+            return
+        self.__dict__["_updating"] = True
+        was = self.StartModify()
+        try:
+            for connector, name, _ in connections:
+                connector.write(self.getValue(name))
+        finally:
+            self.EndModify(was)
+            self.__dict__["_updating"] = False
 
     def disconnectGui(self, tag: int) -> None:
+        if tag not in self._guis:
+            return
         connections, observed = self._guis.pop(tag)
         self.parameterNode.RemoveObserver(observed)
         for connector, _, slot in connections:
@@ -211,7 +236,9 @@ def parameterNodeWrapper(classtype: type | None = None) -> Any:
         return parameterNodeWrapper
     declared = _declared(classtype)
     kept = {k: v for k, v in vars(classtype).items() if callable(v) or k.startswith("__doc")}
-    return type(classtype.__name__, (_Wrapper,), {**kept, "allParameters": declared})
+    kept |= {"allParameters": declared}
+    kept |= {"__annotations__": get_type_hints(classtype, include_extras=True)}
+    return type(classtype.__name__, (_Wrapper,), kept)
 
 
 def parameterPack(classtype: type | None = None) -> Any:

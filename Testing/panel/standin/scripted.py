@@ -18,6 +18,11 @@ def _resource(path: str, name: str) -> str:
     return str(Path(path).parent / "Resources" / name)
 
 
+def _run_test(moduleName: str, **keywords: Any) -> None:
+    delay = slicer.app.userSettings().value("Developer/SelfTestDisplayMessageDelay", 100)
+    slicer.selfTests[moduleName](msec=int(delay), **keywords)
+
+
 class ScriptedLoadableModule:
     """What the module's file tells about itself."""
 
@@ -25,12 +30,16 @@ class ScriptedLoadableModule:
         self.parent = parent
         self.moduleName = type(self).__name__
         parent.title = ""
-        parent.contributors = ()
-        parent.helpText, parent.acknowledgementText = "", ""
-        setattr(slicer.modules, f"{self.moduleName}Instance", self)
+        parent.categories, parent.dependencies = (), ()
+        parent.contributors = ("Somebody of the template",)
+        parent.helpText = "The help of the template."
+        parent.acknowledgementText = "The acknowledgement of the template."
+        if not hasattr(slicer, "selfTests"):
+            slicer.selfTests = {}
+        slicer.selfTests[self.moduleName] = self.runTest
 
     def resourcePath(self, filename: str) -> str:
-        return _resource(slicer.util.modulePath(self.moduleName), filename)
+        return _resource(self.parent.path, filename)
 
     def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
         return (
@@ -38,8 +47,12 @@ class ScriptedLoadableModule:
         )
 
     def runTest(self, msec: int = 100, **kwargs: Any) -> None:
-        code = sys.modules[self.moduleName]
-        getattr(code, f"{self.moduleName}Test")().runTest(**kwargs)
+        found = getattr(sys.modules[type(self).__module__], f"{self.moduleName}Test", None)
+        if found is None:
+            raise AssertionError(f"Test case class not found: {self.moduleName}Test")
+        case = found()
+        case.messageDelay = msec
+        case.runTest(**kwargs)
 
 
 class ScriptedLoadableModuleWidget:
@@ -56,7 +69,6 @@ class ScriptedLoadableModuleWidget:
         else:
             self.parent = parent
         self.layout = self.parent.layout()
-        setattr(slicer.modules, f"{self.moduleName}Widget", self)
         slicer.app.moduleManager().connect(
             "moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded
         )
@@ -99,39 +111,43 @@ class ScriptedLoadableModuleWidget:
     def onReloadAndTest(self, **kwargs: Any) -> None:
         with slicer.util.tryWithErrorDisplay("Reload and Test failed."):
             self.onReload()
-            self.onTest(**kwargs)
+            _run_test(self.moduleName, **kwargs)
 
     def onTest(self, **kwargs: Any) -> None:
-        getattr(slicer.modules, f"{self.moduleName}Instance").runTest(**kwargs)
+        with slicer.util.tryWithErrorDisplay("Test failed."):
+            _run_test(self.moduleName, **kwargs)
 
 
 class ScriptedLoadableModuleLogic:
     """The module's logic, with one parameter node per module."""
 
     def __init__(self, parent: Any = None) -> None:
-        self.mrmlScene = slicer.mrmlScene
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
         if not self.isSingletonParameterNode:
             nodes = self.getAllParameterNodes()
-            return nodes[0] if nodes else self.createParameterNode()
+            return nodes[0] if nodes else slicer.mrmlScene.AddNode(self.createParameterNode())
         found = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-        return found or self.createParameterNode()
+        if found is None:
+            return slicer.mrmlScene.AddNode(self.createParameterNode())
+        if found.GetAttribute("ModuleName") != self.moduleName:  # closing the scene takes it away
+            found.SetAttribute("ModuleName", self.moduleName)
+        return found
 
     def getAllParameterNodes(self) -> list[Any]:
         nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-        return [node for node in nodes if node.GetModuleName() == self.moduleName]
+        return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
 
     def createParameterNode(self) -> Any:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
         if self.isSingletonParameterNode:
             node.SetSingletonTag(self.moduleName)
-        node.SetModuleName(self.moduleName)
+        node.SetAttribute("ModuleName", self.moduleName)
         node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
-        return slicer.mrmlScene.AddNode(node)
+        return node
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
@@ -139,7 +155,8 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.enableScreenshots, self.messageDelay = False, 0
+        self.enableScreenshots, self.screenshotScaleFactor = False, 1.0
+        self.moduleTestNames = [n for n in dir(self) if "test" in n and callable(getattr(self, n))]
 
     def delayDisplay(
         self, message: str, requestedDelay: int | None = None, msec: int | None = None
@@ -148,6 +165,9 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         slicer.app.processEvents()
 
     def runTest(self) -> None:
-        for name in (name for name in dir(self) if name.startswith("test")):
+        self.setUpClass()
+        for name in self.moduleTestNames:
             self.setUp()
             getattr(self, name)()
+            self.tearDown()
+        self.tearDownClass()
