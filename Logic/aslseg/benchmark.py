@@ -29,6 +29,7 @@ from aslseg.benchmark_workers import Ended, run_apart, run_here
 from aslseg.errors import RunError
 from aslseg.events import Monitor, Progress
 from aslseg.methods import method_named
+from aslseg.reading import read_object
 from aslseg.storage import write_json_atomic
 
 STAGE = "Benchmark"
@@ -91,8 +92,9 @@ def _held(folder: Path) -> Iterator[None]:
 def _check(bench: Bench, cells: Sequence[Cell]) -> None:
     """See that every cell can be run in this folder, before anything is written."""
     path = _facts_path(bench)
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != _facts(bench):
-        msg = f"{path} is of other cases, settings or budget; choose a new folder."
+    remedy = "choose a new folder"
+    if path.exists() and read_object(path, RunError, remedy) != _facts(bench):
+        msg = f"{path} is of other cases, settings or budget; {remedy}."
         raise RunError(msg)
     for cell in cells:
         method_named(bench.config(cell).method)

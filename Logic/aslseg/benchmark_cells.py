@@ -6,7 +6,6 @@ on with the cells that have none, and inside of a cell where its run was stopped
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from aslseg.events import Monitor
 from aslseg.geometry import fit_labels
 from aslseg.images import read_labelmap
 from aslseg.project import Project
+from aslseg.reading import read_object
 from aslseg.runfolder import RunFolder, open_run
 from aslseg.runs import resume_run, start_run
 from aslseg.storage import write_json_atomic
@@ -172,9 +172,14 @@ def held_out_rows(data: BenchmarkData, place: Callable[[str], Path]) -> list[dic
 
 
 def finished(bench: Bench, cells: Sequence[Cell]) -> dict[Cell, CellResult]:
-    """Read the files of the cells that are done."""
+    """Read the files of the cells that are done.
+
+    Raises:
+        RunError: When one is damaged.
+    """
+    remedy = "delete it and repeat the command"
     return {
-        cell: json.loads(bench.place(cell).read_text(encoding="utf-8"))
+        cell: read_object(bench.place(cell), RunError, remedy)
         for cell in cells
         if bench.place(cell).exists()
     }

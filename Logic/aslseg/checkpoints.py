@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aslseg.errors import WeightsError
+from aslseg.errors import AslsegError, StorageError, WeightsError
+from aslseg.reading import parse_json
 from aslseg.storage import atomic_path
 
 FORMAT = "aslseg-1"
@@ -43,14 +46,57 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         StorageError: When the disk is full or the folder cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    config = json.dumps(checkpoint.config, sort_keys=True)
     metadata = {
         "format": FORMAT,
         "kind": checkpoint.kind,
-        "config": json.dumps(checkpoint.config, sort_keys=True),
+        "config": config,
+        "config_sha256": _digest_of_text(config),
         "sha256": tensors_digest(tensors),
     }
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors as one safetensors file, all of it or nothing.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
     with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata)
+        try:
+            save_file(dict(tensors), partial, metadata)
+        except SafetensorError as error:  # which the library makes of the system's errors
+            msg = f"Cannot write {path} ({error}); free some space, or choose another folder."
+            raise StorageError(msg) from error
+
+
+@contextmanager
+def open_tensors(path: Path, error: type[AslsegError], remedy: str) -> Iterator[Any]:
+    """Open a safetensors file, of which parts can be read; nothing in it is executed.
+
+    Args:
+        path: The file.
+        error: Raised when it cannot be used, also within the body.
+        remedy: What to do then; it ends the sentence.
+
+    Yields:
+        An open file as `safetensors.safe_open` gives it.
+
+    Raises:
+        AslsegError: Of the kind `error`: when the file is missing, damaged or cut off, or lacks
+            what the body asks for.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as found:
+        raise error(_missing(path)) from found
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as found:
+        msg = f"{path} cannot be read as network weights: it is damaged or cut off; {remedy}."
+        raise error(msg) from found
 
 
 def load_checkpoint(path: Path, kind: str) -> Checkpoint:
@@ -63,14 +109,15 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     Raises:
         WeightsError: When the file is missing, damaged, changed, or of another kind.
     """
-    tensors = _read_safetensors(path)
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path, WeightsError, "delete it and train again") as file:
         metadata = file.metadata() or {}
-    _check_metadata(path, kind, metadata)
+        _check_metadata(path, kind, metadata)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    config = _config_of(path, metadata)
     if metadata.get("sha256") != tensors_digest(tensors):
         msg = f"The weights in {path} do not match their checksum; delete the file and train again."
         raise WeightsError(msg)
-    return Checkpoint(kind, tensors, json.loads(metadata["config"]))
+    return Checkpoint(kind, tensors, config)
 
 
 def _check_metadata(path: Path, kind: str, metadata: Mapping[str, str]) -> None:
@@ -78,8 +125,25 @@ def _check_metadata(path: Path, kind: str, metadata: Mapping[str, str]) -> None:
         msg = f"{path} is no checkpoint of this version of aslseg; give one of a run folder."
         raise WeightsError(msg)
     if metadata.get("kind") != kind:
-        msg = f"{path} holds weights of kind {metadata.get('kind')!r}, not {kind!r}."
+        msg = f"{path} holds weights of kind {metadata.get('kind', '')[:60]!r}, not {kind!r}."
         raise WeightsError(msg)
+
+
+def _config_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    text = metadata.get("config", "")
+    try:
+        config = parse_json(text)
+    except ValueError:
+        config = None
+    genuine = metadata.get("config_sha256") in (None, _digest_of_text(text))
+    if not isinstance(config, dict) or not genuine:
+        msg = f"{path} says no longer what its weights are for; delete the file and train again."
+        raise WeightsError(msg)
+    return config
+
+
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_weights(module: nn.Module, path: Path, kind: str) -> None:
@@ -126,14 +190,29 @@ def load_state(path: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+    most_bytes = path.stat().st_size
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and _is_plain(tensor, most_bytes) for name, tensor in state.items()
+    ):
         msg = f"{path} does not hold a dictionary of tensors; give the weights of a network."
         raise WeightsError(msg)
     return state
 
 
+def _is_plain(tensor: Any, most_bytes: int) -> bool:
+    """Whether this is a tensor of values that are in the file, and not of more than that."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and tensor.numel() * tensor.element_size() <= most_bytes
+    )
+
+
 def _read_pickled(path: Path) -> Any:
     try:
+        _refuse_bombs(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(_missing(path)) from error
@@ -143,17 +222,22 @@ def _read_pickled(path: Path) -> Any:
             "was refused. Get it again from its source, or save it as safetensors."
         )
         raise WeightsError(msg) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a damaged file the reader raises whatever it stumbles over
         raise WeightsError(_damaged(path)) from error
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuse archives that unpack to more than they are: torch stores tensors as they are."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                msg = "an archive of weights is not compressed"
+                raise ValueError(msg)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise WeightsError(_missing(path)) from error
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(_damaged(path)) from error
+    with open_tensors(path, WeightsError, "get it again") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
 
 
 def _missing(path: Path) -> str:

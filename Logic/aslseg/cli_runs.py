@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from filelock import FileLock, Timeout
 
 from aslseg.cli_progress import duration, watched
 from aslseg.cli_settings import base_config, changed
@@ -20,10 +19,11 @@ from aslseg.cli_shared import (
     show_table,
     tell,
 )
-from aslseg.errors import CancelledError, ImageError, StorageError
+from aslseg.errors import CancelledError, ImageError, RunError, StorageError
 from aslseg.report_data import mean_of, read_run
 from aslseg.report_template import mean_text, number
-from aslseg.runfolder import RunFolder, write_table
+from aslseg.runfolder import RunFolder, runs_of, write_table
+from aslseg.sweeping import sweep
 
 if TYPE_CHECKING:
     from aslseg.config import RunConfig
@@ -128,6 +128,7 @@ def segment(
     folder = find_run(run)
     places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
     _check_places(places, force=force)
+    sweep(output_folder)
     with watched(messages) as monitor:
         ensemble = load_ensemble(folder, monitor)
         for path, place in places.items():
@@ -174,11 +175,11 @@ def status(
     )
     for problem in opened.problems():
         say(f"Problem: {problem}", style="yellow")
-    runs = sorted(project.glob("runs/*/config.json"), key=lambda path: path.stat().st_mtime)
+    runs = runs_of(opened.folder)
     if not runs:
         tell(f"No runs yet. Start one: aslseg train {project}")
         return
-    _show_runs([RunFolder(path.parent) for path in runs])
+    _show_runs(runs)
     folder = find_run(project, run)
     show_dice(read_run(folder.path))
     if report:
@@ -193,7 +194,10 @@ def _show_runs(runs: list[RunFolder]) -> None:
 
 
 def _run_row(run: RunFolder) -> list[str]:
-    facts = run.status
+    try:
+        facts = run.status
+    except RunError:
+        return [run.run_id, "damaged status.json", "", "", "", ""]
     left = facts.get("seconds_left")
     return [
         run.run_id,
@@ -207,14 +211,8 @@ def _run_row(run: RunFolder) -> list[str]:
 
 def state_of(run: RunFolder) -> str:
     """Say how a run stands; one that says `running` but that nobody works on was interrupted."""
-    state = str(run.status.get("state", "new"))
-    if state != "running":
-        return state
-    try:
-        with FileLock(run.path / "lock", timeout=0):
-            return "interrupted: train --resume"
-    except Timeout:
-        return state
+    state = run.state
+    return f"{state}: train --resume" if state == "interrupted" else state
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import typer
 
 from aslseg.config import RunConfig
 from aslseg.config_json import parse_config, read_config
+from aslseg.reading import parse_json
 
 
 def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:
@@ -54,6 +54,6 @@ def _set(values: dict[str, Any], setting: str) -> None:
 
 def _typed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except ValueError:
         return text

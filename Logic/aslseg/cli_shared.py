@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from aslseg.config import LIVER_TARGETS, Target
 from aslseg.errors import AslsegError, CancelledError
+from aslseg.project_model import FILE_NAME
 from aslseg.report_data import RunRecord, mean_dice, stage_name
 from aslseg.report_template import mean_text
 from aslseg.runfolder import RunFolder, open_run
@@ -97,7 +98,7 @@ def find_run(place: Path, run_id: str | None = None) -> RunFolder:
     """
     if run_id is None and (place / "config.json").is_file():
         return RunFolder(place.resolve())
-    return open_run(place, run_id)
+    return open_run(place.parent if place.name == FILE_NAME else place, run_id)
 
 
 def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:

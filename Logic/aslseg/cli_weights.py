@@ -38,8 +38,9 @@ def list_() -> None:
 
 
 def _row(status: WeightStatus) -> list[str]:
-    state = "damaged" if status.problem else "here" if status.path else "not here"
     source = status.source
+    state = "not here" if status.path is None else "here" if status.is_verified else "not verified"
+    state = "damaged" if status.problem else state
     return [source.name, source.model, source.licence, state, str(status.path or "")]
 
 
@@ -60,7 +61,10 @@ def get(name: Name) -> None:
 def verify(
     name: Annotated[str | None, typer.Argument(help="One set of weights; all by default.")] = None,
 ) -> None:
-    """Compare the checksums of the weights on this machine; exit code 1 if one differs."""
+    """Compare the checksums of the weights on this machine; exit code 1 if one differs.
+
+    Weights of which no checksum is published are named as not verified.
+    """
     from aslseg.sam.weights import list_weights, verify_weights
 
     found = [verify_weights(name)] if name else [s for s in list_weights() if s.path]
@@ -72,7 +76,10 @@ def verify(
     if problems:
         raise WeightsError(" ".join(problems))
     for status in found:
-        tell(f"{status.source.name}: verified, {status.path}")
+        if status.is_verified:
+            tell(f"{status.source.name}: verified, {status.path}")
+        else:
+            tell(f"{status.source.name}: NOT verified, no checksum is published: {status.path}")
     if not found:
         tell("No weights are on this machine.")
 

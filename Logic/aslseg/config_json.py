@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.errors import ConfigError
+from aslseg.reading import read_object
 
 
 def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
@@ -22,7 +22,7 @@ def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        where = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
         msg = f"{source}: setting '{where}' cannot be used: {first['msg']}; correct it."
         raise ConfigError(msg) from error
 
@@ -33,15 +33,5 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: When the file is missing, no JSON, or has a setting that cannot be used.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}); give the path of a settings file."
-        raise ConfigError(msg) from error
-    except json.JSONDecodeError as error:
-        msg = f"{path} is not JSON (line {error.lineno}: {error.msg}); correct or replace it."
-        raise ConfigError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not a text file in UTF-8; give the path of a settings file."
-        raise ConfigError(msg) from error
+    values = read_object(path, ConfigError, "give the path of a settings file")
     return parse_config(values, str(path))

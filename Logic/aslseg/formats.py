@@ -13,7 +13,7 @@ from aslseg.formats_export import export_nnunet
 from aslseg.formats_folder import cases_from_folder
 from aslseg.images import SUFFIXES, suffix_of
 from aslseg.project_case import CaseFiles, Split
-from aslseg.project_json import read_json
+from aslseg.reading import read_object
 
 __all__ = [
     "cases_from_folder",
@@ -103,7 +103,7 @@ def _dataset_file(path: Path) -> Path:
 
 
 def _read_dataset(path: Path) -> dict[str, Any]:
-    return read_json(path, f"give the {_DATASET} of the data set")
+    return read_object(path, ProjectError, f"give the {_DATASET} of the data set")
 
 
 def _one_channel(channels: Any, path: Path) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 
 from aslseg.config import Target
 from aslseg.errors import ProjectError
-from aslseg.images import read_geometry, read_volume, suffix_of, write_labelmap, write_volume
+from aslseg.images import read_geometry, write_labelmap, write_volume
 from aslseg.project_case import Case
 from aslseg.project_labels import load_labels
 from aslseg.project_model import Project
-from aslseg.storage import atomic_folder, copy_atomic, write_json_atomic
+from aslseg.storage import atomic_folder, write_json_atomic
+from aslseg.sweeping import sweep
 from aslseg.volume import Labelmap
 
 _ENDING = ".nii.gz"
@@ -46,11 +47,13 @@ def export_nnunet(
         StorageError: When the folder holds files or cannot be written; nothing is left behind.
     """
     label_of = _label_paths(project, labels or {})
+    sweep(folder.parent)
     with atomic_folder(folder) as temporary:
         for case in project.cases:
             is_train = case.id in label_of
             images = temporary / ("imagesTr" if is_train else "imagesTs")
-            _export_image(project.image_path(case), images / f"{case.id}_0000{_ENDING}")
+            # Written anew, never copied: headers of images can hold names of patients.
+            write_volume(project.load_image(case), images / f"{case.id}_0000{_ENDING}")
             if is_train:
                 labelmap = _consecutive(project, case, label_of[case.id])
                 write_labelmap(labelmap, temporary / "labelsTr" / (case.id + _ENDING))
@@ -71,13 +74,6 @@ def _label_paths(project: Project, labels: Mapping[str, Path]) -> dict[str, Path
         msg = f"{project.folder} has no label map to export; label a volume, or train first."
         raise ProjectError(msg)
     return found
-
-
-def _export_image(source: Path, path: Path) -> None:
-    if source.is_file() and suffix_of(source) == _ENDING:
-        copy_atomic(source, path)
-    else:
-        write_volume(read_volume(source), path)
 
 
 def _consecutive(project: Project, case: Case, path: Path) -> Labelmap:

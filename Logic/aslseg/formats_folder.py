@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 from aslseg.errors import ProjectError
 from aslseg.images import stem_of, suffix_of
 from aslseg.images_dicom import is_dicom_folder
-from aslseg.project_case import CaseFiles
+from aslseg.project_case import CaseFiles, refuse_same_ids
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,20 @@ def cases_from_folder(images: Path, labels: Path | None = None) -> list[CaseFile
     if not cases:
         msg = f"{images} holds no image; give the folder with the NIfTI, NRRD or DICOM files."
         raise ProjectError(msg)
+    cases = _apart(cases)
+    refuse_same_ids(cases)
     return sorted(cases, key=lambda case: _natural(case.id))
+
+
+def _apart(cases: Sequence[CaseFiles]) -> list[CaseFiles]:
+    """Name images by their whole names where a shorter one fits several: p1_ct and p1_mr."""
+    short = Counter(case.id.lower() for case in cases)
+    return [
+        replace(case, id=_as_name(stem_of(case.image)))
+        if short[case.id.lower()] > 1 and case.id == _case_id(case.image)
+        else case
+        for case in cases
+    ]
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -144,7 +159,12 @@ def _case_id(path: Path) -> str:
 
 
 def _as_name(text: str) -> str:
-    return _NOT_IN_NAMES.sub("_", text) or "case"
+    """Return a text as a name of ASCII letters; a digest stands for letters that it cannot hold."""
+    name = _NOT_IN_NAMES.sub("_", text) or "case"
+    if text.isascii():
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{name.strip('_') or 'case'}-{digest[:8]}"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

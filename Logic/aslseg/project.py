@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +19,28 @@ from aslseg.config import LIVER_TARGETS, Target
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.images import read_volume, write_labelmap
-from aslseg.project_case import LABEL_SUFFIX, LABELS, Case, CaseFiles, Split, Status
+from aslseg.project_case import (
+    LABEL_SUFFIX,
+    LABELS,
+    Case,
+    CaseFiles,
+    Split,
+    Status,
+    refuse_same_ids,
+)
+from aslseg.project_images import remember, stamp_of
 from aslseg.project_json import in_words
 from aslseg.project_labels import load_labels
-from aslseg.project_model import FILE_NAME, Project, open_project, validated
-from aslseg.storage import sha256_of, storage_errors
+from aslseg.project_lock import LOCK, changing
+from aslseg.project_model import (
+    FILE_NAME,
+    Project,
+    change_project,
+    open_project,
+    validated,
+    write_project,
+)
+from aslseg.storage import sha256_of, storage_errors, temporary_beside
 
 __all__ = [
     "Case",
@@ -33,8 +49,10 @@ __all__ = [
     "Split",
     "Status",
     "add_cases",
+    "change_project",
     "create_project",
     "open_project",
+    "renew_image",
     "select_cases",
 ]
 
@@ -58,8 +76,10 @@ def select_cases(
         test: Cases for the end. None keeps the split as it is.
 
     Raises:
-        ProjectError: When a name is unknown or has two parts to play, or a label map is missing.
+        ProjectError: When a name is unknown or has two parts to play, two cases have one name, or a
+            label map is missing.
     """
+    refuse_same_ids(cases)
     known = {case.id: case for case in cases}
     splits: list[tuple[str, Split]] = [(name, "validation") for name in validation or ()]
     splits += [(name, "test") for name in test or ()]
@@ -95,20 +115,26 @@ def create_project(
         ImageError: When one file cannot be used.
         StorageError: When the folder cannot be written. In every case nothing is left behind.
     """
-    if (folder / FILE_NAME).exists():
-        msg = f"{folder} holds a project already; open it, or choose another folder."
-        raise ProjectError(msg)
+    _refuse_project(folder)
     try:
         project = Project(folder=folder, targets=tuple(targets), preset=preset)
     except ValidationError as error:
         raise in_words(error, str(folder)) from error
+
+    def as_new() -> Project:
+        _refuse_project(folder)
+        return project
+
     is_new = not folder.exists()
     try:
-        return add_cases(project, cases, monitor)
-    finally:
-        if is_new:
-            with suppress(OSError):
+        return _with_added(project, cases, monitor, as_new)
+    except BaseException:
+        with suppress(OSError):
+            if not (folder / FILE_NAME).exists():
+                (folder / LOCK).unlink(missing_ok=True)
+            if is_new:
                 folder.rmdir()  # only an empty one goes
+        raise
 
 
 def add_cases(
@@ -121,15 +147,55 @@ def add_cases(
         ImageError: When one file cannot be used.
         StorageError: When the folder cannot be written. In every case the project stays as it is.
     """
+    return _with_added(project, cases, monitor, lambda: open_project(project.folder))
+
+
+def renew_image(project: Project, case_id: str) -> Project:
+    """Take the image that a case has now as its image, for one that was replaced on purpose.
+
+    Raises:
+        ProjectError: When there is no such case.
+        ImageError: When the image cannot be used, or the case's label map does not lie on it.
+        StorageError: When the folder cannot be written.
+    """
+
+    def renew(current: Project) -> Project:
+        case = current.case(case_id)
+        path = current.image_path(case)
+        volume, stamp, digest = read_volume(path), stamp_of(path), sha256_of(path)
+        if case.label is not None:
+            load_labels(current.label_path(case), volume.geometry, current.targets)
+        updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
+        _refuse_twins(updated)
+        remember(current.folder, {case.id: [stamp, digest]})
+        return updated
+
+    return change_project(project.folder, renew)
+
+
+def _refuse_project(folder: Path) -> None:
+    if (folder / FILE_NAME).exists():
+        msg = f"{folder} holds a project already; open it, or choose another folder."
+        raise ProjectError(msg)
+
+
+def _with_added(
+    project: Project,
+    cases: Sequence[CaseFiles],
+    monitor: Monitor | None,
+    current: Callable[[], Project],
+) -> Project:
     candidate = _with_names(project, cases)
     with _staging(project.folder) as staging:
         arrivals = _read_all(candidate, cases, staging, monitor or Monitor())
         _refuse_empty(candidate, arrivals)
-        added = tuple(arrival.case for arrival in arrivals)
-        updated = validated(project, cases=project.cases + added)
-        _refuse_twins(updated)
-        with _placed(staging, project.folder / LABELS):
-            updated.save()
+        with changing(project.folder):
+            now = current()
+            updated = validated(now, cases=now.cases + tuple(a.case for a in arrivals))
+            _refuse_twins(updated)
+            with _placed(staging, project.folder / LABELS):
+                write_project(updated)
+    remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
     return updated
 
 
@@ -137,6 +203,7 @@ def add_cases(
 class _Arrival:
     case: Case
     has_foreground: bool
+    stamp: str
 
 
 def _check_choice(
@@ -158,6 +225,7 @@ def _check_choice(
 
 def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
     """Check names and repetitions before any image is read."""
+    refuse_same_ids([*(CaseFiles(c.id, project.image_path(c)) for c in project.cases), *cases])
     try:
         new = tuple(Case(id=case.id, image=case.image, split=case.split) for case in cases)
     except ValidationError as error:
@@ -169,7 +237,7 @@ def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    path = folder / f".incoming-{secrets.token_hex(4)}"
+    path = temporary_beside(folder / "incoming")
     with storage_errors(folder):
         path.mkdir(parents=True)
         try:
@@ -201,7 +269,7 @@ def _try_to_read(project: Project, files: CaseFiles, staging: Path) -> _Arrival 
 
 
 def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
-    volume = read_volume(files.image)
+    volume, stamp = read_volume(files.image), stamp_of(files.image)
     case = Case(
         id=files.id,
         image=_relative(files.image, project.folder),
@@ -209,12 +277,12 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         image_sha256=sha256_of(files.image),
     )
     if files.label is None:
-        return _Arrival(case, has_foreground=False)
+        return _Arrival(case, has_foreground=False, stamp=stamp)
     labels = load_labels(files.label, volume.geometry, project.targets)
     name = files.id + LABEL_SUFFIX
     write_labelmap(labels, staging / name)
     case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})
-    return _Arrival(case, has_foreground=bool(labels.labels.any()))
+    return _Arrival(case, has_foreground=bool(labels.labels.any()), stamp=stamp)
 
 
 def _relative(image: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from aslseg.config import Settings
+from aslseg.errors import ProjectError
 
 LABELS = "labels"
 HISTORY = "history"
@@ -20,9 +22,13 @@ CaseId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_](?:[\w.-]*[
 
 
 def _label_place(path: Any) -> Any:
+    """Refuse what is no file in `labels/`; what links lead to is looked at when it is used."""
     parts = PurePosixPath(str(path).replace("\\", "/")).parts
-    if path is not None and (parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2):
-        msg = f"'{path}' lies outside of the folder {LABELS}/ of the project"
+    if path is not None and (
+        parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2 or parts[1] == HISTORY
+    ):
+        place = f"the folder {LABELS}/ of the project, or in its history"
+        msg = f"'{str(path)[:100]}' lies outside of {place}"
         raise ValueError(msg)
     return path if path is None else Path(*parts)
 
@@ -72,3 +78,20 @@ class Case(Settings):
             msg = f"case {self.id} is {self.status} but names no label map"
             raise ValueError(msg)
         return self
+
+
+def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:
+    """Refuse two images under one name; names that differ in case only are one on some systems.
+
+    Raises:
+        ProjectError: Naming both files.
+    """
+    seen: dict[str, CaseFiles] = {}
+    for case in cases:
+        other = seen.setdefault(case.id.lower(), case)
+        if other is not case:
+            msg = (
+                f"{other.image} and {case.image} both give the case name '{case.id}'; rename one "
+                "of them, or leave it out."
+            )
+            raise ProjectError(msg)

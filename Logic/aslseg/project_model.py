@@ -7,8 +7,9 @@ stay where they are.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,9 +20,12 @@ from aslseg.errors import ProjectError
 from aslseg.geometry import fit_labels
 from aslseg.images import read_geometry, read_volume, write_labelmap
 from aslseg.project_case import LABEL_SUFFIX, LABELS, Case, Split
-from aslseg.project_json import in_words, read_json
+from aslseg.project_images import check_images
+from aslseg.project_json import in_words
 from aslseg.project_labels import check_values, keep_history, load_labels
-from aslseg.storage import write_json_atomic
+from aslseg.project_lock import changing
+from aslseg.reading import read_object
+from aslseg.storage import inside, write_json_atomic
 from aslseg.volume import Labelmap, Volume
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -48,6 +52,8 @@ class Project(Settings):
     def _names_are_unique(self) -> Project:
         # File names that differ in case only are one file on some systems.
         _refuse_repeated("case id", (case.id.lower() for case in self.cases))
+        labels = [case.label for case in self.cases if case.label is not None]
+        _refuse_repeated("label map", (label.as_posix().lower() for label in labels))
         _refuse_repeated("target", (target.name for target in self.targets))
         _refuse_repeated("target value", (target.value for target in self.targets))
         return self
@@ -106,18 +112,21 @@ class Project(Settings):
 
         Raises:
             ProjectError: When it has none.
+            StorageError: When a link leads out of the project.
         """
         if case.label is None:
             msg = f"Case {case.id} of {self.folder} has no label map; draw one, or leave it out."
             raise ProjectError(msg)
-        return self.folder / case.label
+        return inside(self.folder, case.label)
 
     def load_image(self, case: Case) -> Volume:
         """Read the image of a case.
 
         Raises:
             ImageError: When it is missing, damaged or of the wrong kind.
+            ProjectError: When it is not the one that was brought in.
         """
+        check_images(self.folder, [case])
         return read_volume(self.image_path(case))
 
     def load_labels(self, case: Case) -> Labelmap:
@@ -154,17 +163,9 @@ class Project(Settings):
             found += [
                 f"{path} of case {case.id} does not exist; restore it, or remove the case."
                 for path in paths
-                if not path.exists()
+                if not os.path.exists(path)  # noqa: PTH110 - false for names that cannot be
             ]
         return found
-
-    def save(self) -> None:
-        """Write `project.json`, whole or not at all.
-
-        Raises:
-            StorageError: When the folder cannot be written.
-        """
-        write_json_atomic(self.folder / FILE_NAME, self.model_dump())
 
     def with_case(self, case: Case) -> Project:
         """Return the project with the case of that name replaced, or added as the last one.
@@ -194,19 +195,24 @@ class Project(Settings):
 
         Raises:
             ImageError: When it has a value of no target, or lies elsewhere; nothing changes then.
+            ProjectError: When the image is not the one that was brought in, or another program
+                changes the project and does not end.
             StorageError: When the folder cannot be written; the label map before stays in place.
         """
-        current = open_project(self.folder)
-        case = current.case(case_id)
-        name = f"The label map of case {case_id}"
-        check_values(labelmap, current.targets, name)
-        fitted = fit_labels(labelmap, read_geometry(current.image_path(case)), name)
-        path = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
-        keep_history(self.folder / path)
-        write_labelmap(fitted, self.folder / path)
-        updated = current.with_case(case.model_copy(update={"label": path, "status": status}))
-        updated.save()
-        return updated
+
+        def keep(current: Project) -> Project:
+            case = current.case(case_id)
+            name = f"The label map of case {case_id}"
+            check_values(labelmap, current.targets, name)
+            check_images(current.folder, [case])
+            fitted = fit_labels(labelmap, read_geometry(current.image_path(case)), name)
+            label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
+            path = inside(current.folder, label)
+            keep_history(path)
+            write_labelmap(fitted, path)
+            return current.with_case(case.model_copy(update={"label": label, "status": status}))
+
+        return change_project(self.folder, keep)
 
     def _of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split == split)
@@ -222,18 +228,47 @@ def open_project(folder: Path) -> Project:
         ProjectError: When it is missing, no JSON, of another version, or contradicts itself.
     """
     path = folder if folder.name == FILE_NAME else folder / FILE_NAME
-    values = read_json(path, "give the folder of a project, or create one")
+    remedy = "give the folder of a project, create one, or restore the file from a copy"
+    values = read_object(path, ProjectError, remedy)
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
         msg = (
-            f"{path} has schema version {version!r}, this program reads {SCHEMA_VERSION}; "
-            "open it with the version that wrote it, or update."
+            f"{path} has schema version {version!r:.20}, this program reads "
+            f"{SCHEMA_VERSION}; open it with the version that wrote it, or update."
         )
         raise ProjectError(msg)
     try:
         return Project.model_validate({**values, "folder": path.parent})
     except ValidationError as error:
         raise in_words(error, str(path)) from error
+
+
+def change_project(folder: Path, change: Callable[[Project], Project]) -> Project:
+    """Read a project, change it, and write it, while nobody else does.
+
+    Args:
+        folder: Of the project.
+        change: From the project as it is on disk to what it shall be.
+
+    Raises:
+        ProjectError: When it cannot be opened, or another program does not end its change.
+        StorageError: When the folder cannot be written.
+    """
+    if not (folder / FILE_NAME).exists():
+        return open_project(folder)  # which says what is wrong
+    with changing(folder):
+        changed = change(open_project(folder))
+        write_project(changed)
+    return changed
+
+
+def write_project(project: Project) -> None:
+    """Write `project.json`, whole or not at all; the caller holds the lock of the project.
+
+    Raises:
+        StorageError: When the folder cannot be written.
+    """
+    write_json_atomic(project.folder / FILE_NAME, project.model_dump())
 
 
 def validated(project: Project, **changes: Any) -> Project:

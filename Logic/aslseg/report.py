@@ -37,6 +37,7 @@ PLACES = {
 STATES = {
     "done": "finished",
     "running": "still running",
+    "interrupted": "interrupted",
     "cancelled": "stopped",
     "failed": "failed",
 }

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from aslseg.errors import RunError
+from aslseg.reading import read_lines, read_object
+from aslseg.runfolder import RunFolder
+from aslseg.runfolder_tables import Reliability, Score, read_reliability, read_scores, round_number
 
-T = TypeVar("T")
-Row = Mapping[str, str]
+__all__ = [
+    "STAGES",
+    "VOICES",
+    "Mean",
+    "Point",
+    "Reliability",
+    "RunRecord",
+    "Score",
+    "mean_dice",
+    "mean_of",
+    "read_run",
+    "stage_name",
+]
 
 STAGES = {
     "supervised": "Supervised specialist",
@@ -23,38 +35,6 @@ STAGES = {
     "refined": "Refined",
 }
 VOICES = {"specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Scores of one target in one case, after one stage of one round; NaN where undefined."""
-
-    round: int
-    stage: str
-    split: str
-    case: str
-    target: str
-    dice: float
-    jaccard: float
-    hd95_mm: float
-    assd_mm: float
-    volume_ml: float
-    lesions_true: int
-    lesions_found: int
-    false_positives: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """How far a pseudo-label can be trusted, and whether it joined the training set."""
-
-    round: int
-    case: str
-    checkpoint_agreement: float
-    voice_agreement: float
-    score: float
-    accepted: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +70,7 @@ class RunRecord:
     Attributes:
         folder: The run folder.
         config: Settings as in `config.json`.
-        status: As in `status.json`.
+        status: As in `status.json`; its state is `interrupted` when nobody works on the run.
         scores: Rows of all `metrics.csv`.
         reliability: Rows of all `reliability.csv`.
         curves: Metric events.
@@ -108,7 +88,8 @@ class RunRecord:
     @property
     def has_sam(self) -> bool:
         """Whether SAM took part; the status counts, for weights may have been out of reach."""
-        wanted = self.config.get("sam", {}).get("model", "none")
+        sam = self.config.get("sam")
+        wanted = sam.get("model", "none") if isinstance(sam, dict) else "none"
         return str(self.status.get("sam") or wanted) != "none"
 
     @property
@@ -140,19 +121,18 @@ def read_run(folder: Path) -> RunRecord:
             f"{folder} holds no run (config.json is absent); give a folder runs/<id> of a project."
         )
         raise RunError(msg)
-    events = _events(folder / "events.jsonl")
-    points = tuple(_point(event) for event in events if event.get("event") == "metric")
-    warnings = (
-        str(event.get("message", "")) for event in events if event.get("event") == "warning"
-    )
+    remedy = "restore it from a copy, or start a new run"
+    points, notices = _told(folder / "events.jsonl")
+    run = RunFolder(folder)
+    rounds = sorted(filter(round_number, folder.glob("round-*")), key=round_number)
     return RunRecord(
         folder=folder,
-        config=_json(folder / "config.json"),
-        status=_json(folder / "status.json"),
-        scores=_rows(folder, "metrics.csv", _score),
-        reliability=_rows(folder, "reliability.csv", _reliability),
-        curves=points,
-        notices=tuple(dict.fromkeys(filter(None, warnings))),
+        config=read_object(folder / "config.json", RunError, remedy),
+        status={**run.status, "state": run.state} if run.status else {},
+        scores=tuple(score for place in rounds for score in read_scores(place)),
+        reliability=tuple(judged for place in rounds for judged in read_reliability(place)),
+        curves=tuple(points),
+        notices=tuple(dict.fromkeys(notices)),
     )
 
 
@@ -185,83 +165,36 @@ def stage_name(stage: str, *, has_sam: bool) -> str:
     return name if has_sam or stage != "refined" else f"{name} (without SAM)"
 
 
-def _json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path} is damaged ({error}); restore it, or resume the run to write it anew."
-        raise RunError(msg) from error
-    return values if isinstance(values, dict) else {}
-
-
-def _events(path: Path) -> list[Mapping[str, Any]]:
-    if not path.is_file():
-        return []
-    found: list[Mapping[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def _told(path: Path) -> tuple[list[Point], list[str]]:
+    """Read curves and warnings; lines that are damaged are left out and counted."""
+    points, notices, damaged = [], [], 0
+    for event in _events(path):
+        kind = None if event is None else event.get("event")
         try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed may be cut
-        if isinstance(event, dict):
-            found.append(event)
-    return found
+            if event is None:
+                damaged += 1
+            elif kind == "metric":
+                points.append(_point(event))
+            elif kind == "warning" and event.get("message"):
+                notices.append(str(event["message"]))
+        except (TypeError, ValueError, OverflowError):
+            damaged += 1
+    if damaged:
+        notices.append(f"{damaged} lines of {path.name} are damaged and were left out.")
+    return points, notices
+
+
+def _events(path: Path) -> Iterator[Mapping[str, Any] | None]:
+    remedy = "move it away: curves and notices of the run so far are lost then, and nothing else"
+    return (event for _, event in read_lines(path, RunError, remedy))
 
 
 def _point(event: Mapping[str, Any]) -> Point:
+    value = event.get("value")
     return Point(
         name=str(event.get("name", "")),
         stage=str(event.get("stage", "")),
         round=int(event.get("round", 0)),
         step=int(event.get("step", 0)),
-        value=_number(event.get("value")),
+        value=math.nan if value is None else float(value),
     )
-
-
-def _rows(folder: Path, name: str, build: Callable[[Row, int], T]) -> tuple[T, ...]:
-    found: list[T] = []
-    for path in sorted(folder.glob(f"round-*/{name}")):
-        number = int(path.parent.name.rpartition("-")[2])
-        try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                found += [build(row, number) for row in csv.DictReader(stream)]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            msg = f"{path} is damaged ({error}); restore it, or resume the run to write it anew."
-            raise RunError(msg) from error
-    return tuple(found)
-
-
-def _score(row: Row, number: int) -> Score:
-    return Score(
-        round=int(row.get("round") or number),
-        stage=row["stage"],
-        split=row["split"],
-        case=row["case"],
-        target=row["target"],
-        dice=_number(row["dice"]),
-        jaccard=_number(row["jaccard"]),
-        hd95_mm=_number(row["hd95_mm"]),
-        assd_mm=_number(row["assd_mm"]),
-        volume_ml=_number(row["volume_ml"]),
-        lesions_true=int(row["lesions_true"] or 0),
-        lesions_found=int(row["lesions_found"] or 0),
-        false_positives=int(row["false_positives"] or 0),
-    )
-
-
-def _reliability(row: Row, number: int) -> Reliability:
-    return Reliability(
-        round=int(row.get("round") or number),
-        case=row["case"],
-        checkpoint_agreement=_number(row["checkpoint_agreement"]),
-        voice_agreement=_number(row["voice_agreement"]),
-        score=_number(row["score"]),
-        accepted=row["accepted"].strip().lower() in {"1", "true", "yes"},
-        reason=row["reason"],
-    )
-
-
-def _number(value: object) -> float:
-    return math.nan if value is None or value == "" else float(str(value))

@@ -13,21 +13,34 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from aslseg.errors import ProjectError, RunError
 from aslseg.images import read_labelmap
 from aslseg.project import Case, Project, open_project
-from aslseg.project_case import Status
+from aslseg.project_case import LABELS, Status
 from aslseg.project_labels import keep_history
+from aslseg.project_lock import changing
+from aslseg.project_model import change_project, write_project
+from aslseg.reading import read_lines
 from aslseg.runfolder import RunFolder
-from aslseg.storage import copy_atomic, storage_errors
+from aslseg.storage import copy_atomic, inside, storage_errors
 from aslseg.volume import Labelmap
 
 FILE_NAME = "reviews.jsonl"
 
 What = Literal["accepted", "corrected", "rejected", "undone"]
+
+
+def _in_labels(place: str | None) -> str | None:
+    parts = PurePosixPath("" if place is None else place.replace("\\", "/")).parts
+    if place is not None and (parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2):
+        msg = f"'{place[:100]}' lies outside of the folder {LABELS}/ of the project"
+        raise ValueError(msg)
+    return place
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,12 @@ class Review:
     run: str = ""
     round: int = 0
     status_before: Status = "unlabelled"
-    label_before: str | None = None
-    kept_before: str | None = None
+    label_before: Annotated[str | None, AfterValidator(_in_labels)] = None
+    kept_before: Annotated[str | None, AfterValidator(_in_labels)] = None
     undoes: int = 0
+
+
+_REVIEW = TypeAdapter(Review)
 
 
 def accept(project: Project, run: RunFolder, case_id: str) -> Project:
@@ -67,15 +83,16 @@ def accept(project: Project, run: RunFolder, case_id: str) -> Project:
         ProjectError: When there is no such case, or a person's label is there already.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    case = open_project(project.folder).case(case_id)
-    if case.label is not None:
-        msg = f"Case {case_id} has a person's label already; correct that one instead."
-        raise ProjectError(msg)
-    if case.split != "train":
-        msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do that."
-        raise ProjectError(msg)
-    labels = read_labelmap(refined_path(run, case_id))
-    return _keep(project, case_id, labels, "accepted", run)
+    with changing(project.folder):
+        case = open_project(project.folder).case(case_id)
+        if case.label is not None:
+            msg = f"Case {case_id} has a person's label already; correct that one instead."
+            raise ProjectError(msg)
+        if case.split != "train":
+            msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do "
+            raise ProjectError(msg + "that.")
+        labels = read_labelmap(refined_path(run, case_id))
+        return _keep(project, case_id, labels, "accepted", run)
 
 
 def correct(
@@ -104,14 +121,18 @@ def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Proj
         ProjectError: When there is no such case, or a person's label is there.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    current = open_project(project.folder)
-    case = current.case(case_id)
-    if case.label is not None:
-        msg = f"Case {case_id} has a person's label, which is no pseudo-label to reject."
-        raise ProjectError(msg)
-    updated = current.with_case(case.model_copy(update={"status": "rejected"}))
-    updated.save()
-    _append(project.folder, _of("rejected", case, run, None))
+
+    def refuse(current: Project) -> Project:
+        case = current.case(case_id)
+        if case.label is not None:
+            msg = f"Case {case_id} has a person's label, which is no pseudo-label to reject."
+            raise ProjectError(msg)
+        return current.with_case(case.model_copy(update={"status": "rejected"}))
+
+    with changing(project.folder):
+        before = open_project(project.folder).case(case_id)
+        updated = change_project(project.folder, refuse)
+        _append(project.folder, _of("rejected", before, run, None))
     return updated
 
 
@@ -125,21 +146,22 @@ def undo_last(project: Project) -> tuple[Project, Review]:
         ProjectError: When there is none.
         StorageError: When the folder cannot be written.
     """
-    holding = decisions(project)
-    if not holding:
-        msg = f"{project.folder} has no decision to take back."
-        raise ProjectError(msg)
-    last = holding[-1]
-    current = open_project(project.folder)
-    case = current.case(last.case_id)
-    before = case.model_copy(update={"label": _restored(current, case, last)})
-    before = before.model_copy(update={"status": last.status_before})
-    updated = current.with_case(before)
-    updated.save()
-    if before.label is None and case.label is not None:
-        (project.folder / case.label).unlink(missing_ok=True)  # its copy is in the history
-    undone = _of("undone", case, None, None)
-    _append(project.folder, {**undone, "undoes": last.number, "run": last.run})
+    with changing(project.folder):
+        holding = decisions(project)
+        if not holding:
+            msg = f"{project.folder} has no decision to take back."
+            raise ProjectError(msg)
+        last = holding[-1]
+        current = open_project(project.folder)
+        case = current.case(last.case_id)
+        before = case.model_copy(update={"label": _restored(current, case, last)})
+        before = before.model_copy(update={"status": last.status_before})
+        updated = current.with_case(before)
+        write_project(updated)
+        if before.label is None and case.label is not None:
+            current.label_path(case).unlink(missing_ok=True)  # its copy is in the history
+        undone = _of("undone", case, None, None)
+        _append(project.folder, {**undone, "undoes": last.number, "run": last.run})
     return updated, last
 
 
@@ -154,19 +176,24 @@ def history(project: Project) -> tuple[Review, ...]:
     """Return every decision ever made, taken back or not.
 
     Raises:
-        ProjectError: When the file was damaged by somebody else.
+        ProjectError: When the file is damaged, or names a place outside of `labels/`.
     """
     path = project.folder / FILE_NAME
-    if not path.exists():
-        return ()
-    lines = path.read_text(encoding="utf-8").split("\n")
-    whole = [
-        line for line in lines[:-1] if line.strip()
-    ]  # what follows the last line is unfinished
+    remedy = "restore it from a copy, or remove the damaged line"
+    lines = read_lines(path, ProjectError, remedy)
+    return tuple(
+        _review_of(values, f"{path} is damaged in line {n}", remedy) for n, values in lines
+    )
+
+
+def _review_of(values: Any, damaged: str, remedy: str) -> Review:
     try:
-        return tuple(Review(**json.loads(line)) for line in whole)
-    except (ValueError, TypeError) as error:
-        msg = f"{path} is damaged ({error}); restore it from a copy, or remove the broken line."
+        return _REVIEW.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        what = f"'{where}': {first['msg'].removeprefix('Value error, ')}" if where else "no JSON"
+        msg = f"{damaged} ({what}); {remedy}."
         raise ProjectError(msg) from error
 
 
@@ -190,12 +217,14 @@ def _best(run: RunFolder) -> int:
 def _keep(
     project: Project, case_id: str, labels: Labelmap, what: What, run: RunFolder | None
 ) -> Project:
-    case = open_project(project.folder).case(case_id)
-    kept = None if case.label is None else keep_history(project.folder / case.label)
-    status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
-    updated = project.save_label(case_id, labels, status=status)
-    place = None if kept is None else kept.relative_to(project.folder)
-    _append(project.folder, _of(what, case, run, place))
+    with changing(project.folder):
+        current = open_project(project.folder)
+        case = current.case(case_id)
+        kept = None if case.label is None else keep_history(current.label_path(case))
+        status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
+        updated = project.save_label(case_id, labels, status=status)
+        place = None if kept is None else kept.relative_to(current.folder)
+        _append(project.folder, _of(what, case, run, place))
     return updated
 
 
@@ -203,12 +232,28 @@ def _restored(project: Project, case: Case, last: Review) -> Path | None:
     """Bring back the label map of before, and keep the one of now; return the former's place."""
     if last.what == "rejected":
         return case.label
-    if case.label is not None:
-        keep_history(project.folder / case.label)
-    if last.label_before is None or last.kept_before is None:
+    kept, place = last.kept_before, last.label_before
+    if kept is None or place is None:
+        if case.label is not None:
+            keep_history(project.label_path(case))
         return None
-    copy_atomic(project.folder / last.kept_before, project.folder / last.label_before)
-    return Path(last.label_before)
+    _refuse_foreign(project, case, last)
+    kept_path, path = inside(project.folder, Path(kept)), inside(project.folder, Path(place))
+    if case.label is not None:
+        keep_history(project.label_path(case))
+    copy_atomic(kept_path, path)
+    return Path(place)
+
+
+def _refuse_foreign(project: Project, case: Case, last: Review) -> None:
+    """Refuse to write over the label map of another case, whoever wrote the line."""
+    owners = [other.id for other in project.cases if other.label == Path(last.label_before or "")]
+    if any(owner != case.id for owner in owners):
+        msg = (
+            f"{project.folder / FILE_NAME} names {last.label_before} for case {case.id}, which is "
+            f"the label map of case {owners[0]}; restore the file from a copy."
+        )
+        raise ProjectError(msg)
 
 
 def _of(what: What, case: Case, run: RunFolder | None, kept: Path | None) -> dict[str, Any]:

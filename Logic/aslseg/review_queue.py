@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,8 @@ from typing import Literal
 from aslseg.project import Case, Project
 from aslseg.project_case import Split
 from aslseg.review import decisions
-from aslseg.runfolder import RunFolder, read_table
+from aslseg.runfolder import RunFolder
+from aslseg.runfolder_tables import Reliability, read_reliability
 
 CaseState = Literal[
     "labelled", "unlabelled", "pseudo", "accepted", "corrected", "rejected", "needs review"
@@ -53,27 +55,31 @@ def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
     Args:
         project: The cases.
         run: Whose best round judged them; None when there is none.
+
+    Raises:
+        RunError: When a file of the run is damaged.
+        ProjectError: When the file of decisions is.
     """
     best = 0 if run is None else int(run.status.get("best_round", 0))
-    judged: dict[str, Mapping[str, str]] = {}
-    if run is not None and best > 0 and (run.round(best) / "reliability.csv").exists():
-        judged = {row["case"]: row for row in read_table(run.round(best) / "reliability.csv")}
+    judged: dict[str, Reliability] = {}
+    if run is not None and best > 0:
+        judged = {row.case: row for row in read_reliability(run.round(best))}
     folder = None if run is None or best == 0 else run.round(best) / "voices"
     decided = {review.case_id: review for review in decisions(project)}
     reports = []
     for case in project.cases:
         review = decided.get(case.id)
         corrected = review is not None and review.what == "corrected"
-        row = judged.get(case.id, {})
+        row = judged.get(case.id)
         reports.append(
             CaseReport(
                 case_id=case.id,
                 split=case.split,
                 state=_state(case, row, corrected=corrected),
-                score=_number(row.get("score")),
-                checkpoint_agreement=_number(row.get("checkpoint_agreement")),
-                voice_agreement=_number(row.get("voice_agreement")),
-                reason=row.get("reason", ""),
+                score=None if row is None else _known(row.score),
+                checkpoint_agreement=None if row is None else _known(row.checkpoint_agreement),
+                voice_agreement=None if row is None else _known(row.voice_agreement),
+                reason="" if row is None else row.reason,
                 round=best if row else 0,
                 refined=_refined(folder, case.id),
                 decided_at="" if review is None else review.time,
@@ -97,20 +103,20 @@ def _need(report: CaseReport) -> tuple[bool, float, str]:
     return report.state == "pseudo", score, report.case_id
 
 
-def _state(case: Case, row: Mapping[str, str], *, corrected: bool) -> CaseState:
+def _state(case: Case, row: Reliability | None, *, corrected: bool) -> CaseState:
     if case.label is not None:
         if corrected:
             return "corrected"
         return "accepted" if case.status == "accepted" else "labelled"
     if case.status == "rejected":
         return "rejected"
-    if not row:
+    if row is None:
         return "unlabelled"
-    return "pseudo" if row["accepted"] == "True" else "needs review"
+    return "pseudo" if row.accepted else "needs review"
 
 
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _refined(folder: Path | None, case_id: str) -> Path | None:

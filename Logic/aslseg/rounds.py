@@ -9,15 +9,22 @@ from typing import Any
 
 from torch import nn
 
+from aslseg.errors import RunError
 from aslseg.evaluate import mean_dice, score_rows
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Specialist
 from aslseg.job import Job
 from aslseg.orientation import axial_labelmap, to_axial
 from aslseg.project import Case
-from aslseg.reliability import Decision, Reliability, select
-from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, read_table, write_table
-from aslseg.speaking import Ensemble, read_voice, reliability_of, save_voices, saved_facts
+from aslseg.reliability import Decision, select
+from aslseg.runfolder_tables import (
+    METRIC_COLUMNS,
+    RELIABILITY,
+    RELIABILITY_COLUMNS,
+    read_reliability,
+    write_table,
+)
+from aslseg.speaking import Ensemble, read_voice, reliability_of, save_voices, saved_reliability
 from aslseg.volume import Labelmap, Volume
 
 VOICES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
@@ -107,11 +114,15 @@ def restore_outcome(job: Job, method: Method, number: int) -> RoundOutcome:
     Cases that a person labelled or rejected since then give no pseudo-label any more.
     """
     folder = job.folder.round(number)
+    table = folder / RELIABILITY
+    if not table.exists():
+        msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
+        raise RunError(msg)
     believed = {case.id for case in job.unlabelled if case.status != "rejected"}
     accepted = [
-        row["case"]
-        for row in read_table(folder / "reliability.csv")
-        if row["accepted"] == "True" and row["case"] in believed
+        judged.case
+        for judged in read_reliability(folder)
+        if judged.accepted and judged.case in believed
     ]
     pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
     networks = method.load_ensemble(job, folder).specialist.networks
@@ -143,7 +154,7 @@ def _compare(job: Job, this: Round, case: Case, comparisons: Comparisons) -> Non
 def _speak(
     job: Job, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
 ) -> None:
-    if saved_facts(_folder(this, case)) is not None:
+    if saved_reliability(_folder(this, case)) is not None:
         return
     volume = job.project.load_image(case)  # what is written lies on the voxels of the file
     segmentation = ensemble.segment(volume, job.monitor)
@@ -156,11 +167,8 @@ def _speak(
 
 
 def _decide(job: Job, this: Round) -> list[Decision]:
-    judged = []
-    for case in job.unlabelled:
-        facts = saved_facts(_folder(this, case))
-        if facts is not None:
-            judged.append(Reliability(**{**facts, "emptied": tuple(facts["emptied"])}))
+    found = (saved_reliability(_folder(this, case)) for case in job.unlabelled)
+    judged = [reliability for reliability in found if reliability is not None]
     rejected = {case.id for case in job.unlabelled if case.status == "rejected"}
     decisions = select(judged, job.config.reliability, this.number, rejected)
     write_table(

@@ -2,35 +2,88 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.config_json import read_config
-from aslseg.errors import CancelledError, RunError
+from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress
-from aslseg.storage import atomic_path, write_json_atomic
+from aslseg.reading import read_object
+from aslseg.runfolder_tables import (
+    METRIC_COLUMNS,
+    RELIABILITY_COLUMNS,
+    read_reliability,
+    read_scores,
+    read_table,
+    round_number,
+    write_table,
+)
+from aslseg.storage import (
+    inside,
+    is_disk_full,
+    plain,
+    storage_errors,
+    unwritable,
+    write_json_atomic,
+)
+from aslseg.sweeping import sweep
+
+__all__ = [
+    "METRIC_COLUMNS",
+    "RELIABILITY_COLUMNS",
+    "Recorder",
+    "RunFolder",
+    "create_run",
+    "new_run_id",
+    "open_run",
+    "read_reliability",
+    "read_scores",
+    "read_table",
+    "running",
+    "write_table",
+]
 
 logger = logging.getLogger(__name__)
 
-METRIC_COLUMNS = (
-    "round", "stage", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
-    "volume_ml", "lesions_true", "lesions_found", "false_positives",
-)  # fmt: skip
-RELIABILITY_COLUMNS = (
-    "round", "case", "checkpoint_agreement", "voice_agreement", "score", "accepted", "reason",
-)  # fmt: skip
+RUNS = "runs"
+LOCK_PATIENCE_S = 2.0
+"""Whoever looks whether a run is being worked on holds its lock for a moment."""
+
+Number = Annotated[int, Field(ge=0, lt=100_000)]
+
+
+class _Status(BaseModel):
+    """What this program reads of `status.json`, and of what kind it is."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    state: str = ""
+    message: str = ""
+    stage: str = ""
+    method: str = ""
+    sam: str = ""
+    best_round: Number = 0
+    rounds: Number = 0
+    round: Number = 0
+    since: Number = 1
+    step: int = 0
+    of: int = 0
+    seconds_left: float | None = None
+    legs: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
+    learnt: dict[str, str] = {}
+    images: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +108,41 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What `status.json` says; `{}` before the first word."""
+        """What `status.json` says; `{}` before the first word.
+
+        Raises:
+            RunError: When the file is damaged.
+        """
         path = self.path / "status.json"
         if not path.exists():
             return {}
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        remedy = "restore it from a copy, or start a new run"
+        found = read_object(path, RunError, remedy)
+        try:
+            _Status.model_validate(found)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])[:100]
+            what = f"'{where}': {error.errors()[0]['msg']}"
+            msg = f"{path} is damaged ({what}); {remedy}."
+            raise RunError(msg) from error
         return found
+
+    @property
+    def state(self) -> str:
+        """How the run stands; `interrupted` when it says `running` and nobody works on it.
+
+        Raises:
+            RunError: When `status.json` is damaged.
+        """
+        state = str(self.status.get("state", "new"))
+        if state != "running":
+            return state
+        lock = FileLock(self.path / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                return "interrupted"
+        except (Timeout, OSError, NotImplementedError):  # held, or of a folder that is read-only
+            return state
 
     def round(self, number: int) -> Path:
         """Return the folder of a round, counted from 1."""
@@ -69,13 +151,13 @@ class RunFolder:
     @property
     def rounds(self) -> list[int]:
         """Numbers of the rounds whose metrics are complete."""
-        done = self.path.glob("round-*/metrics.csv")
-        return sorted(int(path.parent.name.removeprefix("round-")) for path in done)
+        done = (round_number(path.parent) for path in self.path.glob("round-*/metrics.csv"))
+        return sorted(number for number in done if number)
 
     @property
     def legs(self) -> tuple[int, ...]:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
-        return tuple(self.status.get("legs", (1,)))
+        return tuple(sorted({1, *self.status.get("legs", ())}))
 
     def first_folder(self, number: int) -> Path:
         """Return the folder of what is trained once and used in a round: SAM, adaptation."""
@@ -83,7 +165,7 @@ class RunFolder:
 
     def number_of(self, round_folder: Path) -> int:
         """Return the number of a round from its folder."""
-        return int(round_folder.name.removeprefix("round-"))
+        return round_number(round_folder)
 
     def finish(self, number: int, validation: float) -> None:
         """Note that a round is complete: from now on it is read, never done again."""
@@ -94,7 +176,11 @@ class RunFolder:
         path = self.round(number) / "round.json"
         if not path.exists():
             return None
-        value = json.loads(path.read_text(encoding="utf-8"))["validation"]
+        remedy = "delete it and resume the run, which then does the round again"
+        value = read_object(path, RunError, remedy).get("validation", "absent")
+        if value is not None and type(value) not in (int, float):
+            msg = f"{path} is damaged (its validation is no number); {remedy}."
+            raise RunError(msg)
         return math.nan if value is None else float(value)
 
     def write_status(self, **facts: Any) -> None:
@@ -113,11 +199,11 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
     """Make the folder of a new run.
 
     Raises:
-        RunError: When there is a run of that name.
+        RunError: When there is a run of that name, or the name is none of a folder.
         StorageError: When the project folder cannot be written.
     """
     name = run_id or new_run_id(config.method)
-    folder = RunFolder(project_folder / "runs" / name)
+    folder = run_named(project_folder, name)
     if (folder.path / "config.json").exists():
         msg = f"There is a run '{name}' already; resume it or give another name."
         raise RunError(msg)
@@ -125,24 +211,46 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
     return folder
 
 
+def run_named(project_folder: Path, name: str) -> RunFolder:
+    """Return the folder of a run, which need not be there.
+
+    Raises:
+        RunError: When the name is none of a folder.
+        StorageError: When a link leads out of the project.
+    """
+    letters = name.replace("_", "").replace("-", "").replace(".", "").replace(" ", "")
+    if not letters.isalnum() or len(name) > 128 or name != name.strip(" .") or name[0] == "-":
+        msg = f"'{name[:60]}' cannot be the name of a run; use letters, digits, '-', '_' and '.'."
+        raise RunError(msg)
+    return RunFolder(inside(project_folder, Path(RUNS, name)))
+
+
 def open_run(project_folder: Path, run_id: str | None = None) -> RunFolder:
     """Open a run by name, or the latest one.
 
     Raises:
-        RunError: When there is no such run.
+        RunError: When there is no such run, or the name is none of a folder.
+        StorageError: When a link leads out of the project.
     """
     if run_id is not None:
-        folder = RunFolder(project_folder / "runs" / run_id)
+        folder = run_named(project_folder, run_id)
         if (folder.path / "config.json").exists():
             return folder
-    found = sorted(
-        (project_folder / "runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime
-    )
+    found = runs_of(project_folder)
     if run_id is not None or not found:
-        known = ", ".join(path.parent.name for path in found) or "none"
+        known = ", ".join(run.run_id for run in found) or "none"
         msg = f"{project_folder} has no run '{run_id or 'at all'}' (known: {known}); train first."
         raise RunError(msg)
-    return RunFolder(found[-1].parent)
+    return found[-1]
+
+
+def runs_of(project_folder: Path) -> list[RunFolder]:
+    """Return all runs of a project, the latest last; links that lead out of it are left out."""
+    dated = []
+    for path in (project_folder / RUNS).glob("*/config.json"):
+        with suppress(AslsegError, OSError):
+            dated.append((path.stat().st_mtime, run_named(project_folder, path.parent.name)))
+    return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
 
 
 @dataclass
@@ -163,8 +271,10 @@ class Recorder:
         return Monitor(self._hear, self.monitor.token, self.monitor.round)
 
     def _hear(self, event: Event) -> None:
-        with (self.folder.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event.to_json()) + "\n")
+        path = self.folder.path / "events.jsonl"
+        line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(line)
         if isinstance(event, Progress):
             self.folder.write_status(
                 stage=event.stage,
@@ -180,47 +290,97 @@ class Recorder:
 def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monitor]:
     """Hold the run's lock and keep its status true, however the work ends.
 
+    Files that an earlier process of the project left half written are deleted first.
+
     Raises:
         RunError: When another process works on the run.
+        StorageError: When the run's folder cannot be written, or the disk is full.
     """
-    folder.path.mkdir(parents=True, exist_ok=True)
+    with _locked(folder), _logged(folder):
+        sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
+        try:
+            folder.write_status(state="running", message="", **facts)
+            yield Recorder(folder, monitor).attached()
+            folder.write_status(state="done", seconds_left=0)
+        except CancelledError as error:
+            _note_end(folder, "cancelled", str(error))
+            raise
+        except OSError as error:
+            logger.exception("The run ended early")
+            known = unwritable(folder.path, error) if is_disk_full(error) else error
+            _note_end(folder, "failed", str(known))
+            raise known from error
+        except BaseException as error:
+            logger.exception("The run ended early")
+            _note_end(folder, "failed", str(error) or type(error).__name__)
+            raise
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
     lock = FileLock(folder.path / "lock")
+    with storage_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE_S)
+        except Timeout as error:
+            msg = (
+                f"Run '{folder.run_id}' is being worked on by another process; wait or stop that "
+                "one."
+            )
+            raise RunError(msg) from error
+        except NotImplementedError as error:
+            msg = f"The disk of {folder.path} knows no locks; put the project on another disk."
+            raise RunError(msg) from error
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"Run '{folder.run_id}' is being worked on by another process; wait or stop that one."
-        raise RunError(msg) from error
-    log = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+class _Log(logging.FileHandler):
+    """The log of a run; a full disk costs lines of it, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file, whose last lines may not fit on the disk."""
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    with storage_errors(folder.path):
+        log = _Log(folder.path / "log.txt", encoding="utf-8", errors="backslashreplace")
     log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     library = logging.getLogger("aslseg")
     library.addHandler(log)
     library.setLevel(min(library.level or logging.INFO, logging.INFO))
     try:
-        folder.write_status(state="running", message="", **facts)
-        yield Recorder(folder, monitor).attached()
-        folder.write_status(state="done", seconds_left=0)
-    except CancelledError as error:
-        folder.write_status(state="cancelled", message=str(error))
-        raise
-    except BaseException as error:
-        logger.exception("The run ended early")
-        folder.write_status(state="failed", message=str(error) or type(error).__name__)
-        raise
+        yield
     finally:
         library.removeHandler(log)
         log.close()
-        lock.release()
 
 
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file, whole or not at all."""
-    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+def _note_end(folder: RunFolder, state: str, message: str) -> None:
+    """Write how the run ended, also where the disk has no room for another file."""
+    try:
+        folder.write_status(state=state, message=message)
+    except AslsegError:
+        logger.exception("The state '%s' could not be written as a new file", state)
+        with suppress(AslsegError, OSError):
+            _write_over(folder.path / "status.json", {**folder.status, "state": state}, message)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file that `write_table` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
+    """Replace a JSON file by one that takes no more room."""
+    room = path.stat().st_size
+    for said in (message, ""):
+        text = json.dumps(plain({**facts, "message": said}), separators=(",", ":")).encode()
+        if len(text) <= room:
+            with path.open("rb+") as file:
+                file.write(text.ljust(room))
+            return

@@ -16,6 +16,7 @@ from aslseg.job import Job
 from aslseg.methods import method_named
 from aslseg.orientation import ORIENTATION
 from aslseg.project import Project, open_project
+from aslseg.project_images import check_images
 from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
 from aslseg.runfolder import RunFolder, create_run, open_run, running
 from aslseg.runs_orientation import check_orientation
@@ -50,7 +51,7 @@ def start_run(
         AslsegError: When a file, a setting, the device or the disk is at fault.
     """
     method_named(config.method)
-    project.require_labels()
+    _ready(project, monitor)
     choose_device(config.device)
     folder = create_run(project.folder, config, run_id)
     return _run(project, folder, monitor or Monitor(), cache=cache)
@@ -78,8 +79,8 @@ def resume_run(
         RunError: When there is no such run.
         AslsegError: As `start_run`.
     """
-    project.require_labels()
     folder = open_run(project.folder, run_id)
+    _ready(project, monitor)
     return _run(project, folder, monitor or Monitor(), cache=cache, device=device)
 
 
@@ -111,8 +112,8 @@ def continue_run(
     if rounds < 1:
         msg = f"At least one more round is needed, got {rounds}."
         raise RunError(msg)
-    project.require_labels()
     folder = open_run(project.folder, run_id)
+    _ready(project, monitor)
     return _run(project, folder, monitor or Monitor(), rounds, device=device)
 
 
@@ -202,6 +203,26 @@ def _job(
     return Job(project, config, run, chosen, monitor, cache)
 
 
+def _ready(project: Project, monitor: Monitor | None) -> None:
+    """Make sure that there is something to learn from, and that all images are the known ones."""
+    project.require_labels()
+    check_images(project.folder, project.cases, monitor)
+
+
+def _same_images(project: Project, folder: RunFolder) -> None:
+    """Note the images that a run works with, which stay the same while it goes on."""
+    now = {case.id: case.image_sha256 for case in project.cases if case.image_sha256 is not None}
+    before = folder.status.get("images", {})
+    changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
+    if changed:
+        msg = (
+            f"Run '{folder.run_id}' has seen another image of case {changed[0]} than the project "
+            "has now; start a new run."
+        )
+        raise RunError(msg)
+    folder.write_status(images={**before, **now})
+
+
 def _run(
     project: Project,
     folder: RunFolder,
@@ -215,6 +236,7 @@ def _run(
     tune_allocator()
     with running(folder, monitor) as recording:
         check_orientation(project, folder, recording)
+        _same_images(project, folder)
         if more:
             _lengthen(project, folder, more)
         elif "learnt" not in folder.status:

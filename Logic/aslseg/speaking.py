@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from aslseg.components import region_mask
 from aslseg.config import RunConfig, Target
+from aslseg.errors import RunError
 from aslseg.events import Monitor
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.inference import Probabilities, Specialist, labels_from
 from aslseg.orientation import axial_to_slices, axial_volume, to_axial
 from aslseg.prompts import SlicePrompts, turned_prompts
+from aslseg.reading import read_object
 from aslseg.reliability import (
     Reliability,
     agreement,
@@ -25,6 +27,8 @@ from aslseg.reliability import (
 )
 from aslseg.storage import write_json_atomic
 from aslseg.volume import Geometry, Labelmap, Mask, Volume
+
+_JUDGED = TypeAdapter(Reliability)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,13 +215,23 @@ def save_voices(folder: Path, segmentation: Segmentation, facts: Mapping[str, An
     write_json_atomic(folder / "voices.json", dict(facts))
 
 
-def saved_facts(folder: Path) -> dict[str, Any] | None:
-    """Return the facts of a case that `save_voices` completed, or None."""
+def saved_reliability(folder: Path) -> Reliability | None:
+    """Return what was judged of a case that `save_voices` completed, or None.
+
+    Raises:
+        RunError: When the file is damaged.
+    """
     path = folder / "voices.json"
     if not path.exists():
         return None
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
+    remedy = f"delete the folder {folder} and resume the run, which then makes it again"
+    try:
+        return _JUDGED.validate_python(read_object(path, RunError, remedy))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        msg = f"{path} is damaged ('{where}': {first['msg']}); {remedy}."
+        raise RunError(msg) from error
 
 
 def read_voice(folder: Path, name: str) -> Labelmap | None:

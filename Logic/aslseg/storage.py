@@ -11,16 +11,21 @@ import hashlib
 import json
 import math
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aslseg.errors import StorageError
+
+TEMPORARY = ".aslseg-"
+"""How the names of files that are not finished begin."""
 
 _CHUNK_BYTES = 1 << 20
 _REMEDIES = {
@@ -52,15 +57,25 @@ def storage_errors(path: Path) -> Iterator[None]:
 
     Raises:
         StorageError: When the body fails because of the disk or of permissions.
+        FileNotFoundError: When the body reads a file that is absent.
     """
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
-            raise
-        msg = f"Cannot write {path}: {remedy}."
-        raise StorageError(msg) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """Say in a sentence why `path` could not be written."""
+    told = f"{error.strerror or error}; check the disk, or choose another folder"
+    return StorageError(f"Cannot write {path}: {_REMEDIES.get(error.errno or 0, told)}.")
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the disk, and not a file, is why something could not be done."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @contextmanager
@@ -76,7 +91,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: When the place cannot be written; `path` is then as it was before.
     """
-    temporary = _beside(path)
+    temporary = temporary_beside(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -105,7 +120,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             msg = f"{path} holds files already; choose an empty or a new folder."
             raise StorageError(msg)
-        temporary = _beside(path)
+        temporary = temporary_beside(path)
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -136,7 +151,7 @@ def write_json_atomic(path: Path, obj: object) -> None:
         StorageError: When the place cannot be written.
         TypeError: When the object has no JSON form.
     """
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
     write_text_atomic(path, text + "\n")
 
 
@@ -144,10 +159,37 @@ def copy_atomic(source: Path, path: Path) -> None:
     """Copy a file, whole or not at all.
 
     Raises:
-        StorageError: When the place cannot be written.
+        StorageError: When the source cannot be read, or the place cannot be written.
     """
-    with atomic_path(path) as temporary:
-        shutil.copyfile(source, temporary)
+    try:
+        stream = source.open("rb")
+    except OSError as error:
+        msg = f"{source} cannot be read ({error.strerror}); restore it, or check its permissions."
+        raise StorageError(msg) from error
+    with stream, atomic_path(path) as temporary, temporary.open("wb") as copy:
+        shutil.copyfileobj(stream, copy, _CHUNK_BYTES)
+
+
+def inside(folder: Path, place: Path) -> Path:
+    """Return a place in a folder, whose files may have been written by anybody.
+
+    Args:
+        folder: Where the place has to be.
+        place: Relative to `folder`.
+
+    Raises:
+        StorageError: When it lies elsewhere, links followed.
+    """
+    path = folder / place
+    try:
+        real = path.resolve()
+        is_inside = real.is_relative_to(folder.resolve()) and real != folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a name that cannot be
+        is_inside = False
+    if not is_inside:
+        msg = f"{path} lies outside of {folder}; put the file itself there instead of a link."
+        raise StorageError(msg)
+    return path
 
 
 def sha256_of(path: Path) -> str:
@@ -156,7 +198,7 @@ def sha256_of(path: Path) -> str:
     Hidden files of a folder do not count.
     """
     digest = hashlib.sha256()
-    for file in _visible_files(path) if path.is_dir() else [path]:
+    for file in visible_files(path) if path.is_dir() else [path]:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with file.open("rb") as stream:
@@ -165,9 +207,23 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _beside(path: Path) -> Path:
-    stem, dot, suffixes = path.name.partition(".")
-    return path.with_name(f".{stem[:80]}-{secrets.token_hex(4)}{dot}{suffixes}")
+def temporary_beside(path: Path) -> Path:
+    """Return a new hidden name beside `path`, which says what process writes there."""
+    stem, ending = path.name.partition(".")[0][:60], "".join(path.suffixes[-2:])
+    owner = f"{this_computer()}-{os.getpid()}-{this_process(os.getpid())}"
+    return path.with_name(f"{TEMPORARY}{owner}-{secrets.token_hex(4)}-{stem}{ending}")
+
+
+@cache
+def this_computer() -> str:
+    """Return 8 hexadecimal digits that other computers with the same disk do not have."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+@cache
+def this_process(pid: int) -> str:
+    """Return 8 hexadecimal digits that no other process has, whose number may be the same."""
+    return secrets.token_hex(4) if pid else ""
 
 
 def _flush(path: Path) -> None:
@@ -175,19 +231,21 @@ def _flush(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _visible_files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
+    """Return all files of a folder and its folders in a fixed order, without hidden ones."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     visible = (name for name in names if not any(part.startswith(".") for part in name.parts))
     return [folder / name for name in sorted(visible, key=Path.as_posix)]
 
 
-def _plain(obj: Any) -> Any:
+def plain(obj: Any) -> Any:
+    """Return an object as JSON can hold it; what is not finite becomes None."""
     if isinstance(obj, Mapping):
-        return {str(key): _plain(value) for key, value in obj.items()}
+        return {str(key): plain(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
-        return [_plain(value) for value in obj]
+        return [plain(value) for value in obj]
     if isinstance(obj, (np.generic, np.ndarray)):
-        return _plain(obj.tolist())
+        return plain(obj.tolist())
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return obj.as_posix() if isinstance(obj, Path) else obj

@@ -186,10 +186,14 @@ class Trainer:
                 "delete it to start this stage again."
             )
             raise RunError(msg)
-        self.module.load_state_dict(_part(saved.tensors, "module."))
-        for name, optimiser in self._named_optimisers():
-            _restore(optimiser, _part(saved.tensors, f"{name}."))
-        return int(saved.config["step"])
+        try:
+            self.module.load_state_dict(_part(saved.tensors, "module."))
+            for name, optimiser in self._named_optimisers():
+                _restore(optimiser, _part(saved.tensors, f"{name}."))
+            return int(saved.config["step"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            msg = f"{self.state_path} does not fit this stage; delete it to start the stage again."
+            raise RunError(msg) from error
 
     def _named_optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         names = ["optimiser", *(f"optimiser{n}" for n in range(1, len(self._optimisers)))]

@@ -7,7 +7,6 @@ disk, memory-mapped, so that memory does not grow with the number of volumes.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,11 +18,13 @@ from torch.nn import functional as F
 
 from aslseg.components import region_mask
 from aslseg.config import SpecialistConfig, Target
+from aslseg.errors import StorageError
 from aslseg.geometry import Box3, box_of
 from aslseg.intensity import normalise_to_organ, window
 from aslseg.orientation import UNTURNED, Turn, to_axial
+from aslseg.reading import read_object
 from aslseg.stages import Stage
-from aslseg.storage import write_json_atomic
+from aslseg.storage import storage_errors, write_json_atomic
 from aslseg.volume import Labelmap, Mask, Shape3, Volume
 
 Float32 = NDArray[np.float32]
@@ -147,13 +148,18 @@ def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> F
 
 
 def save_view(view: View, folder: Path) -> None:
-    """Write a view as memory-mappable arrays, in place of whatever the folder held."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("image", "organ", "labels"):
-        array, path = getattr(view, name), folder / f"{name}.npy"
-        path.unlink(missing_ok=True)
-        if array is not None:
-            np.save(path, array.astype(np.uint8 if name == "labels" else "f4"))
+    """Write a view as memory-mappable arrays, in place of whatever the folder held.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("image", "organ", "labels"):
+            array, path = getattr(view, name), folder / f"{name}.npy"
+            path.unlink(missing_ok=True)
+            if array is not None:
+                np.save(path, array.astype(np.uint8 if name == "labels" else "f4"))
     facts = {
         "start": view.box.start,
         "stop": view.box.stop,
@@ -165,23 +171,33 @@ def save_view(view: View, folder: Path) -> None:
 
 
 def load_view(folder: Path) -> View:
-    """Open a view that `save_view` wrote, without reading its arrays into memory."""
-    facts = json.loads((folder / "view.json").read_text(encoding="utf-8"))
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r")
-        for name in ("image", "organ", "labels")
-        if (folder / f"{name}.npy").exists()
-    }
-    d, h, w = facts["shape"]
-    return View(
-        image=arrays["image"],
-        organ=arrays.get("organ"),
-        labels=arrays.get("labels"),
-        box=Box3(tuple(facts["start"]), tuple(facts["stop"])),
-        volume_shape=(d, h, w),
-        neighbour=int(facts["neighbour"]),
-        turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
-    )
+    """Open a view that `save_view` wrote, without reading its arrays into memory.
+
+    Raises:
+        StorageError: When a file of it is missing or damaged.
+    """
+    remedy = f"delete the folder {folder} and resume the run"
+    facts = read_object(folder / "view.json", StorageError, remedy)
+    try:
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in ("image", "organ", "labels")
+            if (folder / f"{name}.npy").exists()
+        }
+        d, h, w = map(int, facts["shape"])
+        first, last = (tuple(map(int, facts[name])) for name in ("start", "stop"))
+        return View(
+            image=arrays["image"],
+            organ=arrays.get("organ"),
+            labels=arrays.get("labels"),
+            box=Box3((first[0], first[1], first[2]), (last[0], last[1], last[2])),
+            volume_shape=(d, h, w),
+            neighbour=int(facts["neighbour"]),
+            turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
+        )
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        msg = f"{folder} holds no whole view ({error}); {remedy}."
+        raise StorageError(msg) from error
 
 
 def _crop_and_normalise(

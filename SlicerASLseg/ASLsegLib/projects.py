@@ -115,12 +115,12 @@ def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monit
 
 def set_split(project: Project, case_id: str, split: str) -> Project:
     """Say what a case is for, and save that."""
-    from aslseg.project import open_project
+    from aslseg.project import change_project
 
-    current = open_project(project.folder)
-    updated = current.with_case(current.case(case_id).model_copy(update={"split": split}))
-    updated.save()
-    return updated
+    def assign(current: Project) -> Project:
+        return current.with_case(current.case(case_id).model_copy(update={"split": split}))
+
+    return change_project(project.folder, assign)
 
 
 def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monitor) -> Project:

@@ -11,10 +11,11 @@ import SimpleITK as sitk  # noqa: N813
 from filelock import FileLock, Timeout
 from safetensors import safe_open
 
+from aslseg.storage import TEMPORARY
 from faults.children import Ended
 
 LIMIT_S, LIMIT_MIB = 10.0, 2048.0
-_BESIDE = re.compile(r"^\..*-[0-9a-f]{8}(\..*)?$")
+_BESIDE = re.compile(re.escape(TEMPORARY))
 _FALLEN = ("Traceback (most recent call last)", "not foreseen", "Segmentation fault")
 
 

@@ -318,7 +318,7 @@ def test_pseudo_labels_can_be_exported_with_the_human_ones(tmp_path: Path, a_pro
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
-        pytest.param("image", ImageError, "cut off|damaged", id="image damaged"),
+        pytest.param("image", ProjectError, "its content has changed", id="image damaged"),
         pytest.param("label", ImageError, "does not exist", id="label lost"),
         pytest.param("taken", StorageError, "holds files already", id="folder taken"),
         pytest.param("case", ProjectError, "no case 'z'", id="unknown case"),

@@ -16,9 +16,9 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 
 # A name that ends in a dot is a folder, its `__init__` included.
 LAYER_OF = {
-    0: """volume errors config events storage""",
+    0: """volume errors config events storage reading""",
     1: """geometry orientation intensity components lesions prompts clicks metrics images project
-        formats stages runfolder review""",
+        formats stages runfolder review sweeping""",
     2: """specialist losses augment distortion inference views places tiles batches training
         devices checkpoints frozen adaptation corruption blending sam.""",
     3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from matplotlib.image import imread
 
 from aslseg import report_cases
@@ -139,6 +140,9 @@ def test_names_of_cases_cannot_inject_markup(a_project_folder: Path) -> None:
 
 def test_a_run_that_has_just_begun_has_a_report(a_project_folder: Path) -> None:
     text = report_of(a_project_folder, rounds=0, state="running")
+    assert "interrupted" in text
+    with FileLock(a_project_folder / "runs" / "one" / "lock"):
+        text = write_report(a_project_folder / "runs" / "one").read_text(encoding="utf-8")
     assert "still running" in text
     assert "No stage has been scored" in text
 

@@ -187,7 +187,7 @@ def test_facts_of_the_status_stay_until_they_change(run: RunFolder) -> None:
 
 def test_damaged_settings_are_named(run: RunFolder) -> None:
     (run.path / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"config\.json is not JSON"):
+    with pytest.raises(ConfigError, match=r"config\.json is damaged, it is no JSON"):
         _ = run.config
 
 

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.checkpoints import tensors_digest
+from aslseg.checkpoints import open_tensors, tensors_digest, write_tensors
+from aslseg.errors import StorageError
 from aslseg.events import Monitor
 from aslseg.sam.models import input_size_of
-from aslseg.storage import atomic_path
+from aslseg.storage import TEMPORARY
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # raise it when the same slice no longer gives the same embedding
 SLICES_PER_PART = 16
+
+_REMEDY = "delete this file, it is made again"
 
 Compute = Callable[[list[int]], Tensor]
 
@@ -173,7 +174,8 @@ class VolumeEmbeddings:
         self.folder = folder
         self._place: dict[int, tuple[Path, int]] = {}
         for part in sorted(folder.glob("*.safetensors")):
-            self._add(part)
+            if not part.name.startswith(TEMPORARY):
+                self._add(part)
 
     @property
     def indices(self) -> list[int]:
@@ -188,6 +190,7 @@ class VolumeEmbeddings:
 
         Raises:
             KeyError: When one of them is not there.
+            StorageError: When a part cannot be read any more.
         """
         wanted: dict[Path, list[tuple[int, int]]] = {}
         for position, index in enumerate(slice_indices):
@@ -195,7 +198,8 @@ class VolumeEmbeddings:
             wanted.setdefault(part, []).append((position, row))
         found: dict[int, Tensor] = {}
         for part, rows in wanted.items():
-            with safe_open(part, framework="pt") as file:  # memory-mapped: reads the rows only
+            # memory-mapped: reads the rows only
+            with open_tensors(part, StorageError, _REMEDY) as file:
                 stored = file.get_slice("embeddings")
                 found.update({position: stored[row] for position, row in rows})
         return torch.stack([found[position] for position in range(len(slice_indices))])
@@ -215,19 +219,18 @@ class VolumeEmbeddings:
             "indices": torch.tensor(list(slice_indices), dtype=torch.int32),
             "embeddings": embeddings.detach().to("cpu", torch.float16).contiguous(),
         }
-        with atomic_path(part) as partial:
-            save_file(tensors, partial)
+        write_tensors(part, tensors)
         self._add(part)
 
     def _add(self, part: Path) -> None:
         try:
-            with safe_open(part, framework="pt") as file:
+            with open_tensors(part, StorageError, _REMEDY) as file:
                 indices = file.get_tensor("indices").tolist()
-                rows = file.get_slice("embeddings").get_shape()[0]
-        except (SafetensorError, OSError) as error:
-            logger.warning("Embeddings in %s cannot be read and are made again: %s", part, error)
+                shape = file.get_slice("embeddings").get_shape()
+        except StorageError as error:
+            logger.warning("Embeddings are made again: %s", error)
             return
-        if rows == len(indices):
+        if isinstance(indices, list) and len(shape) == 4 and shape[0] == len(indices):
             self._place.update({k: (part, row) for row, k in enumerate(indices)})
 
 

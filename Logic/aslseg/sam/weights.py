@@ -134,6 +134,11 @@ class WeightStatus:
     path: Path | None
     problem: str = ""
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether the file's digest is one that was published."""
+        return self.path is not None and not self.problem and bool(self.source.known_sha256)
+
 
 def weights_folder() -> Path:
     """Return where downloaded weights are kept."""

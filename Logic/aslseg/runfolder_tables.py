@@ -1,0 +1,156 @@
+"""The tables of a round: scores of each voice, and what was judged of each unlabelled case."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aslseg.errors import RunError
+from aslseg.reading import read_table as read_checked
+from aslseg.storage import atomic_path
+
+T = TypeVar("T")
+
+METRIC_COLUMNS = (
+    "round", "stage", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
+    "volume_ml", "lesions_true", "lesions_found", "false_positives",
+)  # fmt: skip
+RELIABILITY_COLUMNS = (
+    "round", "case", "checkpoint_agreement", "voice_agreement", "score", "accepted", "reason",
+)  # fmt: skip
+METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
+
+_REMEDY = "restore it, or delete the folder of its round and resume the run"
+_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Scores of one target in one case, after one stage of one round; NaN where undefined."""
+
+    round: int
+    stage: str
+    split: str
+    case: str
+    target: str
+    dice: float
+    jaccard: float
+    hd95_mm: float
+    assd_mm: float
+    volume_ml: float
+    lesions_true: int
+    lesions_found: int
+    false_positives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How far a pseudo-label can be trusted, and whether it joined the training set."""
+
+    round: int
+    case: str
+    checkpoint_agreement: float
+    voice_agreement: float
+    score: float
+    accepted: bool
+    reason: str
+
+
+def read_scores(round_folder: Path) -> list[Score]:
+    """Read the scores of a round; none of one that is not scored yet.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    return _read(round_folder / METRICS, METRIC_COLUMNS[1:], _score)
+
+
+def read_reliability(round_folder: Path) -> list[Reliability]:
+    """Read what a round judged; nothing of one that has not come that far.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:], _reliability)
+
+
+def round_number(round_folder: Path) -> int:
+    """Return the number in the name of a round's folder; 0 when there is none."""
+    number = round_folder.name.removeprefix("round-")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
+
+
+def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file, whole or not at all."""
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path, columns: Collection[str] = ()) -> list[dict[str, str]]:
+    """Read a CSV file that `write_table` wrote.
+
+    Raises:
+        RunError: When it is missing or damaged, or lacks a column.
+    """
+    return read_checked(path, columns, RunError, _REMEDY)
+
+
+def _read(
+    path: Path, columns: Collection[str], build: Callable[[Mapping[str, str], int], T]
+) -> list[T]:
+    if not path.exists():
+        return []
+    number = round_number(path.parent)
+    try:
+        return [build(row, number) for row in read_table(path, columns)]
+    except ValueError as error:
+        msg = f"{path} is damaged ({error}); {_REMEDY}."
+        raise RunError(msg) from error
+
+
+def _score(row: Mapping[str, str], number: int) -> Score:
+    return Score(
+        round=int(row.get("round") or number),
+        stage=row["stage"],
+        split=row["split"],
+        case=row["case"],
+        target=row["target"],
+        dice=_number(row["dice"]),
+        jaccard=_number(row["jaccard"]),
+        hd95_mm=_number(row["hd95_mm"]),
+        assd_mm=_number(row["assd_mm"]),
+        volume_ml=_number(row["volume_ml"]),
+        lesions_true=int(row["lesions_true"] or 0),
+        lesions_found=int(row["lesions_found"] or 0),
+        false_positives=int(row["false_positives"] or 0),
+    )
+
+
+def _reliability(row: Mapping[str, str], number: int) -> Reliability:
+    return Reliability(
+        round=int(row.get("round") or number),
+        case=row["case"],
+        checkpoint_agreement=_number(row["checkpoint_agreement"]),
+        voice_agreement=_number(row["voice_agreement"]),
+        score=_number(row["score"]),
+        accepted=_truth(row["accepted"]),
+        reason=row["reason"],
+    )
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+def _truth(text: str) -> bool:
+    known = _WORDS.get(text.strip().lower())
+    if known is None:
+        msg = f"{text[:20]!r} is neither True nor False"
+        raise ValueError(msg)
+    return known
