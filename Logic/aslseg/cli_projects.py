@@ -142,6 +142,24 @@ def names_of(texts: list[str] | None) -> list[str] | None:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
+def renew(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    cases: Annotated[list[str], typer.Argument(help="Cases whose image was replaced.")],
+) -> None:
+    """Take the images that cases have now, for those that were replaced on purpose.
+
+    A project knows its images by their content, and refuses to go on with others. Look at the label
+    maps of these cases first: they were drawn on the images of before. Runs that have seen those
+    cannot go on; start a new one.
+    """
+    from aslseg.project import open_project, renew_image
+
+    opened = open_project(project)
+    for case_id in cases:
+        renew_image(opened, case_id)
+        tell(f"{case_id}: the image that is there now is taken.")
+
+
 def export(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     folder: Annotated[Path, typer.Argument(help="New folder, such as Dataset501_Liver.")],
@@ -182,6 +200,7 @@ def register(app: typer.Typer) -> None:
             "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
         )
     )(init)
+    app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
     app.command(
         epilog=examples(
             "aslseg export my_project Dataset501_Liver",

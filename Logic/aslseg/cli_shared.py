@@ -18,6 +18,7 @@ from aslseg.project_model import FILE_NAME
 from aslseg.report_data import RunRecord, mean_dice, stage_name
 from aslseg.report_template import mean_text
 from aslseg.runfolder import RunFolder, open_run
+from aslseg.worker_errors import failure_of
 
 FAILURE, STOPPED = 1, 130
 
@@ -29,27 +30,43 @@ class FriendlyGroup(TyperGroup):
     """Commands whose errors are one sentence on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; `--debug` lets tracebacks through."""
+        """Run a command; `--debug` lets tracebacks through.
+
+        What nobody foresaw is told in a sentence too; its traceback goes to the log.
+        """
         try:
             return super().invoke(ctx)
         except (CancelledError, KeyboardInterrupt) as error:
             say(str(error) or "Stopped.", style="yellow")
             raise typer.Exit(STOPPED) from error
-        except AslsegError as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            own = isinstance(error, (typer.Abort, BrokenPipeError)) or hasattr(error, "exit_code")
+            if own or ctx.params.get("debug"):  # the command line's own words and ends
                 raise
-            say(f"Error: {error}", style="red")
+            say(f"Error: {_sentence(error, ctx.invoked_subcommand)}", style="red")
             raise typer.Exit(FAILURE) from error
+
+
+def _sentence(error: Exception, command: str | None) -> str:
+    if isinstance(error, AslsegError):
+        return str(error)
+    failure = failure_of(error, f"aslseg {command or ''}".strip())
+    return f"{failure['message']} {failure['remedy']}"
 
 
 def say(text: str, style: str = "") -> None:
     """Tell the user something beside the output; long paths are not broken."""
-    messages.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    messages.print(_shown(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:
     """Write a line of output."""
-    output.print(text, markup=False, highlight=False, soft_wrap=True)
+    output.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """Return a text without halves of characters, as names of files can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def examples(*lines: str) -> str:

@@ -43,9 +43,9 @@ def test_a_traceback_is_found() -> None:
 
 
 def test_half_written_and_damaged_files_are_found(tmp_path: Path) -> None:
-    (tmp_path / ".status-0123abcd.json").write_text("{")
+    (tmp_path / ".aslseg-00000000-1-00000000-00000000-status.json").write_text("{")
     (tmp_path / "status.json").write_text("{}")
-    assert checks.leftovers(tmp_path) == [".status-0123abcd.json"]
+    assert checks.leftovers(tmp_path) == [".aslseg-00000000-1-00000000-00000000-status.json"]
     checks.assert_all_readable(tmp_path)
     (tmp_path / "status.json").write_text("{")
     with pytest.raises(AssertionError, match=r"status\.json cannot be read"):
