@@ -25,7 +25,7 @@ from aslseg.presets import PRESETS
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "Logic" / "aslseg"
 DOCS = sorted((ROOT / "Docs").glob("*.md"))
-LINKING = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+LINKING = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS]
 
 
 def text_of(path: Path) -> str:
