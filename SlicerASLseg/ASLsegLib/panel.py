@@ -55,6 +55,7 @@ class Panel(VTKObservationMixin):
         self.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
+        self._observed: Any = None
         self._gui_tag: Any = None
         self._updating = self._shows_busy = False
         self.sections: list[Section] = [make(self) for make in SECTIONS]
@@ -219,7 +220,8 @@ class Panel(VTKObservationMixin):
         self._leave_parameters()
         self.parameters = self.logic.getParameterNode()
         self._gui_tag = self.parameters.connectGui(self.widget)
-        self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self._observed = self.parameters.parameterNode  # the mixin would keep the wrapper for ever
+        self.addObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         if self.volume is None:
             self.parameters.inputVolume = _first_volume()
         self.reopen_project()
@@ -229,7 +231,7 @@ class Panel(VTKObservationMixin):
         if self.parameters is None:
             return
         self.parameters.disconnectGui(self._gui_tag)
-        self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self.removeObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         self.parameters, self._gui_tag = None, None
 
     def reopen_project(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -214,6 +216,13 @@ def test_settings_of_the_scene_that_cannot_be_used_are_told_and_the_usual_ones_c
     assert panel.parameters.labelSegmentation is None
     assert panel.ui.samBox.currentText == panel.parameters.samModel == "vit_t"
     press_all(panel, LEFT_OUT)
+
+
+def test_leaving_the_module_lets_the_parameters_go_with_all_that_they_observe(panel: Any) -> None:
+    before = weakref.ref(panel.parameters)
+    slicer.util.selectModule("Data")
+    gc.collect()
+    assert before() is None
 
 
 def test_settings_that_can_be_used_are_left_alone(panel: Any) -> None:
@@ -443,10 +452,11 @@ def test_what_was_installed_before_the_person_stopped_is_not_asked_for_again(
 
 
 def test_an_installer_that_installs_nothing_is_not_believed(
-    open_module: Any, without: Any, dialogs: Any
+    open_module: Any, without: Any, dialogs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without("monai")
     ui = open_module().panel.ui
+    monkeypatch.setattr(slicer.packaging, "pip_install", lambda *_, **__: None)
     dialogs.answer("install 1 Python packages", 0x400)
     click(ui.installButton)
     dialogs.take("monai cannot be found; restart Slicer")

@@ -30,13 +30,29 @@ class SampleDataSource:
         loadFileProperties: Any = None,
         loadFileType: Any = None,
     ) -> None:
-        self.sampleName, self.sampleDescription = sampleName, sampleDescription
-        self.uris, self.fileNames = _listed(uris), _listed(fileNames)
-        self.nodeNames, self.checksums = _listed(nodeNames), _listed(checksums)
-        self.loadFileTypes = _listed(loadFileTypes)
+        self.sampleName = sampleName
+        self.sampleDescription = sampleDescription or sampleName
+        single = isinstance(uris, str)  # what Slicer takes for one file; without any it fails
+        self.uris = [uris] if single else uris
+        self.fileNames = [fileNames] if single else fileNames
+        count = len(self.uris)
+        self.nodeNames = _per_file(nodeNames, count, single)
+        self.checksums = _per_file(checksums, count, single)
+        self.loadFiles = _per_file(loadFiles, count, single)
+        self.loadFileTypes = _per_file(loadFileTypes, count, single or loadFileTypes is None)
         self.customDownloader, self.thumbnailFileName = customDownloader, thumbnailFileName
-        if len(self.uris) != len(self.fileNames) and customDownloader is None:
-            raise ValueError(f"{sampleName}: as many fileNames as uris are needed")
+        fields = (self.fileNames, self.nodeNames, self.checksums, self.loadFiles)
+        if any(len(field) != count for field in (*fields, self.loadFileTypes)):
+            raise ValueError("All fields of sample data source must have the same length")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SampleDataSource) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _per_file(value: Any, count: int, single: bool) -> list[Any]:
+    return [value] * count if single or value is None else list(value)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -61,6 +77,8 @@ class SampleDataLogic:
         checksums: Any = None,
         loadFileType: Any = None,
     ) -> None:
+        if loadFileType is not None and loadFileTypes is not None:
+            raise ValueError("loadFileType and loadFileTypes cannot be specified at the same time")
         source = SampleDataSource(
             sampleName=sampleName,
             uris=uris,
@@ -71,7 +89,8 @@ class SampleDataLogic:
             thumbnailFileName=thumbnailFileName,
             loadFileTypes=loadFileTypes or loadFileType,
         )
-        _sources.setdefault(category, []).append(source)
+        if not SampleDataLogic.isSampleDataSourceRegistered(category, source):
+            _sources.setdefault(category, []).append(source)
 
     @staticmethod
     def registerCustomSampleDataCategory(category: str, title: str) -> None:
@@ -101,7 +120,7 @@ class SampleDataLogic:
         if parts.scheme != "file":
             raise RuntimeError(f"the stand-in downloads nothing: {source.uris[index]}")
         path = Path(url2pathname(parts.path))
-        name = source.nodeNames[index] if source.nodeNames else path.stem
+        name = source.nodeNames[index] or path.stem
         return slicer.util.loadVolume(str(path), {"name": name})
 
     def downloadSample(self, sampleName: str) -> Any:
