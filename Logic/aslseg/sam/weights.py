@@ -20,6 +20,7 @@ from aslseg.sam.download import RemoteFile, download
 from aslseg.sam.models import SamName
 from aslseg.storage import cache_folder as cache_folder
 from aslseg.storage import sha256_of
+from aslseg.sweeping import sweep
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ def get_weights(name: str, monitor: Monitor | None = None) -> Path:
         return status.path
     if status.problem:
         raise WeightsError(status.problem)
+    sweep(weights_folder())
     attempt = _Attempt(status.source, monitor)
     return attempt.first_that_works()
 
