@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
+import io
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -236,6 +240,55 @@ def test_errors_of_the_server(server: Server, tmp_path: Path, campaign: Campaign
             server.script.clear()
             download(server.remote, path)
             assert_whole(path)
+
+
+class BrokenAnswer(io.BytesIO):
+    """An answer whose connection breaks in mid-transfer."""
+
+    def __init__(self, error: Exception, start: int) -> None:
+        super().__init__(CONTENT[start:CHUNK])
+        self.error = error
+
+    def read1(self, size: int | None = -1) -> bytes:
+        """Give what came, then raise."""
+        piece = super().read1(size)
+        if not piece:
+            raise self.error
+        return piece
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        OSError(errno.EACCES, "Permission denied"),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        TimeoutError("The read operation timed out"),
+        http.client.IncompleteRead(b""),
+        ValueError("invalid literal for int() with base 16"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error}",
+)
+def test_errors_of_the_network_in_mid_transfer(
+    server: Server,
+    tmp_path: Path,
+    campaign: Campaign,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    path = tmp_path / "net.pt"
+    with campaign.case(error):
+        with monkeypatch.context() as broken:
+            broken.setattr(
+                download_module, "_open", lambda _, have: (BrokenAnswer(error, have), have)
+            )
+            assert_refused(server, path, "Check the network")
+        assert assert_kept(path) == CHUNK
+        download(server.remote, path)
+        assert_whole(path)
 
 
 def test_redirects_to_another_host(server: Server, tmp_path: Path, campaign: Campaign) -> None:
