@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import importlib.util
 import sys
 import types
 import weakref
@@ -286,6 +287,18 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     assert panel.ui.inputSizeBox.currentText == str(preset.sam.input_size)
 
 
+def test_at_first_the_settings_are_those_of_the_preset_that_is_shown(panel: Any) -> None:
+    from aslseg.presets import read_preset
+    from aslseg.worker_settings import config_of
+    from ASLsegLib.parameters import settings_changes
+
+    changes = settings_changes(panel.parameters)
+    sent = config_of({"preset": panel.parameters.preset, "overrides": changes})
+    preset = read_preset(panel.parameters.preset)
+    left = sent.model_dump(exclude={"device", "patience", "method", "seed"})
+    assert left == preset.model_dump(exclude={"device", "patience", "method", "seed"})
+
+
 # -- what is shown while time goes on --------------------------------------------------------------
 
 
@@ -462,6 +475,45 @@ def test_an_installer_that_installs_nothing_is_not_believed(
     dialogs.take("monai cannot be found; restart Slicer")
 
 
+def test_a_slicer_without_its_packaging_module_installs_by_pip(
+    open_module: Any, without: Any, dialogs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without("monai", "segment-anything")
+    ui = open_module().panel.ui
+    asked: list[str] = []
+
+    def pip_install(requirements: str) -> None:
+        asked.append(requirements)
+        without()
+
+    monkeypatch.delitem(sys.modules, "slicer.packaging")
+    monkeypatch.delattr(slicer, "packaging")
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
+    dialogs.answer("install 2 Python packages", 0x400)
+    click(ui.installButton)
+    assert asked == ['"segment-anything==1.0" "monai>=1.4"']
+    assert ui.requirementsFrame.isHidden()
+
+
+@pytest.mark.parametrize("hidden", [None, ModuleNotFoundError("blocked")])
+def test_a_package_that_is_listed_but_cannot_be_found_counts_as_missing(
+    open_module: Any, monkeypatch: pytest.MonkeyPatch, hidden: Exception | None
+) -> None:
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> Any:
+        if name != "pydantic":
+            return real(name, package)
+        if hidden is not None:
+            raise hidden
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    ui = open_module().panel.ui
+    assert "pydantic" in ui.requirementsLabel.text
+    assert not ui.demoButton.enabled
+
+
 def test_a_package_that_is_too_old_counts_as_missing(
     open_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,6 +528,7 @@ def test_a_package_that_is_too_old_counts_as_missing(
 def test_a_package_in_use_that_was_replaced_asks_for_a_restart(
     open_module: Any, dialogs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    importlib.import_module("pydantic")
     real = importlib.metadata.version
     versions = {"pydantic": "1.10.2"}
     monkeypatch.setattr(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 
 installed_requests: list[str] = []
 
 
 def load_requirements(path: Any) -> list[Requirement]:
     """Return the requirements of a file; whole lines of comment and options are left out."""
+    from packaging.requirements import Requirement
+
     lines = (line.strip() for line in Path(path).read_text().splitlines())
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
@@ -87,6 +91,8 @@ def _listed(requirements: Any) -> list[str]:
 
 def missing(requirements: list[str]) -> list[str]:
     """Return the requirements that no installed distribution meets."""
+    from packaging.requirements import Requirement
+
     return [each for each in requirements if not _is_met(Requirement(each))]
 
 
