@@ -61,7 +61,7 @@ def commands_of(target: str) -> str:
     """What make would run for a target."""
     if MAKE is None:
         pytest.skip("make is not installed")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    clean = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     words = [MAKE, "--no-print-directory", "-n", target, "PYTEST_ARGS="]
     return subprocess.run(
         words, cwd=ROOT, env=clean, capture_output=True, text=True, check=True
@@ -129,7 +129,7 @@ def test_make_stops_in_ci_when_the_panel_cannot_be_installed(
     python = binaries / "python"
     python.write_text('#!/bin/sh\ncase "$*" in *panel*) exit 1;; esac\n')
     python.chmod(0o755)
-    clean = {n: v for n, v in os.environ.items() if n != "CI" and not n.startswith("MAKE")}
+    clean = {n: v for n, v in os.environ.items() if n not in ("CI", "PANEL", "MAKEFLAGS")}
     done = subprocess.run(
         [MAKE, "setup", f"VENV={tmp_path / 'venv'}"],
         cwd=ROOT,
