@@ -475,7 +475,11 @@ def a_deep_project(folder: Path) -> Project:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("paradigm", "dimensions"),
-    [("cross_pseudo", 3), ("uncertainty_aware", 2), ("supervised", 2)],
+    [
+        ("cross_pseudo", 3),
+        pytest.param("uncertainty_aware", 2, marks=pytest.mark.nightly),
+        pytest.param("supervised", 2, marks=pytest.mark.nightly),
+    ],
 )
 def test_containers_of_containers_are_learnt_by_every_paradigm(
     tmp_path: Path, paradigm: str, dimensions: int

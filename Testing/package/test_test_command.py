@@ -16,6 +16,7 @@ from package.cmake_lists import ROOT
 MAKE = shutil.which("make")
 SETTINGS = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 MARKERS = "not nightly"
+THIS = Path(__file__).resolve()
 
 
 def listed(name: str) -> list[str]:
@@ -55,6 +56,11 @@ def test_nothing_but_the_nightly_tests_is_deselected() -> None:
     assert "collect_ignore" not in "".join(
         p.read_text() for p in ROOT.rglob("Testing/**/conftest.py")
     )
+
+
+def test_the_night_has_tests_to_run() -> None:
+    files = (ROOT / "Testing").rglob("test_*.py")
+    assert any("mark.nightly" in path.read_text(encoding="utf-8") for path in files if path != THIS)
 
 
 def commands_of(target: str) -> str:
