@@ -7,6 +7,7 @@ stays flat, and no process is left over.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import queue
@@ -44,6 +45,10 @@ pytestmark = pytest.mark.slow
 START_S = 120.0
 """Loading the libraries for the first request may take so long on a machine with other work."""
 GROWTH_MIB = 100.0
+NO_NETWORK = {
+    "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": "",
+    "PATH": str(Path(sys.executable).parent),
+}  # fmt: skip
 KINDS = ("segment", "refine", "embed", "train", "resume", "describe", "download", "remove",
          "cancel")  # fmt: skip
 
@@ -56,7 +61,7 @@ class EngineProcess:
 
     def __init__(self, cache: Path, *arguments: str) -> None:
         command = [sys.executable, *(arguments or ("-m", "aslseg.worker"))]
-        env = environment(ASLSEG_CACHE=str(cache), ASLSEG_WEIGHTS=str(cache / "none"))
+        env = environment(ASLSEG_CACHE=str(cache), ASLSEG_WEIGHTS=str(cache / "none"), **NO_NETWORK)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -134,13 +139,24 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EngineProcess]]:
+    """The engine of all tests with lines; each goes on with it."""
+    engines: list[EngineProcess] = []
+    yield engines
+    for engine in engines:
+        engine.process.kill()
+        engine.process.wait()
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EngineProcess]:
-    engine = EngineProcess(tmp_path / "cache")
-    assert engine.ask("describe", 1, START_S)["event"] == "done"
-    yield engine
-    engine.process.kill()
-    engine.process.wait()
+def engine(started: list[EngineProcess], tmp_path: Path) -> EngineProcess:
+    """An engine that has answered once; a fresh one if the last one is gone."""
+    if not started or started[-1].process.poll() is not None:
+        started.append(EngineProcess(tmp_path / "cache"))
+        assert started[-1].ask("describe", 1, START_S)["event"] == "done"
+    started[-1].log.clear()
+    return started[-1]
 
 
 @pytest.fixture(scope="module")
@@ -202,17 +218,19 @@ def damaged(draw: random.Random, request: dict[str, Any]) -> bytes:
     ways = draw.choices(WAYS, (6, 2, 1, 3, 1), k=draw.randint(1, 3))
     for way in ways:
         if way == "value":
-            _put(draw, values, draw.choice(STRANGE))
+            _put(draw, values, copy.deepcopy(draw.choice(STRANGE)))
         elif way == "drop" and len(values) > 1:
             values.pop(draw.choice(list(values)))
         elif way == "add":
-            values["".join(draw.choices(string.printable, k=5))] = draw.choice(STRANGE)
+            values["".join(draw.choices(string.printable, k=5))] = copy.deepcopy(
+                draw.choice(STRANGE)
+            )
     line = bytearray(json.dumps(values).encode())
     for way in ways:
         if way == "bytes":
             for _ in range(draw.randint(1, 4)):
                 line[draw.randrange(len(line))] = draw.randrange(256)
-        elif way == "cut":
+        elif way == "cut" and len(line) > 1:
             del line[draw.randrange(1, len(line)) :]
     return bytes(line).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
@@ -282,7 +300,6 @@ def test_damaged_lines(
         assert engine.strange == []
         assert engine.memory_mib - before < GROWTH_MIB
         assert_no_traceback("".join(engine.log))
-        assert engine.close() == 0
 
 
 def ask_first(engine: EngineProcess, kind: str, places: dict[str, str]) -> None:
@@ -390,6 +407,12 @@ def test_lines_at_the_bounds(campaign: Campaign, engine: EngineProcess) -> None:
         assert "at most 2000" in end["message"]
     with campaign.case("memory"):
         assert engine.memory_mib - before < 4 * MAX_LINE_BYTES / 2**20 + GROWTH_MIB
+
+
+def test_the_end_of_the_input(campaign: Campaign, engine: EngineProcess) -> None:
+    with campaign.case("close"):
+        assert engine.close() == 0
+        assert engine.strange == []
 
 
 # --- The panel's end ----------------------------------------------------------------------------
