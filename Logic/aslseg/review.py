@@ -32,7 +32,7 @@ from aslseg.volume import Labelmap
 
 FILE_NAME = "reviews.jsonl"
 
-What = Literal["accepted", "corrected", "rejected", "undone"]
+What = Literal["accepted", "corrected", "labelled", "rejected", "undone"]
 
 
 def _in_labels(place: str | None) -> str | None:
@@ -49,7 +49,8 @@ class Review:
 
     Attributes:
         number: From 1.
-        what: The decision; `undone` takes back an earlier one.
+        what: The decision; `labelled` is a label map drawn without a pseudo-label, `undone` takes
+            back an earlier decision.
         case_id: The case.
         time: UTC, ISO 8601.
         run: Run whose pseudo-label was looked at, or nothing.
@@ -75,11 +76,25 @@ class Review:
 _REVIEW = TypeAdapter(Review)
 
 
-def accept(project: Project, run: RunFolder, case_id: str) -> Project:
-    """Make the refined label of a run's best round the label of a case.
+def accept(
+    project: Project,
+    run: RunFolder,
+    case_id: str,
+    *,
+    labels: Labelmap | None = None,
+    round_number: int | None = None,
+) -> Project:
+    """Make a refined label of a run the label of a case.
+
+    Args:
+        project: The project.
+        run: Whose refined label it is.
+        case_id: The case.
+        labels: What the person was shown; the refined label of the best round on disk when None.
+        round_number: Of what was shown; the best round when None.
 
     Raises:
-        RunError: When the run has no refined label of the case.
+        RunError: When nothing was shown and the run has no refined label of the case.
         ProjectError: When there is no such case, or a person's label is there already.
         StorageError: When the folder cannot be written; nothing changes then.
     """
@@ -91,12 +106,18 @@ def accept(project: Project, run: RunFolder, case_id: str) -> Project:
         if case.split != "train":
             msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do "
             raise ProjectError(msg + "that.")
-        labels = read_labelmap(refined_path(run, case_id))
-        return _keep(project, case_id, labels, "accepted", run)
+        if labels is None:
+            labels = read_labelmap(refined_path(run, case_id))
+        return _keep(project, case_id, labels, "accepted", run, round_number)
 
 
 def correct(
-    project: Project, case_id: str, labels: Labelmap, run: RunFolder | None = None
+    project: Project,
+    case_id: str,
+    labels: Labelmap,
+    run: RunFolder | None = None,
+    *,
+    round_number: int | None = None,
 ) -> Project:
     """Make a label map that a person corrected the label of a case; one before is kept.
 
@@ -105,13 +126,25 @@ def correct(
         case_id: The case.
         labels: On the grid of the image, or overlapping it.
         run: Whose pseudo-label the person started from.
+        round_number: Of that pseudo-label; the run's best round when None.
 
     Raises:
         ImageError: When the label map has a value of no target, or lies elsewhere.
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    return _keep(project, case_id, labels, "corrected", run)
+    return _keep(project, case_id, labels, "corrected", run, round_number)
+
+
+def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
+    """Make a label map that a person drew the label of a case; `undo_last` takes it back.
+
+    Raises:
+        ImageError: When the label map has a value of no target, or lies elsewhere.
+        ProjectError: When there is no such case.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    return _keep(project, case_id, labels, "labelled", None, None)
 
 
 def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Project:
@@ -215,7 +248,12 @@ def _best(run: RunFolder) -> int:
 
 
 def _keep(
-    project: Project, case_id: str, labels: Labelmap, what: What, run: RunFolder | None
+    project: Project,
+    case_id: str,
+    labels: Labelmap,
+    what: What,
+    run: RunFolder | None,
+    round_number: int | None,
 ) -> Project:
     with changing(project.folder):
         current = open_project(project.folder)
@@ -224,7 +262,7 @@ def _keep(
         status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
         updated = project.save_label(case_id, labels, status=status)
         place = None if kept is None else kept.relative_to(current.folder)
-        _append(project.folder, _of(what, case, run, place))
+        _append(project.folder, _of(what, case, run, place, round_number))
     return updated
 
 
@@ -256,15 +294,22 @@ def _refuse_foreign(project: Project, case: Case, last: Review) -> None:
         raise ProjectError(msg)
 
 
-def _of(what: What, case: Case, run: RunFolder | None, kept: Path | None) -> dict[str, Any]:
+def _of(
+    what: What,
+    case: Case,
+    run: RunFolder | None,
+    kept: Path | None,
+    round_number: int | None = None,
+) -> dict[str, Any]:
     """Describe a decision, and the case as it was before."""
+    best = 0 if run is None else _best(run)
     review = Review(
         number=0,
         what=what,
         case_id=case.id,
         time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         run="" if run is None else run.run_id,
-        round=0 if run is None else _best(run),
+        round=best if round_number is None else round_number,
         status_before=case.status,
         label_before=None if case.label is None else case.label.as_posix(),
         kept_before=None if kept is None else kept.as_posix(),

@@ -21,7 +21,7 @@ _REMEDY = "Correct the request, or update the extension."
 
 def _usable_path(text: str) -> str:
     if "\0" in text:
-        msg = "a path holds no NUL character; correct it"
+        msg = "a path holds no NUL character"
         raise ValueError(msg)
     return text
 
@@ -56,21 +56,20 @@ class PromptFields(_Strict):
     points: Annotated[list[PointFields], Field(max_length=MAX_POINTS)] = []
 
 
-def _few(prompts: list[PromptFields]) -> list[PromptFields]:
-    if len(prompts) > MAX_PROMPTS:
-        msg = f"at most {MAX_PROMPTS} are answered, not {len(prompts)}; ask about fewer slices"
-        raise ValueError(msg)
+def _few_in_each_slice(prompts: list[PromptFields]) -> list[PromptFields]:
     counts: dict[int, int] = {}
     for prompt in prompts:
         counts[prompt.slice_index] = counts.get(prompt.slice_index, 0) + 1
     for k, count in counts.items():
         if count > MAX_PROMPTS_OF_SLICE:
-            msg = f"slice {k} has {count}, at most {MAX_PROMPTS_OF_SLICE} are answered; remove some"
+            msg = f"slice {k} has {count} prompts, at most {MAX_PROMPTS_OF_SLICE} are answered"
             raise ValueError(msg)
     return prompts
 
 
-Prompts = Annotated[list[PromptFields], AfterValidator(_few)]
+Prompts = Annotated[
+    list[PromptFields], Field(max_length=MAX_PROMPTS), AfterValidator(_few_in_each_slice)
+]
 
 
 class _AboutImage(_Strict):
@@ -164,10 +163,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return f"The request lacks '{field}'; {_REMEDY}"
     if problem["type"] == "extra_forbidden":
         return f"The request says '{field}', which means nothing here; {_REMEDY}"
-    what = str(problem["msg"])
-    if problem["type"] == "value_error":  # one of the sentences above, which say what to do
-        what = what.removeprefix("Value error, ")
-        return f"The request's '{field}' cannot be used: {what}."
+    what = str(problem["msg"]).removeprefix("Value error, ")
     return f"The request's '{field}' cannot be used: {what}; {_REMEDY}"
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from ASLsegLib.lesion_table import as_text
-from ASLsegLib.scene import SceneError, geometry_of, place_beside
-from ASLsegLib.voices import read_voice, segments_by_target, volume_of_voice
+from ASLsegLib.scene import SceneError, place_beside
+from ASLsegLib.shown_labels import LeaveOut, leave_out_nothing, shown_labels
+from ASLsegLib.voices import volume_of_voice
 
 if TYPE_CHECKING:
     from aslseg.config import Target
@@ -35,37 +36,47 @@ class Exporting:
 
         return LIVER_TARGETS if self.project is None else self.project.targets
 
-    def labelmap_of(self, segmentation: Any, volume: Any | None = None) -> Labelmap:
-        """Return a segmentation as a label map on the grid of its volume.
+    def labelmap_of(
+        self,
+        segmentation: Any,
+        volume: Any | None = None,
+        *,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> Labelmap:
+        """Return a segmentation as a label map on the grid of its volume, where it is shown.
 
         Args:
             segmentation: Segmentation node with segments named like the targets.
             volume: Whose grid; the volume that the segmentation was made on when None.
+            may_leave_out: Asked when something that is shown would not be in the label map.
 
         Raises:
-            SceneError: When no segment has the name of a target, or the volume is not known.
+            SceneError: When no segment has the name of a target, when the volume is not known, or
+                when the segmentation lies elsewhere.
         """
-        from aslseg.volume import Labelmap
-
-        targets = self.targets()
         volume = volume or reference_volume(segmentation)
-        if not segments_by_target(segmentation, targets):
-            names = ", ".join(target.name for target in targets)
-            msg = f"{segmentation.GetName()} has no segment named like a target ({names}); rename."
-            raise SceneError(msg)
-        return Labelmap(read_voice(segmentation, volume, targets), geometry_of(volume))
+        return shown_labels(segmentation, volume, self.targets(), may_leave_out)
 
-    def lesions(self, segmentation: Any, *, wait: bool = True, then: Any = None) -> list[Lesion]:
+    def lesions(
+        self,
+        segmentation: Any,
+        *,
+        wait: bool = True,
+        then: Any = None,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> list[Lesion]:
         """Measure every lesion of a segmentation.
 
         Args:
             segmentation: Segmentation node with segments named like the targets.
             wait: Return the lesions; else an empty list at once.
             then: Called with the lesions when they are there.
+            may_leave_out: As in `labelmap_of`.
         """
         from aslseg.lesions import measure_lesions
 
-        labelmap, targets = self.labelmap_of(segmentation), self.targets()
+        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
+        targets = self.targets()
 
         def show(found: list[Lesion]) -> list[Lesion]:
             if then is not None:
@@ -75,24 +86,39 @@ class Exporting:
         work = lambda _: measure_lesions(labelmap, targets)  # noqa: E731
         return self._in_background("measuring lesions", work, show, wait) or []
 
-    def write_lesions(self, lesions: list[Lesion], path: Path | str) -> Path:
-        """Write a lesion table as a CSV file."""
+    def write_lesions(self, lesions: list[Lesion], path: Path | str, case: str = "") -> Path:
+        """Write a lesion table as a CSV file.
+
+        Args:
+            lesions: Of one segmentation.
+            path: Where to.
+            case: Whose lesions they are, for the first column.
+        """
         from aslseg.storage import write_text_atomic
 
-        write_text_atomic(Path(path), as_text(lesions, ","))
+        write_text_atomic(Path(path), as_text(lesions, case, ","))
         return Path(path)
 
-    def export_nifti(self, segmentation: Any, path: Path | str, *, wait: bool = True) -> Path:
+    def export_nifti(
+        self,
+        segmentation: Any,
+        path: Path | str,
+        *,
+        wait: bool = True,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> Path:
         """Write a segmentation as a label map with the values of the targets.
 
         Args:
             segmentation: Segmentation node with segments named like the targets.
             path: Ends in .nii.gz, .nii, .nrrd or .mha.
             wait: Return when the file is there.
+            may_leave_out: As in `labelmap_of`.
         """
         from aslseg.images import write_labelmap
 
-        labelmap, place = self.labelmap_of(segmentation), Path(path)
+        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
+        place = Path(path)
         self._in_background(
             "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
         )
@@ -138,6 +164,12 @@ class Exporting:
             msg = (
                 f"{segmentation.GetName()} cannot become a DICOM object, for {volume.GetName()} "
                 "was not loaded from DICOM; load the series with the DICOM module and segment that."
+            )
+            raise SceneError(msg)
+        if segmentation.GetParentTransformNode() is not volume.GetParentTransformNode():
+            msg = (
+                f"{segmentation.GetName()} is under another transform than {volume.GetName()}; "
+                "harden the transform (Data module) before the export."
             )
             raise SceneError(msg)
         place_beside(segmentation, volume)

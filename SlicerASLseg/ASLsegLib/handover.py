@@ -7,6 +7,7 @@ it does not hold up the application, however large the volume is.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,27 +23,36 @@ _CHUNK_BYTES = 8 << 20
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def write_raw(volume: Volume, path: Path) -> None:
+def write_raw(volume: Volume, path: Path, *, new: bool = False) -> None:
     """Write a volume as NRRD without compression.
 
     Args:
         volume: What to write; it must not change meanwhile.
         path: Ends in .nrrd.
+        new: Refuse a file that is there; whatever cannot be written whole is deleted again then.
 
     Raises:
         StorageError: When the place cannot be written.
     """
-    voxels = np.ascontiguousarray(volume.voxels)
-    flat = memoryview(voxels.reshape(-1)).cast("B")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(_header(volume).encode())
-            for start in range(0, len(flat), _CHUNK_BYTES):
-                file.write(flat[start : start + _CHUNK_BYTES])
+        with path.open("xb" if new else "wb") as file:
+            _write_into(file, volume)
+    except FileExistsError as error:
+        msg = f"{path} is there already and is left as it is; choose another name."
+        raise StorageError(msg) from error
     except OSError as error:
+        if new:
+            path.unlink(missing_ok=True)
         msg = f"Cannot write {path}: {error.strerror}; free some space or choose another folder."
         raise StorageError(msg) from error
+
+
+def _write_into(file: BinaryIO, volume: Volume) -> None:
+    flat = memoryview(np.ascontiguousarray(volume.voxels).reshape(-1)).cast("B")
+    file.write(_header(volume).encode())
+    for start in range(0, len(flat), _CHUNK_BYTES):
+        file.write(flat[start : start + _CHUNK_BYTES])
 
 
 def _header(volume: Volume) -> str:

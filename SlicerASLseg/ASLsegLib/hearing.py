@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +22,11 @@ from ASLsegLib.scene import SceneError, geometry_of, slice_axis_of
 from ASLsegLib.segments import Parts, parts_of
 from ASLsegLib.voices import Policy, flag_disagreement, write_parts, write_voice_slice
 
+logger = logging.getLogger(__name__)
+
 SPEAKING = ("specialist", "sam", "refined")
+PROMPTED = ("sam", "refined")
+"""Voices that a person's prompts change."""
 _PROPOSED = "ASLseg.ProposedPrompts"
 
 Shape = tuple[int, int, int]
@@ -70,7 +75,7 @@ class HeardSlice:
 
 
 def answer_about(
-    volume: Any, slice_index: int | None, may_replace: Policy
+    volume: Any, slice_index: int | None, may_replace: Policy, *, prompted: bool = False
 ) -> tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], Iterator[str]]]:
     """Return how an answer is read in a thread, and how what was read comes into the scene.
 
@@ -78,12 +83,16 @@ def answer_about(
         volume: Volume node.
         slice_index: The slice that was asked about; None for the whole volume.
         may_replace: Asked before segments that a person edited are replaced.
+        prompted: Whether a person's prompts were asked about.
     """
     if slice_index is not None:
-        return read_slice, lambda heard: show_slice(volume, heard, may_replace)
+        return (
+            lambda event: read_slice(_with_facts(event, prompted=prompted)),
+            lambda heard: show_slice(volume, heard, may_replace),
+        )
     shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
     return (
-        lambda event: read_answer(event, shape, axis),
+        lambda event: read_answer(_with_facts(event, prompted=prompted), shape, axis),
         lambda heard: show_answer(volume, heard, may_replace),
     )
 
@@ -236,6 +245,7 @@ def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
         run=str(facts.get("run") or ""),
         round=int(facts.get("round") or 0),
         model=str(facts.get("weights") or ""),
+        prompted=bool(facts.get("prompted")) and voice in PROMPTED,
     )
 
 
@@ -255,10 +265,21 @@ def proposed_prompts(node: Any | None) -> list[Any]:
 
 @lru_cache(maxsize=4)
 def _parsed(kept: str) -> tuple[Any, ...]:
-    """Return prompts from JSON; the panel asks for the same ones at every change."""
+    """Return prompts from JSON; the panel asks for the same ones at every change.
+
+    A scene may come from anywhere: what cannot be read counts as no prompts.
+    """
     from aslseg.prompts import SlicePrompts
 
-    return tuple(SlicePrompts.from_json(values) for values in json.loads(kept))
+    try:
+        return tuple(SlicePrompts.from_json(values) for values in json.loads(kept))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        logger.warning("The proposed prompts of the scene cannot be read: %s", error)
+        return ()
+
+
+def _with_facts(event: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+    return {**event, "facts": {**event["facts"], **facts}}
 
 
 def _files_of(event: Mapping[str, Any]) -> dict[str, Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,10 @@ def rows_of(lesions: Sequence[Lesion]) -> list[tuple[str, ...]]:
     ]
 
 
-def as_text(lesions: Sequence[Lesion], separator: str = "\t") -> str:
-    """Return the table with its head, for a spreadsheet."""
-    lines = [separator.join(row) for row in (COLUMNS, *rows_of(lesions))]
-    return "\n".join(lines) + "\n"
+def as_text(lesions: Sequence[Lesion], case: str, separator: str = "\t") -> str:
+    """Return the table with its head and the case in the first column, for a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(("case", *COLUMNS))
+    writer.writerows((case, *row) for row in rows_of(lesions))
+    return text.getvalue()

@@ -152,14 +152,12 @@ class Logic(Projecting, Reviewing, Exporting):
         arguments, prepare = self._about(volume, run_id)
         prompts = self.prompts(volume)
         spoken = edited_slices(volume)
-        asked = spoken if slice_index is None else spoken & {slice_index}
-        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in asked]
+        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in spoken]
         arguments["edited_slices"] = sorted(taken_over(volume))
         arguments["slice_index"] = slice_index
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
-        self.engine.start(
-            Work("refine", arguments, prepare, *answer_about(volume, slice_index, may_replace))
-        )
+        answer = answer_about(volume, slice_index, may_replace, prompted=True)
+        self.engine.start(Work("refine", arguments, prepare, *answer))
         return self._voices_after(volume, wait)
 
     def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
@@ -268,8 +266,14 @@ class Logic(Projecting, Reviewing, Exporting):
 
     def _engine_for(self, purpose: str) -> Engine:
         if purpose not in self._engines:
-            self._engines[purpose] = Engine(Runner(self._python, library()), self.background)
+            engine = Engine(Runner(self._python, library()), self.background)
+            engine.event.connect(self._hear_changes)
+            self._engines[purpose] = engine
         return self._engines[purpose]
+
+    def _hear_changes(self, event: dict[str, Any]) -> None:
+        if event.get("event") in ("artifact", "done", "failed", "cancelled"):
+            self.forget_state()
 
     def _in_background(
         self, name: str, work: Callable[[Any], Any], then: Callable[[Any], Any], wait: bool

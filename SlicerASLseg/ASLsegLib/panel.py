@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
@@ -12,11 +11,13 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from aslseg.errors import AslsegError
+from aslseg.errors import CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine import in_words
 from ASLsegLib.home import resource
 from ASLsegLib.parameters import project_folder
+from ASLsegLib.plain_text import as_plain
+from ASLsegLib.questions import Questions
 from ASLsegLib.scene import is_scalar
 from ASLsegLib.section import Section
 from ASLsegLib.section_advanced import AdvancedSection
@@ -28,8 +29,7 @@ from ASLsegLib.section_review import ReviewSection
 from ASLsegLib.section_segment import SegmentSection
 from ASLsegLib.section_training import TrainingSection
 from ASLsegLib.status import StatusSection
-
-logger = logging.getLogger(__name__)
+from ASLsegLib.unforeseen import in_a_sentence
 
 POLL_MS = 30
 SECTIONS = (
@@ -58,14 +58,16 @@ class Panel(VTKObservationMixin):
         self._observed: Any = None
         self._gui_tag: Any = None
         self._updating = self._shows_busy = False
-        self.sections: list[Section] = [make(self) for make in SECTIONS]
-        self._listen()
+        self._told: set[str] = set()
         self._messages: list[str] = []
         self._messages_timer = self._single_shot(self._show_messages)
+        self._soon_timer = self._single_shot(self.update)
+        self.sections: list[Section] = [make(self) for make in SECTIONS]
+        self._listen()
         self._timer = self._single_shot(self._tick)
         self._timer.start(POLL_MS)
         # Nodes come in crowds: looked at once, when all are there.
-        self._nodes_timer = self._single_shot(self._nodes_changed)
+        self._nodes_timer = self._single_shot(lambda: self._catch(self._nodes_changed))
         self._use_parameters()
 
     @property
@@ -86,15 +88,15 @@ class Panel(VTKObservationMixin):
         """Return one of the sections."""
         return next(section for section in self.sections if isinstance(section, kind))
 
+    @property
+    def questions(self) -> Questions:
+        """What a person is asked before something is saved."""
+        return Questions(self.may_leave_out, self.may_overwrite)
+
     def attempt(self, action: Callable[[], None]) -> None:
         """Do what a person asked for; show what goes wrong in words."""
-        try:
-            action()
-        except AslsegError as error:
-            self.say_error(str(error))
-        except RuntimeError as error:  # RunnerBusy and what Slicer's own functions raise
-            logger.exception("An action of the panel failed")
-            self.say_error(str(error))
+        self._told.clear()
+        self._catch(action)
         self.update()
 
     def say_error(self, message: str) -> None:
@@ -103,25 +105,47 @@ class Panel(VTKObservationMixin):
         self._messages_timer.start(0)
 
     def may_replace(self, names: list[str]) -> bool:
-        """Ask whether segments that were edited by hand may be replaced; no keeps both."""
+        """Ask whether segments that a person has changed may be replaced; no keeps both."""
         question = _(
-            "You edited {names} by hand. Replace them by the new result?\n\n"
+            "You edited {names} by hand or by prompts. Replace them by the new result?\n\n"
             "'No' keeps yours and puts the new result beside them."
         )
-        return not slicer.app.testingEnabled() and slicer.util.confirmYesNoDisplay(
-            question.format(names=", ".join(names)), windowTitle=_("ASLseg")
+        return not slicer.app.testingEnabled() and self._confirm(
+            question.format(names=", ".join(names))
         )
+
+    def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
+        """Ask whether a label map may lack something that a segmentation shows."""
+        question = _(
+            "Not everything in {name} can be in the label map:\n{left_out}\n\nGo on without it? "
+            "What is left out counts as what lies around it."
+        )
+        return self._confirm(question.format(name=name, left_out="\n".join(left_out)))
+
+    def may_overwrite(self, case_id: str, changed_meanwhile: bool) -> bool:
+        """Ask whether the label map of a case may be replaced."""
+        found = _("Case {case} has a label already.")
+        if changed_meanwhile:
+            found = _("The label of case {case} was changed since you loaded the case.")
+        question = _("Replace it by what is shown? 'Undo' brings the old one back.")
+        return self._confirm(f"{found} {question}".format(case=case_id))
 
     def update(self) -> None:
         """Let every section show the state of things."""
         if self._updating or self.parameters is None:
             return
+        self._soon_timer.stop()
         self._updating, self._shows_busy = True, self.logic.background.is_busy
         try:
             for section in self.sections:
-                section.update()
+                self._catch(section.update, once=True)
         finally:
             self._updating = False
+
+    def update_soon(self) -> None:
+        """Update once when everything that happens just now has happened."""
+        if not self._updating:
+            self._soon_timer.start(0)
 
     def enter(self) -> None:
         """Show what the scene remembers, and whether packages have come or gone meanwhile."""
@@ -135,7 +159,7 @@ class Panel(VTKObservationMixin):
 
     def close(self) -> None:
         """End all work and listen no more."""
-        for timer in (self._timer, self._nodes_timer, self._messages_timer):
+        for timer in (self._timer, self._nodes_timer, self._soon_timer, self._messages_timer):
             timer.stop()
         self._leave_parameters()
         self.removeObservers()
@@ -168,22 +192,40 @@ class Panel(VTKObservationMixin):
         timer.connect("timeout()", slot)
         return timer
 
+    def _catch(self, action: Callable[[], Any], *, once: bool = False) -> None:
+        """Do something; whatever goes wrong is said in a sentence, and its traceback logged.
+
+        Args:
+            action: What to do.
+            once: Say the same thing only once until a person does something.
+        """
+        try:
+            action()
+        except CancelledError:  # a person said no
+            return
+        except Exception as error:  # the panel's edge: nothing may end in Slicer's console alone
+            key = f"{type(error).__name__}: {error}"
+            if once and key in self._told:
+                return
+            self._told.add(key)
+            self.say_error(in_a_sentence(error))
+
+    def _confirm(self, question: str) -> bool:
+        return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
+
     def _show_messages(self) -> None:
         while self._messages:
-            slicer.util.errorDisplay(self._messages.pop(0), windowTitle=_("ASLseg"))
+            slicer.util.errorDisplay(as_plain(self._messages.pop(0)), windowTitle=_("ASLseg"))
 
     def _tick(self) -> None:
         # Started anew before anything else: a question that opens below would hold up the next tick
         # until it is answered, for Qt does not call the slot of a repeating timer within itself.
         self._timer.start(POLL_MS)
-        try:
-            self.logic.poll()
-            for section in self.sections:
-                tick = getattr(section, "tick", None)
-                if tick is not None:
-                    tick()
-        except AslsegError as error:
-            self.say_error(str(error))
+        self._catch(self.logic.poll, once=True)
+        for section in self.sections:
+            tick = getattr(section, "tick", None)
+            if tick is not None:
+                self._catch(tick, once=True)
         if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
             self.update()
 
@@ -203,16 +245,16 @@ class Panel(VTKObservationMixin):
     def _end(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
         if kind in ("done", "failed", "cancelled"):
-            self.update()
+            self.update_soon()
         if kind == "failed":
             self.say_error(in_words(event))
 
     def _state_changed(self, _state: str) -> None:
-        self.update()
+        self.update_soon()
 
     def _background_failed(self, error: Exception) -> None:
-        self.say_error(str(error))
-        self.update()
+        self.say_error(in_a_sentence(error))
+        self.update_soon()
 
     # The scene.
 
@@ -242,11 +284,12 @@ class Panel(VTKObservationMixin):
             self.attempt(lambda: self.logic.open_project(folder))
 
     def _parameters_changed(self, _caller: Any = None, _event: Any = None) -> None:
-        self.update()
+        self.update_soon()
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         """Stop what would end in nodes that go away; a training goes on."""
         self._leave_parameters()
+        self.logic.forget_scene()
         self.logic.engine.close()
         for section in self.sections:
             forget = getattr(section, "forget_scene", None)

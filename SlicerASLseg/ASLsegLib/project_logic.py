@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
 from ASLsegLib import projects
+from ASLsegLib.case_nodes import find_case, forget_case, is_intact, mark_case, note_label
 from ASLsegLib.files import own_file
+from ASLsegLib.project_state import ProjectState
 from ASLsegLib.saved import SavedVoices, read_saved, show_saved
 from ASLsegLib.scene import SceneError, add_volume, volume_of, working_volume
 
 if TYPE_CHECKING:
     from aslseg.project import Project
+    from aslseg.volume import Volume
     from ASLsegLib.signals import Signal
 
-CASE = "ASLseg.Case"
-"""Attribute of a volume node: the case that it is."""
 CT_WINDOW_HU = (-100.0, 240.0)
 """Grey values of a case that is loaded: an abdominal window."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A case as it is on disk.
+
+    Attributes:
+        project: As it is on disk.
+        volume: The image; None when it is in the scene already.
+        saved: Label map and voices, or None.
+    """
+
+    project: Project
+    volume: Volume | None
+    saved: SavedVoices | None
 
 
 class Projecting:
@@ -29,6 +46,8 @@ class Projecting:
     project: Project | None
     project_changed: Signal
     _in_background: Callable[..., Any]
+    _state: ProjectState | None = None
+    _scene_number = 0
 
     def open_project(self, folder: Path | str) -> Project:
         """Open the project in a folder.
@@ -85,15 +104,17 @@ class Projecting:
         Raises:
             SceneError: When no project is open and no folder is given.
         """
-        volume = working_volume(volume)
         place, name = self._place(folder), case_id or projects.good_case_id(volume.GetName())
+        volume = working_volume(volume)
         image = own_file(volume) or volume_of(volume)
-        volume.SetAttribute(CASE, name)
+
+        def show(project: Project) -> Project:
+            if slicer.mrmlScene.IsNodePresent(volume):
+                mark_case(volume, project, name)
+            return self.use(project)
+
         return self._in_background(
-            "adding a volume",
-            lambda m: projects.add_volume(place, name, image, m),
-            self.use,
-            wait,
+            "adding a volume", lambda m: projects.add_volume(place, name, image, m), show, wait
         )
 
     def add_folder(
@@ -120,25 +141,30 @@ class Projecting:
     ) -> Any | None:
         """Load a case with its label map and with what the latest run said about it.
 
-        What is in the scene already stays as it is.
+        What a person drew or prompted in the scene stays as it is; the rest is renewed.
 
         Args:
             case_id: Name of the case.
             then: Called with the volume node when everything is there.
             wait: Return the volume node; else None at once.
         """
-        project, known = self._opened(), self.case_node(case_id)
-        case = project.case(case_id)
+        opened, known = self._opened(), self.case_node(case_id)
+        if known is not None and not is_intact(known):
+            forget_case(known)  # it stays in the scene as what it has become
+            known = None
+        scene = self._scene_number
 
-        def read(_: Any) -> tuple[Any, SavedVoices | None]:
-            volume = project.load_image(case) if known is None else None
-            return volume, read_saved(project, case_id)
+        def read(_: Any) -> _Loaded:
+            from aslseg.project import open_project
 
-        def show(found: tuple[Any, SavedVoices | None]) -> Any:
-            volume, saved = found
-            node = known if known is not None else _add_case(volume, case_id)
-            if saved is not None:
-                show_saved(node, saved)
+            project = open_project(opened.folder)  # another program may have saved a label
+            volume = project.load_image(project.case(case_id)) if known is None else None
+            return _Loaded(project, volume, read_saved(project, case_id))
+
+        def show(loaded: _Loaded) -> Any:
+            if scene != self._scene_number:
+                return None  # the scene was closed meanwhile
+            node = self._show_case(loaded, known, case_id)
             if then is not None:
                 then(node)
             return node
@@ -147,12 +173,28 @@ class Projecting:
 
     def case_node(self, case_id: str) -> Any | None:
         """Return the volume node of a case if it is in the scene."""
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return next((node for node in nodes if node.GetAttribute(CASE) == case_id), None)
+        return find_case(self.project, case_id)
+
+    def forget_scene(self) -> None:
+        """Show nothing any more of what is being loaded: the scene is closed."""
+        self._scene_number += 1
+
+    @property
+    def state(self) -> ProjectState | None:
+        """What is known about the open project, None without one; read once per change."""
+        if self.project is None:
+            return None
+        if self._state is None or self._state.project is not self.project:
+            self._state = ProjectState(self.project)
+        return self._state
+
+    def forget_state(self) -> None:
+        """Read what is known about the project again when it is asked for: it may have changed."""
+        self._state = None
 
     def runs(self) -> list[projects.RunRow]:
         """Return the runs of the open project, latest first."""
-        return [] if self.project is None else projects.list_runs(self.project)
+        return [] if self.state is None else self.state.runs
 
     def usable_run(self, run_id: str | None = None) -> str | None:
         """Return the run that would segment: the given or latest one with a finished round."""
@@ -169,8 +211,35 @@ class Projecting:
     def use(self, project: Project) -> Project:
         """Make a project, or a changed value of it, the open one."""
         self.project = project
+        self.forget_state()
         self.project_changed.emit()
         return project
+
+    def updated(self, project: Project) -> Project:
+        """Take notice of a project that was changed, unless another one is open by now."""
+        if self.project is not None and self.project.folder == project.folder:
+            self.use(project)
+        return project
+
+    def _show_case(self, loaded: _Loaded, known: Any | None, case_id: str) -> Any:
+        project = loaded.project
+        if self.project is None or self.project.folder != project.folder:
+            msg = f"Case {case_id} is not shown: {project.folder} is not the open project any more."
+            raise SceneError(msg)
+        if loaded.volume is not None:
+            node = _add_case(loaded.volume, case_id)
+            mark_case(node, project, case_id)
+        elif known is not None and slicer.mrmlScene.IsNodePresent(known):
+            node = known
+        else:
+            msg = f"The volume of case {case_id} was removed from the scene; load the case again."
+            raise SceneError(msg)
+        if loaded.saved is not None:
+            show_saved(node, loaded.saved)
+        note_label(node, "" if loaded.saved is None else loaded.saved.label)
+        if project != self.project:
+            self.use(project)
+        return node
 
     def _place(self, folder: Path | str | None) -> Path:
         if folder is not None:
@@ -186,7 +255,6 @@ class Projecting:
 
 def _add_case(volume: Any, case_id: str) -> Any:
     node = add_volume(volume, case_id)
-    node.SetAttribute(CASE, case_id)
     if volume.voxels.min() < 0:  # HU, and not the grey values of an MRI
         node.GetDisplayNode().AutoWindowLevelOff()
         node.GetDisplayNode().SetWindowLevelMinMax(*CT_WINDOW_HU)

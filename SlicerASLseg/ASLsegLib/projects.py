@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aslseg.volume import Volume
 
 IMAGES = "images"
+_RENAME = "rename the volume (Data module) and add it again."
+_LONGEST_ID_BYTES = 100  # file names have 255 bytes at most, and get endings
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,15 @@ def date_of(project: Project, report: CaseReport) -> str:
     return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
 
 
+def label_digest(project: Project, case_id: str) -> str:
+    """Return a digest of the label map of a case on disk; empty when there is none."""
+    from aslseg.storage import sha256_of
+
+    case = project.case(case_id)
+    path = None if case.label is None else project.label_path(case)
+    return "" if path is None or not path.exists() else sha256_of(path)
+
+
 def voices_folder(project: Project, run_id: str, round_number: int, case_id: str) -> Path:
     """Return where a round keeps what was said about a case."""
     return project.folder / "runs" / run_id / f"round-{round_number:02d}" / "voices" / case_id
@@ -99,18 +111,45 @@ def add_folder(folder: Path, images: Path, monitor: Monitor) -> Project:
 
 
 def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monitor) -> Project:
-    """Add an image file, or a volume of the scene, which is written to the project then."""
+    """Add an image file, or a volume of the scene, which is written to the project then.
+
+    Raises:
+        ProjectError: When a case or a file has the name already; neither is touched.
+    """
     from aslseg.project import CaseFiles
 
+    _refuse_taken_case(folder, case_id)
     if isinstance(volume, Path):
         return add_images(folder, [CaseFiles(case_id, volume)], monitor)
+    _refuse_taken_file(folder / IMAGES, case_id)
     path = folder / IMAGES / f"{case_id}.nrrd"
-    write_raw(volume, path)
+    write_raw(volume, path, new=True)
     try:
         return add_images(folder, [CaseFiles(case_id, path)], monitor)
     except Exception:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # it is the one that was written above
         raise
+
+
+def _refuse_taken_case(folder: Path, case_id: str) -> None:
+    from aslseg.errors import ProjectError
+    from aslseg.project import open_project
+
+    cases = open_project(folder).cases if (folder / "project.json").exists() else ()
+    for case in cases:
+        if case.id.lower() == case_id.lower():
+            msg = f"{folder} has a case '{case.id}' already; {_RENAME}"
+            raise ProjectError(msg)
+
+
+def _refuse_taken_file(images: Path, case_id: str) -> None:
+    """Refuse a name that differs in case only, too: on some systems it is that file."""
+    from aslseg.errors import ProjectError
+
+    for path in images.iterdir() if images.is_dir() else ():
+        if path.name.lower() == f"{case_id}.nrrd".lower():
+            msg = f"{path} is there already and is left as it is; {_RENAME}"
+            raise ProjectError(msg)
 
 
 def set_split(project: Project, case_id: str, split: str) -> Project:
@@ -138,9 +177,19 @@ def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monit
 
 
 def good_case_id(name: str) -> str:
-    """Return a name as a case id: letters, digits, '-' and '_'."""
-    cleaned = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-    return cleaned.strip("-") or "case"
+    """Return a name as a case id that `project.json` and all file systems take.
+
+    Letters of every script, digits, '-' and '_' stay; the first letter is a Latin one.
+    """
+    composed = unicodedata.normalize("NFKC", name)
+    cleaned = "".join(letter if _may_stay(letter) else "-" for letter in composed).strip("-")
+    if not cleaned[:1].isascii() or not cleaned:
+        cleaned = f"case-{cleaned}".strip("-")
+    return cleaned.encode()[:_LONGEST_ID_BYTES].decode(errors="ignore").strip("-")
+
+
+def _may_stay(letter: str) -> bool:
+    return letter in "-_" or unicodedata.category(letter)[0] in "LM" or letter.isdecimal()
 
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from ASLsegLib.scene import as_array, as_matrix, free_name, place_beside, slice_
 if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
     from aslseg.volume import Geometry
+
+logger = logging.getLogger(__name__)
 
 _VOLUME, _TARGET, _KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
 _TAKEN_OVER = "ASLseg.SlicesTakenOver"
@@ -158,7 +161,13 @@ def edited_slices(volume: Any) -> set[int]:
 
 def taken_over(volume: Any) -> set[int]:
     """Return the slices whose proposed prompts count no more, for the scene has them."""
-    return set(json.loads(volume.GetAttribute(_TAKEN_OVER) or "[]"))
+    try:
+        values = json.loads(volume.GetAttribute(_TAKEN_OVER) or "[]")
+        return {int(value) for value in values}
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # A scene may come from anywhere.
+        logger.warning("The slices that were taken over cannot be read: %s", error)
+        return set()
 
 
 def forget_prompts(volume: Any) -> None:

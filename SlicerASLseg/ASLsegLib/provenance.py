@@ -13,6 +13,7 @@ from ASLsegLib.segments import Part
 
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Provenance:
         round: The run's round; 0 without one.
         model: Digest of the weights.
         human: Whether a person made or accepted it.
+        prompted: Whether it answers to a person's prompts.
     """
 
     voice: str
@@ -34,6 +36,7 @@ class Provenance:
     round: int = 0
     model: str = ""
     human: bool = False
+    prompted: bool = False
 
 
 def write_provenance(segment: Any, target: str, provenance: Provenance, part: Part | None) -> None:
@@ -46,6 +49,7 @@ def write_provenance(segment: Any, target: str, provenance: Provenance, part: Pa
         "Round": str(provenance.round),
         "Model": provenance.model,
         "Human": human,
+        "Prompted": "yes" if provenance.prompted else "no",
         _TARGET: target,
         _DIGEST: digest_of(part),
     }
@@ -62,9 +66,10 @@ def read_provenance(segment: Any) -> Provenance | None:
         voice=tag(segment, "Voice"),
         method=tag(segment, "Method"),
         run=tag(segment, "Run"),
-        round=int(tag(segment, "Round") or 0),
+        round=_number(tag(segment, "Round")),
         model=tag(segment, "Model"),
         human=tag(segment, "Human") == "yes",
+        prompted=tag(segment, "Prompted") == "yes",
     )
 
 
@@ -80,13 +85,28 @@ def is_edited(segment: Any, part: Part | None) -> bool:
         segment: One of ours.
         part: What it holds now.
     """
-    return tag(segment, "Human") == "yes" or tag(segment, _DIGEST) != digest_of(part)
+    return tag(segment, "Human") == "yes" or is_changed(segment, part)
+
+
+def is_changed(segment: Any, part: Part | None) -> bool:
+    """Tell whether one of our segments holds something else than was written to it."""
+    return tag(segment, _DIGEST) != digest_of(part)
+
+
+def is_prompted(segment: Any) -> bool:
+    """Tell whether one of our segments answers to a person's prompts."""
+    return tag(segment, "Prompted") == "yes"
 
 
 def mark_human(segment: Any, human: bool) -> None:
     """Note whether a person answers for what the segment holds."""
     segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
     _tell_dicom(segment, human)
+
+
+def _number(text: str) -> int:
+    """Return a round; a tag that somebody else wrote may hold anything."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else 0
 
 
 def _tell_dicom(segment: Any, human: bool) -> None:

@@ -11,8 +11,16 @@ import numpy as np
 from aslseg.errors import ImageError
 from aslseg.orientation import to_slices
 from ASLsegLib import projects
+from ASLsegLib.case_nodes import shown_label
 from ASLsegLib.hearing import SPEAKING, Heard, heard_from, provenance_of, show_proposed
-from ASLsegLib.voices import flag_disagreement, voice_node, write_parts
+from ASLsegLib.provenance import Provenance
+from ASLsegLib.voices import (
+    flag_disagreement,
+    is_as_written,
+    rounds_shown,
+    voice_node,
+    write_parts,
+)
 
 if TYPE_CHECKING:
     from aslseg.project import Project
@@ -25,10 +33,12 @@ class SavedVoices:
     Attributes:
         heard: What a round wrote, or a person.
         human: Whether the refined voice is the label map that a person made or accepted.
+        label: Digest of that label map; empty without one.
     """
 
     heard: Heard
     human: bool
+    label: str = ""
 
 
 def read_saved(project: Project, case_id: str) -> SavedVoices | None:
@@ -57,24 +67,39 @@ def read_saved(project: Project, case_id: str) -> SavedVoices | None:
         axis=to_slices(geometry).axes[0],
         facts=facts,
     )
-    return SavedVoices(heard, case.label is not None)
+    return SavedVoices(heard, case.label is not None, projects.label_digest(project, case_id))
 
 
 def show_saved(volume: Any, saved: SavedVoices) -> None:
     """Show saved voices about a volume, and a person's label as the refined voice.
 
-    Voices that are in the scene already stay as they are.
+    Voices that are in the scene are renewed when they show another round or another label map; what
+    a person drew or prompted stays as it is.
     """
     heard, nodes = saved.heard, {}
     for voice, parts in heard.voices.items():
         provenance = provenance_of(voice, heard.facts)
+        label = ""
         if voice == "refined":
-            provenance = replace(provenance, human=saved.human)
-        if voice_node(volume, voice).GetSegmentation().GetNumberOfSegments() == 0:
-            nodes[voice] = write_parts(volume, parts, heard.targets, provenance)
+            provenance, label = replace(provenance, human=saved.human), saved.label
+        node = voice_node(volume, voice)
+        if _is_outdated(node, volume, provenance, label):
+            nodes[voice] = write_parts(
+                volume, parts, heard.targets, provenance, may_replace=lambda _: True
+            )
     if heard.prompts and "sam" in nodes:
         show_proposed(volume, heard)
     flag_disagreement(nodes, heard.agreement)
+
+
+def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> bool:
+    """Tell whether a node shows something else than what is saved, and nothing of a person."""
+    if node.GetSegmentation().GetNumberOfSegments() == 0:
+        return True
+    if not is_as_written(node, volume):
+        return False
+    other_round = rounds_shown(node) != {(provenance.run, provenance.round)}
+    return other_round or (provenance.voice == "refined" and shown_label(volume) != label)
 
 
 def _said_by_run(

@@ -148,7 +148,7 @@ def place_beside(node: Any, volume: Any) -> None:
 
 
 def _hardened(node: Any) -> Any:
-    copy = _copy_of(node)
+    copy = hardened_copy(node)
     source = slicer.util.arrayFromVolume(node)
     matrix = vtk.vtkMatrix4x4()
     node.GetParentTransformNode().GetMatrixTransformToWorld(matrix)
@@ -166,7 +166,8 @@ def _hardened(node: Any) -> Any:
     return copy
 
 
-def _copy_of(node: Any) -> Any | None:
+def hardened_copy(node: Any) -> Any | None:
+    """Return the copy of a volume that `working_volume` made, or None."""
     for other in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         if other.GetNodeReferenceID(_HARDENED_FROM) == node.GetID():
             return other

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 
+from ASLsegLib.plain_text import as_plain
+
 if TYPE_CHECKING:
     from ASLsegLib.logic import Logic
     from ASLsegLib.panel import Panel
 
 
 ROW_PX = 24
+_MOST_LETTERS = 28
 
 
 class Section:
@@ -72,7 +75,7 @@ class Section:
         tip = self._tips.setdefault(widget.objectName, widget.toolTip)
         reason = next((problem for problem in problems if problem), "")
         widget.setEnabled(not reason)
-        widget.setToolTip(reason or tip)
+        widget.setToolTip(as_plain(reason or tip))
 
 
 def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:
@@ -93,8 +96,8 @@ def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:
 
 
 def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
-    """Fill a table with text; the chosen row stays chosen."""
-    row = table.currentRow()
+    """Fill a table with text; the row whose first cell is the chosen one's stays chosen."""
+    chosen = cell(table)
     was = table.blockSignals(True)
     table.setColumnCount(len(head))
     table.setHorizontalHeaderLabels(head)
@@ -102,7 +105,7 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     for number, values in enumerate(rows):
         for column, value in enumerate(values):
             item = qt.QTableWidgetItem(value)
-            item.setToolTip(value)  # whole, also where the column is too narrow
+            item.setToolTip(as_plain(value))  # whole, also where the column is too narrow
             table.setItem(number, column, item)
     table.verticalHeader().setVisible(False)
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
@@ -111,12 +114,25 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     head_row.setSectionResizeMode(qt.QHeaderView.Interactive)
     table.resizeColumnsToContents()
     head_row.setSectionResizeMode(len(head) - 1, qt.QHeaderView.Stretch)  # gets what is left
-    if 0 <= row < len(rows):
-        table.selectRow(row)
+    choose_row(table, [values[0] for values in rows], chosen)
     table.blockSignals(was)
+
+
+def choose_row(table: Any, names: list[str], name: str) -> None:
+    """Choose the row of a name; none when it is not there, or there twice."""
+    table.clearSelection()
+    table.setCurrentCell(-1, -1)
+    if names.count(name) == 1:
+        table.selectRow(names.index(name))
 
 
 def cell(table: Any, column: int = 0) -> str:
     """Return the text of a column in the chosen row; empty when no row is chosen."""
     item = table.item(table.currentRow(), column) if table.currentRow() >= 0 else None
     return "" if item is None else item.text()
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits on a button; '&' would be taken for the mark of a key."""
+    short = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}\u2026"
+    return short.replace("&", "&&")

@@ -9,9 +9,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from aslseg.errors import AslsegError
 from ASLsegLib import parameters, projects, requirements, sample_data
+from ASLsegLib.case_nodes import case_of
 from ASLsegLib.review_pick import show_case
-from ASLsegLib.section import Section, cell, fill_combo, fill_table
+from ASLsegLib.section import Section, cell, fill_combo, fill_table, shortened
 
 HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
 STATES = {
@@ -77,10 +79,9 @@ class ProjectSection(Section):
         self.gate(ui.addFolderButton, can, folder, busy)
         self.gate(ui.loadCaseButton, can, closed, case, busy)
         self.gate(ui.splitBox, can, closed, case, busy)
-        segmentation = (
-            "" if self.panel.parameters.labelSegmentation else _("Choose a segmentation.")
-        )
-        self.gate(ui.saveLabelButton, can, closed, case, segmentation, busy)
+        self.gate(ui.saveLabelButton, can, closed, self._no_label(), busy)
+        save = _("Save as label of {case}") if self._label_case else _("Save as label")
+        ui.saveLabelButton.setText(save.format(case=shortened(self._label_case)))
         self._show_split()
 
     def hear_training(self, event: dict[str, Any]) -> None:
@@ -161,6 +162,29 @@ class ProjectSection(Section):
         entries = [(_("for {use}").format(use=text), name) for name, text in SPLITS.items()]
         fill_combo(self.ui.splitBox, entries, row.split if row else "train")
 
+    @property
+    def _label_case(self) -> str:
+        """The case on whose volume the chosen segmentation was drawn; empty when there is none."""
+        node = self.panel.parameters.labelSegmentation
+        try:
+            volume = None if node is None else self.logic.volume_of_label(node)
+        except AslsegError:
+            return ""
+        return case_of(volume, self.logic.project)
+
+    def _no_label(self) -> str:
+        """Say why the chosen segmentation cannot be saved as a label; empty when it can."""
+        node = self.panel.parameters.labelSegmentation
+        if node is None:
+            return _("Choose a segmentation.")
+        if self._label_case:
+            return ""
+        text = _(
+            "{name} was not drawn on a case of this project. Load the case from the table or add "
+            "the volume, and choose that volume as source in the Segment Editor."
+        )
+        return text.format(name=node.GetName())
+
     def _nothing(self) -> None:
         """Only let the panel show what is possible now."""
 
@@ -202,8 +226,8 @@ class ProjectSection(Section):
 
     def _save_label(self) -> None:
         node = self.panel.parameters.labelSegmentation
-        self.logic.save_label(node, self.case_id, wait=False)
+        self.logic.save_label(node, self._label_case, wait=False, questions=self.panel.questions)
 
     def _set_split(self) -> None:
         split = self.ui.splitBox.currentData
-        self.logic.use(projects.set_split(self.logic.project, self.case_id, split))
+        self.logic.updated(projects.set_split(self.logic.project, self.case_id, split))

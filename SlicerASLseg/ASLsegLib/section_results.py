@@ -8,8 +8,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from aslseg.errors import AslsegError
 from ASLsegLib import requirements
+from ASLsegLib.case_nodes import case_of
+from ASLsegLib.export import reference_volume
 from ASLsegLib.lesion_table import as_text, rows_of
+from ASLsegLib.projects import good_case_id
 from ASLsegLib.section import Section, fill_table
 
 HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest (mm)"), "R", "A", "S"]
@@ -21,6 +25,8 @@ class ResultsSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._lesions: list[Any] = []
+        self._measured: Any | None = None
+        self._observed: Any | None = None
         ui = self.ui
         for button, action in (
             (ui.measureButton, self.measure),
@@ -35,8 +41,10 @@ class ResultsSection(Section):
         self.on_signal(ui.lesionsTable, "cellDoubleClicked(int,int)", self._jump)
 
     def update(self) -> None:
-        """Show what is possible."""
+        """Show what is possible; the table belongs to the segmentation that is chosen."""
         ui = self.ui
+        if self._lesions and self._node is not self._measured:
+            self.forget()
         can = "" if requirements.can_open_projects() else self.panel.missing
         node = "" if self._node else _("Choose a segmentation.")
         table = "" if self._lesions else _("Measure first.")
@@ -51,16 +59,64 @@ class ResultsSection(Section):
 
     def measure(self) -> None:
         """Measure every lesion; the table comes when it is done."""
-        self.logic.lesions(self._node, wait=False, then=self._show)
+        node = self._node
+        self.logic.lesions(
+            node,
+            wait=False,
+            then=lambda lesions: self._show(node, lesions),
+            may_leave_out=self.panel.may_leave_out,
+        )
+        self._watch(node)
+
+    def forget(self) -> None:
+        """Show no lesions: another segmentation is chosen, or this one has changed."""
+        self._lesions, self._measured = [], None
+        fill_table(self.ui.lesionsTable, HEAD, [])
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        self._watch(None)
+        self.forget()
 
     @property
     def _node(self) -> Any | None:
         return self.panel.parameters.resultSegmentation if self.panel.parameters else None
 
-    def _show(self, lesions: list[Any]) -> None:
-        self._lesions = lesions
+    def _show(self, node: Any, lesions: list[Any]) -> None:
+        if node is not self._node or node.GetSegmentation() is not self._observed:
+            return  # another one was chosen, or this one was changed meanwhile
+        self._lesions, self._measured = lesions, node
         fill_table(self.ui.lesionsTable, HEAD, [list(row) for row in rows_of(lesions)])
         self.update()
+
+    @property
+    def _case(self) -> str:
+        """Whose lesions are shown: the case, or the volume when it is none."""
+        try:
+            volume = reference_volume(self._measured)
+        except AslsegError:
+            return ""
+        return case_of(volume, self.logic.project) or str(volume.GetName())
+
+    def _watch(self, node: Any | None) -> None:
+        """Notice when the voxels of a segmentation change from now on."""
+        events = (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.SegmentAdded,
+            slicer.vtkSegmentation.SegmentRemoved,
+        )
+        if self._observed is not None:
+            for event in events:
+                self.panel.removeObserver(self._observed, event, self._changed)
+        self._observed = None if node is None else node.GetSegmentation()
+        if self._observed is not None:
+            for event in events:
+                self.panel.addObserver(self._observed, event, self._changed)
+
+    def _changed(self, _caller: Any, _event: Any) -> None:
+        self._watch(None)
+        self.forget()
+        self.panel.update_soon()
 
     def _jump(self) -> None:
         row = self.ui.lesionsTable.currentRow()
@@ -68,12 +124,12 @@ class ResultsSection(Section):
             node.JumpSliceByCentering(*self._lesions[row].centre_ras)
 
     def _copy(self) -> None:
-        qt.QApplication.clipboard().setText(as_text(self._lesions))
+        qt.QApplication.clipboard().setText(as_text(self._lesions, self._case))
 
     def _save_csv(self) -> None:
         path = self._ask_for_file("lesions.csv", _("Tables (*.csv)"))
         if path:
-            self.logic.write_lesions(self._lesions, path)
+            self.logic.write_lesions(self._lesions, path, self._case)
 
     def _show_3d(self) -> None:
         if self.ui.show3dButton.checked:
@@ -82,9 +138,12 @@ class ResultsSection(Section):
             self._node.RemoveClosedSurfaceRepresentation()
 
     def _export_nifti(self) -> None:
-        path = self._ask_for_file(f"{self._node.GetName()}.nii.gz", _("NIfTI (*.nii.gz)"))
+        name = f"{good_case_id(self._node.GetName())}.nii.gz"
+        path = self._ask_for_file(name, _("NIfTI (*.nii.gz)"))
         if path:
-            self.logic.export_nifti(self._node, path, wait=False)
+            self.logic.export_nifti(
+                self._node, path, wait=False, may_leave_out=self.panel.may_leave_out
+            )
 
     def _export_nnunet(self) -> None:
         chosen = self._ask_for_folder(_("New or empty folder for the nnU-Net data set"))

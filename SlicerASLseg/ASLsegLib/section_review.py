@@ -8,8 +8,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
+from ASLsegLib.case_nodes import case_of
 from ASLsegLib.review_pick import show_case
-from ASLsegLib.section import Section, cell, fill_table
+from ASLsegLib.section import Section, cell, fill_table, shortened
 from ASLsegLib.voices import find_voice
 
 HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
@@ -22,6 +23,7 @@ class ReviewSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._cases: list[Any] = []
+        self._decided_at: int | None = None
         ui = self.ui
         for button, action in (
             (ui.previousButton, self._previous),
@@ -38,27 +40,57 @@ class ReviewSection(Section):
 
     @property
     def case_id(self) -> str:
-        """The case that is decided about; empty when none is chosen."""
+        """The case that is chosen in the table; empty when none is."""
         return cell(self.ui.reviewTable)
 
+    @property
+    def open_case(self) -> str:
+        """The case that is shown, and that alone is decided about; empty when none is."""
+        return case_of(self.panel.volume, self.logic.project)
+
     def update(self) -> None:
-        """Show what is possible."""
-        ui = self.ui
+        """Show what is possible; the buttons name the case that they are about."""
+        ui, shown = self.ui, self.open_case
         can = "" if requirements.can_open_projects() else self.panel.missing
         cases = "" if self._cases else self._why_empty()
-        chosen = "" if self.case_id else _("Choose a case, or press Next.")
-        volume = self.logic.case_node(self.case_id) if self.case_id else None
-        refined = find_voice(volume, "refined") if volume else None
-        shown = "" if refined else _("Load the case first: press Next or double-click its row.")
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
-        nothing = "" if self.logic.last_decision() else _("There is no decision to take back.")
+        last = self.logic.last_decision()
+        nothing = "" if last else _("There is no decision to take back.")
+        no_label = "" if self._refined else _("No refined label of this case is in the scene.")
         for button in (ui.previousButton, ui.nextButton):
             self.gate(button, can, cases, busy)
         for button in (ui.acceptButton, ui.correctButton):
-            self.gate(button, can, cases, chosen, shown, busy)
-        self.gate(ui.rejectButton, can, cases, chosen, busy)
+            self.gate(button, can, cases, self._not_open(), no_label, busy)
+        self.gate(ui.rejectButton, can, cases, self._not_open(), self._is_labelled(), busy)
         self.gate(ui.undoButton, can, nothing, busy)
+        for button, text in (
+            (ui.acceptButton, _("Accept")),
+            (ui.rejectButton, _("Reject")),
+            (ui.correctButton, _("Correct")),
+        ):
+            button.setText(f"{text} {shortened(shown)}" if shown and button.enabled else text)
+        undo = _("Undo: {decision}") if last else _("Undo last decision")
+        ui.undoButton.setText(undo.format(decision=shortened(last)))
         ui.reviewLabel.setText(self._about())
+
+    @property
+    def _refined(self) -> Any | None:
+        volume = self.logic.case_node(self.open_case) if self.open_case else None
+        return None if volume is None else find_voice(volume, "refined")
+
+    def _not_open(self) -> str:
+        """Say why nothing can be decided: what is chosen has to be what is shown."""
+        if not self.case_id:
+            return _("Choose a case, or press Next.")
+        if self.case_id == self.open_case:
+            return ""
+        text = _("Load {case} first: press Next or double-click its row.")
+        return text.format(case=self.case_id)
+
+    def _is_labelled(self) -> str:
+        state = next((one.state for one in self._cases if one.case_id == self.open_case), "")
+        is_labelled = state in ("accepted", "corrected")
+        return _("The case has a label; undo that decision first.") if is_labelled else ""
 
     def hear_training(self, event: dict[str, Any]) -> None:
         """Look for new cases when a round is over."""
@@ -89,13 +121,22 @@ class ReviewSection(Section):
         """Only let the panel show what is possible now."""
 
     def _move(self, step: int) -> None:
-        row = self.ui.reviewTable.currentRow()
-        here = row if row >= 0 else (-1 if step > 0 else len(self._cases))
+        """Go to the next case without a decision, from the place where the last one was."""
+        here = self._row_of(self.case_id)
+        if here is None:
+            here = -1 if step > 0 else len(self._cases)
+        elif self._cases[here].state in DECISIONS and self._decided_at is not None and step > 0:
+            here = self._decided_at - 1  # the next one has moved up to its place
         rows = range(here + step, len(self._cases) if step > 0 else -1, step)
         undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
         following = undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
+        self._decided_at = None
         self.ui.reviewTable.selectRow(following)
         self._load()
+
+    def _row_of(self, case_id: str) -> int | None:
+        rows = [row for row, one in enumerate(self._cases) if one.case_id == case_id]
+        return rows[0] if rows else None
 
     def _previous(self) -> None:
         self._move(-1)
@@ -108,17 +149,20 @@ class ReviewSection(Section):
             show_case(self.panel, self.case_id)
 
     def _accept(self) -> None:
-        self.logic.accept(self.case_id, wait=False)
+        case_id, row = self.open_case, self._row_of(self.open_case)
+        self.logic.accept(case_id, wait=False, questions=self.panel.questions)
+        self._decided_at = row
 
     def _reject(self) -> None:
-        self.logic.reject(self.case_id)
+        row = self._row_of(self.open_case)
+        self.logic.reject(self.open_case)
+        self._decided_at = row
 
     def _undo(self) -> None:
-        self.logic.undo_decision()
+        self.logic.undo_decision(self.logic.last_decision())
 
     def _correct(self) -> None:
-        volume = self.logic.case_node(self.case_id)
-        open_in_segment_editor(find_voice(volume, "refined"), volume)
+        open_in_segment_editor(self._refined, self.panel.volume)
 
 
 def _score(report: Any) -> str:

@@ -66,10 +66,17 @@ class SegmentSection(Section):
         """Show the voices when they have spoken."""
         if event.get("event") == "done" and self.panel.parameters is not None:
             self.show_voices()
-            refined = self._node("refined") or self._node("sam")
+            refined = self._answer()
             if refined is not None:
                 self.panel.parameters.resultSegmentation = refined
                 self.panel.parameters.labelSegmentation = refined
+
+    def _answer(self) -> Any | None:
+        """Return what the engine said last about the volume that it was asked about."""
+        volume = self.logic.working_on
+        if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
+            return None
+        return find_voice(volume, "refined") or find_voice(volume, "sam")
 
     def segment(self) -> None:
         """Segment the chosen volume."""

@@ -119,9 +119,9 @@ def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
     node.GetBinaryLabelmapRepresentation(segment_id, image)
     if image.IsEmpty():
         return None
-    if not _is_on(image, geometry):
-        image = _resampled(image, geometry)
-    return _within(image, geometry.shape)
+    if not is_on(image, geometry):
+        image = resampled(image, geometry)
+    return within(image, geometry.shape)
 
 
 def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
@@ -186,14 +186,16 @@ def _image_of(part: Part, geometry: Geometry) -> Any:
     return image
 
 
-def _is_on(image: Any, geometry: Geometry) -> bool:
+def is_on(image: Any, geometry: Geometry) -> bool:
+    """Tell whether the voxels of an image lie on a grid."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     affine = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
     return Geometry(geometry.shape, affine).matches(geometry)
 
 
-def _resampled(image: Any, geometry: Geometry) -> Any:
+def resampled(image: Any, geometry: Geometry) -> Any:
+    """Return an image on a grid, by nearest neighbours."""
     slices, rows, columns = geometry.shape
     reference = slicer.vtkOrientedImageData()
     reference.SetExtent(0, columns - 1, 0, rows - 1, 0, slices - 1)
@@ -205,7 +207,7 @@ def _resampled(image: Any, geometry: Geometry) -> Any:
     return out
 
 
-def _within(image: Any, shape: tuple[int, int, int]) -> Part | None:
+def within(image: Any, shape: tuple[int, int, int]) -> Part | None:
     """Return what an image holds within a grid of a shape."""
     i0, i1, j0, j1, k0, k1 = image.GetExtent()
     whole = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)

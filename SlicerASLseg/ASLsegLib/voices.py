@@ -14,13 +14,15 @@ import slicer
 
 from ASLsegLib.provenance import (
     Provenance,
+    is_changed,
     is_edited,
+    is_prompted,
     mark_human,
     read_provenance,
     target_of,
     write_provenance,
 )
-from ASLsegLib.scene import free_name, geometry_of, place_beside, slice_axis_of
+from ASLsegLib.scene import free_name, place_beside, slice_axis_of
 from ASLsegLib.segments import (
     Part,
     Parts,
@@ -80,9 +82,26 @@ def volume_of_voice(node: Any) -> Any | None:
 
 
 def edited_segments(node: Any, volume: Any) -> list[str]:
-    """Return the names of our segments that a person edited, made or accepted."""
+    """Return the names of our segments that a person edited, prompted, made or accepted."""
     segmentation = node.GetSegmentation()
     return [segmentation.GetSegment(name).GetName() for name in _edited(node, volume)]
+
+
+def rounds_shown(node: Any) -> set[tuple[str, int]]:
+    """Return run and round of our segments of a node: one pair, unless they were mixed."""
+    segmentation = node.GetSegmentation()
+    said = [read_provenance(segmentation.GetSegment(segment_id)) for segment_id in _ours(node)]
+    return {(one.run, one.round) for one in said if one is not None}
+
+
+def is_as_written(node: Any, volume: Any) -> bool:
+    """Tell whether a node holds what was written to it: nothing of it was drawn or prompted."""
+    segmentation = node.GetSegmentation()
+    return len(_ours(node)) == len(segment_ids(node)) and not any(
+        is_prompted(segmentation.GetSegment(n))
+        or is_changed(segmentation.GetSegment(n), read_part(node, n, volume))
+        for n in _ours(node)
+    )
 
 
 def write_parts(
@@ -107,7 +126,7 @@ def write_parts(
     """
     node = voice_node(volume, provenance.voice)
     segmentation = node.GetSegmentation()
-    kept = _edited(node, volume)
+    kept = _edited(node, volume, replaces_prompted=provenance.prompted)
     if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
         kept = []
     for target in targets:
@@ -142,7 +161,7 @@ def write_voice_slice(
         The segmentation node.
     """
     node = find_voice(volume, provenance.voice)
-    latest = {} if node is None else segments_by_target(node, targets, latest=True)
+    latest = {} if node is None else latest_segments(node, targets)
     axis = slice_axis_of(volume)
     parts: dict[str, Part | None] = {}
     for target in targets:
@@ -152,36 +171,12 @@ def write_voice_slice(
     return write_parts(volume, parts, targets, provenance, may_replace)
 
 
-def read_voice(node: Any, volume: Any, targets: Sequence[Target]) -> np.ndarray:
-    """Return a segmentation as a label map on a volume's grid.
-
-    Of several segments of a target (an edited one and a newer result beside it) the first counts;
-    a later target lies on top of an earlier one. Foreign segments count by their name.
-
-    Returns:
-        (D, H, W) uint8.
-    """
-    by_target = segments_by_target(node, targets)
-    labels = np.zeros(geometry_of(volume).shape, np.uint8)
-    for target in targets:
-        segment_id = by_target.get(target.name)
-        part = None if segment_id is None else read_part(node, segment_id, volume)
-        if part is not None:
-            labels[part.place][part.values] = target.value
-    return labels
-
-
-def segments_by_target(
-    node: Any, targets: Sequence[Target], *, latest: bool = False
-) -> dict[str, str]:
-    """Return the id of the first segment, or the last one, that shows each target."""
+def latest_segments(node: Any, targets: Sequence[Target]) -> dict[str, str]:
+    """Return the id of the last of our segments that shows each target."""
     found: dict[str, str] = {}
-    for segment_id in reversed(segment_ids(node)) if latest else segment_ids(node):
-        segment = node.GetSegmentation().GetSegment(segment_id)
-        name = target_of(segment) or segment.GetName()
-        for target in targets:
-            if name.lower() == target.name.lower():
-                found.setdefault(target.name, segment_id)
+    for segment_id in _ours(node):
+        name = target_of(node.GetSegmentation().GetSegment(segment_id)).lower()
+        found |= {target.name: segment_id for target in targets if target.name.lower() == name}
     return found
 
 
@@ -225,13 +220,22 @@ def _ours(node: Any) -> list[str]:
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
 
 
-def _edited(node: Any, volume: Any) -> list[str]:
+def _edited(node: Any, volume: Any, *, replaces_prompted: bool = False) -> list[str]:
+    """Return the ids of our segments that a person has a share in.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        replaces_prompted: Leave out those that only answer to earlier prompts.
+    """
     segmentation = node.GetSegmentation()
-    return [
-        segment_id
-        for segment_id in _ours(node)
-        if is_edited(segmentation.GetSegment(segment_id), read_part(node, segment_id, volume))
-    ]
+    found = []
+    for segment_id in _ours(node):
+        segment = segmentation.GetSegment(segment_id)
+        prompted = is_prompted(segment) and not replaces_prompted
+        if prompted or is_edited(segment, read_part(node, segment_id, volume)):
+            found.append(segment_id)
+    return found
 
 
 def _set_human(node: Any, human: bool, status: str) -> None:

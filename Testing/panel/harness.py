@@ -46,6 +46,13 @@ def write_voice(volume: Any, labels: Any, targets: Any, provenance: Any, **polic
     return write_parts(volume, parts_of(labels, targets), targets, provenance, **policy)
 
 
+def read_voice(node: Any, volume: Any, targets: Any) -> Any:
+    """Return what a segmentation shows of the targets, (D, H, W) on a volume's grid."""
+    from ASLsegLib.shown_labels import shown_labels
+
+    return shown_labels(node, volume, targets, may_leave_out=lambda *_: True).labels
+
+
 def close_module(name: str = MODULE.stem) -> None:
     """Leave a module and unload it, with the sub-package beside it, as at the application's end."""
     module = slicer.app.moduleManager().module(name)

@@ -199,7 +199,7 @@ def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_setti
     wait_until(lambda: logic.trainer.state == "idle", 5.0, "the tree is gone within seconds")
     run = next(r for r in logic.runs() if r.run_id not in before)
     assert (run.state, run.rounds) == ("cancelled", ())
-    assert ui.resumeButton.enabled
+    wait_until(lambda: ui.resumeButton.enabled, 5.0, "the run can be resumed")
     click(ui.resumeButton)
     wait_until(lambda: not logic.trainer.is_busy, SOON_S, "the run is finished")
     run = next(r for r in logic.runs() if r.run_id not in before)
@@ -275,11 +275,11 @@ def test_lesions_are_measured_copied_and_saved(
     assert at_project.ui.statusLabel.text == "Ready."
     assert at_project.ui.progressBar.isHidden()
     click(at_project.ui.copyButton)
-    assert qt.QApplication.clipboard().text().startswith("target\tnumber\tvolume_ml")
+    assert qt.QApplication.clipboard().text().startswith("case\ttarget\tnumber\tvolume_ml")
     path = tmp_path / "lesions.csv"
     dialogs.answer("Save", str(path))
     click(at_project.ui.csvButton)
-    assert path.read_text().splitlines()[1].startswith("tumour,1,")
+    assert path.read_text().splitlines()[1].startswith(f"{LABELLED},tumour,1,")
 
 
 def test_the_3d_button_says_whether_the_chosen_segmentation_is_shown(at_project: Clicks) -> None:

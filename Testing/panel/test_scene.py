@@ -13,7 +13,7 @@ import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
-from harness import write_voice
+from harness import read_voice, write_voice
 
 from aslseg.config import LIVER_TARGETS
 from aslseg.images import read_labelmap, read_volume, write_labelmap
@@ -35,7 +35,6 @@ from ASLsegLib.voices import (
     CONTAINER_OPACITY_3D,
     edited_segments,
     flag_disagreement,
-    read_voice,
     voice_node,
     write_voice_slice,
 )

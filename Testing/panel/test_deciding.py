@@ -1,0 +1,349 @@
+"""What is decided is what is shown: buttons, tables and questions of the panel."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import choose_node, click, run_event_loop, wait_until
+
+TINY = (4, 10, 12)
+
+
+class Person:
+    """A person in front of the panel with a project open."""
+
+    def __init__(self, widget: Any, folder: Path) -> None:
+        self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
+        for name in ("project", "segment", "review", "results"):
+            getattr(self.ui, f"{name}Section").collapsed = False
+        self.ui.projectFolderEdit.currentPath = str(folder)
+        click(self.ui.openProjectButton)
+        self.rest()
+
+    def rest(self) -> None:
+        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
+        run_event_loop(0.1)
+
+    def press(self, button: Any) -> None:
+        click(button)
+        self.rest()
+
+    def names(self, table: str = "reviewTable") -> list[str]:
+        rows = getattr(self.ui, table)
+        return [rows.item(row, 0).text() for row in range(rows.rowCount)]
+
+    def choose(self, case_id: str, table: str = "reviewTable") -> None:
+        getattr(self.ui, table).selectRow(self.names(table).index(case_id))
+        run_event_loop(0.05)
+
+    def chosen(self, table: str = "reviewTable") -> str:
+        rows = getattr(self.ui, table)
+        return rows.item(rows.currentRow(), 0).text() if rows.currentRow() >= 0 else ""
+
+    def load(self, case_id: str) -> Any:
+        self.choose(case_id, "casesTable")
+        self.press(self.ui.loadCaseButton)
+        return self.logic.case_node(case_id)
+
+    def saved(self, case_id: str) -> Any:
+        return self.logic.project.load_labels(self.logic.project.case(case_id)).labels
+
+
+@pytest.fixture
+def person(open_module: Callable[..., Any], trained: Path) -> Person:
+    return Person(open_module(), trained)
+
+
+def yes() -> Any:
+    import qt
+
+    return qt.QMessageBox.Yes
+
+
+def no() -> Any:
+    import qt
+
+    return qt.QMessageBox.No
+
+
+def draw(volume: Any, name: str, mask: Any) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segment = node.GetSegmentation().AddEmptySegment("", name)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, segment, volume)
+    return node
+
+
+def box_in(volume: Any) -> Any:
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, bool)
+    mask[2:5, 5:15, 5:15] = True
+    return mask
+
+
+# Review.
+
+
+def test_a_decision_is_about_the_case_that_is_shown(person: Person) -> None:
+    ui = person.ui
+    assert not ui.rejectButton.enabled
+    person.press(ui.nextButton)
+    first, second = person.names()[:2]
+    assert person.chosen() == first
+    assert ui.acceptButton.text == f"Accept {first}"
+    person.choose(second)
+    for button in (ui.acceptButton, ui.rejectButton, ui.correctButton):
+        assert not button.enabled
+        assert button.toolTip == f"Load {second} first: press Next or double-click its row."
+
+
+def test_after_a_decision_the_case_that_is_shown_stays_chosen(person: Person) -> None:
+    ui, logic = person.ui, person.logic
+    person.press(ui.nextButton)
+    first, second = person.names()[:2]
+    person.press(ui.acceptButton)
+    assert person.names()[0] == second  # the decided one goes to the end
+    assert person.chosen() == first
+    assert not ui.rejectButton.enabled
+    assert "has a label" in ui.rejectButton.toolTip
+    assert person.panel.volume is logic.case_node(first)
+    person.press(ui.nextButton)
+    assert person.chosen() == second
+    assert person.panel.volume is logic.case_node(second)
+    person.press(ui.rejectButton)
+    assert logic.project.case(second).status == "rejected"
+    assert logic.project.case(first).status == "accepted"
+
+
+def test_undo_names_what_it_takes_back(person: Person) -> None:
+    person.press(person.ui.nextButton)
+    first = person.chosen()
+    person.press(person.ui.acceptButton)
+    assert person.ui.undoButton.text == f"Undo: {first}: accepted"
+    person.press(person.ui.undoButton)
+    assert person.ui.undoButton.text == "Undo last decision"
+    assert person.logic.project.case(first).label is None
+
+
+def test_another_project_leaves_no_case_to_decide_about(
+    person: Person, tmp_path: Path, open_module: Any
+) -> None:
+    import json
+    import shutil
+
+    person.press(person.ui.nextButton)
+    shown = person.chosen()
+    other = tmp_path / "other"
+    shutil.copytree(person.logic.project.folder, other)
+    project = json.loads((other / "project.json").read_text())
+    for case in project["cases"]:
+        case["image_sha256"] = "0" * 64  # other patients under the same names
+        case["image"] = str((person.logic.project.folder / case["image"]).resolve())
+    (other / "project.json").write_text(json.dumps(project))
+    person.logic.open_project(other)
+    run_event_loop(0.1)
+    person.choose(shown)
+    assert not person.ui.acceptButton.enabled
+    assert not person.ui.rejectButton.enabled
+    assert not person.ui.saveLabelButton.enabled
+
+
+def test_accepting_over_a_label_asks(person: Person, dialogs: Any) -> None:
+    from ASLsegLib.segments import read_mask, write_mask
+
+    person.press(person.ui.nextButton)
+    case_id, volume = person.chosen(), person.panel.volume
+    person.press(person.ui.acceptButton)
+    first = person.saved(case_id)
+    node = person.logic.voices(volume)["refined"]
+    mask = read_mask(node, "liver", volume)
+    mask[0, :3, :3] = True
+    write_mask(node, "liver", mask, volume)
+    dialogs.answer(f"Case {case_id} has a label already", no())
+    person.press(person.ui.acceptButton)
+    assert np.array_equal(person.saved(case_id), first)
+    dialogs.answer(f"Case {case_id} has a label already", yes())
+    person.press(person.ui.acceptButton)
+    assert (person.saved(case_id)[0, :3, :3] == 1).all()
+    person.press(person.ui.undoButton)
+    assert np.array_equal(person.saved(case_id), first)
+
+
+# Labels of cases.
+
+
+def test_the_button_names_the_case_that_gets_the_label(person: Person, dialogs: Any) -> None:
+    ui = person.ui
+    volume = person.load("c2")
+    mask = box_in(volume)
+    choose_node(ui.labelSegmentationSelector, draw(volume, "liver", mask))
+    person.choose("c3", "casesTable")
+    assert ui.saveLabelButton.text == "Save as label of c2"
+    person.press(ui.saveLabelButton)
+    assert np.array_equal(person.saved("c2") == 1, mask)
+    assert person.logic.project.case("c3").label is None
+
+
+def test_a_label_of_a_person_is_replaced_only_when_that_is_allowed(
+    person: Person, dialogs: Any
+) -> None:
+    volume = person.load("c0")
+    before = person.saved("c0")
+    choose_node(person.ui.labelSegmentationSelector, draw(volume, "liver", box_in(volume)))
+    dialogs.answer("Case c0 has a label already. Replace it", no())
+    person.press(person.ui.saveLabelButton)
+    assert np.array_equal(person.saved("c0"), before)
+    dialogs.answer("Case c0 has a label already. Replace it", yes())
+    person.press(person.ui.saveLabelButton)
+    assert np.array_equal(person.saved("c0") == 1, box_in(volume))
+    person.press(person.ui.undoButton)
+    assert np.array_equal(person.saved("c0"), before)
+
+
+def test_a_label_that_was_changed_since_it_was_shown_is_asked_about(
+    person: Person, dialogs: Any
+) -> None:
+    volume = person.load("c0")
+    labels = person.logic.project.load_labels(person.logic.project.case("c0"))
+    theirs = type(labels)(np.minimum(labels.labels, 1), labels.geometry)
+    person.logic.project.save_label("c0", theirs)  # by another program
+    choose_node(person.ui.labelSegmentationSelector, draw(volume, "liver", box_in(volume)))
+    dialogs.answer("was changed since you loaded the case", no())
+    person.press(person.ui.saveLabelButton)
+    assert np.array_equal(person.saved("c0"), theirs.labels)
+
+
+def test_a_segmentation_of_no_case_cannot_be_saved(person: Person) -> None:
+    from aslseg.volume import Geometry, Volume
+    from ASLsegLib.scene import add_volume
+
+    volume = add_volume(Volume(np.zeros(TINY, np.int16), Geometry.axis_aligned(TINY)), "stranger")
+    choose_node(person.ui.labelSegmentationSelector, draw(volume, "liver", np.ones(TINY, bool)))
+    run_event_loop(0.1)
+    assert not person.ui.saveLabelButton.enabled
+    assert "was not drawn on a case of this project" in person.ui.saveLabelButton.toolTip
+
+
+def test_segments_without_a_target_are_named_in_a_question(person: Person, dialogs: Any) -> None:
+    volume = person.load("c2")
+    node = draw(volume, "liver", box_in(volume))
+    extra = node.GetSegmentation().AddEmptySegment("", "<b>cyst</b>")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        box_in(volume).astype(np.uint8), node, extra, volume
+    )
+    choose_node(person.ui.labelSegmentationSelector, node)
+    dialogs.answer("'&lt;b&gt;cyst&lt;/b&gt;' makes no target", no())
+    person.press(person.ui.saveLabelButton)
+    assert person.logic.project.case("c2").label is None
+
+
+# Lesions.
+
+
+def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
+    person: Person, dialogs: Any, tmp_path: Path
+) -> None:
+    ui = person.ui
+    first = person.logic.voices(person.load("c0"))["refined"]
+    choose_node(ui.resultSelector, first)
+    person.press(ui.measureButton)
+    assert person.names("lesionsTable") == ["tumour"]
+    dialogs.answer("Save", str(tmp_path / "lesions.csv"))
+    click(ui.csvButton)
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    assert [(row["case"], row["target"]) for row in rows] == [("c0", "tumour")]
+    second = person.logic.voices(person.load("c2"))["refined"]
+    choose_node(ui.resultSelector, second)
+    run_event_loop(0.1)
+    assert person.names("lesionsTable") == []
+    assert not ui.csvButton.enabled
+
+
+def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
+    from ASLsegLib.segments import write_mask
+
+    volume = person.load("c0")
+    node = person.logic.voices(volume)["refined"]
+    choose_node(person.ui.resultSelector, node)
+    person.press(person.ui.measureButton)
+    assert person.names("lesionsTable") == ["tumour"]
+    click(person.ui.show3dButton)
+    assert person.names("lesionsTable") == ["tumour"]  # a surface is no edit
+    write_mask(node, "tumour", box_in(volume), volume)
+    run_event_loop(0.1)
+    assert person.names("lesionsTable") == []
+
+
+def test_lesions_that_come_late_do_not_fill_the_table_of_another_case(person: Person) -> None:
+    first = person.logic.voices(person.load("c0"))["refined"]
+    second = person.logic.voices(person.load("c2"))["refined"]
+    choose_node(person.ui.resultSelector, first)
+    click(person.ui.measureButton)
+    choose_node(person.ui.resultSelector, second)
+    person.rest()
+    assert person.names("lesionsTable") == []
+
+
+# Texts of files.
+
+
+def test_texts_of_files_are_shown_letter_by_letter(person: Person, dialogs: Any) -> None:
+    from ASLsegLib.plain_text import as_plain
+    from ASLsegLib.section import fill_table
+
+    assert as_plain("beyond the 50% of round 1") == "beyond the 50% of round 1"
+    assert as_plain("<img src=x>\na & b") == "<span>&lt;img src=x&gt;<br>a &amp; b</span>"
+    fill_table(person.ui.roundsTable, ["a"], [["<img src=x>"]])
+    assert person.ui.roundsTable.item(0, 0).toolTip() == "<span>&lt;img src=x&gt;</span>"
+    person.panel.say_error("<a href='x'>look</a>")
+    run_event_loop(0.1)
+    dialogs.take("<span>&lt;a href='x'&gt;look&lt;/a&gt;</span>")
+
+
+def test_labels_of_the_panel_take_no_markup_from_files(person: Person) -> None:
+    import qt
+
+    for name in ("statusLabel", "casesSummaryLabel", "samLabel", "promptsStatusLabel"):
+        assert getattr(person.ui, name).textFormat == qt.Qt.PlainText, name
+
+
+# The last net.
+
+
+def test_what_nobody_foresaw_becomes_one_sentence_and_a_traceback_in_the_log(
+    person: Person, dialogs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fall() -> None:
+        raise ZeroDivisionError("one line\nand another")
+
+    person.panel.attempt(fall)
+    run_event_loop(0.1)
+    shown = dialogs.take("not foreseen").text
+    assert "(ZeroDivisionError: one line and another)" in shown
+    assert "log" in shown
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_section_that_falls_again_and_again_says_so_once(
+    person: Person, dialogs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.section_results import ResultsSection
+
+    def fall() -> None:
+        raise KeyError("broken")
+
+    section = person.panel.section(ResultsSection)
+    monkeypatch.setattr(section, "tick", fall, raising=False)
+    monkeypatch.setattr(section, "update", fall)
+    run_event_loop(0.3)
+    person.panel.update()
+    run_event_loop(0.1)
+    dialogs.take("KeyError")
+    assert dialogs.errors() == []
+    assert person.ui.statusLabel.text == "Ready."  # the other sections go on

@@ -1,0 +1,521 @@
+"""What is saved as a label is what is shown, where it is shown, of the case that is shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from aslseg.errors import AslsegError, CancelledError
+from aslseg.images import read_labelmap, write_labelmap
+from aslseg.project import Project
+from aslseg.volume import Geometry, Labelmap, Volume
+
+SHAPE = (8, 20, 24)
+GEOMETRY = Geometry(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]))
+
+
+@pytest.fixture
+def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
+    """A logic with a project of one case, `ct`, whose volume is in the scene."""
+    open_module()
+    from ASLsegLib.logic import Logic
+
+    made = Logic()
+    made.add_volume(add_ct("ct"), folder=tmp_path / "project")
+    return made
+
+
+def add_ct(name: str, geometry: Geometry = GEOMETRY, value: int = 0) -> Any:
+    from ASLsegLib.scene import add_volume
+
+    return add_volume(Volume(np.full(geometry.shape, value, np.int16), geometry), name)
+
+
+def liver_mask() -> Any:
+    mask = np.zeros(SHAPE, bool)
+    mask[2:6, 5:15, 5:18] = True
+    return mask
+
+
+def lesion_mask(number: int) -> Any:
+    mask = np.zeros(SHAPE, bool)
+    mask[3:5, 7:10, 3 + 4 * number : 6 + 4 * number] = True
+    return mask
+
+
+def draw(volume: Any, **segments: Any) -> Any:
+    """Draw a segmentation; keywords are names of segments, with blanks as '_'."""
+    return draw_named(volume, [(name.replace("_", " "), mask) for name, mask in segments.items()])
+
+
+def draw_named(volume: Any, segments: list[tuple[str, Any]]) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for name, mask in segments:
+        segment = node.GetSegmentation().AddEmptySegment("", name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            mask.astype(np.uint8), node, segment, volume
+        )
+    return node
+
+
+def move_by(node: Any, mm: tuple[float, float, float]) -> Any:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    matrix = vtk.vtkMatrix4x4()
+    for axis, distance in enumerate(mm):
+        matrix.SetElement(axis, 3, distance)
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def ct_of(logic: Any) -> Any:
+    return logic.case_node("ct")
+
+
+def saved(project: Project, case_id: str = "ct") -> Any:
+    return read_labelmap(project.label_path(project.case(case_id))).labels
+
+
+def allow_all() -> Any:
+    from ASLsegLib.questions import Questions
+
+    return Questions(lambda *_: True, lambda *_: True)
+
+
+# Which segments make which target.
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("tumour 1", "tumour 2"),
+        ("tumour", "tumour"),
+        (" Tumour ", "TUMOR 2"),
+        ("tumour_(1)", "tumour #2"),
+    ],
+    ids=str,
+)
+def test_several_segments_make_one_target(logic: Any, names: tuple[str, str]) -> None:
+    lesions = [(name, lesion_mask(n)) for n, name in enumerate(names, start=1)]
+    logic.save_label(draw_named(ct_of(logic), [("liver", liver_mask()), *lesions]))
+    expected = np.where(liver_mask(), 1, 0)
+    expected[lesion_mask(1) | lesion_mask(2)] = 2
+    assert np.array_equal(saved(logic.project), expected)
+
+
+def test_a_segment_that_makes_no_target_is_refused_by_its_name(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask(), cyst=lesion_mask(1), metastasis_3=lesion_mask(2))
+    with pytest.raises(AslsegError, match="'cyst' makes no target; 'metastasis 3' makes no target"):
+        logic.save_label(node)
+    assert logic.project.case("ct").label is None
+
+
+def test_an_empty_segment_without_a_target_is_no_question(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    node.GetSegmentation().AddEmptySegment("", "Segment_1")
+    logic.save_label(node)
+    assert saved(logic.project).sum() == liver_mask().sum()
+
+
+def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
+    from ASLsegLib.questions import Questions
+
+    node, asked = draw(ct_of(logic), liver=liver_mask(), cyst=lesion_mask(1)), []
+
+    def answer(reply: bool) -> Any:
+        return Questions(lambda name, lacking: asked.append((name, *lacking)) or reply)
+
+    with pytest.raises(CancelledError):
+        logic.save_label(node, questions=answer(False))
+    assert logic.project.case("ct").label is None
+    logic.save_label(node, questions=answer(True))
+    assert asked == [("drawn", "'cyst' makes no target")] * 2
+    assert set(np.unique(saved(logic.project))) == {0, 1}
+
+
+def test_the_name_that_is_shown_counts_not_the_one_that_was_given_first(logic: Any) -> None:
+    from harness import write_voice
+
+    from aslseg.config import LIVER_TARGETS
+    from ASLsegLib.provenance import Provenance
+
+    labels = liver_mask().astype(np.uint8)
+    labels[lesion_mask(1)] = 2
+    node = write_voice(ct_of(logic), labels, LIVER_TARGETS, Provenance("refined", "aslseg"))
+    node.GetSegmentation().GetSegment("tumour").SetName("cyst")
+    with pytest.raises(AslsegError, match="'cyst' makes no target"):
+        logic.save_label(node)
+
+
+def test_a_newer_result_beside_an_edited_segment_is_named(logic: Any) -> None:
+    node = draw_named(ct_of(logic), [("liver", liver_mask()), ("liver (new)", lesion_mask(5))])
+    with pytest.raises(AslsegError, match=r"'liver \(new\)' makes no target"):
+        logic.save_label(node)
+    node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetNthSegmentID(0))
+    logic.save_label(node)
+    assert np.array_equal(saved(logic.project) > 0, lesion_mask(5))
+
+
+# Where it is shown.
+
+
+@pytest.mark.parametrize("moved", ["both", "segmentation", "volume"])
+def test_a_label_is_saved_where_it_is_shown_on_the_volume(logic: Any, moved: str) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    if moved != "segmentation":
+        move_by(ct_of(logic), (10.0, 0.0, 0.0))
+    if moved != "volume":
+        move_by(node, (10.0, 0.0, 0.0))
+    logic.save_label(node)
+    steps = {"both": 0, "segmentation": -5, "volume": 5}[moved]  # of 2 mm, i runs to the left
+    assert np.array_equal(saved(logic.project) > 0, np.roll(liver_mask(), steps, axis=2))
+
+
+def test_a_volume_that_was_added_under_a_transform_keeps_its_labels_in_place(
+    open_module: Any, tmp_path: Path
+) -> None:
+    open_module()
+    from ASLsegLib.logic import Logic
+
+    made, volume = Logic(), add_ct("moved")
+    node = draw(volume, liver=liver_mask())
+    for moved in (volume, node):
+        move_by(moved, (10.0, 0.0, 0.0))
+    made.add_volume(volume, folder=tmp_path / "project")
+    made.save_label(node)
+    labels = read_labelmap(made.project.label_path(made.project.case("moved")))
+    centre = labels.geometry.ijk_to_ras @ [*np.argwhere(labels.labels).mean(axis=0)[::-1], 1]
+    assert centre[0] == pytest.approx(-2.0 * 11.0 + 10.0)  # columns 5 to 17, moved
+
+
+def test_a_segmentation_of_another_place_is_refused(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    move_by(node, (500.0, 0.0, 0.0))
+    with pytest.raises(AslsegError, match="holds nothing that lies within ct"):
+        logic.save_label(node)
+    assert logic.project.case("ct").label is None
+
+
+def test_a_part_outside_of_the_volume_is_named(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    move_by(node, (20.0, 0.0, 0.0))  # ten columns: 5 to 17 become -5 to 7
+    with pytest.raises(AslsegError, match="38% of 'liver' lies outside of ct"):
+        logic.save_label(node)
+    logic.save_label(node, questions=allow_all())
+    assert np.array_equal(saved(logic.project) > 0, np.roll(liver_mask(), -10, axis=2) & inside())
+
+
+def inside() -> Any:
+    mask = np.zeros(SHAPE, bool)
+    mask[:, :, :8] = True
+    return mask
+
+
+def test_a_segmentation_that_is_a_surface_only_is_saved_as_its_voxels(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    segmentation = node.GetSegmentation()
+    converter = slicer.vtkSegmentationConverter
+    surface = converter.GetSegmentationClosedSurfaceRepresentationName()
+    node.CreateClosedSurfaceRepresentation()
+    segmentation.SetSourceRepresentationName(surface)
+    segmentation.RemoveRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    logic.save_label(node)
+    both = (saved(logic.project) > 0) & liver_mask()
+    assert both.sum() > 0.7 * liver_mask().sum()
+
+
+def test_lesions_are_measured_where_they_are_shown(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask(), tumour=lesion_mask(1))
+    for moved in (node, ct_of(logic)):
+        move_by(moved, (10.0, 0.0, 0.0))
+    found = logic.lesions(node)
+    assert found[0].centre_ras[0] == pytest.approx(-2.0 * 8.0 + 10.0)
+
+
+# Of the case that is shown.
+
+
+def test_the_case_is_that_of_the_segmentations_volume(logic: Any) -> None:
+    logic.add_volume(add_ct("other", value=7))
+    node = draw(ct_of(logic), liver=liver_mask())
+    with pytest.raises(AslsegError, match="drawn on case ct, so it cannot be the label of other"):
+        logic.save_label(node, "other")
+    with pytest.raises(AslsegError, match="was drawn on ct, not on other"):
+        logic.save_label(node, "other", logic.case_node("other"))
+    assert all(case.label is None for case in logic.project.cases)
+    logic.save_label(node)
+    assert [case.id for case in logic.project.labelled] == ["ct"]
+
+
+def test_a_volume_that_is_no_case_has_no_label(logic: Any) -> None:
+    node = draw(add_ct("stranger"), liver=liver_mask())
+    with pytest.raises(AslsegError, match="stranger, which is no case of"):
+        logic.save_label(node)
+
+
+def test_a_case_of_another_project_is_not_the_case_of_this_name(logic: Any, tmp_path: Path) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    logic.add_volume(add_ct("ct", value=3), case_id="ct", folder=tmp_path / "second")
+    assert logic.project.folder == tmp_path / "second"
+    with pytest.raises(AslsegError, match="which is no case of"):
+        logic.save_label(node)
+
+
+def test_a_volume_whose_voxels_were_replaced_is_its_case_no_more(logic: Any) -> None:
+    node, volume = draw(ct_of(logic), liver=liver_mask()), ct_of(logic)
+    slicer.util.updateVolumeFromArray(volume, np.full(SHAPE, 9, np.int16))
+    with pytest.raises(AslsegError, match="are not those of case ct any more"):
+        logic.save_label(node)
+    fresh = logic.load_case("ct")
+    assert fresh is not volume
+    assert slicer.util.arrayFromVolume(fresh).max() == 0
+
+
+def test_a_volume_that_was_put_elsewhere_is_refused(logic: Any) -> None:
+    node, volume = draw(ct_of(logic), liver=liver_mask()), ct_of(logic)
+    volume.SetOrigin(100.0, 0.0, 0.0)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    with pytest.raises(AslsegError):
+        logic.save_label(node, questions=allow_all())
+    assert logic.project.case("ct").label is None
+
+
+def test_a_label_that_was_saved_meanwhile_is_not_overwritten(logic: Any) -> None:
+    theirs = Labelmap(np.where(lesion_mask(2), 1, 0).astype(np.uint8), GEOMETRY)
+    logic.project.save_label("ct", theirs)  # by another program
+    node = draw(ct_of(logic), liver=liver_mask())
+    with pytest.raises(AslsegError, match="was changed since it was loaded"):
+        logic.save_label(node)
+    logic.load_case("ct")
+    logic.save_label(node)  # they have seen it now
+    assert np.array_equal(saved(logic.project) > 0, liver_mask())
+    logic.undo_decision()
+    assert np.array_equal(saved(logic.project) > 0, lesion_mask(2))
+
+
+def test_a_saved_label_is_taken_back(logic: Any) -> None:
+    logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+    assert logic.last_decision() == "ct: labelled"
+    assert [one.state for one in logic.case_reports()] == ["labelled"]
+    logic.undo_decision("ct: labelled")
+    assert logic.project.case("ct").label is None
+
+
+def test_only_the_decision_that_was_named_is_taken_back(logic: Any) -> None:
+    logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+    with pytest.raises(AslsegError, match="another one by now"):
+        logic.undo_decision("ct: rejected")
+    assert logic.project.case("ct").label is not None
+
+
+# Names.
+
+
+def test_a_second_volume_of_a_name_leaves_the_first_image_alone(logic: Any) -> None:
+    image = logic.project.folder / "images" / "ct.nrrd"
+    before = image.read_bytes()
+    with pytest.raises(AslsegError, match="has a case 'ct' already"):
+        logic.add_volume(add_ct("second", value=5), case_id="CT")
+    (logic.project.folder / "images" / "free.nrrd").write_bytes(b"somebody's")
+    with pytest.raises(AslsegError, match="is there already and is left as it is"):
+        logic.add_volume(add_ct("third", value=6), case_id="free")
+    assert image.read_bytes() == before
+    assert (image.parent / "free.nrrd").read_bytes() == b"somebody's"
+    assert [case.id for case in logic.project.cases] == ["ct"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("腹部CT", "case-腹部CT"),
+        ("Leber & venös", "Leber---venös"),
+        ("3: Abdomen 5.0 B30f", "3--Abdomen-5-0-B30f"),
+        ("...", "case"),
+        ("é", "case-é"),
+        ("x" * 150, "x" * 100),
+        ("肝" * 150, "case-" + "肝" * 31),
+        ("-a-", "a"),
+        ("½", "1-2"),
+    ],
+)
+def test_every_name_of_a_volume_makes_a_case(
+    logic: Any, tmp_path: Path, name: str, expected: str
+) -> None:
+    logic.add_volume(add_ct(name, value=4))
+    assert logic.project.cases[-1].id == expected
+    assert (tmp_path / "project" / "images" / f"{expected}.nrrd").exists()
+
+
+# What was shown, when a run goes on.
+
+
+@pytest.fixture
+def reviewing(open_module: Any, trained: Path) -> Any:
+    logic = open_module().logic
+    logic.open_project(trained)
+    return logic
+
+
+def newer_round(project: Project, case_id: str, labels: Any) -> None:
+    """Let the run of a project have a second, better round that says something else of a case."""
+    run = next((project.folder / "runs").iterdir())
+    shutil.copytree(run / "round-01", run / "round-02")
+    path = run / "round-02" / "voices" / case_id / "refined.nii.gz"
+    write_labelmap(Labelmap(labels, read_labelmap(path).geometry), path)
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "best_round": 2}))
+
+
+def test_what_is_shown_is_accepted_though_a_newer_round_is_there(reviewing: Any) -> None:
+    from aslseg.review import history
+
+    volume = reviewing.load_case("c2")
+    shown = reviewing.labelmap_of(reviewing.voices(volume)["refined"]).labels
+    newer = np.roll(shown, 3, axis=1)
+    newer_round(reviewing.project, "c2", newer)
+    reviewing.refresh()
+    reviewing.accept("c2")
+    assert np.array_equal(saved(reviewing.project, "c2"), shown)
+    decision = history(reviewing.project)[-1]
+    assert (decision.what, decision.round) == ("accepted", 1)
+
+
+def test_labels_that_nobody_edited_are_renewed_when_the_case_is_loaded(reviewing: Any) -> None:
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    newer = np.roll(reviewing.labelmap_of(node).labels, 3, axis=1)
+    newer_round(reviewing.project, "c2", newer)
+    reviewing.refresh()
+    assert reviewing.load_case("c2") is volume
+    assert np.array_equal(reviewing.labelmap_of(node).labels, newer)
+
+
+def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
+    from ASLsegLib.segments import read_mask, write_mask
+
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    mask = read_mask(node, "liver", volume)
+    mask[0, :3, :3] = True
+    write_mask(node, "liver", mask, volume)
+    newer_round(reviewing.project, "c2", np.zeros(mask.shape, np.uint8))
+    reviewing.refresh()
+    reviewing.load_case("c2")
+    assert np.array_equal(read_mask(node, "liver", volume), mask)
+
+
+def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
+    """Show what the engine answers to a person's prompts about a slice."""
+    from ASLsegLib.hearing import HeardSlice, show_slice
+
+    facts = {"method": "aslseg", "run": logic.usable_run(), "round": 1, "prompted": True}
+    heard = HeardSlice({"refined": plane}, k, list(logic.targets()), facts)
+    list(show_slice(volume, heard, may_replace=lambda _: False))
+
+
+def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:
+    from aslseg.review import history
+
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    expected = reviewing.labelmap_of(node).labels.copy()
+    plane = np.roll(expected[6], 5, axis=0)
+    expected[6] = plane
+    answer_to_prompts(reviewing, volume, plane, 6)
+    assert node.GetSegmentation().GetNumberOfSegments() == 2
+    reviewing.accept("c2")
+    assert np.array_equal(saved(reviewing.project, "c2"), expected)
+    assert history(reviewing.project)[-1].what == "corrected"
+
+
+def test_a_further_prompt_replaces_the_answer_to_the_one_before(reviewing: Any) -> None:
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    for number in (1, 2):
+        plane = np.roll(reviewing.labelmap_of(node).labels[6], number, axis=0)
+        answer_to_prompts(reviewing, volume, plane, 6)
+    assert node.GetSegmentation().GetNumberOfSegments() == 2
+    assert np.array_equal(reviewing.labelmap_of(node).labels[6], plane)
+
+
+def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: Any) -> None:
+    from harness import write_voice
+
+    from ASLsegLib.provenance import Provenance
+
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    labels = reviewing.labelmap_of(node).labels
+    answer_to_prompts(reviewing, volume, np.roll(labels[6], 5, axis=0), 6)
+    asked: list[list[str]] = []
+    write_voice(
+        volume,
+        labels,
+        reviewing.targets(),
+        Provenance("refined", "aslseg"),
+        may_replace=lambda names: asked.append(list(names)),
+    )
+    assert asked == [["liver", "tumour"]]
+    assert node.GetSegmentation().GetNumberOfSegments() == 4
+
+
+# What goes away meanwhile.
+
+
+def test_a_segmentation_that_is_deleted_while_it_is_saved_is_saved_as_it_was(
+    reviewing: Any,
+) -> None:
+    volume = reviewing.load_case("c2")
+    node = reviewing.voices(volume)["refined"]
+    shown = reviewing.labelmap_of(node).labels
+    reviewing.accept("c2", wait=False)
+    slicer.mrmlScene.RemoveNode(node)
+    slicer.mrmlScene.RemoveNode(volume)
+    finish(reviewing)
+    assert np.array_equal(saved(reviewing.project, "c2"), shown)
+
+
+def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_path: Path) -> None:
+    first = reviewing.project
+    volume = reviewing.load_case("c2")
+    reviewing.accept("c2", wait=False)
+    shutil.copytree(first.folder, tmp_path / "second")
+    reviewing.open_project(tmp_path / "second")
+    finish(reviewing)
+    assert reviewing.project.folder == tmp_path / "second"
+    assert volume is not None
+
+
+def test_a_case_that_is_loaded_while_the_scene_is_closed_stays_away(reviewing: Any) -> None:
+    reviewing.load_case("c2", wait=False)
+    slicer.mrmlScene.Clear(0)
+    finish(reviewing)
+    assert reviewing.case_node("c2") is None
+
+
+def test_a_volume_that_is_deleted_while_its_case_is_read_is_asked_for_again(
+    reviewing: Any, dialogs: Any
+) -> None:
+    volume = reviewing.load_case("c2")
+    reviewing.load_case("c2", wait=False)
+    slicer.mrmlScene.RemoveNode(volume)
+    finish(reviewing)
+    dialogs.take("was removed from the scene; load the case again")
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == []
+
+
+def finish(logic: Any) -> None:
+    from harness import run_event_loop, wait_until
+
+    wait_until(lambda: not logic.background.is_busy, 30.0, "the work in the background ends")
+    run_event_loop(0.1)
