@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from aslseg.adaptation import AdaptationNetwork, Voices, log_odds, voice_channels
 from aslseg.batches import slice_channels
 from aslseg.config import AdaptationConfig, SpecialistConfig
+from aslseg.finite import require_finite
+from aslseg.specialist import padding_of
 from aslseg.training import mixed_precision
 from aslseg.views import Float32, View
 
@@ -35,7 +37,8 @@ def refine_view(
     else:
         specialist, sam, correction = view_parts(network, view, voices, settings, view_settings)
         odds = (1 - share) * specialist + share * sam + strength * correction
-    return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
+    found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
+    return require_finite(found, "The adaptation network")
 
 
 def _both(voices: Voices) -> tuple[Float32, Float32]:
@@ -72,7 +75,8 @@ def refine_slice(
     inputs = torch.from_numpy(image)[None].to(device), torch.from_numpy(voices)[None].to(device)
     parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
     odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
-    return np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
+    found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
+    return require_finite(found, "The adaptation network")
 
 
 @torch.no_grad()
@@ -107,7 +111,7 @@ def _padded(
 ) -> Tensor:
     """Return the three parts, (3, B, h, w)."""
     height, width = image.shape[-2:]
-    pad = (0, -width % stride, 0, -height % stride)
+    pad = padding_of(image, stride)
     image = F.pad(image, pad, mode="replicate")
     voices = F.pad(voices, (*pad, 0, 0), mode="replicate")
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):

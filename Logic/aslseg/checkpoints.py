@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aslseg.errors import AslsegError, StorageError, WeightsError
+from aslseg.finite import are_finite
 from aslseg.reading import parse_json
 from aslseg.storage import atomic_path
 
@@ -107,7 +108,8 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         kind: What it must be.
 
     Raises:
-        WeightsError: When the file is missing, damaged, changed, or of another kind.
+        WeightsError: When the file is missing, damaged, changed, of another kind, or holds weights
+            that are no numbers.
     """
     with open_tensors(path, WeightsError, "delete it and train again") as file:
         metadata = file.metadata() or {}
@@ -116,6 +118,12 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     config = _config_of(path, metadata)
     if metadata.get("sha256") != tensors_digest(tensors):
         msg = f"The weights in {path} do not match their checksum; delete the file and train again."
+        raise WeightsError(msg)
+    if not are_finite(tensors.values()):
+        msg = (
+            f"The weights in {path} are no numbers (NaN or infinity), for the training diverged; "
+            "delete the file and resume the run, which trains them again."
+        )
         raise WeightsError(msg)
     return Checkpoint(kind, tensors, config)
 

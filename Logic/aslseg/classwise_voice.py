@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aslseg.config import RunConfig, Target
 from aslseg.events import Monitor
+from aslseg.finite import require_finite
 from aslseg.inference import Probabilities, Seen, Specialist, within_reach
 from aslseg.prompts import XY, PointPrompt, SlicePrompts
 from aslseg.sam.classwise import (
@@ -158,7 +159,7 @@ class ClasswiseVoice:
             embedding = self._embedding(scene, plane, tile)
             logits = sam.decode(embedding, stacked_points([points]), tile.edge)
         probability: Float32 = logits[0].float().softmax(0).cpu().numpy()
-        return probability
+        return require_finite(probability, "SAM")
 
     def _embedding(self, scene: _Scene, plane: int, tile: Tile) -> Tensor:
         key = (scene.stage.name, plane, tile)

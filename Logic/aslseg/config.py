@@ -21,8 +21,11 @@ Tuning = Literal["none", "decoder", "lora", "adapter"]
 
 def _check_patch(patch_size: int, levels: int) -> None:
     stride = 2 ** (levels - 1)
-    if patch_size % stride:
-        msg = f"patch_size must be a multiple of {stride} for {levels} levels, got {patch_size}"
+    if patch_size % stride or patch_size == stride:
+        msg = (
+            f"patch_size must be a multiple of {stride} for {levels} levels, and at least "
+            f"{2 * stride}, got {patch_size}"
+        )
         raise ValueError(msg)
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from aslseg.components import label_components
 from aslseg.config import SamConfig, Target
 from aslseg.events import Monitor
+from aslseg.finite import require_finite
 from aslseg.intensity import window
 from aslseg.prompts import SlicePrompts, prompts_from_mask
 from aslseg.proposals import propose
@@ -119,6 +120,9 @@ class Generalist:
 
         Returns:
             By target name, (D, H, W) probability; targets without a prompt are missing.
+
+        Raises:
+            RunError: When SAM answers with values that are no numbers.
         """
         by_slice: dict[int, list[SlicePrompts]] = {}
         for prompt in prompts:
@@ -132,7 +136,8 @@ class Generalist:
             decoded = decode(self.sam, known.stack([k])[0].float(), by_slice[k], frame)
             for prompt, logits in zip(by_slice[k], decoded.logits, strict=True):
                 plane = answers[prompt.target][k]
-                np.maximum(plane, logits.float().sigmoid().cpu().numpy(), out=plane)
+                found = require_finite(logits.float().sigmoid().cpu().numpy(), "SAM")
+                np.maximum(plane, found, out=plane)
         return answers
 
     def frame(self, volume: Volume) -> SliceFrame:

@@ -17,8 +17,10 @@ from aslseg.batches import slice_channels
 from aslseg.components import drop_small, fill_holes_2d, keep_largest
 from aslseg.config import RunConfig, SpecialistConfig, Target
 from aslseg.events import Monitor
+from aslseg.finite import require_finite
 from aslseg.geometry import box_of, crop, uncrop
 from aslseg.orientation import to_axial
+from aslseg.specialist import padding_of
 from aslseg.stages import Stage, stages_of
 from aslseg.training import mixed_precision
 from aslseg.views import Float32, View, build_view, to_volume
@@ -126,6 +128,9 @@ def predict_view(
 
     Returns:
         (classes, d, h, w) float32.
+
+    Raises:
+        RunError: When the network predicts values that are no numbers.
     """
     if settings.network.dimensions == 3:
         return _predict_blocks(network, view, settings, device)
@@ -136,7 +141,8 @@ def predict_view(
         slices = np.stack([slice_channels(view, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)
         parts.append(_probabilities(network, inputs, settings).cpu().numpy())
-    return np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
+    found = np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
+    return require_finite(found, "The specialist")
 
 
 def labels_from(
@@ -182,7 +188,7 @@ def clean_container(mask: Mask) -> Mask:
 def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:
     """Return a mask widened in plane by a distance: lesions may bulge out of their organ."""
     spacing = min(volume.geometry.spacing_mm[1:])
-    steps = max(1, round(reach_mm / spacing))
+    steps = min(max(1, round(reach_mm / spacing)), sum(organ.shape[1:]))
     box = box_of(organ, margin_mm=steps)  # in voxels, as the spacing is not given
     if box is None:
         return organ
@@ -194,8 +200,7 @@ def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mas
 @torch.no_grad()
 def _probabilities(network: nn.Module, inputs: Tensor, settings: SpecialistConfig) -> Tensor:
     height, width = inputs.shape[-2:]
-    stride = settings.network.stride
-    padded = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
+    padded = F.pad(inputs, padding_of(inputs, settings.network.stride), mode="replicate")
     flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed_precision(inputs.device)):
         seen = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
@@ -216,4 +221,4 @@ def _predict_blocks(
 
     result = sliding_window_inference(inputs, edge, 2, probabilities, overlap=0.5, mode="gaussian")
     array: NDArray[np.float32] = result[0].cpu().numpy()
-    return array
+    return require_finite(array, "The specialist")

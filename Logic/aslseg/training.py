@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aslseg.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
+from aslseg.finite import are_finite
 from aslseg.losses import polynomial_decay, warm_up
 
 SAVE_EVERY = 250
@@ -117,7 +118,8 @@ class Trainer:
 
         Raises:
             CancelledError: When asked to stop; the state is written first.
-            RunError: When the loss is no longer a number.
+            RunError: When loss, gradient or weights are no longer numbers; the state that was
+                written last, which is good, stays.
         """
         done = self._resume()
         steps = monitor.track(
@@ -133,6 +135,7 @@ class Trainer:
         except CancelledError:
             self._save(finished)
             raise
+        self._require_finite(self.schedule.steps - 1)
         self.state_path.unlink(missing_ok=True)
 
     def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
@@ -145,28 +148,44 @@ class Trainer:
         mixed = not self.precise and mixed_precision(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             terms = step_loss(step, generator)
-        loss = terms["loss"]
-        if not torch.isfinite(loss):
-            msg = (
-                f"Training of {self.schedule.name} diverged at step {step}: the loss is not a "
-                "number. Lower the learning rate, or look for damaged images."
-            )
-            raise RunError(msg)
-        for optimiser in self._optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
-            nn.utils.clip_grad_norm_(learner.parameters, GRADIENT_NORM)
-            optimiser.step()
+        self._descend(step, terms["loss"])
         self.after_step(step)
         if step % REPORT_EVERY == 0:
             for name, value in terms.items():
                 monitor.metric(name, float(value.detach()), step, self.schedule.name)
         for number, due in enumerate(self._due):
             if due == step + 1:
+                self._require_finite(step)
                 self.snapshot(number)
 
+    def _descend(self, step: int, loss: Tensor) -> None:
+        """Move the parameters, unless loss or gradient are no numbers."""
+        if not torch.isfinite(loss):
+            raise self._diverged(step, "the loss is not a number")
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        for learner in self._learners:
+            norm = nn.utils.clip_grad_norm_(learner.parameters, GRADIENT_NORM)
+            if not torch.isfinite(norm):
+                raise self._diverged(step, "the gradient is not a number")
+        for optimiser in self._optimisers:
+            optimiser.step()
+
+    def _require_finite(self, step: int) -> None:
+        if not are_finite(self.module.state_dict().values()):
+            raise self._diverged(step, "the weights are no numbers")
+
+    def _diverged(self, step: int, how: str) -> RunError:
+        kept = " Resuming goes on from the last state that was good." if step else ""
+        msg = (
+            f"Training of {self.schedule.name} diverged at step {step}: {how}. Lower the learning "
+            f"rate, or look for damaged images.{kept}"
+        )
+        return RunError(msg)
+
     def _save(self, finished: int) -> None:
+        self._require_finite(max(finished - 1, 0))
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
         for name, optimiser in self._named_optimisers():
             for number, values in optimiser.state_dict()["state"].items():

@@ -187,7 +187,7 @@ def test_training_leaves_no_file_and_repeats_bit_by_bit(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("shape", [(3, 9, 13), (9, 16, 18)])
+@pytest.mark.parametrize("shape", [(3, 9, 13), (9, 16, 18), (1, 1, 1), (2, 2, 1)])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_views_of_any_size_are_refined_where_they_are(
     shape: tuple[int, int, int], mirror: bool

@@ -47,6 +47,16 @@ def test_weights_of_another_kind_are_refused(a_file: Path) -> None:
         load_checkpoint(a_file, "sam")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused_by_the_name_of_their_file(
+    a_file: Path, value: float
+) -> None:
+    spoilt = {**TENSORS, "a.weight": TENSORS["a.weight"].clone().fill_diagonal_(value)}
+    save_checkpoint(a_file, Checkpoint("specialist", spoilt))  # as a version before let it be
+    with pytest.raises(WeightsError, match=r"net\.safetensors are no numbers .* resume the run"):
+        load_checkpoint(a_file, "specialist")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights file .*absent\.safetensors"):
         load_checkpoint(tmp_path / "absent.safetensors", "x")

@@ -17,7 +17,7 @@ from aslseg.config import (
     Target,
     ViewConfig,
 )
-from aslseg.errors import CancelledError
+from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
 from aslseg.inference import (
     Specialist,
@@ -26,7 +26,7 @@ from aslseg.inference import (
     predict_view,
     within_reach,
 )
-from aslseg.specialist import build_network, input_channels
+from aslseg.specialist import build_network, input_channels, padding_of
 from aslseg.stages import stages_of
 from aslseg.views import View, build_view
 from aslseg.volume import Geometry, Mask, Volume
@@ -304,3 +304,52 @@ def test_the_settings_of_a_stage_are_those_of_its_depth() -> None:
     pick: Callable[[str | None], SpecialistConfig] = config.stage
     assert pick(None) == config.organ
     assert pick("liver") == config.lesion
+
+
+# --- Few pixels, and no numbers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        pytest.param((3, 47, 35), (1.0, 1.0, 1.0), id="one stride"),
+        pytest.param((3, 49, 35), (1.0, 1.0, 1.0), id="a pixel more than a stride"),
+        pytest.param((3, 200, 4), (1.0, 1.0, 1.0), id="a strip"),
+        pytest.param((1, 1, 1), (1.0, 1.0, 1.0), id="one voxel"),
+        pytest.param((3, 20, 20), (0.01, 0.01, 0.01), id="one pixel"),
+    ],
+)
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_volumes_of_few_working_pixels_are_segmented(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], dimensions: int
+) -> None:
+    """Five levels: a network's stride is 16 pixels of 3 mm."""
+    network = NetworkConfig(dimensions=dimensions, channels=(2, 2, 2, 2, 4), residual_units=0)
+    settings = SpecialistConfig(patch_size=32, network=network, view=ViewConfig(pixel_mm=3.0))
+    networks = {s.name: build_network(s, settings).eval() for s in (OF_LIVER, OF_TUMOUR)}
+    config = RunConfig(organ=settings, lesion=settings)
+    volume = Volume(np.zeros(shape, np.int16), Geometry.axis_aligned(shape, spacing_mm))
+    labels = Specialist(networks, LIVER_TARGETS, config, CPU).segment(volume)
+    assert labels.labels.shape == shape
+    speck = np.zeros(shape, bool)
+    speck[0, 0, 0] = True
+    view = build_view(volume, OF_TUMOUR, settings, organ=speck)
+    assert predict_view(networks["tumour"], view, settings, CPU).shape[1:] == view.image.shape
+
+
+@pytest.mark.parametrize("edge", [17, 32, 40])
+def test_larger_images_are_padded_as_little_as_before(edge: int) -> None:
+    assert padding_of(torch.zeros(1, 1, 5, edge), 16) == (0, -edge % 16, 0, 11)
+    assert padding_of(torch.zeros(1, 1, 16, 13), 16) == (0, 19, 0, 16)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_prediction_that_is_no_number_is_refused(dimensions: int) -> None:
+    settings = SPECIALIST.model_copy(
+        update={"network": SPECIALIST.network.model_copy(update={"dimensions": dimensions})}
+    )
+    network = build_network(OF_LIVER, settings).eval()
+    next(network.parameters()).data.fill_(torch.nan)
+    view = build_view(a_patient(0)[0], OF_LIVER, settings)
+    with pytest.raises(RunError, match="The specialist predicts values that are no numbers"):
+        predict_view(network, view, settings, CPU)

@@ -19,7 +19,7 @@ LAYER_OF = {
     0: """volume errors config events storage reading""",
     1: """geometry orientation intensity components lesions prompts clicks metrics images project
         formats stages runfolder review sweeping""",
-    2: """specialist losses augment distortion inference views places tiles batches training
+    2: """specialist finite losses augment distortion inference views places tiles batches training
         devices checkpoints frozen adaptation corruption blending sam.""",
     3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching
         containers

@@ -236,6 +236,70 @@ def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path, val
         a_trainer(tmp_path, module).run(step_loss, Monitor())
 
 
+def test_a_gradient_that_is_no_number_ends_the_training_before_weights_are_spoilt(
+    tmp_path: Path,
+) -> None:
+    """The root of 0 has a finite value and an infinite slope."""
+    module = a_module()
+    usual = step_loss_of(module)
+
+    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        loss = usual(step, generator)["loss"]
+        return {"loss": loss + (loss - loss.detach()).sqrt() if step == 8 else loss}
+
+    with pytest.raises(RunError, match=r"lesson diverged at step 8: the gradient .* Resuming"):
+        a_trainer(tmp_path, module).run(step_loss, Monitor())
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def spoiling(module: nn.Module, at: int) -> Callable[[int], None]:
+    def after_step(step: int) -> None:
+        if step == at:
+            next(module.parameters()).data[0, 0] = torch.nan
+
+    return after_step
+
+
+@pytest.mark.parametrize(
+    ("step", "every"),
+    [
+        pytest.param(8, 250, id="after the last step"),
+        pytest.param(2, 250, id="before a snapshot"),
+        pytest.param(5, 2, id="before a state is written"),
+    ],
+)
+def test_weights_that_are_no_numbers_end_their_own_stage_and_the_last_good_state_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, every: int
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", every)
+    unbroken = train(tmp_path)
+    module, kept = a_module(), []
+    trainer = a_trainer(tmp_path, module, after_step=spoiling(module, step), snapshot=kept.append)
+    with pytest.raises(RunError, match=rf"lesson diverged at step {step}: the weights are no num"):
+        trainer.run(step_loss_of(module), Monitor())
+    assert len(kept) == {8: 2, 5: 1, 2: 0}[step]
+    assert trainer.state_path.exists() == (every < step)
+    assert equal(train(tmp_path), unbroken)  # resumed where nothing is spoilt
+
+
+def test_stopping_with_spoilt_weights_does_not_replace_a_good_state(tmp_path: Path) -> None:
+    monitor, after_step = stopping_after(4)
+    module = a_module()
+    with pytest.raises(CancelledError):
+        a_trainer(tmp_path, module, after_step=after_step).run(step_loss_of(module), monitor)
+    good = (tmp_path / "lesson.training.safetensors").read_bytes()
+    again = a_module()
+    monitor, stop = stopping_after(6)
+
+    def spoil_and_stop(step: int) -> None:
+        spoiling(again, 5)(step)
+        stop(step)
+
+    with pytest.raises(RunError, match="the weights are no numbers"):
+        a_trainer(tmp_path, again, after_step=spoil_and_stop).run(step_loss_of(again), monitor)
+    assert (tmp_path / "lesson.training.safetensors").read_bytes() == good
+
+
 def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
     def drawn(seed: int, step: int) -> tuple[Tensor, Tensor]:
         return torch.rand(3, generator=step_generator(seed, step)), torch.rand(3)
