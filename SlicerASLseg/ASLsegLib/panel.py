@@ -266,6 +266,8 @@ class Panel(VTKObservationMixin):
         self.addObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         if self.volume is None:
             self.parameters.inputVolume = _first_volume()
+        if self.logic.project is not None and project_folder(self.parameters) is None:
+            self.parameters.projectFolder = str(self.logic.project.folder)  # still open
         self.reopen_project()
         self.update()
 

@@ -19,6 +19,7 @@ import slicer
 import vtk
 from harness import click, press_all, reload_module, run_event_loop, wait_until
 from test_bare import make_project
+from trained import UNLABELLED
 
 from aslseg.errors import AslsegError
 from aslseg.volume import Geometry, Volume
@@ -97,6 +98,43 @@ def test_every_enabled_button_can_be_pressed_after_leaving_and_after_a_reload(
     press_all(reload_module().panel, LEFT_OUT)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["loadCaseButton", "saveLabelButton", "segmentButton", "refineButton", "measureButton",
+     "exportNiftiButton"],
+)  # fmt: skip
+def test_the_scene_may_be_closed_right_after_a_button(
+    panel: Any, trained: Path, dialogs: Any, tmp_path: Path, name: str
+) -> None:
+    from ASLsegLib.prompt_nodes import add_point
+
+    ui, logic = panel.ui, panel.logic
+    ui.projectFolderEdit.currentPath = str(trained)
+    click(ui.openProjectButton)
+    table = ui.casesTable
+    rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == UNLABELLED[0]]
+    table.selectRow(rows[0])
+    click(ui.loadCaseButton)
+    wait_until(lambda: panel.volume is not None and not logic.background.is_busy)
+    refined = logic.voices(panel.volume)["refined"]
+    panel.parameters.resultSegmentation = panel.parameters.labelSegmentation = refined
+    add_point(panel.volume, "tumour", (20.0, 20.0), 3)
+    slicer.app.processEvents()
+    if name == "exportNiftiButton":
+        dialogs.answer("Save", str(tmp_path / "refined.nii.gz"))
+    button = getattr(ui, name)
+    assert button.isEnabledTo(panel.widget), button.toolTip
+    button.click()
+    slicer.mrmlScene.Clear(0)
+    run_event_loop(0.2)
+    slicer.util.selectModule("Data")
+    slicer.util.selectModule("ASLseg")
+    wait_until(lambda: not (logic.background.is_busy or logic.engine.is_busy), 60.0)
+    run_event_loop(0.1)
+    assert panel.volume is None
+    assert not ui.segmentButton.enabled
+
+
 # -- the folder of the project ---------------------------------------------------------------------
 
 
@@ -152,11 +190,23 @@ def test_the_folder_of_the_session_before_is_offered_but_not_chosen(
 ) -> None:
     panel.ui.projectFolderEdit.currentPath = str(project)
     click(panel.ui.openProjectButton)
+    panel.logic.close_project()
     slicer.mrmlScene.Clear(0)
     again = reload_module().panel
     assert again.ui.projectFolderEdit.currentPath == ""
     assert again.ui.projectFolderEdit.comboBox().itemText(0) == str(project)
     assert again.logic.project is None
+
+
+def test_a_project_that_stays_open_keeps_its_folder_when_the_scene_is_closed(
+    panel: Any, project: Path
+) -> None:
+    panel.ui.projectFolderEdit.currentPath = str(project)
+    click(panel.ui.openProjectButton)
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert panel.ui.projectFolderEdit.currentPath == str(project)
+    assert panel.ui.addFolderButton.enabled
 
 
 # -- colour pictures -------------------------------------------------------------------------------
