@@ -227,6 +227,21 @@ def own_output() -> IO[str]:
     return os.fdopen(kept, "w", encoding="utf-8", newline="\n")
 
 
+def own_input() -> IO[bytes]:
+    """Keep standard input for the protocol: programs that this process starts find it empty.
+
+    They would take lines away, or set the pipe to not block, which looks like its end.
+
+    Returns:
+        The stream that requests are read from.
+    """
+    kept = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return os.fdopen(kept, "rb")
+
+
 def _end_process_after(seconds: float) -> None:
     """End the process though a step hangs: nobody is left who could ask for that."""
     timer = threading.Timer(seconds, _end_process)
@@ -250,8 +265,10 @@ def _tasks() -> Mapping[str, Task]:
 def main() -> None:
     """Serve whoever started this process."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    stream = own_output()
-    Worker(read_lines(sys.stdin.buffer), stream, _tasks).run()
+    lines, stream = read_lines(own_input()), own_output()
+    Worker(lines, stream, _tasks).run()
+    logging.shutdown()
+    os._exit(0)  # every event is written; taking the libraries down can take seconds
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ ALIVE_S = 2.0
 _MAX_ID = 2**53
 _ID = re.compile(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
 _SHOWN = 200
+_LONGEST_WORD = 40
 
 
 class RequestError(AslsegError):
@@ -113,7 +114,7 @@ def _request_of(values: Any, text: str) -> Request:
     if type(number) is not int or not 0 <= number < _MAX_ID:
         msg = f"This line is no request: {text[:_SHOWN]}; its 'id' has to be a whole number."
         raise RequestError(msg)
-    if not isinstance(do, str) or not do:
+    if not isinstance(do, str) or not 0 < len(do) <= _LONGEST_WORD:
         msg = f"This line is no request: {text[:_SHOWN]}; its 'do' has to be a word."
         raise RequestError(msg, number)
     if number == 0 and do not in ("cancel", "close"):

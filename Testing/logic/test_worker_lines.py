@@ -51,6 +51,7 @@ BROKEN = [
     pytest.param(b'{"id": 9, "do": "desc\n', 9, id="cut off"),
     pytest.param(b'{"id": 10, "do": ["describe"]}\n', 10, id="a list to do"),
     pytest.param(b'{"id": 10}\n', 10, id="nothing to do"),
+    pytest.param(b'{"id": 10, "do": "' + b"a" * 5000 + b'"}\n', 10, id="a long word to do"),
     pytest.param(b'"close"\n', 0, id="a text"),
     pytest.param(b'{"id": 11, "do": "cancel", "request": "all"}\n', 11, id="cancels a word"),
 ]
@@ -262,8 +263,10 @@ def test_a_real_process_answers_after_every_broken_line_and_ends_with_its_input(
         process.stdin.write(b'{"id": 50, "do": "describe"}\n')
         process.stdin.flush()
         assert next_final(process)["event"] == "done"
+        began = time.monotonic()
         process.stdin.close()
         assert process.wait(10) == 0
+        assert time.monotonic() - began < 4
 
 
 @pytest.mark.slow
