@@ -21,7 +21,7 @@ _REMEDY = "Correct the request, or update the extension."
 
 def _usable_path(text: str) -> str:
     if "\0" in text:
-        msg = "a path holds no NUL character"
+        msg = "a path holds no NUL character; correct it"
         raise ValueError(msg)
     return text
 
@@ -56,20 +56,21 @@ class PromptFields(_Strict):
     points: Annotated[list[PointFields], Field(max_length=MAX_POINTS)] = []
 
 
-def _few_in_each_slice(prompts: list[PromptFields]) -> list[PromptFields]:
+def _few(prompts: list[PromptFields]) -> list[PromptFields]:
+    if len(prompts) > MAX_PROMPTS:
+        msg = f"at most {MAX_PROMPTS} are answered, not {len(prompts)}; ask about fewer slices"
+        raise ValueError(msg)
     counts: dict[int, int] = {}
     for prompt in prompts:
         counts[prompt.slice_index] = counts.get(prompt.slice_index, 0) + 1
     for k, count in counts.items():
         if count > MAX_PROMPTS_OF_SLICE:
-            msg = f"slice {k} has {count} prompts, at most {MAX_PROMPTS_OF_SLICE} are answered"
+            msg = f"slice {k} has {count}, at most {MAX_PROMPTS_OF_SLICE} are answered; remove some"
             raise ValueError(msg)
     return prompts
 
 
-Prompts = Annotated[
-    list[PromptFields], Field(max_length=MAX_PROMPTS), AfterValidator(_few_in_each_slice)
-]
+Prompts = Annotated[list[PromptFields], AfterValidator(_few)]
 
 
 class _AboutImage(_Strict):
@@ -163,7 +164,10 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return f"The request lacks '{field}'; {_REMEDY}"
     if problem["type"] == "extra_forbidden":
         return f"The request says '{field}', which means nothing here; {_REMEDY}"
-    what = str(problem["msg"]).removeprefix("Value error, ")
+    what = str(problem["msg"])
+    if problem["type"] == "value_error":  # one of the sentences above, which say what to do
+        what = what.removeprefix("Value error, ")
+        return f"The request's '{field}' cannot be used: {what}."
     return f"The request's '{field}' cannot be used: {what}; {_REMEDY}"
 
 

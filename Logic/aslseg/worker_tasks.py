@@ -17,7 +17,7 @@ from aslseg.images import read_volume
 from aslseg.orientation import axial_to_slices, axial_volume
 from aslseg.project import open_project
 from aslseg.prompts import SlicePrompts
-from aslseg.runfolder import RunFolder, new_run_id
+from aslseg.runfolder import RunFolder, new_run_id, run_named
 from aslseg.runs import continue_run, resume_run, start_run
 from aslseg.session import Session
 from aslseg.session_start import ReleasedSam, voices_of_run, voices_without_run
@@ -115,7 +115,7 @@ class Engine:
         if arguments["device"] is not None:
             config = config.model_copy(update={"device": arguments["device"]})
         name = arguments["run"] or new_run_id(config.method)
-        monitor.artifact("run", project.folder / "runs" / name)
+        monitor.artifact("run", run_named(project.folder, name).path)
         return _finished(start_run(project, config, monitor, name), monitor)
 
     def resume(self, arguments: Arguments, monitor: Monitor) -> Result:

@@ -152,7 +152,8 @@ class Logic(Projecting, Reviewing, Exporting):
         arguments, prepare = self._about(volume, run_id)
         prompts = self.prompts(volume)
         spoken = edited_slices(volume)
-        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in spoken]
+        asked = spoken if slice_index is None else spoken & {slice_index}
+        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in asked]
         arguments["edited_slices"] = sorted(taken_over(volume))
         arguments["slice_index"] = slice_index
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None

@@ -368,7 +368,6 @@ def test_what_cannot_be_sent_is_an_error_at_once_and_changes_nothing(panel: Pane
 @pytest.fixture
 def soon_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ASLsegLib.runner.SILENT_S", 0.6)
-    monkeypatch.setattr("ASLsegLib.runner.QUIET_S", 5.0)
 
 
 def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
@@ -401,33 +400,45 @@ def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
     assert panel.until_final()["event"] == "done"
 
 
-def test_silence_is_told_once_and_its_end_too(panel: Panel, soon_silent: None) -> None:
+def test_silence_is_told_once_and_its_end_too(
+    panel: Panel, soon_silent: None, tmp_path: Path
+) -> None:
+    go_on, end = tmp_path / "go on", tmp_path / "end"
     panel.run(
-        """
+        f"""
         say(number, 'progress', step=1)
-        time.sleep(1.5)
+        while not os.path.exists({str(go_on)!r}):
+            time.sleep(0.01)
         say(number, 'progress', step=2)
-        time.sleep(0.2)
+        while not os.path.exists({str(end)!r}):
+            time.sleep(0.01)
         say(number, 'done')
         """
     )
+    panel.until(lambda: bool(panel.said("silent")))
+    go_on.touch()
+    panel.until(lambda: bool(panel.said("answering")))
+    end.touch()
     panel.until_final()
     kinds = [event["event"] for event in panel.events]
     assert kinds == ["ready", "progress", "silent", "progress", "answering", "done"]
 
 
 def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
-    panel: Panel, soon_silent: None
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ASLsegLib.runner.QUIET_S", 5.0)
     panel.run(
         """
-        for quiet_s in (1.0, 2.0, 3.0, 4.0, 360.0):
+        for quiet_s in (1.0, 2.0, 3.0, 4.0):
             say(number, 'alive', quiet_s=quiet_s)
             time.sleep(0.3)
-        say(number, 'done')
+        while True:
+            say(number, 'alive', quiet_s=360.0)
+            time.sleep(0.3)
         """
     )
-    panel.until_final()
+    panel.until(lambda: bool(panel.said("silent")))
     (silent,) = panel.said("silent")
     assert silent["message"] == "The engine works without any progress for 6 min."
     assert panel.said("alive") == []

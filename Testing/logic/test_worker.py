@@ -27,7 +27,7 @@ from aslseg.errors import (
     StorageError,
 )
 from aslseg.errors_log import log_path
-from aslseg.events import Metric, Monitor, Progress
+from aslseg.events import Artifact, Event, Metric, Monitor, Progress
 from aslseg.images import read_geometry, read_labelmap
 from aslseg.project import Project, open_project
 from aslseg.review import accept, reject
@@ -36,6 +36,7 @@ from aslseg.runs import load_ensemble
 from aslseg.worker import Worker
 from aslseg.worker_errors import failure_of, in_two
 from aslseg.worker_protocol import RequestError
+from aslseg.worker_tasks import Engine
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
@@ -476,6 +477,28 @@ def test_without_a_run_the_device_counts_too(
     settings = tiny_config().model_dump(mode="json")
     refused = child.ask("train", project=str(project.folder), settings=settings, device="cuda")
     assert refused["kind"] == "device"
+
+
+@pytest.mark.parametrize("name", ["../../x", "{outside}", "a/b", "..", "a\\b", "C:x"])
+def test_a_run_is_neither_written_nor_read_outside_of_its_project(
+    name: str, project: Project, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    name = name.format(outside=outside)
+    place = {"project": str(project.folder), "run": name}
+    image = str(project.image_path(project.case("c6")))
+    before = sorted(project.folder.parent.rglob("*"))
+    for do, arguments in (
+        ("train", {**place, "settings": tiny_config().model_dump(mode="json")}),
+        ("resume", place),
+        ("segment", {**place, "image": image, "output": str(tmp_path)}),
+    ):
+        told: list[Event] = []
+        with pytest.raises(RunError, match="cannot be the name of a run"):
+            Engine().tasks[do](arguments, Monitor(told.append))
+        assert not any(isinstance(event, Artifact) for event in told)
+    assert not outside.exists()
+    assert sorted(project.folder.parent.rglob("*")) == before
 
 
 @pytest.mark.slow
