@@ -45,8 +45,8 @@ class Series:
     rows_by_columns: int
 
     def __str__(self) -> str:
-        name = f" '{self.description}'" if self.description else ""
-        return f"{self.modality or 'unnamed'} series{name} with {self.slices} slices"
+        # Not the description: people put names of patients into it, and this goes to logs.
+        return f"{self.modality or 'unnamed'} series with {self.slices} slices"
 
 
 def is_dicom_folder(folder: Path) -> bool:

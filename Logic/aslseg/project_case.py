@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from aslseg.config import Settings
 from aslseg.errors import ProjectError
@@ -15,6 +15,7 @@ from aslseg.errors import ProjectError
 LABELS = "labels"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
+MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 Status: TypeAlias = Literal["unlabelled", "labelled", "pseudo", "accepted", "rejected"]
@@ -33,7 +34,17 @@ def _label_place(path: Any) -> Any:
     return path if path is None else Path(*parts)
 
 
-LabelPath = Annotated[Path, BeforeValidator(_label_place)]
+def _possible(path: Path) -> Path:
+    if len(str(path)) > MOST_LETTERS or any(
+        len(part) > MOST_LETTERS_OF_NAME for part in path.parts
+    ):
+        msg = f"'{str(path)[:100]} ...' is too long for a path"
+        raise ValueError(msg)
+    return path
+
+
+ImagePath = Annotated[Path, AfterValidator(_possible)]
+LabelPath = Annotated[Path, BeforeValidator(_label_place), AfterValidator(_possible)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class Case(Settings):
     """
 
     id: CaseId
-    image: Path
+    image: ImagePath
     label: LabelPath | None = None
     split: Split = "train"
     status: Status = "unlabelled"

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from scipy import ndimage
 
 from aslseg.components import parts_of
 from aslseg.config import PromptConfig
+from aslseg.errors import AslsegError
 from aslseg.orientation import Turn
+from aslseg.reading import read_json
 from aslseg.volume import FloatArray, Mask, Shape3
 
 XY = tuple[float, float]
@@ -101,7 +104,19 @@ class SlicePrompts:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SlicePrompts:
-        """Build prompts from what `to_json` gave."""
+        """Build prompts from what `to_json` gave.
+
+        Raises:
+            ValueError: When they cannot be read or say nothing.
+        """
+        try:
+            return cls._read(values)
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            msg = f"a prompt cannot be read ({type(error).__name__}: {error})"
+            raise ValueError(msg) from error
+
+    @classmethod
+    def _read(cls, values: dict[str, Any]) -> SlicePrompts:
         box, points = values.get("box"), values.get("points", ())
         return cls(
             slice_index=int(values["slice_index"]),
@@ -113,6 +128,28 @@ class SlicePrompts:
                 for p in points
             ),
         )
+
+
+def read_prompts(path: Path, error: type[AslsegError], remedy: str) -> list[SlicePrompts]:
+    """Read a file of prompts.
+
+    Args:
+        path: As a round or the engine writes it.
+        error: Raised when it cannot be used.
+        remedy: What to do then; it ends the sentence.
+
+    Raises:
+        AslsegError: Of the kind `error`: when it is missing or damaged.
+    """
+    values = read_json(path, error, remedy)
+    try:
+        if not isinstance(values, list):
+            msg = "it holds no list"
+            raise ValueError(msg)
+        return [SlicePrompts.from_json(value) for value in values]
+    except ValueError as found:
+        msg = f"{path} is damaged ({found}); {remedy}."
+        raise error(msg) from found
 
 
 def _four_floats(values: Sequence[float]) -> XYXY:

@@ -108,13 +108,13 @@ def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
     Raises:
         ImageError: When a file is missing or damaged.
     """
-    from aslseg.prompts import SlicePrompts
+    from aslseg.errors import ImageError
+    from aslseg.prompts import read_prompts
 
     files = _files_of(event)
-    prompts = json.loads(files["prompts"].read_text(encoding="utf-8"))
     return heard_from(
         _read_labels(files),
-        [SlicePrompts.from_json(values) for values in prompts],
+        read_prompts(files["prompts"], ImageError, "segment the volume again"),
         targets=_targets_of(event),
         shape=shape,
         axis=axis,

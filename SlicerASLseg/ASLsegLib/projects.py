@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.project import CaseFiles, Project
     from aslseg.review_queue import CaseReport
+    from aslseg.runfolder import RunFolder
+    from aslseg.runfolder_tables import Score
     from aslseg.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 IMAGES = "images"
 _RENAME = "rename the volume (Data module) and add it again."
@@ -29,7 +33,7 @@ class RunRow:
 
     Attributes:
         run_id: Its name.
-        state: `running`, `cancelled`, `failed` or `done`.
+        state: `running`, `interrupted`, `cancelled`, `failed` or `done`.
         method: That it trains by.
         rounds: Numbers of its finished rounds.
         best_round: The one that segments; 0 when none is finished.
@@ -48,22 +52,28 @@ class RunRow:
 
 
 def list_runs(project: Project) -> list[RunRow]:
-    """Return the runs of a project, latest first; damaged ones are left out."""
-    from aslseg.runfolder import open_run
+    """Return the runs of a project, latest first; damaged ones are left out, and logged."""
+    from aslseg.runfolder import runs_of
 
-    rows = []
-    for path in (project.folder / "runs").glob("*/config.json"):
-        run = open_run(project.folder, path.parent.name)
+    rows = (_row_of(run) for run in reversed(runs_of(project.folder)))
+    return [row for row in rows if row is not None]
+
+
+def _row_of(run: RunFolder) -> RunRow | None:
+    from aslseg.errors import AslsegError
+
+    try:
         status = run.status
-        row = RunRow(
+        return RunRow(
             run.run_id,
-            str(status.get("state", "")),
+            run.state if status else "",
             str(status.get("method", "")),
             tuple(run.rounds),
             int(status.get("best_round") or 0),
         )
-        rows.append((path.stat().st_mtime, row))
-    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+    except AslsegError as error:
+        logger.warning("A run is left out: %s", error)
+        return None
 
 
 def date_of(project: Project, report: CaseReport) -> str:
@@ -194,28 +204,21 @@ def _may_stay(letter: str) -> bool:
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
     """Return one row per finished round: accepted cases and mean Dice of the refined labels."""
-    from aslseg.runfolder import open_run
+    from aslseg.runfolder import open_run, read_reliability, read_scores
 
     run = open_run(project.folder, run_id)
     rows = []
     for number in run.rounds:
-        selected = _read(run.round(number) / "reliability.csv")
-        accepted = sum(row["accepted"] == "True" for row in selected)
-        scores = _mean_dice(_read(run.round(number) / "metrics.csv"))
+        selected = read_reliability(run.round(number))
+        accepted = sum(judged.accepted for judged in selected)
+        scores = _mean_dice(read_scores(run.round(number)))
         rows.append({"round": number, "accepted": accepted, "of": len(selected), **scores})
     return rows
 
 
-def _mean_dice(rows: list[dict[str, str]]) -> dict[str, float]:
+def _mean_dice(rows: Sequence[Score]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row["stage"] == "refined" and row["split"] == "validation":
-            values.setdefault(row["target"], []).append(float(row["dice"]))
+        if row.stage == "refined" and row.split == "validation":
+            values.setdefault(row.target, []).append(row.dice)
     return {target: sum(found) / len(found) for target, found in values.items()}
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

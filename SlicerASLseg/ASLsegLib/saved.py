@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +114,7 @@ def _said_by_run(
 
 def _read_voices(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
     from aslseg.images import read_labelmap
-    from aslseg.prompts import SlicePrompts
+    from aslseg.prompts import read_prompts
 
     labels = {
         voice: read_labelmap(folder / f"{voice}.nii.gz").labels
@@ -125,9 +124,5 @@ def _read_voices(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
     path = folder / "prompts.json"
     if not path.exists():
         return labels, []
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return labels, [SlicePrompts.from_json(value) for value in values]
-    except (ValueError, KeyError) as error:
-        msg = f"{path} is damaged; delete the folder of the case and resume the run."
-        raise ImageError(msg) from error
+    remedy = "delete the folder of the case and resume the run"
+    return labels, read_prompts(path, ImageError, remedy)

@@ -14,15 +14,59 @@ from typing import Any
 
 DEEP = 100_000
 HOSTILE: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3.7, 10**9, 10**30, -(10**18), "", "x", "..", "../../outside/victim.txt",
-    "/etc/passwd", "labels/../../outside/victim.nii.gz", "labels/history/../../project.json", "a\u0000b",
-    "\ud800", "%s%n{0}", "C:\\x", "ä" * 300, "x" * 100_000, [], {}, [[]], {"a": None}, [1, "2", None],
-    ["x"] * 1000, {"a": {"b": {"c": []}}},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    3.7,
+    10**9,
+    10**30,
+    -(10**18),
+    "",
+    "x",
+    "..",
+    "../../outside/victim.txt",
+    "/etc/passwd",
+    "labels/../../outside/victim.nii.gz",
+    "labels/history/../../project.json",
+    "a\u0000b",
+    "\ud800",
+    "%s%n{0}",
+    "C:\\x",
+    "\u00e4" * 300,
+    "x" * 100_000,
+    [],
+    {},
+    [[]],
+    {"a": None},
+    [1, "2", None],
+    ["x"] * 1000,
+    {"a": {"b": {"c": []}}},
+)
 RAW = (
-    b"NaN", b"-Infinity", b"1e400", b"9" * 5000, b"[" * DEEP, b'{"a":' * DEEP, b"\xff\xfe", b"\x00",
-    b'"\\ud800"', b'"\\u0000"', b"\xef\xbb\xbf", b"'", b'"', b"\r\n", b",,,,", b"\n\n", b"//", b"=cmd()",
-)  # fmt: skip
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    b"9" * 5000,
+    b"[" * DEEP,
+    b'{"a":' * DEEP,
+    b"\xff\xfe",
+    b"\x00",
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b"\xef\xbb\xbf",
+    b"'",
+    b'"',
+    b"\r\n",
+    b",,,,",
+    b"\n\n",
+    b"//",
+    b"=cmd()",
+)
+LENGTHS = (0, 1, 2**31, 2**63, 2**64 - 1)
+SHAPES = ([], [2**40], [0, 2**60], [-1], [1] * 100, "x", [2**63, 2])
 
 
 def mutated(content: bytes, kind: str, random_: random.Random) -> bytes:

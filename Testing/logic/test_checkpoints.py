@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from aslseg.checkpoints import (
@@ -157,3 +159,74 @@ def test_a_pickle_that_would_run_code_does_not_run_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="would run code"):
         load_state(path)
     assert not trap.exists()
+
+
+def with_metadata(path: Path, **changes: str | None) -> None:
+    """Change what a file says about itself, as somebody else might."""
+    with safe_open(path, framework="pt") as file:
+        metadata = {**file.metadata(), **changes}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        pytest.param(None, None, id="absent"),
+        pytest.param("", None, id="empty"),
+        pytest.param("junk", None, id="junk"),
+        pytest.param("[1]", None, id="a list"),
+        pytest.param("[" * 100_000, None, id="deep"),
+        pytest.param('{"width": [2, 2]}', "kept", id="changed"),
+    ],
+)
+def test_junk_about_the_weights_is_refused(
+    a_file: Path, config: str | None, digest: str | None
+) -> None:
+    changes = {"config": config} if digest == "kept" else {"config": config, "config_sha256": None}
+    with_metadata(a_file, **changes)
+    with pytest.raises(WeightsError, match="says no longer what its weights are for"):
+        load_checkpoint(a_file, "specialist")
+
+
+def test_checkpoints_of_earlier_versions_are_read(a_file: Path) -> None:
+    with_metadata(a_file, config_sha256=None)
+    assert load_checkpoint(a_file, "specialist").config["width"] == [1, 2]
+
+
+def test_a_full_disk_that_safetensors_tells_of_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        msg = "I/O error: No space left on device (os error 28)"
+        raise SafetensorError(msg)
+
+    monkeypatch.setattr("aslseg.checkpoints.save_file", full)
+    with pytest.raises(StorageError, match=r"Cannot write .*free some space"):
+        save_checkpoint(tmp_path / "a.safetensors", Checkpoint("x", TENSORS))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"bomb{suffix}"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", b"\0" * (50 << 20))
+    with pytest.raises(WeightsError, match="damaged"):
+        load_state(path)
+
+
+def test_tensors_of_more_than_is_in_the_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pth"
+    torch.save({"a": torch.zeros(1).expand(1 << 40)}, path)
+    with pytest.raises(WeightsError, match="dictionary of tensors"):
+        load_state(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00X" + b"\xff" * 40, b"ustar" * 200]
+)
+def test_what_is_no_weights_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(WeightsError):
+        load_state(tmp_path / "a.pth")

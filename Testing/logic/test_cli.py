@@ -27,9 +27,11 @@ from aslseg.errors import CancelledError, ConfigError, RunError
 from aslseg.events import CancelToken, Metric, Monitor, Notice, Progress
 from aslseg.images import read_labelmap, write_labelmap, write_volume
 from aslseg.project import open_project
+from aslseg.project_images import check_images
 from aslseg.runfolder import RunFolder, create_run, running
 from aslseg.volume import Geometry, Labelmap, Volume
 from synthetic_run import write_run
+from tiny_project import a_patient, a_tiny_project
 
 GEOMETRY = Geometry.axis_aligned((5, 24, 24), (4.0, 3.0, 3.0))
 COMMANDS = ("init", "train", "segment", "evaluate", "status", "weights", "export", "demo")
@@ -440,3 +442,68 @@ class TestStopping:
         monitor.token.cancel()
         with pytest.raises(CancelledError):
             list(monitor.track([1], "work"))
+
+
+def test_what_nobody_foresaw_is_a_sentence_and_a_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> None:
+        msg = "unforeseen thing"
+        raise KeyError(msg)
+
+    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aslseg.project.open_project", fails)
+    result = CliRunner().invoke(app, ["status", str(tmp_path)])
+    log = tmp_path / "cache" / "logs" / "errors.log"
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert "not foreseen (KeyError: 'unforeseen thing')" in result.output
+    assert f"report this with the log {log}" in result.output
+    assert "Traceback" in log.read_text()
+    assert "aslseg status" in log.read_text()
+    debugged = CliRunner().invoke(app, ["--debug", "status", str(tmp_path)])
+    assert isinstance(debugged.exception, KeyError)
+
+
+def test_weights_without_a_published_checksum_are_not_called_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASLSEG_WEIGHTS", str(tmp_path))
+    (tmp_path / "medsam_vit_b.pth").write_bytes(b"anything")
+    said = CliRunner().invoke(app, ["weights", "verify", "medsam"]).output
+    assert "medsam: NOT verified" in said
+    assert "medsam: verified" not in said
+    listed = CliRunner().invoke(app, ["weights", "list"]).output
+    assert "not verified" in next(line for line in listed.splitlines() if "medsam" in line)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b"])
+def test_a_run_is_never_written_outside_of_the_project(tmp_path: Path, name: str) -> None:
+    project = a_tiny_project(tmp_path / "p")
+    before = sorted(tmp_path.rglob("*"))
+    for more in ([], ["--resume"], ["--more", "1"]):
+        result = CliRunner().invoke(app, ["train", str(project.folder), "--run", name, *more])
+        assert result.exit_code == 1
+        assert "cannot be the name of a run" in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_replaced_image_is_told_and_taken_by_command(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    write_volume(a_patient(31)[0], project.image_path(project.case("c0")))
+    result = CliRunner().invoke(app, ["train", str(project.folder)])
+    assert f"aslseg renew {project.folder} c0" in result.output
+    assert CliRunner().invoke(app, ["renew", str(project.folder), "c0"]).exit_code == 0
+    check_images(project.folder, open_project(project.folder).cases)
+
+
+@pytest.mark.parametrize("name", ["status.json", "config.json", "round-02/reliability.csv"])
+def test_a_damaged_file_of_a_run_is_one_sentence(tmp_path: Path, name: str) -> None:
+    project = a_tiny_project(tmp_path)
+    path = write_run(project.folder / "runs" / "one", {"c5": a_patient(5)[1]})
+    (path / name).write_text("[" * 100_000)
+    result = CliRunner().invoke(app, ["status", str(project.folder)])
+    assert result.exit_code == 1
+    assert "Error: " in result.output
+    assert Path(name).name in result.output
+    assert "foreseen" not in result.output

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aslseg.errors import ProjectError, RunError
+from aslseg.errors import ProjectError, RunError, StorageError
 from aslseg.images import read_labelmap, write_labelmap
 from aslseg.project import Project, open_project
 from aslseg.review import accept, correct, decisions, history, reject, undo_last
@@ -198,3 +199,84 @@ def test_a_case_that_no_round_spoke_about_cannot_be_accepted(
     (run.round(2) / "voices" / "c2" / "refined.nii.gz").unlink()
     with pytest.raises(RunError, match="no refined label of case c2"):
         accept(project, run, "c2")
+
+
+def rewrite_last(project: Project, **changes: object) -> None:
+    """Change the last line of the file of decisions, as somebody else might."""
+    path = project.folder / "reviews.jsonl"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps({**json.loads(last), **changes})]) + "\n")
+
+
+@pytest.mark.parametrize("field", ["label_before", "kept_before"])
+@pytest.mark.parametrize(
+    "place", ["../data/truth0.nii.gz", "labels/../../data/truth0.nii.gz", "/etc/x", "project.json"]
+)
+def test_undo_writes_nothing_outside_of_the_label_maps(
+    project: Project, field: str, place: str
+) -> None:
+    correct(project, "c0", labels_with(20))
+    outside = project.folder.parent / "data" / "truth0.nii.gz"
+    before = outside.read_bytes(), (project.folder / "project.json").read_bytes()
+    rewrite_last(project, **{field: place})
+    with pytest.raises(ProjectError, match=rf"damaged in line 1 .*{field}.* lies outside"):
+        undo_last(project)
+    assert (outside.read_bytes(), (project.folder / "project.json").read_bytes()) == before
+    assert count(project, "c0") == 20
+
+
+def test_undo_does_not_write_over_the_label_of_another_case(project: Project) -> None:
+    correct(project, "c0", labels_with(20))
+    before = count(project, "c1")
+    rewrite_last(project, label_before="labels/c1.nii.gz")
+    with pytest.raises(ProjectError, match="is the label map of case c1"):
+        undo_last(project)
+    assert (count(project, "c0"), count(project, "c1")) == (20, before)
+
+
+def test_undo_does_not_follow_a_link_out_of_the_project(project: Project) -> None:
+    correct(project, "c0", labels_with(20))
+    (kept,) = (project.folder / "labels" / "history").iterdir()
+    secret = project.folder.parent / "secret.nii.gz"
+    kept.rename(secret)
+    kept.symlink_to(secret)
+    with pytest.raises(StorageError, match="lies outside of"):
+        undo_last(project)
+    assert count(project, "c0") == 20
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"number": "x"}, id="number"),
+        pytest.param({"case_id": None}, id="case"),
+        pytest.param({"what": "deleted"}, id="what"),
+        pytest.param({"status_before": 3}, id="status"),
+        pytest.param({"undoes": [1]}, id="undoes"),
+    ],
+)
+def test_a_decision_with_a_value_of_another_kind_is_refused(
+    project: Project, changes: dict[str, object]
+) -> None:
+    reject(project, "c2")
+    rewrite_last(project, **changes)
+    with pytest.raises(ProjectError, match=r"reviews\.jsonl is damaged in line 1"):
+        decisions(project)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("case,score\nc2,0.5\n", id="columns missing"),
+        pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2,x,0.8,0.85,True,r\n", id="no number"),
+        pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2,1,0.8,0.85,maybe,r\n", id="no truth"),
+        pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2\n", id="a short row"),
+    ],
+)
+def test_a_damaged_table_of_reliability_is_refused(
+    project: Project, run: RunFolder, content: str
+) -> None:
+    (run.round(2) / "reliability.csv").write_text(content)
+    with pytest.raises(RunError, match=r"reliability\.csv is damaged"):
+        case_reports(project, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aslseg.config import RunConfig
-from aslseg.errors import CancelledError, ConfigError, RunError
+from aslseg.errors import CancelledError, ConfigError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.runfolder import (
     RunFolder,
@@ -22,6 +23,7 @@ from aslseg.runfolder import (
     open_run,
     read_table,
     running,
+    runs_of,
     write_table,
 )
 
@@ -213,3 +215,150 @@ def test_a_row_with_another_column_leaves_the_table_of_before(tmp_path: Path) ->
         write_table(path, ("case",), [{"case": "b"}, {"caze": "c"}])
     assert read_table(path) == [{"case": "a"}]
     assert [entry.name for entry in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x", "../../x", "/abs", "a/b", "a\\b", "..", ".", ".hidden", "", " ", "a ", "a.", "-x",
+        "C:x", "a\0b", "a\nb", "x" * 200, "*", "~",
+    ],
+)  # fmt: skip
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    for act in (
+        lambda: create_run(project, CONFIG, name or "/"),
+        lambda: open_run(project, name),
+    ):
+        with pytest.raises(RunError, match="cannot be the name of a run"):
+            act()
+    assert list(tmp_path.iterdir()) == [project]
+    assert list(project.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["first", "a second", "aslseg-20260101-1.2_x", "Läufe"])
+def test_a_plain_name_is_fine(tmp_path: Path, name: str) -> None:
+    assert create_run(tmp_path, CONFIG, name) == open_run(tmp_path, name)
+
+
+def test_a_run_that_is_a_link_out_of_the_project_is_not_opened(tmp_path: Path) -> None:
+    elsewhere = create_run(tmp_path / "other", CONFIG, "a")
+    (tmp_path / "project" / "runs").mkdir(parents=True)
+    (tmp_path / "project" / "runs" / "a").symlink_to(elsewhere.path)
+    with pytest.raises(StorageError, match="lies outside of"):
+        open_run(tmp_path / "project", "a")
+    assert runs_of(tmp_path / "project") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("[]", id="a list"),
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"best_round": "two"}', id="best round in words"),
+        pytest.param('{"best_round": -1}', id="best round below 0"),
+        pytest.param('{"best_round": 1e400}', id="best round without end"),
+        pytest.param('{"legs": 3}', id="legs"),
+        pytest.param('{"legs": ["a"]}', id="legs in words"),
+        pytest.param('{"learnt": [1]}', id="learnt"),
+        pytest.param('{"state": 7}', id="state"),
+    ],
+)
+def test_a_damaged_status_is_named(run: RunFolder, content: str) -> None:
+    (run.path / "status.json").write_text(content)
+    with pytest.raises(RunError, match=r"status\.json is damaged.*restore it from a copy"):
+        _ = run.status
+    with pytest.raises(RunError, match=r"status\.json is damaged"), running(run, Monitor()):
+        pytest.fail("The body must not run.")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", "{}", '{"validation": "x"}', '{"validation": [1]}', "[" * 100_000]
+)
+def test_a_damaged_round_is_named(run: RunFolder, content: str) -> None:
+    run.round(1).mkdir()
+    (run.round(1) / "round.json").write_text(content)
+    with pytest.raises(RunError, match=r"round\.json is damaged.*delete it and resume the run"):
+        run.validation_of(1)
+
+
+def test_folders_that_are_no_rounds_do_not_count(run: RunFolder) -> None:
+    for name in ("round-01", "round-x", "round-", "round-1e9"):
+        (run.path / name).mkdir()
+        write_table(run.path / name / "metrics.csv", ["a"], [])
+    assert run.rounds == [1]
+
+
+def test_a_run_that_nobody_works_on_is_not_running(run: RunFolder) -> None:
+    assert run.state == "new"
+    run.write_status(state="running")
+    assert run.state == "interrupted"
+    with held_by_another_process(run.path / "lock"):
+        assert run.state == "running"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_ends_a_run_in_a_sentence_and_as_failed(run: RunFolder) -> None:
+    (run.path / "events.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(StorageError, match=r"events\.jsonl: the disk is full"),
+        running(run, Monitor()) as monitor,
+    ):
+        monitor.metric("loss", 0.5, 1)
+    assert run.status["state"] == "failed"
+    assert "disk is full" in run.status["message"]
+
+
+def test_a_full_disk_is_told_wherever_it_was_met(run: RunFolder) -> None:
+    with pytest.raises(StorageError, match="the disk is full"), running(run, Monitor()):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(PermissionError), running(run, Monitor()):
+        raise PermissionError(13, "Permission denied")  # of a file that is read, perhaps
+
+
+def test_a_disk_without_room_for_another_file_keeps_no_run_running(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: object) -> None:
+        msg = f"Cannot write {path}: the disk is full."
+        raise StorageError(msg)
+
+    def work() -> int:
+        with running(run, Monitor(), best_round=1):
+            run.write_status(stage="specialist-liver", step=1, of=10)
+            monkeypatch.setattr("aslseg.runfolder.write_json_atomic", full)
+            run.write_status(step=2)
+        return 0
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        work()
+    assert {"state": "failed", "best_round": 1, "step": 1}.items() <= run.status.items()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_log_that_cannot_be_written_ends_nothing(
+    run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run.path / "log.txt").symlink_to("/dev/full")
+    with running(run, Monitor()):
+        logging.getLogger("aslseg.x").warning("A line that has no room")
+    assert run.status["state"] == "done"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a").write_text("a file")
+    with (
+        pytest.raises(StorageError, match="choose another folder"),
+        running(RunFolder(tmp_path / "runs" / "a"), Monitor()),
+    ):
+        pytest.fail("The body must not run.")
+
+
+def test_values_that_are_no_numbers_are_null_in_the_events(run: RunFolder) -> None:
+    with running(run, Monitor()) as monitor:
+        monitor.metric("loss", float("nan"), 1)
+    assert json.loads((run.path / "events.jsonl").read_text())["value"] is None

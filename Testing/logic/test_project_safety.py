@@ -1,0 +1,241 @@
+"""A project keeps to its folder, knows its images, and loses nothing to two writers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aslseg.errors import ProjectError, RunError, StorageError
+from aslseg.images import read_labelmap, write_volume
+from aslseg.project import (
+    CaseFiles,
+    Project,
+    add_cases,
+    change_project,
+    create_project,
+    open_project,
+    renew_image,
+    select_cases,
+)
+from aslseg.project_images import check_images
+from aslseg.project_lock import changing
+from aslseg.review import history
+from aslseg.runs import resume_run, start_run
+from aslseg.volume import Labelmap, Volume
+from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
+
+CASES = ("c2", "c3", "c4", "c6")
+SAVE_LABELS = """
+import sys
+from pathlib import Path
+from aslseg.project import open_project
+from aslseg.review import correct, undo_last
+from aslseg.volume import Labelmap
+from tiny_project import GEOMETRY, a_patient
+project, what = open_project(Path(sys.argv[1])), sys.argv[2]
+labels = Labelmap(a_patient(1)[1].labels, GEOMETRY)
+print("ready", flush=True)
+sys.stdin.readline()
+for case in sys.argv[3:]:
+    project.save_label(case, labels) if what == "save" else correct(project, case, labels)
+    if what == "undo":
+        undo_last(project)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+def at_once(project: Project, *programs: tuple[str, ...]) -> None:
+    """Let processes change the project, all from one moment on."""
+    testing = Path(__file__).resolve().parents[1]
+    paths = [str(testing.parent / "Logic"), str(testing), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", SAVE_LABELS, str(project.folder)]
+    children = [
+        subprocess.Popen(
+            [*command, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
+        for program in programs
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.communicate("go\n", timeout=120)
+        assert child.returncode == 0
+
+
+def test_labels_that_two_programs_save_at_once_are_all_kept(project: Project) -> None:
+    for _ in range(3):
+        create = project.model_copy()
+        change_project(project.folder, lambda _, kept=create: kept)
+        at_once(project, ("save", *CASES[:2]), ("save", *CASES[2:]))
+        saved = {case.id for case in open_project(project.folder).cases if case.label}
+        assert saved >= set(CASES)
+
+
+def test_decisions_of_two_programs_are_numbered_apart(project: Project) -> None:
+    at_once(project, ("correct", *CASES[:2] * 2), ("undo", *CASES[2:] * 2))
+    made = history(open_project(project.folder))
+    assert [review.number for review in made] == list(range(1, 13))
+    assert [case.id for case in open_project(project.folder).unlabelled if case.label] == []
+
+
+def test_a_thread_may_change_a_project_within_its_own_change(project: Project) -> None:
+    labels = Labelmap(a_patient(1)[1].labels, GEOMETRY)
+    with changing(project.folder):
+        assert project.save_label("c2", labels).case("c2").label is not None
+
+
+def test_cases_are_added_to_what_the_project_has_become(project: Project, tmp_path: Path) -> None:
+    project.save_label("c2", Labelmap(a_patient(1)[1].labels, GEOMETRY))
+    write_volume(a_patient(20)[0], tmp_path / "new.nii.gz")
+    add_cases(project, [CaseFiles("new", tmp_path / "new.nii.gz")])  # `project` is of before
+    assert open_project(project.folder).case("c2").label is not None
+
+
+def replace_image(project: Project, case_id: str) -> None:
+    path = project.image_path(project.case(case_id))
+    voxels = a_patient(31)[0].voxels
+    write_volume(Volume(voxels, GEOMETRY), path)
+
+
+def test_a_replaced_image_of_the_same_shape_is_refused(project: Project) -> None:
+    replace_image(project, "c0")
+    case = project.case("c0")
+    labels = Labelmap(a_patient(1)[1].labels, GEOMETRY)
+    with pytest.raises(ProjectError, match=r"of case c0, is not the one .* aslseg renew .* c0"):
+        start_run(project, tiny_config())
+    with pytest.raises(ProjectError, match="its content has changed"):
+        project.load_image(case)
+    with pytest.raises(ProjectError, match="its content has changed"):
+        project.save_label("c0", labels)
+    assert not (project.folder / "runs").exists()
+
+
+def test_a_replaced_image_is_taken_when_a_person_says_so(project: Project) -> None:
+    replace_image(project, "c0")
+    renewed = renew_image(project, "c0")
+    assert renewed.load_image(renewed.case("c0")).geometry.matches(GEOMETRY)
+    assert renewed.case("c0").image_sha256 != project.case("c0").image_sha256
+    assert open_project(project.folder) == renewed
+
+
+def test_a_run_does_not_go_on_with_a_renewed_image(project: Project) -> None:
+    folder = project.folder / "runs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(tiny_config().model_dump(mode="json")))
+    images = {case.id: case.image_sha256 for case in project.cases}
+    (folder / "status.json").write_text(json.dumps({"state": "cancelled", "images": images}))
+    replace_image(project, "c2")
+    renew_image(project, "c2")
+    with pytest.raises(RunError, match="seen another image of case c2"):
+        resume_run(open_project(project.folder), "a")
+
+
+def test_digests_are_taken_only_of_files_that_have_changed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr("aslseg.project_images._digest", lambda path: taken.append(path.name) or "")
+    check_images(project.folder, project.cases)
+    assert taken == []
+    os.utime(project.image_path(project.case("c1")), (1, 1))
+    with pytest.raises(ProjectError, match="case c1"):
+        check_images(project.folder, project.cases)
+    assert taken == ["ct1.nii.gz"]
+
+
+def test_an_image_that_was_only_touched_is_still_known(project: Project) -> None:
+    os.utime(project.image_path(project.case("c1")), (1, 1))
+    (project.folder / "cache" / "images.json").write_text("[")
+    check_images(project.folder, project.cases)
+    assert project.load_image(project.case("c1")).geometry.matches(GEOMETRY)
+
+
+def edit(project: Project, case_id: str, **changes: Any) -> None:
+    path = project.folder / "project.json"
+    values = json.loads(path.read_text())
+    next(case for case in values["cases"] if case["id"] == case_id).update(changes)
+    path.write_text(json.dumps(values))
+
+
+def test_two_cases_of_one_label_map_are_refused(project: Project) -> None:
+    edit(project, "c1", label="labels/C0.nii.gz")
+    with pytest.raises(ProjectError, match=r"the label map 'labels/c0.nii.gz' occurs twice"):
+        open_project(project.folder)
+
+
+@pytest.mark.parametrize(
+    "label", ["../x.nii.gz", "/x.nii.gz", "labels/../../x.nii.gz", "labels/history/c0.nii.gz"]
+)
+def test_a_label_map_elsewhere_is_refused(project: Project, label: str) -> None:
+    edit(project, "c0", label=label)
+    with pytest.raises(ProjectError, match=r"lies outside of the folder labels/"):
+        open_project(project.folder)
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_a_link_out_of_the_project_is_not_followed(
+    project: Project, tmp_path: Path, link: str
+) -> None:
+    (tmp_path / "victim").mkdir()
+    victim = tmp_path / "victim" / "c0.nii.gz"
+    inside = project.folder / "labels" / "c0.nii.gz"
+    victim.write_bytes(inside.read_bytes())
+    before = victim.read_bytes()
+    if link == "file":
+        inside.unlink()
+        inside.symlink_to(victim)
+    else:
+        (project.folder / "labels").rename(tmp_path / "moved")
+        (project.folder / "labels").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match="lies outside of"):
+        project.load_labels(project.case("c0"))
+    with pytest.raises(StorageError, match="put the file itself there instead of a link"):
+        project.save_label("c0", Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
+    assert victim.read_bytes() == before
+    assert list((tmp_path / "victim").iterdir()) == [victim]
+
+
+def test_a_link_within_the_project_is_fine(project: Project) -> None:
+    path = project.folder / "labels" / "c0.nii.gz"
+    path.rename(path.with_name("kept.nii.gz"))
+    path.symlink_to(path.with_name("kept.nii.gz"))
+    assert project.load_labels(project.case("c0")).labels.any()
+
+
+@pytest.mark.parametrize("name", ["a", "A"])
+def test_two_images_of_one_name_are_refused_with_both_files(tmp_path: Path, name: str) -> None:
+    cases = [CaseFiles("a", tmp_path / "a.nii.gz"), CaseFiles(name, tmp_path / "a.nrrd")]
+    with pytest.raises(ProjectError, match=rf"a\.nii\.gz and .*a\.nrrd both give .* '{name}'"):
+        select_cases(cases)
+    with pytest.raises(ProjectError, match="both give the case name"):
+        create_project(tmp_path / "project", cases)
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_label_map_saved_before_stays_in_the_history(project: Project) -> None:
+    first = read_labelmap(project.label_path(project.case("c0"))).labels
+    project.save_label("c0", Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
+    kept = list((project.folder / "labels" / "history").glob("c0-*.nii.gz"))
+    assert len(kept) == 1
+    assert (read_labelmap(kept[0]).labels == first).all()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000 + "b.nii.gz", "a\0b.nii.gz"])
+@pytest.mark.parametrize("what", ["image", "label"])
+def test_a_name_that_no_file_can_have_is_refused(project: Project, what: str, name: str) -> None:
+    edit(project, "c0", **{what: name if what == "image" else f"labels/{name}"})
+    with pytest.raises(ProjectError, match=r"is too long for a path|a character that no file can"):
+        open_project(project.folder)
