@@ -43,3 +43,9 @@ class RunError(AslsegError):
 
 class CancelledError(AslsegError):
     """The user asked to stop; whatever was finished is kept."""
+
+
+def short(value: object, most: int = 120) -> str:
+    """Return what a file says as a message can quote it: in one line, and not longer than that."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[:most]} …"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aslseg.config import Target
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, short
 from aslseg.formats_export import export_nnunet
 from aslseg.formats_folder import cases_from_folder
 from aslseg.images import SUFFIXES, suffix_of
@@ -63,7 +63,7 @@ def cases_from_nnunet(raw_folder: Path) -> list[CaseFiles]:
     _one_channel(values.get("channel_names", values.get("modality", {})), path)
     ending = str(values.get("file_ending", ".nii.gz"))
     if ending.lower() not in SUFFIXES:
-        msg = f"{path} says that files end in '{ending}'; convert them to .nii.gz first."
+        msg = f"{path} says that files end in '{short(ending)}'; convert them to .nii.gz first."
         raise ProjectError(msg)
     train = [
         CaseFiles(name, image, _there(path.parent / "labelsTr" / f"{name}{ending}", path))
@@ -94,7 +94,7 @@ def targets_from_dataset(dataset_json: Path) -> tuple[Target, ...]:
         regions = _regions(labels)
         return tuple(_target(name, regions) for name in regions)
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        msg = f"{path} has labels that are no targets ({labels}); name the targets yourself."
+        msg = f"{path} has labels that are no targets ({short(labels)}); name the targets yourself."
         raise ProjectError(msg) from error
 
 
@@ -124,7 +124,7 @@ def _msd_case(entry: Any, split: Split, path: Path) -> CaseFiles:
     if isinstance(entry, str):
         entry = {"image": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
-        msg = f"{path} has the case {entry!r}, which names no image; correct it."
+        msg = f"{path} has the case {short(entry)}, which names no image; correct it."
         raise ProjectError(msg)
     image = _there(path.parent / entry["image"], path)
     label = _there(path.parent / str(entry["label"]), path) if entry.get("label") else None

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from aslseg.config import Settings, Target
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, short
 from aslseg.geometry import fit_labels
 from aslseg.images import read_geometry, read_volume, write_labelmap
 from aslseg.project_case import LABEL_SUFFIX, LABELS, Case, Split
@@ -100,7 +100,7 @@ class Project(Settings):
         for case in self.cases:
             if case.id == case_id:
                 return case
-        msg = f"{self.folder} has no case '{case_id}'; choose one of those in {FILE_NAME}."
+        msg = f"{self.folder} has no case '{short(case_id)}'; choose one of those in {FILE_NAME}."
         raise ProjectError(msg)
 
     def image_path(self, case: Case) -> Path:

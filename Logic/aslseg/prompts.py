@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from aslseg.components import parts_of
 from aslseg.config import PromptConfig
-from aslseg.errors import AslsegError
+from aslseg.errors import AslsegError, short
 from aslseg.orientation import Turn
 from aslseg.reading import read_json
 from aslseg.volume import FloatArray, Mask, Shape3
@@ -148,7 +148,7 @@ def read_prompts(path: Path, error: type[AslsegError], remedy: str) -> list[Slic
             raise ValueError(msg)
         return [SlicePrompts.from_json(value) for value in values]
     except ValueError as found:
-        msg = f"{path} is damaged ({found}); {remedy}."
+        msg = f"{path} is damaged ({short(found)}); {remedy}."
         raise error(msg) from found
 
 

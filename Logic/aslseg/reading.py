@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from aslseg.errors import AslsegError
+from aslseg.errors import AslsegError, short
 
 MOST_JSON_BYTES = 16 << 20
 MOST_LINES_BYTES = 256 << 20
@@ -55,7 +55,7 @@ def read_json(path: Path, error: type[AslsegError], remedy: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as found:
-        msg = f"{path} is damaged, it is no JSON ({found}); {remedy}."
+        msg = f"{path} is damaged, it is no JSON ({short(found)}); {remedy}."
         raise error(msg) from found
 
 
@@ -127,7 +127,7 @@ def read_table(
             raise ValueError(what)
         return [dict(zip(head, row, strict=True)) for row in rows[1:]]
     except (ValueError, csv.Error) as found:
-        msg = f"{path} is damaged ({found}); {remedy}."
+        msg = f"{path} is damaged ({short(found)}); {remedy}."
         raise error(msg) from found
 
 

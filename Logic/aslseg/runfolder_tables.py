@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aslseg.errors import RunError
+from aslseg.errors import RunError, short
 from aslseg.reading import read_table as read_checked
 from aslseg.storage import atomic_path
 
@@ -110,7 +110,7 @@ def _read(
     try:
         return [build(row, number) for row in read_table(path, columns)]
     except ValueError as error:
-        msg = f"{path} is damaged ({error}); {_REMEDY}."
+        msg = f"{path} is damaged ({short(error)}); {_REMEDY}."
         raise RunError(msg) from error
 
 
