@@ -135,6 +135,26 @@ def test_the_scene_may_be_closed_right_after_a_button(
     assert not ui.segmentButton.enabled
 
 
+def test_the_reload_button_leaves_nothing_of_the_panel_before_listening(
+    panel: Any, ct: Any
+) -> None:
+    before, looked = panel, []
+    panel.logic.poll = lambda: looked.append("poll")
+    panel.update = lambda: looked.append("update")
+    old_library = sys.modules["ASLsegLib.panel"]
+    slicer.modules.ASLsegWidget.onReload()
+    looked.clear()
+    slicer.util.selectModule("Data")
+    slicer.util.selectModule("ASLseg")
+    slicer.mrmlScene.Clear(0)
+    run_event_loop(0.2)
+    after = slicer.modules.ASLsegWidget.panel
+    assert after is not before
+    assert looked == []
+    assert sys.modules["ASLsegLib.panel"] is not old_library
+    press_all(after, LEFT_OUT)
+
+
 # -- the folder of the project ---------------------------------------------------------------------
 
 
