@@ -8,9 +8,9 @@ timer does, and the result comes with the event `done`.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,5 +295,18 @@ class Logic(Projecting, Reviewing, Exporting):
 
     def _scratch(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="ASLseg-", dir=slicer.app.temporaryPath))
+            self._folder = new_scratch(Path(slicer.app.temporaryPath))
         return self._folder
+
+
+def new_scratch(parent: Path) -> Path:
+    """Make a folder for copies of images; those that a killed application left are deleted."""
+    from aslseg.storage import temporary_beside
+
+    with suppress(ImportError):  # psutil comes with the requirements
+        from aslseg.sweeping import sweep
+
+        sweep(parent)
+    folder = temporary_beside(parent / "panel")
+    folder.mkdir(mode=0o700, parents=True)
+    return folder

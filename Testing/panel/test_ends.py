@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -142,3 +143,20 @@ def test_a_voice_that_is_removed_while_the_engine_works_comes_back_with_the_answ
     slicer.mrmlScene.RemoveNode(logic.voices(volume)["refined"])
     wait_until(lambda: not logic.engine.is_busy, 300.0, "the engine rests")
     assert logic.voices(volume)["refined"].GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_copies_of_images_that_a_killed_application_left_are_deleted(
+    open_module: Callable[..., Any], tmp_path: Path
+) -> None:
+    open_module()
+    new_scratch = sys.modules["ASLsegLib.logic"].new_scratch
+    computer = sys.modules["aslseg.storage"].this_computer()
+    left = tmp_path / f".aslseg-{computer}-{os.getpid()}-{'0' * 8}-{'0' * 8}-panel"
+    left.mkdir()
+    (left / "image.nrrd").write_text("a patient")
+    (tmp_path / "of-another-program").mkdir()
+    made = new_scratch(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([made, tmp_path / "of-another-program"])
+    assert made.stat().st_mode & 0o077 == 0
+    assert new_scratch(tmp_path) != made
+    assert made.exists()
