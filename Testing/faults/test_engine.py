@@ -514,7 +514,7 @@ while True:
 def test_the_panel_is_killed_while_the_engine_works(campaign: Campaign, tmp_path: Path) -> None:
     draw = draws("kills of the panel")
     code = PANEL.format(logic=str(LOGIC), slicer=str(LOGIC.parent / "SlicerASLseg"))
-    for number in range(count(short=2, full=25)):
+    for number in range(count(short=1, full=25)):
         request = training(tmp_path / str(number))
         with campaign.case(number):
             killed = subprocess.Popen(
@@ -558,7 +558,7 @@ def test_the_engine_is_killed_under_a_running_panel(
     campaign: Campaign, panel: Panel, tmp_path: Path
 ) -> None:
     draw = draws("kills of the engine")
-    for number in range(count(short=2, full=25)):
+    for number in range(count(short=1, full=25)):
         request = training(tmp_path / str(number))
         with campaign.case(number):
             panel.events.clear()
@@ -587,7 +587,7 @@ def test_the_engine_is_stopped_under_a_running_panel(
 ) -> None:
     monkeypatch.setattr("ASLsegLib.runner.SILENT_S", 3.0)
     draw = draws("stopped engines")
-    for number in range(count(short=2, full=15)):
+    for number in range(count(short=1, full=5)):
         request = training(tmp_path / str(number))
         with campaign.case(number):
             panel.events.clear()
