@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from aslseg.project import Project
     from aslseg.speaking import Segmentation
 
-DEFAULT_PRESET = "quick"
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
 
@@ -61,6 +60,7 @@ def train(
     undisturbed run would have given. `--more 1` adds a round to a finished run, which learns from
     the labels that you corrected or accepted since then too.
     """
+    from aslseg.presets import DEFAULT_PRESET
     from aslseg.project import open_project
 
     _check_options(preset or config or settings, more, resume=resume)

@@ -90,6 +90,10 @@ PRESETS: dict[str, RunConfig] = {
 """`quick` for a CPU or a first look, `standard` for a GPU, `demo` for the phantom data set."""
 
 
+DEFAULT_PRESET = "quick"
+"""Where neither a person nor the project chose."""
+
+
 def read_preset(name: str) -> RunConfig:
     """Return named settings.
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aslseg.config import LIVER_TARGETS, Target
+from aslseg.config import LIVER_TARGETS, RunConfig, Target
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.images import read_volume, write_labelmap
+from aslseg.presets import DEFAULT_PRESET, PRESETS
 from aslseg.project_case import (
     LABEL_SUFFIX,
     LABELS,
@@ -41,6 +42,7 @@ from aslseg.project_model import (
     write_project,
 )
 from aslseg.storage import sha256_of, storage_errors, temporary_beside
+from aslseg.windows import Intensities, intensities_of, window_notes
 
 __all__ = [
     "Case",
@@ -196,6 +198,7 @@ def _with_added(
             with _placed(staging, project.folder / LABELS):
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
+    _warn_of_windows(updated, arrivals, monitor or Monitor())
     return updated
 
 
@@ -204,6 +207,15 @@ class _Arrival:
     case: Case
     has_foreground: bool
     stamp: str
+    intensities: tuple[Intensities, ...] = ()
+
+
+def _warn_of_windows(project: Project, arrivals: Sequence[_Arrival], monitor: Monitor) -> None:
+    """Say which targets could not be seen in a training with the settings of the project."""
+    config = PRESETS.get(project.preset or DEFAULT_PRESET, RunConfig())
+    measured = [found for arrival in arrivals for found in arrival.intensities]
+    for note in window_notes(measured, project.targets, config):
+        monitor.warn(note)
 
 
 def _check_choice(
@@ -282,7 +294,8 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     name = files.id + LABEL_SUFFIX
     write_labelmap(labels, staging / name)
     case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})
-    return _Arrival(case, has_foreground=bool(labels.labels.any()), stamp=stamp)
+    measured = intensities_of(files.id, volume, labels, project.targets)
+    return _Arrival(case, bool(labels.labels.any()), stamp, tuple(measured))
 
 
 def _relative(image: Path, folder: Path) -> Path:

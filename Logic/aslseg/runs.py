@@ -23,6 +23,7 @@ from aslseg.runs_orientation import check_orientation
 from aslseg.speaking import Ensemble, Segmentation, read_voice
 from aslseg.storage import sha256_of, write_json_atomic
 from aslseg.volume import Volume
+from aslseg.windows import Intensities, intensities_of, window_notes
 
 
 def start_run(
@@ -161,6 +162,10 @@ def best_round(run: RunFolder) -> int:
     return best
 
 
+LOOKED_AT = 8
+"""Labelled cases whose intensities are compared with the windows of the settings."""
+
+
 @dataclass
 class _Progress:
     """What the loop over rounds carries along.
@@ -241,6 +246,7 @@ def _run(
             _lengthen(project, folder, more)
         elif "learnt" not in folder.status:
             folder.write_status(legs=[1], learnt=_labels_of(project))
+            _warn_of_windows(project, folder.config, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
@@ -248,6 +254,16 @@ def _run(
         best = _rounds(job, method_named(config.method))
         _write_results(job, best)
     return folder
+
+
+def _warn_of_windows(project: Project, config: RunConfig, monitor: Monitor) -> None:
+    """Say which targets cannot be seen with the settings; some cases stand for all."""
+    measured: list[Intensities] = []
+    for case in monitor.track(project.labelled[:LOOKED_AT], "Looking at intensities"):
+        image, labels = project.load_image(case), project.load_labels(case)
+        measured += intensities_of(case.id, image, labels, project.targets)
+    for note in window_notes(measured, project.targets, config):
+        monitor.warn(note)
 
 
 def _lengthen(project: Project, folder: RunFolder, more: int) -> None:

@@ -9,11 +9,9 @@ from typing import Any
 from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
 from aslseg.config_json import parse_config
 from aslseg.errors import ConfigError, RunError
-from aslseg.presets import read_preset
+from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project import open_project
 from aslseg.runfolder import RunFolder, open_run
-
-DEFAULT_PRESET = "quick"
 
 
 def config_of(settings: Any, default: str | None = None) -> RunConfig:

@@ -10,10 +10,13 @@ from slicer.i18n import tr as _
 from ASLsegLib import parameters, projects
 from ASLsegLib.curves import Curves
 from ASLsegLib.engine import in_words
+from ASLsegLib.plain_text import as_plain
 from ASLsegLib.section import Section, fill_table
 from ASLsegLib.status import STATES, show_progress
 
 _PLOT_EVERY_S = 1.0
+_NOTES = 3
+"""So many warnings of a training are shown, the last ones."""
 BUSY = _("A training is under way.")
 
 
@@ -25,6 +28,7 @@ class TrainingSection(Section):
         self.curves = Curves()
         self._progress: dict[str, Any] = {}
         self._silence = ""
+        self._notes: list[str] = []
         self._plotted = qt.QElapsedTimer()
         self._plotted.start()
         self._shown_run = ""
@@ -69,6 +73,9 @@ class TrainingSection(Section):
         elif kind in ("silent", "answering"):
             self._silence = in_words(event)
             self.ui.trainingLabel.setText(self._sentence())
+        elif kind == "warning":
+            self._notes.append(as_plain(str(event.get("message") or "")))
+            self.ui.trainingLabel.setText(self._sentence())
         elif kind == "metric":
             first = not self.curves.names
             self.curves.add(event)
@@ -95,6 +102,7 @@ class TrainingSection(Section):
     def start(self) -> None:
         """Start a run with the panel's settings."""
         self.curves.clear()
+        self._notes.clear()
         chosen = self.panel.parameters
         self.logic.train(chosen.preset, parameters.settings_changes(chosen), wait=False)
 
@@ -119,6 +127,10 @@ class TrainingSection(Section):
         return text.format(known=known, all=known + unknown, share=share)
 
     def _sentence(self) -> str:
+        """Return what the training does, and below it what it had to say."""
+        return "\n".join([*filter(None, [self._doing()]), *self._notes[-_NOTES:]])
+
+    def _doing(self) -> str:
         state = self.logic.trainer.state
         if self._silence and state in ("starting", "running"):
             return self._silence

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
 from ASLsegLib.engine import in_words
+from ASLsegLib.plain_text import as_plain
 from ASLsegLib.section import Section
 
 STATES = {
@@ -31,6 +32,7 @@ class StatusSection(Section):
         """Connect install and cancel."""
         self._progress: dict[str, Any] = {}
         self._silence = ""
+        self._note = ""
         self.ui.introLabel.setText(INTRODUCTION)
         self.on_click(self.ui.installButton, self._install)
         self.on_click(self.ui.cancelButton, self.logic.cancel)
@@ -56,12 +58,15 @@ class StatusSection(Section):
         """Show the progress of everything but trainings, which have a place of their own."""
         kind = event.get("event")
         if kind == "progress":
-            self._progress, self._silence = event, ""
+            self._progress, self._silence, self._note = event, "", ""
             show_progress(self.ui.progressBar, event)
             self.ui.statusLabel.setText(self._sentence(True))
         elif kind in ("silent", "answering"):
             self._silence = in_words(event)
             self.ui.statusLabel.setText(self._sentence(True))
+        elif kind == "warning" and not self.logic.engine.is_busy:  # of images that are added
+            self._note = f"{self._note} {as_plain(str(event.get('message') or ''))}".strip()
+            self.update()
         elif kind in ("done", "failed", "cancelled"):
             self._progress, self._silence = {}, ""
 
@@ -71,6 +76,8 @@ class StatusSection(Section):
             return self._silence
         if state == "idle" and busy:
             state = "running"
+        if state == "idle" and self._note:
+            return f"{STATES[state]} {self._note}"
         stage = self._progress.get("stage") if state in ("running", "importing") else ""
         return f"{stage[0].upper()}{stage[1:]} …" if stage else STATES[state]
 

@@ -18,12 +18,12 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 LAYER_OF = {
     0: """volume errors config events storage reading""",
     1: """geometry orientation intensity components lesions prompts clicks metrics images project
-        formats stages runfolder review sweeping""",
+        formats stages runfolder review sweeping presets windows""",
     2: """specialist finite losses augment distortion inference views places tiles batches training
         devices checkpoints frozen adaptation corruption blending sam.""",
     3: """ssl. methods. generalist proposals classwise lessons refinement adapting speaking teaching
         containers
-        crossfit cross_validation job reliability rounds runs session evaluate benchmark presets""",
+        crossfit cross_validation job reliability rounds runs session evaluate benchmark""",
     4: """worker cli report phantom demo __main__ __init__""",
 }
 

@@ -93,6 +93,17 @@ def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
     assert person.ui.statusLabel.text == "Ready."
 
 
+def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(person: Clicks) -> None:
+    panel = person.panel
+    panel._hear_training({"event": "warning", "message": "organ.view.window_hu hides <it>."})
+    assert "organ.view.window_hu hides &lt;it&gt;." in person.ui.trainingLabel.text
+    panel.logic.background.event.emit({"event": "warning", "message": "sam.window_hu hides it."})
+    assert person.ui.statusLabel.text == "Ready. sam.window_hu hides it."
+    panel.logic.background.event.emit({"event": "progress", "stage": "reading", "step": 1, "of": 1})
+    panel.update()
+    assert person.ui.statusLabel.text == "Ready."
+
+
 def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
     assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
     names, said = (at_project.texts("casesTable", column) for column in (0, 1))
