@@ -195,7 +195,7 @@ def load_view(folder: Path) -> View:
             neighbour=int(facts["neighbour"]),
             turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
         )
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         msg = f"{folder} holds no whole view ({error}); {remedy}."
         raise StorageError(msg) from error
 

@@ -11,7 +11,7 @@ from aslseg.config_json import parse_config
 from aslseg.errors import ConfigError, RunError
 from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project import open_project
-from aslseg.runfolder import RunFolder, open_run
+from aslseg.runfolder import RunFolder, open_run, runs_of
 
 
 def config_of(settings: Any, default: str | None = None) -> RunConfig:
@@ -68,11 +68,12 @@ def run_of(arguments: Mapping[str, Any]) -> RunFolder | None:
 
 
 def latest_finished(project_folder: Path) -> RunFolder | None:
-    """Return the latest run with a finished round, or None."""
-    found = sorted(
-        (project_folder / "runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime
-    )
-    runs = [RunFolder(path.parent) for path in reversed(found)]
+    """Return the latest run with a finished round, or None.
+
+    Raises:
+        RunError: When a run that is looked at is damaged.
+    """
+    runs = reversed(runs_of(project_folder))
     return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
 
 

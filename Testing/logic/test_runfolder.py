@@ -362,3 +362,19 @@ def test_values_that_are_no_numbers_are_null_in_the_events(run: RunFolder) -> No
     with running(run, Monitor()) as monitor:
         monitor.metric("loss", float("nan"), 1)
     assert json.loads((run.path / "events.jsonl").read_text())["value"] is None
+
+
+def test_a_run_in_a_folder_that_is_read_only_is_told(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    run.write_status(state="cancelled")
+    monkeypatch.setattr("aslseg.runfolder.FileLock.acquire", refused)
+    with (
+        pytest.raises(StorageError, match="permission is denied; choose a folder"),
+        running(run, Monitor()),
+    ):
+        pytest.fail("The body must not run.")
+    assert run.state == "cancelled"
