@@ -15,7 +15,7 @@ from aslseg.errors import CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine import in_words
 from ASLsegLib.home import resource
-from ASLsegLib.parameters import project_folder
+from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.plain_text import as_plain
 from ASLsegLib.questions import Questions
 from ASLsegLib.scene import is_scalar
@@ -56,7 +56,7 @@ class Panel(VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
         self._observed: Any = None
-        self._gui_tag: Any = None
+        self._connected: Any = None
         self._updating = self._shows_busy = False
         self._told: set[str] = set()
         self._messages: list[str] = []
@@ -261,7 +261,7 @@ class Panel(VTKObservationMixin):
     def _use_parameters(self) -> None:
         self._leave_parameters()
         self.parameters = self.logic.getParameterNode()
-        self._gui_tag = self.parameters.connectGui(self.widget)
+        self._connected = Connected(self.parameters, self.widget)
         self._observed = self.parameters.parameterNode  # the mixin would keep the wrapper for ever
         self.addObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         if self.volume is None:
@@ -274,9 +274,9 @@ class Panel(VTKObservationMixin):
     def _leave_parameters(self) -> None:
         if self.parameters is None:
             return
-        self.parameters.disconnectGui(self._gui_tag)
+        self._connected.close()
         self.removeObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
-        self.parameters, self._gui_tag = None, None
+        self.parameters = self._connected = None
 
     def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""

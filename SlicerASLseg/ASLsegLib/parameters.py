@@ -77,6 +77,37 @@ class ASLsegParameterNode:
     resultSegmentation: vtkMRMLSegmentationNode
 
 
+class Connected:
+    """Widgets that are connected to parameters, until `close`.
+
+    Slicer 5.10 leaves an observer on the node when it disconnects, which keeps the parameters and
+    their own observers alive for ever; it is removed here.
+
+    Args:
+        parameters: An `ASLsegParameterNode`.
+        widget: Its children with `SlicerParameterName` are connected.
+    """
+
+    def __init__(self, parameters: Any, widget: Any) -> None:
+        self._parameters, self._tags = parameters, []
+        vars(parameters)["AddObserver"] = self._observe
+        try:
+            self._gui_tag = parameters.connectGui(widget)
+        finally:
+            del vars(parameters)["AddObserver"]
+
+    def close(self) -> None:
+        """Disconnect the widgets, and let nothing observe the node any more."""
+        self._parameters.disconnectGui(self._gui_tag)
+        for tag in self._tags:
+            self._parameters.parameterNode.RemoveObserver(tag)
+
+    def _observe(self, event: Any, callback: Any, priority: float = 0.0) -> int:
+        tag = int(self._parameters.parameterNode.AddObserver(event, callback, priority))
+        self._tags.append(tag)
+        return tag
+
+
 def discard_unusable(node: Any) -> list[str]:
     """Take from a parameter node what this version cannot use; the usual values count then.
 

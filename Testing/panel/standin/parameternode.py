@@ -188,7 +188,7 @@ class _Wrapper:
         for connector, name, slot in connections:
             connector.write(self.getValue(name))
             connector.listen(slot)
-        observed = self.parameterNode.AddObserver(
+        observed = self.AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda *_: self._update(connections)
         )
         tag = int(self._next_tag)
@@ -225,7 +225,7 @@ class _Wrapper:
         if tag not in self._guis:
             return
         connections, observed = self._guis.pop(tag)
-        self.parameterNode.RemoveObserver(observed)
+        self.RemoveObserver(observed)
         for connector, _, slot in connections:
             connector.forget(slot)
 
