@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
+from aslseg import worker_tasks
 from aslseg.config import LIVER_TARGETS, SamConfig
 from aslseg.errors import ConfigError, RunError
 from aslseg.evaluate import evaluate_folder
@@ -34,15 +36,19 @@ from aslseg.orientation import (
 from aslseg.project import CaseFiles, Project, create_project, open_project
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask, turned_prompts
 from aslseg.refinement import Refiner, build_adaptation
+from aslseg.report_cases import case_pictures
+from aslseg.report_data import read_run
 from aslseg.runfolder import RunFolder
 from aslseg.runs import load_ensemble, resume_run, start_run
+from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.session import Session
 from aslseg.session_voices import Voices
 from aslseg.speaking import Ensemble
 from aslseg.stages import stages_of
 from aslseg.views import build_view, from_volume, to_volume
-from aslseg.volume import Geometry, Volume
+from aslseg.volume import Geometry, Labelmap, Volume
 from sam_doubles import a_small_sam
+from synthetic_run import write_run
 from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
 from whole_runs import weights_in
 
@@ -336,6 +342,56 @@ def test_a_slice_that_is_not_there_is_refused_by_its_own_number(tmp_path: Path) 
     session = Session(mirrored, Voices(LIVER_TARGETS, ensemble, ensemble.generalist))
     with pytest.raises(ConfigError, match="There is no slice 12; the volume has 0 to 11"):
         session.refine([], 12)
+
+
+def test_the_engine_embeds_slices_by_the_numbers_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slices 0 and 3 of a file that runs to inferior are the axial ones 11 and 8."""
+    volume, _ = a_patient(0)
+    write_volume(Turn((0, 1, 2), (True, False, False)).volume(volume), tmp_path / "ct.nrrd")
+    sam = Generalist(a_small_sam("tiny", 128).eval(), CONFIG.sam, tmp_path / "embeddings")
+    voices = Voices(LIVER_TARGETS, None, sam)
+    monkeypatch.setattr(worker_tasks.Engine, "_voices_of", lambda *_: voices)
+    asked = {"image": str(tmp_path / "ct.nrrd"), "slices": [0, 3]}
+    done = worker_tasks.Engine().tasks["embed"](asked, Monitor())
+    assert done["facts"] == {"slices": 2}
+    (stored,) = (tmp_path / "embeddings").iterdir()
+    assert VolumeEmbeddings(stored).indices == [8, 11]
+    assert len(list((tmp_path / "embeddings").iterdir())) == 1
+    sam.embeddings(volume, [8, 11])  # the axial volume's own: they are there already
+    assert len(list((tmp_path / "embeddings").iterdir())) == 1
+
+
+def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path: Path) -> None:
+    said = []
+    for name, storage in (("a", Turn()), ("b", SAGITTAL)):
+        volume, truth = a_patient(0)
+        folder = tmp_path / name
+        write_volume(storage.volume(volume), folder / "ct.nii.gz")
+        write_labelmap(storage.labelmap(truth), folder / "label.nii.gz")
+        cases = [
+            CaseFiles("t1", folder / "ct.nii.gz", folder / "label.nii.gz"),
+        ]
+        volume, truth = a_patient(1)
+        write_volume(storage.volume(volume), folder / "v.nii.gz")
+        write_labelmap(storage.labelmap(truth), folder / "v_label.nii.gz")
+        found = truth.labels.copy()
+        found[4, :20] = 0
+        cases.append(
+            CaseFiles("v1", folder / "v.nii.gz", folder / "v_label.nii.gz", split="validation")
+        )
+        project = create_project(folder / "project", cases)
+        run = write_run(project.folder / "runs" / "one", {"v1": truth}, rounds=1)
+        for voice in ("specialist", "sam", "refined"):
+            spoken = storage.labelmap(Labelmap(found, truth.geometry))
+            write_labelmap(spoken, run / "round-01" / "voices" / "v1" / f"{voice}.nii.gz")
+        said.append("".join(case_pictures(read_run(run), project)))
+    assert "Worst slice of v1: number 4." in said[0]
+    assert "Worst slice of v1: number 7." in said[1]  # the file counts from superior
+    pictures = [re.findall(r"data:image/png;base64,[^\"]*", text) for text in said]
+    assert len(pictures[0]) == 2
+    assert pictures[0] == pictures[1]
 
 
 # --- Label maps and scores ----------------------------------------------------------------------
