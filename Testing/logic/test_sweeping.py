@@ -40,6 +40,7 @@ def a_writer(folder: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "Logic")},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
