@@ -11,7 +11,7 @@ from aslseg.benchmark_data import BenchmarkData
 from aslseg.events import Monitor
 from aslseg.geometry import resample_labels
 from aslseg.images import read_volume, write_labelmap, write_volume
-from aslseg.orientation import axial_volume
+from aslseg.orientation import to_axial
 from aslseg.project import CaseFiles
 from aslseg.project_labels import load_labels
 from aslseg.views import resample
@@ -71,13 +71,15 @@ def _coarser_case(
     made = replace(case, image=image, label=None if given is None else label)
     if image.exists():  # written last
         return made
-    volume = axial_volume(read_volume(case.image))
+    stored = read_volume(case.image)
+    turn = to_axial(stored.geometry)
+    volume, back = turn.volume(stored), turn.inverse
     grid = coarser(volume.geometry, spacing_mm)
     if given is not None:
-        labels = load_labels(given, volume.geometry, data.targets)
-        write_labelmap(resample_labels(labels, grid), label)
+        labels = load_labels(given, stored.geometry, data.targets)
+        write_labelmap(back.labelmap(resample_labels(labels, grid)), label)
     voxels = resample(volume.voxels, grid.shape, "linear")
     if np.issubdtype(volume.voxels.dtype, np.integer):
         voxels = np.rint(voxels).astype(volume.voxels.dtype)
-    write_volume(Volume(voxels, grid), image)
+    write_volume(back.volume(Volume(voxels, grid)), image)
     return made

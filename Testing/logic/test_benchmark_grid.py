@@ -14,6 +14,7 @@ from aslseg.benchmark_data import BenchmarkData
 from aslseg.benchmark_grid import coarser, on_grid
 from aslseg.geometry import ijk_to_ras
 from aslseg.images import read_labelmap, read_volume, write_volume
+from aslseg.orientation import Turn
 from aslseg.volume import Geometry, Volume
 from tiny_benchmark import HELD_OUT, a_preset, data_in
 
@@ -69,6 +70,22 @@ def test_voxels_of_a_copy_are_means_and_keep_their_type(
     halved = on_grid(data, tmp_path / "halved", (4.0, 2.0, 4.0))
     middle = read_volume(halved.cases[0].image).voxels[0, 0, 2:-2]
     np.testing.assert_allclose(middle, np.arange(40).reshape(20, 2).mean(1)[2:-2], atol=0.51)
+
+
+def test_a_copy_is_coarser_along_axial_axes_and_stored_as_its_image(
+    tmp_path: Path, data: BenchmarkData
+) -> None:
+    """Stored by columns: the slices of 8 mm are those of the second axis."""
+    sagittal = Turn((2, 0, 1), (True, True, False))
+    case = data.cases[0]
+    volume = read_volume(case.image)
+    stored = replace(case, image=tmp_path / "sagittal.nii.gz", label=None)
+    write_volume(sagittal.volume(volume), stored.image)
+    made = on_grid(replace(data, cases=(stored,)), tmp_path / "s", SPACING_MM).cases[0]
+    axial = on_grid(replace(data, cases=(case,)), tmp_path / "a", SPACING_MM).cases[0]
+    copy, expected = read_volume(made.image), sagittal.volume(read_volume(axial.image))
+    np.testing.assert_array_equal(copy.voxels, expected.voxels)
+    assert copy.geometry.matches(expected.geometry)
 
 
 def test_the_labels_of_held_out_cases_are_not_copied(tmp_path: Path, data: BenchmarkData) -> None:
