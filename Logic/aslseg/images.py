@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,23 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from aslseg import images_dicom, images_nifti
+from aslseg import images_dicom, images_metaimage, images_nifti, images_nrrd
 from aslseg.errors import ImageError, StorageError
+from aslseg.images_header import Header, check_name, refuse
+from aslseg.images_segments import Segment, segments_of
+from aslseg.images_voxels import read_voxels
 from aslseg.storage import atomic_path
 from aslseg.volume import Geometry, Labelmap, Volume
 
-logger = logging.getLogger(__name__)
-
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
 _ONE_FILE_SUFFIXES = SUFFIXES[:4]
+_NEARLY = 1e-3
+_HEADER_READERS: Mapping[str, Callable[[Path], Header]] = {
+    ".ni": images_nifti.read_header,
+    ".nr": images_nrrd.read_header,
+    ".nh": images_nrrd.read_header,
+    ".mh": images_metaimage.read_header,
+}
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _WRITABLE: Mapping[str, type[np.generic]] = {
     "bool": np.uint8,
@@ -48,14 +56,15 @@ def read_volume(path: Path) -> Volume:
         The volume in the file's own data type; oblique and mirrored axes stay as they are.
 
     Raises:
-        ImageError: When it is missing, damaged, not 3-D, not scalar, or holds NaN or infinity.
+        ImageError: When it is missing, damaged, not 3-D, not scalar, too large for the memory that
+            is allowed, at no possible place, or holds NaN or infinity.
     """
-    image = _read_image(path)
-    voxels = sitk.GetArrayFromImage(image)
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+    with _reading(path):
+        volume = _volume_of(path)
+    if not _is_finite(volume.voxels):
         msg = f"{path} holds voxels that are no numbers (NaN or infinity); repair or leave it out."
         raise ImageError(msg)
-    return Volume(voxels, _geometry_of(image, path))
+    return volume
 
 
 def read_labelmap(path: Path) -> Labelmap:
@@ -67,26 +76,57 @@ def read_labelmap(path: Path) -> Labelmap:
     Raises:
         ImageError: When it cannot be read, or holds anything but whole numbers from 0 to 255.
     """
-    if path.is_dir():
-        msg = f"{path} is a folder, not a label map; export the segmentation as NIfTI or NRRD."
-        raise ImageError(msg)
-    image = _read_image(path)
-    return Labelmap(_labels_of(sitk.GetArrayViewFromImage(image), path), _geometry_of(image, path))
+    return read_segments(path)[0]
+
+
+def read_segments(path: Path) -> tuple[Labelmap, tuple[Segment, ...]]:
+    """Read a label map, and what its file calls the values.
+
+    Args:
+        path: As for `read_labelmap`.
+
+    Returns:
+        The label map, and the segments that a `.seg.nrrd` file of Slicer names; none of others.
+
+    Raises:
+        ImageError: As `read_labelmap` does, or when the names contradict themselves.
+    """
+    with _reading(path):
+        if path.is_dir():
+            what = "is a folder, not a label map"
+            refuse(path, what, "export the segmentation as NIfTI or NRRD")
+        header = read_header(path)
+        labels = _labels_of(read_voxels(header), path)
+        segments = segments_of(header)
+    return Labelmap(labels, Geometry(header.shape, header.ijk_to_ras)), segments
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Read where an image lies; of a file, only the header is read.
+    """Read where an image lies; of its files, only the headers are read.
 
     Raises:
         ImageError: When it is missing, damaged, or not a 3-D scalar image.
     """
-    if path.is_dir():
-        return _geometry_of(_read_image(path), path)
-    reader = _open(path)
-    return Geometry(
-        _shape_of(reader.GetSize()),
-        _affine(reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection(), path),
-    )
+    with _reading(path):
+        if path.is_dir():
+            return images_dicom.read_folder_geometry(path)
+        header = read_header(path)
+        return Geometry(header.shape, header.ijk_to_ras)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of an image file.
+
+    Raises:
+        ImageError: When it is missing, damaged, or not a 3-D scalar image.
+    """
+    if not path.is_file():
+        refuse(path, "does not exist", "check the path, or restore the file")
+    reader = _HEADER_READERS.get(suffix_of(path)[:3])
+    if reader is None:
+        what = "is no image that can be read"
+        refuse(path, what, f"give {', '.join(SUFFIXES)}, or a DICOM folder")
+    return reader(path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -117,102 +157,48 @@ def write_labelmap(labelmap: Labelmap, path: Path) -> None:
     _write(labelmap.labels, labelmap.geometry, path)
 
 
-def _read_image(path: Path) -> Any:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the system says about reading `path` into a sentence.
+
+    Raises:
+        ImageError: When its name is no text, the disk refuses, or memory is short.
+    """
+    check_name(path)
+    try:
+        yield
+    except OSError as error:
+        refuse(path, f"cannot be read ({error.strerror})", "check the disk and the permissions")
+    except MemoryError:
+        refuse(path, "does not fit into the free memory", "close other programs, or resample it")
+
+
+def _volume_of(path: Path) -> Volume:
     if path.is_dir():
-        return _one_volume(images_dicom.read_folder(path), path)
-    reader = _open(path)
-    images_nifti.check_complete(path, reader)
-    images_nifti.check_finite(path, reader)
-    try:
-        return _one_volume(reader.Execute(), path)
-    except RuntimeError as error:
-        msg = f"{path} is damaged or cut off: its voxels cannot be read; copy or export it again."
-        raise ImageError(msg) from error
+        return images_dicom.read_folder(path)
+    header = read_header(path)
+    return Volume(read_voxels(header), Geometry(header.shape, header.ijk_to_ras))
 
 
-def _open(path: Path) -> Any:
-    """Return a reader that has read the header of a 3-D scalar image."""
-    if not path.is_file():
-        msg = f"{path} does not exist; check the path, or restore the file."
-        raise ImageError(msg)
-    if not suffix_of(path):
-        msg = f"{path} is no image that can be read; give {', '.join(SUFFIXES)}, or a DICOM folder."
-        raise ImageError(msg)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        msg = f"{path} cannot be read as an image; it is damaged or of another format."
-        raise ImageError(msg) from error
-    _check_scalar(reader, path)
-    return reader
-
-
-def _check_scalar(reader: Any, path: Path) -> None:
-    size = reader.GetSize()
-    if reader.GetNumberOfComponents() != 1:
-        msg = (
-            f"{path} has {reader.GetNumberOfComponents()} values per voxel, one is needed; "
-            "export it as a scalar volume, or its segments without overlap."
-        )
-        raise ImageError(msg)
-    if len(size) < 3 or any(n != 1 for n in size[3:]):
-        msg = (
-            f"{path} has {len(size)} axes {size}; a 3-D volume is needed: export one of its parts."
-        )
-        raise ImageError(msg)
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        msg = f"{path} holds complex numbers; export its magnitude as a scalar volume."
-        raise ImageError(msg)
-
-
-def _one_volume(image: Any, path: Path) -> Any:
-    """Return a 3-D image without further axes of length one."""
-    if image.GetDimension() > 3:
-        image = image[(slice(None),) * 3 + (0,) * (image.GetDimension() - 3)]
-    if image.GetDimension() < 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        msg = f"{path} is not a 3-D scalar image; export it as a scalar volume."
-        raise ImageError(msg)
-    return image
-
-
-def _geometry_of(image: Any, path: Path) -> Geometry:
-    affine = _affine(image.GetSpacing(), image.GetOrigin(), image.GetDirection(), path)
-    return Geometry(_shape_of(image.GetSize()), affine)
-
-
-def _shape_of(size: tuple[int, ...]) -> tuple[int, int, int]:
-    return int(size[2]), int(size[1]), int(size[0])
-
-
-def _affine(
-    spacing: tuple[float, ...],
-    origin: tuple[float, ...],
-    direction: tuple[float, ...],
-    path: Path,
-) -> NDArray[np.float64]:
-    axes = int(np.sqrt(len(direction)))
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(direction, (axes, axes))[:3, :3] * spacing[:3]
-    affine[:3, 3] = origin[:3]
-    affine[:3] *= _LPS_TO_RAS[:, None]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
-        msg = f"{path} does not say where its voxels lie (no valid spacing); export it again."
-        raise ImageError(msg)
-    return affine
+def _is_finite(voxels: NDArray[Any]) -> bool:
+    """Look at one slice at a time, so that no second large array is made."""
+    return voxels.dtype.kind != "f" or all(np.isfinite(plane).all() for plane in voxels)
 
 
 def _labels_of(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     """Check and convert values one slice at a time, so that no second large array is made."""
+    if values.dtype == np.uint8:
+        return values
     labels = np.empty(values.shape, np.uint8)
     for target, plane in zip(labels, values, strict=True):
+        rounded = np.rint(plane) if plane.dtype.kind == "f" else plane
         with np.errstate(invalid="ignore"):
-            target[...] = plane.astype(np.uint8)
-        wrong = plane[~(plane == target)]  # NaN is unequal to everything
+            target[...] = rounded.astype(np.uint8)
+            # NaN is near to nothing. Scaling leaves 0.9999999 where 1 was drawn.
+            wrong = plane[~((np.abs(plane - rounded) <= _NEARLY) & (rounded == target))]
         if wrong.size:
             msg = (
-                f"{path} holds the value {wrong[0]:g}, labels are whole numbers from 0 to 255; "
+                f"{path} holds the value {wrong[0]:.9g}, labels are whole numbers from 0 to 255; "
                 "export it as a label map."
             )
             raise ImageError(msg)
@@ -223,17 +209,25 @@ def _write(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
     if suffix_of(path) not in _ONE_FILE_SUFFIXES:
         msg = f"{path} cannot be written; end its name in {', '.join(_ONE_FILE_SUFFIXES)}."
         raise ImageError(msg)
+    check_name(path)
     image = _image_of(array, geometry)
-    if suffix_of(path).startswith(".nii") and _is_sheared(geometry):
-        msg = f"{path} cannot hold axes that are not at right angles; end its name in .nrrd."
+    if _is_sheared(geometry):
+        msg = f"{path} cannot hold axes that are not at right angles; resample the volume first."
         raise ImageError(msg)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=suffix_of(path) != ".nii")
-            images_nifti.check_complete(temporary, _open(temporary))
+            _check_written(temporary)
         except (RuntimeError, ImageError) as error:
             msg = f"{path} could not be written whole; check the free space and the permissions."
             raise StorageError(msg) from error
+
+
+def _check_written(path: Path) -> None:
+    """Refuse half a file: when the disk is full, ITK writes one of NIfTI without a word."""
+    header = read_header(path)
+    if suffix_of(path).startswith(".nii") and not images_nifti.is_written_whole(path, header):
+        refuse(path, "is cut off")
 
 
 def _image_of(array: NDArray[Any], geometry: Geometry) -> Any:
