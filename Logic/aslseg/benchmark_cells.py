@@ -20,7 +20,7 @@ from aslseg.config import RunConfig
 from aslseg.errors import RunError
 from aslseg.evaluate import score_rows
 from aslseg.events import Monitor
-from aslseg.geometry import fit_labels
+from aslseg.geometry import resample_labels
 from aslseg.images import read_labelmap
 from aslseg.project import Project
 from aslseg.reading import read_object
@@ -166,7 +166,8 @@ def held_out_rows(data: BenchmarkData, place: Callable[[str], Path]) -> list[dic
     rows: list[dict[str, Any]] = []
     for case_id in data.held_out:
         truth = data.truth(case_id)
-        found = fit_labels(read_labelmap(place(case_id)), truth.geometry)  # copies are coarser
+        # Copies are coarser, and axial.
+        found = resample_labels(read_labelmap(place(case_id)), truth.geometry)
         rows += score_rows(found, truth, data.targets, {"case": case_id})
     return rows
 

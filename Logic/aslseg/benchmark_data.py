@@ -49,7 +49,13 @@ class BenchmarkData:
             ImageError: When it cannot be read or does not lie on the image.
         """
         case = next(case for case in self.cases if case.id == case_id)
-        return load_labels(_given(case), read_geometry(case.image), self.targets)
+        return load_labels(
+            _given(case),
+            read_geometry(case.image),
+            self.targets,
+            same_size=case.same_size,
+            ignored=case.ignored,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what tells one benchmark's data from another's."""

@@ -76,7 +76,9 @@ def _coarser_case(
     volume, back = turn.volume(stored), turn.inverse
     grid = coarser(volume.geometry, spacing_mm)
     if given is not None:
-        labels = load_labels(given, stored.geometry, data.targets)
+        labels = load_labels(
+            given, stored.geometry, data.targets, same_size=case.same_size, ignored=case.ignored
+        )
         write_labelmap(back.labelmap(resample_labels(labels, grid)), label)
     voxels = resample(volume.voxels, grid.shape, "linear")
     if np.issubdtype(volume.voxels.dtype, np.integer):

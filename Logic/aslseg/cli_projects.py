@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,15 @@ from typing import Annotated
 import typer
 
 from aslseg.cli_progress import watched
-from aslseg.cli_shared import examples, find_run, messages, parse_targets, tell
+from aslseg.cli_shared import (
+    SameSizeChoice,
+    SameSizeOption,
+    examples,
+    find_run,
+    messages,
+    parse_targets,
+    tell,
+)
 from aslseg.config import Target
 from aslseg.errors import RunError
 from aslseg.project import CaseFiles, Project
@@ -23,7 +32,7 @@ class Labels(str, Enum):
     ALL = "all"
 
 
-def init(
+def init(  # noqa: PLR0913 - one for each option of the command
     project: Annotated[Path, typer.Argument(help="New project folder.")],
     source: Annotated[
         Path, typer.Argument(help="Folder of images, dataset.json, or nnU-Net raw folder.")
@@ -48,6 +57,7 @@ def init(
     test: Annotated[
         list[str] | None, typer.Option(help="Case that decides nothing. Repeatable, or a,b,c.")
     ] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
 ) -> None:
     """Make a project from images and the label maps that exist.
 
@@ -59,8 +69,9 @@ def init(
     """
     from aslseg.project import create_project, select_cases
 
+    found = cases_of(source, labels)
     cases = select_cases(
-        cases_of(source, labels),
+        [replace(case, same_size=same_size.value) for case in found],
         labelled=names_of(labelled),
         validation=names_of(validation),
         test=names_of(test),
@@ -104,7 +115,7 @@ def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
         typer.BadParameter: When a folder of label maps is given beside a task that names its own.
         ProjectError: When there is no image, or names do not tell what belongs together.
     """
-    from aslseg.formats import cases_from_msd, cases_from_nnunet
+    from aslseg.formats import cases_from_msd, cases_from_nnunet, is_nnunet
     from aslseg.formats_folder import cases_from_folder
 
     if not _is_dataset(source):
@@ -112,9 +123,8 @@ def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
     if labels is not None:
         msg = f"{source} names its label maps itself; leave --labels out."
         raise typer.BadParameter(msg)
-    folder = source if source.is_dir() else source.parent
-    if any((folder / "imagesTr").glob("*_0000.*")):
-        return cases_from_nnunet(folder)
+    if is_nnunet(source):
+        return cases_from_nnunet(source)
     return cases_from_msd(source)
 
 

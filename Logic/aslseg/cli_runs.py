@@ -10,6 +10,8 @@ import typer
 from aslseg.cli_progress import duration, watched
 from aslseg.cli_settings import base_config, changed
 from aslseg.cli_shared import (
+    SameSizeChoice,
+    SameSizeOption,
     examples,
     find_run,
     messages,
@@ -223,6 +225,7 @@ def evaluate(
         typer.Option(help="NAME=VALUE or NAME=VALUE:INSIDE; default: liver and tumour."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all scores to this file.")] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
 ) -> None:
     """Compare label maps with the truth: Dice, Jaccard, distances in mm, lesions.
 
@@ -233,7 +236,7 @@ def evaluate(
 
     targets = parse_targets(target)
     with watched(messages) as monitor:
-        rows = evaluate_folder(predicted, truth, targets, monitor)
+        rows = evaluate_folder(predicted, truth, targets, monitor, same_size=same_size.value)
     if csv is not None:
         write_table(csv, list(rows[0]), rows)
     _show_scores(rows)

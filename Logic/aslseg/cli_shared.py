@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +22,23 @@ from aslseg.runfolder import RunFolder, open_run
 from aslseg.worker_errors import failure_of
 
 FAILURE, STOPPED = 1, 130
+
+
+class SameSizeChoice(str, Enum):
+    """What to go by when a label map has the size of its image and another position."""
+
+    REFUSE = "refuse"
+    VOXELS = "voxels"
+    HEADER = "header"
+
+
+SameSizeOption = Annotated[
+    SameSizeChoice,
+    typer.Option(
+        help="A label map of its image's size whose header differs: refuse it, take its voxels as "
+        "those of the image, or go by its header."
+    ),
+]
 
 output = Console()
 messages = Console(stderr=True)

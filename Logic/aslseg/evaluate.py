@@ -11,10 +11,11 @@ from aslseg.config import Target
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.geometry import fit_labels
-from aslseg.images import read_labelmap
+from aslseg.images import read_segments
 from aslseg.metrics import score_labels
 from aslseg.orientation import axial_labelmap
-from aslseg.volume import Labelmap
+from aslseg.project_segments import labels_by_name
+from aslseg.volume import Labelmap, SameSize
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
 
@@ -49,6 +50,8 @@ def evaluate_folder(
     truths: Path,
     targets: Sequence[Target],
     monitor: Monitor | None = None,
+    *,
+    same_size: SameSize = "refuse",
 ) -> list[dict[str, Any]]:
     """Score every label map of a folder against the one of the same name in another.
 
@@ -67,10 +70,16 @@ def evaluate_folder(
         raise ImageError(msg)
     rows: list[dict[str, Any]] = []
     for name in (monitor or Monitor()).track(names, "Scoring"):
-        predicted = axial_labelmap(read_labelmap(found[name]))
-        truth = fit_labels(read_labelmap(wanted[name]), predicted.geometry, str(wanted[name]))
+        predicted, truth = (_read(files[name], targets) for files in (found, wanted))
+        truth = fit_labels(truth, predicted.geometry, str(wanted[name]), same_size=same_size)
+        predicted, truth = axial_labelmap(predicted), axial_labelmap(truth)
         rows += score_rows(predicted, truth, targets, {"case": name})
     return rows
+
+
+def _read(path: Path, targets: Sequence[Target]) -> Labelmap:
+    labelmap, segments = read_segments(path)
+    return labels_by_name(labelmap, segments, targets, str(path), leave_others=True)
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

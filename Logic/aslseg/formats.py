@@ -65,15 +65,30 @@ def cases_from_nnunet(raw_folder: Path) -> list[CaseFiles]:
     if ending.lower() not in SUFFIXES:
         msg = f"{path} says that files end in '{short(ending)}'; convert them to .nii.gz first."
         raise ProjectError(msg)
+    ignored = _ignored(values.get("labels"))
     train = [
-        CaseFiles(name, image, _there(path.parent / "labelsTr" / f"{name}{ending}", path))
-        for name, image in _nnunet_images(path.parent / "imagesTr", ending)
+        CaseFiles(name, image, label, ignored=ignored)
+        for name, image, label in _nnunet_training(path, values, ending)
     ]
     if not train:
         msg = f"{path.parent / 'imagesTr'} holds no image that ends in _0000{ending}; check it."
         raise ProjectError(msg)
     test = _nnunet_images(path.parent / "imagesTs", ending)
     return train + [CaseFiles(name, image, split="test") for name, image in test]
+
+
+def is_nnunet(dataset_json: Path) -> bool:
+    """Tell whether a data set is laid out as nnU-Net's, and not as the Decathlon's.
+
+    Args:
+        dataset_json: Its `dataset.json`, or the folder of it.
+
+    Raises:
+        ProjectError: When the file is missing or damaged.
+    """
+    path = _dataset_file(dataset_json)
+    has_images = any((path.parent / "imagesTr").glob("*_0000.*"))
+    return has_images or isinstance(_read_dataset(path).get("dataset"), dict)
 
 
 def targets_from_dataset(dataset_json: Path) -> tuple[Target, ...]:
@@ -139,6 +154,33 @@ def _there(file: Path, path: Path) -> Path:
         msg = f"{file} does not exist though {path} calls for it; unpack the data set again."
         raise ProjectError(msg)
     return file
+
+
+def _nnunet_training(
+    path: Path, values: Mapping[str, Any], ending: str
+) -> list[tuple[str, Path, Path]]:
+    """List name, image and label map of the training cases, by `dataset` or by the folders."""
+    listed = values.get("dataset")
+    if not isinstance(listed, dict):
+        return [
+            (name, image, _there(path.parent / "labelsTr" / f"{name}{ending}", path))
+            for name, image in _nnunet_images(path.parent / "imagesTr", ending)
+        ]
+    found = []
+    for name, entry in listed.items():
+        images = entry.get("images") if isinstance(entry, dict) else None
+        if not isinstance(images, list) or len(images) != 1 or not entry.get("label"):
+            msg = f"{path} has the case {name!r}, which needs one image and one label; correct it."
+            raise ProjectError(msg)
+        image, label = (path.parent / str(file) for file in (images[0], entry["label"]))
+        found.append((name, _there(image, path), _there(label, path)))
+    return found
+
+
+def _ignored(labels: Any) -> int | None:
+    """Return the value of voxels that nobody looked at, where a data set has one."""
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _nnunet_images(folder: Path, ending: str) -> list[tuple[str, Path]]:

@@ -12,14 +12,12 @@ from scipy import ndimage
 
 from aslseg.errors import GeometryMismatchError
 from aslseg.orientation import to_axial
-from aslseg.volume import Geometry, Labelmap, Mask, Shape3, Spacing3
+from aslseg.volume import Geometry, Labelmap, Mask, SameSize, Shape3, Spacing3
 
 logger = logging.getLogger(__name__)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Points = NDArray[np.floating[Any]]
-
-_LOST_SHARE = 0.02
 
 
 def ijk_to_ras(points_ijk: Points, geometry: Geometry) -> NDArray[np.float64]:
@@ -73,22 +71,42 @@ def resample_labels(labelmap: Labelmap, geometry: Geometry) -> Labelmap:
     return Labelmap(labels, geometry)
 
 
-def fit_labels(labelmap: Labelmap, geometry: Geometry, name: str = "The label map") -> Labelmap:
+def fit_labels(
+    labelmap: Labelmap,
+    geometry: Geometry,
+    name: str = "The label map",
+    *,
+    same_size: SameSize = "refuse",
+) -> Labelmap:
     """Bring a label map onto the grid of its image.
 
     Args:
         labelmap: Labels on any grid.
         geometry: The grid of the image.
         name: What messages call the label map, usually its file.
+        same_size: What to go by when it has the image's very size and another position.
 
     Returns:
         The same labels when both grids are one but for the order and sign of axes, else
-        nearest-neighbour resampled ones.
+        nearest-neighbour resampled ones; how much of each label is left then is logged as a
+        warning.
 
     Raises:
-        GeometryMismatchError: When it lies elsewhere, or no labelled voxel lies in the image.
+        GeometryMismatchError: When it lies elsewhere, no labelled voxel lies in the image, or it
+            has the size of the image, another position, and nobody said what to go by.
     """
     if labelmap.geometry.matches(geometry):
+        return Labelmap(labelmap.labels, geometry)
+    if labelmap.geometry.shape == geometry.shape and same_size != "header":
+        difference = difference_of(labelmap.geometry, geometry)
+        if same_size == "refuse":
+            msg = (
+                f"{name} has the size of its image but another grid ({difference}); see in a "
+                "viewer what is right, then go by its voxels (aslseg init --same-size voxels) "
+                "or by its header (--same-size header)."
+            )
+            raise GeometryMismatchError(msg)
+        logger.warning("%s: taken voxel by voxel, not by its header (%s).", name, difference)
         return Labelmap(labelmap.labels, geometry)
     turn = to_axial(labelmap.geometry).then(to_axial(geometry).inverse)
     if turn.geometry(labelmap.geometry).matches(geometry):
@@ -98,14 +116,59 @@ def fit_labels(labelmap: Labelmap, geometry: Geometry, name: str = "The label ma
         msg = f"{name} lies elsewhere in the patient than its image; {remedy}."
         raise GeometryMismatchError(msg)
     fitted = resample_labels(labelmap, geometry)
-    kept = _labelled_ml(fitted) / max(_labelled_ml(labelmap), 1e-12)
-    if kept == 0.0 and labelmap.labels.any():
+    if labelmap.labels.any() and not fitted.labels.any():
         msg = f"No labelled voxel of {name} lies within its image; {remedy}."
         raise GeometryMismatchError(msg)
-    logger.info("%s was resampled to the grid of its image.", name)
-    if labelmap.labels.any() and kept < 1.0 - _LOST_SHARE:
-        logger.warning("%s: only %.0f %% of its volume is within its image.", name, 100 * kept)
+    logger.warning(
+        "%s was resampled to the grid of its image%s.", name, _kept_text(labelmap, fitted)
+    )
     return fitted
+
+
+def difference_of(first: Geometry, second: Geometry) -> str:
+    """Say in words how two grids differ: in size, spacing, directions and position."""
+    found = []
+    for what, one, other in (
+        ("voxels", first.shape, second.shape),
+        ("mm spacing", first.spacing_mm, second.spacing_mm),
+    ):
+        if not np.allclose(one, other, rtol=1e-3):
+            texts = (" x ".join(f"{n:.4g}" for n in sizes[::-1]) for sizes in (one, other))
+            found.append(f"{' against '.join(texts)} {what}")
+    one_axes, other_axes = (
+        grid.ijk_to_ras[:3, :3] / grid.spacing_mm[::-1] for grid in (first, second)
+    )
+    if not np.allclose(one_axes, other_axes, atol=1e-3):
+        found.append(f"axes {_letters(one_axes)} against {_letters(other_axes)}")
+    apart_mm = np.linalg.norm(first.ijk_to_ras[:3, 3] - second.ijk_to_ras[:3, 3])
+    if apart_mm > 1e-2 * min(second.spacing_mm):
+        found.append(f"first voxels {apart_mm:.4g} mm apart")
+    return ", ".join(found) or "rounding"
+
+
+def _letters(axes: NDArray[np.float64]) -> str:
+    """Name where the axes (i, j, k) point, as LPS; a tilt adds its angle."""
+    letters, tilts = "", []
+    for axis in axes.T:
+        at = int(np.abs(axis).argmax())
+        letters += ("RAS" if axis[at] > 0 else "LPI")[at]
+        tilts.append(np.degrees(np.arccos(min(1.0, abs(axis[at])))))
+    return letters if max(tilts) < 0.05 else f"{letters} tilted by {max(tilts):.1f} degrees"
+
+
+def _kept_text(before: Labelmap, after: Labelmap) -> str:
+    """Say how much of each label is left, in percent of its volume."""
+    counts = [np.bincount(each.labels.ravel(), minlength=256) for each in (before, after)]
+    millilitres = [
+        count * each.geometry.voxel_ml for count, each in zip(counts, (before, after), strict=True)
+    ]
+    texts = [
+        f"label {value} keeps {100 * millilitres[1][value] / millilitres[0][value]:.0f} % of its "
+        "volume"
+        for value in np.flatnonzero(counts[0])
+        if value
+    ]
+    return "".join(f"; {text}" for text in texts)
 
 
 def overlap(first: Geometry, second: Geometry) -> bool:
@@ -209,10 +272,6 @@ def _transformed(points: Points, affine: Points) -> NDArray[np.float64]:
         raise ValueError(msg)
     moved: NDArray[np.float64] = points @ affine[:3, :3].T + affine[:3, 3]
     return moved
-
-
-def _labelled_ml(labelmap: Labelmap) -> float:
-    return np.count_nonzero(labelmap.labels) * labelmap.geometry.voxel_ml
 
 
 def _reaches(first: Geometry, second: Geometry) -> bool:

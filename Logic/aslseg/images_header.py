@@ -153,7 +153,7 @@ def patient_affine(
     directions = axes_ras / spacing
     tilt = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if tilt > _ROUNDED:
-        remedy = "load it in Slicer with regularised geometry and export it as NRRD"
+        remedy = "resample it to a grid at right angles"
         refuse(path, "has axes that are not at right angles (gantry tilt or shear)", remedy)
     if tilt > _UPRIGHT:
         left, _, right = np.linalg.svd(directions)

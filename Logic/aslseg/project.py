@@ -290,7 +290,13 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     )
     if files.label is None:
         return _Arrival(case, has_foreground=False, stamp=stamp)
-    labels = load_labels(files.label, volume.geometry, project.targets)
+    labels = load_labels(
+        files.label,
+        volume.geometry,
+        project.targets,
+        same_size=files.same_size,
+        ignored=files.ignored,
+    )
     name = files.id + LABEL_SUFFIX
     write_labelmap(labels, staging / name)
     case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})

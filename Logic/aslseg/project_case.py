@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from aslseg.config import Settings
 from aslseg.errors import ProjectError
+from aslseg.volume import SameSize
 
 LABELS = "labels"
 HISTORY = "history"
@@ -56,12 +57,16 @@ class CaseFiles:
         image: Image file, or folder of DICOM slices.
         label: Label map, or None.
         split: What the case is for.
+        same_size: What to go by when the label map has the image's size and another position.
+        ignored: Value of the voxels of the label map that nobody looked at, or None.
     """
 
     id: str
     image: Path
     label: Path | None = None
     split: Split = "train"
+    same_size: SameSize = "refuse"
+    ignored: int | None = None
 
 
 class Case(Settings):

@@ -12,22 +12,45 @@ import numpy as np
 from aslseg.config import Target
 from aslseg.errors import ImageError
 from aslseg.geometry import fit_labels
-from aslseg.images import read_labelmap
+from aslseg.images import read_segments
 from aslseg.project_case import HISTORY, LABEL_SUFFIX
+from aslseg.project_segments import labels_by_name
 from aslseg.storage import copy_atomic
-from aslseg.volume import Geometry, Labelmap
+from aslseg.volume import Geometry, Labelmap, SameSize
 
 
-def load_labels(path: Path, geometry: Geometry, targets: Sequence[Target]) -> Labelmap:
+def load_labels(
+    path: Path,
+    geometry: Geometry,
+    targets: Sequence[Target],
+    *,
+    same_size: SameSize = "refuse",
+    ignored: int | None = None,
+) -> Labelmap:
     """Read a label map onto the grid of its image.
 
+    Args:
+        path: The label map; segments of a `.seg.nrrd` file count by their names.
+        geometry: The grid of the image.
+        targets: Classes that it may have.
+        same_size: What to go by when it has the image's size and another position.
+        ignored: Value of voxels that nobody looked at.
+
     Raises:
-        ImageError: When it is missing, damaged, or has a value of no target.
+        ImageError: When it is missing, damaged, has a value of no target, or voxels that nobody
+            looked at.
         GeometryMismatchError: When it lies elsewhere.
     """
-    labelmap = read_labelmap(path)
+    labelmap, segments = read_segments(path)
+    if ignored is not None and (labelmap.labels == ignored).any():
+        msg = (
+            f"{path} has voxels that nobody looked at (nnU-Net's ignore label, {ignored}), which "
+            "cannot be left out of the training; finish it, or learn from other cases (--labelled)."
+        )
+        raise ImageError(msg)
+    labelmap = labels_by_name(labelmap, segments, targets, str(path))
     check_values(labelmap, targets, str(path))
-    return fit_labels(labelmap, geometry, str(path))
+    return fit_labels(labelmap, geometry, str(path), same_size=same_size)
 
 
 def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> None:
@@ -43,7 +66,10 @@ def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> No
     if present.any():
         values = ", ".join(str(value) for value in np.flatnonzero(present))
         known = ", ".join(f"{target.name} = {target.value}" for target in targets)
-        msg = f"{name} holds the value {values}, which is no target ({known}); add or erase it."
+        msg = (
+            f"{name} holds the value {values}, which is no target ({known}); make it one "
+            "(--target NAME=VALUE), or save the label map without it if it is background."
+        )
         raise ImageError(msg)
 
 

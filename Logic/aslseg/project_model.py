@@ -26,7 +26,7 @@ from aslseg.project_labels import check_values, keep_history, load_labels
 from aslseg.project_lock import changing
 from aslseg.reading import read_object
 from aslseg.storage import inside, write_json_atomic
-from aslseg.volume import Labelmap, Volume
+from aslseg.volume import Labelmap, SameSize, Volume
 
 SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "project.json"
@@ -182,6 +182,7 @@ class Project(Settings):
         labelmap: Labelmap,
         *,
         status: Literal["labelled", "accepted"] = "labelled",
+        same_size: SameSize = "refuse",
     ) -> Project:
         """Keep a label map that a person made or accepted; the one before goes to the history.
 
@@ -189,6 +190,7 @@ class Project(Settings):
             case_id: Name of the case.
             labelmap: On the grid of the image, or overlapping it.
             status: Whether the person drew it or accepted a pseudo-label.
+            same_size: What to go by when it has the image's size and another position.
 
         Returns:
             The project as it is on disk now, with this label map.
@@ -205,7 +207,8 @@ class Project(Settings):
             name = f"The label map of case {case_id}"
             check_values(labelmap, current.targets, name)
             check_images(current.folder, [case])
-            fitted = fit_labels(labelmap, read_geometry(current.image_path(case)), name)
+            grid = read_geometry(current.image_path(case))
+            fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
             path = inside(current.folder, label)
             keep_history(path)

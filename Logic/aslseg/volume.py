@@ -9,7 +9,7 @@ a SAM point is `(x, y)` in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 Labels: TypeAlias = NDArray[np.uint8]
 Shape3: TypeAlias = tuple[int, int, int]
 Spacing3: TypeAlias = tuple[float, float, float]
+# What to go by when a label map has the size of its image and another position: nothing, so that it
+# is refused; its voxels, as if its header was that of the image; or its header.
+SameSize: TypeAlias = Literal["refuse", "voxels", "header"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
