@@ -97,7 +97,8 @@ def fit_labels(
     """
     if labelmap.geometry.matches(geometry):
         return Labelmap(labelmap.labels, geometry)
-    if labelmap.geometry.shape == geometry.shape and same_size != "header":
+    is_ambiguous = labelmap.geometry.shape == geometry.shape and labelmap.labels.any()
+    if is_ambiguous and same_size != "header":
         difference = difference_of(labelmap.geometry, geometry)
         if same_size == "refuse":
             msg = (

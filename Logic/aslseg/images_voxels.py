@@ -43,10 +43,12 @@ def read_voxels(header: Header) -> NDArray[Any]:
             with _STREAMS[header.encoding](file) as stream:
                 _fill(stream, array.view(np.uint8).data, header)
         return _true_values(array, header, result).reshape(header.shape)
-    except (zlib.error, EOFError, OSError) as error:
+    except EOFError:
+        refuse(header.path, "is cut off: its voxels end too early", _AGAIN)
+    except (zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the stream
-        refuse(header.path, "is damaged or cut off: its voxels cannot be unpacked", _AGAIN)
+        refuse(header.path, "is damaged: its voxels cannot be unpacked", _AGAIN)
 
 
 def _check_length(header: Header) -> None:
@@ -127,7 +129,7 @@ def _result_type(header: Header) -> np.dtype[Any]:
     """Type of true values: scaled ones are float, double only where double was stored."""
     if not header.is_scaled:
         return header.dtype.newbyteorder("=")
-    return np.dtype(np.float64 if header.dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if header.dtype.str.endswith("f8") else np.float32)
 
 
 def _true_values(array: NDArray[Any], header: Header, result: np.dtype[Any]) -> NDArray[Any]:

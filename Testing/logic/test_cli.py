@@ -162,6 +162,29 @@ class TestInit:
         assert [target.name for target in open_project(data / "p").targets] == ["liver", "cancer"]
         assert "--target liver=1 --target cancer=2:liver" in " ".join(result.stdout.split())
 
+    def test_a_label_map_of_the_images_size_on_another_grid_is_asked_about(
+        self, data: Path
+    ) -> None:
+        moved = GEOMETRY.ijk_to_ras.copy()
+        moved[:3, 3] += (4 * moved[:3, 0]).astype(float)
+        odd = Labelmap(a_labelmap().labels, Geometry(GEOMETRY.shape, moved))
+        write_labelmap(odd, data / "seg" / "c1.nii.gz")
+        words = ("init", data / "p", data / "ct", "--labels", data / "seg")
+        refused = aslseg(*words)
+        assert refused.exit_code == 1
+        assert "another grid (first voxels" in refused.stderr
+        assert not (data / "p").exists()
+        assert aslseg(*words, "--same-size", "voxels").exit_code == 0
+        kept = read_labelmap(data / "p" / "labels" / "c1.nii.gz").labels
+        assert (kept == a_labelmap().labels).all()
+        words = ("init", data / "q", *words[2:])
+        assert aslseg(*words, "--same-size", "header").exit_code == 0
+        kept = read_labelmap(data / "q" / "labels" / "c1.nii.gz").labels
+        assert (kept[:, :, 4:] == a_labelmap().labels[:, :, :-4]).all()
+        scored = ("evaluate", data / "q" / "labels", data / "seg")
+        assert aslseg(*scored).exit_code == 1
+        assert aslseg(*scored, "--same-size", "header").exit_code == 0
+
     def test_an_unknown_case_is_refused_and_nothing_is_left(self, data: Path) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg")
         result = aslseg(*words, "--validation", "c9")

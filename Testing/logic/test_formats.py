@@ -17,6 +17,7 @@ from aslseg.formats import (
     cases_from_msd,
     cases_from_nnunet,
     export_nnunet,
+    is_nnunet,
     targets_from_dataset,
 )
 from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
@@ -217,6 +218,43 @@ def test_a_missing_or_damaged_dataset_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(ProjectError, match="is damaged, it is no JSON"):
         cases_from_nnunet(tmp_path)
+
+
+def nnunet_with_ignored(folder: Path, **dataset: Any) -> Path:
+    """Write an nnU-Net data set of two cases; in `b`, some voxels were looked at by nobody."""
+    for name, value in (("a", 1), ("b", 3)):
+        write_case(
+            folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "labelsTr" / f"{name}.nii.gz",
+            value=value,
+        )  # fmt: skip
+    labels = {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}
+    values = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz", **dataset}
+    (folder / "dataset.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_voxels_that_nobody_looked_at_are_no_background(tmp_path: Path) -> None:
+    cases = cases_from_nnunet(nnunet_with_ignored(tmp_path / "raw"))
+    targets = targets_from_dataset(tmp_path / "raw")
+    with pytest.raises(
+        ImageError, match=r"b\.nii\.gz has voxels that nobody .*finish it"
+    ) as refused:
+        create_project(tmp_path / "p", cases, targets)
+    assert "erase" not in str(refused.value)
+    made = create_project(tmp_path / "q", select_cases(cases, labelled=["a"]), targets)
+    assert [case.id for case in made.labelled] == ["a"]
+    assert [case.id for case in made.unlabelled] == ["b"]
+
+
+def test_an_nnunet_data_set_that_lists_its_files_is_read(tmp_path: Path) -> None:
+    listed = {"x": {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}}
+    raw = nnunet_with_ignored(tmp_path / "raw", dataset=listed)
+    assert is_nnunet(raw)
+    assert names(cases_from_nnunet(raw)) == [("x", "a_0000.nii.gz", "a.nii.gz")]
+    for entry in ({"images": []}, {"images": ["a"], "label": ""}, "a"):
+        nnunet_with_ignored(tmp_path / "raw", dataset={"x": entry})
+        with pytest.raises(ProjectError, match="'x', which needs one image and one label"):
+            cases_from_nnunet(raw)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ def moved(geometry: Geometry, ras_mm: tuple[float, float, float]) -> Geometry:
     affine = geometry.ijk_to_ras.copy()
     affine[:3, 3] += ras_mm
     return Geometry(geometry.shape, affine)
+
+
+def turned(geometry: Geometry) -> Geometry:
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", 10, degrees=True).as_matrix()
+    return Geometry(geometry.shape, turn @ geometry.ijk_to_ras)
 
 
 def test_the_first_voxel_lies_at_the_origin_and_the_next_one_edge_further(
@@ -103,24 +110,82 @@ def test_labels_of_a_cut_out_are_put_to_their_place(a_small_labelmap: Labelmap) 
 def test_labels_elsewhere_in_the_patient_are_refused(a_small_labelmap: Labelmap) -> None:
     elsewhere = moved(a_small_labelmap.geometry, (500.0, 0, 0))
     with pytest.raises(GeometryMismatchError, match=r"case\.nii\.gz lies elsewhere .* correct its"):
-        fit_labels(a_small_labelmap, elsewhere, "case.nii.gz")
+        fit_labels(a_small_labelmap, elsewhere, "case.nii.gz", same_size="header")
 
 
 def test_labels_whose_foreground_misses_the_image_are_refused(a_small_labelmap: Labelmap) -> None:
     corner = moved(a_small_labelmap.geometry, (-34.0, 0, 0))
     assert overlap(a_small_labelmap.geometry, corner)
     with pytest.raises(GeometryMismatchError, match="No labelled voxel"):
-        fit_labels(a_small_labelmap, corner)
+        fit_labels(a_small_labelmap, corner, same_size="header")
 
 
-def test_labels_that_are_partly_outside_are_kept_with_a_warning(
+def test_whatever_is_resampled_is_told_with_what_is_left_of_each_label(
     a_small_labelmap: Labelmap, caplog: pytest.LogCaptureFixture
 ) -> None:
+    labels = (a_small_labelmap.labels > 0).astype(np.uint8)
+    labels[:, :, :8][labels[:, :, :8] > 0] = 2  # 2 of 12 labelled columns, outside of the image
     half = moved(a_small_labelmap.geometry, (-18.0, 0, 0))  # 12 of 24 columns, 6 of 12 labelled
     with caplog.at_level(logging.WARNING):
-        fitted = fit_labels(a_small_labelmap, half)
+        fitted = fit_labels(
+            Labelmap(labels, a_small_labelmap.geometry), half, "a.nii", same_size="header"
+        )
     assert np.count_nonzero(fitted.labels) == 4 * 10 * 6
-    assert "only 50 % of its volume" in caplog.text
+    assert (
+        "a.nii was resampled to the grid of its image; label 1 keeps 60 % of its volume; label 2 "
+        "keeps 0 % of its volume"
+    ) in caplog.text
+
+
+SAME_SIZE = [
+    pytest.param(lambda g: moved(g, (3.0, 0, 0)), "first voxels 3 mm apart", id="moved"),
+    pytest.param(
+        lambda g: Geometry(g.shape, np.eye(4)),
+        "1 x 1 x 1 against 1.5 x 2 x 4 mm spacing, axes RAS against LPS",
+        id="no header",
+    ),
+    pytest.param(
+        lambda g: Geometry(g.shape, g.ijk_to_ras @ np.diag([-1.0, 1, 1, 1])),
+        "axes RPS against LPS",
+        id="mirrored",
+    ),
+    pytest.param(
+        lambda g: Geometry(g.shape, g.ijk_to_ras @ np.diag([1.1, 1, 1, 1])),
+        "1.65 x 2 x 4 against 1.5 x 2 x 4 mm spacing",
+        id="other spacing",
+    ),
+    pytest.param(turned, "axes LPS tilted by 10.0 degrees against LPS", id="turned"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), SAME_SIZE)
+def test_labels_of_the_very_size_of_the_image_on_another_grid_are_asked_about(
+    a_small_labelmap: Labelmap,
+    change: Callable[[Geometry], Geometry],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    image = a_small_labelmap.geometry
+    odd = Labelmap(a_small_labelmap.labels, change(image))
+    with pytest.raises(GeometryMismatchError) as refused:
+        fit_labels(odd, image, "a.nii")
+    assert f"a.nii has the size of its image but another grid ({words}" in str(refused.value)
+    assert "--same-size voxels" in str(refused.value)
+    fitted = fit_labels(odd, image, "a.nii", same_size="voxels")
+    assert fitted.labels is odd.labels
+    assert fitted.geometry is image
+    assert "taken voxel by voxel, not by its header" in caplog.text
+
+
+def test_labels_of_the_size_of_the_image_can_be_taken_by_their_header(
+    a_small_labelmap: Labelmap,
+) -> None:
+    image = a_small_labelmap.geometry
+    affine = image.ijk_to_ras @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = (image.ijk_to_ras @ [image.shape[2] - 1, 0, 0, 1])[:3]
+    mirrored = Labelmap(a_small_labelmap.labels[:, :, ::-1], Geometry(image.shape, affine))
+    fitted = fit_labels(mirrored, image, same_size="header")
+    np.testing.assert_array_equal(fitted.labels, a_small_labelmap.labels)
 
 
 def test_an_empty_label_map_on_another_overlapping_grid_is_fine(a_geometry: Geometry) -> None:

@@ -188,7 +188,7 @@ SPOILERS = [
         "value 0.5, labels are whole",
         id="probabilities",
     ),
-    pytest.param("bad-label.nii.gz", put_elsewhere, "lies elsewhere", id="label elsewhere"),
+    pytest.param("bad-label.nii.gz", put_elsewhere, "another grid", id="label elsewhere"),
 ]
 
 
