@@ -18,7 +18,7 @@ from ASLsegLib.scene import SceneError, add_volume, volume_of, working_volume
 
 if TYPE_CHECKING:
     from aslseg.project import Project
-    from aslseg.volume import Volume
+    from aslseg.volume import SameSize, Volume
     from ASLsegLib.signals import Signal
 
 CT_WINDOW_HU = (-100.0, 240.0)
@@ -118,7 +118,12 @@ class Projecting:
         )
 
     def add_folder(
-        self, images: Path | str, *, folder: Path | str | None = None, wait: bool = True
+        self,
+        images: Path | str,
+        *,
+        folder: Path | str | None = None,
+        same_size: SameSize = "refuse",
+        wait: bool = True,
     ) -> Project | None:
         """Add all images of a folder to the project, or make one with them.
 
@@ -126,12 +131,14 @@ class Projecting:
             images: Holds NIfTI, NRRD or MetaImage files, or folders of DICOM slices; label maps
                 beside them come along.
             folder: Of a new project; the open one's when None.
+            same_size: What to go by when a label map has its image's size and another position:
+                its "voxels" or its "header".
             wait: Return the project; else None at once.
         """
         place = self._place(folder)
         return self._in_background(
             "adding a folder",
-            lambda m: projects.add_folder(place, Path(images), m),
+            lambda m: projects.add_folder(place, Path(images), m, same_size),
             self.use,
             wait,
         )

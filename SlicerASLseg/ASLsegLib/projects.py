@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aslseg.review_queue import CaseReport
     from aslseg.runfolder import RunFolder
     from aslseg.runfolder_tables import Score
-    from aslseg.volume import Volume
+    from aslseg.volume import SameSize, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Pr
     return create_project(folder, cases, monitor=monitor)
 
 
-def add_folder(folder: Path, images: Path, monitor: Monitor) -> Project:
+def add_folder(
+    folder: Path, images: Path, monitor: Monitor, same_size: SameSize = "refuse"
+) -> Project:
     """Add all images of a folder, with the label maps beside them, that are not there yet."""
     from aslseg.formats_folder import cases_from_folder
     from aslseg.project import open_project
@@ -116,7 +118,11 @@ def add_folder(folder: Path, images: Path, monitor: Monitor) -> Project:
     known: set[str] = set()
     if (folder / "project.json").exists():
         known = {case.id for case in open_project(folder).cases}
-    found = [case for case in cases_from_folder(images) if case.id not in known]
+    found = [
+        replace(case, same_size=same_size)
+        for case in cases_from_folder(images)
+        if case.id not in known
+    ]
     return add_images(folder, found, monitor)
 
 
