@@ -52,7 +52,7 @@ def changed(content: bytes, *fields: tuple[str, int, Any]) -> bytes:
     return bytes(copy)
 
 
-@pytest.mark.parametrize(("qform", "sform"), itertools.product(range(5), range(5)))
+@pytest.mark.parametrize(("qform", "sform"), list(itertools.product(range(5), range(5))))
 @pytest.mark.parametrize("mirror", [1.0, -1.0])
 def test_of_two_positions_of_a_nifti_file_the_one_of_itk_is_taken(
     tmp_path: Path, qform: int, sform: int, mirror: float
