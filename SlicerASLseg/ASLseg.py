@@ -16,11 +16,11 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
-from ASLsegLib.home import resource
-from ASLsegLib.logic import Logic
-from ASLsegLib.panel import Panel
+from ASLsegLib.logic.logic import Logic
 from ASLsegLib.parameters import ASLsegParameterNode, discard_unusable
-from ASLsegLib.scene import SceneError
+from ASLsegLib.paths import resource
+from ASLsegLib.scene.volumes import SceneError
+from ASLsegLib.widgets.panel import Panel
 
 DOCUMENTATION = "https://github.com/SlicerASLseg/SlicerASLseg"
 
@@ -59,7 +59,7 @@ def register_sample_data():
 
 
 class ASLsegLogic(Logic, ScriptedLoadableModuleLogic):
-    """Everything that the panel does, for scripts: see the methods of `ASLsegLib.logic.Logic`."""
+    """Everything that the panel does, for scripts: see the methods of `ASLsegLib.logic.logic.Logic`."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
@@ -113,7 +113,7 @@ class ASLsegWidget(ScriptedLoadableModuleWidget):
         names = [name for name in sys.modules if name.startswith("ASLsegLib.")]
         for name in sorted(names):
             del sys.modules[name]
-        importlib.import_module("ASLsegLib.logic")
+        importlib.import_module("ASLsegLib.logic.logic")
         super().onReload()
 
 
@@ -132,8 +132,8 @@ class ASLsegTest(ScriptedLoadableModuleTest):
 
     def test_a_phantom_goes_to_the_scene_and_back(self):
         """Check that a volume keeps its place and its voxels."""
-        from aslseg.phantom import make_phantom
-        from ASLsegLib.scene import add_volume, volume_of
+        from aslseg.data.phantom.dataset import make_phantom
+        from ASLsegLib.scene.volumes import add_volume, volume_of
 
         volume, _labels = make_phantom(0, (8, 40, 48), (20.0, 8.0, 8.0))
         back = volume_of(add_volume(volume, "phantom"))

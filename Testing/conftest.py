@@ -15,7 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 

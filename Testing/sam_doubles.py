@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from aslseg.sam.models import ViTSizes, assemble_sam
+from aslseg.sam.model import ViTSizes, assemble_sam
 from aslseg.sam.tiny_vit import TinyViTSizes
 
 TINY = TinyViTSizes(dims=(16, 32, 32, 64), depths=(1, 1, 1, 1), heads=(2, 2, 2))

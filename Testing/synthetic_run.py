@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from aslseg.images import write_labelmap
-from aslseg.volume import Labelmap
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
 
 STAGES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
 LIVER = {

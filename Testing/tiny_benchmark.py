@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from aslseg.benchmark_data import BenchmarkData, choose_data
-from aslseg.benchmark_presets import BenchmarkPreset
-from aslseg.config import SamConfig
-from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
+from aslseg.benchmark.data import BenchmarkData, choose_data
+from aslseg.benchmark.presets import BenchmarkPreset
+from aslseg.config import CpcSamConfig, SamConfig, ScSamConfig, SemiSamConfig
 from tiny_project import tiny_config, write_patients
 
 BUDGET = 34

@@ -15,9 +15,11 @@ from aslseg.config import (
     SpecialistConfig,
     ViewConfig,
 )
-from aslseg.images import write_labelmap, write_volume
-from aslseg.project import CaseFiles, Project, create_project, select_cases
-from aslseg.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project
 
 GEOMETRY = Geometry.axis_aligned((12, 40, 40), (4.0, 2.0, 2.0))
 LABELLED, UNLABELLED = ("c0", "c1"), ("c2", "c3", "c4")

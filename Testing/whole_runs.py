@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aslseg import generalist_setup
 from aslseg.config import RunConfig
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor
-from aslseg.images import write_labelmap
-from aslseg.runfolder import RunFolder
+from aslseg.inference.ensemble import Ensemble
+from aslseg.project.run_folder import RunFolder
 from aslseg.runs import load_ensemble, resume_run, start_run
-from aslseg.speaking import Ensemble
-from aslseg.volume import Labelmap
+from aslseg.training import sam_tuning as generalist_setup
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
 

@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aslseg.config import RunConfig, Target
-    from aslseg.evaluate import evaluate_folder
-    from aslseg.formats import cases_from_folder, export_nnunet
-    from aslseg.images import read_labelmap, read_volume, write_labelmap
+    from aslseg.config import RunConfig
+    from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+    from aslseg.evaluation.scores import evaluate_folder
     from aslseg.presets import read_preset
-    from aslseg.project import Project, create_project, open_project, select_cases
-    from aslseg.report import write_report
+    from aslseg.project.create import create_project, select_cases
+    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.export import export_nnunet
+    from aslseg.project.project import Project, open_project
+    from aslseg.report.report import write_report
     from aslseg.runs import (
         continue_run,
         load_ensemble,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         segment_volume,
         start_run,
     )
+    from aslseg.targets import Target
 
 __version__ = "0.1.0"
 

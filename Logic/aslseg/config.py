@@ -1,21 +1,130 @@
-"""Every setting of a run, with its default, its range, and where the default comes from.
-
-A preset or a run's `config.json` is the JSON form of `RunConfig`. Unknown keys and values out of
-range are refused with a sentence that names them. "ours" marks a value that no paper fixes.
-"""
+"""What all groups of settings are made of."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aslseg.config_base import InputSize, NotNegative, Positive, PositiveFloat, Rate, Share, Window
-from aslseg.config_base import Settings as Settings
-from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
+from aslseg.errors import ConfigError
+from aslseg.reading import read_object
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+InputSize = Literal[112, 128, 224, 256, 448, 512, 1024]
+"""Edges of SAM's square input in pixels. Windows of SAM's encoders cover multiples of 112 without
+padding, so that these cost much less than the next power of two."""
+
+
+def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:
+    if not window_hu[0] < window_hu[1]:
+        msg = f"a window must go from low to high, got {window_hu}"
+        raise ValueError(msg)
+    return window_hu
+
+
+Window = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: frozen, nothing unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SemiSamConfig(Settings):
+    """What SemiSAM adds to its teacher; defaults are those of the release unless marked.
+
+    Attributes:
+        weight: Of the term at its largest, beside a `consistency_weight` of 1.
+        rampdown_share: Part of the schedule, at its end, over which the term fades out.
+        clicks: Simulated clicks per mask.
+        planes: Of a block, SAM is asked about at most so many planes per step (ours).
+        confidence: Weigh voxels by how little SAM's answer changed from click to click (the aim of
+            SemiSAM+; the weight's form is ours).
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 0.5
+    rampdown_share: Rate = 1.0
+    clicks: Positive = 10
+    planes: Positive = 8
+    confidence: bool = True
+
+
+class ScSamConfig(Settings):
+    """What SC-SAM adds to its U-Net; defaults are those of the release unless marked.
+
+    Attributes:
+        input_size: Edge of SAM's square input, which a training patch fills.
+        tuning: What of SAM is trained beside the prompt encoder: its decoder, and low-rank updates
+            or adapters in the image encoder.
+        rank: Of the update, or width of the adapters (the release: a quarter of the tokens' width).
+        learning_rate: Of SAM, with Adam; falls linearly to zero.
+        points: Positive points of each class, and as many negative ones.
+        learned_boxes: Give two tokens per class that are learned from the image embedding.
+        rampup_share: Part of the schedule after which SAM listens to the U-Net in full.
+        entropy_weight: Of the U-Net's entropy, on all patches.
+        strength: Of the strong changes of unlabelled patches, beside 1 for the weak ones (ours).
+        planes: Of a block, SAM sees so many planes per step (ours).
+    """
+
+    input_size: InputSize = 256
+    tuning: Literal["decoder", "lora", "adapter"] = "adapter"
+    rank: Positive = 32
+    learning_rate: Rate = 1e-4
+    points: Positive = 5
+    learned_boxes: bool = True
+    rampup_share: Rate = 0.25
+    entropy_weight: Annotated[float, Field(ge=0.0)] = 0.9
+    strength: Annotated[float, Field(ge=1.0, le=5.0)] = 3.0
+    planes: Positive = 4
+
+
+class CpcSamConfig(Settings):
+    """CPC-SAM; defaults are those of the release unless marked.
+
+    Attributes:
+        input_size: Edge of SAM's square input, which a training patch fills.
+        rank: Of the low-rank updates in the image encoder.
+        learning_rate: With AdamW; rises over the warm-up, then falls as (1 - t/T)^0.9.
+        weight_decay: Of AdamW.
+        warmup_share: Part of the schedule over which the rate rises (250 steps of 50 000).
+        supervised_share: Part of the schedule, at its start, in which labels alone teach (5000
+            steps of 50 000).
+        cross_weight: Of what a decoder without prompts learns from the prompted other one.
+        prompt_weight: Of what a decoder prompted at random learns from the mean of its answers.
+    """
+
+    input_size: InputSize = 512
+    rank: Positive = 4
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    warmup_share: Share = 0.005
+    supervised_share: Share = 0.1
+    cross_weight: Annotated[float, Field(ge=0.0)] = 0.4
+    prompt_weight: Annotated[float, Field(ge=0.0)] = 0.05
+
 
 Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+
+
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
+
+
 Tuning = Literal["none", "decoder", "lora", "adapter"]
 
 
@@ -27,23 +136,6 @@ def _check_patch(patch_size: int, levels: int) -> None:
             f"{2 * stride}, got {patch_size}"
         )
         raise ValueError(msg)
-
-
-class Target(Settings):
-    """A class of the label map.
-
-    Attributes:
-        name: The name that a person reads.
-        value: Its value in label maps.
-        inside: Name of the target that contains it (a tumour lies inside the liver), or None.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .-]+$")]
-    value: Annotated[int, Field(ge=1, le=255)]
-    inside: str | None = None
-
-
-LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, inside="liver"))
 
 
 class ViewConfig(Settings):
@@ -277,3 +369,28 @@ class RunConfig(Settings):
     def stage(self, inside: str | None) -> SpecialistConfig:
         """Return the settings of the stage that segments targets inside `inside`."""
         return self.organ if inside is None else self.lesion
+
+
+def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
+    """Validate settings from JSON.
+
+    Raises:
+        ConfigError: Naming the first setting that cannot be used, and `source`.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
+        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}; correct it."
+        raise ConfigError(msg) from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read settings from a JSON file.
+
+    Raises:
+        ConfigError: When the file is missing, no JSON, or has a setting that cannot be used.
+    """
+    values = read_object(path, ConfigError, "give the path of a settings file")
+    return parse_config(values, str(path))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from aslseg.config import (
     AdaptationConfig,
+    CpcSamConfig,
     NetworkConfig,
     RunConfig,
     SamConfig,
+    ScSamConfig,
+    SemiSamConfig,
     SpecialistConfig,
     ViewConfig,
 )
-from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
 from aslseg.errors import ConfigError
 
 _ORGAN = SpecialistConfig(

@@ -10,7 +10,7 @@ else is deterministic, so that the same mask gives the same prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,18 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.components import parts_of
-from aslseg.config import PromptConfig
+from aslseg.config import PromptConfig, SamConfig
+from aslseg.data.masks import clean_container, parts_of
+from aslseg.data.orientation import Turn
+from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
 from aslseg.errors import AslsegError, short
-from aslseg.orientation import Turn
 from aslseg.reading import read_json
-from aslseg.volume import FloatArray, Mask, Shape3
+from aslseg.targets import Target
 
 XY = tuple[float, float]
+
+
 XYXY = tuple[float, float, float, float]
 
+
 MIN_JITTER_PX = 3.0  # a small box moves by up to this much, or the jitter would not be felt
+
+
 RING_PX = 8  # negative points lie within this distance of a component
+
+
 MASK_LOGIT = 6.0  # a mask prompt is +-6: sure to 0.998, without saturating
 
 
@@ -373,3 +381,29 @@ def _turned(prompt: SlicePrompts, turn: Turn, shape: Shape3) -> SlicePrompts:
         points=tuple(replace(point, xy=moved(point.xy)) for point in prompt.points),
         mask_logits=None if mask is None else np.ascontiguousarray(in_plane.array(mask[None])[0]),
     )
+
+
+def propose(
+    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+) -> list[SlicePrompts]:
+    """Turn probabilities into prompts.
+
+    A container is proposed as its one cleaned body; contents from a lower threshold that favours
+    recall, for what is never proposed SAM is never asked about.
+    """
+    prompts: list[SlicePrompts] = []
+    for name, mask in proposed_masks(said, targets, settings).items():
+        prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
+    return prompts
+
+
+def proposed_masks(
+    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+) -> dict[str, Mask]:
+    """Return what SAM is asked about, by target."""
+    containers = {target.inside for target in targets}
+    threshold = settings.prompts.proposal_threshold
+    return {
+        name: clean_container(heard > 0.5) if name in containers else heard >= threshold
+        for name, heard in said.items()
+    }

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aslseg.config import RunConfig
-from aslseg.devices import choose_device, tune_allocator
+from aslseg.data.images import write_labelmap
+from aslseg.data.orientation import ORIENTATION
+from aslseg.data.volume import Volume
 from aslseg.errors import RunError
 from aslseg.events import Monitor
-from aslseg.images import write_labelmap
-from aslseg.job import Job
+from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.methods import method_named
-from aslseg.orientation import ORIENTATION
-from aslseg.project import Project, open_project
-from aslseg.project_images import check_images
-from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
-from aslseg.runfolder import RunFolder, create_run, open_run, running
-from aslseg.runs_orientation import check_orientation
-from aslseg.speaking import Ensemble, Segmentation, read_voice
+from aslseg.networks.device import choose_device, tune_allocator
+from aslseg.project.image_digests import check_images
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder, create_run, open_run, running
+from aslseg.project.run_orientation import check_orientation
+from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.volume import Volume
-from aslseg.windows import Intensities, intensities_of, window_notes
+from aslseg.training.context import Job
+from aslseg.training.predictions import read_voice
+from aslseg.training.rounds import Method, Round, RoundOutcome, restore_outcome
 
 
 def start_run(

@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from aslseg.errors import StorageError
+from aslseg.errors import ProjectError, StorageError, short
 
 TEMPORARY = ".aslseg-"
 """How the names of files that are not finished begin."""
 
+
 _CHUNK_BYTES = 1 << 20
+
+
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and try again",
     errno.EDQUOT: "your disk quota is used up; free some space and try again",
@@ -257,3 +261,12 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return obj.as_posix() if isinstance(obj, Path) else obj
+
+
+def in_words(error: ValidationError, source: str) -> ProjectError:
+    """Make the first finding of pydantic a sentence that names the source and the place in it."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])[:100]
+    what = short(first["msg"].removeprefix("Value error, "), 300)
+    place = f" at '{where}'" if where else ""
+    return ProjectError(f"{source} contradicts itself{place}: {what}. Correct it and try again.")

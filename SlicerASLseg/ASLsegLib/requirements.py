@@ -23,7 +23,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
-from ASLsegLib.home import resource
+from ASLsegLib.paths import resource
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.home import resource
+from ASLsegLib.paths import resource
 
 CATEGORY = "ASLseg"
 PHANTOM_SEED = 3
@@ -46,8 +46,8 @@ def make_phantom_nodes(_source: Any = None) -> list[Any]:
     Returns:
         The volume node.
     """
-    from aslseg.phantom import make_phantom
-    from ASLsegLib.scene import add_volume
+    from aslseg.data.phantom.dataset import make_phantom
+    from ASLsegLib.scene.volumes import add_volume
 
     slicer.util.showStatusMessage(_("Making a phantom"), 2000)
     volume, _labels = make_phantom(PHANTOM_SEED)

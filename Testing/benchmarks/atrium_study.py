@@ -18,13 +18,17 @@ from pathlib import Path
 import torch
 from study_runs import finished_run
 
-from aslseg.cli_settings import changed
-from aslseg.config import RunConfig, Target
-from aslseg.devices import tune_allocator
-from aslseg.evaluate import score_rows
-from aslseg.images import read_labelmap
-from aslseg.project import CaseFiles, Project, create_project, open_project
-from aslseg.runfolder import METRIC_COLUMNS, RunFolder, read_table
+from aslseg.cli.settings import changed
+from aslseg.config import RunConfig
+from aslseg.data.images import read_labelmap
+from aslseg.evaluation.scores import score_rows
+from aslseg.networks.device import tune_allocator
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import METRIC_COLUMNS, read_table
+from aslseg.targets import Target
 
 ATRIUM = (Target(name="atrium", value=1),)
 ARMS = {

@@ -14,10 +14,10 @@ import json
 import statistics
 from pathlib import Path
 
-from aslseg.benchmark_cells import held_out_rows
-from aslseg.benchmark_data import BenchmarkData, choose_data
-from aslseg.config import LIVER_TARGETS
-from aslseg.formats import cases_from_folder
+from aslseg.benchmark.data import BenchmarkData, choose_data
+from aslseg.benchmark.experiments import held_out_rows
+from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.targets import LIVER_TARGETS
 
 VOICES = ("specialist", "sam", "refined")
 

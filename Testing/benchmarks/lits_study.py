@@ -24,15 +24,17 @@ from pathlib import Path
 import torch
 from study_runs import finished_run
 
-from aslseg.cli_settings import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
-from aslseg.devices import tune_allocator
-from aslseg.evaluate import score_rows
-from aslseg.images import read_labelmap
+from aslseg.data.images import read_labelmap
+from aslseg.evaluation.scores import score_rows
+from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
-from aslseg.project import CaseFiles, Project, create_project, open_project
-from aslseg.project_case import Split
-from aslseg.runfolder import METRIC_COLUMNS, RunFolder, read_table
+from aslseg.project.case import CaseFiles, Split
+from aslseg.project.create import create_project
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import METRIC_COLUMNS, read_table
 
 VOICES = ("specialist", "sam", "refined")  # that speak about unlabelled cases
 

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from aslseg.config import PromptConfig
-from aslseg.images import read_labelmap, read_volume
-from aslseg.intensity import window
+from aslseg.data.images import read_labelmap, read_volume
+from aslseg.preprocessing.intensity import window
+from aslseg.project.run_folder import open_run
 from aslseg.prompts import prompts_from_mask
-from aslseg.runfolder import open_run
-from aslseg.sam.clicking import Topic, converse
-from aslseg.sam.decoding import decode
+from aslseg.sam.clicks import Topic, converse
+from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import SliceFrame, embed_slices
-from aslseg.sam.models import build_sam
+from aslseg.sam.model import build_sam
 from aslseg.sam.weights import get_weights
 
 LEFT_OUT = 4

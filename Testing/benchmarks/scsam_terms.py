@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from cell_voices import lits, say
 
-from aslseg.benchmark_cells import Bench, Cell, run_cell
-from aslseg.benchmark_grid import on_grid
-from aslseg.benchmark_presets import benchmark_preset
+from aslseg.benchmark.data import on_grid
+from aslseg.benchmark.experiments import Bench, Cell, run_cell
+from aslseg.benchmark.presets import benchmark_preset
 from aslseg.methods.scsam import CoTraining
-from aslseg.ssl.paradigm import Terms
+from aslseg.training.ssl.base import Terms
 
 Change = Callable[[Terms, float], Terms]
 

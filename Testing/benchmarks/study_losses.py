@@ -14,10 +14,10 @@ import csv
 import statistics
 from pathlib import Path
 
-from aslseg.images import read_labelmap
-from aslseg.metrics import dice
-from aslseg.project import open_project
-from aslseg.runfolder import RunFolder, open_run
+from aslseg.data.images import read_labelmap
+from aslseg.evaluation.metrics import dice
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder, open_run
 
 LIVER, TUMOUR = 1, 2
 

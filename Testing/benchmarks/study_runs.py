@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aslseg.config import RunConfig
 from aslseg.events import Event, Monitor, Notice, Progress
-from aslseg.project import Project
-from aslseg.runfolder import RunFolder, open_run
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.runs import resume_run, start_run
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aslseg.data.images import read_geometry, read_labelmap, read_volume
 from aslseg.errors import AslsegError
-from aslseg.images import read_geometry, read_labelmap, read_volume
 
 _ADDRESS_SPACE = 4 << 30
 

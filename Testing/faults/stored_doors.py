@@ -22,26 +22,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from aslseg.checkpoints import Checkpoint, load_checkpoint, load_state, save_checkpoint
-from aslseg.config_json import read_config
+from aslseg.config import read_config
+from aslseg.data.geometry import Box3
+from aslseg.data.volume import Labelmap
+from aslseg.engine.settings import latest_finished
+from aslseg.engine.tasks import prompts_of
 from aslseg.errors import AslsegError, ConfigError
-from aslseg.formats import cases_from_msd, targets_from_dataset
-from aslseg.geometry import Box3
-from aslseg.project import Project, open_project
-from aslseg.project_images import check_images
+from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, load_state, save_checkpoint
+from aslseg.preprocessing.roi import View, load_view, save_view
+from aslseg.project.datasets import cases_from_msd, targets_from_dataset
+from aslseg.project.image_digests import check_images
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import accept, correct, decisions, reject, undo_last
+from aslseg.project.review_queue import case_reports
+from aslseg.project.run_folder import RunFolder, open_run, runs_of
+from aslseg.project.run_tables import read_reliability
 from aslseg.reading import read_json
-from aslseg.report import write_report
-from aslseg.report_data import read_run
-from aslseg.review import accept, correct, decisions, reject, undo_last
-from aslseg.review_queue import case_reports
-from aslseg.runfolder import RunFolder, open_run, read_reliability, runs_of
+from aslseg.report.data import read_run
+from aslseg.report.report import write_report
 from aslseg.sam.embeddings import VolumeEmbeddings
-from aslseg.speaking import saved_reliability
 from aslseg.storage import write_json_atomic
-from aslseg.views import View, load_view, save_view
-from aslseg.volume import Labelmap
-from aslseg.worker_settings import latest_finished
-from aslseg.worker_tasks import prompts_of
+from aslseg.training.predictions import saved_reliability
 from faults.stored_mutations import mutated
 from synthetic_run import write_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from aslseg.cli import app
+from aslseg.cli.main import app
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor
 from aslseg.sam import download as download_module

@@ -28,9 +28,10 @@ from typing import Any
 import psutil
 import pytest
 
-from aslseg.project import create_project, open_project, select_cases
-from aslseg.runfolder import RunFolder
-from aslseg.worker_protocol import FINAL, MAX_LINE_BYTES, MAX_WAITING
+from aslseg.engine.protocol import FINAL, MAX_LINE_BYTES, MAX_WAITING
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder
 from faults.campaigns import Campaign, count, draws
 from faults.checks import LIMIT_S, assert_all_readable, assert_lock_is_free, assert_no_traceback
 from faults.children import LOGIC, environment
@@ -38,7 +39,7 @@ from tiny_project import a_tiny_project, tiny_config, write_patients
 
 sys.path.insert(0, str(LOGIC.parent / "SlicerASLseg"))
 
-from ASLsegLib.runner import Runner
+from ASLsegLib.engine.client import Runner
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ class EngineProcess:
     """A real engine; its events come with the time at which they were read."""
 
     def __init__(self, cache: Path, *arguments: str) -> None:
-        command = [sys.executable, *(arguments or ("-m", "aslseg.worker"))]
+        command = [sys.executable, *(arguments or ("-m", "aslseg.engine.server"))]
         env = environment(ASLSEG_CACHE=str(cache), ASLSEG_WEIGHTS=str(cache / "none"), **NO_NETWORK)
         self.process = subprocess.Popen(
             command,
@@ -585,7 +586,7 @@ def test_the_engine_is_killed_under_a_running_panel(
 def test_the_engine_is_stopped_under_a_running_panel(
     campaign: Campaign, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.runner.SILENT_S", 3.0)
+    monkeypatch.setattr("ASLsegLib.engine.client.SILENT_S", 3.0)
     draw = draws("stopped engines")
     for number in range(count(short=1, full=5)):
         request = training(tmp_path / str(number))
@@ -610,7 +611,7 @@ def test_the_engine_is_stopped_under_a_running_panel(
 
 
 ENDLESS = """
-import aslseg.worker as worker
+import aslseg.engine.server as worker
 def endless(*_):
     while True:
         pass
@@ -623,7 +624,7 @@ worker.main()
 def test_a_loop_without_end_is_noticed_and_stopped(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.runner.QUIET_S", 2.0)
+    monkeypatch.setattr("ASLsegLib.engine.client.QUIET_S", 2.0)
     panel = Panel(sys.executable, "-c", ENDLESS)
     for number in range(count(short=1, full=5)):
         with campaign.case(number):

@@ -9,25 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.adaptation import (
+from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
+from aslseg.data.geometry import Box3
+from aslseg.data.volume import Geometry, Mask, Volume
+from aslseg.events import Monitor
+from aslseg.inference.refinement import Refiner, refine_view, view_parts
+from aslseg.networks.adaptation import (
     AdaptationNetwork,
-    Lesson,
-    LessonSource,
     Voices,
-    adaptation_loss,
+    adaptation_view_settings,
+    build_adaptation,
     log_odds,
     voice_channels,
 )
-from aslseg.adaptation_views import refine_view, view_parts
-from aslseg.blending import Parts, best_blend, validated_blend
-from aslseg.config import LIVER_TARGETS, AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.events import Monitor
-from aslseg.geometry import Box3
-from aslseg.lessons import adaptation_view_settings
-from aslseg.refinement import Refiner, build_adaptation, train_adaptation
-from aslseg.stages import stages_of
-from aslseg.views import View
-from aslseg.volume import Geometry, Mask, Volume
+from aslseg.preprocessing.roi import View
+from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.training.adaptation import adaptation_loss, train_adaptation
+from aslseg.training.adaptation_samples import Lesson, LessonSource
+from aslseg.training.fusion import Parts, best_blend, validated_blend
 
 OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
 TUMOUR = OF_TUMOUR.targets[0]

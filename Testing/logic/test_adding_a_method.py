@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aslseg.methods import METHODS
-from aslseg.rounds import Method
 from aslseg.runs import start_run
+from aslseg.training.rounds import Method
 from tiny_project import SPECIALIST, UNLABELLED, a_tiny_project, tiny_config
 from whole_runs import rows_of
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.augment import (
+from aslseg.preprocessing.augmentation import (
     IntensityChange,
     Placement,
     apply_intensity,

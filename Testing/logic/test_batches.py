@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.batches import Batch, BatchSource, TrainingCase, image_channels, slice_channels
 from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
-from aslseg.geometry import Box3
-from aslseg.views import View
+from aslseg.data.geometry import Box3
+from aslseg.preprocessing.patches import (
+    Batch,
+    BatchSource,
+    TrainingCase,
+    image_channels,
+    slice_channels,
+)
+from aslseg.preprocessing.roi import View
 
 SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8)))
 IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8))})

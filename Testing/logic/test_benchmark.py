@@ -13,25 +13,26 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from aslseg import benchmark_cells
-from aslseg.benchmark import run_benchmark, seconds_left
-from aslseg.benchmark_budget import allotted, planned_steps
-from aslseg.benchmark_cells import Bench, Cell, run_cell
-from aslseg.benchmark_data import BenchmarkData, choose_data, project_showing
-from aslseg.benchmark_presets import BENCHMARKS
-from aslseg.benchmark_rivals import RIVALS, rivals_named
-from aslseg.benchmark_tables import Tables, dice_lines
-from aslseg.benchmark_workers import run_apart
-from aslseg.cli import app
-from aslseg.config import LIVER_TARGETS, RunConfig, Target
+from aslseg.benchmark import experiments as benchmark_cells
+from aslseg.benchmark.budget import allotted, planned_steps
+from aslseg.benchmark.data import BenchmarkData, choose_data, project_showing
+from aslseg.benchmark.entries import RIVALS, rivals_named
+from aslseg.benchmark.experiments import Bench, Cell, run_cell
+from aslseg.benchmark.figure import write_figure
+from aslseg.benchmark.presets import BENCHMARKS
+from aslseg.benchmark.runner import run_benchmark, seconds_left
+from aslseg.benchmark.tables import Tables, dice_lines
+from aslseg.benchmark.workers import run_apart
+from aslseg.cli.main import app
+from aslseg.config import RunConfig
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
-from aslseg.images import read_labelmap, write_labelmap
 from aslseg.methods import METHODS
-from aslseg.report_benchmark import write_figure
 from aslseg.runs import start_run
-from aslseg.training import Trainer
-from aslseg.volume import Labelmap
+from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.training.trainer import Trainer
 from tiny_benchmark import BUDGET, HELD_OUT, a_preset, data_in
 from tiny_project import write_patients
 from whole_runs import contents, use_small_sam

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aslseg.benchmark_cells import Bench, Cell, finished, run_cell
-from aslseg.benchmark_data import BenchmarkData
-from aslseg.benchmark_grid import coarser, on_grid
-from aslseg.geometry import ijk_to_ras
-from aslseg.images import read_labelmap, read_volume, write_volume
-from aslseg.orientation import Turn
-from aslseg.volume import Geometry, Volume
+from aslseg.benchmark.data import BenchmarkData, coarser, on_grid
+from aslseg.benchmark.experiments import Bench, Cell, finished, run_cell
+from aslseg.data.geometry import ijk_to_ras
+from aslseg.data.images import read_labelmap, read_volume, write_volume
+from aslseg.data.orientation import Turn
+from aslseg.data.volume import Geometry, Volume
 from tiny_benchmark import HELD_OUT, a_preset, data_in
 
 SPACING_MM = (8.0, 4.0, 4.0)  # twice that of the patients

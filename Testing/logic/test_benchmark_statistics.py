@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aslseg.benchmark_statistics import Spread, gain, over_seeds, signed_rank_p
-from aslseg.benchmark_tables import with_sd
+from aslseg.benchmark.statistics import Spread, gain, over_seeds, signed_rank_p
+from aslseg.benchmark.tables import with_sd
 
 
 def scores(values: dict[tuple[int, str], float], labelled: int = 1) -> list[dict[str, Any]]:

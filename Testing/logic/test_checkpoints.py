@@ -12,14 +12,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from aslseg.checkpoints import (
+from aslseg.errors import StorageError, WeightsError
+from aslseg.networks.checkpoints import (
     Checkpoint,
     load_checkpoint,
     load_state,
     save_checkpoint,
     tensors_digest,
 )
-from aslseg.errors import StorageError, WeightsError
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.zeros(0)}
 
@@ -93,7 +93,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(
         raise OSError(28, "No space left on device")
 
     before = a_file.read_bytes()
-    monkeypatch.setattr("aslseg.checkpoints.save_file", full)
+    monkeypatch.setattr("aslseg.networks.checkpoints.save_file", full)
     with pytest.raises(StorageError, match="disk is full"):
         save_checkpoint(a_file, Checkpoint("specialist", TENSORS))
     assert a_file.read_bytes() == before
@@ -201,7 +201,7 @@ def test_a_full_disk_that_safetensors_tells_of_is_told(
         msg = "I/O error: No space left on device (os error 28)"
         raise SafetensorError(msg)
 
-    monkeypatch.setattr("aslseg.checkpoints.save_file", full)
+    monkeypatch.setattr("aslseg.networks.checkpoints.save_file", full)
     with pytest.raises(StorageError, match=r"Cannot write .*free some space"):
         save_checkpoint(tmp_path / "a.safetensors", Checkpoint("x", TENSORS))
     assert list(tmp_path.iterdir()) == []

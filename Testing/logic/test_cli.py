@@ -17,19 +17,20 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from aslseg import __version__
-from aslseg.cli import app
-from aslseg.cli_progress import ProgressView, duration, title, watched
-from aslseg.cli_runs import state_of
-from aslseg.cli_settings import base_config, changed
-from aslseg.cli_shared import find_run, parse_targets
-from aslseg.config import LIVER_TARGETS, RunConfig, Target
+from aslseg.cli.console import find_run, parse_targets
+from aslseg.cli.main import app
+from aslseg.cli.progress import ProgressView, duration, title, watched
+from aslseg.cli.runs import state_of
+from aslseg.cli.settings import base_config, changed
+from aslseg.config import RunConfig
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError, RunError
 from aslseg.events import CancelToken, Metric, Monitor, Notice, Progress
-from aslseg.images import read_labelmap, write_labelmap, write_volume
-from aslseg.project import open_project
-from aslseg.project_images import check_images
-from aslseg.runfolder import RunFolder, create_run, running
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.project.image_digests import check_images
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder, create_run, running
+from aslseg.targets import LIVER_TARGETS, Target
 from synthetic_run import write_run
 from tiny_project import a_patient, a_tiny_project
 
@@ -83,7 +84,7 @@ class TestHelp:
         assert aslseg("--version").output == f"aslseg {__version__}\n"
 
     def test_help_needs_no_torch(self) -> None:
-        script = "import sys; import aslseg.cli; sys.exit('torch' in sys.modules)"
+        script = "import sys; import aslseg.cli.main; sys.exit('torch' in sys.modules)"
         folder = Path(__file__).resolve().parents[2] / "Logic"
         assert (
             subprocess.run([sys.executable, "-c", script], cwd=folder, check=False).returncode == 0
@@ -376,7 +377,7 @@ class TestProgressView:
         self, console: Console, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = iter([0.0, 0.0, *range(10, 60, 10), 50.4, 50.4, 50.5])
-        monkeypatch.setattr("aslseg.cli_progress.time.monotonic", lambda: next(clock))
+        monkeypatch.setattr("aslseg.cli.progress.time.monotonic", lambda: next(clock))
         view = ProgressView(console)
         for step in range(6):
             view(Progress("train liver", step, 5, 30.0, round=2))
@@ -431,7 +432,7 @@ class TestStopping:
     def test_ctrl_c_ends_a_process_with_130_and_no_traceback(self) -> None:
         script = textwrap.dedent("""
             import sys, time
-            import aslseg.runs, aslseg.project
+            import aslseg.runs, aslseg.project.create
             from aslseg import cli
 
             class Opened:
@@ -442,7 +443,7 @@ class TestStopping:
                 for _ in monitor.track(range(1000), "work"):
                     time.sleep(0.02)
 
-            aslseg.project.open_project = lambda folder: Opened()
+            aslseg.project.create.open_project = lambda folder: Opened()
             aslseg.runs.start_run = work
             sys.argv = ["aslseg", "train", "somewhere"]
             cli.main()
@@ -475,7 +476,7 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_line_of_the_log(
         raise KeyError(msg)
 
     monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aslseg.project.open_project", fails)
+    monkeypatch.setattr("aslseg.project.create.open_project", fails)
     result = CliRunner().invoke(app, ["status", str(tmp_path)])
     log = tmp_path / "cache" / "logs" / "errors.log"
     assert result.exit_code == 1

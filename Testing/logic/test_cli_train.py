@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from aslseg.cli import app
-from aslseg.project import Project
-from aslseg.runfolder import open_run
+from aslseg.cli.main import app
+from aslseg.project.project import Project
+from aslseg.project.run_folder import open_run
 from tiny_project import a_tiny_project, tiny_config
 
 

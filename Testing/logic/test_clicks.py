@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from aslseg.clicks import DEEP_CLICKS, next_click
-from aslseg.sam import clicking
-from aslseg.sam.clicking import Topic, converse, logits_under
+from aslseg.data.volume import Mask
+from aslseg.sam import clicks as clicking
+from aslseg.sam.clicks import DEEP_CLICKS, Topic, converse, logits_under, next_click
 from aslseg.sam.embeddings import SliceFrame
-from aslseg.volume import Mask
 from sam_doubles import a_small_sam
 
 EDGE = 12

@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.components import (
-    drop_small,
-    fill_holes_2d,
-    keep_largest,
-    label_components,
-    region_mask,
-    region_values,
-)
-from aslseg.config import LIVER_TARGETS, Target
-from aslseg.volume import Labelmap, Mask
+from aslseg.data.masks import drop_small, fill_holes_2d, keep_largest, label_components
+from aslseg.data.volume import Labelmap, Mask
+from aslseg.targets import LIVER_TARGETS, Target, region_mask, region_values
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from aslseg.config import LIVER_TARGETS, NetworkConfig, RunConfig, Target
-from aslseg.config_json import parse_config, read_config
+from aslseg.config import NetworkConfig, RunConfig, parse_config, read_config
 from aslseg.errors import ConfigError
 from aslseg.presets import PRESETS, read_preset
+from aslseg.targets import LIVER_TARGETS, Target
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from aslseg.containers import NEAR_MM, worse_containers
-from aslseg.volume import Geometry, Mask, Volume
+from aslseg.data.volume import Geometry, Mask, Volume
+from aslseg.training.cascade import NEAR_MM, worse_containers
 
 GRID = Geometry.axis_aligned((6, 60, 60), (5.0, 2.0, 2.0))
 VOLUME = Volume(np.zeros(GRID.shape, np.float32), GRID)

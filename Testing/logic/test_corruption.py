@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.components import label_components
-from aslseg.corruption import WEIGHTS, Corruption, Flaw, corrupt, draw_corruption
-from aslseg.volume import Mask
+from aslseg.data.masks import label_components
+from aslseg.data.volume import Mask
+from aslseg.training.mask_corruption import WEIGHTS, Corruption, Flaw, corrupt, draw_corruption
 
 SHAPE = (8, 40, 40)
 SPACING = (4.0, 1.0, 1.0)

@@ -12,22 +12,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.batches import Batch
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig
-from aslseg.config_methods import CpcSamConfig
+from aslseg.config import CpcSamConfig, RunConfig, SamConfig
+from aslseg.data.images import read_labelmap, read_volume
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
-from aslseg.images import read_labelmap, read_volume
+from aslseg.inference.ensemble import Ensemble
 from aslseg.methods.cpcsam import CrossPrompting, labelled_loss, points_of, pseudo_loss
-from aslseg.project import Project, create_project, select_cases
-from aslseg.runfolder import RunFolder
+from aslseg.preprocessing.patches import Batch
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder
 from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam
-from aslseg.speaking import Ensemble, read_voice
-from aslseg.ssl.paradigm import Terms
-from aslseg.training import Schedule, Trainer, step_generator
+from aslseg.targets import LIVER_TARGETS
+from aslseg.training.predictions import read_voice
+from aslseg.training.ssl.base import Terms
+from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam
 from tiny_project import (
     NETWORK,

@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.adaptation import AdaptationNetwork, Lesson, Voices
-from aslseg.config import LIVER_TARGETS, AdaptationConfig, RunConfig
-from aslseg.cross_validation import CaseLessons, cross_validated_blend, folds_of
+from aslseg.config import AdaptationConfig, RunConfig
+from aslseg.data.geometry import Box3
+from aslseg.data.volume import Float32, Mask
 from aslseg.errors import CancelledError
-from aslseg.geometry import Box3
-from aslseg.lessons import adaptation_view_settings
-from aslseg.project import Project, create_project, select_cases
-from aslseg.refinement import build_adaptation
-from aslseg.runfolder import RunFolder
+from aslseg.networks.adaptation import (
+    AdaptationNetwork,
+    Voices,
+    adaptation_view_settings,
+    build_adaptation,
+)
+from aslseg.preprocessing.roi import View
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
-from aslseg.stages import stages_of
-from aslseg.views import Float32, View
-from aslseg.volume import Mask
+from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.training.adaptation_samples import Lesson
+from aslseg.training.fusion import CaseLessons, cross_validated_blend, folds_of
 from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
 from whole_runs import at_step, results, stop_at, weights_in
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aslseg.crossfit import cross_fitted, groups_of
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
-from aslseg.images import write_labelmap
-from aslseg.job import Job
-from aslseg.project import Project
-from aslseg.runfolder import create_run
-from aslseg.volume import Labelmap
+from aslseg.project.project import Project
+from aslseg.project.run_folder import create_run
+from aslseg.training.context import Job
+from aslseg.training.cross_fitting import cross_fitted, groups_of
 from tiny_project import a_tiny_project, tiny_config
 
 

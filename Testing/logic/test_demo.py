@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from aslseg import demo
+from aslseg.cli import demo
+from aslseg.data.phantom.dataset import make_phantom
 from aslseg.errors import WeightsError
 from aslseg.events import Event, Monitor, Notice
-from aslseg.phantom import make_phantom
-from aslseg.project import Project
+from aslseg.project.project import Project
 
 
 @pytest.fixture
 def a_demo_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The project of the demonstration on a grid so coarse that it is made in a moment."""
     coarse = partial(make_phantom, shape=(10, 32, 38), spacing_mm=(16.0, 10.0, 10.0))
-    monkeypatch.setattr("aslseg.phantom.make_phantom", coarse)
+    monkeypatch.setattr("aslseg.data.phantom.dataset.make_phantom", coarse)
     return demo.demo_project(tmp_path, Monitor())
 
 
@@ -42,13 +42,13 @@ def test_the_project_names_no_label_of_an_unlabelled_case(a_demo_project: Projec
 def test_a_second_demonstration_uses_the_project_that_is_there(
     a_demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("aslseg.demo.write_phantom_dataset")
+    monkeypatch.delattr("aslseg.cli.demo.write_phantom_dataset")
     again = demo.demo_project(a_demo_project.folder.parent, Monitor())
     assert again.cases == a_demo_project.cases
 
 
 def test_with_weights_the_preset_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aslseg.demo.get_weights", lambda *_: Path("mobile_sam.pt"))
+    monkeypatch.setattr("aslseg.cli.demo.get_weights", lambda *_: Path("mobile_sam.pt"))
     config = demo.demo_config(Monitor())
     assert (config.preset, config.sam.model) == ("demo", "vit_t")
 
@@ -61,7 +61,7 @@ def test_without_weights_the_run_goes_on_without_sam_and_says_so(
         raise WeightsError(msg)
 
     heard: list[Event] = []
-    monkeypatch.setattr("aslseg.demo.get_weights", fail)
+    monkeypatch.setattr("aslseg.cli.demo.get_weights", fail)
     config = demo.demo_config(Monitor(heard.append))
     assert config.sam.model == "none"
     assert heard == [Notice("This run goes on WITHOUT SAM. No mobile_sam weights.")]

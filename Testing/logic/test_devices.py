@@ -12,8 +12,8 @@ import textwrap
 import pytest
 import torch
 
-from aslseg.devices import choose_device, tune_allocator
 from aslseg.errors import DeviceError
+from aslseg.networks.device import choose_device, tune_allocator
 
 
 @pytest.fixture

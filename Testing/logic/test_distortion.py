@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aslseg.distortion import Holes, Warp, apply_holes, apply_warp, draw_holes, draw_warp
+from aslseg.preprocessing.augmentation import (
+    Holes,
+    Warp,
+    apply_holes,
+    apply_warp,
+    draw_holes,
+    draw_warp,
+)
 
 FLAT, BLOCK = torch.Size((3, 2, 64, 64)), torch.Size((3, 1, 5, 64, 64))
 

@@ -17,8 +17,8 @@ import pytest
 import typer
 
 import aslseg
-from aslseg.cli import app
-from aslseg.cli_settings import changed
+from aslseg.cli.main import app
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
 from aslseg.presets import PRESETS
 

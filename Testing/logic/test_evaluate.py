@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import CancelledError, GeometryMismatchError, ImageError
-from aslseg.evaluate import evaluate_folder, mean_dice, score_rows
+from aslseg.evaluation.scores import evaluate_folder, mean_dice, score_rows
 from aslseg.events import Event, Monitor, Progress
-from aslseg.images import write_labelmap
-from aslseg.volume import Geometry, Labelmap
+from aslseg.targets import LIVER_TARGETS
 
 GRID = Geometry.axis_aligned((3, 8, 8), (5.0, 2.0, 1.0))  # a voxel has 0.01 ml
 

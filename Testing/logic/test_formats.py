@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS, Target
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, ImageError, ProjectError, StorageError
-from aslseg.formats import (
-    cases_from_folder,
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.datasets import (
     cases_from_msd,
     cases_from_nnunet,
-    export_nnunet,
     is_nnunet,
     targets_from_dataset,
 )
-from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.project import CaseFiles, create_project, open_project, select_cases
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.project.export import export_nnunet
+from aslseg.project.project import open_project
+from aslseg.targets import LIVER_TARGETS, Target
 
 GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from aslseg.errors import GeometryMismatchError
-from aslseg.geometry import (
+from aslseg.data.geometry import (
     Box3,
     box_of,
     crop,
@@ -24,7 +23,8 @@ from aslseg.geometry import (
     resample_labels,
     uncrop,
 )
-from aslseg.volume import Geometry, Labelmap
+from aslseg.data.volume import Geometry, Labelmap
+from aslseg.errors import GeometryMismatchError
 
 
 def moved(geometry: Geometry, ras_mm: tuple[float, float, float]) -> Geometry:

@@ -19,10 +19,10 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aslseg.data.image_header import MEMORY_SETTING
+from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_volume
+from aslseg.data.volume import Geometry, Volume
 from aslseg.errors import ConfigError, ImageError
-from aslseg.images import read_geometry, read_labelmap, read_volume, write_volume
-from aslseg.images_header import MEMORY_SETTING
-from aslseg.volume import Geometry, Volume
 from faults.image_files import SPACING, VOXELS, dicom_folder, dicom_slice, metaimage, nifti, nrrd
 
 
@@ -319,7 +319,7 @@ def test_a_name_that_is_no_text_is_refused_before_itk_sees_it(tmp_path: Path) ->
         [
             sys.executable,
             "-c",
-            "from aslseg.cli import main; main()",
+            "from aslseg.cli.main import main; main()",
             "init",
             tmp_path / "p",
             tmp_path,

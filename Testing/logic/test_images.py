@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aslseg.errors import ImageError, StorageError
-from aslseg.geometry import ijk_to_ras
-from aslseg.images import (
+from aslseg.data.dicom import is_dicom_folder, series_of
+from aslseg.data.geometry import ijk_to_ras
+from aslseg.data.images import (
     read_geometry,
     read_labelmap,
     read_volume,
@@ -27,8 +27,8 @@ from aslseg.images import (
     write_labelmap,
     write_volume,
 )
-from aslseg.images_dicom import is_dicom_folder, series_of
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.errors import ImageError, StorageError
 
 FORMATS = [".nii.gz", ".nii", ".nrrd", ".mha"]
 

@@ -9,27 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import (
-    LIVER_TARGETS,
-    NetworkConfig,
-    RunConfig,
-    SpecialistConfig,
-    Target,
-    ViewConfig,
-)
+from aslseg.config import NetworkConfig, RunConfig, SpecialistConfig, ViewConfig
+from aslseg.data.masks import clean_container, within_reach
+from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
-from aslseg.inference import (
-    Specialist,
-    clean_container,
-    labels_from,
-    predict_view,
-    within_reach,
-)
-from aslseg.specialist import build_network, input_channels, padding_of
-from aslseg.stages import stages_of
-from aslseg.views import View, build_view
-from aslseg.volume import Geometry, Mask, Volume
+from aslseg.inference.cascade import Specialist, predict_view
+from aslseg.inference.postprocessing import labels_from
+from aslseg.networks.unet import build_network, input_channels, padding_of
+from aslseg.preprocessing.roi import View, build_view
+from aslseg.targets import LIVER_TARGETS, Target, stages_of
 from tiny_project import SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.intensity import normalise_to_organ, slice_to_rgb, window
+from aslseg.preprocessing.intensity import normalise_to_organ, slice_to_rgb, window
 
 
 def test_a_window_maps_its_ends_to_0_and_1_and_cuts_the_rest() -> None:

@@ -156,9 +156,11 @@ for name in {["aslseg", *upper]!r}:
     ("source", "expected"),
     [
         pytest.param("import torch", {"torch"}, id="plain"),
-        pytest.param("def f():\n    from aslseg.cli import main", {"aslseg.cli.main"}, id="hidden"),
-        pytest.param("from . import models", {"aslseg.sam.models"}, id="sibling"),
-        pytest.param("from ..volume import Mask", {"aslseg.volume.Mask"}, id="parent"),
+        pytest.param(
+            "def f():\n    from aslseg.cli.main import main", {"aslseg.cli.main.main"}, id="hidden"
+        ),
+        pytest.param("from . import models", {"aslseg.sam.model"}, id="sibling"),
+        pytest.param("from ..volume import Mask", {"aslseg.data.volume.Mask"}, id="parent"),
         pytest.param("if TYPE_CHECKING:\n    import torch", {"torch"}, id="types only"),
         pytest.param("try:\n    import vtk\nexcept ImportError:\n    pass", {"vtk"}, id="guarded"),
     ],

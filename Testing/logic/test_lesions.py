@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS
-from aslseg.lesions import longest_diameter_mm, measure_lesions
-from aslseg.volume import Geometry, Labelmap
+from aslseg.data.volume import Geometry, Labelmap
+from aslseg.evaluation.lesions import longest_diameter_mm, measure_lesions
+from aslseg.targets import LIVER_TARGETS
 
 GRID = Geometry.axis_aligned((10, 20, 30), (4.0, 2.0, 1.0))
 

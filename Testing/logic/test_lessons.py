@@ -10,29 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.config import LIVER_TARGETS, PromptConfig, SamConfig
+from aslseg.config import PromptConfig, SamConfig
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.generalist import (
-    Generalist,
-    Pupil,
-    Question,
-    mask_loss,
-    questions_from,
-    volume_digest,
-)
-from aslseg.lessons import (
-    LabelledVolume,
-    answers,
-    lessons_of,
-    propose,
-    pseudo_labels_of,
-    pupil_of,
-    soften,
-    synthetic_masks,
-)
-from aslseg.prompts import BoxPrompt, SlicePrompts
+from aslseg.prompts import BoxPrompt, SlicePrompts, propose
+from aslseg.sam.predictor import Generalist, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
-from aslseg.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.targets import LIVER_TARGETS
+from aslseg.training.adaptation_samples import answers, lessons_of
+from aslseg.training.context import LabelledVolume
+from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
+from aslseg.training.sam_tuning import Pupil, Question, mask_loss, pupil_of, questions_from
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, a_patient, tiny_config
 

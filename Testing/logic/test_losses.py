@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.losses import (
+from aslseg.training.losses import (
     average_decay,
     consistency_loss,
     entropy,

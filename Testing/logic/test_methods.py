@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from aslseg.cli import app
-from aslseg.config import RunConfig, SamConfig
-from aslseg.config_methods import CpcSamConfig, ScSamConfig, SemiSamConfig
+from aslseg.cli.main import app
+from aslseg.config import CpcSamConfig, RunConfig, SamConfig, ScSamConfig, SemiSamConfig
+from aslseg.data.images import read_labelmap
 from aslseg.errors import ConfigError
-from aslseg.images import read_labelmap
 from aslseg.methods import METHODS, method_named
-from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, open_run
+from aslseg.project.run_folder import open_run
+from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from tiny_project import SPECIALIST, TEST, UNLABELLED, VALIDATION, a_tiny_project, tiny_config
 from whole_runs import rows_of, use_small_sam
 

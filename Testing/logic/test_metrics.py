@@ -12,9 +12,9 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aslseg.config import LIVER_TARGETS
+from aslseg.data.volume import Geometry, Labelmap, Mask, Spacing3
 from aslseg.errors import GeometryMismatchError
-from aslseg.metrics import (
+from aslseg.evaluation.metrics import (
     average_symmetric_surface_distance_mm,
     detect_lesions,
     dice,
@@ -25,7 +25,7 @@ from aslseg.metrics import (
     score_labels,
     surface_distances,
 )
-from aslseg.volume import Geometry, Labelmap, Mask, Spacing3
+from aslseg.targets import LIVER_TARGETS
 
 MM: Spacing3 = (3.0, 2.0, 1.0)
 DISTANCES = (

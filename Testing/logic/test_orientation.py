@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from aslseg import worker_tasks
-from aslseg.config import LIVER_TARGETS, SamConfig
-from aslseg.errors import ConfigError, RunError
-from aslseg.evaluate import evaluate_folder
-from aslseg.events import Event, Monitor, Notice
-from aslseg.generalist import Generalist
-from aslseg.geometry import fit_labels, ijk_to_ras
-from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.inference import Specialist
-from aslseg.orientation import (
+from aslseg.config import SamConfig
+from aslseg.data.geometry import fit_labels, ijk_to_ras
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.orientation import (
     Turn,
     axial_labelmap,
     axial_to_slices,
@@ -33,20 +27,29 @@ from aslseg.orientation import (
     to_axial,
     to_slices,
 )
-from aslseg.project import CaseFiles, Project, create_project, open_project
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.engine import tasks as worker_tasks
+from aslseg.errors import ConfigError, RunError
+from aslseg.evaluation.scores import evaluate_folder
+from aslseg.events import Event, Monitor, Notice
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.interactive.models import Voices
+from aslseg.inference.interactive.session import Session
+from aslseg.inference.refinement import Refiner
+from aslseg.networks.adaptation import build_adaptation
+from aslseg.preprocessing.roi import build_view, from_volume, to_volume
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask, turned_prompts
-from aslseg.refinement import Refiner, build_adaptation
-from aslseg.report_cases import case_pictures
-from aslseg.report_data import read_run
-from aslseg.runfolder import RunFolder
+from aslseg.report.cases import case_pictures
+from aslseg.report.data import read_run
 from aslseg.runs import load_ensemble, resume_run, start_run
 from aslseg.sam.embeddings import VolumeEmbeddings
-from aslseg.session import Session
-from aslseg.session_voices import Voices
-from aslseg.speaking import Ensemble
-from aslseg.stages import stages_of
-from aslseg.views import build_view, from_volume, to_volume
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.sam.predictor import Generalist
+from aslseg.targets import LIVER_TARGETS, stages_of
 from sam_doubles import a_small_sam
 from synthetic_run import write_run
 from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients

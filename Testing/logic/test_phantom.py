@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from aslseg.images import read_labelmap, read_volume
-from aslseg.phantom import LIVER, TUMOUR, make_phantom, write_phantom_dataset
-from aslseg.phantom_space import (
+from aslseg.data.images import read_labelmap, read_volume
+from aslseg.data.phantom.dataset import LIVER, TUMOUR, make_phantom, write_phantom_dataset
+from aslseg.data.phantom.space import (
     EVERYWHERE,
     Canvas,
     capsule,
@@ -21,7 +21,7 @@ from aslseg.phantom_space import (
     union,
     without,
 )
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 
 # The whole body on a coarse grid: quick, and the anatomy is the same.
 SMALL = {"shape": (20, 64, 76), "spacing_mm": (8.0, 5.0, 5.0)}

@@ -7,13 +7,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aslseg.augment import Placement
-from aslseg.batches import BatchSource, TrainingCase
-from aslseg.config import LIVER_TARGETS, NetworkConfig, SpecialistConfig, ViewConfig
-from aslseg.places import Place, pixels_under, slices_under
-from aslseg.stages import stages_of
-from aslseg.views import View, build_view
-from aslseg.volume import Geometry, Volume
+from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.data.volume import Geometry, Volume
+from aslseg.preprocessing.augmentation import Placement
+from aslseg.preprocessing.patches import (
+    BatchSource,
+    Place,
+    TrainingCase,
+    pixels_under,
+    slices_under,
+)
+from aslseg.preprocessing.roi import View, build_view
+from aslseg.targets import LIVER_TARGETS, stages_of
 
 GRID = Geometry.axis_aligned((20, 50, 60), (3.0, 2.0, 2.0))
 OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)

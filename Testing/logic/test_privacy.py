@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from typer.testing import CliRunner
 
-from aslseg.cli import app
-from aslseg.config_json import parse_config
-from aslseg.images import write_labelmap
+from aslseg.cli.main import app
+from aslseg.config import parse_config
+from aslseg.data.images import write_labelmap
 from aslseg.storage import write_json_atomic
 from tiny_project import a_patient, tiny_config
 
@@ -50,7 +50,7 @@ def images(folder: Path) -> None:
 
 
 def _geometry(path: Path) -> object:
-    from aslseg.images import read_geometry
+    from aslseg.data.images import read_geometry
 
     return read_geometry(path)
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from aslseg.config import LIVER_TARGETS, Target
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import (
     AslsegError,
     GeometryMismatchError,
@@ -20,17 +21,10 @@ from aslseg.errors import (
     StorageError,
 )
 from aslseg.events import Event, Monitor, Progress
-from aslseg.images import read_labelmap, write_labelmap, write_volume
-from aslseg.project import (
-    CaseFiles,
-    Project,
-    add_cases,
-    change_project,
-    create_project,
-    open_project,
-    select_cases,
-)
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import add_cases, create_project, select_cases
+from aslseg.project.project import Project, change_project, open_project
+from aslseg.targets import LIVER_TARGETS, Target
 
 NO_CONTENT = {".project.lock", "images.json"}  # the lock, and what is remembered of images
 GEOMETRY = Geometry.axis_aligned((4, 6, 8), (3.0, 1.5, 1.0))
@@ -298,7 +292,9 @@ def test_a_disk_that_is_full_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aslseg.project_model.write_json_atomic", lambda *_: _save_fails(tmp_path))
+    monkeypatch.setattr(
+        "aslseg.project.project.write_json_atomic", lambda *_: _save_fails(tmp_path)
+    )
     with pytest.raises(StorageError, match="disk is full"):
         create_project(tmp_path / "project", cases)
     monkeypatch.setattr(Path, "mkdir", full)
@@ -396,7 +392,7 @@ def test_a_disk_that_is_full_keeps_the_label_map_of_before(
         raise OSError(28, "No space left on device")
 
     before = tree(project.folder)
-    monkeypatch.setattr("aslseg.images.sitk.WriteImage", full)
+    monkeypatch.setattr("aslseg.data.images.sitk.WriteImage", full)
     with pytest.raises(StorageError, match="the disk is full"):
         project.save_label("a", Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY))
     after = tree(project.folder)

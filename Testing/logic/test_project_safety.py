@@ -12,23 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aslseg.data.images import read_labelmap, write_volume
+from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import ProjectError, RunError, StorageError
-from aslseg.images import read_labelmap, write_volume
-from aslseg.project import (
-    CaseFiles,
-    Project,
-    add_cases,
-    change_project,
-    create_project,
-    open_project,
-    renew_image,
-    select_cases,
-)
-from aslseg.project_images import check_images
-from aslseg.project_lock import changing
-from aslseg.review import history
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import add_cases, create_project, renew_image, select_cases
+from aslseg.project.image_digests import check_images
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, change_project, open_project
+from aslseg.project.review import history
 from aslseg.runs import resume_run, start_run
-from aslseg.volume import Labelmap, Volume
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 CASES = ("c2", "c3", "c4", "c6")
@@ -147,7 +140,9 @@ def test_digests_are_taken_only_of_files_that_have_changed(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    monkeypatch.setattr("aslseg.project_images._digest", lambda path: taken.append(path.name) or "")
+    monkeypatch.setattr(
+        "aslseg.project.image_digests._digest", lambda path: taken.append(path.name) or ""
+    )
     check_images(project.folder, project.cases)
     assert taken == []
     os.utime(project.image_path(project.case("c1")), (1, 1))

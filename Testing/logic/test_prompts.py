@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aslseg.config import PromptConfig
+from aslseg.data.volume import Mask
 from aslseg.prompts import (
     MASK_LOGIT,
     RING_PX,
@@ -24,7 +25,6 @@ from aslseg.prompts import (
     probability_to_logits,
     prompts_from_mask,
 )
-from aslseg.volume import Mask
 
 EXACT = PromptConfig(min_area_px=1, box_margin_px=0, positive_points=1, negative_points=0)
 

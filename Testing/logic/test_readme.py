@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import aslseg
-from aslseg.cli import app
+from aslseg.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS, ReliabilityConfig
-from aslseg.reliability import (
+from aslseg.config import ReliabilityConfig
+from aslseg.data.volume import Geometry, Labelmap, Mask
+from aslseg.inference.ensemble import Segmentation
+from aslseg.targets import LIVER_TARGETS
+from aslseg.training.selection import (
     Decision,
     Reliability,
     agreement,
     checkpoint_agreement,
     emptied_targets,
+    reliability_of,
     select,
 )
-from aslseg.speaking import Segmentation, reliability_of
-from aslseg.volume import Geometry, Labelmap, Mask
 
 SETTINGS = ReliabilityConfig(first_share=0.5, growth=0.25, min_score=0.5)
 

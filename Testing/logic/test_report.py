@@ -14,18 +14,19 @@ import pytest
 from filelock import FileLock
 from matplotlib.image import imread
 
-from aslseg import report_cases
-from aslseg.config import LIVER_TARGETS
+from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.orientation import axial_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import RunError
-from aslseg.images import write_labelmap, write_volume
-from aslseg.orientation import axial_volume
-from aslseg.project import CaseFiles, create_project
-from aslseg.report import write_report
-from aslseg.report_curves import curve_drawings, single_values
-from aslseg.report_data import Mean, Point, mean_dice, mean_of, read_run, stage_name
-from aslseg.report_pictures import rank_slices, slice_picture
-from aslseg.report_template import mean_text, page, section, table
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.report import cases as report_cases
+from aslseg.report.curves import curve_drawings, single_values
+from aslseg.report.data import Mean, Point, mean_dice, mean_of, read_run, stage_name
+from aslseg.report.html import mean_text, page, section, table
+from aslseg.report.pictures import rank_slices, slice_picture
+from aslseg.report.report import write_report
+from aslseg.targets import LIVER_TARGETS
 from synthetic_run import write_run
 
 GEOMETRY = Geometry.axis_aligned((5, 40, 48), (4.0, 3.0, 3.0))

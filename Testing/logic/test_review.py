@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, StorageError
-from aslseg.images import read_labelmap, write_labelmap
-from aslseg.project import Project, open_project
-from aslseg.review import accept, correct, decisions, history, reject, undo_last
-from aslseg.review_queue import case_reports, counts, review_queue
-from aslseg.runfolder import RELIABILITY_COLUMNS, RunFolder, write_table
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import accept, correct, decisions, history, reject, undo_last
+from aslseg.project.review_queue import case_reports, counts, review_queue
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import RELIABILITY_COLUMNS, write_table
 from aslseg.storage import write_json_atomic
-from aslseg.volume import Labelmap
 from tiny_project import GEOMETRY, a_tiny_project
 
 ROWS = (

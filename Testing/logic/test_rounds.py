@@ -13,21 +13,25 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aslseg import generalist_setup
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
+from aslseg.config import RunConfig, SamConfig
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
 from aslseg.events import Artifact, Event, Monitor, Progress
-from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.job import Job
-from aslseg.lessons import LabelledVolume, pupil_of
 from aslseg.methods import METHODS
-from aslseg.project import CaseFiles, Project, create_project, open_project, select_cases
-from aslseg.rounds import Method, Round, RoundOutcome
-from aslseg.runfolder import METRIC_COLUMNS, RELIABILITY_COLUMNS, RunFolder, create_run
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
-from aslseg.speaking import read_voice
-from aslseg.training import Schedule, Trainer
-from aslseg.volume import Labelmap, Volume
+from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.training import sam_tuning as generalist_setup
+from aslseg.training.context import Job, LabelledVolume
+from aslseg.training.predictions import read_voice
+from aslseg.training.rounds import Method, Round, RoundOutcome
+from aslseg.training.sam_tuning import pupil_of
+from aslseg.training.trainer import Schedule, Trainer
 from tiny_project import (
     ADAPTATION,
     GEOMETRY,

@@ -17,15 +17,8 @@ import pytest
 from aslseg.config import RunConfig
 from aslseg.errors import CancelledError, ConfigError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
-from aslseg.runfolder import (
-    RunFolder,
-    create_run,
-    open_run,
-    read_table,
-    running,
-    runs_of,
-    write_table,
-)
+from aslseg.project.run_folder import RunFolder, create_run, open_run, running, runs_of
+from aslseg.project.run_tables import read_table, write_table
 
 CONFIG = RunConfig(seed=7)
 
@@ -328,7 +321,7 @@ def test_a_disk_without_room_for_another_file_keeps_no_run_running(
     def work() -> int:
         with running(run, Monitor(), best_round=1):
             run.write_status(stage="specialist-liver", step=1, of=10)
-            monkeypatch.setattr("aslseg.runfolder.write_json_atomic", full)
+            monkeypatch.setattr("aslseg.project.run_folder.write_json_atomic", full)
             run.write_status(step=2)
         return 0
 
@@ -371,7 +364,7 @@ def test_a_run_in_a_folder_that_is_read_only_is_told(
         raise PermissionError(13, "Permission denied")
 
     run.write_status(state="cancelled")
-    monkeypatch.setattr("aslseg.runfolder.FileLock.acquire", refused)
+    monkeypatch.setattr("aslseg.project.run_folder.FileLock.acquire", refused)
     with (
         pytest.raises(StorageError, match="permission is denied; choose a folder"),
         running(run, Monitor()),

@@ -17,11 +17,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
-from aslseg.worker_protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
-from ASLsegLib.endings import explain  # noqa: E402
-from ASLsegLib.runner import Runner, RunnerBusy  # noqa: E402
+from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
+from ASLsegLib.engine.client import Runner, RunnerBusy  # noqa: E402
+from ASLsegLib.engine.failures import explain  # noqa: E402
 
-# A stand-in for `aslseg.worker`: it says that it is ready, then does what `do` names.
+# A stand-in for `aslseg.engine.server`: it says that it is ready, then does what `do` names.
 WORKER = """
 import json, os, subprocess, sys, time
 
@@ -367,7 +367,7 @@ def test_what_cannot_be_sent_is_an_error_at_once_and_changes_nothing(panel: Pane
 
 @pytest.fixture
 def soon_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ASLsegLib.runner.SILENT_S", 0.6)
+    monkeypatch.setattr("ASLsegLib.engine.client.SILENT_S", 0.6)
 
 
 def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
@@ -427,7 +427,7 @@ def test_silence_is_told_once_and_its_end_too(
 def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.runner.QUIET_S", 5.0)
+    monkeypatch.setattr("ASLsegLib.engine.client.QUIET_S", 5.0)
     panel.run(
         """
         for quiet_s in (1.0, 2.0, 3.0, 4.0):
@@ -447,7 +447,7 @@ def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
 def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
     panel: Panel, soon_silent: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.runner._NOT_POLLED_S", 0.3)
+    monkeypatch.setattr("ASLsegLib.engine.client._NOT_POLLED_S", 0.3)
     panel.run("say(number, 'progress', step=1)\ntime.sleep(2)\nsay(number, 'done')")
     panel.until(lambda: bool(panel.said("progress")))
     time.sleep(1.0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aslseg.errors import CancelledError, StorageError
 from aslseg.events import CancelToken, Monitor
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, mask_to_logits
-from aslseg.sam.decoding import decode, decode_batch, encode_sparse
+from aslseg.sam.decoder import decode, decode_batch, encode_sparse
 from aslseg.sam.embeddings import (
     SLICES_PER_PART,
     EmbeddingStore,
@@ -24,7 +24,7 @@ from aslseg.sam.embeddings import (
     encoder_digest,
     prepare_slices,
 )
-from aslseg.sam.models import build_sam
+from aslseg.sam.model import build_sam
 from aslseg.sam.tuning import tune
 from sam_doubles import a_small_sam
 
@@ -223,7 +223,7 @@ def test_more_prompts_than_fit_into_a_pass_are_all_answered(
 ) -> None:
     prompts = [a_box(n, shift=float(n)) for n in range(5)]
     whole = decode(sam, some_embeddings()[0], prompts, FRAME).logits
-    monkeypatch.setattr("aslseg.sam.decoding.PROMPTS_PER_PASS", 2)
+    monkeypatch.setattr("aslseg.sam.decoder.PROMPTS_PER_PASS", 2)
     torch.testing.assert_close(decode(sam, some_embeddings()[0], prompts, FRAME).logits, whole)
 
 

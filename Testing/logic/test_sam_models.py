@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.errors import WeightsError
-from aslseg.sam.models import (
+from aslseg.sam.model import (
     SIZES,
     ViTSizes,
     assemble_sam,

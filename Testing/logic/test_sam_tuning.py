@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aslseg.errors import WeightsError
 from aslseg.prompts import BoxPrompt, SlicePrompts
-from aslseg.sam.decoding import decode_batch
+from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import SliceFrame
 from aslseg.sam.tuning import (
     Adapter,

@@ -18,22 +18,22 @@ from typing import Any
 import pytest
 import torch
 
-from aslseg.checkpoints import load_state, save_checkpoint, tensors_digest
 from aslseg.errors import CancelledError, StorageError, WeightsError
 from aslseg.events import Artifact, CancelToken, Event, Monitor, Notice, Progress
+from aslseg.networks.checkpoints import load_state, save_checkpoint, tensors_digest
 from aslseg.sam import download as download_module
 from aslseg.sam import minisam, weights
 from aslseg.sam.download import RemoteFile, download
-from aslseg.sam.models import build_sam, load_weights
+from aslseg.sam.model import build_sam, load_weights
 from aslseg.sam.weights import (
     WEIGHTS,
-    cache_folder,
     get_weights,
     list_weights,
     remove_weights,
     verify_weights,
     weights_folder,
 )
+from aslseg.storage import cache_folder
 
 CONTENT = bytes(range(256)) * 400  # 102 400 bytes
 

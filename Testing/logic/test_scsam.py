@@ -12,22 +12,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from aslseg.batches import Batch
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, SpecialistConfig
-from aslseg.config_methods import ScSamConfig
+from aslseg.config import RunConfig, SamConfig, ScSamConfig, SpecialistConfig
+from aslseg.data.images import read_labelmap, read_volume
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
-from aslseg.images import read_labelmap, read_volume
+from aslseg.inference.ensemble import Ensemble
 from aslseg.methods import scsam
 from aslseg.methods.scsam import CoTraining, mean_entropy
+from aslseg.networks.unet import build_network
+from aslseg.preprocessing.patches import Batch
+from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
-from aslseg.runfolder import RunFolder
 from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
-from aslseg.speaking import Ensemble, read_voice
-from aslseg.specialist import build_network
-from aslseg.stages import stages_of
-from aslseg.training import Schedule, Trainer, step_generator
+from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.training.predictions import read_voice
+from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam
 from tiny_project import (
     NETWORK,

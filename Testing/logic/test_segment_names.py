@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS, Target
+from aslseg.data.images import read_segments, write_labelmap
+from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import ImageError
-from aslseg.evaluate import evaluate_folder
-from aslseg.images import read_segments, write_labelmap
-from aslseg.project_labels import load_labels
-from aslseg.volume import Geometry, Labelmap
+from aslseg.evaluation.scores import evaluate_folder
+from aslseg.project.labels import load_labels
+from aslseg.targets import LIVER_TARGETS, Target
 
 SHAPE = (4, 6, 8)
 GEOMETRY = Geometry.axis_aligned(SHAPE)

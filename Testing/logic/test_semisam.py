@@ -10,35 +10,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from aslseg import generalist_setup
-from aslseg.augment import Placement
-from aslseg.batches import BatchSource, TrainingCase
-from aslseg.config import (
-    RunConfig,
-    SamConfig,
-    SemiSamConfig,
-    SpecialistConfig,
-    Target,
-)
+from aslseg.config import RunConfig, SamConfig, SemiSamConfig, SpecialistConfig
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.volume import Labelmap
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
-from aslseg.generalist_setup import required_generalist
-from aslseg.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.job import Job
 from aslseg.methods import semisam
 from aslseg.methods.semisam import Opinion, SamGuide, steadiness
-from aslseg.places import pixels_under, slices_under
-from aslseg.project import CaseFiles, Project, create_project, select_cases
-from aslseg.runfolder import RunFolder, create_run
+from aslseg.networks.unet import build_network
+from aslseg.preprocessing.augmentation import Placement
+from aslseg.preprocessing.patches import BatchSource, TrainingCase, pixels_under, slices_under
+from aslseg.preprocessing.roi import build_view
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import segment_volume, start_run
-from aslseg.sam.clicking import Conversation
-from aslseg.specialist import build_network
-from aslseg.ssl.mean_teacher import MeanTeacher
-from aslseg.stages import stages_of
-from aslseg.teaching import plain
-from aslseg.training import step_generator
-from aslseg.views import build_view
-from aslseg.volume import Labelmap
+from aslseg.sam.clicks import Conversation
+from aslseg.targets import Target, stages_of
+from aslseg.training import sam_tuning as generalist_setup
+from aslseg.training.cascade import plain
+from aslseg.training.context import Job
+from aslseg.training.sam_tuning import required_generalist
+from aslseg.training.ssl.mean_teacher import MeanTeacher
+from aslseg.training.trainer import step_generator
 from tiny_project import (
     GEOMETRY,
     NETWORK,

@@ -9,24 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import aslseg.session_start as session_start
-from aslseg.adaptation import AdaptationNetwork
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, Target
+import aslseg.inference.interactive.models as session_start
+from aslseg.config import RunConfig, SamConfig
+from aslseg.data.images import read_labelmap, read_volume
+from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.errors import ConfigError
+from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
-from aslseg.images import read_labelmap, read_volume
-from aslseg.inference import Probabilities
-from aslseg.lessons import propose
-from aslseg.metrics import dice
-from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, box_around, prompts_from_mask
-from aslseg.refinement import Refiner, build_adaptation
-from aslseg.session import Session
-from aslseg.session_guess import with_guess
-from aslseg.session_prompts import merge
-from aslseg.session_voices import Voices
-from aslseg.speaking import Ensemble
-from aslseg.stages import stages_of
-from aslseg.volume import Geometry, Mask, Volume
+from aslseg.inference.cascade import Probabilities
+from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.interactive.mask_prompts import with_guess
+from aslseg.inference.interactive.models import Voices
+from aslseg.inference.interactive.prompt_edits import merge
+from aslseg.inference.interactive.session import Session
+from aslseg.inference.refinement import Refiner
+from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
+from aslseg.prompts import (
+    BoxPrompt,
+    PointPrompt,
+    SlicePrompts,
+    box_around,
+    prompts_from_mask,
+    propose,
+)
+from aslseg.targets import LIVER_TARGETS, Target, stages_of
 from tiny_project import GEOMETRY, a_patient, ball, tiny_config
 
 LIVER = ball((6, 20, 20), 11)

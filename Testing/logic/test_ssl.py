@@ -12,18 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.batches import Batch, BatchSource, TrainingCase
-from aslseg.config import LIVER_TARGETS, NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
 from aslseg.config import Paradigm as Name
 from aslseg.errors import CancelledError
 from aslseg.events import Monitor
-from aslseg.losses import supervised_loss
-from aslseg.specialist import build_network
-from aslseg.ssl import PARADIGMS, Paradigm, build_paradigm
-from aslseg.ssl.uncertainty import UncertaintyAwareMeanTeacher
-from aslseg.stages import stages_of
-from aslseg.training import Schedule, Trainer, step_generator
-from aslseg.views import build_view
+from aslseg.networks.unet import build_network
+from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
+from aslseg.preprocessing.roi import build_view
+from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.training.losses import supervised_loss
+from aslseg.training.ssl import PARADIGMS, build_paradigm
+from aslseg.training.ssl.base import Paradigm
+from aslseg.training.ssl.mean_teacher import UncertaintyAwareMeanTeacher
+from aslseg.training.trainer import Schedule, Trainer, step_generator
 from tiny_project import SPECIALIST, a_patient
 
 OF_LIVER, _ = stages_of(LIVER_TARGETS)

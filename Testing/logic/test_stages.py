@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aslseg.config import LIVER_TARGETS, Target
 from aslseg.errors import ConfigError
-from aslseg.stages import Stage, stages_of
+from aslseg.targets import LIVER_TARGETS, Stage, Target, stages_of
 
 LIVER, TUMOUR = LIVER_TARGETS
 SPLEEN = Target(name="spleen", value=3)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from aslseg.data.geometry import Box3
 from aslseg.errors import StorageError
-from aslseg.geometry import Box3
+from aslseg.preprocessing.roi import View, load_view, save_view
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import temporary_beside
-from aslseg.views import View, load_view, save_view
 
 
 def a_view() -> View:
@@ -89,6 +89,6 @@ def test_a_full_disk_is_told_when_a_view_is_written(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("aslseg.views.np.save", full)
+    monkeypatch.setattr("aslseg.preprocessing.roi.np.save", full)
     with pytest.raises(StorageError, match=r"Cannot write .*view: "):
         save_view(a_view(), tmp_path / "view")

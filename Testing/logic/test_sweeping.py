@@ -12,8 +12,8 @@ import pytest
 
 from aslseg.config import RunConfig
 from aslseg.events import Monitor
-from aslseg.project_lock import changing
-from aslseg.runfolder import create_run, running
+from aslseg.project.lock import changing
+from aslseg.project.run_folder import create_run, running
 from aslseg.storage import temporary_beside, this_computer
 from aslseg.sweeping import STALE_AFTER_S, sweep
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aslseg.geometry import Box3
-from aslseg.tiles import Mosaic, Tile, planes_on, slice_of, tiles_of
-from aslseg.views import View
+from aslseg.data.geometry import Box3
+from aslseg.inference.tiles import Mosaic, Tile, planes_on, slice_of, tiles_of
+from aslseg.preprocessing.roi import View
 
 
 def a_view(depth: int = 3, height: int = 20, width: int = 30, slices: int = 3) -> View:

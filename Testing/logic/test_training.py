@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg import training
 from aslseg.errors import CancelledError, RunError, WeightsError
 from aslseg.events import Event, Metric, Monitor, Progress
-from aslseg.training import Schedule, StepLoss, Trainer, step_generator
+from aslseg.training import trainer as training
+from aslseg.training.trainer import Schedule, StepLoss, Trainer, step_generator
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule("lesson", steps=9, learning_rate=0.05, seed=3, snapshots=(1 / 3, 2 / 3))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.frozen import TrainedPart, copy_sharing_frozen
+from aslseg.networks.checkpoints import TrainedPart, copy_sharing_frozen
 from aslseg.sam.classwise import POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam, class_decoder

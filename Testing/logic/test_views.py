@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aslseg.config import LIVER_TARGETS, NetworkConfig, SpecialistConfig, Target, ViewConfig
-from aslseg.stages import Stage, stages_of
-from aslseg.views import build_view, from_volume, load_view, resample, save_view, to_volume
-from aslseg.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.preprocessing.roi import (
+    build_view,
+    from_volume,
+    load_view,
+    resample,
+    save_view,
+    to_volume,
+)
+from aslseg.targets import LIVER_TARGETS, Stage, Target, stages_of
 
 OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
 GRID = Geometry.axis_aligned((6, 20, 24), (4.0, 2.0, 1.5))

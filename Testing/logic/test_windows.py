@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from aslseg.cli import app
-from aslseg.config import LIVER_TARGETS, RunConfig, SamConfig, SpecialistConfig, Target, ViewConfig
+from aslseg.cli.main import app
+from aslseg.config import RunConfig, SamConfig, SpecialistConfig, ViewConfig
+from aslseg.data.images import read_volume, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor, Notice
-from aslseg.images import read_volume, write_volume
-from aslseg.project import CaseFiles, create_project
-from aslseg.runfolder import RunFolder
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.runs import start_run
-from aslseg.volume import Geometry, Labelmap, Volume
-from aslseg.windows import Intensities, intensities_of, window_notes
+from aslseg.targets import LIVER_TARGETS, Target
 from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
 from whole_runs import stop_at
 

@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 import torch
 
+from aslseg.data.images import read_geometry, read_labelmap
+from aslseg.engine.protocol import RequestError
+from aslseg.engine.server import Worker
+from aslseg.engine.tasks import Engine
 from aslseg.errors import (
     AslsegError,
     CancelledError,
@@ -26,17 +30,13 @@ from aslseg.errors import (
     RunError,
     StorageError,
 )
-from aslseg.errors_log import log_path
 from aslseg.events import Artifact, Event, Metric, Monitor, Progress
-from aslseg.images import read_geometry, read_labelmap
-from aslseg.project import Project, open_project
-from aslseg.review import accept, reject
-from aslseg.runfolder import RunFolder, read_table
+from aslseg.failures import failure_of, in_two, log_path
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import accept, reject
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import read_table
 from aslseg.runs import load_ensemble
-from aslseg.worker import Worker
-from aslseg.worker_errors import failure_of, in_two
-from aslseg.worker_protocol import RequestError
-from aslseg.worker_tasks import Engine
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
@@ -72,7 +72,7 @@ class Lines(io.StringIO):
 @pytest.fixture(autouse=True)
 def _no_last_resort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aslseg.worker._end_process_after", lambda _: None)
+    monkeypatch.setattr("aslseg.engine.server._end_process_after", lambda _: None)
 
 
 def test_a_worker_is_ready_before_anything_is_loaded() -> None:
@@ -261,7 +261,7 @@ def test_where_no_log_can_be_written_the_sentence_stays(tmp_path: Path) -> None:
 
 
 def test_the_log_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aslseg.errors_log.MAX_LOG_BYTES", 2000)
+    monkeypatch.setattr("aslseg.failures.MAX_LOG_BYTES", 2000)
     for _ in range(50):
         failure_of(raised())
     sizes = {path.name: path.stat().st_size for path in log_path().parent.iterdir()}
@@ -284,7 +284,7 @@ class Child:
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *(arguments or ("-m", "aslseg.worker"))],
+            [sys.executable, *(arguments or ("-m", "aslseg.engine.server"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -512,7 +512,7 @@ def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
 
 @pytest.mark.slow
 def test_without_torch_a_worker_is_ready_and_says_what_is_missing() -> None:
-    code = "import sys; sys.modules['torch'] = None; import aslseg.worker as w; w.main()"
+    code = "import sys; sys.modules['torch'] = None; import aslseg.engine.server as w; w.main()"
     child = Child("-c", code)
     failed = child.ask("train", project="anywhere")
     child.process.kill()
@@ -523,7 +523,7 @@ def test_without_torch_a_worker_is_ready_and_says_what_is_missing() -> None:
 @pytest.mark.slow
 def test_prints_never_reach_the_protocol() -> None:
     script = (
-        "import os, subprocess, sys, aslseg.worker as w\n"
+        "import os, subprocess, sys, aslseg.engine.server as w\n"
         "stream = w.own_output()\n"
         "print('a print'); os.write(1, b'from C\\n')\n"
         "subprocess.run([sys.executable, '-c', 'print(\"a child\")'], check=True)\n"

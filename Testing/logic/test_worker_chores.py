@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aslseg.engine.system import describe, download, remove
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor, Progress
 from aslseg.sam.weights import DEFAULTS, weights_folder
-from aslseg.worker_chores import describe, download, remove
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_a_download_gives_the_file_and_what_is_known_of_it(
         asked.append(name)
         return put(weights_folder(), "mobile_sam.pt")
 
-    monkeypatch.setattr("aslseg.worker_chores.get_weights", get)
+    monkeypatch.setattr("aslseg.engine.system.get_weights", get)
     answer = download({"model": "vit_t"}, Monitor())
     assert asked == ["vit_t"]
     assert answer["files"] == {"weights": str(weights_folder() / "mobile_sam.pt")}

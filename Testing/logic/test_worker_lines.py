@@ -16,10 +16,8 @@ from typing import Any
 
 import pytest
 
-from aslseg.events import Monitor
-from aslseg.worker import Worker
-from aslseg.worker_mailbox import Mailbox
-from aslseg.worker_protocol import (
+from aslseg.engine.mailbox import Mailbox
+from aslseg.engine.protocol import (
     FINAL,
     MAX_LINE_BYTES,
     MAX_WAITING,
@@ -30,7 +28,9 @@ from aslseg.worker_protocol import (
     parse_request,
     read_lines,
 )
-from aslseg.worker_requests import MAX_PROMPTS, check_request
+from aslseg.engine.requests import MAX_PROMPTS, check_request
+from aslseg.engine.server import Worker
+from aslseg.events import Monitor
 
 LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
 GOOD = b'{"id": 99, "do": "describe"}\n'
@@ -272,7 +272,7 @@ def test_a_real_process_answers_after_every_broken_line_and_ends_with_its_input(
 @pytest.mark.slow
 def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
     code = (
-        "import time, aslseg.worker as w\n"
+        "import time, aslseg.engine.server as w\n"
         "w.LAST_RESORT_S = 0.5\n"
         "w._tasks = lambda: {'sleep': lambda *_: time.sleep(600)}\n"
         "w.main()"
@@ -292,7 +292,7 @@ def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pipe that can be set to not block")
 def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -> None:
     code = (
-        "import subprocess, sys, aslseg.worker as w\n"
+        "import subprocess, sys, aslseg.engine.server as w\n"
         "greedy = 'import os, sys; sys.stdin.read(); os.set_blocking(0, False)'\n"
         "run = lambda *_: subprocess.run([sys.executable, '-c', greedy], check=True) and {}\n"
         "w._tasks = lambda: {'run': run}\n"
@@ -310,7 +310,7 @@ def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -
 @pytest.mark.slow
 def test_a_process_that_works_in_silence_says_that_it_lives() -> None:
     code = (
-        "import time, aslseg.worker as w\n"
+        "import time, aslseg.engine.server as w\n"
         "w.ALIVE_S = 0.05\n"
         "w._tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or {}}\n"
         "w.main()"
@@ -356,7 +356,7 @@ class Bytes(io.RawIOBase):
 @pytest.fixture(autouse=True)
 def _no_last_resort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aslseg.worker._end_process_after", lambda _: None)
+    monkeypatch.setattr("aslseg.engine.server._end_process_after", lambda _: None)
 
 
 def in_a_thread(tasks: Any, lines: Bytes, stream: io.StringIO) -> threading.Thread:
@@ -381,7 +381,7 @@ class a_process:  # noqa: N801
     """A worker process, killed at the end of the block."""
 
     def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments or ("-m", "aslseg.worker")
+        self._arguments = arguments or ("-m", "aslseg.engine.server")
 
     def __enter__(self) -> Any:
         self._process = subprocess.Popen(

@@ -58,7 +58,7 @@ def test_the_wheel_states_version_licence_and_command(wheel: Path) -> None:
     assert f"\nversion: {facts['Version']}\n" in citation
     assert facts["License-Expression"] == "Apache-2.0"
     assert parts["LICENSE"] == (ROOT / "LICENSE").read_bytes()
-    assert "aslseg = aslseg.cli:main" in parts["entry_points.txt"].decode()
+    assert "aslseg = aslseg.cli.main:main" in parts["entry_points.txt"].decode()
 
 
 def pinned_versions() -> list[str]:

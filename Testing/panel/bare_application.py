@@ -65,8 +65,8 @@ def use_bare_module(bare: Bare) -> None:
     import slicer
     from harness import choose_node, press_all, reload_module
 
-    from aslseg.volume import Geometry, Volume
-    from ASLsegLib.scene import add_volume
+    from aslseg.data.volume import Geometry, Volume
+    from ASLsegLib.scene.volumes import add_volume
 
     bare.press()
     geometry = Geometry((4, 20, 20), np.diag([-2.0, -2.0, 4.0, 1.0]))

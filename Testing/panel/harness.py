@@ -40,15 +40,15 @@ def open_module(path: Path = MODULE) -> Any:
 
 def write_voice(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
     """Show a label map (D, H, W) as what a voice says about a volume; see `voices.write_parts`."""
-    from ASLsegLib.segments import parts_of
-    from ASLsegLib.voices import write_parts
+    from ASLsegLib.scene.segmentations import write_parts
+    from ASLsegLib.scene.segments import parts_of
 
     return write_parts(volume, parts_of(labels, targets), targets, provenance, **policy)
 
 
 def read_voice(node: Any, volume: Any, targets: Any) -> Any:
     """Return what a segmentation shows of the targets, (D, H, W) on a volume's grid."""
-    from ASLsegLib.shown_labels import shown_labels
+    from ASLsegLib.scene.shown_labels import shown_labels
 
     return shown_labels(node, volume, targets, may_leave_out=lambda *_: True).labels
 

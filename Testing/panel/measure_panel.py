@@ -101,8 +101,8 @@ def edit_prompts(widget: Any, volume: Any) -> None:
     """Move a prompt three times and wait for the label of the slice each time."""
     from harness import measured_event_loop, wait_until
 
-    from ASLsegLib.prompt_nodes import POSITIVE, add_point
-    from ASLsegLib.views import show_slice_of
+    from ASLsegLib.scene.prompts import POSITIVE, add_point
+    from ASLsegLib.scene.slice_views import show_slice_of
 
     engine = widget.logic.engine
     prompts = [p for p in widget.logic.proposed(volume) if p.box is not None]

@@ -10,8 +10,8 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from aslseg.phantom import SHAPE, SPACING_MM, make_phantom
-from aslseg.volume import Labelmap, Volume
+from aslseg.data.phantom.dataset import SHAPE, SPACING_MM, make_phantom
+from aslseg.data.volume import Labelmap, Volume
 
 COLOURS = {"liver": (0.867, 0.510, 0.396), "tumour": (0.565, 0.933, 0.565)}
 

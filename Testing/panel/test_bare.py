@@ -56,10 +56,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def make_project(folder: Path) -> None:
     """Make a project of three small phantoms, one of them labelled."""
-    from aslseg.formats_folder import cases_from_folder
-    from aslseg.images import write_labelmap, write_volume
-    from aslseg.phantom import make_phantom
-    from aslseg.project import create_project
+    from aslseg.data.images import write_labelmap, write_volume
+    from aslseg.data.phantom.dataset import make_phantom
+    from aslseg.project.create import create_project
+    from aslseg.project.datasets_folder import cases_from_folder
 
     data = folder.with_name("data")
     for number in range(3):

@@ -155,7 +155,7 @@ def test_another_project_leaves_no_case_to_decide_about(
 
 
 def test_accepting_over_a_label_asks(person: Person, dialogs: Any) -> None:
-    from ASLsegLib.segments import read_mask, write_mask
+    from ASLsegLib.scene.segments import read_mask, write_mask
 
     person.press(person.ui.nextButton)
     case_id, volume = person.chosen(), person.panel.volume
@@ -220,8 +220,8 @@ def test_a_label_that_was_changed_since_it_was_shown_is_asked_about(
 
 
 def test_a_segmentation_of_no_case_cannot_be_saved(person: Person) -> None:
-    from aslseg.volume import Geometry, Volume
-    from ASLsegLib.scene import add_volume
+    from aslseg.data.volume import Geometry, Volume
+    from ASLsegLib.scene.volumes import add_volume
 
     volume = add_volume(Volume(np.zeros(TINY, np.int16), Geometry.axis_aligned(TINY)), "stranger")
     choose_node(person.ui.labelSegmentationSelector, draw(volume, "liver", np.ones(TINY, bool)))
@@ -266,7 +266,7 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
 
 
 def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
-    from ASLsegLib.segments import write_mask
+    from ASLsegLib.scene.segments import write_mask
 
     volume = person.load("c0")
     node = person.logic.voices(volume)["refined"]
@@ -295,7 +295,7 @@ def test_lesions_that_come_late_do_not_fill_the_table_of_another_case(person: Pe
 
 def test_texts_of_files_are_shown_letter_by_letter(person: Person, dialogs: Any) -> None:
     from ASLsegLib.plain_text import as_plain
-    from ASLsegLib.section import fill_table
+    from ASLsegLib.widgets.section import fill_table
 
     assert as_plain("beyond the 50% of round 1") == "beyond the 50% of round 1"
     assert as_plain("<img src=x>\na & b") == "<span>&lt;img src=x&gt;<br>a &amp; b</span>"
@@ -333,7 +333,7 @@ def test_what_nobody_foresaw_becomes_one_sentence_and_a_traceback_in_the_log(
 def test_a_section_that_falls_again_and_again_says_so_once(
     person: Person, dialogs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ASLsegLib.section_results import ResultsSection
+    from ASLsegLib.widgets.results import ResultsSection
 
     def fall() -> None:
         raise KeyError("broken")

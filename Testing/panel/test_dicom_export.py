@@ -17,8 +17,8 @@ import slicer
 import vtk
 from harness import write_voice
 
-from aslseg.config import LIVER_TARGETS
-from aslseg.volume import Geometry, Volume
+from aslseg.data.volume import Geometry, Volume
+from aslseg.targets import LIVER_TARGETS
 
 SHAPE = (4, 10, 12)
 
@@ -76,7 +76,7 @@ def logic(open_module: Callable[..., Any]) -> Any:
 @pytest.fixture
 def ct(logic: Any) -> Any:
     """A volume as the DICOM module loads it: under a study, with the identifiers of its slices."""
-    from ASLsegLib.scene import add_volume
+    from ASLsegLib.scene.volumes import add_volume
 
     volume = Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, np.diag([-2.0, -2.0, 4.0, 1.0])))
     node = add_volume(volume, "ct")
@@ -90,7 +90,7 @@ def ct(logic: Any) -> Any:
 
 @pytest.fixture
 def refined(ct: Any) -> Any:
-    from ASLsegLib.provenance import Provenance
+    from ASLsegLib.scene.provenance import Provenance
 
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 2:8, 2:9], labels[1, 4:6, 4:6] = 1, 2
@@ -113,7 +113,7 @@ def test_the_exporter_finds_geometry_study_terminology_and_who_segmented(
 def test_what_a_person_accepted_is_semiautomatic(
     logic: Any, refined: Any, exporter: type[Exporter], tmp_path: Path
 ) -> None:
-    from ASLsegLib.voices import accept_voice, reopen_voice
+    from ASLsegLib.scene.segmentations import accept_voice, reopen_voice
 
     accept_voice(refined)
     logic.export_dicom_seg(refined, tmp_path)
@@ -126,7 +126,7 @@ def test_what_a_person_accepted_is_semiautomatic(
 def test_a_label_map_that_no_method_made_is_manual(
     logic: Any, ct: Any, exporter: type[Exporter], tmp_path: Path
 ) -> None:
-    from ASLsegLib.provenance import Provenance
+    from ASLsegLib.scene.provenance import Provenance
 
     labels = np.ones(SHAPE, np.uint8)
     node = write_voice(ct, labels, LIVER_TARGETS, Provenance("refined", human=True))
@@ -137,7 +137,7 @@ def test_a_label_map_that_no_method_made_is_manual(
 def test_a_volume_that_is_no_dicom_is_refused_with_a_remedy(
     logic: Any, ct: Any, refined: Any, exporter: type[Exporter], tmp_path: Path
 ) -> None:
-    from ASLsegLib.scene import SceneError
+    from ASLsegLib.scene.volumes import SceneError
 
     ct.RemoveAttribute("DICOM.instanceUIDs")
     with pytest.raises(SceneError, match="ct was not loaded from DICOM; load the series"):
@@ -151,7 +151,7 @@ def test_a_series_that_left_the_database_is_refused_with_a_remedy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ASLsegLib.scene import SceneError
+    from ASLsegLib.scene.volumes import SceneError
 
     monkeypatch.setattr(exporter, "known", False)
     with pytest.raises(SceneError, match="import the series again"):
@@ -165,7 +165,7 @@ def test_what_the_exporter_complains_about_is_said(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ASLsegLib.scene import SceneError
+    from ASLsegLib.scene.volumes import SceneError
 
     monkeypatch.setattr(exporter, "export", lambda *_: "No non empty segments found.")
     with pytest.raises(SceneError, match="The DICOM export failed: No non empty segments"):
@@ -175,7 +175,7 @@ def test_what_the_exporter_complains_about_is_said(
 def test_without_the_exporter_the_extension_to_install_is_named(
     logic: Any, refined: Any, tmp_path: Path
 ) -> None:
-    from ASLsegLib.scene import SceneError
+    from ASLsegLib.scene.volumes import SceneError
 
     with pytest.raises(SceneError, match="install the extension QuantitativeReporting"):
         logic.export_dicom_seg(refined, tmp_path)

@@ -30,7 +30,7 @@ def engines() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "aslseg.worker" in child.cmdline():
+            if "aslseg.engine.server" in child.cmdline():
                 found += [child, *child.children(recursive=True)]
     return found
 
@@ -149,7 +149,7 @@ def test_copies_of_images_that_a_killed_application_left_are_deleted(
     open_module: Callable[..., Any], tmp_path: Path
 ) -> None:
     open_module()
-    new_scratch = sys.modules["ASLsegLib.logic"].new_scratch
+    new_scratch = sys.modules["ASLsegLib.logic.logic"].new_scratch
     computer = sys.modules["aslseg.storage"].this_computer()
     left = tmp_path / f".aslseg-{computer}-{os.getpid()}-{'0' * 8}-{'0' * 8}-panel"
     left.mkdir()

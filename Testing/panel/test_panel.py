@@ -151,8 +151,8 @@ def test_hiding_a_voice_hides_its_node(at_project: Clicks) -> None:
 def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks, sam: str) -> None:
     if sam == "none":
         pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
-    from ASLsegLib.prompt_nodes import POSITIVE, add_point
-    from ASLsegLib.views import show_slice_of
+    from ASLsegLib.scene.prompts import POSITIVE, add_point
+    from ASLsegLib.scene.slice_views import show_slice_of
 
     volume = at_project.load_case("c2")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
@@ -176,9 +176,9 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
 def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> None:
     if sam == "none":
         pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
-    from ASLsegLib.prompt_nodes import POSITIVE, add_point
-    from ASLsegLib.scene import add_volume
-    from ASLsegLib.views import show_slice_of
+    from ASLsegLib.scene.prompts import POSITIVE, add_point
+    from ASLsegLib.scene.slice_views import show_slice_of
+    from ASLsegLib.scene.volumes import add_volume
     from tiny_project import a_patient
 
     volume = add_volume(a_patient(2)[0], "free")
@@ -243,7 +243,7 @@ def test_review_accepts_corrects_rejects_and_takes_back(at_project: Clicks) -> N
 
 
 def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:
-    from ASLsegLib.segments import read_mask, write_mask
+    from ASLsegLib.scene.segments import read_mask, write_mask
 
     logic = at_project.logic
     volume = at_project.load_case("c3")
@@ -337,7 +337,7 @@ def test_the_same_panel_comes_back_with_the_scene(
     node = logic.voices(back)["refined"]
     assert np.array_equal(logic.labelmap_of(node).labels, labels)
     assert not logic.project or logic.project.folder == trained
-    from ASLsegLib.voices import edited_segments
+    from ASLsegLib.scene.segmentations import edited_segments
 
     assert edited_segments(node, back) == []
 

@@ -10,7 +10,7 @@ import pytest
 import slicer
 from harness import choose_node, click, run_event_loop
 
-from aslseg.volume import Geometry, Volume
+from aslseg.data.volume import Geometry, Volume
 
 SHAPE = (8, 40, 50)
 
@@ -19,7 +19,7 @@ SHAPE = (8, 40, 50)
 def panel(open_module: Callable[..., Any]) -> Any:
     """The panel, with a volume in the slice views, which have a size."""
     panel = open_module().panel
-    from ASLsegLib.scene import add_volume
+    from ASLsegLib.scene.volumes import add_volume
 
     panel.ui.segmentSection.collapsed = False
     views = slicer.app.layoutManager()
@@ -41,14 +41,14 @@ def red() -> Any:
 
 def pixel_of(x: int, y: int) -> tuple[float, float, int]:
     """Return where a pixel of the red view lies: pixel (x, y) and slice of the volume."""
-    from ASLsegLib.scene import as_array
+    from ASLsegLib.scene.volumes import as_array
 
     ras = as_array(red().mrmlSliceNode().GetXYToRAS()) @ np.array([x, y, 0.0, 1.0])
     return -ras[0] / 2 + 0.5, -ras[1] / 2 + 0.5, round(ras[2] / 4)
 
 
 def prompts(panel: Any) -> list[Any]:
-    from ASLsegLib.prompt_nodes import read_prompts
+    from ASLsegLib.scene.prompts import read_prompts
 
     return read_prompts(panel.volume)
 

@@ -12,12 +12,12 @@ import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
-from aslseg.config import LIVER_TARGETS
+from aslseg.data.volume import Geometry, Volume
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
-from aslseg.volume import Geometry, Volume
-from ASLsegLib.prompt_drawing import draw_prompts
-from ASLsegLib.prompt_groups import Group, group
-from ASLsegLib.prompt_nodes import (
+from aslseg.targets import LIVER_TARGETS
+from ASLsegLib.scene.prompt_groups import Group, group
+from ASLsegLib.scene.prompt_overlay import draw_prompts
+from ASLsegLib.scene.prompts import (
     NEGATIVE,
     POSITIVE,
     add_point,
@@ -31,8 +31,8 @@ from ASLsegLib.prompt_nodes import (
     read_prompts,
     take_over,
 )
-from ASLsegLib.scene import add_volume
-from ASLsegLib.views import current_slice, draw_in_plane, show_slice_of, slice_view_of
+from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, show_slice_of, slice_view_of
+from ASLsegLib.scene.volumes import add_volume
 
 SHAPE = (6, 40, 50)
 SAGITTAL_SHAPE = (40, 6, 50)

@@ -13,10 +13,10 @@ import pytest
 import slicer
 import vtk
 
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, CancelledError
-from aslseg.images import read_labelmap, write_labelmap
-from aslseg.project import Project
-from aslseg.volume import Geometry, Labelmap, Volume
+from aslseg.project.project import Project
 
 SHAPE = (8, 20, 24)
 GEOMETRY = Geometry(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]))
@@ -26,7 +26,7 @@ GEOMETRY = Geometry(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]))
 def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
     """A logic with a project of one case, `ct`, whose volume is in the scene."""
     open_module()
-    from ASLsegLib.logic import Logic
+    from ASLsegLib.logic.logic import Logic
 
     made = Logic()
     made.add_volume(add_ct("ct"), folder=tmp_path / "project")
@@ -34,7 +34,7 @@ def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
 
 
 def add_ct(name: str, geometry: Geometry = GEOMETRY, value: int = 0) -> Any:
-    from ASLsegLib.scene import add_volume
+    from ASLsegLib.scene.volumes import add_volume
 
     return add_volume(Volume(np.full(geometry.shape, value, np.int16), geometry), name)
 
@@ -87,7 +87,7 @@ def saved(project: Project, case_id: str = "ct") -> Any:
 
 
 def allow_all() -> Any:
-    from ASLsegLib.questions import Questions
+    from ASLsegLib.logic.questions import Questions
 
     return Questions(lambda *_: True, lambda *_: True)
 
@@ -128,7 +128,7 @@ def test_an_empty_segment_without_a_target_is_no_question(logic: Any) -> None:
 
 
 def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
-    from ASLsegLib.questions import Questions
+    from ASLsegLib.logic.questions import Questions
 
     node, asked = draw(ct_of(logic), liver=liver_mask(), cyst=lesion_mask(1)), []
 
@@ -146,8 +146,8 @@ def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
 def test_the_name_that_is_shown_counts_not_the_one_that_was_given_first(logic: Any) -> None:
     from harness import write_voice
 
-    from aslseg.config import LIVER_TARGETS
-    from ASLsegLib.provenance import Provenance
+    from aslseg.targets import LIVER_TARGETS
+    from ASLsegLib.scene.provenance import Provenance
 
     labels = liver_mask().astype(np.uint8)
     labels[lesion_mask(1)] = 2
@@ -185,7 +185,7 @@ def test_a_volume_that_was_added_under_a_transform_keeps_its_labels_in_place(
     open_module: Any, tmp_path: Path
 ) -> None:
     open_module()
-    from ASLsegLib.logic import Logic
+    from ASLsegLib.logic.logic import Logic
 
     made, volume = Logic(), add_ct("moved")
     node = draw(volume, liver=liver_mask())
@@ -377,7 +377,7 @@ def newer_round(project: Project, case_id: str, labels: Any) -> None:
 
 
 def test_what_is_shown_is_accepted_though_a_newer_round_is_there(reviewing: Any) -> None:
-    from aslseg.review import history
+    from aslseg.project.review import history
 
     volume = reviewing.load_case("c2")
     shown = reviewing.labelmap_of(reviewing.voices(volume)["refined"]).labels
@@ -401,7 +401,7 @@ def test_labels_that_nobody_edited_are_renewed_when_the_case_is_loaded(reviewing
 
 
 def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
-    from ASLsegLib.segments import read_mask, write_mask
+    from ASLsegLib.scene.segments import read_mask, write_mask
 
     volume = reviewing.load_case("c2")
     node = reviewing.voices(volume)["refined"]
@@ -416,7 +416,7 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
 
 def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     """Show what the engine answers to a person's prompts about a slice."""
-    from ASLsegLib.hearing import HeardSlice, show_slice
+    from ASLsegLib.engine.results import HeardSlice, show_slice
 
     facts = {"method": "aslseg", "run": logic.usable_run(), "round": 1, "prompted": True}
     heard = HeardSlice({"refined": plane}, k, list(logic.targets()), facts)
@@ -424,7 +424,7 @@ def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
 
 
 def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:
-    from aslseg.review import history
+    from aslseg.project.review import history
 
     volume = reviewing.load_case("c2")
     node = reviewing.voices(volume)["refined"]
@@ -451,7 +451,7 @@ def test_a_further_prompt_replaces_the_answer_to_the_one_before(reviewing: Any) 
 def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: Any) -> None:
     from harness import write_voice
 
-    from ASLsegLib.provenance import Provenance
+    from ASLsegLib.scene.provenance import Provenance
 
     volume = reviewing.load_case("c2")
     node = reviewing.voices(volume)["refined"]

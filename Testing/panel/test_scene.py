@@ -15,29 +15,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
 from harness import read_voice, write_voice
 
-from aslseg.config import LIVER_TARGETS
-from aslseg.images import read_labelmap, read_volume, write_labelmap
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.prompts import PointPrompt, SlicePrompts
-from aslseg.volume import Geometry, Labelmap, Volume
-from ASLsegLib.handover import write_raw
-from ASLsegLib.hearing import HeardSlice, heard_from, show_slice
-from ASLsegLib.overlay import find_overlay, image_of, show_disagreement
-from ASLsegLib.provenance import Provenance, read_provenance
-from ASLsegLib.scene import (
-    SceneError,
-    add_volume,
-    geometry_of,
-    volume_of,
-    working_volume,
-)
-from ASLsegLib.segments import part_of, read_mask, segment_ids, with_slice, write_mask
-from ASLsegLib.voices import (
+from aslseg.targets import LIVER_TARGETS
+from ASLsegLib.engine.results import HeardSlice, heard_from, show_slice
+from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
+from ASLsegLib.scene.files import write_raw
+from ASLsegLib.scene.provenance import Provenance, read_provenance
+from ASLsegLib.scene.segmentations import (
     CONTAINER_OPACITY_3D,
     edited_segments,
     flag_disagreement,
     voice_node,
     write_voice_slice,
 )
+from ASLsegLib.scene.segments import part_of, read_mask, segment_ids, with_slice, write_mask
+from ASLsegLib.scene.volumes import SceneError, add_volume, geometry_of, volume_of, working_volume
 
 SHAPE = (4, 5, 6)
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)

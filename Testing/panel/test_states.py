@@ -21,8 +21,8 @@ from harness import click, press_all, reload_module, run_event_loop, wait_until
 from test_bare import make_project
 from trained import UNLABELLED
 
+from aslseg.data.volume import Geometry, Volume
 from aslseg.errors import AslsegError
-from aslseg.volume import Geometry, Volume
 
 LEFT_OUT = ("demoButton", "downloadButton", "startButton")  # a long wait, the network
 
@@ -35,7 +35,7 @@ def panel(open_module: Callable[..., Any]) -> Any:
 @pytest.fixture
 def ct(panel: Any) -> Any:
     """A small volume in the scene."""
-    from ASLsegLib.scene import add_volume
+    from ASLsegLib.scene.volumes import add_volume
 
     geometry = Geometry((4, 20, 20), np.diag([-2.0, -2.0, 4.0, 1.0]))
     node = add_volume(Volume(np.zeros(geometry.shape, np.int16), geometry), "ct")
@@ -106,7 +106,7 @@ def test_every_enabled_button_can_be_pressed_after_leaving_and_after_a_reload(
 def test_the_scene_may_be_closed_right_after_a_button(
     panel: Any, trained: Path, dialogs: Any, tmp_path: Path, name: str
 ) -> None:
-    from ASLsegLib.prompt_nodes import add_point
+    from ASLsegLib.scene.prompts import add_point
 
     ui, logic = panel.ui, panel.logic
     ui.projectFolderEdit.currentPath = str(trained)
@@ -141,7 +141,7 @@ def test_the_reload_button_leaves_nothing_of_the_panel_before_listening(
     before, looked = panel, []
     panel.logic.poll = lambda: looked.append("poll")
     panel.update = lambda: looked.append("update")
-    old_library = sys.modules["ASLsegLib.panel"]
+    old_library = sys.modules["ASLsegLib.widgets.panel"]
     slicer.modules.ASLsegWidget.onReload()
     looked.clear()
     slicer.util.selectModule("Data")
@@ -151,7 +151,7 @@ def test_the_reload_button_leaves_nothing_of_the_panel_before_listening(
     after = slicer.modules.ASLsegWidget.panel
     assert after is not before
     assert looked == []
-    assert sys.modules["ASLsegLib.panel"] is not old_library
+    assert sys.modules["ASLsegLib.widgets.panel"] is not old_library
     press_all(after, LEFT_OUT)
 
 
@@ -343,8 +343,8 @@ def test_placing_that_another_module_begins_and_ends_does_not_concern_the_panel(
 def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     panel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from aslseg.engine.settings import config_of
     from aslseg.presets import read_preset
-    from aslseg.worker_settings import config_of
     from ASLsegLib.parameters import settings_changes
 
     monkeypatch.setattr(panel.logic, "create_phantom_project", lambda *_, **__: None)
@@ -363,8 +363,8 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
 
 
 def test_at_first_the_settings_are_those_of_the_preset_that_is_shown(panel: Any) -> None:
+    from aslseg.engine.settings import config_of
     from aslseg.presets import read_preset
-    from aslseg.worker_settings import config_of
     from ASLsegLib.parameters import settings_changes
 
     changes = settings_changes(panel.parameters)
@@ -425,7 +425,7 @@ def test_progress_goes_on_while_a_question_of_the_background_is_open(
 def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
     panel: Any, open_dialogs: list[int]
 ) -> None:
-    from ASLsegLib.engine import Work
+    from ASLsegLib.engine.jobs import Work
 
     steps: list[str] = []
     events: list[str] = []

@@ -27,7 +27,7 @@ def event_loop_with_the_lock() -> None:
 
 @pytest.fixture
 def logic(scene: Any) -> Iterator[Any]:
-    from ASLsegLib.logic import Logic
+    from ASLsegLib.logic.logic import Logic
 
     logic = Logic(python=[sys.executable])
     yield logic
@@ -61,8 +61,8 @@ def test_without_work_nothing_waits(logic: Any) -> None:
 
 @pytest.fixture
 def ct(scene: Any) -> Any:
-    from aslseg.volume import Geometry, Volume
-    from ASLsegLib.scene import add_volume
+    from aslseg.data.volume import Geometry, Volume
+    from ASLsegLib.scene.volumes import add_volume
 
     affine = np.diag([-2.0, -3.0, 4.0, 1.0])
     return add_volume(Volume(np.zeros((6, 40, 50), np.int16), Geometry((6, 40, 50), affine)), "ct")
@@ -71,9 +71,9 @@ def ct(scene: Any) -> Any:
 def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aslseg.worker_requests import MODELS, check_request
-    from ASLsegLib.engine import Engine
-    from ASLsegLib.prompt_nodes import add_point, box_node
+    from aslseg.engine.requests import MODELS, check_request
+    from ASLsegLib.engine.jobs import Engine
+    from ASLsegLib.scene.prompts import add_point, box_node
 
     asked: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(Engine, "start", lambda _, work: asked.update({work.do: work.arguments}))

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "Logic"), str(ROOT / "Testing")]
 
 from aslseg.config import RunConfig, SamConfig  # noqa: E402
-from aslseg.project import Project, create_project, select_cases  # noqa: E402
+from aslseg.project.create import create_project, select_cases  # noqa: E402
+from aslseg.project.project import Project  # noqa: E402
 from tiny_project import SPECIALIST, tiny_config, write_patients  # noqa: E402
 
 CASES = ("c0", "c2", "c3", "c5")

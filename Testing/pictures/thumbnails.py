@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from icon import BACKGROUND, draw, png
 
-from aslseg.phantom import make_phantom
+from aslseg.data.phantom.dataset import make_phantom
 
 WIDTH, HEIGHT = 260, 280
 PHANTOM_SEED = 3

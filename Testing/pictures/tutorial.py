@@ -143,7 +143,7 @@ class Tour:
         """Leave the refined label alone in the picture."""
         from harness import click
 
-        from ASLsegLib.prompt_nodes import forget_prompts
+        from ASLsegLib.scene.prompts import forget_prompts
 
         self._show("segment")
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox, self.ui.showSamBox):
@@ -226,7 +226,7 @@ class Tour:
         import numpy as np
         import slicer
 
-        from ASLsegLib.scene import geometry_of
+        from ASLsegLib.scene.volumes import geometry_of
 
         index = (*self._tumour_ijk(volume), 1)
         ras = (geometry_of(volume).ijk_to_ras @ np.array(index, float))[:3]

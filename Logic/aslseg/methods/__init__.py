@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aslseg.errors import ConfigError
-from aslseg.methods import aslseg, cpcsam, scsam, semisam, specialist
-from aslseg.rounds import Method
+from aslseg.methods import aslseg, cpcsam, scsam, semisam
+from aslseg.methods import baseline as specialist
+from aslseg.training.rounds import Method
 
 METHODS: dict[str, Method] = {
     "aslseg": Method(aslseg.run_round, aslseg.load_ensemble),

@@ -15,19 +15,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from aslseg.adapting import adaptation_path, trained_refiner
-from aslseg.checkpoints import require_weights
-from aslseg.crossfit import Witnesses, cross_fitted
-from aslseg.generalist_setup import build_generalist, sam_path, tuned_generalist
-from aslseg.inference import labels_from
-from aslseg.job import Job
-from aslseg.lessons import answers
-from aslseg.methods.specialist import curriculum_of
-from aslseg.rounds import Comparisons, Round, RoundOutcome, finish_round
-from aslseg.speaking import Ensemble
-from aslseg.stages import stages_of
-from aslseg.teaching import Curriculum, Taught, plain, specialist_paths, teach_specialist
-from aslseg.volume import Labelmap, Volume
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.postprocessing import labels_from
+from aslseg.methods.baseline import curriculum_of
+from aslseg.networks.checkpoints import require_weights
+from aslseg.sam.predictor import build_generalist
+from aslseg.targets import stages_of
+from aslseg.training.adaptation import adaptation_path, trained_refiner
+from aslseg.training.adaptation_samples import answers
+from aslseg.training.cascade import Curriculum, Taught, plain, specialist_paths, teach_specialist
+from aslseg.training.context import Job
+from aslseg.training.cross_fitting import Witnesses, cross_fitted
+from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
+from aslseg.training.sam_tuning import sam_path, tuned_generalist
 
 
 def run_round(job: Job, this: Round) -> RoundOutcome:

@@ -26,28 +26,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aslseg.batches import Batch, image_channels
-from aslseg.classwise_voice import picture01
-from aslseg.components import keep_largest
+from aslseg.config import CpcSamConfig, SpecialistConfig
 from aslseg.config import Paradigm as ParadigmName
-from aslseg.config import SpecialistConfig
-from aslseg.config_methods import CpcSamConfig
+from aslseg.data.masks import keep_largest
+from aslseg.data.volume import Mask
 from aslseg.errors import ConfigError
-from aslseg.frozen import copy_sharing_frozen
-from aslseg.generalist_setup import required_generalist
-from aslseg.job import Job
-from aslseg.losses import soft_dice_loss, weighted_cross_entropy
-from aslseg.methods.specialist import load_with, run_with
+from aslseg.inference.classwise_sam import picture01
+from aslseg.inference.ensemble import Ensemble
+from aslseg.methods.baseline import load_with, run_with
+from aslseg.networks.checkpoints import copy_sharing_frozen
+from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.prompts import XY, interior_points
-from aslseg.rounds import Round, RoundOutcome
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints, stacked_points
 from aslseg.sam.two_decoders import DECODERS, TwoDecoderSam
-from aslseg.speaking import Ensemble
-from aslseg.ssl.paradigm import Paradigm, Terms, both_inputs
-from aslseg.stages import Stage, stages_of
-from aslseg.teaching import BuildNetwork
-from aslseg.training import Learner
-from aslseg.volume import Mask
+from aslseg.targets import Stage, stages_of
+from aslseg.training.cascade import BuildNetwork
+from aslseg.training.context import Job
+from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
+from aslseg.training.rounds import Round, RoundOutcome
+from aslseg.training.sam_tuning import required_generalist
+from aslseg.training.ssl.base import Paradigm, Terms, both_inputs
+from aslseg.training.trainer import Learner
 
 DICE_SHARE = 0.8
 """Of the Dice loss, beside the cross entropy, in what labels teach; as released."""

@@ -21,28 +21,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aslseg.batches import Batch, image_channels
-from aslseg.checkpoints import Checkpoint, load_checkpoint, require_weights, save_checkpoint
-from aslseg.classwise_voice import ClasswiseVoice, picture01
 from aslseg.config import Paradigm as ParadigmName
-from aslseg.config import SpecialistConfig
-from aslseg.config_methods import ScSamConfig
-from aslseg.distortion import apply_holes, apply_warp, draw_holes, draw_warp
-from aslseg.generalist_setup import required_generalist
-from aslseg.inference import Specialist
-from aslseg.job import Job
-from aslseg.losses import entropy, ramp_up, supervised_loss
-from aslseg.methods.specialist import curriculum_of
-from aslseg.refinement import TrustSam
-from aslseg.rounds import Round, RoundOutcome, finish_round
+from aslseg.config import ScSamConfig, SpecialistConfig
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.classwise_sam import ClasswiseVoice, picture01
+from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.refinement import TrustSam
+from aslseg.methods.baseline import curriculum_of
+from aslseg.networks.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    require_weights,
+    save_checkpoint,
+)
+from aslseg.networks.unet import build_network
+from aslseg.preprocessing.augmentation import apply_holes, apply_warp, draw_holes, draw_warp
+from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.sam.classwise import ClasswiseSam, random_points
 from aslseg.sam.tuning import load_trainable_state, trainable_state
-from aslseg.speaking import Ensemble
-from aslseg.specialist import build_network
-from aslseg.ssl.paradigm import Paradigm, Terms
-from aslseg.stages import Stage, stages_of
-from aslseg.teaching import Curriculum, plain, specialist_paths, teach_specialist
-from aslseg.training import Learner
+from aslseg.targets import Stage, stages_of
+from aslseg.training.cascade import Curriculum, plain, specialist_paths, teach_specialist
+from aslseg.training.context import Job
+from aslseg.training.losses import entropy, ramp_up, supervised_loss
+from aslseg.training.rounds import Round, RoundOutcome, finish_round
+from aslseg.training.sam_tuning import required_generalist
+from aslseg.training.ssl.base import Paradigm, Terms
+from aslseg.training.trainer import Learner
 
 WEAK_HOLES, STRONG_HOLES = ((5, 8), 0.5), ((10, 20), 0.7)
 """How many holes, and in which part of the patches; as released."""

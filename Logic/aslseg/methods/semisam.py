@@ -25,24 +25,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from aslseg.batches import Batch, TrainingCase
 from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
 from aslseg.errors import ConfigError
-from aslseg.generalist import Generalist
-from aslseg.generalist_setup import required_generalist
-from aslseg.job import Job
-from aslseg.losses import consistency_loss, ramp_down
-from aslseg.methods.specialist import load_ensemble as load_ensemble
-from aslseg.methods.specialist import run_with
-from aslseg.places import Place, pixels_under, slices_under
-from aslseg.rounds import Round, RoundOutcome
-from aslseg.sam.clicking import MASK_THRESHOLD, Conversation, Topic, converse
+from aslseg.methods.baseline import load_ensemble as load_ensemble
+from aslseg.methods.baseline import run_with
+from aslseg.preprocessing.patches import Batch, Place, TrainingCase, pixels_under, slices_under
+from aslseg.sam.clicks import MASK_THRESHOLD, Conversation, Topic, converse
 from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
-from aslseg.ssl import Paradigm
-from aslseg.ssl.mean_teacher import MeanTeacher
-from aslseg.stages import Stage
-from aslseg.teaching import plain
+from aslseg.sam.predictor import Generalist
+from aslseg.targets import Stage
+from aslseg.training.cascade import plain
+from aslseg.training.context import Job
+from aslseg.training.losses import consistency_loss, ramp_down
+from aslseg.training.rounds import Round, RoundOutcome
+from aslseg.training.sam_tuning import required_generalist
+from aslseg.training.ssl.base import Paradigm
+from aslseg.training.ssl.mean_teacher import MeanTeacher
 
 
 def run_round(job: Job, this: Round) -> RoundOutcome:

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aslseg.data.volume import Mask
 from aslseg.prompts import XY, interior_points
-from aslseg.sam.decoding import decode_tokens
+from aslseg.sam.decoder import decode_tokens
 from aslseg.sam.embeddings import SliceFrame, prepare_slices
-from aslseg.sam.models import CHANNELS, input_size_of
-from aslseg.volume import Mask
+from aslseg.sam.model import CHANNELS, input_size_of
 
 POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
 """Labels of SAM's points; `ABSENT` fills a place where there is none."""

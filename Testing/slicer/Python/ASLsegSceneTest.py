@@ -8,13 +8,13 @@ import numpy as np
 import slicer
 import vtk
 
-from aslseg.volume import Geometry, Volume
-from ASLsegLib.provenance import Provenance
-from ASLsegLib.review_pick import show_volume
-from ASLsegLib.scene import add_volume, volume_of, working_volume
-from ASLsegLib.segments import parts_of
-from ASLsegLib.shown_labels import shown_labels
-from ASLsegLib.voices import find_voice, write_parts
+from aslseg.data.volume import Geometry, Volume
+from ASLsegLib.scene.provenance import Provenance
+from ASLsegLib.scene.segmentations import find_voice, write_parts
+from ASLsegLib.scene.segments import parts_of
+from ASLsegLib.scene.shown_labels import shown_labels
+from ASLsegLib.scene.volumes import add_volume, volume_of, working_volume
+from ASLsegLib.widgets.review_pick import show_volume
 
 SHAPE = (6, 20, 24)
 

@@ -1,0 +1,89 @@
+"""The rows of the benchmark: named changes of settings that all rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aslseg.config import RunConfig, parse_config
+from aslseg.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A row of the comparison.
+
+    Attributes:
+        name: In file names and on the command line.
+        title: For a person.
+        changes: Settings in which it differs from the other rows, by dotted name.
+        baseline: Name of the row that it adds something to; empty for the first of all.
+        shows_all: Whether every label of the training cases is shown, whatever the column.
+    """
+
+    name: str
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = ""
+    shows_all: bool = False
+
+    def settings(self, shared: RunConfig, seed: int) -> RunConfig:
+        """Return the settings of a run of this row, before steps are allotted."""
+        values = shared.model_dump(mode="json")
+        for name, value in {**self.changes, "seed": seed}.items():
+            *groups, last = name.split(".")
+            group = values
+            for part in groups:
+                group = group[part]
+            group[last] = value
+        return parse_config(values, f"benchmark row {self.name}")
+
+
+def _specialist(name: str, title: str, baseline: str = "", **more: Any) -> Rival:
+    changes = {"method": "specialist", "paradigm": name, "rounds": 1}
+    return Rival(name, title, changes, baseline, **more)
+
+
+def _semisam(name: str, title: str, paradigm: str) -> Rival:
+    changes = {"method": "semisam", "paradigm": paradigm, "rounds": 1}
+    return Rival(name, title, changes, paradigm)
+
+
+UPPER_BOUND = Rival(
+    "upper_bound",
+    "Upper bound",
+    {"method": "specialist", "paradigm": "supervised", "rounds": 1},
+    shows_all=True,
+)
+
+RIVALS: dict[str, Rival] = {
+    rival.name: rival
+    for rival in (
+        _specialist("supervised", "Supervised"),
+        _specialist("mean_teacher", "Mean teacher", "supervised"),
+        _specialist("uncertainty_aware", "UA-MT", "supervised"),
+        _specialist("cross_pseudo", "CPS", "supervised"),
+        _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
+        _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
+        Rival("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
+        Rival("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
+        Rival("aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"),
+        UPPER_BOUND,
+    )
+}
+"""All rows, in the order in which tables have them. ASLseg alone goes through rounds: they are its
+method, and their steps are counted like all others."""
+
+
+def rivals_named(names: Sequence[str]) -> list[Rival]:
+    """Return rows by name, in the order of the registry; all of them for no name.
+
+    Raises:
+        ConfigError: When there is none of a name.
+    """
+    for name in names:
+        if name not in RIVALS:
+            msg = f"The benchmark has no row '{name}'; choose among {', '.join(RIVALS)}."
+            raise ConfigError(msg)
+    return [rival for rival in RIVALS.values() if not names or rival.name in names]

@@ -1,0 +1,231 @@
+"""The benchmark as tables: CSV with every score, CSV with means, and Markdown to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aslseg.benchmark.entries import RIVALS, Rival
+from aslseg.benchmark.experiments import Bench, Cell
+from aslseg.benchmark.statistics import Gain, Score, Spread, gain, over_seeds
+from aslseg.project.run_tables import write_table
+from aslseg.storage import write_text_atomic
+
+SCORE_COLUMNS = (
+    "method", "labelled", "seed", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
+    "volume_ml", "lesions_true", "lesions_found", "false_positives",
+)  # fmt: skip
+SUMMARY_COLUMNS = (
+    "method", "labelled", "target", "seeds", "dice", "dice_sd", "hd95_mm", "hd95_mm_sd", "steps",
+    "cpu_seconds", "baseline", "gain", "gain_sd", "pairs", "wins", "p_pairs", "p_cases",
+)  # fmt: skip
+NOTES = """\
+Dice on held-out volumes: mean ± standard deviation over seeds of the mean over volumes. Every run
+took {budget} training steps in all. Labels of held-out volumes were not part of any project, so
+nothing was chosen by them.
+
+Gains are over the row that a method builds upon, on the same volume, seed and number of labelled
+volumes: mean ± standard deviation over seeds of the mean over volumes. Both p are of Wilcoxon's
+signed-rank test, two-sided, and not corrected for the number of comparisons. *p (pairs)* takes
+every volume with every seed (and number of labelled volumes) for independent, which they are not: a
+volume's difficulty is in all of its pairs, so this p is too small. *p (volumes)* has one mean
+difference per volume; with {cases} volumes it cannot be below {least:.3g}.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the finished cells say.
+
+    Attributes:
+        bench: The benchmark.
+        results: What the files of the finished cells hold.
+    """
+
+    bench: Bench
+    results: Mapping[Cell, Mapping[str, Any]]
+
+    @property
+    def rivals(self) -> list[Rival]:
+        """Rows that have a finished cell."""
+        there = {cell.rival for cell in self.results}
+        return [rival for rival in RIVALS.values() if rival.name in there]
+
+    @property
+    def labelled(self) -> list[int]:
+        """Numbers of labelled volumes, without that of the upper bound."""
+        return sorted({cell.labelled for cell in self.results if cell.labelled})
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets."""
+        return [target.name for target in self.bench.data.targets]
+
+    def scores(self, rival: str, target: str, labelled: int | None = None) -> list[Score]:
+        """Return the scores of a row on one target, of one or of all numbers of volumes."""
+        return [
+            {**row, "labelled": cell.labelled, "seed": cell.seed}
+            for cell, result in sorted(self.results.items())
+            if cell.rival == rival and labelled in (None, cell.labelled)
+            for row in result["rows"]
+            if row["target"] == target
+        ]
+
+    def columns(self, rival: Rival) -> list[int]:
+        """Return the numbers of labelled volumes that a row has cells for."""
+        return [0] if rival.shows_all else self.labelled
+
+    def gain(self, rival: Rival, target: str, labelled: int | None = None) -> Gain | None:
+        """Compare a row with the one it builds upon; None where there is none."""
+        mine = self.scores(rival.name, target, labelled)
+        return gain(mine, self.scores(rival.baseline, target, labelled))
+
+
+def write_tables(tables: Tables) -> list[Path]:
+    """Write `scores.csv`, `summary.csv` and `benchmark.md` beside the cells.
+
+    Returns:
+        The files.
+    """
+    folder = tables.bench.folder
+    places = [folder / name for name in ("scores.csv", "summary.csv", "benchmark.md")]
+    write_table(places[0], SCORE_COLUMNS, _score_rows(tables))
+    write_table(places[1], SUMMARY_COLUMNS, _summary_rows(tables))
+    write_text_atomic(places[2], markdown(tables))
+    return places
+
+
+def _score_rows(tables: Tables) -> Iterator[dict[str, Any]]:
+    for cell, result in sorted(tables.results.items()):
+        facts = {"method": cell.rival, "labelled": cell.labelled or "all", "seed": cell.seed}
+        for row in result["rows"]:
+            yield {**facts, **row}
+
+
+def _summary_rows(tables: Tables) -> Iterator[dict[str, Any]]:
+    for target in tables.targets:
+        for rival in tables.rivals:
+            for labelled in tables.columns(rival):
+                yield _summary(tables, rival, target, labelled)
+
+
+def _summary(tables: Tables, rival: Rival, target: str, labelled: int) -> dict[str, Any]:
+    scores = tables.scores(rival.name, target, labelled)
+    dice, distance = over_seeds(scores), over_seeds(scores, "hd95_mm")
+    gained = tables.gain(rival, target, labelled)
+    row = {
+        "method": rival.name,
+        "labelled": labelled or "all",
+        "target": target,
+        "seeds": dice.count,
+        "dice": _number(dice.mean),
+        "dice_sd": _number(dice.sd),
+        "hd95_mm": _number(distance.mean),
+        "hd95_mm_sd": _number(distance.sd),
+        "steps": tables.bench.preset.budget,
+        "cpu_seconds": _number(_seconds(tables, rival, labelled).mean),
+    }
+    return row if gained is None else {**row, **_gain_columns(rival, gained)}
+
+
+def _gain_columns(rival: Rival, gained: Gain) -> dict[str, Any]:
+    return {
+        "baseline": rival.baseline,
+        "gain": _number(gained.over_seeds.mean),
+        "gain_sd": _number(gained.over_seeds.sd),
+        "pairs": gained.pairs,
+        "wins": gained.wins,
+        "p_pairs": _number(gained.p_pairs),
+        "p_cases": _number(gained.p_cases),
+    }
+
+
+def _seconds(tables: Tables, rival: Rival, labelled: int | None = None) -> Spread:
+    return Spread.of(
+        [
+            float(result["cpu_seconds"])
+            for cell, result in tables.results.items()
+            if cell.rival == rival.name
+            and labelled in (None, cell.labelled)
+            and not result.get("resumed", False)
+        ]
+    )
+
+
+def markdown(tables: Tables) -> str:
+    """Return the benchmark as Markdown: for each target its Dice, and the gains."""
+    count = len(tables.bench.data.held_out)
+    notes = NOTES.format(budget=tables.bench.preset.budget, cases=count, least=2 / 2**count)
+    parts = [notes]
+    for target in tables.targets:
+        parts += [f"## {target}: Dice\n", _table(dice_lines(tables, target))]
+        parts += [f"## {target}: gain over the row built upon\n", _gain_table(tables, target)]
+    return "\n".join(parts)
+
+
+def dice_lines(tables: Tables, target: str) -> list[list[str]]:
+    """Return the table of a target's Dice, its head first."""
+    columns = [f"{number} labelled" for number in tables.labelled]
+    lines = [["method", *columns, "seeds", "processor time a run"]]
+    for rival in tables.rivals:
+        spreads = [
+            over_seeds(tables.scores(rival.name, target, 0 if rival.shows_all else number))
+            for number in tables.labelled
+        ]
+        seeds = str(max((spread.count for spread in spreads), default=0))
+        used = _seconds(tables, rival).mean
+        seconds = "-" if math.isnan(used) else f"{used:.0f} s"
+        lines.append([_title(tables, rival), *map(with_sd, spreads), seeds, seconds])
+    return lines
+
+
+def _title(tables: Tables, rival: Rival) -> str:
+    if not rival.shows_all:
+        return rival.title
+    return f"{rival.title} ({len(tables.bench.data.training_labels)} labelled)"
+
+
+def _gain_table(tables: Tables, target: str) -> str:
+    lines = [["method", "over", "labelled", "gain", "better pairs", "p (pairs)", "p (volumes)"]]
+    for rival in tables.rivals:
+        for labelled in (*tables.labelled, None):
+            gained = tables.gain(rival, target, labelled)
+            if gained is not None:
+                lines.append(_gain_line(rival, labelled, gained))
+    return _table(lines)
+
+
+def _gain_line(rival: Rival, labelled: int | None, gained: Gain) -> list[str]:
+    return [
+        rival.title,
+        RIVALS[rival.baseline].title,
+        "all columns" if labelled is None else str(labelled),
+        with_sd(gained.over_seeds, sign="+"),
+        f"{gained.wins} of {gained.pairs}",
+        _p(gained.p_pairs),
+        _p(gained.p_cases),
+    ]
+
+
+def with_sd(spread: Spread, sign: str = "") -> str:
+    """Write a mean with its deviation, `0.812 ± 0.034`; a dash where nothing was measured."""
+    if math.isnan(spread.mean):
+        return "-"
+    deviation = "" if math.isnan(spread.sd) else f" ± {spread.sd:.3f}"
+    return f"{spread.mean:{sign}.3f}{deviation}"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2g}"
+
+
+def _number(value: float) -> float | str:
+    return "" if math.isnan(value) else round(value, 4)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

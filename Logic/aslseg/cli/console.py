@@ -1,0 +1,157 @@
+"""What all commands share: consoles, errors as sentences, tables, and how runs are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from aslseg.errors import AslsegError, CancelledError
+from aslseg.failures import failure_of
+from aslseg.project.project import FILE_NAME
+from aslseg.project.run_folder import RunFolder, open_run
+from aslseg.report.data import RunRecord, mean_dice, stage_name
+from aslseg.report.html import mean_text
+from aslseg.targets import LIVER_TARGETS, Target
+
+FAILURE, STOPPED = 1, 130
+
+
+class SameSizeChoice(str, Enum):
+    """What to go by when a label map has the size of its image and another position."""
+
+    REFUSE = "refuse"
+    VOXELS = "voxels"
+    HEADER = "header"
+
+
+SameSizeOption = Annotated[
+    SameSizeChoice,
+    typer.Option(
+        help="A label map of its image's size whose header differs: refuse it, take its voxels as "
+        "those of the image, or go by its header."
+    ),
+]
+
+output = Console()
+messages = Console(stderr=True)
+
+
+class FriendlyGroup(TyperGroup):
+    """Commands whose errors are one sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; `--debug` lets tracebacks through.
+
+        What nobody foresaw is told in a sentence too; its traceback goes to the log.
+        """
+        try:
+            return super().invoke(ctx)
+        except (CancelledError, KeyboardInterrupt) as error:
+            say(str(error) or "Stopped.", style="yellow")
+            raise typer.Exit(STOPPED) from error
+        except Exception as error:
+            own = isinstance(error, (typer.Abort, BrokenPipeError)) or hasattr(error, "exit_code")
+            if own or ctx.params.get("debug"):  # the command line's own words and ends
+                raise
+            say(f"Error: {_sentence(error, ctx.invoked_subcommand)}", style="red")
+            raise typer.Exit(FAILURE) from error
+
+
+def _sentence(error: Exception, command: str | None) -> str:
+    if isinstance(error, AslsegError):
+        return str(error)
+    failure = failure_of(error, f"aslseg {command or ''}".strip())
+    return f"{failure['message']} {failure['remedy']}"
+
+
+def say(text: str, style: str = "") -> None:
+    """Tell the user something beside the output; long paths are not broken."""
+    messages.print(_shown(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Write a line of output."""
+    output.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """Return a text without halves of characters, as names of files can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def examples(*lines: str) -> str:
+    """Make the end of a help page from lines of examples."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def show_table(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1
+) -> None:
+    """Write a table as output; columns after the first `words` hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place < words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(text) for text in row))
+    output.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    output.print(table)
+
+
+def show_dice(run: RunRecord, split: str = "validation") -> None:
+    """Write the table of mean Dice per stage and round."""
+    mark = "" if run.has_sam else " - RUN WITHOUT SAM"
+    rows = [row for stage in run.stages if (row := _dice_row(run, stage, split))]
+    if not rows:
+        tell(f"No {split} volume has been scored{mark}.")
+        return
+    head = ["Round", "Stage", *run.targets, "Volumes"]
+    show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
+
+
+def _dice_row(run: RunRecord, stage: tuple[int, str], split: str) -> list[str]:
+    means = [mean_dice(run.scores, stage=stage, target=name, split=split) for name in run.targets]
+    cases = max((mean.cases for mean in means), default=0)
+    if not cases:
+        return []
+    name = stage_name(stage[1], has_sam=run.has_sam)
+    return [str(stage[0]), name, *map(mean_text, means), str(cases)]
+
+
+def find_run(place: Path, run_id: str | None = None) -> RunFolder:
+    """Find a run: `place` is a run folder, or a project folder whose latest run is meant.
+
+    Raises:
+        RunError: When there is none.
+    """
+    if run_id is None and (place / "config.json").is_file():
+        return RunFolder(place.resolve())
+    return open_run(place.parent if place.name == FILE_NAME else place, run_id)
+
+
+def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:
+    """Read targets as typed: `NAME=VALUE`, or `NAME=VALUE:INSIDE`; liver and tumour by default.
+
+    Raises:
+        typer.BadParameter: When one is written differently, or cannot be.
+    """
+    if not texts:
+        return LIVER_TARGETS
+    return tuple(_parse_target(text) for text in texts)
+
+
+def _parse_target(text: str) -> Target:
+    name, _, rest = text.partition("=")
+    value, _, inside = rest.partition(":")
+    try:
+        return Target(name=name.strip(), value=int(value), inside=inside.strip() or None)
+    except ValueError as error:
+        msg = f"'{text}' is no target; write NAME=VALUE or NAME=VALUE:INSIDE (tumour=2:liver)."
+        raise typer.BadParameter(msg) from error

@@ -1,0 +1,221 @@
+"""The commands that make and hand on projects: `init` and `export`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aslseg.cli.console import (
+    SameSizeChoice,
+    SameSizeOption,
+    examples,
+    find_run,
+    messages,
+    parse_targets,
+    tell,
+)
+from aslseg.cli.progress import watched
+from aslseg.errors import RunError
+from aslseg.project.case import CaseFiles
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder
+from aslseg.targets import Target
+
+
+class Labels(str, Enum):
+    """Which label maps an export takes along."""
+
+    HUMAN = "human"
+    ALL = "all"
+
+
+def init(  # noqa: PLR0913 - one for each option of the command
+    project: Annotated[Path, typer.Argument(help="New project folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, dataset.json, or nnU-Net raw folder.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of label maps, where it is not that of the images.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE or NAME=VALUE:INSIDE; default: those of dataset.json, or liver=1 and "
+            "tumour=2:liver. Repeatable."
+        ),
+    ] = None,
+    labelled: Annotated[
+        list[str] | None,
+        typer.Option(help="Case to learn from; others' labels are left out. Repeatable, or a,b,c."),
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="Case to judge by. Repeatable, or a,b,c.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="Case that decides nothing. Repeatable, or a,b,c.")
+    ] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
+) -> None:
+    """Make a project from images and the label maps that exist.
+
+    Images stay where they are; label maps are copied and checked, and training never writes them.
+
+    Image and label map belong together by name: ct_7.nii.gz and ct_7.nii.gz of two folders,
+    ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_ct.mha and a_seg.mha.
+    A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
+    """
+    from aslseg.project.create import create_project, select_cases
+
+    found = cases_of(source, labels)
+    cases = select_cases(
+        [replace(case, same_size=same_size.value) for case in found],
+        labelled=names_of(labelled),
+        validation=names_of(validation),
+        test=names_of(test),
+    )
+    with watched(messages) as monitor:
+        made = create_project(project, cases, targets_of(source, target), monitor=monitor)
+    tell(
+        f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
+        f"{len(made.validation)} validation, {len(made.test)} test volumes."
+    )
+    _tell_targets(made.targets)
+    if made.labelled and not any(case.label for case in made.validation):
+        tell(
+            "No label is kept for validation: all are learnt from, cross-validation decides how "
+            "far SAM is followed, and the last round is kept."
+        )
+    tell(f"Next: aslseg train {project}")
+
+
+def _tell_targets(targets: tuple[Target, ...]) -> None:
+    """Say which targets are learnt, and how to name one inside another where none is."""
+    written = {target.name: _as_typed(target) for target in targets}
+    tell(f"Targets: {', '.join(written.values())}.")
+    if len(targets) > 1 and not any(target.inside for target in targets):
+        first, second, *_ = written
+        tell(
+            f"None lies inside another. If {second} lies inside {first}, as a tumour in an organ, "
+            f"make the project anew with --target {written[first]} "
+            f"--target {written[second]}:{first}: it is looked for there alone then."
+        )
+
+
+def _as_typed(target: Target) -> str:
+    return f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
+
+
+def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
+    """List the cases of a folder of images, a Decathlon task or nnU-Net raw data.
+
+    Raises:
+        typer.BadParameter: When a folder of label maps is given beside a task that names its own.
+        ProjectError: When there is no image, or names do not tell what belongs together.
+    """
+    from aslseg.project.datasets import cases_from_msd, cases_from_nnunet, is_nnunet
+    from aslseg.project.datasets_folder import cases_from_folder
+
+    if not _is_dataset(source):
+        return cases_from_folder(source, labels)
+    if labels is not None:
+        msg = f"{source} names its label maps itself; leave --labels out."
+        raise typer.BadParameter(msg)
+    if is_nnunet(source):
+        return cases_from_nnunet(source)
+    return cases_from_msd(source)
+
+
+def targets_of(source: Path, texts: list[str] | None) -> tuple[Target, ...]:
+    """Read targets as typed, or else those of a task, or else liver and tumour.
+
+    Raises:
+        typer.BadParameter: When one is not written as a target.
+    """
+    from aslseg.project.datasets import targets_from_dataset
+
+    if texts or not _is_dataset(source):
+        return parse_targets(texts)
+    return targets_from_dataset(source)
+
+
+def _is_dataset(source: Path) -> bool:
+    return source.suffix == ".json" or (source / "dataset.json").is_file()
+
+
+def names_of(texts: list[str] | None) -> list[str] | None:
+    """Split what was given as `a,b` or in several options."""
+    if texts is None:
+        return None
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def renew(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    cases: Annotated[list[str], typer.Argument(help="Cases whose image was replaced.")],
+) -> None:
+    """Take the images that cases have now, for those that were replaced on purpose.
+
+    A project knows its images by their content, and refuses to go on with others. Look at the label
+    maps of these cases first: they were drawn on the images of before. Runs that have seen those
+    cannot go on; start a new one.
+    """
+    from aslseg.project.create import renew_image
+    from aslseg.project.project import open_project
+
+    opened = open_project(project)
+    for case_id in cases:
+        renew_image(opened, case_id)
+        tell(f"{case_id}: the image that is there now is taken.")
+
+
+def export(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder, such as Dataset501_Liver.")],
+    labels: Annotated[
+        Labels, typer.Option(help="Label maps made by people only, or also those of a run.")
+    ] = Labels.HUMAN,
+    run: Annotated[str | None, typer.Option(help="Run to take them from; default: latest.")] = None,
+) -> None:
+    """Write a project as an nnU-Net raw folder.
+
+    With --labels all, volumes without a human label map get the one that the run wrote. Test
+    volumes become imagesTs.
+    """
+    from aslseg.project.export import export_nnunet
+    from aslseg.project.project import open_project
+
+    opened = open_project(project)
+    written = {} if labels is Labels.HUMAN else _labels_of_run(opened, find_run(project, run))
+    export_nnunet(opened, folder, labels=written)
+    tell(f"Wrote {folder}: nnU-Net raw data, {len(written)} label maps of them made by a run.")
+
+
+def _labels_of_run(project: Project, run: RunFolder) -> dict[str, Path]:
+    places = {case.id: run.path / "labels" / f"{case.id}.nii.gz" for case in project.unlabelled}
+    absent = [path for path in places.values() if not path.is_file()]
+    if absent:
+        msg = f"{absent[0]} is absent: run {run.run_id} has not finished; resume it first."
+        raise RunError(msg)
+    return places
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command(
+        epilog=examples(
+            "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
+            "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
+            "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
+        )
+    )(init)
+    app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
+    app.command(
+        epilog=examples(
+            "aslseg export my_project Dataset501_Liver",
+            "aslseg export my_project Dataset501_Liver --labels all",
+        )
+    )(export)

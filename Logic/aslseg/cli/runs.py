@@ -1,0 +1,290 @@
+"""The commands that work with runs: `train`, `segment`, `evaluate` and `status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aslseg.cli.console import (
+    SameSizeChoice,
+    SameSizeOption,
+    examples,
+    find_run,
+    messages,
+    parse_targets,
+    say,
+    show_dice,
+    show_table,
+    tell,
+)
+from aslseg.cli.progress import duration, watched
+from aslseg.cli.settings import base_config, changed
+from aslseg.errors import CancelledError, ImageError, RunError, StorageError
+from aslseg.project.run_folder import RunFolder, runs_of
+from aslseg.project.run_tables import write_table
+from aslseg.report.data import mean_of, read_run
+from aslseg.report.html import mean_text, number
+from aslseg.sweeping import sweep
+
+if TYPE_CHECKING:
+    from aslseg.config import RunConfig
+    from aslseg.events import Monitor
+    from aslseg.inference.ensemble import Segmentation
+    from aslseg.project.project import Project
+
+ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
+RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
+
+
+def train(
+    project: ProjectFolder,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    more: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="ROUNDS", help="Add rounds to a run, with the labels of now."),
+    ] = None,
+    run: RunName = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings: quick, standard, demo.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as a JSON file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
+    ] = None,
+) -> None:
+    """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
+
+    The setting `method` chooses aslseg, semisam, scsam, cpcsam or specialist (a baseline).
+
+    Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
+    undisturbed run would have given. `--more 1` adds a round to a finished run, which learns from
+    the labels that you corrected or accepted since then too.
+    """
+    from aslseg.presets import DEFAULT_PRESET
+    from aslseg.project.project import open_project
+
+    _check_options(preset or config or settings, more, resume=resume)
+    opened = open_project(project)
+    chosen = None
+    if not resume and more is None:
+        base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
+        chosen = changed(base, settings or [])
+    try:
+        with watched(messages) as monitor:
+            folder = _trained(opened, chosen, run, more, monitor)
+    except CancelledError as error:
+        msg = f"{error} Go on with: aslseg train {project} --resume"
+        raise CancelledError(msg) from error
+    finish(folder)
+
+
+def _check_options(settings: object, more: int | None, *, resume: bool) -> None:
+    if resume and more is not None:
+        msg = "--resume finishes a stopped run and --more adds rounds to a finished one; give one."
+        raise typer.BadParameter(msg)
+    if settings and (resume or more is not None):
+        msg = "A run keeps the settings that it was started with; leave --preset, --config and "
+        raise typer.BadParameter(msg + "--set out, or start a new run.")
+
+
+def _trained(
+    project: Project, config: RunConfig | None, run: str | None, more: int | None, monitor: Monitor
+) -> RunFolder:
+    from aslseg.runs import continue_run, resume_run, start_run
+
+    if more is not None:
+        return continue_run(project, run, more, monitor)
+    if config is None:
+        return resume_run(project, run, monitor)
+    return start_run(project, config, monitor, run_id=run)
+
+
+def finish(folder: RunFolder) -> Path:
+    """Write the report of a run and show its scores."""
+    from aslseg.report.report import write_report
+
+    report = write_report(folder.path)
+    show_dice(read_run(folder.path))
+    tell(f"Report: {report}")
+    return report
+
+
+def segment(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a project for its latest run.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or DICOM folders.")],
+    output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where label maps go.")],
+    voices: Annotated[
+        bool, typer.Option("--voices", help="Write those of specialist and SAM as well.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
+) -> None:
+    """Segment new volumes with the networks of a run.
+
+    Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
+    """
+    from aslseg.data.images import read_volume, stem_of
+    from aslseg.runs import load_ensemble
+
+    folder = find_run(run)
+    places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
+    _check_places(places, force=force)
+    sweep(output_folder)
+    with watched(messages) as monitor:
+        ensemble = load_ensemble(folder, monitor)
+        for path, place in places.items():
+            found = ensemble.segment(read_volume(path), monitor)
+            _write_voices(found, place, others=voices)
+
+
+def _write_voices(found: Segmentation, place: Path, *, others: bool) -> None:
+    from aslseg.data.images import stem_of, write_labelmap
+
+    write_labelmap(found.refined, place)
+    tell(str(place))
+    for name, labels in (("specialist", found.specialist), ("sam", found.sam)) if others else ():
+        if labels is not None:
+            write_labelmap(labels, place.with_name(f"{stem_of(place)}.{name}.nii.gz"))
+
+
+def _check_places(places: dict[Path, Path], *, force: bool) -> None:
+    for path in places:
+        if not path.exists():
+            msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
+            raise ImageError(msg)
+    if len(set(places.values())) < len(places):
+        msg = "Two images have the same name; segment them into different folders."
+        raise ImageError(msg)
+    for place in () if force else places.values():
+        if place.exists():
+            msg = f"{place} exists already; choose another folder, or add --force to replace it."
+            raise StorageError(msg)
+
+
+def status(
+    project: ProjectFolder,
+    run: RunName = None,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html anew.")] = False,
+) -> None:
+    """Show a project's cases, its runs, and how far and how good the latest run is."""
+    from aslseg.project.project import open_project
+
+    opened = open_project(project)
+    tell(
+        f"{project}: {len(opened.labelled)} labelled, {len(opened.unlabelled)} unlabelled, "
+        f"{len(opened.validation)} validation, {len(opened.test)} test volumes"
+    )
+    for problem in opened.problems():
+        say(f"Problem: {problem}", style="yellow")
+    runs = runs_of(opened.folder)
+    if not runs:
+        tell(f"No runs yet. Start one: aslseg train {project}")
+        return
+    _show_runs(runs)
+    folder = find_run(project, run)
+    show_dice(read_run(folder.path))
+    if report:
+        from aslseg.report.report import write_report
+
+        tell(f"Report: {write_report(folder.path)}")
+
+
+def _show_runs(runs: list[RunFolder]) -> None:
+    head = ["Run", "State", "Round", "Stage", "Step", "Left"]
+    show_table("Runs", head, [_run_row(run) for run in runs], words=4)
+
+
+def _run_row(run: RunFolder) -> list[str]:
+    try:
+        facts = run.status
+    except RunError:
+        return [run.run_id, "damaged status.json", "", "", "", ""]
+    left = facts.get("seconds_left")
+    return [
+        run.run_id,
+        state_of(run),
+        f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
+        str(facts.get("stage", "")),
+        f"{facts.get('step', 0)} of {facts.get('of', 0)}",
+        duration(left) if left else "",
+    ]
+
+
+def state_of(run: RunFolder) -> str:
+    """Say how a run stands; one that says `running` but that nobody works on was interrupted."""
+    state = run.state
+    return f"{state}: train --resume" if state == "interrupted" else state
+
+
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Folder of label maps to judge.")],
+    truth: Annotated[Path, typer.Argument(help="Folder of true label maps of the same names.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE or NAME=VALUE:INSIDE; default: liver and tumour."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all scores to this file.")] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
+) -> None:
+    """Compare label maps with the truth: Dice, Jaccard, distances in mm, lesions.
+
+    Empty masks: two of them score Dice 1 and distance 0, one of them Dice 0 and no distance. A
+    target includes what lies inside of it: the liver is scored with its tumours.
+    """
+    from aslseg.evaluation.scores import evaluate_folder
+
+    targets = parse_targets(target)
+    with watched(messages) as monitor:
+        rows = evaluate_folder(predicted, truth, targets, monitor, same_size=same_size.value)
+    if csv is not None:
+        write_table(csv, list(rows[0]), rows)
+    _show_scores(rows)
+    if csv is not None:
+        tell(f"Scores: {csv}")
+
+
+def _show_scores(rows: list[dict[str, Any]]) -> None:
+    head = ["Case", "Target", "Dice", "Jaccard", "HD95 mm", "ASSD mm", "Lesions found", "False"]
+    lines = [_score_line(row) for row in rows]
+    for name in dict.fromkeys(row["target"] for row in rows):
+        mean = mean_of(row["dice"] for row in rows if row["target"] == name)
+        lines.append(["mean", name, mean_text(mean)])
+    show_table("Scores", head, lines, words=2)
+
+
+def _score_line(row: dict[str, Any]) -> list[str]:
+    digits = {"dice": 3, "jaccard": 3, "hd95_mm": 1, "assd_mm": 2}
+    numbers = [number(row[name], places) for name, places in digits.items()]
+    lesions = f"{row['lesions_found']} of {row['lesions_true']}"
+    return [row["case"], row["target"], *numbers, lesions, str(row["false_positives"])]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command(
+        epilog=examples(
+            "aslseg train my_project",
+            "aslseg train my_project --preset demo --set seed=1",
+            "aslseg train my_project --set method=semisam",
+            "aslseg train my_project --set sam.model=none",
+            "aslseg train my_project --resume",
+            "aslseg train my_project --more 1",
+        )
+    )(train)
+    app.command(
+        epilog=examples(
+            "aslseg segment my_project new_ct.nii.gz -o labels",
+            "aslseg segment my_project/runs/first scans/*.nrrd dicom_folder -o labels --voices",
+        )
+    )(segment)
+    app.command(
+        epilog=examples(
+            "aslseg evaluate labels truth",
+            "aslseg evaluate labels truth --target kidney=1 --csv scores.csv",
+        )
+    )(evaluate)
+    app.command(epilog=examples("aslseg status my_project", "aslseg status my_project --report"))(
+        status
+    )

@@ -1,0 +1,249 @@
+"""Volumes and label maps in files: read with every doubt spoken out, written whole or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+
+from aslseg.data import dicom as images_dicom
+from aslseg.data import metaimage as images_metaimage
+from aslseg.data import nifti as images_nifti
+from aslseg.data import nrrd as images_nrrd
+from aslseg.data.image_header import Header, check_name, refuse
+from aslseg.data.segment_names import Segment, segments_of
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.voxels import read_voxels
+from aslseg.errors import ImageError, StorageError
+from aslseg.storage import atomic_path
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
+_ONE_FILE_SUFFIXES = SUFFIXES[:4]
+_NEARLY = 1e-3
+_HEADER_READERS: Mapping[str, Callable[[Path], Header]] = {
+    ".ni": images_nifti.read_header,
+    ".nr": images_nrrd.read_header,
+    ".nh": images_nrrd.read_header,
+    ".mh": images_metaimage.read_header,
+}
+_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+_WRITABLE: Mapping[str, type[np.generic]] = {
+    "bool": np.uint8,
+    "float16": np.float32,
+}
+
+
+def suffix_of(path: Path) -> str:
+    """Return the image suffix of a file name in lower case, or nothing when it is no image's."""
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem_of(path: Path) -> str:
+    """Return the file name without its image suffix; folders keep their name."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a scalar image with its exact position.
+
+    Args:
+        path: A NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
+
+    Returns:
+        The volume in the file's own data type; oblique and mirrored axes stay as they are.
+
+    Raises:
+        ImageError: When it is missing, damaged, not 3-D, not scalar, too large for the memory that
+            is allowed, at no possible place, or holds NaN or infinity.
+    """
+    with _reading(path):
+        volume = _volume_of(path)
+    if not _is_finite(volume.voxels):
+        msg = f"{path} holds voxels that are no numbers (NaN or infinity); repair or leave it out."
+        raise ImageError(msg)
+    return volume
+
+
+def read_labelmap(path: Path) -> Labelmap:
+    """Read a label map with its exact position.
+
+    Args:
+        path: A NIfTI, NRRD or MetaImage file; whole numbers from 0 to 255 in any data type.
+
+    Raises:
+        ImageError: When it cannot be read, or holds anything but whole numbers from 0 to 255.
+    """
+    return read_segments(path)[0]
+
+
+def read_segments(path: Path) -> tuple[Labelmap, tuple[Segment, ...]]:
+    """Read a label map, and what its file calls the values.
+
+    Args:
+        path: As for `read_labelmap`.
+
+    Returns:
+        The label map, and the segments that a `.seg.nrrd` file of Slicer names; none of others.
+
+    Raises:
+        ImageError: As `read_labelmap` does, or when the names contradict themselves.
+    """
+    with _reading(path):
+        if path.is_dir():
+            what = "is a folder, not a label map"
+            refuse(path, what, "export the segmentation as NIfTI or NRRD")
+        header = read_header(path)
+        labels = _labels_of(read_voxels(header), path)
+        segments = segments_of(header)
+    return Labelmap(labels, Geometry(header.shape, header.ijk_to_ras)), segments
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read where an image lies; of its files, only the headers are read.
+
+    Raises:
+        ImageError: When it is missing, damaged, or not a 3-D scalar image.
+    """
+    with _reading(path):
+        if path.is_dir():
+            return images_dicom.read_folder_geometry(path)
+        header = read_header(path)
+        return Geometry(header.shape, header.ijk_to_ras)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of an image file.
+
+    Raises:
+        ImageError: When it is missing, damaged, or not a 3-D scalar image.
+    """
+    if not path.is_file():
+        refuse(path, "does not exist", "check the path, or restore the file")
+    reader = _HEADER_READERS.get(suffix_of(path)[:3])
+    if reader is None:
+        what = "is no image that can be read"
+        refuse(path, what, f"give {', '.join(SUFFIXES)}, or a DICOM folder")
+    return reader(path)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image, whole or not at all.
+
+    Args:
+        volume: What to write; bool becomes uint8 and float16 becomes float32.
+        path: Ends in .nii.gz, .nii, .nrrd or .mha.
+
+    Raises:
+        StorageError: When the place cannot be written; what was there stays.
+        ImageError: When the format cannot hold the volume.
+    """
+    _write(volume.voxels, volume.geometry, path)
+
+
+def write_labelmap(labelmap: Labelmap, path: Path) -> None:
+    """Write a label map, compressed, whole or not at all.
+
+    Args:
+        labelmap: What to write.
+        path: Ends in .nii.gz, .nii, .nrrd or .mha.
+
+    Raises:
+        StorageError: When the place cannot be written; what was there stays.
+        ImageError: When the format cannot hold the label map.
+    """
+    _write(labelmap.labels, labelmap.geometry, path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the system says about reading `path` into a sentence.
+
+    Raises:
+        ImageError: When its name is no text, the disk refuses, or memory is short.
+    """
+    check_name(path)
+    try:
+        yield
+    except OSError as error:
+        refuse(path, f"cannot be read ({error.strerror})", "check the disk and the permissions")
+    except MemoryError:
+        refuse(path, "does not fit into the free memory", "close other programs, or resample it")
+
+
+def _volume_of(path: Path) -> Volume:
+    if path.is_dir():
+        return images_dicom.read_folder(path)
+    header = read_header(path)
+    return Volume(read_voxels(header), Geometry(header.shape, header.ijk_to_ras))
+
+
+def _is_finite(voxels: NDArray[Any]) -> bool:
+    """Look at one slice at a time, so that no second large array is made."""
+    return voxels.dtype.kind != "f" or all(np.isfinite(plane).all() for plane in voxels)
+
+
+def _labels_of(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Check and convert values one slice at a time, so that no second large array is made."""
+    if values.dtype == np.uint8:
+        return values
+    labels = np.empty(values.shape, np.uint8)
+    for target, plane in zip(labels, values, strict=True):
+        rounded = np.rint(plane) if plane.dtype.kind == "f" else plane
+        with np.errstate(invalid="ignore"):
+            target[...] = rounded.astype(np.uint8)
+            # NaN is near to nothing. Scaling leaves 0.9999999 where 1 was drawn.
+            wrong = plane[~((np.abs(plane - rounded) <= _NEARLY) & (rounded == target))]
+        if wrong.size:
+            msg = (
+                f"{path} holds the value {wrong[0]:.9g}, labels are whole numbers from 0 to 255; "
+                "export it as a label map."
+            )
+            raise ImageError(msg)
+    return labels
+
+
+def _write(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
+    if suffix_of(path) not in _ONE_FILE_SUFFIXES:
+        msg = f"{path} cannot be written; end its name in {', '.join(_ONE_FILE_SUFFIXES)}."
+        raise ImageError(msg)
+    check_name(path)
+    image = _image_of(array, geometry)
+    if _is_sheared(geometry):
+        msg = f"{path} cannot hold axes that are not at right angles; resample the volume first."
+        raise ImageError(msg)
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=suffix_of(path) != ".nii")
+            _check_written(temporary)
+        except (RuntimeError, ImageError) as error:
+            msg = f"{path} could not be written whole; check the free space and the permissions."
+            raise StorageError(msg) from error
+
+
+def _check_written(path: Path) -> None:
+    """Refuse half a file: when the disk is full, ITK writes one of NIfTI without a word."""
+    header = read_header(path)
+    if suffix_of(path).startswith(".nii") and not images_nifti.is_written_whole(path, header):
+        refuse(path, "is cut off")
+
+
+def _image_of(array: NDArray[Any], geometry: Geometry) -> Any:
+    array = array.astype(_WRITABLE.get(array.dtype.name, array.dtype), copy=False)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    affine = geometry.ijk_to_ras[:3] * _LPS_TO_RAS[:, None]
+    spacing = geometry.spacing_mm[::-1]
+    image.SetSpacing(spacing)
+    image.SetOrigin(affine[:, 3].tolist())
+    image.SetDirection((affine[:, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _is_sheared(geometry: Geometry) -> bool:
+    axes = geometry.ijk_to_ras[:3, :3] / geometry.spacing_mm[::-1]
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > 1e-4)

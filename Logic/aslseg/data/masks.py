@@ -1,0 +1,109 @@
+"""Parts of masks, and the region that a target covers together with what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from aslseg.data.geometry import box_of, crop, uncrop
+from aslseg.data.volume import Mask, Volume
+
+
+def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int32], int]:
+    """Number the connected parts of a mask.
+
+    Args:
+        mask: (D, H, W) or (H, W).
+        connectivity: Voxels belong together that share a face (1), an edge (2) or a corner (3).
+            In two dimensions an edge is a corner, and 3 means 2.
+
+    Returns:
+        int32 array of the mask's shape with the values 0 (outside) and 1..n, and n.
+    """
+    if connectivity not in (1, 2, 3):
+        msg = f"connectivity must be 1, 2 or 3, got {connectivity}."
+        raise ValueError(msg)
+    structure = ndimage.generate_binary_structure(mask.ndim, min(connectivity, mask.ndim))
+    numbered = np.zeros(mask.shape, np.int32)
+    count = ndimage.label(mask, structure, output=numbered)
+    return numbered, int(count)
+
+
+def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
+    """Yield the connected parts of a slice, largest first.
+
+    Args:
+        mask: (H, W).
+        min_area_px: Parts of fewer pixels are left out.
+    """
+    numbered, _ = label_components(mask)
+    areas = np.bincount(numbered.ravel())
+    areas[0] = 0
+    for label in np.argsort(-areas, kind="stable"):
+        if areas[label] >= max(min_area_px, 1):
+            yield numbered == label
+
+
+def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:
+    """Keep the part with the most voxels; of equal ones, the first in reading order."""
+    numbered, count = label_components(mask, connectivity)
+    if count == 0:
+        return np.zeros(mask.shape, np.bool_)
+    largest: Mask = numbered == 1 + int(np.argmax(np.bincount(numbered.ravel())[1:]))
+    return largest
+
+
+def drop_small(mask: Mask, min_voxels: int, connectivity: int = 3) -> Mask:
+    """Remove the parts that have fewer than `min_voxels` voxels."""
+    numbered, _ = label_components(mask, connectivity)
+    kept = np.bincount(numbered.ravel()) >= min_voxels
+    kept[0] = False
+    return kept[numbered]
+
+
+def fill_holes_2d(mask: Mask) -> Mask:
+    """Fill what a mask encloses within each axial slice.
+
+    Args:
+        mask: (D, H, W).
+
+    Returns:
+        The mask with all pixels from which no path over shared edges leads out of the slice.
+    """
+    box = box_of(mask)
+    if box is None:
+        return mask.copy()
+    # The added frame joins everything outside of the mask, slice by slice, to one part.
+    framed = np.pad(crop(mask, box), ((0, 0), (1, 1), (1, 1)))
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    in_plane[[0, 2]] = False
+    numbered, _ = ndimage.label(~framed, in_plane)
+    filled = numbered != numbered[:, :1, :1]
+    return uncrop(filled[:, 1:-1, 1:-1], box, (mask.shape[0], mask.shape[1], mask.shape[2]))
+
+
+REACH_MM = 3.0
+"""How far outside of the predicted container a content may still lie."""
+
+
+def clean_container(mask: Mask) -> Mask:
+    """Return the largest component of a mask, with its holes filled slice by slice."""
+    box = box_of(mask)
+    if box is None:
+        return mask
+    return uncrop(fill_holes_2d(keep_largest(crop(mask, box))), box, mask.shape)
+
+
+def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:
+    """Return a mask widened in plane by a distance: lesions may bulge out of their organ."""
+    spacing = min(volume.geometry.spacing_mm[1:])
+    steps = min(max(1, round(reach_mm / spacing)), sum(organ.shape[1:]))
+    box = box_of(organ, margin_mm=steps)  # in voxels, as the spacing is not given
+    if box is None:
+        return organ
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    widened: Mask = ndimage.binary_dilation(crop(organ, box), cross, iterations=steps)
+    return uncrop(widened, box, organ.shape)

@@ -1,0 +1,4 @@
+"""The process that works for the panel: requests on its input, events on its output.
+
+Nothing here knows Slicer. The panel starts it as `python -m aslseg.engine`; nobody else imports it.
+"""

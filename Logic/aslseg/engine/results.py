@@ -1,0 +1,120 @@
+"""What the engine writes for the panel, and the facts that come with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.evaluation.metrics import dice
+from aslseg.inference.interactive.predictions import Answer
+from aslseg.inference.interactive.session import Session
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import sha256_of, write_json_atomic
+from aslseg.targets import Target, region_mask
+
+VOICES = ("specialist", "sam", "refined")
+FLAG_BELOW = 0.8
+"""A target whose voices agree by less than this Dice is flagged for a person (ours)."""
+
+
+def write_answer(answer: Answer, folder: Path) -> dict[str, str]:
+    """Write label maps, disagreement and prompts; label maps of one slice are named after it.
+
+    Returns:
+        Paths by name: `specialist`, `sam`, `refined`, `disagreement`, `prompts`; voices that did
+        not speak are missing.
+    """
+    prefix = "" if answer.slice_index is None else f"slice-{answer.slice_index:04d}-"
+    files: dict[str, Path] = {}
+    geometry: Geometry | None = None
+    for voice in VOICES:
+        labels: Labelmap | None = getattr(answer, voice)
+        if labels is not None:
+            files[voice] = folder / f"{prefix}{voice}.nii.gz"
+            geometry = labels.geometry
+            write_labelmap(labels, files[voice])
+    if geometry is not None:
+        files["disagreement"] = folder / f"{prefix}disagreement.nii.gz"
+        write_volume(Volume(answer.disagreement, geometry), files["disagreement"])
+    files["prompts"] = folder / f"{prefix}prompts.json"
+    write_json_atomic(files["prompts"], [prompt.to_json() for prompt in answer.prompts])
+    return {name: str(path) for name, path in files.items()}
+
+
+def facts_of(session: Session, answer: Answer, run: RunFolder | None) -> dict[str, Any]:
+    """Return what a person wants to know about an answer, for the panel and for provenance."""
+    targets = session.voices.targets
+    spoken = {v: labels for v in VOICES if (labels := getattr(answer, v)) is not None}
+    facts: dict[str, Any] = {
+        "slice_index": answer.slice_index,
+        "targets": [target.model_dump(mode="json") for target in targets],
+        "voices": list(spoken),
+        "volumes_ml": {voice: volumes_ml(labels, targets) for voice, labels in spoken.items()},
+        "prompts": len(answer.prompts),
+        "unheard": list(answer.unheard),
+        **provenance_of(session, run),
+    }
+    if answer.specialist is not None and answer.refined is not None:
+        agreement = agreement_of(answer.specialist, answer.refined, targets)
+        facts["agreement"] = agreement
+        facts["flagged"] = [name for name, value in agreement.items() if value < FLAG_BELOW]
+    return facts
+
+
+def provenance_of(session: Session, run: RunFolder | None) -> dict[str, Any]:
+    """Return where an answer comes from: method, run, round, weights; a note without a run."""
+    ensemble = session.voices.ensemble
+    if run is None or ensemble is None:
+        note = "No trained run: SAM alone answers, as it was released, and only to your prompts."
+        return {"run": None, "method": "sam", "round": 0, "weights": "", "note": note}
+    best = int(run.status.get("best_round", 0))
+    return {
+        "run": run.run_id,
+        "method": ensemble.config.method,
+        "preset": ensemble.config.preset,
+        "round": best,
+        "weights": weights_digest(run, best),
+        "sam": ensemble.config.sam.model,
+        "note": "",
+    }
+
+
+def weights_digest(run: RunFolder, round_number: int) -> str:
+    """Return 16 hexadecimal digits that name the trained weights of a round."""
+    folders = dict.fromkeys([run.first_folder(round_number), run.round(round_number)])
+    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def volumes_ml(labels: Labelmap, targets: Sequence[Target]) -> dict[str, float]:
+    """Return the volume of each target, with what lies in it."""
+    counts = np.bincount(labels.labels.ravel(), minlength=256)
+    by_value = np.arange(256, dtype=np.uint8)
+    return {
+        t.name: round(float(counts[region_mask(by_value, t, targets)].sum()) * voxel, 3)
+        for t in targets
+        for voxel in (labels.geometry.voxel_ml,)
+    }
+
+
+def agreement_of(
+    first: Labelmap, second: Labelmap, targets: Sequence[Target]
+) -> Mapping[str, float]:
+    """Return the Dice of two label maps by target, each with what lies in it."""
+    return {
+        t.name: round(
+            dice(
+                region_mask(first.labels, t, targets),
+                region_mask(second.labels, t, targets),
+            ),
+            4,
+        )
+        for t in targets
+    }

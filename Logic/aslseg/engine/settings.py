@@ -1,0 +1,114 @@
+"""What requests say about projects, runs and settings, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aslseg.config import RunConfig, SamConfig, parse_config
+from aslseg.errors import ConfigError, RunError
+from aslseg.presets import DEFAULT_PRESET, read_preset
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder, open_run, runs_of
+from aslseg.targets import LIVER_TARGETS, Target
+
+
+def config_of(settings: Any, default: str | None = None) -> RunConfig:
+    """Return the settings of a training.
+
+    Args:
+        settings: Name of a preset, or settings by group, or
+            `{"preset": name, "overrides": {...}}` whose keys may have dots (`sam.model`).
+        default: Name of the preset when nothing is said.
+
+    Raises:
+        ConfigError: When a preset or a setting is unknown or out of range.
+    """
+    if settings is None or isinstance(settings, str):
+        return read_preset(settings or default or DEFAULT_PRESET)
+    if not isinstance(settings, Mapping):
+        msg = (
+            f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
+        )
+        raise ConfigError(msg)
+    if "overrides" not in settings:
+        return parse_config(dict(settings), "settings")
+    changes = settings["overrides"]
+    if not isinstance(changes, Mapping):
+        msg = f"The overrides of settings are an object, not {changes!r:.99}; correct them."
+        raise ConfigError(msg)
+    base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
+    return parse_config(_overridden(base.model_dump(mode="json"), changes))
+
+
+def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
+    """Return the settings of SAM without a run; nothing of it is tuned.
+
+    Raises:
+        ConfigError: When a setting is unknown or out of range.
+    """
+    return parse_config({"sam": {**(settings or {}), "tuning": "none"}}, "SAM").sam
+
+
+def run_of(arguments: Mapping[str, Any]) -> RunFolder | None:
+    """Return the run that a request is about: the one named, else the latest finished one.
+
+    None when no project is named, or when it has no finished run and the request names none.
+
+    Raises:
+        RunError: When the run that is named does not exist.
+    """
+    if not arguments.get("project"):
+        return None
+    folder = Path(arguments["project"])
+    if arguments.get("run"):
+        return open_run(folder, str(arguments["run"]))
+    return latest_finished(folder)
+
+
+def latest_finished(project_folder: Path) -> RunFolder | None:
+    """Return the latest run with a finished round, or None.
+
+    Raises:
+        RunError: When a run that is looked at is damaged.
+    """
+    runs = reversed(runs_of(project_folder))
+    return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
+
+
+def require_run(arguments: Mapping[str, Any]) -> RunFolder:
+    """Return the run that a request is about.
+
+    Raises:
+        RunError: When there is none.
+    """
+    run = run_of(arguments)
+    if run is None:
+        place = arguments.get("project") or "The request"
+        msg = f"{place} has no finished run yet; train first."
+        raise RunError(msg)
+    return run
+
+
+def targets_of(arguments: Mapping[str, Any]) -> tuple[Target, ...]:
+    """Return the classes: of the project, else those that the request lists, else liver's."""
+    if arguments.get("project"):
+        return open_project(Path(arguments["project"])).targets
+    given = arguments.get("targets")
+    return tuple(Target.model_validate(one) for one in given) if given else LIVER_TARGETS
+
+
+def _overridden(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                msg = f"Setting '{name}' cannot be used: '{group}' is no group; correct it."
+                raise ConfigError(msg)
+        old = place.get(last)
+        nested = isinstance(value, Mapping) and isinstance(old, dict)
+        place[last] = _overridden(old, value) if nested and old is not None else value
+    return values

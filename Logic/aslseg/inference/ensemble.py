@@ -1,0 +1,155 @@
+"""Let the voices speak about a case, and keep what they said: label maps, prompts, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from aslseg.config import RunConfig
+from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.events import Monitor
+from aslseg.inference.cascade import Probabilities, Specialist
+from aslseg.inference.postprocessing import labels_from
+from aslseg.prompts import SlicePrompts, turned_prompts
+from aslseg.targets import Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What each voice made of a volume.
+
+    Attributes:
+        specialist: The specialist's label map.
+        sam: SAM's, or None when the loop runs without.
+        refined: After the adaptation network.
+        prompts: That SAM was asked with, on the volume's slice grid (see `orientation`).
+        probabilities: Refined, by target name, (D, H, W).
+    """
+
+    specialist: Labelmap
+    sam: Labelmap | None
+    refined: Labelmap
+    prompts: tuple[SlicePrompts, ...]
+    probabilities: Probabilities
+
+    @property
+    def one_voice(self) -> bool:
+        """Whether the specialist's label map is the refined one: nobody else was heard."""
+        return self.refined is self.specialist
+
+
+class Asked(Protocol):
+    """SAM, as whoever has prompts asks it."""
+
+    def ask(
+        self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
+    ) -> Probabilities:
+        """Answer prompts, whoever made them; targets without an answer are missing."""
+
+
+class SamVoice(Asked, Protocol):
+    """SAM as a voice of a method, which makes prompts too."""
+
+    def propose(
+        self, volume: Volume, said: Probabilities, targets: Sequence[Target]
+    ) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into prompts."""
+
+
+class Merger(Protocol):
+    """Who makes one answer of what the voices said."""
+
+    def refine(
+        self,
+        volume: Volume,
+        specialist: Probabilities,
+        sam: Probabilities,
+        *,
+        with_sam: bool = True,
+    ) -> Probabilities:
+        """Return the refined probability of each target's region, (D, H, W)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """The trained parts of a round, ready to segment any volume.
+
+    Attributes:
+        specialist: Makes the first guess.
+        generalist: SAM; None when it is not asked.
+        refiner: Merges both: adaptation networks, or a rule of `refinement`.
+        targets: All targets.
+        config: The run's settings.
+    """
+
+    specialist: Specialist
+    generalist: SamVoice | None
+    refiner: Merger
+    targets: tuple[Target, ...]
+    config: RunConfig
+
+    def segment(self, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
+        """Segment a volume: specialist, then prompts, then SAM, then the adaptation network.
+
+        All of them see its axial grid; what they say comes back on the volume's own voxels.
+
+        Raises:
+            CancelledError: When asked to stop between two parts.
+        """
+        axial = axial_volume(volume)
+        return _as_stored(self._segment_axial(axial, monitor or Monitor()), volume.geometry)
+
+    def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
+        said = self.specialist.predict(volume, monitor)
+        prompts = self.propose(volume, said)
+        answered: Probabilities = {}
+        if self.generalist is not None:
+            answered = self.generalist.ask(volume, prompts, monitor)
+        monitor.check()
+        refined = self.refiner.refine(volume, said, answered, with_sam=self.generalist is not None)
+        specialist = self._labels(said, volume)
+        return Segmentation(
+            specialist=specialist,
+            sam=None
+            if self.generalist is None
+            else self._labels(self._all(answered, volume), volume),
+            refined=specialist if refined is said else self._labels(refined, volume),
+            prompts=tuple(prompts),
+            probabilities=refined,
+        )
+
+    def propose(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into the prompts that SAM is asked with."""
+        if self.generalist is None:
+            return []
+        return self.generalist.propose(volume, said, self.targets)
+
+    def _all(self, answered: Probabilities, volume: Volume) -> Probabilities:
+        silent = np.zeros(volume.geometry.shape, np.float32)
+        return {t.name: answered.get(t.name, silent) for t in self.targets}
+
+    def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
+        return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)
+
+
+def _as_stored(found: Segmentation, geometry: Geometry) -> Segmentation:
+    """Bring what was found on an axial grid back to the voxels of a volume as it is stored."""
+    back = to_axial(geometry).inverse
+    if back.is_identity:
+        return found
+    specialist = back.labelmap(found.specialist, geometry)
+    return Segmentation(
+        specialist=specialist,
+        sam=None if found.sam is None else back.labelmap(found.sam, geometry),
+        refined=specialist if found.one_voice else back.labelmap(found.refined, geometry),
+        prompts=tuple(
+            turned_prompts(
+                found.prompts, axial_to_slices(geometry), found.specialist.geometry.shape
+            )
+        ),
+        probabilities={name: back.array(values) for name, values in found.probabilities.items()},
+    )

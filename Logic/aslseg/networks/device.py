@@ -1,0 +1,109 @@
+"""Choose where networks run, and say why; let large tensors be cheap on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from aslseg.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+
+# Names from glibc's <malloc.h>.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+_NEVER, _TOP_PAD_BYTES = -1, 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where to compute.
+
+    Attributes:
+        torch_device: What tensors are moved to.
+        reason: Why this one, for a person.
+    """
+
+    torch_device: torch.device
+    reason: str
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is anything but the CPU."""
+        return self.torch_device.type != "cpu"
+
+
+def choose_device(wish: str = "auto") -> Device:
+    """Choose the computing device.
+
+    Args:
+        wish: `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one.
+
+    Raises:
+        DeviceError: When the wish is unknown or cannot be met.
+    """
+    if wish == "auto":
+        return _best_device()
+    if wish == "cpu":
+        return Device(torch.device("cpu"), "the CPU was asked for")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wish not in present:
+        msg = f"Device {wish!r} is unknown; choose auto, cpu, cuda or mps."
+        raise DeviceError(msg)
+    if not present[wish]:
+        raise DeviceError(_absent(wish))
+    return Device(torch.device(wish), f"{wish} was asked for: {_name(wish)}")
+
+
+def _best_device() -> Device:
+    if torch.cuda.is_available():
+        return Device(torch.device("cuda"), f"found the GPU {_name('cuda')}")
+    if torch.backends.mps.is_available():
+        return Device(torch.device("mps"), f"found the {_name('mps')}")
+    return Device(torch.device("cpu"), "no GPU was found")
+
+
+def _name(kind: str) -> str:
+    return torch.cuda.get_device_name() if kind == "cuda" else "GPU of this Mac"
+
+
+def _absent(wish: str) -> str:
+    build = torch.__version__
+    if wish == "cuda" and torch.version.cuda is None:
+        return (
+            f"PyTorch {build} was built without CUDA; install a CUDA build or choose device auto."
+        )
+    return f"No {wish} device answers to PyTorch {build}; check the driver or choose device auto."
+
+
+def tune_allocator() -> bool:
+    """Let glibc keep freed memory instead of handing it back to the system after every tensor.
+
+    Without this, each large tensor costs a page fault per 4 KiB, which can double the time of
+    training on the CPU. The price is that the process keeps its peak of memory.
+
+    Returns:
+        Whether it was done; there is nothing to do on systems without glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _TOP_PAD_BYTES}
+    done = [mallopt(name, value) for name, value in settings.items()] == [1] * len(settings)
+    logger.debug("glibc keeps freed memory: %s", done)
+    return done
+
+
+def mixed_precision(device: torch.device) -> bool:
+    """Tell whether steps run in bfloat16: on CUDA GPUs and CPUs that compute in it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,222 @@
+"""The place of a patch in its volume: what lies under each of its pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aslseg.config import SpecialistConfig
+from aslseg.data.masks import label_components
+from aslseg.preprocessing.augmentation import Placement, cut_patch, draw_placement, located_pixels
+from aslseg.preprocessing.roi import View
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a patch was cut.
+
+    Attributes:
+        case: Number of the case among those of the batch source.
+        placement: Centre, turn and scale in the pixels of the case's view.
+        slice_index: Of the view, for a patch of one slice; None for a block.
+        mirrored: Axes (-1 columns, -2 rows) that the patch was mirrored along afterwards.
+    """
+
+    case: int
+    placement: Placement
+    slice_index: int | None = None
+    mirrored: tuple[int, ...] = ()
+
+
+def slices_under(place: Place, view: View, edge: int) -> list[int | None]:
+    """Return the volume's slice that each plane of a patch lies on.
+
+    Returns:
+        One number for a patch of one slice, `edge` numbers for a block; None outside of the volume.
+    """
+    if place.slice_index is None:
+        steps = torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2
+        planes = steps * place.placement.scale + place.placement.centre[0]
+    else:
+        planes = torch.tensor([float(place.slice_index)])
+    found = [math.floor(float(k) + 0.5) for k in _to_volume(planes, view, 0)]
+    return [k if 0 <= k < view.volume_shape[0] else None for k in found]
+
+
+def pixels_under(place: Place, view: View, edge: int) -> Tensor:
+    """Return the point (x, y) of the volume's slice under each pixel of a patch.
+
+    Returns:
+        (edge, edge, 2) in pixels of the slice; centres of pixels are at half numbers.
+    """
+    flat = Placement(place.placement.centre[-2:], place.placement.angle, place.placement.scale)
+    rows, columns = located_pixels(flat, edge)
+    points = torch.stack([_to_volume(columns, view, 2), _to_volume(rows, view, 1)], -1) + 0.5
+    return points.flip([axis + 2 for axis in place.mirrored])
+
+
+def _to_volume(index: Tensor, view: View, axis: int) -> Tensor:
+    """Map indices along an axis of a view to those of its volume (both at voxel centres)."""
+    part = view.box.slices[axis]
+    scale = float(part.stop - part.start) / view.image.shape[axis]
+    return torch.add((index + 0.5) * scale, part.start - 0.5)
+
+
+MIN_LESION_PX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches for one step.
+
+    Attributes:
+        inputs: (B, C, *spatial); the first `image_channels` are intensities.
+        classes: (B, *spatial) class numbers; zeros where nobody labelled.
+        weight: (B,) weight of each patch's label.
+        places: Where each patch lies.
+    """
+
+    inputs: Tensor
+    classes: Tensor
+    weight: Tensor
+    places: tuple[Place, ...] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            classes=self.classes.to(device),
+            weight=self.weight.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCase:
+    """A view, the weight of its labels (1 for a human's), and the case that it shows."""
+
+    view: View
+    weight: float = 1.0
+    case_id: str = ""
+
+
+def slice_channels(view: View, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
+    """Return slice `k` with its neighbours, then the containing target: (C, h, w)."""
+    reach = settings.view.context_slices
+    wanted = k + view.neighbour * np.arange(-reach, reach + 1)
+    channels = [view.image[n] for n in np.clip(wanted, 0, len(view.image) - 1)]
+    if view.organ is not None:
+        channels.append(view.organ[k])
+    return np.stack(channels)
+
+
+def image_channels(settings: SpecialistConfig) -> int:
+    """Return how many leading channels are intensities."""
+    return 1 if settings.network.dimensions == 3 else 2 * settings.view.context_slices + 1
+
+
+class BatchSource:
+    """Draws batches from cases; lesions are drawn by component, not by voxel.
+
+    Args:
+        cases: Where to draw from; cases are equally likely.
+        settings: Patch size, batch size, share of patches centred on a component.
+        seed: Of the run.
+        stream: Tells apart the sources of one training (labelled, unlabelled).
+    """
+
+    def __init__(
+        self, cases: Sequence[TrainingCase], settings: SpecialistConfig, seed: int, stream: int
+    ) -> None:
+        if not cases:
+            msg = "A batch source needs at least one case."
+            raise ValueError(msg)
+        self._cases = list(cases)
+        self._settings = settings
+        self._seed = (seed, stream)
+        self._components = [_component_voxels(case.view.labels) for case in cases]
+        self._with_components = [n for n, found in enumerate(self._components) if found]
+
+    def batch(self, iteration: int) -> Batch:
+        """Return batch number `iteration`, always the same for the same number."""
+        rng = np.random.default_rng([*self._seed, iteration])
+        drawn = [self._draw(rng) for _ in range(self._settings.batch_size)]
+        inputs, classes, places = zip(*drawn, strict=True)
+        weights = [self._cases[place.case].weight for place in places]
+        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), places)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Place]:
+        on_lesion = bool(self._with_components) and rng.random() < self._settings.lesion_share
+        if on_lesion:
+            number = self._with_components[rng.integers(len(self._with_components))]
+            centre = self._near_component(number, rng)
+        else:
+            number = int(rng.integers(len(self._cases)))
+            centre = _inside_organ(self._cases[number].view, rng)
+        inputs, classes, place = self._cut(number, centre, rng)
+        axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
+        if axes:
+            inputs, classes = inputs.flip(axes), classes.flip(axes)
+        return inputs, classes, replace(place, mirrored=axes)
+
+    def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        components = self._components[number]
+        voxels = components[rng.integers(len(components))]
+        centre: NDArray[np.int64] = voxels[rng.integers(len(voxels))].copy()
+        quarter = self._settings.patch_size // 4
+        first = 1 if self._settings.network.dimensions == 2 else 0
+        centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
+        return centre
+
+    def _cut(
+        self, number: int, centre: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Place]:
+        edge, view = self._settings.patch_size, self._cases[number].view
+        labels = np.zeros((), np.uint8) if view.labels is None else view.labels
+        if self._settings.network.dimensions == 3:
+            place = Place(number, draw_placement(tuple(map(float, centre)), rng))
+            inputs = cut_patch(view.inputs, place.placement, edge)
+            source = labels[None] if labels.ndim else None
+        else:
+            k, y, x = (int(value) for value in centre)
+            place = Place(number, draw_placement((float(y), float(x)), rng), k)
+            inputs = cut_patch(slice_channels(view, k, self._settings), place.placement, edge)
+            source = labels[k][None] if labels.ndim else None
+        return inputs, _cut_classes(source, place.placement, inputs.shape[1:], edge), place
+
+
+def _cut_classes(
+    source: NDArray[np.uint8] | None, placement: Placement, shape: torch.Size, edge: int
+) -> Tensor:
+    if source is None:
+        return torch.zeros(shape, dtype=torch.long)
+    return cut_patch(source, placement, edge, nearest=True)[0].round().long()
+
+
+def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64]]:
+    if labels is None:
+        return []
+    numbered, count = label_components(np.asarray(labels) > 0, connectivity=3)
+    order = np.argsort(numbered.ravel(), kind="stable")
+    sizes = np.bincount(numbered.ravel(), minlength=count + 1)
+    parts = np.split(order, np.cumsum(sizes)[:-1])[1:]
+    return [
+        np.stack(np.unravel_index(part, numbered.shape), axis=1)
+        for part in parts
+        if len(part) >= MIN_LESION_PX
+    ]
+
+
+def _inside_organ(view: View, rng: np.random.Generator) -> NDArray[np.int64]:
+    centre = rng.integers(view.image.shape)
+    if view.organ is not None:
+        inside = np.argwhere(view.organ[centre[0]] > 0.5)
+        if len(inside):
+            centre[1:] = inside[rng.integers(len(inside))]
+    return centre

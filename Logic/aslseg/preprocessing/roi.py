@@ -1,0 +1,238 @@
+"""What a stage of the specialist sees of a volume, and the way back to the volume's own voxels.
+
+A *view* is a crop around the containing target (or the whole image), resampled to the stage's
+working pixel and with normalised intensities, on the volume's axial grid. Views are plain arrays on
+disk, memory-mapped, so that memory does not grow with the number of volumes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from aslseg.config import SpecialistConfig
+from aslseg.data.geometry import Box3, box_of
+from aslseg.data.orientation import UNTURNED, Turn, to_axial
+from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
+from aslseg.errors import StorageError
+from aslseg.preprocessing.intensity import normalise_to_organ, window
+from aslseg.reading import read_object
+from aslseg.storage import storage_errors, write_json_atomic
+from aslseg.targets import Stage, Target, region_mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One volume as one stage sees it.
+
+    Attributes:
+        image: (d, h, w) float32, normalised.
+        organ: (d, h, w) float32 in [0, 1], the containing target; None when there is none.
+        labels: (d, h, w) uint8 class numbers of the stage; None when nobody labelled the case.
+        box: The crop, in voxels of the axial grid.
+        volume_shape: (D, H, W) of the axial grid.
+        neighbour: Distance in slices of the neighbours that are given as channels.
+        turn: From the volume as it was given to its axial grid.
+    """
+
+    image: Float32
+    organ: Float32 | None
+    labels: NDArray[np.uint8] | None
+    box: Box3
+    volume_shape: Shape3
+    neighbour: int
+    turn: Turn = UNTURNED
+
+    @property
+    def inputs(self) -> Float32:
+        """(C, d, h, w): the image, and the containing target where there is one."""
+        arrays = [self.image] if self.organ is None else [self.image, self.organ]
+        return np.stack(arrays)
+
+
+def build_view(
+    volume: Volume,
+    stage: Stage,
+    settings: SpecialistConfig,
+    *,
+    organ: Mask | None = None,
+    labels: Labelmap | None = None,
+    targets: tuple[Target, ...] = (),
+) -> View:
+    """Crop, normalise and resample a volume for a stage.
+
+    Args:
+        volume: The image.
+        stage: What is to be told apart.
+        settings: Working pixel, window, margin, neighbours.
+        organ: (D, H, W) the containing target; required if the stage has one.
+        labels: Label map on the same grid, for training.
+        targets: All targets, to read regions out of `labels`.
+
+    Raises:
+        ValueError: When the stage has a container and `organ` is missing or empty.
+    """
+    turn = to_axial(volume.geometry)
+    volume = turn.volume(volume)
+    organ = None if organ is None else turn.array(organ)
+    box, intensities = _crop_and_normalise(volume, stage, settings, organ)
+    spacing = volume.geometry.spacing_mm
+    shape = _working_shape(box, spacing, settings)
+    classes = None if labels is None else turn.array(_classes(labels, stage, targets))[box.slices]
+    return View(
+        image=resample(intensities, shape, "linear"),
+        organ=None if organ is None else resample(organ[box.slices], shape, "linear"),
+        labels=None if classes is None else resample(classes, shape, "nearest").astype(np.uint8),
+        box=box,
+        volume_shape=volume.geometry.shape,
+        neighbour=max(1, round(settings.view.context_mm / spacing[0])),
+        turn=turn,
+    )
+
+
+def to_volume(probability: Float32, view: View, fill: float = 0.0) -> Float32:
+    """Bring class probabilities of a view back to the voxels of its volume.
+
+    Args:
+        probability: (C, d, h, w).
+        view: The view that they belong to.
+        fill: Value outside of the view's box.
+
+    Returns:
+        (C, D, H, W) float32.
+    """
+    size, back = tuple(part.stop - part.start for part in view.box.slices), view.turn.inverse
+    result = np.full((len(probability), *back.shape(view.volume_shape)), fill, np.float32)
+    for channel, values in zip(result, probability, strict=True):
+        view.turn.array(channel)[view.box.slices] = resample(values, size, "linear")
+    return result
+
+
+def from_volume(values: NDArray[np.generic], view: View, how: str = "linear") -> Float32:
+    """Bring an array on the volume's voxels into a view: (D, H, W) -> (d, h, w) float32."""
+    return resample(view.turn.array(values)[view.box.slices], view.image.shape, how)
+
+
+def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> Float32:
+    """Resample a (d, h, w) array onto another grid over the same extent.
+
+    Args:
+        values: Any real dtype.
+        shape: (d, h, w) of the result.
+        how: `linear` (with smoothing where it shrinks in plane) or `nearest`.
+    """
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if array.shape == tuple(shape):
+        return array
+    tensor = torch.from_numpy(array)
+    if how == "nearest":
+        return _numpy(F.interpolate(tensor[None, None], tuple(shape), mode="nearest-exact")[0, 0])
+    if shape[1:] != array.shape[1:]:
+        tensor = F.interpolate(
+            tensor[:, None], tuple(shape[1:]), mode="bilinear", align_corners=False, antialias=True
+        )[:, 0]
+    if shape[0] != array.shape[0]:
+        tensor = F.interpolate(
+            tensor[None, None], tuple(shape), mode="trilinear", align_corners=False
+        )[0, 0]
+    return _numpy(tensor)
+
+
+def save_view(view: View, folder: Path) -> None:
+    """Write a view as memory-mappable arrays, in place of whatever the folder held.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("image", "organ", "labels"):
+            array, path = getattr(view, name), folder / f"{name}.npy"
+            path.unlink(missing_ok=True)
+            if array is not None:
+                np.save(path, array.astype(np.uint8 if name == "labels" else "f4"))
+    facts = {
+        "start": view.box.start,
+        "stop": view.box.stop,
+        "shape": view.volume_shape,
+        "neighbour": view.neighbour,
+        "turn": asdict(view.turn),
+    }
+    write_json_atomic(folder / "view.json", facts)
+
+
+def load_view(folder: Path) -> View:
+    """Open a view that `save_view` wrote, without reading its arrays into memory.
+
+    Raises:
+        StorageError: When a file of it is missing or damaged.
+    """
+    remedy = f"delete the folder {folder} and resume the run"
+    facts = read_object(folder / "view.json", StorageError, remedy)
+    try:
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in ("image", "organ", "labels")
+            if (folder / f"{name}.npy").exists()
+        }
+        d, h, w = map(int, facts["shape"])
+        first, last = (tuple(map(int, facts[name])) for name in ("start", "stop"))
+        return View(
+            image=arrays["image"],
+            organ=arrays.get("organ"),
+            labels=arrays.get("labels"),
+            box=Box3((first[0], first[1], first[2]), (last[0], last[1], last[2])),
+            volume_shape=(d, h, w),
+            neighbour=int(facts["neighbour"]),
+            turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
+        )
+    except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        msg = f"{folder} holds no whole view ({error}); {remedy}."
+        raise StorageError(msg) from error
+
+
+def _crop_and_normalise(
+    volume: Volume, stage: Stage, settings: SpecialistConfig, organ: Mask | None
+) -> tuple[Box3, Float32]:
+    if stage.inside is None:
+        low, high = settings.view.window_hu
+        scaled = window(volume.voxels, (low, high))
+        return Box3((0, 0, 0), volume.geometry.shape), (scaled - 0.5) * 4.0
+    if organ is None or not organ.any():
+        msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
+        raise ValueError(msg)
+    box = box_of(organ, margin_mm=settings.view.margin_mm, spacing_mm=volume.geometry.spacing_mm)
+    if box is None:
+        msg = "A mask that is not empty must have a box."
+        raise ValueError(msg)
+    return box, normalise_to_organ(
+        volume.voxels[box.slices], organ[box.slices], settings.view.least_scale_hu
+    )
+
+
+def _working_shape(
+    box: Box3, spacing_mm: tuple[float, float, float], settings: SpecialistConfig
+) -> Shape3:
+    depth, height, width = (part.stop - part.start for part in box.slices)
+    pixel = settings.view.pixel_mm
+    if settings.network.dimensions == 3:
+        depth = max(1, round(depth * spacing_mm[0] / settings.view.slice_mm))
+    rows = max(1, round(height * spacing_mm[1] / pixel))
+    return depth, rows, max(1, round(width * spacing_mm[2] / pixel))
+
+
+def _classes(labels: Labelmap, stage: Stage, targets: tuple[Target, ...]) -> NDArray[np.uint8]:
+    classes = np.zeros(labels.labels.shape, np.uint8)
+    for number, target in enumerate(stage.targets, start=1):
+        classes[region_mask(labels.labels, target, targets)] = number
+    return classes
+
+
+def _numpy(tensor: Tensor) -> Float32:
+    return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)

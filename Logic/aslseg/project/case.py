@@ -1,0 +1,113 @@
+"""A volume of a project, on its way in and when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from aslseg.config import Settings
+from aslseg.data.volume import SameSize
+from aslseg.errors import ProjectError
+
+LABELS = "labels"
+HISTORY = "history"
+LABEL_SUFFIX = ".nii.gz"
+MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Status: TypeAlias = Literal["unlabelled", "labelled", "pseudo", "accepted", "rejected"]
+CaseId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_](?:[\w.-]*[\w-])?$")]
+
+
+def _label_place(path: Any) -> Any:
+    """Refuse what is no file in `labels/`; what links lead to is looked at when it is used."""
+    parts = PurePosixPath(str(path).replace("\\", "/")).parts
+    if path is not None and (
+        parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2 or parts[1] == HISTORY
+    ):
+        place = f"the folder {LABELS}/ of the project, or in its history"
+        msg = f"'{str(path)[:100]}' lies outside of {place}"
+        raise ValueError(msg)
+    return path if path is None else Path(*parts)
+
+
+def _possible(path: Path) -> Path:
+    if len(str(path)) > MOST_LETTERS or any(
+        len(part) > MOST_LETTERS_OF_NAME for part in path.parts
+    ):
+        msg = f"'{str(path)[:100]} ...' is too long for a path"
+        raise ValueError(msg)
+    return path
+
+
+ImagePath = Annotated[Path, AfterValidator(_possible)]
+LabelPath = Annotated[Path, BeforeValidator(_label_place), AfterValidator(_possible)]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """An image to be brought into a project, with its label map if there is one.
+
+    Attributes:
+        id: Name of the case, good as a file name.
+        image: Image file, or folder of DICOM slices.
+        label: Label map, or None.
+        split: What the case is for.
+        same_size: What to go by when the label map has the image's size and another position.
+        ignored: Value of the voxels of the label map that nobody looked at, or None.
+    """
+
+    id: str
+    image: Path
+    label: Path | None = None
+    split: Split = "train"
+    same_size: SameSize = "refuse"
+    ignored: int | None = None
+
+
+class Case(Settings):
+    """One volume of a project.
+
+    Attributes:
+        id: Name of the case, good as a file name.
+        image: Image file or DICOM folder, relative to the project folder unless on another drive.
+        label: Label map in `labels/`, made by a person, or None.
+        split: Trained on, chosen by, or never looked at before the end.
+        status: Where its label comes from, or what became of the pseudo-label.
+        image_sha256: Digest of the image when it was brought in.
+    """
+
+    id: CaseId
+    image: ImagePath
+    label: LabelPath | None = None
+    split: Split = "train"
+    status: Status = "unlabelled"
+    image_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _label_fits_status(self) -> Case:
+        if self.label is None and self.status in ("labelled", "accepted"):
+            msg = f"case {self.id} is {self.status} but names no label map"
+            raise ValueError(msg)
+        return self
+
+
+def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:
+    """Refuse two images under one name; names that differ in case only are one on some systems.
+
+    Raises:
+        ProjectError: Naming both files.
+    """
+    seen: dict[str, CaseFiles] = {}
+    for case in cases:
+        other = seen.setdefault(case.id.lower(), case)
+        if other is not case:
+            msg = (
+                f"{other.image} and {case.image} both give the case name '{case.id}'; rename one "
+                "of them, or leave it out."
+            )
+            raise ProjectError(msg)

@@ -1,0 +1,352 @@
+"""Projects: made from images and label maps, opened, and added to.
+
+Everything is read and checked before anything is written, so a bad file leaves no trace.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aslseg.config import RunConfig
+from aslseg.data.images import read_volume, write_labelmap
+from aslseg.errors import ImageError, ProjectError
+from aslseg.events import Monitor
+from aslseg.presets import DEFAULT_PRESET, PRESETS
+from aslseg.project.case import (
+    LABEL_SUFFIX,
+    LABELS,
+    Case,
+    CaseFiles,
+    Split,
+    Status,
+    refuse_same_ids,
+)
+from aslseg.project.image_digests import remember, stamp_of
+from aslseg.project.labels import load_labels
+from aslseg.project.lock import LOCK, changing
+from aslseg.project.project import (
+    FILE_NAME,
+    Project,
+    change_project,
+    open_project,
+    validated,
+    write_project,
+)
+from aslseg.project.windows import Intensities, intensities_of, window_notes
+from aslseg.storage import in_words, sha256_of, storage_errors, temporary_beside
+from aslseg.targets import LIVER_TARGETS, Target
+
+__all__ = [
+    "Case",
+    "CaseFiles",
+    "Project",
+    "Split",
+    "Status",
+    "add_cases",
+    "change_project",
+    "create_project",
+    "open_project",
+    "renew_image",
+    "select_cases",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def select_cases(
+    cases: Sequence[CaseFiles],
+    *,
+    labelled: Collection[str] | None = None,
+    validation: Collection[str] | None = None,
+    test: Collection[str] | None = None,
+) -> list[CaseFiles]:
+    """Choose who teaches, who decides and who is only looked at in the end.
+
+    Args:
+        cases: What there is.
+        labelled: Cases whose label map may be learnt from; that of every other case to train on is
+            left out here, so that no project file ever names it. None keeps all.
+        validation: Cases to decide by. None keeps the split as it is.
+        test: Cases for the end. None keeps the split as it is.
+
+    Raises:
+        ProjectError: When a name is unknown or has two parts to play, two cases have one name, or a
+            label map is missing.
+    """
+    refuse_same_ids(cases)
+    known = {case.id: case for case in cases}
+    splits: list[tuple[str, Split]] = [(name, "validation") for name in validation or ()]
+    splits += [(name, "test") for name in test or ()]
+    _check_choice(known, labelled or (), [name for name, _ in splits])
+    for name, split in splits:
+        known[name] = replace(known[name], split=split)
+    if labelled is not None:
+        for name, case in known.items():
+            if case.split == "train" and name not in labelled:
+                known[name] = replace(case, label=None)
+    return list(known.values())
+
+
+def create_project(
+    folder: Path,
+    cases: Sequence[CaseFiles],
+    targets: Sequence[Target] = LIVER_TARGETS,
+    *,
+    preset: str | None = None,
+    monitor: Monitor | None = None,
+) -> Project:
+    """Make a project: label maps are copied onto their image's grid, images stay where they are.
+
+    Args:
+        folder: A new folder, or one without a project.
+        cases: Images and label maps.
+        targets: Classes of the label maps.
+        preset: Name of the settings that the project is made for.
+        monitor: Told of the progress, for every image is read.
+
+    Raises:
+        ProjectError: When there is a project already, ids repeat, or files cannot be used.
+        ImageError: When one file cannot be used.
+        StorageError: When the folder cannot be written. In every case nothing is left behind.
+    """
+    _refuse_project(folder)
+    try:
+        project = Project(folder=folder, targets=tuple(targets), preset=preset)
+    except ValidationError as error:
+        raise in_words(error, str(folder)) from error
+
+    def as_new() -> Project:
+        _refuse_project(folder)
+        return project
+
+    is_new = not folder.exists()
+    try:
+        return _with_added(project, cases, monitor, as_new)
+    except BaseException:
+        with suppress(OSError):
+            if not (folder / FILE_NAME).exists():
+                (folder / LOCK).unlink(missing_ok=True)
+            if is_new:
+                folder.rmdir()  # only an empty one goes
+        raise
+
+
+def add_cases(
+    project: Project, cases: Sequence[CaseFiles], monitor: Monitor | None = None
+) -> Project:
+    """Add cases to a project, all of them or none, and save it.
+
+    Raises:
+        ProjectError: When ids repeat or files cannot be used.
+        ImageError: When one file cannot be used.
+        StorageError: When the folder cannot be written. In every case the project stays as it is.
+    """
+    return _with_added(project, cases, monitor, lambda: open_project(project.folder))
+
+
+def renew_image(project: Project, case_id: str) -> Project:
+    """Take the image that a case has now as its image, for one that was replaced on purpose.
+
+    Raises:
+        ProjectError: When there is no such case.
+        ImageError: When the image cannot be used, or the case's label map does not lie on it.
+        StorageError: When the folder cannot be written.
+    """
+
+    def renew(current: Project) -> Project:
+        case = current.case(case_id)
+        path = current.image_path(case)
+        volume, stamp, digest = read_volume(path), stamp_of(path), sha256_of(path)
+        if case.label is not None:
+            load_labels(current.label_path(case), volume.geometry, current.targets)
+        updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
+        _refuse_twins(updated)
+        remember(current.folder, {case.id: [stamp, digest]})
+        return updated
+
+    return change_project(project.folder, renew)
+
+
+def _refuse_project(folder: Path) -> None:
+    if (folder / FILE_NAME).exists():
+        msg = f"{folder} holds a project already; open it, or choose another folder."
+        raise ProjectError(msg)
+
+
+def _with_added(
+    project: Project,
+    cases: Sequence[CaseFiles],
+    monitor: Monitor | None,
+    current: Callable[[], Project],
+) -> Project:
+    candidate = _with_names(project, cases)
+    with _staging(project.folder) as staging:
+        arrivals = _read_all(candidate, cases, staging, monitor or Monitor())
+        _refuse_empty(candidate, arrivals)
+        with changing(project.folder):
+            now = current()
+            updated = validated(now, cases=now.cases + tuple(a.case for a in arrivals))
+            _refuse_twins(updated)
+            with _placed(staging, project.folder / LABELS):
+                write_project(updated)
+    remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
+    _warn_of_windows(updated, arrivals, monitor or Monitor())
+    return updated
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    case: Case
+    has_foreground: bool
+    stamp: str
+    intensities: tuple[Intensities, ...] = ()
+
+
+def _warn_of_windows(project: Project, arrivals: Sequence[_Arrival], monitor: Monitor) -> None:
+    """Say which targets could not be seen in a training with the settings of the project."""
+    config = PRESETS.get(project.preset or DEFAULT_PRESET, RunConfig())
+    measured = [found for arrival in arrivals for found in arrival.intensities]
+    for note in window_notes(measured, project.targets, config):
+        monitor.warn(note)
+
+
+def _check_choice(
+    known: dict[str, CaseFiles], labelled: Collection[str], others: Sequence[str]
+) -> None:
+    names = [*labelled, *others]
+    for name in names:
+        if name not in known:
+            msg = f"There is no case '{name}'; choose among {', '.join(sorted(known))}."
+            raise ProjectError(msg)
+        if names.count(name) > 1:
+            msg = f"Case '{name}' is named twice; it is either labelled, validation or test."
+            raise ProjectError(msg)
+    for name in labelled:
+        if known[name].label is None:
+            msg = f"Case '{name}' shall be labelled but has no label map; name another one."
+            raise ProjectError(msg)
+
+
+def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
+    """Check names and repetitions before any image is read."""
+    refuse_same_ids([*(CaseFiles(c.id, project.image_path(c)) for c in project.cases), *cases])
+    try:
+        new = tuple(Case(id=case.id, image=case.image, split=case.split) for case in cases)
+    except ValidationError as error:
+        names = ", ".join(f"'{case.id}'" for case in cases)
+        msg = f"A case name among {names} cannot be a file name; use letters, digits, '-' and '_'."
+        raise ProjectError(msg) from error
+    return validated(project, cases=project.cases + new)
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    path = temporary_beside(folder / "incoming")
+    with storage_errors(folder):
+        path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_all(
+    project: Project, cases: Sequence[CaseFiles], staging: Path, monitor: Monitor
+) -> list[_Arrival]:
+    tracked = monitor.track(cases, "reading images")
+    results = [_try_to_read(project, case, staging) for case in tracked]
+    problems = [result for result in results if isinstance(result, ImageError)]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        sentences = " ".join(str(problem) for problem in problems)
+        msg = f"{len(problems)} of {len(cases)} cases cannot be used: {sentences}"
+        raise ProjectError(msg)
+    return [result for result in results if isinstance(result, _Arrival)]
+
+
+def _try_to_read(project: Project, files: CaseFiles, staging: Path) -> _Arrival | ImageError:
+    try:
+        return _read_one(project, files, staging)
+    except ImageError as error:
+        return error
+
+
+def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
+    volume, stamp = read_volume(files.image), stamp_of(files.image)
+    case = Case(
+        id=files.id,
+        image=_relative(files.image, project.folder),
+        split=files.split,
+        image_sha256=sha256_of(files.image),
+    )
+    if files.label is None:
+        return _Arrival(case, has_foreground=False, stamp=stamp)
+    labels = load_labels(
+        files.label,
+        volume.geometry,
+        project.targets,
+        same_size=files.same_size,
+        ignored=files.ignored,
+    )
+    name = files.id + LABEL_SUFFIX
+    write_labelmap(labels, staging / name)
+    case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})
+    measured = intensities_of(files.id, volume, labels, project.targets)
+    return _Arrival(case, bool(labels.labels.any()), stamp, tuple(measured))
+
+
+def _relative(image: Path, folder: Path) -> Path:
+    image = image.resolve()
+    try:
+        return Path(os.path.relpath(image, folder.resolve()))
+    except ValueError:  # another drive
+        return image
+
+
+def _refuse_empty(project: Project, arrivals: Sequence[_Arrival]) -> None:
+    teachers = [a for a in arrivals if a.case.label is not None and a.case.split == "train"]
+    if teachers and not project.labelled and not any(a.has_foreground for a in teachers):
+        names = ", ".join(arrival.case.id for arrival in teachers)
+        msg = f"No label map has a labelled voxel ({names}); draw the targets in at least one."
+        raise ProjectError(msg)
+
+
+def _refuse_twins(project: Project) -> None:
+    """One image under two names would carry what is learnt into what it is judged by."""
+    seen: dict[str, Case] = {}
+    for case in project.cases:
+        twin = seen.setdefault(case.image_sha256 or case.id, case)
+        if twin is not case:
+            msg = f"Cases {twin.id} and {case.id} have the same image ({case.image}); remove one."
+            raise ProjectError(msg)
+
+
+@contextmanager
+def _placed(staging: Path, labels: Path) -> Iterator[None]:
+    """Move new label maps to their place, and take them away again if the body fails."""
+    placed: list[Path] = []
+    is_new = not labels.exists()
+    try:
+        labels.mkdir(exist_ok=True)
+        for path in sorted(staging.iterdir()):
+            if (labels / path.name).exists():
+                msg = f"{labels / path.name} exists already; move it away, or rename the case."
+                raise ProjectError(msg)
+            placed.append(path.replace(labels / path.name))
+        yield
+    except BaseException:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):
+                labels.rmdir()
+        raise

@@ -1,0 +1,213 @@
+"""Data sets as others lay them out: folders, Medical Segmentation Decathlon, nnU-Net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aslseg.data.images import SUFFIXES, suffix_of
+from aslseg.errors import ProjectError, short
+from aslseg.project.case import CaseFiles, Split
+from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.project.export import export_nnunet
+from aslseg.reading import read_object
+from aslseg.targets import Target
+
+__all__ = [
+    "cases_from_folder",
+    "cases_from_msd",
+    "cases_from_nnunet",
+    "export_nnunet",
+    "targets_from_dataset",
+]
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+_DATASET = "dataset.json"
+
+
+def cases_from_msd(dataset_json: Path) -> list[CaseFiles]:
+    """List the cases of a Medical Segmentation Decathlon task.
+
+    Args:
+        dataset_json: Its `dataset.json`, or the folder of it.
+
+    Returns:
+        The training cases with label maps, then the test cases without.
+
+    Raises:
+        ProjectError: When the file is missing or damaged, or names files that are not there.
+    """
+    path = _dataset_file(dataset_json)
+    values = _read_dataset(path)
+    _one_channel(values.get("modality", {}), path)
+    cases = [_msd_case(entry, "train", path) for entry in _entries(values, "training", path)]
+    return cases + [_msd_case(entry, "test", path) for entry in values.get("test", [])]
+
+
+def cases_from_nnunet(raw_folder: Path) -> list[CaseFiles]:
+    """List the cases of an nnU-Net raw data set.
+
+    Args:
+        raw_folder: The folder with `dataset.json`, `imagesTr`, `labelsTr` and perhaps `imagesTs`.
+
+    Returns:
+        The training cases with label maps, then the test cases without.
+
+    Raises:
+        ProjectError: When files are missing or the data set has several channels.
+    """
+    path = _dataset_file(raw_folder)
+    values = _read_dataset(path)
+    _one_channel(values.get("channel_names", values.get("modality", {})), path)
+    ending = str(values.get("file_ending", ".nii.gz"))
+    if ending.lower() not in SUFFIXES:
+        msg = f"{path} says that files end in '{short(ending)}'; convert them to .nii.gz first."
+        raise ProjectError(msg)
+    ignored = _ignored(values.get("labels"))
+    train = [
+        CaseFiles(name, image, label, ignored=ignored)
+        for name, image, label in _nnunet_training(path, values, ending)
+    ]
+    if not train:
+        msg = f"{path.parent / 'imagesTr'} holds no image that ends in _0000{ending}; check it."
+        raise ProjectError(msg)
+    test = _nnunet_images(path.parent / "imagesTs", ending)
+    return train + [CaseFiles(name, image, split="test") for name, image in test]
+
+
+def is_nnunet(dataset_json: Path) -> bool:
+    """Tell whether a data set is laid out as nnU-Net's, and not as the Decathlon's.
+
+    Args:
+        dataset_json: Its `dataset.json`, or the folder of it.
+
+    Raises:
+        ProjectError: When the file is missing or damaged.
+    """
+    path = _dataset_file(dataset_json)
+    has_images = any((path.parent / "imagesTr").glob("*_0000.*"))
+    return has_images or isinstance(_read_dataset(path).get("dataset"), dict)
+
+
+def targets_from_dataset(dataset_json: Path) -> tuple[Target, ...]:
+    """Read the targets that a Decathlon or nnU-Net `dataset.json` names.
+
+    Regions of nnU-Net (`"liver": [1, 2], "tumour": [2]`) become targets inside of each other. Plain
+    labels (`"liver": 1, "tumour": 2`) do not say what lies inside of what, and none does here.
+
+    Args:
+        dataset_json: The file, or the folder of it.
+
+    Raises:
+        ProjectError: When the labels are no targets.
+    """
+    path = _dataset_file(dataset_json)
+    labels = _read_dataset(path).get("labels", {})
+    try:
+        regions = _regions(labels)
+        return tuple(_target(name, regions) for name in regions)
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        msg = f"{path} has labels that are no targets ({short(labels)}); name the targets yourself."
+        raise ProjectError(msg) from error
+
+
+def _dataset_file(path: Path) -> Path:
+    return path / _DATASET if path.is_dir() else path
+
+
+def _read_dataset(path: Path) -> dict[str, Any]:
+    return read_object(path, ProjectError, f"give the {_DATASET} of the data set")
+
+
+def _one_channel(channels: Any, path: Path) -> None:
+    if len(channels) > 1:
+        msg = f"{path} has {len(channels)} channels per case; make a data set of one of them."
+        raise ProjectError(msg)
+
+
+def _entries(values: Mapping[str, Any], key: str, path: Path) -> Sequence[Any]:
+    entries = values.get(key)
+    if not isinstance(entries, list) or not entries:
+        msg = f"{path} lists no '{key}' cases; give the {_DATASET} of the data set."
+        raise ProjectError(msg)
+    return entries
+
+
+def _msd_case(entry: Any, split: Split, path: Path) -> CaseFiles:
+    if isinstance(entry, str):
+        entry = {"image": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+        msg = f"{path} has the case {short(entry)}, which names no image; correct it."
+        raise ProjectError(msg)
+    image = _there(path.parent / entry["image"], path)
+    label = _there(path.parent / str(entry["label"]), path) if entry.get("label") else None
+    return CaseFiles(image.name.removesuffix(suffix_of(image)), image, label, split)
+
+
+def _there(file: Path, path: Path) -> Path:
+    if not file.resolve().is_relative_to(path.parent.resolve()):
+        msg = f"{path} names {file}, which lies outside of its folder; move it there."
+        raise ProjectError(msg)
+    if not file.is_file():
+        msg = f"{file} does not exist though {path} calls for it; unpack the data set again."
+        raise ProjectError(msg)
+    return file
+
+
+def _nnunet_training(
+    path: Path, values: Mapping[str, Any], ending: str
+) -> list[tuple[str, Path, Path]]:
+    """List name, image and label map of the training cases, by `dataset` or by the folders."""
+    listed = values.get("dataset")
+    if not isinstance(listed, dict):
+        return [
+            (name, image, _there(path.parent / "labelsTr" / f"{name}{ending}", path))
+            for name, image in _nnunet_images(path.parent / "imagesTr", ending)
+        ]
+    found = []
+    for name, entry in listed.items():
+        images = entry.get("images") if isinstance(entry, dict) else None
+        if not isinstance(images, list) or len(images) != 1 or not entry.get("label"):
+            msg = f"{path} has the case {name!r}, which needs one image and one label; correct it."
+            raise ProjectError(msg)
+        image, label = (path.parent / str(file) for file in (images[0], entry["label"]))
+        found.append((name, _there(image, path), _there(label, path)))
+    return found
+
+
+def _ignored(labels: Any) -> int | None:
+    """Return the value of voxels that nobody looked at, where a data set has one."""
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    return value if isinstance(value, int) else None
+
+
+def _nnunet_images(folder: Path, ending: str) -> list[tuple[str, Path]]:
+    files = sorted(folder.glob(f"*_0000{ending}")) if folder.is_dir() else []
+    return [
+        (_CHANNEL.sub("", file.name.removesuffix(ending)), file)
+        for file in files
+        if not file.name.startswith(".")
+    ]
+
+
+def _regions(labels: Any) -> dict[str, frozenset[int]]:
+    """Values of each target, from `{"liver": 1}`, `{"1": "liver"}` or `{"liver": [1, 2]}`."""
+    regions = {}
+    for key, value in labels.items():
+        named = isinstance(value, str) and not value.isdigit()
+        name, values = (value, key) if named else (key, value)
+        numbers = frozenset(map(int, values if isinstance(values, list) else [values]))
+        if numbers != {0} and name != "ignore":
+            regions[str(name)] = numbers
+    return regions
+
+
+def _target(name: str, regions: Mapping[str, frozenset[int]]) -> Target:
+    own = regions[name]
+    inner = frozenset[int]().union(*(values for values in regions.values() if values < own))
+    around = [other for other, values in regions.items() if own < values]
+    (value,) = own - inner
+    inside = min(around, key=lambda other: len(regions[other]), default=None)
+    return Target(name=name, value=value, inside=inside)

@@ -1,0 +1,107 @@
+"""Whether the images of a project are still those that were brought in.
+
+An image is known by the digest in `project.json`. Digests take long, so that of a file whose size
+and times are those of the last look is not taken again; `cache/images.json` remembers them, and may
+be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aslseg.errors import AslsegError, ImageError, ProjectError
+from aslseg.events import Monitor
+from aslseg.project.case import Case
+from aslseg.reading import read_object
+from aslseg.storage import sha256_of, visible_files, write_json_atomic
+
+logger = logging.getLogger(__name__)
+
+PLACE = Path("cache", "images.json")
+
+
+def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = None) -> None:
+    """Make sure that images are those that were brought into the project.
+
+    Args:
+        folder: Of the project.
+        cases: Whose images are meant; of those without a digest nothing is known.
+        monitor: Told of the progress.
+
+    Raises:
+        ProjectError: When the content of one is another; images that are missing are left out.
+        ImageError: When one cannot be read.
+    """
+    known, seen = _known(folder), {}
+    new = [case for case in cases if _is_new(folder, case, known)]
+    for case in (monitor or Monitor()).track(new, "checking images") if new else ():
+        path = folder / case.image
+        stamp = stamp_of(path)
+        if _digest(path) != case.image_sha256:
+            msg = (
+                f"{path}, the image of case {case.id}, is not the one that was brought in: its "
+                "content has changed. Restore the file; or, if it was replaced on purpose, look at "
+                f"the case's label map and say so: aslseg renew {folder} {case.id}"
+            )
+            raise ProjectError(msg)
+        seen[case.id] = [stamp, case.image_sha256]
+    if seen:
+        remember(folder, seen)
+
+
+def stamp_of(path: Path) -> str:
+    """Return a text that changes with the file, or with any file of a folder, at no great cost.
+
+    Raises:
+        ImageError: When it is missing or cannot be looked at.
+    """
+    try:
+        if not path.is_dir():
+            return _stamp(path)
+        whole = "".join(f"{file.name} {_stamp(file)}\n" for file in visible_files(path))
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
+        raise ImageError(msg) from error
+    return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def remember(folder: Path, seen: Mapping[str, list[Any]]) -> None:
+    """Keep stamps and digests by case id; where they cannot be kept, digests are taken again."""
+    try:
+        write_json_atomic(folder / PLACE, {**_known(folder), **seen})
+    except AslsegError as error:
+        logger.info("The digests of images are not remembered: %s", error)
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    if not (folder / PLACE).exists():
+        return {}
+    try:
+        return read_object(folder / PLACE, ProjectError, "delete it")
+    except ProjectError as error:
+        logger.info("Digests of images are taken again: %s", error)
+        return {}
+
+
+def _is_new(folder: Path, case: Case, known: Mapping[str, Any]) -> bool:
+    path = folder / case.image
+    if case.image_sha256 is None or not path.exists():
+        return False
+    return bool(known.get(case.id) != [stamp_of(path), case.image_sha256])
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
+        raise ImageError(msg) from error
+
+
+def _stamp(path: Path) -> str:
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"

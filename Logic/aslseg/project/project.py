@@ -1,0 +1,294 @@
+"""What a project is: targets, cases, and the label maps that people made.
+
+On disk: `project.json`, and `labels/` with one label map per case. A label map there is only ever
+replaced by another one that a person made, and what it replaces goes to `labels/history/`. Images
+stay where they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from aslseg.config import Settings
+from aslseg.data.geometry import fit_labels
+from aslseg.data.images import read_geometry, read_volume, write_labelmap
+from aslseg.data.volume import Labelmap, SameSize, Volume
+from aslseg.errors import ProjectError, short
+from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, Split
+from aslseg.project.image_digests import check_images
+from aslseg.project.labels import check_values, keep_history, load_labels
+from aslseg.project.lock import changing
+from aslseg.reading import read_object
+from aslseg.storage import in_words, inside, write_json_atomic
+from aslseg.targets import Target
+
+SCHEMA_VERSION: Literal[1] = 1
+FILE_NAME = "project.json"
+
+
+class Project(Settings):
+    """A folder with targets and cases. Values of this class never change; methods return new ones.
+
+    Attributes:
+        folder: Where the project is; not part of `project.json`.
+        targets: Classes of all label maps.
+        cases: In the order of their import.
+        preset: Name of the settings that the project was made for.
+    """
+
+    folder: Annotated[Path, Field(exclude=True)]
+    schema_version: Literal[1] = SCHEMA_VERSION
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    cases: tuple[Case, ...] = ()
+    preset: str | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Project:
+        # File names that differ in case only are one file on some systems.
+        _refuse_repeated("case id", (case.id.lower() for case in self.cases))
+        labels = [case.label for case in self.cases if case.label is not None]
+        _refuse_repeated("label map", (label.as_posix().lower() for label in labels))
+        _refuse_repeated("target", (target.name for target in self.targets))
+        _refuse_repeated("target value", (target.value for target in self.targets))
+        return self
+
+    @model_validator(mode="after")
+    def _containers_exist(self) -> Project:
+        above = {target.name: target.inside for target in self.targets}
+        for name in above:
+            seen, at = {name}, above[name]
+            while at is not None:
+                if at not in above or at in seen:
+                    msg = f"target {name} lies inside of '{at}', which is no other target"
+                    raise ValueError(msg)
+                seen.add(at)
+                at = above[at]
+        return self
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        """Cases to train on whose label map a person made or accepted."""
+        return tuple(case for case in self._of("train") if case.label is not None)
+
+    @property
+    def unlabelled(self) -> tuple[Case, ...]:
+        """Cases to train on that have no label map."""
+        return tuple(case for case in self._of("train") if case.label is None)
+
+    @property
+    def validation(self) -> tuple[Case, ...]:
+        """Cases that decide which network is kept."""
+        return self._of("validation")
+
+    @property
+    def test(self) -> tuple[Case, ...]:
+        """Cases that decide nothing."""
+        return self._of("test")
+
+    def case(self, case_id: str) -> Case:
+        """Find a case by its name.
+
+        Raises:
+            ProjectError: When there is none of that name.
+        """
+        for case in self.cases:
+            if case.id == case_id:
+                return case
+        msg = f"{self.folder} has no case '{short(case_id)}'; choose one of those in {FILE_NAME}."
+        raise ProjectError(msg)
+
+    def image_path(self, case: Case) -> Path:
+        """Return where the image of a case is."""
+        return self.folder / case.image
+
+    def label_path(self, case: Case) -> Path:
+        """Return where the label map of a case is.
+
+        Raises:
+            ProjectError: When it has none.
+            StorageError: When a link leads out of the project.
+        """
+        if case.label is None:
+            msg = f"Case {case.id} of {self.folder} has no label map; draw one, or leave it out."
+            raise ProjectError(msg)
+        return inside(self.folder, case.label)
+
+    def load_image(self, case: Case) -> Volume:
+        """Read the image of a case.
+
+        Raises:
+            ImageError: When it is missing, damaged or of the wrong kind.
+            ProjectError: When it is not the one that was brought in.
+        """
+        check_images(self.folder, [case])
+        return read_volume(self.image_path(case))
+
+    def load_labels(self, case: Case) -> Labelmap:
+        """Read the label map of a case onto the grid of its image.
+
+        Raises:
+            ProjectError: When it has none.
+            ImageError: When it is missing, damaged, or has a value of no target.
+            GeometryMismatchError: When it lies elsewhere.
+        """
+        return load_labels(
+            self.label_path(case), read_geometry(self.image_path(case)), self.targets
+        )
+
+    def require_labels(self) -> None:
+        """Make sure that there is something to learn from.
+
+        Raises:
+            ProjectError: When no case to train on has a label map, or all of them are empty.
+        """
+        if not self.labelled:
+            msg = f"{self.folder} has no labelled case to train on; label at least one volume."
+            raise ProjectError(msg)
+        if not any(self.load_labels(case).labels.any() for case in self.labelled):
+            names = ", ".join(case.id for case in self.labelled)
+            msg = f"No label map of {self.folder} has a labelled voxel ({names}); draw the targets."
+            raise ProjectError(msg)
+
+    def problems(self) -> list[str]:
+        """List what cannot be found, one sentence each, without reading voxels."""
+        found = []
+        for case in self.cases:
+            paths = [self.image_path(case), *([self.folder / case.label] if case.label else [])]
+            found += [
+                f"{path} of case {case.id} does not exist; restore it, or remove the case."
+                for path in paths
+                if not os.path.exists(path)  # noqa: PTH110 - false for names that cannot be
+            ]
+        return found
+
+    def with_case(self, case: Case) -> Project:
+        """Return the project with the case of that name replaced, or added as the last one.
+
+        Raises:
+            ProjectError: When the result would contradict itself.
+        """
+        known = {old.id: old for old in self.cases}
+        return validated(self, cases=tuple((known | {case.id: case}).values()))
+
+    def save_label(
+        self,
+        case_id: str,
+        labelmap: Labelmap,
+        *,
+        status: Literal["labelled", "accepted"] = "labelled",
+        same_size: SameSize = "refuse",
+    ) -> Project:
+        """Keep a label map that a person made or accepted; the one before goes to the history.
+
+        Args:
+            case_id: Name of the case.
+            labelmap: On the grid of the image, or overlapping it.
+            status: Whether the person drew it or accepted a pseudo-label.
+            same_size: What to go by when it has the image's size and another position.
+
+        Returns:
+            The project as it is on disk now, with this label map.
+
+        Raises:
+            ImageError: When it has a value of no target, or lies elsewhere; nothing changes then.
+            ProjectError: When the image is not the one that was brought in, or another program
+                changes the project and does not end.
+            StorageError: When the folder cannot be written; the label map before stays in place.
+        """
+
+        def keep(current: Project) -> Project:
+            case = current.case(case_id)
+            name = f"The label map of case {case_id}"
+            check_values(labelmap, current.targets, name)
+            check_images(current.folder, [case])
+            grid = read_geometry(current.image_path(case))
+            fitted = fit_labels(labelmap, grid, name, same_size=same_size)
+            label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
+            path = inside(current.folder, label)
+            keep_history(path)
+            write_labelmap(fitted, path)
+            return current.with_case(case.model_copy(update={"label": label, "status": status}))
+
+        return change_project(self.folder, keep)
+
+    def _of(self, split: Split) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split == split)
+
+
+def open_project(folder: Path) -> Project:
+    """Open a project.
+
+    Args:
+        folder: Folder that holds `project.json`, or that file.
+
+    Raises:
+        ProjectError: When it is missing, no JSON, of another version, or contradicts itself.
+    """
+    path = folder if folder.name == FILE_NAME else folder / FILE_NAME
+    remedy = "give the folder of a project, create one, or restore the file from a copy"
+    values = read_object(path, ProjectError, remedy)
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        msg = (
+            f"{path} has schema version {version!r:.20}, this program reads "
+            f"{SCHEMA_VERSION}; open it with the version that wrote it, or update."
+        )
+        raise ProjectError(msg)
+    try:
+        return Project.model_validate({**values, "folder": path.parent})
+    except ValidationError as error:
+        raise in_words(error, str(path)) from error
+
+
+def change_project(folder: Path, change: Callable[[Project], Project]) -> Project:
+    """Read a project, change it, and write it, while nobody else does.
+
+    Args:
+        folder: Of the project.
+        change: From the project as it is on disk to what it shall be.
+
+    Raises:
+        ProjectError: When it cannot be opened, or another program does not end its change.
+        StorageError: When the folder cannot be written.
+    """
+    if not (folder / FILE_NAME).exists():
+        return open_project(folder)  # which says what is wrong
+    with changing(folder):
+        changed = change(open_project(folder))
+        write_project(changed)
+    return changed
+
+
+def write_project(project: Project) -> None:
+    """Write `project.json`, whole or not at all; the caller holds the lock of the project.
+
+    Raises:
+        StorageError: When the folder cannot be written.
+    """
+    write_json_atomic(project.folder / FILE_NAME, project.model_dump())
+
+
+def validated(project: Project, **changes: Any) -> Project:
+    """Return a project with changed fields, checked as if it was read from disk.
+
+    Raises:
+        ProjectError: When the result would contradict itself.
+    """
+    values = {name: getattr(project, name) for name in Project.model_fields}
+    try:
+        return Project.model_validate({**values, **changes})
+    except ValidationError as error:
+        raise in_words(error, str(project.folder)) from error
+
+
+def _refuse_repeated(what: str, names: Iterable[Hashable]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        msg = f"the {what} '{repeated[0]}' occurs twice"
+        raise ValueError(msg)

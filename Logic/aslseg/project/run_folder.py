@@ -1,0 +1,385 @@
+"""A run on disk: settings, state, events, rounds; enough to look at it, stop it and resume it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aslseg.config import RunConfig, read_config
+from aslseg.errors import AslsegError, CancelledError, RunError
+from aslseg.events import Event, Monitor, Progress
+from aslseg.project.run_tables import (
+    METRIC_COLUMNS,
+    RELIABILITY_COLUMNS,
+    read_reliability,
+    read_scores,
+    read_table,
+    round_number,
+    write_table,
+)
+from aslseg.reading import read_object
+from aslseg.storage import (
+    inside,
+    is_disk_full,
+    plain,
+    storage_errors,
+    unwritable,
+    write_json_atomic,
+)
+from aslseg.sweeping import sweep
+
+__all__ = [
+    "METRIC_COLUMNS",
+    "RELIABILITY_COLUMNS",
+    "Recorder",
+    "RunFolder",
+    "create_run",
+    "new_run_id",
+    "open_run",
+    "read_reliability",
+    "read_scores",
+    "read_table",
+    "running",
+    "write_table",
+]
+
+logger = logging.getLogger(__name__)
+
+RUNS = "runs"
+LOCK_PATIENCE_S = 2.0
+"""Whoever looks whether a run is being worked on holds its lock for a moment."""
+
+Number = Annotated[int, Field(ge=0, lt=100_000)]
+
+
+class _Status(BaseModel):
+    """What this program reads of `status.json`, and of what kind it is."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    state: str = ""
+    message: str = ""
+    stage: str = ""
+    method: str = ""
+    sam: str = ""
+    best_round: Number = 0
+    rounds: Number = 0
+    round: Number = 0
+    since: Number = 1
+    step: int = 0
+    of: int = 0
+    seconds_left: float | None = None
+    legs: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
+    learnt: dict[str, str] = {}
+    images: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: `<project>/runs/<id>`.
+    """
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings that the run was started with."""
+        return read_config(self.path / "config.json")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What `status.json` says; `{}` before the first word.
+
+        Raises:
+            RunError: When the file is damaged.
+        """
+        path = self.path / "status.json"
+        if not path.exists():
+            return {}
+        remedy = "restore it from a copy, or start a new run"
+        found = read_object(path, RunError, remedy)
+        try:
+            _Status.model_validate(found)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])[:100]
+            what = f"'{where}': {error.errors()[0]['msg']}"
+            msg = f"{path} is damaged ({what}); {remedy}."
+            raise RunError(msg) from error
+        return found
+
+    @property
+    def state(self) -> str:
+        """How the run stands; `interrupted` when it says `running` and nobody works on it.
+
+        Raises:
+            RunError: When `status.json` is damaged.
+        """
+        state = str(self.status.get("state", "new"))
+        if state != "running":
+            return state
+        lock = FileLock(self.path / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                return "interrupted"
+        except (Timeout, OSError, NotImplementedError):  # held, or of a folder that is read-only
+            return state
+
+    def round(self, number: int) -> Path:
+        """Return the folder of a round, counted from 1."""
+        return self.path / f"round-{number:02d}"
+
+    @property
+    def rounds(self) -> list[int]:
+        """Numbers of the rounds whose metrics are complete."""
+        done = (round_number(path.parent) for path in self.path.glob("round-*/metrics.csv"))
+        return sorted(number for number in done if number)
+
+    @property
+    def legs(self) -> tuple[int, ...]:
+        """Rounds in which what is trained once is trained anew, for the labels had changed."""
+        return tuple(sorted({1, *self.status.get("legs", ())}))
+
+    def first_folder(self, number: int) -> Path:
+        """Return the folder of what is trained once and used in a round: SAM, adaptation."""
+        return self.round(max(leg for leg in self.legs if leg <= number))
+
+    def number_of(self, round_folder: Path) -> int:
+        """Return the number of a round from its folder."""
+        return round_number(round_folder)
+
+    def finish(self, number: int, validation: float) -> None:
+        """Note that a round is complete: from now on it is read, never done again."""
+        write_json_atomic(self.round(number) / "round.json", {"validation": validation})
+
+    def validation_of(self, number: int) -> float | None:
+        """Return the validation Dice of a finished round (NaN without cases); None of others."""
+        path = self.round(number) / "round.json"
+        if not path.exists():
+            return None
+        remedy = "delete it and resume the run, which then does the round again"
+        value = read_object(path, RunError, remedy).get("validation", "absent")
+        if value is not None and type(value) not in (int, float):
+            msg = f"{path} is damaged (its validation is no number); {remedy}."
+            raise RunError(msg)
+        return math.nan if value is None else float(value)
+
+    def write_status(self, **facts: Any) -> None:
+        """Change some facts of `status.json`."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json_atomic(self.path / "status.json", {**self.status, **facts, "updated": now})
+
+
+def new_run_id(method: str) -> str:
+    """Return a name that no run has yet: method, time, and some chance."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    return f"{method}-{stamp}-{secrets.token_hex(2)}"
+
+
+def create_run(project_folder: Path, config: RunConfig, run_id: str | None = None) -> RunFolder:
+    """Make the folder of a new run.
+
+    Raises:
+        RunError: When there is a run of that name, or the name is none of a folder.
+        StorageError: When the project folder cannot be written.
+    """
+    name = run_id or new_run_id(config.method)
+    folder = run_named(project_folder, name)
+    if (folder.path / "config.json").exists():
+        msg = f"There is a run '{name}' already; resume it or give another name."
+        raise RunError(msg)
+    write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
+    return folder
+
+
+def run_named(project_folder: Path, name: str) -> RunFolder:
+    """Return the folder of a run, which need not be there.
+
+    Raises:
+        RunError: When the name is none of a folder.
+        StorageError: When a link leads out of the project.
+    """
+    letters = name.replace("_", "").replace("-", "").replace(".", "").replace(" ", "")
+    if not letters.isalnum() or len(name) > 128 or name != name.strip(" .") or name[0] == "-":
+        msg = f"'{name[:60]}' cannot be the name of a run; use letters, digits, '-', '_' and '.'."
+        raise RunError(msg)
+    return RunFolder(inside(project_folder, Path(RUNS, name)))
+
+
+def open_run(project_folder: Path, run_id: str | None = None) -> RunFolder:
+    """Open a run by name, or the latest one.
+
+    Raises:
+        RunError: When there is no such run, or the name is none of a folder.
+        StorageError: When a link leads out of the project.
+    """
+    if run_id is not None:
+        folder = run_named(project_folder, run_id)
+        if (folder.path / "config.json").exists():
+            return folder
+    found = runs_of(project_folder)
+    if run_id is not None or not found:
+        known = ", ".join(run.run_id for run in found) or "none"
+        msg = f"{project_folder} has no run '{run_id or 'at all'}' (known: {known}); train first."
+        raise RunError(msg)
+    return found[-1]
+
+
+def runs_of(project_folder: Path) -> list[RunFolder]:
+    """Return all runs of a project, the latest last; links that lead out of it are left out."""
+    dated = []
+    for path in (project_folder / RUNS).glob("*/config.json"):
+        with suppress(AslsegError, OSError):
+            dated.append((path.stat().st_mtime, run_named(project_folder, path.parent.name)))
+    return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
+
+
+@dataclass
+class Recorder:
+    """Writes a run's events to its folder and passes them on.
+
+    Attributes:
+        folder: Of the run.
+        monitor: Who listens besides.
+    """
+
+    folder: RunFolder
+    monitor: Monitor
+    _last_status: float = field(default=0.0, init=False)
+
+    def attached(self) -> Monitor:
+        """Return a monitor that records; its cancel token is the listener's own."""
+        return Monitor(self._hear, self.monitor.token, self.monitor.round)
+
+    def _hear(self, event: Event) -> None:
+        path = self.folder.path / "events.jsonl"
+        line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        if isinstance(event, Progress):
+            self.folder.write_status(
+                stage=event.stage,
+                round=event.round,
+                step=event.step,
+                of=event.of,
+                seconds_left=event.seconds_left,
+            )
+        self.monitor.listener(event)
+
+
+@contextmanager
+def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monitor]:
+    """Hold the run's lock and keep its status true, however the work ends.
+
+    Files that an earlier process of the project left half written are deleted first.
+
+    Raises:
+        RunError: When another process works on the run.
+        StorageError: When the run's folder cannot be written, or the disk is full.
+    """
+    with _locked(folder), _logged(folder):
+        sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
+        try:
+            folder.write_status(state="running", message="", **facts)
+            yield Recorder(folder, monitor).attached()
+            folder.write_status(state="done", seconds_left=0)
+        except CancelledError as error:
+            _note_end(folder, "cancelled", str(error))
+            raise
+        except OSError as error:
+            logger.exception("The run ended early")
+            known = unwritable(folder.path, error) if is_disk_full(error) else error
+            _note_end(folder, "failed", str(known))
+            raise known from error
+        except BaseException as error:
+            logger.exception("The run ended early")
+            _note_end(folder, "failed", str(error) or type(error).__name__)
+            raise
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    lock = FileLock(folder.path / "lock")
+    with storage_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE_S)
+        except Timeout as error:
+            msg = (
+                f"Run '{folder.run_id}' is being worked on by another process; wait or stop that "
+                "one."
+            )
+            raise RunError(msg) from error
+        except NotImplementedError as error:
+            msg = f"The disk of {folder.path} knows no locks; put the project on another disk."
+            raise RunError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Log(logging.FileHandler):
+    """The log of a run; a full disk costs lines of it, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file, whose last lines may not fit on the disk."""
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    with storage_errors(folder.path):
+        log = _Log(folder.path / "log.txt", encoding="utf-8", errors="backslashreplace")
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    library = logging.getLogger("aslseg")
+    library.addHandler(log)
+    library.setLevel(min(library.level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        library.removeHandler(log)
+        log.close()
+
+
+def _note_end(folder: RunFolder, state: str, message: str) -> None:
+    """Write how the run ended, also where the disk has no room for another file."""
+    try:
+        folder.write_status(state=state, message=message)
+    except AslsegError:
+        logger.exception("The state '%s' could not be written as a new file", state)
+        with suppress(AslsegError, OSError):
+            _write_over(folder.path / "status.json", {**folder.status, "state": state}, message)
+
+
+def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
+    """Replace a JSON file by one that takes no more room."""
+    room = path.stat().st_size
+    for said in (message, ""):
+        text = json.dumps(plain({**facts, "message": said}), separators=(",", ":")).encode()
+        if len(text) <= room:
+            with path.open("rb+") as file:
+                file.write(text.ljust(room))
+            return

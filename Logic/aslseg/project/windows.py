@@ -1,0 +1,131 @@
+"""Whether the windows that networks and SAM see through show the targets: CT's do not show MRI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aslseg.config import RunConfig
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.targets import Target, region_mask
+
+ENOUGH = 1_000_000
+"""Of more voxels, evenly spread ones are looked at."""
+FLAT_SHARE = 0.1
+"""An image whose intensities span less of a window than this looks the same everywhere."""
+
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Intensities:
+    """What a target looks like in one case.
+
+    Attributes:
+        case_id: The case.
+        target: Name of the target; its region with what lies inside of it.
+        low: 5th percentile.
+        middle: Median.
+        high: 95th percentile.
+        image: 1st and 99th percentile of the whole image.
+    """
+
+    case_id: str
+    target: str
+    low: float
+    middle: float
+    high: float
+    image: Window
+
+    def is_hidden(self, window: Window) -> bool:
+        """Tell whether a window cuts off more than half of the target, or shows no contrast."""
+        span = self.image[1] - self.image[0]
+        is_flat = span < FLAT_SHARE * (window[1] - window[0])
+        return is_flat or not window[0] <= self.middle <= window[1]
+
+
+def intensities_of(
+    case_id: str, volume: Volume, labels: Labelmap, targets: Sequence[Target]
+) -> list[Intensities]:
+    """Measure the targets that a case shows.
+
+    Args:
+        case_id: The case.
+        volume: Its image.
+        labels: Its label map, on the same grid.
+        targets: All targets.
+    """
+    low, high = _percentiles(volume.voxels.ravel(), (1, 99))
+    found = []
+    for target in targets:
+        inside = volume.voxels[region_mask(labels.labels, target, targets)]
+        if inside.size:
+            a, b, c = _percentiles(inside, (5, 50, 95))
+            found.append(Intensities(case_id, target.name, a, b, c, (low, high)))
+    return found
+
+
+def window_notes(
+    measured: Sequence[Intensities], targets: Sequence[Target], config: RunConfig
+) -> list[str]:
+    """Say which targets the windows of the settings hide, with numbers and the remedy.
+
+    Args:
+        measured: Of the labelled cases.
+        targets: All targets.
+        config: The settings to train with.
+
+    Returns:
+        One sentence or two for each window that hides a target.
+    """
+    outermost = {target.name for target in targets if target.inside is None}
+    seen = [("organ.view.window_hu", config.organ.view.window_hu, outermost)]
+    if config.sam.model != "none":
+        everything = {target.name for target in targets}
+        seen.append(("sam.window_hu", config.sam.window_hu, everything))
+    notes = []
+    for setting, window, names in seen:
+        hidden = [m for m in measured if m.target in names and m.is_hidden(window)]
+        if hidden:
+            notes.append(_sentence(setting, window, hidden, _suggested(measured)))
+    return notes
+
+
+def _sentence(
+    setting: str, window: Window, hidden: Sequence[Intensities], suggested: Window
+) -> str:
+    names = _listed(dict.fromkeys(m.target for m in hidden))
+    cases = _listed(dict.fromkeys(m.case_id for m in hidden))
+    low, high = min(m.low for m in hidden), max(m.high for m in hidden)
+    return (
+        f"{setting} shows intensities from {window[0]:g} to {window[1]:g}; those of {names} in "
+        f"{cases} are {low:g} to {high:g}, and would look like their surroundings. Train with "
+        f"--set {setting}=[{suggested[0]:.9g},{suggested[1]:.9g}]."
+    )
+
+
+def _suggested(measured: Sequence[Intensities]) -> Window:
+    """Return a window around all targets and as much again on both sides, as far as images go."""
+    low, high = min(m.low for m in measured), max(m.high for m in measured)
+    first, last = min(m.image[0] for m in measured), max(m.image[1] for m in measured)
+    reach = max(high - low, (last - first) / 4)
+    low, high = max(low - reach, min(first, low)), min(high + reach, max(last, high))
+    least = 1e-6 * max(1.0, abs(low), abs(high))
+    if high - low < least:  # a uniform image
+        low, high = low - least, high + least
+    step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    return math.floor(low / step) * step, math.ceil(high / step) * step
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, rest = list(names)[:3], list(names)[3:]
+    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
+
+
+def _percentiles(values: NDArray[np.generic], wanted: tuple[int, ...]) -> list[float]:
+    sample = values[:: max(1, values.size // ENOUGH)]
+    return [float(value) for value in np.percentile(sample.astype(np.float64), wanted)]

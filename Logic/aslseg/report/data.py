@@ -1,0 +1,206 @@
+"""What a run folder tells, read for people: its state, scores, reliability, curves and notices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aslseg.errors import RunError
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import (
+    Reliability,
+    Score,
+    read_reliability,
+    read_scores,
+    round_number,
+)
+from aslseg.reading import read_lines, read_object
+
+__all__ = [
+    "STAGES",
+    "VOICES",
+    "Mean",
+    "Point",
+    "Reliability",
+    "RunRecord",
+    "Score",
+    "mean_dice",
+    "mean_of",
+    "read_run",
+    "stage_name",
+]
+
+STAGES = {
+    "supervised": "Supervised specialist",
+    "specialist": "Specialist",
+    "sam_untrained": "SAM, untrained",
+    "sam": "SAM, tuned",
+    "refined": "Refined",
+}
+VOICES = {"specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a learning curve."""
+
+    name: str
+    stage: str
+    round: int
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over cases.
+
+    Attributes:
+        value: The mean, NaN without cases.
+        spread: Standard deviation over cases, NaN below two of them.
+        cases: How many had a value.
+    """
+
+    value: float
+    spread: float
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """All that a run folder says about itself.
+
+    Attributes:
+        folder: The run folder.
+        config: Settings as in `config.json`.
+        status: As in `status.json`; its state is `interrupted` when nobody works on the run.
+        scores: Rows of all `metrics.csv`.
+        reliability: Rows of all `reliability.csv`.
+        curves: Metric events.
+        notices: Warnings, each once, in order.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    status: Mapping[str, Any]
+    scores: tuple[Score, ...]
+    reliability: tuple[Reliability, ...]
+    curves: tuple[Point, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def has_sam(self) -> bool:
+        """Whether SAM took part; the status counts, for weights may have been out of reach."""
+        sam = self.config.get("sam")
+        wanted = sam.get("model", "none") if isinstance(sam, dict) else "none"
+        return str(self.status.get("sam") or wanted) != "none"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets in the order of the tables."""
+        return tuple(dict.fromkeys(score.target for score in self.scores))
+
+    @property
+    def stages(self) -> tuple[tuple[int, str], ...]:
+        """Rounds and stages that were scored, in the order in which they happen."""
+        order = list(STAGES)
+        found = {(score.round, score.stage) for score in self.scores}
+        last = len(order)
+        return tuple(
+            sorted(
+                found, key=lambda key: (key[0], order.index(key[1]) if key[1] in order else last)
+            )
+        )
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder, finished or not.
+
+    Raises:
+        RunError: When the folder is no run folder, or one of its files is damaged.
+    """
+    if not (folder / "config.json").is_file():
+        msg = (
+            f"{folder} holds no run (config.json is absent); give a folder runs/<id> of a project."
+        )
+        raise RunError(msg)
+    remedy = "restore it from a copy, or start a new run"
+    points, notices = _told(folder / "events.jsonl")
+    run = RunFolder(folder)
+    rounds = sorted(filter(round_number, folder.glob("round-*")), key=round_number)
+    return RunRecord(
+        folder=folder,
+        config=read_object(folder / "config.json", RunError, remedy),
+        status={**run.status, "state": run.state} if run.status else {},
+        scores=tuple(score for place in rounds for score in read_scores(place)),
+        reliability=tuple(judged for place in rounds for judged in read_reliability(place)),
+        curves=tuple(points),
+        notices=tuple(dict.fromkeys(notices)),
+    )
+
+
+def mean_of(values: Iterable[float]) -> Mean:
+    """Average the finite values."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return Mean(math.nan, math.nan, 0)
+    mean = sum(known) / len(known)
+    if len(known) == 1:
+        return Mean(mean, math.nan, 1)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
+    return Mean(mean, spread, len(known))
+
+
+def mean_dice(
+    scores: Sequence[Score], *, stage: tuple[int, str], target: str, split: str = "validation"
+) -> Mean:
+    """Average the Dice of a target over the cases of a split, after a stage of a round."""
+    return mean_of(
+        score.dice
+        for score in scores
+        if (score.round, score.stage) == stage and score.target == target and score.split == split
+    )
+
+
+def stage_name(stage: str, *, has_sam: bool) -> str:
+    """Name a stage for a person; without SAM the refined label says so."""
+    name = STAGES.get(stage, stage.replace("_", " ").capitalize())
+    return name if has_sam or stage != "refined" else f"{name} (without SAM)"
+
+
+def _told(path: Path) -> tuple[list[Point], list[str]]:
+    """Read curves and warnings; lines that are damaged are left out and counted."""
+    points, notices, damaged = [], [], 0
+    for event in _events(path):
+        kind = None if event is None else event.get("event")
+        try:
+            if event is None:
+                damaged += 1
+            elif kind == "metric":
+                points.append(_point(event))
+            elif kind == "warning" and event.get("message"):
+                notices.append(str(event["message"]))
+        except (TypeError, ValueError, OverflowError):
+            damaged += 1
+    if damaged:
+        notices.append(f"{damaged} lines of {path.name} are damaged and were left out.")
+    return points, notices
+
+
+def _events(path: Path) -> Iterator[Mapping[str, Any] | None]:
+    remedy = "move it away: curves and notices of the run so far are lost then, and nothing else"
+    return (event for _, event in read_lines(path, RunError, remedy))
+
+
+def _point(event: Mapping[str, Any]) -> Point:
+    value = event.get("value")
+    return Point(
+        name=str(event.get("name", "")),
+        stage=str(event.get("stage", "")),
+        round=int(event.get("round", 0)),
+        step=int(event.get("step", 0)),
+        value=math.nan if value is None else float(value),
+    )

@@ -1,0 +1,262 @@
+"""From prompts to masks: one pass of the mask decoder for many prompts.
+
+Prompts of different slices may share a pass, because each brings its own image embedding; and no
+prompt's answer depends on which others are in the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aslseg.prompts import MASK_LOGIT, SlicePrompts
+from aslseg.sam.embeddings import SliceFrame
+from aslseg.sam.model import CHANNELS
+
+PROMPTS_PER_PASS = 64
+_PADDING = -1  # label of the point that stock SAM adds when there is no box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """SAM's answers to P prompts.
+
+    Attributes:
+        logits: (P, H, W) at the resolution of the slice; above 0 is inside.
+        low_res: (P, S/4, S/4), the same before scaling, padding included.
+        predicted_iou: (P,) SAM's own guess of its overlap with the truth.
+    """
+
+    logits: Tensor
+    low_res: Tensor
+    predicted_iou: Tensor
+
+
+@torch.no_grad()
+def decode(
+    sam: nn.Module,
+    embedding: Tensor,
+    prompts: Sequence[SlicePrompts],
+    frame: SliceFrame,
+    *,
+    multimask: bool = False,
+) -> Decoded:
+    """Answer all prompts of one slice.
+
+    Args:
+        sam: The model.
+        embedding: (256, h, w) of the slice.
+        prompts: P prompts; none gives an empty answer.
+        frame: How the slice lies in SAM's input.
+        multimask: Let SAM propose three masks per prompt, and take the one it deems best.
+    """
+    index = torch.zeros(len(prompts), dtype=torch.long)
+    passes = [
+        decode_batch(
+            sam,
+            embedding[None],
+            prompts[start : start + PROMPTS_PER_PASS],
+            index=index[start : start + PROMPTS_PER_PASS],
+            frame=frame,
+            multimask=multimask,
+        )
+        for start in range(0, max(len(prompts), 1), PROMPTS_PER_PASS)
+    ]
+    return Decoded(
+        torch.cat([p.logits for p in passes]),
+        torch.cat([p.low_res for p in passes]),
+        torch.cat([p.predicted_iou for p in passes]),
+    )
+
+
+def decode_batch(
+    sam: nn.Module,
+    embeddings: Tensor,
+    prompts: Sequence[SlicePrompts],
+    *,
+    index: Tensor,
+    frame: SliceFrame,
+    multimask: bool = False,
+) -> Decoded:
+    """Answer prompts of several slices of one shape, differentiably.
+
+    Args:
+        sam: The model.
+        embeddings: (N, 256, h, w), of N slices; any floating type, on any device.
+        prompts: P prompts.
+        index: (P,) integers, which of the N slices each prompt is about.
+        frame: How a slice lies in SAM's input.
+        multimask: Let SAM propose three masks per prompt, and take the one it deems best.
+    """
+    known: Any = sam
+    low_res, predicted_iou = _empty(embeddings, known.device)
+    if prompts:
+        sparse_by_layout = encode_sparse(sam, prompts, frame)
+        dense = encode_dense(sam, prompts, frame)
+        images = embeddings.to(known.device, dense.dtype)
+        pieces = [
+            decode_tokens(sam, images[index[rows]], sparse, dense[rows], multimask=multimask)
+            for rows, sparse in sparse_by_layout
+        ]
+        order = torch.argsort(torch.cat([rows for rows, _ in sparse_by_layout]))
+        low_res = torch.cat([masks for masks, _ in pieces])[order]
+        predicted_iou = torch.cat([iou for _, iou in pieces])[order]
+    logits = frame.mask_to_slice(low_res[:, None])[:, 0] if prompts else _no_masks(low_res, frame)
+    return Decoded(logits, low_res, predicted_iou)
+
+
+def _empty(embeddings: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    height, width = embeddings.shape[-2:]
+    return torch.empty(0, 4 * height, 4 * width, device=device), torch.empty(0, device=device)
+
+
+def _no_masks(like: Tensor, frame: SliceFrame) -> Tensor:
+    return like.new_empty(0, frame.height, frame.width)
+
+
+def encode_sparse(
+    sam: nn.Module, prompts: Sequence[SlicePrompts], frame: SliceFrame
+) -> list[tuple[Tensor, Tensor]]:
+    """Encode boxes and points.
+
+    Prompts with equal numbers of points and boxes make one batch. (Filling up with empty points
+    would make one batch of all, but each empty point changes the answer a little.)
+
+    Returns:
+        Pairs of (n,) positions in `prompts` and their (n, T, 256) tokens.
+    """
+    layouts: dict[tuple[int, bool], list[int]] = {}
+    for position, prompt in enumerate(prompts):
+        layouts.setdefault((len(prompt.points), prompt.box is not None), []).append(position)
+    return [
+        (torch.tensor(rows), _encode_layout(sam, [prompts[row] for row in rows], frame))
+        for rows in layouts.values()
+    ]
+
+
+def _encode_layout(sam: nn.Module, prompts: list[SlicePrompts], frame: SliceFrame) -> Tensor:
+    known: Any = sam
+    points, boxes = None, None
+    if prompts[0].points:
+        xy = _to_stock([[p.xy for p in prompt.points] for prompt in prompts], frame)
+        labels = torch.tensor([[int(p.positive) for p in prompt.points] for prompt in prompts])
+        points = (xy.to(known.device), labels.to(known.device))
+    if prompts[0].box is not None:
+        corners = [_corners(prompt) for prompt in prompts]
+        boxes = _to_stock(corners, frame).flatten(1).to(known.device)
+    if points is None and boxes is None:
+        return torch.empty(len(prompts), 0, CHANNELS, device=known.device)
+    sparse: Tensor = known.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
+    return sparse
+
+
+def _corners(prompt: SlicePrompts) -> list[tuple[float, float]]:
+    if prompt.box is None:
+        msg = "This prompt has no box."
+        raise ValueError(msg)
+    left, top, right, bottom = prompt.box.xyxy
+    return [(left, top), (right, bottom)]
+
+
+def _to_stock(xy: list[list[tuple[float, float]]], frame: SliceFrame) -> Tensor:
+    # segment_anything adds the half pixel that our coordinates have already.
+    return frame.to_input(torch.tensor(xy, dtype=torch.float32)) - 0.5
+
+
+def encode_dense(sam: nn.Module, prompts: Sequence[SlicePrompts], frame: SliceFrame) -> Tensor:
+    """Encode mask prompts, or their absence.
+
+    Returns:
+        (P, 256, h, w).
+    """
+    encoder: Any = sam.prompt_encoder
+    height, width = encoder.image_embedding_size
+    absent = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    dense: Tensor = absent.expand(len(prompts), -1, height, width)
+    given = [row for row, prompt in enumerate(prompts) if prompt.mask_logits is not None]
+    if not given:
+        return dense
+    masks = torch.stack([_mask_input(prompts[row], frame, encoder) for row in given])
+    rows = torch.tensor(given, device=dense.device)
+    return dense.index_copy(0, rows, encoder.mask_downscaling(masks.to(dense.device)))
+
+
+def _mask_input(prompt: SlicePrompts, frame: SliceFrame, encoder: Any) -> Tensor:
+    logits = torch.from_numpy(np.ascontiguousarray(prompt.mask_logits, dtype=np.float32))
+    whole = F.interpolate(logits[None, None], (frame.height, frame.width), mode="bilinear")
+    square = frame.image_to_input(whole, fill=-MASK_LOGIT)
+    small = F.interpolate(square, encoder.mask_input_size, mode="bilinear", antialias=True)
+    return small[0]
+
+
+def decode_tokens(
+    sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor, *, multimask: bool
+) -> tuple[Tensor, Tensor]:
+    """Run the mask decoder on prompts that each bring their own image embedding.
+
+    segment_anything's own call takes a single image and repeats it; the numbers are the same.
+
+    Args:
+        sam: The model.
+        images: (P, 256, h, w).
+        sparse: (P, T, 256).
+        dense: (P, 256, h, w).
+        multimask: Choose among three masks by predicted overlap, instead of the single one.
+
+    Returns:
+        Masks (P, 4 h, 4 w) as logits, and predicted overlaps (P,).
+    """
+    known: Any = sam
+    decoder = known.mask_decoder
+    position = known.prompt_encoder.get_dense_pe()
+    answers, features = attend(decoder, images, position, sparse, dense)
+    predicted_iou: Tensor = decoder.iou_prediction_head(answers[:, 0])  # (P, 4)
+    choice = _choose(predicted_iou, multimask=multimask)
+    weights = _mask_weights(decoder, answers[:, 1:], choice)  # (P, 32)
+    masks = torch.einsum("pc,pchw->phw", weights, features)
+    return masks, predicted_iou.gather(1, choice[:, None])[:, 0]
+
+
+def attend(
+    decoder: nn.Module, images: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Let the tokens of a mask decoder look at images, each with prompts of its own.
+
+    Args:
+        decoder: With any number of mask tokens, M.
+        images: (P, 256, h, w).
+        position: (1, 256, h, w) of the prompt encoder.
+        sparse: (P, T, 256).
+        dense: (P, 256, h, w).
+
+    Returns:
+        What became of its tokens, (P, 1 + M, 256), and pixels to be weighed, (P, 32, 4 h, 4 w).
+    """
+    known: Any = decoder
+    own = torch.cat([known.iou_token.weight, known.mask_tokens.weight])
+    tokens = torch.cat([own.expand(len(images), -1, -1), sparse], dim=1)
+    positions = position.expand(len(images), -1, -1, -1)
+    answers, pixels = known.transformer(images + dense, positions, tokens)
+    features = known.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
+    return answers[:, : len(own)], features
+
+
+def _choose(predicted_iou: Tensor, *, multimask: bool) -> Tensor:
+    """Return (P,) which mask token to read: 0 is the single answer, 1 to 3 are the proposals."""
+    if multimask:
+        return 1 + predicted_iou[:, 1:].argmax(dim=1)
+    return torch.zeros(len(predicted_iou), dtype=torch.long, device=predicted_iou.device)
+
+
+def _mask_weights(decoder: Any, mask_tokens: Tensor, choice: Tensor) -> Tensor:
+    mlps = decoder.output_hypernetworks_mlps
+    used = sorted(set(choice.tolist()))
+    rows = [torch.nonzero(choice == token)[:, 0] for token in used]
+    weights = [mlps[token](mask_tokens[row, token]) for token, row in zip(used, rows, strict=True)]
+    return torch.cat(weights)[torch.argsort(torch.cat(rows))]

@@ -1,0 +1,202 @@
+"""The generalist: SAM, tuned on the labelled cases, asked with prompts made from masks.
+
+Embeddings of the frozen image encoder are made once per slice and kept on disk. SAM answers each
+prompt with a mask; a target's probability in a slice is the largest over the prompts that asked for
+it, and zero where nobody asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aslseg.config import RunConfig, SamConfig
+from aslseg.data.volume import Float32, Volume
+from aslseg.events import Monitor
+from aslseg.networks.finite import require_finite
+from aslseg.preprocessing.intensity import window
+from aslseg.prompts import SlicePrompts, propose
+from aslseg.sam.decoder import decode, decode_batch
+from aslseg.sam.embeddings import (
+    EmbeddingStore,
+    SliceFrame,
+    VolumeEmbeddings,
+    embed_slices,
+    embedding_key,
+    encoder_digest,
+    prepare_slices,
+)
+from aslseg.sam.model import build_sam
+from aslseg.sam.tuning import tune, tunes_encoder
+from aslseg.sam.weights import get_weights
+from aslseg.targets import Target
+from aslseg.training.sam_tuning import Pupil, Question, mask_loss
+
+
+class Generalist:
+    """SAM with its embeddings on disk.
+
+    Args:
+        sam: The model, on its device.
+        settings: Window, prompts, tuning.
+        cache: Folder of the embeddings; may be deleted at any time.
+    """
+
+    def __init__(self, sam: nn.Module, settings: SamConfig, cache: Path) -> None:
+        self.sam = sam
+        self.settings = settings
+        self._store = EmbeddingStore(cache)
+        self._digest = ""
+        self._known: tuple[weakref.ref[Any], str] | None = None
+
+    def embeddings(
+        self, volume: Volume, slices: Sequence[int], monitor: Monitor | None = None
+    ) -> VolumeEmbeddings:
+        """Return the embeddings of some slices, encoding those that are not on disk yet."""
+        if not self._digest:
+            self._digest = encoder_digest(self.sam)
+        facts = {
+            "window_hu": list(self.settings.window_hu),
+            "input_size": self.settings.input_size,
+            "computed_in": "float16" if next(self.sam.parameters()).is_cuda else "float32",
+        }
+        key = embedding_key(self._digest_of(volume), self._digest, facts)
+
+        def compute(wanted: list[int]) -> Tensor:
+            return embed_slices(self.sam, self._slices01(volume, wanted))
+
+        return self._store.get_or_compute(key, slices, compute, monitor=monitor)
+
+    def propose(
+        self, volume: Volume, said: Mapping[str, Float32], targets: Sequence[Target]
+    ) -> list[SlicePrompts]:
+        """Turn the specialist's probabilities into prompts, one per component and slice."""
+        return propose(said, targets, self.settings)
+
+    def ask(
+        self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
+    ) -> dict[str, Float32]:
+        """Answer prompts.
+
+        Returns:
+            By target name, (D, H, W) probability; targets without a prompt are missing.
+
+        Raises:
+            RunError: When SAM answers with values that are no numbers.
+        """
+        by_slice: dict[int, list[SlicePrompts]] = {}
+        for prompt in prompts:
+            by_slice.setdefault(prompt.slice_index, []).append(prompt)
+        slices = sorted(by_slice)
+        known = self.embeddings(volume, slices, monitor)
+        frame = self.frame(volume)
+        self.sam.eval()
+        answers = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
+        for k in (monitor or Monitor()).details(slices, "Asking SAM"):
+            decoded = decode(self.sam, known.stack([k])[0].float(), by_slice[k], frame)
+            for prompt, logits in zip(by_slice[k], decoded.logits, strict=True):
+                plane = answers[prompt.target][k]
+                found = require_finite(logits.float().sigmoid().cpu().numpy(), "SAM")
+                np.maximum(plane, found, out=plane)
+        return answers
+
+    def frame(self, volume: Volume) -> SliceFrame:
+        """Return how slices of a volume lie in SAM's input."""
+        _, height, width = volume.geometry.shape
+        return SliceFrame(height, width, self.settings.input_size)
+
+    def prepare(self, pupil: Pupil, monitor: Monitor | None = None) -> Pupil:
+        """Return the pupil with embeddings for all its questions."""
+        if tunes_encoder(self.sam):
+            return pupil
+        asked = [q for questions in pupil.questions.values() for q in questions]
+        slices = sorted({q.prompt.slice_index for q in asked})
+        return replace(pupil, embeddings=self.embeddings(pupil.volume, slices, monitor))
+
+    def loss(self, pupil: Pupil, rng: np.random.Generator) -> Tensor:
+        """Return the loss of SAM's answers to a batch of a volume's questions.
+
+        Targets are drawn equally often, then questions of a target.
+        """
+        names = [name for name, questions in pupil.questions.items() if questions]
+        drawn: list[Question] = []
+        for n in range(self.settings.batch_size):
+            questions = pupil.questions[names[n % len(names)]]
+            drawn.append(questions[int(rng.integers(len(questions)))])
+        slices = sorted({q.prompt.slice_index for q in drawn})
+        index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
+        decoded = decode_batch(
+            self.sam,
+            self._training_embeddings(pupil, slices),
+            [q.prompt for q in drawn],
+            index=index,
+            frame=self.frame(pupil.volume),
+        )
+        answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
+        return mask_loss(decoded.logits, answers)
+
+    def _training_embeddings(self, pupil: Pupil, slices: Sequence[int]) -> Tensor:
+        if pupil.embeddings is not None:
+            return pupil.embeddings.stack(slices).float()
+        known: Any = self.sam
+        encoded: Tensor = known.image_encoder(
+            prepare_slices(self.sam, self._slices01(pupil.volume, slices))
+        )
+        return encoded
+
+    def encoder_changed(self) -> None:
+        """Forget the name of the image encoder; call after its weights have changed."""
+        self._digest = ""
+
+    def _digest_of(self, volume: Volume) -> str:
+        """Return the digest of a volume; of the last one it is remembered while it lives."""
+        if self._known is None or self._known[0]() is not volume.voxels:
+            self._known = weakref.ref(volume.voxels), volume_digest(volume)
+        return self._known[1]
+
+    def _slices01(self, volume: Volume, slices: Sequence[int]) -> Tensor:
+        chosen = volume.voxels[np.asarray(slices, dtype=np.int64)]
+        return torch.from_numpy(window(chosen, self.settings.window_hu))
+
+
+def volume_digest(volume: Volume) -> str:
+    """Return the SHA-256 of a volume's voxels and shape."""
+    voxels = np.ascontiguousarray(volume.voxels)
+    digest = hashlib.sha256(f"{voxels.dtype.str}{voxels.shape}".encode())
+    digest.update(voxels.data)
+    return digest.hexdigest()
+
+
+def build_generalist(
+    config: RunConfig, cache: Path, device: torch.device, monitor: Monitor
+) -> Generalist | None:
+    """Build SAM with released weights, ready for tuning; None when the settings want none.
+
+    Args:
+        config: Model, input size, tuning.
+        cache: Folder of the embeddings.
+        device: Where SAM goes.
+        monitor: Told of a download.
+
+    Raises:
+        WeightsError: When the weights cannot be had or are not what they should be.
+    """
+    settings = config.sam
+    if settings.model == "none":
+        return None
+    if settings.checkpoint is None:
+        checkpoint = get_weights(settings.model, monitor=monitor)
+    else:
+        checkpoint = Path(settings.checkpoint)
+    sam = build_sam(settings.model, input_size=settings.input_size, checkpoint=checkpoint)
+    torch.manual_seed(config.seed)
+    tune(sam, settings.tuning, rank=settings.rank)
+    return Generalist(sam.to(device), settings, cache)

@@ -1,0 +1,119 @@
+"""The order in which targets are segmented: first what contains, then what is inside it.
+
+Targets with the same container are told apart by one network, a *stage*. Liver and tumour thus make
+two stages (tumour is sought inside the liver), liver and spleen make one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from aslseg.config import Settings
+from aslseg.data.volume import Labels, Mask
+from aslseg.errors import ConfigError
+
+
+class Target(Settings):
+    """A class of the label map.
+
+    Attributes:
+        name: The name that a person reads.
+        value: Its value in label maps.
+        inside: Name of the target that contains it (a tumour lies inside the liver), or None.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .-]+$")]
+    value: Annotated[int, Field(ge=1, le=255)]
+    inside: str | None = None
+
+
+LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, inside="liver"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Targets that one network tells apart.
+
+    Attributes:
+        inside: The target that contains them, or None for the whole image.
+        targets: Class `n` of the network's output is `targets[n - 1]`; class 0 is the rest.
+    """
+
+    inside: Target | None
+    targets: tuple[Target, ...]
+
+    @property
+    def name(self) -> str:
+        """A short name for files and progress messages."""
+        return "-".join(target.name for target in self.targets).replace(" ", "_")
+
+
+def stages_of(targets: Sequence[Target]) -> tuple[Stage, ...]:
+    """Group the targets into stages, containers before contents.
+
+    Raises:
+        ConfigError: When names or values repeat, a container is unknown, or containers form a loop.
+    """
+    _check(targets)
+    stages: list[Stage] = []
+    waiting: list[Target | None] = [None]
+    while waiting:
+        parent = waiting.pop(0)
+        name = parent.name if parent else None
+        children = tuple(target for target in targets if target.inside == name)
+        if children:
+            stages.append(Stage(parent, children))
+            waiting.extend(children)
+    placed = {target.name for stage in stages for target in stage.targets}
+    lost = [target.name for target in targets if target.name not in placed]
+    if lost:
+        msg = f"Target '{lost[0]}' lies inside itself through its containers; correct 'inside'."
+        raise ConfigError(msg)
+    return tuple(stages)
+
+
+def _check(targets: Sequence[Target]) -> None:
+    names = [target.name for target in targets]
+    values = [target.value for target in targets]
+    if not names:
+        msg = "There is no target; name at least one class to segment."
+        raise ConfigError(msg)
+    if len(set(names)) < len(names) or len(set(values)) < len(values):
+        msg = f"Target names and values must differ, got {list(zip(names, values, strict=True))}."
+        raise ConfigError(msg)
+    for target in targets:
+        if target.inside is not None and target.inside not in names:
+            msg = f"Target '{target.name}' lies inside '{target.inside}', which is no target."
+            raise ConfigError(msg)
+
+
+def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Mask:
+    """Find the voxels of a target and of all targets that lie inside of it.
+
+    Args:
+        labels: Label map, any shape.
+        target: The target to look at.
+        targets: All targets of the label map.
+
+    Returns:
+        Mask of the shape of `labels`; a liver comes with its tumours.
+    """
+    belongs = np.zeros(256, np.bool_)
+    belongs[region_values(target, targets)] = True
+    return belongs[labels]
+
+
+def region_values(target: Target, targets: Sequence[Target]) -> list[int]:
+    """List the label values of a target and of all targets inside of it, its own first."""
+    names, values = {target.name}, [target.value]
+    for _ in targets:  # each turn reaches at least one level deeper
+        for other in targets:
+            if other.inside in names and other.name not in names:
+                names.add(other.name)
+                values.append(other.value)
+    return values

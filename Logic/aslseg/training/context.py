@@ -1,0 +1,105 @@
+"""What a method works with: the project's cases, the settings, and where things are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from aslseg.config import RunConfig
+from aslseg.data.orientation import axial_labelmap, axial_volume
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.events import Monitor
+from aslseg.project.case import Case
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder
+from aslseg.targets import Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledVolume:
+    """A volume with a person's label map on its grid.
+
+    Attributes:
+        case_id: For messages and seeds.
+        volume: The image.
+        labels: Its label map.
+    """
+
+    case_id: str
+    volume: Volume
+    labels: Labelmap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One run of one method.
+
+    Attributes:
+        project: The cases.
+        config: The settings.
+        folder: Where the run is written.
+        device: Where networks live.
+        monitor: Who listens, and may ask to stop.
+        shared_cache: Folder of what several projects compute once; None is the project's own.
+    """
+
+    project: Project
+    config: RunConfig
+    folder: RunFolder
+    device: torch.device
+    monitor: Monitor
+    shared_cache: Path | None = None
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The classes of the label maps."""
+        return tuple(self.project.targets)
+
+    @property
+    def labelled(self) -> list[Case]:
+        """Training cases with a person's label."""
+        return list(self.project.labelled)
+
+    @property
+    def unlabelled(self) -> list[Case]:
+        """Training cases without."""
+        return list(self.project.unlabelled)
+
+    @property
+    def held_out(self) -> list[Case]:
+        """Validation and test cases; nothing is ever trained on them."""
+        return [*self.project.validation, *self.project.test]
+
+    @property
+    def scored(self) -> list[Case]:
+        """Held-out cases that have a label to score against."""
+        return [case for case in self.held_out if case.label is not None]
+
+    @property
+    def cache(self) -> Path:
+        """The cache; anything in it may be deleted."""
+        return self.shared_cache or self.project.folder / "cache"
+
+    def image(self, case: Case) -> Volume:
+        """Read a case's image on its axial grid, as networks are taught with it."""
+        return axial_volume(self.project.load_image(case))
+
+    def labels(self, case: Case) -> Labelmap:
+        """Read a case's human label on the axial grid of its image."""
+        return axial_labelmap(self.project.load_labels(case))
+
+    @contextmanager
+    def round(self, number: int) -> Iterator[Job]:
+        """Give the job with its events marked as those of a round."""
+        marked = Monitor(self.monitor.listener, self.monitor.token, number)
+        yield replace(self, monitor=marked)
+
+
+def labelled_volumes(job: Job, cases: Sequence[Case], stage: str) -> Iterator[LabelledVolume]:
+    """Read cases with their human labels, one after the other."""
+    for case in job.monitor.track(cases, stage):
+        yield LabelledVolume(case.id, job.image(case), job.labels(case))

@@ -1,0 +1,243 @@
+"""Synthetic pseudo-labels: true masks with the errors that specialists make.
+
+The paper trains its adaptation network on synthetic pseudo-labels without saying how they are made;
+the kinds and ranges below are ours. A draw (`draw_corruption`) is kept apart from its effect
+(`corrupt`), which is deterministic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from aslseg.config import RunConfig
+from aslseg.data.masks import label_components
+from aslseg.data.volume import Float32, Mask, Spacing3
+from aslseg.targets import Target, region_mask
+from aslseg.training.context import LabelledVolume
+
+RAGGED_GRAIN_MM = 4.0
+
+
+class Flaw(Enum):
+    """What is wrong with a synthetic pseudo-label."""
+
+    NONE = "none"
+    MISSED = "missed component"
+    INVENTED = "invented component"
+    ERODED = "eroded"
+    DILATED = "dilated"
+    SHIFTED = "shifted"
+    RAGGED = "ragged boundary"
+    EMPTY = "empty"
+
+
+WEIGHTS = {
+    Flaw.NONE: 2.0,
+    Flaw.MISSED: 2.0,
+    Flaw.INVENTED: 3.0,
+    Flaw.ERODED: 1.5,
+    Flaw.DILATED: 1.5,
+    Flaw.SHIFTED: 1.0,
+    Flaw.RAGGED: 2.0,
+    Flaw.EMPTY: 0.5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """The flaws of one synthetic pseudo-label, and the seed of what is random in them.
+
+    Attributes:
+        flaws: Applied in this order.
+        size_mm: How far boundaries move.
+        seed: Fixes which component is missed and where one is invented.
+    """
+
+    flaws: tuple[Flaw, ...]
+    size_mm: float
+    seed: int
+
+
+def draw_corruption(rng: np.random.Generator, *, most: int = 3) -> Corruption:
+    """Draw one to `most` flaws and their size (1 to 5 mm)."""
+    flaws = list(WEIGHTS)
+    weights = np.array([WEIGHTS[flaw] for flaw in flaws])
+    count = int(rng.integers(1, most + 1))
+    chosen = rng.choice(len(flaws), size=count, replace=False, p=weights / weights.sum())
+    return Corruption(
+        tuple(flaws[n] for n in chosen), float(rng.uniform(1.0, 5.0)), int(rng.integers(2**31))
+    )
+
+
+def corrupt(mask: Mask, corruption: Corruption, spacing_mm: Spacing3, inside: Mask) -> Mask:
+    """Return the mask with the flaws of a corruption.
+
+    Args:
+        mask: (D, H, W) the truth.
+        corruption: What goes wrong.
+        spacing_mm: Voxel edges along (k, j, i).
+        inside: (D, H, W) where a component may be invented.
+    """
+    rng = np.random.default_rng(corruption.seed)
+    damaged = mask.copy()
+    for flaw in corruption.flaws:
+        damaged = _FLAWS[flaw](damaged, corruption.size_mm, spacing_mm, inside, rng)
+    return damaged
+
+
+def _same(mask: Mask, *_: object) -> Mask:
+    return mask
+
+
+def _empty(mask: Mask, *_: object) -> Mask:
+    return np.zeros_like(mask)
+
+
+def _missed(
+    mask: Mask, _size: float, _spacing: Spacing3, _inside: Mask, rng: np.random.Generator
+) -> Mask:
+    numbered, count = label_components(mask, connectivity=3)
+    if count == 0:
+        return mask
+    dropped = rng.choice(np.arange(1, count + 1), size=max(1, count // 3), replace=False)
+    kept: Mask = mask & ~np.isin(numbered, dropped)
+    return kept
+
+
+def _invented(
+    mask: Mask, _size: float, spacing: Spacing3, inside: Mask, rng: np.random.Generator
+) -> Mask:
+    damaged = mask.copy()
+    free = np.argwhere(inside & ~mask)
+    for _ in range(int(rng.integers(1, 4))):
+        if len(free):
+            centre = free[rng.integers(len(free))]
+            _add_ellipsoid(damaged, centre, rng.uniform(3.0, 15.0, size=3), spacing)
+    return damaged & (mask | inside)
+
+
+def _eroded(
+    mask: Mask, size: float, spacing: Spacing3, _inside: Mask, _rng: np.random.Generator
+) -> Mask:
+    return _depth_mm(mask, spacing) > size
+
+
+def _dilated(
+    mask: Mask, size: float, spacing: Spacing3, _inside: Mask, _rng: np.random.Generator
+) -> Mask:
+    return _depth_mm(mask, spacing) > -size
+
+
+def _shifted(
+    mask: Mask, size: float, spacing: Spacing3, _inside: Mask, rng: np.random.Generator
+) -> Mask:
+    direction = rng.normal(size=2)
+    direction *= size / max(float(np.linalg.norm(direction)), 1e-6)
+    steps = (0, round(direction[0] / spacing[1]), round(direction[1] / spacing[2]))
+    moved: Mask = ndimage.shift(mask.astype(np.uint8), steps, order=0) > 0
+    return moved
+
+
+def _ragged(
+    mask: Mask, size: float, spacing: Spacing3, _inside: Mask, rng: np.random.Generator
+) -> Mask:
+    grain = [RAGGED_GRAIN_MM / edge for edge in spacing]
+    noise = ndimage.gaussian_filter(rng.normal(size=mask.shape).astype(np.float32), grain)
+    noise /= max(float(noise.std()), 1e-6)
+    ragged: Mask = _depth_mm(mask, spacing) > 0.7 * size * noise
+    return ragged
+
+
+_FLAWS: dict[Flaw, Callable[..., Mask]] = {
+    Flaw.NONE: _same,
+    Flaw.MISSED: _missed,
+    Flaw.INVENTED: _invented,
+    Flaw.ERODED: _eroded,
+    Flaw.DILATED: _dilated,
+    Flaw.SHIFTED: _shifted,
+    Flaw.RAGGED: _ragged,
+    Flaw.EMPTY: _empty,
+}
+
+
+def _depth_mm(mask: Mask, spacing_mm: Spacing3) -> NDArray[np.float32]:
+    """Return the distance to the boundary, positive inside; in plane, as prompts are.
+
+    Slices without a boundary are 1 m away from it.
+    """
+    full = mask.all(axis=(1, 2))
+    depth = np.full(mask.shape, -1e3, np.float32)
+    depth[full] = 1e3
+    for k in np.flatnonzero(mask.any(axis=(1, 2)) & ~full):
+        inner = ndimage.distance_transform_edt(mask[k], spacing_mm[1:])
+        outer = ndimage.distance_transform_edt(~mask[k], spacing_mm[1:])
+        half = min(spacing_mm[1:]) / 2
+        depth[k] = np.where(mask[k], inner - half, half - outer)
+    return depth
+
+
+def _add_ellipsoid(
+    mask: Mask, centre: NDArray[np.int64], radii_mm: NDArray[np.float64], spacing_mm: Spacing3
+) -> None:
+    reach = np.maximum(1, np.ceil(radii_mm / spacing_mm)).astype(int)
+    low = np.maximum(centre - reach, 0)
+    high = np.minimum(centre + reach + 1, mask.shape)
+    axes = [
+        (np.arange(a, b) - c) * edge / radius
+        for a, b, c, edge, radius in zip(low, high, centre, spacing_mm, radii_mm, strict=True)
+    ]
+    grid = np.meshgrid(*axes, indexing="ij")
+    part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    part |= sum(axis**2 for axis in grid) <= 1.0
+
+
+SOFTNESS_PX = 1.0
+
+
+def synthetic_masks(
+    labelled: LabelledVolume, targets: Sequence[Target], rng: np.random.Generator
+) -> dict[str, Mask]:
+    """Return one synthetic pseudo-label: by target, the damaged region."""
+    regions = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
+    everywhere = np.ones(labelled.labels.labels.shape, bool)
+    spacing = labelled.volume.geometry.spacing_mm
+    return {
+        t.name: corrupt(
+            regions[t.name],
+            draw_corruption(rng),
+            spacing,
+            everywhere if t.inside is None else regions[t.inside],
+        )
+        for t in targets
+    }
+
+
+def pseudo_labels_of(
+    labelled: LabelledVolume, targets: Sequence[Target], config: RunConfig
+) -> list[dict[str, Float32]]:
+    """Return the synthetic pseudo-labels of a case, as soft probabilities by target."""
+    rng = np.random.default_rng([config.seed, 13, case_number(labelled.case_id)])
+    return [
+        soften(synthetic_masks(labelled, targets, rng)) for _ in range(config.adaptation.versions)
+    ]
+
+
+def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
+    """Turn masks into probabilities as a network would give them: soft at the boundary."""
+    blur = (0.0, SOFTNESS_PX, SOFTNESS_PX)
+    return {
+        name: ndimage.gaussian_filter(mask.astype(np.float32), blur).clip(0.02, 0.98)
+        for name, mask in masks.items()
+    }
+
+
+def case_number(case_id: str) -> int:
+    """Return a number that is the same for a name in every process, as `hash` is not."""
+    return int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:6], "big")

@@ -1,0 +1,61 @@
+"""Let the voices speak about a case, and keep what they said: label maps, prompts, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.errors import RunError
+from aslseg.inference.ensemble import Segmentation
+from aslseg.reading import read_object
+from aslseg.storage import write_json_atomic
+from aslseg.training.selection import Reliability
+
+_JUDGED = TypeAdapter(Reliability)
+
+
+def save_voices(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
+    """Write the voices of a case; `voices.json` comes last and marks the case as complete.
+
+    Args:
+        folder: `round-NN/voices/<case>`.
+        segmentation: What was said.
+        facts: Written into `voices.json`.
+    """
+    for name in ("specialist", "sam", "refined"):
+        labels = getattr(segmentation, name)
+        if labels is not None:
+            write_labelmap(labels, folder / f"{name}.nii.gz")
+    prompts = [prompt.to_json() for prompt in segmentation.prompts]
+    write_json_atomic(folder / "prompts.json", prompts)
+    write_json_atomic(folder / "voices.json", dict(facts))
+
+
+def saved_reliability(folder: Path) -> Reliability | None:
+    """Return what was judged of a case that `save_voices` completed, or None.
+
+    Raises:
+        RunError: When the file is damaged.
+    """
+    path = folder / "voices.json"
+    if not path.exists():
+        return None
+    remedy = f"delete the folder {folder} and resume the run, which then makes it again"
+    try:
+        return _JUDGED.validate_python(read_object(path, RunError, remedy))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        msg = f"{path} is damaged ('{where}': {first['msg']}); {remedy}."
+        raise RunError(msg) from error
+
+
+def read_voice(folder: Path, name: str) -> Labelmap | None:
+    """Read one voice of a case, or None when it did not speak."""
+    path = folder / f"{name}.nii.gz"
+    return read_labelmap(path) if path.exists() else None

@@ -1,0 +1,225 @@
+"""Rounds of self-training: predict, judge, accept, measure, and go on while it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.orientation import axial_labelmap, to_axial
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.errors import RunError
+from aslseg.evaluation.scores import mean_dice, score_rows
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.ensemble import Ensemble
+from aslseg.project.case import Case
+from aslseg.project.run_tables import (
+    METRIC_COLUMNS,
+    RELIABILITY,
+    RELIABILITY_COLUMNS,
+    read_reliability,
+    write_table,
+)
+from aslseg.training.context import Job
+from aslseg.training.predictions import read_voice, save_voices, saved_reliability
+from aslseg.training.selection import Decision, reliability_of, select
+
+VOICES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
+
+Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
+"""Voices that take no part in the method and are measured on held-out cases, by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """What a round starts from.
+
+    Attributes:
+        number: From 1.
+        folder: Where it is written.
+        first_folder: Folder of round 1, which holds what is trained once.
+        pseudo: Label maps, by case id, that the round before accepted.
+        start: The specialist's networks of the round before, by stage name.
+    """
+
+    number: int
+    folder: Path
+    first_folder: Path
+    pseudo: Mapping[str, Labelmap] = field(default_factory=dict)
+    start: Mapping[str, nn.Module] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundOutcome:
+    """What a round leaves behind.
+
+    Attributes:
+        pseudo: Label maps that the next round may learn from.
+        networks: The specialist's networks, by stage name.
+        validation: Mean Dice of the refined label on validation cases; NaN without any.
+    """
+
+    pseudo: Mapping[str, Labelmap]
+    networks: Mapping[str, nn.Module]
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A published method: how a round is run, and how its result is loaded again."""
+
+    run_round: Callable[[Job, Round], RoundOutcome]
+    load_ensemble: Callable[[Job, Path], Ensemble]
+
+
+def finish_round(
+    job: Job,
+    this: Round,
+    ensemble: Ensemble,
+    earlier: Sequence[Specialist],
+    comparisons: Comparisons | None = None,
+) -> RoundOutcome:
+    """Let the voices speak about all cases, select the reliable ones, and write it all down.
+
+    Args:
+        job: Cases and settings.
+        this: The round.
+        ensemble: Its trained parts.
+        earlier: The specialist with the weights of earlier snapshots.
+        comparisons: Further voices to measure.
+    """
+    for case in job.monitor.track(job.scored if comparisons else [], "Segmenting for comparison"):
+        _compare(job, this, case, comparisons or {})
+    for case in job.monitor.track(_segmented(job, this), "Segmenting all cases"):
+        _speak(job, this, case, ensemble, earlier)
+    decisions = _decide(job, this)
+    rows = [row for case in job.scored for row in _scores(job, this, case)]
+    write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
+    _report(job, rows)
+    pseudo = {
+        decision.reliability.case_id: _pseudo(this, decision)
+        for decision in decisions
+        if decision.accepted
+    }
+    validation = mean_dice(rows, stage="refined", split="validation")
+    return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
+
+
+def restore_outcome(job: Job, method: Method, number: int) -> RoundOutcome:
+    """Return what a finished round left behind, in the light of the labels as they are now.
+
+    Cases that a person labelled or rejected since then give no pseudo-label any more.
+    """
+    folder = job.folder.round(number)
+    table = folder / RELIABILITY
+    if not table.exists():
+        msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
+        raise RunError(msg)
+    believed = {case.id for case in job.unlabelled if case.status != "rejected"}
+    accepted = [
+        judged.case
+        for judged in read_reliability(folder)
+        if judged.accepted and judged.case in believed
+    ]
+    pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
+    networks = method.load_ensemble(job, folder).specialist.networks
+    validation = job.folder.validation_of(number)
+    return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
+
+
+def _segmented(job: Job, this: Round) -> list[Case]:
+    """Return the cases that a round segments: of those without a label, what is asked for."""
+    goes_on = this.number < job.config.rounds
+    wanted = job.unlabelled if goes_on or job.config.label_unlabelled else []
+    return [*wanted, *job.held_out]
+
+
+def _folder(this: Round, case: Case) -> Path:
+    return this.folder / "voices" / case.id
+
+
+def _compare(job: Job, this: Round, case: Case, comparisons: Comparisons) -> None:
+    for name, segment in comparisons.items():
+        path = _folder(this, case) / f"{name}.nii.gz"
+        if not path.exists():
+            image = job.project.load_image(case)
+            turn = to_axial(image.geometry)
+            found = segment(turn.volume(image))
+            write_labelmap(turn.inverse.labelmap(found, image.geometry), path)
+
+
+def _speak(
+    job: Job, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
+) -> None:
+    if saved_reliability(_folder(this, case)) is not None:
+        return
+    volume = job.project.load_image(case)  # what is written lies on the voxels of the file
+    segmentation = ensemble.segment(volume, job.monitor)
+    before = []
+    if case.split == "train":
+        before = [specialist.segment(volume, job.monitor) for specialist in earlier]
+    judged = reliability_of(case.id, segmentation, before, job.targets)
+    save_voices(_folder(this, case), segmentation, asdict(judged))
+    job.monitor.artifact("voices", _folder(this, case), case.id)
+
+
+def _decide(job: Job, this: Round) -> list[Decision]:
+    found = (saved_reliability(_folder(this, case)) for case in job.unlabelled)
+    judged = [reliability for reliability in found if reliability is not None]
+    rejected = {case.id for case in job.unlabelled if case.status == "rejected"}
+    decisions = select(judged, job.config.reliability, this.number, rejected)
+    write_table(
+        this.folder / "reliability.csv",
+        RELIABILITY_COLUMNS,
+        [_reliability_row(this, decision) for decision in decisions],
+    )
+    return decisions
+
+
+def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
+    judged = decision.reliability
+    return {
+        "round": this.number,
+        "case": judged.case_id,
+        "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
+        "voice_agreement": None
+        if judged.voice_agreement is None
+        else round(judged.voice_agreement, 4),
+        "score": round(judged.score, 4),
+        "accepted": decision.accepted,
+        "reason": decision.reason,
+    }
+
+
+def _pseudo(this: Round, decision: Decision) -> Labelmap:
+    case_id = decision.reliability.case_id
+    labels = read_voice(this.folder / "voices" / case_id, "refined")
+    if labels is None:
+        msg = f"The refined label of case {case_id} was written but is gone."
+        raise FileNotFoundError(msg)
+    write_labelmap(labels, this.folder / "pseudo" / f"{case_id}.nii.gz")
+    return labels
+
+
+def _scores(job: Job, this: Round, case: Case) -> list[dict[str, Any]]:
+    truth = job.labels(case)
+    rows: list[dict[str, Any]] = []
+    for voice in VOICES:
+        labels = read_voice(_folder(this, case), voice)
+        if labels is not None:
+            facts = {"round": this.number, "stage": voice, "split": case.split, "case": case.id}
+            rows += score_rows(axial_labelmap(labels), truth, job.targets, facts)
+    return rows
+
+
+def _report(job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
+    for voice in VOICES:
+        for target in job.targets:
+            value = mean_dice(rows, stage=voice, target=target.name, split="validation")
+            if value == value:
+                name = f"validation dice {target.name}"
+                job.monitor.metric(name, value, job.monitor.round, voice)

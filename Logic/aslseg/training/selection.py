@@ -1,0 +1,147 @@
+"""Which refined labels are believed: scores per case, and the selection of a round.
+
+Two signs of a reliable label are combined (their average is ours). A case on which the training's
+earlier checkpoints already agreed with the last one is easy (the rule of ST++, Yang et al., CVPR
+2022, with Dice for mIoU); a case on which specialist and refined label agree was not in dispute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from aslseg.config import ReliabilityConfig
+from aslseg.data.volume import Labelmap, Mask
+from aslseg.evaluation.metrics import dice
+from aslseg.inference.ensemble import Segmentation
+from aslseg.targets import Target, region_mask
+
+REJECTED = "rejected by a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How far a case's refined label can be believed.
+
+    Attributes:
+        case_id: The case.
+        checkpoint_agreement: Mean Dice of earlier checkpoints with the last, over targets.
+        voice_agreement: Mean Dice of specialist and refined label, over targets; None for a method
+            with one voice.
+        emptied: Names of targets that one of the two voices leaves empty and the other does not.
+        silent: Whether the refined label is empty: two voices that find nothing at all agree, but
+            teach nothing.
+    """
+
+    case_id: str
+    checkpoint_agreement: float
+    voice_agreement: float | None
+    emptied: tuple[str, ...] = ()
+    silent: bool = False
+
+    @property
+    def score(self) -> float:
+        """Mean of both agreements, in [0, 1]; with one voice, the checkpoints' alone."""
+        heard = (self.checkpoint_agreement, self.voice_agreement)
+        known = [value for value in heard if value is not None]
+        return sum(known) / len(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the selection made of a case, and why in words for a person."""
+
+    reliability: Reliability
+    accepted: bool
+    reason: str
+
+
+def agreement(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> float:
+    """Return the mean Dice of two sets of regions over their targets."""
+    return sum(dice(first[name], second[name]) for name in first) / len(first)
+
+
+def checkpoint_agreement(earlier: Sequence[Mapping[str, Mask]], last: Mapping[str, Mask]) -> float:
+    """Return the mean agreement of earlier checkpoints with the last; 1 without earlier ones."""
+    if not earlier:
+        return 1.0
+    return sum(agreement(regions, last) for regions in earlier) / len(earlier)
+
+
+def emptied_targets(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tuple[str, ...]:
+    """Return the targets that exactly one of two voices leaves empty."""
+    return tuple(name for name in first if bool(first[name].any()) != bool(second[name].any()))
+
+
+def select(
+    cases: Sequence[Reliability],
+    settings: ReliabilityConfig,
+    round_number: int,
+    rejected: Collection[str] = (),
+) -> list[Decision]:
+    """Accept the most reliable cases of a round; the accepted share grows over the rounds.
+
+    Never accepted: a case below the least score, a case that one voice leaves empty while the
+    other does not, a case in which nothing at all is found, and a case that a person rejected.
+
+    Args:
+        cases: All unlabelled cases.
+        settings: Shares and least score.
+        round_number: From 1.
+        rejected: Ids of cases that a person rejected.
+
+    Returns:
+        One decision per case, most reliable first.
+    """
+    share = min(1.0, settings.first_share + settings.growth * (round_number - 1))
+    places = math.floor(share * len(cases) + 1e-9)
+    decisions: list[Decision] = []
+    for case in sorted(cases, key=lambda c: (-c.score, c.case_id)):
+        reason = REJECTED if case.case_id in rejected else _objection(case, settings)
+        if not reason and places == 0:
+            reason = f"beyond the {share:.0%} that round {round_number} accepts"
+        accepted = not reason
+        places -= accepted
+        decisions.append(Decision(case, accepted, reason or "reliable"))
+    return decisions
+
+
+def _objection(case: Reliability, settings: ReliabilityConfig) -> str:
+    if case.emptied:
+        return f"one voice finds {', '.join(case.emptied)} and the other finds none"
+    if case.silent:
+        return "no target is found"
+    if case.score < settings.min_score:
+        return f"score {case.score:.2f} is below {settings.min_score:.2f}"
+    return ""
+
+
+def regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:
+    """Return each target's region in a label map."""
+    return {t.name: region_mask(labels.labels, t, targets) for t in targets}
+
+
+def reliability_of(
+    case_id: str,
+    segmentation: Segmentation,
+    earlier: Sequence[Labelmap],
+    targets: Sequence[Target],
+) -> Reliability:
+    """Measure how far a case's refined label can be believed.
+
+    Args:
+        case_id: The case.
+        segmentation: What the voices of this round said.
+        earlier: The specialist's label maps with earlier weights.
+        targets: All targets.
+    """
+    last = regions(segmentation.specialist, targets)
+    refined = regions(segmentation.refined, targets)
+    return Reliability(
+        case_id,
+        checkpoint_agreement([regions(labels, targets) for labels in earlier], last),
+        None if segmentation.one_voice else agreement(last, refined),
+        emptied_targets(last, refined),
+        silent=not any(mask.any() for mask in refined.values()),
+    )

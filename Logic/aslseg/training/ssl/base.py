@@ -1,0 +1,167 @@
+"""What every training paradigm shares: a student, and the average of its weights over the steps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aslseg.config import SpecialistConfig
+from aslseg.networks.checkpoints import copy_sharing_frozen
+from aslseg.preprocessing.augmentation import apply_intensity, draw_intensity
+from aslseg.preprocessing.patches import Batch, TrainingCase, image_channels
+from aslseg.training.losses import average_decay, ramp_up, supervised_loss, update_average
+from aslseg.training.trainer import Learner
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The parts of a step's loss; the whole is their sum, weights included.
+
+    Attributes:
+        supervised: On labelled patches.
+        unlabelled: Of the paradigm itself.
+        further: What a method adds, by name.
+    """
+
+    supervised: Tensor
+    unlabelled: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """The loss that is differentiated."""
+        return sum(self.further.values(), self.supervised + self.unlabelled)
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the parts by name, for curves."""
+        return {"supervised": self.supervised, "unlabelled": self.unlabelled, **self.further}
+
+
+class Guide(Protocol):
+    """Someone outside who has an opinion on unlabelled patches; not trained, and not saved."""
+
+    name: str
+
+    def meet(self, cases: Sequence[TrainingCase]) -> None:
+        """Get to know the cases that unlabelled patches will come from."""
+
+    def term(
+        self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return what the guide adds to the loss, weight included.
+
+        Args:
+            probability: (B, C, *spatial) of the student, with gradient.
+            unlabelled: The patches.
+            step: Steps done before this one.
+            generator: Source of all randomness of the step.
+        """
+
+
+class Paradigm(nn.Module):
+    """A student network, its averaged copy, and the rule for a step.
+
+    The averaged copy (exponential moving average of the weights, `ema_decay`) is what all paradigms
+    use for inference, so that no row of a comparison owes its place to averaging.
+
+    Args:
+        build: Makes one untrained network.
+        settings: Of the stage.
+    """
+
+    uses_unlabelled = True
+    guides: tuple[Guide, ...] = ()
+
+    def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = build()
+        self.average = copy_sharing_frozen(self.student).requires_grad_(False)
+
+    @abstractmethod
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return the loss of one step.
+
+        Args:
+            labelled: Patches with labels.
+            unlabelled: Patches without; None if the paradigm uses none.
+            step: Steps done before this one.
+            generator: Source of all randomness of the step.
+        """
+
+    def meet(self, cases: Sequence[TrainingCase]) -> None:
+        """Let the guides get to know the cases that unlabelled patches will come from."""
+        for guide in self.guides:
+            guide.meet(cases)
+
+    def guidance(
+        self, probability: Tensor, batch: Batch | None, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return what the guides add for the student's probabilities on unlabelled patches."""
+        if batch is None:
+            return {}
+        return {g.name: g.term(probability, batch, step, generator) for g in self.guides}
+
+    def learners(self) -> Sequence[Learner]:
+        """Return who moves which parameters; none means one optimiser for all."""
+        return ()
+
+    def save_more(self, folder: Path, stage_name: str) -> None:
+        """Write what was trained beside the specialist, once the schedule is done."""
+
+    def after_step(self, step: int) -> None:
+        """Let the averaged copy follow the student."""
+        update_average(self.average, self.student, average_decay(step, self.settings.ema_decay))
+
+    def inference_network(self) -> nn.Module:
+        """Return the network that predictions are made with, in evaluation mode."""
+        return self.average.eval()
+
+    def perturb(self, inputs: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+        """Return the inputs with changed intensities; a containing target stays as it is.
+
+        Args:
+            inputs: (B, C, *spatial).
+            generator: Source of randomness.
+            strength: Of contrast and brightness, beside what the settings say.
+        """
+        images = image_channels(self.settings)
+        drawn = draw_intensity(
+            inputs[:, :images].shape, generator, self.settings.intensity_strength
+        )
+        contrast, brightness = drawn.contrast**strength, drawn.brightness * strength
+        change = replace(drawn, contrast=contrast, brightness=brightness)
+        return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
+
+    def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the inputs with the teacher's noise: normal, cut off at two deviations."""
+        images = image_channels(self.settings)
+        sd = self.settings.teacher_noise
+        noise = torch.randn(inputs[:, :images].shape, generator=generator) * sd
+        noise = noise.clamp(-2 * sd, 2 * sd).to(inputs)
+        return torch.cat([inputs[:, :images] + noise, inputs[:, images:]], 1)
+
+    def consistency_weight(self, step: int) -> float:
+        """Return the weight of the unlabelled term, ramped up over the schedule."""
+        length = self.settings.rampup_share * self.settings.iterations
+        return self.settings.consistency_weight * ramp_up(step, length)
+
+    def on_labelled(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the supervised loss of a network on perturbed labelled patches."""
+        logits = network(self.perturb(batch.inputs, generator))
+        return supervised_loss(logits, batch.classes, batch.weight)
+
+
+def both_inputs(labelled: Batch, unlabelled: Batch | None) -> Tensor:
+    """Stack labelled and unlabelled patches, in this order."""
+    if unlabelled is None:
+        return labelled.inputs
+    return torch.cat([labelled.inputs, unlabelled.inputs])

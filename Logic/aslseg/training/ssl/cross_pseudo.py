@@ -1,0 +1,46 @@
+"""Cross pseudo supervision (Chen et al., CVPR 2021): two networks label for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aslseg.config import SpecialistConfig
+from aslseg.preprocessing.patches import Batch
+from aslseg.training.losses import supervised_loss
+from aslseg.training.ssl.base import Paradigm, Terms, both_inputs
+
+
+class CrossPseudoSupervision(Paradigm):
+    """Two students of one architecture; each learns the other's hard labels on unlabelled patches.
+
+    The first one, averaged over the steps, makes the predictions.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
+        super().__init__(build, settings)
+        self.partner = build()
+
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> Terms:
+        """Return both supervised losses and the ramped cross entropies to the other's labels."""
+        inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
+        count = len(labelled.classes)
+        first, second = self.student(inputs).float(), self.partner(inputs).float()
+        supervised = torch.stack(
+            [supervised_loss(o[:count], labelled.classes, labelled.weight) for o in (first, second)]
+        ).sum()
+        crossed = _learn_from(first[count:], second[count:]) + _learn_from(
+            second[count:], first[count:]
+        )
+        return Terms(supervised, self.consistency_weight(step) * crossed)
+
+
+def _learn_from(logits: Tensor, other: Tensor) -> Tensor:
+    if not len(logits):
+        return logits.sum()
+    return F.cross_entropy(logits, other.detach().argmax(1))

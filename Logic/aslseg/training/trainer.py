@@ -1,0 +1,264 @@
+"""The loop that trains any network: steps, schedule, progress, cancel, and resuming exactly.
+
+Batch and noise of step t depend on (seed, t) alone, and the state between two steps is written
+whole, so a run that stopped and went on ends with the very weights of one that did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from aslseg.errors import CancelledError, RunError
+from aslseg.events import Monitor
+from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.networks.device import mixed_precision
+from aslseg.networks.finite import are_finite
+from aslseg.training.losses import polynomial_decay, warm_up
+
+SAVE_EVERY = 250
+
+
+REPORT_EVERY = 10
+
+
+GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to learn.
+
+    Attributes:
+        name: Of the stage, for people and file names.
+        steps: Optimiser steps.
+        learning_rate: At the start; falls as (1 - t/T)^0.9.
+        weight_decay: Of the optimiser.
+        optimiser: `adamw` or `sgd`.
+        seed: Of the whole run.
+        snapshots: Parts of the schedule after which the weights are kept.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    optimiser: str = "adamw"
+    seed: int = 0
+    snapshots: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learner:
+    """Parameters that one optimiser moves.
+
+    Attributes:
+        parameters: Those that ask for a gradient.
+        optimiser: `adamw` or `sgd`.
+        learning_rate: At the start.
+        weight_decay: Of the optimiser.
+        power: The rate falls as (1 - t/T) to this power.
+        warmup: Steps over which the rate first rises, from one of so many parts of it.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    optimiser: str
+    learning_rate: float
+    weight_decay: float
+    power: float = 0.9
+    warmup: int = 0
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step."""
+        risen = warm_up(step, self.warmup)
+        return self.learning_rate * risen * polynomial_decay(step, steps, self.power)
+
+
+StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
+"""From (step, generator) to named terms; `loss` is the one that is differentiated."""
+
+
+@dataclass
+class Trainer:
+    """Trains the parameters of a module that ask for a gradient.
+
+    Attributes:
+        module: Everything whose state must survive a stop.
+        schedule: How long and how fast.
+        device: Where the module is; on CUDA the steps run in mixed precision.
+        folder: Where the state between two steps is written.
+        after_step: Called with the number of each step that was taken.
+        snapshot: Called with the number of the snapshot, when one is due.
+        precise: Compute in float32 throughout.
+        learners: Who moves which parameters; one for all as the schedule says, if none are given.
+    """
+
+    module: nn.Module
+    schedule: Schedule
+    device: torch.device
+    folder: Path
+    after_step: Callable[[int], None] = lambda _: None
+    snapshot: Callable[[int], None] = lambda _: None
+    precise: bool = False
+    learners: Sequence[Learner] = ()
+
+    def __post_init__(self) -> None:
+        """Build the optimisers over the trainable parameters."""
+        self._learners = self.learners or (_only_learner(self.module, self.schedule),)
+        self._optimisers = [_build_optimiser(learner, self.schedule) for learner in self._learners]
+        steps = self.schedule.steps
+        self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
+
+    @property
+    def state_path(self) -> Path:
+        """The file that a stopped training is resumed from."""
+        return self.folder / f"{self.schedule.name}.training.safetensors"
+
+    def run(self, step_loss: StepLoss, monitor: Monitor) -> None:
+        """Take the remaining steps, then remove the state file.
+
+        Raises:
+            CancelledError: When asked to stop; the state is written first.
+            RunError: When loss, gradient or weights are no longer numbers; the state that was
+                written last, which is good, stays.
+        """
+        done = self._resume()
+        steps = monitor.track(
+            range(done, self.schedule.steps), self.schedule.name, self.schedule.steps, done
+        )
+        finished = done
+        try:
+            for step in steps:
+                self._step(step, step_loss, monitor)
+                finished = step + 1
+                if finished % SAVE_EVERY == 0:
+                    self._save(finished)
+        except CancelledError:
+            self._save(finished)
+            raise
+        self._require_finite(self.schedule.steps - 1)
+        self.state_path.unlink(missing_ok=True)
+
+    def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
+        for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = learner.rate(step, self.schedule.steps)
+        generator = step_generator(self.schedule.seed, step)
+        self.module.train()
+        # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
+        mixed = not self.precise and mixed_precision(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            terms = step_loss(step, generator)
+        self._descend(step, terms["loss"])
+        self.after_step(step)
+        if step % REPORT_EVERY == 0:
+            for name, value in terms.items():
+                monitor.metric(name, float(value.detach()), step, self.schedule.name)
+        for number, due in enumerate(self._due):
+            if due == step + 1:
+                self._require_finite(step)
+                self.snapshot(number)
+
+    def _descend(self, step: int, loss: Tensor) -> None:
+        """Move the parameters, unless loss or gradient are no numbers."""
+        if not torch.isfinite(loss):
+            raise self._diverged(step, "the loss is not a number")
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        for learner in self._learners:
+            norm = nn.utils.clip_grad_norm_(learner.parameters, GRADIENT_NORM)
+            if not torch.isfinite(norm):
+                raise self._diverged(step, "the gradient is not a number")
+        for optimiser in self._optimisers:
+            optimiser.step()
+
+    def _require_finite(self, step: int) -> None:
+        if not are_finite(self.module.state_dict().values()):
+            raise self._diverged(step, "the weights are no numbers")
+
+    def _diverged(self, step: int, how: str) -> RunError:
+        kept = " Resuming goes on from the last state that was good." if step else ""
+        msg = (
+            f"Training of {self.schedule.name} diverged at step {step}: {how}. Lower the learning "
+            f"rate, or look for damaged images.{kept}"
+        )
+        return RunError(msg)
+
+    def _save(self, finished: int) -> None:
+        self._require_finite(max(finished - 1, 0))
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        for name, optimiser in self._named_optimisers():
+            for number, values in optimiser.state_dict()["state"].items():
+                for key, value in values.items():
+                    tensors[f"{name}.{number}.{key}"] = torch.as_tensor(value)
+        facts = {"step": finished, "steps": self.schedule.steps, "seed": self.schedule.seed}
+        save_checkpoint(self.state_path, Checkpoint("training", tensors, facts))
+
+    def _resume(self) -> int:
+        if not self.state_path.exists():
+            return 0
+        saved = load_checkpoint(self.state_path, "training")
+        expected = {"steps": self.schedule.steps, "seed": self.schedule.seed}
+        if any(saved.config.get(key) != value for key, value in expected.items()):
+            msg = (
+                f"{self.state_path} belongs to other settings (steps or seed differ); "
+                "delete it to start this stage again."
+            )
+            raise RunError(msg)
+        try:
+            self.module.load_state_dict(_part(saved.tensors, "module."))
+            for name, optimiser in self._named_optimisers():
+                _restore(optimiser, _part(saved.tensors, f"{name}."))
+            return int(saved.config["step"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            msg = f"{self.state_path} does not fit this stage; delete it to start the stage again."
+            raise RunError(msg) from error
+
+    def _named_optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        names = ["optimiser", *(f"optimiser{n}" for n in range(1, len(self._optimisers)))]
+        return list(zip(names, self._optimisers, strict=True))
+
+
+def _restore(optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Return the source of randomness of a step, and seed dropout with it.
+
+    Dropout layers draw from torch's global generators; seeding these per step as well is what makes
+    a resumed run equal to an uninterrupted one.
+    """
+    mixed = (seed * 1_000_003 + step) % (2**63 - 1)
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed)
+
+
+def _only_learner(module: nn.Module, schedule: Schedule) -> Learner:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return Learner(parameters, schedule.optimiser, schedule.learning_rate, schedule.weight_decay)
+
+
+def _build_optimiser(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+    if not learner.parameters:
+        msg = f"{schedule.name} has no trainable parameters."
+        raise ValueError(msg)
+    rate, decay = learner.learning_rate, learner.weight_decay
+    if learner.optimiser == "sgd":
+        return torch.optim.SGD(learner.parameters, rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.AdamW(learner.parameters, rate, weight_decay=decay)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

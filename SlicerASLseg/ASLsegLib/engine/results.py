@@ -1,0 +1,310 @@
+"""What the engine answered about a volume: files read in a thread, then shown node by node."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from ASLsegLib.scene.disagreement import image_of, show_disagreement, update_disagreement
+from ASLsegLib.scene.prompt_overlay import draw_prompts
+from ASLsegLib.scene.provenance import Provenance
+from ASLsegLib.scene.segmentations import Policy, flag_disagreement, write_parts, write_voice_slice
+from ASLsegLib.scene.segments import Parts, parts_of
+from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
+
+logger = logging.getLogger(__name__)
+
+SPEAKING = ("specialist", "sam", "refined")
+PROMPTED = ("sam", "refined")
+"""Voices that a person's prompts change."""
+_PROPOSED = "ASLseg.ProposedPrompts"
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer about the whole volume, with what was costly to find out.
+
+    Attributes:
+        voices: What each voice says.
+        prompts: That SAM was asked with.
+        drawn: The prompts as a picture.
+        targets: Of voices and picture.
+        facts: Method, run, round, model.
+        agreement: By target, the least Dice of two voices.
+        disagreement: Image of the overlay, or None.
+    """
+
+    voices: dict[str, Parts]
+    prompts: list[Any]
+    drawn: Parts
+    targets: list[Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    agreement: dict[str, float] = field(default_factory=dict)
+    disagreement: vtk.vtkImageData | None = None
+
+
+@dataclass(frozen=True)
+class HeardSlice:
+    """An answer about one slice.
+
+    Attributes:
+        planes: By voice, (H, W) uint8.
+        slice_index: Which axial slice.
+        targets: Of the label maps.
+        facts: Method, run, round, model.
+        disagreement: (H, W) uint8 in percent, or None.
+    """
+
+    planes: dict[str, np.ndarray]
+    slice_index: int
+    targets: list[Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    disagreement: np.ndarray | None = None
+
+
+def answer_about(
+    volume: Any, slice_index: int | None, may_replace: Policy, *, prompted: bool = False
+) -> tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], Iterator[str]]]:
+    """Return how an answer is read in a thread, and how what was read comes into the scene.
+
+    Args:
+        volume: Volume node.
+        slice_index: The slice that was asked about; None for the whole volume.
+        may_replace: Asked before segments that a person edited are replaced.
+        prompted: Whether a person's prompts were asked about.
+    """
+    if slice_index is not None:
+        return (
+            lambda event: read_slice(_with_facts(event, prompted=prompted)),
+            lambda heard: show_slice(volume, heard, may_replace),
+        )
+    shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
+    return (
+        lambda event: read_answer(_with_facts(event, prompted=prompted), shape, axis),
+        lambda heard: show_answer(volume, heard, may_replace),
+    )
+
+
+def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
+    """Read the files that a `done` event about a whole volume names; work for a thread.
+
+    Args:
+        event: Of `segment` or `refine`.
+        shape: (D, H, W) of the volume.
+        axis: Along which its axial slices are numbered.
+
+    Raises:
+        ImageError: When a file is missing or damaged.
+    """
+    from aslseg.errors import ImageError
+    from aslseg.prompts import read_prompts
+
+    files = _files_of(event)
+    return heard_from(
+        _read_labels(files),
+        read_prompts(files["prompts"], ImageError, "segment the volume again"),
+        targets=_targets_of(event),
+        shape=shape,
+        axis=axis,
+        facts=dict(event["facts"]),
+        disagreement=_read_disagreement(files),
+    )
+
+
+def read_slice(event: Mapping[str, Any]) -> HeardSlice:
+    """Read the files that a `done` event about one slice names; work for a thread.
+
+    Raises:
+        ImageError: When a file is missing or damaged.
+    """
+    facts, files = dict(event["facts"]), _files_of(event)
+    planes = {voice: labels[0] for voice, labels in _read_labels(files).items()}
+    apart = _read_disagreement(files)
+    return HeardSlice(
+        planes,
+        int(facts["slice_index"]),
+        _targets_of(event),
+        facts,
+        None if apart is None else apart[0],
+    )
+
+
+def heard_from(
+    labels: Mapping[str, np.ndarray],
+    prompts: list[Any],
+    *,
+    targets: list[Any],
+    shape: Shape,
+    facts: dict[str, Any],
+    disagreement: np.ndarray | None = None,
+    axis: int = 0,
+) -> Heard:
+    """Find out what is costly about label maps of a whole volume; work for a thread.
+
+    Args:
+        labels: By voice, (D, H, W) uint8.
+        prompts: That SAM was asked with.
+        targets: Of the label maps.
+        shape: (D, H, W) of the volume.
+        facts: Method, run, round, model.
+        disagreement: (D, H, W) uint8 in percent, or None.
+        axis: Along which the volume's axial slices are numbered.
+    """
+    of_slices = shape[axis], *(n for at, n in enumerate(shape) if at != axis)
+    drawn = np.moveaxis(draw_prompts(prompts, targets, of_slices), 0, axis)
+    return Heard(
+        voices={voice: parts_of(values, targets) for voice, values in labels.items()},
+        prompts=prompts,
+        drawn=parts_of(drawn, targets),
+        targets=targets,
+        facts=facts,
+        agreement=least_agreement(labels, targets),
+        disagreement=None if disagreement is None else image_of(disagreement),
+    )
+
+
+def least_agreement(labels: Mapping[str, np.ndarray], targets: list[Any]) -> dict[str, float]:
+    """Return, by target, the least Dice of two voices; 1 where only one spoke."""
+    from aslseg.evaluation.metrics import dice
+
+    return {
+        target.name: min(
+            (
+                dice(first == target.value, second == target.value)
+                for first, second in itertools.combinations(labels.values(), 2)
+            ),
+            default=1.0,
+        )
+        for target in targets
+    }
+
+
+def show_answer(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]:
+    """Bring an answer about the whole volume into the scene, a node at each step.
+
+    Yields:
+        What comes next, for a person.
+
+    Raises:
+        SceneError: When the volume was removed meanwhile.
+    """
+    nodes = {}
+    for voice, parts in heard.voices.items():
+        yield f"showing the voice: {voice}"
+        _check_present(volume)
+        nodes[voice] = write_parts(
+            volume, parts, heard.targets, provenance_of(voice, heard.facts), may_replace
+        )
+    yield "showing the prompts"
+    _check_present(volume)
+    show_proposed(volume, heard)
+    flag_disagreement(nodes, heard.agreement)
+    if heard.disagreement is not None:
+        yield "showing the disagreement"
+        _check_present(volume)
+        show_disagreement(volume, heard.disagreement)
+
+
+def show_slice(volume: Any, heard: HeardSlice, may_replace: Policy) -> Iterator[str]:
+    """Bring an answer about one slice into the scene, a node at each step.
+
+    Yields:
+        What comes next, for a person.
+
+    Raises:
+        SceneError: When the volume was removed meanwhile.
+    """
+    for voice, plane in heard.planes.items():
+        yield f"showing the voice: {voice}"
+        _check_present(volume)
+        provenance = provenance_of(voice, heard.facts)
+        write_voice_slice(volume, heard.slice_index, plane, heard.targets, provenance, may_replace)
+    if heard.disagreement is not None:
+        yield "showing the disagreement"
+        _check_present(volume)
+        update_disagreement(volume, heard.slice_index, heard.disagreement)
+
+
+def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
+    """Return the provenance of a voice from the facts of a `done` event."""
+    return Provenance(
+        voice=voice,
+        method=str(facts.get("method") or ""),
+        run=str(facts.get("run") or ""),
+        round=int(facts.get("round") or 0),
+        model=str(facts.get("weights") or ""),
+        prompted=bool(facts.get("prompted")) and voice in PROMPTED,
+    )
+
+
+def show_proposed(volume: Any, heard: Heard) -> None:
+    """Draw the prompts into their segmentation node, and keep them there for editing."""
+    provenance = provenance_of("prompts", heard.facts)
+    node = write_parts(volume, heard.drawn, heard.targets, provenance, lambda _: True)
+    values = [prompt.to_json() for prompt in heard.prompts]
+    node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
+
+
+def proposed_prompts(node: Any | None) -> list[Any]:
+    """Return the prompts that are kept in a prompts node; none without a node."""
+    kept = node.GetAttribute(_PROPOSED) if node is not None else None
+    return list(_parsed(kept or "[]"))
+
+
+@lru_cache(maxsize=4)
+def _parsed(kept: str) -> tuple[Any, ...]:
+    """Return prompts from JSON; the panel asks for the same ones at every change.
+
+    A scene may come from anywhere: what cannot be read counts as no prompts.
+    """
+    from aslseg.prompts import SlicePrompts
+
+    try:
+        return tuple(SlicePrompts.from_json(values) for values in json.loads(kept))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        logger.warning("The proposed prompts of the scene cannot be read: %s", error)
+        return ()
+
+
+def _with_facts(event: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+    return {**event, "facts": {**event["facts"], **facts}}
+
+
+def _files_of(event: Mapping[str, Any]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in event["files"].items()}
+
+
+def _targets_of(event: Mapping[str, Any]) -> list[Any]:
+    from aslseg.targets import Target
+
+    return [Target.model_validate(target) for target in event["facts"]["targets"]]
+
+
+def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    from aslseg.data.images import read_labelmap
+
+    return {voice: read_labelmap(files[voice]).labels for voice in SPEAKING if voice in files}
+
+
+def _check_present(volume: Any) -> None:
+    if not slicer.mrmlScene.IsNodePresent(volume):
+        msg = "The volume was removed from the scene; its results are not shown. Load it again."
+        raise SceneError(msg)
+
+
+def _read_disagreement(files: Mapping[str, Path]) -> np.ndarray | None:
+    from aslseg.data.images import read_volume
+
+    return read_volume(files["disagreement"]).voxels if "disagreement" in files else None

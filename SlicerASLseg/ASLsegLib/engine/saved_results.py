@@ -1,0 +1,128 @@
+"""What a run has already said about a case of the project, brought into the scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aslseg.data.orientation import to_slices
+from aslseg.errors import ImageError
+from ASLsegLib.engine.results import SPEAKING, Heard, heard_from, provenance_of, show_proposed
+from ASLsegLib.logic import project_data as projects
+from ASLsegLib.scene.case_nodes import shown_label
+from ASLsegLib.scene.provenance import Provenance
+from ASLsegLib.scene.segmentations import (
+    flag_disagreement,
+    is_as_written,
+    rounds_shown,
+    voice_node,
+    write_parts,
+)
+
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+
+
+@dataclass(frozen=True)
+class SavedVoices:
+    """What is on disk about a case.
+
+    Attributes:
+        heard: What a round wrote, or a person.
+        human: Whether the refined voice is the label map that a person made or accepted.
+        label: Digest of that label map; empty without one.
+    """
+
+    heard: Heard
+    human: bool
+    label: str = ""
+
+
+def read_saved(project: Project, case_id: str) -> SavedVoices | None:
+    """Read a case's own label map and what the best round of the latest usable run said.
+
+    Returns:
+        None when there is neither.
+
+    Raises:
+        ImageError: When a file is damaged.
+    """
+    from aslseg.data.images import read_geometry
+
+    case = project.case(case_id)
+    labels, prompts, facts = _said_by_run(project, case_id)
+    if case.label is not None:
+        labels["refined"] = project.load_labels(case).labels
+    if not labels:
+        return None
+    geometry = read_geometry(project.image_path(case))
+    heard = heard_from(
+        labels,
+        prompts,
+        targets=list(project.targets),
+        shape=geometry.shape,
+        axis=to_slices(geometry).axes[0],
+        facts=facts,
+    )
+    return SavedVoices(heard, case.label is not None, projects.label_digest(project, case_id))
+
+
+def show_saved(volume: Any, saved: SavedVoices) -> None:
+    """Show saved voices about a volume, and a person's label as the refined voice.
+
+    Voices that are in the scene are renewed when they show another round or another label map; what
+    a person drew or prompted stays as it is.
+    """
+    heard, nodes = saved.heard, {}
+    for voice, parts in heard.voices.items():
+        provenance = provenance_of(voice, heard.facts)
+        label = ""
+        if voice == "refined":
+            provenance, label = replace(provenance, human=saved.human), saved.label
+        node = voice_node(volume, voice)
+        if _is_outdated(node, volume, provenance, label):
+            nodes[voice] = write_parts(
+                volume, parts, heard.targets, provenance, may_replace=lambda _: True
+            )
+    if heard.prompts and "sam" in nodes:
+        show_proposed(volume, heard)
+    flag_disagreement(nodes, heard.agreement)
+
+
+def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> bool:
+    """Tell whether a node shows something else than what is saved, and nothing of a person."""
+    if node.GetSegmentation().GetNumberOfSegments() == 0:
+        return True
+    if not is_as_written(node, volume):
+        return False
+    other_round = rounds_shown(node) != {(provenance.run, provenance.round)}
+    return other_round or (provenance.voice == "refined" and shown_label(volume) != label)
+
+
+def _said_by_run(
+    project: Project, case_id: str
+) -> tuple[dict[str, np.ndarray], list[Any], dict[str, Any]]:
+    for run in projects.list_runs(project):
+        folder = projects.voices_folder(project, run.run_id, run.best_round, case_id)
+        if run.is_usable and (folder / "voices.json").exists():
+            facts = {"run": run.run_id, "method": run.method, "round": run.best_round}
+            return *_read_voices(folder), facts
+    return {}, [], {}
+
+
+def _read_voices(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
+    from aslseg.data.images import read_labelmap
+    from aslseg.prompts import read_prompts
+
+    labels = {
+        voice: read_labelmap(folder / f"{voice}.nii.gz").labels
+        for voice in SPEAKING
+        if (folder / f"{voice}.nii.gz").exists()
+    }
+    path = folder / "prompts.json"
+    if not path.exists():
+        return labels, []
+    remedy = "delete the folder of the case and resume the run"
+    return labels, read_prompts(path, ImageError, remedy)

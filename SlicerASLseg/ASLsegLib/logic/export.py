@@ -1,0 +1,232 @@
+"""Measuring and exporting: lesion tables, NIfTI, nnU-Net, DICOM SEG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from ASLsegLib.logic.lesion_table import as_text
+from ASLsegLib.scene.segmentations import volume_of_voice
+from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
+from ASLsegLib.scene.volumes import SceneError, place_beside
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import Labelmap
+    from aslseg.evaluation.lesions import Lesion
+    from aslseg.project.project import Project
+    from aslseg.targets import Target
+
+
+_INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from DICOM
+
+
+class Exporting:
+    """The part of the logic that measures and exports."""
+
+    project: Project | None
+    _in_background: Callable[..., Any]
+    _opened: Callable[[], Project]
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets of the open project, or liver and tumour without one."""
+        from aslseg.targets import LIVER_TARGETS
+
+        return LIVER_TARGETS if self.project is None else self.project.targets
+
+    def labelmap_of(
+        self,
+        segmentation: Any,
+        volume: Any | None = None,
+        *,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> Labelmap:
+        """Return a segmentation as a label map on the grid of its volume, where it is shown.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            volume: Whose grid; the volume that the segmentation was made on when None.
+            may_leave_out: Asked when something that is shown would not be in the label map.
+
+        Raises:
+            SceneError: When no segment has the name of a target, when the volume is not known, or
+                when the segmentation lies elsewhere.
+        """
+        volume = volume or reference_volume(segmentation)
+        return shown_labels(segmentation, volume, self.targets(), may_leave_out)
+
+    def lesions(
+        self,
+        segmentation: Any,
+        *,
+        wait: bool = True,
+        then: Any = None,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> list[Lesion]:
+        """Measure every lesion of a segmentation.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            wait: Return the lesions; else an empty list at once.
+            then: Called with the lesions when they are there.
+            may_leave_out: As in `labelmap_of`.
+        """
+        from aslseg.evaluation.lesions import measure_lesions
+
+        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
+        targets = self.targets()
+
+        def show(found: list[Lesion]) -> list[Lesion]:
+            if then is not None:
+                then(found)
+            return found
+
+        work = lambda _: measure_lesions(labelmap, targets)  # noqa: E731
+        return self._in_background("measuring lesions", work, show, wait) or []
+
+    def write_lesions(self, lesions: list[Lesion], path: Path | str, case: str = "") -> Path:
+        """Write a lesion table as a CSV file.
+
+        Args:
+            lesions: Of one segmentation.
+            path: Where to.
+            case: Whose lesions they are, for the first column.
+        """
+        from aslseg.storage import write_text_atomic
+
+        write_text_atomic(Path(path), as_text(lesions, case, ","))
+        return Path(path)
+
+    def export_nifti(
+        self,
+        segmentation: Any,
+        path: Path | str,
+        *,
+        wait: bool = True,
+        may_leave_out: LeaveOut = leave_out_nothing,
+    ) -> Path:
+        """Write a segmentation as a label map with the values of the targets.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            path: Ends in .nii.gz, .nii, .nrrd or .mha.
+            wait: Return when the file is there.
+            may_leave_out: As in `labelmap_of`.
+        """
+        from aslseg.data.images import write_labelmap
+
+        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
+        place = Path(path)
+        self._in_background(
+            "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
+        )
+        return place
+
+    def export_nnunet(
+        self, folder: Path | str, run_id: str | None = None, *, wait: bool = True
+    ) -> Path:
+        """Write the project as an nnU-Net raw data set.
+
+        Args:
+            folder: New or empty, such as `Dataset001_Liver`.
+            run_id: A run whose label maps stand in where there is no human one; None for none.
+            wait: Return when the folder is there.
+        """
+        from aslseg.project.export import export_nnunet
+
+        project, place = self._opened(), Path(folder)
+        labels = _labels_of_run(project, run_id) if run_id else None
+        self._in_background(
+            "exporting for nnU-Net",
+            lambda _: export_nnunet(project, place, labels=labels),
+            lambda _: place,
+            wait,
+        )
+        return place
+
+    def export_dicom_seg(self, segmentation: Any, folder: Path | str) -> list[Path]:
+        """Write a segmentation as a DICOM segmentation object, by Slicer's own exporter.
+
+        Args:
+            segmentation: Segmentation node of a volume that was loaded from DICOM.
+            folder: Where the file goes.
+
+        Returns:
+            The written files.
+
+        Raises:
+            SceneError: When the volume is no DICOM volume, or the exporter is absent or fails.
+        """
+        volume = reference_volume(segmentation)
+        if not volume.GetAttribute(_INSTANCES):
+            msg = (
+                f"{segmentation.GetName()} cannot become a DICOM object, for {volume.GetName()} "
+                "was not loaded from DICOM; load the series with the DICOM module and segment that."
+            )
+            raise SceneError(msg)
+        if segmentation.GetParentTransformNode() is not volume.GetParentTransformNode():
+            msg = (
+                f"{segmentation.GetName()} is under another transform than {volume.GetName()}; "
+                "harden the transform (Data module) before the export."
+            )
+            raise SceneError(msg)
+        place_beside(segmentation, volume)
+        exporter = _dicom_exporter()
+        before = set(Path(folder).glob("*"))
+        exportables = exporter.examineForExport(_item_of(segmentation))
+        if not exportables:
+            msg = (
+                f"The slices of {volume.GetName()} are not in the DICOM database any more; import "
+                "the series again with the DICOM module."
+            )
+            raise SceneError(msg)
+        for exportable in exportables:
+            exportable.directory = str(folder)
+        problem = exporter.export(exportables)
+        if problem:
+            msg = f"The DICOM export failed: {problem}"
+            raise SceneError(msg)
+        return sorted(set(Path(folder).glob("*")) - before)
+
+
+def reference_volume(segmentation: Any) -> Any:
+    """Return the volume that a segmentation was made on.
+
+    Raises:
+        SceneError: When it is not known.
+    """
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = volume_of_voice(segmentation) or segmentation.GetNodeReference(role)
+    if volume is None:
+        msg = (
+            f"{segmentation.GetName()} does not say which volume it was made on; choose the volume "
+            "as source in the Segment Editor."
+        )
+        raise SceneError(msg)
+    return volume
+
+
+def _labels_of_run(project: Project, run_id: str) -> dict[str, Path]:
+    folder = project.folder / "runs" / run_id / "labels"
+    known = {case.id for case in project.cases}
+    found = {path.name.removesuffix(".nii.gz"): path for path in folder.glob("*.nii.gz")}
+    return {case_id: path for case_id, path in found.items() if case_id in known}
+
+
+def _item_of(node: Any) -> int:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    return hierarchy.GetItemByDataNode(node)
+
+
+def _dicom_exporter() -> Any:
+    try:
+        import DICOMSegmentationPlugin
+    except ModuleNotFoundError as error:
+        msg = (
+            "Slicer's exporter of DICOM segmentations is not there; install the extension "
+            "QuantitativeReporting, or use Slicer 5.12 or newer."
+        )
+        raise SceneError(msg) from error
+    return DICOMSegmentationPlugin.DICOMSegmentationPluginClass()

@@ -1,0 +1,268 @@
+"""Projects and their cases, for the panel and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from ASLsegLib.engine.saved_results import SavedVoices, read_saved, show_saved
+from ASLsegLib.logic import project_data as projects
+from ASLsegLib.logic.project_state import ProjectState
+from ASLsegLib.scene.case_nodes import find_case, forget_case, is_intact, mark_case, note_label
+from ASLsegLib.scene.files import own_file
+from ASLsegLib.scene.volumes import SceneError, add_volume, volume_of, working_volume
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import SameSize, Volume
+    from aslseg.project.project import Project
+    from ASLsegLib.engine.signal import Signal
+
+CT_WINDOW_HU = (-100.0, 240.0)
+"""Grey values of a case that is loaded: an abdominal window."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A case as it is on disk.
+
+    Attributes:
+        project: As it is on disk.
+        volume: The image; None when it is in the scene already.
+        saved: Label map and voices, or None.
+    """
+
+    project: Project
+    volume: Volume | None
+    saved: SavedVoices | None
+
+
+class Projecting:
+    """The part of the logic that opens and fills projects."""
+
+    project: Project | None
+    project_changed: Signal
+    _in_background: Callable[..., Any]
+    _state: ProjectState | None = None
+    _scene_number = 0
+
+    def open_project(self, folder: Path | str) -> Project:
+        """Open the project in a folder.
+
+        Raises:
+            ProjectError: When there is none, or it contradicts itself.
+        """
+        from aslseg.project.project import open_project
+
+        return self.use(open_project(Path(folder)))
+
+    def close_project(self) -> None:
+        """Forget the project; nothing on disk changes."""
+        self.project = None
+        self.project_changed.emit()
+
+    def create_phantom_project(
+        self, folder: Path | str, *, cases: int = 12, labelled: int = 2, wait: bool = True
+    ) -> Project | None:
+        """Make and open a project of made-up patients, and one of them is for validation.
+
+        Args:
+            folder: New or empty.
+            cases: How many volumes.
+            labelled: How many of them have a label map.
+            wait: Return the project; else None at once.
+        """
+        return self._in_background(
+            "making phantoms",
+            lambda m: projects.make_phantom_project(Path(folder), cases, labelled, m),
+            self.use,
+            wait,
+        )
+
+    def add_volume(
+        self,
+        volume: Any,
+        case_id: str | None = None,
+        *,
+        folder: Path | str | None = None,
+        wait: bool = True,
+    ) -> Project | None:
+        """Add a volume of the scene to the project, or make one with it.
+
+        A volume that was read from a file and is unchanged is named by that file; any other is
+        written to the project.
+
+        Args:
+            volume: Volume node.
+            case_id: Name of the case; made from the node's name when None.
+            folder: Of a new project; the open one's when None.
+            wait: Return the project; else None at once.
+
+        Raises:
+            SceneError: When no project is open and no folder is given.
+        """
+        place, name = self._place(folder), case_id or projects.good_case_id(volume.GetName())
+        volume = working_volume(volume)
+        image = own_file(volume) or volume_of(volume)
+
+        def show(project: Project) -> Project:
+            if slicer.mrmlScene.IsNodePresent(volume):
+                mark_case(volume, project, name)
+            return self.use(project)
+
+        return self._in_background(
+            "adding a volume", lambda m: projects.add_volume(place, name, image, m), show, wait
+        )
+
+    def add_folder(
+        self,
+        images: Path | str,
+        *,
+        folder: Path | str | None = None,
+        same_size: SameSize = "refuse",
+        wait: bool = True,
+    ) -> Project | None:
+        """Add all images of a folder to the project, or make one with them.
+
+        Args:
+            images: Holds NIfTI, NRRD or MetaImage files, or folders of DICOM slices; label maps
+                beside them come along.
+            folder: Of a new project; the open one's when None.
+            same_size: What to go by when a label map has its image's size and another position:
+                its "voxels" or its "header".
+            wait: Return the project; else None at once.
+        """
+        place = self._place(folder)
+        return self._in_background(
+            "adding a folder",
+            lambda m: projects.add_folder(place, Path(images), m, same_size),
+            self.use,
+            wait,
+        )
+
+    def load_case(
+        self, case_id: str, *, then: Callable[[Any], None] | None = None, wait: bool = True
+    ) -> Any | None:
+        """Load a case with its label map and with what the latest run said about it.
+
+        What a person drew or prompted in the scene stays as it is; the rest is renewed.
+
+        Args:
+            case_id: Name of the case.
+            then: Called with the volume node when everything is there.
+            wait: Return the volume node; else None at once.
+        """
+        opened, known = self._opened(), self.case_node(case_id)
+        if known is not None and not is_intact(known):
+            forget_case(known)  # it stays in the scene as what it has become
+            known = None
+        scene = self._scene_number
+
+        def read(_: Any) -> _Loaded:
+            from aslseg.project.project import open_project
+
+            project = open_project(opened.folder)  # another program may have saved a label
+            volume = project.load_image(project.case(case_id)) if known is None else None
+            return _Loaded(project, volume, read_saved(project, case_id))
+
+        def show(loaded: _Loaded) -> Any:
+            if scene != self._scene_number:
+                return None  # the scene was closed meanwhile
+            node = self._show_case(loaded, known, case_id)
+            if then is not None:
+                then(node)
+            return node
+
+        return self._in_background("loading a case", read, show, wait)
+
+    def case_node(self, case_id: str) -> Any | None:
+        """Return the volume node of a case if it is in the scene."""
+        return find_case(self.project, case_id)
+
+    def forget_scene(self) -> None:
+        """Show nothing any more of what is being loaded: the scene is closed."""
+        self._scene_number += 1
+
+    @property
+    def state(self) -> ProjectState | None:
+        """What is known about the open project, None without one; read once per change."""
+        if self.project is None:
+            return None
+        if self._state is None or self._state.project is not self.project:
+            self._state = ProjectState(self.project)
+        return self._state
+
+    def forget_state(self) -> None:
+        """Read what is known about the project again when it is asked for: it may have changed."""
+        self._state = None
+
+    def runs(self) -> list[projects.RunRow]:
+        """Return the runs of the open project, latest first."""
+        return [] if self.state is None else self.state.runs
+
+    def usable_run(self, run_id: str | None = None) -> str | None:
+        """Return the run that would segment: the given or latest one with a finished round."""
+        usable = [run.run_id for run in self.runs() if run.is_usable]
+        if run_id:
+            return run_id if run_id in usable else None
+        return usable[0] if usable else None
+
+    def refresh(self) -> None:
+        """Read the project again, for the engine or another program may have changed it."""
+        if self.project is not None:
+            self.open_project(self.project.folder)
+
+    def use(self, project: Project) -> Project:
+        """Make a project, or a changed value of it, the open one."""
+        self.project = project
+        self.forget_state()
+        self.project_changed.emit()
+        return project
+
+    def updated(self, project: Project) -> Project:
+        """Take notice of a project that was changed, unless another one is open by now."""
+        if self.project is not None and self.project.folder == project.folder:
+            self.use(project)
+        return project
+
+    def _show_case(self, loaded: _Loaded, known: Any | None, case_id: str) -> Any:
+        project = loaded.project
+        if self.project is None or self.project.folder != project.folder:
+            msg = f"Case {case_id} is not shown: {project.folder} is not the open project any more."
+            raise SceneError(msg)
+        if loaded.volume is not None:
+            node = _add_case(loaded.volume, case_id)
+            mark_case(node, project, case_id)
+        elif known is not None and slicer.mrmlScene.IsNodePresent(known):
+            node = known
+        else:
+            msg = f"The volume of case {case_id} was removed from the scene; load the case again."
+            raise SceneError(msg)
+        if loaded.saved is not None:
+            show_saved(node, loaded.saved)
+        note_label(node, "" if loaded.saved is None else loaded.saved.label)
+        if project != self.project:
+            self.use(project)
+        return node
+
+    def _place(self, folder: Path | str | None) -> Path:
+        if folder is not None:
+            return Path(folder)
+        return self._opened().folder
+
+    def _opened(self) -> Project:
+        if self.project is None:
+            msg = "No project is open; open one, or make one with the first volume."
+            raise SceneError(msg)
+        return self.project
+
+
+def _add_case(volume: Any, case_id: str) -> Any:
+    node = add_volume(volume, case_id)
+    if volume.voxels.min() < 0:  # HU, and not the grey values of an MRI
+        node.GetDisplayNode().AutoWindowLevelOff()
+        node.GetDisplayNode().SetWindowLevelMinMax(*CT_WINDOW_HU)
+    return node

@@ -1,0 +1,233 @@
+"""Projects as the panel and scripts handle them: everything here is work for a thread."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ASLsegLib.scene.files import write_raw
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import SameSize, Volume
+    from aslseg.events import Monitor
+    from aslseg.project.case import CaseFiles
+    from aslseg.project.project import Project
+    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.run_folder import RunFolder
+    from aslseg.project.run_tables import Score
+
+logger = logging.getLogger(__name__)
+
+IMAGES = "images"
+_RENAME = "rename the volume (Data module) and add it again."
+_LONGEST_ID_BYTES = 100  # file names have 255 bytes at most, and get endings
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run of the project, latest first in lists.
+
+    Attributes:
+        run_id: Its name.
+        state: `running`, `interrupted`, `cancelled`, `failed` or `done`.
+        method: That it trains by.
+        rounds: Numbers of its finished rounds.
+        best_round: The one that segments; 0 when none is finished.
+    """
+
+    run_id: str
+    state: str
+    method: str
+    rounds: tuple[int, ...]
+    best_round: int
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can segment."""
+        return self.best_round > 0
+
+
+def list_runs(project: Project) -> list[RunRow]:
+    """Return the runs of a project, latest first; damaged ones are left out, and logged."""
+    from aslseg.project.run_folder import runs_of
+
+    rows = (_row_of(run) for run in reversed(runs_of(project.folder)))
+    return [row for row in rows if row is not None]
+
+
+def _row_of(run: RunFolder) -> RunRow | None:
+    from aslseg.errors import AslsegError
+
+    try:
+        status = run.status
+        return RunRow(
+            run.run_id,
+            run.state if status else "",
+            str(status.get("method", "")),
+            tuple(run.rounds),
+            int(status.get("best_round") or 0),
+        )
+    except AslsegError as error:
+        logger.warning("A run is left out: %s", error)
+        return None
+
+
+def date_of(project: Project, report: CaseReport) -> str:
+    """Return when the label map of a case was written; empty without one."""
+    case = project.case(report.case_id)
+    path = report.refined if case.label is None else project.label_path(case)
+    if path is None or not path.exists():
+        return ""
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+
+
+def label_digest(project: Project, case_id: str) -> str:
+    """Return a digest of the label map of a case on disk; empty when there is none."""
+    from aslseg.storage import sha256_of
+
+    case = project.case(case_id)
+    path = None if case.label is None else project.label_path(case)
+    return "" if path is None or not path.exists() else sha256_of(path)
+
+
+def voices_folder(project: Project, run_id: str, round_number: int, case_id: str) -> Path:
+    """Return where a round keeps what was said about a case."""
+    return project.folder / "runs" / run_id / f"round-{round_number:02d}" / "voices" / case_id
+
+
+def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Project:
+    """Add cases to the project in a folder, or make it with them."""
+    from aslseg.project.create import add_cases, create_project
+    from aslseg.project.project import open_project
+
+    if (folder / "project.json").exists():
+        return add_cases(open_project(folder), cases, monitor)
+    return create_project(folder, cases, monitor=monitor)
+
+
+def add_folder(
+    folder: Path, images: Path, monitor: Monitor, same_size: SameSize = "refuse"
+) -> Project:
+    """Add all images of a folder, with the label maps beside them, that are not there yet."""
+    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.project import open_project
+
+    known: set[str] = set()
+    if (folder / "project.json").exists():
+        known = {case.id for case in open_project(folder).cases}
+    found = [
+        replace(case, same_size=same_size)
+        for case in cases_from_folder(images)
+        if case.id not in known
+    ]
+    return add_images(folder, found, monitor)
+
+
+def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monitor) -> Project:
+    """Add an image file, or a volume of the scene, which is written to the project then.
+
+    Raises:
+        ProjectError: When a case or a file has the name already; neither is touched.
+    """
+    from aslseg.project.case import CaseFiles
+
+    _refuse_taken_case(folder, case_id)
+    if isinstance(volume, Path):
+        return add_images(folder, [CaseFiles(case_id, volume)], monitor)
+    _refuse_taken_file(folder / IMAGES, case_id)
+    path = folder / IMAGES / f"{case_id}.nrrd"
+    write_raw(volume, path, new=True)
+    try:
+        return add_images(folder, [CaseFiles(case_id, path)], monitor)
+    except Exception:
+        path.unlink(missing_ok=True)  # it is the one that was written above
+        raise
+
+
+def _refuse_taken_case(folder: Path, case_id: str) -> None:
+    from aslseg.errors import ProjectError
+    from aslseg.project.project import open_project
+
+    cases = open_project(folder).cases if (folder / "project.json").exists() else ()
+    for case in cases:
+        if case.id.lower() == case_id.lower():
+            msg = f"{folder} has a case '{case.id}' already; {_RENAME}"
+            raise ProjectError(msg)
+
+
+def _refuse_taken_file(images: Path, case_id: str) -> None:
+    """Refuse a name that differs in case only, too: on some systems it is that file."""
+    from aslseg.errors import ProjectError
+
+    for path in images.iterdir() if images.is_dir() else ():
+        if path.name.lower() == f"{case_id}.nrrd".lower():
+            msg = f"{path} is there already and is left as it is; {_RENAME}"
+            raise ProjectError(msg)
+
+
+def set_split(project: Project, case_id: str, split: str) -> Project:
+    """Say what a case is for, and save that."""
+    from aslseg.project.project import change_project
+
+    def assign(current: Project) -> Project:
+        return current.with_case(current.case(case_id).model_copy(update={"split": split}))
+
+    return change_project(project.folder, assign)
+
+
+def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monitor) -> Project:
+    """Make a project of made-up patients in a folder; its data lies in the folder `data` within."""
+    from aslseg.data.phantom.dataset import write_phantom_dataset
+    from aslseg.project.create import create_project, select_cases
+    from aslseg.project.datasets_folder import cases_from_folder
+
+    data = write_phantom_dataset(
+        folder / "data", cases=cases, labelled=labelled, validation=1, monitor=monitor
+    )
+    found = cases_from_folder(data.images, data.labels)
+    chosen = select_cases(found, labelled=data.labelled, validation=data.validation)
+    return create_project(folder, chosen, preset="demo", monitor=monitor)
+
+
+def good_case_id(name: str) -> str:
+    """Return a name as a case id that `project.json` and all file systems take.
+
+    Letters of every script, digits, '-' and '_' stay; the first letter is a Latin one.
+    """
+    composed = unicodedata.normalize("NFKC", name)
+    cleaned = "".join(letter if _may_stay(letter) else "-" for letter in composed).strip("-")
+    if not cleaned[:1].isascii() or not cleaned:
+        cleaned = f"case-{cleaned}".strip("-")
+    return cleaned.encode()[:_LONGEST_ID_BYTES].decode(errors="ignore").strip("-")
+
+
+def _may_stay(letter: str) -> bool:
+    return letter in "-_" or unicodedata.category(letter)[0] in "LM" or letter.isdecimal()
+
+
+def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
+    """Return one row per finished round: accepted cases and mean Dice of the refined labels."""
+    from aslseg.project.run_folder import open_run
+    from aslseg.project.run_tables import read_reliability, read_scores
+
+    run = open_run(project.folder, run_id)
+    rows = []
+    for number in run.rounds:
+        selected = read_reliability(run.round(number))
+        accepted = sum(judged.accepted for judged in selected)
+        scores = _mean_dice(read_scores(run.round(number)))
+        rows.append({"round": number, "accepted": accepted, "of": len(selected), **scores})
+    return rows
+
+
+def _mean_dice(rows: Sequence[Score]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.stage == "refined" and row.split == "validation":
+            values.setdefault(row.target, []).append(row.dice)
+    return {target: sum(found) / len(found) for target, found in values.items()}

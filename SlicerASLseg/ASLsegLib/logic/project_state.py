@@ -1,0 +1,60 @@
+"""What is known about the open project: read from disk once per change, not once per look."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ASLsegLib.logic import project_data as projects
+
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+    from aslseg.project.review import Review
+    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.run_folder import RunFolder
+
+
+class ProjectState:
+    """Everything is read when it is asked for first; a change of the project makes a new state.
+
+    Attributes:
+        project: That it is about.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @cached_property
+    def runs(self) -> list[projects.RunRow]:
+        """The runs of the project, latest first."""
+        return projects.list_runs(self.project)
+
+    @cached_property
+    def run(self) -> RunFolder | None:
+        """The latest run that can segment."""
+        from aslseg.project.run_folder import open_run
+
+        usable = [run.run_id for run in self.runs if run.is_usable]
+        return open_run(self.project.folder, usable[0]) if usable else None
+
+    @cached_property
+    def reports(self) -> list[CaseReport]:
+        """How every case stands, in the order of the project."""
+        from aslseg.project.review_queue import case_reports
+
+        return case_reports(self.project, self.run)
+
+    @cached_property
+    def waiting(self) -> list[CaseReport]:
+        """The cases that wait for a person, the most doubtful first."""
+        from aslseg.project.review_queue import review_queue
+
+        return [] if self.run is None else review_queue(self.project, self.run)
+
+    @cached_property
+    def last_decision(self) -> Review | None:
+        """The decision that would be taken back."""
+        from aslseg.project.review import decisions
+
+        holding = decisions(self.project)
+        return holding[-1] if holding else None

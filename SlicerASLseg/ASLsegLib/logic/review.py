@@ -1,0 +1,308 @@
+"""Review: which case needs a look, and what a person decides about it.
+
+What is saved is what the segmentation holds when the person decides, not what a file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from aslseg.data.volume import Labelmap
+from aslseg.errors import CancelledError
+from ASLsegLib.logic.export import reference_volume
+from ASLsegLib.logic.project_data import label_digest
+from ASLsegLib.logic.questions import REFUSE, Questions
+from ASLsegLib.scene.case_nodes import case_of, note_label, require_intact, shown_label
+from ASLsegLib.scene.segmentations import (
+    accept_voice,
+    find_voice,
+    is_as_written,
+    reopen_voice,
+    rounds_shown,
+    volume_of_voice,
+)
+from ASLsegLib.scene.shown_labels import shown_labels
+from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
+
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.run_folder import RunFolder
+    from ASLsegLib.logic.project_state import ProjectState
+
+DECIDED = ("accepted", "corrected", "rejected")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A label map of a case as it is shown now.
+
+    Attributes:
+        case_id: The case.
+        node: The segmentation.
+        case_node: Volume node that is the case.
+        labels: On the voxels of the case's image.
+        label_before: Digest of the case's label map on disk; empty without one.
+    """
+
+    case_id: str
+    node: Any
+    case_node: Any
+    labels: Labelmap
+    label_before: str
+
+
+class Reviewing:
+    """The part of the logic that decides about cases."""
+
+    project: Project | None
+    state: ProjectState | None
+    case_node: Callable[[str], Any]
+    targets: Callable[[], Any]
+    updated: Callable[[Project], Project]
+    _in_background: Callable[..., Any]
+    _opened: Callable[[], Project]
+
+    def case_reports(self) -> list[CaseReport]:
+        """Say of every case of the project how it stands, in the order of the project."""
+        return [] if self.state is None else self.state.reports
+
+    def review_queue(self) -> list[CaseReport]:
+        """Return the cases that wait for a person, the most doubtful first, then decided ones."""
+        if self.state is None:
+            return []
+        decided = [one for one in self.state.reports if one.state in DECIDED]
+        return [*self.state.waiting, *decided]
+
+    def last_decision(self) -> str:
+        """Say what `undo_decision` would take back; empty when there is nothing."""
+        last = None if self.state is None else self.state.last_decision
+        return "" if last is None else f"{last.case_id}: {last.what}"
+
+    def accept(
+        self, case_id: str, *, wait: bool = True, questions: Questions = REFUSE
+    ) -> Project | None:
+        """Learn from the refined label of a case like from a human one.
+
+        What the scene shows as refined label is saved: as accepted when it is as a run made it, as
+        corrected when a person drew in it or placed prompts. A case that is not in the scene gets
+        the label of the best round of the latest run.
+
+        Args:
+            case_id: Name of the case.
+            wait: Return the project; else None at once.
+            questions: Asked before something is left out or replaced.
+
+        Raises:
+            RunError: When no run has said anything about the case.
+            ProjectError: When it has a person's label already and is not in the scene.
+            SceneError: When what is shown cannot be saved as the case's label.
+        """
+        from aslseg.project import review
+
+        project = self._opened()
+        node = self._refined(case_id)
+        if node is None:
+            run = None if self.state is None else self.state.run
+            if run is None:
+                msg = "There is no finished round whose label could be accepted; train first."
+                raise SceneError(msg)
+            return self._in_background(  # type: ignore[no-any-return]
+                "saving a decision",
+                lambda _: review.accept(project, run, case_id),
+                self.updated,
+                wait,
+            )
+        drawn = self._drawn(node, volume_of_voice(node), case_id, questions)
+        is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
+        run, number = self._round_of(node)
+
+        def save() -> Project:
+            if is_new and run is not None:
+                return review.accept(
+                    project, run, case_id, labels=drawn.labels, round_number=number
+                )
+            return review.correct(project, case_id, drawn.labels, run, round_number=number)
+
+        return self._save("saving a decision", drawn, save, wait)
+
+    def reject(self, case_id: str) -> Project:
+        """Never learn from the pseudo-labels of a case."""
+        from aslseg.project import review
+
+        run = None if self.state is None else self.state.run
+        return self.updated(review.reject(self._opened(), case_id, run))
+
+    def undo_decision(self, expected: str = "") -> Project:
+        """Take back the last decision; the label before it counts again.
+
+        Args:
+            expected: What `last_decision` said to the person; another one is not taken back.
+
+        Raises:
+            ProjectError: When there is none.
+            SceneError: When another decision was made meanwhile.
+        """
+        from aslseg.project import review
+
+        project = self._opened()
+        holding = review.decisions(project)
+        last = f"{holding[-1].case_id}: {holding[-1].what}" if holding else ""
+        if expected not in ("", last):
+            self.updated(project)
+            msg = f"The last decision is another one by now ({last or 'none'}); look again."
+            raise SceneError(msg)
+        project, undone = review.undo_last(project)
+        node = self._refined(undone.case_id)
+        if node is not None:
+            reopen_voice(node)
+        return self.updated(project)
+
+    def save_label(
+        self,
+        segmentation: Any,
+        case_id: str | None = None,
+        volume: Any | None = None,
+        *,
+        wait: bool = True,
+        questions: Questions = REFUSE,
+    ) -> Project | None:
+        """Keep a segmentation as the label map of its case, to be learnt from with full weight.
+
+        `undo_decision` brings the label map before back.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            case_id: Name of the case, to make sure; that of the segmentation's volume when None.
+            volume: The volume node that it was drawn on; the segmentation says so itself when None.
+            wait: Return the project; else None at once.
+            questions: Asked before something is left out or replaced.
+
+        Raises:
+            SceneError: When no segment has the name of a target, when its volume is no case of the
+                project or another one, or when it lies elsewhere.
+        """
+        from aslseg.project import review
+
+        project = self._opened()
+        drawn_on = self.volume_of_label(segmentation, volume)
+        named = case_of(drawn_on, project)
+        if not named:
+            msg = (
+                f"{segmentation.GetName()} was drawn on {drawn_on.GetName()}, which is no case of "
+                f"{project.folder}; add it, or load the case from the table and draw there."
+            )
+            raise SceneError(msg)
+        if case_id not in (None, named):
+            msg = (
+                f"{segmentation.GetName()} was drawn on case {named}, so it cannot be the label of "
+                f"{case_id}; choose a segmentation of {case_id}."
+            )
+            raise SceneError(msg)
+        drawn = self._drawn(segmentation, drawn_on, named, questions)
+        return self._save(
+            "saving a label map", drawn, lambda: review.draw(project, named, drawn.labels), wait
+        )
+
+    def volume_of_label(self, segmentation: Any, volume: Any | None = None) -> Any:
+        """Return the volume node that a segmentation was drawn on.
+
+        Raises:
+            SceneError: When it does not say so, or says something else than `volume`.
+        """
+        try:
+            known = reference_volume(segmentation)
+        except SceneError:
+            if volume is None:
+                raise
+            return volume
+        if volume not in (None, known, hardened_copy(known)):
+            msg = (
+                f"{segmentation.GetName()} was drawn on {known.GetName()}, not on "
+                f"{volume.GetName()}; choose a segmentation of that volume."
+            )
+            raise SceneError(msg)
+        return known
+
+    def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> _Drawn:
+        """Read what is shown of a case, after all questions.
+
+        Raises:
+            SceneError: When it cannot be saved.
+            CancelledError: When the answer to a question is no.
+        """
+        from aslseg.project.project import open_project
+
+        case_node = self.case_node(case_id)
+        require_intact(case_node, case_id)
+        shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
+        labels = Labelmap(shown.labels, geometry_of(case_node))
+        before = label_digest(open_project(self._opened().folder), case_id)
+        meanwhile = before != shown_label(case_node)
+        if before and not questions.may_overwrite(case_id, meanwhile):
+            msg = "Nothing was saved."
+            raise CancelledError(msg)
+        return _Drawn(case_id, node, case_node, labels, before)
+
+    def _save(
+        self, name: str, drawn: _Drawn, save: Callable[[], Project], wait: bool
+    ) -> Project | None:
+        opened = self._opened()
+
+        def work(_: Any) -> tuple[Project, str]:
+            from aslseg.project.lock import changing
+
+            with changing(opened.folder):
+                _require_unchanged(opened, drawn)
+                project = save()
+                return project, label_digest(project, drawn.case_id)
+
+        def show(saved: tuple[Project, str]) -> Project:
+            project, label = saved
+            if slicer.mrmlScene.IsNodePresent(drawn.case_node):
+                note_label(drawn.case_node, label)
+            if slicer.mrmlScene.IsNodePresent(drawn.node) and volume_of_voice(drawn.node):
+                accept_voice(drawn.node)
+            return self.updated(project)
+
+        return self._in_background(name, work, show, wait)  # type: ignore[no-any-return]
+
+    def _refined(self, case_id: str) -> Any | None:
+        volume = self.case_node(case_id)
+        return None if volume is None else find_voice(volume, "refined")
+
+    def _round_of(self, node: Any) -> tuple[RunFolder | None, int | None]:
+        """Return the run and round that a voice shows; nothing when they are unknown or mixed."""
+        from aslseg.project.run_folder import open_run
+
+        shown = rounds_shown(node)
+        known = {run.run_id for run in self.state.runs} if self.state is not None else set()
+        if len(shown) != 1 or next(iter(shown))[0] not in known:
+            return None, None
+        run_id, number = next(iter(shown))
+        return open_run(self._opened().folder, run_id), number
+
+
+def _require_unchanged(project: Project, drawn: _Drawn) -> None:
+    """Make sure that image and label map are still those that the person was asked about."""
+    from aslseg.data.images import read_geometry
+    from aslseg.project.project import open_project
+
+    current = open_project(project.folder)
+    case = current.case(drawn.case_id)
+    if not read_geometry(current.image_path(case)).matches(drawn.labels.geometry):
+        msg = (
+            f"The volume in the scene does not lie where the image of case {drawn.case_id} does; "
+            "load the case again from the table."
+        )
+        raise SceneError(msg)
+    if label_digest(current, drawn.case_id) != drawn.label_before:
+        msg = (
+            f"The label of case {drawn.case_id} was changed by another program at this moment and "
+            "is left as it is; look at it and save again."
+        )
+        raise SceneError(msg)

@@ -1,0 +1,115 @@
+"""Which case of the project a volume node is, and whether it still is what the project holds.
+
+A name alone says little: another project may have a case of that name, and a node's voxels can be
+replaced. So a node carries the case's name, the digest of its image file, and a digest of voxels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
+
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+
+CASE = "ASLseg.Case"
+"""Attribute of a volume node: the name of the case that it is."""
+_IMAGE, _VOXELS, _LABEL = "ASLseg.Image", "ASLseg.Voxels", "ASLseg.Label"
+_SAMPLES_PER_AXIS = 48
+
+
+def mark_case(node: Any, project: Project, case_id: str, label: str = "") -> None:
+    """Note that a volume node is a case of a project.
+
+    Args:
+        node: Volume node.
+        project: The project.
+        case_id: Name of the case.
+        label: Digest of the case's label map that is shown with it; empty without one.
+    """
+    node.SetAttribute(CASE, case_id)
+    node.SetAttribute(_IMAGE, _identity(project, case_id))
+    node.SetAttribute(_VOXELS, digest_of_voxels(node))
+    note_label(node, label)
+
+
+def note_label(node: Any, label: str) -> None:
+    """Note which label map of its case a volume node is shown with, by its digest."""
+    node.SetAttribute(_LABEL, label)
+
+
+def shown_label(node: Any) -> str:
+    """Return the digest of the label map that a case was shown with; empty for none."""
+    return node.GetAttribute(_LABEL) or ""
+
+
+def case_of(volume: Any | None, project: Project | None) -> str:
+    """Return the case of a project that a volume node is; empty when it is none.
+
+    A volume under a transform may have been added as a hardened copy, which is looked at then.
+    """
+    if volume is None or project is None:
+        return ""
+    for node in (volume, hardened_copy(volume)):
+        name = "" if node is None else node.GetAttribute(CASE) or ""
+        is_there = any(case.id == name for case in project.cases)
+        if is_there and node.GetAttribute(_IMAGE) == _identity(project, name):
+            return str(name)
+    return ""
+
+
+def find_case(project: Project | None, case_id: str) -> Any | None:
+    """Return the volume node of a case if it is in the scene."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if node.GetAttribute(CASE) == case_id and case_of(node, project) == case_id:
+            return node
+    return None
+
+
+def is_intact(node: Any) -> bool:
+    """Tell whether the voxels of a case's node are those that it was marked with."""
+    return node.GetAttribute(_VOXELS) == digest_of_voxels(node)
+
+
+def require_intact(node: Any, case_id: str) -> None:
+    """Make sure that a node's voxels are still those of its case.
+
+    Raises:
+        SceneError: When they were replaced.
+    """
+    if not is_intact(node):
+        msg = (
+            f"The voxels of {node.GetName()} are not those of case {case_id} any more; load the "
+            "case again from the table."
+        )
+        raise SceneError(msg)
+
+
+def forget_case(node: Any) -> None:
+    """Note that a volume node is no case any more."""
+    for name in (CASE, _IMAGE, _VOXELS, _LABEL):
+        node.RemoveAttribute(name)
+
+
+def digest_of_voxels(node: Any) -> str:
+    """Return a short digest of a grid of voxels that spans a volume; empty without voxels."""
+    try:
+        shape = geometry_of(node).shape
+    except SceneError:
+        return ""
+    voxels = slicer.util.arrayFromVolume(node)
+    steps = tuple(slice(None, None, max(1, count // _SAMPLES_PER_AXIS)) for count in shape)
+    sample = np.ascontiguousarray(voxels[steps])
+    digest = hashlib.blake2b(sample.view(np.uint8), digest_size=12, key=str(voxels.shape).encode())
+    return digest.hexdigest()
+
+
+def _identity(project: Project, case_id: str) -> str:
+    """Return what tells the image of a case from those of other projects' cases of its name."""
+    case = project.case(case_id)
+    return case.image_sha256 or str(project.image_path(case).resolve())

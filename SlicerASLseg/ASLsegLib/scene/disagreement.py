@@ -1,0 +1,106 @@
+"""Where the voices disagree, as a coloured overlay on the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from ASLsegLib.scene.volumes import as_matrix, free_name, geometry_of, place_beside, slice_axis_of
+
+_ROLE, _VOLUME = "ASLseg.Overlay", "ASLseg.Volume"
+_COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeWarm1")
+LEAST_PERCENT = 10
+"""Smaller disagreement is not shown."""
+OPACITY = 0.6
+
+
+def find_overlay(volume: Any) -> Any | None:
+    """Return the overlay of a volume, or None."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if node.GetAttribute(_ROLE) and node.GetNodeReferenceID(_VOLUME) == volume.GetID():
+            return node
+    return None
+
+
+def image_of(percent: np.ndarray) -> vtk.vtkImageData:
+    """Return voxels as an image for `show_disagreement`; may be called in a thread.
+
+    Args:
+        percent: (D, H, W) uint8, from 0 to 100.
+    """
+    image = vtk.vtkImageData()
+    image.SetDimensions(percent.shape[::-1])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    scalars = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    scalars.reshape(percent.shape)[:] = percent
+    return image
+
+
+def show_disagreement(volume: Any, image: vtk.vtkImageData) -> Any:
+    """Make or update the overlay.
+
+    Args:
+        volume: Volume node.
+        image: From `image_of`, on the volume's grid; it belongs to the overlay from now on.
+
+    Returns:
+        The overlay's volume node.
+    """
+    node = find_overlay(volume) or _new_overlay(volume)
+    node.SetIJKToRASMatrix(as_matrix(geometry_of(volume).ijk_to_ras))
+    node.SetAndObserveImageData(image)
+    return node
+
+
+def update_disagreement(volume: Any, slice_index: int, percent: np.ndarray) -> None:
+    """Renew one slice of the overlay, where there is one.
+
+    Args:
+        volume: Volume node.
+        slice_index: Which axial slice.
+        percent: (H, W) uint8, from 0 to 100.
+    """
+    node = find_overlay(volume)
+    if node is not None:
+        array = slicer.util.arrayFromVolume(node)
+        np.moveaxis(array, slice_axis_of(volume), 0)[slice_index] = percent
+        slicer.util.arrayFromVolumeModified(node)
+
+
+def set_overlay_visible(volume: Any, visible: bool) -> None:
+    """Show the overlay on its volume in all slice views, or take it away there."""
+    node = find_overlay(volume)
+    if node is None:
+        return
+    shown = _foreground() == node.GetID()
+    if visible:
+        slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=OPACITY)
+    elif shown:
+        slicer.util.setSliceViewerLayers(foreground=None, foregroundOpacity=0.0)
+
+
+def _new_overlay(volume: Any) -> Any:
+    name = free_name(f"{volume.GetName()} - disagreement")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetAttribute(_ROLE, "disagreement")
+    node.SetNodeReferenceID(_VOLUME, volume.GetID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    colors = [name for name in _COLORS if slicer.mrmlScene.GetNodeByID(name) is not None]
+    if colors:
+        display.SetAndObserveColorNodeID(colors[0])
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, 100.0)
+    display.SetThreshold(LEAST_PERCENT, 100.0)
+    display.SetApplyThreshold(True)
+    place_beside(node, volume)
+    return node
+
+
+def _foreground() -> str | None:
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return composites[0].GetForegroundVolumeID() if composites else None

@@ -1,0 +1,68 @@
+"""Placing points and boxes with the mouse, by Slicer's own place mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+from ASLsegLib.scene.prompts import BOX, flatten_box, new_box, points_node, remove_prompt
+
+
+class Placing:
+    """Lets a person place prompts of one kind after the other.
+
+    Attributes:
+        kind: What is being placed, or an empty text.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self.kind = ""
+        self._ended = ended
+        self._volume: Any | None = None
+        self._box: Any | None = None
+
+    def start(self, volume: Any, target: str, kind: str) -> None:
+        """Begin to place points or a box."""
+        self._volume, self.kind = volume, kind
+        if kind == BOX:
+            node = self._box = new_box(volume, target)
+        else:
+            node = points_node(volume, target, kind)
+        slicer.modules.markups.logic().SetActiveList(node)
+        # Not by the logic's StartPlaceMode: that places fiducials, whatever the active node is.
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetReferenceActivePlaceNodeClassName(node.GetClassName())
+        interaction = application.GetInteractionNode()
+        interaction.SetPlaceModePersistence(kind != BOX)
+        interaction.SetCurrentInteractionMode(interaction.Place)
+
+    def stop(self) -> None:
+        """Go back to looking."""
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if self.kind and interaction is not None:
+            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        self.mode_changed()
+
+    def mode_changed(self) -> None:
+        """Notice that the person, or Slicer after the last point, has ended placing."""
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if not self.kind or interaction.GetCurrentInteractionMode() == interaction.Place:
+            return
+        self.kind = ""
+        self._keep_or_drop_box()
+        self._ended()
+
+    def forget(self) -> None:
+        """Forget everything, for the scene was closed."""
+        self.kind, self._volume, self._box = "", None, None
+
+    def _keep_or_drop_box(self) -> None:
+        box, self._box = self._box, None
+        if box is None or not slicer.mrmlScene.IsNodePresent(box):
+            return
+        if box.GetNumberOfDefinedControlPoints() == 0 and min(box.GetSize()) <= 0.0:
+            remove_prompt(box)
+        else:
+            flatten_box(box, self._volume)

@@ -1,0 +1,290 @@
+"""Prompts that a person edits: points and boxes as markups, there and back.
+
+In the scene a point is RAS mm; for SAM it is a pixel of an axial slice. The centre of voxel
+(i, j, k) of the volume's slice grid (see `aslseg.data.orientation`) is the pixel (i + 0.5, j + 0.5) of
+slice k, as in `aslseg.prompts`. A box is taken as what it covers in axial slices, in whatever view
+it was drawn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+
+from ASLsegLib.scene.prompt_groups import XY, XYXY, group
+from ASLsegLib.scene.volumes import as_array, as_matrix, free_name, place_beside, slice_geometry_of
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import Geometry
+    from aslseg.prompts import SlicePrompts
+
+logger = logging.getLogger(__name__)
+
+_VOLUME, _TARGET, _KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
+_TAKEN_OVER = "ASLseg.SlicesTakenOver"
+POSITIVE, NEGATIVE, BOX = "positive", "negative", "box"
+_SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
+_COLORS = {POSITIVE: (0.2, 0.9, 0.3), NEGATIVE: (0.95, 0.25, 0.2), BOX: (1.0, 1.0, 1.0)}
+_THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
+
+
+def points_node(volume: Any, target: str, kind: str) -> Any:
+    """Return the node with the `POSITIVE` or `NEGATIVE` points of a target; make it if need be."""
+    for node in prompt_nodes(volume):
+        if node.GetAttribute(_KIND) == kind and node.GetAttribute(_TARGET) == target:
+            return node
+    name = f"{volume.GetName()} - {target} {_SIGNS[kind]}"
+    node = _new_node("vtkMRMLMarkupsFiducialNode", volume, name, target, kind)
+    node.SetControlPointLabelFormat("")
+    node.GetDisplayNode().SetTextScale(0)
+    return node
+
+
+def box_node(volume: Any, target: str, xyxy: XYXY, slice_index: int) -> Any:
+    """Add a box around pixels of a slice as a region of interest one slice thick."""
+    node = new_box(volume, target)
+    place_box(node, volume, xyxy, slice_index)
+    return node
+
+
+def new_box(volume: Any, target: str) -> Any:
+    """Add a region of interest that has no place yet."""
+    name = f"{volume.GetName()} - {target} box"
+    return _new_node("vtkMRMLMarkupsROINode", volume, name, target, BOX)
+
+
+def place_box(node: Any, volume: Any, xyxy: XYXY, slice_index: int) -> None:
+    """Move a region of interest to pixels of a slice, one slice thick."""
+    geometry = slice_geometry_of(volume)
+    left, top, right, bottom = xyxy
+    centre = ((left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5, slice_index)
+    k_mm, j_mm, i_mm = geometry.spacing_mm
+    node.SetAndObserveObjectToNodeMatrix(as_matrix(_axes_at(geometry, centre)))
+    node.SetSize((right - left) * i_mm, (bottom - top) * j_mm, k_mm * _THICKNESS)
+
+
+def flatten_box(node: Any, volume: Any) -> None:
+    """Make a box that was drawn in a slice view one slice thick: the slice of its centre."""
+    xyxy, slices = _box_on_slices(node, slice_geometry_of(volume))
+    if len(slices):
+        place_box(node, volume, xyxy, slices[len(slices) // 2])
+
+
+def adopt(node: Any, volume: Any, target: str, kind: str) -> None:
+    """Make a markups node that a person placed a prompt about a target of a volume."""
+    node.SetNodeReferenceID(_VOLUME, volume.GetID())
+    node.SetAttribute(_TARGET, target)
+    node.SetAttribute(_KIND, kind)
+
+
+def prompt_nodes(volume: Any) -> list[Any]:
+    """Return all markups nodes that are prompts about a volume."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode")
+        if node.GetAttribute(_KIND) and node.GetNodeReferenceID(_VOLUME) == volume.GetID()
+    ]
+
+
+def take_over(volume: Any, prompts: Iterable[SlicePrompts], slice_index: int) -> None:
+    """Put the proposed prompts of a slice into the scene; from now on the scene's count there."""
+    if slice_index in taken_over(volume):
+        return
+    for prompt in (one for one in prompts if one.slice_index == slice_index):
+        if prompt.box is not None:
+            box_node(volume, prompt.target, prompt.box.xyxy, slice_index)
+        for point in prompt.points:
+            kind = POSITIVE if point.positive else NEGATIVE
+            add_point(volume, prompt.target, point.xy, slice_index, kind)
+    _note(volume, slice_index)
+
+
+def add_point(volume: Any, target: str, xy: XY, slice_index: int, kind: str = POSITIVE) -> None:
+    """Add a point at a pixel of a slice."""
+    index = np.array([xy[0] - 0.5, xy[1] - 0.5, slice_index, 1.0])
+    position = slice_geometry_of(volume).ijk_to_ras @ index
+    points_node(volume, target, kind).AddControlPointWorld(vtk.vtkVector3d(position[:3].tolist()))
+
+
+def read_prompts(
+    volume: Any, proposed: Iterable[SlicePrompts] = (), slice_index: int | None = None
+) -> list[SlicePrompts]:
+    """Return what SAM shall be asked with: the scene's prompts and those that were proposed.
+
+    On slices that were taken over the scene's alone count; on all others both do, and a point of
+    the scene may speak about a proposed box.
+
+    Args:
+        volume: Volume node.
+        proposed: By the run, for all slices.
+        slice_index: Only of this slice; of all slices when None.
+
+    Returns:
+        In the order of slices and targets.
+    """
+    from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
+
+    said = _with_proposals(_by_slice(volume), proposed, taken_over(volume))
+    found: list[SlicePrompts] = []
+    for (k, target), (boxes, points) in sorted(said.items()):
+        groups = group(boxes, points) if slice_index in (None, k) else []
+        for number, one in enumerate(groups):
+            box = None if one.box is None else BoxPrompt(one.box)
+            clicks = tuple(PointPrompt(xy, positive) for xy, positive in one.points)
+            found.append(SlicePrompts(k, target, number, box, clicks))
+    return found
+
+
+def clear_slice(volume: Any, slice_index: int) -> None:
+    """Let a slice have no prompts at all, not even the proposed ones."""
+    geometry = slice_geometry_of(volume)
+    for node in prompt_nodes(volume):
+        if node.GetAttribute(_KIND) == BOX:
+            if slice_index in _box_on_slices(node, geometry)[1]:
+                remove_prompt(node)
+        else:
+            _clear_points(node, geometry, slice_index)
+    _note(volume, slice_index)
+
+
+def edited_slices(volume: Any) -> set[int]:
+    """Return the slices on which a person has a say."""
+    return taken_over(volume) | {k for k, _ in _by_slice(volume)}
+
+
+def taken_over(volume: Any) -> set[int]:
+    """Return the slices whose proposed prompts count no more, for the scene has them."""
+    try:
+        values = json.loads(volume.GetAttribute(_TAKEN_OVER) or "[]")
+        return {int(value) for value in values}
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # A scene may come from anywhere.
+        logger.warning("The slices that were taken over cannot be read: %s", error)
+        return set()
+
+
+def forget_prompts(volume: Any) -> None:
+    """Remove all prompts about a volume from the scene; those that were proposed count again."""
+    for node in prompt_nodes(volume):
+        remove_prompt(node)
+    volume.RemoveAttribute(_TAKEN_OVER)
+
+
+def remove_prompt(node: Any) -> None:
+    """Remove a prompt from the scene and from all views.
+
+    The display node has to go first: it would stay in the scene, and the views would go on to draw
+    what it shows.
+    """
+    slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+    slicer.mrmlScene.RemoveNode(node)
+
+
+def _note(volume: Any, slice_index: int) -> None:
+    volume.SetAttribute(_TAKEN_OVER, json.dumps(sorted(taken_over(volume) | {int(slice_index)})))
+
+
+def _new_node(kind_of_node: str, volume: Any, name: str, target: str, kind: str) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass(kind_of_node, free_name(name))
+    node.CreateDefaultDisplayNodes()
+    adopt(node, volume, target, kind)
+    place_beside(node, volume)
+    display = node.GetDisplayNode()
+    display.SetSelectedColor(*_COLORS[kind])
+    display.SetColor(*_COLORS[kind])
+    if kind == BOX:
+        display.SetPropertiesLabelVisibility(False)
+        display.SetFillOpacity(0.05)
+    return node
+
+
+def _axes_at(geometry: Geometry, centre_ijk: Sequence[float]) -> np.ndarray:
+    """Return the frame of a box: right-handed, along the volume's axes."""
+    frame = np.eye(4)
+    axes = geometry.ijk_to_ras[:3, :3]
+    frame[:3, :3] = axes / np.linalg.norm(axes, axis=0)
+    if np.linalg.det(frame[:3, :3]) < 0:
+        frame[:3, 2] *= -1
+    frame[:, 3] = geometry.ijk_to_ras @ np.array([*centre_ijk, 1.0])
+    return frame
+
+
+Said = tuple[list[XYXY], list[tuple[XY, bool]]]
+
+
+def _with_proposals(
+    said: dict[tuple[int, str], Said], proposed: Iterable[SlicePrompts], taken: set[int]
+) -> dict[tuple[int, str], Said]:
+    for prompt in proposed:
+        if prompt.slice_index not in taken:
+            boxes, points = said.setdefault((prompt.slice_index, prompt.target), ([], []))
+            boxes += [] if prompt.box is None else [prompt.box.xyxy]
+            points += [(point.xy, point.positive) for point in prompt.points]
+    return said
+
+
+def _by_slice(volume: Any) -> dict[tuple[int, str], Said]:
+    nodes = prompt_nodes(volume)
+    if not nodes:
+        return {}  # also when the volume has no voxels yet
+    geometry = slice_geometry_of(volume)
+    found: dict[tuple[int, str], Said] = {}
+    for node in nodes:
+        target = node.GetAttribute(_TARGET)
+        if node.GetAttribute(_KIND) == BOX:
+            xyxy, slices = _box_on_slices(node, geometry)
+            for k in slices:
+                found.setdefault((k, target), ([], []))[0].append(xyxy)
+            continue
+        positive = node.GetAttribute(_KIND) == POSITIVE
+        for _, (i, j, k) in _points_ijk(node, geometry):
+            if _is_inside((i, j, k), geometry):
+                said = found.setdefault((round(k), target), ([], []))
+                said[1].append(((i + 0.5, j + 0.5), positive))
+    return found
+
+
+def _points_ijk(node: Any, geometry: Geometry) -> list[tuple[int, tuple[float, float, float]]]:
+    inverse = np.linalg.inv(geometry.ijk_to_ras)
+    found = []
+    for index in range(node.GetNumberOfControlPoints()):
+        if node.GetNthControlPointPositionStatus(index) == node.PositionDefined:
+            position = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(index, position)
+            i, j, k, _ = inverse @ np.array([*position, 1.0])
+            found.append((index, (float(i), float(j), float(k))))
+    return found
+
+
+def _is_inside(ijk: tuple[float, float, float], geometry: Geometry) -> bool:
+    return all(-0.5 <= x < n - 0.5 for x, n in zip(ijk, geometry.shape[::-1], strict=True))
+
+
+def _box_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
+    """Return a box in pixels, within the volume, and the slices whose centres it holds."""
+    half = np.array(node.GetSize()) / 2
+    corners = np.array([[*half * signs, 1.0] for signs in itertools.product((-1, 1), repeat=3)])
+    to_world = as_array(node.GetObjectToWorldMatrix())
+    ijk = (np.linalg.inv(geometry.ijk_to_ras) @ to_world @ corners.T)[:3]
+    low, high = ijk.min(axis=1), ijk.max(axis=1)
+    slices, rows, columns = geometry.shape
+    left, right = np.clip([low[0] + 0.5, high[0] + 0.5], 0, columns).tolist()
+    top, bottom = np.clip([low[1] + 0.5, high[1] + 0.5], 0, rows).tolist()
+    first, last = max(int(np.ceil(low[2])), 0), min(int(np.floor(high[2])), slices - 1)
+    if first > last:  # thinner than the distance of two slices
+        first = last = int(np.clip(round((low[2] + high[2]) / 2), 0, slices - 1))
+    is_empty = left >= right or top >= bottom or high[2] < -0.5 or low[2] > slices - 0.5
+    return (left, top, right, bottom), range(0) if is_empty else range(first, last + 1)
+
+
+def _clear_points(node: Any, geometry: Geometry, slice_index: int) -> None:
+    for index, (_, _, k) in reversed(_points_ijk(node, geometry)):
+        if round(k) == slice_index:
+            node.RemoveNthControlPoint(index)

@@ -1,0 +1,131 @@
+"""Where a segment comes from, kept as tags of the segment itself, so that it is saved with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import vtk
+
+from ASLsegLib.scene.segments import Part
+
+_PREFIX = "ASLseg."
+_DIGEST, _TARGET = "Digest", "Target"
+_MOST_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a segment.
+
+    Attributes:
+        voice: `prompts`, `specialist`, `sam` or `refined`.
+        method: Such as `aslseg`; `sam` when SAM answered without a trained run.
+        run: Id of the run; empty without one.
+        round: The run's round; 0 without one.
+        model: Digest of the weights.
+        human: Whether a person made or accepted it.
+        prompted: Whether it answers to a person's prompts.
+    """
+
+    voice: str
+    method: str = ""
+    run: str = ""
+    round: int = 0
+    model: str = ""
+    human: bool = False
+    prompted: bool = False
+
+
+def write_provenance(segment: Any, target: str, provenance: Provenance, part: Part | None) -> None:
+    """Tag a segment that holds `part` as ours."""
+    human = "yes" if provenance.human else "no"
+    values = {
+        "Voice": provenance.voice,
+        "Method": provenance.method,
+        "Run": provenance.run,
+        "Round": str(provenance.round),
+        "Model": provenance.model,
+        "Human": human,
+        "Prompted": "yes" if provenance.prompted else "no",
+        _TARGET: target,
+        _DIGEST: digest_of(part),
+    }
+    for name, value in values.items():
+        segment.SetTag(_PREFIX + name, value)
+    _tell_dicom(segment, provenance.human)
+
+
+def read_provenance(segment: Any) -> Provenance | None:
+    """Return where a segment comes from, or None when it is not ours."""
+    if not tag(segment, _DIGEST):
+        return None
+    return Provenance(
+        voice=tag(segment, "Voice"),
+        method=tag(segment, "Method"),
+        run=tag(segment, "Run"),
+        round=_number(tag(segment, "Round")),
+        model=tag(segment, "Model"),
+        human=tag(segment, "Human") == "yes",
+        prompted=tag(segment, "Prompted") == "yes",
+    )
+
+
+def target_of(segment: Any) -> str:
+    """Return the target that one of our segments shows; empty for a foreign segment."""
+    return tag(segment, _TARGET)
+
+
+def is_edited(segment: Any, part: Part | None) -> bool:
+    """Tell whether a person changed one of our segments, or made or accepted it.
+
+    Args:
+        segment: One of ours.
+        part: What it holds now.
+    """
+    return tag(segment, "Human") == "yes" or is_changed(segment, part)
+
+
+def is_changed(segment: Any, part: Part | None) -> bool:
+    """Tell whether one of our segments holds something else than was written to it."""
+    return tag(segment, _DIGEST) != digest_of(part)
+
+
+def is_prompted(segment: Any) -> bool:
+    """Tell whether one of our segments answers to a person's prompts."""
+    return tag(segment, "Prompted") == "yes"
+
+
+def mark_human(segment: Any, human: bool) -> None:
+    """Note whether a person answers for what the segment holds."""
+    segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
+    _tell_dicom(segment, human)
+
+
+def _number(text: str) -> int:
+    """Return a round; a tag that somebody else wrote may hold anything."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else 0
+
+
+def _tell_dicom(segment: Any, human: bool) -> None:
+    """Note who segmented as Slicer's DICOM exporter looks for it; it would say MANUAL else."""
+    method = tag(segment, "Method")
+    kind = "AUTOMATIC" if not human else "SEMIAUTOMATIC" if method else "MANUAL"
+    segment.SetTag("DICOM.SegmentAlgorithmType", kind)
+    segment.SetTag("DICOM.SegmentAlgorithmName", f"ASLseg {method}".strip())
+
+
+def digest_of(part: Part | None) -> str:
+    """Return a short digest of what a segment holds and where; `empty` for nothing."""
+    if part is None:
+        return "empty"
+    bits = np.packbits(np.ascontiguousarray(part.values))
+    return hashlib.blake2b(bits, digest_size=12, key=str(part.extent).encode()).hexdigest()
+
+
+def tag(segment: Any, name: str) -> str:
+    """Return one of our tags of a segment; empty when it is not there."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(_PREFIX + name, value) else ""

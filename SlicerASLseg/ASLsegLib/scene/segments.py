@@ -1,0 +1,217 @@
+"""Masks into segments and back, on the grid of a volume node; segments of others stay untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from aslseg.data.volume import Geometry
+from ASLsegLib.scene.volumes import as_matrix, geometry_of
+
+Extent = tuple[int, int, int, int, int, int]
+
+
+class Target(Protocol):
+    """A target of the project."""
+
+    name: str
+    value: int
+    inside: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The box around a mask, and what is in it.
+
+    Attributes:
+        extent: First and last index along i, j and k.
+        values: (d, h, w) bool.
+    """
+
+    extent: Extent
+    values: np.ndarray
+
+    @property
+    def place(self) -> tuple[slice, slice, slice]:
+        """Where `values` lie in the (D, H, W) array of the whole volume."""
+        i0, i1, j0, j1, k0, k1 = self.extent
+        return slice(k0, k1 + 1), slice(j0, j1 + 1), slice(i0, i1 + 1)
+
+
+Parts = Mapping[str, Part | None]
+"""What a label map holds, by the name of the target; None where it has nothing of it."""
+
+
+def parts_of(labels: np.ndarray, targets: Sequence[Target]) -> Parts:
+    """Return the part of each target in a label map; may be called in a thread.
+
+    Args:
+        labels: (D, H, W) uint8.
+        targets: Whose values `labels` holds.
+    """
+    return {target.name: part_of(labels == target.value) for target in targets}
+
+
+def part_of(mask: np.ndarray, first_ijk: tuple[int, int, int] = (0, 0, 0)) -> Part | None:
+    """Return the box around a mask with a copy of what is in it; None for an empty mask.
+
+    Args:
+        mask: (D, H, W) bool.
+        first_ijk: Index of the mask's first voxel.
+    """
+    if not mask.any():
+        return None
+    extent = bounding_extent(mask)
+    values = mask[Part(extent, mask).place].copy()
+    a, b, c, d, e, f = (n + first_ijk[at // 2] for at, n in enumerate(extent))
+    return Part((a, b, c, d, e, f), values)
+
+
+def with_slice(
+    part: Part | None, slice_index: int, plane: np.ndarray, axis: int = 0
+) -> Part | None:
+    """Return a part in which one slice is another one.
+
+    Args:
+        part: What there was; None for nothing.
+        slice_index: Which slice.
+        plane: Bool, the whole slice; its axes are the other two, in their order.
+        axis: Axis of (D, H, W) arrays along which slices are numbered.
+    """
+    start = [0, 0, 0]
+    start[2 - axis] = slice_index
+    plane = np.expand_dims(plane, axis)
+    boxes = [one for one in (part, part_of(plane, (start[0], start[1], start[2]))) if one]
+    if not boxes:
+        return None
+    extents = np.array([box.extent for box in boxes])
+    first, last = extents[:, ::2].min(axis=0), extents[:, 1::2].max(axis=0)
+    i0, j0, k0 = (int(n) for n in first)
+    values = np.zeros(tuple(last - first + 1)[::-1], bool)
+    if part is not None:
+        depth, rows, columns = part.values.shape
+        i, j, k = (int(n) for n in np.array(part.extent[::2]) - first)
+        values[k : k + depth, j : j + rows, i : i + columns] = part.values
+    if first[2 - axis] <= slice_index <= last[2 - axis]:
+        cut = [slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True)]
+        cut[axis] = slice(None)
+        of_slice = np.moveaxis(values, axis, 0)[slice_index - first[2 - axis]]
+        of_slice[:] = plane[tuple(cut)].squeeze(axis)
+    return part_of(values, (i0, j0, k0))
+
+
+def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
+    """Return the box around a segment on the grid of a volume; None for an empty segment.
+
+    Args:
+        node: Segmentation node.
+        segment_id: Id of the segment.
+        volume: Volume node; a segment on another grid is resampled, nearest neighbour.
+    """
+    geometry = geometry_of(volume)
+    image = slicer.vtkOrientedImageData()
+    node.GetBinaryLabelmapRepresentation(segment_id, image)
+    if image.IsEmpty():
+        return None
+    if not is_on(image, geometry):
+        image = resampled(image, geometry)
+    return within(image, geometry.shape)
+
+
+def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
+    """Return a segment as a mask on the grid of a volume, as `read_part`.
+
+    Returns:
+        (D, H, W) bool.
+    """
+    mask = np.zeros(geometry_of(volume).shape, bool)
+    part = read_part(node, segment_id, volume)
+    if part is not None:
+        mask[part.place] = part.values
+    return mask
+
+
+def write_mask(node: Any, segment_id: str, mask: np.ndarray, volume: Any) -> None:
+    """Let a segment hold a mask; where it overlaps another segment, both keep their voxels.
+
+    Args:
+        node: Segmentation node.
+        segment_id: Id of the segment.
+        mask: (D, H, W) bool on the grid of `volume`.
+        volume: Volume node.
+    """
+    write_part(node, segment_id, part_of(mask), volume)
+
+
+def write_part(node: Any, segment_id: str, part: Part | None, volume: Any) -> None:
+    """Let a segment hold a part, or nothing at all, as `write_mask`."""
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if part is None:
+        logic.ClearSegment(node, segment_id)
+        return
+    image = _image_of(part, geometry_of(volume))
+    logic.SetBinaryLabelmapToSegment(image, node, segment_id, logic.MODE_REPLACE)
+
+
+def segment_ids(node: Any) -> list[str]:
+    """Return the ids of all segments, in their order."""
+    segmentation = node.GetSegmentation()
+    return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+
+
+def bounding_extent(mask: np.ndarray) -> Extent:
+    """Return first and last index along i, j and k of a mask that is not empty."""
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    inner = mask[slices[0] : slices[-1] + 1]
+    rows = np.flatnonzero(inner.any(axis=(0, 2)))
+    columns = np.flatnonzero(inner.any(axis=(0, 1)))
+    ends = [(int(index[0]), int(index[-1])) for index in (columns, rows, slices)]
+    return (*ends[0], *ends[1], *ends[2])
+
+
+def _image_of(part: Part, geometry: Geometry) -> Any:
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(*part.extent)
+    image.SetGeometryFromImageToWorldMatrix(as_matrix(geometry.ijk_to_ras))
+    flat = np.ascontiguousarray(part.values, np.uint8).ravel()
+    scalars = numpy_support.numpy_to_vtk(flat, True, vtk.VTK_UNSIGNED_CHAR)
+    scalars.SetName("ImageScalars")
+    image.GetPointData().SetScalars(scalars)
+    return image
+
+
+def is_on(image: Any, geometry: Geometry) -> bool:
+    """Tell whether the voxels of an image lie on a grid."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    affine = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    return Geometry(geometry.shape, affine).matches(geometry)
+
+
+def resampled(image: Any, geometry: Geometry) -> Any:
+    """Return an image on a grid, by nearest neighbours."""
+    slices, rows, columns = geometry.shape
+    reference = slicer.vtkOrientedImageData()
+    reference.SetExtent(0, columns - 1, 0, rows - 1, 0, slices - 1)
+    reference.SetGeometryFromImageToWorldMatrix(as_matrix(geometry.ijk_to_ras))
+    out = slicer.vtkOrientedImageData()
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        image, reference, out, False
+    )
+    return out
+
+
+def within(image: Any, shape: tuple[int, int, int]) -> Part | None:
+    """Return what an image holds within a grid of a shape."""
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
+    whole = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+    values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(whole)
+    ends = zip((k0, j0, i0), shape, strict=True)
+    inside = values[tuple(slice(max(-first, 0), max(n - first, 0)) for first, n in ends)] > 0
+    return part_of(inside, (max(i0, 0), max(j0, 0), max(k0, 0)))

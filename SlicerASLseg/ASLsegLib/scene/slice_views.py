@@ -1,0 +1,61 @@
+"""Which slice of a volume a person looks at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ASLsegLib.scene.volumes import as_array, slice_geometry_of
+
+_ALONG = 0.9  # cosine between slices of the view and of the volume
+
+
+def slice_view_of(volume: Any) -> Any | None:
+    """Return the slice node whose plane is most nearly that of the volume's axial slices."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    return max(nodes, key=lambda node: _likeness(node, volume), default=None)
+
+
+def draw_in_plane(display: Any, volume: Any) -> None:
+    """Let something be drawn only in views of the volume's axial slices; everywhere without one.
+
+    Args:
+        display: Display node.
+        volume: Volume node.
+    """
+    display.RemoveAllViewNodeIDs()
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if _likeness(node, volume) > _ALONG:
+            display.AddViewNodeID(node.GetID())
+
+
+def current_slice(volume: Any) -> int:
+    """Return the volume's axial slice that is shown, or the nearest one."""
+    geometry = slice_geometry_of(volume)
+    node = slice_view_of(volume)
+    if node is None:
+        return geometry.shape[0] // 2
+    centre = as_array(node.GetSliceToRAS())[:, 3]
+    k = (np.linalg.inv(geometry.ijk_to_ras) @ centre)[2]
+    return int(np.clip(round(float(k)), 0, geometry.shape[0] - 1))
+
+
+def show_slice_of(volume: Any, slice_index: int) -> None:
+    """Let the slice views show the middle of a slice of a volume."""
+    geometry = slice_geometry_of(volume)
+    _, rows, columns = geometry.shape
+    middle = np.array([(columns - 1) / 2, (rows - 1) / 2, slice_index, 1.0])
+    position = geometry.ijk_to_ras @ middle
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*position[:3].tolist())
+
+
+def _likeness(node: Any, volume: Any) -> float:
+    """Return how nearly the slices of a view are a volume's axial ones: 1 for parallel ones."""
+    plane = slice_geometry_of(volume).ijk_to_ras[:3, :2]
+    across = np.cross(plane[:, 0], plane[:, 1])
+    return abs(float(across @ as_array(node.GetSliceToRAS())[:3, 2])) / float(
+        np.linalg.norm(across)
+    )

@@ -1,0 +1,55 @@
+"""Folders, caches and the log."""
+
+from __future__ import annotations
+
+import shutil
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib.widgets.section import Section
+
+
+class AdvancedSection(Section):
+    """What is rarely needed."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self.on_click(self.ui.openFolderButton, self._open_folder)
+        self.on_click(self.ui.clearCacheButton, self._clear_cache)
+        self.on_click(self.ui.removeWeightsButton, self._remove_weights)
+
+    def update(self) -> None:
+        """Show what is possible."""
+        project = self.logic.project
+        closed = "" if project else _("Open a project first.")
+        busy = (
+            _("Wait until nothing is under way.")
+            if self.logic.engine.is_busy or self.logic.trainer.is_busy
+            else ""
+        )
+        empty = "" if project and (project.folder / "cache").exists() else _("There is no cache.")
+        self.gate(self.ui.openFolderButton, closed)
+        self.gate(self.ui.clearCacheButton, closed, empty, busy)
+        no_sam = _("No SAM is chosen.") if self.panel.parameters.samModel == "none" else ""
+        self.gate(self.ui.removeWeightsButton, self.panel.missing, no_sam, busy)
+
+    def log(self, line: str) -> None:
+        """Add a line to the log, which keeps the last ones."""
+        self.ui.logEdit.appendPlainText(line)
+
+    def _open_folder(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.logic.project.folder)))
+
+    def _clear_cache(self) -> None:
+        folder = self.logic.project.folder / "cache"
+        question = _("Delete {folder}? Embeddings are made again when they are needed.")
+        if slicer.util.confirmOkCancelDisplay(question.format(folder=folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_weights(self) -> None:
+        model = self.panel.parameters.samModel
+        question = _("Delete the downloaded weights of {model}? They can be downloaded again.")
+        if slicer.util.confirmOkCancelDisplay(question.format(model=model)):
+            self.logic.remove_weights(model, wait=False)

@@ -1,0 +1,106 @@
+"""Method, preset, SAM and device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ASLsegLib import parameters, requirements
+from ASLsegLib.widgets.section import Section, fill_combo
+
+DEVICES = {
+    "auto": _("automatic"),
+    "cpu": _("processor (CPU)"),
+    "cuda": _("NVIDIA graphics card (CUDA)"),
+    "mps": _("Apple graphics (MPS)"),
+}
+
+
+class ModelsSection(Section):
+    """What is trained, with which settings and where."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._facts: dict[str, Any] = {}
+        fill_combo(
+            self.ui.deviceBox,
+            [(text, name) for name, text in DEVICES.items()],
+            parameters.chosen_device(),
+        )
+        self.on_signal(self.ui.deviceBox, "activated(int)", self._choose_device)
+        self.on_signal(self.ui.presetBox, "activated(int)", self._choose_preset)
+        self.on_signal(self.ui.modelsSection, "contentsCollapsed(bool)", self._look_up)
+        self.on_click(self.ui.downloadButton, self._download)
+
+    def update(self) -> None:
+        """Show what is known about device and weights."""
+        weights = self._weights()
+        here = bool(weights.get("path"))
+        self.ui.samLabel.setText(self._about_weights(weights))
+        self.ui.deviceLabel.setText(self._about_device())
+        self.gate(
+            self.ui.downloadButton,
+            self.panel.missing,
+            _("No SAM is chosen.") if self._model == "none" else "",
+            _("The weights are on this computer already.") if here else "",
+            _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
+        )
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Keep what the engine tells about this computer."""
+        if event.get("event") == "done" and "device" in event:
+            self._facts = event
+        if event.get("event") == "done" and "weights" in event.get("files", {}):
+            self._facts = {}
+            self._look_up()
+
+    def look_up(self) -> None:
+        """Ask the engine about device and weights, if it is free."""
+        if not requirements.missing() and not self.logic.engine.is_busy:
+            self.logic.describe(wait=False)
+
+    @property
+    def _model(self) -> str:
+        return self.panel.parameters.samModel if self.panel.parameters else "vit_t"
+
+    def _look_up(self) -> None:
+        if not self.ui.modelsSection.collapsed and not self._facts:
+            self.look_up()
+
+    def _choose_device(self) -> None:
+        parameters.choose_device(self.ui.deviceBox.currentData)
+        self._facts = {}
+        self.look_up()
+
+    def _choose_preset(self) -> None:
+        if requirements.can_open_projects():
+            parameters.apply_preset(self.panel.parameters)
+
+    def _download(self) -> None:
+        self.logic.download(self._model, wait=False)
+
+    def _weights(self) -> dict[str, Any]:
+        found = self._facts.get("weights", [])
+        return next((one for one in found if one["model"] == self._model), {})
+
+    def _about_weights(self, weights: dict[str, Any]) -> str:
+        if self._model == "none":
+            return _("Without SAM the specialist works alone; every table says so.")
+        if not weights:
+            return _("The weights are looked up when the engine runs.")
+        size = f"{weights['bytes'] / 1e6:.0f} MB" if weights.get("bytes") else _("size unknown")
+        where = weights["problem"] or (
+            _("on this computer") if weights["path"] else _("not downloaded yet")
+        )
+        text = _("{name}: {size}, licence {licence}; {where}.")
+        return text.format(name=weights["name"], size=size, licence=weights["licence"], where=where)
+
+    def _about_device(self) -> str:
+        device = self._facts.get("device")
+        if not device:
+            return _("Which device is used is looked up when the engine runs.")
+        if device["problem"]:
+            return str(device["problem"])
+        text = _("Networks run on {name}: {reason}.")
+        return text.format(name=device["name"].upper(), reason=device["reason"])

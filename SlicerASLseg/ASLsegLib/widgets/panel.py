@@ -1,0 +1,326 @@
+"""The panel: holds the sections together, polls the work, and watches the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from aslseg.errors import CancelledError
+from ASLsegLib import requirements
+from ASLsegLib.engine.jobs import in_words
+from ASLsegLib.engine.unforeseen import in_a_sentence
+from ASLsegLib.logic.questions import Questions
+from ASLsegLib.parameters import Connected, project_folder
+from ASLsegLib.paths import resource
+from ASLsegLib.plain_text import as_plain
+from ASLsegLib.scene.volumes import is_scalar
+from ASLsegLib.widgets.advanced import AdvancedSection
+from ASLsegLib.widgets.models import ModelsSection
+from ASLsegLib.widgets.project import ProjectSection
+from ASLsegLib.widgets.prompts import PromptsSection
+from ASLsegLib.widgets.results import ResultsSection
+from ASLsegLib.widgets.review import ReviewSection
+from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.segment import SegmentSection
+from ASLsegLib.widgets.status import StatusSection
+from ASLsegLib.widgets.training import TrainingSection
+
+POLL_MS = 30
+SECTIONS = (
+    StatusSection, ProjectSection, ModelsSection, SegmentSection, PromptsSection, TrainingSection,
+    ReviewSection, ResultsSection, AdvancedSection,
+)  # fmt: skip
+
+
+class Panel(VTKObservationMixin):
+    """What a person sees of the module.
+
+    Attributes:
+        logic: Does the work.
+        widget: The widget that holds everything.
+        ui: All its widgets by name.
+        parameters: What is remembered with the scene; None while the scene is being closed.
+    """
+
+    def __init__(self, logic: Any) -> None:
+        super().__init__()
+        self.logic = logic
+        self.widget = slicer.util.loadUI(str(resource("UI", "ASLseg.ui")))
+        self.widget.setMRMLScene(slicer.mrmlScene)
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        self.parameters: Any = None
+        self._observed: Any = None
+        self._connected: Any = None
+        self._updating = self._shows_busy = False
+        self._told: set[str] = set()
+        self._messages: list[str] = []
+        self._messages_timer = self._single_shot(self._show_messages)
+        self._soon_timer = self._single_shot(self.update)
+        self.sections: list[Section] = [make(self) for make in SECTIONS]
+        self._listen()
+        self._timer = self._single_shot(self._tick)
+        self._timer.start(POLL_MS)
+        # Nodes come in crowds: looked at once, when all are there.
+        self._nodes_timer = self._single_shot(lambda: self._catch(self._nodes_changed))
+        self._use_parameters()
+
+    @property
+    def volume(self) -> Any | None:
+        """The volume to segment, or None; never one that the selector does not offer."""
+        node = None if self.parameters is None else self.parameters.inputVolume
+        return node if node is not None and is_scalar(node) else None
+
+    @property
+    def missing(self) -> str:
+        """What has to be installed first, in words; empty when everything is there."""
+        absent = requirements.missing()
+        if not absent:
+            return ""
+        return _("Install what is missing first (above): {names}.").format(names=", ".join(absent))
+
+    def section(self, kind: type[Section]) -> Any:
+        """Return one of the sections."""
+        return next(section for section in self.sections if isinstance(section, kind))
+
+    @property
+    def questions(self) -> Questions:
+        """What a person is asked before something is saved."""
+        return Questions(self.may_leave_out, self.may_overwrite)
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do what a person asked for; show what goes wrong in words."""
+        self._told.clear()
+        self._catch(action)
+        self.update()
+
+    def say_error(self, message: str) -> None:
+        """Show an error that a person has to know of, as soon as what is under way has returned."""
+        self._messages.append(message)
+        self._messages_timer.start(0)
+
+    def may_replace(self, names: list[str]) -> bool:
+        """Ask whether segments that a person has changed may be replaced; no keeps both."""
+        question = _(
+            "You edited {names} by hand or by prompts. Replace them by the new result?\n\n"
+            "'No' keeps yours and puts the new result beside them."
+        )
+        return not slicer.app.testingEnabled() and self._confirm(
+            question.format(names=", ".join(names))
+        )
+
+    def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
+        """Ask whether a label map may lack something that a segmentation shows."""
+        question = _(
+            "Not everything in {name} can be in the label map:\n{left_out}\n\nGo on without it? "
+            "What is left out counts as what lies around it."
+        )
+        return self._confirm(question.format(name=name, left_out="\n".join(left_out)))
+
+    def may_overwrite(self, case_id: str, changed_meanwhile: bool) -> bool:
+        """Ask whether the label map of a case may be replaced."""
+        found = _("Case {case} has a label already.")
+        if changed_meanwhile:
+            found = _("The label of case {case} was changed since you loaded the case.")
+        question = _("Replace it by what is shown? 'Undo' brings the old one back.")
+        return self._confirm(f"{found} {question}".format(case=case_id))
+
+    def update(self) -> None:
+        """Let every section show the state of things."""
+        if self._updating or self.parameters is None:
+            return
+        self._soon_timer.stop()
+        self._updating, self._shows_busy = True, self.logic.background.is_busy
+        try:
+            for section in self.sections:
+                self._catch(section.update, once=True)
+        finally:
+            self._updating = False
+
+    def update_soon(self) -> None:
+        """Update once when everything that happens just now has happened."""
+        if not self._updating:
+            self._soon_timer.start(0)
+
+    def enter(self) -> None:
+        """Show what the scene remembers, and whether packages have come or gone meanwhile."""
+        requirements.look_again()
+        self._use_parameters()
+
+    def exit(self) -> None:
+        """Let the scene's parameters alone and place nothing more; work goes on."""
+        self.section(PromptsSection).stop_placing()
+        self._leave_parameters()
+
+    def close(self) -> None:
+        """End all work and listen no more."""
+        for timer in (self._timer, self._nodes_timer, self._soon_timer, self._messages_timer):
+            timer.stop()
+        self._leave_parameters()
+        self.removeObservers()
+        self.logic.close()
+
+    def _listen(self) -> None:
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
+        self.addObserver(scene, scene.StartImportEvent, self._scene_comes)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
+        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
+        for engine, hear in (
+            (self.logic.engine, self._hear),
+            (self.logic.trainer, self._hear_training),
+        ):
+            engine.changed.connect(self._state_changed)
+            engine.event.connect(hear)
+            engine.log.connect(self._log)
+        self.logic.background.event.connect(self._hear)
+        self.logic.project_changed.connect(self.update)
+        self.logic.failed.connect(self._background_failed)
+
+    @staticmethod
+    def _single_shot(slot: Callable[[], None]) -> Any:
+        """Return a timer that calls a slot once each time that it is started."""
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.connect("timeout()", slot)
+        return timer
+
+    def _catch(self, action: Callable[[], Any], *, once: bool = False) -> None:
+        """Do something; whatever goes wrong is said in a sentence, and its traceback logged.
+
+        Args:
+            action: What to do.
+            once: Say the same thing only once until a person does something.
+        """
+        try:
+            action()
+        except CancelledError:  # a person said no
+            return
+        except Exception as error:  # the panel's edge: nothing may end in Slicer's console alone
+            key = f"{type(error).__name__}: {error}"
+            if once and key in self._told:
+                return
+            self._told.add(key)
+            self.say_error(in_a_sentence(error))
+
+    def _confirm(self, question: str) -> bool:
+        return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
+
+    def _show_messages(self) -> None:
+        while self._messages:
+            slicer.util.errorDisplay(as_plain(self._messages.pop(0)), windowTitle=_("ASLseg"))
+
+    def _tick(self) -> None:
+        # Started anew before anything else: a question that opens below would hold up the next tick
+        # until it is answered, for Qt does not call the slot of a repeating timer within itself.
+        self._timer.start(POLL_MS)
+        self._catch(self.logic.poll, once=True)
+        for section in self.sections:
+            tick = getattr(section, "tick", None)
+            if tick is not None:
+                self._catch(tick, once=True)
+        if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
+            self.update()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        for section in self.sections:
+            section.hear(event)
+        self._end(event)
+
+    def _hear_training(self, event: dict[str, Any]) -> None:
+        for section in self.sections:
+            section.hear_training(event)
+        self._end(event)
+
+    def _log(self, line: str) -> None:
+        self.section(AdvancedSection).log(line)
+
+    def _end(self, event: dict[str, Any]) -> None:
+        kind = event.get("event")
+        if kind in ("done", "failed", "cancelled"):
+            self.update_soon()
+        if kind == "failed":
+            self.say_error(in_words(event))
+
+    def _state_changed(self, _state: str) -> None:
+        self.update_soon()
+
+    def _background_failed(self, error: Exception) -> None:
+        self.say_error(in_a_sentence(error))
+        self.update_soon()
+
+    # The scene.
+
+    def _use_parameters(self) -> None:
+        self._leave_parameters()
+        self.parameters = self.logic.getParameterNode()
+        self._connected = Connected(self.parameters, self.widget)
+        self._observed = self.parameters.parameterNode  # the mixin would keep the wrapper for ever
+        self.addObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        if self.volume is None:
+            self.parameters.inputVolume = _first_volume()
+        if self.logic.project is not None and project_folder(self.parameters) is None:
+            self.parameters.projectFolder = str(self.logic.project.folder)  # still open
+        self.reopen_project()
+        self.update()
+
+    def _leave_parameters(self) -> None:
+        if self.parameters is None:
+            return
+        self._connected.close()
+        self.removeObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self.parameters = self._connected = None
+
+    def reopen_project(self) -> None:
+        """Open the project that the scene was saved with, if it is still there."""
+        folder = project_folder(self.parameters)
+        is_there = folder is not None and (folder / "project.json").is_file()
+        if is_there and self.logic.project is None and requirements.can_open_projects():
+            self.attempt(lambda: self.logic.open_project(folder))
+
+    def _parameters_changed(self, _caller: Any = None, _event: Any = None) -> None:
+        self.update_soon()
+
+    def _scene_closes(self, _caller: Any, _event: Any) -> None:
+        """Stop what would end in nodes that go away; a training goes on."""
+        self._leave_parameters()
+        self.logic.forget_scene()
+        self.logic.engine.close()
+        for section in self.sections:
+            forget = getattr(section, "forget_scene", None)
+            if forget is not None:
+                forget()
+
+    def _scene_comes(self, _caller: Any, _event: Any) -> None:
+        """Show no value of a scene before it was looked at whether it can be used."""
+        self._leave_parameters()
+
+    def _scene_closed(self, _caller: Any, _event: Any) -> None:
+        self._use_parameters()
+
+    def _node_comes_or_goes(self, _caller: Any, _event: Any) -> None:
+        self._nodes_timer.start(0)
+
+    def _nodes_changed(self) -> None:
+        """Stop working for a volume that was removed, and show what is in the scene now."""
+        node, engine = self.logic.working_on, self.logic.engine
+        if node is not None and not slicer.mrmlScene.IsNodePresent(node):
+            self.logic.working_on = None
+            if engine.is_busy:
+                engine.cancel()
+        if self.parameters is not None and self.volume is None:
+            self.parameters.inputVolume = _first_volume()
+        self.update()
+
+
+def _first_volume() -> Any | None:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    usable = [node for node in nodes if is_scalar(node) and node.GetImageData()]
+    return next((node for node in usable if not node.GetAttribute("ASLseg.Overlay")), None)

@@ -1,0 +1,234 @@
+"""The project: its folder, its cases, and what is known about each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from aslseg.errors import AslsegError
+from ASLsegLib import parameters, requirements, sample_data
+from ASLsegLib.logic import project_data as projects
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.widgets.review_pick import show_case
+from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, shortened
+
+HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
+STATES = {
+    "labelled": _("labelled"),
+    "unlabelled": _("unlabelled"),
+    "pseudo": _("pseudo-label"),
+    "accepted": _("accepted"),
+    "corrected": _("corrected"),
+    "needs review": _("needs review"),
+    "rejected": _("rejected"),
+}
+SPLITS = {"train": _("training"), "validation": _("validation"), "test": _("test")}
+
+
+class ProjectSection(Section):
+    """Open and fill a project."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._shown: list[Any] = []
+        self._stale = True
+        self._remembered = ""
+        ui = self.ui
+        for button, action in (
+            (ui.openProjectButton, self._open),
+            (ui.newProjectButton, self._new),
+            (ui.demoButton, self._demo),
+            (ui.addVolumeButton, self._add_volume),
+            (ui.addFolderButton, self._add_folder),
+            (ui.addDicomButton, self._open_dicom),
+            (ui.loadCaseButton, self._load_case),
+            (ui.saveLabelButton, self._save_label),
+        ):
+            self.on_click(button, action)
+        self.on_signal(ui.projectFolderEdit, "currentPathChanged(QString)", self._folder_typed)
+        self.on_signal(ui.casesTable, "itemSelectionChanged()", self._nothing)
+        self.on_signal(ui.casesTable, "cellDoubleClicked(int,int)", self._load_case)
+        self.on_signal(ui.splitBox, "activated(int)", self._set_split)
+        self.logic.project_changed.connect(self._project_changed)
+
+    @property
+    def case_id(self) -> str:
+        """The chosen case; empty when none is chosen."""
+        return cell(self.ui.casesTable)
+
+    def update(self) -> None:
+        """Show the cases and which actions are possible."""
+        self._show_folder()
+        if self._stale:
+            self._show_cases()
+        ui, project = self.ui, self.logic.project
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        closed = "" if project else _("Open or make a project first.")
+        case = "" if self.case_id else _("Choose a case in the table.")
+        volume = "" if self.panel.volume else _("Choose a volume under 'Segment this volume'.")
+        folder = self._no_folder()
+        for button in (ui.openProjectButton, ui.newProjectButton):
+            self.gate(button, can, folder, busy)
+        for button in (ui.demoButton,):
+            self.gate(button, can, busy)
+        self.gate(ui.addVolumeButton, can, volume, folder, busy)
+        self.gate(ui.addFolderButton, can, folder, busy)
+        self.gate(ui.loadCaseButton, can, closed, case, busy)
+        self.gate(ui.splitBox, can, closed, case, busy)
+        self.gate(ui.saveLabelButton, can, closed, self._no_label(), busy)
+        save = _("Save as label of {case}") if self._label_case else _("Save as label")
+        ui.saveLabelButton.setText(save.format(case=shortened(self._label_case)))
+        self._show_split()
+
+    def hear_training(self, event: dict[str, Any]) -> None:
+        """Read the cases again when a round is over."""
+        if event.get("event") in ("artifact", "done", "cancelled", "failed"):
+            self._stale = True
+
+    @property
+    def _folder(self) -> Path | None:
+        return parameters.project_folder(self.panel.parameters)
+
+    def _remember_folder(self) -> None:
+        """Let the folder of the open project be offered in the field's list, also next time."""
+        edit = self.ui.projectFolderEdit
+        if edit.currentPath == self._remembered:
+            return
+        self._remembered = edit.currentPath
+        was = edit.blockSignals(True)  # other entries pass through the field meanwhile
+        edit.addCurrentPathToHistory()
+        edit.blockSignals(was)
+
+    def _no_folder(self) -> str:
+        """Say why the folder cannot be used; empty when it can."""
+        if self._folder is not None:
+            return ""
+        typed = self.panel.parameters.projectFolder.strip()
+        if typed in ("", "."):
+            return _("Choose a folder above.")
+        text = _("Give the whole path of the folder: '{path}' does not say where it begins.")
+        return text.format(path=typed)
+
+    def _folder_typed(self) -> None:
+        if self.panel.parameters is not None:
+            self.panel.parameters.projectFolder = self.ui.projectFolderEdit.currentPath
+
+    def _show_folder(self) -> None:
+        """Show what the scene remembers; what a person is typing stays as it is."""
+        edit, text = self.ui.projectFolderEdit, self.panel.parameters.projectFolder
+        if edit.currentPath != text:
+            edit.currentPath = text
+
+    def _project_changed(self) -> None:
+        self._stale = True
+        project = self.logic.project
+        if project is None or self.panel.parameters is None:
+            return
+        self.panel.parameters.projectFolder = str(project.folder)
+        self._show_folder()
+        self._remember_folder()
+
+    def _show_cases(self) -> None:
+        self._stale = False
+        project = self.logic.project
+        self._shown = [] if project is None else self.logic.case_reports()
+        rows = [
+            [
+                row.case_id,
+                STATES[row.state],
+                SPLITS[row.split],
+                "" if row.score is None else f"{row.score:.2f}",
+                projects.date_of(project, row),
+            ]
+            for row in self._shown
+        ]
+        fill_table(self.ui.casesTable, HEAD, rows)
+        self.ui.casesSummaryLabel.setText(self._summary())
+
+    def _summary(self) -> str:
+        if self.logic.project is None:
+            return _("No project is open. Choose a folder and press Open or New.")
+        count = {state: sum(row.state == state for row in self._shown) for state in STATES}
+        parts = [f"{number} {STATES[state]}" for state, number in count.items() if number]
+        text = _("{count} cases: {parts}.") if parts else _("The project has no cases yet.")
+        return text.format(count=len(self._shown), parts=", ".join(parts))
+
+    def _show_split(self) -> None:
+        row = next((row for row in self._shown if row.case_id == self.case_id), None)
+        entries = [(_("for {use}").format(use=text), name) for name, text in SPLITS.items()]
+        fill_combo(self.ui.splitBox, entries, row.split if row else "train")
+
+    @property
+    def _label_case(self) -> str:
+        """The case on whose volume the chosen segmentation was drawn; empty when there is none."""
+        node = self.panel.parameters.labelSegmentation
+        try:
+            volume = None if node is None else self.logic.volume_of_label(node)
+        except AslsegError:
+            return ""
+        return case_of(volume, self.logic.project)
+
+    def _no_label(self) -> str:
+        """Say why the chosen segmentation cannot be saved as a label; empty when it can."""
+        node = self.panel.parameters.labelSegmentation
+        if node is None:
+            return _("Choose a segmentation.")
+        if self._label_case:
+            return ""
+        text = _(
+            "{name} was not drawn on a case of this project. Load the case from the table or add "
+            "the volume, and choose that volume as source in the Segment Editor."
+        )
+        return text.format(name=node.GetName())
+
+    def _nothing(self) -> None:
+        """Only let the panel show what is possible now."""
+
+    def _open(self) -> None:
+        self.logic.open_project(self._folder)
+
+    def _new(self) -> None:
+        """Make the project with the volume that is chosen; without one, from a folder of images."""
+        if (self._folder / "project.json").exists():
+            self._open()
+        elif self.panel.volume is not None:
+            self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
+        else:
+            self._add_folder()
+
+    def _demo(self) -> None:
+        folder = self._folder
+        if folder is None or (folder.exists() and any(folder.iterdir())):
+            folder = sample_data.demo_folder()
+        parameters.choose_preset(self.panel.parameters, "demo")
+        self.logic.create_phantom_project(folder, wait=False)
+
+    def _add_volume(self) -> None:
+        self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
+
+    def _add_folder(self) -> None:
+        chosen = qt.QFileDialog.getExistingDirectory(
+            self.panel.widget, _("Folder with images"), str(self._folder)
+        )
+        if chosen:
+            self.logic.add_folder(chosen, folder=self._folder, wait=False)
+
+    def _open_dicom(self) -> None:
+        slicer.util.selectModule("DICOM")
+
+    def _load_case(self) -> None:
+        if self.case_id:
+            show_case(self.panel, self.case_id)
+
+    def _save_label(self) -> None:
+        node = self.panel.parameters.labelSegmentation
+        self.logic.save_label(node, self._label_case, wait=False, questions=self.panel.questions)
+
+    def _set_split(self) -> None:
+        split = self.ui.splitBox.currentData
+        self.logic.updated(projects.set_split(self.logic.project, self.case_id, split))

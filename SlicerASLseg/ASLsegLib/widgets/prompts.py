@@ -1,0 +1,189 @@
+"""Points and boxes, and the labels that follow them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib import requirements
+from ASLsegLib.scene.placement import Placing
+from ASLsegLib.scene.prompts import (
+    BOX,
+    NEGATIVE,
+    POSITIVE,
+    clear_slice,
+    edited_slices,
+    prompt_nodes,
+    take_over,
+)
+from ASLsegLib.scene.slice_views import current_slice
+from ASLsegLib.widgets.section import Section, fill_combo
+
+CALM_S = 0.25
+"""How long prompts have to rest before SAM is asked again."""
+TARGETS = ("liver", "tumour")
+
+
+class PromptsSection(Section):
+    """Places prompts and asks SAM again."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._placing = Placing(self._placing_ended)
+        self._asked: dict[str, str] = {}
+        self._watched: dict[str, Any] = {}
+        self._changed_at: float | None = None
+        self._asked_at: float | None = None
+        ui = self.ui
+        self._buttons = {
+            POSITIVE: ui.addPositiveButton,
+            NEGATIVE: ui.addNegativeButton,
+            BOX: ui.addBoxButton,
+        }
+        for kind, button in self._buttons.items():
+            self.on_click(button, self._toggler(kind))
+        self.on_click(ui.editPromptsButton, self._edit_slice)
+        self.on_click(ui.clearPromptsButton, self._clear_slice)
+        self.on_click(ui.refineButton, self.refine)
+        self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if interaction is not None:
+            event = interaction.InteractionModeChangedEvent
+            self.panel.addObserver(interaction, event, self._mode_changed)
+
+    def update(self) -> None:
+        """Show what is possible, and watch the prompts of the volume."""
+        volume = self.panel.volume
+        self._fill_targets()
+        self._watch(volume)
+        no_volume = "" if volume else _("Choose a volume.")
+        no_model = self.panel.missing or self._no_sam()
+        for kind, button in self._buttons.items():
+            self.gate(button, no_volume)
+            button.setChecked(self._placing.kind == kind)
+        proposed = volume is not None and requirements.can_open_projects()
+        proposals = self.logic.proposed(volume) if proposed else []
+        nothing = "" if proposals else _("Segment the volume first: no prompts are proposed yet.")
+        self.gate(self.ui.editPromptsButton, no_volume, nothing)
+        self.gate(self.ui.clearPromptsButton, no_volume)
+        spoken = "" if volume and (edited_slices(volume)) else _("Place a point or a box first.")
+        busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
+        self.gate(self.ui.refineButton, no_volume, no_model, spoken, busy)
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Say how long the answer took, and what could not be followed."""
+        facts = event.get("facts") or {}
+        answered = event.get("event") == "done" and "unheard" in facts
+        if not answered or self._asked_at is None:  # a script may have asked
+            return
+        seconds, self._asked_at = time.monotonic() - self._asked_at, None
+        where = facts.get("slice_index")
+        place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
+        text = _("Asked about {place}: {seconds:.1f} s.").format(place=place, seconds=seconds)
+        parts = [text, str(facts.get("note") or ""), *facts["unheard"]]
+        self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
+
+    def tick(self) -> None:
+        """Ask again when prompts have changed and rest."""
+        if self._changed_at is None or time.monotonic() - self._changed_at < CALM_S:
+            return
+        volume = self.panel.volume
+        busy = self.logic.engine.is_busy or self._placing.kind == BOX
+        if volume is None or busy or not self.panel.parameters.followEdits:
+            return
+        self._changed_at = None
+        if not self.panel.missing and self._said(volume) != self._asked.get(volume.GetID(), "[]"):
+            self.panel.attempt(self.refine)
+
+    def refine(self) -> None:
+        """Ask SAM with the prompts as they are now."""
+        volume, parameters = self.panel.volume, self.panel.parameters
+        self._asked[volume.GetID()] = self._said(volume)
+        self._changed_at, self._asked_at = None, time.monotonic()
+        self.logic.refine(
+            volume,
+            None if parameters.wholeVolume else current_slice(volume),
+            parameters.run or None,
+            sam=parameters.samModel,
+            wait=False,
+            may_replace=self.panel.may_replace,
+        )
+
+    def stop_placing(self) -> None:
+        """Go back to looking; what was placed stays."""
+        self._placing.stop()
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        self._placing.forget()
+        self._asked, self._changed_at = {}, None
+        for node in self._watched.values():
+            self.panel.removeObserver(node, node.PointModifiedEvent, self._prompts_changed)
+            self.panel.removeObserver(node, node.PointRemovedEvent, self._prompts_changed)
+        self._watched = {}
+
+    def _toggler(self, kind: str) -> Any:
+        def toggle() -> None:
+            was = self._placing.kind
+            self._placing.stop()
+            if was != kind:
+                self._placing.start(self.panel.volume, self._target, kind)
+
+        return toggle
+
+    @property
+    def _target(self) -> str:
+        return self.ui.targetBox.currentData or TARGETS[-1]
+
+    def _no_sam(self) -> str:
+        needs_sam = self.logic.usable_run(self.panel.parameters.run) is None
+        if needs_sam and self.panel.parameters.samModel == "none":
+            return _("Choose a SAM under Models: without a trained run SAM alone answers.")
+        return ""
+
+    def _fill_targets(self) -> None:
+        project = self.logic.project
+        names = [t.name for t in project.targets] if project else list(TARGETS)
+        if [self.ui.targetBox.itemData(n) for n in range(self.ui.targetBox.count)] != names:
+            fill_combo(self.ui.targetBox, [(n, n) for n in names], self.panel.parameters.target)
+
+    def _choose_target(self) -> None:
+        self.panel.parameters.target = self._target
+        self._placing.stop()
+
+    def _edit_slice(self) -> None:
+        volume = self.panel.volume
+        take_over(volume, self.logic.proposed(volume), current_slice(volume))
+        self._asked[volume.GetID()] = self._said(volume)  # the same prompts as before
+
+    def _clear_slice(self) -> None:
+        clear_slice(self.panel.volume, current_slice(self.panel.volume))
+        self._changed_at = time.monotonic()
+
+    def _said(self, volume: Any) -> str:
+        """Return the prompts in force where a person has a say, to tell whether they changed."""
+        spoken = edited_slices(volume)
+        prompts = [p.to_json() for p in self.logic.prompts(volume) if p.slice_index in spoken]
+        return json.dumps([*prompts, sorted(spoken)] if spoken else [])
+
+    def _placing_ended(self) -> None:
+        self._changed_at = time.monotonic()
+        self.panel.update()
+
+    def _mode_changed(self, _caller: Any, _event: Any) -> None:
+        self._placing.mode_changed()
+
+    def _watch(self, volume: Any | None) -> None:
+        for node in prompt_nodes(volume) if volume is not None else []:
+            if node.GetID() not in self._watched:
+                self._watched[node.GetID()] = node
+                for event in (node.PointModifiedEvent, node.PointRemovedEvent):
+                    self.panel.addObserver(node, event, self._prompts_changed)
+                self._changed_at = time.monotonic()
+
+    def _prompts_changed(self, _caller: Any, _event: Any) -> None:
+        self._changed_at = time.monotonic()

@@ -1,0 +1,168 @@
+"""Lesions measured, and everything exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from aslseg.errors import AslsegError
+from ASLsegLib import requirements
+from ASLsegLib.logic.export import reference_volume
+from ASLsegLib.logic.lesion_table import as_text, rows_of
+from ASLsegLib.logic.project_data import good_case_id
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.widgets.section import Section, fill_table
+
+HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest (mm)"), "R", "A", "S"]
+
+
+class ResultsSection(Section):
+    """What a person takes away."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._lesions: list[Any] = []
+        self._measured: Any | None = None
+        self._observed: Any | None = None
+        ui = self.ui
+        for button, action in (
+            (ui.measureButton, self.measure),
+            (ui.copyButton, self._copy),
+            (ui.csvButton, self._save_csv),
+            (ui.show3dButton, self._show_3d),
+            (ui.exportNiftiButton, self._export_nifti),
+            (ui.exportNnunetButton, self._export_nnunet),
+            (ui.exportDicomButton, self._export_dicom),
+        ):
+            self.on_click(button, action)
+        self.on_signal(ui.lesionsTable, "cellDoubleClicked(int,int)", self._jump)
+
+    def update(self) -> None:
+        """Show what is possible; the table belongs to the segmentation that is chosen."""
+        ui = self.ui
+        if self._lesions and self._node is not self._measured:
+            self.forget()
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        node = "" if self._node else _("Choose a segmentation.")
+        table = "" if self._lesions else _("Measure first.")
+        project = "" if self.logic.project else _("Open a project first.")
+        for button in (ui.measureButton, ui.exportNiftiButton, ui.exportDicomButton):
+            self.gate(button, can, node)
+        self.gate(ui.show3dButton, node)
+        ui.show3dButton.setChecked(bool(self._node and has_surface(self._node)))
+        for button in (ui.copyButton, ui.csvButton):
+            self.gate(button, can, table)
+        self.gate(ui.exportNnunetButton, can, project)
+
+    def measure(self) -> None:
+        """Measure every lesion; the table comes when it is done."""
+        node = self._node
+        self.logic.lesions(
+            node,
+            wait=False,
+            then=lambda lesions: self._show(node, lesions),
+            may_leave_out=self.panel.may_leave_out,
+        )
+        self._watch(node)
+
+    def forget(self) -> None:
+        """Show no lesions: another segmentation is chosen, or this one has changed."""
+        self._lesions, self._measured = [], None
+        fill_table(self.ui.lesionsTable, HEAD, [])
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        self._watch(None)
+        self.forget()
+
+    @property
+    def _node(self) -> Any | None:
+        return self.panel.parameters.resultSegmentation if self.panel.parameters else None
+
+    def _show(self, node: Any, lesions: list[Any]) -> None:
+        if node is not self._node or node.GetSegmentation() is not self._observed:
+            return  # another one was chosen, or this one was changed meanwhile
+        self._lesions, self._measured = lesions, node
+        fill_table(self.ui.lesionsTable, HEAD, [list(row) for row in rows_of(lesions)])
+        self.update()
+
+    @property
+    def _case(self) -> str:
+        """Whose lesions are shown: the case, or the volume when it is none."""
+        try:
+            volume = reference_volume(self._measured)
+        except AslsegError:
+            return ""
+        return case_of(volume, self.logic.project) or str(volume.GetName())
+
+    def _watch(self, node: Any | None) -> None:
+        """Notice when the voxels of a segmentation change from now on."""
+        events = (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.SegmentAdded,
+            slicer.vtkSegmentation.SegmentRemoved,
+        )
+        if self._observed is not None:
+            for event in events:
+                self.panel.removeObserver(self._observed, event, self._changed)
+        self._observed = None if node is None else node.GetSegmentation()
+        if self._observed is not None:
+            for event in events:
+                self.panel.addObserver(self._observed, event, self._changed)
+
+    def _changed(self, _caller: Any, _event: Any) -> None:
+        self._watch(None)
+        self.forget()
+        self.panel.update_soon()
+
+    def _jump(self) -> None:
+        row = self.ui.lesionsTable.currentRow()
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            node.JumpSliceByCentering(*self._lesions[row].centre_ras)
+
+    def _copy(self) -> None:
+        qt.QApplication.clipboard().setText(as_text(self._lesions, self._case))
+
+    def _save_csv(self) -> None:
+        path = self._ask_for_file("lesions.csv", _("Tables (*.csv)"))
+        if path:
+            self.logic.write_lesions(self._lesions, path, self._case)
+
+    def _show_3d(self) -> None:
+        if self.ui.show3dButton.checked:
+            self._node.CreateClosedSurfaceRepresentation()
+        else:
+            self._node.RemoveClosedSurfaceRepresentation()
+
+    def _export_nifti(self) -> None:
+        name = f"{good_case_id(self._node.GetName())}.nii.gz"
+        path = self._ask_for_file(name, _("NIfTI (*.nii.gz)"))
+        if path:
+            self.logic.export_nifti(
+                self._node, path, wait=False, may_leave_out=self.panel.may_leave_out
+            )
+
+    def _export_nnunet(self) -> None:
+        chosen = self._ask_for_folder(_("New or empty folder for the nnU-Net data set"))
+        if chosen:
+            self.logic.export_nnunet(chosen, wait=False)
+
+    def _export_dicom(self) -> None:
+        chosen = self._ask_for_folder(_("Folder for the DICOM segmentation"))
+        if chosen:
+            self.logic.export_dicom_seg(self._node, chosen)
+
+    def _ask_for_file(self, name: str, kinds: str) -> str:
+        return qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save"), name, kinds)
+
+    def _ask_for_folder(self, title: str) -> str:
+        return qt.QFileDialog.getExistingDirectory(self.panel.widget, title, "")
+
+
+def has_surface(segmentation: Any) -> bool:
+    """Tell whether a segmentation is shown in 3-D views."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return bool(segmentation.GetSegmentation().ContainsRepresentation(name))

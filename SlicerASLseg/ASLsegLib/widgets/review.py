@@ -1,0 +1,181 @@
+"""Review: cases in order of need, one decision each, the last one can be undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib import requirements
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.segmentations import find_voice
+from ASLsegLib.widgets.review_pick import show_case
+from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
+
+HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
+DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
+
+
+class ReviewSection(Section):
+    """Next, accept, reject, correct, undo."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._cases: list[Any] = []
+        self._decided_at: int | None = None
+        ui = self.ui
+        for button, action in (
+            (ui.previousButton, self._previous),
+            (ui.nextButton, self._next),
+            (ui.acceptButton, self._accept),
+            (ui.rejectButton, self._reject),
+            (ui.correctButton, self._correct),
+            (ui.undoButton, self._undo),
+        ):
+            self.on_click(button, action)
+        self.on_signal(ui.reviewTable, "itemSelectionChanged()", self._nothing)
+        self.on_signal(ui.reviewTable, "cellDoubleClicked(int,int)", self._load)
+        self.logic.project_changed.connect(self._show_cases)
+
+    @property
+    def case_id(self) -> str:
+        """The case that is chosen in the table; empty when none is."""
+        return cell(self.ui.reviewTable)
+
+    @property
+    def open_case(self) -> str:
+        """The case that is shown, and that alone is decided about; empty when none is."""
+        return case_of(self.panel.volume, self.logic.project)
+
+    def update(self) -> None:
+        """Show what is possible; the buttons name the case that they are about."""
+        ui, shown = self.ui, self.open_case
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        cases = "" if self._cases else self._why_empty()
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        last = self.logic.last_decision()
+        nothing = "" if last else _("There is no decision to take back.")
+        no_label = "" if self._refined else _("No refined label of this case is in the scene.")
+        for button in (ui.previousButton, ui.nextButton):
+            self.gate(button, can, cases, busy)
+        for button in (ui.acceptButton, ui.correctButton):
+            self.gate(button, can, cases, self._not_open(), no_label, busy)
+        self.gate(ui.rejectButton, can, cases, self._not_open(), self._is_labelled(), busy)
+        self.gate(ui.undoButton, can, nothing, busy)
+        for button, text in (
+            (ui.acceptButton, _("Accept")),
+            (ui.rejectButton, _("Reject")),
+            (ui.correctButton, _("Correct")),
+        ):
+            button.setText(f"{text} {shortened(shown)}" if shown and button.enabled else text)
+        undo = _("Undo: {decision}") if last else _("Undo last decision")
+        ui.undoButton.setText(undo.format(decision=shortened(last)))
+        ui.reviewLabel.setText(self._about())
+
+    @property
+    def _refined(self) -> Any | None:
+        volume = self.logic.case_node(self.open_case) if self.open_case else None
+        return None if volume is None else find_voice(volume, "refined")
+
+    def _not_open(self) -> str:
+        """Say why nothing can be decided: what is chosen has to be what is shown."""
+        if not self.case_id:
+            return _("Choose a case, or press Next.")
+        if self.case_id == self.open_case:
+            return ""
+        text = _("Load {case} first: press Next or double-click its row.")
+        return text.format(case=self.case_id)
+
+    def _is_labelled(self) -> str:
+        state = next((one.state for one in self._cases if one.case_id == self.open_case), "")
+        is_labelled = state in ("accepted", "corrected")
+        return _("The case has a label; undo that decision first.") if is_labelled else ""
+
+    def hear_training(self, event: dict[str, Any]) -> None:
+        """Look for new cases when a round is over."""
+        if event.get("event") in ("artifact", "done", "cancelled"):
+            self._show_cases()
+
+    def _why_empty(self) -> str:
+        if self.logic.project is None:
+            return _("Open a project first.")
+        return _("Nothing to review: train first, then the unlabelled cases come here.")
+
+    def _show_cases(self) -> None:
+        self._cases = self.logic.review_queue() if self.logic.project is not None else []
+        rows = [
+            [one.case_id, _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
+            for one in self._cases
+        ]
+        fill_table(self.ui.reviewTable, HEAD, rows)
+
+    def _about(self) -> str:
+        if not self._cases:
+            return self._why_empty()
+        left = sum(case.state not in DECISIONS for case in self._cases)
+        text = _("{left} of {count} cases have no decision yet; the most doubtful come first.")
+        return text.format(left=left, count=len(self._cases))
+
+    def _nothing(self) -> None:
+        """Only let the panel show what is possible now."""
+
+    def _move(self, step: int) -> None:
+        """Go to the next case without a decision, from the place where the last one was."""
+        here = self._row_of(self.case_id)
+        if here is None:
+            here = -1 if step > 0 else len(self._cases)
+        elif self._cases[here].state in DECISIONS and self._decided_at is not None and step > 0:
+            here = self._decided_at - 1  # the next one has moved up to its place
+        rows = range(here + step, len(self._cases) if step > 0 else -1, step)
+        undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
+        following = undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
+        self._decided_at = None
+        self.ui.reviewTable.selectRow(following)
+        self._load()
+
+    def _row_of(self, case_id: str) -> int | None:
+        rows = [row for row, one in enumerate(self._cases) if one.case_id == case_id]
+        return rows[0] if rows else None
+
+    def _previous(self) -> None:
+        self._move(-1)
+
+    def _next(self) -> None:
+        self._move(1)
+
+    def _load(self) -> None:
+        if self.case_id:
+            show_case(self.panel, self.case_id)
+
+    def _accept(self) -> None:
+        case_id, row = self.open_case, self._row_of(self.open_case)
+        self.logic.accept(case_id, wait=False, questions=self.panel.questions)
+        self._decided_at = row
+
+    def _reject(self) -> None:
+        row = self._row_of(self.open_case)
+        self.logic.reject(self.open_case)
+        self._decided_at = row
+
+    def _undo(self) -> None:
+        self.logic.undo_decision(self.logic.last_decision())
+
+    def _correct(self) -> None:
+        open_in_segment_editor(self._refined, self.panel.volume)
+
+
+def _score(report: Any) -> str:
+    return "" if report.score is None else f"{report.score:.2f}"
+
+
+def _reason(report: Any) -> str:
+    return "" if report.state in DECISIONS else report.reason
+
+
+def open_in_segment_editor(segmentation: Any, volume: Any) -> None:
+    """Open the Segment Editor with a segmentation and its volume."""
+    slicer.util.selectModule("SegmentEditor")
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    editor.setSegmentationNode(segmentation)
+    editor.setSourceVolumeNode(volume)

@@ -1,0 +1,138 @@
+"""What all sections of the panel share: buttons that act, and that say why they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import qt
+
+from ASLsegLib.plain_text import as_plain
+
+if TYPE_CHECKING:
+    from ASLsegLib.logic.logic import Logic
+    from ASLsegLib.widgets.panel import Panel
+
+
+ROW_PX = 24
+_MOST_LETTERS = 28
+
+
+class Section:
+    """A part of the panel.
+
+    Attributes:
+        panel: What holds the sections together.
+        ui: All widgets by name.
+        logic: Does the work.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.ui = panel.ui
+        self.logic: Logic = panel.logic
+        self._tips: dict[str, str] = {}
+        self._slots: list[Callable[..., None]] = []
+        self.connect_widgets()
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets; called once."""
+
+    def update(self) -> None:
+        """Show the state of things; called whenever something may have changed."""
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take notice of an event of the engine or of work in the background."""
+
+    def hear_training(self, event: dict[str, Any]) -> None:
+        """Take notice of an event of a training."""
+
+    def on_click(self, button: Any, action: Callable[[], None]) -> None:
+        """Let a button do something; what goes wrong is shown to the person."""
+
+        def slot() -> None:
+            self.panel.attempt(action)
+
+        self._slots.append(slot)
+        button.connect("clicked()", slot)
+
+    def on_signal(self, widget: Any, signal: str, action: Callable[[], None]) -> None:
+        """Let a signal do something; its arguments are not used."""
+
+        def slot(*_: Any) -> None:
+            self.panel.attempt(action)
+
+        self._slots.append(slot)
+        widget.connect(signal, slot)
+
+    def gate(self, widget: Any, *problems: str) -> None:
+        """Enable a widget, or disable it and let its tooltip say why.
+
+        Args:
+            widget: Button or other control.
+            problems: Sentences; the first that is not empty is the reason.
+        """
+        tip = self._tips.setdefault(widget.objectName, widget.toolTip)
+        reason = next((problem for problem in problems if problem), "")
+        widget.setEnabled(not reason)
+        widget.setToolTip(as_plain(reason or tip))
+
+
+def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:
+    """Fill a combo box without telling anybody.
+
+    Args:
+        combo: The box.
+        entries: Text and value of each.
+        chosen: Value of the entry to show; the first when it is not among them.
+    """
+    was = combo.blockSignals(True)
+    combo.clear()
+    for text, value in entries:
+        combo.addItem(text, value)
+    values = [value for _, value in entries]
+    combo.setCurrentIndex(values.index(chosen) if chosen in values else 0)
+    combo.blockSignals(was)
+
+
+def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
+    """Fill a table with text; the row whose first cell is the chosen one's stays chosen."""
+    chosen = cell(table)
+    was = table.blockSignals(True)
+    table.setColumnCount(len(head))
+    table.setHorizontalHeaderLabels(head)
+    table.setRowCount(len(rows))
+    for number, values in enumerate(rows):
+        for column, value in enumerate(values):
+            item = qt.QTableWidgetItem(value)
+            item.setToolTip(as_plain(value))  # whole, also where the column is too narrow
+            table.setItem(number, column, item)
+    table.verticalHeader().setVisible(False)
+    table.verticalHeader().setDefaultSectionSize(ROW_PX)
+    head_row = table.horizontalHeader()
+    head_row.setHighlightSections(False)  # bold heads would not fit
+    head_row.setSectionResizeMode(qt.QHeaderView.Interactive)
+    table.resizeColumnsToContents()
+    head_row.setSectionResizeMode(len(head) - 1, qt.QHeaderView.Stretch)  # gets what is left
+    choose_row(table, [values[0] for values in rows], chosen)
+    table.blockSignals(was)
+
+
+def choose_row(table: Any, names: list[str], name: str) -> None:
+    """Choose the row of a name; none when it is not there, or there twice."""
+    table.clearSelection()
+    table.setCurrentCell(-1, -1)
+    if names.count(name) == 1:
+        table.selectRow(names.index(name))
+
+
+def cell(table: Any, column: int = 0) -> str:
+    """Return the text of a column in the chosen row; empty when no row is chosen."""
+    item = table.item(table.currentRow(), column) if table.currentRow() >= 0 else None
+    return "" if item is None else item.text()
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits on a button; '&' would be taken for the mark of a key."""
+    short = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}\u2026"
+    return short.replace("&", "&&")

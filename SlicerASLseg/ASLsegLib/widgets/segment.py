@@ -1,0 +1,135 @@
+"""Segment this volume, and show or hide the voices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib.scene.disagreement import find_overlay, set_overlay_visible
+from ASLsegLib.scene.segmentations import OUTLINES, VOICES, find_voice
+from ASLsegLib.scene.slice_views import draw_in_plane
+from ASLsegLib.scene.volumes import working_volume
+from ASLsegLib.widgets.section import Section, fill_combo
+
+SHOWN_BY = {
+    "prompts": "showPrompts",
+    "specialist": "showSpecialist",
+    "sam": "showSam",
+    "refined": "showRefined",
+}
+"""Parameter that says whether a voice is shown."""
+
+
+class SegmentSection(Section):
+    """One button, four voices."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._runs: list[tuple[str, str]] = []
+        self.on_click(self.ui.segmentButton, self.segment)
+        self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
+        for name in ("showPromptsBox", "showSpecialistBox", "showSamBox", "showRefinedBox"):
+            self.on_signal(getattr(self.ui, name), "toggled(bool)", self.show_voices)
+        for voice, color in OUTLINES.items():
+            getattr(self.ui, f"{SHOWN_BY[voice]}Box").setIcon(_swatch(color))
+        self.on_signal(self.ui.showDisagreementBox, "toggled(bool)", self._show_overlay)
+
+    @property
+    def run_id(self) -> str:
+        """The chosen run; empty for the latest."""
+        return self.panel.parameters.run if self.panel.parameters else ""
+
+    def update(self) -> None:
+        """Show runs and voices, and whether the volume can be segmented."""
+        self._fill_runs()
+        volume, usable = self.panel.volume, self.logic.usable_run(self.run_id)
+        self.gate(
+            self.ui.segmentButton,
+            self.panel.missing,
+            "" if volume else _("Choose a volume."),
+            "" if usable else self._no_run(),
+            _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
+        )
+        for voice in VOICES:
+            box = getattr(self.ui, f"{SHOWN_BY[voice]}Box")
+            self.gate(box, "" if self._node(voice) else _("This voice has not spoken yet."))
+        overlay = volume is not None and find_overlay(volume)
+        self.gate(
+            self.ui.showDisagreementBox,
+            "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
+        )
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Show the voices when they have spoken."""
+        if event.get("event") == "done" and self.panel.parameters is not None:
+            self.show_voices()
+            refined = self._answer()
+            if refined is not None:
+                self.panel.parameters.resultSegmentation = refined
+                self.panel.parameters.labelSegmentation = refined
+
+    def _answer(self) -> Any | None:
+        """Return what the engine said last about the volume that it was asked about."""
+        volume = self.logic.working_on
+        if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
+            return None
+        return find_voice(volume, "refined") or find_voice(volume, "sam")
+
+    def segment(self) -> None:
+        """Segment the chosen volume."""
+        volume = self.panel.volume
+        worked_on = working_volume(volume)
+        if worked_on is not volume:
+            self.panel.parameters.inputVolume = worked_on
+            slicer.util.setSliceViewerLayers(background=worked_on)
+        self.logic.segment(
+            worked_on, self.run_id or None, wait=False, may_replace=self.panel.may_replace
+        )
+
+    def show_voices(self) -> None:
+        """Show or hide each voice as its box says; prompts in the plane of the slices alone."""
+        for voice, name in SHOWN_BY.items():
+            node = self._node(voice)
+            if node is not None:
+                shown = getattr(self.ui, f"{name}Box").checked
+                node.GetDisplayNode().SetVisibility(shown)
+        prompts = self._node("prompts")
+        if prompts is not None:  # across the slices they are nothing but dots
+            draw_in_plane(prompts.GetDisplayNode(), self.panel.volume)
+
+    def _show_overlay(self) -> None:
+        if self.panel.volume is not None:
+            set_overlay_visible(self.panel.volume, self.ui.showDisagreementBox.checked)
+
+    def _node(self, voice: str) -> Any | None:
+        volume = self.panel.volume
+        return None if volume is None else find_voice(volume, voice)
+
+    def _no_run(self) -> str:
+        if self.logic.project is None:
+            return _("Open a project with a trained run; or place prompts, and SAM answers alone.")
+        return _("Train first: this project has no finished round yet. SAM answers prompts alone.")
+
+    def _fill_runs(self) -> None:
+        runs = [run for run in self.logic.runs() if run.is_usable]
+        latest = _("latest ({run})").format(run=runs[0].run_id) if runs else _("none yet")
+        text = _("{run}, round {round}")
+        named = [(text.format(run=r.run_id, round=r.best_round), r.run_id) for r in runs]
+        entries = [(latest, ""), *named]
+        if entries != self._runs:
+            self._runs = entries
+            fill_combo(self.ui.runBox, entries, self.run_id)
+        self.gate(self.ui.runBox, "" if runs else self._no_run())
+
+    def _choose_run(self) -> None:
+        self.panel.parameters.run = self.ui.runBox.currentData or ""
+
+
+def _swatch(color: tuple[float, float, float]) -> Any:
+    """Return a small square in the colour of a voice's outline."""
+    pixmap = qt.QPixmap(12, 12)
+    pixmap.fill(qt.QColor(*(round(255 * part) for part in color)))
+    return qt.QIcon(pixmap)

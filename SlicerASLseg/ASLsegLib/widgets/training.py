@@ -1,0 +1,169 @@
+"""Self-training: rounds that run behind, and what they give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from ASLsegLib import parameters
+from ASLsegLib.engine.jobs import in_words
+from ASLsegLib.logic import project_data as projects
+from ASLsegLib.plain_text import as_plain
+from ASLsegLib.scene.plots import Curves
+from ASLsegLib.widgets.section import Section, fill_table
+from ASLsegLib.widgets.status import STATES, show_progress
+
+_PLOT_EVERY_S = 1.0
+_NOTES = 3
+"""So many warnings of a training are shown, the last ones."""
+BUSY = _("A training is under way.")
+
+
+class TrainingSection(Section):
+    """Start, stop and resume, with curves."""
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self.curves = Curves()
+        self._progress: dict[str, Any] = {}
+        self._silence = ""
+        self._notes: list[str] = []
+        self._plotted = qt.QElapsedTimer()
+        self._plotted.start()
+        self._shown_run = ""
+        for button, action in (
+            (self.ui.startButton, self.start),
+            (self.ui.stopButton, self.logic.stop_training),
+            (self.ui.resumeButton, self.resume),
+            (self.ui.curvesButton, self._show_curves),
+            (self.ui.reportButton, self._open_report),
+        ):
+            self.on_click(button, action)
+        self.logic.project_changed.connect(self._show_rounds)
+
+    def update(self) -> None:
+        """Show what is possible and how far the training is."""
+        trainer, project = self.logic.trainer, self.logic.project
+        busy = BUSY if trainer.is_busy else ""
+        closed = "" if project else _("Open a project first.")
+        labels = "" if project and project.labelled else _("Label at least one case to train on.")
+        runs = self.logic.runs()
+        no_run = "" if runs else _("There is no run to resume; start one.")
+        idle = "" if trainer.is_busy else _("No training is under way.")
+        stopping = _("It is stopping already.") if trainer.state == "cancelling" else ""
+        self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
+        self.gate(self.ui.resumeButton, self.panel.missing, closed, labels, no_run, busy)
+        self.gate(self.ui.stopButton, idle, stopping)
+        no_curves = "" if self.curves.names else _("Curves come with the first training.")
+        self.gate(self.ui.curvesButton, no_curves)
+        report = "" if self._report() else _("The report is written at the end of a run.")
+        self.gate(self.ui.reportButton, report)
+        self.ui.labelledShareLabel.setText(self._share())
+        self.ui.trainingBar.setVisible(trainer.is_busy)
+        self.ui.trainingLabel.setText(self._sentence())
+
+    def hear_training(self, event: dict[str, Any]) -> None:
+        """Follow the training."""
+        kind = event.get("event")
+        if kind == "progress":
+            self._progress, self._silence = event, ""
+            show_progress(self.ui.trainingBar, event)
+            self.ui.trainingLabel.setText(self._sentence())
+        elif kind in ("silent", "answering"):
+            self._silence = in_words(event)
+            self.ui.trainingLabel.setText(self._sentence())
+        elif kind == "warning":
+            self._notes.append(as_plain(str(event.get("message") or "")))
+            self.ui.trainingLabel.setText(self._sentence())
+        elif kind == "metric":
+            first = not self.curves.names
+            self.curves.add(event)
+            if first:
+                self.update()  # there are curves to be shown now
+        elif kind in ("done", "failed", "cancelled"):
+            self._progress, self._silence = {}, ""
+            self.curves.update()
+            if self.logic.project is not None:
+                self.logic.refresh()
+        elif kind == "artifact":
+            self._show_rounds()
+
+    def tick(self) -> None:
+        """Bring the plot up to date now and then."""
+        if self.logic.trainer.is_busy and self._plotted.elapsed() > 1000 * _PLOT_EVERY_S:
+            self._plotted.restart()
+            self.curves.update()
+
+    def forget_scene(self) -> None:
+        """The plot's nodes went away with the scene; its points did not."""
+        self.curves.forget_nodes()
+
+    def start(self) -> None:
+        """Start a run with the panel's settings."""
+        self.curves.clear()
+        self._notes.clear()
+        chosen = self.panel.parameters
+        self.logic.train(chosen.preset, parameters.settings_changes(chosen), wait=False)
+
+    def resume(self) -> None:
+        """Finish a run that was stopped; go on with one that is done for as many rounds more."""
+        run = self._run()
+        more = self.panel.parameters.rounds if run.state == "done" else 0
+        self.logic.resume(run.run_id, more_rounds=more, wait=False)
+
+    def _run(self) -> projects.RunRow | None:
+        runs = self.logic.runs()
+        chosen = self.panel.parameters.run if self.panel.parameters else ""
+        return next((run for run in runs if run.run_id == chosen), runs[0] if runs else None)
+
+    def _share(self) -> str:
+        project = self.logic.project
+        if project is None:
+            return _("Open a project to see what can be learnt from.")
+        known, unknown = len(project.labelled), len(project.unlabelled)
+        share = known / max(known + unknown, 1)
+        text = _("{known} of {all} cases to train on are labelled ({share:.0%}).")
+        return text.format(known=known, all=known + unknown, share=share)
+
+    def _sentence(self) -> str:
+        """Return what the training does, and below it what it had to say."""
+        return "\n".join([*filter(None, [self._doing()]), *self._notes[-_NOTES:]])
+
+    def _doing(self) -> str:
+        state = self.logic.trainer.state
+        if self._silence and state in ("starting", "running"):
+            return self._silence
+        if state != "running" or not self._progress:
+            return "" if state == "idle" else STATES[state]
+        text = _("Round {round}: {stage}") if self._progress.get("round") else "{stage}"
+        return text.format(round=self._progress.get("round"), stage=self._progress["stage"])
+
+    def _show_rounds(self) -> None:
+        run, project = self._run(), self.logic.project
+        if run is None or project is None:
+            fill_table(self.ui.roundsTable, [_("Round"), _("Accepted")], [])
+            return
+        rows = projects.round_rows(project, run.run_id)
+        names = [target.name for target in project.targets]
+        head = [_("Round"), _("Accepted"), *(_("Dice {name}").format(name=n) for n in names)]
+        fill_table(self.ui.roundsTable, head, [_round_row(row, names) for row in rows])
+
+    def _show_curves(self) -> None:
+        self.curves.show()
+
+    def _report(self) -> Any | None:
+        run, project = self._run(), self.logic.project
+        if run is None or project is None:
+            return None
+        path = project.folder / "runs" / run.run_id / "report.html"
+        return path if path.exists() else None
+
+    def _open_report(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report())))
+
+
+def _round_row(row: dict[str, Any], names: list[str]) -> list[str]:
+    dice = [f"{row[name]:.3f}" if name in row else "-" for name in names]
+    return [str(row["round"]), f"{row['accepted']} / {row['of']}", *dice]
