@@ -20,7 +20,15 @@ from aslseg.targets import LIVER_TARGETS
 from aslseg.training.adaptation_samples import answers, lessons_of
 from aslseg.training.context import LabelledVolume
 from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
-from aslseg.training.sam_tuning import Pupil, Question, mask_loss, pupil_of, questions_from
+from aslseg.training.sam_tuning import (
+    Pupil,
+    Question,
+    mask_loss,
+    prepared,
+    pupil_of,
+    questions_from,
+    tuning_loss,
+)
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, a_patient, tiny_config
 
@@ -327,10 +335,10 @@ def test_of_several_prompts_for_a_target_the_most_probable_answer_counts(tmp_pat
 def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: str) -> None:
     generalist = a_generalist(tmp_path, tuning)
     volume, _ = a_patient(0)
-    pupil = generalist.prepare(Pupil(volume, {"liver": [a_question()], "tumour": []}))
+    pupil = prepared(generalist, Pupil(volume, {"liver": [a_question()], "tumour": []}))
     assert (pupil.embeddings is None) == (tuning != "decoder")
     generalist.sam.train()
-    generalist.loss(pupil, np.random.default_rng(0)).backward()
+    tuning_loss(generalist, pupil, np.random.default_rng(0)).backward()
     tuned = trainable_state(generalist.sam)
     moved = [
         name
@@ -348,14 +356,14 @@ def test_targets_are_asked_about_equally_often(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
     seen: list[str] = []
     questions = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
-    pupil = generalist.prepare(Pupil(volume, questions))
+    pupil = prepared(generalist, Pupil(volume, questions))
 
     class Spy(np.random.Generator):
         def integers(self, count: Any, *_: Any, **__: Any) -> Any:
             seen.append("liver" if count == 10 else "tumour")
             return 0
 
-    generalist.loss(pupil, Spy(np.random.PCG64(0)))
+    tuning_loss(generalist, pupil, Spy(np.random.PCG64(0)))
     assert seen == ["liver", "tumour", "liver", "tumour"]
 
 

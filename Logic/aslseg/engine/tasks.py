@@ -21,7 +21,7 @@ from aslseg.events import Monitor
 from aslseg.inference.interactive.models import (
     ReleasedSam,
     Voices,
-    voices_of_run,
+    voices_of_ensemble,
     voices_without_run,
 )
 from aslseg.inference.interactive.session import Session
@@ -29,7 +29,7 @@ from aslseg.networks.device import choose_device
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, new_run_id, run_named
 from aslseg.prompts import SlicePrompts
-from aslseg.runs import continue_run, resume_run, start_run
+from aslseg.runs import continue_run, load_ensemble, resume_run, start_run
 from aslseg.sam.predictor import Generalist
 from aslseg.storage import cache_folder
 
@@ -191,7 +191,8 @@ def _do(
 
 def _load_voices(run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Voices:
     if run is not None:
-        return voices_of_run(run, monitor, arguments["device"])
+        cache = run.path.parents[1] / "cache" / "embeddings"
+        return voices_of_ensemble(load_ensemble(run, monitor, arguments["device"]), cache)
     project = arguments["project"]
     cache = Path(project) / "cache" if project else cache_folder()
     settings = sam_settings(arguments["sam"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from aslseg.events import Monitor
 from aslseg.networks.finite import require_finite
 from aslseg.preprocessing.intensity import window
 from aslseg.prompts import SlicePrompts, propose
-from aslseg.sam.decoder import decode, decode_batch
+from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import (
     EmbeddingStore,
     SliceFrame,
@@ -35,10 +34,9 @@ from aslseg.sam.embeddings import (
     prepare_slices,
 )
 from aslseg.sam.model import build_sam
-from aslseg.sam.tuning import tune, tunes_encoder
+from aslseg.sam.tuning import tune
 from aslseg.sam.weights import get_weights
 from aslseg.targets import Target
-from aslseg.training.sam_tuning import Pupil, Question, mask_loss
 
 
 class Generalist:
@@ -113,42 +111,15 @@ class Generalist:
         _, height, width = volume.geometry.shape
         return SliceFrame(height, width, self.settings.input_size)
 
-    def prepare(self, pupil: Pupil, monitor: Monitor | None = None) -> Pupil:
-        """Return the pupil with embeddings for all its questions."""
-        if tunes_encoder(self.sam):
-            return pupil
-        asked = [q for questions in pupil.questions.values() for q in questions]
-        slices = sorted({q.prompt.slice_index for q in asked})
-        return replace(pupil, embeddings=self.embeddings(pupil.volume, slices, monitor))
+    def encode(self, volume: Volume, slices: Sequence[int]) -> Tensor:
+        """Return the encoder's output for some slices, with gradients; nothing is stored.
 
-    def loss(self, pupil: Pupil, rng: np.random.Generator) -> Tensor:
-        """Return the loss of SAM's answers to a batch of a volume's questions.
-
-        Targets are drawn equally often, then questions of a target.
+        Returns:
+            (n, C, h, w) embeddings.
         """
-        names = [name for name, questions in pupil.questions.items() if questions]
-        drawn: list[Question] = []
-        for n in range(self.settings.batch_size):
-            questions = pupil.questions[names[n % len(names)]]
-            drawn.append(questions[int(rng.integers(len(questions)))])
-        slices = sorted({q.prompt.slice_index for q in drawn})
-        index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
-        decoded = decode_batch(
-            self.sam,
-            self._training_embeddings(pupil, slices),
-            [q.prompt for q in drawn],
-            index=index,
-            frame=self.frame(pupil.volume),
-        )
-        answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
-        return mask_loss(decoded.logits, answers)
-
-    def _training_embeddings(self, pupil: Pupil, slices: Sequence[int]) -> Tensor:
-        if pupil.embeddings is not None:
-            return pupil.embeddings.stack(slices).float()
         known: Any = self.sam
         encoded: Tensor = known.image_encoder(
-            prepare_slices(self.sam, self._slices01(pupil.volume, slices))
+            prepare_slices(self.sam, self._slices01(volume, slices))
         )
         return encoded
 

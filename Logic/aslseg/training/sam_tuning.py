@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from aslseg.config import SamConfig
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.errors import ConfigError, ProjectError
+from aslseg.events import Monitor
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.prompts import SlicePrompts, prompts_from_mask, proposed_masks
+from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.sam.predictor import Generalist, build_generalist
 from aslseg.sam.tuning import load_trainable_state, trainable_state, tunes_encoder
@@ -143,6 +145,42 @@ def pupil_of(
     return Pupil(labelled.volume, questions)
 
 
+def prepared(generalist: Generalist, pupil: Pupil, monitor: Monitor | None = None) -> Pupil:
+    """Return the pupil with embeddings for all its questions, unless the encoder is trained too."""
+    if tunes_encoder(generalist.sam):
+        return pupil
+    asked = [q for questions in pupil.questions.values() for q in questions]
+    slices = sorted({q.prompt.slice_index for q in asked})
+    return replace(pupil, embeddings=generalist.embeddings(pupil.volume, slices, monitor))
+
+
+def tuning_loss(generalist: Generalist, pupil: Pupil, rng: np.random.Generator) -> Tensor:
+    """Return the loss of SAM's answers to a batch of a volume's questions.
+
+    Targets are drawn equally often, then questions of a target.
+    """
+    names = [name for name, questions in pupil.questions.items() if questions]
+    drawn: list[Question] = []
+    for n in range(generalist.settings.batch_size):
+        questions = pupil.questions[names[n % len(names)]]
+        drawn.append(questions[int(rng.integers(len(questions)))])
+    slices = sorted({q.prompt.slice_index for q in drawn})
+    index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
+    if pupil.embeddings is not None:
+        embeddings = pupil.embeddings.stack(slices).float()
+    else:
+        embeddings = generalist.encode(pupil.volume, slices)
+    decoded = decode_batch(
+        generalist.sam,
+        embeddings,
+        [q.prompt for q in drawn],
+        index=index,
+        frame=generalist.frame(pupil.volume),
+    )
+    answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
+    return mask_loss(decoded.logits, answers)
+
+
 def required_generalist(job: Job, **changes: Any) -> Generalist:
     """Build SAM with released weights for a method that cannot do without.
 
@@ -195,7 +233,7 @@ def _tune(job: Job, generalist: Generalist, folder: Path, witnesses: Witnesses) 
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
-        return {"loss": generalist.loss(pupils[rng.integers(len(pupils))], rng)}
+        return {"loss": tuning_loss(generalist, pupils[rng.integers(len(pupils))], rng)}
 
     schedule = Schedule(
         "sam", settings.iterations, settings.learning_rate, settings.weight_decay, seed=seed
@@ -214,7 +252,7 @@ def _pupils(job: Job, generalist: Generalist, witnesses: Witnesses) -> list[Pupi
         said = witness.predict(labelled.volume, job.monitor) if witness else None
         pupil = pupil_of(labelled, job.targets, job.config.sam, job.config.seed, said)
         if any(pupil.questions.values()):
-            pupils.append(generalist.prepare(pupil, job.monitor))
+            pupils.append(prepared(generalist, pupil, job.monitor))
     if not pupils:
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
         raise ProjectError(msg)

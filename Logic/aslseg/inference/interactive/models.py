@@ -15,9 +15,7 @@ from aslseg.inference.ensemble import Asked, Ensemble
 from aslseg.inference.interactive.slice_refiner import Planes
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
 from aslseg.networks.device import choose_device
-from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import SlicePrompts
-from aslseg.runs import load_ensemble
 from aslseg.sam.predictor import Generalist, build_generalist
 from aslseg.targets import Target
 
@@ -96,26 +94,17 @@ class ReleasedSam:
         return self._loaded
 
 
-def voices_of_run(
-    run: RunFolder, monitor: Monitor | None = None, device: str | None = None
-) -> Voices:
-    """Return the voices of a run's best round.
+def voices_of_ensemble(ensemble: Ensemble, cache: Path) -> Voices:
+    """Return the voices of a run's trained parts.
 
-    A run whose method does not ask SAM answers a person's prompts with SAM as it was released.
+    An ensemble that does not ask SAM answers a person's prompts with SAM as it was released.
 
     Args:
-        run: With a finished round.
-        monitor: Who listens, and may ask to stop.
-        device: Where to compute, whatever the run was trained on; None is what its settings say.
-
-    Raises:
-        RunError: When the run has no finished round.
-        WeightsError: When a file of trained weights is missing, damaged or changed.
+        ensemble: Of a run.
+        cache: Folder of the embeddings.
     """
-    ensemble = load_ensemble(run, monitor, device)
     sam: Asked | None = ensemble.generalist
     if sam is None:
-        cache = run.path.parents[1] / "cache" / "embeddings"
         model = ensemble.config.sam.model
         wanted = ensemble.config.sam if model != "none" else SamConfig()
         sam = ReleasedSam(ensemble.config.model_copy(update={"sam": wanted}), cache)
