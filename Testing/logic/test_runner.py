@@ -21,7 +21,7 @@ from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
 from ASLsegLib.engine.client import Runner, RunnerBusy  # noqa: E402
 from ASLsegLib.engine.failures import explain  # noqa: E402
 
-# A stand-in for `aslseg.engine.server`: it says that it is ready, then does what `do` names.
+# A stand-in for `aslseg.engine`: it says that it is ready, then does what `do` names.
 WORKER = """
 import json, os, subprocess, sys, time
 

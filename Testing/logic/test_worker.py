@@ -284,7 +284,7 @@ class Child:
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *(arguments or ("-m", "aslseg.engine.server"))],
+            [sys.executable, *(arguments or ("-m", "aslseg.engine"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

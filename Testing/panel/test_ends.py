@@ -30,7 +30,7 @@ def engines() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "aslseg.engine.server" in child.cmdline():
+            if "aslseg.engine" in child.cmdline():
                 found += [child, *child.children(recursive=True)]
     return found
 

@@ -1,6 +1,6 @@
 """The engine process: requests as JSON lines on standard input, events on standard output.
 
-`python -m aslseg.engine.server`. A thread reads the requests, so that `cancel` is heard at once; the work
+`python -m aslseg.engine`. A thread reads the requests, so that `cancel` is heard at once; the work
 is done in the main thread, one request after the other. Standard output carries protocol lines and
 nothing else: whatever prints goes to standard error. What a request needs is imported when it
 comes, so the process is ready within a moment. It ends when its input ends.
@@ -269,7 +269,3 @@ def main() -> None:
     Worker(lines, stream, _tasks).run()
     logging.shutdown()
     os._exit(0)  # every event is written; taking the libraries down can take seconds
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,8 @@
-"""The published methods, by name: adding one is one file and one line here."""
+"""The published methods, by name: adding one is one file and one line here.
+
+A method says which parts a round trains, in which order; the parts are in `training`. Only `runs`
+and the benchmark import it.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""The Segment Anything Model: its parts, its weights, its tuning, its use on slices."""
+"""The Segment Anything Model: its parts, weights, tuning, embeddings, and its use on slices.
+
+No project and no round of training lives here. Everything from `inference` up may import it.
+"""

@@ -59,7 +59,7 @@ class Runner:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.changed, self.event, self.log = Signal(), Signal(), Signal()
-        self._command = [*python, "-m", "aslseg.engine.server"]
+        self._command = [*python, "-m", "aslseg.engine"]
         self._environment = _environment(library, environment)
         self._state = "idle"
         self._child: Child | None = None

@@ -1,4 +1,8 @@
-"""How a specialist learns from labelled and unlabelled patches: interchangeable paradigms."""
+"""How a specialist learns from labelled and unlabelled patches: interchangeable paradigms.
+
+A paradigm owns networks and the loss of a step; the loop over steps is in `training.trainer`.
+`training` and `methods` import it.
+"""
 
 from __future__ import annotations
 
