@@ -59,7 +59,7 @@ def register_sample_data():
 
 
 class ASLsegLogic(Logic, ScriptedLoadableModuleLogic):
-    """Everything that the panel does, for scripts: see the methods of `ASLsegLib.logic.logic.Logic`."""
+    """Everything that the panel does, for scripts: see `ASLsegLib.logic.logic.Logic`."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)

@@ -80,7 +80,7 @@ def reached_on_import() -> dict[Path, set[str]]:
 
 def test_the_walk_follows_the_modules_imports() -> None:
     names = {path.name for path in reached_on_import()}
-    assert {"ASLseg.py", "home.py"} <= names
+    assert {"ASLseg.py", "paths.py"} <= names
 
 
 def test_nothing_but_what_slicer_has_is_imported_with_the_module() -> None:

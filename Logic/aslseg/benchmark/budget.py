@@ -1,9 +1,10 @@
 """One budget for all rows: how many training steps a run takes, and how they are divided.
 
 A step is one update by one batch: of a specialist's stage, of SAM's tuning, of an adaptation
-network, of a witness (`aslseg.training.cross_fitting`), in any round. A step that updates two networks at once,
-as in CPS and SC-SAM, is one step, as it is in their papers. The benchmark gives every run the same
-number of steps in all, so whoever trains more parts trains each of them for less long.
+network, of an out-of-fold model (`aslseg.training.cross_fitting`), in any round. A step that
+updates two networks at once, as in CPS and SC-SAM, is one step, as it is in their papers. The
+benchmark gives every run the same number of steps in all, so whoever trains more parts trains each
+of them for less long.
 """
 
 from __future__ import annotations
