@@ -19,7 +19,7 @@ from aslseg.events import Event, Metric, Monitor
 from aslseg.inference.ensemble import Ensemble
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import load_ensemble, resume_run, start_run
-from aslseg.training import sam_tuning as generalist_setup
+from aslseg.sam import predictor
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
 
@@ -57,8 +57,8 @@ def build_small_sam(*_: object, input_size: int, **__: object) -> torch.nn.Modul
 
 
 def use_small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generalist_setup, "build_sam", build_small_sam)
-    monkeypatch.setattr(generalist_setup, "get_weights", lambda *_, **__: Path("none"))
+    monkeypatch.setattr(predictor, "build_sam", build_small_sam)
+    monkeypatch.setattr(predictor, "get_weights", lambda *_, **__: Path("none"))
 
 
 def run_with_small_sam(folder: Path, config: RunConfig) -> RunFolder:

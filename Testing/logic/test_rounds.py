@@ -26,7 +26,7 @@ from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.targets import LIVER_TARGETS, Target
-from aslseg.training import sam_tuning as generalist_setup
+from aslseg.training import sam_tuning
 from aslseg.training.context import Job, LabelledVolume
 from aslseg.training.predictions import read_voice
 from aslseg.training.rounds import Method, Round, RoundOutcome
@@ -542,7 +542,7 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
     config = WITH_SAM.model_copy(update={"seed": seed})
     run = create_run(project.folder, config)
     job = Job(project, config, run, torch.device("cpu"), Monitor())
-    assert generalist_setup.tuned_generalist(job, run.round(1)) is not None
+    assert sam_tuning.tuned_generalist(job, run.round(1)) is not None
     assert (run.round(1) / "sam.safetensors").exists()
 
 

@@ -26,9 +26,9 @@ from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import segment_volume, start_run
+from aslseg.sam import predictor
 from aslseg.sam.clicks import Conversation
 from aslseg.targets import Target, stages_of
-from aslseg.training import sam_tuning as generalist_setup
 from aslseg.training.cascade import plain
 from aslseg.training.context import Job
 from aslseg.training.sam_tuning import required_generalist
@@ -353,13 +353,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_small_sam(monkeypatch)
         built = []
-        original = generalist_setup.build_sam
+        original = predictor.build_sam
 
         def counting(*args: object, **words: object) -> torch.nn.Module:
             built.append(args)
             return original(*args, **words)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(generalist_setup, "build_sam", counting)
+        monkeypatch.setattr(predictor, "build_sam", counting)
         torch.set_num_threads(1)
         project = a_tiny_project(tmp_path_factory.mktemp("semisam"))
         run = start_run(project, semisam_config(rounds=2), run_id="a")
@@ -385,7 +385,7 @@ def test_segmenting_needs_no_sam(finished: RunFolder, monkeypatch: pytest.Monkey
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(generalist_setup, "build_sam", refuse)
+    monkeypatch.setattr(predictor, "build_sam", refuse)
     image = finished.path.parents[2] / "data" / "ct6.nii.gz"
     segmented = segment_volume(finished, read_volume(image))
     assert segmented.sam is None
