@@ -50,7 +50,7 @@ WITHOUT_TORCH = [*BASE, "data", "targets", "prompts", "evaluation", "project", "
 VOCABULARY = {"numpy", "pydantic"}
 ARITHMETIC = VOCABULARY | {"scipy", "SimpleITK", "filelock", "psutil"}
 NETWORKS = ARITHMETIC | {"torch", "torchvision", "monai", "segment_anything", "safetensors", "onnx"}
-LINES_AND_PAGES = {"typer", "click", "rich", "matplotlib"}
+LINES_AND_PAGES = {"typer", "click", "rich", "matplotlib", "jinja2"}
 APPLICATION = {"slicer", "qt", "ctk", "vtk"}
 
 

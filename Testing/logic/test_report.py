@@ -23,9 +23,9 @@ from aslseg.project.create import create_project
 from aslseg.report import cases as report_cases
 from aslseg.report.curves import curve_drawings, single_values
 from aslseg.report.data import Mean, Point, mean_dice, mean_of, read_run, stage_name
-from aslseg.report.html import mean_text, page, section, table
 from aslseg.report.pictures import rank_slices, slice_picture
 from aslseg.report.report import write_report
+from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS
 from synthetic_run import write_run
 
@@ -137,6 +137,15 @@ def test_names_of_cases_cannot_inject_markup(a_project_folder: Path) -> None:
     text = report_of(a_project_folder)
     assert "Case &lt;b&gt; has no tumour." in text
     assert "<b>" not in text
+
+
+def test_titles_and_cells_are_escaped(a_project_folder: Path) -> None:
+    run = write_run(a_project_folder / "runs" / "a & b", {"v1": a_truth()})
+    (run / "config.json").write_text('{"<i>": "</td>", "sam": {"model": "vit_t"}}')
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<title>ASLseg: a &amp; b</title>" in text
+    assert "&lt;i&gt;" in text
+    assert "&lt;/td&gt;" in text
 
 
 def test_a_run_that_has_just_begun_has_a_report(a_project_folder: Path) -> None:
@@ -293,13 +302,3 @@ class TestCurves:
             Point("loss", "a", 1, step, value) for step, value in ((1, 0.5), (2, 9.0), (2, 0.25))
         ]
         assert curve_drawings(again) == once
-
-
-def test_a_section_without_parts_is_left_out() -> None:
-    assert section("x", "X", [""]) == ""
-    assert 'id="x"' in section("x", "X", ["<p>1</p>"])
-
-
-def test_page_and_table_escape_their_titles() -> None:
-    assert "<title>a &lt; b</title>" in page("a < b", [])
-    assert "<caption>1 &amp; 2</caption>" in table(["&"], [], caption="1 & 2")

@@ -54,7 +54,11 @@ class FileList:
 LISTS = [
     FileList("SlicerASLseg", "set(MODULE_PYTHON_SCRIPTS", ("ASLseg.py", "ASLsegLib/**/*.py")),
     FileList("Logic", "set(LIBRARY_PYTHON_SCRIPTS", ("aslseg/**/*.py",)),
-    FileList("Logic", "set(LIBRARY_PYTHON_RESOURCES", ("aslseg/**/*.typed",)),
+    FileList(
+        "Logic",
+        "set(LIBRARY_PYTHON_RESOURCES",
+        ("aslseg/**/*.typed", "aslseg/**/*.j2", "aslseg/**/*.css"),
+    ),
     FileList("Resources", "set(RESOURCES", ("**/*",)),
     FileList("Testing/slicer/Python", "foreach(name IN ITEMS", ("*Test.py",), without_suffix=True),
 ]

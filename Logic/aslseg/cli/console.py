@@ -18,7 +18,7 @@ from aslseg.failures import failure_of
 from aslseg.project.project import FILE_NAME
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.report.data import RunRecord, mean_dice, stage_name
-from aslseg.report.html import mean_text
+from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS, Target
 
 FAILURE, STOPPED = 1, 130

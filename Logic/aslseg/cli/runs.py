@@ -25,7 +25,7 @@ from aslseg.errors import CancelledError, ImageError, RunError, StorageError
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
 from aslseg.report.data import mean_of, read_run
-from aslseg.report.html import mean_text, number
+from aslseg.report.tables import mean_text, number
 from aslseg.sweeping import sweep
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aslseg.data.images import read_labelmap
@@ -12,7 +14,6 @@ from aslseg.errors import AslsegError
 from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.project.run_tables import Reliability
-from aslseg.report import html
 from aslseg.report.data import VOICES, RunRecord
 from aslseg.report.pictures import VOICE_COLOURS, Slice, rank_slices, slice_picture
 
@@ -20,64 +21,106 @@ MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
 """Number of unlabelled volumes that are shown."""
 
 
-def case_pictures(run: RunRecord, project: Project) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture inside of the page: a `data:` address and what it shows."""
+
+    address: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class CasePictures:
+    """What a report shows of a case.
+
+    Attributes:
+        heading: Names the case.
+        pictures: Of its slices.
+        paragraphs: Why there is none.
+        notices: What went wrong.
+    """
+
+    heading: str
+    pictures: Sequence[Picture] = ()
+    paragraphs: Sequence[str] = ()
+    notices: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePart:
+    """A section of pictures: what is said about all of them, names of colours, and the cases."""
+
+    paragraphs: Sequence[str]
+    legend: Sequence[tuple[str, str]] = ()
+    cases: Sequence[CasePictures] = ()
+
+
+def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
     """Show the worst and the best slice of each validation volume with all outlines."""
     if not project.validation:
-        yield html.paragraph("No volume is kept for validation, so no round can be scored.")
-        return
+        return PicturePart(["No volume is kept for validation, so no round can be scored."])
     folder = _voices_folder(run)
     if folder is None:
-        yield html.paragraph("There are no label maps of validation volumes yet.")
-        return
-    yield html.paragraph(
+        return PicturePart(["There are no label maps of validation volumes yet."])
+    what = (
         f"Worst and best slice of each volume after round {_round_of(folder)}, "
-        "by the Dice of the last voice. "
+        "by the Dice of the last prediction. "
         "Sections of less than a twentieth of a target's largest one do not count."
     )
-    yield from _key(run, project, ("truth", *VOICES))
-    for case in project.validation:
-        yield html.heading(case.id)
-        try:
-            yield from _validation_pictures(run, project, case, folder / case.id)
-        except AslsegError as error:
-            yield html.notice(str(error))
+    cases = [
+        _case_pictures(case.id, partial(_ends_of, run, project, case, folder / case.id))
+        for case in project.validation
+    ]
+    return PicturePart([what, _lines(project)], _legend(run, ("truth", *VOICES)), cases)
 
 
-def unlabelled_pictures(run: RunRecord, project: Project) -> Iterator[str]:
-    """Show, of the most doubtful and the most reliable volumes, where the voices agree least."""
+def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
+    """Show, of the most doubtful and the most reliable volumes, where predictions agree least."""
     folder = _voices_folder(run)
     judged = _judged(run, project, folder) if folder else []
     if not folder or not judged:
-        yield html.paragraph("No unlabelled volume has been judged yet.")
-        return
+        return PicturePart(["No unlabelled volume has been judged yet."])
     rest = judged[MOST_DOUBTFUL:]
     shown = [*judged[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
-    yield html.paragraph(
+    what = (
         f"{len(shown)} of {len(judged)} volumes after round {_round_of(folder)}, the most doubtful "
         "first and the most reliable last: of each the slice in which specialist and refined "
         "label agree least."
     )
-    yield from _key(run, project, tuple(VOICES))
-    for item in shown:
-        state = "joined" if item.accepted else "did not join"
-        yield html.heading(f"{item.case}: score {item.score:.2f}, {state} the training set")
-        try:
-            yield from _unlabelled_picture(run, project, project.case(item.case), folder)
-        except AslsegError as error:
-            yield html.notice(str(error))
+    cases = [
+        _case_pictures(
+            f"{item.case}: score {item.score:.2f}, "
+            f"{'joined' if item.accepted else 'did not join'} the training set",
+            partial(_least_agreeing, run, project, item.case, folder),
+        )
+        for item in shown
+    ]
+    return PicturePart([what, _lines(project)], _legend(run, tuple(VOICES)), cases)
 
 
-def _key(run: RunRecord, project: Project, voices: Sequence[str]) -> Iterator[str]:
+def _case_pictures(heading: str, draw: Callable[[], Sequence[Picture] | str]) -> CasePictures:
+    """Draw the pictures of a case; `draw` returns a sentence when there is nothing to show."""
+    try:
+        drawn = draw()
+    except AslsegError as error:
+        return CasePictures(heading, notices=[str(error)])
+    if isinstance(drawn, str):
+        return CasePictures(heading, paragraphs=[drawn])
+    return CasePictures(heading, drawn)
+
+
+def _lines(project: Project) -> str:
     dashes = ", ".join(
         f"{target.name} {word}"
         for target, word in zip(project.targets, ("solid", "dashed", "dotted"), strict=False)
     )
-    yield html.paragraph(
-        f"Left as scanned, right with outlines: {dashes}. The patient's right is on the left."
-    )
+    return f"Left as scanned, right with outlines: {dashes}. The patient's right is on the left."
+
+
+def _legend(run: RunRecord, voices: Sequence[str]) -> list[tuple[str, str]]:
     names = {"truth": "Truth", **VOICES}
     shown = [voice for voice in voices if run.has_sam or voice != "sam"]
-    yield html.legend((names[voice], VOICE_COLOURS[voice]) for voice in shown)
+    return [(names[voice], VOICE_COLOURS[voice]) for voice in shown]
 
 
 def _voices_folder(run: RunRecord) -> Path | None:
@@ -93,14 +136,14 @@ def _round_of(folder: Path) -> int:
 
 
 def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]:
-    """Return what was said of the round's unlabelled volumes, the most doubtful first."""
+    """Return the reliability of the round's unlabelled volumes, the most doubtful first."""
     number, unlabelled = _round_of(folder), {case.id for case in project.unlabelled}
     items = [i for i in run.reliability if i.round == number and i.case in unlabelled]
     return sorted(items, key=lambda item: item.score)
 
 
-def _spoken(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
-    """Read what the voices said of a case, in the order in which they speak, on its axial grid."""
+def _predicted(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
+    """Read the predictions of a case on its axial grid, in the order in which they are made."""
     return {
         voice: axial_labelmap(read_labelmap(folder / f"{voice}.nii.gz"))
         for voice in VOICES
@@ -108,50 +151,43 @@ def _spoken(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
     }
 
 
-def _validation_pictures(
-    run: RunRecord, project: Project, case: Case, folder: Path
-) -> Iterator[str]:
-    spoken = _spoken(run, folder)
-    voices = {"truth": axial_labelmap(project.load_labels(case)), **spoken}
-    last = list(spoken)[-1:]
-    ends = rank_slices(voices[last[0]], voices["truth"], project.targets) if last else None
+def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequence[Picture] | str:
+    predicted = _predicted(run, folder)
+    shown = {"truth": axial_labelmap(project.load_labels(case)), **predicted}
+    last = list(predicted)[-1:]
+    ends = rank_slices(shown[last[0]], shown["truth"], project.targets) if last else None
     if ends is None:
-        yield html.paragraph("This volume has neither a target nor a label map.")
-        return
+        return "This volume has neither a target nor a label map."
     image = project.load_image(case)
     axial = axial_volume(image)
-    for word, slice_ in zip(("Worst", "Best"), ends, strict=True):
-        number = _number_of(slice_, image.geometry)
-        caption = (
-            f"{word} slice of {case.id}: number {number}. "
-            f"Dice of {VOICES[last[0]]} in this slice: {_scores(slice_)}."
+    return [
+        Picture(
+            slice_picture(axial, shown, slice_.index, project.targets),
+            f"{word} slice of {case.id}: number {_number_of(slice_, image.geometry)}. "
+            f"Dice of {VOICES[last[0]]} in this slice: {_scores(slice_)}.",
         )
-        yield html.figure(
-            slice_picture(axial, voices, slice_.index, project.targets),
-            f"CT slice. {caption}",
-            caption,
-        )
+        for word, slice_ in zip(("Worst", "Best"), ends, strict=True)
+    ]
 
 
-def _unlabelled_picture(
-    run: RunRecord, project: Project, case: Case, folder: Path
-) -> Iterator[str]:
-    voices = _spoken(run, folder / case.id)
-    if not {"specialist", "refined"} <= voices.keys():
-        yield html.paragraph("Its label maps are not kept.")
-        return
-    ends = rank_slices(voices["refined"], voices["specialist"], project.targets)
+def _least_agreeing(
+    run: RunRecord, project: Project, case_id: str, folder: Path
+) -> Sequence[Picture] | str:
+    case = project.case(case_id)
+    predicted = _predicted(run, folder / case.id)
+    if not {"specialist", "refined"} <= predicted.keys():
+        return "Its label maps are not kept."
+    ends = rank_slices(predicted["refined"], predicted["specialist"], project.targets)
     if ends is None:
-        yield html.paragraph("Nothing was found in this volume.")
-        return
+        return "Nothing was found in this volume."
     worst, _ = ends
     image = project.load_image(case)
+    picture = slice_picture(axial_volume(image), predicted, worst.index, project.targets)
     caption = (
         f"{case.id}: slice {_number_of(worst, image.geometry)}. Dice of specialist and refined "
         f"label with each other in this slice: {_scores(worst)}."
     )
-    picture = slice_picture(axial_volume(image), voices, worst.index, project.targets)
-    yield html.figure(picture, f"CT slice. {caption}", caption)
+    return [Picture(picture, caption)]
 
 
 def _number_of(slice_: Slice, stored: Geometry) -> int:

@@ -6,19 +6,22 @@ while the run goes on or after it failed.
 
 from __future__ import annotations
 
+import base64
 import platform
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from aslseg.project.project import Project, open_project
-from aslseg.report import html
-from aslseg.report.cases import case_pictures, unlabelled_pictures
+from aslseg.report import tables
+from aslseg.report.cases import unlabelled_pictures, validation_pictures
 from aslseg.report.curves import curve_drawings, single_values
 from aslseg.report.data import RunRecord, read_run
-from aslseg.report.tables import NO_SAM, by_case, headline, marked, reliability
 from aslseg.storage import write_text_atomic
 
 PACKAGES = ("aslseg", "torch", "torchvision", "monai", "segment-anything", "numpy", "SimpleITK")
@@ -26,7 +29,7 @@ WITHOUT_SAM = (
     "It was switched off, or its weights could not be had; the adaptation network refines the "
     "specialist alone."
 )
-PLACES = {
+SECTIONS = {
     "scores": "Scores",
     "cases": "Cases",
     "unlabelled": "Unlabelled",
@@ -60,77 +63,68 @@ def write_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     project = open_project(run_folder.parent.parent)
     path = run_folder / "report.html"
-    write_text_atomic(path, html.page(f"ASLseg: {run_folder.name}", _sections(run, project)))
+    write_text_atomic(path, _template().render(_parts(run, project)))
     return path
 
 
-def _sections(run: RunRecord, project: Project) -> Iterator[str]:
-    yield _head(run, project)
-    yield html.section("scores", "Validation, stage by stage", [headline(run), *by_case(run)])
-    yield html.section("cases", "Validation cases", list(case_pictures(run, project)))
-    yield html.section("unlabelled", "Unlabelled cases", list(unlabelled_pictures(run, project)))
-    yield html.section("curves", "Learning curves", list(_curves(run)))
-    yield html.section("reliability", "Reliability of pseudo-labels", list(reliability(run)))
-    yield html.section("settings", "Settings and versions", [_settings(run), _versions(run)])
-    yield (
-        "<footer>"
-        + html.paragraph(
-            "SlicerASLseg is for research use and is not a medical device. ASLseg is reconstructed "
-            "from its publication; its authors have released no code.",
-            "soft",
-        )
-        + "</footer>"
-    )
+def _template() -> Template:
+    # The name ends in .j2, so escaping is switched on by hand.
+    loader = PackageLoader("aslseg.report", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html.j2")
 
 
-def _head(run: RunRecord, project: Project) -> str:
+def _parts(run: RunRecord, project: Project) -> dict[str, Any]:
+    """Return what the template lays out, by the names it uses."""
+    return {
+        "title": f"ASLseg: {run.folder.name}",
+        "run": run,
+        "state": _state(run),
+        "summary": _summary(project),
+        "notices": _notices(run),
+        "sections": SECTIONS,
+        "marked": partial(tables.marked, run),
+        "headline": tables.headline(run),
+        "by_case": tables.by_case(run),
+        "validation": validation_pictures(run, project),
+        "unlabelled": unlabelled_pictures(run, project),
+        "curves": {name: _address(svg) for name, svg in curve_drawings(run.curves).items()},
+        "single_values": tables.measured_once(run, single_values(run.curves)),
+        "reliability": tables.reliability(run),
+        "settings": tables.pairs(
+            ("Setting", "Value"), dict(_flat(run.config)), tables.marked(run, "From config.json.")
+        ),
+        "versions": _versions(run),
+    }
+
+
+def _state(run: RunRecord) -> dict[str, str]:
     state = str(run.status.get("state", "running"))
     style = state if state in ("done", "failed") else "other"
-    badge = f'<span class="badge {style}">{STATES.get(state, "unknown")}</span>'
+    return {"style": style, "text": STATES.get(state, "unknown")}
+
+
+def _summary(project: Project) -> str:
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    counts = (
-        f"{len(project.labelled)} labelled, {len(project.unlabelled)} unlabelled and "
-        f"{len(project.validation)} validation volumes"
-    )
     names = " and ".join(target.name for target in project.targets)
-    links = "".join(f'<a href="#{place}">{name}</a>' for place, name in PLACES.items())
-    parts = [
-        f"<header><h1>Run {html.plain(run.folder.name)} {badge}</h1>",
-        html.paragraph(f"{counts}; targets: {names}. Report of {written}.", "soft"),
-        "" if run.has_sam else html.notice(f"{NO_SAM} {WITHOUT_SAM}"),
-        *[html.notice(text) for text in run.notices],
-        html.notice(str(run.status["message"])) if _failed(run) else "",
-        f"<nav>{links}</nav></header>",
-    ]
-    return "".join(parts)
-
-
-def _failed(run: RunRecord) -> bool:
-    return run.status.get("state") == "failed" and bool(run.status.get("message"))
-
-
-def _curves(run: RunRecord) -> Iterator[str]:
-    drawings = curve_drawings(run.curves)
-    if not drawings:
-        yield html.paragraph("No curve has been recorded yet.")
-    images = [html.svg_image(svg, f"Curve of {name}") for name, svg in drawings.items()]
-    yield f'<div class="curves">{"".join(images)}</div>'
-    values = single_values(run.curves)
-    if values:
-        rows = [
-            html.row([html.cell(name), html.cell(stage), html.number_cell(value)])
-            for name, stage, value in values
-        ]
-        caption = marked(run, "What was measured once.")
-        yield html.table(["Measure", "Stage", "Value"], rows, caption=caption, text_columns=2)
-
-
-def _settings(run: RunRecord) -> str:
-    rows = [html.row([html.cell(name), html.cell(value)]) for name, value in _flat(run.config)]
-    content = html.table(
-        ["Setting", "Value"], rows, caption=marked(run, "From config.json."), text_columns=2
+    return (
+        f"{len(project.labelled)} labelled, {len(project.unlabelled)} unlabelled and "
+        f"{len(project.validation)} validation volumes; targets: {names}. Report of {written}."
     )
-    return html.details("All settings of this run", content)
+
+
+def _notices(run: RunRecord) -> list[str]:
+    failed = run.status.get("state") == "failed" and run.status.get("message")
+    return [
+        *([] if run.has_sam else [f"{tables.NO_SAM} {WITHOUT_SAM}"]),
+        *run.notices,
+        *([str(failed)] if failed else []),
+    ]
+
+
+def _address(svg: str) -> str:
+    """Return a drawing as the address of an image inside of the page."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode('ascii')}"
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -141,18 +135,16 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield f"{above}{name}", str(value)
 
 
-def _versions(run: RunRecord) -> str:
+def _versions(run: RunRecord) -> tables.Table:
     found = {"Python": platform.python_version(), "System": platform.platform(terse=True)}
     found |= {name: metadata.version(name) for name in PACKAGES if _is_installed(name)}
     recorded = run.status.get("versions")
-    known = (
-        found
-        if not isinstance(recorded, Mapping)
-        else {str(k): str(v) for k, v in recorded.items()}
-    )
-    source = "when this report was written" if known is found else "of this run"
-    rows = [html.row([html.cell(name), html.cell(value)]) for name, value in known.items()]
-    return html.table(["Software", "Version"], rows, caption=f"Versions {source}.", text_columns=2)
+    source = "when this report was written"
+    known = found
+    if isinstance(recorded, Mapping):
+        source = "of this run"
+        known = {str(name): str(version) for name, version in recorded.items()}
+    return tables.pairs(("Software", "Version"), known, f"Versions {source}.")
 
 
 def _is_installed(package: str) -> bool:

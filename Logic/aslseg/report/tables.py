@@ -1,14 +1,86 @@
-"""The tables of a report. Runs without SAM are marked in each of them."""
+"""The tables of a report, as values that its template lays out; runs without SAM are marked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aslseg.project.run_tables import Reliability, Score
-from aslseg.report import html
-from aslseg.report.data import RunRecord, mean_dice, stage_name
+from aslseg.report.data import Mean, Reliability, RunRecord, Score, mean_dice, stage_name
 
 NO_SAM = "Run without SAM."
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: What stands in it.
+        style: CSS classes; `n` is a number.
+        percent: Length of the bar below the text, None without a bar.
+    """
+
+    text: str
+    style: str = ""
+    percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table; `is_first` draws a line above it."""
+
+    cells: Sequence[Cell]
+    is_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        head: Column titles.
+        rows: Below them.
+        caption: Said above the table.
+        text_columns: So many columns from the left hold words; the others hold numbers.
+        title: Of a table that opens on a click.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Row]
+    caption: str
+    text_columns: int = 1
+    title: str = ""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number; what is undefined is a dash."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"  # noqa: RUF001
+
+
+def mean_text(mean: Mean) -> str:
+    """Write a mean and its standard deviation."""
+    if mean.cases < 2:
+        return number(mean.value)
+    return f"{number(mean.value)} ± {number(mean.spread, 2)}"
+
+
+def number_cell(value: float, digits: int = 3) -> Cell:
+    """Make a cell of a number."""
+    return Cell(number(value, digits), "n")
+
+
+def share_cell(value: float, *, text: str = "", best: bool = False) -> Cell:
+    """Make a cell of a number in [0, 1] over a bar of that length."""
+    percent = 100.0 * min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+    return Cell(text or number(value), "n bar best" if best else "n bar", percent)
+
+
+def pairs(head: tuple[str, str], values: Mapping[str, str], caption: str) -> Table:
+    """Make a table of names and their values."""
+    rows = [Row([Cell(name), Cell(value)]) for name, value in values.items()]
+    return Table(head, rows, caption, text_columns=2)
 
 
 def marked(run: RunRecord, caption: str) -> str:
@@ -16,11 +88,11 @@ def marked(run: RunRecord, caption: str) -> str:
     return caption if run.has_sam else f"{caption} {NO_SAM}"
 
 
-def headline(run: RunRecord) -> str:
-    """Make the table of mean validation Dice after each stage of each round."""
+def headline(run: RunRecord) -> Table | None:
+    """Make the table of mean validation Dice after each stage of each round; None without any."""
     stages = [key for key in run.stages if _cases_of(run, key)]
     if not stages:
-        return html.paragraph(marked(run, "No stage has been scored on validation volumes yet."))
+        return None
     means = {
         (key, target): mean_dice(run.scores, stage=key, target=target)
         for key in stages
@@ -32,20 +104,19 @@ def headline(run: RunRecord) -> str:
     }
     rows = []
     for place, key in enumerate(stages):
-        cells = [html.cell(str(key[0])), html.cell(stage_name(key[1], has_sam=run.has_sam))]
+        cells = [Cell(str(key[0])), Cell(stage_name(key[1], has_sam=run.has_sam))]
         for target in run.targets:
             mean = means[key, target]
             is_best = mean.value == best[target]
-            cells.append(html.share_cell(mean.value, text=html.mean_text(mean), best=is_best))
+            cells.append(share_cell(mean.value, text=mean_text(mean), best=is_best))
         new_round = place > 0 and stages[place - 1][0] != key[0]
-        rows.append(
-            html.row([*cells, html.cell(str(_cases_of(run, key)), style="n")], first=new_round)
-        )
+        rows.append(Row([*cells, Cell(str(_cases_of(run, key)), "n")], is_first=new_round))
     caption = (
         "Dice, mean ± standard deviation over validation volumes; the best of each column is bold."
     )
-    head = ["Round", "Stage", *run.targets, "Volumes"]
-    return html.table(head, rows, caption=marked(run, caption), text_columns=2)
+    return Table(
+        ["Round", "Stage", *run.targets, "Volumes"], rows, marked(run, caption), text_columns=2
+    )
 
 
 def _cases_of(run: RunRecord, key: tuple[int, str]) -> int:
@@ -53,67 +124,70 @@ def _cases_of(run: RunRecord, key: tuple[int, str]) -> int:
     return len({score.case for score in scores})
 
 
-def by_case(run: RunRecord) -> Iterator[str]:
+def by_case(run: RunRecord) -> list[Table]:
     """Make a table of all scores for each stage of each round, latest first."""
     head = ["Case", "Target", "Dice", "Jaccard", "HD95 mm", "ASSD mm", "Volume ml", "Lesions found"]
+    caption = "A dash marks a distance that is not defined because one of the masks is empty."
+    tables = []
     for key in reversed(run.stages):
         scores = [s for s in run.scores if (s.round, s.stage) == key and s.split == "validation"]
-        if not scores:
-            continue
-        title = f"Round {key[0]}, {stage_name(key[1], has_sam=run.has_sam)}: case by case"
-        caption = "A dash marks a distance that is not defined because one of the masks is empty."
-        rows = [_case_row(score) for score in scores]
-        columns = [*head, "False lesions"]
-        yield html.details(
-            title, html.table(columns, rows, caption=marked(run, caption), text_columns=2)
-        )
+        if scores:
+            title = f"Round {key[0]}, {stage_name(key[1], has_sam=run.has_sam)}: case by case"
+            rows = [_case_row(score) for score in scores]
+            columns = [*head, "False lesions"]
+            tables.append(Table(columns, rows, marked(run, caption), text_columns=2, title=title))
+    return tables
 
 
-def _case_row(score: Score) -> str:
-    return html.row(
+def _case_row(score: Score) -> Row:
+    return Row(
         [
-            html.cell(score.case),
-            html.cell(score.target),
-            html.share_cell(score.dice),
-            html.number_cell(score.jaccard),
-            html.number_cell(score.hd95_mm, 1),
-            html.number_cell(score.assd_mm, 2),
-            html.number_cell(score.volume_ml, 1),
-            html.cell(f"{score.lesions_found} of {score.lesions_true}", style="n"),
-            html.cell(str(score.false_positives), style="n"),
+            Cell(score.case),
+            Cell(score.target),
+            share_cell(score.dice),
+            number_cell(score.jaccard),
+            number_cell(score.hd95_mm, 1),
+            number_cell(score.assd_mm, 2),
+            number_cell(score.volume_ml, 1),
+            Cell(f"{score.lesions_found} of {score.lesions_true}", "n"),
+            Cell(str(score.false_positives), "n"),
         ]
     )
 
 
-def reliability(run: RunRecord) -> Iterator[str]:
+def reliability(run: RunRecord) -> list[Table]:
     """Make a table of the judged pseudo-labels of each round, the most doubtful first."""
-    rounds = sorted({item.round for item in run.reliability})
-    if not rounds:
-        yield html.paragraph(marked(run, "No pseudo-label has been judged yet."))
-        return
-    yield html.paragraph(
-        "Least reliable first: these are the volumes that are most worth a look. The score is made "
-        "of the agreement between checkpoints and that between specialist and refined label."
-    )
-    head = ["Case", "Joined", "Reason", "Checkpoints agree", "Voices agree", "Score"]
-    for number in rounds:
-        items = [item for item in run.reliability if item.round == number]
+    head = ["Case", "Joined", "Reason", "Checkpoints agree", "Predictions agree", "Score"]
+    tables = []
+    for round_number in sorted({item.round for item in run.reliability}):
+        items = [item for item in run.reliability if item.round == round_number]
         accepted = sum(item.accepted for item in items)
         caption = (
-            f"Round {number}: {accepted} of {len(items)} pseudo-labels joined the training set."
+            f"Round {round_number}: {accepted} of {len(items)} pseudo-labels joined the training "
+            "set."
         )
         rows = [_reliability_row(item) for item in sorted(items, key=lambda item: item.score)]
-        yield html.table(head, rows, caption=marked(run, caption), text_columns=3)
+        tables.append(Table(head, rows, marked(run, caption), text_columns=3))
+    return tables
 
 
-def _reliability_row(item: Reliability) -> str:
-    return html.row(
+def _reliability_row(item: Reliability) -> Row:
+    return Row(
         [
-            html.cell(item.case),
-            html.cell("✓ yes" if item.accepted else "no"),
-            html.cell(item.reason),
-            html.number_cell(item.checkpoint_agreement),
-            html.number_cell(item.voice_agreement),
-            html.share_cell(item.score),
+            Cell(item.case),
+            Cell("✓ yes" if item.accepted else "no"),
+            Cell(item.reason),
+            number_cell(item.checkpoint_agreement),
+            number_cell(item.voice_agreement),
+            share_cell(item.score),
         ]
     )
+
+
+def measured_once(run: RunRecord, values: Sequence[tuple[str, str, float]]) -> Table | None:
+    """Make a table of what was measured only once: name, stage and value; None without any."""
+    if not values:
+        return None
+    rows = [Row([Cell(name), Cell(stage), number_cell(value)]) for name, stage, value in values]
+    caption = marked(run, "What was measured once.")
+    return Table(["Measure", "Stage", "Value"], rows, caption, text_columns=2)
