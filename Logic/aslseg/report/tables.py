@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aslseg.project.run_tables import Reliability, Score
-from aslseg.report.data import Mean, Reliability, RunRecord, Score, mean_dice, stage_name
+from aslseg.report.data import Mean, RunRecord, mean_dice, stage_name
 
 NO_SAM = "Run without SAM."
 

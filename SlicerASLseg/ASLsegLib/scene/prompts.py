@@ -1,9 +1,9 @@
 """Prompts that a person edits: points and boxes as markups, there and back.
 
 In the scene a point is RAS mm; for SAM it is a pixel of an axial slice. The centre of voxel
-(i, j, k) of the volume's slice grid (see `aslseg.data.orientation`) is the pixel (i + 0.5, j + 0.5) of
-slice k, as in `aslseg.prompts`. A box is taken as what it covers in axial slices, in whatever view
-it was drawn.
+(i, j, k) of the volume's slice grid (see `aslseg.data.orientation`) is the pixel
+(i + 0.5, j + 0.5) of slice k, as in `aslseg.prompts`. A box is taken as what it covers in axial
+slices, in whatever view it was drawn.
 """
 
 from __future__ import annotations
