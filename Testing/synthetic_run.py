@@ -81,10 +81,10 @@ def _score_row(number: int, stage: str, case: str, target: str) -> list[object]:
 
 
 def _write_voices(folder: Path, truth: Labelmap, with_sam: bool) -> None:
-    for voice, shift in {"specialist": 3, "sam": 2, "refined": 1}.items():
-        if voice != "sam" or with_sam:
+    for source, shift in {"specialist": 3, "sam": 2, "refined": 1}.items():
+        if source != "sam" or with_sam:
             moved = ndimage.shift(truth.labels, (0, shift, -shift), order=0).astype(np.uint8)
-            write_labelmap(Labelmap(moved, truth.geometry), folder / f"{voice}.nii.gz")
+            write_labelmap(Labelmap(moved, truth.geometry), folder / f"{source}.nii.gz")
 
 
 def _write_events(path: Path, rounds: int) -> None:

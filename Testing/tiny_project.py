@@ -10,10 +10,10 @@ import numpy as np
 from aslseg.config import (
     AdaptationConfig,
     NetworkConfig,
+    RoiConfig,
     RunConfig,
     SamConfig,
     SpecialistConfig,
-    ViewConfig,
 )
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
@@ -32,7 +32,7 @@ SPECIALIST = SpecialistConfig(
     learning_rate=0.01,
     ema_decay=0.5,
     network=NETWORK,
-    view=ViewConfig(pixel_mm=2.0),
+    roi=RoiConfig(pixel_mm=2.0),
 )
 ADAPTATION = AdaptationConfig(
     iterations=12,

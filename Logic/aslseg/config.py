@@ -119,7 +119,7 @@ class CpcSamConfig(Settings):
     prompt_weight: Annotated[float, Field(ge=0.0)] = 0.05
 
 
-Paradigm = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+SSLName = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
 
 
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
@@ -138,7 +138,7 @@ def _check_patch(patch_size: int, levels: int) -> None:
         raise ValueError(msg)
 
 
-class ViewConfig(Settings):
+class RoiConfig(Settings):
     """How a stage of the specialist sees a volume (ours).
 
     Attributes:
@@ -219,7 +219,7 @@ class SpecialistConfig(Settings):
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     mirror: bool = False
     network: NetworkConfig = NetworkConfig()
-    view: ViewConfig = ViewConfig()
+    roi: RoiConfig = RoiConfig()
 
     @model_validator(mode="after")
     def _patch_fits(self) -> SpecialistConfig:
@@ -286,7 +286,7 @@ class AdaptationConfig(Settings):
 
     Attributes:
         versions: Synthetic pseudo-labels made of each labelled case.
-        voices: Neighbours on each side whose specialist and SAM probabilities are given too.
+        predictions: Neighbours on each side whose specialist and SAM probabilities are given too.
         pixel_mm: In-plane pixel that it works at: finer than the specialist's, it sharpens.
         channels: Feature maps per level.
     """
@@ -300,7 +300,7 @@ class AdaptationConfig(Settings):
     versions: Positive = 4
     pixel_mm: PositiveFloat = 1.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
-    voices: NotNegative = 1
+    predictions: NotNegative = 1
 
     @model_validator(mode="after")
     def _patch_fits(self) -> AdaptationConfig:
@@ -350,7 +350,7 @@ class RunConfig(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     rounds: Positive = 2
     patience: Positive = 1
-    paradigm: Paradigm = "mean_teacher"
+    paradigm: SSLName = "mean_teacher"
     baseline: bool = False
     later_share: Rate = 0.5
     later_learning_rate: Rate = 1.0

@@ -6,12 +6,12 @@ from aslseg.config import (
     AdaptationConfig,
     CpcSamConfig,
     NetworkConfig,
+    RoiConfig,
     RunConfig,
     SamConfig,
     ScSamConfig,
     SemiSamConfig,
     SpecialistConfig,
-    ViewConfig,
 )
 from aslseg.errors import ConfigError
 
@@ -22,7 +22,7 @@ _ORGAN = SpecialistConfig(
     intensity_strength=1.5,
     consistency_weight=1.0,
     lesion_share=0.2,
-    view=ViewConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
+    roi=RoiConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
 )
 _LESION = _ORGAN.model_copy(
     update={
@@ -31,7 +31,7 @@ _LESION = _ORGAN.model_copy(
         "patch_size": 96,
         "lesion_share": 0.5,
         "mirror": True,
-        "view": ViewConfig(pixel_mm=2.0),
+        "view": RoiConfig(pixel_mm=2.0),
     }
 )
 _QUICK = RunConfig(
@@ -47,9 +47,9 @@ _QUICK = RunConfig(
 
 
 def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
-    view = settings.view.model_copy(update={"pixel_mm": pixel_mm})
+    roi = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
     return settings.model_copy(
-        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "view": view}
+        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "view": roi}
     )
 
 

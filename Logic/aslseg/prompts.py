@@ -3,7 +3,7 @@
 A pixel of row r and column c covers x from c to c + 1 and y from r to r + 1; its centre is
 (c + 0.5, r + 0.5). A box around the columns c0 to c1 hence spans x from c0 to c1 + 1.
 
-What is drawn at random and what is then made from it are apart: `draw_jitter` draws, everything
+What is drawn at random and what is then made from it are apart: `sample_jitter` draws, everything
 else is deterministic, so that the same mask gives the same prompts.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import PromptConfig, SamConfig
-from aslseg.data.masks import clean_container, parts_of
+from aslseg.data.masks import clean_parent, parts_of
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
 from aslseg.errors import AslsegError, short
@@ -300,7 +300,7 @@ def probability_to_logits(probability: FloatArray) -> NDArray[np.float32]:
     return np.log(clipped / (1.0 - clipped))
 
 
-def draw_jitter(rng: np.random.Generator) -> XYXY:
+def sample_jitter(rng: np.random.Generator) -> XYXY:
     """Draw how far the four sides of a box go outward, as parts of the allowed way.
 
     Each is from [-0.5, 1), because SAM bears a wide box better than one that cuts.
@@ -338,7 +338,7 @@ def jittered(
     """Return the prompt with its box moved by a fresh draw."""
     if prompt.box is None:
         return prompt
-    jitter = draw_jitter(rng)
+    jitter = sample_jitter(rng)
     return replace(prompt, box=apply_jitter(prompt.box, jitter, settings.jitter_share, shape))
 
 
@@ -383,8 +383,8 @@ def _turned(prompt: SlicePrompts, turn: Turn, shape: Shape3) -> SlicePrompts:
     )
 
 
-def propose(
-    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+def propose_prompts(
+    probabilities: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
 ) -> list[SlicePrompts]:
     """Turn probabilities into prompts.
 
@@ -392,18 +392,18 @@ def propose(
     recall, for what is never proposed SAM is never asked about.
     """
     prompts: list[SlicePrompts] = []
-    for name, mask in proposed_masks(said, targets, settings).items():
+    for name, mask in proposed_masks(probabilities, targets, settings).items():
         prompts += prompts_from_mask(mask, target=name, settings=settings.prompts)
     return prompts
 
 
 def proposed_masks(
-    said: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
+    probabilities: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
 ) -> dict[str, Mask]:
     """Return what SAM is asked about, by target."""
-    containers = {target.inside for target in targets}
+    parents = {target.inside for target in targets}
     threshold = settings.prompts.proposal_threshold
     return {
-        name: clean_container(heard > 0.5) if name in containers else heard >= threshold
-        for name, heard in said.items()
+        name: clean_parent(heard > 0.5) if name in parents else heard >= threshold
+        for name, heard in probabilities.items()
     }

@@ -22,8 +22,8 @@ from aslseg.project.run_folder import RunFolder, create_run, open_run, running
 from aslseg.project.run_orientation import check_orientation
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.training.context import Job
-from aslseg.training.predictions import read_voice
+from aslseg.training.context import RunContext
+from aslseg.training.predictions import read_prediction
 from aslseg.training.rounds import Method, Round, RoundOutcome, restore_outcome
 
 
@@ -137,8 +137,8 @@ def load_ensemble(
     project = open_project(run.path.parents[1])
     best = run.round(best_round(run))
     check_orientation(project, run, monitor or Monitor())
-    job = _job(project, run, monitor or Monitor(), device=device)
-    return method_named(job.config.method).load_ensemble(job, best)
+    context = _job(project, run, monitor or Monitor(), device=device)
+    return method_named(context.config.method).load_ensemble(context, best)
 
 
 def segment_volume(run: RunFolder, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
@@ -201,12 +201,12 @@ def _job(
     cache: Path | None = None,
     *,
     device: str | None = None,
-) -> Job:
+) -> RunContext:
     config = run.config
     if device is not None:
         config = config.model_copy(update={"device": device})
     chosen = choose_device(config.device).torch_device
-    return Job(project, config, run, chosen, monitor, cache)
+    return RunContext(project, config, run, chosen, monitor, cache)
 
 
 def _ready(project: Project, monitor: Monitor | None) -> None:
@@ -246,14 +246,14 @@ def _run(
         if more:
             _lengthen(project, folder, more)
         elif "learnt" not in folder.status:
-            folder.write_status(legs=[1], learnt=_labels_of(project))
+            folder.write_status(retrained_rounds=[1], label_digests=_labels_of(project))
             _warn_of_windows(project, folder.config, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
-        job = _job(project, folder, recording, cache, device=device)
-        best = _rounds(job, method_named(config.method))
-        _write_results(job, best)
+        context = _job(project, folder, recording, cache, device=device)
+        best = _rounds(context, method_named(config.method))
+        _write_results(context, best)
     return folder
 
 
@@ -275,10 +275,12 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
     if not done:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
-    learnt = _labels_of(project)
-    if learnt != folder.status.get("learnt"):
+    label_digests = _labels_of(project)
+    if label_digests != folder.status.get("learnt"):
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
-        folder.write_status(legs=[*folder.legs, done + 1], learnt=learnt)
+        folder.write_status(
+            retrained_rounds=[*folder.retrained_rounds, done + 1], label_digests=label_digests
+        )
     folder.write_status(since=done + 1)
     config = folder.config.model_copy(update={"rounds": done + more})
     write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
@@ -289,49 +291,49 @@ def _labels_of(project: Project) -> dict[str, str]:
     return {case.id: sha256_of(project.label_path(case)) for case in project.labelled}
 
 
-def _rounds(job: Job, method: Method) -> int:
-    so_far = _Progress(since=int(job.folder.status.get("since", 1)))
-    for number in range(1, job.config.rounds + 1):
-        validation = job.folder.validation_of(number)
+def _rounds(context: RunContext, method: Method) -> int:
+    so_far = _Progress(since=int(context.folder.status.get("since", 1)))
+    for number in range(1, context.config.rounds + 1):
+        validation = context.folder.validation_of(number)
         if validation is None:
-            validation = _new_round(job, method, number, so_far)
+            validation = _new_round(context, method, number, so_far)
         so_far.take(number, validation)
-        job.folder.write_status(best_round=so_far.best)
-        if so_far.worse_for(number) >= job.config.patience and number < job.config.rounds:
-            job.monitor.warn(
+        context.folder.write_status(best_round=so_far.best)
+        if so_far.worse_for(number) >= context.config.patience and number < context.config.rounds:
+            context.monitor.warn(
                 f"Stopped after round {number}: validation has not risen since round {so_far.best}."
             )
             break
     return so_far.best
 
 
-def _new_round(job: Job, method: Method, number: int, so_far: _Progress) -> float:
+def _new_round(context: RunContext, method: Method, number: int, so_far: _Progress) -> float:
     """Run a round that is not finished yet, and return its validation Dice."""
     before = so_far.outcome
     if before is None and number > 1:
-        before = restore_outcome(job, method, number - 1)
+        before = restore_outcome(context, method, number - 1)
     this = Round(
         number,
-        job.folder.round(number),
-        job.folder.first_folder(number),
+        context.folder.round(number),
+        context.folder.first_folder(number),
         before.pseudo if before else {},
         before.networks if before else {},
     )
-    with job.round(number) as marked:
+    with context.round(number) as marked:
         so_far.outcome = method.run_round(marked, this)
-    job.folder.finish(number, so_far.outcome.validation)
+    context.folder.finish(number, so_far.outcome.validation)
     return so_far.outcome.validation
 
 
-def _write_results(job: Job, best: int) -> None:
+def _write_results(context: RunContext, best: int) -> None:
     """Write one label map per case: a person's where there is one, else the refined label."""
-    results = job.folder.path / "labels"
+    results = context.folder.path / "labels"
     origin: dict[str, str] = {}
-    for case in job.project.cases:
+    for case in context.project.cases:
         path = results / f"{case.id}.nii.gz"
-        refined = read_voice(job.folder.round(best) / "voices" / case.id, "refined")
+        refined = read_prediction(context.folder.round(best) / "voices" / case.id, "refined")
         if case.label is not None:
-            write_labelmap(job.project.load_labels(case), path)
+            write_labelmap(context.project.load_labels(case), path)
             origin[case.id] = "human"
         elif refined is not None:
             write_labelmap(refined, path)

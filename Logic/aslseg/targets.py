@@ -36,7 +36,7 @@ LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, i
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class CascadeStage:
     """Targets that one network tells apart.
 
     Attributes:
@@ -53,21 +53,21 @@ class Stage:
         return "-".join(target.name for target in self.targets).replace(" ", "_")
 
 
-def stages_of(targets: Sequence[Target]) -> tuple[Stage, ...]:
+def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     """Group the targets into stages, containers before contents.
 
     Raises:
         ConfigError: When names or values repeat, a container is unknown, or containers form a loop.
     """
     _check(targets)
-    stages: list[Stage] = []
+    stages: list[CascadeStage] = []
     waiting: list[Target | None] = [None]
     while waiting:
         parent = waiting.pop(0)
         name = parent.name if parent else None
         children = tuple(target for target in targets if target.inside == name)
         if children:
-            stages.append(Stage(parent, children))
+            stages.append(CascadeStage(parent, children))
             waiting.extend(children)
     placed = {target.name for stage in stages for target in stage.targets}
     lost = [target.name for target in targets if target.name not in placed]

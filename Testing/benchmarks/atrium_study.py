@@ -114,11 +114,11 @@ def cell(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -
         writer.writerows([{**row, "name": name, "seed": seed} for row in rows])
     print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     for split in ("test", "unlabelled"):
-        for voice in ("specialist", "sam", "refined"):
-            found = [float(r["dice"]) for r in rows if (r["split"], r["stage"]) == (split, voice)]
+        for source in ("specialist", "sam", "refined"):
+            found = [float(r["dice"]) for r in rows if (r["split"], r["stage"]) == (split, source)]
             if found:
                 each = " ".join(f"{value:.3f}" for value in found)
-                print(f"  {split} {voice}: {sum(found) / len(found):.3f} ({each})", flush=True)
+                print(f"  {split} {source}: {sum(found) / len(found):.3f} ({each})", flush=True)
 
 
 def settings(arguments: argparse.Namespace, arm: str, seed: int) -> RunConfig:
@@ -135,10 +135,10 @@ def unlabelled_scores(
     images = sorted(arguments.data.resolve().glob("*_image.nii.gz"))
     for case in project.unlabelled:
         truth = read_labelmap(truth_of(images[int(case.id.removeprefix("la-"))]))
-        for voice in ("specialist", "sam", "refined"):
-            path = run.round(1) / "voices" / case.id / f"{voice}.nii.gz"
+        for source in ("specialist", "sam", "refined"):
+            path = run.round(1) / "voices" / case.id / f"{source}.nii.gz"
             if path.exists():
-                facts = {"round": 1, "stage": voice, "split": "unlabelled", "case": case.id}
+                facts = {"round": 1, "stage": source, "split": "unlabelled", "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 

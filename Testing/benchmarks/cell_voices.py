@@ -44,15 +44,17 @@ def lits(folder: Path) -> BenchmarkData:
 def say(data: BenchmarkData, run: Path) -> None:
     """Print a line for each round, voice and target of a run."""
     for folder in sorted(run.glob("round-*/voices")):
-        for voice in VOICES:
-            if not (folder / data.held_out[0] / f"{voice}.nii.gz").exists():
+        for source in VOICES:
+            if not (folder / data.held_out[0] / f"{source}.nii.gz").exists():
                 continue
-            rows = held_out_rows(data, lambda case, of=folder, by=voice: of / case / f"{by}.nii.gz")
+            rows = held_out_rows(
+                data, lambda case, of=folder, by=source: of / case / f"{by}.nii.gz"
+            )
             for target in data.targets:
                 these = [row for row in rows if row["target"] == target.name]
                 dice = statistics.mean(float(row["dice"]) for row in these)
                 volumes = " ".join(f"{float(row['volume_ml']):.0f}" for row in these)
-                place = f"{folder.parent.name} {voice} {target.name}"
+                place = f"{folder.parent.name} {source} {target.name}"
                 print(f"    {place}: {dice:.3f}  {volumes} ml", flush=True)
 
 

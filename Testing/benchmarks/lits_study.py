@@ -128,7 +128,7 @@ def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[d
 
 def spoken(folder: Path, case_id: str) -> Iterator[tuple[str, Path]]:
     """Give each label map that a round has of an unlabelled case; `accepted` if it was."""
-    files = {voice: folder / "voices" / case_id / f"{voice}.nii.gz" for voice in VOICES}
+    files = {source: folder / "voices" / case_id / f"{source}.nii.gz" for source in VOICES}
     files["accepted"] = folder / "pseudo" / f"{case_id}.nii.gz"
     for stage, path in files.items():
         if path.exists():

@@ -21,7 +21,7 @@ from aslseg.data.images import read_labelmap, read_volume
 from aslseg.preprocessing.intensity import window
 from aslseg.project.run_folder import open_run
 from aslseg.prompts import prompts_from_mask
-from aslseg.sam.clicks import Topic, converse
+from aslseg.sam.clicks import ClickTask, simulate_clicks
 from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import SliceFrame, embed_slices
 from aslseg.sam.model import build_sam
@@ -57,7 +57,7 @@ def main() -> None:
 def slices_of(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return image, truth and student's mask of slices of the unlabelled cases."""
     images = sorted(arguments.data.glob("*_image.nii.gz"))
-    voices = open_run(arguments.project, arguments.run).round(1) / "voices"
+    predictions = open_run(arguments.project, arguments.run).round(1) / "voices"
     slices = []
     for number in range(1, 7):
         if number == LEFT_OUT:
@@ -65,7 +65,7 @@ def slices_of(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarra
         volume = read_volume(images[number]).voxels
         label = images[number].with_name(images[number].name.replace("_image", "_label"))
         truth = read_labelmap(label).labels > 0
-        student = read_labelmap(voices / f"la-{number}" / "refined.nii.gz").labels > 0
+        student = read_labelmap(predictions / f"la-{number}" / "refined.nii.gz").labels > 0
         chosen = [k for k in range(0, len(student), 12) if student[k].sum() > 60]
         slices += [(volume[k], truth[k], student[k]) for k in chosen]
     return slices
@@ -87,10 +87,10 @@ def opinions(slices: list, size: int) -> list[tuple[str, list[np.ndarray]]]:
         found.append((name, masks))
     for clicks in CLICKS:
         topics = [
-            Topic(embedding, frame, pixel_centres(student.shape), student)
+            ClickTask(embedding, frame, pixel_centres(student.shape), student)
             for embedding, frame, student in zip(embeddings, frames, students, strict=True)
         ]
-        talks = converse(sam, topics, clicks, np.random.default_rng(0))
+        talks = simulate_clicks(sam, topics, clicks, np.random.default_rng(0))
         found.append((f"{clicks} clicks", [talk.answer for talk in talks]))
     return found
 

@@ -20,24 +20,24 @@ import torch
 from cell_voices import lits, say
 
 from aslseg.benchmark.data import on_grid
-from aslseg.benchmark.experiments import Bench, Cell, run_cell
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, run_experiment
 from aslseg.benchmark.presets import benchmark_preset
 from aslseg.methods.scsam import CoTraining
-from aslseg.training.ssl.base import Terms
+from aslseg.training.ssl.base import LossTerms
 
-Change = Callable[[Terms, float], Terms]
+Change = Callable[[LossTerms, float], LossTerms]
 
 
-def released(terms: Terms, ramp: float) -> Terms:
+def released(terms: LossTerms, ramp: float) -> LossTerms:
     return terms
 
 
-def ramped(terms: Terms, ramp: float) -> Terms:
+def ramped(terms: LossTerms, ramp: float) -> LossTerms:
     further = {**terms.further, "entropy": terms.further["entropy"] * ramp}
     return replace(terms, unlabelled=terms.unlabelled * ramp, further=further)
 
 
-def without(terms: Terms, ramp: float) -> Terms:
+def without(terms: LossTerms, ramp: float) -> LossTerms:
     further = {name: value * 0 for name, value in terms.further.items()}
     return replace(terms, unlabelled=terms.unlabelled * 0, further=further)
 
@@ -55,16 +55,16 @@ def main() -> None:
     for variant in arguments.variants:
         change = VARIANTS[variant]
 
-        def loss(self: CoTraining, *batch: object, change: Change = change) -> Terms:
+        def loss(self: CoTraining, *batch: object, change: Change = change) -> LossTerms:
             step = batch[2]
             return change(as_released(self, *batch), self.sam_weight(step))
 
         CoTraining.loss = loss
-        bench = Bench(arguments.work / variant, data, preset, copies)
+        bench = BenchmarkSetup(arguments.work / variant, data, preset, copies)
         for seed in arguments.seeds:
-            cell = Cell(seed, arguments.labelled, "scsam")
+            cell = Experiment(seed, arguments.labelled, "scsam")
             if not bench.place(cell).exists():
-                run_cell(bench, cell)
+                run_experiment(bench, cell)
             print(f"{variant}, seed {seed}")
             say(data, bench.project(cell).folder / "runs" / cell.run_id)
 

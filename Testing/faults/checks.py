@@ -46,21 +46,21 @@ def assert_calm(
         codes: Exit codes that are right.
         limit_s: Seconds that it may take.
     """
-    said = ended.out + ended.err
-    assert ended.code is not None, f"no end within {ended.seconds:.0f} s\n{said[-2000:]}"
-    assert ended.code in codes, f"exit code {ended.code}\n{said[-2000:]}"
-    assert_no_traceback(said)
+    probabilities = ended.out + ended.err
+    assert ended.code is not None, f"no end within {ended.seconds:.0f} s\n{probabilities[-2000:]}"
+    assert ended.code in codes, f"exit code {ended.code}\n{probabilities[-2000:]}"
+    assert_no_traceback(probabilities)
     assert ended.seconds <= limit_s, f"took {ended.seconds:.1f} s"
     assert ended.peak_mib <= LIMIT_MIB, f"held {ended.peak_mib:.0f} MiB"
     assert not ended.orphans, f"processes left behind: {ended.orphans}"
     if ended.code == 1:
-        assert said.strip(), "refused without a word"
+        assert probabilities.strip(), "refused without a word"
 
 
-def assert_no_traceback(said: str) -> None:
+def assert_no_traceback(probabilities: str) -> None:
     """Make sure that nothing unforeseen came to a user's eyes."""
     for sign in _FALLEN:
-        assert sign not in said, said[-3000:]
+        assert sign not in probabilities, probabilities[-3000:]
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from aslseg.config import read_config
-from aslseg.data.geometry import Box3
+from aslseg.data.geometry import BoundingBox
 from aslseg.data.volume import Labelmap
 from aslseg.engine.settings import latest_finished
 from aslseg.engine.tasks import prompts_of
 from aslseg.errors import AslsegError, ConfigError
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, load_state, save_checkpoint
-from aslseg.preprocessing.roi import View, load_view, save_view
+from aslseg.preprocessing.roi import Roi, load_roi, save_roi
 from aslseg.project.datasets import cases_from_msd, targets_from_dataset
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, open_project
@@ -42,7 +42,7 @@ from aslseg.report.data import read_run
 from aslseg.report.report import write_report
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import write_json_atomic
-from aslseg.training.predictions import saved_reliability
+from aslseg.training.predictions import read_case_reliability
 from faults.stored_mutations import mutated
 from synthetic_run import write_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
@@ -100,14 +100,16 @@ def _run_of(project: Project) -> RunFolder:
     path = write_run(project.folder / "runs" / "one", truths)
     write_json_atomic(path / "config.json", tiny_config().model_dump(mode="json"))
     run = RunFolder(path)
-    run.write_status(state="done", best_round=2, rounds=2, legs=[1], learnt={"c0": "0" * 64})
+    run.write_status(
+        state="done", best_round=2, rounds=2, retrained_rounds=[1], label_digests={"c0": "0" * 64}
+    )
     prompt = {"slice_index": 3, "target": "liver", "component": 0, "box": [1.0, 2.0, 30.0, 31.0]}
     for number in (1, 2):
         run.finish(number, 0.5)
-        voices = run.round(number) / "voices" / "c2"
-        write_json_atomic(voices / "prompts.json", [{**prompt, "points": []}])
+        predictions = run.round(number) / "voices" / "c2"
+        write_json_atomic(predictions / "prompts.json", [{**prompt, "points": []}])
         judged = {"case_id": "c2", "checkpoint_agreement": 0.5, "voice_agreement": None}
-        write_json_atomic(voices / "voices.json", {**judged, "emptied": [], "silent": False})
+        write_json_atomic(predictions / "voices.json", {**judged, "emptied": [], "silent": False})
     return run
 
 
@@ -125,7 +127,9 @@ def _write_dataset(folder: Path, project: Project) -> None:
 
 def _write_arrays(folder: Path) -> None:
     image = np.zeros((2, 4, 4), np.float32)
-    save_view(View(image, None, None, Box3((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1), folder / "view")
+    save_roi(
+        Roi(image, None, None, BoundingBox((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1), folder / "view"
+    )
     tensors = {"a.weight": torch.arange(60.0).reshape(3, 20), "n": torch.tensor(3)}
     save_checkpoint(folder / "own.safetensors", Checkpoint("specialist", tensors, {"step": 3}))
     torch.save({"model": tensors}, folder / "foreign.pth")
@@ -136,17 +140,17 @@ def places_of(kind: str, folder: Path) -> list[Place]:
     """Return the files of a kind, and what reads each of them."""
     path = folder / "project"
     run = RunFolder(path / "runs" / "one")
-    voices = run.round(2) / "voices" / "c2"
+    predictions = run.round(2) / "voices" / "c2"
     all_json = [
         Place(path / "project.json", lambda: use_project(path)),
         Place(run.path / "status.json", lambda: use_run(path)),
         Place(path / "project.json", lambda: use_project(path)),
         Place(run.round(2) / "round.json", lambda: use_run(path)),
         Place(run.path / "config.json", lambda: use_run(path)),
-        Place(voices / "voices.json", lambda: _done(saved_reliability(voices))),
-        Place(voices / "prompts.json", lambda: use_prompts(voices / "prompts.json")),
+        Place(predictions / "voices.json", lambda: _done(read_case_reliability(predictions))),
+        Place(predictions / "prompts.json", lambda: use_prompts(predictions / "prompts.json")),
         Place(path / "cache" / "images.json", lambda: use_project(path)),
-        Place(folder / "view" / "view.json", lambda: _done(load_view(folder / "view"))),
+        Place(folder / "view" / "view.json", lambda: _done(load_roi(folder / "view"))),
         Place(folder / "task" / "dataset.json", lambda: use_dataset(folder / "task")),
     ]
     parts = sorted((folder / "embeddings").glob("*.safetensors"))
@@ -198,7 +202,7 @@ def use_run(folder: Path) -> None:
     _one_by_one(
         lambda: _done(latest_finished(folder)),
         lambda: _done(open_run(folder, "one").config, read_config(folder / "runs/one/config.json")),
-        lambda: _done([(run.status, run.state, run.legs, run.rounds) for run in found]),
+        lambda: _done([(run.status, run.state, run.retrained_rounds, run.rounds) for run in found]),
         lambda: _done([run.validation_of(number) for run in found for number in (1, 2, 3)]),
         lambda: _done([read_reliability(run.round(2)) for run in found]),
         lambda: _done([case_reports(project, run) for run in found]),

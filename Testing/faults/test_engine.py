@@ -109,8 +109,10 @@ class EngineProcess:
             if event["event"] in FINAL:
                 return event
 
-    def ask(self, do: str, number: int, limit_s: float = LIMIT_S, **said: Any) -> dict[str, Any]:
-        self.write(json.dumps({"id": number, "do": do, **said}).encode() + b"\n")
+    def predict(
+        self, do: str, number: int, limit_s: float = LIMIT_S, **probabilities: Any
+    ) -> dict[str, Any]:
+        self.write(json.dumps({"id": number, "do": do, **probabilities}).encode() + b"\n")
         end = self.next_end(limit_s)
         assert end["id"] == number, end
         return end
@@ -155,7 +157,7 @@ def engine(started: list[EngineProcess], tmp_path: Path) -> EngineProcess:
     """An engine that has answered once; a fresh one if the last one is gone."""
     if not started or started[-1].process.poll() is not None:
         started.append(EngineProcess(tmp_path / "cache"))
-        assert started[-1].ask("describe", 1, START_S)["event"] == "done"
+        assert started[-1].predict("describe", 1, START_S)["event"] == "done"
     started[-1].log.clear()
     return started[-1]
 
@@ -296,7 +298,7 @@ def test_damaged_lines(
             assert end["id"] in expected, (end, expected)
             assert_in_words(end)
     with campaign.case("afterwards"):
-        assert engine.ask("describe", 2)["event"] == "done"
+        assert engine.predict("describe", 2)["event"] == "done"
         assert engine.events.empty()
         assert engine.strange == []
         assert engine.memory_mib - before < GROWTH_MIB
@@ -305,7 +307,7 @@ def test_damaged_lines(
 
 def ask_first(engine: EngineProcess, kind: str, places: dict[str, str]) -> None:
     """Ask the undamaged question, so that all libraries and networks are loaded."""
-    end = engine.ask(kind, 3, START_S, **_arguments(template(kind, places, 3)))
+    end = engine.predict(kind, 3, START_S, **_arguments(template(kind, places, 3)))
     right = {"segment": "done", "describe": "done", "remove": "done", "cancel": "done"}
     assert end["event"] == right.get(kind, end["event"]), end
     assert_in_words(end)
@@ -321,11 +323,11 @@ def mixed_lines(draw: random.Random, how_many: int) -> Iterator[tuple[bytes, int
     for number in range(10, 10 + how_many):
         way = draw.random()
         if way < 0.5:
-            said = {"id": number, "do": "remove", "model": "vit_t"}
-            yield json.dumps(said).encode() + b"\n", number
+            probabilities = {"id": number, "do": "remove", "model": "vit_t"}
+            yield json.dumps(probabilities).encode() + b"\n", number
         elif way < 0.6:
-            said = {"id": number, "do": "cancel", "request": number - draw.randint(1, 20)}
-            yield json.dumps(said).encode() + b"\n", number
+            probabilities = {"id": number, "do": "cancel", "request": number - draw.randint(1, 20)}
+            yield json.dumps(probabilities).encode() + b"\n", number
         elif way < 0.7:
             yield f'{{"id": {number}, "do": "dance"}}\n'.encode(), number
         elif way < 0.8:
@@ -370,7 +372,7 @@ def test_many_lines(campaign: Campaign, engine: EngineProcess) -> None:
             assert ends[number] == 1
     with campaign.case("afterwards"):
         assert refused == sum(number == 0 for _, number in lines)
-        assert engine.ask("describe", 2)["event"] == "done"
+        assert engine.predict("describe", 2)["event"] == "done"
         assert engine.events.empty()
         assert engine.strange == []
         assert max(late) <= LIMIT_S
@@ -404,7 +406,7 @@ def test_lines_at_the_bounds(campaign: Campaign, engine: EngineProcess) -> None:
             assert_in_words(end)
     with campaign.case("10,000 prompts"):
         prompt = {"slice_index": 3, "target": "liver", "box": [0, 0, 9, 9]}
-        end = engine.ask("refine", 20, image="a", output="b", prompts=[prompt] * 10_000)
+        end = engine.predict("refine", 20, image="a", output="b", prompts=[prompt] * 10_000)
         assert "at most 2000" in end["message"]
     with campaign.case("memory"):
         assert engine.memory_mib - before < 4 * MAX_LINE_BYTES / 2**20 + GROWTH_MIB
@@ -434,15 +436,15 @@ class Panel:
             self.runner.poll()
             time.sleep(0.005)
 
-    def said(self, *kinds: str) -> list[dict[str, Any]]:
+    def probabilities(self, *kinds: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] in kinds]
 
     def ask_again(self) -> None:
         """Make sure that the next request has a fresh engine and an answer."""
         self.events.clear()
         self.runner.request("describe", device="cpu")
-        self.until(lambda: self.said(*FINAL), START_S, "an answer of the next engine")
-        assert [event["event"] for event in self.said(*FINAL)] == ["done"]
+        self.until(lambda: self.probabilities(*FINAL), START_S, "an answer of the next engine")
+        assert [event["event"] for event in self.probabilities(*FINAL)] == ["done"]
 
 
 @pytest.fixture
@@ -566,14 +568,14 @@ def test_the_engine_is_killed_under_a_running_panel(
             panel.runner.request("train", **request)
             panel.until(lambda: panel.runner.pid, START_S, "the engine is started")
             if draw.random() < 0.8:
-                panel.until(lambda: panel.said("metric"), START_S, "the engine trains")
+                panel.until(lambda: panel.probabilities("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
             pid = panel.runner.pid
             assert pid is not None
             processes = tree(pid)
             os.kill(pid, signal.SIGKILL)
-            panel.until(lambda: panel.said(*FINAL), LIMIT_S, "its end is told")
-            (end,) = panel.said(*FINAL)
+            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "its end is told")
+            (end,) = panel.probabilities(*FINAL)
             assert end["event"] == "failed"
             assert "killed by the system" in end["message"]
             assert end["remedy"]
@@ -593,18 +595,18 @@ def test_the_engine_is_stopped_under_a_running_panel(
         with campaign.case(number):
             panel.events.clear()
             panel.runner.request("train", **request)
-            panel.until(lambda: panel.said("metric"), START_S, "the engine trains")
+            panel.until(lambda: panel.probabilities("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
             pid = panel.runner.pid
             assert pid is not None
             processes = tree(pid)
             panel.events.clear()
             os.kill(pid, signal.SIGSTOP)
-            panel.until(lambda: panel.said("silent"), LIMIT_S, "the silence is told")
-            assert "does not answer" in panel.said("silent")[0]["message"]
+            panel.until(lambda: panel.probabilities("silent"), LIMIT_S, "the silence is told")
+            assert "does not answer" in panel.probabilities("silent")[0]["message"]
             panel.runner.cancel()
-            panel.until(lambda: panel.said(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.said(*FINAL)] == ["cancelled"]
+            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "it is stopped")
+            assert [end["event"] for end in panel.probabilities(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
             assert_run_is_whole(Path(request["project"]))
             panel.ask_again()
@@ -630,12 +632,12 @@ def test_a_loop_without_end_is_noticed_and_stopped(
         with campaign.case(number):
             panel.events.clear()
             panel.runner.request("describe")
-            panel.until(lambda: panel.said("silent"), START_S, "the loop is told")
-            assert "without any progress" in panel.said("silent")[0]["message"]
+            panel.until(lambda: panel.probabilities("silent"), START_S, "the loop is told")
+            assert "without any progress" in panel.probabilities("silent")[0]["message"]
             assert panel.runner.pid is not None
             processes = tree(panel.runner.pid)
             panel.runner.cancel()
-            panel.until(lambda: panel.said(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.said(*FINAL)] == ["cancelled"]
+            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "it is stopped")
+            assert [end["event"] for end in panel.probabilities(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
     panel.runner.close()

@@ -45,26 +45,28 @@ def assert_answered(row: dict[str, Any], path: Path) -> None:
     assert "crash" not in row, row["crash"]
     assert row["peak_mib"] < LIMIT_MIB, f"held {row['peak_mib']:.0f} MiB"
     for door in _DOORS:
-        said = row[door]
-        assert "fell" not in said, f"{door}: {said['fell']}"
-        assert said["seconds"] < LIMIT_S, f"{door} took {said['seconds']:.1f} s"
-        if "refused" in said:
-            assert str(path) in said["refused"] or path.name in said["refused"], said["refused"]
-            assert "\n" not in said["refused"].strip(), said["refused"]
-            assert len(said["refused"]) < 600, said["refused"]
-            assert "does not fit" not in said["refused"], "asked for too much memory"
+        probabilities = row[door]
+        assert "fell" not in probabilities, f"{door}: {probabilities['fell']}"
+        assert probabilities["seconds"] < LIMIT_S, f"{door} took {probabilities['seconds']:.1f} s"
+        if "refused" in probabilities:
+            assert str(path) in probabilities["refused"] or path.name in probabilities["refused"], (
+                probabilities["refused"]
+            )
+            assert "\n" not in probabilities["refused"].strip(), probabilities["refused"]
+            assert len(probabilities["refused"]) < 600, probabilities["refused"]
+            assert "does not fit" not in probabilities["refused"], "asked for too much memory"
         else:
-            assert_possible(said)
+            assert_possible(probabilities)
 
 
-def assert_possible(said: dict[str, Any]) -> None:
+def assert_possible(probabilities: dict[str, Any]) -> None:
     """Make sure that a volume is one that could exist."""
-    affine = np.reshape(said["affine"], (4, 4))
+    affine = np.reshape(probabilities["affine"], (4, 4))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     assert np.isfinite(affine).all()
     assert ((spacing >= 0.0099) & (spacing <= 50.01)).all(), f"spacing {spacing}"
-    assert min(said["shape"]) >= 1
-    assert said.get("has", said["shape"]) == said["shape"]
+    assert min(probabilities["shape"]) >= 1
+    assert probabilities.get("has", probabilities["shape"]) == probabilities["shape"]
 
 
 def digest_of(voxels: np.ndarray) -> str:
@@ -134,8 +136,8 @@ def test_damaged_files_are_read_rightly_or_refused(
     for (files, what), path, row in zip(drawn, paths, read_all(paths), strict=True):
         with campaign.case(f"{path.relative_to(tmp_path)} ({what})"):
             assert_answered(row, path)
-            said = row["read_volume"]
+            probabilities = row["read_volume"]
             if "cut off" in what and kind != "dicom":
-                assert "refused" in said, "a file that is cut off was taken"
-            if is_packed(files) and "header" not in what and "digest" in said:
-                assert said["digest"] == digest_of(VOXELS), "damaged voxels were taken"
+                assert "refused" in probabilities, "a file that is cut off was taken"
+            if is_packed(files) and "header" not in what and "digest" in probabilities:
+                assert probabilities["digest"] == digest_of(VOXELS), "damaged voxels were taken"

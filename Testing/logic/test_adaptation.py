@@ -10,25 +10,25 @@ import pytest
 import torch
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.data.geometry import Box3
+from aslseg.data.geometry import BoundingBox
 from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.inference.refinement import Refiner, refine_view, view_parts
+from aslseg.inference.refinement import Refiner, _roi_parts, refine_roi
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
-    Voices,
-    adaptation_view_settings,
+    ProbabilityPair,
+    adaptation_roi_settings,
     build_adaptation,
     log_odds,
-    voice_channels,
+    prediction_channels,
 )
-from aslseg.preprocessing.roi import View
-from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.preprocessing.roi import Roi
+from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.adaptation import adaptation_loss, train_adaptation
-from aslseg.training.adaptation_samples import Lesson, LessonSource
-from aslseg.training.fusion import Parts, best_blend, validated_blend
+from aslseg.training.adaptation_samples import AdaptationSampler, TrainingSample
+from aslseg.training.fusion import FusionWeights, best_weights, validated_weights
 
-OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 TUMOUR = OF_TUMOUR.targets[0]
 SHAPE = (8, 48, 48)
 PLACES = [(row, column) for row in (10, 24, 38) for column in (10, 24, 38)]
@@ -43,7 +43,7 @@ CONFIG = RunConfig(
     )
 )
 SETTINGS = CONFIG.adaptation
-VIEW_SETTINGS = adaptation_view_settings(OF_TUMOUR, CONFIG)
+VIEW_SETTINGS = adaptation_roi_settings(OF_TUMOUR, CONFIG)
 
 
 def lesions(*places: int) -> Mask:
@@ -55,26 +55,26 @@ def lesions(*places: int) -> Mask:
     return found
 
 
-def a_view(seed: int, *places: int) -> View:
+def a_view(seed: int, *places: int) -> Roi:
     """Return a view in which lesions are brighter than the noise around them."""
     truth = lesions(*places)
     image = np.random.default_rng(seed).normal(0.0, 0.5, SHAPE).astype(np.float32)
     image[truth] += 3.0
-    organ, box = np.ones(SHAPE, np.float32), Box3((0, 0, 0), SHAPE)
-    return View(image, organ, truth.astype(np.uint8), box, SHAPE, neighbour=1)
+    organ, box = np.ones(SHAPE, np.float32), BoundingBox((0, 0, 0), SHAPE)
+    return Roi(image, organ, truth.astype(np.uint8), box, SHAPE, neighbour=1)
 
 
-def voices(*places: int) -> Voices:
+def predictions(*places: int) -> ProbabilityPair:
     """Return two voices that name the lesions at some places with probability 0.9."""
-    said = np.where(lesions(*places), 0.9, 0.1).astype(np.float32)
-    return Voices(said, said)
+    probabilities = np.where(lesions(*places), 0.9, 0.1).astype(np.float32)
+    return ProbabilityPair(probabilities, probabilities)
 
 
-def lessons() -> list[Lesson]:
+def samples() -> list[TrainingSample]:
     """Return lessons in which one of four lesions is missed and one invented."""
     drawn = [np.random.default_rng(seed).permutation(9).tolist() for seed in range(6)]
     return [
-        Lesson(a_view(seed, *places[:4]), voices(*places[1:5]), 1)
+        TrainingSample(a_view(seed, *places[:4]), predictions(*places[1:5]), 1)
         for seed, places in enumerate(drawn)
     ]
 
@@ -84,12 +84,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> AdaptationNetwork:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("adaptation")
     return train_adaptation(
-        "adaptation-tumour", OF_TUMOUR, lessons(), CONFIG, folder, torch.device("cpu"), Monitor()
+        "adaptation-tumour", OF_TUMOUR, samples(), CONFIG, folder, torch.device("cpu"), Monitor()
     )
 
 
 HELD_OUT = a_view(100, 0, 4, 5)
-SAID_OF_HELD_OUT = voices(0, 4, 8)  # 5 is missed, 8 invented
+SAID_OF_HELD_OUT = predictions(0, 4, 8)  # 5 is missed, 8 invented
 
 
 # --- Untrained ------------------------------------------------------------------------------------
@@ -99,17 +99,19 @@ SAID_OF_HELD_OUT = voices(0, 4, 8)  # 5 is missed, 8 invented
 def test_an_untrained_network_returns_the_mean_log_odds_of_the_voices(neighbours: int) -> None:
     settings = SETTINGS.model_copy(update={"voices": neighbours})
     network = AdaptationNetwork(4, settings)
-    said = torch.rand(2, 2, 2 * neighbours + 1, 16, 16) * 0.9 + 0.05
-    found = network(torch.randn(2, 4, 16, 16), said)
-    specialist, sam = said[:, 0, neighbours], said[:, 1, neighbours]
+    probabilities = torch.rand(2, 2, 2 * neighbours + 1, 16, 16) * 0.9 + 0.05
+    found = network(torch.randn(2, 4, 16, 16), probabilities)
+    specialist, sam = probabilities[:, 0, neighbours], probabilities[:, 1, neighbours]
     expected = (specialist.logit() + sam.logit()) / 2
     torch.testing.assert_close(found, expected)
 
 
 def test_an_untrained_network_leaves_a_volume_to_the_voices() -> None:
     network = build_adaptation(OF_TUMOUR, CONFIG)
-    said = Voices(np.full(SHAPE, 0.9, np.float32), np.full(SHAPE, 0.5, np.float32))
-    refined = refine_view(network, HELD_OUT, said, SETTINGS, VIEW_SETTINGS)
+    probabilities = ProbabilityPair(
+        np.full(SHAPE, 0.9, np.float32), np.full(SHAPE, 0.5, np.float32)
+    )
+    refined = refine_roi(network, HELD_OUT, probabilities, SETTINGS, VIEW_SETTINGS)
     assert refined.shape == SHAPE
     assert refined.dtype == np.float32
     np.testing.assert_allclose(refined, 0.75, rtol=1e-5)  # the root of 9 to 1 is 3 to 1
@@ -134,13 +136,17 @@ def test_the_first_step_already_moves_the_correction() -> None:
 def test_a_blend_weighs_sam_and_the_correction() -> None:
     network = AdaptationNetwork(4, SETTINGS)
     torch.nn.init.constant_(network.head.bias, 2.0)
-    said = torch.full((1, 2, 3, 16, 16), 0.5)
-    said[:, 1] = 0.75  # SAM: log-odds ln 3
+    probabilities = torch.full((1, 2, 3, 16, 16), 0.5)
+    probabilities[:, 1] = 0.75  # SAM: log-odds ln 3
     image = torch.randn(1, 4, 16, 16)
     assert network.blend == (0.5, 1.0)
-    torch.testing.assert_close(network(image, said), torch.full((1, 16, 16), math.log(3) / 2 + 2.0))
+    torch.testing.assert_close(
+        network(image, probabilities), torch.full((1, 16, 16), math.log(3) / 2 + 2.0)
+    )
     network.set_blend(0.25, 0.5)
-    torch.testing.assert_close(network(image, said), torch.full((1, 16, 16), math.log(3) / 4 + 1.0))
+    torch.testing.assert_close(
+        network(image, probabilities), torch.full((1, 16, 16), math.log(3) / 4 + 1.0)
+    )
     again = AdaptationNetwork(4, SETTINGS)
     again.load_state_dict(network.state_dict())
     assert again.blend == (0.25, 0.5)
@@ -152,7 +158,7 @@ def test_a_blend_weighs_sam_and_the_correction() -> None:
 def test_after_a_second_of_training_an_invented_lesion_is_deleted(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_view(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
     assert (SAID_OF_HELD_OUT.specialist[lesions(8)] > 0.5).all()
     assert not (refined[lesions(8)] > 0.5).any()
 
@@ -160,7 +166,7 @@ def test_after_a_second_of_training_an_invented_lesion_is_deleted(
 def test_after_a_second_of_training_a_missed_lesion_is_restored(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_view(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
     assert not (SAID_OF_HELD_OUT.specialist[lesions(5)] > 0.5).any()
     assert (refined[lesions(5)] > 0.5).mean() > 0.85
 
@@ -168,7 +174,7 @@ def test_after_a_second_of_training_a_missed_lesion_is_restored(
 def test_after_a_second_of_training_what_was_right_stays_right(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_view(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS) > 0.5
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS) > 0.5
     truth = lesions(0, 4, 5)
     assert 2 * (refined & truth).sum() / (refined.sum() + truth.sum()) > 0.93
     assert refined[lesions(0, 4)].mean() > 0.95
@@ -179,7 +185,7 @@ def test_training_leaves_no_file_and_repeats_bit_by_bit(
 ) -> None:
     torch.manual_seed(12)
     again = train_adaptation(
-        "adaptation-tumour", OF_TUMOUR, lessons(), CONFIG, tmp_path, torch.device("cpu"), Monitor()
+        "adaptation-tumour", OF_TUMOUR, samples(), CONFIG, tmp_path, torch.device("cpu"), Monitor()
     )
     first, second = trained.state_dict(), again.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -194,12 +200,12 @@ def test_views_of_any_size_are_refined_where_they_are(
     """Untrained, the odds of the voices must come back voxel by voxel."""
     rng = np.random.default_rng(0)
     image, organ = rng.random(shape, np.float32), np.ones(shape, np.float32)
-    view = View(image, organ, None, Box3((0, 0, 0), shape), shape, 1)
-    said = Voices(rng.random(shape, np.float32), rng.random(shape, np.float32))
+    roi = Roi(image, organ, None, BoundingBox((0, 0, 0), shape), shape, 1)
+    probabilities = ProbabilityPair(rng.random(shape, np.float32), rng.random(shape, np.float32))
     network = build_adaptation(OF_TUMOUR, CONFIG)
     view_settings = VIEW_SETTINGS.model_copy(update={"mirror": mirror})
-    specialist, sam, correction = view_parts(network, view, said, SETTINGS, view_settings)
-    for odds, probability in ((specialist, said.specialist), (sam, said.sam)):
+    specialist, sam, correction = _roi_parts(network, roi, probabilities, SETTINGS, view_settings)
+    for odds, probability in ((specialist, probabilities.specialist), (sam, probabilities.sam)):
         expected = log_odds(torch.from_numpy(probability)).numpy()
         np.testing.assert_allclose(odds, expected, atol=1e-5)
     assert not correction.any()
@@ -210,16 +216,16 @@ def test_views_of_any_size_are_refined_where_they_are(
 
 def test_voices_are_given_on_neighbouring_slices() -> None:
     depth = np.repeat(np.arange(8, dtype=np.float32) / 10, 4).reshape(8, 2, 2)
-    said = Voices(depth, 1 - depth)
-    found = voice_channels(said, 3, 1, 2)
+    probabilities = ProbabilityPair(depth, 1 - depth)
+    found = prediction_channels(probabilities, 3, 1, 2)
     assert found.shape == (2, 3, 2, 2)
     np.testing.assert_allclose(found[:, :, 0, 0], [[0.1, 0.3, 0.5], [0.9, 0.7, 0.5]])
-    at_the_end = voice_channels(said, 7, 1, 2)
+    at_the_end = prediction_channels(probabilities, 7, 1, 2)
     np.testing.assert_allclose(at_the_end[0, :, 0, 0], [0.5, 0.7, 0.7])
 
 
-def a_source(settings: AdaptationConfig = SETTINGS, seed: int = 0) -> LessonSource:
-    return LessonSource(lessons()[:2], settings, VIEW_SETTINGS, seed)
+def a_source(settings: AdaptationConfig = SETTINGS, seed: int = 0) -> AdaptationSampler:
+    return AdaptationSampler(samples()[:2], settings, VIEW_SETTINGS, seed)
 
 
 def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
@@ -229,17 +235,17 @@ def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
     assert all(map(torch.equal, seen[2], again))
     assert not torch.equal(seen[0][0], seen[1][0])
     assert not torch.equal(seen[0][0], a_source(seed=1).batch(0)[0])
-    image, said, truth = again
-    assert (image.shape, said.shape) == ((8, 4, 32, 32), (8, 2, 3, 32, 32))
+    image, probabilities, truth = again
+    assert (image.shape, probabilities.shape) == ((8, 4, 32, 32), (8, 2, 3, 32, 32))
     assert truth.shape == (8, 32, 32)
     assert set(truth.unique().tolist()) == {0, 1}
 
 
 def test_image_voices_and_truth_of_a_lesson_lie_upon_each_other() -> None:
-    right = Lesson(HELD_OUT, voices(0, 4, 5), 1)
+    right = TrainingSample(HELD_OUT, predictions(0, 4, 5), 1)
     mirrored = VIEW_SETTINGS.model_copy(update={"mirror": True})
-    _, said, truth = LessonSource([right], SETTINGS, mirrored, 0).batch(0)
-    middle = said[:, 0, 1]
+    _, probabilities, truth = AdaptationSampler([right], SETTINGS, mirrored, 0).batch(0)
+    middle = probabilities[:, 0, 1]
     sure = (middle < 0.15) | (middle > 0.85)
     assert torch.equal((middle > 0.5).long()[sure], truth[sure])
     assert truth.any()
@@ -255,7 +261,7 @@ def test_some_lessons_hide_the_image_and_never_the_container() -> None:
 
 def test_a_network_without_lessons_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one lesson"):
-        LessonSource([], SETTINGS, VIEW_SETTINGS, 0)
+        AdaptationSampler([], SETTINGS, VIEW_SETTINGS, 0)
 
 
 def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
@@ -268,10 +274,10 @@ def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
 # --- How far it is followed -----------------------------------------------------------------------
 
 
-def some_parts(**odds: Mask) -> Parts:
+def some_parts(**odds: Mask) -> FusionWeights:
     """Return parts whose log-odds are +-3 where a mask says so; the rest of the truth is 3."""
     signs = {name: np.where(mask, 3.0, -3.0).astype(np.float32) for name, mask in odds.items()}
-    return Parts(signs["specialist"], signs["sam"], 2 * signs["correction"], odds["truth"])
+    return FusionWeights(signs["specialist"], signs["sam"], 2 * signs["correction"], odds["truth"])
 
 
 RIGHT, WRONG = lesions(0, 1), lesions(7, 8)
@@ -288,8 +294,10 @@ RIGHT, WRONG = lesions(0, 1), lesions(7, 8)
     ],
 )
 def test_a_blend_follows_who_is_right(right: set[str], expected: tuple[float, float]) -> None:
-    said = {name: RIGHT if name in right else WRONG for name in ("specialist", "sam", "correction")}
-    assert best_blend([some_parts(**said, truth=RIGHT)]) == expected
+    probabilities = {
+        name: RIGHT if name in right else WRONG for name in ("specialist", "sam", "correction")
+    }
+    assert best_weights([some_parts(**probabilities, truth=RIGHT)]) == expected
 
 
 def test_a_correction_that_harms_the_validation_cases_is_not_followed(
@@ -297,13 +305,13 @@ def test_a_correction_that_harms_the_validation_cases_is_not_followed(
 ) -> None:
     network = build_adaptation(OF_TUMOUR, CONFIG)
     network.load_state_dict(trained.state_dict())
-    dark = View(
+    dark = Roi(
         -HELD_OUT.image, HELD_OUT.organ, HELD_OUT.labels, HELD_OUT.box, HELD_OUT.volume_shape, 1
     )
-    harmful = Lesson(dark, voices(0, 4, 5), 1)
-    assert validated_blend(network, [harmful], SETTINGS, VIEW_SETTINGS)[1] == 0.0
-    helpful = Lesson(HELD_OUT, SAID_OF_HELD_OUT, 1)
-    assert validated_blend(network, [helpful], SETTINGS, VIEW_SETTINGS)[1] > 0.0
+    harmful = TrainingSample(dark, predictions(0, 4, 5), 1)
+    assert validated_weights(network, [harmful], SETTINGS, VIEW_SETTINGS)[1] == 0.0
+    helpful = TrainingSample(HELD_OUT, SAID_OF_HELD_OUT, 1)
+    assert validated_weights(network, [helpful], SETTINGS, VIEW_SETTINGS)[1] > 0.0
 
 
 # --- All targets together -------------------------------------------------------------------------
@@ -328,8 +336,8 @@ def said_in(slices: slice, probability: float) -> np.ndarray:
 def test_contents_are_refined_within_the_refined_container() -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     liver, tumour = said_in(slice(2, 12), 0.9), said_in(slice(8, 22), 0.9)
-    said = {"liver": liver, "tumour": tumour}
-    refined = a_refiner().refine(volume, said, said)
+    probabilities = {"liver": liver, "tumour": tumour}
+    refined = a_refiner().refine(volume, probabilities, probabilities)
     np.testing.assert_array_equal(refined["liver"] > 0.5, liver > 0.5)
     found = np.flatnonzero((refined["tumour"] > 0.5)[1, 9])
     assert found.tolist() == list(range(8, 14))  # two pixels of 1.5 mm beyond the liver
@@ -337,11 +345,11 @@ def test_contents_are_refined_within_the_refined_container() -> None:
 
 def test_where_sam_was_not_asked_it_says_no() -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
-    said = {"liver": said_in(slice(2, 12), 0.9), "tumour": said_in(slice(4, 8), 0.9)}
-    refined = a_refiner().refine(volume, said, {"liver": said["liver"]})
+    probabilities = {"liver": said_in(slice(2, 12), 0.9), "tumour": said_in(slice(4, 8), 0.9)}
+    refined = a_refiner().refine(volume, probabilities, {"liver": probabilities["liver"]})
     assert (refined["liver"] > 0.5).any()
     assert not (refined["tumour"] > 0.5).any()  # ln 9 and -4
-    alone = a_refiner().refine(volume, said, {}, with_sam=False)
+    alone = a_refiner().refine(volume, probabilities, {}, with_sam=False)
     np.testing.assert_allclose(alone["tumour"][1, 5, 5], 0.9, atol=1e-3)
 
 
@@ -356,6 +364,6 @@ def test_without_a_container_there_are_no_contents() -> None:
 def test_the_network_sees_slices_at_its_own_pixel_even_beside_a_3d_specialist() -> None:
     in_3d = {"network": {"dimensions": 3, "channels": [4, 8]}, "view": {"pixel_mm": 3.0}}
     config = RunConfig.model_validate({"organ": in_3d, "adaptation": {"pixel_mm": 1.25}})
-    settings: SpecialistConfig = adaptation_view_settings(OF_LIVER, config)
+    settings: SpecialistConfig = adaptation_roi_settings(OF_LIVER, config)
     assert settings.network.dimensions == 2
-    assert settings.view.pixel_mm == 1.25
+    assert settings.roi.pixel_mm == 1.25

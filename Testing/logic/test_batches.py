@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
-from aslseg.data.geometry import Box3
+from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
+from aslseg.data.geometry import BoundingBox
 from aslseg.preprocessing.patches import (
     Batch,
     BatchSource,
@@ -15,7 +15,7 @@ from aslseg.preprocessing.patches import (
     image_channels,
     slice_channels,
 )
-from aslseg.preprocessing.roi import View
+from aslseg.preprocessing.roi import Roi
 
 SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8)))
 IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8))})
@@ -24,10 +24,10 @@ SHAPE = (6, 32, 32)
 
 def a_view(
     labels: np.ndarray | None = None, organ: np.ndarray | None = None, *, level: float = 0.0
-) -> View:
+) -> Roi:
     """Return a view whose slice k has the value k + level everywhere."""
     image = np.repeat(np.arange(6, dtype=np.float32) + level, 32 * 32).reshape(SHAPE)
-    return View(image, organ, labels, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=2)
+    return Roi(image, organ, labels, BoundingBox((0, 0, 0), SHAPE), SHAPE, neighbour=2)
 
 
 def labels_at(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
@@ -78,9 +78,9 @@ def test_beyond_the_last_slice_the_last_slice_is_given_again(k: int, expected: l
 
 
 def test_channels_are_counted_as_they_are_given() -> None:
-    wider = SETTINGS.model_copy(update={"view": ViewConfig(context_slices=2)})
+    wider = SETTINGS.model_copy(update={"view": RoiConfig(context_slices=2)})
     assert image_channels(wider) == len(slice_channels(a_view(), 0, wider)) == 5
-    alone = SETTINGS.model_copy(update={"view": ViewConfig(context_slices=0)})
+    alone = SETTINGS.model_copy(update={"view": RoiConfig(context_slices=0)})
     assert image_channels(alone) == len(slice_channels(a_view(), 0, alone)) == 1
     assert image_channels(IN_3D) == 1
 
@@ -148,11 +148,11 @@ def test_without_lesion_patches_centres_lie_in_the_container() -> None:
 def test_labels_move_with_the_image() -> None:
     image = np.zeros(SHAPE, np.float32)
     image[ONE_LESION > 0] = 1.0
-    view = View(image, None, ONE_LESION, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=1)
+    roi = Roi(image, None, ONE_LESION, BoundingBox((0, 0, 0), SHAPE), SHAPE, neighbour=1)
     settings = SETTINGS.model_copy(
         update={"lesion_share": 1.0, "batch_size": 40, "mirror": True, "patch_size": 24}
     )
-    batch = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+    batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
     middle = batch.inputs[:, 1]
     sure = (middle < 0.05) | (middle > 0.95)
     assert torch.equal(middle[sure].round().long(), batch.classes[sure])
@@ -162,11 +162,11 @@ def test_labels_move_with_the_image() -> None:
 def test_mirroring_is_off_unless_asked_for() -> None:
     """The image grows to the right; a patch that is hardly turned does so unless mirrored."""
     image = np.broadcast_to(np.arange(32, dtype=np.float32), SHAPE).copy()
-    view = View(image, None, None, Box3((0, 0, 0), SHAPE), SHAPE, neighbour=1)
+    roi = Roi(image, None, None, BoundingBox((0, 0, 0), SHAPE), SHAPE, neighbour=1)
 
     def mirrored(mirror: bool) -> list[bool]:
         settings = SETTINGS.model_copy(update={"mirror": mirror, "batch_size": 40})
-        inputs = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0).inputs
+        inputs = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0).inputs
         return (inputs[:, 1, :, -1].mean(1) < inputs[:, 1, :, 0].mean(1)).tolist()
 
     assert not any(mirrored(False))

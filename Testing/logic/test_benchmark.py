@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from aslseg.benchmark import experiments as benchmark_cells
 from aslseg.benchmark.budget import allotted, planned_steps
 from aslseg.benchmark.data import BenchmarkData, choose_data, project_showing
-from aslseg.benchmark.entries import RIVALS, rivals_named
-from aslseg.benchmark.experiments import Bench, Cell, run_cell
+from aslseg.benchmark.entries import ENTRIES, entries_named
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, run_experiment
 from aslseg.benchmark.figure import write_figure
 from aslseg.benchmark.presets import BENCHMARKS
 from aslseg.benchmark.runner import run_benchmark, seconds_left
 from aslseg.benchmark.tables import Tables, dice_lines
-from aslseg.benchmark.workers import run_apart
+from aslseg.benchmark.workers import run_parallel
 from aslseg.cli.main import app
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap
@@ -57,7 +57,7 @@ def tables(data: BenchmarkData, tmp_path_factory: pytest.TempPathFactory) -> Tab
 # --- Budget -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_every_method_takes_exactly_the_steps_of_the_budget(
     name: str, data: BenchmarkData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,8 +70,8 @@ def test_every_method_takes_exactly_the_steps_of_the_budget(
         taken[self.schedule.name] += 1
 
     monkeypatch.setattr(Trainer, "_step", counted)
-    bench, cell = Bench(tmp_path, data, a_preset()), Cell(0, 2, name)
-    run_cell(bench, replace(cell, labelled=0) if RIVALS[name].shows_all else cell)
+    bench, cell = BenchmarkSetup(tmp_path, data, a_preset()), Experiment(0, 2, name)
+    run_experiment(bench, replace(cell, labelled=0) if ENTRIES[name].shows_all else cell)
     assert sum(taken.values()) == BUDGET, taken
     assert taken["specialist-liver"] >= 1
     assert taken["specialist-tumour"] >= 1
@@ -79,18 +79,18 @@ def test_every_method_takes_exactly_the_steps_of_the_budget(
 
 @pytest.mark.parametrize("preset", BENCHMARKS)
 @pytest.mark.parametrize("labelled", [1, 2, 4])
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_the_presets_divide_their_budget_without_rest(
     name: str, labelled: int, preset: str
 ) -> None:
     given = BENCHMARKS[preset]
-    config = RIVALS[name].settings(given.config, seed=0)
+    config = ENTRIES[name].settings(given.config, seed=0)
     divided = allotted(config, given.budget, LIVER_TARGETS, labelled)
     assert sum(planned_steps(divided, LIVER_TARGETS, labelled).values()) == given.budget
 
 
 def test_parts_keep_their_proportions() -> None:
-    config = RIVALS["aslseg"].settings(a_preset().config, seed=0)
+    config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     # 12 + 12 steps, half as many in round 2, SAM 6, adaptation 2 x 12, as much for its folds,
     # and no witnesses, for there is only one volume: 90 in all, and 900 is ten times as much.
     divided = allotted(config, 900, LIVER_TARGETS, 1)
@@ -106,7 +106,7 @@ def test_parts_keep_their_proportions() -> None:
 
 
 def test_witnesses_are_paid_from_the_same_budget() -> None:
-    config = RIVALS["aslseg"].settings(a_preset().config, seed=0)
+    config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     # Two groups, each with half a schedule of two stages: 2 x (6 + 6) = 24 of 90 + 24 = 114.
     divided = allotted(config, 1140, LIVER_TARGETS, 2)
     assert planned_steps(divided, LIVER_TARGETS, 2)["witnesses"] == 240
@@ -114,13 +114,13 @@ def test_witnesses_are_paid_from_the_same_budget() -> None:
 
 def test_one_stage_gets_the_whole_budget() -> None:
     kidney = (Target(name="kidney", value=1),)
-    config = RIVALS["supervised"].settings(a_preset().config, seed=0)
+    config = ENTRIES["supervised"].settings(a_preset().config, seed=0)
     divided = allotted(config, 50, kidney, 2)
     assert planned_steps(divided, kidney, 2) == {"specialist kidney": 50}
 
 
 def test_a_budget_too_small_for_all_parts_is_refused() -> None:
-    config = RIVALS["aslseg"].settings(a_preset().config, seed=0)
+    config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     with pytest.raises(ConfigError, match="3 steps cannot be divided"):
         allotted(config, 3, LIVER_TARGETS, 2)
 
@@ -130,28 +130,28 @@ def test_a_budget_too_small_for_all_parts_is_refused() -> None:
 
 def test_rows_differ_in_what_makes_the_method_and_in_nothing_else() -> None:
     shared = a_preset().config
-    plain = RIVALS["supervised"].settings(shared, seed=0).model_dump()
-    for rival in RIVALS.values():
+    plain = ENTRIES["supervised"].settings(shared, seed=0).model_dump()
+    for rival in ENTRIES.values():
         values = rival.settings(shared, seed=0).model_dump()
         changed = {name for name in values if values[name] != plain[name]}
         assert changed <= {"method", "paradigm", "rounds"}, rival.name
 
 
 def test_every_row_has_a_method_and_a_baseline_of_the_registry() -> None:
-    for rival in RIVALS.values():
+    for rival in ENTRIES.values():
         assert rival.settings(RunConfig(), seed=3).method in METHODS
         assert rival.settings(RunConfig(), seed=3).seed == 3
-        assert rival.baseline in {"", *RIVALS}
+        assert rival.baseline in {"", *ENTRIES}
 
 
 def test_an_unknown_row_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="no row 'unet'; choose among supervised, "):
-        rivals_named(["unet"])
+        entries_named(["unet"])
 
 
 def test_the_upper_bound_is_one_cell_per_seed(data: BenchmarkData, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, data, a_preset())
-    cells = bench.cells(rivals_named(["supervised", "upper_bound"]), (1, 2), (0, 1))
+    bench = BenchmarkSetup(tmp_path, data, a_preset())
+    cells = bench.cells(entries_named(["supervised", "upper_bound"]), (1, 2), (0, 1))
     names = [cell.name for cell in cells]
     assert names == [
         "supervised-1-0", "upper_bound-all-0", "supervised-2-0",
@@ -230,8 +230,8 @@ def test_runs_of_a_benchmark_segment_no_unlabelled_case_at_the_end(tables: Table
 def test_the_same_cell_gives_the_same_scores_when_it_is_run_again(
     tables: Tables, data: BenchmarkData, tmp_path: Path
 ) -> None:
-    cell = Cell(1, 2, "mean_teacher")
-    run_cell(Bench(tmp_path, data, tables.bench.preset), cell)
+    cell = Experiment(1, 2, "mean_teacher")
+    run_experiment(BenchmarkSetup(tmp_path, data, tables.bench.preset), cell)
     again = json.loads((tmp_path / "cells" / f"{cell.name}.json").read_text())
     assert again["rows"] == tables.results[cell]["rows"]
 
@@ -266,7 +266,7 @@ def test_a_stopped_benchmark_goes_on_inside_of_the_cell(
     organ = tmp_path / "projects/labelled-2/runs/supervised-0/round-01/specialist-liver.safetensors"
     made = organ.stat().st_mtime_ns
     again = run_benchmark(tmp_path, data, preset, ["supervised"])
-    cell = Cell(0, 2, "supervised")
+    cell = Experiment(0, 2, "supervised")
     assert organ.stat().st_mtime_ns == made
     assert again.results[cell]["rows"] == tables.results[cell]["rows"]
     assert again.results[cell]["resumed"]
@@ -309,11 +309,11 @@ def test_a_cell_that_fails_does_not_keep_others_from_being_run(
 def test_processes_of_their_own_give_the_same_cells_and_obey_the_stop(
     tables: Tables, data: BenchmarkData, tmp_path: Path
 ) -> None:
-    bench = Bench(tmp_path, data, tables.bench.preset)
-    cells = [Cell(seed, 2, "supervised") for seed in (0, 1)]
+    bench = BenchmarkSetup(tmp_path, data, tables.bench.preset)
+    cells = [Experiment(seed, 2, "supervised") for seed in (0, 1)]
     bench.project(cells[0])
     monitor = Monitor()
-    ended: Iterator[object] = run_apart(bench, cells, 2, monitor)
+    ended: Iterator[object] = run_parallel(bench, cells, 2, monitor)
     cell, error = next(ended)  # type: ignore[misc]
     assert error is None
     rows = json.loads(bench.place(cell).read_text())["rows"]
@@ -325,11 +325,11 @@ def test_processes_of_their_own_give_the_same_cells_and_obey_the_stop(
 
 def test_time_left_counts_on_the_times_of_the_same_row() -> None:
     done = {
-        Cell(0, 1, "supervised"): {"seconds": 10.0},
-        Cell(0, 2, "supervised"): {"seconds": 20.0},
-        Cell(0, 1, "scsam"): {"seconds": 90.0},
+        Experiment(0, 1, "supervised"): {"seconds": 10.0},
+        Experiment(0, 2, "supervised"): {"seconds": 20.0},
+        Experiment(0, 1, "scsam"): {"seconds": 90.0},
     }
-    left = [Cell(1, 1, "supervised"), Cell(1, 1, "scsam"), Cell(1, 1, "aslseg")]
+    left = [Experiment(1, 1, "supervised"), Experiment(1, 1, "scsam"), Experiment(1, 1, "aslseg")]
     assert seconds_left(done, left) == 15 + 90 + 40
 
 

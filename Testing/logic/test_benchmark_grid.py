@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from aslseg.benchmark.data import BenchmarkData, coarser, on_grid
-from aslseg.benchmark.experiments import Bench, Cell, finished, run_cell
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, finished, run_experiment
 from aslseg.data.geometry import ijk_to_ras
 from aslseg.data.images import read_labelmap, read_volume, write_volume
 from aslseg.data.orientation import Turn
@@ -113,9 +113,9 @@ def test_coarse_runs_are_scored_on_the_voxels_of_the_given_images(
     tmp_path: Path, data: BenchmarkData
 ) -> None:
     preset = replace(a_preset(), spacing_mm=SPACING_MM)
-    bench = Bench(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
-    cell = Cell(0, 2, "supervised")
-    run_cell(bench, cell)
+    bench = BenchmarkSetup(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
+    cell = Experiment(0, 2, "supervised")
+    run_experiment(bench, cell)
     run = tmp_path / "projects" / "labelled-2" / "runs" / "supervised-0"
     found = read_labelmap(run / "labels" / "c4.nii.gz").labels > 0
     assert found.shape == (6, 20, 20)
@@ -127,6 +127,6 @@ def test_coarse_runs_are_scored_on_the_voxels_of_the_given_images(
     assert row["dice"] == pytest.approx(overlap, abs=1e-4)
 
 
-def bench_rows(bench: Bench, cell: Cell) -> dict[tuple[str, str], dict[str, float]]:
+def bench_rows(bench: BenchmarkSetup, cell: Experiment) -> dict[tuple[str, str], dict[str, float]]:
     rows = finished(bench, [cell])[cell]["rows"]
     return {(row["case"], row["target"]): row for row in rows}

@@ -150,8 +150,8 @@ class TestInit:
         self, data: Path, validation: tuple[str, ...]
     ) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg", *validation)
-        said = aslseg(*words).stdout
-        assert ("No label is kept for validation" in said) == (not validation)
+        probabilities = aslseg(*words).stdout
+        assert ("No label is kept for validation" in probabilities) == (not validation)
 
     def test_a_decathlon_task_brings_its_targets(self, data: Path) -> None:
         entries = [{"image": "./ct/c1.nii.gz", "label": "./seg/c1.nii.gz"}]
@@ -378,13 +378,13 @@ class TestProgressView:
     ) -> None:
         clock = iter([0.0, 0.0, *range(10, 60, 10), 50.4, 50.4, 50.5])
         monkeypatch.setattr("aslseg.cli.progress.time.monotonic", lambda: next(clock))
-        view = ProgressView(console)
+        roi = ProgressView(console)
         for step in range(6):
-            view(Progress("train liver", step, 5, 30.0, round=2))
-            view(Metric("loss", 0.5, step, "train liver", 2))
-        view(Progress("short", 0, 1))
-        view(Progress("short", 1, 1))
-        view(Notice("Something [odd]."))
+            roi(Progress("train liver", step, 5, 30.0, round=2))
+            roi(Metric("loss", 0.5, step, "train liver", 2))
+        roi(Progress("short", 0, 1))
+        roi(Progress("short", 1, 1))
+        roi(Notice("Something [odd]."))
         assert console.export_text().splitlines() == [
             "     Round 2: Train liver: 2 of 5, 30 s left",
             "     Round 2: Train liver: 4 of 5, 30 s left",
@@ -401,10 +401,10 @@ class TestProgressView:
 
     def test_a_terminal_gets_a_bar_with_the_time_left(self) -> None:
         console = Console(record=True, width=120, force_terminal=True)
-        view = ProgressView(console)
-        with view.bars:
-            view(Progress("train", 1, 3, 125.0))
-            console.print(view.bars.get_renderable())
+        roi = ProgressView(console)
+        with roi.bars:
+            roi(Progress("train", 1, 3, 125.0))
+            console.print(roi.bars.get_renderable())
         text = console.export_text()
         assert "1/3" in text
         assert "2 min 05 s left" in text
@@ -494,9 +494,9 @@ def test_weights_without_a_published_checksum_are_not_called_verified(
 ) -> None:
     monkeypatch.setenv("ASLSEG_WEIGHTS", str(tmp_path))
     (tmp_path / "medsam_vit_b.pth").write_bytes(b"anything")
-    said = CliRunner().invoke(app, ["weights", "verify", "medsam"]).output
-    assert "medsam: NOT verified" in said
-    assert "medsam: verified" not in said
+    probabilities = CliRunner().invoke(app, ["weights", "verify", "medsam"]).output
+    assert "medsam: NOT verified" in probabilities
+    assert "medsam: verified" not in probabilities
     listed = CliRunner().invoke(app, ["weights", "list"]).output
     assert "not verified" in next(line for line in listed.splitlines() if "medsam" in line)
 

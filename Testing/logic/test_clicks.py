@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aslseg.data.volume import Mask
 from aslseg.sam import clicks as clicking
-from aslseg.sam.clicks import DEEP_CLICKS, Topic, converse, logits_under, next_click
+from aslseg.sam.clicks import DEEP_CLICKS, ClickTask, logits_under, next_click, simulate_clicks
 from aslseg.sam.embeddings import SliceFrame
 from sam_doubles import a_small_sam
 
@@ -90,13 +90,13 @@ def test_later_clicks_go_anywhere_into_what_is_wrong() -> None:
 # --- The conversation -----------------------------------------------------------------------------
 
 
-def a_topic(wanted: Mask, seed: int = 0, input_size: int = 128) -> Topic:
+def a_topic(wanted: Mask, seed: int = 0, input_size: int = 128) -> ClickTask:
     torch.manual_seed(seed)
     cells = input_size // 16
     rows, columns = torch.meshgrid(*[torch.arange(EDGE) + 0.5] * 2, indexing="ij")
     points = torch.stack([columns, rows], -1) * 2 + 3  # the mask covers a part of the slice
     frame = SliceFrame(40, 30, input_size)
-    return Topic(torch.randn(256, cells, cells), frame, points.float(), wanted)
+    return ClickTask(torch.randn(256, cells, cells), frame, points.float(), wanted)
 
 
 class Recorder:
@@ -119,13 +119,13 @@ def test_each_step_gives_all_clicks_so_far_and_the_logits_before(
 ) -> None:
     sam = a_small_sam()
     recorder = Recorder(sam, monkeypatch)
-    talk = converse(sam, [a_topic(a_square(3, 3, 6))], 4, rng())[0]
+    talk = simulate_clicks(sam, [a_topic(a_square(3, 3, 6))], 4, rng())[0]
     assert len(recorder.given) == len(talk.clicks) == len(talk.answers) == 4
     frame = talk.topic.frame
     for number, (xy, labels, masks) in enumerate(recorder.given):
-        said = talk.clicks[: number + 1]
-        assert labels.tolist() == [[int(click.positive) for click in said]]
-        points = torch.stack([talk.topic.points[click.index] for click in said])
+        probabilities = talk.clicks[: number + 1]
+        assert labels.tolist() == [[int(click.positive) for click in probabilities]]
+        points = torch.stack([talk.topic.points[click.index] for click in probabilities])
         torch.testing.assert_close(xy[0], frame.to_input(points) - 0.5)
         assert (masks is None) == (number == 0)
     assert recorder.given[3][2] is not None
@@ -138,7 +138,7 @@ def test_the_first_click_is_positive_and_lies_in_what_is_wanted() -> None:
     """The released code clicked on the background's channel, which is true everywhere."""
     wanted = a_square(1, 5, 4)
     for seed in range(10):
-        talk = converse(a_small_sam(), [a_topic(wanted)], 1, rng(seed))[0]
+        talk = simulate_clicks(a_small_sam(), [a_topic(wanted)], 1, rng(seed))[0]
         assert talk.clicks[0].positive
         assert wanted[talk.clicks[0].index]
 
@@ -146,10 +146,10 @@ def test_the_first_click_is_positive_and_lies_in_what_is_wanted() -> None:
 def test_a_conversation_does_not_depend_on_those_beside_it() -> None:
     """The released code began the second case with the mask of the first one."""
     sam, alone = a_small_sam(), a_topic(a_square(3, 3, 6), seed=1)
-    one_click = converse(sam, [alone], 1, rng(3))[0]
+    one_click = simulate_clicks(sam, [alone], 1, rng(3))[0]
     other = a_topic(a_square(6, 1, 5), seed=2)
 
-    talks = converse(sam, [other, alone], 1, Draws([rng(0), rng(3)]))  # type: ignore[arg-type]
+    talks = simulate_clicks(sam, [other, alone], 1, Draws([rng(0), rng(3)]))  # type: ignore[arg-type]
 
     assert talks[1].clicks == one_click.clicks
     torch.testing.assert_close(talks[1].answers[0], one_click.answers[0], atol=1e-4, rtol=1e-4)
@@ -169,9 +169,9 @@ class Draws:
 def test_every_conversation_starts_with_an_empty_answer() -> None:
     sam = a_small_sam()
     for topics in ([a_topic(a_square(3, 3, 6))], [a_topic(a_square(2, 2, 3), seed=5)]):
-        talk = converse(sam, topics, 2, rng())[0]
+        talk = simulate_clicks(sam, topics, 2, rng())[0]
         assert talk.clicks[0].positive
-    assert not clicking.Conversation(topics[0]).answer.any()
+    assert not clicking.ClickSequence(topics[0]).answer.any()
 
 
 def test_a_conversation_ends_when_nothing_is_wrong_any_more(
@@ -180,7 +180,7 @@ def test_a_conversation_ends_when_nothing_is_wrong_any_more(
     sam, wanted = a_small_sam(), a_square(3, 3, 6)
     agreeing = torch.from_numpy(np.where(wanted, 5.0, -5.0)).float()
     monkeypatch.setattr(clicking, "logits_under", lambda *_: agreeing)
-    talk = converse(sam, [a_topic(wanted)], 10, rng())[0]
+    talk = simulate_clicks(sam, [a_topic(wanted)], 10, rng())[0]
     assert len(talk.clicks) == len(talk.answers) == 1
 
 
@@ -200,10 +200,10 @@ def test_answers_are_read_where_the_pixels_of_the_mask_lie() -> None:
 def test_sam_is_not_changed_and_takes_no_gradient() -> None:
     sam = a_small_sam()
     before = {name: value.clone() for name, value in sam.state_dict().items()}
-    talk = converse(sam, [a_topic(a_square(3, 3, 6))], 3, rng())[0]
+    talk = simulate_clicks(sam, [a_topic(a_square(3, 3, 6))], 3, rng())[0]
     assert not any(answer.requires_grad for answer in talk.answers)
     assert all(torch.equal(value, before[name]) for name, value in sam.state_dict().items())
 
 
 def test_no_topic_needs_no_sam() -> None:
-    assert converse(nn.Identity(), [], 3, rng()) == []
+    assert simulate_clicks(nn.Identity(), [], 3, rng()) == []

@@ -32,7 +32,7 @@ def test_no_settings_give_the_defaults() -> None:
     [
         ("roundz", 3),
         ("organ.iteration", 5),
-        ("organ.view.pixel", 2.0),
+        ("organ.roi.pixel", 2.0),
         ("sam.prompts.margin", 1),
         ("rounds", 0),
         ("rounds", 1.5),
@@ -54,8 +54,8 @@ def test_no_settings_give_the_defaults() -> None:
         ("lesion.network.dimensions", 4),
         ("lesion.network.dropout", 1.0),
         ("lesion.network.channels", [16]),
-        ("lesion.view.pixel_mm", 0.0),
-        ("lesion.view.window_hu", [100, 100]),
+        ("lesion.roi.pixel_mm", 0.0),
+        ("lesion.roi.window_hu", [100, 100]),
         ("lesion.patch_size", 0),
         ("adaptation.patch_size", -4),
         ("sam.window_hu", [200, -50]),
@@ -82,7 +82,7 @@ def test_a_setting_that_cannot_be_used_is_named(path: str, value: Any) -> None:
 
 def test_a_window_that_does_not_open_is_said_to() -> None:
     with pytest.raises(ConfigError, match="must go from low to high"):
-        parse_config(nested("organ.view.window_hu", [200, -100]))
+        parse_config(nested("organ.roi.window_hu", [200, -100]))
 
 
 def test_a_patch_must_halve_at_every_level() -> None:

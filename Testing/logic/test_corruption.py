@@ -7,7 +7,13 @@ import pytest
 
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Mask
-from aslseg.training.mask_corruption import WEIGHTS, Corruption, Flaw, corrupt, draw_corruption
+from aslseg.training.mask_corruption import (
+    WEIGHTS,
+    MaskCorruption,
+    MaskError,
+    apply_corruption,
+    sample_corruption,
+)
 
 SHAPE = (8, 40, 40)
 SPACING = (4.0, 1.0, 1.0)
@@ -27,44 +33,46 @@ TRUTH = cubes((1, 5, 5), (4, 5, 25), (4, 25, 5))
 
 
 def flawed(
-    flaw: Flaw,
+    mask_error: MaskError,
     *,
     size_mm: float = 2.0,
     seed: int = 0,
     mask: Mask = TRUTH,
     spacing: tuple[float, float, float] = SPACING,
 ) -> Mask:
-    return corrupt(mask, Corruption((flaw,), size_mm, seed), spacing, INSIDE)
+    return apply_corruption(mask, MaskCorruption((mask_error,), size_mm, seed), spacing, INSIDE)
 
 
 def parts(mask: Mask) -> int:
     return label_components(mask)[1]
 
 
-@pytest.mark.parametrize("flaw", list(Flaw))
+@pytest.mark.parametrize("mask_error", list(MaskError))
 @pytest.mark.parametrize("mask", [TRUTH, np.zeros(SHAPE, bool)], ids=["three lesions", "none"])
 def test_a_flaw_is_the_same_for_the_same_draw_and_leaves_the_truth_alone(
-    flaw: Flaw, mask: Mask
+    mask_error: MaskError, mask: Mask
 ) -> None:
     before = mask.copy()
-    first = flawed(flaw, mask=mask)
+    first = flawed(mask_error, mask=mask)
     assert first.dtype == np.bool_
-    np.testing.assert_array_equal(first, flawed(flaw, mask=mask))
+    np.testing.assert_array_equal(first, flawed(mask_error, mask=mask))
     np.testing.assert_array_equal(mask, before)
 
 
-@pytest.mark.parametrize("flaw", [Flaw.MISSED, Flaw.INVENTED, Flaw.SHIFTED, Flaw.RAGGED])
-def test_other_seeds_give_other_flaws(flaw: Flaw) -> None:
-    seen = {flawed(flaw, seed=seed, size_mm=3.0).tobytes() for seed in range(12)}
+@pytest.mark.parametrize(
+    "mask_error", [MaskError.MISSED, MaskError.INVENTED, MaskError.SHIFTED, MaskError.RAGGED]
+)
+def test_other_seeds_give_other_flaws(mask_error: MaskError) -> None:
+    seen = {flawed(mask_error, seed=seed, size_mm=3.0).tobytes() for seed in range(12)}
     assert len(seen) > 2
 
 
 def test_no_flaw_is_the_truth() -> None:
-    np.testing.assert_array_equal(flawed(Flaw.NONE), TRUTH)
+    np.testing.assert_array_equal(flawed(MaskError.NONE), TRUTH)
 
 
 def test_an_empty_label_is_empty() -> None:
-    assert not flawed(Flaw.EMPTY).any()
+    assert not flawed(MaskError.EMPTY).any()
 
 
 @pytest.mark.parametrize(("lesions", "missed"), [(1, 1), (3, 1), (5, 1), (6, 2)])
@@ -72,7 +80,7 @@ def test_a_third_of_the_components_is_missed_and_at_least_one(lesions: int, miss
     corners = [(1 + 4 * (n // 3), 5, 3 + 11 * (n % 3)) for n in range(lesions)]
     mask = cubes(*corners)
     for seed in range(5):
-        kept = flawed(Flaw.MISSED, mask=mask, seed=seed)
+        kept = flawed(MaskError.MISSED, mask=mask, seed=seed)
         assert parts(kept) == lesions - missed
         assert not (kept & ~mask).any()
         assert kept.sum() == 72 * (lesions - missed)
@@ -80,7 +88,7 @@ def test_a_third_of_the_components_is_missed_and_at_least_one(lesions: int, miss
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_invented_lies_inside_and_the_truth_stays(seed: int) -> None:
-    damaged = flawed(Flaw.INVENTED, seed=seed)
+    damaged = flawed(MaskError.INVENTED, seed=seed)
     added = damaged & ~TRUTH
     assert added.any()
     assert not (added & ~INSIDE).any()
@@ -90,14 +98,14 @@ def test_what_is_invented_lies_inside_and_the_truth_stays(seed: int) -> None:
 
 def test_a_truth_that_leaves_its_container_is_not_cut_by_an_invention() -> None:
     outside = cubes((1, 33, 33))
-    assert (flawed(Flaw.INVENTED, mask=outside) & outside).sum() == outside.sum()
+    assert (flawed(MaskError.INVENTED, mask=outside) & outside).sum() == outside.sum()
 
 
 def test_where_there_is_no_room_nothing_is_invented() -> None:
-    corruption = Corruption((Flaw.INVENTED,), 2.0, 0)
+    corruption = MaskCorruption((MaskError.INVENTED,), 2.0, 0)
     nowhere = np.zeros(SHAPE, bool)
-    np.testing.assert_array_equal(corrupt(TRUTH, corruption, SPACING, nowhere), TRUTH)
-    np.testing.assert_array_equal(corrupt(TRUTH, corruption, SPACING, TRUTH), TRUTH)
+    np.testing.assert_array_equal(apply_corruption(TRUTH, corruption, SPACING, nowhere), TRUTH)
+    np.testing.assert_array_equal(apply_corruption(TRUTH, corruption, SPACING, TRUTH), TRUTH)
 
 
 def test_what_is_invented_has_a_size_in_millimetres() -> None:
@@ -106,29 +114,31 @@ def test_what_is_invented_has_a_size_in_millimetres() -> None:
     room[10, 30, 30] = True
     everywhere = np.ones_like(room)
     for seed in range(10):
-        corruption = Corruption((Flaw.INVENTED,), 2.0, seed)
-        found = np.argwhere(corrupt(mask, corruption, SPACING, everywhere))
+        corruption = MaskCorruption((MaskError.INVENTED,), 2.0, seed)
+        found = np.argwhere(apply_corruption(mask, corruption, SPACING, everywhere))
         extent_mm = (np.ptp(found, axis=0) + 1) * SPACING
         assert len(found) >= 9
         assert extent_mm.min() >= 4.0
-    only_there = corrupt(mask, Corruption((Flaw.INVENTED,), 2.0, 0), SPACING, room)
+    only_there = apply_corruption(
+        mask, MaskCorruption((MaskError.INVENTED,), 2.0, 0), SPACING, room
+    )
     assert only_there.sum() == 1
 
 
 @pytest.mark.parametrize(
-    ("flaw", "size_mm", "spacing", "edge"),
+    ("mask_error", "size_mm", "spacing", "edge"),
     [
-        pytest.param(Flaw.ERODED, 1.0, (4.0, 1.0, 1.0), 4, id="eroded by a pixel"),
-        pytest.param(Flaw.ERODED, 2.0, (4.0, 1.0, 1.0), 2, id="eroded by two"),
-        pytest.param(Flaw.ERODED, 2.0, (4.0, 2.0, 2.0), 4, id="of coarse pixels by one"),
-        pytest.param(Flaw.ERODED, 4.0, (4.0, 1.0, 1.0), 0, id="eroded away"),
+        pytest.param(MaskError.ERODED, 1.0, (4.0, 1.0, 1.0), 4, id="eroded by a pixel"),
+        pytest.param(MaskError.ERODED, 2.0, (4.0, 1.0, 1.0), 2, id="eroded by two"),
+        pytest.param(MaskError.ERODED, 2.0, (4.0, 2.0, 2.0), 4, id="of coarse pixels by one"),
+        pytest.param(MaskError.ERODED, 4.0, (4.0, 1.0, 1.0), 0, id="eroded away"),
     ],
 )
 def test_erosion_takes_millimetres_from_each_side_in_plane(
-    flaw: Flaw, size_mm: float, spacing: tuple[float, float, float], edge: int
+    mask_error: MaskError, size_mm: float, spacing: tuple[float, float, float], edge: int
 ) -> None:
     mask = cubes((3, 15, 15))
-    damaged = flawed(flaw, size_mm=size_mm, mask=mask, spacing=spacing)
+    damaged = flawed(mask_error, size_mm=size_mm, mask=mask, spacing=spacing)
     assert damaged.sum() == 2 * edge * edge
     assert not (damaged & ~mask).any()
 
@@ -145,7 +155,7 @@ def test_dilation_adds_millimetres_to_each_side_in_plane(
     size_mm: float, spacing: tuple[float, float, float], columns: int
 ) -> None:
     mask = cubes((3, 15, 15))
-    damaged = flawed(Flaw.DILATED, size_mm=size_mm, mask=mask, spacing=spacing)
+    damaged = flawed(MaskError.DILATED, size_mm=size_mm, mask=mask, spacing=spacing)
     assert damaged[3, 17].sum() == damaged[3, :, 17].sum() == columns
     assert (damaged & mask).sum() == mask.sum()
     assert np.flatnonzero(damaged.any((1, 2))).tolist() == [3, 4]
@@ -154,7 +164,7 @@ def test_dilation_adds_millimetres_to_each_side_in_plane(
 @pytest.mark.parametrize("seed", range(6))
 def test_a_shift_moves_all_by_one_way_in_plane(seed: int) -> None:
     mask = cubes((3, 15, 15))
-    moved = flawed(Flaw.SHIFTED, size_mm=4.0, mask=mask, seed=seed)
+    moved = flawed(MaskError.SHIFTED, size_mm=4.0, mask=mask, seed=seed)
     offset = np.argwhere(moved).min(0) - np.argwhere(mask).min(0)
     assert moved.sum() == mask.sum()
     assert offset[0] == 0
@@ -163,7 +173,7 @@ def test_a_shift_moves_all_by_one_way_in_plane(seed: int) -> None:
 
 def test_a_ragged_boundary_goes_both_in_and_out_but_not_far() -> None:
     mask = cubes((3, 10, 10), edge=20)
-    ragged = flawed(Flaw.RAGGED, size_mm=3.0, mask=mask)
+    ragged = flawed(MaskError.RAGGED, size_mm=3.0, mask=mask)
     assert (ragged & ~mask).any()
     assert (mask & ~ragged).any()
     overlap = 2 * (ragged & mask).sum() / (ragged.sum() + mask.sum())
@@ -172,31 +182,31 @@ def test_a_ragged_boundary_goes_both_in_and_out_but_not_far() -> None:
 
 
 def test_flaws_follow_each_other_in_their_order() -> None:
-    empty_then_invented = corrupt(
-        TRUTH, Corruption((Flaw.EMPTY, Flaw.INVENTED), 2.0, 0), SPACING, INSIDE
+    empty_then_invented = apply_corruption(
+        TRUTH, MaskCorruption((MaskError.EMPTY, MaskError.INVENTED), 2.0, 0), SPACING, INSIDE
     )
     assert empty_then_invented.any()
-    invented_then_empty = corrupt(
-        TRUTH, Corruption((Flaw.INVENTED, Flaw.EMPTY), 2.0, 0), SPACING, INSIDE
+    invented_then_empty = apply_corruption(
+        TRUTH, MaskCorruption((MaskError.INVENTED, MaskError.EMPTY), 2.0, 0), SPACING, INSIDE
     )
     assert not invented_then_empty.any()
 
 
 def test_draws_repeat_with_their_seed_and_stay_in_range() -> None:
-    first, again = (draw_corruption(np.random.default_rng(5)) for _ in range(2))
+    first, again = (sample_corruption(np.random.default_rng(5)) for _ in range(2))
     assert first == again
-    drawn = [draw_corruption(np.random.default_rng(seed)) for seed in range(200)]
+    drawn = [sample_corruption(np.random.default_rng(seed)) for seed in range(200)]
     assert {len(c.flaws) for c in drawn} == {1, 2, 3}
     assert all(len(set(c.flaws)) == len(c.flaws) for c in drawn)
     assert all(1.0 <= c.size_mm <= 5.0 for c in drawn)
-    assert {flaw for c in drawn for flaw in c.flaws} == set(Flaw) == set(WEIGHTS)
-    alone = [draw_corruption(np.random.default_rng(seed), most=1) for seed in range(20)]
+    assert {mask_error for c in drawn for mask_error in c.flaws} == set(MaskError) == set(WEIGHTS)
+    alone = [sample_corruption(np.random.default_rng(seed), most=1) for seed in range(20)]
     assert {len(c.flaws) for c in alone} == {1}
 
 
-@pytest.mark.parametrize("flaw", [Flaw.ERODED, Flaw.DILATED, Flaw.RAGGED])
-def test_a_slice_that_is_full_of_target_is_no_trouble(flaw: Flaw) -> None:
+@pytest.mark.parametrize("mask_error", [MaskError.ERODED, MaskError.DILATED, MaskError.RAGGED])
+def test_a_slice_that_is_full_of_target_is_no_trouble(mask_error: MaskError) -> None:
     """Where the whole slice is target there is no boundary to move."""
     mask = np.zeros(SHAPE, bool)
     mask[3] = True
-    np.testing.assert_array_equal(flawed(flaw, mask=mask), mask)
+    np.testing.assert_array_equal(flawed(mask_error, mask=mask), mask)

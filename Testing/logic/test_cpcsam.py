@@ -27,8 +27,8 @@ from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import LIVER_TARGETS
-from aslseg.training.predictions import read_voice
-from aslseg.training.ssl.base import Terms
+from aslseg.training.predictions import read_prediction
+from aslseg.training.ssl.base import LossTerms
 from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam
 from tiny_project import (
@@ -256,7 +256,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
 
 
 def test_in_the_first_part_of_the_schedule_labels_alone_teach() -> None:
-    def terms_at(step: int) -> Terms:
+    def terms_at(step: int) -> LossTerms:
         return a_cross_prompting().loss(a_batch(), a_batch(1), step, step_generator(0, 0))
 
     for step in (0, 1):
@@ -335,14 +335,18 @@ def test_a_step_depends_on_its_generator_alone() -> None:
 def test_the_rate_rises_then_falls_and_moves_all_that_is_trained(tmp_path: Path) -> None:
     settings = STAGE.model_copy(update={"iterations": 8})
     paradigm = CrossPrompting(a_two_decoder_sam, settings, OWN)
-    (learner,) = paradigm.learners()
+    (learner,) = paradigm.configure_optimizers()
     assert (learner.optimiser, learner.learning_rate, learner.weight_decay) == ("adamw", 1e-3, 0.1)
     assert {id(p) for p in learner.parameters} == {
         id(p) for p in paradigm.parameters() if p.requires_grad
     }
     rates: list[float] = []
     trainer = Trainer(
-        paradigm, Schedule("s", 8, 9.0), torch.device("cpu"), tmp_path, learners=(learner,)
+        paradigm,
+        Schedule("s", 8, 9.0),
+        torch.device("cpu"),
+        tmp_path,
+        configure_optimizers=(learner,),
     )
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
@@ -377,7 +381,7 @@ def test_sam_is_the_specialist_and_nobody_else_speaks(finished: RunFolder) -> No
     rows = rows_of(finished.round(1) / "metrics.csv")
     assert {row["stage"] for row in rows} == {"specialist", "refined"}
     folder = finished.round(1) / "voices" / UNLABELLED[0]
-    said, refined = read_voice(folder, "specialist"), read_voice(folder, "refined")
+    said, refined = read_prediction(folder, "specialist"), read_prediction(folder, "refined")
     assert said is not None
     assert refined is not None
     np.testing.assert_array_equal(said.labels, refined.labels)

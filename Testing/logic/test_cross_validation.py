@@ -9,29 +9,29 @@ import pytest
 import torch
 
 from aslseg.config import AdaptationConfig, RunConfig
-from aslseg.data.geometry import Box3
+from aslseg.data.geometry import BoundingBox
 from aslseg.data.volume import Float32, Mask
 from aslseg.errors import CancelledError
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
-    Voices,
-    adaptation_view_settings,
+    ProbabilityPair,
+    adaptation_roi_settings,
     build_adaptation,
 )
-from aslseg.preprocessing.roi import View
+from aslseg.preprocessing.roi import Roi
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
-from aslseg.targets import LIVER_TARGETS, stages_of
-from aslseg.training.adaptation_samples import Lesson
-from aslseg.training.fusion import CaseLessons, cross_validated_blend, folds_of
+from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.adaptation_samples import TrainingSample
+from aslseg.training.fusion import CaseSamples, case_folds, cross_validated_weights
 from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
 from whole_runs import at_step, results, stop_at, weights_in
 
-OF_LIVER = stages_of(LIVER_TARGETS)[0]
-CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), voices=0))
-SETTINGS, VIEW_SETTINGS = CONFIG.adaptation, adaptation_view_settings(OF_LIVER, CONFIG)
+OF_LIVER = cascade_stages(LIVER_TARGETS)[0]
+CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), predictions=0))
+SETTINGS, VIEW_SETTINGS = CONFIG.adaptation, adaptation_roi_settings(OF_LIVER, CONFIG)
 SHAPE = (6, 16, 16)
 OF_RUN = tiny_config(rounds=1, adaptation=ADAPTATION.model_copy(update={"iterations": 24}))
 
@@ -45,24 +45,26 @@ def a_truth(*slices: int) -> Mask:
 
 def a_lesson(
     truth: Mask, specialist: Float32 | None = None, sam: Float32 | None = None, first: int = 0
-) -> Lesson:
+) -> TrainingSample:
     """Return a lesson that begins at a slice of its volume; voices are right where not given."""
-    box = Box3((first, 0, 0), (first + SHAPE[0], *SHAPE[1:]))
+    box = BoundingBox((first, 0, 0), (first + SHAPE[0], *SHAPE[1:]))
     numbers = np.arange(first, first + SHAPE[0], dtype=np.float32)
     image = np.broadcast_to(numbers[:, None, None], SHAPE)  # a slice is told by its brightness
-    view = View(image, None, truth.astype(np.uint8), box, (40, *SHAPE[1:]), 1)
+    roi = Roi(image, None, truth.astype(np.uint8), box, (40, *SHAPE[1:]), 1)
     right = np.where(truth, 0.9, 0.1).astype(np.float32)
-    return Lesson(
-        view, Voices(right if specialist is None else specialist, right if sam is None else sam), 1
+    return TrainingSample(
+        roi,
+        ProbabilityPair(right if specialist is None else specialist, right if sam is None else sam),
+        1,
     )
 
 
-def a_case(case_id: str, *lessons: Lesson) -> CaseLessons:
-    return CaseLessons(case_id, list(lessons), list(lessons[-1:]))
+def a_case(case_id: str, *samples: TrainingSample) -> CaseSamples:
+    return CaseSamples(case_id, list(samples), list(samples[-1:]))
 
 
-def slices_in(lessons: list[Lesson]) -> set[float]:
-    return {float(value) for lesson in lessons for value in np.unique(lesson.view.image)}
+def slices_in(samples: list[TrainingSample]) -> set[float]:
+    return {float(value) for sample in samples for value in np.unique(sample.roi.image)}
 
 
 def network_that_adds(odds: float) -> AdaptationNetwork:
@@ -75,32 +77,32 @@ def network_that_adds(odds: float) -> AdaptationNetwork:
 
 
 def test_a_fold_is_judged_by_cases_that_it_does_not_learn_from() -> None:
-    lessons = {name: [a_lesson(a_truth(2)), a_lesson(a_truth(3))] for name in "abc"}
-    first, second = folds_of([a_case(name, *both) for name, both in lessons.items()])
-    assert first.learn == lessons["b"]  # groups are a, c and b
-    assert first.judge == [lessons["a"][1], lessons["c"][1]]
-    assert second.learn == [*lessons["a"], *lessons["c"]]
-    assert second.judge == [lessons["b"][1]]
+    samples = {name: [a_lesson(a_truth(2)), a_lesson(a_truth(3))] for name in "abc"}
+    first, second = case_folds([a_case(name, *both) for name, both in samples.items()])
+    assert first.learn == samples["b"]  # groups are a, c and b
+    assert first.judge == [samples["a"][1], samples["c"][1]]
+    assert second.learn == [*samples["a"], *samples["c"]]
+    assert second.judge == [samples["b"][1]]
 
 
 def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() -> None:
     """Views of one volume may begin at different slices; a picture must not be on both sides."""
     early, late = a_lesson(a_truth(1, 2, 3, 4)), a_lesson(a_truth(0, 1, 2), first=2)
-    folds = folds_of([CaseLessons("a", [early, late], [late])])
+    folds = case_folds([CaseSamples("a", [early, late], [late])])
     # The target is on slices 1, 2, 3, 4 and 2, 3, 4 of the volume: the middle is 3.
     assert [(slices_in(fold.learn), slices_in(fold.judge)) for fold in folds] == [
         ({4.0, 5.0, 6.0, 7.0}, {2.0, 3.0}),
         ({0.0, 1.0, 2.0, 3.0}, {4.0, 5.0, 6.0, 7.0}),
     ]
-    for lesson in (lesson for fold in folds for lesson in fold.judge):
-        kept = lesson.view.image[:, 0, 0].astype(int) - 2
-        np.testing.assert_array_equal(lesson.view.labels, a_truth(0, 1, 2)[kept])
-        np.testing.assert_array_equal(lesson.voices.sam, late.voices.sam[kept])
+    for sample in (sample for fold in folds for sample in fold.judge):
+        kept = sample.roi.image[:, 0, 0].astype(int) - 2
+        np.testing.assert_array_equal(sample.roi.labels, a_truth(0, 1, 2)[kept])
+        np.testing.assert_array_equal(sample.predictions.sam, late.predictions.sam[kept])
 
 
 def test_where_one_group_shows_nothing_the_slices_of_the_others_are_divided() -> None:
     seen = a_case("a", a_lesson(a_truth(2, 3)))
-    folds = folds_of([seen, a_case("b", a_lesson(a_truth(), first=10))])
+    folds = case_folds([seen, a_case("b", a_lesson(a_truth(), first=10))])
     assert [(slices_in(fold.learn), slices_in(fold.judge)) for fold in folds] == [
         ({3.0, 4.0, 5.0}, {0.0, 1.0, 2.0}),
         ({0.0, 1.0, 2.0}, {3.0, 4.0, 5.0}),
@@ -115,44 +117,44 @@ def test_where_one_group_shows_nothing_the_slices_of_the_others_are_divided() ->
         pytest.param([], id="no case"),
     ],
 )
-def test_where_nothing_can_be_judged_there_is_no_correction(cases: list[CaseLessons]) -> None:
-    assert folds_of(cases) == []
+def test_where_nothing_can_be_judged_there_is_no_correction(cases: list[CaseSamples]) -> None:
+    assert case_folds(cases) == []
 
-    def never(number: int, learn: list[Lesson]) -> AdaptationNetwork:
+    def never(number: int, learn: list[TrainingSample]) -> AdaptationNetwork:
         raise AssertionError
 
-    assert cross_validated_blend(cases, never, SETTINGS, VIEW_SETTINGS) == (0.5, 0.0)
+    assert cross_validated_weights(cases, never, SETTINGS, VIEW_SETTINGS) == (0.5, 0.0)
 
 
 # --- What is chosen -----------------------------------------------------------------------------
 
 
-def chosen(network: AdaptationNetwork, *lessons: Lesson) -> tuple[float, float]:
-    cases = [a_case(str(number), lesson) for number, lesson in enumerate(lessons)]
-    return cross_validated_blend(cases, lambda *_: network, SETTINGS, VIEW_SETTINGS)
+def chosen(network: AdaptationNetwork, *samples: TrainingSample) -> tuple[float, float]:
+    cases = [a_case(str(number), sample) for number, sample in enumerate(samples)]
+    return cross_validated_weights(cases, lambda *_: network, SETTINGS, VIEW_SETTINGS)
 
 
 def test_a_correction_that_harms_other_cases_is_not_followed() -> None:
-    lessons = [a_lesson(a_truth(2, 3)), a_lesson(a_truth(1, 2))]
-    assert chosen(network_that_adds(8.0), *lessons) == (0.0, 0.0)
+    samples = [a_lesson(a_truth(2, 3)), a_lesson(a_truth(1, 2))]
+    assert chosen(network_that_adds(8.0), *samples) == (0.0, 0.0)
 
 
 def test_a_correction_that_mends_other_cases_is_followed() -> None:
     truth = a_truth(2, 3)
     timid = np.where(truth, 0.3, 0.01).astype(np.float32)  # log-odds -0.85 and -4 (cut off)
-    lessons = [a_lesson(truth, timid, timid), a_lesson(truth, timid, timid)]
+    samples = [a_lesson(truth, timid, timid), a_lesson(truth, timid, timid)]
     # A quarter of 2 is too little to lift -0.85 above 0, half of it is enough.
-    assert chosen(network_that_adds(2.0), *lessons) == (0.0, 0.5)
+    assert chosen(network_that_adds(2.0), *samples) == (0.0, 0.5)
 
 
 def test_sam_which_has_learnt_the_cases_gets_no_more_than_an_equal_say() -> None:
     truth = a_truth(2, 3)
     wrong = np.where(truth, 0.4, 0.6).astype(np.float32)
-    lessons = [a_lesson(truth, wrong), a_lesson(truth, wrong)]
-    assert chosen(network_that_adds(0.0), *lessons)[0] == 0.25
+    samples = [a_lesson(truth, wrong), a_lesson(truth, wrong)]
+    assert chosen(network_that_adds(0.0), *samples)[0] == 0.25
     far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)  # as sure as SAM, and wrong
-    lessons = [a_lesson(truth, far_wrong), a_lesson(truth, far_wrong)]
-    assert chosen(network_that_adds(0.0), *lessons)[0] <= 0.5
+    samples = [a_lesson(truth, far_wrong), a_lesson(truth, far_wrong)]
+    assert chosen(network_that_adds(0.0), *samples)[0] <= 0.5
 
 
 # --- In a run -----------------------------------------------------------------------------------

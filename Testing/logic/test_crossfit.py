@@ -12,17 +12,17 @@ from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
-from aslseg.training.context import Job
-from aslseg.training.cross_fitting import cross_fitted, groups_of
+from aslseg.training.context import RunContext
+from aslseg.training.cross_fitting import cross_fitted_models, folds_of
 from tiny_project import a_tiny_project, tiny_config
 
 
-def a_job(project: Project, share: float = 0.5, listener: list[Event] | None = None) -> Job:
+def a_job(project: Project, share: float = 0.5, listener: list[Event] | None = None) -> RunContext:
     torch.set_num_threads(1)
     heard = [] if listener is None else listener
     config = tiny_config(crossfit_share=share)
     run = create_run(project.folder, config)
-    return Job(project, config, run, torch.device("cpu"), Monitor(heard.append))
+    return RunContext(project, config, run, torch.device("cpu"), Monitor(heard.append))
 
 
 def weights(network: torch.nn.Module) -> torch.Tensor:
@@ -30,23 +30,23 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 
 
 def test_every_case_is_in_one_of_two_groups_of_near_equal_size() -> None:
-    assert groups_of(["a", "b", "c", "d", "e"]) == [{"a", "c", "e"}, {"b", "d"}]
-    assert groups_of(["a", "b"]) == [{"a"}, {"b"}]
+    assert folds_of(["a", "b", "c", "d", "e"]) == [{"a", "c", "e"}, {"b", "d"}]
+    assert folds_of(["a", "b"]) == [{"a"}, {"b"}]
 
 
 def test_a_single_case_cannot_be_divided() -> None:
-    assert groups_of(["a"]) == []
-    assert groups_of([]) == []
+    assert folds_of(["a"]) == []
+    assert folds_of([]) == []
 
 
 def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
-    before = cross_fitted(a_job(project), tmp_path / "before")
+    before = cross_fitted_models(a_job(project), tmp_path / "before")
     case = project.case("c0")
     labels = project.load_labels(case)
     mirrored = np.ascontiguousarray(labels.labels[:, ::-1])
     write_labelmap(Labelmap(mirrored, labels.geometry), project.label_path(case))
-    after = cross_fitted(a_job(project), tmp_path / "after")
+    after = cross_fitted_models(a_job(project), tmp_path / "after")
     for stage in ("liver", "tumour"):
         of_changed, of_other = (
             (weights(before[case_id].networks[stage]), weights(after[case_id].networks[stage]))
@@ -57,10 +57,10 @@ def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> N
 
 
 def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -> None:
-    job = a_job(a_tiny_project(tmp_path))
-    first = cross_fitted(job, tmp_path / "weights")
+    context = a_job(a_tiny_project(tmp_path))
+    first = cross_fitted_models(context, tmp_path / "weights")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "weights").rglob("*.safe*")}
-    again = cross_fitted(job, tmp_path / "weights")
+    again = cross_fitted_models(context, tmp_path / "weights")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     torch.testing.assert_close(
         weights(first["c0"].networks["liver"]), weights(again["c0"].networks["liver"])
@@ -68,7 +68,9 @@ def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -
 
 
 def test_a_share_of_zero_trains_none(tmp_path: Path) -> None:
-    assert cross_fitted(a_job(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
+    assert (
+        cross_fitted_models(a_job(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
+    )
     assert not (tmp_path / "weights").exists()
 
 
@@ -80,7 +82,7 @@ def test_a_group_whose_other_cases_show_no_tumour_has_no_witness(tmp_path: Path)
         Labelmap(np.minimum(labels.labels, 1), labels.geometry), project.label_path(case)
     )
     heard: list[Event] = []
-    witnesses = cross_fitted(a_job(project, listener=heard), tmp_path / "weights")
-    assert set(witnesses) == {"c1"}
+    out_of_fold_models = cross_fitted_models(a_job(project, listener=heard), tmp_path / "weights")
+    assert set(out_of_fold_models) == {"c1"}
     told = [event.message for event in heard if isinstance(event, Notice)]
     assert any("c0" in message and "tumour" in message for message in told)

@@ -10,8 +10,8 @@ from aslseg.preprocessing.augmentation import (
     Warp,
     apply_holes,
     apply_warp,
-    draw_holes,
-    draw_warp,
+    sample_holes,
+    sample_warp,
 )
 
 FLAT, BLOCK = torch.Size((3, 2, 64, 64)), torch.Size((3, 1, 5, 64, 64))
@@ -22,11 +22,11 @@ def a_generator(seed: int = 0) -> torch.Generator:
 
 
 def test_holes_are_as_many_as_wanted_and_no_larger_than_a_sixteenth() -> None:
-    hidden = draw_holes(torch.Size((400, 1, 64, 64)), a_generator(), (5, 8), 0.5).hidden
+    hidden = sample_holes(torch.Size((400, 1, 64, 64)), a_generator(), (5, 8), 0.5).hidden
     share = float(hidden.flatten(1).any(1).float().mean())
     assert share == pytest.approx(0.5, abs=0.08)
     assert hidden.sum((1, 2)).max() <= 8 * 4 * 4
-    one = draw_holes(torch.Size((50, 1, 64, 64)), a_generator(), (1, 1), 1.0).hidden
+    one = sample_holes(torch.Size((50, 1, 64, 64)), a_generator(), (1, 1), 1.0).hidden
     assert one.any(2).sum(1).max() <= 4
     assert one.flatten(1).any(1).all()
 
@@ -34,7 +34,7 @@ def test_holes_are_as_many_as_wanted_and_no_larger_than_a_sixteenth() -> None:
 @pytest.mark.parametrize("shape", [FLAT, BLOCK], ids=["2d", "3d"])
 def test_holes_are_as_dark_as_the_darkest_and_the_rest_stays(shape: torch.Size) -> None:
     image = torch.randn(shape, generator=a_generator())
-    holes = draw_holes(shape, a_generator(1), (2, 4), 1.0)
+    holes = sample_holes(shape, a_generator(1), (2, 4), 1.0)
     changed = apply_holes(image, holes)
     hidden = holes.hidden.view(3, *[1] * (len(shape) - 3), 64, 64).expand(shape)
     for n in range(3):
@@ -45,13 +45,13 @@ def test_holes_are_as_dark_as_the_darkest_and_the_rest_stays(shape: torch.Size) 
 def test_no_holes_change_nothing() -> None:
     image = torch.randn(FLAT)
     assert torch.equal(apply_holes(image, Holes(torch.zeros(3, 64, 64, dtype=torch.bool))), image)
-    assert not draw_holes(FLAT, a_generator(), (5, 8), 0.0).hidden.any()
+    assert not sample_holes(FLAT, a_generator(), (5, 8), 0.0).hidden.any()
 
 
 @pytest.mark.parametrize("shape", [FLAT, BLOCK], ids=["2d", "3d"])
 def test_no_way_moves_nothing(shape: torch.Size) -> None:
     image = torch.randn(shape)
-    still = draw_warp(shape, a_generator(), 0.0)
+    still = sample_warp(shape, a_generator(), 0.0)
     assert not still.offsets.any()
     torch.testing.assert_close(apply_warp(image, still), image, atol=1e-4, rtol=0)
 
@@ -66,13 +66,13 @@ def test_a_way_of_a_pixel_to_the_right_shows_the_pixel_to_the_right() -> None:
 
 def test_all_channels_and_planes_move_alike() -> None:
     plane = torch.randn(3, 1, 1, 64, 64)
-    moved = apply_warp(plane.expand(3, 2, 5, 64, 64), draw_warp(BLOCK, a_generator(), 1.0))
+    moved = apply_warp(plane.expand(3, 2, 5, 64, 64), sample_warp(BLOCK, a_generator(), 1.0))
     assert torch.equal(moved[:, 0, 0], moved[:, 1, 4])
     assert not torch.equal(moved[:, 0, 0], plane[:, 0, 0])
 
 
 def test_a_draw_depends_on_its_generator_alone() -> None:
-    first, again, other = (draw_warp(FLAT, a_generator(seed), 1.0).offsets for seed in (0, 0, 1))
+    first, again, other = (sample_warp(FLAT, a_generator(seed), 1.0).offsets for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0.01 < float(first.std()) < 0.1

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from aslseg.data.geometry import (
-    Box3,
+    BoundingBox,
     box_of,
     crop,
     fit_labels,
@@ -200,7 +200,7 @@ def test_grids_that_only_touch_do_not_overlap() -> None:
 
 
 def test_the_box_of_a_mask_is_tight(a_small_labelmap: Labelmap) -> None:
-    assert box_of(a_small_labelmap.labels == 2) == Box3((2, 8, 9), (4, 11, 12))
+    assert box_of(a_small_labelmap.labels == 2) == BoundingBox((2, 8, 9), (4, 11, 12))
 
 
 def test_an_empty_mask_has_no_box() -> None:
@@ -212,7 +212,7 @@ def test_a_margin_is_rounded_up_to_voxels_and_ends_at_the_array(
 ) -> None:
     geometry = a_small_labelmap.geometry  # spacing 4, 2, 1.5
     box = box_of(a_small_labelmap.labels == 2, margin_mm=12.0, spacing_mm=geometry.spacing_mm)
-    assert box == Box3((0, 2, 1), (6, 17, 20))
+    assert box == BoundingBox((0, 2, 1), (6, 17, 20))
 
 
 @given(mask=hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)))
@@ -227,15 +227,15 @@ def test_crop_then_uncrop_is_identity(mask: np.ndarray) -> None:
 
 
 def test_uncropping_fills_the_outside() -> None:
-    box = Box3((0, 0, 0), (1, 1, 1))
+    box = BoundingBox((0, 0, 0), (1, 1, 1))
     whole = uncrop(np.array([[[7.0]]]), box, (1, 1, 2), fill=-1000)
     assert whole.tolist() == [[[7.0, -1000.0]]]
 
 
 def test_boxes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="start < stop"):
-        Box3((0, 0, 0), (1, 0, 1))
+        BoundingBox((0, 0, 0), (1, 0, 1))
     with pytest.raises(ValueError, match="leaves the array"):
-        crop(np.zeros((2, 2, 2)), Box3((0, 0, 0), (1, 1, 3)))
+        crop(np.zeros((2, 2, 2)), BoundingBox((0, 0, 0), (1, 1, 3)))
     with pytest.raises(ValueError, match="not what box"):
-        uncrop(np.zeros((2, 2, 2)), Box3((0, 0, 0), (1, 1, 1)), (2, 2, 2))
+        uncrop(np.zeros((2, 2, 2)), BoundingBox((0, 0, 0), (1, 1, 1)), (2, 2, 2))

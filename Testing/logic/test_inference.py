@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import NetworkConfig, RunConfig, SpecialistConfig, ViewConfig
-from aslseg.data.masks import clean_container, within_reach
+from aslseg.config import NetworkConfig, RoiConfig, RunConfig, SpecialistConfig
+from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Specialist, predict_view
+from aslseg.inference.cascade import Specialist, predict_roi
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.unet import build_network, input_channels, padding_of
-from aslseg.preprocessing.roi import View, build_view
-from aslseg.targets import LIVER_TARGETS, Target, stages_of
+from aslseg.preprocessing.roi import Roi, build_roi
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from tiny_project import SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")
 GRID = Geometry.axis_aligned((4, 12, 12), (4.0, 1.0, 1.0))  # a voxel has 0.004 ml
 VOLUME = Volume(np.zeros(GRID.shape, np.float32), GRID)
-OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 
 
 def block(*parts: tuple[slice, slice, slice], value: float = 0.9) -> np.ndarray:
@@ -40,8 +40,8 @@ LIVER = block((slice(0, 4), slice(2, 10), slice(2, 10)))
 def labels_of(
     liver: np.ndarray = LIVER, tumour: np.ndarray | None = None, min_ml: float = 0.0
 ) -> np.ndarray:
-    said = {"liver": liver, "tumour": block() if tumour is None else tumour}
-    return labels_from(said, LIVER_TARGETS, VOLUME, min_ml).labels
+    probabilities = {"liver": liver, "tumour": block() if tumour is None else tumour}
+    return labels_from(probabilities, LIVER_TARGETS, VOLUME, min_ml).labels
 
 
 # --- Label maps -----------------------------------------------------------------------------------
@@ -107,13 +107,13 @@ SIBLINGS = (*LIVER_TARGETS, SPLEEN, CYST)
 def test_of_overlapping_siblings_the_more_probable_one_wins() -> None:
     left = (slice(0, 4), slice(2, 10), slice(0, 7))
     right = (slice(0, 4), slice(2, 10), slice(5, 12))
-    said = {
+    probabilities = {
         "liver": block(left, value=0.7),
         "spleen": block(right, value=0.8),
         "tumour": block((slice(1, 2), slice(4, 6), slice(1, 4)), value=0.9),
         "cyst": block((slice(1, 2), slice(4, 6), slice(3, 5)), value=0.6),
     }
-    labels = labels_from(said, SIBLINGS, VOLUME, 0.0).labels
+    labels = labels_from(probabilities, SIBLINGS, VOLUME, 0.0).labels
     assert labels[1, 4].tolist() == [1, 2, 2, 2, 4, 3, 3, 3, 3, 3, 3, 3]
     assert labels[2, 4].tolist() == [1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3]
 
@@ -123,15 +123,15 @@ def test_filling_a_container_does_not_swallow_a_sibling(targets: tuple[Target, .
     hole = (slice(0, 4), slice(5, 7), slice(5, 7))
     liver = LIVER.copy()
     liver[hole] = 0.2
-    said = {"liver": liver, "spleen": block(hole), "tumour": block(), "cyst": block()}
-    labels = labels_from(said, targets, VOLUME, 0.0).labels
+    probabilities = {"liver": liver, "spleen": block(hole), "tumour": block(), "cyst": block()}
+    labels = labels_from(probabilities, targets, VOLUME, 0.0).labels
     assert (labels[hole] == 3).all()
     assert (labels == 1).sum() == 256 - 16
 
 
 def test_an_empty_mask_has_no_body_and_no_reach() -> None:
     empty = np.zeros(GRID.shape, bool)
-    assert not clean_container(empty).any()
+    assert not clean_parent(empty).any()
     assert not within_reach(empty, VOLUME).any()
 
 
@@ -160,13 +160,13 @@ class Pointwise(nn.Module):
         return torch.stack([-value, value], 1)
 
 
-def a_view(shape: tuple[int, int, int]) -> View:
+def a_view(shape: tuple[int, int, int]) -> Roi:
     geometry = Geometry.axis_aligned(shape)
     voxels = np.random.default_rng(0).normal(75.0, 100.0, shape).astype(np.float32)
     chosen = SPECIALIST.model_copy(
-        update={"view": SPECIALIST.view.model_copy(update={"pixel_mm": 1.0, "slice_mm": 1.0})}
+        update={"view": SPECIALIST.roi.model_copy(update={"pixel_mm": 1.0, "slice_mm": 1.0})}
     )
-    return build_view(Volume(voxels, geometry), OF_LIVER, chosen)
+    return build_roi(Volume(voxels, geometry), OF_LIVER, chosen)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -180,11 +180,11 @@ def test_slices_of_any_size_are_predicted_where_they_are(
     shape: tuple[int, int, int], mirror: bool
 ) -> None:
     settings = SPECIALIST.model_copy(update={"mirror": mirror})
-    view = a_view(shape)
-    found = predict_view(Pointwise(1), view, settings, CPU)
+    roi = a_view(shape)
+    found = predict_roi(Pointwise(1), roi, settings, CPU)
     assert found.shape == (2, *shape)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found[1], sigmoid(view.image), atol=1e-5)
+    np.testing.assert_allclose(found[1], sigmoid(roi.image), atol=1e-5)
     np.testing.assert_allclose(found.sum(0), 1.0, atol=1e-5)
 
 
@@ -198,10 +198,10 @@ def test_slices_of_any_size_are_predicted_where_they_are(
 )
 def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) -> None:
     settings = SpecialistConfig(patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8)))
-    view = a_view(shape)
-    found = predict_view(Pointwise(0), view, settings, CPU)
+    roi = a_view(shape)
+    found = predict_roi(Pointwise(0), roi, settings, CPU)
     assert found.shape == (2, *shape)
-    np.testing.assert_allclose(found[1], sigmoid(view.image), atol=1e-5)
+    np.testing.assert_allclose(found[1], sigmoid(roi.image), atol=1e-5)
 
 
 class FromWindow(nn.Module):
@@ -228,8 +228,8 @@ def in_window(hu: float) -> float:
 
 
 def a_specialist(**networks: nn.Module) -> Specialist:
-    view = ViewConfig(pixel_mm=2.0, least_scale_hu=1.0)
-    config = tiny_config(lesion=SPECIALIST.model_copy(update={"view": view}))
+    roi = RoiConfig(pixel_mm=2.0, least_scale_hu=1.0)
+    config = tiny_config(lesion=SPECIALIST.model_copy(update={"view": roi}))
     return Specialist(networks, LIVER_TARGETS, config, CPU)
 
 
@@ -240,8 +240,8 @@ def test_contents_are_sought_in_the_container_that_was_found() -> None:
     found = a_specialist(liver=liver, tumour=tumour).predict(volume)
     assert found["liver"].shape == volume.geometry.shape
     for name, truth in {"liver": labels.labels > 0, "tumour": labels.labels == 2}.items():
-        said: Mask = found[name] > 0.5
-        assert 2 * (said & truth).sum() / (said.sum() + truth.sum()) > 0.9, name
+        probabilities: Mask = found[name] > 0.5
+        assert 2 * (probabilities & truth).sum() / (probabilities.sum() + truth.sum()) > 0.9, name
     assert set(liver.seen) == {3}
     assert set(tumour.seen) == {4}  # the container with the three slices
 
@@ -267,7 +267,7 @@ def test_a_prediction_can_be_stopped() -> None:
 def test_a_network_has_the_channels_of_its_stage(dimensions: int) -> None:
     network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
     settings = SPECIALIST.model_copy(update={"network": network})
-    outer, inner = stages_of(SIBLINGS)
+    outer, inner = cascade_stages(SIBLINGS)
     images = 1 if dimensions == 3 else 3
     assert (input_channels(outer, settings), input_channels(inner, settings)) == (
         images,
@@ -314,7 +314,7 @@ def test_volumes_of_few_working_pixels_are_segmented(
 ) -> None:
     """Five levels: a network's stride is 16 pixels of 3 mm."""
     network = NetworkConfig(dimensions=dimensions, channels=(2, 2, 2, 2, 4), residual_units=0)
-    settings = SpecialistConfig(patch_size=32, network=network, view=ViewConfig(pixel_mm=3.0))
+    settings = SpecialistConfig(patch_size=32, network=network, roi=RoiConfig(pixel_mm=3.0))
     networks = {s.name: build_network(s, settings).eval() for s in (OF_LIVER, OF_TUMOUR)}
     config = RunConfig(organ=settings, lesion=settings)
     volume = Volume(np.zeros(shape, np.int16), Geometry.axis_aligned(shape, spacing_mm))
@@ -322,8 +322,8 @@ def test_volumes_of_few_working_pixels_are_segmented(
     assert labels.labels.shape == shape
     speck = np.zeros(shape, bool)
     speck[0, 0, 0] = True
-    view = build_view(volume, OF_TUMOUR, settings, organ=speck)
-    assert predict_view(networks["tumour"], view, settings, CPU).shape[1:] == view.image.shape
+    roi = build_roi(volume, OF_TUMOUR, settings, organ=speck)
+    assert predict_roi(networks["tumour"], roi, settings, CPU).shape[1:] == roi.image.shape
 
 
 @pytest.mark.parametrize("edge", [17, 32, 40])
@@ -339,6 +339,6 @@ def test_a_prediction_that_is_no_number_is_refused(dimensions: int) -> None:
     )
     network = build_network(OF_LIVER, settings).eval()
     next(network.parameters()).data.fill_(torch.nan)
-    view = build_view(a_patient(0)[0], OF_LIVER, settings)
+    roi = build_roi(a_patient(0)[0], OF_LIVER, settings)
     with pytest.raises(RunError, match="The specialist predicts values that are no numbers"):
-        predict_view(network, view, settings, CPU)
+        predict_roi(network, roi, settings, CPU)

@@ -13,21 +13,21 @@ import torch
 from aslseg.config import PromptConfig, SamConfig
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.prompts import BoxPrompt, SlicePrompts, propose
-from aslseg.sam.predictor import Generalist, volume_digest
+from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
+from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
 from aslseg.targets import LIVER_TARGETS
-from aslseg.training.adaptation_samples import answers, lessons_of
+from aslseg.training.adaptation_samples import sam_probabilities_of, training_samples_of
 from aslseg.training.context import LabelledVolume
 from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
 from aslseg.training.sam_tuning import (
-    Pupil,
-    Question,
+    PromptSample,
+    SamTrainingCase,
     mask_loss,
-    prepared,
-    pupil_of,
-    questions_from,
+    prompt_samples_from,
+    sam_training_case,
     tuning_loss,
+    with_embeddings,
 )
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, a_patient, tiny_config
@@ -43,8 +43,8 @@ def squares(*corners: tuple[int, int], k: int = 1, edge: int = 5) -> Mask:
     return mask
 
 
-def asked(pseudo: Mask, truth: Mask, settings: SamConfig = EXACT) -> list[Question]:
-    return questions_from(pseudo, truth, "tumour", settings, np.random.default_rng(0))
+def asked(pseudo: Mask, truth: Mask, settings: SamConfig = EXACT) -> list[PromptSample]:
+    return prompt_samples_from(pseudo, truth, "tumour", settings, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_boxes_of_questions_are_jittered_with_the_draw() -> None:
     pseudo = squares((10, 10), edge=10)
 
     def boxes(seed: int) -> list[object]:
-        found = questions_from(pseudo, pseudo, "t", EXACT, np.random.default_rng(seed))
+        found = prompt_samples_from(pseudo, pseudo, "t", EXACT, np.random.default_rng(seed))
         return [q.prompt.box for q in found]
 
     assert boxes(0) == boxes(0) != boxes(1)
@@ -173,15 +173,15 @@ def test_a_pupil_is_asked_about_the_truth_and_about_damaged_labels(
     patient: LabelledVolume,
 ) -> None:
     settings = SamConfig(versions=2, prompts=PromptConfig(jitter_share=0.0))
-    pupil = pupil_of(patient, LIVER_TARGETS, settings, seed=0)
-    assert set(pupil.questions) == {"liver", "tumour"}
+    training_case = sam_training_case(patient, LIVER_TARGETS, settings, seed=0)
+    assert set(training_case.questions) == {"liver", "tumour"}
     truth = patient.labels.labels > 0
     slices = np.flatnonzero(truth.any((1, 2)))
-    of_truth = pupil.questions["liver"][: len(slices)]
+    of_truth = training_case.questions["liver"][: len(slices)]
     for question, k in zip(of_truth, slices, strict=True):
         np.testing.assert_array_equal(question.answer, truth[k])
-    assert len(pupil.questions["liver"]) > len(slices)
-    tumour = pupil.questions["tumour"]
+    assert len(training_case.questions["liver"]) > len(slices)
+    tumour = training_case.questions["tumour"]
     assert any(not question.answer.any() for question in tumour)  # something was invented
     assert any(question.answer.any() for question in tumour)
 
@@ -197,24 +197,30 @@ def test_a_container_is_proposed_as_its_one_body_and_contents_from_a_low_thresho
     liver = squares((5, 5), edge=15)
     speck = squares((25, 25))
     doubtful, too_doubtful = squares((8, 8)), squares((14, 14))
-    said = {
+    probabilities = {
         "liver": said_where(liver | speck, 0.9),
         "tumour": said_where(doubtful, 0.3) + said_where(too_doubtful, 0.2),
     }
-    prompts = propose(said, LIVER_TARGETS, EXACT)
+    prompts = propose_prompts(probabilities, LIVER_TARGETS, EXACT)
     boxes = {(p.target, p.box.xyxy) for p in prompts if p.box}
     assert boxes == {("liver", (5, 5, 20, 20)), ("tumour", (8, 8, 13, 13))}
     assert len(prompts) == 2
 
 
 def test_a_doubtful_container_is_not_proposed() -> None:
-    said = {"liver": said_where(squares((5, 5)), 0.5), "tumour": np.zeros(SHAPE, np.float32)}
-    assert propose(said, LIVER_TARGETS, EXACT) == []
+    probabilities = {
+        "liver": said_where(squares((5, 5)), 0.5),
+        "tumour": np.zeros(SHAPE, np.float32),
+    }
+    assert propose_prompts(probabilities, LIVER_TARGETS, EXACT) == []
 
 
 def test_proposals_repeat() -> None:
-    said = {"liver": said_where(squares((5, 5)), 0.9), "tumour": np.zeros(SHAPE, np.float32)}
-    first, again = (propose(said, LIVER_TARGETS, SamConfig()) for _ in range(2))
+    probabilities = {
+        "liver": said_where(squares((5, 5)), 0.9),
+        "tumour": np.zeros(SHAPE, np.float32),
+    }
+    first, again = (propose_prompts(probabilities, LIVER_TARGETS, SamConfig()) for _ in range(2))
     assert [p.to_json() for p in first] == [p.to_json() for p in again]
 
 
@@ -225,7 +231,7 @@ class Yes:
         self.settings = EXACT
         self.prompts: list[SlicePrompts] = []
 
-    def ask(self, volume: Volume, prompts: list[SlicePrompts], _: object) -> dict[str, Any]:
+    def predict(self, volume: Volume, prompts: list[SlicePrompts], _: object) -> dict[str, Any]:
         self.prompts = prompts
         found = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
         for prompt in prompts:
@@ -237,9 +243,12 @@ class Yes:
 
 def test_a_target_that_sam_was_not_asked_about_is_answered_with_silence() -> None:
     volume = Volume(np.zeros(SHAPE, np.float32), Geometry.axis_aligned(SHAPE))
-    said = {"liver": said_where(squares((5, 5)), 0.9), "tumour": np.zeros(SHAPE, np.float32)}
+    probabilities = {
+        "liver": said_where(squares((5, 5)), 0.9),
+        "tumour": np.zeros(SHAPE, np.float32),
+    }
     double: Any = Yes()
-    found = answers(double, volume, said, LIVER_TARGETS, Monitor())
+    found = sam_probabilities_of(double, volume, probabilities, LIVER_TARGETS, Monitor())
     np.testing.assert_array_equal(found["liver"] > 0.5, squares((5, 5)))
     assert found["tumour"].shape == SHAPE
     assert not found["tumour"].any()
@@ -250,30 +259,34 @@ def test_a_target_that_sam_was_not_asked_about_is_answered_with_silence() -> Non
 
 def test_lessons_hold_view_truth_and_voices_on_one_grid(patient: LabelledVolume) -> None:
     config = tiny_config()
-    said = pseudo_labels_of(patient, LIVER_TARGETS, config)[0]
-    sam = {name: 1 - probability for name, probability in said.items()}
-    lessons = lessons_of(patient, LIVER_TARGETS, config, said, sam)
-    assert set(lessons) == {"liver", "tumour"}
-    for lesson in lessons.values():
-        shape = lesson.view.image.shape
-        assert lesson.voices.specialist.shape == lesson.voices.sam.shape == shape
-        assert lesson.view.labels is not None
-        assert lesson.view.labels.shape == shape
-        np.testing.assert_allclose(lesson.voices.specialist + lesson.voices.sam, 1, atol=1e-5)
-        assert lesson.number == 1
+    probabilities = pseudo_labels_of(patient, LIVER_TARGETS, config)[0]
+    sam = {name: 1 - probability for name, probability in probabilities.items()}
+    samples = training_samples_of(patient, LIVER_TARGETS, config, probabilities, sam)
+    assert set(samples) == {"liver", "tumour"}
+    for sample in samples.values():
+        shape = sample.roi.image.shape
+        assert sample.predictions.specialist.shape == sample.predictions.sam.shape == shape
+        assert sample.roi.labels is not None
+        assert sample.roi.labels.shape == shape
+        np.testing.assert_allclose(
+            sample.predictions.specialist + sample.predictions.sam, 1, atol=1e-5
+        )
+        assert sample.number == 1
     # The tumour is looked at in a box around the true liver, at 2 mm as the patient's own pixels.
-    box = lessons["tumour"].view.box
+    box = samples["tumour"].roi.box
     np.testing.assert_array_equal(
-        lessons["tumour"].view.labels, patient.labels.labels[box.slices] == 2
+        samples["tumour"].roi.labels, patient.labels.labels[box.slices] == 2
     )
-    np.testing.assert_array_equal(lessons["liver"].view.labels, patient.labels.labels > 0)
+    np.testing.assert_array_equal(samples["liver"].roi.labels, patient.labels.labels > 0)
 
 
 def test_a_case_without_a_container_gives_no_lesson_about_contents() -> None:
     volume, _ = a_patient(0)
     healthy = LabelledVolume("c1", volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
-    said = {name: np.zeros(GEOMETRY.shape, np.float32) for name in ("liver", "tumour")}
-    assert set(lessons_of(healthy, LIVER_TARGETS, tiny_config(), said, said)) == {"liver"}
+    probabilities = {name: np.zeros(GEOMETRY.shape, np.float32) for name in ("liver", "tumour")}
+    assert set(
+        training_samples_of(healthy, LIVER_TARGETS, tiny_config(), probabilities, probabilities)
+    ) == {"liver"}
 
 
 # --- SAM itself -----------------------------------------------------------------------------------
@@ -288,61 +301,63 @@ def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
 
 def test_silence_is_the_best_answer_to_an_empty_question() -> None:
     empty = torch.zeros(1, 8, 8)
-    silent, loud = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
-    assert float(mask_loss(silent, empty)) == pytest.approx(0.0, abs=1e-6)
+    is_empty, loud = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
+    assert float(mask_loss(is_empty, empty)) == pytest.approx(0.0, abs=1e-6)
     assert float(mask_loss(loud, empty)) > 0.7
 
 
-def a_generalist(cache: Path, tuning: str = "decoder") -> Generalist:
+def a_generalist(cache: Path, tuning: str = "decoder") -> VolumeSamPredictor:
     settings = SamConfig.model_validate(
         {"input_size": 256, "tuning": tuning, "batch_size": 4, "window_hu": (-100, 200)}
     )
     sam = a_small_sam("tiny", 256)
     tune(sam, settings.tuning, rank=2)
-    return Generalist(sam, settings, cache)
+    return VolumeSamPredictor(sam, settings, cache)
 
 
-def a_question(k: int = 6, target: str = "liver") -> Question:
+def a_question(k: int = 6, target: str = "liver") -> PromptSample:
     answer = np.zeros(GEOMETRY.shape[1:], bool)
     answer[10:30, 10:30] = True
-    return Question(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), answer)
+    return PromptSample(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), answer)
 
 
 def test_sam_speaks_where_it_was_asked_and_nowhere_else(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
-    generalist = a_generalist(tmp_path)
+    sam_predictor = a_generalist(tmp_path)
     prompts = [a_question(5).prompt, a_question(7).prompt, a_question(7, "tumour").prompt]
-    found = generalist.ask(volume, prompts)
+    found = sam_predictor.predict(volume, prompts)
     assert set(found) == {"liver", "tumour"}
     assert np.flatnonzero(found["liver"].any((1, 2))).tolist() == [5, 7]
     assert np.flatnonzero(found["tumour"].any((1, 2))).tolist() == [7]
     assert found["liver"].dtype == np.float32
     assert 0.0 <= found["liver"].min() <= found["liver"].max() <= 1.0
-    assert generalist.ask(volume, []) == {}
+    assert sam_predictor.predict(volume, []) == {}
 
 
 def test_of_several_prompts_for_a_target_the_most_probable_answer_counts(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
-    generalist = a_generalist(tmp_path)
+    sam_predictor = a_generalist(tmp_path)
     first = a_question().prompt
     second = SlicePrompts(6, "liver", 1, BoxPrompt((2, 2, 12, 20)))
-    together = generalist.ask(volume, [first, second])["liver"]
-    alone = [generalist.ask(volume, [prompt])["liver"] for prompt in (first, second)]
+    together = sam_predictor.predict(volume, [first, second])["liver"]
+    alone = [sam_predictor.predict(volume, [prompt])["liver"] for prompt in (first, second)]
     np.testing.assert_allclose(together, np.maximum(*alone), atol=1e-5)
 
 
 @pytest.mark.parametrize("tuning", ["decoder", "lora", "adapter"])
 def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: str) -> None:
-    generalist = a_generalist(tmp_path, tuning)
+    sam_predictor = a_generalist(tmp_path, tuning)
     volume, _ = a_patient(0)
-    pupil = prepared(generalist, Pupil(volume, {"liver": [a_question()], "tumour": []}))
-    assert (pupil.embeddings is None) == (tuning != "decoder")
-    generalist.sam.train()
-    tuning_loss(generalist, pupil, np.random.default_rng(0)).backward()
-    tuned = trainable_state(generalist.sam)
+    training_case = with_embeddings(
+        sam_predictor, SamTrainingCase(volume, {"liver": [a_question()], "tumour": []})
+    )
+    assert (training_case.embeddings is None) == (tuning != "decoder")
+    sam_predictor.sam.train()
+    tuning_loss(sam_predictor, training_case, np.random.default_rng(0)).backward()
+    tuned = trainable_state(sam_predictor.sam)
     moved = [
         name
-        for name, parameter in generalist.sam.named_parameters()
+        for name, parameter in sam_predictor.sam.named_parameters()
         if parameter.grad is not None and parameter.grad.abs().max() > 0
     ]
     assert set(moved) <= set(tuned)
@@ -352,18 +367,18 @@ def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: 
 
 def test_targets_are_asked_about_equally_often(tmp_path: Path) -> None:
     """One tumour question beside ten of the liver is drawn in every other place."""
-    generalist = a_generalist(tmp_path)
+    sam_predictor = a_generalist(tmp_path)
     volume, _ = a_patient(0)
     seen: list[str] = []
     questions = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
-    pupil = prepared(generalist, Pupil(volume, questions))
+    training_case = with_embeddings(sam_predictor, SamTrainingCase(volume, questions))
 
     class Spy(np.random.Generator):
         def integers(self, count: Any, *_: Any, **__: Any) -> Any:
             seen.append("liver" if count == 10 else "tumour")
             return 0
 
-    tuning_loss(generalist, pupil, Spy(np.random.PCG64(0)))
+    tuning_loss(sam_predictor, training_case, Spy(np.random.PCG64(0)))
     assert seen == ["liver", "tumour", "liver", "tumour"]
 
 
@@ -372,19 +387,21 @@ def test_embeddings_are_those_of_the_volume_and_of_the_window(tmp_path: Path) ->
     other, _ = a_patient(1)
     assert volume_digest(volume) != volume_digest(other)
     assert volume_digest(volume) == volume_digest(Volume(volume.voxels.copy(), GEOMETRY))
-    generalist = a_generalist(tmp_path)
+    sam_predictor = a_generalist(tmp_path)
     calls = []
 
     def encode(_: Any, inputs: tuple[torch.Tensor]) -> None:
         calls.append(len(inputs[0]))
 
-    encoder: Any = generalist.sam
+    encoder: Any = sam_predictor.sam
     encoder.image_encoder.register_forward_pre_hook(encode)
     for chosen in (volume, volume, other):
-        generalist.embeddings(chosen, [5, 6])
+        sam_predictor.embeddings(chosen, [5, 6])
     assert sum(calls) == 4
-    wider = Generalist(
-        generalist.sam, generalist.settings.model_copy(update={"window_hu": (-200, 300)}), tmp_path
+    wider = VolumeSamPredictor(
+        sam_predictor.sam,
+        sam_predictor.settings.model_copy(update={"window_hu": (-200, 300)}),
+        tmp_path,
     )
     wider.embeddings(volume, [5, 6])
     assert sum(calls) == 6
@@ -394,5 +411,5 @@ def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume
     empty = LabelledVolume(
         "c1", patient.volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
     )
-    pupil = pupil_of(empty, LIVER_TARGETS, SamConfig(versions=3), seed=0)
-    assert pupil.questions["tumour"] == []  # no liver, so nowhere to invent a tumour
+    training_case = sam_training_case(empty, LIVER_TARGETS, SamConfig(versions=3), seed=0)
+    assert training_case.questions["tumour"] == []  # no liver, so nowhere to invent a tumour

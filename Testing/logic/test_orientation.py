@@ -34,11 +34,11 @@ from aslseg.evaluation.scores import evaluate_folder
 from aslseg.events import Event, Monitor, Notice
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.interactive.models import Voices
+from aslseg.inference.interactive.models import SessionModels
 from aslseg.inference.interactive.session import Session
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import build_adaptation
-from aslseg.preprocessing.roi import build_view, from_volume, to_volume
+from aslseg.preprocessing.roi import build_roi, from_volume, to_volume
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
@@ -48,8 +48,8 @@ from aslseg.report.cases import case_pictures
 from aslseg.report.data import read_run
 from aslseg.runs import load_ensemble, resume_run, start_run
 from aslseg.sam.embeddings import VolumeEmbeddings
-from aslseg.sam.predictor import Generalist
-from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.targets import LIVER_TARGETS, cascade_stages
 from sam_doubles import a_small_sam
 from synthetic_run import write_run
 from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
@@ -198,10 +198,10 @@ def test_prompts_cannot_leave_their_slice() -> None:
 def test_every_storage_gives_the_same_view_and_the_way_back(storage: Turn) -> None:
     volume, labels = a_patient(1)
     liver = labels.labels > 0
-    stage = stages_of(LIVER_TARGETS)[1]
+    stage = cascade_stages(LIVER_TARGETS)[1]
 
     def view_of(turn: Turn) -> object:
-        return build_view(
+        return build_roi(
             turn.volume(volume),
             stage,
             SPECIALIST,
@@ -210,15 +210,15 @@ def test_every_storage_gives_the_same_view_and_the_way_back(storage: Turn) -> No
             targets=LIVER_TARGETS,
         )
 
-    first, view = view_of(Turn()), view_of(storage)
+    first, roi = view_of(Turn()), view_of(storage)
     for name in ("image", "organ", "labels"):
-        np.testing.assert_array_equal(getattr(view, name), getattr(first, name))
+        np.testing.assert_array_equal(getattr(roi, name), getattr(first, name))
     values = np.random.default_rng(0).random(volume.voxels.shape).astype(np.float32)
     np.testing.assert_array_equal(
-        from_volume(storage.array(values), view), from_volume(values, first)
+        from_volume(storage.array(values), roi), from_volume(values, first)
     )
     native = to_volume(first.image[None], first)[0]
-    np.testing.assert_array_equal(to_volume(view.image[None], view)[0], storage.array(native))
+    np.testing.assert_array_equal(to_volume(roi.image[None], roi)[0], storage.array(native))
 
 
 class Lopsided(nn.Module):
@@ -238,15 +238,15 @@ def an_ensemble(cache: Path) -> Ensemble:
     networks = {"liver": Lopsided(4.0, -1.2), "tumour": Lopsided(-4.0, 7.0)}
     device = torch.device("cpu")
     specialist = Specialist(networks, LIVER_TARGETS, CONFIG, device)
-    generalist = Generalist(a_small_sam("tiny", 128).eval(), CONFIG.sam, cache)
+    sam_predictor = VolumeSamPredictor(a_small_sam("tiny", 128).eval(), CONFIG.sam, cache)
     merging = {}
     torch.manual_seed(0)
-    for stage in stages_of(LIVER_TARGETS):
+    for stage in cascade_stages(LIVER_TARGETS):
         for target in stage.targets:
             merging[target.name] = build_adaptation(stage, CONFIG).eval()
             merging[target.name].set_blend(0.1, 0.5)
     refiner = Refiner(merging, LIVER_TARGETS, CONFIG)
-    return Ensemble(specialist, generalist, refiner, LIVER_TARGETS, CONFIG)
+    return Ensemble(specialist, sam_predictor, refiner, LIVER_TARGETS, CONFIG)
 
 
 def test_all_48_storages_of_one_body_get_the_same_labels(tmp_path: Path) -> None:
@@ -261,11 +261,11 @@ def test_all_48_storages_of_one_body_get_the_same_labels(tmp_path: Path) -> None
     for storage in STORAGES[1:]:
         stored = storage.volume(volume)
         found = ensemble.segment(stored)
-        for voice in ("specialist", "sam", "refined"):
-            labels = getattr(found, voice)
+        for source in ("specialist", "sam", "refined"):
+            labels = getattr(found, source)
             assert labels.geometry is stored.geometry
             np.testing.assert_array_equal(
-                labels.labels, storage.array(getattr(expected, voice).labels), err_msg=str(storage)
+                labels.labels, storage.array(getattr(expected, source).labels), err_msg=str(storage)
             )
         for name, values in expected.probabilities.items():
             np.testing.assert_array_equal(found.probabilities[name], storage.array(values))
@@ -284,9 +284,11 @@ def test_embeddings_are_those_of_axial_slices_and_are_shared(tmp_path: Path) -> 
     for storage in (Turn(), *STORAGES[5::9]):
         ensemble.segment(storage.volume(volume))
     assert len(list(tmp_path.iterdir())) == 1
-    generalist = ensemble.generalist
-    assert isinstance(generalist, Generalist)
-    generalist.embeddings(SAGITTAL.volume(volume), [3])  # as a version before would have stored it
+    sam_predictor = ensemble.sam_predictor
+    assert isinstance(sam_predictor, VolumeSamPredictor)
+    sam_predictor.embeddings(
+        SAGITTAL.volume(volume), [3]
+    )  # as a version before would have stored it
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -311,8 +313,8 @@ def test_a_session_on_any_storage_answers_as_on_the_axial_one(
 ) -> None:
     volume, _ = a_patient(0)
     ensemble = an_ensemble(tmp_path)
-    voices = Voices(LIVER_TARGETS, ensemble, ensemble.generalist)
-    axial, stored = Session(volume, voices), Session(storage.volume(volume), voices)
+    predictions = SessionModels(LIVER_TARGETS, ensemble, ensemble.sam_predictor)
+    axial, stored = Session(volume, predictions), Session(storage.volume(volume), predictions)
     out = axial_to_slices(storage.geometry(volume.geometry))
     shape = volume.geometry.shape
     assert [p.to_json() for p in turned_prompts(axial.proposed, out, shape)] == [
@@ -322,17 +324,19 @@ def test_a_session_on_any_storage_answers_as_on_the_axial_one(
     expected = axial.refine(own_prompts(Turn(), volume), 6, edited_slices=[4])
     found = stored.refine(own_prompts(storage, volume), k, edited_slices=[out.index(4, shape[0])])
     assert found.slice_index == k
-    for voice in ("sam", "refined"):
-        thin, wanted = getattr(found, voice), getattr(expected, voice)
+    for source in ("sam", "refined"):
+        thin, wanted = getattr(found, source), getattr(expected, source)
         np.testing.assert_array_equal(thin.labels, out.array(wanted.labels))
         assert axial_labelmap(thin).geometry.matches(wanted.geometry)
     np.testing.assert_array_equal(found.disagreement, out.array(expected.disagreement))
 
     expected = axial.refine(own_prompts(Turn(), volume), edited_slices=[4])
     found = stored.refine(own_prompts(storage, volume), edited_slices=[out.index(4, shape[0])])
-    for voice in ("specialist", "sam", "refined"):
-        labels = getattr(found, voice)
-        np.testing.assert_array_equal(labels.labels, storage.array(getattr(expected, voice).labels))
+    for source in ("specialist", "sam", "refined"):
+        labels = getattr(found, source)
+        np.testing.assert_array_equal(
+            labels.labels, storage.array(getattr(expected, source).labels)
+        )
         assert labels.geometry.matches(storage.geometry(volume.geometry))
     np.testing.assert_array_equal(found.disagreement, storage.array(expected.disagreement))
     assert len(found.prompts) == len(expected.prompts)
@@ -342,7 +346,7 @@ def test_a_slice_that_is_not_there_is_refused_by_its_own_number(tmp_path: Path) 
     volume, _ = a_patient(0)
     mirrored = Turn((0, 1, 2), (True, False, False)).volume(volume)
     ensemble = an_ensemble(tmp_path)
-    session = Session(mirrored, Voices(LIVER_TARGETS, ensemble, ensemble.generalist))
+    session = Session(mirrored, SessionModels(LIVER_TARGETS, ensemble, ensemble.sam_predictor))
     with pytest.raises(ConfigError, match="There is no slice 12; the volume has 0 to 11"):
         session.refine([], 12)
 
@@ -353,9 +357,9 @@ def test_the_engine_embeds_slices_by_the_numbers_of_the_file(
     """Slices 0 and 3 of a file that runs to inferior are the axial ones 11 and 8."""
     volume, _ = a_patient(0)
     write_volume(Turn((0, 1, 2), (True, False, False)).volume(volume), tmp_path / "ct.nrrd")
-    sam = Generalist(a_small_sam("tiny", 128).eval(), CONFIG.sam, tmp_path / "embeddings")
-    voices = Voices(LIVER_TARGETS, None, sam)
-    monkeypatch.setattr(worker_tasks.Engine, "_voices_of", lambda *_: voices)
+    sam = VolumeSamPredictor(a_small_sam("tiny", 128).eval(), CONFIG.sam, tmp_path / "embeddings")
+    predictions = SessionModels(LIVER_TARGETS, None, sam)
+    monkeypatch.setattr(worker_tasks.Engine, "_voices_of", lambda *_: predictions)
     asked = {"image": str(tmp_path / "ct.nrrd"), "slices": [0, 3]}
     done = worker_tasks.Engine().tasks["embed"](asked, Monitor())
     assert done["facts"] == {"slices": 2}
@@ -386,9 +390,9 @@ def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path
         )
         project = create_project(folder / "project", cases)
         run = write_run(project.folder / "runs" / "one", {"v1": truth}, rounds=1)
-        for voice in ("specialist", "sam", "refined"):
+        for source in ("specialist", "sam", "refined"):
             spoken = storage.labelmap(Labelmap(found, truth.geometry))
-            write_labelmap(spoken, run / "round-01" / "voices" / "v1" / f"{voice}.nii.gz")
+            write_labelmap(spoken, run / "round-01" / "voices" / "v1" / f"{source}.nii.gz")
         said.append("".join(case_pictures(read_run(run), project)))
     assert "Worst slice of v1: number 4." in said[0]
     assert "Worst slice of v1: number 7." in said[1]  # the file counts from superior

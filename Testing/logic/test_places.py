@@ -7,28 +7,28 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.volume import Geometry, Volume
-from aslseg.preprocessing.augmentation import Placement
+from aslseg.preprocessing.augmentation import PatchTransform
 from aslseg.preprocessing.patches import (
     BatchSource,
-    Place,
+    PatchLocation,
     TrainingCase,
     pixels_under,
     slices_under,
 )
-from aslseg.preprocessing.roi import View, build_view
-from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.preprocessing.roi import Roi, build_roi
+from aslseg.targets import LIVER_TARGETS, cascade_stages
 
 GRID = Geometry.axis_aligned((20, 50, 60), (3.0, 2.0, 2.0))
-OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 CRISP = SpecialistConfig(
     batch_size=6,
     patch_size=16,
     mirror=True,
     lesion_share=0.0,
     network=NetworkConfig(channels=(4, 8)),
-    view=ViewConfig(pixel_mm=2.0, slice_mm=3.0, context_slices=0, margin_mm=8.0),
+    roi=RoiConfig(pixel_mm=2.0, slice_mm=3.0, context_slices=0, margin_mm=8.0),
 )
 IN_3D = CRISP.model_copy(
     update={"network": NetworkConfig(channels=(4, 8), dimensions=3), "patch_size": 8}
@@ -46,16 +46,16 @@ def an_organ() -> np.ndarray:
     return organ
 
 
-def the_view(settings: SpecialistConfig, axis: int, *, crop: bool) -> View:
+def the_view(settings: SpecialistConfig, axis: int, *, crop: bool) -> Roi:
     stage, organ = (OF_TUMOUR, an_organ()) if crop else (OF_LIVER, None)
-    view = build_view(a_ramp(axis), stage, settings, organ=organ)
-    part = view.box.slices[axis]
+    roi = build_roi(a_ramp(axis), stage, settings, organ=organ)
+    part = roi.box.slices[axis]
     place = np.arange(part.start, part.stop, dtype=np.float32)
     place = place.reshape([-1 if n == axis else 1 for n in range(3)])
-    shape = [p.stop - p.start for p in view.box.slices]
+    shape = [p.stop - p.start for p in roi.box.slices]
     whole = torch.from_numpy(np.broadcast_to(place, shape).copy())
-    image = F.interpolate(whole[None, None], view.image.shape, mode="trilinear")[0, 0].numpy()
-    return View(image, view.organ, None, view.box, view.volume_shape, view.neighbour)
+    image = F.interpolate(whole[None, None], roi.image.shape, mode="trilinear")[0, 0].numpy()
+    return Roi(image, roi.organ, None, roi.box, roi.volume_shape, roi.neighbour)
 
 
 @pytest.mark.parametrize("crop", [False, True], ids=["whole volume", "crop around an organ"])
@@ -66,15 +66,15 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
 ) -> None:
     """Intensities are indices of the volume, so a patch's pixels say where they are from."""
     settings = CRISP if flat else IN_3D
-    view_settings = settings.view.model_copy(update={"pixel_mm": pixel_mm})
+    view_settings = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
     settings = settings.model_copy(update={"view": view_settings})
     for axis, coordinate in ((1, 1), (2, 0)):
-        view = the_view(settings, axis, crop=crop)
-        batch = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+        roi = the_view(settings, axis, crop=crop)
+        batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
         for inputs, place in zip(batch.inputs, batch.places, strict=True):
             shown = inputs[0] if flat else inputs[0, 4]
-            under = pixels_under(place, view, settings.patch_size)[..., coordinate] - 0.5
-            part = view.box.slices[axis]
+            under = pixels_under(place, roi, settings.patch_size)[..., coordinate] - 0.5
+            part = roi.box.slices[axis]
             inside = (under > part.start + 1) & (under < part.stop - 2)
             assert inside.sum() > 10
             torch.testing.assert_close(shown[inside], under[inside], atol=0.02, rtol=0)
@@ -83,22 +83,22 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
 @pytest.mark.parametrize("flat", [True, False], ids=["2d", "3d"])
 def test_each_plane_of_a_patch_lies_on_its_slice(flat: bool) -> None:
     settings = CRISP if flat else IN_3D
-    view = the_view(settings, 0, crop=True)
-    batch = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+    roi = the_view(settings, 0, crop=True)
+    batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
     for inputs, place in zip(batch.inputs, batch.places, strict=True):
         planes = inputs[:1] if flat else inputs[0]
-        found = slices_under(place, view, settings.patch_size)
+        found = slices_under(place, roi, settings.patch_size)
         assert len(found) == len(planes)
         for plane, k in zip(planes, found, strict=True):
-            inside = k is not None and view.box.start[0] < k < view.box.stop[0] - 1
+            inside = k is not None and roi.box.start[0] < k < roi.box.stop[0] - 1
             if inside:
                 assert float(plane[8 if flat else 4, 4]) == pytest.approx(k, abs=0.51)
 
 
 def test_planes_beyond_the_volume_lie_on_no_slice() -> None:
-    view = the_view(IN_3D, 0, crop=False)
-    place = Place(0, Placement((0.0, 10.0, 10.0)))
-    assert slices_under(place, view, 8) == [None, None, None, 0, 1, 2, 3, 4]
+    roi = the_view(IN_3D, 0, crop=False)
+    place = PatchLocation(0, PatchTransform((0.0, 10.0, 10.0)))
+    assert slices_under(place, roi, 8) == [None, None, None, 0, 1, 2, 3, 4]
 
 
 def test_a_patch_knows_its_case() -> None:

@@ -14,9 +14,9 @@ from aslseg.training.selection import (
     Reliability,
     agreement,
     checkpoint_agreement,
-    emptied_targets,
     reliability_of,
     select,
+    targets_empty_in_one,
 )
 
 SETTINGS = ReliabilityConfig(first_share=0.5, growth=0.25, min_score=0.5)
@@ -61,8 +61,8 @@ def test_the_score_is_the_mean_of_both_agreements() -> None:
 def test_a_target_is_emptied_when_one_voice_alone_finds_it() -> None:
     first = {"liver": a_mask(1), "tumour": a_mask(2), "cyst": a_mask(), "vessel": a_mask()}
     second = {"liver": a_mask(5), "tumour": a_mask(), "cyst": a_mask(3), "vessel": a_mask()}
-    assert emptied_targets(first, second) == ("tumour", "cyst")
-    assert emptied_targets(second, first) == ("tumour", "cyst")
+    assert targets_empty_in_one(first, second) == ("tumour", "cyst")
+    assert targets_empty_in_one(second, first) == ("tumour", "cyst")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_case_that_one_voice_leaves_empty_is_never_accepted_and_takes_no_place
 
 
 def test_a_case_in_which_nothing_is_found_is_never_accepted_and_takes_no_place() -> None:
-    nothing = Reliability("nothing", 1.0, 1.0, silent=True)
+    nothing = Reliability("nothing", 1.0, 1.0, is_empty=True)
     decisions = select([nothing, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
     assert accepted(decisions) == ["a", "b"]
     assert decisions[0].reason == "no target is found"
@@ -126,7 +126,7 @@ def labels_with(*values: int) -> Labelmap:
 
 
 @pytest.mark.parametrize(
-    ("specialist", "refined", "emptied", "silent"),
+    ("specialist", "refined", "empty_in_one", "is_empty"),
     [
         pytest.param((1, 2), (1, 2), (), False, id="both find both"),
         pytest.param((1, 1), (1, 1), (), False, id="no tumour is no silence"),
@@ -136,14 +136,17 @@ def labels_with(*values: int) -> Labelmap:
     ],
 )
 def test_the_reliability_of_a_case_is_that_of_its_label_maps(
-    specialist: tuple[int, ...], refined: tuple[int, ...], emptied: tuple[str, ...], silent: bool
+    specialist: tuple[int, ...],
+    refined: tuple[int, ...],
+    empty_in_one: tuple[str, ...],
+    is_empty: bool,
 ) -> None:
     last = labels_with(*specialist)
-    said = Segmentation(last, None, labels_with(*refined), (), {})
-    judged = reliability_of("a", said, [last, labels_with()], LIVER_TARGETS)
-    assert (judged.emptied, judged.silent) == (emptied, silent)
+    probabilities = Segmentation(last, None, labels_with(*refined), (), {})
+    judged = reliability_of("a", probabilities, [last, labels_with()], LIVER_TARGETS)
+    assert (judged.empty_in_one, judged.is_empty) == (empty_in_one, is_empty)
     if specialist == refined:
-        assert judged.voice_agreement == 1.0
+        assert judged.prediction_agreement == 1.0
 
 
 def test_every_decision_has_a_reason() -> None:

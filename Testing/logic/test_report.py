@@ -22,7 +22,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.report import cases as report_cases
 from aslseg.report.curves import curve_drawings, single_values
-from aslseg.report.data import Mean, Point, mean_dice, mean_of, read_run, stage_name
+from aslseg.report.data import Mean, Point, mean_dice, mean_of, read_run, source_name
 from aslseg.report.pictures import rank_slices, slice_picture
 from aslseg.report.report import write_report
 from aslseg.report.tables import mean_text
@@ -220,9 +220,9 @@ def test_the_spread_is_that_of_a_sample() -> None:
 
 
 def test_only_the_refined_stage_is_marked_as_without_sam() -> None:
-    assert stage_name("refined", has_sam=True) == "Refined"
-    assert stage_name("refined", has_sam=False) == "Refined (without SAM)"
-    assert stage_name("specialist", has_sam=False) == "Specialist"
+    assert source_name("refined", has_sam=True) == "Refined"
+    assert source_name("refined", has_sam=False) == "Refined (without SAM)"
+    assert source_name("specialist", has_sam=False) == "Specialist"
 
 
 class TestRanking:
@@ -247,8 +247,8 @@ class TestRanking:
         assert rank_slices(empty, empty, LIVER_TARGETS) is None
 
 
-def picture(image: Volume, voices: dict[str, Labelmap]) -> np.ndarray:
-    address = slice_picture(image, voices, 2, LIVER_TARGETS)
+def picture(image: Volume, predictions: dict[str, Labelmap]) -> np.ndarray:
+    address = slice_picture(image, predictions, 2, LIVER_TARGETS)
     return imread(BytesIO(base64.b64decode(address.partition(",")[2])), format="png")[..., :3]
 
 

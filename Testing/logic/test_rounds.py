@@ -27,10 +27,10 @@ from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
-from aslseg.training.context import Job, LabelledVolume
-from aslseg.training.predictions import read_voice
+from aslseg.training.context import LabelledVolume, RunContext
+from aslseg.training.predictions import read_prediction
 from aslseg.training.rounds import Method, Round, RoundOutcome
-from aslseg.training.sam_tuning import pupil_of
+from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.trainer import Schedule, Trainer
 from tiny_project import (
     ADAPTATION,
@@ -163,8 +163,8 @@ def test_metrics_have_one_row_for_each_voice_case_and_target(
     assert tuple(rows[0]) == METRIC_COLUMNS
     facts = [(r["round"], r["stage"], r["split"], r["case"], r["target"]) for r in rows]
     assert facts == [
-        (str(number), voice, "validation", "c5", target)
-        for voice in ("specialist", "refined")
+        (str(number), source, "validation", "c5", target)
+        for source in ("specialist", "refined")
         for target in ("liver", "tumour")
     ]
     assert all(0.0 <= float(row["dice"]) <= 1.0 for row in rows)
@@ -189,7 +189,7 @@ def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
     assert {path.name for path in folder.glob("pseudo/*")} == {f"{c}.nii.gz" for c in accepted}
     for name in accepted:
         pseudo = read_labelmap(folder / "pseudo" / f"{name}.nii.gz")
-        refined = read_voice(folder / "voices" / name, "refined")
+        refined = read_prediction(folder / "voices" / name, "refined")
         assert refined is not None
         np.testing.assert_array_equal(pseudo.labels, refined.labels)
 
@@ -333,10 +333,10 @@ def test_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(finished: Finishe
     folder = finished.run.round(best_round(finished.run)) / "voices"
     for name in (*UNLABELLED, *TEST):
         segmented = ensemble.segment(finished.project.load_image(finished.project.case(name)))
-        for voice in ("specialist", "refined"):
-            written = read_voice(folder / name, voice)
+        for source in ("specialist", "refined"):
+            written = read_prediction(folder / name, source)
             assert written is not None
-            np.testing.assert_array_equal(getattr(segmented, voice).labels, written.labels)
+            np.testing.assert_array_equal(getattr(segmented, source).labels, written.labels)
         assert segmented.sam is None
         result = read_labelmap(finished.run.path / "labels" / f"{name}.nii.gz")
         np.testing.assert_array_equal(segmented.refined.labels, result.labels)
@@ -426,10 +426,10 @@ def test_with_sam_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(
     run = finished_with_sam.run
     segmented = segment_volume(run, read_volume(finished_with_sam.root / "data" / "ct6.nii.gz"))
     assert segmented.prompts
-    for voice in ("specialist", "sam", "refined"):
-        written = read_voice(run.round(1) / "voices" / "c6", voice)
+    for source in ("specialist", "sam", "refined"):
+        written = read_prediction(run.round(1) / "voices" / "c6", source)
         assert written is not None
-        np.testing.assert_array_equal(getattr(segmented, voice).labels, written.labels)
+        np.testing.assert_array_equal(getattr(segmented, source).labels, written.labels)
 
 
 def test_embeddings_are_made_once_and_may_be_deleted(
@@ -442,7 +442,7 @@ def test_embeddings_are_made_once_and_may_be_deleted(
     run = RunFolder(project.folder / "runs" / "a")
     volume = read_volume(tmp_path / "copy" / "data" / "ct2.nii.gz")
     segmented = segment_volume(run, volume)
-    written = read_voice(run.round(1) / "voices" / "c2", "sam")
+    written = read_prediction(run.round(1) / "voices" / "c2", "sam")
     assert segmented.sam is not None
     assert written is not None
     np.testing.assert_array_equal(segmented.sam.labels, written.labels)
@@ -535,14 +535,14 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
     healthy = LabelledVolume("c1", project.load_image(case), project.load_labels(case))
 
     def asks(seed: int) -> bool:
-        pupil = pupil_of(healthy, project.targets, WITH_SAM.sam, seed)
-        return any(pupil.questions.values())
+        training_case = sam_training_case(healthy, project.targets, WITH_SAM.sam, seed)
+        return any(training_case.questions.values())
 
     seed = next(seed for seed in range(20) if not asks(seed))  # where nothing is invented
     config = WITH_SAM.model_copy(update={"seed": seed})
     run = create_run(project.folder, config)
-    job = Job(project, config, run, torch.device("cpu"), Monitor())
-    assert sam_tuning.tuned_generalist(job, run.round(1)) is not None
+    context = RunContext(project, config, run, torch.device("cpu"), Monitor())
+    assert sam_tuning.tuned_sam_predictor(context, run.round(1)) is not None
     assert (run.round(1) / "sam.safetensors").exists()
 
 
@@ -552,15 +552,15 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
 def a_method(validations: list[float]) -> Method:
     """Return a method whose rounds have given validations and label the first `number` voxels."""
 
-    def run_round(job: Job, this: Round) -> RoundOutcome:
+    def run_round(context: RunContext, this: Round) -> RoundOutcome:
         labels = np.zeros(GEOMETRY.shape, np.uint8)
         labels.ravel()[: this.number] = 1
-        for case in (*job.unlabelled, *job.held_out):
+        for case in (*context.unlabelled, *context.held_out):
             path = this.folder / "voices" / case.id / "refined.nii.gz"
             write_labelmap(Labelmap(labels, GEOMETRY), path)
         return RoundOutcome({}, {}, validations[this.number - 1])
 
-    def nothing(job: Job, folder: Path) -> object:
+    def nothing(context: RunContext, folder: Path) -> object:
         raise NotImplementedError
 
     return Method(run_round, nothing)  # type: ignore[arg-type]

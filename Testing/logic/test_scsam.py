@@ -25,8 +25,8 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
-from aslseg.targets import LIVER_TARGETS, stages_of
-from aslseg.training.predictions import read_voice
+from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.predictions import read_prediction
 from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam
 from tiny_project import (
@@ -49,7 +49,7 @@ from whole_runs import (
     weights_in,
 )
 
-OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 OWN = ScSamConfig(input_size=128, planes=2)
 STAGE = SPECIALIST.model_copy(update={"iterations": 4, "batch_size": 2, "patch_size": 40})
 IN_3D = STAGE.model_copy(
@@ -110,12 +110,12 @@ def test_each_learns_the_others_hard_map_and_nothing_flows_back(
     paradigm = a_co_training(settings)
     terms = paradigm.loss(a_batch(settings), a_batch(settings, 1), 1, step_generator(0, 0))
     assert gradient_of(terms.unlabelled, paradigm.student) > 1e-4
-    assert gradient_of(terms.unlabelled, paradigm.generalist) == 0.0
-    assert gradient_of(terms.further["sam_learns"], paradigm.generalist) > 1e-6
+    assert gradient_of(terms.unlabelled, paradigm.sam_predictor) == 0.0
+    assert gradient_of(terms.further["sam_learns"], paradigm.sam_predictor) > 1e-6
     assert gradient_of(terms.further["sam_learns"], paradigm.student) == 0.0
     assert gradient_of(terms.supervised, paradigm.student) > 0
-    assert gradient_of(terms.supervised, paradigm.generalist) > 0
-    assert gradient_of(terms.further["entropy"], paradigm.generalist) == 0.0
+    assert gradient_of(terms.supervised, paradigm.sam_predictor) > 0
+    assert gradient_of(terms.further["entropy"], paradigm.sam_predictor) == 0.0
     assert gradient_of(terms.further["entropy"], paradigm.student) > 0
 
 
@@ -197,13 +197,13 @@ def test_classes_of_unlabelled_patches_are_never_looked_at() -> None:
 def test_both_networks_see_the_same_changed_patch(monkeypatch: pytest.MonkeyPatch) -> None:
     paradigm = a_co_training()
     seen: dict[str, Tensor] = {}
-    embed = paradigm.generalist.embed
+    embed = paradigm.sam_predictor.embed
 
     def embedding(pictures: Tensor) -> Tensor:
         seen["sam"] = pictures
         return embed(pictures)
 
-    monkeypatch.setattr(paradigm.generalist, "embed", embedding)
+    monkeypatch.setattr(paradigm.sam_predictor, "embed", embedding)
     paradigm.student.register_forward_hook(lambda *args: seen.update(unet=args[1][0]))
     paradigm.loss(a_batch(), a_batch(seed=1), 0, step_generator(0, 0))
     middle = seen["unet"][:, 1]
@@ -222,9 +222,7 @@ def test_unlabelled_patches_are_changed_more_than_labelled_ones() -> None:
 
 
 def test_holes_and_noise_leave_the_container_but_warps_move_it() -> None:
-    settings = STAGE.model_copy(
-        update={"view": STAGE.view.model_copy(update={"context_slices": 0})}
-    )
+    settings = STAGE.model_copy(update={"view": STAGE.roi.model_copy(update={"context_slices": 0})})
     paradigm = a_co_training(settings, stage=OF_TUMOUR)
     inputs = torch.linspace(0, 1, 40).expand(2, 2, 40, 40).clone()
     batch = Batch(inputs, torch.zeros(2, 40, 40, dtype=torch.long), torch.ones(2))
@@ -256,13 +254,19 @@ def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Pa
         update={"optimiser": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}
     )
     paradigm = a_co_training(settings)
-    unet, sam = paradigm.learners()
+    unet, sam = paradigm.configure_optimizers()
     assert (unet.optimiser, unet.learning_rate, unet.weight_decay) == ("sgd", 0.01, 1e-4)
     assert (sam.optimiser, sam.learning_rate, sam.weight_decay) == ("adamw", 1e-4, 0.0)
     assert unet.power == sam.power == 1.0
     moved = {id(p) for learner in (unet, sam) for p in learner.parameters}
     assert moved == {id(p) for p in paradigm.parameters() if p.requires_grad}
-    trainer = Trainer(paradigm, Schedule("s", 4, 9.0), CPU, tmp_path, learners=paradigm.learners())
+    trainer = Trainer(
+        paradigm,
+        Schedule("s", 4, 9.0),
+        CPU,
+        tmp_path,
+        configure_optimizers=paradigm.configure_optimizers(),
+    )
     rates = []
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
@@ -295,13 +299,13 @@ def ensemble(finished: RunFolder) -> Ensemble:
 def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder) -> None:
     rows = rows_of(finished.round(1) / "metrics.csv")
     assert [(r["stage"], r["target"]) for r in rows] == [
-        (voice, target)
-        for voice in ("specialist", "sam", "refined")
+        (source, target)
+        for source in ("specialist", "sam", "refined")
         for target in ("liver", "tumour")
     ]
     for name in (*UNLABELLED, *TEST):
         folder = finished.round(1) / "voices" / name
-        sam, refined = read_voice(folder, "sam"), read_voice(folder, "refined")
+        sam, refined = read_prediction(folder, "sam"), read_prediction(folder, "refined")
         assert sam is not None
         assert refined is not None
         np.testing.assert_array_equal(sam.labels, refined.labels)
@@ -344,18 +348,20 @@ def test_sam_is_asked_on_every_slice_with_points_from_the_unets_map(
 def test_asking_about_one_slice_answers_that_slice(finished: RunFolder, ensemble: Ensemble) -> None:
     volume = read_volume(finished.path.parents[2] / "data" / "ct6.nii.gz")
     segmented = ensemble.segment(volume)
-    assert ensemble.generalist is not None
+    assert ensemble.sam_predictor is not None
     one = [p for p in segmented.prompts if p.slice_index == 6 and p.target == "liver"]
-    answered = ensemble.generalist.ask(volume, one)
-    assert answered.keys() == {"liver"}
-    np.testing.assert_allclose(answered["liver"][6], segmented.probabilities["liver"][6], atol=1e-5)
-    assert not answered["liver"][:6].any()
+    sam_probabilities = ensemble.sam_predictor.predict(volume, one)
+    assert sam_probabilities.keys() == {"liver"}
+    np.testing.assert_allclose(
+        sam_probabilities["liver"][6], segmented.probabilities["liver"][6], atol=1e-5
+    )
+    assert not sam_probabilities["liver"][:6].any()
     other = SlicePrompts(6, "liver", 5, points=(PointPrompt((3.0, 3.0)),))
-    moved = ensemble.generalist.ask(volume, [other])["liver"][6]
-    assert not np.allclose(moved, answered["liver"][6])
+    moved = ensemble.sam_predictor.predict(volume, [other])["liver"][6]
+    assert not np.allclose(moved, sam_probabilities["liver"][6])
     boxed = SlicePrompts(6, "liver", box=BoxPrompt((10.0, 10.0, 30.0, 30.0)))
-    assert ensemble.generalist.ask(volume, [boxed])["liver"][6].any()
-    assert ensemble.generalist.ask(volume, []) == {}
+    assert ensemble.sam_predictor.predict(volume, [boxed])["liver"][6].any()
+    assert ensemble.sam_predictor.predict(volume, []) == {}
 
 
 @pytest.mark.slow

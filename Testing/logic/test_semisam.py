@@ -16,22 +16,22 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.methods import semisam
-from aslseg.methods.semisam import Opinion, SamGuide, steadiness
+from aslseg.methods.semisam import PseudoTarget, SamConsistency, click_consistency
 from aslseg.networks.unet import build_network
-from aslseg.preprocessing.augmentation import Placement
+from aslseg.preprocessing.augmentation import PatchTransform
 from aslseg.preprocessing.patches import BatchSource, TrainingCase, pixels_under, slices_under
-from aslseg.preprocessing.roi import build_view
+from aslseg.preprocessing.roi import build_roi
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import segment_volume, start_run
 from aslseg.sam import predictor
-from aslseg.sam.clicks import Conversation
-from aslseg.targets import Target, stages_of
-from aslseg.training.cascade import plain
-from aslseg.training.context import Job
-from aslseg.training.sam_tuning import required_generalist
+from aslseg.sam.clicks import ClickSequence
+from aslseg.targets import Target, cascade_stages
+from aslseg.training.cascade import supervised_network
+from aslseg.training.context import RunContext
+from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import step_generator
 from tiny_project import (
@@ -80,22 +80,22 @@ def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- The term of a step ---------------------------------------------------------------------------
 
 
-def a_job(tmp_path: Path, config: RunConfig) -> Job:
+def a_job(tmp_path: Path, config: RunConfig) -> RunContext:
     project = a_tiny_project(tmp_path)
     run = create_run(project.folder, config)
-    return Job(project, config, run, torch.device("cpu"), Monitor())
+    return RunContext(project, config, run, torch.device("cpu"), Monitor())
 
 
 def a_guide(
     tmp_path: Path, settings: SpecialistConfig = STAGE, **changes: object
-) -> tuple[SamGuide, BatchSource]:
+) -> tuple[SamConsistency, BatchSource]:
     """Return a guide that has met the unlabelled cases, and the source of their patches."""
-    job = a_job(tmp_path, semisam_config(organ=settings, **changes))
-    guide = SamGuide(job, required_generalist(job, tuning="none"), settings)
-    stage = stages_of(job.targets)[0]
+    context = a_job(tmp_path, semisam_config(organ=settings, **changes))
+    guide = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    stage = cascade_stages(context.targets)[0]
     cases = [
-        TrainingCase(build_view(job.image(case), stage, settings), case_id=case.id)
-        for case in job.unlabelled
+        TrainingCase(build_roi(context.image(case), stage, settings), case_id=case.id)
+        for case in context.unlabelled
     ]
     guide.meet(cases)
     return guide, BatchSource(cases, settings, 0, 1)
@@ -129,8 +129,10 @@ def test_the_term_has_a_gradient(
     term = guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))
     (gradient,) = torch.autograd.grad(term, [logits])
     assert float(gradient.abs().sum()) > 1e-4
-    opinion = guide.opinion(logits.softmax(1).detach(), batch.places, step_generator(0, 0))
-    assert float(gradient[(opinion.weight == 0).expand_as(gradient)].abs().sum()) == 0.0
+    pseudo_target = guide.pseudo_target(
+        logits.softmax(1).detach(), batch.places, step_generator(0, 0)
+    )
+    assert float(gradient[(pseudo_target.weight == 0).expand_as(gradient)].abs().sum()) == 0.0
 
 
 def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Path) -> None:
@@ -140,13 +142,13 @@ def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Pat
     weight = torch.rand(2, 1, 32, 32)
     masks = torch.zeros_like(probability)
     masks[:, 0] = 1.0
-    answer = Opinion(masks, weight)
+    answer = PseudoTarget(masks, weight)
 
-    class Fixed(SamGuide):
-        def opinion(self, *_: object) -> Opinion:  # type: ignore[override]
+    class Fixed(SamConsistency):
+        def pseudo_target(self, *_: object) -> PseudoTarget:  # type: ignore[override]
             return answer
 
-    fixed = Fixed(guide.job, guide.generalist, guide.settings)
+    fixed = Fixed(guide.context, guide.sam_predictor, guide.settings)
     term = fixed.term(probability, batch, 0, step_generator(0, 0))
     squared = (2 * probability[:, 1].square() * weight[:, 0]).sum()
     expected = 0.5 * squared / (2 * weight.sum())
@@ -169,9 +171,9 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
     settings = STAGE.model_copy(
         update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
     )
-    job = a_job(tmp_path, semisam_config(organ=settings))
-    guide = SamGuide(job, required_generalist(job, tuning="none"), settings)
-    stage = stages_of(job.targets)[0]
+    context = a_job(tmp_path, semisam_config(organ=settings))
+    guide = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    stage = cascade_stages(context.targets)[0]
     paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
     assert paradigm.consistency_weight(step) == pytest.approx(teacher, rel=0.01)
     assert guide.weight(step) == pytest.approx(sam, rel=0.02)
@@ -181,14 +183,16 @@ def test_steady_answers_count_in_full_and_jumping_ones_do_not() -> None:
     sure, absent = torch.tensor(40.0), torch.tensor(-40.0)
     answers = [torch.stack([sure, sure, torch.tensor(0.0)]), torch.stack([sure, absent, sure])]
     # Probabilities: (1, 1), (1, 0) and (1/2, 1), with variances 0, 1/4 and 1/16.
-    assert steadiness(answers).tolist() == pytest.approx([1.0, 0.0, 0.75])
-    assert steadiness(answers[:1]).tolist() == [1.0, 1.0, 1.0]
+    assert click_consistency(answers).tolist() == pytest.approx([1.0, 0.0, 0.75])
+    assert click_consistency(answers[:1]).tolist() == [1.0, 1.0, 1.0]
 
 
 # --- What SAM is asked ----------------------------------------------------------------------------
 
 
-def questions_of(guide: SamGuide, source: BatchSource, logits: Tensor) -> list[semisam._Question]:
+def questions_of(
+    guide: SamConsistency, source: BatchSource, logits: Tensor
+) -> list[semisam._ClickQuery]:
     planes = logits if logits.ndim == 5 else logits[:, :, None]
     foreground = planes.argmax(1).numpy()
     return guide._questions(foreground, source.batch(0).places, np.random.default_rng(0))
@@ -211,9 +215,9 @@ def test_sam_is_asked_for_the_students_foreground_where_it_lies(
         np.testing.assert_array_equal(asked.topic.wanted, shown)
         assert not shown.all()  # the release asked for everything
         place, known = batch.places[asked.patch], guide._known[batch.places[asked.patch].case]
-        slices = slices_under(place, known.case.view, settings.patch_size)
+        slices = slices_under(place, known.case.roi, settings.patch_size)
         torch.testing.assert_close(
-            asked.topic.points, pixels_under(place, known.case.view, settings.patch_size)
+            asked.topic.points, pixels_under(place, known.case.roi, settings.patch_size)
         )
         k = slices[asked.plane]
         assert k is not None
@@ -243,20 +247,22 @@ def test_where_the_student_sees_nothing_sam_is_silent_and_the_term_is_zero(tmp_p
     logits = torch.zeros(2, 2, 32, 32)
     logits[:, 0] = 1.0
     logits.requires_grad_()
-    opinion = guide.opinion(logits.softmax(1).detach(), batch.places, step_generator(0, 0))
-    assert not opinion.weight.any()
+    pseudo_target = guide.pseudo_target(
+        logits.softmax(1).detach(), batch.places, step_generator(0, 0)
+    )
+    assert not pseudo_target.weight.any()
     assert float(guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))) == 0.0
 
 
 def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
     guide, source = a_guide(tmp_path, semisam=SemiSamConfig(clicks=1, confidence=False))
     batch = source.batch(0)
-    far = replace(batch.places[0], placement=Placement((0.0, 0.0)))
+    far = replace(batch.places[0], placement=PatchTransform((0.0, 0.0)))
     probability = torch.zeros(1, 2, 32, 32)
     probability[:, 1] = 1.0
-    opinion = guide.opinion(probability, [far], step_generator(0, 0))
-    assert opinion.weight[0, 0, 20:, 20:].min() == 1.0
-    assert opinion.weight[0, 0, :14].max() == opinion.weight[0, 0, :, :14].max() == 0.0
+    pseudo_target = guide.pseudo_target(probability, [far], step_generator(0, 0))
+    assert pseudo_target.weight[0, 0, 20:, 20:].min() == 1.0
+    assert pseudo_target.weight[0, 0, :14].max() == pseudo_target.weight[0, 0, :, :14].max() == 0.0
 
 
 def test_sams_masks_are_put_where_they_were_asked_for(
@@ -265,29 +271,29 @@ def test_sams_masks_are_put_where_they_were_asked_for(
     guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
     batch = source.batch(0)
     logits = a_student(2, (16, 16, 16)).detach()
-    heard: list[Conversation] = []
+    heard: list[ClickSequence] = []
 
-    def obedient(_: object, topics: list[semisam.Topic], *__: object) -> list[Conversation]:
+    def obedient(_: object, topics: list[semisam.Topic], *__: object) -> list[ClickSequence]:
         for topic in topics:
-            talk = Conversation(topic)
+            talk = ClickSequence(topic)
             talk.answers.append(torch.from_numpy(np.where(topic.wanted, 3.0, -3.0)))
             heard.append(talk)
         return heard
 
     monkeypatch.setattr(semisam, "converse", obedient)
-    opinion = guide.opinion(logits.softmax(1), batch.places, step_generator(0, 0))
-    asked = (opinion.weight > 0).flatten(3).any(-1)[:, 0]
+    pseudo_target = guide.pseudo_target(logits.softmax(1), batch.places, step_generator(0, 0))
+    asked = (pseudo_target.weight > 0).flatten(3).any(-1)[:, 0]
     assert 0 < int(asked.sum()) == len(heard) <= 4
     student = torch.nn.functional.one_hot(logits.argmax(1), 2).movedim(-1, 1).float()
     here = asked[:, None, :, None, None].expand_as(student)
-    assert torch.equal(opinion.masks[here], student[here])
-    assert torch.equal(opinion.masks.sum(1), torch.ones(2, 16, 16, 16))
+    assert torch.equal(pseudo_target.masks[here], student[here])
+    assert torch.equal(pseudo_target.masks.sum(1), torch.ones(2, 16, 16, 16))
 
 
 def test_all_unlabelled_cases_are_met_and_none_of_their_labels_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Job, "labels", None)  # whoever opens a label map now fails
+    monkeypatch.setattr(RunContext, "labels", None)  # whoever opens a label map now fails
     guide, source = a_guide(tmp_path)
     assert [known.case.case_id for known in guide._known] == list(UNLABELLED)
     assert {p.case for step in range(20) for p in source.batch(step).places} == {0, 1, 2}
@@ -302,14 +308,14 @@ def test_the_term_comes_on_top_of_what_the_teacher_does(
     tmp_path: Path, name: str, settings: SpecialistConfig
 ) -> None:
     guide, source = a_guide(tmp_path, settings)
-    stage = stages_of(guide.job.targets)[0]
+    stage = cascade_stages(guide.context.targets)[0]
     volume, labels = a_patient(0)
-    view = build_view(volume, stage, settings, labels=labels, targets=guide.job.targets)
-    labelled = BatchSource([TrainingCase(view)], settings, 0, 0).batch(0)
+    roi = build_roi(volume, stage, settings, labels=labels, targets=guide.context.targets)
+    labelled = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
 
     def terms(guided: bool) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        paradigm = plain(name, stage, settings)  # type: ignore[arg-type]
+        paradigm = supervised_network(name, stage, settings)  # type: ignore[arg-type]
         paradigm.guides = (guide,) if guided else ()
         assert not any("sam" in key for key in paradigm.state_dict())
         found = paradigm.loss(labelled, source.batch(0), 3, step_generator(0, 3))
@@ -325,17 +331,17 @@ def test_the_term_comes_on_top_of_what_the_teacher_does(
 
 def test_the_term_is_about_unlabelled_patches_alone(tmp_path: Path) -> None:
     guide, source = a_guide(tmp_path)
-    stage = stages_of(guide.job.targets)[0]
-    paradigm = plain("mean_teacher", stage, STAGE)
+    stage = cascade_stages(guide.context.targets)[0]
+    paradigm = supervised_network("mean_teacher", stage, STAGE)
     paradigm.guides = (guide,)
     seen: list[int] = []
 
-    class Counting(SamGuide):
+    class Counting(SamConsistency):
         def term(self, probability: Tensor, *_: object) -> Tensor:  # type: ignore[override]
             seen.append(len(probability))
             return probability.sum() * 0
 
-    paradigm.guides = (Counting(guide.job, guide.generalist, STAGE),)
+    paradigm.guides = (Counting(guide.context, guide.sam_predictor, STAGE),)
     labelled, unlabelled = source.batch(1), source.batch(0)
     labelled = replace(labelled, inputs=labelled.inputs[:1], classes=labelled.classes[:1])
     labelled = replace(labelled, weight=labelled.weight[:1])
@@ -389,7 +395,7 @@ def test_segmenting_needs_no_sam(finished: RunFolder, monkeypatch: pytest.Monkey
     image = finished.path.parents[2] / "data" / "ct6.nii.gz"
     segmented = segment_volume(finished, read_volume(image))
     assert segmented.sam is None
-    assert segmented.one_voice
+    assert segmented.specialist_alone
     written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
     np.testing.assert_array_equal(segmented.refined.labels, written.labels)
 

@@ -18,8 +18,8 @@ from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.interactive.mask_prompts import with_guess
-from aslseg.inference.interactive.models import Voices
+from aslseg.inference.interactive.mask_prompts import with_mask_prompt
+from aslseg.inference.interactive.models import SessionModels
 from aslseg.inference.interactive.prompt_edits import merge
 from aslseg.inference.interactive.session import Session
 from aslseg.inference.refinement import Refiner
@@ -30,9 +30,9 @@ from aslseg.prompts import (
     SlicePrompts,
     box_around,
     prompts_from_mask,
-    propose,
+    propose_prompts,
 )
-from aslseg.targets import LIVER_TARGETS, Target, stages_of
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from tiny_project import GEOMETRY, a_patient, ball, tiny_config
 
 LIVER = ball((6, 20, 20), 11)
@@ -61,12 +61,12 @@ class BoxSam:
     def __init__(self) -> None:
         self.slices: list[int] = []
 
-    def propose(
-        self, _: Volume, said: Probabilities, targets: Sequence[Target]
+    def propose_prompts(
+        self, _: Volume, probabilities: Probabilities, targets: Sequence[Target]
     ) -> list[SlicePrompts]:
-        return propose(said, targets, CONFIG.sam)
+        return propose_prompts(probabilities, targets, CONFIG.sam)
 
-    def ask(
+    def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], _: Monitor | None = None
     ) -> Probabilities:
         found: Probabilities = {}
@@ -85,7 +85,7 @@ class BoxSam:
 
 def networks(share: float, strength: float) -> dict[str, AdaptationNetwork]:
     made = {}
-    for stage in stages_of(LIVER_TARGETS):
+    for stage in cascade_stages(LIVER_TARGETS):
         for target in stage.targets:
             made[target.name] = build_adaptation(stage, CONFIG)
             made[target.name].set_blend(share, strength)
@@ -107,7 +107,7 @@ def a_session(
         LIVER_TARGETS,
         CONFIG,
     )
-    return Session(volume, Voices(LIVER_TARGETS, ensemble, sam))
+    return Session(volume, SessionModels(LIVER_TARGETS, ensemble, sam))
 
 
 def box(k: int, target: str, *xyxy: float) -> SlicePrompts:
@@ -173,7 +173,7 @@ def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
 
 def test_the_first_look_says_what_the_ensemble_says() -> None:
     session = a_session(share=0.5)
-    ensemble = session.voices.ensemble
+    ensemble = session.predictions.ensemble
     assert ensemble is not None
     expected = ensemble.segment(session.volume)
     answer = session.answer
@@ -250,8 +250,8 @@ def test_a_slice_is_what_the_whole_volume_would_say_of_it(share: float, strength
     for k in (5, 6):
         thin = session.refine(own, k)
     whole = session.refine(own)
-    for voice in ("sam", "refined"):
-        one, all_of_it = getattr(thin, voice), getattr(whole, voice)
+    for source in ("sam", "refined"):
+        one, all_of_it = getattr(thin, source), getattr(whole, source)
         np.testing.assert_array_equal(one.labels[0], all_of_it.labels[6])
     np.testing.assert_allclose(thin.disagreement[0], whole.disagreement[6], atol=1)
     assert whole.slice_index is None
@@ -285,7 +285,7 @@ def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
 
 def test_a_network_that_contradicts_a_click_is_overruled() -> None:
     session = a_session(share=0.0, strength=1.0)
-    ensemble = session.voices.ensemble
+    ensemble = session.predictions.ensemble
     assert ensemble is not None
     assert isinstance(ensemble.refiner, Refiner)
     ensemble.refiner.networks["tumour"].head.bias.data.fill_(-20.0)  # denies every tumour
@@ -295,7 +295,7 @@ def test_a_network_that_contradicts_a_click_is_overruled() -> None:
     by_click = session.refine([click(6, "tumour", 20.5, 26.5)], 6)
     assert by_click.refined is not None
     assert by_click.refined.labels[0, 26, 20] == 2
-    assert by_click.unheard == ()
+    assert by_click.unmet_clicks == ()
 
 
 def test_a_prompted_tumour_belongs_to_its_liver() -> None:
@@ -312,8 +312,8 @@ def test_a_click_that_the_label_does_not_follow_is_told() -> None:
     far = box(0, "tumour", 1, 1, 6, 6)  # no liver is near
     own = [replace(far, points=(PointPrompt((3.5, 3.5)),))]
     for answer in (session.refine(own, 0), session.refine(own)):
-        assert len(answer.unheard) == 1
-        assert "point for tumour on slice 0" in answer.unheard[0]
+        assert len(answer.unmet_clicks) == 1
+        assert "point for tumour on slice 0" in answer.unmet_clicks[0]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def mask_of(prompt: SlicePrompts) -> Mask:
 
 def test_a_click_is_completed_by_what_looks_like_the_place() -> None:
     volume = a_spot(6, 30)
-    guess = with_guess(click(3, "tumour", 12.5, 20.5), volume, (), is_container=False)
+    guess = with_mask_prompt(click(3, "tumour", 12.5, 20.5), volume, (), is_container=False)
     disc = volume.voxels[3] == 30
     assert dice(mask_of(guess), disc) > 0.85
     assert guess.box is not None
@@ -366,14 +366,14 @@ def test_a_click_is_completed_by_what_looks_like_the_place() -> None:
 
 def test_a_guess_reaches_no_further_than_two_and_a_half_centimetres() -> None:
     volume = a_spot(0, 100)
-    found = mask_of(with_guess(click(3, "tumour", 1.5, 1.5), volume, (), is_container=False))
+    found = mask_of(with_mask_prompt(click(3, "tumour", 1.5, 1.5), volume, (), is_container=False))
     assert found[1, 25]
     assert not found[1, 28]
 
 
 def test_an_organ_is_not_grown_from_a_click() -> None:
     given = click(3, "liver", 12.5, 20.5)
-    assert with_guess(given, a_spot(6, 30), (), is_container=True) is given
+    assert with_mask_prompt(given, a_spot(6, 30), (), is_container=True) is given
 
 
 def test_a_box_is_completed_by_what_was_proposed_in_it() -> None:
@@ -381,7 +381,7 @@ def test_a_box_is_completed_by_what_was_proposed_in_it() -> None:
     mask = np.zeros((48, 48), bool)
     mask[10:20, 10:30] = True
     proposed = prompts_from_mask(mask, target="liver")
-    guess = with_guess(box(3, "liver", 5, 5, 20, 40), volume, proposed, is_container=True)
+    guess = with_mask_prompt(box(3, "liver", 5, 5, 20, 40), volume, proposed, is_container=True)
     expected = mask.copy()
     expected[:, 20:] = False
     np.testing.assert_array_equal(mask_of(guess), expected)
@@ -393,7 +393,7 @@ def test_a_click_in_a_box_counts_more_than_what_was_proposed() -> None:
     mask[0:4, 0:4] = True
     proposed = prompts_from_mask(mask, target="tumour")
     both = replace(box(3, "tumour", 0, 0, 25, 40), points=(PointPrompt((12.5, 20.5)),))
-    found = mask_of(with_guess(both, a_spot(6, 30), proposed, is_container=False))
+    found = mask_of(with_mask_prompt(both, a_spot(6, 30), proposed, is_container=False))
     assert found[20, 12]
     assert not found[2, 2]
 
@@ -405,7 +405,9 @@ def test_what_looks_like_a_negative_click_is_left_out() -> None:
     mask[10:30, 5:40] = True
     proposed = prompts_from_mask(mask, target="tumour")
     points = (PointPrompt((12.5, 20.5), positive=False),)
-    found = mask_of(with_guess(replace(whole, points=points), volume, proposed, is_container=False))
+    found = mask_of(
+        with_mask_prompt(replace(whole, points=points), volume, proposed, is_container=False)
+    )
     assert not found[20, 12]
     assert found[12, 38]
 
@@ -415,7 +417,7 @@ def test_what_looks_like_a_negative_click_is_left_out() -> None:
 
 def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
     volume, _ = a_patient(0)
-    session = Session(volume, Voices(LIVER_TARGETS, None, BoxSam()))
+    session = Session(volume, SessionModels(LIVER_TARGETS, None, BoxSam()))
     assert (session.answer.specialist, session.answer.sam, session.answer.refined) == (None,) * 3
     thin = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     assert thin.refined is None
@@ -445,7 +447,7 @@ def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
 
 def test_prompts_need_somebody_to_answer() -> None:
     session = a_session(proposes=False)
-    session.voices = Voices(LIVER_TARGETS, session.voices.ensemble, None)
+    session.predictions = SessionModels(LIVER_TARGETS, session.predictions.ensemble, None)
     with pytest.raises(ConfigError, match="works without SAM"):
         session.refine([box(6, "tumour", 18, 24, 23, 29)])
 
@@ -460,9 +462,11 @@ def test_released_sam_is_loaded_when_it_is_first_asked(
         return BoxSam()
 
     monkeypatch.setattr(session_start, "build_generalist", build)
-    voices = session_start.voices_without_run(LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path)
+    predictions = session_start.models_without_run(
+        LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path
+    )
     volume, _ = a_patient(0)
-    session = Session(volume, voices)
+    session = Session(volume, predictions)
     assert built == []
     session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     session.refine([box(7, "tumour", 18, 24, 23, 29)], 7)
@@ -478,9 +482,9 @@ def test_real_sam_alone_finds_the_liver_that_is_boxed(
     volume = read_volume(data / "ct.nii.gz")
     truth = read_labelmap(data / "liver_gt.nii.gz").labels > 0
     k = int(truth.sum(axis=(1, 2)).argmax())
-    voices = session_start.voices_without_run(LIVER_TARGETS, SamConfig(), tmp_path)
+    predictions = session_start.models_without_run(LIVER_TARGETS, SamConfig(), tmp_path)
     boxed = SlicePrompts(k, "liver", box=box_around(truth[k], 3))
-    answer = Session(volume, voices).refine([boxed], k)
+    answer = Session(volume, predictions).refine([boxed], k)
     assert answer.sam is not None
     assert answer.sam.geometry.shape == (1, 512, 512)
     assert dice(answer.sam.labels[0] == 1, truth[k]) > 0.8

@@ -12,22 +12,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
-from aslseg.config import Paradigm as Name
+from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
+from aslseg.config import SSLName as Name
 from aslseg.errors import CancelledError
 from aslseg.events import Monitor
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
-from aslseg.preprocessing.roi import build_view
-from aslseg.targets import LIVER_TARGETS, stages_of
+from aslseg.preprocessing.roi import build_roi
+from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.losses import supervised_loss
-from aslseg.training.ssl import PARADIGMS, build_paradigm
-from aslseg.training.ssl.base import Paradigm
+from aslseg.training.ssl import SSL_METHODS, build_ssl_method
+from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.mean_teacher import UncertaintyAwareMeanTeacher
 from aslseg.training.trainer import Schedule, Trainer, step_generator
 from tiny_project import SPECIALIST, a_patient
 
-OF_LIVER, _ = stages_of(LIVER_TARGETS)
+OF_LIVER, _ = cascade_stages(LIVER_TARGETS)
 SETTINGS = SPECIALIST.model_copy(
     update={"iterations": 100, "batch_size": 2, "patch_size": 16, "uncertainty_passes": 2}
 )
@@ -37,7 +37,7 @@ IN_3D = SETTINGS.model_copy(
 RAMPED = 40  # steps, for the ramp takes 0.4 of the schedule
 SEMI: tuple[Name, ...] = ("mean_teacher", "uncertainty_aware", "cross_pseudo")
 both_dimensions = pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["2d", "3d"])
-each = pytest.mark.parametrize("name", list(PARADIGMS))
+each = pytest.mark.parametrize("name", list(SSL_METHODS))
 each_semi = pytest.mark.parametrize("name", SEMI)
 
 
@@ -46,14 +46,14 @@ def sources(settings: SpecialistConfig) -> tuple[BatchSource, BatchSource]:
     cases = []
     for seed in (0, 1):
         volume, labels = a_patient(seed)
-        view = build_view(volume, OF_LIVER, settings, labels=labels, targets=LIVER_TARGETS)
-        cases.append(TrainingCase(view if seed == 0 else replace(view, labels=None)))
+        roi = build_roi(volume, OF_LIVER, settings, labels=labels, targets=LIVER_TARGETS)
+        cases.append(TrainingCase(roi if seed == 0 else replace(roi, labels=None)))
     return BatchSource(cases[:1], settings, 0, 0), BatchSource(cases[1:], settings, 0, 1)
 
 
-def a_paradigm(name: Name, settings: SpecialistConfig = SETTINGS) -> Paradigm:
+def a_paradigm(name: Name, settings: SpecialistConfig = SETTINGS) -> SSLMethod:
     torch.manual_seed(0)
-    return build_paradigm(name, lambda: build_network(OF_LIVER, settings), settings)
+    return build_ssl_method(name, lambda: build_network(OF_LIVER, settings), settings)
 
 
 def weights(module: nn.Module) -> list[Tensor]:
@@ -135,7 +135,7 @@ def test_a_few_steps_on_one_patient_lower_the_supervised_loss(
 def test_a_stopped_training_goes_on_to_the_same_weights(name: Name, tmp_path: Path) -> None:
     labelled, unlabelled = sources(SETTINGS)
 
-    def train(stop: int | None) -> Paradigm:
+    def train(stop: int | None) -> SSLMethod:
         paradigm, monitor = a_paradigm(name), Monitor()
 
         def after_step(step: int) -> None:
@@ -267,7 +267,7 @@ FLAT = SpecialistConfig(
     consistency_weight=1.0,
     uncertainty_passes=2,
     network=NetworkConfig(channels=(4, 8)),
-    view=ViewConfig(context_slices=0),
+    roi=RoiConfig(context_slices=0),
 )
 
 
@@ -289,7 +289,7 @@ def a_batch(inputs: Tensor) -> Batch:
 
 
 def test_mean_teacher_is_the_squared_difference_to_the_averaged_network() -> None:
-    paradigm = build_paradigm("mean_teacher", a_pixel_network(0.0, math.log(3)), FLAT)
+    paradigm = build_ssl_method("mean_teacher", a_pixel_network(0.0, math.log(3)), FLAT)
     paradigm.average.load_state_dict(a_pixel_network(0.0)().state_dict())
     batch = a_batch(torch.zeros(2, 1, 4, 4))
     terms = paradigm.loss(batch, batch, RAMPED, step_generator(0, 0))
@@ -302,7 +302,7 @@ def test_mean_teacher_is_the_squared_difference_to_the_averaged_network() -> Non
 
 def test_uncertain_voxels_do_not_count() -> None:
     """Where x = 0 the teacher says 1/2 (ln 2 > 0.75 ln 2); where x = 3 it says 0.95."""
-    paradigm = build_paradigm("uncertainty_aware", a_pixel_network(1.0), FLAT)
+    paradigm = build_ssl_method("uncertainty_aware", a_pixel_network(1.0), FLAT)
     assert isinstance(paradigm, UncertaintyAwareMeanTeacher)
     inputs = torch.zeros(1, 1, 4, 4)
     inputs[..., 2:] = 3.0
@@ -318,7 +318,7 @@ def test_uncertain_voxels_do_not_count() -> None:
 
 
 def test_the_student_is_not_drawn_to_an_uncertain_teacher() -> None:
-    paradigm = build_paradigm("uncertainty_aware", a_pixel_network(1.0, 1.0), FLAT)
+    paradigm = build_ssl_method("uncertainty_aware", a_pixel_network(1.0, 1.0), FLAT)
     paradigm.average.load_state_dict(a_pixel_network(1.0)().state_dict())
     sure, unsure = a_batch(torch.full((1, 1, 4, 4), 3.0)), a_batch(torch.zeros(1, 1, 4, 4))
     of_sure = paradigm.loss(sure, sure, 0, step_generator(0, 0)).unlabelled
@@ -328,7 +328,7 @@ def test_the_student_is_not_drawn_to_an_uncertain_teacher() -> None:
 
 
 def test_two_networks_learn_the_labels_of_each_other() -> None:
-    paradigm = build_paradigm("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
+    paradigm = build_ssl_method("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
     partner = paradigm.get_submodule("partner")
     partner.load_state_dict(a_pixel_network(0.0, -math.log(4))().state_dict())
     batch = a_batch(torch.zeros(1, 1, 4, 4))
@@ -343,7 +343,7 @@ def test_two_networks_learn_the_labels_of_each_other() -> None:
 
 def test_cross_pseudo_labels_are_not_differentiated() -> None:
     """Each network's gradient is that of cross entropy to a fixed label: p - y."""
-    paradigm = build_paradigm("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
+    paradigm = build_ssl_method("cross_pseudo", a_pixel_network(0.0, math.log(3)), FLAT)
     partner = paradigm.get_submodule("partner")
     partner.load_state_dict(a_pixel_network(0.0, -math.log(4))().state_dict())
     batch = a_batch(torch.zeros(1, 1, 4, 4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aslseg.errors import ConfigError
-from aslseg.targets import LIVER_TARGETS, Stage, Target, stages_of
+from aslseg.targets import LIVER_TARGETS, CascadeStage, Target, cascade_stages
 
 LIVER, TUMOUR = LIVER_TARGETS
 SPLEEN = Target(name="spleen", value=3)
@@ -37,14 +37,14 @@ NECROSIS = Target(name="necrosis", value=5, inside="tumour")
 def test_a_stage_holds_what_has_one_container(
     targets: list[Target], expected: list[tuple[str | None, str]]
 ) -> None:
-    stages = stages_of(targets)
+    stages = cascade_stages(targets)
     assert [(s.inside.name if s.inside else None, s.name) for s in stages] == expected
 
 
 def test_the_classes_of_a_stage_keep_the_order_of_the_targets() -> None:
-    assert stages_of([SPLEEN, LIVER, TUMOUR]) == (
-        Stage(None, (SPLEEN, LIVER)),
-        Stage(LIVER, (TUMOUR,)),
+    assert cascade_stages([SPLEEN, LIVER, TUMOUR]) == (
+        CascadeStage(None, (SPLEEN, LIVER)),
+        CascadeStage(LIVER, (TUMOUR,)),
     )
 
 
@@ -64,4 +64,4 @@ A, B = Target(name="a", value=1, inside="b"), Target(name="b", value=2, inside="
 )
 def test_targets_that_contradict_each_other_are_refused(targets: list[Target], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        stages_of(targets)
+        cascade_stages(targets)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aslseg.data.geometry import Box3
+from aslseg.data.geometry import BoundingBox
 from aslseg.errors import StorageError
-from aslseg.preprocessing.roi import View, load_view, save_view
+from aslseg.preprocessing.roi import Roi, load_roi, save_roi
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import temporary_beside
 
 
-def a_view() -> View:
+def a_view() -> Roi:
     image = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
-    return View(image, None, None, Box3((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1)
+    return Roi(image, None, None, BoundingBox((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1)
 
 
 def embeddings(folder: Path) -> Path:
@@ -72,12 +72,12 @@ def test_a_part_that_is_damaged_later_is_refused_with_the_remedy(tmp_path: Path)
 @pytest.mark.parametrize("name", ["view.json", "image.npy"])
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\x93NUMPY", b"x" * 500, None])
 def test_a_damaged_view_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
-    save_view(a_view(), tmp_path / "view")
-    assert np.array_equal(load_view(tmp_path / "view").image, a_view().image)
+    save_roi(a_view(), tmp_path / "view")
+    assert np.array_equal(load_roi(tmp_path / "view").image, a_view().image)
     path = tmp_path / "view" / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(StorageError, match="and resume the run"):
-        load_view(tmp_path / "view")
+        load_roi(tmp_path / "view")
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_a_full_disk_is_told_when_a_view_is_written(
 
     monkeypatch.setattr("aslseg.preprocessing.roi.np.save", full)
     with pytest.raises(StorageError, match=r"Cannot write .*view: "):
-        save_view(a_view(), tmp_path / "view")
+        save_roi(a_view(), tmp_path / "view")

@@ -73,9 +73,11 @@ def test_the_answer_is_the_mean_of_both_decoders() -> None:
     network = a_two_decoder_sam()
     with torch.no_grad():
         embeddings = network.embed(inputs_of())
-        said = [network.answer(number, embeddings).softmax(1) for number in (0, 1)]
+        probabilities = [network.answer(number, embeddings).softmax(1) for number in (0, 1)]
         found = network(inputs_of())
-    torch.testing.assert_close(found.softmax(1), (said[0] + said[1]) / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found.softmax(1), (probabilities[0] + probabilities[1]) / 2, atol=1e-5, rtol=1e-4
+    )
     torch.testing.assert_close(found.exp().sum(1), torch.ones(2, EDGE, EDGE))
 
 
@@ -124,8 +126,8 @@ def test_a_point_is_told_as_sam_itself_tells_it() -> None:
 
 def test_each_class_has_an_embedding_of_its_own_that_learns() -> None:
     network = a_two_decoder_sam()
-    said = network.answer(0, network.embed(inputs_of()), one_point(7.5, 12.5))
-    said[:, 1].mean().backward()
+    probabilities = network.answer(0, network.embed(inputs_of()), one_point(7.5, 12.5))
+    probabilities[:, 1].mean().backward()
     gradient = network.class_points.grad
     assert gradient is not None
     assert (gradient.norm(dim=1) > 0).all()

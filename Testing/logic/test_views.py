@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aslseg.config import NetworkConfig, SpecialistConfig, ViewConfig
+from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.preprocessing.roi import (
-    build_view,
+    build_roi,
     from_volume,
-    load_view,
+    load_roi,
     resample,
-    save_view,
+    save_roi,
     to_volume,
 )
-from aslseg.targets import LIVER_TARGETS, Stage, Target, stages_of
+from aslseg.targets import LIVER_TARGETS, CascadeStage, Target, cascade_stages
 
-OF_LIVER, OF_TUMOUR = stages_of(LIVER_TARGETS)
+OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 GRID = Geometry.axis_aligned((6, 20, 24), (4.0, 2.0, 1.5))
 
 
-def settings(dimensions: int = 2, **view: float | tuple[float, float]) -> SpecialistConfig:
+def settings(dimensions: int = 2, **roi: float | tuple[float, float]) -> SpecialistConfig:
     network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
-    return SpecialistConfig(network=network, patch_size=16, view=ViewConfig.model_validate(view))
+    return SpecialistConfig(network=network, patch_size=16, roi=RoiConfig.model_validate(roi))
 
 
 def smooth_values() -> np.ndarray:
@@ -37,14 +37,14 @@ def smooth_values() -> np.ndarray:
 def test_the_whole_image_is_seen_in_its_window() -> None:
     voxels = np.full(GRID.shape, 75.0, np.float32)
     voxels[0], voxels[1], voxels[2] = -500.0, 1000.0, 162.5
-    view = build_view(
+    roi = build_roi(
         Volume(voxels, GRID), OF_LIVER, settings(pixel_mm=2.0, window_hu=(-100.0, 250.0))
     )
-    assert view.organ is None
-    assert view.labels is None
-    assert view.image.dtype == np.float32
-    assert view.image[:4, 5, 5].tolist() == [-2.0, 2.0, 1.0, 0.0]
-    assert view.box.slices == (slice(0, 6), slice(0, 20), slice(0, 24))
+    assert roi.organ is None
+    assert roi.labels is None
+    assert roi.image.dtype == np.float32
+    assert roi.image[:4, 5, 5].tolist() == [-2.0, 2.0, 1.0, 0.0]
+    assert roi.box.slices == (slice(0, 6), slice(0, 20), slice(0, 24))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_working_grid_has_the_pixel_of_the_settings(
 ) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     chosen = settings(dimensions, pixel_mm=pixel_mm, slice_mm=slice_mm)
-    assert build_view(volume, OF_LIVER, chosen).image.shape == shape
+    assert build_roi(volume, OF_LIVER, chosen).image.shape == shape
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_neighbours_are_whole_slices_away_and_at_least_one(
 ) -> None:
     geometry = Geometry.axis_aligned((6, 8, 8), (spacing_mm, 2.0, 2.0))
     volume = Volume(np.zeros(geometry.shape, np.float32), geometry)
-    assert build_view(volume, OF_LIVER, settings(context_mm=3.0)).neighbour == neighbour
+    assert build_roi(volume, OF_LIVER, settings(context_mm=3.0)).neighbour == neighbour
 
 
 def an_organ() -> Mask:
@@ -84,13 +84,13 @@ def an_organ() -> Mask:
 
 def test_contents_are_seen_in_a_box_around_their_container() -> None:
     volume = Volume(smooth_values() * 1000, GRID)
-    view = build_view(volume, OF_TUMOUR, settings(pixel_mm=2.0, margin_mm=4.0), organ=an_organ())
-    assert (view.box.start, view.box.stop) == ((1, 6, 6), (5, 16, 20))
-    assert view.image.shape == (4, 10, 10)  # 14 columns of 1.5 mm are 10.5 pixels of 2 mm
-    assert view.organ is not None
-    assert view.organ.shape == view.image.shape
-    assert view.inputs.shape == (2, 4, 10, 10)
-    assert 0.0 <= view.organ.min() < view.organ.max() <= 1.0
+    roi = build_roi(volume, OF_TUMOUR, settings(pixel_mm=2.0, margin_mm=4.0), organ=an_organ())
+    assert (roi.box.start, roi.box.stop) == ((1, 6, 6), (5, 16, 20))
+    assert roi.image.shape == (4, 10, 10)  # 14 columns of 1.5 mm are 10.5 pixels of 2 mm
+    assert roi.organ is not None
+    assert roi.organ.shape == roi.image.shape
+    assert roi.inputs.shape == (2, 4, 10, 10)
+    assert 0.0 <= roi.organ.min() < roi.organ.max() <= 1.0
 
 
 def test_contents_are_seen_as_deviations_from_their_container() -> None:
@@ -99,17 +99,17 @@ def test_contents_are_seen_as_deviations_from_their_container() -> None:
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
     chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=1.0)
     geometry = Geometry.axis_aligned(GRID.shape)
-    view = build_view(Volume(voxels, geometry), OF_TUMOUR, chosen, organ=an_organ())
-    inside = an_organ()[view.box.slices]
-    np.testing.assert_allclose(np.abs(view.image[inside]), 1 / 1.4826, rtol=1e-5)
-    np.testing.assert_allclose(view.image[~inside], -40 / (5 * 1.4826), rtol=1e-5)
+    roi = build_roi(Volume(voxels, geometry), OF_TUMOUR, chosen, organ=an_organ())
+    inside = an_organ()[roi.box.slices]
+    np.testing.assert_allclose(np.abs(roi.image[inside]), 1 / 1.4826, rtol=1e-5)
+    np.testing.assert_allclose(roi.image[~inside], -40 / (5 * 1.4826), rtol=1e-5)
 
 
 def test_the_phase_of_contrast_does_not_matter_to_contents() -> None:
     voxels = smooth_values() * 100
     chosen = settings(pixel_mm=2.0, least_scale_hu=1.0)
-    early = build_view(Volume(voxels, GRID), OF_TUMOUR, chosen, organ=an_organ())
-    late = build_view(Volume(1.5 * voxels + 40, GRID), OF_TUMOUR, chosen, organ=an_organ())
+    early = build_roi(Volume(voxels, GRID), OF_TUMOUR, chosen, organ=an_organ())
+    late = build_roi(Volume(1.5 * voxels + 40, GRID), OF_TUMOUR, chosen, organ=an_organ())
     np.testing.assert_allclose(early.image, late.image, atol=1e-4)
 
 
@@ -119,16 +119,16 @@ def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
     chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=20.0)
     volume = Volume(voxels, Geometry.axis_aligned(GRID.shape))
-    view = build_view(volume, OF_TUMOUR, chosen, organ=an_organ())
-    inside = an_organ()[view.box.slices]
-    np.testing.assert_allclose(view.image[~inside], -2.0, rtol=1e-5)
+    roi = build_roi(volume, OF_TUMOUR, chosen, organ=an_organ())
+    inside = an_organ()[roi.box.slices]
+    np.testing.assert_allclose(roi.image[~inside], -2.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("organ", [None, np.zeros(GRID.shape, bool)], ids=["absent", "empty"])
 def test_contents_need_their_container(organ: Mask | None) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     with pytest.raises(ValueError, match="Stage tumour needs a mask of 'liver'"):
-        build_view(volume, OF_TUMOUR, settings(), organ=organ)
+        build_roi(volume, OF_TUMOUR, settings(), organ=organ)
 
 
 def test_labels_become_the_classes_of_a_stage() -> None:
@@ -138,15 +138,15 @@ def test_labels_become_the_classes_of_a_stage() -> None:
     labels[1, 2:8, 2:8], labels[1, 4:6, 4:6], labels[1, 12:18, 12:18] = 1, 2, 7
     volume, labelmap = Volume(smooth_values(), GRID), Labelmap(labels, GRID)
     chosen = settings(pixel_mm=1.5)
-    outer, inner = stages_of(targets)
-    view = build_view(volume, outer, chosen, labels=labelmap, targets=targets)
-    assert view.labels is not None
-    assert view.labels.dtype == np.uint8
-    column = view.labels[1, :, 5]  # through liver and tumour: both are liver here
+    outer, inner = cascade_stages(targets)
+    roi = build_roi(volume, outer, chosen, labels=labelmap, targets=targets)
+    assert roi.labels is not None
+    assert roi.labels.dtype == np.uint8
+    column = roi.labels[1, :, 5]  # through liver and tumour: both are liver here
     assert set(column.tolist()) == {0, 1}
-    assert set(np.unique(view.labels).tolist()) == {0, 1, 2}
+    assert set(np.unique(roi.labels).tolist()) == {0, 1, 2}
     region = np.isin(labels, (1, 2))
-    within = build_view(volume, inner, chosen, organ=region, labels=labelmap, targets=targets)
+    within = build_roi(volume, inner, chosen, organ=region, labels=labelmap, targets=targets)
     assert within.labels is not None
     assert set(np.unique(within.labels).tolist()) == {0, 1}
 
@@ -157,15 +157,15 @@ def test_on_its_own_grid_a_view_goes_back_and_forth_unchanged(dimensions: int) -
     volume = Volume(np.zeros(GRID.shape, np.float32), geometry)
     chosen = settings(dimensions, pixel_mm=1.0, slice_mm=1.0, margin_mm=3.0)
     values = np.random.default_rng(0).random(GRID.shape, np.float32)
-    for view in (
-        build_view(volume, OF_LIVER, chosen),
-        build_view(volume, OF_TUMOUR, chosen, organ=an_organ()),
+    for roi in (
+        build_roi(volume, OF_LIVER, chosen),
+        build_roi(volume, OF_TUMOUR, chosen, organ=an_organ()),
     ):
-        seen = from_volume(values, view)
-        np.testing.assert_array_equal(seen, values[view.box.slices])
-        back = to_volume(np.stack([seen, 1 - seen]), view, fill=9.0)
+        seen = from_volume(values, roi)
+        np.testing.assert_array_equal(seen, values[roi.box.slices])
+        back = to_volume(np.stack([seen, 1 - seen]), roi, fill=9.0)
         expected = np.full(GRID.shape, 9.0, np.float32)
-        expected[view.box.slices] = values[view.box.slices]
+        expected[roi.box.slices] = values[roi.box.slices]
         np.testing.assert_array_equal(back[0], expected)
         assert back.shape == (2, *GRID.shape)
 
@@ -177,8 +177,8 @@ def test_on_an_anisotropic_grid_nothing_is_shifted(dimensions: int, pixel_mm: fl
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     values = smooth_values()
     chosen = settings(dimensions, pixel_mm=pixel_mm, slice_mm=3.0)
-    view = build_view(volume, OF_LIVER, chosen)
-    back = to_volume(from_volume(values, view)[None], view)[0]
+    roi = build_roi(volume, OF_LIVER, chosen)
+    back = to_volume(from_volume(values, roi)[None], roi)[0]
     inner = (slice(1, -1), slice(3, -3), slice(3, -3))
     np.testing.assert_allclose(back[inner], values[inner], atol=2e-3)
 
@@ -188,9 +188,9 @@ def test_a_mask_comes_back_where_it_was(pixel_mm: float) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     organ = an_organ()
     chosen = settings(pixel_mm=pixel_mm, margin_mm=6.0)
-    view = build_view(volume, OF_TUMOUR, chosen, organ=organ)
-    assert view.organ is not None
-    back = to_volume(view.organ[None], view)[0] > 0.5
+    roi = build_roi(volume, OF_TUMOUR, chosen, organ=organ)
+    assert roi.organ is not None
+    back = to_volume(roi.organ[None], roi)[0] > 0.5
     assert 2 * (back & organ).sum() / (back.sum() + organ.sum()) > 0.95
 
 
@@ -212,10 +212,10 @@ def test_shrinking_smooths_instead_of_skipping() -> None:
 @pytest.mark.parametrize("stage", [OF_LIVER, OF_TUMOUR], ids=["image", "container"])
 @pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "unlabelled"])
 def test_a_saved_view_is_opened_without_being_read(
-    tmp_path: Path, stage: Stage, labelled: bool
+    tmp_path: Path, stage: CascadeStage, labelled: bool
 ) -> None:
     labels = Labelmap(an_organ().astype(np.uint8) * 2, GRID)
-    view = build_view(
+    roi = build_roi(
         Volume(smooth_values(), GRID),
         stage,
         settings(pixel_mm=2.0),
@@ -223,22 +223,22 @@ def test_a_saved_view_is_opened_without_being_read(
         labels=labels if labelled else None,
         targets=LIVER_TARGETS,
     )
-    save_view(view, tmp_path / "view")
-    opened = load_view(tmp_path / "view")
+    save_roi(roi, tmp_path / "view")
+    opened = load_roi(tmp_path / "view")
     assert isinstance(opened.image, np.memmap)
     for name in ("image", "organ", "labels"):
-        kept, found = getattr(view, name), getattr(opened, name)
+        kept, found = getattr(roi, name), getattr(opened, name)
         assert (kept is None) == (found is None)
         if kept is not None:
             np.testing.assert_array_equal(kept, found)
             assert kept.dtype == found.dtype
     facts = ("box", "volume_shape", "neighbour")
-    assert [getattr(view, f) for f in facts] == [getattr(opened, f) for f in facts]
+    assert [getattr(roi, f) for f in facts] == [getattr(opened, f) for f in facts]
 
 
 def test_a_view_without_labels_does_not_find_those_of_another(tmp_path: Path) -> None:
     volume, labels = Volume(smooth_values(), GRID), Labelmap(an_organ().astype(np.uint8), GRID)
-    labelled = build_view(volume, OF_LIVER, settings(), labels=labels, targets=LIVER_TARGETS)
-    save_view(labelled, tmp_path / "view")
-    save_view(build_view(volume, OF_LIVER, settings()), tmp_path / "view")
-    assert load_view(tmp_path / "view").labels is None
+    labelled = build_roi(volume, OF_LIVER, settings(), labels=labels, targets=LIVER_TARGETS)
+    save_roi(labelled, tmp_path / "view")
+    save_roi(build_roi(volume, OF_LIVER, settings()), tmp_path / "view")
+    assert load_roi(tmp_path / "view").labels is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aslseg.cli.main import app
-from aslseg.config import RunConfig, SamConfig, SpecialistConfig, ViewConfig
+from aslseg.config import RoiConfig, RunConfig, SamConfig, SpecialistConfig
 from aslseg.data.images import read_volume, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError
@@ -59,9 +59,9 @@ def test_a_liver_in_ct_is_shown_and_nothing_is_said() -> None:
 def test_mri_in_the_window_of_ct_is_named_with_numbers_and_the_remedy() -> None:
     found = window_notes([looks(400.0, 520.0, 650.0, (0.0, 900.0))], ATRIUM, CT)
     assert found == [
-        "organ.view.window_hu shows intensities from -100 to 250; those of atrium in p1 are 400 to "
+        "organ.roi.window_hu shows intensities from -100 to 250; those of atrium in p1 are 400 to "
         "650, and would look like their surroundings. Train with "
-        "--set organ.view.window_hu=[150,900].",
+        "--set organ.roi.window_hu=[150,900].",
         "sam.window_hu shows intensities from -50 to 200; those of atrium in p1 are 400 to 650, "
         "and would look like their surroundings. Train with --set sam.window_hu=[150,900].",
     ]
@@ -100,9 +100,9 @@ def test_with_the_window_that_is_proposed_nothing_is_hidden(
     measured = looks(low, middle, high, (first, last))
     for note in window_notes([measured], ATRIUM, CT)[:1]:
         window = json.loads(note.rsplit("=", 1)[1].rstrip("."))
-        view = ViewConfig(window_hu=window)
+        roi = RoiConfig(window_hu=window)
         config = RunConfig(
-            organ=SpecialistConfig(view=view), sam=SamConfig(model="vit_t", window_hu=window)
+            organ=SpecialistConfig(roi=roi), sam=SamConfig(model="vit_t", window_hu=window)
         )
         if last - first > 1e-3 * max(1.0, abs(first), abs(last)):
             assert window_notes([measured], ATRIUM, config) == []
@@ -129,7 +129,7 @@ def test_init_says_it_on_the_command_line(tmp_path: Path) -> None:
     words = ["init", tmp_path / "p", tmp_path / "ct", "--labels", tmp_path / "seg"]
     done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "Note: organ.view.window_hu shows intensities from -100 to 200; those of" in done.output
+    assert "Note: organ.roi.window_hu shows intensities from -100 to 200; those of" in done.output
     assert "Note: sam.window_hu shows" in done.output
 
 
@@ -146,12 +146,14 @@ def test_a_run_says_it_before_it_learns_and_keeps_it_in_its_events(tmp_path: Pat
         start_run(project, tiny_config(method="specialist"), stop, run_id="a")
     events = (RunFolder(project.folder / "runs" / "a").path / "events.jsonl").read_text()
     kinds = [json.loads(line) for line in events.splitlines()]
-    said = next(n for n, e in enumerate(kinds) if "window_hu shows" in str(e.get("message")))
-    assert kinds[said]["event"] == "warning"
-    assert said < next(n for n, e in enumerate(kinds) if e["event"] == "metric")
+    probabilities = next(
+        n for n, e in enumerate(kinds) if "window_hu shows" in str(e.get("message"))
+    )
+    assert kinds[probabilities]["event"] == "warning"
+    assert probabilities < next(n for n, e in enumerate(kinds) if e["event"] == "metric")
 
     seen = SPECIALIST.model_copy(
-        update={"view": SPECIALIST.view.model_copy(update={"window_hu": (0.0, 2500.0)})}
+        update={"view": SPECIALIST.roi.model_copy(update={"window_hu": (0.0, 2500.0)})}
     )
     stop = stop_at(lambda event: isinstance(event, Metric))
     with pytest.raises(CancelledError):

@@ -97,9 +97,11 @@ def test_events_of_a_task_carry_the_number_of_the_request() -> None:
     stream = io.StringIO()
     lines.waiting.put(request(5, "work", value=21))
     Worker(lines, stream, lambda: {"work": work}).run()
-    said = [json.loads(line) for line in stream.getvalue().splitlines()]
-    said = [event for event in said if event.get("stage") != "Loading the libraries"]
-    assert said[1:] == [
+    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
+    probabilities = [
+        event for event in probabilities if event.get("stage") != "Loading the libraries"
+    ]
+    assert probabilities[1:] == [
         {"id": 5, "event": "progress", "stage": "a stage", "step": 1, "of": 2,
          "seconds_left": 3.5, "round": 4},
         {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "stage": "liver",
@@ -136,8 +138,10 @@ def test_cancel_is_heard_while_a_task_works_and_the_next_request_is_answered() -
     lines.waiting.put(request(0, "cancel"))
     lines.waiting.put(request(2, "quick"))
     thread.join(5)
-    said = [json.loads(line) for line in stream.getvalue().splitlines()]
-    final = {e["id"]: e["event"] for e in said if e["event"] in ("done", "cancelled", "failed")}
+    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {
+        e["id"]: e["event"] for e in probabilities if e["event"] in ("done", "cancelled", "failed")
+    }
     assert final == {1: "cancelled", 2: "done"}
 
 
@@ -161,8 +165,10 @@ def test_cancel_may_name_one_of_several_requests() -> None:
     time.sleep(0.05)
     lines.waiting.put(None)
     thread.join(5)
-    said = [json.loads(line) for line in stream.getvalue().splitlines()]
-    final = {e["id"]: e["event"] for e in said if e["event"] in ("done", "cancelled", "failed")}
+    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {
+        e["id"]: e["event"] for e in probabilities if e["event"] in ("done", "cancelled", "failed")
+    }
     assert final == {1: "done", 2: "cancelled"}
 
 
@@ -172,14 +178,14 @@ def test_the_end_of_the_input_cancels_what_is_under_way() -> None:
             monitor.check()
             time.sleep(0.001)
 
-    said = answers_to({"endless": endless}, request(1, "endless"))
-    assert said[-1]["event"] == "cancelled"
+    probabilities = answers_to({"endless": endless}, request(1, "endless"))
+    assert probabilities[-1]["event"] == "cancelled"
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"id": 1}', '{"id": "x", "do": "a"}'])
 def test_a_line_that_is_no_request_is_answered_and_survived(line: str) -> None:
-    said = answers_to({}, line)
-    refusal = next(event for event in said if event["event"] == "failed")
+    probabilities = answers_to({}, line)
+    refusal = next(event for event in probabilities if event["event"] == "failed")
     assert refusal["kind"] == "request"
     assert line in refusal["message"]
 
@@ -323,7 +329,7 @@ class Child:
             if wanted(event):
                 return events
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+    def predict(self, do: str, **arguments: Any) -> dict[str, Any]:
         number = self.send(do, **arguments)
         final = ("done", "failed", "cancelled")
         return self.until(lambda e: e["id"] == number and e["event"] in final)[-1]
@@ -352,7 +358,7 @@ def trained(child: Child, project: Project) -> dict[str, Any]:
     ended = child.until(lambda e: e["id"] == number and e["event"] == "cancelled")
     assert "resumed" in ended[-1]["message"]
     assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
-    return child.ask("resume", project=str(project.folder), run="a")
+    return child.predict("resume", project=str(project.folder), run="a")
 
 
 @pytest.mark.slow
@@ -373,7 +379,7 @@ def test_segmenting_writes_every_voice_on_the_grid_of_the_image(
     child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     image = project.image_path(project.case("c6"))
-    done = child.ask(
+    done = child.predict(
         "segment", image=str(image), project=str(project.folder), run=None, output=str(tmp_path)
     )
     assert done["event"] == "done", done
@@ -399,12 +405,12 @@ def test_failures_are_told_in_words_and_survived(
 ) -> None:
     missing = str(tmp_path / "no.nii.gz")
     where = {"project": str(project.folder), "output": str(tmp_path)}
-    assert child.ask("segment", image=missing, **where)["kind"] in ("image", "run")
-    assert child.ask("refine", output=str(tmp_path))["message"] == "The request lacks 'image'."
-    unknown = child.ask("train", project=str(project.folder), settings="no such preset")
+    assert child.predict("segment", image=missing, **where)["kind"] in ("image", "run")
+    assert child.predict("refine", output=str(tmp_path))["message"] == "The request lacks 'image'."
+    unknown = child.predict("train", project=str(project.folder), settings="no such preset")
     assert unknown["kind"] == "config"
     assert "no such preset" in unknown["message"]
-    nothing = child.ask("train", project=str(tmp_path / "nothing"))
+    nothing = child.predict("train", project=str(tmp_path / "nothing"))
     assert nothing["kind"] == "project"
     assert nothing["remedy"]
 
@@ -417,11 +423,11 @@ def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not
     before = {p: p.read_bytes() for p in run.path.glob("round-0[12]/*") if p.is_file()}
     accept(project, run, "c3")
     reject(project, "c2", run)
-    done = child.ask("resume", project=str(project.folder), run="a", rounds=1)
+    done = child.predict("resume", project=str(project.folder), run="a", rounds=1)
     assert done["event"] == "done", done
     assert done["facts"]["rounds"] == [1, 2, 3]
     assert run.config.rounds == 3
-    assert run.legs == (1, 3)
+    assert run.retrained_rounds == (1, 3)
     assert run.first_folder(3) == run.round(3)
     assert (run.round(3) / "adaptation-liver.safetensors").exists()
     assert set(run.status["learnt"]) == {*LABELLED, "c3"}
@@ -446,17 +452,17 @@ def test_the_device_of_a_request_counts_and_not_that_of_the_run(
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "project": str(project.folder), "output": str(tmp_path)}
     for do in ("segment", "refine"):  # the run's own device is auto
-        refused = child.ask(do, **about, device="cuda")
+        refused = child.predict(do, **about, device="cuda")
         assert (refused["event"], refused["kind"]) == ("failed", "device"), refused
         assert "CUDA" in refused["message"] or "cuda" in refused["message"]
     path.write_text(json.dumps({**json.loads(before), "device": "cuda"}))  # trained elsewhere
     try:
-        assert child.ask("segment", **about)["kind"] == "device"
-        assert child.ask("resume", project=about["project"], run="a")["kind"] == "device"
-        done = child.ask("segment", **about, device="cpu")
+        assert child.predict("segment", **about)["kind"] == "device"
+        assert child.predict("resume", project=about["project"], run="a")["kind"] == "device"
+        done = child.predict("segment", **about, device="cpu")
         assert done["event"] == "done", done
         assert done["facts"]["device"] == "cpu"
-        resumed = child.ask("resume", project=about["project"], run="a", device="cpu")
+        resumed = child.predict("resume", project=about["project"], run="a", device="cpu")
         assert resumed["event"] == "done", resumed
         assert RunFolder(path.parent).config.device == "cuda", "the settings are not changed"
     finally:
@@ -471,11 +477,11 @@ def test_without_a_run_the_device_counts_too(
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "output": str(tmp_path)}
     for do, arguments in (("refine", about), ("embed", {"image": image})):
-        assert child.ask(do, **arguments, device="cuda")["kind"] == "device"
-    done = child.ask("refine", **about, device="cpu")
+        assert child.predict(do, **arguments, device="cuda")["kind"] == "device"
+    done = child.predict("refine", **about, device="cpu")
     assert (done["event"], done["facts"]["device"]) == ("done", "cpu"), done
     settings = tiny_config().model_dump(mode="json")
-    refused = child.ask("train", project=str(project.folder), settings=settings, device="cuda")
+    refused = child.predict("train", project=str(project.folder), settings=settings, device="cuda")
     assert refused["kind"] == "device"
 
 
@@ -514,7 +520,7 @@ def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
 def test_without_torch_a_worker_is_ready_and_says_what_is_missing() -> None:
     code = "import sys; sys.modules['torch'] = None; import aslseg.engine.server as w; w.main()"
     child = Child("-c", code)
-    failed = child.ask("train", project="anywhere")
+    failed = child.predict("train", project="anywhere")
     child.process.kill()
     assert failed["kind"] == "package"
     assert failed["message"] == "The Python package 'torch' is missing."

@@ -20,16 +20,16 @@ def parsed(path: Path) -> dict[Any, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-JOBS = {name: job for path in WORKFLOWS for name, job in parsed(path)["jobs"].items()}
-STEPS = [step for job in JOBS.values() for step in job["steps"]]
+JOBS = {name: context for path in WORKFLOWS for name, context in parsed(path)["jobs"].items()}
+STEPS = [step for context in JOBS.values() for step in context["steps"]]
 COMMANDS = [line for step in STEPS for line in str(step.get("run", "")).splitlines()]
 
 
 def systems() -> set[str]:
     """Operating systems of all jobs."""
     found = [
-        job.get("strategy", {}).get("matrix", {}).get("os", [job["runs-on"]])
-        for job in JOBS.values()
+        context.get("strategy", {}).get("matrix", {}).get("os", [context["runs-on"]])
+        for context in JOBS.values()
     ]
     return {name.split("-")[0] for names in found for name in names}
 

@@ -161,7 +161,7 @@ def test_accepting_over_a_label_asks(person: Person, dialogs: Any) -> None:
     case_id, volume = person.chosen(), person.panel.volume
     person.press(person.ui.acceptButton)
     first = person.saved(case_id)
-    node = person.logic.voices(volume)["refined"]
+    node = person.logic.predictions(volume)["refined"]
     mask = read_mask(node, "liver", volume)
     mask[0, :3, :3] = True
     write_mask(node, "liver", mask, volume)
@@ -250,7 +250,7 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
     person: Person, dialogs: Any, tmp_path: Path
 ) -> None:
     ui = person.ui
-    first = person.logic.voices(person.load("c0"))["refined"]
+    first = person.logic.predictions(person.load("c0"))["refined"]
     choose_node(ui.resultSelector, first)
     person.press(ui.measureButton)
     assert person.names("lesionsTable") == ["tumour"]
@@ -258,7 +258,7 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
     click(ui.csvButton)
     rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
     assert [(row["case"], row["target"]) for row in rows] == [("c0", "tumour")]
-    second = person.logic.voices(person.load("c2"))["refined"]
+    second = person.logic.predictions(person.load("c2"))["refined"]
     choose_node(ui.resultSelector, second)
     run_event_loop(0.1)
     assert person.names("lesionsTable") == []
@@ -269,7 +269,7 @@ def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
     from ASLsegLib.scene.segments import write_mask
 
     volume = person.load("c0")
-    node = person.logic.voices(volume)["refined"]
+    node = person.logic.predictions(volume)["refined"]
     choose_node(person.ui.resultSelector, node)
     person.press(person.ui.measureButton)
     assert person.names("lesionsTable") == ["tumour"]
@@ -281,8 +281,8 @@ def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
 
 
 def test_lesions_that_come_late_do_not_fill_the_table_of_another_case(person: Person) -> None:
-    first = person.logic.voices(person.load("c0"))["refined"]
-    second = person.logic.voices(person.load("c2"))["refined"]
+    first = person.logic.predictions(person.load("c0"))["refined"]
+    second = person.logic.predictions(person.load("c2"))["refined"]
     choose_node(person.ui.resultSelector, first)
     click(person.ui.measureButton)
     choose_node(person.ui.resultSelector, second)

@@ -140,9 +140,9 @@ def test_a_voice_that_is_removed_while_the_engine_works_comes_back_with_the_answ
     volume = slicer.modules.ASLsegWidget.panel.volume
     click(ui.segmentButton)
     wait_until(lambda: logic.engine.state == "running", 60.0, "the engine works")
-    slicer.mrmlScene.RemoveNode(logic.voices(volume)["refined"])
+    slicer.mrmlScene.RemoveNode(logic.predictions(volume)["refined"])
     wait_until(lambda: not logic.engine.is_busy, 300.0, "the engine rests")
-    assert logic.voices(volume)["refined"].GetSegmentation().GetNumberOfSegments() == 2
+    assert logic.predictions(volume)["refined"].GetSegmentation().GetNumberOfSegments() == 2
 
 
 def test_copies_of_images_that_a_killed_application_left_are_deleted(

@@ -106,8 +106,8 @@ def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(perso
 
 def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
     assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
-    names, said = (at_project.texts("casesTable", column) for column in (0, 1))
-    states = dict(zip(names, said, strict=True))
+    names, probabilities = (at_project.texts("casesTable", column) for column in (0, 1))
+    states = dict(zip(names, probabilities, strict=True))
     assert states["c0"] == states["c5"] == "labelled"
     assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
     assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)
@@ -129,7 +129,7 @@ def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
     names = {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}
     expected = {"c2 - specialist", "c2 - refined", "c2 - prompts"}
     assert names == (expected | {"c2 - SAM"} if sam != "none" else expected)
-    refined = at_project.logic.voices(volume)["refined"]
+    refined = at_project.logic.predictions(volume)["refined"]
     labels = at_project.logic.labelmap_of(refined).labels
     truth = np.abs(slicer.util.arrayFromVolume(volume) - 100) < 40
     assert (labels[truth] > 0).mean() > 0.8
@@ -141,7 +141,7 @@ def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
 
 def test_hiding_a_voice_hides_its_node(at_project: Clicks) -> None:
     volume = at_project.load_case("c2")
-    refined = at_project.logic.voices(volume)["refined"]
+    refined = at_project.logic.predictions(volume)["refined"]
     assert refined.GetDisplayNode().GetVisibility()
     click(at_project.ui.showRefinedBox)
     assert not refined.GetDisplayNode().GetVisibility()
@@ -158,7 +158,7 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     click(at_project.ui.segmentButton)
     at_project.rest()
-    before = at_project.logic.labelmap_of(at_project.logic.voices(volume)["sam"]).labels
+    before = at_project.logic.labelmap_of(at_project.logic.predictions(volume)["sam"]).labels
     show_slice_of(volume, 6)
     click(at_project.ui.editPromptsButton)
     at_project.rest()
@@ -166,7 +166,7 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
     slicer.app.processEvents()
     wait_until(lambda: at_project.logic.engine.is_busy, 5.0, "SAM is asked again")
     at_project.rest()
-    after = at_project.logic.labelmap_of(at_project.logic.voices(volume)["sam"]).labels
+    after = at_project.logic.labelmap_of(at_project.logic.predictions(volume)["sam"]).labels
     assert not np.array_equal(after[6], before[6])
     others = [k for k in range(12) if k != 6]
     assert np.array_equal(after[others], before[others])
@@ -191,7 +191,7 @@ def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> No
     slicer.app.processEvents()
     wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM is asked")
     person.rest()
-    labels = person.logic.labelmap_of(person.logic.voices(volume)["sam"]).labels
+    labels = person.logic.labelmap_of(person.logic.predictions(volume)["sam"]).labels
     assert labels[6].any()
     assert "SAM alone" in person.ui.promptsStatusLabel.text
 
@@ -247,7 +247,7 @@ def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:
 
     logic = at_project.logic
     volume = at_project.load_case("c3")
-    node = logic.voices(volume)["refined"]
+    node = logic.predictions(volume)["refined"]
     mask = read_mask(node, "liver", volume)
     mask[0, :3, :3] = True
     write_mask(node, "liver", mask, volume)
@@ -264,7 +264,7 @@ def test_correcting_opens_the_segment_editor_with_the_refined_label(at_project: 
     at_project.choose_case("c3", "reviewTable")
     click(at_project.ui.correctButton)
     editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-    assert editor.segmentationNode() is at_project.logic.voices(volume)["refined"]
+    assert editor.segmentationNode() is at_project.logic.predictions(volume)["refined"]
     assert editor.sourceVolumeNode() is volume
 
 
@@ -274,7 +274,7 @@ def test_lesions_are_measured_copied_and_saved(
     import qt
 
     volume = at_project.load_case(LABELLED)
-    node = at_project.logic.voices(volume)["refined"]
+    node = at_project.logic.predictions(volume)["refined"]
     choose_node(at_project.ui.resultSelector, node)
     click(at_project.ui.measureButton)
     at_project.rest()
@@ -294,22 +294,22 @@ def test_lesions_are_measured_copied_and_saved(
 
 
 def test_the_3d_button_says_whether_the_chosen_segmentation_is_shown(at_project: Clicks) -> None:
-    voices = at_project.logic.voices(at_project.load_case("c2"))
-    choose_node(at_project.ui.resultSelector, voices["refined"])
+    predictions = at_project.logic.predictions(at_project.load_case("c2"))
+    choose_node(at_project.ui.resultSelector, predictions["refined"])
     click(at_project.ui.show3dButton)
-    choose_node(at_project.ui.resultSelector, voices["specialist"])
+    choose_node(at_project.ui.resultSelector, predictions["specialist"])
     assert not at_project.ui.show3dButton.checked
-    choose_node(at_project.ui.resultSelector, voices["refined"])
+    choose_node(at_project.ui.resultSelector, predictions["refined"])
     assert at_project.ui.show3dButton.checked
     click(at_project.ui.show3dButton)
-    assert not voices["refined"].GetSegmentation().ContainsRepresentation("Closed surface")
+    assert not predictions["refined"].GetSegmentation().ContainsRepresentation("Closed surface")
 
 
 def test_prompts_are_drawn_in_the_plane_of_the_slices_alone(at_project: Clicks) -> None:
     volume = at_project.load_case("c2")
     click(at_project.ui.segmentButton)
     at_project.rest()
-    display = at_project.logic.voices(volume)["prompts"].GetDisplayNode()
+    display = at_project.logic.predictions(volume)["prompts"].GetDisplayNode()
     assert display.GetNumberOfViewNodeIDs() == 1
     assert display.GetNthViewNodeID(0) == "vtkMRMLSliceNodeRed"
 
@@ -318,7 +318,7 @@ def test_the_same_panel_comes_back_with_the_scene(
     at_project: Clicks, trained: Path, tmp_path: Path, open_module: Any
 ) -> None:
     volume = at_project.load_case("c2")
-    labels = at_project.logic.labelmap_of(at_project.logic.voices(volume)["refined"]).labels
+    labels = at_project.logic.labelmap_of(at_project.logic.predictions(volume)["refined"]).labels
     at_project.ui.roundsBox.value = 5
     choose(at_project.ui.methodBox, "semisam")
     click(at_project.ui.wholeVolumeBox)
@@ -334,7 +334,7 @@ def test_the_same_panel_comes_back_with_the_scene(
     assert ui.wholeVolumeBox.checked
     back = at_project.panel.volume
     assert back.GetName() == "c2"
-    node = logic.voices(back)["refined"]
+    node = logic.predictions(back)["refined"]
     assert np.array_equal(logic.labelmap_of(node).labels, labels)
     assert not logic.project or logic.project.folder == trained
     from ASLsegLib.scene.segmentations import edited_segments

@@ -380,7 +380,7 @@ def test_what_is_shown_is_accepted_though_a_newer_round_is_there(reviewing: Any)
     from aslseg.project.review import history
 
     volume = reviewing.load_case("c2")
-    shown = reviewing.labelmap_of(reviewing.voices(volume)["refined"]).labels
+    shown = reviewing.labelmap_of(reviewing.predictions(volume)["refined"]).labels
     newer = np.roll(shown, 3, axis=1)
     newer_round(reviewing.project, "c2", newer)
     reviewing.refresh()
@@ -392,7 +392,7 @@ def test_what_is_shown_is_accepted_though_a_newer_round_is_there(reviewing: Any)
 
 def test_labels_that_nobody_edited_are_renewed_when_the_case_is_loaded(reviewing: Any) -> None:
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     newer = np.roll(reviewing.labelmap_of(node).labels, 3, axis=1)
     newer_round(reviewing.project, "c2", newer)
     reviewing.refresh()
@@ -404,7 +404,7 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
     from ASLsegLib.scene.segments import read_mask, write_mask
 
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     mask = read_mask(node, "liver", volume)
     mask[0, :3, :3] = True
     write_mask(node, "liver", mask, volume)
@@ -427,7 +427,7 @@ def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: An
     from aslseg.project.review import history
 
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     expected = reviewing.labelmap_of(node).labels.copy()
     plane = np.roll(expected[6], 5, axis=0)
     expected[6] = plane
@@ -440,7 +440,7 @@ def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: An
 
 def test_a_further_prompt_replaces_the_answer_to_the_one_before(reviewing: Any) -> None:
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     for number in (1, 2):
         plane = np.roll(reviewing.labelmap_of(node).labels[6], number, axis=0)
         answer_to_prompts(reviewing, volume, plane, 6)
@@ -454,7 +454,7 @@ def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: A
     from ASLsegLib.scene.provenance import Provenance
 
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     labels = reviewing.labelmap_of(node).labels
     answer_to_prompts(reviewing, volume, np.roll(labels[6], 5, axis=0), 6)
     asked: list[list[str]] = []
@@ -476,7 +476,7 @@ def test_a_segmentation_that_is_deleted_while_it_is_saved_is_saved_as_it_was(
     reviewing: Any,
 ) -> None:
     volume = reviewing.load_case("c2")
-    node = reviewing.voices(volume)["refined"]
+    node = reviewing.predictions(volume)["refined"]
     shown = reviewing.labelmap_of(node).labels
     reviewing.accept("c2", wait=False)
     slicer.mrmlScene.RemoveNode(node)

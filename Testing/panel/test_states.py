@@ -116,7 +116,7 @@ def test_the_scene_may_be_closed_right_after_a_button(
     table.selectRow(rows[0])
     click(ui.loadCaseButton)
     wait_until(lambda: panel.volume is not None and not logic.background.is_busy)
-    refined = logic.voices(panel.volume)["refined"]
+    refined = logic.predictions(panel.volume)["refined"]
     panel.parameters.resultSegmentation = panel.parameters.labelSegmentation = refined
     add_point(panel.volume, "tumour", (20.0, 20.0), 3)
     slicer.app.processEvents()

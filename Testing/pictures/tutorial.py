@@ -171,7 +171,7 @@ class Tour:
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox):
             click(box)
         self._show("results")
-        choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
+        choose_node(self.ui.resultSelector, self.logic.predictions(volume)["refined"])
         click(self.ui.measureButton)
         self._until(lambda: self.ui.lesionsTable.rowCount > 0)
 
@@ -181,7 +181,7 @@ class Tour:
         from harness import choose_node, click
 
         self._show("results")
-        choose_node(self.ui.resultSelector, self.logic.voices(volume)["refined"])
+        choose_node(self.ui.resultSelector, self.logic.predictions(volume)["refined"])
         if not self.ui.show3dButton.checked:
             click(self.ui.show3dButton)
         self._rest()
@@ -215,7 +215,7 @@ class Tour:
         """The middle of the refined tumour in the slice that has most of it."""
         import numpy as np
 
-        labels = self.logic.labelmap_of(self.logic.voices(volume)["refined"], volume).labels
+        labels = self.logic.labelmap_of(self.logic.predictions(volume)["refined"], volume).labels
         value = 2 if (labels == 2).any() else 1
         k = int((labels == value).sum(axis=(1, 2)).argmax())
         inside = np.argwhere(labels[k] == value)

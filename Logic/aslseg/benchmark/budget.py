@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from aslseg.config import RunConfig
 from aslseg.errors import ConfigError
-from aslseg.targets import Stage, Target, stages_of
+from aslseg.targets import CascadeStage, Target, cascade_stages
 from aslseg.training.cascade import scheduled
-from aslseg.training.cross_fitting import groups_of
+from aslseg.training.cross_fitting import folds_of
 from aslseg.training.fusion import FOLDS, fold_steps
 
 Steps = dict[str, int]
@@ -31,7 +31,7 @@ def planned_steps(config: RunConfig, targets: Sequence[Target], labelled: int) -
         targets: All targets.
         labelled: Number of labelled training cases.
     """
-    stages = stages_of(tuple(targets))
+    stages = cascade_stages(tuple(targets))
     steps: Counter[str] = Counter()
     for number in range(1, config.rounds + 1):
         share = 1.0 if number == 1 else config.later_share
@@ -41,13 +41,15 @@ def planned_steps(config: RunConfig, targets: Sequence[Target], labelled: int) -
     return dict(steps)
 
 
-def _cut(config: RunConfig, stage: Stage, share: float) -> int:
+def _cut(config: RunConfig, stage: CascadeStage, share: float) -> int:
     return scheduled(config, stage, share).iterations
 
 
-def _beside_the_specialist(config: RunConfig, stages: Sequence[Stage], labelled: int) -> Steps:
+def _beside_the_specialist(
+    config: RunConfig, stages: Sequence[CascadeStage], labelled: int
+) -> Steps:
     steps: Steps = {}
-    groups = len(groups_of([str(number) for number in range(labelled)]))
+    groups = len(folds_of([str(number) for number in range(labelled)]))
     if config.crossfit_share > 0 and groups:
         of_group = sum(_cut(config, stage, config.crossfit_share) for stage in stages)
         steps["witnesses"] = groups * of_group

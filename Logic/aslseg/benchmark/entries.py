@@ -11,7 +11,7 @@ from aslseg.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class BenchmarkEntry:
     """A row of the comparison.
 
     Attributes:
@@ -40,24 +40,24 @@ class Rival:
         return parse_config(values, f"benchmark row {self.name}")
 
 
-def _specialist(name: str, title: str, baseline: str = "", **more: Any) -> Rival:
+def _specialist(name: str, title: str, baseline: str = "", **more: Any) -> BenchmarkEntry:
     changes = {"method": "specialist", "paradigm": name, "rounds": 1}
-    return Rival(name, title, changes, baseline, **more)
+    return BenchmarkEntry(name, title, changes, baseline, **more)
 
 
-def _semisam(name: str, title: str, paradigm: str) -> Rival:
+def _semisam(name: str, title: str, paradigm: str) -> BenchmarkEntry:
     changes = {"method": "semisam", "paradigm": paradigm, "rounds": 1}
-    return Rival(name, title, changes, paradigm)
+    return BenchmarkEntry(name, title, changes, paradigm)
 
 
-UPPER_BOUND = Rival(
+UPPER_BOUND = BenchmarkEntry(
     "upper_bound",
     "Upper bound",
     {"method": "specialist", "paradigm": "supervised", "rounds": 1},
     shows_all=True,
 )
 
-RIVALS: dict[str, Rival] = {
+ENTRIES: dict[str, BenchmarkEntry] = {
     rival.name: rival
     for rival in (
         _specialist("supervised", "Supervised"),
@@ -66,9 +66,11 @@ RIVALS: dict[str, Rival] = {
         _specialist("cross_pseudo", "CPS", "supervised"),
         _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
         _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
-        Rival("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
-        Rival("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
-        Rival("aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"),
+        BenchmarkEntry("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
+        BenchmarkEntry("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
+        BenchmarkEntry(
+            "aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"
+        ),
         UPPER_BOUND,
     )
 }
@@ -76,14 +78,14 @@ RIVALS: dict[str, Rival] = {
 method, and their steps are counted like all others."""
 
 
-def rivals_named(names: Sequence[str]) -> list[Rival]:
+def entries_named(names: Sequence[str]) -> list[BenchmarkEntry]:
     """Return rows by name, in the order of the registry; all of them for no name.
 
     Raises:
         ConfigError: When there is none of a name.
     """
     for name in names:
-        if name not in RIVALS:
-            msg = f"The benchmark has no row '{name}'; choose among {', '.join(RIVALS)}."
+        if name not in ENTRIES:
+            msg = f"The benchmark has no row '{name}'; choose among {', '.join(ENTRIES)}."
             raise ConfigError(msg)
-    return [rival for rival in RIVALS.values() if not names or rival.name in names]
+    return [rival for rival in ENTRIES.values() if not names or rival.name in names]

@@ -14,7 +14,7 @@ from typing import Any
 
 from aslseg.benchmark.budget import allotted, planned_steps
 from aslseg.benchmark.data import BenchmarkData, project_showing
-from aslseg.benchmark.entries import RIVALS, Rival
+from aslseg.benchmark.entries import ENTRIES, BenchmarkEntry
 from aslseg.benchmark.presets import BenchmarkPreset
 from aslseg.config import RunConfig
 from aslseg.data.geometry import resample_labels
@@ -28,13 +28,13 @@ from aslseg.reading import read_object
 from aslseg.runs import resume_run, start_run
 from aslseg.storage import write_json_atomic
 
-CellResult = dict[str, Any]
+ExperimentResult = dict[str, Any]
 """The file of a finished cell: the cell, `steps` by training, `seconds` and `cpu_seconds` (of the
 last leg only where `resumed` is true), `rows`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Cell:
+class Experiment:
     """One method with a number of labelled volumes and a seed.
 
     Attributes:
@@ -59,7 +59,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class BenchmarkSetup:
     """All that a cell has to know, good to be sent to another process.
 
     Attributes:
@@ -75,37 +75,37 @@ class Bench:
     copies: BenchmarkData | None = None
 
     def cells(
-        self, rivals: Sequence[Rival], labelled: Sequence[int], seeds: Sequence[int]
-    ) -> list[Cell]:
+        self, rivals: Sequence[BenchmarkEntry], labelled: Sequence[int], seeds: Sequence[int]
+    ) -> list[Experiment]:
         """List the cells: seed after seed, so that a table is there as early as possible."""
         found = [
-            Cell(seed, 0 if rival.shows_all else number, rival.name)
+            Experiment(seed, 0 if rival.shows_all else number, rival.name)
             for seed in seeds
             for number in labelled
             for rival in rivals
         ]
         return list(dict.fromkeys(found))  # the upper bound is one cell, whatever the column
 
-    def place(self, cell: Cell) -> Path:
+    def place(self, cell: Experiment) -> Path:
         """Return the file of a finished cell."""
         return self.folder / "cells" / f"{cell.name}.json"
 
-    def project(self, cell: Cell) -> Project:
+    def project(self, cell: Experiment) -> Project:
         """Open the project of a cell; it is shared by all cells with as many labels."""
         name = f"labelled-{cell.labelled or 'all'}"
         shown = self.copies or self.data
         return project_showing(shown, self.folder / "projects" / name, cell.labelled or None)
 
-    def config(self, cell: Cell) -> RunConfig:
+    def config(self, cell: Experiment) -> RunConfig:
         """Return the settings of a cell's run, its share of the budget divided.
 
         Raises:
             ConfigError: When the budget is too small for the row.
         """
-        wanted = RIVALS[cell.rival].settings(self.preset.config, cell.seed)
+        wanted = ENTRIES[cell.rival].settings(self.preset.config, cell.seed)
         return allotted(wanted, self.preset.budget, self.data.targets, self._shown(cell))
 
-    def steps(self, cell: Cell) -> dict[str, int]:
+    def steps(self, cell: Experiment) -> dict[str, int]:
         """Return how the budget of a cell is divided."""
         return planned_steps(self.config(cell), self.data.targets, self._shown(cell))
 
@@ -115,11 +115,11 @@ class Bench:
         given = {"budget": self.preset.budget, "spacing_mm": self.preset.spacing_mm}
         return {**self.data.to_json(), **given, "config": config}
 
-    def _shown(self, cell: Cell) -> int:
+    def _shown(self, cell: Experiment) -> int:
         return len(self.data.shown(cell.labelled or None))
 
 
-def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
+def run_experiment(bench: BenchmarkSetup, cell: Experiment, monitor: Monitor | None = None) -> None:
     """Run a cell, score what it made of the held-out cases, and write its file.
 
     Raises:
@@ -143,7 +143,7 @@ def run_cell(bench: Bench, cell: Cell, monitor: Monitor | None = None) -> None:
 
 
 def _finished_run(
-    bench: Bench, project: Project, cell: Cell, monitor: Monitor, *, resumed: bool
+    bench: BenchmarkSetup, project: Project, cell: Experiment, monitor: Monitor, *, resumed: bool
 ) -> RunFolder:
     config, cache = bench.config(cell), bench.folder / "cache"
     if not resumed:
@@ -172,7 +172,9 @@ def held_out_rows(data: BenchmarkData, place: Callable[[str], Path]) -> list[dic
     return rows
 
 
-def finished(bench: Bench, cells: Sequence[Cell]) -> dict[Cell, CellResult]:
+def finished(
+    bench: BenchmarkSetup, cells: Sequence[Experiment]
+) -> dict[Experiment, ExperimentResult]:
     """Read the files of the cells that are done.
 
     Raises:

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aslseg.benchmark.entries import Rival
+from aslseg.benchmark.entries import BenchmarkEntry
 from aslseg.benchmark.statistics import over_seeds
 from aslseg.benchmark.tables import Tables
 from aslseg.report.curves import COLOURS, DASHES
@@ -55,7 +55,9 @@ def _panel(axes: Axes, tables: Tables, target: str) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
-def _line(axes: Axes, tables: Tables, target: str, rival: Rival, number: int, aside: float) -> None:
+def _line(
+    axes: Axes, tables: Tables, target: str, rival: BenchmarkEntry, number: int, aside: float
+) -> None:
     spreads = [over_seeds(tables.scores(rival.name, target, n)) for n in tables.labelled]
     places = [place + aside * STEP_ASIDE for place in range(len(spreads))]
     axes.errorbar(
@@ -73,7 +75,7 @@ def _line(axes: Axes, tables: Tables, target: str, rival: Rival, number: int, as
     )
 
 
-def _bound(axes: Axes, tables: Tables, target: str, rival: Rival) -> None:
+def _bound(axes: Axes, tables: Tables, target: str, rival: BenchmarkEntry) -> None:
     spread = over_seeds(tables.scores(rival.name, target, 0))
     count = len(tables.bench.data.training_labels)
     axes.axhline(spread.mean, color="0.4", linewidth=1, label=f"{rival.title} ({count} labelled)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aslseg.benchmark.entries import RIVALS
+from aslseg.benchmark.entries import ENTRIES
 from aslseg.config import (
     AdaptationConfig,
     NetworkConfig,
@@ -52,7 +52,7 @@ def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
             "learning_rate": 5e-3,
             "ema_decay": 0.9,
             "network": NetworkConfig(channels=(16, 32, 64, 128), residual_units=1),
-            "view": settings.view.model_copy(update={"pixel_mm": pixel_mm}),
+            "view": settings.roi.model_copy(update={"pixel_mm": pixel_mm}),
         }
     )
 
@@ -84,7 +84,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
         budget=128,
         workers=2,
         spacing_mm=(6.0, 2.5, 2.5),
-        rivals=tuple(name for name in RIVALS if name != "cpcsam"),  # for the sake of time
+        rivals=tuple(name for name in ENTRIES if name != "cpcsam"),  # for the sake of time
     ),
     "full": BenchmarkPreset(
         _STANDARD.model_copy(

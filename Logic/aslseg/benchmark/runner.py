@@ -20,11 +20,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from aslseg.benchmark.data import BenchmarkData, on_grid
-from aslseg.benchmark.entries import rivals_named
-from aslseg.benchmark.experiments import Bench, Cell, CellResult, finished
+from aslseg.benchmark.entries import entries_named
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, ExperimentResult, finished
 from aslseg.benchmark.presets import BenchmarkPreset
 from aslseg.benchmark.tables import Tables, write_tables
-from aslseg.benchmark.workers import Ended, run_apart, run_here
+from aslseg.benchmark.workers import WorkerOutcome, run_parallel, run_serial
 from aslseg.errors import RunError
 from aslseg.events import Monitor, Progress
 from aslseg.methods import method_named
@@ -60,9 +60,9 @@ def run_benchmark(
         AslsegError: When a file or a setting is at fault.
     """
     monitor = monitor or Monitor()
-    wanted = rivals_named(rivals or preset.rivals)
+    wanted = entries_named(rivals or preset.rivals)
     with _held(folder):
-        bench = Bench(folder, data, preset)
+        bench = BenchmarkSetup(folder, data, preset)
         cells = bench.cells(wanted, preset.labelled, preset.seeds)
         _check(bench, cells)
         bench = _prepared(bench, cells, monitor)
@@ -88,7 +88,7 @@ def _held(folder: Path) -> Iterator[None]:
         raise RunError(msg) from error
 
 
-def _check(bench: Bench, cells: Sequence[Cell]) -> None:
+def _check(bench: BenchmarkSetup, cells: Sequence[Experiment]) -> None:
     """See that every cell can be run in this folder, before anything is written."""
     path = _facts_path(bench)
     remedy = "choose a new folder"
@@ -99,7 +99,9 @@ def _check(bench: Bench, cells: Sequence[Cell]) -> None:
         method_named(bench.config(cell).method)
 
 
-def _prepared(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> Bench:
+def _prepared(
+    bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor
+) -> BenchmarkSetup:
     """Write what all cells share: images on their grid, and the projects."""
     places = bench.folder / "data"
     copies = on_grid(bench.data, places, bench.preset.spacing_mm, monitor)
@@ -110,15 +112,15 @@ def _prepared(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> Bench:
     return bench
 
 
-def _facts_path(bench: Bench) -> Path:
+def _facts_path(bench: BenchmarkSetup) -> Path:
     return bench.folder / "benchmark.json"
 
 
-def _facts(bench: Bench) -> Any:
+def _facts(bench: BenchmarkSetup) -> Any:
     return json.loads(json.dumps(bench.to_json()))  # as they are read back
 
 
-def _run(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> None:
+def _run(bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor) -> None:
     done = finished(bench, cells)
     left = [cell for cell in cells if cell not in done]
     failures: list[str] = []
@@ -137,18 +139,20 @@ def _run(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> None:
         raise RunError(msg)
 
 
-def _ended(bench: Bench, left: Sequence[Cell], monitor: Monitor) -> Iterator[Ended]:
+def _ended(
+    bench: BenchmarkSetup, left: Sequence[Experiment], monitor: Monitor
+) -> Iterator[WorkerOutcome]:
     if bench.preset.workers == 1:
-        return run_here(bench, left, monitor)
-    return run_apart(bench, left, bench.preset.workers, monitor)
+        return run_serial(bench, left, monitor)
+    return run_parallel(bench, left, bench.preset.workers, monitor)
 
 
-def _tell(result: CellResult, monitor: Monitor) -> None:
+def _tell(result: ExperimentResult, monitor: Monitor) -> None:
     for row in result["rows"]:
         monitor.metric(f"{result['rival']} {row['target']} dice", row["dice"], 0, row["case"])
 
 
-def seconds_left(done: Mapping[Cell, CellResult], left: Sequence[Cell]) -> float:
+def seconds_left(done: Mapping[Experiment, ExperimentResult], left: Sequence[Experiment]) -> float:
     """Guess how long cells will take one after the other, from those of the same row, or of all."""
     known: dict[str, list[float]] = defaultdict(list)
     for cell, result in done.items():

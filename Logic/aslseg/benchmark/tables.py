@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aslseg.benchmark.entries import RIVALS, Rival
-from aslseg.benchmark.experiments import Bench, Cell
+from aslseg.benchmark.entries import ENTRIES, BenchmarkEntry
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment
 from aslseg.benchmark.statistics import Gain, Score, Spread, gain, over_seeds
 from aslseg.project.run_tables import write_table
 from aslseg.storage import write_text_atomic
@@ -45,14 +45,14 @@ class Tables:
         results: What the files of the finished cells hold.
     """
 
-    bench: Bench
-    results: Mapping[Cell, Mapping[str, Any]]
+    bench: BenchmarkSetup
+    results: Mapping[Experiment, Mapping[str, Any]]
 
     @property
-    def rivals(self) -> list[Rival]:
+    def rivals(self) -> list[BenchmarkEntry]:
         """Rows that have a finished cell."""
         there = {cell.rival for cell in self.results}
-        return [rival for rival in RIVALS.values() if rival.name in there]
+        return [rival for rival in ENTRIES.values() if rival.name in there]
 
     @property
     def labelled(self) -> list[int]:
@@ -74,11 +74,11 @@ class Tables:
             if row["target"] == target
         ]
 
-    def columns(self, rival: Rival) -> list[int]:
+    def columns(self, rival: BenchmarkEntry) -> list[int]:
         """Return the numbers of labelled volumes that a row has cells for."""
         return [0] if rival.shows_all else self.labelled
 
-    def gain(self, rival: Rival, target: str, labelled: int | None = None) -> Gain | None:
+    def gain(self, rival: BenchmarkEntry, target: str, labelled: int | None = None) -> Gain | None:
         """Compare a row with the one it builds upon; None where there is none."""
         mine = self.scores(rival.name, target, labelled)
         return gain(mine, self.scores(rival.baseline, target, labelled))
@@ -112,7 +112,7 @@ def _summary_rows(tables: Tables) -> Iterator[dict[str, Any]]:
                 yield _summary(tables, rival, target, labelled)
 
 
-def _summary(tables: Tables, rival: Rival, target: str, labelled: int) -> dict[str, Any]:
+def _summary(tables: Tables, rival: BenchmarkEntry, target: str, labelled: int) -> dict[str, Any]:
     scores = tables.scores(rival.name, target, labelled)
     dice, distance = over_seeds(scores), over_seeds(scores, "hd95_mm")
     gained = tables.gain(rival, target, labelled)
@@ -131,7 +131,7 @@ def _summary(tables: Tables, rival: Rival, target: str, labelled: int) -> dict[s
     return row if gained is None else {**row, **_gain_columns(rival, gained)}
 
 
-def _gain_columns(rival: Rival, gained: Gain) -> dict[str, Any]:
+def _gain_columns(rival: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
     return {
         "baseline": rival.baseline,
         "gain": _number(gained.over_seeds.mean),
@@ -143,7 +143,7 @@ def _gain_columns(rival: Rival, gained: Gain) -> dict[str, Any]:
     }
 
 
-def _seconds(tables: Tables, rival: Rival, labelled: int | None = None) -> Spread:
+def _seconds(tables: Tables, rival: BenchmarkEntry, labelled: int | None = None) -> Spread:
     return Spread.of(
         [
             float(result["cpu_seconds"])
@@ -182,7 +182,7 @@ def dice_lines(tables: Tables, target: str) -> list[list[str]]:
     return lines
 
 
-def _title(tables: Tables, rival: Rival) -> str:
+def _title(tables: Tables, rival: BenchmarkEntry) -> str:
     if not rival.shows_all:
         return rival.title
     return f"{rival.title} ({len(tables.bench.data.training_labels)} labelled)"
@@ -198,10 +198,10 @@ def _gain_table(tables: Tables, target: str) -> str:
     return _table(lines)
 
 
-def _gain_line(rival: Rival, labelled: int | None, gained: Gain) -> list[str]:
+def _gain_line(rival: BenchmarkEntry, labelled: int | None, gained: Gain) -> list[str]:
     return [
         rival.title,
-        RIVALS[rival.baseline].title,
+        ENTRIES[rival.baseline].title,
         "all columns" if labelled is None else str(labelled),
         with_sd(gained.over_seeds, sign="+"),
         f"{gained.wins} of {gained.pairs}",

@@ -16,7 +16,7 @@ from multiprocessing.synchronize import Event as SharedFlag
 
 import torch
 
-from aslseg.benchmark.experiments import Bench, Cell, run_cell
+from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, run_experiment
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import CancelToken, Monitor
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.2
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
-Ended = tuple[Cell, AslsegError | None]
+WorkerOutcome = tuple[Experiment, AslsegError | None]
 """A cell that is over, and why it failed if it did."""
 
 
@@ -48,16 +48,18 @@ class _Worker:
     token: CancelToken = CancelToken()
 
 
-def run_here(bench: Bench, cells: Sequence[Cell], monitor: Monitor) -> Iterator[Ended]:
+def run_serial(
+    bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor
+) -> Iterator[WorkerOutcome]:
     """Run cells one after the other in this process."""
     for cell in cells:
         monitor.check()
         yield cell, _attempt(bench, cell, Monitor(monitor.listener, monitor.token))
 
 
-def run_apart(
-    bench: Bench, cells: Sequence[Cell], workers: int, monitor: Monitor
-) -> Iterator[Ended]:
+def run_parallel(
+    bench: BenchmarkSetup, cells: Sequence[Experiment], workers: int, monitor: Monitor
+) -> Iterator[WorkerOutcome]:
     """Run cells in processes of their own; each gets its part of the computer's threads.
 
     Raises:
@@ -80,7 +82,7 @@ def run_apart(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(future: Future[Ended]) -> Ended:
+def _result(future: Future[WorkerOutcome]) -> WorkerOutcome:
     try:
         return future.result()
     except BrokenProcessPool as error:
@@ -121,14 +123,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(bench: Bench, cell: Cell) -> Ended:
+def _work(bench: BenchmarkSetup, cell: Experiment) -> WorkerOutcome:
     return cell, _attempt(bench, cell, Monitor(token=_Worker.token))
 
 
-def _attempt(bench: Bench, cell: Cell, monitor: Monitor) -> AslsegError | None:
+def _attempt(bench: BenchmarkSetup, cell: Experiment, monitor: Monitor) -> AslsegError | None:
     """Run a cell; one that fails does not keep the others from being run."""
     try:
-        run_cell(bench, cell, monitor)
+        run_experiment(bench, cell, monitor)
     except CancelledError:
         raise
     except AslsegError as error:

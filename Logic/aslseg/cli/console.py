@@ -17,7 +17,7 @@ from aslseg.errors import AslsegError, CancelledError
 from aslseg.failures import failure_of
 from aslseg.project.project import FILE_NAME
 from aslseg.project.run_folder import RunFolder, open_run
-from aslseg.report.data import RunRecord, mean_dice, stage_name
+from aslseg.report.data import RunRecord, mean_dice, source_name
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -121,7 +121,7 @@ def _dice_row(run: RunRecord, stage: tuple[int, str], split: str) -> list[str]:
     cases = max((mean.cases for mean in means), default=0)
     if not cases:
         return []
-    name = stage_name(stage[1], has_sam=run.has_sam)
+    name = source_name(stage[1], has_sam=run.has_sam)
     return [str(stage[0]), name, *map(mean_text, means), str(cases)]
 
 

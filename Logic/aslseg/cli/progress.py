@@ -32,7 +32,7 @@ class _Stage:
     name: str
     task: TaskID
     began: float
-    said: float
+    probabilities: float
 
 
 class ProgressView:
@@ -80,8 +80,8 @@ class ProgressView:
 
     def _heartbeat(self, stage: _Stage, event: Progress, left: str) -> None:
         now = time.monotonic()
-        if now - stage.said >= HEARTBEAT_S:
-            stage.said = now
+        if now - stage.probabilities >= HEARTBEAT_S:
+            stage.probabilities = now
             self._say(f"     {stage.name}: {event.step} of {event.of}, {left}")
 
     def _finish(self, stage: _Stage) -> None:

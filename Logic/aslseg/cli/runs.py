@@ -116,7 +116,7 @@ def segment(
     run: Annotated[Path, typer.Argument(help="Run folder, or a project for its latest run.")],
     images: Annotated[list[Path], typer.Argument(help="Image files or DICOM folders.")],
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where label maps go.")],
-    voices: Annotated[
+    predictions: Annotated[
         bool, typer.Option("--voices", help="Write those of specialist and SAM as well.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
@@ -136,10 +136,10 @@ def segment(
         ensemble = load_ensemble(folder, monitor)
         for path, place in places.items():
             found = ensemble.segment(read_volume(path), monitor)
-            _write_voices(found, place, others=voices)
+            _write_predictions(found, place, others=predictions)
 
 
-def _write_voices(found: Segmentation, place: Path, *, others: bool) -> None:
+def _write_predictions(found: Segmentation, place: Path, *, others: bool) -> None:
     from aslseg.data.images import stem_of, write_labelmap
 
     write_labelmap(found.refined, place)

@@ -181,7 +181,7 @@ def overlap(first: Geometry, second: Geometry) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Box3:
+class BoundingBox:
     """A block of voxels.
 
     Attributes:
@@ -215,7 +215,7 @@ class Box3:
 
 def box_of(
     mask: Mask, *, margin_mm: float = 0.0, spacing_mm: Spacing3 = (1.0, 1.0, 1.0)
-) -> Box3 | None:
+) -> BoundingBox | None:
     """Find the smallest box around a mask, widened by a margin within the array.
 
     Args:
@@ -235,10 +235,10 @@ def box_of(
         found = np.flatnonzero(profile)
         start.append(max(int(found[0]) - margin, 0))
         stop.append(min(int(found[-1]) + 1 + margin, profile.size))
-    return Box3((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def crop(array: NDArray[Scalar], box: Box3) -> NDArray[Scalar]:
+def crop(array: NDArray[Scalar], box: BoundingBox) -> NDArray[Scalar]:
     """Return the view of a (D, H, W) array that the box covers."""
     if any(last > size for last, size in zip(box.stop, array.shape, strict=True)):
         msg = f"Box {box.start} to {box.stop} leaves the array {array.shape}."
@@ -246,7 +246,9 @@ def crop(array: NDArray[Scalar], box: Box3) -> NDArray[Scalar]:
     return array[box.slices]
 
 
-def uncrop(array: NDArray[Scalar], box: Box3, shape: Shape3, fill: float = 0) -> NDArray[Scalar]:
+def uncrop(
+    array: NDArray[Scalar], box: BoundingBox, shape: Shape3, fill: float = 0
+) -> NDArray[Scalar]:
     """Put a cropped (D, H, W) array back to its place.
 
     Args:

@@ -89,7 +89,7 @@ REACH_MM = 3.0
 """How far outside of the predicted container a content may still lie."""
 
 
-def clean_container(mask: Mask) -> Mask:
+def clean_parent(mask: Mask) -> Mask:
     """Return the largest component of a mask, with its holes filled slice by slice."""
     box = box_of(mask)
     if box is None:

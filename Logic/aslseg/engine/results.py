@@ -12,18 +12,18 @@ import numpy as np
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.evaluation.metrics import dice
-from aslseg.inference.interactive.predictions import Answer
+from aslseg.inference.interactive.predictions import SessionPrediction
 from aslseg.inference.interactive.session import Session
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import sha256_of, write_json_atomic
 from aslseg.targets import Target, region_mask
 
-VOICES = ("specialist", "sam", "refined")
+SOURCES = ("specialist", "sam", "refined")
 FLAG_BELOW = 0.8
 """A target whose voices agree by less than this Dice is flagged for a person (ours)."""
 
 
-def write_answer(answer: Answer, folder: Path) -> dict[str, str]:
+def write_answer(answer: SessionPrediction, folder: Path) -> dict[str, str]:
     """Write label maps, disagreement and prompts; label maps of one slice are named after it.
 
     Returns:
@@ -33,12 +33,12 @@ def write_answer(answer: Answer, folder: Path) -> dict[str, str]:
     prefix = "" if answer.slice_index is None else f"slice-{answer.slice_index:04d}-"
     files: dict[str, Path] = {}
     geometry: Geometry | None = None
-    for voice in VOICES:
-        labels: Labelmap | None = getattr(answer, voice)
+    for source in SOURCES:
+        labels: Labelmap | None = getattr(answer, source)
         if labels is not None:
-            files[voice] = folder / f"{prefix}{voice}.nii.gz"
+            files[source] = folder / f"{prefix}{source}.nii.gz"
             geometry = labels.geometry
-            write_labelmap(labels, files[voice])
+            write_labelmap(labels, files[source])
     if geometry is not None:
         files["disagreement"] = folder / f"{prefix}disagreement.nii.gz"
         write_volume(Volume(answer.disagreement, geometry), files["disagreement"])
@@ -47,17 +47,17 @@ def write_answer(answer: Answer, folder: Path) -> dict[str, str]:
     return {name: str(path) for name, path in files.items()}
 
 
-def facts_of(session: Session, answer: Answer, run: RunFolder | None) -> dict[str, Any]:
+def facts_of(session: Session, answer: SessionPrediction, run: RunFolder | None) -> dict[str, Any]:
     """Return what a person wants to know about an answer, for the panel and for provenance."""
-    targets = session.voices.targets
-    spoken = {v: labels for v in VOICES if (labels := getattr(answer, v)) is not None}
+    targets = session.predictions.targets
+    spoken = {v: labels for v in SOURCES if (labels := getattr(answer, v)) is not None}
     facts: dict[str, Any] = {
         "slice_index": answer.slice_index,
         "targets": [target.model_dump(mode="json") for target in targets],
         "voices": list(spoken),
-        "volumes_ml": {voice: volumes_ml(labels, targets) for voice, labels in spoken.items()},
+        "volumes_ml": {source: volumes_ml(labels, targets) for source, labels in spoken.items()},
         "prompts": len(answer.prompts),
-        "unheard": list(answer.unheard),
+        "unheard": list(answer.unmet_clicks),
         **provenance_of(session, run),
     }
     if answer.specialist is not None and answer.refined is not None:
@@ -69,7 +69,7 @@ def facts_of(session: Session, answer: Answer, run: RunFolder | None) -> dict[st
 
 def provenance_of(session: Session, run: RunFolder | None) -> dict[str, Any]:
     """Return where an answer comes from: method, run, round, weights; a note without a run."""
-    ensemble = session.voices.ensemble
+    ensemble = session.predictions.ensemble
     if run is None or ensemble is None:
         note = "No trained run: SAM alone answers, as it was released, and only to your prompts."
         return {"run": None, "method": "sam", "round": 0, "weights": "", "note": note}

@@ -42,7 +42,7 @@ _NOT_BEGUN = "Stopped on request before it had begun."
 logger = logging.getLogger(__name__)
 
 
-class Speaker:
+class EventWriter:
     """Writes events, each whole, from whichever thread; silent when nobody reads any more."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -63,7 +63,7 @@ class Speaker:
         self.say(number, event, **facts)
 
 
-class Listener:
+class RequestReader:
     """Reads requests in a thread of its own, and cancels those that are under way.
 
     Args:
@@ -72,7 +72,9 @@ class Listener:
         speaker: Told of lines that are no request, and of requests that end here.
     """
 
-    def __init__(self, lines: Iterable[str | BadLine], mailbox: Mailbox, speaker: Speaker) -> None:
+    def __init__(
+        self, lines: Iterable[str | BadLine], mailbox: Mailbox, speaker: EventWriter
+    ) -> None:
         self._lines = lines
         self._mailbox = mailbox
         self._speaker = speaker
@@ -157,9 +159,9 @@ class Worker:
         stream: IO[str],
         tasks: Callable[[], Mapping[str, Task]],
     ) -> None:
-        self._speaker = Speaker(stream)
+        self._speaker = EventWriter(stream)
         self._mailbox = Mailbox()
-        self._listener = Listener(lines, self._mailbox, self._speaker)
+        self._listener = RequestReader(lines, self._mailbox, self._speaker)
         self._load = tasks
         self._tasks: Mapping[str, Task] | None = None
 

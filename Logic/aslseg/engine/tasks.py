@@ -20,9 +20,9 @@ from aslseg.errors import ConfigError, ImageError
 from aslseg.events import Monitor
 from aslseg.inference.interactive.models import (
     ReleasedSam,
-    Voices,
-    voices_of_ensemble,
-    voices_without_run,
+    SessionModels,
+    models_of_ensemble,
+    models_without_run,
 )
 from aslseg.inference.interactive.session import Session
 from aslseg.networks.device import choose_device
@@ -30,7 +30,7 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, new_run_id, run_named
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, load_ensemble, resume_run, start_run
-from aslseg.sam.predictor import Generalist
+from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.storage import cache_folder
 
 Arguments = Mapping[str, Any]
@@ -38,7 +38,7 @@ Result = dict[str, Any]
 
 
 @dataclass
-class _Warm:
+class _Cached:
     """Something that took long to make, and what it was made of."""
 
     key: tuple[Any, ...]
@@ -49,8 +49,8 @@ class Engine:
     """Does what requests ask for; keeps the last run's networks and the last volume's session."""
 
     def __init__(self) -> None:
-        self._voices: _Warm | None = None
-        self._session: _Warm | None = None
+        self._voices: _Cached | None = None
+        self._session: _Cached | None = None
 
     @property
     def tasks(self) -> dict[str, Callable[[Arguments, Monitor], Result]]:
@@ -93,8 +93,8 @@ class Engine:
         run = run_of(arguments)
         volume = _read(arguments, monitor)
         sam = self._voices_of(run, arguments, monitor).sam
-        generalist = sam.generalist(monitor) if isinstance(sam, ReleasedSam) else sam
-        if not isinstance(generalist, Generalist):  # another SAM keeps no embeddings
+        sam_predictor = sam.sam_predictor(monitor) if isinstance(sam, ReleasedSam) else sam
+        if not isinstance(sam_predictor, VolumeSamPredictor):  # another SAM keeps no embeddings
             return {"files": {}, "facts": {"slices": 0}}
         turn, axial = axial_to_slices(volume.geometry).inverse, axial_volume(volume)
         depth = axial.geometry.shape[0]
@@ -102,7 +102,7 @@ class Engine:
         if any(k >= depth for k in slices):
             msg = f"There is no slice {max(slices)}; the volume has 0 to {depth - 1}."
             raise ConfigError(msg)
-        generalist.embeddings(axial, [turn.index(k, depth) for k in slices], monitor)
+        sam_predictor.embeddings(axial, [turn.index(k, depth) for k in slices], monitor)
         return {"files": {}, "facts": {"slices": len(slices)}}
 
     def train(self, arguments: Arguments, monitor: Monitor) -> Result:
@@ -137,7 +137,7 @@ class Engine:
         session = self._session_of(run, arguments, monitor)
         answer = ask(session)
         files = write_answer(answer, output)
-        for sentence in answer.unheard:
+        for sentence in answer.unmet_clicks:
             monitor.warn(sentence)
         facts = {**facts_of(session, answer, run), "device": _device_name(run, arguments)}
         seconds = round(time.monotonic() - began, 3)
@@ -148,19 +148,21 @@ class Engine:
         if self._session is None or self._session.key != key:
             self._session = None  # before the next one is made: two do not fit in memory
             volume = _read(arguments, monitor)
-            voices = self._voices_of(run, arguments, monitor)
-            self._session = _Warm(key, Session(volume, voices, monitor))
+            predictions = self._voices_of(run, arguments, monitor)
+            self._session = _Cached(key, Session(volume, predictions, monitor))
         session: Session = self._session.value
         return session
 
-    def _voices_of(self, run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Voices:
+    def _voices_of(
+        self, run: RunFolder | None, arguments: Arguments, monitor: Monitor
+    ) -> SessionModels:
         key = _voices_key(run, arguments)
         if self._voices is None or self._voices.key != key:
             self._voices = None
             for _ in monitor.track(["networks"], "Loading the networks"):
-                self._voices = _Warm(key, _load_voices(run, arguments, monitor))
-        voices: Voices = self._voices.value  # type: ignore[union-attr]
-        return voices
+                self._voices = _Cached(key, _load_models(run, arguments, monitor))
+        predictions: SessionModels = self._voices.value  # type: ignore[union-attr]
+        return predictions
 
     def _cool_down(self) -> None:
         """Free the memory of sessions for a training."""
@@ -189,15 +191,15 @@ def _do(
     return task(check_request(name, arguments), monitor)
 
 
-def _load_voices(run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> Voices:
+def _load_models(run: RunFolder | None, arguments: Arguments, monitor: Monitor) -> SessionModels:
     if run is not None:
         cache = run.path.parents[1] / "cache" / "embeddings"
-        return voices_of_ensemble(load_ensemble(run, monitor, arguments["device"]), cache)
+        return models_of_ensemble(load_ensemble(run, monitor, arguments["device"]), cache)
     project = arguments["project"]
     cache = Path(project) / "cache" if project else cache_folder()
     settings = sam_settings(arguments["sam"])
     device = arguments["device"] or "auto"
-    return voices_without_run(targets_of(arguments), settings, cache / "embeddings", device)
+    return models_without_run(targets_of(arguments), settings, cache / "embeddings", device)
 
 
 def _read(arguments: Arguments, monitor: Monitor) -> Volume:

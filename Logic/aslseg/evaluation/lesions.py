@@ -20,7 +20,7 @@ _MANY_POINTS = 2000  # beyond, distances are measured among the corners of the c
 
 
 @dataclass(frozen=True, slots=True)
-class Lesion:
+class LesionMeasurement:
     """One connected part of a target.
 
     Attributes:
@@ -41,7 +41,7 @@ class Lesion:
 
 def measure_lesions(
     labelmap: Labelmap, targets: Sequence[Target], names: Sequence[str] | None = None
-) -> list[Lesion]:
+) -> list[LesionMeasurement]:
     """Measure every connected part of the innermost targets.
 
     Args:
@@ -52,9 +52,9 @@ def measure_lesions(
     Returns:
         Target by target, largest first.
     """
-    containers = {target.inside for target in targets}
-    wanted = names if names is not None else [t.name for t in targets if t.name not in containers]
-    found: list[Lesion] = []
+    parents = {target.inside for target in targets}
+    wanted = names if names is not None else [t.name for t in targets if t.name not in parents]
+    found: list[LesionMeasurement] = []
     for target in targets:
         if target.name in wanted:
             found += _lesions_of(labelmap.labels == target.value, target.name, labelmap.geometry)
@@ -79,7 +79,7 @@ def longest_diameter_mm(mask: Mask, geometry: Geometry) -> float:
     return float(distances.max() + _edge_along(direction, geometry))
 
 
-def _lesions_of(mask: Mask, target: str, geometry: Geometry) -> list[Lesion]:
+def _lesions_of(mask: Mask, target: str, geometry: Geometry) -> list[LesionMeasurement]:
     numbered, _ = label_components(mask)
     boxes = ndimage.find_objects(numbered)
     sizes = np.bincount(numbered.ravel(), minlength=len(boxes) + 1)[1:]
@@ -92,11 +92,11 @@ def _lesions_of(mask: Mask, target: str, geometry: Geometry) -> list[Lesion]:
 
 def _lesion(
     part: Mask, box: tuple[slice, ...], target: str, number: int, geometry: Geometry
-) -> Lesion:
+) -> LesionMeasurement:
     centre_kji = np.argwhere(part).mean(axis=0) + [axis.start for axis in box]
     r, a, s = ijk_to_ras(centre_kji[None, ::-1], geometry)[0].tolist()
     volume = int(part.sum()) * geometry.voxel_ml
-    return Lesion(target, number, volume, longest_diameter_mm(part, geometry), (r, a, s))
+    return LesionMeasurement(target, number, volume, longest_diameter_mm(part, geometry), (r, a, s))
 
 
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:

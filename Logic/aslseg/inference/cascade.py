@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.config import RunConfig, SpecialistConfig
-from aslseg.data.masks import clean_container, within_reach
+from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Volume
 from aslseg.events import Monitor
@@ -22,8 +22,8 @@ from aslseg.networks.device import mixed_precision
 from aslseg.networks.finite import require_finite
 from aslseg.networks.unet import padding_of
 from aslseg.preprocessing.patches import slice_channels
-from aslseg.preprocessing.roi import View, build_view, to_volume
-from aslseg.targets import Stage, Target, stages_of
+from aslseg.preprocessing.roi import Roi, build_roi, to_volume
+from aslseg.targets import CascadeStage, Target, cascade_stages
 
 SLICES_AT_ONCE = 8
 
@@ -33,19 +33,19 @@ Probabilities = dict[str, Float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class StagePrediction:
     """What a stage saw of a volume, and made of it.
 
     Attributes:
         stage: The stage.
-        view: None where no container was found to look into.
+        roi: None where no container was found to look into.
         classes: (classes, d, h, w) probabilities on the view's pixels, or None.
         organ: (D, H, W) the container that was found, or None.
         probabilities: By target, on the volume's voxels.
     """
 
-    stage: Stage
-    view: View | None
+    stage: CascadeStage
+    roi: Roi | None
     classes: Float32 | None
     organ: Mask | None
     probabilities: Probabilities
@@ -78,11 +78,11 @@ class Specialist:
             found.update(seen.probabilities)
         return found
 
-    def look(self, volume: Volume, monitor: Monitor | None = None) -> list[Seen]:
+    def look(self, volume: Volume, monitor: Monitor | None = None) -> list[StagePrediction]:
         """Return what each stage saw and made of it, containers first."""
         found: Probabilities = {}
-        stages: list[Seen] = []
-        for stage in stages_of(self.targets):
+        stages: list[StagePrediction] = []
+        for stage in cascade_stages(self.targets):
             stages.append(self._stage(volume, stage, found, monitor or Monitor()))
             found.update(stages[-1].probabilities)
         return stages
@@ -95,26 +95,28 @@ class Specialist:
         found = labels_from(said, self.targets, axial, self.config.min_component_ml)
         return turn.inverse.labelmap(found, volume.geometry)
 
-    def _stage(self, volume: Volume, stage: Stage, found: Probabilities, monitor: Monitor) -> Seen:
+    def _stage(
+        self, volume: Volume, stage: CascadeStage, found: Probabilities, monitor: Monitor
+    ) -> StagePrediction:
         monitor.check()
         settings = self.config.stage(stage.inside.name if stage.inside else None)
-        organ = None if stage.inside is None else clean_container(found[stage.inside.name] > 0.5)
+        organ = None if stage.inside is None else clean_parent(found[stage.inside.name] > 0.5)
         if organ is not None and not organ.any():
             nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
-            return Seen(stage, None, None, None, nothing)
-        view = build_view(volume, stage, settings, organ=organ)
+            return StagePrediction(stage, None, None, None, nothing)
+        roi = build_roi(volume, stage, settings, organ=organ)
         network = self.networks[stage.name]
-        classes = predict_view(network, view, settings, self.device, monitor)
-        native = to_volume(classes[1:], view)
+        classes = predict_roi(network, roi, settings, self.device, monitor)
+        native = to_volume(classes[1:], roi)
         if organ is not None:
             native *= within_reach(organ, volume)
         said = {target.name: native[n] for n, target in enumerate(stage.targets)}
-        return Seen(stage, view, classes, organ, said)
+        return StagePrediction(stage, roi, classes, organ, said)
 
 
-def predict_view(
+def predict_roi(
     network: nn.Module,
-    view: View,
+    roi: Roi,
     settings: SpecialistConfig,
     device: torch.device,
     monitor: Monitor | None = None,
@@ -131,12 +133,12 @@ def predict_view(
         RunError: When the network predicts values that are no numbers.
     """
     if settings.network.dimensions == 3:
-        return _predict_blocks(network, view, settings, device)
+        return _predict_blocks(network, roi, settings, device)
     parts = []
-    starts = range(0, len(view.image), SLICES_AT_ONCE)
+    starts = range(0, len(roi.image), SLICES_AT_ONCE)
     for first in (monitor or Monitor()).details(starts, "Asking the specialist"):
-        last = min(first + SLICES_AT_ONCE, len(view.image))
-        slices = np.stack([slice_channels(view, k, settings) for k in range(first, last)])
+        last = min(first + SLICES_AT_ONCE, len(roi.image))
+        slices = np.stack([slice_channels(roi, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)
         parts.append(_probabilities(network, inputs, settings).cpu().numpy())
     found = np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
@@ -155,9 +157,9 @@ def _probabilities(network: nn.Module, inputs: Tensor, settings: SpecialistConfi
 
 @torch.no_grad()
 def _predict_blocks(
-    network: nn.Module, view: View, settings: SpecialistConfig, device: torch.device
+    network: nn.Module, roi: Roi, settings: SpecialistConfig, device: torch.device
 ) -> Float32:
-    inputs = torch.from_numpy(view.inputs)[None].to(device)
+    inputs = torch.from_numpy(roi.inputs)[None].to(device)
     edge = (settings.patch_size,) * 3
 
     def probabilities(block: Tensor) -> Tensor:

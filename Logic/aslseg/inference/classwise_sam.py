@@ -16,11 +16,11 @@ from aslseg.config import RunConfig
 from aslseg.data.masks import within_reach
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities, Seen, Specialist
-from aslseg.inference.tiles import Mosaic, Tile, planes_on, slice_of, tiles_of
+from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction
+from aslseg.inference.tiles import Tile, TileAggregator, planes_on, slice_of, tiles_of
 from aslseg.networks.device import mixed_precision
 from aslseg.networks.finite import require_finite
-from aslseg.preprocessing.roi import View, to_volume
+from aslseg.preprocessing.roi import Roi, to_volume
 from aslseg.prompts import XY, PointPrompt, SlicePrompts
 from aslseg.sam.classwise import (
     NEGATIVE,
@@ -30,11 +30,11 @@ from aslseg.sam.classwise import (
     points_of_nothing,
     stacked_points,
 )
-from aslseg.targets import Stage, Target
+from aslseg.targets import CascadeStage, Target
 
 REACH = {False: 2.0, True: 4.0}
 """Normalised intensities that become black and white: of whole images, and inside containers."""
-REMEMBERED = 64
+CACHED_VOLUMES = 64
 """Tiles whose embeddings are kept, for a person who asks again about the same slice."""
 
 
@@ -45,17 +45,17 @@ def picture01(intensities: Tensor, *, in_container: bool) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scene:
+class _StageTiles:
     """A stage of a volume that SAM can be asked about."""
 
-    stage: Stage
-    view: View
+    stage: CascadeStage
+    roi: Roi
     shown: Mask
     organ: Mask | None
     tiles: list[Tile]
 
 
-class ClasswiseVoice:
+class ClasswisePredictor:
     """SAM's voice in a method whose SAM was trained beside the specialist.
 
     Args:
@@ -71,11 +71,11 @@ class ClasswiseVoice:
         self._sams = sams
         self._config = config
         self._volume: Volume | None = None
-        self._scenes: list[_Scene] = []
+        self._scenes: list[_StageTiles] = []
         self._embeddings: dict[tuple[str, int, Tile], Tensor] = {}
 
-    def propose(
-        self, volume: Volume, said: Probabilities, targets: Sequence[Target]
+    def propose_prompts(
+        self, volume: Volume, probabilities: Probabilities, targets: Sequence[Target]
     ) -> list[SlicePrompts]:
         """Return points deep in and around each target, for every tile of every slice.
 
@@ -84,7 +84,7 @@ class ClasswiseVoice:
         """
         prompts: list[SlicePrompts] = []
         for scene in self._look(volume, None):
-            planes = {slice_of(p, scene.view): p for p in reversed(range(len(scene.shown)))}
+            planes = {slice_of(p, scene.roi): p for p in reversed(range(len(scene.shown)))}
             for k in sorted(planes):
                 for number, tile in enumerate(scene.tiles):
                     shown = tile.cut(scene.shown[planes[k]])
@@ -92,12 +92,12 @@ class ClasswiseVoice:
         return prompts
 
     def _prompts_of(
-        self, scene: _Scene, k: int, number: int, shown: np.ndarray
+        self, scene: _StageTiles, k: int, number: int, shown: np.ndarray
     ) -> list[SlicePrompts]:
         tile, prompts = scene.tiles[number], []
         for value, target in enumerate(scene.stage.targets, start=1):
             points = tuple(
-                PointPrompt(tile.to_slice(xy, scene.view), label == POSITIVE)
+                PointPrompt(tile.to_slice(xy, scene.roi), label == POSITIVE)
                 for xy, label in deep_points(shown == value, self._config.scsam.points)
                 if label in (POSITIVE, NEGATIVE)
             )
@@ -105,7 +105,7 @@ class ClasswiseVoice:
         return prompts
 
     @torch.no_grad()
-    def ask(
+    def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
         """Answer prompts, whoever made them; slices without one stay silent.
@@ -117,34 +117,34 @@ class ClasswiseVoice:
             By target name, (D, H, W) probability; targets without a prompt are missing.
         """
         monitor = monitor or Monitor()
-        answered: Probabilities = {}
+        sam_probabilities: Probabilities = {}
         for scene in self._look(volume, monitor):
             names = [target.name for target in scene.stage.targets]
             own = [prompt for prompt in prompts if prompt.target in names]
             if own:
-                answered.update(self._answer(volume, scene, own, monitor))
+                sam_probabilities.update(self._answer(volume, scene, own, monitor))
         asked = {prompt.target for prompt in prompts}
-        return {name: found for name, found in answered.items() if name in asked}
+        return {name: found for name, found in sam_probabilities.items() if name in asked}
 
     def _answer(
-        self, volume: Volume, scene: _Scene, prompts: Sequence[SlicePrompts], monitor: Monitor
+        self, volume: Volume, scene: _StageTiles, prompts: Sequence[SlicePrompts], monitor: Monitor
     ) -> Probabilities:
-        mosaic = Mosaic(scene.view, 1 + len(scene.stage.targets))
+        aggregator = TileAggregator(scene.roi, 1 + len(scene.stage.targets))
         for k in monitor.track(sorted({p.slice_index for p in prompts}), "Asking SAM"):
             here = [prompt for prompt in prompts if prompt.slice_index == k]
-            for plane in planes_on(k, scene.view):
+            for plane in planes_on(k, scene.roi):
                 for number, tile in enumerate(scene.tiles):
-                    told = _told_in(here, number, tile, scene)
+                    told = _points_in(here, number, tile, scene)
                     if told:
-                        mosaic.add(plane, tile, self._tile(scene, plane, tile, told))
-        native = to_volume(mosaic.mean()[1:], scene.view)
+                        aggregator.add(plane, tile, self._tile(scene, plane, tile, told))
+        native = to_volume(aggregator.mean()[1:], scene.roi)
         if scene.organ is not None:
             native *= within_reach(scene.organ, volume)
         return {target.name: native[n] for n, target in enumerate(scene.stage.targets)}
 
     def _tile(
         self,
-        scene: _Scene,
+        scene: _StageTiles,
         plane: int,
         tile: Tile,
         told: Mapping[str, Sequence[tuple[XY, int]]],
@@ -162,17 +162,17 @@ class ClasswiseVoice:
         probability: Float32 = logits[0].float().softmax(0).cpu().numpy()
         return require_finite(probability, "SAM")
 
-    def _embedding(self, scene: _Scene, plane: int, tile: Tile) -> Tensor:
+    def _embedding(self, scene: _StageTiles, plane: int, tile: Tile) -> Tensor:
         key = (scene.stage.name, plane, tile)
         if key not in self._embeddings:
-            if len(self._embeddings) >= REMEMBERED:
+            if len(self._embeddings) >= CACHED_VOLUMES:
                 self._embeddings.pop(next(iter(self._embeddings)))
-            cut = torch.from_numpy(np.ascontiguousarray(tile.cut(scene.view.image[plane])))
+            cut = torch.from_numpy(np.ascontiguousarray(tile.cut(scene.roi.image[plane])))
             picture = picture01(cut.float(), in_container=scene.organ is not None)
             self._embeddings[key] = self._sams[scene.stage.name].embed(picture[None])
         return self._embeddings[key]
 
-    def _look(self, volume: Volume, monitor: Monitor | None) -> list[_Scene]:
+    def _look(self, volume: Volume, monitor: Monitor | None) -> list[_StageTiles]:
         """Return what the specialist saw of a volume; that of the last one is remembered."""
         if volume is not self._volume:
             seen = self._specialist.look(volume, monitor)
@@ -181,24 +181,24 @@ class ClasswiseVoice:
             self._volume = volume
         return self._scenes
 
-    def _scenes_of(self, seen: Seen) -> list[_Scene]:
-        if seen.view is None or seen.classes is None:
+    def _scenes_of(self, seen: StagePrediction) -> list[_StageTiles]:
+        if seen.roi is None or seen.classes is None:
             return []
         settings = self._config.stage(seen.stage.inside.name if seen.stage.inside else None)
-        tiles = tiles_of(seen.view, settings.patch_size)
-        return [_Scene(seen.stage, seen.view, seen.classes.argmax(0), seen.organ, tiles)]
+        tiles = tiles_of(seen.roi, settings.patch_size)
+        return [_StageTiles(seen.stage, seen.roi, seen.classes.argmax(0), seen.organ, tiles)]
 
 
-def _told_in(
-    prompts: Sequence[SlicePrompts], number: int, tile: Tile, scene: _Scene
+def _points_in(
+    prompts: Sequence[SlicePrompts], number: int, tile: Tile, scene: _StageTiles
 ) -> dict[str, list[tuple[XY, int]]]:
     """Return, by target, the points that a tile is told of."""
     told: dict[str, list[tuple[XY, int]]] = {}
     for prompt in prompts:
-        points = [(tile.from_slice(xy, scene.view), label) for xy, label in _points_of(prompt)]
+        points = [(tile.from_slice(xy, scene.roi), label) for xy, label in _points_of(prompt)]
         home = scene.tiles[prompt.component] if prompt.component < len(scene.tiles) else None
         at_home = home is not None and any(
-            home.holds(home.from_slice(xy, scene.view)) for xy, _ in _points_of(prompt)
+            home.holds(home.from_slice(xy, scene.roi)) for xy, _ in _points_of(prompt)
         )
         here = [point for point in points if tile.holds(point[0])]
         if here and (prompt.component == number or not at_home):

@@ -37,30 +37,30 @@ class Segmentation:
     probabilities: Probabilities
 
     @property
-    def one_voice(self) -> bool:
+    def specialist_alone(self) -> bool:
         """Whether the specialist's label map is the refined one: nobody else was heard."""
         return self.refined is self.specialist
 
 
-class Asked(Protocol):
+class PromptPredictor(Protocol):
     """SAM, as whoever has prompts asks it."""
 
-    def ask(
+    def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
         """Answer prompts, whoever made them; targets without an answer are missing."""
 
 
-class SamVoice(Asked, Protocol):
+class AutoPromptPredictor(PromptPredictor, Protocol):
     """SAM as a voice of a method, which makes prompts too."""
 
-    def propose(
+    def propose_prompts(
         self, volume: Volume, said: Probabilities, targets: Sequence[Target]
     ) -> list[SlicePrompts]:
         """Turn the specialist's probabilities into prompts."""
 
 
-class Merger(Protocol):
+class FusionRule(Protocol):
     """Who makes one answer of what the voices said."""
 
     def refine(
@@ -80,15 +80,15 @@ class Ensemble:
 
     Attributes:
         specialist: Makes the first guess.
-        generalist: SAM; None when it is not asked.
+        sam_predictor: SAM; None when it is not asked.
         refiner: Merges both: adaptation networks, or a rule of `refinement`.
         targets: All targets.
         config: The run's settings.
     """
 
     specialist: Specialist
-    generalist: SamVoice | None
-    refiner: Merger
+    sam_predictor: AutoPromptPredictor | None
+    refiner: FusionRule
     targets: tuple[Target, ...]
     config: RunConfig
 
@@ -105,32 +105,34 @@ class Ensemble:
 
     def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
         said = self.specialist.predict(volume, monitor)
-        prompts = self.propose(volume, said)
-        answered: Probabilities = {}
-        if self.generalist is not None:
-            answered = self.generalist.ask(volume, prompts, monitor)
+        prompts = self.propose_prompts(volume, said)
+        sam_probabilities: Probabilities = {}
+        if self.sam_predictor is not None:
+            sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
         monitor.check()
-        refined = self.refiner.refine(volume, said, answered, with_sam=self.generalist is not None)
+        refined = self.refiner.refine(
+            volume, said, sam_probabilities, with_sam=self.sam_predictor is not None
+        )
         specialist = self._labels(said, volume)
         return Segmentation(
             specialist=specialist,
             sam=None
-            if self.generalist is None
-            else self._labels(self._all(answered, volume), volume),
+            if self.sam_predictor is None
+            else self._labels(self._all(sam_probabilities, volume), volume),
             refined=specialist if refined is said else self._labels(refined, volume),
             prompts=tuple(prompts),
             probabilities=refined,
         )
 
-    def propose(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
+    def propose_prompts(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
         """Turn the specialist's probabilities into the prompts that SAM is asked with."""
-        if self.generalist is None:
+        if self.sam_predictor is None:
             return []
-        return self.generalist.propose(volume, said, self.targets)
+        return self.sam_predictor.propose_prompts(volume, said, self.targets)
 
-    def _all(self, answered: Probabilities, volume: Volume) -> Probabilities:
-        silent = np.zeros(volume.geometry.shape, np.float32)
-        return {t.name: answered.get(t.name, silent) for t in self.targets}
+    def _all(self, sam_probabilities: Probabilities, volume: Volume) -> Probabilities:
+        is_empty = np.zeros(volume.geometry.shape, np.float32)
+        return {t.name: sam_probabilities.get(t.name, is_empty) for t in self.targets}
 
     def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
         return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)
@@ -145,7 +147,7 @@ def _as_stored(found: Segmentation, geometry: Geometry) -> Segmentation:
     return Segmentation(
         specialist=specialist,
         sam=None if found.sam is None else back.labelmap(found.sam, geometry),
-        refined=specialist if found.one_voice else back.labelmap(found.refined, geometry),
+        refined=specialist if found.specialist_alone else back.labelmap(found.refined, geometry),
         prompts=tuple(
             turned_prompts(
                 found.prompts, axial_to_slices(geometry), found.specialist.geometry.shape

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from aslseg.data.masks import clean_container, drop_small, label_components, within_reach
+from aslseg.data.masks import clean_parent, drop_small, label_components, within_reach
 from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
-from aslseg.targets import Target, region_values, stages_of
+from aslseg.targets import Target, cascade_stages, region_values
 
 
 def labels_from(
@@ -25,18 +25,18 @@ def labels_from(
     one wins.
     """
     labels = np.zeros(volume.geometry.shape, np.uint8)
-    containers = {target.inside for target in targets}
+    parents = {target.inside for target in targets}
     least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
     bodies: dict[str, Mask] = {}
-    for stage in stages_of(targets):
+    for stage in cascade_stages(targets):
         best = np.max([probabilities[t.name] for t in stage.targets], axis=0)
         # What fills a hole of a container must not be swallowed by it, so containers go first.
-        for target in sorted(stage.targets, key=lambda t: t.name not in containers):
+        for target in sorted(stage.targets, key=lambda t: t.name not in parents):
             mask = (probabilities[target.name] > 0.5) & (probabilities[target.name] >= best)
             if stage.inside is not None:
                 mask &= within_reach(bodies[stage.inside.name], volume)
-            if target.name in containers:
-                mask = clean_container(mask)
+            if target.name in parents:
+                mask = clean_parent(mask)
                 bodies[target.name] = mask
             else:
                 mask = drop_small(mask, least)
@@ -56,8 +56,8 @@ def label_slice(
     """Turn the probabilities of one slice into labels, in the light of its neighbours.
 
     What the whole volume decides by connected bodies is decided here by contact with the labels
-    around: a container keeps the parts that touch it there, a content those that touch one there
-    or are large enough.
+    around: a parent keeps the parts that touch it there, a content those that touch one there or are
+    large enough.
 
     Args:
         planes: By target, (H, W).
@@ -71,20 +71,20 @@ def label_slice(
         (H, W) uint8.
     """
     labels = np.zeros(before.shape[1:], np.uint8)
-    containers = {target.inside for target in targets}
+    parents = {target.inside for target in targets}
     least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
     bodies: dict[str, Mask] = {}
-    for stage in stages_of(targets):
+    for stage in cascade_stages(targets):
         best = np.max([planes[t.name] for t in stage.targets], axis=0)
-        for target in sorted(stage.targets, key=lambda t: t.name not in containers):
+        for target in sorted(stage.targets, key=lambda t: t.name not in parents):
             mask: Mask = (planes[target.name] > 0.5) & (planes[target.name] >= best)
             if stage.inside is not None:
                 mask &= within_reach(bodies[stage.inside.name][None], volume)[0]
             values = region_values(target, targets)
-            beside = around(np.isin(before[max(k - 1, 0) : k + 2], values), None)
-            if target.name in containers:
+            beside = dilated_in_plane(np.isin(before[max(k - 1, 0) : k + 2], values), None)
+            if target.name in parents:
                 is_first = not beside.any() and not np.isin(before, values).any()
-                mask = ndimage.binary_fill_holes(attached(mask, beside, is_first=is_first))
+                mask = ndimage.binary_fill_holes(parts_touching(mask, beside, is_first=is_first))
                 bodies[target.name] = mask
             else:
                 mask = _large_or_touching(mask, beside, least)
@@ -92,7 +92,7 @@ def label_slice(
     return labels
 
 
-def attached(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
+def parts_touching(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
     """Return the parts of a slice's mask that touch a body; the largest part if it is the first.
 
     Args:
@@ -108,7 +108,7 @@ def attached(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
     return found
 
 
-def around(body: Mask, k: int | None) -> Mask:
+def dilated_in_plane(body: Mask, k: int | None) -> Mask:
     """Return where a body is in slice `k` or beside it (None: in any of its slices), widened."""
     part = body if k is None else body[max(k - 1, 0) : k + 2]
     widened: Mask = ndimage.binary_dilation(part.any(axis=0))
@@ -132,7 +132,7 @@ def plain_labels(probabilities: Mapping[str, Float32], targets: Sequence[Target]
         targets: All targets.
     """
     labels = np.zeros(next(iter(probabilities.values())).shape, np.uint8)
-    for stage in stages_of(targets):
+    for stage in cascade_stages(targets):
         best = np.full(labels.shape, 0.5, np.float32)
         for target in stage.targets:
             above = probabilities[target.name] > best

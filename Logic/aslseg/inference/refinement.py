@@ -11,31 +11,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.data.masks import clean_container, within_reach
+from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Float32, Volume
 from aslseg.inference.cascade import Probabilities
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
-    Voices,
-    adaptation_view_settings,
+    ProbabilityPair,
+    adaptation_roi_settings,
     log_odds,
-    voice_channels,
-    voices_on,
+    prediction_channels,
+    probabilities_on_roi,
 )
 from aslseg.networks.device import mixed_precision
 from aslseg.networks.finite import require_finite
 from aslseg.networks.unet import padding_of
 from aslseg.preprocessing.patches import slice_channels
-from aslseg.preprocessing.roi import View, build_view, to_volume
-from aslseg.targets import Stage, Target, stages_of
+from aslseg.preprocessing.roi import Roi, build_roi, to_volume
+from aslseg.targets import CascadeStage, Target, cascade_stages
 
 SLICES_AT_ONCE = 8
 
 
-def refine_view(
+def refine_roi(
     network: AdaptationNetwork,
-    view: View,
-    voices: Voices,
+    roi: Roi,
+    predictions: ProbabilityPair,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Float32:
@@ -46,33 +46,33 @@ def refine_view(
     """
     share, strength = network.blend
     if strength == 0:  # no need to ask a network that nobody follows
-        specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _both(voices))
+        specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _pair(predictions))
         odds = (1 - share) * specialist + share * sam
     else:
-        specialist, sam, correction = view_parts(network, view, voices, settings, view_settings)
+        specialist, sam, correction = _roi_parts(network, roi, predictions, settings, view_settings)
         odds = (1 - share) * specialist + share * sam + strength * correction
     found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 
 
-def _both(voices: Voices) -> tuple[Float32, Float32]:
-    return np.ascontiguousarray(voices.specialist), np.ascontiguousarray(voices.sam)
+def _pair(predictions: ProbabilityPair) -> tuple[Float32, Float32]:
+    return np.ascontiguousarray(predictions.specialist), np.ascontiguousarray(predictions.sam)
 
 
 @torch.no_grad()
 def refine_slice(
     network: AdaptationNetwork,
     image: Float32,
-    voices: Float32,
+    predictions: Float32,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Float32:
-    """Return the corrected probability of one slice of a view, as `refine_view` gives it.
+    """Return the corrected probability of one slice of a view, as `refine_roi` gives it.
 
     Args:
         network: Of the target.
         image: (C, h, w), from `slice_channels`.
-        voices: (2, n, h, w) specialist and SAM on the slice and its neighbours.
+        predictions: (2, n, h, w) specialist and SAM on the slice and its neighbours.
         settings: Of the network.
         view_settings: Of the view.
 
@@ -84,9 +84,14 @@ def refine_slice(
     network.eval()
     share, strength = network.blend
     if strength == 0:
-        said = log_odds(torch.from_numpy(voices[:, voices.shape[1] // 2]))
-        return np.asarray(((1 - share) * said[0] + share * said[1]).sigmoid().numpy())
-    inputs = torch.from_numpy(image)[None].to(device), torch.from_numpy(voices)[None].to(device)
+        probabilities = log_odds(torch.from_numpy(predictions[:, predictions.shape[1] // 2]))
+        return np.asarray(
+            ((1 - share) * probabilities[0] + share * probabilities[1]).sigmoid().numpy()
+        )
+    inputs = (
+        torch.from_numpy(image)[None].to(device),
+        torch.from_numpy(predictions)[None].to(device),
+    )
     parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
     odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
     found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
@@ -94,10 +99,10 @@ def refine_slice(
 
 
 @torch.no_grad()
-def view_parts(
+def _roi_parts(
     network: AdaptationNetwork,
-    view: View,
-    voices: Voices,
+    roi: Roi,
+    predictions: ProbabilityPair,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> tuple[Float32, Float32, Float32]:
@@ -110,27 +115,29 @@ def view_parts(
     stride = 2 ** (len(settings.channels) - 1)
     network.eval()
     parts = []
-    for first in range(0, len(view.image), SLICES_AT_ONCE):
-        ks = range(first, min(first + SLICES_AT_ONCE, len(view.image)))
-        image = np.stack([slice_channels(view, k, view_settings) for k in ks])
-        said = np.stack([voice_channels(voices, k, settings.voices, view.neighbour) for k in ks])
-        inputs = torch.from_numpy(image).to(device), torch.from_numpy(said).to(device)
+    for first in range(0, len(roi.image), SLICES_AT_ONCE):
+        ks = range(first, min(first + SLICES_AT_ONCE, len(roi.image)))
+        image = np.stack([slice_channels(roi, k, view_settings) for k in ks])
+        probabilities = np.stack(
+            [prediction_channels(predictions, k, settings.predictions, roi.neighbour) for k in ks]
+        )
+        inputs = torch.from_numpy(image).to(device), torch.from_numpy(probabilities).to(device)
         parts.append(_padded(network, *inputs, stride, mirror=view_settings.mirror).cpu().numpy())
     specialist, sam, correction = np.concatenate(parts, axis=1)
     return specialist, sam, correction
 
 
 def _padded(
-    network: AdaptationNetwork, image: Tensor, voices: Tensor, stride: int, *, mirror: bool
+    network: AdaptationNetwork, image: Tensor, predictions: Tensor, stride: int, *, mirror: bool
 ) -> Tensor:
     """Return the three parts, (3, B, h, w)."""
     height, width = image.shape[-2:]
     pad = padding_of(image, stride)
     image = F.pad(image, pad, mode="replicate")
-    voices = F.pad(voices, (*pad, 0, 0), mode="replicate")
+    predictions = F.pad(predictions, (*pad, 0, 0), mode="replicate")
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
         seen = [
-            torch.stack(network.parts(image.flip(axes), voices.flip(axes))).float().flip(axes)
+            torch.stack(network.parts(image.flip(axes), predictions.flip(axes))).float().flip(axes)
             for axes in (((), (-1,)) if mirror else ((),))
         ]
     return torch.stack(seen).mean(0)[..., :height, :width]
@@ -169,39 +176,41 @@ class Refiner:
             with_sam: False when there is no SAM at all: the specialist then speaks for both.
         """
         if with_sam:
-            silent = np.zeros(volume.geometry.shape, np.float32)
-            second = {t.name: sam.get(t.name, silent) for t in self.targets}
+            is_empty = np.zeros(volume.geometry.shape, np.float32)
+            second = {t.name: sam.get(t.name, is_empty) for t in self.targets}
         else:
             second = specialist
         refined: Probabilities = {}
-        for stage in stages_of(self.targets):
+        for stage in cascade_stages(self.targets):
             refined.update(self._stage(volume, stage, (specialist, second), refined))
         return refined
 
     def _stage(
         self,
         volume: Volume,
-        stage: Stage,
-        said: tuple[Probabilities, Probabilities],
+        stage: CascadeStage,
+        probabilities: tuple[Probabilities, Probabilities],
         refined: Probabilities,
     ) -> Probabilities:
-        organ = None if stage.inside is None else clean_container(refined[stage.inside.name] > 0.5)
+        organ = None if stage.inside is None else clean_parent(refined[stage.inside.name] > 0.5)
         if organ is not None and not organ.any():
             return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
-        settings = adaptation_view_settings(stage, self.config)
-        view = build_view(volume, stage, settings, organ=organ)
+        settings = adaptation_roi_settings(stage, self.config)
+        roi = build_roi(volume, stage, settings, organ=organ)
         result: Probabilities = {}
         for target in stage.targets:
-            voices = voices_on(view, said[0][target.name], said[1][target.name])
-            corrected = refine_view(
-                self.networks[target.name], view, voices, self.config.adaptation, settings
+            predictions = probabilities_on_roi(
+                roi, probabilities[0][target.name], probabilities[1][target.name]
             )
-            native = to_volume(corrected[None], view)[0]
+            corrected = refine_roi(
+                self.networks[target.name], roi, predictions, self.config.adaptation, settings
+            )
+            native = to_volume(corrected[None], roi)[0]
             result[target.name] = native if organ is None else native * within_reach(organ, volume)
         return result
 
 
-class TrustSpecialist:
+class UseSpecialist:
     """The rule of methods that need no SAM to segment: the specialist has the last word."""
 
     def refine(
@@ -216,7 +225,7 @@ class TrustSpecialist:
         return specialist
 
 
-class TrustSam:
+class UseSam:
     """The rule of methods whose prediction is SAM's: what it was not asked about is absent."""
 
     def refine(
@@ -228,5 +237,5 @@ class TrustSam:
         with_sam: bool = True,
     ) -> Probabilities:
         """Return SAM's answer."""
-        silent = np.zeros(volume.geometry.shape, np.float32)
-        return {name: sam.get(name, silent) for name in specialist}
+        is_empty = np.zeros(volume.geometry.shape, np.float32)
+        return {name: sam.get(name, is_empty) for name in specialist}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aslseg.data.volume import Float32
-from aslseg.preprocessing.roi import View
+from aslseg.preprocessing.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Tile:
             spans.append((slice(first, last), slice(first - start, last - start)))
         return (spans[0][0], spans[1][0]), (spans[0][1], spans[1][1])
 
-    def to_slice(self, xy: tuple[float, float], view: View) -> tuple[float, float]:
+    def to_slice(self, xy: tuple[float, float], roi: Roi) -> tuple[float, float]:
         """Map a point of the tile to the volume's slice; centres of pixels are at half numbers."""
         x, y = xy[0] + self.column, xy[1] + self.row
-        return _stretch(x, view, 2), _stretch(y, view, 1)
+        return _stretch(x, roi, 2), _stretch(y, roi, 1)
 
-    def from_slice(self, xy: tuple[float, float], view: View) -> tuple[float, float]:
+    def from_slice(self, xy: tuple[float, float], roi: Roi) -> tuple[float, float]:
         """Map a point of the volume's slice to the tile."""
-        x, y = _shrink(xy[0], view, 2), _shrink(xy[1], view, 1)
+        x, y = _shrink(xy[0], roi, 2), _shrink(xy[1], roi, 1)
         return x - self.column, y - self.row
 
     def holds(self, xy: tuple[float, float]) -> bool:
@@ -55,35 +55,35 @@ class Tile:
         return all(0 <= at < self.edge for at in xy)
 
 
-def tiles_of(view: View, edge: int) -> list[Tile]:
+def tiles_of(roi: Roi, edge: int) -> list[Tile]:
     """Cover the planes of a view with as few tiles as possible, evenly spread."""
-    rows, columns = (_starts(length, edge) for length in view.image.shape[1:])
+    rows, columns = (_starts(length, edge) for length in roi.image.shape[1:])
     return [Tile(row, column, edge) for row in rows for column in columns]
 
 
-def slice_of(plane: int, view: View) -> int:
+def slice_of(plane: int, roi: Roi) -> int:
     """Return the volume's slice that the middle of a view's plane lies in."""
-    return math.floor(_stretch(plane + 0.5, view, 0))
+    return math.floor(_stretch(plane + 0.5, roi, 0))
 
 
-def planes_on(k: int, view: View) -> list[int]:
+def planes_on(k: int, roi: Roi) -> list[int]:
     """Return the planes of a view that lie on a slice of the volume, or else the nearest one."""
-    planes = range(view.image.shape[0])
-    on_it = [plane for plane in planes if slice_of(plane, view) == k]
-    return on_it or [min(planes, key=lambda plane: abs(slice_of(plane, view) - k))]
+    planes = range(roi.image.shape[0])
+    on_it = [plane for plane in planes if slice_of(plane, roi) == k]
+    return on_it or [min(planes, key=lambda plane: abs(slice_of(plane, roi) - k))]
 
 
-class Mosaic:
+class TileAggregator:
     """Class probabilities of a view, averaged where tiles overlap.
 
     Args:
-        view: Whose planes are put together.
+        roi: Whose planes are put together.
         classes: How many, the background included.
     """
 
-    def __init__(self, view: View, classes: int) -> None:
-        self._sum = np.zeros((classes, *view.image.shape), np.float32)
-        self._count = np.zeros(view.image.shape, np.float32)
+    def __init__(self, roi: Roi, classes: int) -> None:
+        self._sum = np.zeros((classes, *roi.image.shape), np.float32)
+        self._count = np.zeros(roi.image.shape, np.float32)
 
     def add(self, plane: int, tile: Tile, probability: Float32) -> None:
         """Add (classes, edge, edge) of a tile."""
@@ -102,11 +102,11 @@ def _starts(length: int, edge: int) -> list[int]:
     return [round(at) for at in np.linspace(0, length - edge, math.ceil(length / edge))]
 
 
-def _stretch(at: float, view: View, axis: int) -> float:
-    part = view.box.slices[axis]
-    return float(part.start + at * (part.stop - part.start) / view.image.shape[axis])
+def _stretch(at: float, roi: Roi, axis: int) -> float:
+    part = roi.box.slices[axis]
+    return float(part.start + at * (part.stop - part.start) / roi.image.shape[axis])
 
 
-def _shrink(at: float, view: View, axis: int) -> float:
-    part = view.box.slices[axis]
-    return float((at - part.start) * view.image.shape[axis] / (part.stop - part.start))
+def _shrink(at: float, roi: Roi, axis: int) -> float:
+    part = roi.box.slices[axis]
+    return float((at - part.start) * roi.image.shape[axis] / (part.stop - part.start))

@@ -18,83 +18,104 @@ from pathlib import Path
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.postprocessing import labels_from
-from aslseg.methods.baseline import curriculum_of
+from aslseg.methods.baseline import training_plan_of
 from aslseg.networks.checkpoints import require_weights
-from aslseg.sam.predictor import build_generalist
-from aslseg.targets import stages_of
+from aslseg.sam.predictor import build_sam_predictor
+from aslseg.targets import cascade_stages
 from aslseg.training.adaptation import adaptation_path, trained_refiner
-from aslseg.training.adaptation_samples import answers
-from aslseg.training.cascade import Curriculum, Taught, plain, specialist_paths, teach_specialist
-from aslseg.training.context import Job
-from aslseg.training.cross_fitting import Witnesses, cross_fitted
+from aslseg.training.adaptation_samples import sam_probabilities_of
+from aslseg.training.cascade import (
+    CascadeTrainingPlan,
+    TrainedCascade,
+    specialist_paths,
+    supervised_network,
+    train_cascade,
+)
+from aslseg.training.context import RunContext
+from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
-from aslseg.training.sam_tuning import sam_path, tuned_generalist
+from aslseg.training.sam_tuning import sam_path, tuned_sam_predictor
 
 
-def run_round(job: Job, this: Round) -> RoundOutcome:
+def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """Run one round and say which pseudo-labels the next one may learn from.
 
     Args:
-        job: Cases, settings, device, listener.
+        context: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
     """
-    witnesses = cross_fitted(job, this.first_folder / "crossfit")
-    taught = teach_specialist(job, _curriculum(job, this, witnesses))
-    generalist = tuned_generalist(job, this.first_folder, witnesses)
-    refiner = trained_refiner(job, taught, generalist, this.first_folder, witnesses)
-    ensemble = Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
-    return finish_round(job, this, ensemble, taught.earlier, _comparisons(job, this, taught))
+    out_of_fold_models = cross_fitted_models(context, this.first_folder / "crossfit")
+    trained = train_cascade(context, _training_plan(context, this, out_of_fold_models))
+    sam_predictor = tuned_sam_predictor(context, this.first_folder, out_of_fold_models)
+    refiner = trained_refiner(
+        context, trained, sam_predictor, this.first_folder, out_of_fold_models
+    )
+    ensemble = Ensemble(trained.specialist, sam_predictor, refiner, context.targets, context.config)
+    return finish_round(
+        context, this, ensemble, trained.earlier, _comparisons(context, this, trained)
+    )
 
 
-def load_ensemble(job: Job, folder: Path) -> Ensemble:
+def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
     """Read the trained parts of a finished round, to segment other volumes with.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    first = job.folder.first_folder(job.folder.number_of(folder))
-    require_weights(_weights(job, folder, first))
-    taught = teach_specialist(job, Curriculum(folder, job.config.paradigm, {}, {}))
-    generalist = tuned_generalist(job, first)
-    refiner = trained_refiner(job, taught, generalist, first)
-    return Ensemble(taught.specialist, generalist, refiner, job.targets, job.config)
+    first = context.folder.first_folder(context.folder.number_of(folder))
+    require_weights(_weights(context, folder, first))
+    trained = train_cascade(context, CascadeTrainingPlan(folder, context.config.paradigm, {}, {}))
+    sam_predictor = tuned_sam_predictor(context, first)
+    refiner = trained_refiner(context, trained, sam_predictor, first)
+    return Ensemble(trained.specialist, sam_predictor, refiner, context.targets, context.config)
 
 
-def _weights(job: Job, folder: Path, first: Path) -> list[Path]:
-    specialists = [path for s in stages_of(job.targets) for path in specialist_paths(folder, s)]
-    adaptation = [adaptation_path(first, target) for target in job.targets]
-    tuned = job.config.sam.model != "none" and job.config.sam.tuning != "none"
+def _weights(context: RunContext, folder: Path, first: Path) -> list[Path]:
+    specialists = [
+        path for s in cascade_stages(context.targets) for path in specialist_paths(folder, s)
+    ]
+    adaptation = [adaptation_path(first, target) for target in context.targets]
+    tuned = context.config.sam.model != "none" and context.config.sam.tuning != "none"
     return [*specialists, *adaptation, *([sam_path(first)] if tuned else [])]
 
 
-def _comparisons(job: Job, this: Round, taught: Taught) -> Comparisons:
+def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> Comparisons:
     """Return the rows to compare with: a supervised specialist, and SAM as it was released."""
-    if not job.config.baseline or this.number > 1:
+    if not context.config.baseline or this.number > 1:
         return {}
-    curriculum = Curriculum(this.folder / "baseline", "supervised", {}, {})
-    supervised = teach_specialist(job, curriculum).specialist
-    untrained = job.config.sam.model_copy(update={"tuning": "none"})
-    released = build_generalist(
-        job.config.model_copy(update={"sam": untrained}),
-        job.cache / "embeddings",
-        job.device,
-        job.monitor,
+    plan = CascadeTrainingPlan(this.folder / "baseline", "supervised", {}, {})
+    supervised = train_cascade(context, plan).specialist
+    untrained = context.config.sam.model_copy(update={"tuning": "none"})
+    released = build_sam_predictor(
+        context.config.model_copy(update={"sam": untrained}),
+        context.cache / "embeddings",
+        context.device,
+        context.monitor,
     )
 
     def by_supervised(volume: Volume) -> Labelmap:
-        return supervised.segment(volume, job.monitor)
+        return supervised.segment(volume, context.monitor)
 
     if released is None:
         return {"supervised": by_supervised}
 
     def by_released_sam(volume: Volume) -> Labelmap:
-        said = taught.specialist.predict(volume, job.monitor)
-        answered = answers(released, volume, said, job.targets, job.monitor)
-        return labels_from(answered, job.targets, volume, job.config.min_component_ml)
+        probabilities = trained.specialist.predict(volume, context.monitor)
+        sam_probabilities = sam_probabilities_of(
+            released, volume, probabilities, context.targets, context.monitor
+        )
+        return labels_from(
+            sam_probabilities, context.targets, volume, context.config.min_component_ml
+        )
 
     return {"supervised": by_supervised, "sam_untrained": by_released_sam}
 
 
-def _curriculum(job: Job, this: Round, witnesses: Witnesses) -> Curriculum:
-    networks = {case_id: witness.networks for case_id, witness in witnesses.items()}
-    return replace(curriculum_of(job, this, plain), witnesses=networks)
+def _training_plan(
+    context: RunContext, this: Round, out_of_fold_models: OutOfFoldModels
+) -> CascadeTrainingPlan:
+    networks = {
+        case_id: out_of_fold_model.networks
+        for case_id, out_of_fold_model in out_of_fold_models.items()
+    }
+    return replace(training_plan_of(context, this, supervised_network), out_of_fold_models=networks)

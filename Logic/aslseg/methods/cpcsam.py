@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aslseg.config import CpcSamConfig, SpecialistConfig
-from aslseg.config import Paradigm as ParadigmName
+from aslseg.config import SSLName as ParadigmName
 from aslseg.data.masks import keep_largest
 from aslseg.data.volume import Mask
 from aslseg.errors import ConfigError
@@ -39,14 +39,14 @@ from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.prompts import XY, interior_points
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints, stacked_points
 from aslseg.sam.two_decoders import DECODERS, TwoDecoderSam
-from aslseg.targets import Stage, stages_of
+from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training.cascade import BuildNetwork
-from aslseg.training.context import Job
+from aslseg.training.context import RunContext
 from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
 from aslseg.training.rounds import Round, RoundOutcome
-from aslseg.training.sam_tuning import required_generalist
-from aslseg.training.ssl.base import Paradigm, Terms, both_inputs
-from aslseg.training.trainer import Learner
+from aslseg.training.sam_tuning import required_sam_predictor
+from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
+from aslseg.training.trainer import OptimizerSpec
 
 DICE_SHARE = 0.8
 """Of the Dice loss, beside the cross entropy, in what labels teach; as released."""
@@ -54,34 +54,34 @@ PSEUDO_SHARE = 0.5
 """The same in what pseudo-labels teach; as released."""
 
 
-def run_round(job: Job, this: Round) -> RoundOutcome:
+def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """Train SAM's two decoders on each other's answers, and segment with both.
 
     Args:
-        job: Cases, settings, device, listener.
+        context: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
 
     Raises:
         ConfigError: When the settings have no SAM, or a network that looks at blocks.
     """
-    network = networks_of(job)
+    network = networks_of(context)
 
-    def build(_: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
-        return CrossPrompting(lambda: network(stage, settings), settings, job.config.cpcsam)
+    def build(_: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+        return CrossPrompting(lambda: network(stage, settings), settings, context.config.cpcsam)
 
-    return run_with(job, this, build, network)
+    return run_with(context, this, build, network)
 
 
-def load_ensemble(job: Job, folder: Path) -> Ensemble:
+def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
     """Read SAM as a finished round has trained it.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    return load_with(job, folder, networks_of(job))
+    return load_with(context, folder, networks_of(context))
 
 
-def networks_of(job: Job) -> BuildNetwork:
+def networks_of(context: RunContext) -> BuildNetwork:
     """Return who builds SAM for a stage, as released, with two new decoders for its classes.
 
     What stays frozen is the same in all of them, and in memory once.
@@ -89,26 +89,31 @@ def networks_of(job: Job) -> BuildNetwork:
     Raises:
         ConfigError: When a stage is to look at blocks; when there is no SAM, once one is built.
     """
-    _refuse_blocks(job)
-    own = job.config.cpcsam
+    _refuse_blocks(context)
+    own = context.config.cpcsam
 
     @cache
     def released() -> nn.Module:
-        wanted = required_generalist(job, tuning="lora", rank=own.rank, input_size=own.input_size)
+        wanted = required_sam_predictor(
+            context, tuning="lora", rank=own.rank, input_size=own.input_size
+        )
         return wanted.sam
 
-    def build(stage: Stage, settings: SpecialistConfig) -> nn.Module:
+    def build(stage: CascadeStage, settings: SpecialistConfig) -> nn.Module:
         sam = copy_sharing_frozen(released())
-        torch.manual_seed(job.config.seed)  # whether SAM was read just now or before
+        torch.manual_seed(context.config.seed)  # whether SAM was read just now or before
         classes, picture = 1 + len(stage.targets), _picture_of(stage, settings)
         return TwoDecoderSam(sam, classes, edge=settings.patch_size, picture=picture)
 
     return build
 
 
-def _refuse_blocks(job: Job) -> None:
-    for stage in stages_of(job.targets):
-        if job.config.stage(stage.inside.name if stage.inside else None).network.dimensions != 2:
+def _refuse_blocks(context: RunContext) -> None:
+    for stage in cascade_stages(context.targets):
+        if (
+            context.config.stage(stage.inside.name if stage.inside else None).network.dimensions
+            != 2
+        ):
             msg = (
                 f"CPC-SAM looks at slices, but stage {stage.name} is to look at blocks; set "
                 "organ.network.dimensions and lesion.network.dimensions to 2."
@@ -116,7 +121,7 @@ def _refuse_blocks(job: Job) -> None:
             raise ConfigError(msg)
 
 
-def _picture_of(stage: Stage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
+def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
     middle, in_container = image_channels(settings) // 2, stage.inside is not None
     return lambda inputs: picture01(inputs[:, middle], in_container=in_container)
 
@@ -136,7 +141,7 @@ class Crossed:
     consistency: Tensor
 
 
-class CrossPrompting(Paradigm):
+class CrossPrompting(SSLMethod):
     """The rule of a step: each decoder is prompted by the other one, and labels for it.
 
     Args:
@@ -155,7 +160,7 @@ class CrossPrompting(Paradigm):
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return what labels teach, what the decoders teach each other, and the consistency.
 
         The release takes an optimiser step after each of the three parts; here their sum is one.
@@ -163,14 +168,16 @@ class CrossPrompting(Paradigm):
         inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
         embeddings = self.student.embed(inputs)
         unprompted = [self.student.answer(n, embeddings) for n in range(DECODERS)]
-        supervised = torch.stack([labelled_loss(said, labelled) for said in unprompted]).sum()
+        supervised = torch.stack(
+            [labelled_loss(probabilities, labelled) for probabilities in unprompted]
+        ).sum()
         if step < self.own.supervised_share * self.settings.iterations:
-            return Terms(supervised, torch.zeros_like(supervised))
+            return LossTerms(supervised, torch.zeros_like(supervised))
 
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         crossed = [
-            self.crossed(1 - asker, said, embeddings, labelled, rng)
-            for asker, said in enumerate(unprompted)
+            self.crossed(1 - asker, probabilities, embeddings, labelled, rng)
+            for asker, probabilities in enumerate(unprompted)
         ]
         cross = torch.stack([one.cross for one in crossed]).sum()
         consistency = torch.stack([one.consistency for one in crossed]).sum()
@@ -178,7 +185,7 @@ class CrossPrompting(Paradigm):
             "prompted": torch.stack([one.prompted for one in crossed]).sum(),
             "prompt_consistency": self.own.prompt_weight * consistency,
         }
-        return Terms(supervised, self.own.cross_weight * cross, further)
+        return LossTerms(supervised, self.own.cross_weight * cross, further)
 
     def crossed(
         self,
@@ -211,11 +218,13 @@ class CrossPrompting(Paradigm):
             pseudo_loss(anywhere[count:], believed[count:]),
         )
 
-    def learners(self) -> Sequence[Learner]:
+    def configure_optimizers(self) -> Sequence[OptimizerSpec]:
         """Return one optimiser for all that is trained of SAM."""
         own, trained = self.own, [p for p in self.student.parameters() if p.requires_grad]
         warmup = round(own.warmup_share * self.settings.iterations)
-        return (Learner(trained, "adamw", own.learning_rate, own.weight_decay, warmup=warmup),)
+        return (
+            OptimizerSpec(trained, "adamw", own.learning_rate, own.weight_decay, warmup=warmup),
+        )
 
 
 def points_of(

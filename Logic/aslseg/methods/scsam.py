@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import ScSamConfig, SpecialistConfig
+from aslseg.config import SSLName as ParadigmName
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.classwise_sam import ClasswiseVoice, picture01
+from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.refinement import TrustSam
-from aslseg.methods.baseline import curriculum_of
+from aslseg.inference.refinement import UseSam
+from aslseg.methods.baseline import training_plan_of
 from aslseg.networks.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -35,18 +35,23 @@ from aslseg.networks.checkpoints import (
     save_checkpoint,
 )
 from aslseg.networks.unet import build_network
-from aslseg.preprocessing.augmentation import apply_holes, apply_warp, draw_holes, draw_warp
+from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.sam.classwise import ClasswiseSam, random_points
 from aslseg.sam.tuning import load_trainable_state, trainable_state
-from aslseg.targets import Stage, stages_of
-from aslseg.training.cascade import Curriculum, plain, specialist_paths, teach_specialist
-from aslseg.training.context import Job
+from aslseg.targets import CascadeStage, cascade_stages
+from aslseg.training.cascade import (
+    CascadeTrainingPlan,
+    specialist_paths,
+    supervised_network,
+    train_cascade,
+)
+from aslseg.training.context import RunContext
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
-from aslseg.training.sam_tuning import required_generalist
-from aslseg.training.ssl.base import Paradigm, Terms
-from aslseg.training.trainer import Learner
+from aslseg.training.sam_tuning import required_sam_predictor
+from aslseg.training.ssl.base import LossTerms, SSLMethod
+from aslseg.training.trainer import OptimizerSpec
 
 WEAK_HOLES, STRONG_HOLES = ((5, 8), 0.5), ((10, 20), 0.7)
 """How many holes, and in which part of the patches; as released."""
@@ -54,61 +59,65 @@ WARPED = 0.5
 """Part of the unlabelled patches that is warped; as released."""
 
 
-def run_round(job: Job, this: Round) -> RoundOutcome:
+def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """Train U-Net and SAM together, and segment with SAM.
 
     Args:
-        job: Cases, settings, device, listener.
+        context: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
 
     Raises:
         ConfigError: When the settings have no SAM.
     """
 
-    def build(_: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
-        sam = build_classwise(job, stage)
+    def build(_: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+        sam = build_classwise(context, stage)
         if this.number > 1:
-            load_classwise(sam, sam_path(job.folder.round(this.number - 1), stage.name))
-        torch.manual_seed(job.config.seed)  # the U-Net starts as that of every other method
-        return CoTraining(lambda: build_network(stage, settings), settings, sam, job.config.scsam)
+            load_classwise(sam, scsam_path(context.folder.round(this.number - 1), stage.name))
+        torch.manual_seed(context.config.seed)  # the U-Net starts as that of every other method
+        return CoTraining(
+            lambda: build_network(stage, settings), settings, sam, context.config.scsam
+        )
 
-    taught = teach_specialist(job, curriculum_of(job, this, build))
-    return finish_round(job, this, _ensemble(job, taught.specialist, this.folder), taught.earlier)
+    trained = train_cascade(context, training_plan_of(context, this, build))
+    return finish_round(
+        context, this, _ensemble(context, trained.specialist, this.folder), trained.earlier
+    )
 
 
-def load_ensemble(job: Job, folder: Path) -> Ensemble:
+def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
     """Read U-Net and SAM of a finished round.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    stages = stages_of(job.targets)
+    stages = cascade_stages(context.targets)
     require_weights([path for stage in stages for path in specialist_paths(folder, stage)])
-    require_weights([sam_path(folder, stage.name) for stage in stages])
-    curriculum = Curriculum(folder, job.config.paradigm, {}, {}, build=plain)
-    return _ensemble(job, teach_specialist(job, curriculum).specialist, folder)
+    require_weights([scsam_path(folder, stage.name) for stage in stages])
+    plan = CascadeTrainingPlan(folder, context.config.paradigm, {}, {}, build=supervised_network)
+    return _ensemble(context, train_cascade(context, plan).specialist, folder)
 
 
-def _ensemble(job: Job, specialist: Specialist, folder: Path) -> Ensemble:
+def _ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ensemble:
     sams: dict[str, ClasswiseSam] = {}
-    for stage in stages_of(job.targets):
-        sam = build_classwise(job, stage)
-        load_classwise(sam, sam_path(folder, stage.name))
-        sams[stage.name] = sam.to(job.device).eval()
-    voice = ClasswiseVoice(specialist, sams, job.config)
-    return Ensemble(specialist, voice, TrustSam(), job.targets, job.config)
+    for stage in cascade_stages(context.targets):
+        sam = build_classwise(context, stage)
+        load_classwise(sam, scsam_path(folder, stage.name))
+        sams[stage.name] = sam.to(context.device).eval()
+    source = ClasswisePredictor(specialist, sams, context.config)
+    return Ensemble(specialist, source, UseSam(), context.targets, context.config)
 
 
-def build_classwise(job: Job, stage: Stage) -> ClasswiseSam:
+def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
     """Build SAM with released weights and new adapters, asked for each class of a stage."""
-    own = job.config.scsam
-    generalist = required_generalist(
-        job, tuning=own.tuning, rank=own.rank, input_size=own.input_size
+    own = context.config.scsam
+    sam_predictor = required_sam_predictor(
+        context, tuning=own.tuning, rank=own.rank, input_size=own.input_size
     )
-    return ClasswiseSam(generalist.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
+    return ClasswiseSam(sam_predictor.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
 
 
-def sam_path(folder: Path, stage_name: str) -> Path:
+def scsam_path(folder: Path, stage_name: str) -> Path:
     """Return where the trained part of a stage's SAM is kept."""
     return folder / f"sam-{stage_name}.safetensors"
 
@@ -122,7 +131,7 @@ def load_classwise(sam: ClasswiseSam, path: Path) -> None:
     load_trainable_state(sam, load_checkpoint(path, "sam").tensors)
 
 
-class CoTraining(Paradigm):
+class CoTraining(SSLMethod):
     """The rule of a step: student and SAM, each the other's teacher on unlabelled patches."""
 
     def __init__(
@@ -133,12 +142,12 @@ class CoTraining(Paradigm):
         own: ScSamConfig,
     ) -> None:
         super().__init__(build, settings)
-        self.generalist = sam
+        self.sam_predictor = sam
         self.own = own
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return both supervised losses, both mutual ones, and the U-Net's entropy."""
         count = len(labelled.classes)
         inputs = self.changed(labelled, unlabelled, generator)
@@ -149,7 +158,7 @@ class CoTraining(Paradigm):
         seen, unet_seen, classes, weight = self.planes(
             (inputs, unet, labelled.classes, labelled.weight), generator
         )
-        sam = self.ask(seen, unet_seen.detach().argmax(1), generator)
+        sam = self.predict(seen, unet_seen.detach().argmax(1), generator)
         known = len(classes)
         supervised_sam = supervised_loss(sam[:known], classes, weight)
 
@@ -161,13 +170,13 @@ class CoTraining(Paradigm):
             unet_learns = supervised_loss(unet_seen[known:], by_sam[known:])
             sam_learns = supervised_loss(sam[known:], by_unet[known:])
             further["sam_learns"] = self.sam_weight(step) * sam_learns
-        return Terms(supervised + supervised_sam, unet_learns, further)
+        return LossTerms(supervised + supervised_sam, unet_learns, further)
 
     def sam_weight(self, step: int) -> float:
         """Return how much SAM listens to the U-Net: exp(-5 (1 - t/length)^2)."""
         return ramp_up(step, self.own.rampup_share * self.settings.iterations)
 
-    def ask(self, inputs: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+    def predict(self, inputs: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         """Let SAM answer for each class, with random points from a map.
 
         Args:
@@ -183,9 +192,9 @@ class CoTraining(Paradigm):
         middle = inputs[:, images // 2]
         picture = picture01(middle, in_container=inputs.shape[1] > images)
         count = self.own.points
-        points = random_points(classes.cpu().numpy(), self.generalist.classes, count, rng)
-        embeddings = self.generalist.embed(picture)
-        return self.generalist.decode(embeddings, points, inputs.shape[-1])
+        points = random_points(classes.cpu().numpy(), self.sam_predictor.classes, count, rng)
+        embeddings = self.sam_predictor.embed(picture)
+        return self.sam_predictor.decode(embeddings, points, inputs.shape[-1])
 
     def changed(
         self, labelled: Batch, unlabelled: Batch | None, generator: torch.Generator
@@ -195,7 +204,7 @@ class CoTraining(Paradigm):
         if unlabelled is None:
             return weak
         inputs = unlabelled.inputs
-        warped = apply_warp(inputs, draw_warp(inputs.shape, generator, WARPED))
+        warped = apply_warp(inputs, sample_warp(inputs.shape, generator, WARPED))
         recoloured = self.perturb(warped, generator, self.own.strength)
         return torch.cat([weak, self._with_holes(recoloured, STRONG_HOLES, generator)])
 
@@ -206,7 +215,7 @@ class CoTraining(Paradigm):
         generator: torch.Generator,
     ) -> Tensor:
         images = image_channels(self.settings)
-        drawn = draw_holes(inputs.shape, generator, *holes)
+        drawn = sample_holes(inputs.shape, generator, *holes)
         return torch.cat([apply_holes(inputs[:, :images], drawn), inputs[:, images:]], 1)
 
     def planes(self, values: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -227,26 +236,26 @@ class CoTraining(Paradigm):
             for v in values
         )
 
-    def learners(self) -> Sequence[Learner]:
+    def configure_optimizers(self) -> Sequence[OptimizerSpec]:
         """Return the U-Net's optimiser and SAM's, both with a rate that falls linearly to zero."""
         unet = self.settings
-        of_sam = [p for p in self.generalist.parameters() if p.requires_grad]
+        of_sam = [p for p in self.sam_predictor.parameters() if p.requires_grad]
         return (
-            Learner(
+            OptimizerSpec(
                 list(self.student.parameters()),
                 unet.optimiser,
                 unet.learning_rate,
                 unet.weight_decay,
                 power=1.0,
             ),
-            Learner(of_sam, "adamw", self.own.learning_rate, 0.0, power=1.0),
+            OptimizerSpec(of_sam, "adamw", self.own.learning_rate, 0.0, power=1.0),
         )
 
     def save_more(self, folder: Path, stage_name: str) -> None:
         """Write what was trained of SAM."""
         facts = {"scsam": self.own.model_dump(mode="json"), "stage": stage_name}
-        tensors = trainable_state(self.generalist)
-        save_checkpoint(sam_path(folder, stage_name), Checkpoint("sam", tensors, facts))
+        tensors = trainable_state(self.sam_predictor)
+        save_checkpoint(scsam_path(folder, stage_name), Checkpoint("sam", tensors, facts))
 
 
 def mean_entropy(logits: Tensor) -> Tensor:

@@ -25,53 +25,59 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
+from aslseg.config import SSLName as ParadigmName
 from aslseg.errors import ConfigError
 from aslseg.methods.baseline import load_ensemble as load_ensemble
 from aslseg.methods.baseline import run_with
-from aslseg.preprocessing.patches import Batch, Place, TrainingCase, pixels_under, slices_under
-from aslseg.sam.clicks import MASK_THRESHOLD, Conversation, Topic, converse
+from aslseg.preprocessing.patches import (
+    Batch,
+    PatchLocation,
+    TrainingCase,
+    pixels_under,
+    slices_under,
+)
+from aslseg.sam.clicks import MASK_THRESHOLD, ClickSequence, ClickTask, simulate_clicks
 from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
-from aslseg.sam.predictor import Generalist
-from aslseg.targets import Stage
-from aslseg.training.cascade import plain
-from aslseg.training.context import Job
+from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.targets import CascadeStage
+from aslseg.training.cascade import supervised_network
+from aslseg.training.context import RunContext
 from aslseg.training.losses import consistency_loss, ramp_down
 from aslseg.training.rounds import Round, RoundOutcome
-from aslseg.training.sam_tuning import required_generalist
-from aslseg.training.ssl.base import Paradigm
+from aslseg.training.sam_tuning import required_sam_predictor
+from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 
 
-def run_round(job: Job, this: Round) -> RoundOutcome:
+def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """Train the specialist with SAM's help, and segment with the specialist alone.
 
     Args:
-        job: Cases, settings, device, listener.
+        context: Cases, settings, device, listener.
         this: Number and folder of the round, and what the rounds before left.
 
     Raises:
         ConfigError: When the settings have no SAM, or a paradigm without a teacher.
     """
-    generalist = required_generalist(job, tuning="none")
+    sam_predictor = required_sam_predictor(context, tuning="none")
 
-    def build(name: ParadigmName, stage: Stage, settings: SpecialistConfig) -> Paradigm:
-        paradigm = plain(name, stage, settings)
+    def build(name: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+        paradigm = supervised_network(name, stage, settings)
         if not isinstance(paradigm, MeanTeacher):
             msg = (
                 "SemiSAM is an addition to a teacher; set paradigm to mean_teacher or "
                 f"uncertainty_aware, not {name}."
             )
             raise ConfigError(msg)
-        paradigm.guides = (SamGuide(job, generalist, settings),)
+        paradigm.guides = (SamConsistency(context, sam_predictor, settings),)
         return paradigm
 
-    return run_with(job, this, build)
+    return run_with(context, this, build)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opinion:
+class PseudoTarget:
     """What SAM thinks of unlabelled patches.
 
     Attributes:
@@ -84,7 +90,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Known:
+class _CachedSlice:
     """A case that SAM has seen: its view, and the embeddings of the slices in it."""
 
     case: TrainingCase
@@ -93,40 +99,40 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Question:
+class _ClickQuery:
     """A mask that SAM is asked for, and where in the batch its answer belongs."""
 
     patch: int
     plane: int
     number: int
-    topic: Topic
+    topic: ClickTask
 
 
 @dataclass(slots=True, eq=False)
-class SamGuide:
+class SamConsistency:
     """The SAM term of a stage.
 
     Attributes:
-        job: Cases to look up, settings.
-        generalist: The frozen SAM.
+        context: Cases to look up, settings.
+        sam_predictor: The frozen SAM.
         settings: Of the stage.
     """
 
-    job: Job
-    generalist: Generalist
+    context: RunContext
+    sam_predictor: VolumeSamPredictor
     settings: SpecialistConfig
     name: str = "sam"
-    _known: list[_Known] = field(default_factory=list)
+    _known: list[_CachedSlice] = field(default_factory=list)
 
     def meet(self, cases: Sequence[TrainingCase]) -> None:
         """Embed the slices of all unlabelled cases, once. Label maps are never opened."""
-        images = {case.id: case for case in self.job.unlabelled}
+        images = {case.id: case for case in self.context.unlabelled}
         for case in cases:
-            volume = self.job.image(images[case.case_id])
-            part = case.view.box.slices[0]
+            volume = self.context.image(images[case.case_id])
+            part = case.roi.box.slices[0]
             slices = range(part.start, part.stop)
-            known = self.generalist.embeddings(volume, slices, self.job.monitor)
-            self._known.append(_Known(case, known, self.generalist.frame(volume)))
+            known = self.sam_predictor.embeddings(volume, slices, self.context.monitor)
+            self._known.append(_CachedSlice(case, known, self.sam_predictor.frame(volume)))
 
     def term(
         self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
@@ -139,19 +145,21 @@ class SamGuide:
             step: Steps done before this one.
             generator: Draws the clicks.
         """
-        opinion = self.opinion(probability.detach(), unlabelled.places, generator)
-        return self.weight(step) * consistency_loss(probability, opinion.masks, opinion.weight)
+        pseudo_target = self.pseudo_target(probability.detach(), unlabelled.places, generator)
+        return self.weight(step) * consistency_loss(
+            probability, pseudo_target.masks, pseudo_target.weight
+        )
 
     def weight(self, step: int) -> float:
         """Return the weight of the term: 0.5 w_max exp(-5 (1 - (T - t) / length)^2)."""
-        settings, own = self.settings, self.job.config.semisam
+        settings, own = self.settings, self.context.config.semisam
         length = own.rampdown_share * settings.iterations
         largest = own.weight * settings.consistency_weight
         return largest * ramp_down(step, settings.iterations, length)
 
-    def opinion(
-        self, probability: Tensor, places: Sequence[Place], generator: torch.Generator
-    ) -> Opinion:
+    def pseudo_target(
+        self, probability: Tensor, places: Sequence[PatchLocation], generator: torch.Generator
+    ) -> PseudoTarget:
         """Ask SAM for the student's foreground, slice by slice.
 
         Args:
@@ -160,7 +168,7 @@ class SamGuide:
             generator: Draws planes and clicks.
         """
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        own = self.job.config.semisam
+        own = self.context.config.semisam
         # A patch of one slice is a block of one plane.
         planes = probability if probability.ndim == 5 else probability[:, :, None]
         foreground = planes.argmax(1).cpu().numpy()
@@ -168,27 +176,32 @@ class SamGuide:
         with torch.autocast(probability.device.type, enabled=False):
             questions = self._questions(foreground, places, rng)
             topics = [question.topic for question in questions]
-            talks = converse(self.generalist.sam.eval(), topics, own.clicks, rng)
-        opinion = _opinion_on(planes, questions, talks, by_confidence=own.confidence)
-        return Opinion(
-            opinion.masks.reshape(probability.shape),
-            opinion.weight.reshape(probability[:, :1].shape),
+            talks = simulate_clicks(self.sam_predictor.sam.eval(), topics, own.clicks, rng)
+        pseudo_target = _pseudo_target(planes, questions, talks, by_confidence=own.confidence)
+        return PseudoTarget(
+            pseudo_target.masks.reshape(probability.shape),
+            pseudo_target.weight.reshape(probability[:, :1].shape),
         )
 
     def _questions(
-        self, foreground: NDArray[np.int64], places: Sequence[Place], rng: np.random.Generator
-    ) -> list[_Question]:
+        self,
+        foreground: NDArray[np.int64],
+        places: Sequence[PatchLocation],
+        rng: np.random.Generator,
+    ) -> list[_ClickQuery]:
         """Return what SAM is asked: one mask per class, plane and patch."""
-        questions: list[_Question] = []
+        questions: list[_ClickQuery] = []
         for patch, place in enumerate(places):
             known, edge = self._known[place.case], foreground.shape[-1]
-            points = pixels_under(place, known.case.view, edge)
-            slices = slices_under(place, known.case.view, edge)
+            points = pixels_under(place, known.case.roi, edge)
+            slices = slices_under(place, known.case.roi, edge)
             for plane, k in self._planes(foreground[patch], slices, rng):
                 embedding = known.embeddings.stack([k])[0]
                 shown = foreground[patch, plane]
                 questions += [
-                    _Question(patch, plane, n, Topic(embedding, known.frame, points, shown == n))
+                    _ClickQuery(
+                        patch, plane, n, ClickTask(embedding, known.frame, points, shown == n)
+                    )
                     for n in np.unique(shown[shown > 0]).tolist()
                 ]
         return questions
@@ -198,19 +211,19 @@ class SamGuide:
     ) -> list[tuple[int, int]]:
         """Draw planes of a patch that show any foreground, each with the slice it lies on."""
         showing = [(n, k) for n, k in enumerate(slices) if k is not None and foreground[n].any()]
-        most = self.job.config.semisam.planes
+        most = self.context.config.semisam.planes
         if len(showing) <= most:
             return showing
         return [showing[n] for n in sorted(rng.choice(len(showing), most, replace=False))]
 
 
-def _opinion_on(
+def _pseudo_target(
     planes: Tensor,
-    questions: Sequence[_Question],
-    talks: Sequence[Conversation],
+    questions: Sequence[_ClickQuery],
+    talks: Sequence[ClickSequence],
     *,
     by_confidence: bool,
-) -> Opinion:
+) -> PseudoTarget:
     """Put SAM's last answers together; where it was not asked it has no opinion.
 
     Args:
@@ -225,15 +238,17 @@ def _opinion_on(
     for question, talk in zip(questions, talks, strict=True):
         patch, plane = question.patch, question.plane
         logits[patch, question.number, plane] = talk.answers[-1].to(logits)
-        steady = steadiness(talk.answers) if by_confidence else torch.ones_like(talk.answers[-1])
+        steady = (
+            click_consistency(talk.answers) if by_confidence else torch.ones_like(talk.answers[-1])
+        )
         here = steady.to(weight) * _within(talk.topic).to(weight)
         known = weight[patch, 0, plane]
         weight[patch, 0, plane] = torch.where(known > 0, torch.minimum(known, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)
-    return Opinion(masks.to(planes), weight)
+    return PseudoTarget(masks.to(planes), weight)
 
 
-def steadiness(answers: Sequence[Tensor]) -> Tensor:
+def click_consistency(answers: Sequence[Tensor]) -> Tensor:
     """Return 1 - 4 var of SAM's probabilities over the clicks, voxel by voxel.
 
     Numbers between 0 and 1 have a variance of at most 1/4, so this is 1 where no click changed
@@ -242,7 +257,7 @@ def steadiness(answers: Sequence[Tensor]) -> Tensor:
     return 1 - 4 * torch.stack(list(answers)).sigmoid().var(0, unbiased=False)
 
 
-def _within(topic: Topic) -> Tensor:
+def _within(topic: ClickTask) -> Tensor:
     """Return which pixels of a patch have the slice under them, not what lies beside it."""
     x, y = topic.points.unbind(-1)
     return (x >= 0) & (x <= topic.frame.width) & (y >= 0) & (y <= topic.frame.height)

@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.volume import Float32
 from aslseg.preprocessing.patches import image_channels
-from aslseg.preprocessing.roi import View, from_volume
-from aslseg.targets import Stage
+from aslseg.preprocessing.roi import Roi, from_volume
+from aslseg.targets import CascadeStage
 
 LOGIT_LIMIT = 4.0
 
 
-BLIND_SHARE = 0.25
+NO_PREDICTION_SHARE = 0.25
 """Part of the lessons in which the image is hidden, so that the voices themselves are weighed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voices:
+class ProbabilityPair:
     """What specialist and SAM say about one target, on a view.
 
     Attributes:
@@ -51,7 +51,7 @@ class AdaptationNetwork(nn.Module):
 
     def __init__(self, image_channels: int, settings: AdaptationConfig) -> None:
         super().__init__()
-        self.voice_channels = 2 * (2 * settings.voices + 1)
+        self.voice_channels = 2 * (2 * settings.predictions + 1)
         features = settings.channels[0]
         self.body = UNet(
             spatial_dims=2,
@@ -78,23 +78,23 @@ class AdaptationNetwork(nn.Module):
         """Follow SAM and the correction to this extent from now on."""
         self.get_buffer("_blend").copy_(torch.tensor([share, strength]))
 
-    def forward(self, image: Tensor, voices: Tensor) -> Tensor:
+    def forward(self, image: Tensor, predictions: Tensor) -> Tensor:
         """Return the corrected log-odds.
 
         Args:
             image: (B, C, h, w) intensities and container.
-            voices: (B, 2, n, h, w) probabilities of specialist and SAM on n neighbouring slices.
+            predictions: (B, 2, n, h, w) probabilities of specialist and SAM on n slices.
 
         Returns:
             (B, h, w) logits of the middle slice.
         """
         share, strength = self.blend
-        specialist, sam, correction = self.parts(image, voices)
+        specialist, sam, correction = self.parts(image, predictions)
         return (1 - share) * specialist + share * sam + strength * correction
 
-    def parts(self, image: Tensor, voices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, image: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log-odds of specialist and SAM, and the correction, each (B, h, w)."""
-        odds = log_odds(voices)
+        odds = log_odds(predictions)
         specialist, sam = odds[:, :, odds.shape[2] // 2].unbind(1)
         features = self.body(torch.cat([image, odds.flatten(1, 2) / LOGIT_LIMIT], 1))
         return specialist, sam, self.head(features)[:, 0]
@@ -106,30 +106,32 @@ def log_odds(probability: Tensor) -> Tensor:
     return torch.logit(probability.float(), eps=float(limit))
 
 
-def voice_channels(voices: Voices, k: int, reach: int, step: int) -> Float32:
+def prediction_channels(predictions: ProbabilityPair, k: int, reach: int, step: int) -> Float32:
     """Return both voices on slice `k` and its neighbours: (2, 2 reach + 1, h, w)."""
-    wanted = np.clip(k + step * np.arange(-reach, reach + 1), 0, len(voices.sam) - 1)
-    return np.stack([np.asarray(voices.specialist)[wanted], np.asarray(voices.sam)[wanted]])
+    wanted = np.clip(k + step * np.arange(-reach, reach + 1), 0, len(predictions.sam) - 1)
+    return np.stack(
+        [np.asarray(predictions.specialist)[wanted], np.asarray(predictions.sam)[wanted]]
+    )
 
 
-def build_adaptation(stage: Stage, config: RunConfig) -> AdaptationNetwork:
+def build_adaptation(stage: CascadeStage, config: RunConfig) -> AdaptationNetwork:
     """Build the untrained adaptation network of a stage's targets."""
-    settings = adaptation_view_settings(stage, config)
+    settings = adaptation_roi_settings(stage, config)
     channels = image_channels(settings) + (stage.inside is not None)
     return AdaptationNetwork(channels, config.adaptation)
 
 
-def voices_on(view: View, specialist: Float32, sam: Float32) -> Voices:
+def probabilities_on_roi(roi: Roi, specialist: Float32, sam: Float32) -> ProbabilityPair:
     """Bring both voices into a view; without SAM the specialist speaks for both."""
-    return Voices(from_volume(specialist, view), from_volume(sam, view))
+    return ProbabilityPair(from_volume(specialist, roi), from_volume(sam, roi))
 
 
-def adaptation_view_settings(stage: Stage, config: RunConfig) -> SpecialistConfig:
+def adaptation_roi_settings(stage: CascadeStage, config: RunConfig) -> SpecialistConfig:
     """Return how the adaptation network sees a stage: in slices, at its own pixel."""
     settings = config.stage(stage.inside.name if stage.inside else None)
     return settings.model_copy(
         update={
-            "view": settings.view.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),
+            "view": settings.roi.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),
             "network": settings.network.model_copy(update={"dimensions": 2}),
         }
     )

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from aslseg.config import SpecialistConfig
 from aslseg.preprocessing.patches import image_channels
-from aslseg.targets import Stage
+from aslseg.targets import CascadeStage
 
 
-def input_channels(stage: Stage, settings: SpecialistConfig) -> int:
+def input_channels(stage: CascadeStage, settings: SpecialistConfig) -> int:
     """Return the number of channels that a stage's network is given."""
     return image_channels(settings) + (stage.inside is not None)
 
@@ -31,7 +31,7 @@ def padding_of(images: Tensor, stride: int) -> tuple[int, int, int, int]:
     return 0, right, 0, bottom
 
 
-def build_network(stage: Stage, settings: SpecialistConfig) -> nn.Module:
+def build_network(stage: CascadeStage, settings: SpecialistConfig) -> nn.Module:
     """Build the untrained network of a stage.
 
     Returns:

@@ -22,7 +22,7 @@ LOG_SCALE_SD = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class PatchTransform:
     """Where a patch is cut: its centre in pixels, an in-plane turn and a scale.
 
     Attributes:
@@ -53,14 +53,16 @@ class IntensityChange:
     blurred: Tensor
 
 
-def draw_placement(centre: tuple[float, ...], rng: np.random.Generator) -> Placement:
+def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) -> PatchTransform:
     """Draw turn and scale around a centre."""
     angle, log_scale = rng.normal(size=2)
-    return Placement(centre, ANGLE_SD * float(angle), math.exp(LOG_SCALE_SD * float(log_scale)))
+    return PatchTransform(
+        centre, ANGLE_SD * float(angle), math.exp(LOG_SCALE_SD * float(log_scale))
+    )
 
 
 def cut_patch(
-    source: NDArray[np.generic], placement: Placement, edge: int, *, nearest: bool = False
+    source: NDArray[np.generic], placement: PatchTransform, edge: int, *, nearest: bool = False
 ) -> Tensor:
     """Cut a square (cubic) patch out of an array.
 
@@ -89,7 +91,7 @@ def cut_patch(
     )[0]
 
 
-def located_pixels(placement: Placement, edge: int) -> list[Tensor]:
+def located_pixels(placement: PatchTransform, edge: int) -> list[Tensor]:
     """Return where the pixels of a patch lie in its source.
 
     Returns:
@@ -103,7 +105,7 @@ def located_pixels(placement: Placement, edge: int) -> list[Tensor]:
     return [axis + centre for axis, centre in zip(turned, placement.centre, strict=True)]
 
 
-def draw_intensity(
+def sample_intensity(
     shape: torch.Size, generator: torch.Generator, strength: float = 1.0
 ) -> IntensityChange:
     """Draw a change for a batch of `shape` (B, C, *spatial); strength 0 changes nothing."""
@@ -159,7 +161,7 @@ class Warp:
     offsets: Tensor
 
 
-def draw_holes(
+def sample_holes(
     shape: torch.Size, generator: torch.Generator, count: tuple[int, int], chance: float
 ) -> Holes:
     """Draw square holes.
@@ -191,7 +193,7 @@ def apply_holes(image: Tensor, holes: Holes) -> Tensor:
     return torch.where(hidden, darkest, image)
 
 
-def draw_warp(shape: torch.Size, generator: torch.Generator, chance: float) -> Warp:
+def sample_warp(shape: torch.Size, generator: torch.Generator, chance: float) -> Warp:
     """Draw a smooth displacement.
 
     Args:

@@ -13,12 +13,17 @@ from torch import Tensor
 
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
-from aslseg.preprocessing.augmentation import Placement, cut_patch, draw_placement, located_pixels
-from aslseg.preprocessing.roi import View
+from aslseg.preprocessing.augmentation import (
+    PatchTransform,
+    cut_patch,
+    located_pixels,
+    sample_patch_transform,
+)
+from aslseg.preprocessing.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PatchLocation:
     """Where a patch was cut.
 
     Attributes:
@@ -29,12 +34,12 @@ class Place:
     """
 
     case: int
-    placement: Placement
+    placement: PatchTransform
     slice_index: int | None = None
     mirrored: tuple[int, ...] = ()
 
 
-def slices_under(place: Place, view: View, edge: int) -> list[int | None]:
+def slices_under(place: PatchLocation, roi: Roi, edge: int) -> list[int | None]:
     """Return the volume's slice that each plane of a patch lies on.
 
     Returns:
@@ -45,26 +50,26 @@ def slices_under(place: Place, view: View, edge: int) -> list[int | None]:
         planes = steps * place.placement.scale + place.placement.centre[0]
     else:
         planes = torch.tensor([float(place.slice_index)])
-    found = [math.floor(float(k) + 0.5) for k in _to_volume(planes, view, 0)]
-    return [k if 0 <= k < view.volume_shape[0] else None for k in found]
+    found = [math.floor(float(k) + 0.5) for k in _to_volume(planes, roi, 0)]
+    return [k if 0 <= k < roi.volume_shape[0] else None for k in found]
 
 
-def pixels_under(place: Place, view: View, edge: int) -> Tensor:
+def pixels_under(place: PatchLocation, roi: Roi, edge: int) -> Tensor:
     """Return the point (x, y) of the volume's slice under each pixel of a patch.
 
     Returns:
         (edge, edge, 2) in pixels of the slice; centres of pixels are at half numbers.
     """
-    flat = Placement(place.placement.centre[-2:], place.placement.angle, place.placement.scale)
+    flat = PatchTransform(place.placement.centre[-2:], place.placement.angle, place.placement.scale)
     rows, columns = located_pixels(flat, edge)
-    points = torch.stack([_to_volume(columns, view, 2), _to_volume(rows, view, 1)], -1) + 0.5
+    points = torch.stack([_to_volume(columns, roi, 2), _to_volume(rows, roi, 1)], -1) + 0.5
     return points.flip([axis + 2 for axis in place.mirrored])
 
 
-def _to_volume(index: Tensor, view: View, axis: int) -> Tensor:
+def _to_volume(index: Tensor, roi: Roi, axis: int) -> Tensor:
     """Map indices along an axis of a view to those of its volume (both at voxel centres)."""
-    part = view.box.slices[axis]
-    scale = float(part.stop - part.start) / view.image.shape[axis]
+    part = roi.box.slices[axis]
+    scale = float(part.stop - part.start) / roi.image.shape[axis]
     return torch.add((index + 0.5) * scale, part.start - 0.5)
 
 
@@ -85,7 +90,7 @@ class Batch:
     inputs: Tensor
     classes: Tensor
     weight: Tensor
-    places: tuple[Place, ...] = ()
+    places: tuple[PatchLocation, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -101,24 +106,24 @@ class Batch:
 class TrainingCase:
     """A view, the weight of its labels (1 for a human's), and the case that it shows."""
 
-    view: View
+    roi: Roi
     weight: float = 1.0
     case_id: str = ""
 
 
-def slice_channels(view: View, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
+def slice_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
     """Return slice `k` with its neighbours, then the containing target: (C, h, w)."""
-    reach = settings.view.context_slices
-    wanted = k + view.neighbour * np.arange(-reach, reach + 1)
-    channels = [view.image[n] for n in np.clip(wanted, 0, len(view.image) - 1)]
-    if view.organ is not None:
-        channels.append(view.organ[k])
+    reach = settings.roi.context_slices
+    wanted = k + roi.neighbour * np.arange(-reach, reach + 1)
+    channels = [roi.image[n] for n in np.clip(wanted, 0, len(roi.image) - 1)]
+    if roi.organ is not None:
+        channels.append(roi.organ[k])
     return np.stack(channels)
 
 
 def image_channels(settings: SpecialistConfig) -> int:
     """Return how many leading channels are intensities."""
-    return 1 if settings.network.dimensions == 3 else 2 * settings.view.context_slices + 1
+    return 1 if settings.network.dimensions == 3 else 2 * settings.roi.context_slices + 1
 
 
 class BatchSource:
@@ -140,7 +145,7 @@ class BatchSource:
         self._cases = list(cases)
         self._settings = settings
         self._seed = (seed, stream)
-        self._components = [_component_voxels(case.view.labels) for case in cases]
+        self._components = [_component_voxels(case.roi.labels) for case in cases]
         self._with_components = [n for n, found in enumerate(self._components) if found]
 
     def batch(self, iteration: int) -> Batch:
@@ -151,14 +156,14 @@ class BatchSource:
         weights = [self._cases[place.case].weight for place in places]
         return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), places)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Place]:
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PatchLocation]:
         on_lesion = bool(self._with_components) and rng.random() < self._settings.lesion_share
         if on_lesion:
             number = self._with_components[rng.integers(len(self._with_components))]
             centre = self._near_component(number, rng)
         else:
             number = int(rng.integers(len(self._cases)))
-            centre = _inside_organ(self._cases[number].view, rng)
+            centre = _inside_organ(self._cases[number].roi, rng)
         inputs, classes, place = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
@@ -176,23 +181,23 @@ class BatchSource:
 
     def _cut(
         self, number: int, centre: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Place]:
-        edge, view = self._settings.patch_size, self._cases[number].view
-        labels = np.zeros((), np.uint8) if view.labels is None else view.labels
+    ) -> tuple[Tensor, Tensor, PatchLocation]:
+        edge, roi = self._settings.patch_size, self._cases[number].roi
+        labels = np.zeros((), np.uint8) if roi.labels is None else roi.labels
         if self._settings.network.dimensions == 3:
-            place = Place(number, draw_placement(tuple(map(float, centre)), rng))
-            inputs = cut_patch(view.inputs, place.placement, edge)
+            place = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
+            inputs = cut_patch(roi.inputs, place.placement, edge)
             source = labels[None] if labels.ndim else None
         else:
             k, y, x = (int(value) for value in centre)
-            place = Place(number, draw_placement((float(y), float(x)), rng), k)
-            inputs = cut_patch(slice_channels(view, k, self._settings), place.placement, edge)
+            place = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
+            inputs = cut_patch(slice_channels(roi, k, self._settings), place.placement, edge)
             source = labels[k][None] if labels.ndim else None
         return inputs, _cut_classes(source, place.placement, inputs.shape[1:], edge), place
 
 
 def _cut_classes(
-    source: NDArray[np.uint8] | None, placement: Placement, shape: torch.Size, edge: int
+    source: NDArray[np.uint8] | None, placement: PatchTransform, shape: torch.Size, edge: int
 ) -> Tensor:
     if source is None:
         return torch.zeros(shape, dtype=torch.long)
@@ -213,10 +218,10 @@ def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64
     ]
 
 
-def _inside_organ(view: View, rng: np.random.Generator) -> NDArray[np.int64]:
-    centre = rng.integers(view.image.shape)
-    if view.organ is not None:
-        inside = np.argwhere(view.organ[centre[0]] > 0.5)
+def _inside_organ(roi: Roi, rng: np.random.Generator) -> NDArray[np.int64]:
+    centre = rng.integers(roi.image.shape)
+    if roi.organ is not None:
+        inside = np.argwhere(roi.organ[centre[0]] > 0.5)
         if len(inside):
             centre[1:] = inside[rng.integers(len(inside))]
     return centre

@@ -17,18 +17,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import SpecialistConfig
-from aslseg.data.geometry import Box3, box_of
+from aslseg.data.geometry import BoundingBox, box_of
 from aslseg.data.orientation import UNTURNED, Turn, to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.errors import StorageError
 from aslseg.preprocessing.intensity import normalise_to_organ, window
 from aslseg.reading import read_object
 from aslseg.storage import storage_errors, write_json_atomic
-from aslseg.targets import Stage, Target, region_mask
+from aslseg.targets import CascadeStage, Target, region_mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class Roi:
     """One volume as one stage sees it.
 
     Attributes:
@@ -44,7 +44,7 @@ class View:
     image: Float32
     organ: Float32 | None
     labels: NDArray[np.uint8] | None
-    box: Box3
+    box: BoundingBox
     volume_shape: Shape3
     neighbour: int
     turn: Turn = UNTURNED
@@ -56,15 +56,15 @@ class View:
         return np.stack(arrays)
 
 
-def build_view(
+def build_roi(
     volume: Volume,
-    stage: Stage,
+    stage: CascadeStage,
     settings: SpecialistConfig,
     *,
     organ: Mask | None = None,
     labels: Labelmap | None = None,
     targets: tuple[Target, ...] = (),
-) -> View:
+) -> Roi:
     """Crop, normalise and resample a volume for a stage.
 
     Args:
@@ -85,38 +85,38 @@ def build_view(
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
     classes = None if labels is None else turn.array(_classes(labels, stage, targets))[box.slices]
-    return View(
+    return Roi(
         image=resample(intensities, shape, "linear"),
         organ=None if organ is None else resample(organ[box.slices], shape, "linear"),
         labels=None if classes is None else resample(classes, shape, "nearest").astype(np.uint8),
         box=box,
         volume_shape=volume.geometry.shape,
-        neighbour=max(1, round(settings.view.context_mm / spacing[0])),
+        neighbour=max(1, round(settings.roi.context_mm / spacing[0])),
         turn=turn,
     )
 
 
-def to_volume(probability: Float32, view: View, fill: float = 0.0) -> Float32:
+def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
     """Bring class probabilities of a view back to the voxels of its volume.
 
     Args:
         probability: (C, d, h, w).
-        view: The view that they belong to.
+        roi: The view that they belong to.
         fill: Value outside of the view's box.
 
     Returns:
         (C, D, H, W) float32.
     """
-    size, back = tuple(part.stop - part.start for part in view.box.slices), view.turn.inverse
-    result = np.full((len(probability), *back.shape(view.volume_shape)), fill, np.float32)
+    size, back = tuple(part.stop - part.start for part in roi.box.slices), roi.turn.inverse
+    result = np.full((len(probability), *back.shape(roi.volume_shape)), fill, np.float32)
     for channel, values in zip(result, probability, strict=True):
-        view.turn.array(channel)[view.box.slices] = resample(values, size, "linear")
+        roi.turn.array(channel)[roi.box.slices] = resample(values, size, "linear")
     return result
 
 
-def from_volume(values: NDArray[np.generic], view: View, how: str = "linear") -> Float32:
+def from_volume(values: NDArray[np.generic], roi: Roi, how: str = "linear") -> Float32:
     """Bring an array on the volume's voxels into a view: (D, H, W) -> (d, h, w) float32."""
-    return resample(view.turn.array(values)[view.box.slices], view.image.shape, how)
+    return resample(roi.turn.array(values)[roi.box.slices], roi.image.shape, how)
 
 
 def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> Float32:
@@ -144,7 +144,7 @@ def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> F
     return _numpy(tensor)
 
 
-def save_view(view: View, folder: Path) -> None:
+def save_roi(roi: Roi, folder: Path) -> None:
     """Write a view as memory-mappable arrays, in place of whatever the folder held.
 
     Raises:
@@ -153,22 +153,22 @@ def save_view(view: View, folder: Path) -> None:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("image", "organ", "labels"):
-            array, path = getattr(view, name), folder / f"{name}.npy"
+            array, path = getattr(roi, name), folder / f"{name}.npy"
             path.unlink(missing_ok=True)
             if array is not None:
                 np.save(path, array.astype(np.uint8 if name == "labels" else "f4"))
     facts = {
-        "start": view.box.start,
-        "stop": view.box.stop,
-        "shape": view.volume_shape,
-        "neighbour": view.neighbour,
-        "turn": asdict(view.turn),
+        "start": roi.box.start,
+        "stop": roi.box.stop,
+        "shape": roi.volume_shape,
+        "neighbour": roi.neighbour,
+        "turn": asdict(roi.turn),
     }
     write_json_atomic(folder / "view.json", facts)
 
 
-def load_view(folder: Path) -> View:
-    """Open a view that `save_view` wrote, without reading its arrays into memory.
+def load_roi(folder: Path) -> Roi:
+    """Open a view that `save_roi` wrote, without reading its arrays into memory.
 
     Raises:
         StorageError: When a file of it is missing or damaged.
@@ -183,11 +183,11 @@ def load_view(folder: Path) -> View:
         }
         d, h, w = map(int, facts["shape"])
         first, last = (tuple(map(int, facts[name])) for name in ("start", "stop"))
-        return View(
+        return Roi(
             image=arrays["image"],
             organ=arrays.get("organ"),
             labels=arrays.get("labels"),
-            box=Box3((first[0], first[1], first[2]), (last[0], last[1], last[2])),
+            box=BoundingBox((first[0], first[1], first[2]), (last[0], last[1], last[2])),
             volume_shape=(d, h, w),
             neighbour=int(facts["neighbour"]),
             turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
@@ -198,36 +198,38 @@ def load_view(folder: Path) -> View:
 
 
 def _crop_and_normalise(
-    volume: Volume, stage: Stage, settings: SpecialistConfig, organ: Mask | None
-) -> tuple[Box3, Float32]:
+    volume: Volume, stage: CascadeStage, settings: SpecialistConfig, organ: Mask | None
+) -> tuple[BoundingBox, Float32]:
     if stage.inside is None:
-        low, high = settings.view.window_hu
+        low, high = settings.roi.window_hu
         scaled = window(volume.voxels, (low, high))
-        return Box3((0, 0, 0), volume.geometry.shape), (scaled - 0.5) * 4.0
+        return BoundingBox((0, 0, 0), volume.geometry.shape), (scaled - 0.5) * 4.0
     if organ is None or not organ.any():
         msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
         raise ValueError(msg)
-    box = box_of(organ, margin_mm=settings.view.margin_mm, spacing_mm=volume.geometry.spacing_mm)
+    box = box_of(organ, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
     if box is None:
         msg = "A mask that is not empty must have a box."
         raise ValueError(msg)
     return box, normalise_to_organ(
-        volume.voxels[box.slices], organ[box.slices], settings.view.least_scale_hu
+        volume.voxels[box.slices], organ[box.slices], settings.roi.least_scale_hu
     )
 
 
 def _working_shape(
-    box: Box3, spacing_mm: tuple[float, float, float], settings: SpecialistConfig
+    box: BoundingBox, spacing_mm: tuple[float, float, float], settings: SpecialistConfig
 ) -> Shape3:
     depth, height, width = (part.stop - part.start for part in box.slices)
-    pixel = settings.view.pixel_mm
+    pixel = settings.roi.pixel_mm
     if settings.network.dimensions == 3:
-        depth = max(1, round(depth * spacing_mm[0] / settings.view.slice_mm))
+        depth = max(1, round(depth * spacing_mm[0] / settings.roi.slice_mm))
     rows = max(1, round(height * spacing_mm[1] / pixel))
     return depth, rows, max(1, round(width * spacing_mm[2] / pixel))
 
 
-def _classes(labels: Labelmap, stage: Stage, targets: tuple[Target, ...]) -> NDArray[np.uint8]:
+def _classes(
+    labels: Labelmap, stage: CascadeStage, targets: tuple[Target, ...]
+) -> NDArray[np.uint8]:
     classes = np.zeros(labels.labels.shape, np.uint8)
     for number, target in enumerate(stage.targets, start=1):
         classes[region_mask(labels.labels, target, targets)] = number

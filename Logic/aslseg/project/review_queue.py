@@ -30,7 +30,7 @@ class CaseReport:
             `unlabelled` as long as no round is finished.
         score: Reliability from 0 to 1; None when it was not judged.
         checkpoint_agreement: Of earlier checkpoints with the last; None when not judged.
-        voice_agreement: Of specialist and refined label; None when not judged.
+        prediction_agreement: Of specialist and refined label; None when not judged.
         reason: Of the selection, in words.
         round: That judged it; 0 for none.
         refined: The refined label, or None.
@@ -42,7 +42,7 @@ class CaseReport:
     state: CaseState
     score: float | None = None
     checkpoint_agreement: float | None = None
-    voice_agreement: float | None = None
+    prediction_agreement: float | None = None
     reason: str = ""
     round: int = 0
     refined: Path | None = None
@@ -78,7 +78,7 @@ def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
                 state=_state(case, row, corrected=corrected),
                 score=None if row is None else _known(row.score),
                 checkpoint_agreement=None if row is None else _known(row.checkpoint_agreement),
-                voice_agreement=None if row is None else _known(row.voice_agreement),
+                prediction_agreement=None if row is None else _known(row.prediction_agreement),
                 reason="" if row is None else row.reason,
                 round=best if row else 0,
                 refined=_refined(folder, case.id),

@@ -80,8 +80,8 @@ class _Status(BaseModel):
     step: int = 0
     of: int = 0
     seconds_left: float | None = None
-    legs: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
-    learnt: dict[str, str] = {}
+    retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
+    label_digests: dict[str, str] = {}
     images: dict[str, str] = {}
 
 
@@ -154,13 +154,13 @@ class RunFolder:
         return sorted(number for number in done if number)
 
     @property
-    def legs(self) -> tuple[int, ...]:
+    def retrained_rounds(self) -> tuple[int, ...]:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
         return tuple(sorted({1, *self.status.get("legs", ())}))
 
     def first_folder(self, number: int) -> Path:
         """Return the folder of what is trained once and used in a round: SAM, adaptation."""
-        return self.round(max(leg for leg in self.legs if leg <= number))
+        return self.round(max(leg for leg in self.retrained_rounds if leg <= number))
 
     def number_of(self, round_folder: Path) -> int:
         """Return the number of a round from its folder."""
@@ -377,8 +377,10 @@ def _note_end(folder: RunFolder, state: str, message: str) -> None:
 def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
     """Replace a JSON file by one that takes no more room."""
     room = path.stat().st_size
-    for said in (message, ""):
-        text = json.dumps(plain({**facts, "message": said}), separators=(",", ":")).encode()
+    for probabilities in (message, ""):
+        text = json.dumps(
+            plain({**facts, "message": probabilities}), separators=(",", ":")
+        ).encode()
         if len(text) <= room:
             with path.open("rb+") as file:
                 file.write(text.ljust(room))

@@ -54,7 +54,7 @@ class Reliability:
     round: int
     case: str
     checkpoint_agreement: float
-    voice_agreement: float
+    prediction_agreement: float
     score: float
     accepted: bool
     reason: str
@@ -137,7 +137,7 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         round=int(row.get("round") or number),
         case=row["case"],
         checkpoint_agreement=_number(row["checkpoint_agreement"]),
-        voice_agreement=_number(row["voice_agreement"]),
+        prediction_agreement=_number(row["voice_agreement"]),
         score=_number(row["score"]),
         accepted=_truth(row["accepted"]),
         reason=row["reason"],

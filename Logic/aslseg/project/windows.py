@@ -83,7 +83,7 @@ def window_notes(
         One sentence or two for each window that hides a target.
     """
     outermost = {target.name for target in targets if target.inside is None}
-    seen = [("organ.view.window_hu", config.organ.view.window_hu, outermost)]
+    seen = [("organ.roi.window_hu", config.organ.roi.window_hu, outermost)]
     if config.sam.model != "none":
         everything = {target.name for target in targets}
         seen.append(("sam.window_hu", config.sam.window_hu, everything))

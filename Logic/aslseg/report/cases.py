@@ -14,8 +14,8 @@ from aslseg.errors import AslsegError
 from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.project.run_tables import Reliability
-from aslseg.report.data import VOICES, RunRecord
-from aslseg.report.pictures import VOICE_COLOURS, Slice, rank_slices, slice_picture
+from aslseg.report.data import SOURCES, RunRecord
+from aslseg.report.pictures import SOURCE_COLOURS, Slice, rank_slices, slice_picture
 
 MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
 """Number of unlabelled volumes that are shown."""
@@ -59,7 +59,7 @@ def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
     """Show the worst and the best slice of each validation volume with all outlines."""
     if not project.validation:
         return PicturePart(["No volume is kept for validation, so no round can be scored."])
-    folder = _voices_folder(run)
+    folder = _predictions_folder(run)
     if folder is None:
         return PicturePart(["There are no label maps of validation volumes yet."])
     what = (
@@ -71,12 +71,12 @@ def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
         _case_pictures(case.id, partial(_ends_of, run, project, case, folder / case.id))
         for case in project.validation
     ]
-    return PicturePart([what, _lines(project)], _legend(run, ("truth", *VOICES)), cases)
+    return PicturePart([what, _lines(project)], _legend(run, ("truth", *SOURCES)), cases)
 
 
 def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
     """Show, of the most doubtful and the most reliable volumes, where predictions agree least."""
-    folder = _voices_folder(run)
+    folder = _predictions_folder(run)
     judged = _judged(run, project, folder) if folder else []
     if not folder or not judged:
         return PicturePart(["No unlabelled volume has been judged yet."])
@@ -95,7 +95,7 @@ def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
         )
         for item in shown
     ]
-    return PicturePart([what, _lines(project)], _legend(run, tuple(VOICES)), cases)
+    return PicturePart([what, _lines(project)], _legend(run, tuple(SOURCES)), cases)
 
 
 def _case_pictures(heading: str, draw: Callable[[], Sequence[Picture] | str]) -> CasePictures:
@@ -117,13 +117,13 @@ def _lines(project: Project) -> str:
     return f"Left as scanned, right with outlines: {dashes}. The patient's right is on the left."
 
 
-def _legend(run: RunRecord, voices: Sequence[str]) -> list[tuple[str, str]]:
-    names = {"truth": "Truth", **VOICES}
-    shown = [voice for voice in voices if run.has_sam or voice != "sam"]
-    return [(names[voice], VOICE_COLOURS[voice]) for voice in shown]
+def _legend(run: RunRecord, predictions: Sequence[str]) -> list[tuple[str, str]]:
+    names = {"truth": "Truth", **SOURCES}
+    shown = [source for source in predictions if run.has_sam or source != "sam"]
+    return [(names[source], SOURCE_COLOURS[source]) for source in shown]
 
 
-def _voices_folder(run: RunRecord) -> Path | None:
+def _predictions_folder(run: RunRecord) -> Path | None:
     folders = sorted(run.folder.glob("round-*/voices"))
     best = run.folder / f"round-{int(run.status.get('best_round') or 0):02d}" / "voices"
     if best in folders:
@@ -145,9 +145,9 @@ def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]
 def _predicted(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
     """Read the predictions of a case on its axial grid, in the order in which they are made."""
     return {
-        voice: axial_labelmap(read_labelmap(folder / f"{voice}.nii.gz"))
-        for voice in VOICES
-        if (folder / f"{voice}.nii.gz").is_file() and (run.has_sam or voice != "sam")
+        source: axial_labelmap(read_labelmap(folder / f"{source}.nii.gz"))
+        for source in SOURCES
+        if (folder / f"{source}.nii.gz").is_file() and (run.has_sam or source != "sam")
     }
 
 
@@ -164,7 +164,7 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         Picture(
             slice_picture(axial, shown, slice_.index, project.targets),
             f"{word} slice of {case.id}: number {_number_of(slice_, image.geometry)}. "
-            f"Dice of {VOICES[last[0]]} in this slice: {_scores(slice_)}.",
+            f"Dice of {SOURCES[last[0]]} in this slice: {_scores(slice_)}.",
         )
         for word, slice_ in zip(("Worst", "Best"), ends, strict=True)
     ]

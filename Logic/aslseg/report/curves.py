@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aslseg.report.data import STAGES, Point
+from aslseg.report.data import SOURCE_NAMES, Point
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the dashes tell them twice.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -75,7 +75,7 @@ def _curve(points: Sequence[Point]) -> _Curve:
     rounds: dict[str, dict[int, float]] = defaultdict(dict)
     for point in points:
         if math.isfinite(point.value):
-            stage = STAGES.get(point.stage, point.stage.replace("_", " ") or "run")
+            stage = SOURCE_NAMES.get(point.stage, point.stage.replace("_", " ") or "run")
             rounds[stage][point.round] = point.value
             steps[f"{stage}, round {point.round}" if point.round else stage][point.step] = (
                 point.value
@@ -102,11 +102,11 @@ def _drawing(name: str, curve: _Curve) -> str:
         axes.plot(places, values, dash, color=colour, marker=mark, ms=4, lw=1.6, label=label)
     axes.set_title(name.replace("_", " "), loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(curve.over, fontsize=8)
-    _dress(axes)
+    _style_axes(axes)
     return _svg(figure)
 
 
-def _dress(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#e3e6ea", lw=0.8)

@@ -20,8 +20,8 @@ from aslseg.project.run_tables import (
 from aslseg.reading import read_lines, read_object
 
 __all__ = [
-    "STAGES",
-    "VOICES",
+    "SOURCES",
+    "SOURCE_NAMES",
     "Mean",
     "Point",
     "Reliability",
@@ -30,17 +30,17 @@ __all__ = [
     "mean_dice",
     "mean_of",
     "read_run",
-    "stage_name",
+    "source_name",
 ]
 
-STAGES = {
+SOURCE_NAMES = {
     "supervised": "Supervised specialist",
     "specialist": "Specialist",
     "sam_untrained": "SAM, untrained",
     "sam": "SAM, tuned",
     "refined": "Refined",
 }
-VOICES = {"specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
+SOURCES = {"specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class RunRecord:
     @property
     def stages(self) -> tuple[tuple[int, str], ...]:
         """Rounds and stages that were scored, in the order in which they happen."""
-        order = list(STAGES)
+        order = list(SOURCE_NAMES)
         found = {(score.round, score.stage) for score in self.scores}
         last = len(order)
         return tuple(
@@ -165,9 +165,9 @@ def mean_dice(
     )
 
 
-def stage_name(stage: str, *, has_sam: bool) -> str:
+def source_name(stage: str, *, has_sam: bool) -> str:
     """Name a stage for a person; without SAM the refined label says so."""
-    name = STAGES.get(stage, stage.replace("_", " ").capitalize())
+    name = SOURCE_NAMES.get(stage, stage.replace("_", " ").capitalize())
     return name if has_sam or stage != "refined" else f"{name} (without SAM)"
 
 

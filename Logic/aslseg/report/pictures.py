@@ -18,13 +18,13 @@ from aslseg.evaluation.metrics import dice
 from aslseg.targets import Target, region_mask
 
 # Bright colours of Okabe and Ito: distinct on grey, and for colour-blind people.
-VOICE_COLOURS = {
+SOURCE_COLOURS = {
     "truth": "#F0E442",
     "specialist": "#56B4E9",
     "sam": "#FF7A33",
     "refined": "#2FE0A0",
 }
-VOICE_WIDTHS = {"truth": 2.6, "specialist": 1.2, "sam": 1.2, "refined": 1.6}
+SOURCE_WIDTHS = {"truth": 2.6, "specialist": 1.2, "sam": 1.2, "refined": 1.6}
 DASHES = ("solid", (0, (2.4, 0.8)), (0, (0.8, 0.8)))
 WINDOW_HU = (-100.0, 250.0)
 MARGIN_MM = 25.0
@@ -74,20 +74,20 @@ def rank_slices(
 
 
 def slice_picture(
-    image: Volume, voices: Mapping[str, Labelmap], index: int, targets: Sequence[Target]
+    image: Volume, predictions: Mapping[str, Labelmap], index: int, targets: Sequence[Target]
 ) -> str:
     """Draw a slice bare and with the outlines of all voices.
 
     Args:
         image: On its axial grid, so that the patient's right is on the left and the front is up.
-        voices: `truth`, `specialist`, `sam` or `refined` to their label maps on that grid.
+        predictions: `truth`, `specialist`, `sam` or `refined` to their label maps on that grid.
         index: Slice along k.
         targets: Targets to outline: the first solid, the next dashed, then dotted.
 
     Returns:
         A PNG as a `data:` address.
     """
-    window = _crop(voices, index, image.geometry)
+    window = _crop(predictions, index, image.geometry)
     pixels = image.voxels[index][window]
     height_mm = pixels.shape[0] * image.geometry.spacing_mm[1]
     width_mm = pixels.shape[1] * image.geometry.spacing_mm[2]
@@ -97,10 +97,10 @@ def slice_picture(
     bare, outlined = figure.subplots(1, 2)
     for axes in (bare, outlined):
         _show(axes, pixels, image.geometry)
-    for voice, colour in VOICE_COLOURS.items():
-        if voice in voices:
-            labels = voices[voice].labels[index][window]
-            _outline(outlined, labels, targets, colour, VOICE_WIDTHS[voice])
+    for source, colour in SOURCE_COLOURS.items():
+        if source in predictions:
+            labels = predictions[source].labels[index][window]
+            _outline(outlined, labels, targets, colour, SOURCE_WIDTHS[source])
     return _png(figure)
 
 
@@ -132,9 +132,11 @@ def _judge(index: int, pairs: Sequence[_Pair]) -> Slice:
     return Slice(index, scores, mean)
 
 
-def _crop(voices: Mapping[str, Labelmap], index: int, geometry: Geometry) -> tuple[slice, slice]:
+def _crop(
+    predictions: Mapping[str, Labelmap], index: int, geometry: Geometry
+) -> tuple[slice, slice]:
     """Cut to what is outlined and some of its surroundings."""
-    union = np.logical_or.reduce([voice.labels[index] > 0 for voice in voices.values()])
+    union = np.logical_or.reduce([source.labels[index] > 0 for source in predictions.values()])
     if not union.any():
         return slice(None), slice(None)
     spans = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aslseg.project.run_tables import Reliability, Score
-from aslseg.report.data import Mean, RunRecord, mean_dice, stage_name
+from aslseg.report.data import Mean, RunRecord, mean_dice, source_name
 
 NO_SAM = "Run without SAM."
 
@@ -104,7 +104,7 @@ def headline(run: RunRecord) -> Table | None:
     }
     rows = []
     for place, key in enumerate(stages):
-        cells = [Cell(str(key[0])), Cell(stage_name(key[1], has_sam=run.has_sam))]
+        cells = [Cell(str(key[0])), Cell(source_name(key[1], has_sam=run.has_sam))]
         for target in run.targets:
             mean = means[key, target]
             is_best = mean.value == best[target]
@@ -132,7 +132,7 @@ def by_case(run: RunRecord) -> list[Table]:
     for key in reversed(run.stages):
         scores = [s for s in run.scores if (s.round, s.stage) == key and s.split == "validation"]
         if scores:
-            title = f"Round {key[0]}, {stage_name(key[1], has_sam=run.has_sam)}: case by case"
+            title = f"Round {key[0]}, {source_name(key[1], has_sam=run.has_sam)}: case by case"
             rows = [_case_row(score) for score in scores]
             columns = [*head, "False lesions"]
             tables.append(Table(columns, rows, marked(run, caption), text_columns=2, title=title))
@@ -178,7 +178,7 @@ def _reliability_row(item: Reliability) -> Row:
             Cell("✓ yes" if item.accepted else "no"),
             Cell(item.reason),
             number_cell(item.checkpoint_agreement),
-            number_cell(item.voice_agreement),
+            number_cell(item.prediction_agreement),
             share_cell(item.score),
         ]
     )

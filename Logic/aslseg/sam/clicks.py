@@ -80,7 +80,7 @@ MASK_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Topic:
+class ClickTask:
     """What one conversation is about.
 
     Attributes:
@@ -97,7 +97,7 @@ class Topic:
 
 
 @dataclass(slots=True, eq=False)
-class Conversation:
+class ClickSequence:
     """What was said so far about one topic.
 
     Attributes:
@@ -107,7 +107,7 @@ class Conversation:
         answers: (rows, columns) logits under the pixels of the wanted mask, one per click.
     """
 
-    topic: Topic
+    topic: ClickTask
     clicks: list[Click] = field(default_factory=list)
     low_res: Tensor | None = None
     answers: list[Tensor] = field(default_factory=list)
@@ -127,9 +127,9 @@ class Conversation:
 
 
 @torch.no_grad()
-def converse(
-    sam: nn.Module, topics: Sequence[Topic], clicks: int, rng: np.random.Generator
-) -> list[Conversation]:
+def simulate_clicks(
+    sam: nn.Module, topics: Sequence[ClickTask], clicks: int, rng: np.random.Generator
+) -> list[ClickSequence]:
     """Lead SAM to masks by simulated clicks.
 
     At each step SAM is given all clicks so far and, from the second on, its previous logits. A
@@ -141,17 +141,17 @@ def converse(
         clicks: At most so many for each.
         rng: Draws their places.
     """
-    talks = [Conversation(topic) for topic in topics]
+    talks = [ClickSequence(topic) for topic in topics]
     for number in range(clicks):
-        active = [talk for talk in talks if _say(talk, number, rng)]
+        active = [talk for talk in talks if _next_clicks(talk, number, rng)]
         if not active:
             break
-        for talk, low_res in zip(active, _answers(sam, active), strict=True):
+        for talk, low_res in zip(active, _mask_logits(sam, active), strict=True):
             talk.hear(low_res)
     return talks
 
 
-def _say(talk: Conversation, number: int, rng: np.random.Generator) -> bool:
+def _next_clicks(talk: ClickSequence, number: int, rng: np.random.Generator) -> bool:
     """Add a click where the answer is wrong; False when there is nothing to mend."""
     if len(talk.clicks) < number:
         return False
@@ -161,7 +161,7 @@ def _say(talk: Conversation, number: int, rng: np.random.Generator) -> bool:
     return click is not None
 
 
-def _answers(sam: nn.Module, talks: Sequence[Conversation]) -> Tensor:
+def _mask_logits(sam: nn.Module, talks: Sequence[ClickSequence]) -> Tensor:
     known: Any = sam
     device = known.device
     images = torch.stack([talk.topic.embedding for talk in talks]).to(device, torch.float32)
@@ -175,13 +175,13 @@ def _answers(sam: nn.Module, talks: Sequence[Conversation]) -> Tensor:
     return low_res
 
 
-def _in_input(talk: Conversation) -> Tensor:
+def _in_input(talk: ClickSequence) -> Tensor:
     xy = torch.stack([talk.topic.points[click.index] for click in talk.clicks])
     # segment_anything adds the half pixel that our coordinates have already.
     return talk.topic.frame.to_input(xy) - 0.5
 
 
-def logits_under(low_res: Tensor, topic: Topic) -> Tensor:
+def logits_under(low_res: Tensor, topic: ClickTask) -> Tensor:
     """Return SAM's logits under the pixels of a mask: (4 h, 4 w) -> (rows, columns)."""
     at = topic.frame.to_input(topic.points.to(low_res)) / topic.frame.input_size * 2 - 1
     sampled = F.grid_sample(

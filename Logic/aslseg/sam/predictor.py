@@ -22,7 +22,7 @@ from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
 from aslseg.networks.finite import require_finite
 from aslseg.preprocessing.intensity import window
-from aslseg.prompts import SlicePrompts, propose
+from aslseg.prompts import SlicePrompts, propose_prompts
 from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import (
     EmbeddingStore,
@@ -39,7 +39,7 @@ from aslseg.sam.weights import get_weights
 from aslseg.targets import Target
 
 
-class Generalist:
+class VolumeSamPredictor:
     """SAM with its embeddings on disk.
 
     Args:
@@ -73,13 +73,13 @@ class Generalist:
 
         return self._store.get_or_compute(key, slices, compute, monitor=monitor)
 
-    def propose(
-        self, volume: Volume, said: Mapping[str, Float32], targets: Sequence[Target]
+    def propose_prompts(
+        self, volume: Volume, probabilities: Mapping[str, Float32], targets: Sequence[Target]
     ) -> list[SlicePrompts]:
         """Turn the specialist's probabilities into prompts, one per component and slice."""
-        return propose(said, targets, self.settings)
+        return propose_prompts(probabilities, targets, self.settings)
 
-    def ask(
+    def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> dict[str, Float32]:
         """Answer prompts.
@@ -146,9 +146,9 @@ def volume_digest(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def build_generalist(
+def build_sam_predictor(
     config: RunConfig, cache: Path, device: torch.device, monitor: Monitor
-) -> Generalist | None:
+) -> VolumeSamPredictor | None:
     """Build SAM with released weights, ready for tuning; None when the settings want none.
 
     Args:
@@ -170,4 +170,4 @@ def build_generalist(
     sam = build_sam(settings.model, input_size=settings.input_size, checkpoint=checkpoint)
     torch.manual_seed(config.seed)
     tune(sam, settings.tuning, rank=settings.rank)
-    return Generalist(sam.to(device), settings, cache)
+    return VolumeSamPredictor(sam.to(device), settings, cache)

@@ -116,8 +116,8 @@ class TwoDecoderSam(TrainedPart):
 
     def _mean_probability(self, window: Tensor) -> Tensor:
         embeddings = self.embed(window)
-        said = [self.answer(number, embeddings).softmax(1) for number in range(DECODERS)]
-        return torch.stack(said).mean(0)
+        probabilities = [self.answer(number, embeddings).softmax(1) for number in range(DECODERS)]
+        return torch.stack(probabilities).mean(0)
 
 
 def class_decoder(released: nn.Module, classes: int) -> nn.Module:

@@ -15,17 +15,27 @@ from aslseg.config import RunConfig
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.refinement import Refiner
-from aslseg.networks.adaptation import AdaptationNetwork, adaptation_view_settings, build_adaptation
+from aslseg.networks.adaptation import AdaptationNetwork, adaptation_roi_settings, build_adaptation
 from aslseg.networks.checkpoints import Checkpoint, load_weights, save_checkpoint
-from aslseg.preprocessing.augmentation import apply_intensity, draw_intensity
+from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.patches import image_channels
-from aslseg.sam.predictor import Generalist
-from aslseg.targets import Stage, Target, stages_of
-from aslseg.training.adaptation_samples import Lesson, LessonSource, answers, lessons_of
-from aslseg.training.cascade import Taught
-from aslseg.training.context import Job, LabelledVolume, labelled_volumes
-from aslseg.training.cross_fitting import Witnesses
-from aslseg.training.fusion import CaseLessons, cross_validated_blend, fold_steps, validated_blend
+from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.targets import CascadeStage, Target, cascade_stages
+from aslseg.training.adaptation_samples import (
+    AdaptationSampler,
+    TrainingSample,
+    sam_probabilities_of,
+    training_samples_of,
+)
+from aslseg.training.cascade import TrainedCascade
+from aslseg.training.context import LabelledVolume, RunContext, labelled_volumes
+from aslseg.training.cross_fitting import OutOfFoldModels
+from aslseg.training.fusion import (
+    CaseSamples,
+    cross_validated_weights,
+    fold_steps,
+    validated_weights,
+)
 from aslseg.training.losses import soft_dice_loss
 from aslseg.training.mask_corruption import pseudo_labels_of
 from aslseg.training.trainer import Schedule, Trainer
@@ -48,8 +58,8 @@ def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 def train_adaptation(
     name: str,
-    stage: Stage,
-    lessons: list[Lesson],
+    stage: CascadeStage,
+    samples: list[TrainingSample],
     config: RunConfig,
     folder: Path,
     device: torch.device,
@@ -60,7 +70,7 @@ def train_adaptation(
     Args:
         name: Of the training, for its events and the file that it is resumed from.
         stage: Of the target.
-        lessons: To learn from.
+        samples: To learn from.
         config: The run's settings.
         folder: Where the state of a training that was stopped is kept.
         device: Where the network lives.
@@ -69,15 +79,17 @@ def train_adaptation(
     torch.manual_seed(config.seed)
     network = build_adaptation(stage, config).to(device)
     settings = config.adaptation
-    source = LessonSource(lessons, settings, adaptation_view_settings(stage, config), config.seed)
+    source = AdaptationSampler(
+        samples, settings, adaptation_roi_settings(stage, config), config.seed
+    )
 
-    images = image_channels(adaptation_view_settings(stage, config))
+    images = image_channels(adaptation_roi_settings(stage, config))
 
     def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        image, voices, truth = (part.to(device) for part in source.batch(step))
-        change = draw_intensity(image[:, :images].shape, generator, settings.intensity_strength)
+        image, predictions, truth = (part.to(device) for part in source.batch(step))
+        change = sample_intensity(image[:, :images].shape, generator, settings.intensity_strength)
         image = torch.cat([apply_intensity(image[:, :images], change), image[:, images:]], 1)
-        return {"loss": adaptation_loss(network(image, voices), truth)}
+        return {"loss": adaptation_loss(network(image, predictions), truth)}
 
     schedule = Schedule(
         name,
@@ -94,29 +106,31 @@ logger = logging.getLogger(__name__)
 
 
 def trained_refiner(
-    job: Job,
-    taught: Taught,
-    generalist: Generalist | None,
+    context: RunContext,
+    trained: TrainedCascade,
+    sam_predictor: VolumeSamPredictor | None,
     folder: Path,
-    witnesses: Witnesses | None = None,
+    out_of_fold_models: OutOfFoldModels | None = None,
 ) -> Refiner:
     """Return the adaptation networks, training them if that was not done yet.
 
     They are trained once, on human labels, like SAM; how far they are followed is then chosen on
     the labelled validation cases, or by cross-validation if there are none.
     """
-    pairs = [(stage, target) for stage in stages_of(job.targets) for target in stage.targets]
+    pairs = [
+        (stage, target) for stage in cascade_stages(context.targets) for target in stage.targets
+    ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
-        lessons = _training_lessons(job, taught, generalist, witnesses or {})
-        tests = _validation_lessons(job, taught, generalist)
+        samples = _training_samples(context, trained, sam_predictor, out_of_fold_models or {})
+        tests = _validation_samples(context, trained, sam_predictor)
         for stage, target in pairs:
-            both = lessons[target.name], tests[target.name]
-            _train_refiner(job, stage, target, both, paths[target.name])
+            both = samples[target.name], tests[target.name]
+            _train_refiner(context, stage, target, both, paths[target.name])
     networks: dict[str, AdaptationNetwork] = {}
     for stage, target in pairs:
-        networks[target.name] = _read(job, stage, paths[target.name])
-    return Refiner(networks, job.targets, job.config)
+        networks[target.name] = _read(context, stage, paths[target.name])
+    return Refiner(networks, context.targets, context.config)
 
 
 def adaptation_path(folder: Path, target: Target) -> Path:
@@ -125,25 +139,28 @@ def adaptation_path(folder: Path, target: Target) -> Path:
 
 
 def _train_refiner(
-    job: Job,
-    stage: Stage,
+    context: RunContext,
+    stage: CascadeStage,
     target: Target,
-    lessons: tuple[list[CaseLessons], list[Lesson]],
+    samples: tuple[list[CaseSamples], list[TrainingSample]],
     path: Path,
 ) -> None:
     """Train a target's network, and choose its blend on validation cases or by cross-validation."""
     if path.exists():
         return
-    cases, tests = lessons
-    settings, view_settings = job.config.adaptation, adaptation_view_settings(stage, job.config)
-    learnt = [lesson for case in cases for lesson in case.learn]
+    cases, tests = samples
+    settings, view_settings = (
+        context.config.adaptation,
+        adaptation_roi_settings(stage, context.config),
+    )
+    label_digests = [sample for case in cases for sample in case.learn]
     if tests:
-        network = _trained(job, stage, path, learnt)
-        blend = validated_blend(network, tests, settings, view_settings)
+        network = _trained(context, stage, path, label_digests)
+        blend = validated_weights(network, tests, settings, view_settings)
     else:
-        train_fold = partial(_fold_network, job, stage, path)
-        blend = cross_validated_blend(cases, train_fold, settings, view_settings)
-        network = _trained(job, stage, path, learnt)
+        train_fold = partial(_fold_network, context, stage, path)
+        blend = cross_validated_weights(cases, train_fold, settings, view_settings)
+        network = _trained(context, stage, path, label_digests)
     network.set_blend(*blend)
     logger.info(
         "%s: SAM's share %.2f, correction %.2f, %s",
@@ -161,78 +178,89 @@ def _train_refiner(
 
 
 def _fold_network(
-    job: Job, stage: Stage, path: Path, number: int, lessons: list[Lesson]
+    context: RunContext, stage: CascadeStage, path: Path, number: int, samples: list[TrainingSample]
 ) -> AdaptationNetwork:
     """Train the network of a fold, or read it if a stopped run had come that far."""
     name = f"{path.stem}-fold-{number}"
     place = path.parent / "crossfit" / f"{name}.safetensors"
     if not place.exists():
-        settings = job.config.adaptation
+        settings = context.config.adaptation
         settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})
-        shorter = replace(job, config=job.config.model_copy(update={"adaptation": settings}))
-        network = _trained(shorter, stage, place, lessons)
+        shorter = replace(
+            context, config=context.config.model_copy(update={"adaptation": settings})
+        )
+        network = _trained(shorter, stage, place, samples)
         facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
         save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
-    return _read(job, stage, place)
+    return _read(context, stage, place)
 
 
-def _read(job: Job, stage: Stage, path: Path) -> AdaptationNetwork:
-    network = build_adaptation(stage, job.config)
+def _read(context: RunContext, stage: CascadeStage, path: Path) -> AdaptationNetwork:
+    network = build_adaptation(stage, context.config)
     load_weights(network, path, "adaptation")
-    return network.to(job.device).eval()
+    return network.to(context.device).eval()
 
 
-def _trained(job: Job, stage: Stage, path: Path, lessons: list[Lesson]) -> AdaptationNetwork:
+def _trained(
+    context: RunContext, stage: CascadeStage, path: Path, samples: list[TrainingSample]
+) -> AdaptationNetwork:
     path.parent.mkdir(exist_ok=True)
     return train_adaptation(
-        path.stem, stage, lessons, job.config, path.parent, job.device, job.monitor
+        path.stem, stage, samples, context.config, path.parent, context.device, context.monitor
     )
 
 
-def _training_lessons(
-    job: Job, taught: Taught, generalist: Generalist | None, witnesses: Witnesses
-) -> dict[str, list[CaseLessons]]:
+def _training_samples(
+    context: RunContext,
+    trained: TrainedCascade,
+    sam_predictor: VolumeSamPredictor | None,
+    out_of_fold_models: OutOfFoldModels,
+) -> dict[str, list[CaseSamples]]:
     """Make lessons of synthetic pseudo-labels, and of those of specialists.
 
     The specialist has learnt the labelled cases by heart at the end of its schedule; after the
     first third of it, it still makes mistakes of its own kind there, and one that never saw the
     case makes those that are made on others.
     """
-    lessons: dict[str, list[CaseLessons]] = {target.name: [] for target in job.targets}
-    for labelled in labelled_volumes(job, job.labelled, "Making lessons"):
-        told: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
-        synthetic = pseudo_labels_of(labelled, job.targets, job.config)
-        speakers = [*taught.earlier[:1], *filter(None, [witnesses.get(labelled.case_id)])]
-        real = [speaker.predict(labelled.volume, job.monitor) for speaker in speakers]
-        for said in [*synthetic, *real]:
-            _add_lessons(job, generalist, labelled, said, told)
+    samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
+    for labelled in labelled_volumes(context, context.labelled, "Making lessons"):
+        told: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
+        synthetic = pseudo_labels_of(labelled, context.targets, context.config)
+        speakers = [*trained.earlier[:1], *filter(None, [out_of_fold_models.get(labelled.case_id)])]
+        real = [speaker.predict(labelled.volume, context.monitor) for speaker in speakers]
+        for probabilities in [*synthetic, *real]:
+            _add_samples(context, sam_predictor, labelled, probabilities, told)
         for name, found in told.items():
             judge = found[-1:] if real else found
-            lessons[name].append(CaseLessons(labelled.case_id, found, judge))
-    return lessons
+            samples[name].append(CaseSamples(labelled.case_id, found, judge))
+    return samples
 
 
-def _validation_lessons(
-    job: Job, taught: Taught, generalist: Generalist | None
-) -> dict[str, list[Lesson]]:
+def _validation_samples(
+    context: RunContext, trained: TrainedCascade, sam_predictor: VolumeSamPredictor | None
+) -> dict[str, list[TrainingSample]]:
     """Return the real voices on the labelled validation cases, with their truth."""
-    lessons: dict[str, list[Lesson]] = {target.name: [] for target in job.targets}
-    cases = [case for case in job.scored if case.split == "validation"]
-    for labelled in labelled_volumes(job, cases, "Weighing the voices"):
-        said = taught.specialist.predict(labelled.volume, job.monitor)
-        _add_lessons(job, generalist, labelled, said, lessons)
-    return lessons
+    samples: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
+    cases = [case for case in context.scored if case.split == "validation"]
+    for labelled in labelled_volumes(context, cases, "Weighing the voices"):
+        probabilities = trained.specialist.predict(labelled.volume, context.monitor)
+        _add_samples(context, sam_predictor, labelled, probabilities, samples)
+    return samples
 
 
-def _add_lessons(
-    job: Job,
-    generalist: Generalist | None,
+def _add_samples(
+    context: RunContext,
+    sam_predictor: VolumeSamPredictor | None,
     labelled: LabelledVolume,
-    said: Probabilities,
-    lessons: dict[str, list[Lesson]],
+    probabilities: Probabilities,
+    samples: dict[str, list[TrainingSample]],
 ) -> None:
-    sam = said
-    if generalist is not None:
-        sam = answers(generalist, labelled.volume, said, job.targets, job.monitor)
-    for name, lesson in lessons_of(labelled, job.targets, job.config, said, sam).items():
-        lessons[name].append(lesson)
+    sam = probabilities
+    if sam_predictor is not None:
+        sam = sam_probabilities_of(
+            sam_predictor, labelled.volume, probabilities, context.targets, context.monitor
+        )
+    for name, sample in training_samples_of(
+        labelled, context.targets, context.config, probabilities, sam
+    ).items():
+        samples[name].append(sample)

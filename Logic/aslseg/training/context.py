@@ -35,7 +35,7 @@ class LabelledVolume:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class RunContext:
     """One run of one method.
 
     Attributes:
@@ -93,13 +93,15 @@ class Job:
         return axial_labelmap(self.project.load_labels(case))
 
     @contextmanager
-    def round(self, number: int) -> Iterator[Job]:
+    def round(self, number: int) -> Iterator[RunContext]:
         """Give the job with its events marked as those of a round."""
         marked = Monitor(self.monitor.listener, self.monitor.token, number)
         yield replace(self, monitor=marked)
 
 
-def labelled_volumes(job: Job, cases: Sequence[Case], stage: str) -> Iterator[LabelledVolume]:
+def labelled_volumes(
+    context: RunContext, cases: Sequence[Case], stage: str
+) -> Iterator[LabelledVolume]:
     """Read cases with their human labels, one after the other."""
-    for case in job.monitor.track(cases, stage):
-        yield LabelledVolume(case.id, job.image(case), job.labels(case))
+    for case in context.monitor.track(cases, stage):
+        yield LabelledVolume(case.id, context.image(case), context.labels(case))

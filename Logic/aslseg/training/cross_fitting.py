@@ -14,52 +14,52 @@ from pathlib import Path
 
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
-from aslseg.training.cascade import Curriculum, teach_specialist
-from aslseg.training.context import Job
+from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+from aslseg.training.context import RunContext
 
-GROUPS = 2
+FOLDS = 2
 
-Witnesses = dict[str, Specialist]
+OutOfFoldModels = dict[str, Specialist]
 """By case id, a specialist that never saw the case."""
 
 
-def groups_of(case_ids: Sequence[str]) -> list[frozenset[str]]:
+def folds_of(case_ids: Sequence[str]) -> list[frozenset[str]]:
     """Divide cases into groups of near-equal size; a single case cannot be divided.
 
     Returns:
         Two groups, or none of fewer than two cases.
     """
-    if len(case_ids) < GROUPS:
+    if len(case_ids) < FOLDS:
         return []
-    return [frozenset(case_ids[first::GROUPS]) for first in range(GROUPS)]
+    return [frozenset(case_ids[first::FOLDS]) for first in range(FOLDS)]
 
 
-def cross_fitted(job: Job, folder: Path) -> Witnesses:
+def cross_fitted_models(context: RunContext, folder: Path) -> OutOfFoldModels:
     """Train a specialist on each group of labelled cases, or read those that the folder has.
 
     A group whose other cases show nothing of some target has no witness.
 
     Args:
-        job: Cases and settings; `crossfit_share` is the part of the schedule that is run.
+        context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
         folder: Where the weights go.
     """
-    witnesses: Witnesses = {}
-    if job.config.crossfit_share == 0:
-        return witnesses
-    for number, group in enumerate(groups_of([case.id for case in job.labelled]), start=1):
-        curriculum = Curriculum(
+    out_of_fold_models: OutOfFoldModels = {}
+    if context.config.crossfit_share == 0:
+        return out_of_fold_models
+    for number, group in enumerate(folds_of([case.id for case in context.labelled]), start=1):
+        plan = CascadeTrainingPlan(
             folder=folder / f"without-group-{number}",
             paradigm="supervised",
             pseudo={},
             start={},
-            share=job.config.crossfit_share,
+            share=context.config.crossfit_share,
             left_out=group,
             name=f"cross-fitted-{number}",
         )
         try:
-            specialist = teach_specialist(job, curriculum).specialist
+            specialist = train_cascade(context, plan).specialist
         except ProjectError as error:
-            job.monitor.warn(f"Not cross-fitted for {', '.join(sorted(group))}: {error}")
+            context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(group))}: {error}")
             continue
-        witnesses.update(dict.fromkeys(group, specialist))
-    return witnesses
+        out_of_fold_models.update(dict.fromkeys(group, specialist))
+    return out_of_fold_models

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.data.volume import Float32, Mask
 from aslseg.evaluation.metrics import dice
-from aslseg.inference.refinement import view_parts
-from aslseg.networks.adaptation import AdaptationNetwork, Voices
-from aslseg.training.adaptation_samples import Lesson
-from aslseg.training.cross_fitting import groups_of
+from aslseg.inference.refinement import _roi_parts
+from aslseg.networks.adaptation import AdaptationNetwork, ProbabilityPair
+from aslseg.training.adaptation_samples import TrainingSample
+from aslseg.training.cross_fitting import folds_of
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -37,7 +37,7 @@ BETTER_BY = 0.002
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class FusionWeights:
     """What a blend is made of, for one case: log-odds (d, h, w), and the truth."""
 
     specialist: Float32
@@ -52,9 +52,9 @@ class Parts:
         return mask
 
 
-def validated_blend(
+def validated_weights(
     network: AdaptationNetwork,
-    lessons: Sequence[Lesson],
+    samples: Sequence[TrainingSample],
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> tuple[float, float]:
@@ -62,17 +62,19 @@ def validated_blend(
 
     Args:
         network: Of the target.
-        lessons: Real voices on the validation cases, with their truth; at least one.
+        samples: Real voices on the validation cases, with their truth; at least one.
         settings: Of the network.
         view_settings: Of the views.
 
     Returns:
         SAM's share and the strength of the correction.
     """
-    return best_blend([parts_of(network, lesson, settings, view_settings) for lesson in lessons])
+    return best_weights([terms_of(network, sample, settings, view_settings) for sample in samples])
 
 
-def best_blend(parts: Sequence[Parts], shares: Sequence[float] = SHARES) -> tuple[float, float]:
+def best_weights(
+    parts: Sequence[FusionWeights], shares: Sequence[float] = SHARES
+) -> tuple[float, float]:
     """Return the share and strength with the best mean Dice; the simpler one where it is close.
 
     Args:
@@ -87,17 +89,17 @@ def best_blend(parts: Sequence[Parts], shares: Sequence[float] = SHARES) -> tupl
     return chosen
 
 
-def parts_of(
+def terms_of(
     network: AdaptationNetwork,
-    lesson: Lesson,
+    sample: TrainingSample,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
-) -> Parts:
+) -> FusionWeights:
     """Let a network look at a lesson, and return what a blend of its answer is made of."""
-    specialist, sam, correction = view_parts(
-        network, lesson.view, lesson.voices, settings, view_settings
+    specialist, sam, correction = _roi_parts(
+        network, sample.roi, sample.predictions, settings, view_settings
     )
-    return Parts(specialist, sam, correction, lesson.truth)
+    return FusionWeights(specialist, sam, correction, sample.truth)
 
 
 FOLDS = 2
@@ -106,12 +108,12 @@ FOLDS = 2
 ALLOWED_SHARES = tuple(share for share in SHARES if share <= EQUAL_SHARE)
 
 
-TrainFold = Callable[[int, list[Lesson]], AdaptationNetwork]
+TrainFold = Callable[[int, list[TrainingSample]], AdaptationNetwork]
 """Trains the network of a fold, by its number from 1, on lessons."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CaseLessons:
+class CaseSamples:
     """What a labelled case teaches about one target.
 
     Attributes:
@@ -122,16 +124,16 @@ class CaseLessons:
     """
 
     case_id: str
-    learn: list[Lesson]
-    judge: list[Lesson]
+    learn: list[TrainingSample]
+    judge: list[TrainingSample]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
     """Lessons to train on, and lessons of other pictures to judge by."""
 
-    learn: list[Lesson]
-    judge: list[Lesson]
+    learn: list[TrainingSample]
+    judge: list[TrainingSample]
 
 
 def fold_steps(iterations: int) -> int:
@@ -139,8 +141,8 @@ def fold_steps(iterations: int) -> int:
     return max(1, iterations // FOLDS)
 
 
-def cross_validated_blend(
-    cases: Sequence[CaseLessons],
+def cross_validated_weights(
+    cases: Sequence[CaseSamples],
     train: TrainFold,
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
@@ -157,14 +159,14 @@ def cross_validated_blend(
         The blend. Where no fold shows the target on both of its sides, nothing speaks for a
         correction: SAM and the specialist then have an equal say, and there is none.
     """
-    parts: list[Parts] = []
-    for number, fold in enumerate(folds_of(cases), start=1):
+    parts: list[FusionWeights] = []
+    for number, fold in enumerate(case_folds(cases), start=1):
         network = train(number, fold.learn)
-        parts += [parts_of(network, lesson, settings, view_settings) for lesson in fold.judge]
-    return best_blend(parts, ALLOWED_SHARES) if parts else (EQUAL_SHARE, 0.0)
+        parts += [terms_of(network, sample, settings, view_settings) for sample in fold.judge]
+    return best_weights(parts, ALLOWED_SHARES) if parts else (EQUAL_SHARE, 0.0)
 
 
-def folds_of(cases: Sequence[CaseLessons]) -> list[Fold]:
+def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:
     """Divide lessons into two folds that have no picture in common.
 
     Cases are divided into groups. If one group shows nothing of the target, or there is one case
@@ -176,27 +178,27 @@ def folds_of(cases: Sequence[CaseLessons]) -> list[Fold]:
     Returns:
         Folds that show the target on both sides; none if it is on no two slices.
     """
-    return _useful(_groups(cases)) or _useful(_halves(cases))
+    return _useful(_folds(cases)) or _useful(_halves(cases))
 
 
 def _useful(folds: Sequence[Fold]) -> list[Fold]:
     return [fold for fold in folds if _shows_target(fold.learn) and _shows_target(fold.judge)]
 
 
-def _groups(cases: Sequence[CaseLessons]) -> list[Fold]:
+def _folds(cases: Sequence[CaseSamples]) -> list[Fold]:
     folds = []
-    for group in groups_of([case.case_id for case in cases]):
-        learn = [lesson for case in cases if case.case_id not in group for lesson in case.learn]
-        judge = [lesson for case in cases if case.case_id in group for lesson in case.judge]
+    for group in folds_of([case.case_id for case in cases]):
+        learn = [sample for case in cases if case.case_id not in group for sample in case.learn]
+        judge = [sample for case in cases if case.case_id in group for sample in case.judge]
         folds.append(Fold(learn, judge))
     return folds
 
 
-def _halves(cases: Sequence[CaseLessons]) -> list[Fold]:
+def _halves(cases: Sequence[CaseSamples]) -> list[Fold]:
     """Divide each case that shows the target at the middle of the slices that do."""
     folds = [Fold([], []), Fold([], [])]
     for case in cases:
-        shown = [k for lesson in case.learn for k in _slices(lesson)[lesson.truth.any((1, 2))]]
+        shown = [k for sample in case.learn for k in _slices(sample)[sample.truth.any((1, 2))]]
         if not shown:
             continue
         middle = float(np.median(shown))
@@ -206,29 +208,29 @@ def _halves(cases: Sequence[CaseLessons]) -> list[Fold]:
     return folds
 
 
-def _part(lessons: Sequence[Lesson], middle: float, *, upper: bool) -> list[Lesson]:
+def _part(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> list[TrainingSample]:
     """Return lessons of some slices alone; their views still name the box of the whole crop."""
     found = []
-    for lesson in lessons:
-        view, voices = lesson.view, lesson.voices
-        kept = (_slices(lesson) > middle) == upper
+    for sample in samples:
+        roi, predictions = sample.roi, sample.predictions
+        kept = (_slices(sample) > middle) == upper
         if not kept.any():
             continue
         fewer = replace(
-            view,
-            image=view.image[kept],
-            organ=None if view.organ is None else view.organ[kept],
-            labels=None if view.labels is None else view.labels[kept],
+            roi,
+            image=roi.image[kept],
+            organ=None if roi.organ is None else roi.organ[kept],
+            labels=None if roi.labels is None else roi.labels[kept],
         )
-        said = Voices(voices.specialist[kept], voices.sam[kept])
-        found.append(Lesson(fewer, said, lesson.number))
+        probabilities = ProbabilityPair(predictions.specialist[kept], predictions.sam[kept])
+        found.append(TrainingSample(fewer, probabilities, sample.number))
     return found
 
 
-def _slices(lesson: Lesson) -> NDArray[np.int64]:
+def _slices(sample: TrainingSample) -> NDArray[np.int64]:
     """Return which slices of the volume a view has; in depth a lesson is never resampled."""
-    return np.arange(len(lesson.view.image)) + lesson.view.box.start[0]
+    return np.arange(len(sample.roi.image)) + sample.roi.box.start[0]
 
 
-def _shows_target(lessons: Sequence[Lesson]) -> bool:
-    return any(lesson.truth.any() for lesson in lessons)
+def _shows_target(samples: Sequence[TrainingSample]) -> bool:
+    return any(sample.truth.any() for sample in samples)

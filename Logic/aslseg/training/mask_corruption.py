@@ -1,8 +1,8 @@
 """Synthetic pseudo-labels: true masks with the errors that specialists make.
 
 The paper trains its adaptation network on synthetic pseudo-labels without saying how they are made;
-the kinds and ranges below are ours. A draw (`draw_corruption`) is kept apart from its effect
-(`corrupt`), which is deterministic.
+the kinds and ranges below are ours. A draw (`sample_corruption`) is kept apart from its effect
+(`apply_corruption`), which is deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aslseg.training.context import LabelledVolume
 RAGGED_GRAIN_MM = 4.0
 
 
-class Flaw(Enum):
+class MaskError(Enum):
     """What is wrong with a synthetic pseudo-label."""
 
     NONE = "none"
@@ -39,19 +39,19 @@ class Flaw(Enum):
 
 
 WEIGHTS = {
-    Flaw.NONE: 2.0,
-    Flaw.MISSED: 2.0,
-    Flaw.INVENTED: 3.0,
-    Flaw.ERODED: 1.5,
-    Flaw.DILATED: 1.5,
-    Flaw.SHIFTED: 1.0,
-    Flaw.RAGGED: 2.0,
-    Flaw.EMPTY: 0.5,
+    MaskError.NONE: 2.0,
+    MaskError.MISSED: 2.0,
+    MaskError.INVENTED: 3.0,
+    MaskError.ERODED: 1.5,
+    MaskError.DILATED: 1.5,
+    MaskError.SHIFTED: 1.0,
+    MaskError.RAGGED: 2.0,
+    MaskError.EMPTY: 0.5,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Corruption:
+class MaskCorruption:
     """The flaws of one synthetic pseudo-label, and the seed of what is random in them.
 
     Attributes:
@@ -60,23 +60,25 @@ class Corruption:
         seed: Fixes which component is missed and where one is invented.
     """
 
-    flaws: tuple[Flaw, ...]
+    flaws: tuple[MaskError, ...]
     size_mm: float
     seed: int
 
 
-def draw_corruption(rng: np.random.Generator, *, most: int = 3) -> Corruption:
+def sample_corruption(rng: np.random.Generator, *, most: int = 3) -> MaskCorruption:
     """Draw one to `most` flaws and their size (1 to 5 mm)."""
     flaws = list(WEIGHTS)
-    weights = np.array([WEIGHTS[flaw] for flaw in flaws])
+    weights = np.array([WEIGHTS[mask_error] for mask_error in flaws])
     count = int(rng.integers(1, most + 1))
     chosen = rng.choice(len(flaws), size=count, replace=False, p=weights / weights.sum())
-    return Corruption(
+    return MaskCorruption(
         tuple(flaws[n] for n in chosen), float(rng.uniform(1.0, 5.0)), int(rng.integers(2**31))
     )
 
 
-def corrupt(mask: Mask, corruption: Corruption, spacing_mm: Spacing3, inside: Mask) -> Mask:
+def apply_corruption(
+    mask: Mask, corruption: MaskCorruption, spacing_mm: Spacing3, inside: Mask
+) -> Mask:
     """Return the mask with the flaws of a corruption.
 
     Args:
@@ -87,8 +89,8 @@ def corrupt(mask: Mask, corruption: Corruption, spacing_mm: Spacing3, inside: Ma
     """
     rng = np.random.default_rng(corruption.seed)
     damaged = mask.copy()
-    for flaw in corruption.flaws:
-        damaged = _FLAWS[flaw](damaged, corruption.size_mm, spacing_mm, inside, rng)
+    for mask_error in corruption.flaws:
+        damaged = _ERRORS[mask_error](damaged, corruption.size_mm, spacing_mm, inside, rng)
     return damaged
 
 
@@ -155,15 +157,15 @@ def _ragged(
     return ragged
 
 
-_FLAWS: dict[Flaw, Callable[..., Mask]] = {
-    Flaw.NONE: _same,
-    Flaw.MISSED: _missed,
-    Flaw.INVENTED: _invented,
-    Flaw.ERODED: _eroded,
-    Flaw.DILATED: _dilated,
-    Flaw.SHIFTED: _shifted,
-    Flaw.RAGGED: _ragged,
-    Flaw.EMPTY: _empty,
+_ERRORS: dict[MaskError, Callable[..., Mask]] = {
+    MaskError.NONE: _same,
+    MaskError.MISSED: _missed,
+    MaskError.INVENTED: _invented,
+    MaskError.ERODED: _eroded,
+    MaskError.DILATED: _dilated,
+    MaskError.SHIFTED: _shifted,
+    MaskError.RAGGED: _ragged,
+    MaskError.EMPTY: _empty,
 }
 
 
@@ -209,9 +211,9 @@ def synthetic_masks(
     everywhere = np.ones(labelled.labels.labels.shape, bool)
     spacing = labelled.volume.geometry.spacing_mm
     return {
-        t.name: corrupt(
+        t.name: apply_corruption(
             regions[t.name],
-            draw_corruption(rng),
+            sample_corruption(rng),
             spacing,
             everywhere if t.inside is None else regions[t.inside],
         )

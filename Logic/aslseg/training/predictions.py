@@ -19,7 +19,7 @@ from aslseg.training.selection import Reliability
 _JUDGED = TypeAdapter(Reliability)
 
 
-def save_voices(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
+def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
     """Write the voices of a case; `voices.json` comes last and marks the case as complete.
 
     Args:
@@ -36,8 +36,8 @@ def save_voices(folder: Path, segmentation: Segmentation, facts: Mapping[str, An
     write_json_atomic(folder / "voices.json", dict(facts))
 
 
-def saved_reliability(folder: Path) -> Reliability | None:
-    """Return what was judged of a case that `save_voices` completed, or None.
+def read_case_reliability(folder: Path) -> Reliability | None:
+    """Return what was judged of a case that `save_predictions` completed, or None.
 
     Raises:
         RunError: When the file is damaged.
@@ -55,7 +55,7 @@ def saved_reliability(folder: Path) -> Reliability | None:
         raise RunError(msg) from error
 
 
-def read_voice(folder: Path, name: str) -> Labelmap | None:
+def read_prediction(folder: Path, name: str) -> Labelmap | None:
     """Read one voice of a case, or None when it did not speak."""
     path = folder / f"{name}.nii.gz"
     return read_labelmap(path) if path.exists() else None

@@ -24,11 +24,11 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
-from aslseg.training.context import Job
-from aslseg.training.predictions import read_voice, save_voices, saved_reliability
+from aslseg.training.context import RunContext
+from aslseg.training.predictions import read_case_reliability, read_prediction, save_predictions
 from aslseg.training.selection import Decision, reliability_of, select
 
-VOICES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
+SOURCES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Voices that take no part in the method and are measured on held-out cases, by name."""
@@ -72,12 +72,12 @@ class RoundOutcome:
 class Method:
     """A published method: how a round is run, and how its result is loaded again."""
 
-    run_round: Callable[[Job, Round], RoundOutcome]
-    load_ensemble: Callable[[Job, Path], Ensemble]
+    run_round: Callable[[RunContext, Round], RoundOutcome]
+    load_ensemble: Callable[[RunContext, Path], Ensemble]
 
 
 def finish_round(
-    job: Job,
+    context: RunContext,
     this: Round,
     ensemble: Ensemble,
     earlier: Sequence[Specialist],
@@ -86,20 +86,22 @@ def finish_round(
     """Let the voices speak about all cases, select the reliable ones, and write it all down.
 
     Args:
-        job: Cases and settings.
+        context: Cases and settings.
         this: The round.
         ensemble: Its trained parts.
         earlier: The specialist with the weights of earlier snapshots.
         comparisons: Further voices to measure.
     """
-    for case in job.monitor.track(job.scored if comparisons else [], "Segmenting for comparison"):
-        _compare(job, this, case, comparisons or {})
-    for case in job.monitor.track(_segmented(job, this), "Segmenting all cases"):
-        _speak(job, this, case, ensemble, earlier)
-    decisions = _decide(job, this)
-    rows = [row for case in job.scored for row in _scores(job, this, case)]
+    for case in context.monitor.track(
+        context.scored if comparisons else [], "Segmenting for comparison"
+    ):
+        _compare(context, this, case, comparisons or {})
+    for case in context.monitor.track(_segmented(context, this), "Segmenting all cases"):
+        _predict_case(context, this, case, ensemble, earlier)
+    decisions = _decide(context, this)
+    rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
-    _report(job, rows)
+    _report(context, rows)
     pseudo = {
         decision.reliability.case_id: _pseudo(this, decision)
         for decision in decisions
@@ -109,69 +111,69 @@ def finish_round(
     return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
 
 
-def restore_outcome(job: Job, method: Method, number: int) -> RoundOutcome:
+def restore_outcome(context: RunContext, method: Method, number: int) -> RoundOutcome:
     """Return what a finished round left behind, in the light of the labels as they are now.
 
     Cases that a person labelled or rejected since then give no pseudo-label any more.
     """
-    folder = job.folder.round(number)
+    folder = context.folder.round(number)
     table = folder / RELIABILITY
     if not table.exists():
         msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
         raise RunError(msg)
-    believed = {case.id for case in job.unlabelled if case.status != "rejected"}
+    believed = {case.id for case in context.unlabelled if case.status != "rejected"}
     accepted = [
         judged.case
         for judged in read_reliability(folder)
         if judged.accepted and judged.case in believed
     ]
     pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
-    networks = method.load_ensemble(job, folder).specialist.networks
-    validation = job.folder.validation_of(number)
+    networks = method.load_ensemble(context, folder).specialist.networks
+    validation = context.folder.validation_of(number)
     return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
 
 
-def _segmented(job: Job, this: Round) -> list[Case]:
+def _segmented(context: RunContext, this: Round) -> list[Case]:
     """Return the cases that a round segments: of those without a label, what is asked for."""
-    goes_on = this.number < job.config.rounds
-    wanted = job.unlabelled if goes_on or job.config.label_unlabelled else []
-    return [*wanted, *job.held_out]
+    goes_on = this.number < context.config.rounds
+    wanted = context.unlabelled if goes_on or context.config.label_unlabelled else []
+    return [*wanted, *context.held_out]
 
 
 def _folder(this: Round, case: Case) -> Path:
     return this.folder / "voices" / case.id
 
 
-def _compare(job: Job, this: Round, case: Case, comparisons: Comparisons) -> None:
+def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparisons) -> None:
     for name, segment in comparisons.items():
         path = _folder(this, case) / f"{name}.nii.gz"
         if not path.exists():
-            image = job.project.load_image(case)
+            image = context.project.load_image(case)
             turn = to_axial(image.geometry)
             found = segment(turn.volume(image))
             write_labelmap(turn.inverse.labelmap(found, image.geometry), path)
 
 
-def _speak(
-    job: Job, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
+def _predict_case(
+    context: RunContext, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
 ) -> None:
-    if saved_reliability(_folder(this, case)) is not None:
+    if read_case_reliability(_folder(this, case)) is not None:
         return
-    volume = job.project.load_image(case)  # what is written lies on the voxels of the file
-    segmentation = ensemble.segment(volume, job.monitor)
+    volume = context.project.load_image(case)  # what is written lies on the voxels of the file
+    segmentation = ensemble.segment(volume, context.monitor)
     before = []
     if case.split == "train":
-        before = [specialist.segment(volume, job.monitor) for specialist in earlier]
-    judged = reliability_of(case.id, segmentation, before, job.targets)
-    save_voices(_folder(this, case), segmentation, asdict(judged))
-    job.monitor.artifact("voices", _folder(this, case), case.id)
+        before = [specialist.segment(volume, context.monitor) for specialist in earlier]
+    judged = reliability_of(case.id, segmentation, before, context.targets)
+    save_predictions(_folder(this, case), segmentation, asdict(judged))
+    context.monitor.artifact("voices", _folder(this, case), case.id)
 
 
-def _decide(job: Job, this: Round) -> list[Decision]:
-    found = (saved_reliability(_folder(this, case)) for case in job.unlabelled)
+def _decide(context: RunContext, this: Round) -> list[Decision]:
+    found = (read_case_reliability(_folder(this, case)) for case in context.unlabelled)
     judged = [reliability for reliability in found if reliability is not None]
-    rejected = {case.id for case in job.unlabelled if case.status == "rejected"}
-    decisions = select(judged, job.config.reliability, this.number, rejected)
+    rejected = {case.id for case in context.unlabelled if case.status == "rejected"}
+    decisions = select(judged, context.config.reliability, this.number, rejected)
     write_table(
         this.folder / "reliability.csv",
         RELIABILITY_COLUMNS,
@@ -187,8 +189,8 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
         "case": judged.case_id,
         "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
         "voice_agreement": None
-        if judged.voice_agreement is None
-        else round(judged.voice_agreement, 4),
+        if judged.prediction_agreement is None
+        else round(judged.prediction_agreement, 4),
         "score": round(judged.score, 4),
         "accepted": decision.accepted,
         "reason": decision.reason,
@@ -197,7 +199,7 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
 
 def _pseudo(this: Round, decision: Decision) -> Labelmap:
     case_id = decision.reliability.case_id
-    labels = read_voice(this.folder / "voices" / case_id, "refined")
+    labels = read_prediction(this.folder / "voices" / case_id, "refined")
     if labels is None:
         msg = f"The refined label of case {case_id} was written but is gone."
         raise FileNotFoundError(msg)
@@ -205,21 +207,21 @@ def _pseudo(this: Round, decision: Decision) -> Labelmap:
     return labels
 
 
-def _scores(job: Job, this: Round, case: Case) -> list[dict[str, Any]]:
-    truth = job.labels(case)
+def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:
+    truth = context.labels(case)
     rows: list[dict[str, Any]] = []
-    for voice in VOICES:
-        labels = read_voice(_folder(this, case), voice)
+    for source in SOURCES:
+        labels = read_prediction(_folder(this, case), source)
         if labels is not None:
-            facts = {"round": this.number, "stage": voice, "split": case.split, "case": case.id}
-            rows += score_rows(axial_labelmap(labels), truth, job.targets, facts)
+            facts = {"round": this.number, "stage": source, "split": case.split, "case": case.id}
+            rows += score_rows(axial_labelmap(labels), truth, context.targets, facts)
     return rows
 
 
-def _report(job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-    for voice in VOICES:
-        for target in job.targets:
-            value = mean_dice(rows, stage=voice, target=target.name, split="validation")
+def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
+    for source in SOURCES:
+        for target in context.targets:
+            value = mean_dice(rows, stage=source, target=target.name, split="validation")
             if value == value:
                 name = f"validation dice {target.name}"
-                job.monitor.metric(name, value, job.monitor.round, voice)
+                context.monitor.metric(name, value, context.monitor.round, source)

@@ -21,11 +21,11 @@ from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkp
 from aslseg.prompts import SlicePrompts, prompts_from_mask, proposed_masks
 from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import VolumeEmbeddings
-from aslseg.sam.predictor import Generalist, build_generalist
+from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state, trainable_state, tunes_encoder
 from aslseg.targets import Target, region_mask
-from aslseg.training.context import Job, LabelledVolume, labelled_volumes
-from aslseg.training.cross_fitting import Witnesses
+from aslseg.training.context import LabelledVolume, RunContext, labelled_volumes
+from aslseg.training.cross_fitting import OutOfFoldModels
 from aslseg.training.mask_corruption import case_number, synthetic_masks
 from aslseg.training.trainer import Schedule, Trainer
 
@@ -34,7 +34,7 @@ DICE_WEIGHT, CROSS_WEIGHT = 0.8, 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class PromptSample:
     """A prompt and the mask that SAM should answer with.
 
     Attributes:
@@ -47,18 +47,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pupil:
+class SamTrainingCase:
     """A labelled volume with the questions that SAM is tuned on.
 
     Attributes:
         volume: The image.
         questions: By target name.
-        embeddings: Of all slices that the questions are about; None before `Generalist.prepare`,
-            and when the image encoder is trained too.
+        embeddings: Of all slices that the prompts are on; None before `with_embeddings`, and when the image encoder is trained too.
     """
 
     volume: Volume
-    questions: Mapping[str, Sequence[Question]]
+    questions: Mapping[str, Sequence[PromptSample]]
     embeddings: VolumeEmbeddings | None = None
 
 
@@ -79,9 +78,9 @@ def mask_loss(logits: Tensor, answers: Tensor) -> Tensor:
     return (DICE_WEIGHT * dice + CROSS_WEIGHT * cross * scale).mean()
 
 
-def questions_from(
+def prompt_samples_from(
     pseudo: Mask, truth: Mask, target: str, settings: SamConfig, rng: np.random.Generator
-) -> list[Question]:
+) -> list[PromptSample]:
     """Make questions from a pseudo-label, with the truth as answers.
 
     The answer to a component's prompt is the true components that it touches in its slice; none
@@ -94,17 +93,17 @@ def questions_from(
         settings: Of the prompts.
         rng: Draws the jitter of the boxes.
     """
-    questions: list[Question] = []
+    questions: list[PromptSample] = []
     prompts = prompts_from_mask(pseudo, target=target, settings=settings.prompts, rng=rng)
     numbered = {k: label_components(truth[k])[0] for k in {p.slice_index for p in prompts}}
     for prompt in prompts:
         labels = numbered[prompt.slice_index]
-        touched = np.unique(labels[_inner(prompt, labels.shape)])
-        questions.append(Question(prompt, np.isin(labels, touched[touched > 0])))
+        touched = np.unique(labels[_pointed_region(prompt, labels.shape)])
+        questions.append(PromptSample(prompt, np.isin(labels, touched[touched > 0])))
     return questions
 
 
-def _inner(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
+def _pointed_region(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
     """Return where a prompt points: its mask, or else its box."""
     if prompt.mask_logits is not None:
         return prompt.mask_logits > 0
@@ -115,13 +114,13 @@ def _inner(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
     return inside
 
 
-def pupil_of(
+def sam_training_case(
     labelled: LabelledVolume,
     targets: Sequence[Target],
     settings: SamConfig,
     seed: int,
-    said: Mapping[str, Float32] | None = None,
-) -> Pupil:
+    probabilities: Mapping[str, Float32] | None = None,
+) -> SamTrainingCase:
     """Make the questions that SAM is tuned on.
 
     Args:
@@ -129,97 +128,109 @@ def pupil_of(
         targets: All targets.
         settings: Number of damaged versions, prompts.
         seed: Of damage and prompts.
-        said: What a specialist that never saw the case says about it.
+        probabilities: What a specialist that never saw the case says about it.
 
     Returns:
         Prompts of the true mask, of damaged ones, and of what was said, each with the truth.
     """
     rng = np.random.default_rng([seed, 11, case_number(labelled.case_id)])
-    questions: dict[str, list[Question]] = {t.name: [] for t in targets}
+    questions: dict[str, list[PromptSample]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
-    versions += [] if said is None else [proposed_masks(said, targets, settings)]
+    versions += [] if probabilities is None else [proposed_masks(probabilities, targets, settings)]
     for masks in versions:
         for name, mask in masks.items():
-            questions[name] += questions_from(mask, truth[name], name, settings, rng)
-    return Pupil(labelled.volume, questions)
+            questions[name] += prompt_samples_from(mask, truth[name], name, settings, rng)
+    return SamTrainingCase(labelled.volume, questions)
 
 
-def prepared(generalist: Generalist, pupil: Pupil, monitor: Monitor | None = None) -> Pupil:
+def with_embeddings(
+    sam_predictor: VolumeSamPredictor,
+    training_case: SamTrainingCase,
+    monitor: Monitor | None = None,
+) -> SamTrainingCase:
     """Return the pupil with embeddings for all its questions, unless the encoder is trained too."""
-    if tunes_encoder(generalist.sam):
-        return pupil
-    asked = [q for questions in pupil.questions.values() for q in questions]
+    if tunes_encoder(sam_predictor.sam):
+        return training_case
+    asked = [q for questions in training_case.questions.values() for q in questions]
     slices = sorted({q.prompt.slice_index for q in asked})
-    return replace(pupil, embeddings=generalist.embeddings(pupil.volume, slices, monitor))
+    return replace(
+        training_case, embeddings=sam_predictor.embeddings(training_case.volume, slices, monitor)
+    )
 
 
-def tuning_loss(generalist: Generalist, pupil: Pupil, rng: np.random.Generator) -> Tensor:
+def tuning_loss(
+    sam_predictor: VolumeSamPredictor, training_case: SamTrainingCase, rng: np.random.Generator
+) -> Tensor:
     """Return the loss of SAM's answers to a batch of a volume's questions.
 
     Targets are drawn equally often, then questions of a target.
     """
-    names = [name for name, questions in pupil.questions.items() if questions]
-    drawn: list[Question] = []
-    for n in range(generalist.settings.batch_size):
-        questions = pupil.questions[names[n % len(names)]]
+    names = [name for name, questions in training_case.questions.items() if questions]
+    drawn: list[PromptSample] = []
+    for n in range(sam_predictor.settings.batch_size):
+        questions = training_case.questions[names[n % len(names)]]
         drawn.append(questions[int(rng.integers(len(questions)))])
     slices = sorted({q.prompt.slice_index for q in drawn})
     index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
-    if pupil.embeddings is not None:
-        embeddings = pupil.embeddings.stack(slices).float()
+    if training_case.embeddings is not None:
+        embeddings = training_case.embeddings.stack(slices).float()
     else:
-        embeddings = generalist.encode(pupil.volume, slices)
+        embeddings = sam_predictor.encode(training_case.volume, slices)
     decoded = decode_batch(
-        generalist.sam,
+        sam_predictor.sam,
         embeddings,
         [q.prompt for q in drawn],
         index=index,
-        frame=generalist.frame(pupil.volume),
+        frame=sam_predictor.frame(training_case.volume),
     )
     answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
     return mask_loss(decoded.logits, answers)
 
 
-def required_generalist(job: Job, **changes: Any) -> Generalist:
+def required_sam_predictor(context: RunContext, **changes: Any) -> VolumeSamPredictor:
     """Build SAM with released weights for a method that cannot do without.
 
     Args:
-        job: Settings, device, listener.
+        context: Settings, device, listener.
         changes: Settings of `sam` that the method does not leave to the user.
 
     Raises:
         ConfigError: When the settings have no SAM.
         WeightsError: When its weights cannot be had.
     """
-    changed = job.config.sam.model_copy(update=changes)
-    config = job.config.model_copy(update={"sam": changed})
-    generalist = build_generalist(config, job.cache / "embeddings", job.device, job.monitor)
-    if generalist is None:
+    changed = context.config.sam.model_copy(update=changes)
+    config = context.config.model_copy(update={"sam": changed})
+    sam_predictor = build_sam_predictor(
+        config, context.cache / "embeddings", context.device, context.monitor
+    )
+    if sam_predictor is None:
         msg = f"The method {config.method} needs SAM; set sam.model to vit_t or a larger one."
         raise ConfigError(msg)
-    return generalist
+    return sam_predictor
 
 
-def tuned_generalist(
-    job: Job, folder: Path, witnesses: Witnesses | None = None
-) -> Generalist | None:
+def tuned_sam_predictor(
+    context: RunContext, folder: Path, out_of_fold_models: OutOfFoldModels | None = None
+) -> VolumeSamPredictor | None:
     """Return SAM tuned on the labelled cases, training it if that was not done yet.
 
     It is tuned once: on human labels, which are the same in every round.
     """
-    generalist = build_generalist(job.config, job.cache / "embeddings", job.device, job.monitor)
-    if generalist is None or job.config.sam.tuning == "none":
-        return generalist
+    sam_predictor = build_sam_predictor(
+        context.config, context.cache / "embeddings", context.device, context.monitor
+    )
+    if sam_predictor is None or context.config.sam.tuning == "none":
+        return sam_predictor
     path = sam_path(folder)
     if not path.exists():
-        _tune(job, generalist, folder, witnesses or {})
-        tensors = trainable_state(generalist.sam)
-        facts = {"sam": job.config.sam.model_dump(mode="json")}
+        _tune(context, sam_predictor, folder, out_of_fold_models or {})
+        tensors = trainable_state(sam_predictor.sam)
+        facts = {"sam": context.config.sam.model_dump(mode="json")}
         save_checkpoint(path, Checkpoint("sam", tensors, facts))
-    load_trainable_state(generalist.sam, load_checkpoint(path, "sam").tensors)
-    generalist.encoder_changed()
-    return generalist
+    load_trainable_state(sam_predictor.sam, load_checkpoint(path, "sam").tensors)
+    sam_predictor.encoder_changed()
+    return sam_predictor
 
 
 def sam_path(folder: Path) -> Path:
@@ -227,33 +238,50 @@ def sam_path(folder: Path) -> Path:
     return folder / "sam.safetensors"
 
 
-def _tune(job: Job, generalist: Generalist, folder: Path, witnesses: Witnesses) -> None:
-    settings, seed = job.config.sam, job.config.seed
-    pupils = _pupils(job, generalist, witnesses)
+def _tune(
+    context: RunContext,
+    sam_predictor: VolumeSamPredictor,
+    folder: Path,
+    out_of_fold_models: OutOfFoldModels,
+) -> None:
+    settings, seed = context.config.sam, context.config.seed
+    training_cases = _training_cases(context, sam_predictor, out_of_fold_models)
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
-        return {"loss": tuning_loss(generalist, pupils[rng.integers(len(pupils))], rng)}
+        return {
+            "loss": tuning_loss(
+                sam_predictor, training_cases[rng.integers(len(training_cases))], rng
+            )
+        }
 
     schedule = Schedule(
         "sam", settings.iterations, settings.learning_rate, settings.weight_decay, seed=seed
     )
     # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
-    precise = not tunes_encoder(generalist.sam)
-    Trainer(generalist.sam, schedule, job.device, folder, precise=precise).run(
-        step_loss, job.monitor
+    precise = not tunes_encoder(sam_predictor.sam)
+    Trainer(sam_predictor.sam, schedule, context.device, folder, precise=precise).run(
+        step_loss, context.monitor
     )
 
 
-def _pupils(job: Job, generalist: Generalist, witnesses: Witnesses) -> list[Pupil]:
-    pupils: list[Pupil] = []
-    for labelled in labelled_volumes(job, job.labelled, "Making questions for SAM"):
-        witness = witnesses.get(labelled.case_id)
-        said = witness.predict(labelled.volume, job.monitor) if witness else None
-        pupil = pupil_of(labelled, job.targets, job.config.sam, job.config.seed, said)
-        if any(pupil.questions.values()):
-            pupils.append(prepared(generalist, pupil, job.monitor))
-    if not pupils:
+def _training_cases(
+    context: RunContext, sam_predictor: VolumeSamPredictor, out_of_fold_models: OutOfFoldModels
+) -> list[SamTrainingCase]:
+    training_cases: list[SamTrainingCase] = []
+    for labelled in labelled_volumes(context, context.labelled, "Making questions for SAM"):
+        out_of_fold_model = out_of_fold_models.get(labelled.case_id)
+        probabilities = (
+            out_of_fold_model.predict(labelled.volume, context.monitor)
+            if out_of_fold_model
+            else None
+        )
+        training_case = sam_training_case(
+            labelled, context.targets, context.config.sam, context.config.seed, probabilities
+        )
+        if any(training_case.questions.values()):
+            training_cases.append(with_embeddings(sam_predictor, training_case, context.monitor))
+    if not training_cases:
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
         raise ProjectError(msg)
-    return pupils
+    return training_cases

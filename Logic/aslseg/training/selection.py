@@ -27,23 +27,23 @@ class Reliability:
     Attributes:
         case_id: The case.
         checkpoint_agreement: Mean Dice of earlier checkpoints with the last, over targets.
-        voice_agreement: Mean Dice of specialist and refined label, over targets; None for a method
-            with one voice.
-        emptied: Names of targets that one of the two voices leaves empty and the other does not.
-        silent: Whether the refined label is empty: two voices that find nothing at all agree, but
+        prediction_agreement: Mean Dice of specialist and refined label, over targets; None for a
+            method with one prediction.
+        empty_in_one: Names of targets that one of the two predictions leaves empty, not the other.
+        is_empty: Whether the refined label is empty: two voices that find nothing at all agree, but
             teach nothing.
     """
 
     case_id: str
     checkpoint_agreement: float
-    voice_agreement: float | None
-    emptied: tuple[str, ...] = ()
-    silent: bool = False
+    prediction_agreement: float | None
+    empty_in_one: tuple[str, ...] = ()
+    is_empty: bool = False
 
     @property
     def score(self) -> float:
         """Mean of both agreements, in [0, 1]; with one voice, the checkpoints' alone."""
-        heard = (self.checkpoint_agreement, self.voice_agreement)
+        heard = (self.checkpoint_agreement, self.prediction_agreement)
         known = [value for value in heard if value is not None]
         return sum(known) / len(known)
 
@@ -66,10 +66,10 @@ def checkpoint_agreement(earlier: Sequence[Mapping[str, Mask]], last: Mapping[st
     """Return the mean agreement of earlier checkpoints with the last; 1 without earlier ones."""
     if not earlier:
         return 1.0
-    return sum(agreement(regions, last) for regions in earlier) / len(earlier)
+    return sum(agreement(target_regions, last) for target_regions in earlier) / len(earlier)
 
 
-def emptied_targets(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tuple[str, ...]:
+def targets_empty_in_one(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tuple[str, ...]:
     """Return the targets that exactly one of two voices leaves empty."""
     return tuple(name for name in first if bool(first[name].any()) != bool(second[name].any()))
 
@@ -108,16 +108,16 @@ def select(
 
 
 def _objection(case: Reliability, settings: ReliabilityConfig) -> str:
-    if case.emptied:
-        return f"one voice finds {', '.join(case.emptied)} and the other finds none"
-    if case.silent:
+    if case.empty_in_one:
+        return f"one voice finds {', '.join(case.empty_in_one)} and the other finds none"
+    if case.is_empty:
         return "no target is found"
     if case.score < settings.min_score:
         return f"score {case.score:.2f} is below {settings.min_score:.2f}"
     return ""
 
 
-def regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:
+def target_regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:
     """Return each target's region in a label map."""
     return {t.name: region_mask(labels.labels, t, targets) for t in targets}
 
@@ -136,12 +136,12 @@ def reliability_of(
         earlier: The specialist's label maps with earlier weights.
         targets: All targets.
     """
-    last = regions(segmentation.specialist, targets)
-    refined = regions(segmentation.refined, targets)
+    last = target_regions(segmentation.specialist, targets)
+    refined = target_regions(segmentation.refined, targets)
     return Reliability(
         case_id,
-        checkpoint_agreement([regions(labels, targets) for labels in earlier], last),
-        None if segmentation.one_voice else agreement(last, refined),
-        emptied_targets(last, refined),
-        silent=not any(mask.any() for mask in refined.values()),
+        checkpoint_agreement([target_regions(labels, targets) for labels in earlier], last),
+        None if segmentation.specialist_alone else agreement(last, refined),
+        targets_empty_in_one(last, refined),
+        is_empty=not any(mask.any() for mask in refined.values()),
     )

@@ -53,7 +53,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learner:
+class OptimizerSpec:
     """Parameters that one optimiser moves.
 
     Attributes:
@@ -94,7 +94,8 @@ class Trainer:
         after_step: Called with the number of each step that was taken.
         snapshot: Called with the number of the snapshot, when one is due.
         precise: Compute in float32 throughout.
-        learners: Who moves which parameters; one for all as the schedule says, if none are given.
+        configure_optimizers: Parameter groups with their optimisers; one for all as the schedule
+            says, if none are given.
     """
 
     module: nn.Module
@@ -104,11 +105,11 @@ class Trainer:
     after_step: Callable[[int], None] = lambda _: None
     snapshot: Callable[[int], None] = lambda _: None
     precise: bool = False
-    learners: Sequence[Learner] = ()
+    configure_optimizers: Sequence[OptimizerSpec] = ()
 
     def __post_init__(self) -> None:
         """Build the optimisers over the trainable parameters."""
-        self._learners = self.learners or (_only_learner(self.module, self.schedule),)
+        self._learners = self.configure_optimizers or (_only_optimizer(self.module, self.schedule),)
         self._optimisers = [_build_optimiser(learner, self.schedule) for learner in self._learners]
         steps = self.schedule.steps
         self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
@@ -245,12 +246,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def _only_learner(module: nn.Module, schedule: Schedule) -> Learner:
+def _only_optimizer(module: nn.Module, schedule: Schedule) -> OptimizerSpec:
     parameters = [p for p in module.parameters() if p.requires_grad]
-    return Learner(parameters, schedule.optimiser, schedule.learning_rate, schedule.weight_decay)
+    return OptimizerSpec(
+        parameters, schedule.optimiser, schedule.learning_rate, schedule.weight_decay
+    )
 
 
-def _build_optimiser(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+def _build_optimiser(learner: OptimizerSpec, schedule: Schedule) -> torch.optim.Optimizer:
     if not learner.parameters:
         msg = f"{schedule.name} has no trainable parameters."
         raise ValueError(msg)

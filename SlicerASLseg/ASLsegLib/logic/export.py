@@ -15,7 +15,7 @@ from ASLsegLib.scene.volumes import SceneError, place_beside
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Labelmap
-    from aslseg.evaluation.lesions import Lesion
+    from aslseg.evaluation.lesions import LesionMeasurement
     from aslseg.project.project import Project
     from aslseg.targets import Target
 
@@ -64,7 +64,7 @@ class Exporting:
         wait: bool = True,
         then: Any = None,
         may_leave_out: LeaveOut = leave_out_nothing,
-    ) -> list[Lesion]:
+    ) -> list[LesionMeasurement]:
         """Measure every lesion of a segmentation.
 
         Args:
@@ -78,7 +78,7 @@ class Exporting:
         labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
         targets = self.targets()
 
-        def show(found: list[Lesion]) -> list[Lesion]:
+        def show(found: list[LesionMeasurement]) -> list[LesionMeasurement]:
             if then is not None:
                 then(found)
             return found
@@ -86,7 +86,9 @@ class Exporting:
         work = lambda _: measure_lesions(labelmap, targets)  # noqa: E731
         return self._in_background("measuring lesions", work, show, wait) or []
 
-    def write_lesions(self, lesions: list[Lesion], path: Path | str, case: str = "") -> Path:
+    def write_lesions(
+        self, lesions: list[LesionMeasurement], path: Path | str, case: str = ""
+    ) -> Path:
         """Write a lesion table as a CSV file.
 
         Args:

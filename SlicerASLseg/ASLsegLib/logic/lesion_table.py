@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aslseg.evaluation.lesions import Lesion
+    from aslseg.evaluation.lesions import LesionMeasurement
 
 COLUMNS = ("target", "number", "volume_ml", "longest_diameter_mm", "r_mm", "a_mm", "s_mm")
 
 
-def rows_of(lesions: Sequence[Lesion]) -> list[tuple[str, ...]]:
+def rows_of(lesions: Sequence[LesionMeasurement]) -> list[tuple[str, ...]]:
     """Return one row of text per lesion, in the order of `COLUMNS`."""
     return [
         (
@@ -27,7 +27,7 @@ def rows_of(lesions: Sequence[Lesion]) -> list[tuple[str, ...]]:
     ]
 
 
-def as_text(lesions: Sequence[Lesion], case: str, separator: str = "\t") -> str:
+def as_text(lesions: Sequence[LesionMeasurement], case: str, separator: str = "\t") -> str:
     """Return the table with its head and the case in the first column, for a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")

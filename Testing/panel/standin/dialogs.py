@@ -60,7 +60,7 @@ class Dialogs:
         """Record a message that needs no answer but OK."""
         self.messages.append(Message(kind, title, text))
 
-    def ask(self, kind: str, title: str, text: str, dialog: Any = None) -> Any:
+    def predict(self, kind: str, title: str, text: str, dialog: Any = None) -> Any:
         """Return the prepared answer to a question."""
         question = Message(kind, title, text)
         self.asked.append(question)

@@ -17,14 +17,14 @@ def _show_or_ask(kind: str, title: str, text: str, buttons: int, dialog: Any = N
     if int(buttons) in (int(_Box.NoButton), int(_Box.Ok)):
         dialogs.show(kind, title, text)
         return _Box.Ok
-    return dialogs.ask(kind, title, text, dialog)
+    return dialogs.predict(kind, title, text, dialog)
 
 
 class QDialog(present(QtWidgets.QDialog)):  # type: ignore[misc]
     """A dialog whose event loop is the test's answer."""
 
     def exec_(self) -> Any:
-        return dialogs.ask("dialog", self.windowTitle, type(self).__name__, self)
+        return dialogs.predict("dialog", self.windowTitle, type(self).__name__, self)
 
 
 class QMessageBox(present(_Box)):  # type: ignore[misc]
@@ -68,19 +68,19 @@ class QInputDialog(present(QtWidgets.QInputDialog)):  # type: ignore[misc]
 
     @staticmethod
     def getText(parent: Any, title: str, label: str, echo: int = 0, text: str = "") -> str:
-        return str(dialogs.ask("input", title, label) or "")
+        return str(dialogs.predict("input", title, label) or "")
 
     @staticmethod
     def getInt(parent: Any, title: str, label: str, value: int = 0, *limits: int) -> int:
-        return int(dialogs.ask("input", title, label))
+        return int(dialogs.predict("input", title, label))
 
     @staticmethod
     def getDouble(parent: Any, title: str, label: str, value: float = 0, *limits: float) -> float:
-        return float(dialogs.ask("input", title, label))
+        return float(dialogs.predict("input", title, label))
 
     @staticmethod
     def getItem(parent: Any, title: str, label: str, items: Any, *rest: Any) -> str:
-        return str(dialogs.ask("input", title, label) or "")
+        return str(dialogs.predict("input", title, label) or "")
 
 
 class QFileDialog(present(QtWidgets.QFileDialog)):  # type: ignore[misc]
@@ -90,21 +90,21 @@ class QFileDialog(present(QtWidgets.QFileDialog)):  # type: ignore[misc]
     def getExistingDirectory(
         parent: Any = None, caption: str = "", folder: str = "", *_: Any
     ) -> str:
-        return str(dialogs.ask("folder", caption, folder) or "")
+        return str(dialogs.predict("folder", caption, folder) or "")
 
     @staticmethod
     def getOpenFileName(parent: Any = None, caption: str = "", folder: str = "", *_: Any) -> str:
-        return str(dialogs.ask("open file", caption, folder) or "")
+        return str(dialogs.predict("open file", caption, folder) or "")
 
     @staticmethod
     def getOpenFileNames(
         parent: Any = None, caption: str = "", folder: str = "", *_: Any
     ) -> tuple[str, ...]:
-        return tuple(str(path) for path in dialogs.ask("open files", caption, folder) or ())
+        return tuple(str(path) for path in dialogs.predict("open files", caption, folder) or ())
 
     @staticmethod
     def getSaveFileName(parent: Any = None, caption: str = "", folder: str = "", *_: Any) -> str:
-        return str(dialogs.ask("save file", caption, folder) or "")
+        return str(dialogs.predict("save file", caption, folder) or "")
 
 
 class QMenu(present(QtWidgets.QMenu)):  # type: ignore[misc]
@@ -112,7 +112,7 @@ class QMenu(present(QtWidgets.QMenu)):  # type: ignore[misc]
 
     def exec_(self, *position: Any) -> Any:
         texts = [action.text for action in self.actions()]
-        chosen = dialogs.ask("menu", self.title, ", ".join(texts), self)
+        chosen = dialogs.predict("menu", self.title, ", ".join(texts), self)
         action = next((action for action in self.actions() if action.text == chosen), None)
         if action is not None:
             action.trigger()

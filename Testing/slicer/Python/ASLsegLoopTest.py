@@ -53,14 +53,14 @@ class ASLsegLoopTest(unittest.TestCase):
 
         unlabelled = next(case.id for case in self.logic.project.cases if case.label is None)
         volume = self.logic.load_case(unlabelled)
-        voices = self.logic.segment(volume)
-        self.assertLessEqual({"specialist", "refined"}, set(voices))
-        names = voices["refined"].GetSegmentation().GetSegmentIDs()
+        predictions = self.logic.segment(volume)
+        self.assertLessEqual({"specialist", "refined"}, set(predictions))
+        names = predictions["refined"].GetSegmentation().GetSegmentIDs()
         self.assertEqual(len(names), len(self.logic.targets()))
-        liver = slicer.util.arrayFromSegmentBinaryLabelmap(voices["refined"], names[0], volume)
+        liver = slicer.util.arrayFromSegmentBinaryLabelmap(predictions["refined"], names[0], volume)
         self.assertEqual(liver.shape, slicer.util.arrayFromVolume(volume).shape)
 
-        self.logic.save_label(voices["refined"], unlabelled, volume)
+        self.logic.save_label(predictions["refined"], unlabelled, volume)
         self.assertIsNotNone(self.logic.project.case(unlabelled).label)
 
         again = self.logic.resume(run, more_rounds=1)

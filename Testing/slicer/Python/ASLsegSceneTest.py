@@ -79,21 +79,21 @@ class ASLsegSceneTest(unittest.TestCase):
         self.assertTrue(np.all(first < np.array(corner[1::2]) + 1e-6))
 
     def test_a_voice_comes_back_voxel_by_voxel(self):
-        voice = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
-        np.testing.assert_array_equal(read_voice(voice, self.node, TARGETS), some_labels())
+        source = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
+        np.testing.assert_array_equal(read_voice(source, self.node, TARGETS), some_labels())
 
     def test_a_voice_is_renewed_in_place_and_leaves_other_segments_alone(self):
-        voice = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
-        segmentation = voice.GetSegmentation()
+        source = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
+        segmentation = source.GetSegmentation()
         mine = segmentation.AddEmptySegment("mine", "mine")
         slicer.util.updateSegmentBinaryLabelmapFromArray(
-            (some_labels() == 2).astype(np.uint8), voice, mine, self.node
+            (some_labels() == 2).astype(np.uint8), source, mine, self.node
         )
         moved = np.roll(some_labels(), 2, axis=2)
         again = write_voice(self.node, moved, Provenance("refined", "aslseg"))
-        self.assertEqual(again.GetID(), voice.GetID())
+        self.assertEqual(again.GetID(), source.GetID())
         np.testing.assert_array_equal(read_voice(again, self.node, TARGETS), moved)
-        kept = slicer.util.arrayFromSegmentBinaryLabelmap(voice, mine, self.node)
+        kept = slicer.util.arrayFromSegmentBinaryLabelmap(source, mine, self.node)
         np.testing.assert_array_equal(kept, some_labels() == 2)
 
     def test_a_volume_under_a_transform_is_worked_on_as_a_hardened_copy(self):
@@ -123,6 +123,6 @@ class ASLsegSceneTest(unittest.TestCase):
             slicer.mrmlScene.Clear()
             slicer.util.loadScene(str(path))
         node = slicer.util.getNode("ct")
-        voice = find_voice(node, "refined")
-        self.assertIsNotNone(voice)
-        np.testing.assert_array_equal(read_voice(voice, node, TARGETS), some_labels())
+        source = find_voice(node, "refined")
+        self.assertIsNotNone(source)
+        np.testing.assert_array_equal(read_voice(source, node, TARGETS), some_labels())

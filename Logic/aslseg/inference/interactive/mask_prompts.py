@@ -31,7 +31,7 @@ ALIKE_HU = 20.0
 MARGIN_PX = 2.0
 
 
-def with_guess(
+def with_mask_prompt(
     prompt: SlicePrompts,
     volume: Volume,
     proposed: Sequence[SlicePrompts],

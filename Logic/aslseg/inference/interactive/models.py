@@ -11,17 +11,17 @@ from aslseg.data.volume import Labelmap, Labels, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
-from aslseg.inference.ensemble import Asked, Ensemble
+from aslseg.inference.ensemble import Ensemble, PromptPredictor
 from aslseg.inference.interactive.slice_refiner import Planes
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
 from aslseg.networks.device import choose_device
 from aslseg.prompts import SlicePrompts
-from aslseg.sam.predictor import Generalist, build_generalist
+from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.targets import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voices:
+class SessionModels:
     """Who speaks in a session.
 
     Attributes:
@@ -32,12 +32,12 @@ class Voices:
 
     targets: tuple[Target, ...]
     ensemble: Ensemble | None
-    sam: Asked | None
+    sam: PromptPredictor | None
 
     @property
     def proposes(self) -> bool:
         """Whether SAM is asked without a person's prompts too."""
-        return self.ensemble is not None and self.ensemble.generalist is not None
+        return self.ensemble is not None and self.ensemble.sam_predictor is not None
 
     def label_volume(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
         """Turn probabilities into a label map; SAM alone is taken at its word."""
@@ -66,9 +66,9 @@ class ReleasedSam:
         untuned = config.sam.model_copy(update={"tuning": "none"})
         self._config = config.model_copy(update={"sam": untuned})
         self._cache = cache
-        self._loaded: Generalist | None = None
+        self._loaded: VolumeSamPredictor | None = None
 
-    def ask(
+    def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
         """Answer prompts.
@@ -76,9 +76,9 @@ class ReleasedSam:
         Raises:
             WeightsError: When the weights cannot be had.
         """
-        return self.generalist(monitor or Monitor()).ask(volume, prompts, monitor)
+        return self.sam_predictor(monitor or Monitor()).predict(volume, prompts, monitor)
 
-    def generalist(self, monitor: Monitor) -> Generalist:
+    def sam_predictor(self, monitor: Monitor) -> VolumeSamPredictor:
         """Return the model, loading it if that was not done yet.
 
         Raises:
@@ -87,14 +87,14 @@ class ReleasedSam:
         """
         if self._loaded is None:
             device = choose_device(self._config.device).torch_device
-            self._loaded = build_generalist(self._config, self._cache, device, monitor)
+            self._loaded = build_sam_predictor(self._config, self._cache, device, monitor)
         if self._loaded is None:
             msg = "SAM is needed to answer prompts, and the settings want none; choose a model."
             raise ConfigError(msg)
         return self._loaded
 
 
-def voices_of_ensemble(ensemble: Ensemble, cache: Path) -> Voices:
+def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
     """Return the voices of a run's trained parts.
 
     An ensemble that does not ask SAM answers a person's prompts with SAM as it was released.
@@ -103,17 +103,17 @@ def voices_of_ensemble(ensemble: Ensemble, cache: Path) -> Voices:
         ensemble: Of a run.
         cache: Folder of the embeddings.
     """
-    sam: Asked | None = ensemble.generalist
+    sam: PromptPredictor | None = ensemble.sam_predictor
     if sam is None:
         model = ensemble.config.sam.model
         wanted = ensemble.config.sam if model != "none" else SamConfig()
         sam = ReleasedSam(ensemble.config.model_copy(update={"sam": wanted}), cache)
-    return Voices(ensemble.targets, ensemble, sam)
+    return SessionModels(ensemble.targets, ensemble, sam)
 
 
-def voices_without_run(
+def models_without_run(
     targets: Sequence[Target], settings: SamConfig, cache: Path, device: str = "auto"
-) -> Voices:
+) -> SessionModels:
     """Return SAM as it was released, alone: it answers a person's prompts.
 
     Args:
@@ -127,4 +127,4 @@ def voices_without_run(
     """
     choose_device(device)
     config = RunConfig(sam=settings).model_copy(update={"device": device})
-    return Voices(tuple(targets), None, ReleasedSam(config, cache))
+    return SessionModels(tuple(targets), None, ReleasedSam(config, cache))

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
-from aslseg.inference.ensemble import Asked as Answering
-from aslseg.inference.interactive.prompt_edits import Asked, Place
+from aslseg.inference.ensemble import PromptPredictor as Answering
+from aslseg.inference.interactive.prompt_edits import SlicePromptState, SliceTarget
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class SessionPrediction:
     """What the voices say now, about the whole volume or one slice.
 
     Attributes:
@@ -30,7 +30,7 @@ class Answer:
         disagreement: As the label maps, (D, H, W) or (1, H, W) uint8: how far apart the voices'
             probabilities are, in percent, for the target where it is most.
         prompts: In force, in the volume or slice.
-        unheard: Sentences about clicks that the labels do not follow.
+        unmet_clicks: Sentences about clicks that the labels do not follow.
     """
 
     slice_index: int | None
@@ -39,7 +39,7 @@ class Answer:
     refined: Labelmap | None
     disagreement: NDArray[np.uint8]
     prompts: tuple[SlicePrompts, ...]
-    unheard: tuple[str, ...] = ()
+    unmet_clicks: tuple[str, ...] = ()
 
 
 HALF = np.float16
@@ -47,7 +47,7 @@ HALF = np.float16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class SlicePrediction:
     """What SAM answered in one place.
 
     Attributes:
@@ -59,10 +59,12 @@ class Heard:
     own: Float32
 
 
-def hear(sam: Answering, volume: Volume, asked: Asked, monitor: Monitor) -> Heard:
+def predict_slice(
+    sam: Answering, volume: Volume, asked: SlicePromptState, monitor: Monitor
+) -> SlicePrediction:
     """Ask SAM with the prompts of one place."""
     own = _one_plane(sam, volume, asked.own, monitor)
-    return Heard(np.maximum(_one_plane(sam, volume, asked.kept, monitor), own), own)
+    return SlicePrediction(np.maximum(_one_plane(sam, volume, asked.kept, monitor), own), own)
 
 
 def _one_plane(
@@ -70,12 +72,12 @@ def _one_plane(
 ) -> Float32:
     plane = np.zeros(volume.geometry.shape[1:], np.float32)
     if prompts:
-        answers = sam.ask(volume, prompts, monitor)
+        answers = sam.predict(volume, prompts, monitor)
         plane += answers.get(prompts[0].target, plane)[..., prompts[0].slice_index, :, :]
     return plane
 
 
-class Opinions:
+class PredictionStore:
     """Probabilities of all targets, by voice.
 
     Args:
@@ -95,10 +97,10 @@ class Opinions:
         self._targets = tuple(targets)
         self._specialist = _halved(specialist or {}, shape, targets)
         self._sam = _halved(sam, shape, targets)
-        self._instead: dict[Place, Float32] = {}
-        self._inside: dict[Place, Float32] = {}
+        self._instead: dict[SliceTarget, Float32] = {}
+        self._inside: dict[SliceTarget, Float32] = {}
 
-    def change(self, place: Place, asked: Asked, heard: Heard) -> None:
+    def change(self, place: SliceTarget, asked: SlicePromptState, heard: SlicePrediction) -> None:
         """Take in what SAM answers now.
 
         Where a person prompts, SAM's answer is the specialist's opinion too, and what they removed
@@ -109,10 +111,10 @@ class Opinions:
         self._instead.pop(place, None)
         self._inside.pop(place, None)
         if asked.is_edited:
-            said = self._specialist[name][k].astype(np.float32)
+            probabilities = self._specialist[name][k].astype(np.float32)
             for prompt in asked.dropped:
-                said[_pointed_at(prompt, said.shape)] = 0.0
-            self._instead[place] = np.maximum(said, heard.own)
+                probabilities[_pointed_region(prompt, probabilities.shape)] = 0.0
+            self._instead[place] = np.maximum(probabilities, heard.own)
         if asked.own:
             self._inside[place] = heard.own
 
@@ -129,9 +131,9 @@ class Opinions:
         stack = self._sam[name][list(slices)].astype(np.float32)
         return self._with_contents(name, slices, stack)
 
-    def all_of(self, voice: str) -> Probabilities:
+    def all_of(self, source: str) -> Probabilities:
         """Return what `specialist` or `sam` says of every target in the whole volume."""
-        speak = self.specialist if voice == "specialist" else self.sam
+        speak = self.specialist if source == "specialist" else self.sam
         depth = len(next(iter(self._sam.values())))
         return {target.name: speak(target.name, range(depth)) for target in self._targets}
 
@@ -145,25 +147,29 @@ class Opinions:
         return stack
 
 
-def disagreement(voices: Sequence[Mapping[str, Float32]]) -> NDArray[np.uint8]:
+def disagreement(predictions: Sequence[Mapping[str, Float32]]) -> NDArray[np.uint8]:
     """Return how far apart voices are, in percent: the largest difference over targets.
 
     Args:
-        voices: Probabilities by target, all of one shape.
+        predictions: Probabilities by target, all of one shape.
 
     Returns:
         uint8 from 0 to 100, of that shape.
     """
-    first = voices[0]
+    first = predictions[0]
     result = np.zeros(next(iter(first.values())).shape, np.uint8)
     for name in first:
         for n, part in enumerate(result):  # slice by slice, to need no second volume
-            said = np.stack([voice[name][n] for voice in voices])
-            np.maximum(part, np.round(np.ptp(said, axis=0) * 100).astype(np.uint8), out=part)
+            probabilities = np.stack([source[name][n] for source in predictions])
+            np.maximum(
+                part, np.round(np.ptp(probabilities, axis=0) * 100).astype(np.uint8), out=part
+            )
     return result
 
 
-def obey_clicks(refined: Float32, specialist: Float32, asked: Asked, heard_sam: Float32) -> Float32:
+def follow_clicks(
+    refined: Float32, specialist: Float32, asked: SlicePromptState, heard_sam: Float32
+) -> Float32:
     """Return the refined plane, or the person's where the network would contradict a click.
 
     Args:
@@ -181,9 +187,9 @@ def obey_clicks(refined: Float32, specialist: Float32, asked: Asked, heard_sam: 
     return refined
 
 
-def unheard_clicks(
-    asked: Mapping[Place, Asked],
-    regions: Mapping[Place, Mask],
+def unmet_clicks(
+    asked: Mapping[SliceTarget, SlicePromptState],
+    regions: Mapping[SliceTarget, Mask],
     number_of: Callable[[int], int] = lambda k: k,
 ) -> tuple[str, ...]:
     """Say which positive points of a person lie outside of what was found.
@@ -209,7 +215,7 @@ def _pixel(xy: tuple[float, float], shape: tuple[int, ...]) -> tuple[int, int]:
     return min(int(xy[1]), shape[0] - 1), min(int(xy[0]), shape[1] - 1)
 
 
-def _pointed_at(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
+def _pointed_region(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
     if prompt.mask_logits is not None:
         inside: Mask = prompt.mask_logits > 0
         return inside

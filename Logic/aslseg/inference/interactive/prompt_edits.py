@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 
-Place = tuple[int, str]
+SliceTarget = tuple[int, str]
 """A slice (k) and the name of a target."""
 
 SAME_PX = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class SlicePromptState:
     """The prompts of one slice and target.
 
     Attributes:
@@ -37,7 +37,7 @@ class Asked:
         """All that SAM is asked with."""
         return self.kept + self.own
 
-    def says_the_same(self, other: Asked) -> bool:
+    def says_the_same(self, other: SlicePromptState) -> bool:
         """Whether both ask the same."""
         return (
             same_prompts(self.kept, other.kept)
@@ -50,7 +50,7 @@ def merge(
     proposed: Sequence[SlicePrompts],
     given: Sequence[SlicePrompts],
     edited_slices: Iterable[int] = (),
-) -> dict[Place, Asked]:
+) -> dict[SliceTarget, SlicePromptState]:
     """Let a person's prompts take the place of the proposed ones where they speak.
 
     A given prompt that equals a proposed one is the proposed one, so that handing back what was
@@ -62,21 +62,21 @@ def merge(
         edited_slices: Slices in which the given prompts are all that counts: a target without a
             given prompt there is not asked about.
     """
-    own, automatic = by_place(given), by_place(proposed)
+    own, automatic = by_slice_target(given), by_slice_target(proposed)
     alone = set(edited_slices)
-    result: dict[Place, Asked] = {}
+    result: dict[SliceTarget, SlicePromptState] = {}
     for place in sorted(own.keys() | automatic.keys()):
         before = automatic.get(place, ())
         if place in own or place[0] in alone:
             result[place] = _replaced(before, own.get(place, ()))
         else:
-            result[place] = Asked(kept=before)
+            result[place] = SlicePromptState(kept=before)
     return result
 
 
-def by_place(prompts: Iterable[SlicePrompts]) -> dict[Place, tuple[SlicePrompts, ...]]:
+def by_slice_target(prompts: Iterable[SlicePrompts]) -> dict[SliceTarget, tuple[SlicePrompts, ...]]:
     """Sort prompts by slice and target, in the order given."""
-    found: dict[Place, tuple[SlicePrompts, ...]] = {}
+    found: dict[SliceTarget, tuple[SlicePrompts, ...]] = {}
     for prompt in prompts:
         place = (prompt.slice_index, prompt.target)
         found[place] = (*found.get(place, ()), prompt)
@@ -109,11 +109,11 @@ def problem_of(
     return ""
 
 
-def _replaced(before: Sequence[SlicePrompts], given: Sequence[SlicePrompts]) -> Asked:
+def _replaced(before: Sequence[SlicePrompts], given: Sequence[SlicePrompts]) -> SlicePromptState:
     kept = tuple(b for b in before if any(_same(b, g) for g in given))
     own = tuple(g for g in given if not any(_same(b, g) for b in before))
     dropped = tuple(b for b in before if not any(b is k for k in kept))
-    return Asked(kept, own, dropped)
+    return SlicePromptState(kept, own, dropped)
 
 
 def _same(first: SlicePrompts, second: SlicePrompts) -> bool:

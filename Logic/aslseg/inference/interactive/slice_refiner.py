@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from aslseg.data.masks import clean_container, within_reach
+from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
 from aslseg.inference.cascade import Probabilities
-from aslseg.inference.postprocessing import around, attached
+from aslseg.inference.postprocessing import dilated_in_plane, parts_touching
 from aslseg.inference.refinement import Refiner, refine_slice
-from aslseg.networks.adaptation import adaptation_view_settings
+from aslseg.networks.adaptation import adaptation_roi_settings
 from aslseg.preprocessing.patches import slice_channels
-from aslseg.preprocessing.roi import View, build_view, resample
-from aslseg.targets import Stage, Target, stages_of
+from aslseg.preprocessing.roi import Roi, build_roi, resample
+from aslseg.targets import CascadeStage, Target, cascade_stages
 
 Planes = dict[str, Float32]
 """By target name, (H, W) probability of one slice."""
@@ -40,9 +40,9 @@ class SliceRefiner:
     def __init__(self, refiner: Refiner, volume: Volume, refined: Probabilities) -> None:
         self._refiner = refiner
         self._volume = volume
-        self._views: dict[str, View] = {}
+        self._views: dict[str, Roi] = {}
         self._bodies: dict[str, Mask] = {}
-        for stage in stages_of(refiner.targets):
+        for stage in cascade_stages(refiner.targets):
             self._look(stage, refined)
 
     def refine(self, k: int, specialist: Stack, sam: Stack) -> Planes:
@@ -54,48 +54,54 @@ class SliceRefiner:
             sam: What SAM says; without SAM, the specialist again.
         """
         refined: Planes = {}
-        for stage in stages_of(self._refiner.targets):
+        for stage in cascade_stages(self._refiner.targets):
             reach = None
             if stage.inside is not None:
                 name = stage.inside.name
                 body = self._bodies[name]
-                organ = attached(refined[name] > 0.5, around(body, k), is_first=not body.any())
+                organ = parts_touching(
+                    refined[name] > 0.5, dilated_in_plane(body, k), is_first=not body.any()
+                )
                 reach = within_reach(organ[None], self._volume)[0]
             for target in stage.targets:
                 plane = self._plane(stage, target, k, (specialist, sam))
                 refined[target.name] = plane if reach is None else plane * reach
         return refined
 
-    def _look(self, stage: Stage, refined: Probabilities) -> None:
+    def _look(self, stage: CascadeStage, refined: Probabilities) -> None:
         organ = None
         if stage.inside is not None:
-            organ = clean_container(refined[stage.inside.name] > 0.5)
+            organ = clean_parent(refined[stage.inside.name] > 0.5)
             self._bodies[stage.inside.name] = organ
             if not organ.any():
                 return
-        settings = adaptation_view_settings(stage, self._refiner.config)
-        self._views[stage.name] = build_view(self._volume, stage, settings, organ=organ)
+        settings = adaptation_roi_settings(stage, self._refiner.config)
+        self._views[stage.name] = build_roi(self._volume, stage, settings, organ=organ)
 
-    def _plane(self, stage: Stage, target: Target, k: int, said: tuple[Stack, Stack]) -> Float32:
+    def _plane(
+        self, stage: CascadeStage, target: Target, k: int, probabilities: tuple[Stack, Stack]
+    ) -> Float32:
         plane = np.zeros(self._volume.geometry.shape[1:], np.float32)
-        view = self._views.get(stage.name)
-        if view is None or not 0 <= k - view.box.start[0] < len(view.image):
+        roi = self._views.get(stage.name)
+        if roi is None or not 0 <= k - roi.box.start[0] < len(roi.image):
             return plane
-        row = k - view.box.start[0]
-        settings = adaptation_view_settings(stage, self._refiner.config)
-        reach = self._refiner.config.adaptation.voices
-        rows = np.clip(row + view.neighbour * np.arange(-reach, reach + 1), 0, len(view.image) - 1)
-        slices = [int(n) + view.box.start[0] for n in rows]
-        voices = np.stack([_into_view(voice(target.name, slices), view) for voice in said])
-        image = slice_channels(view, row, settings)
+        row = k - roi.box.start[0]
+        settings = adaptation_roi_settings(stage, self._refiner.config)
+        reach = self._refiner.config.adaptation.predictions
+        rows = np.clip(row + roi.neighbour * np.arange(-reach, reach + 1), 0, len(roi.image) - 1)
+        slices = [int(n) + roi.box.start[0] for n in rows]
+        predictions = np.stack(
+            [_into_view(source(target.name, slices), roi) for source in probabilities]
+        )
+        image = slice_channels(roi, row, settings)
         corrected = refine_slice(
             self._refiner.networks[target.name],
             image,
-            voices,
+            predictions,
             self._refiner.config.adaptation,
             settings,
         )
-        inside = view.box.slices[1:]
+        inside = roi.box.slices[1:]
         plane[inside] = resample(corrected[None], (1, *plane[inside].shape), "linear")[0]
         return plane
 
@@ -107,7 +113,7 @@ def geometry_of_slice(geometry: Geometry, k: int) -> Geometry:
     return Geometry((1, *geometry.shape[1:]), affine)
 
 
-def _into_view(planes: Float32, view: View) -> Float32:
+def _into_view(planes: Float32, roi: Roi) -> Float32:
     """Bring (n, H, W) slices of the volume to the view's pixels: (n, h, w)."""
-    cropped = planes[:, view.box.slices[1], view.box.slices[2]]
-    return resample(cropped, (len(planes), *view.image.shape[1:]), "linear")
+    cropped = planes[:, roi.box.slices[1], roi.box.slices[2]]
+    return resample(cropped, (len(planes), *roi.image.shape[1:]), "linear")

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-from aslseg.config import Paradigm as ParadigmName
 from aslseg.config import SpecialistConfig
-from aslseg.training.ssl.base import Paradigm
+from aslseg.config import SSLName as ParadigmName
+from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.cross_pseudo import CrossPseudoSupervision
 from aslseg.training.ssl.mean_teacher import MeanTeacher, UncertaintyAwareMeanTeacher
 from aslseg.training.ssl.supervised import Supervised
 
-PARADIGMS: dict[ParadigmName, type[Paradigm]] = {
+SSL_METHODS: dict[ParadigmName, type[SSLMethod]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "uncertainty_aware": UncertaintyAwareMeanTeacher,
@@ -25,9 +25,9 @@ PARADIGMS: dict[ParadigmName, type[Paradigm]] = {
 }
 
 
-def build_paradigm(
+def build_ssl_method(
     name: ParadigmName, build: Callable[[], nn.Module], settings: SpecialistConfig
-) -> Paradigm:
+) -> SSLMethod:
     """Build a paradigm around freshly built networks.
 
     Args:
@@ -35,7 +35,7 @@ def build_paradigm(
         build: Makes one untrained network; called once per network that is needed.
         settings: Weights and schedule of the unlabelled term.
     """
-    return PARADIGMS[name](build, settings)
+    return SSL_METHODS[name](build, settings)
 
 
-__all__ = ["PARADIGMS", "Paradigm", "build_paradigm"]
+__all__ = ["PARADIGMS", "SSLMethod", "build_paradigm"]

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from aslseg.config import SpecialistConfig
 from aslseg.networks.checkpoints import copy_sharing_frozen
-from aslseg.preprocessing.augmentation import apply_intensity, draw_intensity
+from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.patches import Batch, TrainingCase, image_channels
 from aslseg.training.losses import average_decay, ramp_up, supervised_loss, update_average
-from aslseg.training.trainer import Learner
+from aslseg.training.trainer import OptimizerSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LossTerms:
     """The parts of a step's loss; the whole is their sum, weights included.
 
     Attributes:
@@ -43,7 +43,7 @@ class Terms:
         return {"supervised": self.supervised, "unlabelled": self.unlabelled, **self.further}
 
 
-class Guide(Protocol):
+class AuxiliaryLoss(Protocol):
     """Someone outside who has an opinion on unlabelled patches; not trained, and not saved."""
 
     name: str
@@ -64,7 +64,7 @@ class Guide(Protocol):
         """
 
 
-class Paradigm(nn.Module):
+class SSLMethod(nn.Module):
     """A student network, its averaged copy, and the rule for a step.
 
     The averaged copy (exponential moving average of the weights, `ema_decay`) is what all paradigms
@@ -76,7 +76,7 @@ class Paradigm(nn.Module):
     """
 
     uses_unlabelled = True
-    guides: tuple[Guide, ...] = ()
+    guides: tuple[AuxiliaryLoss, ...] = ()
 
     def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Paradigm(nn.Module):
     @abstractmethod
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return the loss of one step.
 
         Args:
@@ -110,7 +110,7 @@ class Paradigm(nn.Module):
             return {}
         return {g.name: g.term(probability, batch, step, generator) for g in self.guides}
 
-    def learners(self) -> Sequence[Learner]:
+    def configure_optimizers(self) -> Sequence[OptimizerSpec]:
         """Return who moves which parameters; none means one optimiser for all."""
         return ()
 
@@ -134,7 +134,7 @@ class Paradigm(nn.Module):
             strength: Of contrast and brightness, beside what the settings say.
         """
         images = image_channels(self.settings)
-        drawn = draw_intensity(
+        drawn = sample_intensity(
             inputs[:, :images].shape, generator, self.settings.intensity_strength
         )
         contrast, brightness = drawn.contrast**strength, drawn.brightness * strength

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from aslseg.config import SpecialistConfig
 from aslseg.preprocessing.patches import Batch
 from aslseg.training.losses import supervised_loss
-from aslseg.training.ssl.base import Paradigm, Terms, both_inputs
+from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 
 
-class CrossPseudoSupervision(Paradigm):
+class CrossPseudoSupervision(SSLMethod):
     """Two students of one architecture; each learns the other's hard labels on unlabelled patches.
 
     The first one, averaged over the steps, makes the predictions.
@@ -26,7 +26,7 @@ class CrossPseudoSupervision(Paradigm):
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return both supervised losses and the ramped cross entropies to the other's labels."""
         inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
         count = len(labelled.classes)
@@ -37,7 +37,7 @@ class CrossPseudoSupervision(Paradigm):
         crossed = _learn_from(first[count:], second[count:]) + _learn_from(
             second[count:], first[count:]
         )
-        return Terms(supervised, self.consistency_weight(step) * crossed)
+        return LossTerms(supervised, self.consistency_weight(step) * crossed)
 
 
 def _learn_from(logits: Tensor, other: Tensor) -> Tensor:

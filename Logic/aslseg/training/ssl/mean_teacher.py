@@ -7,15 +7,15 @@ from torch import Tensor
 
 from aslseg.preprocessing.patches import Batch
 from aslseg.training.losses import consistency_loss, entropy, supervised_loss, uncertainty_threshold
-from aslseg.training.ssl.base import Paradigm, Terms, both_inputs
+from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 
 
-class MeanTeacher(Paradigm):
+class MeanTeacher(SSLMethod):
     """The student's probabilities on all patches are drawn towards the averaged network's."""
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return the supervised loss and the ramped squared difference to the teacher."""
         inputs = both_inputs(labelled, unlabelled)
         logits = self.student(self.perturb(inputs, generator)).float()
@@ -25,7 +25,7 @@ class MeanTeacher(Paradigm):
         probability = logits.softmax(1)
         agreeing = self.consistency_weight(step) * consistency_loss(probability, teacher, mask)
         guidance = self.guidance(probability[count:], unlabelled, step, generator)
-        return Terms(supervised, agreeing, guidance)
+        return LossTerms(supervised, agreeing, guidance)
 
     @torch.no_grad()
     def teacher(

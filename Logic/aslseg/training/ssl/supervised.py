@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 
 from aslseg.preprocessing.patches import Batch
-from aslseg.training.ssl.base import Paradigm, Terms
+from aslseg.training.ssl.base import LossTerms, SSLMethod
 
 
-class Supervised(Paradigm):
+class Supervised(SSLMethod):
     """Learns from the labelled patches; unlabelled ones are not drawn."""
 
     uses_unlabelled = False
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
-    ) -> Terms:
+    ) -> LossTerms:
         """Return the supervised loss; the unlabelled term is zero."""
         supervised = self.on_labelled(self.student, labelled, generator)
-        return Terms(supervised, torch.zeros_like(supervised))
+        return LossTerms(supervised, torch.zeros_like(supervised))
