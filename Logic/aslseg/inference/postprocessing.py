@@ -56,8 +56,8 @@ def label_slice(
     """Turn the probabilities of one slice into labels, in the light of its neighbours.
 
     What the whole volume decides by connected bodies is decided here by contact with the labels
-    around: a parent keeps the parts that touch it there, a content those that touch one there or are
-    large enough.
+    around: a parent keeps the parts that touch it there, a content those that touch one there or
+    are large enough.
 
     Args:
         planes: By target, (H, W).

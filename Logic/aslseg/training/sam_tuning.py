@@ -53,7 +53,8 @@ class SamTrainingCase:
     Attributes:
         volume: The image.
         questions: By target name.
-        embeddings: Of all slices that the prompts are on; None before `with_embeddings`, and when the image encoder is trained too.
+        embeddings: Of all slices that the prompts are on; None before `with_embeddings`, and when
+            the image encoder is trained too.
     """
 
     volume: Volume
