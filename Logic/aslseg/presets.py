@@ -31,7 +31,7 @@ _LESION = _ORGAN.model_copy(
         "patch_size": 96,
         "lesion_share": 0.5,
         "mirror": True,
-        "view": RoiConfig(pixel_mm=2.0),
+        "roi": RoiConfig(pixel_mm=2.0),
     }
 )
 _QUICK = RunConfig(
@@ -49,7 +49,7 @@ _QUICK = RunConfig(
 def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
     roi = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
     return settings.model_copy(
-        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "view": roi}
+        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "roi": roi}
     )
 
 

@@ -46,7 +46,7 @@ STAGE = {
     "consistency_weight": 1.0,
     "lesion_share": 0.5,
     "network": {"channels": (16, 32, 64, 128), "dropout": 0.1},
-    "view": {"pixel_mm": 1.25, "slice_mm": 1.25, "context_mm": 1.25, "window_hu": (0.0, 255.0)},
+    "roi": {"pixel_mm": 1.25, "slice_mm": 1.25, "context_mm": 1.25, "window_hu": (0.0, 255.0)},
 }
 SETTINGS = {
     "rounds": 1,

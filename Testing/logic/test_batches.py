@@ -78,9 +78,9 @@ def test_beyond_the_last_slice_the_last_slice_is_given_again(k: int, expected: l
 
 
 def test_channels_are_counted_as_they_are_given() -> None:
-    wider = SETTINGS.model_copy(update={"view": RoiConfig(context_slices=2)})
+    wider = SETTINGS.model_copy(update={"roi": RoiConfig(context_slices=2)})
     assert image_channels(wider) == len(slice_channels(a_view(), 0, wider)) == 5
-    alone = SETTINGS.model_copy(update={"view": RoiConfig(context_slices=0)})
+    alone = SETTINGS.model_copy(update={"roi": RoiConfig(context_slices=0)})
     assert image_channels(alone) == len(slice_channels(a_view(), 0, alone)) == 1
     assert image_channels(IN_3D) == 1
 

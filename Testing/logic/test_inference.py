@@ -164,7 +164,7 @@ def a_view(shape: tuple[int, int, int]) -> Roi:
     geometry = Geometry.axis_aligned(shape)
     voxels = np.random.default_rng(0).normal(75.0, 100.0, shape).astype(np.float32)
     chosen = SPECIALIST.model_copy(
-        update={"view": SPECIALIST.roi.model_copy(update={"pixel_mm": 1.0, "slice_mm": 1.0})}
+        update={"roi": SPECIALIST.roi.model_copy(update={"pixel_mm": 1.0, "slice_mm": 1.0})}
     )
     return build_roi(Volume(voxels, geometry), OF_LIVER, chosen)
 
@@ -229,7 +229,7 @@ def in_window(hu: float) -> float:
 
 def a_specialist(**networks: nn.Module) -> Specialist:
     roi = RoiConfig(pixel_mm=2.0, least_scale_hu=1.0)
-    config = tiny_config(lesion=SPECIALIST.model_copy(update={"view": roi}))
+    config = tiny_config(lesion=SPECIALIST.model_copy(update={"roi": roi}))
     return Specialist(networks, LIVER_TARGETS, config, CPU)
 
 

@@ -67,7 +67,7 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
     """Intensities are indices of the volume, so a patch's pixels say where they are from."""
     settings = CRISP if flat else IN_3D
     view_settings = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
-    settings = settings.model_copy(update={"view": view_settings})
+    settings = settings.model_copy(update={"roi": view_settings})
     for axis, coordinate in ((1, 1), (2, 0)):
         roi = the_view(settings, axis, crop=crop)
         batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)

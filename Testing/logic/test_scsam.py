@@ -222,7 +222,7 @@ def test_unlabelled_patches_are_changed_more_than_labelled_ones() -> None:
 
 
 def test_holes_and_noise_leave_the_container_but_warps_move_it() -> None:
-    settings = STAGE.model_copy(update={"view": STAGE.roi.model_copy(update={"context_slices": 0})})
+    settings = STAGE.model_copy(update={"roi": STAGE.roi.model_copy(update={"context_slices": 0})})
     paradigm = a_co_training(settings, stage=OF_TUMOUR)
     inputs = torch.linspace(0, 1, 40).expand(2, 2, 40, 40).clone()
     batch = Batch(inputs, torch.zeros(2, 40, 40, dtype=torch.long), torch.ones(2))

@@ -153,7 +153,7 @@ def test_a_run_says_it_before_it_learns_and_keeps_it_in_its_events(tmp_path: Pat
     assert probabilities < next(n for n, e in enumerate(kinds) if e["event"] == "metric")
 
     seen = SPECIALIST.model_copy(
-        update={"view": SPECIALIST.roi.model_copy(update={"window_hu": (0.0, 2500.0)})}
+        update={"roi": SPECIALIST.roi.model_copy(update={"window_hu": (0.0, 2500.0)})}
     )
     stop = stop_at(lambda event: isinstance(event, Metric))
     with pytest.raises(CancelledError):

@@ -131,7 +131,7 @@ def adaptation_roi_settings(stage: CascadeStage, config: RunConfig) -> Specialis
     settings = config.stage(stage.inside.name if stage.inside else None)
     return settings.model_copy(
         update={
-            "view": settings.roi.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),
+            "roi": settings.roi.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),
             "network": settings.network.model_copy(update={"dimensions": 2}),
         }
     )

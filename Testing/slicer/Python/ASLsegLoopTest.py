@@ -18,7 +18,7 @@ STAGE = {
     "batch_size": 4,
     "patch_size": 32,
     "network": NETWORK,
-    "view": {"pixel_mm": 6.0},
+    "roi": {"pixel_mm": 6.0},
 }
 SETTINGS = {
     "rounds": 1,
