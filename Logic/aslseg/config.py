@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,10 +41,27 @@ def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:
 Window = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
 
 
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
 class Settings(BaseModel):
     """Base of all groups of settings: frozen, nothing unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(
+        self: AnySettings, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> AnySettings:
+        """Return a copy with some settings changed.
+
+        Raises:
+            ValueError: When a name is no setting of this group; pydantic would ignore it.
+        """
+        unknown = sorted(set(update or {}) - type(self).model_fields.keys())
+        if unknown:
+            msg = f"{type(self).__name__} has no setting {', '.join(unknown)}"
+            raise ValueError(msg)
+        return super().model_copy(update=update, deep=deep)
 
 
 class SemiSamConfig(Settings):

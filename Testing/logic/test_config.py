@@ -174,3 +174,8 @@ def test_the_default_targets_are_those_of_lits() -> None:
 def test_edges_are_padded_to_what_the_levels_halve() -> None:
     assert NetworkConfig(channels=(4, 8)).stride == 2
     assert NetworkConfig(channels=(16, 32, 64, 128, 256)).stride == 16
+
+
+def test_a_copy_with_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="RunConfig has no setting rounds_of"):
+        RunConfig().model_copy(update={"rounds_of": 3})
