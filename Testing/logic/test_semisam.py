@@ -29,7 +29,7 @@ from aslseg.runs import segment_volume, start_run
 from aslseg.sam import predictor
 from aslseg.sam.clicks import ClickSequence
 from aslseg.targets import Target, cascade_stages
-from aslseg.training.cascade import supervised_network
+from aslseg.training.cascade import default_ssl_method
 from aslseg.training.context import RunContext
 from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.mean_teacher import MeanTeacher
@@ -315,7 +315,7 @@ def test_the_term_comes_on_top_of_what_the_teacher_does(
 
     def terms(guided: bool) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        paradigm = supervised_network(name, stage, settings)  # type: ignore[arg-type]
+        paradigm = default_ssl_method(name, stage, settings)  # type: ignore[arg-type]
         paradigm.guides = (guide,) if guided else ()
         assert not any("sam" in key for key in paradigm.state_dict())
         found = paradigm.loss(labelled, source.batch(0), 3, step_generator(0, 3))
@@ -332,7 +332,7 @@ def test_the_term_comes_on_top_of_what_the_teacher_does(
 def test_the_term_is_about_unlabelled_patches_alone(tmp_path: Path) -> None:
     guide, source = a_guide(tmp_path)
     stage = cascade_stages(guide.context.targets)[0]
-    paradigm = supervised_network("mean_teacher", stage, STAGE)
+    paradigm = default_ssl_method("mean_teacher", stage, STAGE)
     paradigm.guides = (guide,)
     seen: list[int] = []
 

@@ -27,8 +27,8 @@ from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cascade import (
     CascadeTrainingPlan,
     TrainedCascade,
+    default_ssl_method,
     specialist_paths,
-    supervised_network,
     train_cascade,
 )
 from aslseg.training.context import RunContext
@@ -118,4 +118,4 @@ def _training_plan(
         case_id: out_of_fold_model.networks
         for case_id, out_of_fold_model in out_of_fold_models.items()
     }
-    return replace(training_plan_of(context, this, supervised_network), out_of_fold_models=networks)
+    return replace(training_plan_of(context, this, default_ssl_method), out_of_fold_models=networks)

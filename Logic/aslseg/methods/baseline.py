@@ -18,8 +18,8 @@ from aslseg.training.cascade import (
     Build,
     BuildNetwork,
     CascadeTrainingPlan,
+    default_ssl_method,
     specialist_paths,
-    supervised_network,
     train_cascade,
 )
 from aslseg.training.context import RunContext
@@ -28,7 +28,7 @@ from aslseg.training.rounds import Round, RoundOutcome, finish_round
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """Train the specialist, select what its checkpoints agree on, and measure it."""
-    return run_with(context, this, supervised_network)
+    return run_with(context, this, default_ssl_method)
 
 
 def run_with(

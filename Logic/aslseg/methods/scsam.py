@@ -42,8 +42,8 @@ from aslseg.sam.tuning import load_trainable_state, trainable_state
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training.cascade import (
     CascadeTrainingPlan,
+    default_ssl_method,
     specialist_paths,
-    supervised_network,
     train_cascade,
 )
 from aslseg.training.context import RunContext
@@ -94,7 +94,7 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
     stages = cascade_stages(context.targets)
     require_weights([path for stage in stages for path in specialist_paths(folder, stage)])
     require_weights([scsam_path(folder, stage.name) for stage in stages])
-    plan = CascadeTrainingPlan(folder, context.config.paradigm, {}, {}, build=supervised_network)
+    plan = CascadeTrainingPlan(folder, context.config.paradigm, {}, {}, build=default_ssl_method)
     return _ensemble(context, train_cascade(context, plan).specialist, folder)
 
 

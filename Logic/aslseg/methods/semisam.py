@@ -41,7 +41,7 @@ from aslseg.sam.clicks import MASK_THRESHOLD, ClickSequence, ClickTask, simulate
 from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import CascadeStage
-from aslseg.training.cascade import supervised_network
+from aslseg.training.cascade import default_ssl_method
 from aslseg.training.context import RunContext
 from aslseg.training.losses import consistency_loss, ramp_down
 from aslseg.training.rounds import Round, RoundOutcome
@@ -63,7 +63,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     sam_predictor = required_sam_predictor(context, tuning="none")
 
     def build(name: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
-        paradigm = supervised_network(name, stage, settings)
+        paradigm = default_ssl_method(name, stage, settings)
         if not isinstance(paradigm, MeanTeacher):
             msg = (
                 "SemiSAM is an addition to a teacher; set paradigm to mean_teacher or "

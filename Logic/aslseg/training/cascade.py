@@ -138,7 +138,7 @@ BuildNetwork = Callable[[CascadeStage, SpecialistConfig], nn.Module]
 """Makes the untrained network of a stage."""
 
 
-def supervised_network(
+def default_ssl_method(
     name: ParadigmName, stage: CascadeStage, settings: SpecialistConfig
 ) -> SSLMethod:
     """Build a paradigm of the registry, as it is."""
@@ -169,7 +169,7 @@ class CascadeTrainingPlan:
     start: Mapping[str, nn.Module]
     share: float = 1.0
     rate: float = 1.0
-    build: Build = supervised_network
+    build: Build = default_ssl_method
     network: BuildNetwork = build_network
     left_out: frozenset[str] = frozenset()
     name: str = "specialist"
