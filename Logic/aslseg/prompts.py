@@ -9,7 +9,6 @@ else is deterministic, so that the same mask gives the same prompts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -60,6 +59,13 @@ class BoxPrompt:
             msg = f"A box needs left < right and top < bottom, got {self.xyxy}."
             raise ValueError(msg)
 
+    def region(self, shape: tuple[int, ...]) -> Mask:
+        """Return the pixels of a slice of `shape` (H, W) within the rounded box."""
+        found = np.zeros(shape, bool)
+        left, top, right, bottom = (max(round(edge), 0) for edge in self.xyxy)
+        found[top:bottom, left:right] = True
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class PointPrompt:
@@ -99,6 +105,12 @@ class SlicePrompts:
         if self.box is None and not self.points and self.mask_logits is None:
             msg = "A prompt needs a box, a point or a mask."
             raise ValueError(msg)
+
+    def region(self, shape: tuple[int, ...]) -> Mask:
+        """Return the pixels (H, W) that a prompt marks: its mask, else its box, else none."""
+        if self.mask_logits is not None:
+            return self.mask_logits > 0
+        return np.zeros(shape, bool) if self.box is None else self.box.region(shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; the mask is left out, for it is made from the label map."""
@@ -291,13 +303,6 @@ def _spread(depth: FloatArray, count: int) -> list[XY]:
 def mask_to_logits(mask: Mask) -> NDArray[np.float32]:
     """Turn a mask into a mask prompt of +-`MASK_LOGIT`."""
     return np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT))
-
-
-def probability_to_logits(probability: FloatArray) -> NDArray[np.float32]:
-    """Turn a probability map into a mask prompt of the same shape, within +-`MASK_LOGIT`."""
-    lowest = 1.0 / (1.0 + math.exp(MASK_LOGIT))
-    clipped = np.clip(np.asarray(probability, np.float32), lowest, 1.0 - lowest)
-    return np.log(clipped / (1.0 - clipped))
 
 
 def sample_jitter(rng: np.random.Generator) -> XYXY:

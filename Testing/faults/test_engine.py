@@ -50,7 +50,7 @@ NO_NETWORK = {
     "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": "",
     "PATH": str(Path(sys.executable).parent),
 }  # fmt: skip
-KINDS = ("segment", "refine", "embed", "train", "resume", "describe", "download", "remove",
+KINDS = ("segment", "refine", "train", "resume", "describe", "download", "remove",
          "cancel")  # fmt: skip
 
 
@@ -193,7 +193,6 @@ def template(kind: str, places: dict[str, str], number: int) -> dict[str, Any]:
             "targets": [{"name": "liver", "value": 1},
                         {"name": "tumour", "value": 2, "inside": "liver"}],
         },
-        "embed": {**about, "slices": [1, 2], "device": None},
         "train": {"project": places["bare"], "run": "b", "settings": {
             "preset": "quick", "overrides": {"rounds": 1, "sam.model": "none"}}},
         "resume": {"project": places["bare"], "run": "b", "rounds": 1, "device": "cpu"},

@@ -28,7 +28,6 @@ from aslseg.data.orientation import (
     to_slices,
 )
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.engine import tasks as worker_tasks
 from aslseg.errors import ConfigError, RunError
 from aslseg.evaluation.scores import evaluate_folder
 from aslseg.events import Event, Monitor, Notice
@@ -47,7 +46,6 @@ from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_ma
 from aslseg.report.cases import case_pictures
 from aslseg.report.data import read_run
 from aslseg.runs import load_ensemble, resume_run, start_run
-from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from sam_doubles import a_small_sam
@@ -349,25 +347,6 @@ def test_a_slice_that_is_not_there_is_refused_by_its_own_number(tmp_path: Path) 
     session = Session(mirrored, SessionModels(LIVER_TARGETS, ensemble, ensemble.sam_predictor))
     with pytest.raises(ConfigError, match="There is no slice 12; the volume has 0 to 11"):
         session.refine([], 12)
-
-
-def test_the_engine_embeds_slices_by_the_numbers_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Slices 0 and 3 of a file that runs to inferior are the axial ones 11 and 8."""
-    volume, _ = a_patient(0)
-    write_volume(Turn((0, 1, 2), (True, False, False)).volume(volume), tmp_path / "ct.nrrd")
-    sam = VolumeSamPredictor(a_small_sam("tiny", 128).eval(), CONFIG.sam, tmp_path / "embeddings")
-    predictions = SessionModels(LIVER_TARGETS, None, sam)
-    monkeypatch.setattr(worker_tasks.Engine, "_voices_of", lambda *_: predictions)
-    asked = {"image": str(tmp_path / "ct.nrrd"), "slices": [0, 3]}
-    done = worker_tasks.Engine().tasks["embed"](asked, Monitor())
-    assert done["facts"] == {"slices": 2}
-    (stored,) = (tmp_path / "embeddings").iterdir()
-    assert VolumeEmbeddings(stored).indices == [8, 11]
-    assert len(list((tmp_path / "embeddings").iterdir())) == 1
-    sam.embeddings(volume, [8, 11])  # the axial volume's own: they are there already
-    assert len(list((tmp_path / "embeddings").iterdir())) == 1
 
 
 def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from aslseg.prompts import (
     box_around,
     interior_points,
     outside_points,
-    probability_to_logits,
     prompts_from_mask,
 )
 
@@ -148,11 +147,6 @@ def test_the_mask_prompt_is_the_part_alone(use_mask: bool) -> None:
     assert second.mask_logits is not None
     assert (second.mask_logits > 0).sum() == 4
     assert set(np.unique(second.mask_logits)) == {-MASK_LOGIT, MASK_LOGIT}
-
-
-def test_probability_becomes_bounded_logits() -> None:
-    logits = probability_to_logits(np.array([0.0, 0.5, 0.75, 1.0]))
-    np.testing.assert_allclose(logits, [-MASK_LOGIT, 0, np.log(3), MASK_LOGIT], atol=1e-4)
 
 
 def test_prompts_without_a_generator_repeat_themselves() -> None:

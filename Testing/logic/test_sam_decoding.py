@@ -73,12 +73,11 @@ def test_a_slice_fills_the_input_with_its_longer_side(
     assert SliceFrame(*shape, 512).scaled == scaled
 
 
-def test_points_go_to_the_input_and_back() -> None:
+def test_points_are_scaled_to_the_input() -> None:
     frame = SliceFrame(100, 200, 512)
     corners = torch.tensor([[0.0, 0.0], [200.0, 100.0], [0.5, 99.5]])
-    there = frame.to_input(corners)
-    torch.testing.assert_close(there, torch.tensor([[0, 0], [512, 256], [1.28, 254.72]]))
-    torch.testing.assert_close(frame.from_input(there), corners)
+    expected = torch.tensor([[0, 0], [512, 256], [1.28, 254.72]])
+    torch.testing.assert_close(frame.to_input(corners), expected)
 
 
 def test_a_bright_pixel_arrives_where_its_point_does() -> None:
@@ -105,26 +104,16 @@ def test_three_channels_are_kept_apart(sam: Any) -> None:
     torch.testing.assert_close(prepare_slices(sam, slices)[:, 1], grey[:, 1])
 
 
-def test_batches_of_slices_are_embedded_as_single_ones(sam: Any) -> None:
-    slices = torch.rand(5, 40, 60)
-    one, two = embed_slices(sam, slices), embed_slices(sam, slices, batch_size=2)
-    assert one.shape == (5, 256, 8, 8)
-    assert one.dtype == torch.float16
-    torch.testing.assert_close(one, two, atol=2e-3, rtol=2e-3)
-
-
-def test_half_precision_is_near(sam: Any) -> None:
-    slices = torch.rand(2, 40, 60)
-    exact = embed_slices(sam, slices).float()
-    near = embed_slices(sam, slices, precision=torch.bfloat16).float()
-    assert 0 < (near - exact).abs().mean() < 0.05 * exact.abs().mean()
-
-
 def test_embeddings_and_masks_may_be_trained_upon(sam: Any) -> None:
     embedding = embed_slices(sam, torch.rand(1, 40, 60)).float()
     logits = decode(sam, embedding[0], [a_box()], FRAME).logits
     nn.Conv2d(256, 1, 1)(embedding).sum().backward()
     nn.Conv2d(1, 1, 3)(logits[None]).sum().backward()
+
+
+def test_embeddings_are_stored_in_half_precision(sam: Any) -> None:
+    embeddings = embed_slices(sam, torch.rand(3, 40, 60))
+    assert (embeddings.shape, embeddings.dtype) == ((3, 256, 8, 8), torch.float16)
 
 
 def test_no_slices_give_no_embeddings(sam: Any) -> None:
@@ -180,23 +169,10 @@ def test_the_answers_are_those_of_the_stock_code(sam: Any) -> None:
     prompts = [p for p in various_prompts() if p.mask_logits is None]
     answers = decode(sam, embedding[0], prompts, FRAME)
     for row, prompt in enumerate(prompts):
-        masks, iou = stock_answer(sam, embedding, prompt)
+        masks, _ = stock_answer(sam, embedding, prompt)
         torch.testing.assert_close(answers.low_res[row], masks[0, 0])
-        torch.testing.assert_close(answers.predicted_iou[row], iou[0, 0])
         logits = sam.postprocess_masks(masks[:, :1], (85, 128), (40, 60))
         torch.testing.assert_close(answers.logits[row], logits[0, 0])
-
-
-@torch.inference_mode()
-def test_of_three_masks_the_one_with_the_best_predicted_overlap_is_taken(sam: Any) -> None:
-    embedding = some_embeddings()
-    prompts = [a_box(n, shift=4.0 * n) for n in range(4)]
-    answers = decode(sam, embedding[0], prompts, FRAME, multimask=True)
-    for row, prompt in enumerate(prompts):
-        masks, iou = stock_answer(sam, embedding, prompt)
-        best = 1 + int(iou[0, 1:].argmax())
-        torch.testing.assert_close(answers.low_res[row], masks[0, best])
-        torch.testing.assert_close(answers.predicted_iou[row], iou[0, best])
 
 
 def test_no_answer_depends_on_the_other_prompts_of_the_batch(sam: Any) -> None:
@@ -205,7 +181,6 @@ def test_no_answer_depends_on_the_other_prompts_of_the_batch(sam: Any) -> None:
     for row, prompt in enumerate(prompts):
         alone = decode(sam, embedding, [prompt], FRAME)
         torch.testing.assert_close(together.logits[row], alone.logits[0])
-        torch.testing.assert_close(together.predicted_iou[row], alone.predicted_iou[0])
 
 
 def test_prompts_of_several_slices_share_a_batch(sam: Any) -> None:
@@ -231,7 +206,6 @@ def test_no_prompts_give_no_masks(sam: Any) -> None:
     answers = decode(sam, some_embeddings()[0], [], FRAME)
     assert answers.logits.shape == (0, 40, 60)
     assert answers.low_res.shape == (0, 32, 32)
-    assert answers.predicted_iou.shape == (0,)
 
 
 def test_embeddings_of_half_precision_are_taken(sam: Any) -> None:

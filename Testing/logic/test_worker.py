@@ -394,9 +394,6 @@ def test_segmenting_writes_every_voice_on_the_grid_of_the_image(
     assert facts["round"] == run.status["best_round"]
     assert len(facts["weights"]) == 16
     assert facts["targets"][1] == {"name": "tumour", "value": 2, "inside": "liver"}
-    liver = (written.labels > 0).sum() * 4 * 2 * 2 / 1000
-    assert facts["volumes_ml"]["refined"]["liver"] == pytest.approx(liver, abs=1e-3)
-    assert 0 <= facts["agreement"]["liver"] <= 1
 
 
 @pytest.mark.slow
@@ -476,8 +473,7 @@ def test_without_a_run_the_device_counts_too(
 ) -> None:
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "output": str(tmp_path)}
-    for do, arguments in (("refine", about), ("embed", {"image": image})):
-        assert child.predict(do, **arguments, device="cuda")["kind"] == "device"
+    assert child.predict("refine", **about, device="cuda")["kind"] == "device"
     done = child.predict("refine", **about, device="cpu")
     assert (done["event"], done["facts"]["device"]) == ("done", "cpu"), done
     settings = tiny_config().model_dump(mode="json")

@@ -91,7 +91,7 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic.train("quick", {"rounds": 1}, wait=False)
     logic.resume("a", more_rounds=2, wait=False)
     logic.project = None
-    assert set(asked) == set(MODELS) - {"embed"}
+    assert set(asked) == set(MODELS)
     for do, arguments in asked.items():
         checked = check_request(do, json.loads(json.dumps(arguments)))
         assert checked.get("device", "cpu") == "cpu", do

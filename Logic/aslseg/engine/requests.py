@@ -96,12 +96,6 @@ class Refine(Segment):
     edited_slices: Indices = []
 
 
-class Embed(_AboutImage):
-    """Encode slices for SAM."""
-
-    slices: Indices | None = None
-
-
 class Train(_Strict):
     """Start a run."""
 
@@ -135,7 +129,6 @@ class Weights(_Strict):
 MODELS: dict[str, type[_Strict]] = {
     "segment": Segment,
     "refine": Refine,
-    "embed": Embed,
     "train": Train,
     "resume": Resume,
     "describe": Describe,

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.evaluation.metrics import dice
 from aslseg.inference.interactive.predictions import SessionPrediction
 from aslseg.inference.interactive.session import Session
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.targets import Target, region_mask
 
 SOURCES = ("specialist", "sam", "refined")
-FLAG_BELOW = 0.8
-"""A target whose voices agree by less than this Dice is flagged for a person (ours)."""
 
 
 def write_answer(answer: SessionPrediction, folder: Path) -> dict[str, str]:
@@ -51,20 +44,14 @@ def facts_of(session: Session, answer: SessionPrediction, run: RunFolder | None)
     """Return what a person wants to know about an answer, for the panel and for provenance."""
     targets = session.predictions.targets
     spoken = {v: labels for v in SOURCES if (labels := getattr(answer, v)) is not None}
-    facts: dict[str, Any] = {
+    return {
         "slice_index": answer.slice_index,
         "targets": [target.model_dump(mode="json") for target in targets],
         "voices": list(spoken),
-        "volumes_ml": {source: volumes_ml(labels, targets) for source, labels in spoken.items()},
         "prompts": len(answer.prompts),
         "unheard": list(answer.unmet_clicks),
         **provenance_of(session, run),
     }
-    if answer.specialist is not None and answer.refined is not None:
-        agreement = agreement_of(answer.specialist, answer.refined, targets)
-        facts["agreement"] = agreement
-        facts["flagged"] = [name for name, value in agreement.items() if value < FLAG_BELOW]
-    return facts
 
 
 def provenance_of(session: Session, run: RunFolder | None) -> dict[str, Any]:
@@ -91,30 +78,3 @@ def weights_digest(run: RunFolder, round_number: int) -> str:
     files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
-def volumes_ml(labels: Labelmap, targets: Sequence[Target]) -> dict[str, float]:
-    """Return the volume of each target, with what lies in it."""
-    counts = np.bincount(labels.labels.ravel(), minlength=256)
-    by_value = np.arange(256, dtype=np.uint8)
-    return {
-        t.name: round(float(counts[region_mask(by_value, t, targets)].sum()) * voxel, 3)
-        for t in targets
-        for voxel in (labels.geometry.voxel_ml,)
-    }
-
-
-def agreement_of(
-    first: Labelmap, second: Labelmap, targets: Sequence[Target]
-) -> Mapping[str, float]:
-    """Return the Dice of two label maps by target, each with what lies in it."""
-    return {
-        t.name: round(
-            dice(
-                region_mask(first.labels, t, targets),
-                region_mask(second.labels, t, targets),
-            ),
-            4,
-        )
-        for t in targets
-    }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from aslseg.data.images import read_volume
-from aslseg.data.orientation import axial_to_slices, axial_volume
 from aslseg.data.volume import Volume
 from aslseg.engine.requests import check_request
 from aslseg.engine.results import facts_of, write_answer
@@ -19,7 +18,6 @@ from aslseg.engine.system import describe, download, remove
 from aslseg.errors import ConfigError, ImageError
 from aslseg.events import Monitor
 from aslseg.inference.interactive.models import (
-    ReleasedSam,
     SessionModels,
     models_of_ensemble,
     models_without_run,
@@ -30,7 +28,6 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, new_run_id, run_named
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, load_ensemble, resume_run, start_run
-from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.storage import cache_folder
 
 Arguments = Mapping[str, Any]
@@ -60,7 +57,6 @@ class Engine:
             for name, task in (
                 ("segment", self.segment),
                 ("refine", self.refine),
-                ("embed", self.embed),
                 ("train", self.train),
                 ("resume", self.resume),
                 ("describe", describe),
@@ -87,23 +83,6 @@ class Engine:
                 monitor=monitor,
             ),
         )
-
-    def embed(self, arguments: Arguments, monitor: Monitor) -> Result:
-        """Encode slices of a volume for SAM ahead of the prompts."""
-        run = run_of(arguments)
-        volume = _read(arguments, monitor)
-        sam = self._voices_of(run, arguments, monitor).sam
-        sam_predictor = sam.sam_predictor(monitor) if isinstance(sam, ReleasedSam) else sam
-        if not isinstance(sam_predictor, VolumeSamPredictor):  # another SAM keeps no embeddings
-            return {"files": {}, "facts": {"slices": 0}}
-        turn, axial = axial_to_slices(volume.geometry).inverse, axial_volume(volume)
-        depth = axial.geometry.shape[0]
-        slices = range(depth) if arguments["slices"] is None else arguments["slices"]
-        if any(k >= depth for k in slices):
-            msg = f"There is no slice {max(slices)}; the volume has 0 to {depth - 1}."
-            raise ConfigError(msg)
-        sam_predictor.embeddings(axial, [turn.index(k, depth) for k in slices], monitor)
-        return {"files": {}, "facts": {"slices": len(slices)}}
 
     def train(self, arguments: Arguments, monitor: Monitor) -> Result:
         """Start a run."""

@@ -1,8 +1,11 @@
-"""From a volume to probabilities and labels with the specialist: stage after stage."""
+"""From probabilities to labels: one decoder, `_decoded`, with three rules of cleaning.
+
+`labels_from` is for a whole volume, `label_slice` for a slice of it, `plain_labels` cleans nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +14,13 @@ from aslseg.data.masks import clean_parent, drop_small, label_components, within
 from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
 from aslseg.targets import Target, cascade_stages, region_values
 
+Clean = Callable[[Target, Mask, Mask | None], Mask]
+"""From a target, its most probable voxels and its parent's cleaned mask (None for a target without
+a parent) to the voxels that get its label."""
+
+Order = Callable[[Sequence[Target]], Iterable[Target]]
+"""In which order the targets of a stage are written; later ones overwrite earlier ones."""
+
 
 def labels_from(
     probabilities: Mapping[str, Float32],
@@ -18,29 +28,27 @@ def labels_from(
     volume: Volume,
     min_component_ml: float,
 ) -> Labelmap:
-    """Turn region probabilities into one label map.
+    """Return the label map of a volume.
 
-    A container is its largest component without holes; contents lie within reach of it, and their
-    components below the least size are dropped. Among targets with one container the more probable
+    A parent is its largest component without holes; contents lie within reach of it, and their
+    components below `min_component_ml` are removed. Among targets with one parent the most probable
     one wins.
+
+    Args:
+        probabilities: By target, (D, H, W) probability of its region.
+        targets: All targets.
+        volume: Gives geometry and spacing.
+        min_component_ml: Least volume of a component of contents.
     """
-    labels = np.zeros(volume.geometry.shape, np.uint8)
     parents = {target.inside for target in targets}
-    least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
-    bodies: dict[str, Mask] = {}
-    for stage in cascade_stages(targets):
-        best = np.max([probabilities[t.name] for t in stage.targets], axis=0)
-        # What fills a hole of a container must not be swallowed by it, so containers go first.
-        for target in sorted(stage.targets, key=lambda t: t.name not in parents):
-            mask = (probabilities[target.name] > 0.5) & (probabilities[target.name] >= best)
-            if stage.inside is not None:
-                mask &= within_reach(bodies[stage.inside.name], volume)
-            if target.name in parents:
-                mask = clean_parent(mask)
-                bodies[target.name] = mask
-            else:
-                mask = drop_small(mask, least)
-            labels[mask] = target.value
+    least = _least_voxels(volume, min_component_ml)
+
+    def clean(target: Target, mask: Mask, parent: Mask | None) -> Mask:
+        if parent is not None:
+            mask &= within_reach(parent, volume)
+        return clean_parent(mask) if target.name in parents else drop_small(mask, least)
+
+    labels = _decoded(probabilities, targets, clean, _parents_first(targets))
     return Labelmap(labels, volume.geometry)
 
 
@@ -53,43 +61,79 @@ def label_slice(
     *,
     min_component_ml: float,
 ) -> Labels:
-    """Turn the probabilities of one slice into labels, in the light of its neighbours.
+    """Return the labels of one slice, given those of its neighbours.
 
-    What the whole volume decides by connected bodies is decided here by contact with the labels
-    around: a parent keeps the parts that touch it there, a content those that touch one there or
-    are large enough.
+    What `labels_from` decides by connected components is decided by contact with the labels around:
+    a parent keeps the parts that touch it there, a content those that touch one there or are large
+    enough.
 
     Args:
-        planes: By target, (H, W).
+        planes: By target, (H, W) probability.
         k: Number of the slice.
         before: (D, H, W) label map of the volume as it was.
         targets: All targets.
         volume: Gives spacing.
-        min_component_ml: Smaller parts of contents are dropped.
+        min_component_ml: Smaller parts of contents are removed.
 
     Returns:
         (H, W) uint8.
     """
-    labels = np.zeros(before.shape[1:], np.uint8)
     parents = {target.inside for target in targets}
-    least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
-    bodies: dict[str, Mask] = {}
+    least = _least_voxels(volume, min_component_ml)
+
+    def clean(target: Target, mask: Mask, parent: Mask | None) -> Mask:
+        if parent is not None:
+            mask &= within_reach(parent[None], volume)[0]
+        values = region_values(target, targets)
+        beside = dilated_in_plane(np.isin(before[max(k - 1, 0) : k + 2], values), None)
+        if target.name not in parents:
+            return _large_or_touching(mask, beside, least)
+        is_first = not beside.any() and not np.isin(before, values).any()
+        filled: Mask = ndimage.binary_fill_holes(parts_touching(mask, beside, is_first=is_first))
+        return filled
+
+    return _decoded(planes, targets, clean, _parents_first(targets))
+
+
+def plain_labels(probabilities: Mapping[str, Float32], targets: Sequence[Target]) -> Labels:
+    """Return the most probable target above one half, uint8; contents overwrite their parents.
+
+    Args:
+        probabilities: By target, all of one shape, which is that of the result.
+        targets: All targets. Of equally probable ones of a stage the first wins.
+    """
+    return _decoded(probabilities, targets, lambda _, mask, __: mask, reversed)
+
+
+def _decoded(
+    probabilities: Mapping[str, Float32], targets: Sequence[Target], clean: Clean, order: Order
+) -> Labels:
+    """Return labels, uint8, of the shape of the probabilities.
+
+    Stage after stage, parents before their contents, each target gets the voxels where its
+    probability is above one half and the largest of its stage, as far as `clean` keeps them.
+    """
+    labels = np.zeros(next(iter(probabilities.values())).shape, np.uint8)
+    cleaned: dict[str, Mask] = {}
     for stage in cascade_stages(targets):
-        best = np.max([planes[t.name] for t in stage.targets], axis=0)
-        for target in sorted(stage.targets, key=lambda t: t.name not in parents):
-            mask: Mask = (planes[target.name] > 0.5) & (planes[target.name] >= best)
-            if stage.inside is not None:
-                mask &= within_reach(bodies[stage.inside.name][None], volume)[0]
-            values = region_values(target, targets)
-            beside = dilated_in_plane(np.isin(before[max(k - 1, 0) : k + 2], values), None)
-            if target.name in parents:
-                is_first = not beside.any() and not np.isin(before, values).any()
-                mask = ndimage.binary_fill_holes(parts_touching(mask, beside, is_first=is_first))
-                bodies[target.name] = mask
-            else:
-                mask = _large_or_touching(mask, beside, least)
+        best = np.max([probabilities[target.name] for target in stage.targets], axis=0)
+        parent = None if stage.inside is None else cleaned[stage.inside.name]
+        for target in order(stage.targets):
+            probability = probabilities[target.name]
+            mask = clean(target, (probability > 0.5) & (probability >= best), parent)
+            cleaned[target.name] = mask
             labels[mask] = target.value
     return labels
+
+
+def _parents_first(targets: Sequence[Target]) -> Order:
+    """Return the order in which no parent overwrites the sibling that fills one of its holes."""
+    parents = {target.inside for target in targets}
+    return lambda stage: sorted(stage, key=lambda target: target.name not in parents)
+
+
+def _least_voxels(volume: Volume, min_component_ml: float) -> int:
+    return max(1, round(min_component_ml / volume.geometry.voxel_ml))
 
 
 def parts_touching(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
@@ -120,22 +164,5 @@ def _large_or_touching(mask: Mask, beside: Mask, least: int) -> Mask:
     keep = np.bincount(numbered.ravel(), minlength=count + 1) >= least
     keep[np.unique(numbered[beside & mask])] = True
     keep[0] = False
-    kept: Mask = keep[numbered]
-    return kept
-
-
-def plain_labels(probabilities: Mapping[str, Float32], targets: Sequence[Target]) -> Labels:
-    """Return the most probable target above one half; contents go before their containers.
-
-    Args:
-        probabilities: By target, all of one shape.
-        targets: All targets.
-    """
-    labels = np.zeros(next(iter(probabilities.values())).shape, np.uint8)
-    for stage in cascade_stages(targets):
-        best = np.full(labels.shape, 0.5, np.float32)
-        for target in stage.targets:
-            above = probabilities[target.name] > best
-            labels[above] = target.value
-            best[above] = probabilities[target.name][above]
-    return labels
+    large_or_touching: Mask = keep[numbered]
+    return large_or_touching

@@ -18,6 +18,7 @@ from aslseg.networks.adaptation import (
     AdaptationNetwork,
     ProbabilityPair,
     adaptation_roi_settings,
+    fuse,
     log_odds,
     prediction_channels,
     probabilities_on_roi,
@@ -47,10 +48,10 @@ def refine_roi(
     share, strength = network.blend
     if strength == 0:  # no need to ask a network that nobody follows
         specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _pair(predictions))
-        odds = (1 - share) * specialist + share * sam
+        odds = fuse(specialist, sam, share)
     else:
         specialist, sam, correction = _roi_parts(network, roi, predictions, settings, view_settings)
-        odds = (1 - share) * specialist + share * sam + strength * correction
+        odds = fuse(specialist, sam, share, correction, strength)
     found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 
@@ -84,16 +85,15 @@ def refine_slice(
     network.eval()
     share, strength = network.blend
     if strength == 0:
-        probabilities = log_odds(torch.from_numpy(predictions[:, predictions.shape[1] // 2]))
-        return np.asarray(
-            ((1 - share) * probabilities[0] + share * probabilities[1]).sigmoid().numpy()
-        )
+        odds = log_odds(torch.from_numpy(predictions[:, predictions.shape[1] // 2]))
+        return np.asarray(fuse(odds[0], odds[1], share).sigmoid().numpy())
     inputs = (
         torch.from_numpy(image)[None].to(device),
         torch.from_numpy(predictions)[None].to(device),
     )
-    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)[:, 0]
-    odds = (1 - share) * parts[0] + share * parts[1] + strength * parts[2]
+    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)
+    specialist, sam, correction = parts[:, 0]
+    odds = fuse(specialist, sam, share, correction, strength)
     found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 

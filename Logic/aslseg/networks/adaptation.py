@@ -9,6 +9,7 @@ free to delete a lesion that both voices name and to restore one that both misse
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from aslseg.preprocessing.roi import Roi, from_volume
 from aslseg.targets import CascadeStage
 
 LOGIT_LIMIT = 4.0
+
+Odds = TypeVar("Odds", Tensor, Float32)
 
 
 NO_PREDICTION_SHARE = 0.25
@@ -90,7 +93,7 @@ class AdaptationNetwork(nn.Module):
         """
         share, strength = self.blend
         specialist, sam, correction = self.parts(image, predictions)
-        return (1 - share) * specialist + share * sam + strength * correction
+        return fuse(specialist, sam, share, correction, strength)
 
     def parts(self, image: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log-odds of specialist and SAM, and the correction, each (B, h, w)."""
@@ -98,6 +101,22 @@ class AdaptationNetwork(nn.Module):
         specialist, sam = odds[:, :, odds.shape[2] // 2].unbind(1)
         features = self.body(torch.cat([image, odds.flatten(1, 2) / LOGIT_LIMIT], 1))
         return specialist, sam, self.head(features)[:, 0]
+
+
+def fuse(
+    specialist: Odds, sam: Odds, share: float, correction: Odds | None = None, strength: float = 0.0
+) -> Odds:
+    """Return `(1 - share) * specialist + share * sam + strength * correction`, in log-odds.
+
+    Args:
+        specialist: Log-odds of the specialist.
+        sam: Log-odds of SAM, of the same shape.
+        share: Weight of SAM beside the specialist, in [0, 1].
+        correction: Of the adaptation network, of the same shape; None for none.
+        strength: Weight of the correction.
+    """
+    averaged = (1 - share) * specialist + share * sam
+    return averaged if correction is None else averaged + strength * correction
 
 
 def log_odds(probability: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class ClasswiseSam(nn.Module):
         frame = SliceFrame(edge, edge, input_size_of(self.sam))
         sparse, dense = self._tokens(embeddings, points, frame)
         images = embeddings.float().repeat_interleave(self.classes, 0)
-        masks, _ = decode_tokens(self.sam, images, sparse, dense, multimask=False)
+        masks = decode_tokens(self.sam, images, sparse, dense)
         masks = masks.view(len(embeddings), self.classes, *masks.shape[1:])
         return frame.mask_to_slice(masks.float())
 

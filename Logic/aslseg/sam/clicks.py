@@ -171,8 +171,7 @@ def _mask_logits(sam: nn.Module, talks: Sequence[ClickSequence]) -> Tensor:
     masks = torch.stack(previous)[:, None] if previous else None
     # Public call for tokens; the dense part of several prompts is theirs alone.
     sparse, dense = known.prompt_encoder(points=(xy, labels.to(device)), boxes=None, masks=masks)
-    low_res, _ = decode_tokens(sam, images, sparse, dense.expand_as(images), multimask=False)
-    return low_res
+    return decode_tokens(sam, images, sparse, dense.expand_as(images))
 
 
 def _in_input(talk: ClickSequence) -> Tensor:

@@ -30,12 +30,10 @@ class Decoded:
     Attributes:
         logits: (P, H, W) at the resolution of the slice; above 0 is inside.
         low_res: (P, S/4, S/4), the same before scaling, padding included.
-        predicted_iou: (P,) SAM's own guess of its overlap with the truth.
     """
 
     logits: Tensor
     low_res: Tensor
-    predicted_iou: Tensor
 
 
 @torch.no_grad()
@@ -44,17 +42,14 @@ def decode(
     embedding: Tensor,
     prompts: Sequence[SlicePrompts],
     frame: SliceFrame,
-    *,
-    multimask: bool = False,
 ) -> Decoded:
-    """Answer all prompts of one slice.
+    """Predict the masks of all prompts of one slice.
 
     Args:
         sam: The model.
         embedding: (256, h, w) of the slice.
-        prompts: P prompts; none gives an empty answer.
+        prompts: P prompts, which may be none.
         frame: How the slice lies in SAM's input.
-        multimask: Let SAM propose three masks per prompt, and take the one it deems best.
     """
     index = torch.zeros(len(prompts), dtype=torch.long)
     passes = [
@@ -64,14 +59,12 @@ def decode(
             prompts[start : start + PROMPTS_PER_PASS],
             index=index[start : start + PROMPTS_PER_PASS],
             frame=frame,
-            multimask=multimask,
         )
         for start in range(0, max(len(prompts), 1), PROMPTS_PER_PASS)
     ]
     return Decoded(
         torch.cat([p.logits for p in passes]),
         torch.cat([p.low_res for p in passes]),
-        torch.cat([p.predicted_iou for p in passes]),
     )
 
 
@@ -82,9 +75,8 @@ def decode_batch(
     *,
     index: Tensor,
     frame: SliceFrame,
-    multimask: bool = False,
 ) -> Decoded:
-    """Answer prompts of several slices of one shape, differentiably.
+    """Predict the masks of prompts of several slices of one shape, differentiably.
 
     Args:
         sam: The model.
@@ -92,28 +84,22 @@ def decode_batch(
         prompts: P prompts.
         index: (P,) integers, which of the N slices each prompt is about.
         frame: How a slice lies in SAM's input.
-        multimask: Let SAM propose three masks per prompt, and take the one it deems best.
     """
     known: Any = sam
-    low_res, predicted_iou = _empty(embeddings, known.device)
+    height, width = embeddings.shape[-2:]
+    low_res = torch.empty(0, 4 * height, 4 * width, device=known.device)
     if prompts:
         sparse_by_layout = encode_sparse(sam, prompts, frame)
         dense = encode_dense(sam, prompts, frame)
         images = embeddings.to(known.device, dense.dtype)
         pieces = [
-            decode_tokens(sam, images[index[rows]], sparse, dense[rows], multimask=multimask)
+            decode_tokens(sam, images[index[rows]], sparse, dense[rows])
             for rows, sparse in sparse_by_layout
         ]
         order = torch.argsort(torch.cat([rows for rows, _ in sparse_by_layout]))
-        low_res = torch.cat([masks for masks, _ in pieces])[order]
-        predicted_iou = torch.cat([iou for _, iou in pieces])[order]
+        low_res = torch.cat(pieces)[order]
     logits = frame.mask_to_slice(low_res[:, None])[:, 0] if prompts else _no_masks(low_res, frame)
-    return Decoded(logits, low_res, predicted_iou)
-
-
-def _empty(embeddings: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    height, width = embeddings.shape[-2:]
-    return torch.empty(0, 4 * height, 4 * width, device=device), torch.empty(0, device=device)
+    return Decoded(logits, low_res)
 
 
 def _no_masks(like: Tensor, frame: SliceFrame) -> Tensor:
@@ -195,9 +181,7 @@ def _mask_input(prompt: SlicePrompts, frame: SliceFrame, encoder: Any) -> Tensor
     return small[0]
 
 
-def decode_tokens(
-    sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor, *, multimask: bool
-) -> tuple[Tensor, Tensor]:
+def decode_tokens(sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor) -> Tensor:
     """Run the mask decoder on prompts that each bring their own image embedding.
 
     segment_anything's own call takes a single image and repeats it; the numbers are the same.
@@ -207,20 +191,16 @@ def decode_tokens(
         images: (P, 256, h, w).
         sparse: (P, T, 256).
         dense: (P, 256, h, w).
-        multimask: Choose among three masks by predicted overlap, instead of the single one.
 
     Returns:
-        Masks (P, 4 h, 4 w) as logits, and predicted overlaps (P,).
+        Logits of SAM's single mask of each prompt, (P, 4 h, 4 w).
     """
     known: Any = sam
     decoder = known.mask_decoder
     position = known.prompt_encoder.get_dense_pe()
-    answers, features = attend(decoder, images, position, sparse, dense)
-    predicted_iou: Tensor = decoder.iou_prediction_head(answers[:, 0])  # (P, 4)
-    choice = _choose(predicted_iou, multimask=multimask)
-    weights = _mask_weights(decoder, answers[:, 1:], choice)  # (P, 32)
-    masks = torch.einsum("pc,pchw->phw", weights, features)
-    return masks, predicted_iou.gather(1, choice[:, None])[:, 0]
+    tokens, features = attend(decoder, images, position, sparse, dense)
+    weights = decoder.output_hypernetworks_mlps[0](tokens[:, 1])  # (P, 32)
+    return torch.einsum("pc,pchw->phw", weights, features)
 
 
 def attend(
@@ -245,18 +225,3 @@ def attend(
     answers, pixels = known.transformer(images + dense, positions, tokens)
     features = known.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
     return answers[:, : len(own)], features
-
-
-def _choose(predicted_iou: Tensor, *, multimask: bool) -> Tensor:
-    """Return (P,) which mask token to read: 0 is the single answer, 1 to 3 are the proposals."""
-    if multimask:
-        return 1 + predicted_iou[:, 1:].argmax(dim=1)
-    return torch.zeros(len(predicted_iou), dtype=torch.long, device=predicted_iou.device)
-
-
-def _mask_weights(decoder: Any, mask_tokens: Tensor, choice: Tensor) -> Tensor:
-    mlps = decoder.output_hypernetworks_mlps
-    used = sorted(set(choice.tolist()))
-    rows = [torch.nonzero(choice == token)[:, 0] for token in used]
-    weights = [mlps[token](mask_tokens[row, token]) for token, row in zip(used, rows, strict=True)]
-    return torch.cat(weights)[torch.argsort(torch.cat(rows))]

@@ -19,7 +19,7 @@ from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.data.volume import Float32, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.refinement import _roi_parts
-from aslseg.networks.adaptation import AdaptationNetwork, ProbabilityPair
+from aslseg.networks.adaptation import AdaptationNetwork, ProbabilityPair, fuse
 from aslseg.training.adaptation_samples import TrainingSample
 from aslseg.training.cross_fitting import folds_of
 
@@ -47,7 +47,7 @@ class FusionWeights:
 
     def blended(self, share: float, strength: float) -> Mask:
         """Return the mask that a blend gives."""
-        odds = (1 - share) * self.specialist + share * self.sam + strength * self.correction
+        odds = fuse(self.specialist, self.sam, share, self.correction, strength)
         mask: Mask = odds > 0
         return mask
 

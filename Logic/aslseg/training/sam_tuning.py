@@ -99,20 +99,9 @@ def prompt_samples_from(
     numbered = {k: label_components(truth[k])[0] for k in {p.slice_index for p in prompts}}
     for prompt in prompts:
         labels = numbered[prompt.slice_index]
-        touched = np.unique(labels[_pointed_region(prompt, labels.shape)])
+        touched = np.unique(labels[prompt.region(labels.shape)])
         questions.append(PromptSample(prompt, np.isin(labels, touched[touched > 0])))
     return questions
-
-
-def _pointed_region(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
-    """Return where a prompt points: its mask, or else its box."""
-    if prompt.mask_logits is not None:
-        return prompt.mask_logits > 0
-    inside = np.zeros(shape, bool)
-    if prompt.box is not None:
-        left, top, right, bottom = (round(edge) for edge in prompt.box.xyxy)
-        inside[top:bottom, left:right] = True
-    return inside
 
 
 def sam_training_case(

@@ -84,7 +84,7 @@ class Runner:
         """Ask the engine for something, starting it if it does not run.
 
         Args:
-            do: `segment`, `refine`, `embed`, `train`, `resume` or `review`.
+            do: What is asked for, one of `aslseg.engine.requests.MODELS`.
             arguments: As the protocol says; anything that JSON can hold.
 
         Returns:

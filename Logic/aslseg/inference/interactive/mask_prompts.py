@@ -16,13 +16,7 @@ from scipy import ndimage
 
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Mask, Volume
-from aslseg.prompts import (
-    XY,
-    BoxPrompt,
-    SlicePrompts,
-    box_around,
-    mask_to_logits,
-)
+from aslseg.prompts import XY, SlicePrompts, box_around, mask_to_logits
 
 SMOOTHING_PX = 1.0
 SEED_MM = 3.0
@@ -86,7 +80,7 @@ def _proposed_mask(
         for one in proposed:
             if one.mask_logits is not None:
                 guess |= one.mask_logits > 0
-        guess &= _inside(prompt.box, shape)
+        guess &= prompt.box.region(shape)
     return guess
 
 
@@ -99,14 +93,7 @@ def _grown_mask(prompt: SlicePrompts, volume: Volume) -> Mask:
     guess = np.zeros(shape, bool)
     for xy in seeds:
         guess |= look_alikes(volume, prompt.slice_index, xy)
-    return guess if prompt.box is None else guess & _inside(prompt.box, shape)
-
-
-def _inside(box: BoxPrompt, shape: tuple[int, ...]) -> Mask:
-    inside = np.zeros(shape, bool)
-    left, top, right, bottom = (max(round(edge), 0) for edge in box.xyxy)
-    inside[top:bottom, left:right] = True
-    return inside
+    return guess if prompt.box is None else guess & prompt.box.region(shape)
 
 
 def _distance_mm(volume: Volume, xy: XY) -> NDArray[np.float64]:

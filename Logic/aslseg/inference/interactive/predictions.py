@@ -113,7 +113,7 @@ class PredictionStore:
         if asked.is_edited:
             probabilities = self._specialist[name][k].astype(np.float32)
             for prompt in asked.dropped:
-                probabilities[_pointed_region(prompt, probabilities.shape)] = 0.0
+                probabilities[prompt.region(probabilities.shape)] = 0.0
             self._instead[place] = np.maximum(probabilities, heard.own)
         if asked.own:
             self._inside[place] = heard.own
@@ -213,17 +213,6 @@ def unmet_clicks(
 
 def _pixel(xy: tuple[float, float], shape: tuple[int, ...]) -> tuple[int, int]:
     return min(int(xy[1]), shape[0] - 1), min(int(xy[0]), shape[1] - 1)
-
-
-def _pointed_region(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
-    if prompt.mask_logits is not None:
-        inside: Mask = prompt.mask_logits > 0
-        return inside
-    region = np.zeros(shape, bool)
-    if prompt.box is not None:
-        left, top, right, bottom = (round(edge) for edge in prompt.box.xyxy)
-        region[max(top, 0) : bottom, max(left, 0) : right] = True
-    return region
 
 
 def _halved(
