@@ -461,7 +461,7 @@ def test_released_sam_is_loaded_when_it_is_first_asked(
         built.append(config)
         return BoxSam()
 
-    monkeypatch.setattr(session_start, "build_generalist", build)
+    monkeypatch.setattr(session_start, "build_sam_predictor", build)
     predictions = session_start.models_without_run(
         LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path
     )
