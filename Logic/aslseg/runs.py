@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aslseg.config import RunConfig
+from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.data.volume import Volume
@@ -22,7 +23,6 @@ from aslseg.project.run_folder import RunFolder, create_run, open_run, running
 from aslseg.project.run_orientation import check_orientation
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.training.context import RunContext
 from aslseg.training.predictions import read_prediction
 from aslseg.training.rounds import Method, Round, RoundOutcome, restore_outcome
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
-from aslseg.training.context import RunContext
 from aslseg.training.cross_fitting import cross_fitted_models, folds_of
 from tiny_project import a_tiny_project, tiny_config
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aslseg.config import PromptConfig, SamConfig
+from aslseg.context import LabelledVolume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
@@ -18,7 +19,6 @@ from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.adaptation_samples import sam_probabilities_of, training_samples_of
-from aslseg.training.context import LabelledVolume
 from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
 from aslseg.training.sam_tuning import (
     PromptSample,

@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 
 from aslseg.config import RunConfig, SamConfig
+from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
@@ -27,7 +28,6 @@ from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
-from aslseg.training.context import LabelledVolume, RunContext
 from aslseg.training.predictions import read_prediction
 from aslseg.training.rounds import Method, Round, RoundOutcome
 from aslseg.training.sam_tuning import sam_training_case
@@ -542,7 +542,7 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
     config = WITH_SAM.model_copy(update={"seed": seed})
     run = create_run(project.folder, config)
     context = RunContext(project, config, run, torch.device("cpu"), Monitor())
-    assert sam_tuning.tuned_sam_predictor(context, run.round(1)) is not None
+    assert sam_tuning.tune_sam_predictor(context, run.round(1)) is not None
     assert (run.round(1) / "sam.safetensors").exists()
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from aslseg.config import RunConfig, SamConfig, SemiSamConfig, SpecialistConfig
+from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
+from aslseg.inference.loading import required_sam_predictor
 from aslseg.methods import semisam
 from aslseg.methods.semisam import PseudoTarget, SamConsistency, click_consistency
 from aslseg.networks.unet import build_network
@@ -30,8 +32,6 @@ from aslseg.sam import predictor
 from aslseg.sam.clicks import ClickSequence
 from aslseg.targets import Target, cascade_stages
 from aslseg.training.cascade import default_ssl_method
-from aslseg.training.context import RunContext
-from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import step_generator
 from tiny_project import (

@@ -15,26 +15,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from aslseg.context import RunContext
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import (
+    TrainedCascade,
+    load_cascade,
+    load_refiner,
+    load_sam_predictor,
+    released_sam_predictor,
+)
 from aslseg.inference.postprocessing import labels_from
 from aslseg.methods.baseline import training_plan_of
-from aslseg.networks.checkpoints import require_weights
-from aslseg.sam.predictor import build_sam_predictor
-from aslseg.targets import cascade_stages
-from aslseg.training.adaptation import adaptation_path, trained_refiner
+from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of
-from aslseg.training.cascade import (
-    CascadeTrainingPlan,
-    TrainedCascade,
-    default_ssl_method,
-    specialist_paths,
-    train_cascade,
-)
-from aslseg.training.context import RunContext
+from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method, train_cascade
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
-from aslseg.training.sam_tuning import sam_path, tuned_sam_predictor
+from aslseg.training.sam_tuning import tune_sam_predictor
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
@@ -46,10 +44,8 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     """
     out_of_fold_models = cross_fitted_models(context, this.first_folder / "crossfit")
     trained = train_cascade(context, _training_plan(context, this, out_of_fold_models))
-    sam_predictor = tuned_sam_predictor(context, this.first_folder, out_of_fold_models)
-    refiner = trained_refiner(
-        context, trained, sam_predictor, this.first_folder, out_of_fold_models
-    )
+    sam_predictor = tune_sam_predictor(context, this.first_folder, out_of_fold_models)
+    refiner = train_refiner(context, trained, sam_predictor, this.first_folder, out_of_fold_models)
     ensemble = Ensemble(trained.specialist, sam_predictor, refiner, context.targets, context.config)
     return finish_round(
         context, this, ensemble, trained.earlier, _comparisons(context, this, trained)
@@ -63,20 +59,10 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
     first = context.folder.first_folder(context.folder.number_of(folder))
-    require_weights(_weights(context, folder, first))
-    trained = train_cascade(context, CascadeTrainingPlan(folder, context.config.paradigm, {}, {}))
-    sam_predictor = tuned_sam_predictor(context, first)
-    refiner = trained_refiner(context, trained, sam_predictor, first)
-    return Ensemble(trained.specialist, sam_predictor, refiner, context.targets, context.config)
-
-
-def _weights(context: RunContext, folder: Path, first: Path) -> list[Path]:
-    specialists = [
-        path for s in cascade_stages(context.targets) for path in specialist_paths(folder, s)
-    ]
-    adaptation = [adaptation_path(first, target) for target in context.targets]
-    tuned = context.config.sam.model != "none" and context.config.sam.tuning != "none"
-    return [*specialists, *adaptation, *([sam_path(first)] if tuned else [])]
+    specialist = load_cascade(context, folder).specialist
+    refiner = load_refiner(context, first)
+    sam_predictor = load_sam_predictor(context, first)
+    return Ensemble(specialist, sam_predictor, refiner, context.targets, context.config)
 
 
 def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> Comparisons:
@@ -85,13 +71,7 @@ def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> C
         return {}
     plan = CascadeTrainingPlan(this.folder / "baseline", "supervised", {}, {})
     supervised = train_cascade(context, plan).specialist
-    untrained = context.config.sam.model_copy(update={"tuning": "none"})
-    released = build_sam_predictor(
-        context.config.model_copy(update={"sam": untrained}),
-        context.cache / "embeddings",
-        context.device,
-        context.monitor,
-    )
+    released = released_sam_predictor(context, tuning="none")
 
     def by_supervised(volume: Volume) -> Labelmap:
         return supervised.segment(volume, context.monitor)

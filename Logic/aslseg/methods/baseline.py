@@ -9,20 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from aslseg.context import RunContext
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import BuildNetwork, load_cascade
 from aslseg.inference.refinement import UseSpecialist
-from aslseg.networks.checkpoints import require_weights
 from aslseg.networks.unet import build_network
-from aslseg.targets import cascade_stages
 from aslseg.training.cascade import (
     Build,
-    BuildNetwork,
     CascadeTrainingPlan,
     default_ssl_method,
-    specialist_paths,
     train_cascade,
 )
-from aslseg.training.context import RunContext
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 
 
@@ -64,11 +61,7 @@ def load_with(context: RunContext, folder: Path, network: BuildNetwork) -> Ensem
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    require_weights(
-        [path for s in cascade_stages(context.targets) for path in specialist_paths(folder, s)]
-    )
-    plan = CascadeTrainingPlan(folder, context.config.paradigm, {}, {}, network=network)
-    specialist = train_cascade(context, plan).specialist
+    specialist = load_cascade(context, folder, network).specialist
     return Ensemble(specialist, None, UseSpecialist(), context.targets, context.config)
 
 

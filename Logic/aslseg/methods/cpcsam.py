@@ -28,11 +28,13 @@ from torch import Tensor, nn
 
 from aslseg.config import CpcSamConfig, SpecialistConfig
 from aslseg.config import SSLName as ParadigmName
+from aslseg.context import RunContext
 from aslseg.data.masks import keep_largest
 from aslseg.data.volume import Mask
 from aslseg.errors import ConfigError
 from aslseg.inference.classwise_sam import picture01
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import BuildNetwork, required_sam_predictor
 from aslseg.methods.baseline import load_with, run_with
 from aslseg.networks.checkpoints import copy_sharing_frozen
 from aslseg.preprocessing.patches import Batch, image_channels
@@ -40,11 +42,8 @@ from aslseg.prompts import XY, interior_points
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints, stacked_points
 from aslseg.sam.two_decoders import DECODERS, TwoDecoderSam
 from aslseg.targets import CascadeStage, cascade_stages
-from aslseg.training.cascade import BuildNetwork
-from aslseg.training.context import RunContext
 from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
 from aslseg.training.rounds import Round, RoundOutcome
-from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 from aslseg.training.trainer import OptimizerSpec
 

@@ -23,33 +23,23 @@ from torch import Tensor, nn
 
 from aslseg.config import ScSamConfig, SpecialistConfig
 from aslseg.config import SSLName as ParadigmName
+from aslseg.context import RunContext
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import load_cascade, required_sam_predictor
 from aslseg.inference.refinement import UseSam
 from aslseg.methods.baseline import training_plan_of
-from aslseg.networks.checkpoints import (
-    Checkpoint,
-    load_checkpoint,
-    require_weights,
-    save_checkpoint,
-)
+from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.sam.classwise import ClasswiseSam, random_points
 from aslseg.sam.tuning import load_trainable_state, trainable_state
 from aslseg.targets import CascadeStage, cascade_stages
-from aslseg.training.cascade import (
-    CascadeTrainingPlan,
-    default_ssl_method,
-    specialist_paths,
-    train_cascade,
-)
-from aslseg.training.context import RunContext
+from aslseg.training.cascade import train_cascade
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
-from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.base import LossTerms, SSLMethod
 from aslseg.training.trainer import OptimizerSpec
 
@@ -91,11 +81,7 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
     """
-    stages = cascade_stages(context.targets)
-    require_weights([path for stage in stages for path in specialist_paths(folder, stage)])
-    require_weights([scsam_path(folder, stage.name) for stage in stages])
-    plan = CascadeTrainingPlan(folder, context.config.paradigm, {}, {}, build=default_ssl_method)
-    return _ensemble(context, train_cascade(context, plan).specialist, folder)
+    return _ensemble(context, load_cascade(context, folder).specialist, folder)
 
 
 def _ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ensemble:

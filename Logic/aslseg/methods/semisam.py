@@ -27,7 +27,9 @@ from torch.nn import functional as F
 
 from aslseg.config import SpecialistConfig
 from aslseg.config import SSLName as ParadigmName
+from aslseg.context import RunContext
 from aslseg.errors import ConfigError
+from aslseg.inference.loading import required_sam_predictor
 from aslseg.methods.baseline import load_ensemble as load_ensemble
 from aslseg.methods.baseline import run_with
 from aslseg.preprocessing.patches import (
@@ -42,10 +44,8 @@ from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import default_ssl_method
-from aslseg.training.context import RunContext
 from aslseg.training.losses import consistency_loss, ramp_down
 from aslseg.training.rounds import Round, RoundOutcome
-from aslseg.training.sam_tuning import required_sam_predictor
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,17 +170,6 @@ def load_weights(module: nn.Module, path: Path, kind: str) -> None:
             "settings that it was trained with, or train again."
         )
         raise WeightsError(msg) from error
-
-
-def require_weights(paths: Iterable[Path]) -> None:
-    """Make sure that files of weights are there, without reading them.
-
-    Raises:
-        WeightsError: Naming the first one that is missing.
-    """
-    for path in paths:
-        if not path.exists():
-            raise WeightsError(_missing(path))
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -12,11 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import RunConfig
+from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
+from aslseg.inference.loading import (
+    TrainedCascade,
+    adaptation_path,
+    load_adaptation,
+    load_refiner,
+)
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import AdaptationNetwork, adaptation_roi_settings, build_adaptation
-from aslseg.networks.checkpoints import Checkpoint, load_weights, save_checkpoint
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.patches import image_channels
 from aslseg.sam.predictor import VolumeSamPredictor
@@ -27,8 +34,6 @@ from aslseg.training.adaptation_samples import (
     sam_probabilities_of,
     training_samples_of,
 )
-from aslseg.training.cascade import TrainedCascade
-from aslseg.training.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.training.cross_fitting import OutOfFoldModels
 from aslseg.training.fusion import (
     CaseSamples,
@@ -105,7 +110,7 @@ def train_adaptation(
 logger = logging.getLogger(__name__)
 
 
-def trained_refiner(
+def train_refiner(
     context: RunContext,
     trained: TrainedCascade,
     sam_predictor: VolumeSamPredictor | None,
@@ -127,15 +132,7 @@ def trained_refiner(
         for stage, target in pairs:
             both = samples[target.name], tests[target.name]
             _train_refiner(context, stage, target, both, paths[target.name])
-    networks: dict[str, AdaptationNetwork] = {}
-    for stage, target in pairs:
-        networks[target.name] = _read(context, stage, paths[target.name])
-    return Refiner(networks, context.targets, context.config)
-
-
-def adaptation_path(folder: Path, target: Target) -> Path:
-    """Return where the weights of a target's adaptation network are kept."""
-    return folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
+    return load_refiner(context, folder)
 
 
 def _train_refiner(
@@ -192,13 +189,7 @@ def _fold_network(
         network = _trained(shorter, stage, place, samples)
         facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
         save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
-    return _read(context, stage, place)
-
-
-def _read(context: RunContext, stage: CascadeStage, path: Path) -> AdaptationNetwork:
-    network = build_adaptation(stage, context.config)
-    load_weights(network, path, "adaptation")
-    return network.to(context.device).eval()
+    return load_adaptation(context, stage, place)
 
 
 def _trained(

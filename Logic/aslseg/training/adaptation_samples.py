@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
+from aslseg.context import LabelledVolume
 from aslseg.data.masks import clean_parent
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.events import Monitor
@@ -26,7 +27,6 @@ from aslseg.preprocessing.roi import Roi, build_roi
 from aslseg.prompts import propose_prompts
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, cascade_stages, region_mask
-from aslseg.training.context import LabelledVolume
 
 
 @dataclass(frozen=True, slots=True, eq=False)

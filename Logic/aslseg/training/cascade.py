@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,26 @@ from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SpecialistConfig
 from aslseg.config import SSLName as ParadigmName
+from aslseg.context import RunContext
 from aslseg.data.masks import clean_parent
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.errors import ProjectError
-from aslseg.inference.cascade import Specialist, predict_roi
-from aslseg.networks.checkpoints import Checkpoint, load_weights, save_checkpoint
+from aslseg.inference.cascade import predict_roi
+from aslseg.inference.loading import (
+    SNAPSHOTS,
+    BuildNetwork,
+    TrainedCascade,
+    assemble_cascade,
+    load_stage,
+    specialist_paths,
+)
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import build_roi, load_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.targets import CascadeStage, cascade_stages, region_mask
-from aslseg.training.context import RunContext
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
@@ -126,16 +134,8 @@ def _next_parent(stage: CascadeStage, goal: CascadeStage, context: RunContext) -
     return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
 
 
-SNAPSHOTS = (1 / 3, 2 / 3)
-"""Parts of the schedule after which weights are kept to measure agreement (ST++)."""
-
-
 Build = Callable[[ParadigmName, CascadeStage, SpecialistConfig], SSLMethod]
 """Makes the paradigm that a stage is trained with, around untrained networks."""
-
-
-BuildNetwork = Callable[[CascadeStage, SpecialistConfig], nn.Module]
-"""Makes the untrained network of a stage."""
 
 
 def default_ssl_method(
@@ -180,14 +180,6 @@ class CascadeTrainingPlan:
         return scheduled(config, stage, self.share, self.rate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedCascade:
-    """A trained specialist, and what it was earlier in the schedule."""
-
-    specialist: Specialist
-    earlier: tuple[Specialist, ...]
-
-
 def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCascade:
     """Train one network per stage; containers first, for contents are sought inside them.
 
@@ -196,43 +188,13 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
     Raises:
         ProjectError: When no label has any voxel of a stage's targets.
     """
-    final: dict[str, nn.Module] = {}
-    earlier: list[dict[str, nn.Module]] = [{} for _ in SNAPSHOTS]
+    stages: dict[str, list[nn.Module]] = {}
     for stage in cascade_stages(context.targets):
-        weights = _stage_weights(context, plan, stage, final)
-        final[stage.name] = weights[-1]
-        for known, network in zip(earlier, weights, strict=False):
-            known[stage.name] = network
-    return TrainedCascade(
-        _specialist(context, final), tuple(_specialist(context, nets) for nets in earlier)
-    )
-
-
-def _specialist(context: RunContext, networks: Mapping[str, nn.Module]) -> Specialist:
-    return Specialist(networks, context.targets, context.config, context.device)
-
-
-def _stage_weights(
-    context: RunContext,
-    plan: CascadeTrainingPlan,
-    stage: CascadeStage,
-    parents: Mapping[str, nn.Module],
-) -> list[nn.Module]:
-    """Return the networks of a stage after each snapshot, and at the end."""
-    settings = plan.settings(context.config, stage)
-    paths = specialist_paths(plan.folder, stage)
-    if not paths[-1].exists():
-        _train_stage(context, plan, stage, parents, paths)
-    networks = [plan.network(stage, settings) for _ in paths]
-    for network, path in zip(networks, paths, strict=True):
-        load_weights(network, path, "specialist")
-    return [network.to(context.device).eval() for network in networks]
-
-
-def specialist_paths(folder: Path, stage: CascadeStage) -> list[Path]:
-    """Return where the weights of a stage are kept: after each snapshot, and at the end."""
-    parts = [f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))]
-    return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
+        if not specialist_paths(plan.folder, stage)[-1].exists():
+            parents = {name: networks[-1] for name, networks in stages.items()}
+            _train_stage(context, plan, stage, parents)
+        stages[stage.name] = load_stage(context, plan.folder, stage, plan.network)
+    return assemble_cascade(context, stages)
 
 
 def _train_stage(
@@ -240,7 +202,6 @@ def _train_stage(
     plan: CascadeTrainingPlan,
     stage: CascadeStage,
     parents: Mapping[str, nn.Module],
-    paths: Sequence[Path],
 ) -> None:
     settings = plan.settings(context.config, stage)
     rois = plan.folder / "views"
@@ -251,7 +212,7 @@ def _train_stage(
     if paradigm.uses_unlabelled:
         found = partial(organs.found, networks=parents)
         unlabelled = _unlabelled_cases(context, stage, settings, rois, found)
-    _fit(context, plan, stage, paradigm, (labelled, unlabelled), paths)
+    _fit(context, plan, stage, paradigm, (labelled, unlabelled))
     shutil.rmtree(rois, ignore_errors=True)
 
 
@@ -273,8 +234,8 @@ def _fit(
     stage: CascadeStage,
     paradigm: SSLMethod,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
-    paths: Sequence[Path],
 ) -> None:
+    paths = specialist_paths(plan.folder, stage)
     settings, seed = plan.settings(context.config, stage), context.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aslseg.context import RunContext
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
-from aslseg.training.context import RunContext
 
 FOLDS = 2
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import RunConfig
+from aslseg.context import LabelledVolume
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Mask, Spacing3
 from aslseg.targets import Target, region_mask
-from aslseg.training.context import LabelledVolume
 
 RAGGED_GRAIN_MM = 4.0
 

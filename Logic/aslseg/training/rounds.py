@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Labelmap, Volume
@@ -24,7 +25,6 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
-from aslseg.training.context import RunContext
 from aslseg.training.predictions import read_case_reliability, read_prediction, save_predictions
 from aslseg.training.selection import Decision, reliability_of, select
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import SamConfig
+from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Mask, Volume
-from aslseg.errors import ConfigError, ProjectError
+from aslseg.errors import ProjectError
 from aslseg.events import Monitor
-from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.prompts import SlicePrompts, prompts_from_mask, proposed_masks
 from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import VolumeEmbeddings
-from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
-from aslseg.sam.tuning import load_trainable_state, trainable_state, tunes_encoder
+from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.sam.tuning import trainable_state, tunes_encoder
 from aslseg.targets import Target, region_mask
-from aslseg.training.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.training.cross_fitting import OutOfFoldModels
 from aslseg.training.mask_corruption import case_number, synthetic_masks
 from aslseg.training.trainer import Schedule, Trainer
@@ -178,38 +178,14 @@ def tuning_loss(
     return mask_loss(decoded.logits, answers)
 
 
-def required_sam_predictor(context: RunContext, **changes: Any) -> VolumeSamPredictor:
-    """Build SAM with released weights for a method that cannot do without.
-
-    Args:
-        context: Settings, device, listener.
-        changes: Settings of `sam` that the method does not leave to the user.
-
-    Raises:
-        ConfigError: When the settings have no SAM.
-        WeightsError: When its weights cannot be had.
-    """
-    changed = context.config.sam.model_copy(update=changes)
-    config = context.config.model_copy(update={"sam": changed})
-    sam_predictor = build_sam_predictor(
-        config, context.cache / "embeddings", context.device, context.monitor
-    )
-    if sam_predictor is None:
-        msg = f"The method {config.method} needs SAM; set sam.model to vit_t or a larger one."
-        raise ConfigError(msg)
-    return sam_predictor
-
-
-def tuned_sam_predictor(
+def tune_sam_predictor(
     context: RunContext, folder: Path, out_of_fold_models: OutOfFoldModels | None = None
 ) -> VolumeSamPredictor | None:
     """Return SAM tuned on the labelled cases, training it if that was not done yet.
 
     It is tuned once: on human labels, which are the same in every round.
     """
-    sam_predictor = build_sam_predictor(
-        context.config, context.cache / "embeddings", context.device, context.monitor
-    )
+    sam_predictor = released_sam_predictor(context)
     if sam_predictor is None or context.config.sam.tuning == "none":
         return sam_predictor
     path = sam_path(folder)
@@ -218,14 +194,8 @@ def tuned_sam_predictor(
         tensors = trainable_state(sam_predictor.sam)
         facts = {"sam": context.config.sam.model_dump(mode="json")}
         save_checkpoint(path, Checkpoint("sam", tensors, facts))
-    load_trainable_state(sam_predictor.sam, load_checkpoint(path, "sam").tensors)
-    sam_predictor.encoder_changed()
+    load_tuned_weights(sam_predictor, folder)
     return sam_predictor
-
-
-def sam_path(folder: Path) -> Path:
-    """Return where the tuned part of SAM is kept."""
-    return folder / "sam.safetensors"
 
 
 def _tune(
