@@ -13,7 +13,7 @@ from scipy import ndimage
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 
-STAGES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
+SOURCES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
 LIVER = {
     "supervised": 0.80,
     "specialist": 0.86,
@@ -22,11 +22,11 @@ LIVER = {
     "refined": 0.93,
 }
 SCORE_FIELDS = [
-    "round", "stage", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
+    "round", "source", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
     "volume_ml", "lesions_true", "lesions_found", "false_positives",
 ]  # fmt: skip
 RELIABILITY_FIELDS = [
-    "round", "case", "checkpoint_agreement", "voice_agreement", "score", "accepted", "reason",
+    "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
 ]  # fmt: skip
 
 
@@ -38,9 +38,9 @@ def write_run(
     rounds: int = 2,
     state: str = "done",
 ) -> Path:
-    """Write `folder` as a run over validation cases whose voices are moved copies of the truth."""
+    """Write `folder` as a run over validation cases; predictions are moved copies of the truth."""
     folder.mkdir(parents=True)
-    stages = [stage for stage in STAGES if sam != "none" or not stage.startswith("sam")]
+    sources = [source for source in SOURCES if sam != "none" or not source.startswith("sam")]
     (folder / "config.json").write_text(json.dumps({"seed": 0, "sam": {"model": sam}}))
     status = {"state": state, "stage": "refine", "round": rounds, "rounds": rounds, "sam": sam}
     (folder / "status.json").write_text(json.dumps(status))
@@ -48,14 +48,14 @@ def write_run(
     for number in range(1, rounds + 1):
         round_folder = folder / f"round-{number:02d}"
         for case, truth in truths.items():
-            _write_voices(round_folder / "voices" / case, truth, sam != "none")
+            _write_predictions(round_folder / "predictions" / case, truth, sam != "none")
         _write_rows(
             round_folder / "metrics.csv",
             SCORE_FIELDS,
             [
-                _score_row(number, stage, case, target)
-                for stage in stages
-                if stage != "supervised" or number == 1
+                _score_row(number, source, case, target)
+                for source in sources
+                if source != "supervised" or number == 1
                 for case in truths
                 for target in ("liver", "tumour")
             ],
@@ -71,16 +71,16 @@ def write_run(
     return folder
 
 
-def _score_row(number: int, stage: str, case: str, target: str) -> list[object]:
-    dice = LIVER[stage] + 0.01 * number + 0.02 * (case > "v1") - 0.35 * (target == "tumour")
-    hd95 = math.nan if stage == "supervised" and target == "tumour" else 9.5 - 5 * dice
+def _score_row(number: int, source: str, case: str, target: str) -> list[object]:
+    dice = LIVER[source] + 0.01 * number + 0.02 * (case > "v1") - 0.35 * (target == "tumour")
+    hd95 = math.nan if source == "supervised" and target == "tumour" else 9.5 - 5 * dice
     return [
-        number, stage, "validation", case, target, dice, dice / (2 - dice), hd95, hd95 / 4, 1210.5,
+        number, source, "validation", case, target, dice, dice / (2 - dice), hd95, hd95 / 4, 1210.5,
         3, 2, 1,
     ]  # fmt: skip
 
 
-def _write_voices(folder: Path, truth: Labelmap, with_sam: bool) -> None:
+def _write_predictions(folder: Path, truth: Labelmap, with_sam: bool) -> None:
     for source, shift in {"specialist": 3, "sam": 2, "refined": 1}.items():
         if source != "sam" or with_sam:
             moved = ndimage.shift(truth.labels, (0, shift, -shift), order=0).astype(np.uint8)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from aslseg.errors import ConfigError
 from aslseg.reading import read_object
+from aslseg.schema_1 import renamed_config
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -411,4 +412,4 @@ def read_config(path: Path) -> RunConfig:
         ConfigError: When the file is missing, no JSON, or has a setting that cannot be used.
     """
     values = read_object(path, ConfigError, "give the path of a settings file")
-    return parse_config(values, str(path))
+    return parse_config(renamed_config(values), str(path))

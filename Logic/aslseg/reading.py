@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,11 @@ def read_lines(
 
 
 def read_table(
-    path: Path, columns: Collection[str], error: type[AslsegError], remedy: str
+    path: Path,
+    columns: Collection[str],
+    error: type[AslsegError],
+    remedy: str,
+    renamed: Mapping[str, str] | None = None,
 ) -> list[dict[str, str]]:
     """Read a CSV file with a line of names at its top.
 
@@ -112,6 +116,7 @@ def read_table(
         columns: Names that must be there.
         error: Raised when it cannot be used.
         remedy: What to do then; it ends the sentence.
+        renamed: Today's names of columns by those that older files have.
 
     Raises:
         AslsegError: Of the kind `error`: when it is missing, too large, lacks a column, or has a
@@ -120,7 +125,7 @@ def read_table(
     text = read_text(path, error, remedy, MOST_TABLE_BYTES)
     try:
         rows = [row for row in csv.reader(text.splitlines(keepends=True), strict=True) if row]
-        head = rows[0] if rows else []
+        head = [(renamed or {}).get(name, name) for name in rows[0]] if rows else []
         missing = [name for name in columns if name not in head]
         if missing or len(set(head)) < len(head):
             what = f"the column {missing[0]!r} is missing" if missing else "a column occurs twice"

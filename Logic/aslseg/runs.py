@@ -18,7 +18,7 @@ from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.methods import method_named
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.image_digests import check_images
-from aslseg.project.project import Project, open_project
+from aslseg.project.project import Project, open_project, upgrade_project
 from aslseg.project.run_folder import RunFolder, create_run, open_run, running
 from aslseg.project.run_orientation import check_orientation
 from aslseg.project.windows import Intensities, intensities_of, window_notes
@@ -172,20 +172,20 @@ class _Progress:
     """What the loop over rounds carries along.
 
     Attributes:
-        since: Patience is counted from here: rounds before were asked for earlier.
+        patience_start: Patience is counted from here: rounds before were asked for earlier.
         outcome: Of the last round that was run here.
         best: Number of the best round.
         best_validation: Its validation Dice.
     """
 
-    since: int = 1
+    patience_start: int = 1
     outcome: RoundOutcome | None = None
     best: int = 0
     best_validation: float = -math.inf
 
     def worse_for(self, number: int) -> int:
         """Return how many rounds have passed since the best one."""
-        return number - max(self.best, self.since - 1)
+        return number - max(self.best, self.patience_start - 1)
 
     def take(self, number: int, validation: float) -> None:
         """Note a finished round; without validation cases the latest is the best."""
@@ -213,6 +213,7 @@ def _ready(project: Project, monitor: Monitor | None) -> None:
     """Make sure that there is something to learn from, and that all images are the known ones."""
     project.require_labels()
     check_images(project.folder, project.cases, monitor)
+    upgrade_project(project.folder)
 
 
 def _same_images(project: Project, folder: RunFolder) -> None:
@@ -245,7 +246,7 @@ def _run(
         _same_images(project, folder)
         if more:
             _lengthen(project, folder, more)
-        elif "learnt" not in folder.status:
+        elif "label_digests" not in folder.status:
             folder.write_status(retrained_rounds=[1], label_digests=_labels_of(project))
             _warn_of_windows(project, folder.config, recording)
         config = folder.config
@@ -276,12 +277,12 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
     label_digests = _labels_of(project)
-    if label_digests != folder.status.get("learnt"):
+    if label_digests != folder.status.get("label_digests"):
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
         folder.write_status(
             retrained_rounds=[*folder.retrained_rounds, done + 1], label_digests=label_digests
         )
-    folder.write_status(since=done + 1)
+    folder.write_status(patience_start=done + 1)
     config = folder.config.model_copy(update={"rounds": done + more})
     write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
 
@@ -292,7 +293,7 @@ def _labels_of(project: Project) -> dict[str, str]:
 
 
 def _rounds(context: RunContext, method: Method) -> int:
-    so_far = _Progress(since=int(context.folder.status.get("since", 1)))
+    so_far = _Progress(patience_start=int(context.folder.status.get("patience_start", 1)))
     for number in range(1, context.config.rounds + 1):
         validation = context.folder.validation_of(number)
         if validation is None:
@@ -331,7 +332,7 @@ def _write_results(context: RunContext, best: int) -> None:
     origin: dict[str, str] = {}
     for case in context.project.cases:
         path = results / f"{case.id}.nii.gz"
-        refined = read_prediction(context.folder.round(best) / "voices" / case.id, "refined")
+        refined = read_prediction(context.folder.predictions(best, case.id), "refined")
         if case.label is not None:
             write_labelmap(context.project.load_labels(case), path)
             origin[case.id] = "human"

@@ -115,7 +115,7 @@ def cell(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -
     print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     for split in ("test", "unlabelled"):
         for source in ("specialist", "sam", "refined"):
-            found = [float(r["dice"]) for r in rows if (r["split"], r["stage"]) == (split, source)]
+            found = [float(r["dice"]) for r in rows if (r["split"], r["source"]) == (split, source)]
             if found:
                 each = " ".join(f"{value:.3f}" for value in found)
                 print(f"  {split} {source}: {sum(found) / len(found):.3f} ({each})", flush=True)
@@ -136,9 +136,9 @@ def unlabelled_scores(
     for case in project.unlabelled:
         truth = read_labelmap(truth_of(images[int(case.id.removeprefix("la-"))]))
         for source in ("specialist", "sam", "refined"):
-            path = run.round(1) / "voices" / case.id / f"{source}.nii.gz"
+            path = run.round(1) / "predictions" / case.id / f"{source}.nii.gz"
             if path.exists():
-                facts = {"round": 1, "stage": source, "split": "unlabelled", "case": case.id}
+                facts = {"round": 1, "source": source, "split": "unlabelled", "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 

@@ -43,7 +43,7 @@ def lits(folder: Path) -> BenchmarkData:
 
 def say(data: BenchmarkData, run: Path) -> None:
     """Print a line for each round, voice and target of a run."""
-    for folder in sorted(run.glob("round-*/voices")):
+    for folder in sorted(run.glob("round-*/predictions")):
         for source in VOICES:
             if not (folder / data.held_out[0] / f"{source}.nii.gz").exists():
                 continue

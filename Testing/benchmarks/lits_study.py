@@ -121,14 +121,14 @@ def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[d
             split = "unlabelled" if case.split == "train" else "test"
             truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
             for stage, path in spoken(run.round(number), case.id):
-                facts = {"round": number, "stage": stage, "split": split, "case": case.id}
+                facts = {"round": number, "source": stage, "split": split, "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 
 
 def spoken(folder: Path, case_id: str) -> Iterator[tuple[str, Path]]:
     """Give each label map that a round has of an unlabelled case; `accepted` if it was."""
-    files = {source: folder / "voices" / case_id / f"{source}.nii.gz" for source in VOICES}
+    files = {source: folder / "predictions" / case_id / f"{source}.nii.gz" for source in VOICES}
     files["accepted"] = folder / "pseudo" / f"{case_id}.nii.gz"
     for stage, path in files.items():
         if path.exists():

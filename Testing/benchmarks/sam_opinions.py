@@ -57,7 +57,7 @@ def main() -> None:
 def slices_of(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return image, truth and student's mask of slices of the unlabelled cases."""
     images = sorted(arguments.data.glob("*_image.nii.gz"))
-    predictions = open_run(arguments.project, arguments.run).round(1) / "voices"
+    predictions = open_run(arguments.project, arguments.run).round(1) / "predictions"
     slices = []
     for number in range(1, 7):
         if number == LEFT_OUT:

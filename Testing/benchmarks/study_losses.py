@@ -45,7 +45,7 @@ def main() -> None:
 def wins(rows: list[dict[str, str]], number: int, split: str) -> str:
     """Count the cases in which the refined label is better, and worse, than the specialist's."""
     here = [r for r in rows if r["round"] == str(number) and r["split"] == split]
-    scores = {(r["stage"], r["target"], r["case"]): float(r["dice"]) for r in here}
+    scores = {(r["source"], r["target"], r["case"]): float(r["dice"]) for r in here}
     parts = []
     for target in ("liver", "tumour"):
         cases = [case for stage, name, case in scores if (stage, name) == ("refined", target)]
@@ -61,7 +61,9 @@ def losses(data: Path, run: RunFolder, number: int, names: list[str]) -> str:
     for name in names:
         path = data / f"segmentation-{name.removeprefix('lits-')}.nii.gz"
         truth = read_labelmap(path).labels
-        probabilities = read_labelmap(run.round(number) / "voices" / name / "refined.nii.gz").labels
+        probabilities = read_labelmap(
+            run.round(number) / "predictions" / name / "refined.nii.gz"
+        ).labels
         false = (probabilities == TUMOUR) & (truth != TUMOUR)
         plain.append(dice(probabilities == TUMOUR, truth == TUMOUR))
         inside.append(dice((probabilities == TUMOUR) & (truth >= LIVER), truth == TUMOUR))

@@ -48,7 +48,7 @@ def read(path: Path) -> list[Row]:
     stage = ALONE.get(rows[0]["name"]) if rows else None
     if stage is None:
         return rows
-    return [{**row, "stage": stage} for row in rows if row["stage"] == "specialist"]
+    return [{**row, "source": stage} for row in rows if row["source"] == "specialist"]
 
 
 def lines(rows: list[Row]) -> Iterable[str]:
@@ -56,7 +56,7 @@ def lines(rows: list[Row]) -> Iterable[str]:
     for number in sorted({int(row["round"]) for row in rows}):
         this = [row for row in rows if int(row["round"]) == number]
         for stage, title in STAGES.items():
-            spoken = [row for row in this if row["stage"] == stage]
+            spoken = [row for row in this if row["source"] == stage]
             if spoken:
                 yield line(f"{title}, round {number}", spoken)
         yield from accepted_lines(this, number)
@@ -64,9 +64,9 @@ def lines(rows: list[Row]) -> Iterable[str]:
 
 def accepted_lines(rows: list[Row], number: int) -> Iterable[str]:
     """Compare specialist and refined label on the cases that the round accepted."""
-    kept = {(row["case"], row["seed"]) for row in rows if row["stage"] == "accepted"}
+    kept = {(row["case"], row["seed"]) for row in rows if row["source"] == "accepted"}
     for stage in ("specialist", "refined") if kept else ():
-        same = [r for r in rows if r["stage"] == stage and (r["case"], r["seed"]) in kept]
+        same = [r for r in rows if r["source"] == stage and (r["case"], r["seed"]) in kept]
         yield line(f"{STAGES[stage]}, accepted cases of round {number}", same)
 
 

@@ -106,10 +106,12 @@ def _run_of(project: Project) -> RunFolder:
     prompt = {"slice_index": 3, "target": "liver", "component": 0, "box": [1.0, 2.0, 30.0, 31.0]}
     for number in (1, 2):
         run.finish(number, 0.5)
-        predictions = run.round(number) / "voices" / "c2"
+        predictions = run.round(number) / "predictions" / "c2"
         write_json_atomic(predictions / "prompts.json", [{**prompt, "points": []}])
-        judged = {"case_id": "c2", "checkpoint_agreement": 0.5, "voice_agreement": None}
-        write_json_atomic(predictions / "voices.json", {**judged, "emptied": [], "silent": False})
+        judged = {"case_id": "c2", "checkpoint_agreement": 0.5, "prediction_agreement": None}
+        write_json_atomic(
+            predictions / "prediction.json", {**judged, "empty_in_one": [], "is_empty": False}
+        )
     return run
 
 
@@ -140,14 +142,14 @@ def places_of(kind: str, folder: Path) -> list[Place]:
     """Return the files of a kind, and what reads each of them."""
     path = folder / "project"
     run = RunFolder(path / "runs" / "one")
-    predictions = run.round(2) / "voices" / "c2"
+    predictions = run.round(2) / "predictions" / "c2"
     all_json = [
         Place(path / "project.json", lambda: use_project(path)),
         Place(run.path / "status.json", lambda: use_run(path)),
         Place(path / "project.json", lambda: use_project(path)),
         Place(run.round(2) / "round.json", lambda: use_run(path)),
         Place(run.path / "config.json", lambda: use_run(path)),
-        Place(predictions / "voices.json", lambda: _done(read_case_reliability(predictions))),
+        Place(predictions / "prediction.json", lambda: _done(read_case_reliability(predictions))),
         Place(predictions / "prompts.json", lambda: use_prompts(predictions / "prompts.json")),
         Place(path / "cache" / "images.json", lambda: use_project(path)),
         Place(folder / "view" / "view.json", lambda: _done(load_roi(folder / "view"))),

@@ -31,6 +31,6 @@ def test_the_method_of_the_page_runs_from_its_first_step_to_its_scores(
     run = start_run(a_tiny_project(tmp_path), config)
 
     rows = rows_of(run.round(2) / "metrics.csv")
-    assert {row["stage"] for row in rows} == {"specialist", "refined"}
+    assert {row["source"] for row in rows} == {"specialist", "refined"}
     assert {row["case"] for row in rows_of(run.round(1) / "reliability.csv")} == set(UNLABELLED)
     assert '"name": "brightness"' in (run.path / "events.jsonl").read_text()

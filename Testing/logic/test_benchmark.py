@@ -224,7 +224,7 @@ def test_cells_are_scored_against_the_label_maps_that_were_given(
 
 def test_runs_of_a_benchmark_segment_no_unlabelled_case_at_the_end(tables: Tables) -> None:
     run = tables.bench.folder / "projects" / "labelled-2" / "runs" / "supervised-0"
-    assert {path.name for path in (run / "round-01" / "voices").iterdir()} == set(HELD_OUT)
+    assert {path.name for path in (run / "round-01" / "predictions").iterdir()} == set(HELD_OUT)
 
 
 def test_the_same_cell_gives_the_same_scores_when_it_is_run_again(

@@ -298,7 +298,7 @@ class TestSegment:
 
     def test_each_image_gets_a_label_map(self, a_run: RunFolder, data: Path) -> None:
         images = (data / "ct" / "c1.nii.gz", data / "ct" / "c4.nii.gz")
-        result = aslseg("segment", a_run.path, *images, "-o", data / "out", "--voices")
+        result = aslseg("segment", a_run.path, *images, "-o", data / "out", "--predictions")
         assert result.exit_code == 0, result.output
         names = sorted(path.name for path in (data / "out").iterdir())
         assert names == ["c1.nii.gz", "c1.specialist.nii.gz", "c4.nii.gz", "c4.specialist.nii.gz"]

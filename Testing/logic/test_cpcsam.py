@@ -379,8 +379,8 @@ def ensemble(finished: RunFolder) -> Ensemble:
 
 def test_sam_is_the_specialist_and_nobody_else_speaks(finished: RunFolder) -> None:
     rows = rows_of(finished.round(1) / "metrics.csv")
-    assert {row["stage"] for row in rows} == {"specialist", "refined"}
-    folder = finished.round(1) / "voices" / UNLABELLED[0]
+    assert {row["source"] for row in rows} == {"specialist", "refined"}
+    folder = finished.round(1) / "predictions" / UNLABELLED[0]
     said, refined = read_prediction(folder, "specialist"), read_prediction(folder, "refined")
     assert said is not None
     assert refined is not None

@@ -74,14 +74,14 @@ def test_label_maps_on_other_grids_are_not_scored() -> None:
 
 def test_mean_dice_is_over_the_rows_that_match() -> None:
     rows = [
-        {"stage": "sam", "case": "a", "dice": 0.2},
-        {"stage": "refined", "case": "a", "dice": 0.4},
-        {"stage": "refined", "case": "b", "dice": "0.8"},
+        {"source": "sam", "case": "a", "dice": 0.2},
+        {"source": "refined", "case": "a", "dice": 0.4},
+        {"source": "refined", "case": "b", "dice": "0.8"},
     ]
-    assert mean_dice(rows, stage="refined") == pytest.approx(0.6)
-    assert mean_dice(rows, stage="refined", case="b") == 0.8
+    assert mean_dice(rows, source="refined") == pytest.approx(0.6)
+    assert mean_dice(rows, source="refined", case="b") == 0.8
     assert mean_dice(rows) == pytest.approx(1.4 / 3)
-    assert math.isnan(mean_dice(rows, stage="specialist"))
+    assert math.isnan(mean_dice(rows, source="specialist"))
 
 
 @pytest.fixture

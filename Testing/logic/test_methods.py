@@ -87,7 +87,7 @@ def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
         reliability = rows_of(run.round(number) / "reliability.csv")
         assert tuple(scores[0]) == METRIC_COLUMNS
         assert tuple(reliability[0]) == RELIABILITY_COLUMNS
-        assert {"specialist", "refined"} <= {row["stage"] for row in scores}
+        assert {"specialist", "refined"} <= {row["source"] for row in scores}
         assert {row["case"] for row in reliability} == set(UNLABELLED)
     for name in (*UNLABELLED, *VALIDATION, *TEST):
         assert (run.path / "labels" / f"{name}.nii.gz").exists()

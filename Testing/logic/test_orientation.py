@@ -371,7 +371,7 @@ def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path
         run = write_run(project.folder / "runs" / "one", {"v1": truth}, rounds=1)
         for source in ("specialist", "sam", "refined"):
             spoken = storage.labelmap(Labelmap(found, truth.geometry))
-            write_labelmap(spoken, run / "round-01" / "voices" / "v1" / f"{source}.nii.gz")
+            write_labelmap(spoken, run / "round-01" / "predictions" / "v1" / f"{source}.nii.gz")
         said.append("".join(case_pictures(read_run(run), project)))
     assert "Worst slice of v1: number 4." in said[0]
     assert "Worst slice of v1: number 7." in said[1]  # the file counts from superior
@@ -448,7 +448,7 @@ def test_what_a_run_writes_lies_on_the_voxels_of_the_files(
     both_runs: tuple[RunFolder, RunFolder],
 ) -> None:
     axial, turned = both_runs
-    for name in ("labels/c0", "labels/c3", "round-01/voices/c2/refined"):
+    for name in ("labels/c0", "labels/c3", "round-01/predictions/c2/refined"):
         found = read_labelmap(turned.path / f"{name}.nii.gz")
         case = next(part for part in name.split("/") if part.startswith("c"))
         image = read_volume(turned.path.parents[2] / "data" / f"ct{case[1:]}.nii.gz")

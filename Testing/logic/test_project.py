@@ -433,7 +433,9 @@ CASE = {"id": "a", "image": "a.nii.gz", "status": "labelled"}
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"schema_version": 2}, "has schema version 2, this program reads 1", id="new"),
+        pytest.param(
+            {"schema_version": 3}, "has schema version 3, this program reads 1 and 2", id="new"
+        ),
         pytest.param({"schema_version": None}, "has schema version None", id="no version"),
         pytest.param({"cases": [CASE | {"label": "../a.nii.gz"}]}, "outside of the f", id="above"),
         pytest.param({"cases": [CASE | {"label": "/etc/a.nii"}]}, "outside of the fo", id="root"),
@@ -464,7 +466,7 @@ def test_a_project_file_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b'{"schema_version": 1,', "is damaged, it is no JSON", id="cut off"),
+        pytest.param(b'{"schema_version": 2,', "is damaged, it is no JSON", id="cut off"),
         pytest.param(b"\xff\xfe\x00", "is damaged, it is no text", id="binary"),
         pytest.param(b"[1]", "holds no JSON object", id="a list"),
     ],

@@ -154,7 +154,7 @@ def test_a_run_that_has_just_begun_has_a_report(a_project_folder: Path) -> None:
     with FileLock(a_project_folder / "runs" / "one" / "lock"):
         text = write_report(a_project_folder / "runs" / "one").read_text(encoding="utf-8")
     assert "still running" in text
-    assert "No stage has been scored" in text
+    assert "No prediction has been scored" in text
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -183,10 +183,10 @@ class TestRunRecord:
 
     def test_mean_dice_is_over_the_cases_of_the_split(self, a_run: Path) -> None:
         scores = read_run(a_run).scores
-        mean = mean_dice(scores, stage=(2, "refined"), target="liver")
+        mean = mean_dice(scores, source=(2, "refined"), target="liver")
         assert mean.value == pytest.approx((0.95 + 0.97) / 2)
         assert mean.cases == 2
-        assert mean_dice(scores, stage=(2, "refined"), target="liver", split="test").cases == 0
+        assert mean_dice(scores, source=(2, "refined"), target="liver", split="test").cases == 0
 
     def test_a_last_line_that_was_cut_is_left_out(self, a_run: Path) -> None:
         assert len(read_run(a_run).curves) == 2 * 2 * (500 + 10)
@@ -198,7 +198,7 @@ class TestRunRecord:
 
     @pytest.mark.parametrize("name", ["status.json", "round-01/metrics.csv"])
     def test_a_damaged_file_is_named(self, a_run: Path, name: str) -> None:
-        (a_run / name).write_text("round,stage\n1,")
+        (a_run / name).write_text("round,source\n1,")
         with pytest.raises(RunError, match=f"{Path(name).name} is damaged"):
             read_run(a_run)
 

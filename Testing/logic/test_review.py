@@ -53,7 +53,7 @@ def run(project: Project) -> RunFolder:
     rows = [dict(zip(RELIABILITY_COLUMNS, (2, *row), strict=True)) for row in ROWS]
     write_table(folder.round(2) / "reliability.csv", RELIABILITY_COLUMNS, rows)
     for number, (case, *_) in enumerate(ROWS):
-        path = folder.round(2) / "voices" / case / "refined.nii.gz"
+        path = folder.round(2) / "predictions" / case / "refined.nii.gz"
         write_labelmap(labels_with(12 + number), path)
     return folder
 
@@ -79,7 +79,7 @@ def test_what_is_least_reliable_is_reviewed_first(project: Project, run: RunFold
     assert [report.case_id for report in queue] == ["c3", "c4", "c2"]
     assert queue[0].score == 0.40
     assert queue[0].reason == "score 0.40 is below 0.50"
-    assert queue[0].refined == run.round(2) / "voices" / "c3" / "refined.nii.gz"
+    assert queue[0].refined == run.round(2) / "predictions" / "c3" / "refined.nii.gz"
 
 
 def test_an_accepted_pseudo_label_becomes_a_label_of_the_project(
@@ -197,7 +197,7 @@ def test_a_prediction_never_becomes_the_truth_to_judge_by(project: Project, run:
 def test_a_case_that_no_round_spoke_about_cannot_be_accepted(
     project: Project, run: RunFolder
 ) -> None:
-    (run.round(2) / "voices" / "c2" / "refined.nii.gz").unlink()
+    (run.round(2) / "predictions" / "c2" / "refined.nii.gz").unlink()
     with pytest.raises(RunError, match="no refined label of case c2"):
         accept(project, run, "c2")
 

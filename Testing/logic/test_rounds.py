@@ -139,8 +139,13 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
         specialists = {path.name for path in folder.glob("specialist-*.safetensors")}
         assert {"specialist-liver.safetensors", "specialist-tumour.safetensors"} <= specialists
         for name in (*UNLABELLED, *VALIDATION, *TEST):
-            spoken = {path.name for path in (folder / "voices" / name).iterdir()}
-            assert spoken == {"specialist.nii.gz", "refined.nii.gz", "prompts.json", "voices.json"}
+            spoken = {path.name for path in (folder / "predictions" / name).iterdir()}
+            assert spoken == {
+                "specialist.nii.gz",
+                "refined.nii.gz",
+                "prompts.json",
+                "prediction.json",
+            }
     assert {path.name for path in finished.run.round(1).glob("adaptation-*")} == {
         "adaptation-liver.safetensors",
         "adaptation-tumour.safetensors",
@@ -151,7 +156,7 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
 
 
 def test_labelled_cases_are_not_segmented_for_they_have_labels(finished: Finished) -> None:
-    spoken = {path.name for path in (finished.run.round(1) / "voices").iterdir()}
+    spoken = {path.name for path in (finished.run.round(1) / "predictions").iterdir()}
     assert spoken.isdisjoint(LABELLED)
 
 
@@ -161,7 +166,7 @@ def test_metrics_have_one_row_for_each_voice_case_and_target(
 ) -> None:
     rows = rows_of(finished.run.round(number) / "metrics.csv")
     assert tuple(rows[0]) == METRIC_COLUMNS
-    facts = [(r["round"], r["stage"], r["split"], r["case"], r["target"]) for r in rows]
+    facts = [(r["round"], r["source"], r["split"], r["case"], r["target"]) for r in rows]
     assert facts == [
         (str(number), source, "validation", "c5", target)
         for source in ("specialist", "refined")
@@ -172,7 +177,7 @@ def test_metrics_have_one_row_for_each_voice_case_and_target(
 
 def test_a_second_of_training_finds_the_liver_of_a_patient_never_seen(finished: Finished) -> None:
     rows = rows_of(finished.run.round(2) / "metrics.csv")
-    liver = {row["stage"]: float(row["dice"]) for row in rows if row["target"] == "liver"}
+    liver = {row["source"]: float(row["dice"]) for row in rows if row["target"] == "liver"}
     assert min(liver.values()) > 0.8
 
 
@@ -189,14 +194,14 @@ def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
     assert {path.name for path in folder.glob("pseudo/*")} == {f"{c}.nii.gz" for c in accepted}
     for name in accepted:
         pseudo = read_labelmap(folder / "pseudo" / f"{name}.nii.gz")
-        refined = read_prediction(folder / "voices" / name, "refined")
+        refined = read_prediction(folder / "predictions" / name, "refined")
         assert refined is not None
         np.testing.assert_array_equal(pseudo.labels, refined.labels)
 
 
 def test_reliability_is_the_mean_of_both_agreements(finished: Finished) -> None:
     for row in rows_of(finished.run.round(1) / "reliability.csv"):
-        parts = float(row["checkpoint_agreement"]), float(row["voice_agreement"])
+        parts = float(row["checkpoint_agreement"]), float(row["prediction_agreement"])
         assert float(row["score"]) == pytest.approx(sum(parts) / 2, abs=1e-4)
 
 
@@ -248,7 +253,7 @@ def in_tumour(event: Event) -> bool:
 
 
 def after_the_first_case(event: Event) -> bool:
-    return isinstance(event, Artifact) and event.kind == "voices"
+    return isinstance(event, Artifact) and event.kind == "predictions"
 
 
 @pytest.mark.slow
@@ -330,7 +335,7 @@ def test_later_rounds_are_shorter_and_slower_as_the_settings_say(
 
 def test_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(finished: Finished) -> None:
     ensemble = load_ensemble(finished.run)
-    folder = finished.run.round(best_round(finished.run)) / "voices"
+    folder = finished.run.round(best_round(finished.run)) / "predictions"
     for name in (*UNLABELLED, *TEST):
         segmented = ensemble.segment(finished.project.load_image(finished.project.case(name)))
         for source in ("specialist", "refined"):
@@ -405,7 +410,7 @@ def test_with_sam_every_voice_is_written_and_measured(finished_with_sam: Finishe
     assert run.status["sam"] == "vit_t"
     assert (run.round(1) / "sam.safetensors").exists()
     for name in (*UNLABELLED, *VALIDATION, *TEST):
-        folder = run.round(1) / "voices" / name
+        folder = run.round(1) / "predictions" / name
         sam = read_labelmap(folder / "sam.nii.gz")
         assert sam.geometry.matches(GEOMETRY)
         prompts = json.loads((folder / "prompts.json").read_text())
@@ -414,7 +419,7 @@ def test_with_sam_every_voice_is_written_and_measured(finished_with_sam: Finishe
         assert asked >= set(np.flatnonzero((specialist == 1).sum((1, 2)) > 8).tolist())
     rows = rows_of(run.round(1) / "metrics.csv")
     stages = ("supervised", "specialist", "sam_untrained", "sam", "refined")
-    assert [(r["stage"], r["target"]) for r in rows] == [
+    assert [(r["source"], r["target"]) for r in rows] == [
         (stage, target) for stage in stages for target in ("liver", "tumour")
     ]
 
@@ -427,7 +432,7 @@ def test_with_sam_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(
     segmented = segment_volume(run, read_volume(finished_with_sam.root / "data" / "ct6.nii.gz"))
     assert segmented.prompts
     for source in ("specialist", "sam", "refined"):
-        written = read_prediction(run.round(1) / "voices" / "c6", source)
+        written = read_prediction(run.round(1) / "predictions" / "c6", source)
         assert written is not None
         np.testing.assert_array_equal(getattr(segmented, source).labels, written.labels)
 
@@ -442,7 +447,7 @@ def test_embeddings_are_made_once_and_may_be_deleted(
     run = RunFolder(project.folder / "runs" / "a")
     volume = read_volume(tmp_path / "copy" / "data" / "ct2.nii.gz")
     segmented = segment_volume(run, volume)
-    written = read_prediction(run.round(1) / "voices" / "c2", "sam")
+    written = read_prediction(run.round(1) / "predictions" / "c2", "sam")
     assert segmented.sam is not None
     assert written is not None
     np.testing.assert_array_equal(segmented.sam.labels, written.labels)
@@ -556,7 +561,7 @@ def a_method(validations: list[float]) -> Method:
         labels = np.zeros(GEOMETRY.shape, np.uint8)
         labels.ravel()[: this.number] = 1
         for case in (*context.unlabelled, *context.held_out):
-            path = this.folder / "voices" / case.id / "refined.nii.gz"
+            path = this.folder / "predictions" / case.id / "refined.nii.gz"
             write_labelmap(Labelmap(labels, GEOMETRY), path)
         return RoundOutcome({}, {}, validations[this.number - 1])
 

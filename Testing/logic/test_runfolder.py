@@ -253,9 +253,9 @@ def test_a_run_that_is_a_link_out_of_the_project_is_not_opened(tmp_path: Path) -
         pytest.param('{"best_round": "two"}', id="best round in words"),
         pytest.param('{"best_round": -1}', id="best round below 0"),
         pytest.param('{"best_round": 1e400}', id="best round without end"),
-        pytest.param('{"legs": 3}', id="legs"),
-        pytest.param('{"legs": ["a"]}', id="legs in words"),
-        pytest.param('{"learnt": [1]}', id="learnt"),
+        pytest.param('{"retrained_rounds": 3}', id="rounds"),
+        pytest.param('{"retrained_rounds": ["a"]}', id="rounds in words"),
+        pytest.param('{"label_digests": [1]}', id="digests"),
         pytest.param('{"state": 7}', id="state"),
     ],
 )

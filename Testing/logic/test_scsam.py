@@ -298,19 +298,19 @@ def ensemble(finished: RunFolder) -> Ensemble:
 
 def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder) -> None:
     rows = rows_of(finished.round(1) / "metrics.csv")
-    assert [(r["stage"], r["target"]) for r in rows] == [
+    assert [(r["source"], r["target"]) for r in rows] == [
         (source, target)
         for source in ("specialist", "sam", "refined")
         for target in ("liver", "tumour")
     ]
     for name in (*UNLABELLED, *TEST):
-        folder = finished.round(1) / "voices" / name
+        folder = finished.round(1) / "predictions" / name
         sam, refined = read_prediction(folder, "sam"), read_prediction(folder, "refined")
         assert sam is not None
         assert refined is not None
         np.testing.assert_array_equal(sam.labels, refined.labels)
     for row in rows_of(finished.round(1) / "reliability.csv"):
-        assert row["voice_agreement"] != ""
+        assert row["prediction_agreement"] != ""
 
 
 def test_what_was_trained_of_sam_is_kept_stage_by_stage(finished: RunFolder) -> None:

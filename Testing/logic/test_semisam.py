@@ -375,13 +375,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_a_run_writes_what_every_method_writes(finished: RunFolder) -> None:
     rows = rows_of(finished.round(2) / "metrics.csv")
-    assert [(r["stage"], r["target"]) for r in rows] == [
+    assert [(r["source"], r["target"]) for r in rows] == [
         (voice, target) for voice in ("specialist", "refined") for target in ("liver", "tumour")
     ]
     reliability = rows_of(finished.round(1) / "reliability.csv")
     assert {row["case"] for row in reliability} == set(UNLABELLED)
     for row in reliability:  # one voice: the checkpoints' agreement is all there is
-        assert row["voice_agreement"] == ""
+        assert row["prediction_agreement"] == ""
         assert row["score"] == row["checkpoint_agreement"]
     assert not list(finished.path.rglob("sam*.safetensors"))
     assert '"name": "sam"' in (finished.path / "events.jsonl").read_text()
@@ -459,5 +459,5 @@ def test_settings_that_do_not_fit_are_refused_in_words(
 def test_the_baselines_are_a_method_too(tmp_path: Path) -> None:
     config = semisam_config(method="specialist", paradigm="supervised", sam=SamConfig(model="none"))
     run = start_run(a_tiny_project(tmp_path), config)
-    stages = [row["stage"] for row in rows_of(run.round(1) / "metrics.csv")]
+    stages = [row["source"] for row in rows_of(run.round(1) / "metrics.csv")]
     assert stages == ["specialist", "specialist", "refined", "refined"]

@@ -427,7 +427,7 @@ def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not
     assert run.retrained_rounds == (1, 3)
     assert run.first_folder(3) == run.round(3)
     assert (run.round(3) / "adaptation-liver.safetensors").exists()
-    assert set(run.status["learnt"]) == {*LABELLED, "c3"}
+    assert set(run.status["label_digests"]) == {*LABELLED, "c3"}
     rows = {row["case"]: row for row in read_table(run.round(3) / "reliability.csv")}
     assert set(rows) == set(UNLABELLED) - {"c3"}
     assert rows["c2"]["accepted"] == "False"

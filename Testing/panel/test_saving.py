@@ -370,7 +370,7 @@ def newer_round(project: Project, case_id: str, labels: Any) -> None:
     """Let the run of a project have a second, better round that says something else of a case."""
     run = next((project.folder / "runs").iterdir())
     shutil.copytree(run / "round-01", run / "round-02")
-    path = run / "round-02" / "voices" / case_id / "refined.nii.gz"
+    path = run / "round-02" / "predictions" / case_id / "refined.nii.gz"
     write_labelmap(Labelmap(labels, read_labelmap(path).geometry), path)
     status = json.loads((run / "status.json").read_text())
     (run / "status.json").write_text(json.dumps({**status, "best_round": 2}))

@@ -106,9 +106,9 @@ def show_table(
 
 
 def show_dice(run: RunRecord, split: str = "validation") -> None:
-    """Write the table of mean Dice per stage and round."""
+    """Write the table of mean Dice by round and source."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
-    rows = [row for stage in run.stages if (row := _dice_row(run, stage, split))]
+    rows = [row for source in run.sources if (row := _dice_row(run, source, split))]
     if not rows:
         tell(f"No {split} volume has been scored{mark}.")
         return
@@ -116,13 +116,13 @@ def show_dice(run: RunRecord, split: str = "validation") -> None:
     show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
 
 
-def _dice_row(run: RunRecord, stage: tuple[int, str], split: str) -> list[str]:
-    means = [mean_dice(run.scores, stage=stage, target=name, split=split) for name in run.targets]
+def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:
+    means = [mean_dice(run.scores, source=source, target=name, split=split) for name in run.targets]
     cases = max((mean.cases for mean in means), default=0)
     if not cases:
         return []
-    name = source_name(stage[1], has_sam=run.has_sam)
-    return [str(stage[0]), name, *map(mean_text, means), str(cases)]
+    name = source_name(source[1], has_sam=run.has_sam)
+    return [str(source[0]), name, *map(mean_text, means), str(cases)]
 
 
 def find_run(place: Path, run_id: str | None = None) -> RunFolder:

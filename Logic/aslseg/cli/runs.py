@@ -117,8 +117,9 @@ def segment(
     images: Annotated[list[Path], typer.Argument(help="Image files or DICOM folders.")],
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where label maps go.")],
     predictions: Annotated[
-        bool, typer.Option("--voices", help="Write those of specialist and SAM as well.")
+        bool, typer.Option("--predictions", help="Write those of specialist and SAM as well.")
     ] = False,
+    voices: Annotated[bool, typer.Option("--voices", hidden=True)] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
 ) -> None:
     """Segment new volumes with the networks of a run.
@@ -136,7 +137,7 @@ def segment(
         ensemble = load_ensemble(folder, monitor)
         for path, place in places.items():
             found = ensemble.segment(read_volume(path), monitor)
-            _write_predictions(found, place, others=predictions)
+            _write_predictions(found, place, others=predictions or voices)
 
 
 def _write_predictions(found: Segmentation, place: Path, *, others: bool) -> None:
@@ -276,7 +277,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg segment my_project new_ct.nii.gz -o labels",
-            "aslseg segment my_project/runs/first scans/*.nrrd dicom_folder -o labels --voices",
+            "aslseg segment my_project/runs/first scans/*.nrrd -o labels --predictions",
         )
     )(segment)
     app.command(

@@ -25,10 +25,10 @@ from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, keep_history, load_labels
 from aslseg.project.lock import changing
 from aslseg.reading import read_object
+from aslseg.schema_1 import SCHEMA_VERSION
 from aslseg.storage import in_words, inside, write_json_atomic
 from aslseg.targets import Target
 
-SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "project.json"
 
 
@@ -43,7 +43,7 @@ class Project(Settings):
     """
 
     folder: Annotated[Path, Field(exclude=True)]
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     cases: tuple[Case, ...] = ()
     preset: str | None = None
@@ -234,14 +234,15 @@ def open_project(folder: Path) -> Project:
     remedy = "give the folder of a project, create one, or restore the file from a copy"
     values = read_object(path, ProjectError, remedy)
     version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         msg = (
-            f"{path} has schema version {version!r:.20}, this program reads "
+            f"{path} has schema version {version!r:.20}, this program reads 1 and "
             f"{SCHEMA_VERSION}; open it with the version that wrote it, or update."
         )
         raise ProjectError(msg)
+    today = {"schema_version": SCHEMA_VERSION, "folder": path.parent}
     try:
-        return Project.model_validate({**values, "folder": path.parent})
+        return Project.model_validate({**values, **today})
     except ValidationError as error:
         raise in_words(error, str(path)) from error
 
@@ -263,6 +264,18 @@ def change_project(folder: Path, change: Callable[[Project], Project]) -> Projec
         changed = change(open_project(folder))
         write_project(changed)
     return changed
+
+
+def upgrade_project(folder: Path) -> None:
+    """Write `project.json` as a file of today's schema version, if it is of an earlier one.
+
+    Raises:
+        ProjectError: As `change_project`.
+        StorageError: When the folder cannot be written.
+    """
+    values = read_object(folder / FILE_NAME, ProjectError, "restore it from a copy")
+    if values.get("schema_version") != SCHEMA_VERSION:
+        change_project(folder, lambda current: current)
 
 
 def write_project(project: Project) -> None:

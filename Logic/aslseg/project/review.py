@@ -235,7 +235,7 @@ def refined_path(run: RunFolder, case_id: str) -> Path:
     Raises:
         RunError: When there is none.
     """
-    path = run.round(_best(run)) / "voices" / case_id / "refined.nii.gz"
+    path = run.predictions(_best(run), case_id) / "refined.nii.gz"
     if not path.exists():
         msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
         raise RunError(msg)

@@ -64,7 +64,6 @@ def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
     judged: dict[str, Reliability] = {}
     if run is not None and best > 0:
         judged = {row.case: row for row in read_reliability(run.round(best))}
-    folder = None if run is None or best == 0 else run.round(best) / "voices"
     decided = {review.case_id: review for review in decisions(project)}
     reports = []
     for case in project.cases:
@@ -81,7 +80,7 @@ def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
                 prediction_agreement=None if row is None else _known(row.prediction_agreement),
                 reason="" if row is None else row.reason,
                 round=best if row else 0,
-                refined=_refined(folder, case.id),
+                refined=_refined(run, best, case.id),
                 decided_at="" if review is None else review.time,
             )
         )
@@ -119,9 +118,11 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _refined(folder: Path | None, case_id: str) -> Path | None:
-    path = None if folder is None else folder / case_id / "refined.nii.gz"
-    return path if path is not None and path.exists() else None
+def _refined(run: RunFolder | None, best: int, case_id: str) -> Path | None:
+    if run is None or best == 0:
+        return None
+    path = run.predictions(best, case_id) / "refined.nii.gz"
+    return path if path.exists() else None
 
 
 def counts(reports: Iterable[CaseReport]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aslseg import schema_1
 from aslseg.config import RunConfig, read_config
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress
@@ -68,6 +69,7 @@ class _Status(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
+    schema_version: Number = 1
     state: str = ""
     message: str = ""
     stage: str = ""
@@ -76,7 +78,7 @@ class _Status(BaseModel):
     best_round: Number = 0
     rounds: Number = 0
     round: Number = 0
-    since: Number = 1
+    patience_start: Number = 1
     step: int = 0
     of: int = 0
     seconds_left: float | None = None
@@ -116,7 +118,7 @@ class RunFolder:
         if not path.exists():
             return {}
         remedy = "restore it from a copy, or start a new run"
-        found = read_object(path, RunError, remedy)
+        found = schema_1.renamed(read_object(path, RunError, remedy), schema_1.STATUS)
         try:
             _Status.model_validate(found)
         except ValidationError as error:
@@ -147,6 +149,10 @@ class RunFolder:
         """Return the folder of a round, counted from 1."""
         return self.path / f"round-{number:02d}"
 
+    def predictions(self, number: int, case_id: str) -> Path:
+        """Return the folder of a round's predictions on a case."""
+        return schema_1.predictions_folder(self.round(number)) / case_id
+
     @property
     def rounds(self) -> list[int]:
         """Numbers of the rounds whose metrics are complete."""
@@ -156,11 +162,11 @@ class RunFolder:
     @property
     def retrained_rounds(self) -> tuple[int, ...]:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
-        return tuple(sorted({1, *self.status.get("legs", ())}))
+        return tuple(sorted({1, *self.status.get("retrained_rounds", ())}))
 
     def first_folder(self, number: int) -> Path:
         """Return the folder of what is trained once and used in a round: SAM, adaptation."""
-        return self.round(max(leg for leg in self.retrained_rounds if leg <= number))
+        return self.round(max(first for first in self.retrained_rounds if first <= number))
 
     def number_of(self, round_folder: Path) -> int:
         """Return the number of a round from its folder."""
@@ -297,6 +303,9 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
     """
     with _locked(folder), _logged(folder):
         sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
+        if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
+            schema_1.upgrade_run(folder.path)
+            facts["schema_version"] = schema_1.SCHEMA_VERSION
         try:
             folder.write_status(state="running", message="", **facts)
             yield Recorder(folder, monitor).attached()

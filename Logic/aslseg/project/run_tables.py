@@ -1,4 +1,4 @@
-"""The tables of a round: scores of each voice, and what was judged of each unlabelled case."""
+"""The tables of a round: scores of each prediction, and what was judged of each unlabelled case."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aslseg import schema_1
 from aslseg.errors import RunError, short
 from aslseg.reading import read_table as read_checked
 from aslseg.storage import atomic_path
@@ -16,11 +17,11 @@ from aslseg.storage import atomic_path
 T = TypeVar("T")
 
 METRIC_COLUMNS = (
-    "round", "stage", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
+    "round", "source", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
     "volume_ml", "lesions_true", "lesions_found", "false_positives",
 )  # fmt: skip
 RELIABILITY_COLUMNS = (
-    "round", "case", "checkpoint_agreement", "voice_agreement", "score", "accepted", "reason",
+    "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
 )  # fmt: skip
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
 
@@ -30,10 +31,10 @@ _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Scores of one target in one case, after one stage of one round; NaN where undefined."""
+    """Scores of one target in one case, of one prediction of one round; NaN where undefined."""
 
     round: int
-    stage: str
+    source: str
     split: str
     case: str
     target: str
@@ -98,7 +99,7 @@ def read_table(path: Path, columns: Collection[str] = ()) -> list[dict[str, str]
     Raises:
         RunError: When it is missing or damaged, or lacks a column.
     """
-    return read_checked(path, columns, RunError, _REMEDY)
+    return read_checked(path, columns, RunError, _REMEDY, schema_1.COLUMNS)
 
 
 def _read(
@@ -117,7 +118,7 @@ def _read(
 def _score(row: Mapping[str, str], number: int) -> Score:
     return Score(
         round=int(row.get("round") or number),
-        stage=row["stage"],
+        source=row["source"],
         split=row["split"],
         case=row["case"],
         target=row["target"],
@@ -137,7 +138,7 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         round=int(row.get("round") or number),
         case=row["case"],
         checkpoint_agreement=_number(row["checkpoint_agreement"]),
-        prediction_agreement=_number(row["voice_agreement"]),
+        prediction_agreement=_number(row["prediction_agreement"]),
         score=_number(row["score"]),
         accepted=_truth(row["accepted"]),
         reason=row["reason"],

@@ -13,9 +13,10 @@ from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import AslsegError
 from aslseg.project.case import Case
 from aslseg.project.project import Project
-from aslseg.project.run_tables import Reliability
+from aslseg.project.run_tables import Reliability, round_number
 from aslseg.report.data import SOURCES, RunRecord
 from aslseg.report.pictures import SOURCE_COLOURS, Slice, rank_slices, slice_picture
+from aslseg.schema_1 import predictions_folder
 
 MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
 """Number of unlabelled volumes that are shown."""
@@ -124,15 +125,15 @@ def _legend(run: RunRecord, predictions: Sequence[str]) -> list[tuple[str, str]]
 
 
 def _predictions_folder(run: RunRecord) -> Path | None:
-    folders = sorted(run.folder.glob("round-*/voices"))
-    best = run.folder / f"round-{int(run.status.get('best_round') or 0):02d}" / "voices"
-    if best in folders:
-        return best
-    return folders[-1] if folders else None
+    rounds = sorted(run.folder.glob("round-*"))
+    folders = [path for path in map(predictions_folder, rounds) if path.is_dir()]
+    best = int(run.status.get("best_round") or 0)
+    of_best = next((folder for folder in folders if _round_of(folder) == best), None)
+    return of_best or (folders[-1] if folders else None)
 
 
 def _round_of(folder: Path) -> int:
-    return int(folder.parent.name.removeprefix("round-"))
+    return round_number(folder.parent)
 
 
 def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]:

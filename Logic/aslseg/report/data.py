@@ -18,6 +18,7 @@ from aslseg.project.run_tables import (
     round_number,
 )
 from aslseg.reading import read_lines, read_object
+from aslseg.schema_1 import renamed_config
 
 __all__ = [
     "SOURCES",
@@ -104,10 +105,10 @@ class RunRecord:
         return tuple(dict.fromkeys(score.target for score in self.scores))
 
     @property
-    def stages(self) -> tuple[tuple[int, str], ...]:
-        """Rounds and stages that were scored, in the order in which they happen."""
+    def sources(self) -> tuple[tuple[int, str], ...]:
+        """Rounds and sources that were scored, in the order in which they happen."""
         order = list(SOURCE_NAMES)
-        found = {(score.round, score.stage) for score in self.scores}
+        found = {(score.round, score.source) for score in self.scores}
         last = len(order)
         return tuple(
             sorted(
@@ -133,7 +134,7 @@ def read_run(folder: Path) -> RunRecord:
     rounds = sorted(filter(round_number, folder.glob("round-*")), key=round_number)
     return RunRecord(
         folder=folder,
-        config=read_object(folder / "config.json", RunError, remedy),
+        config=renamed_config(read_object(folder / "config.json", RunError, remedy)),
         status={**run.status, "state": run.state} if run.status else {},
         scores=tuple(score for place in rounds for score in read_scores(place)),
         reliability=tuple(judged for place in rounds for judged in read_reliability(place)),
@@ -155,20 +156,20 @@ def mean_of(values: Iterable[float]) -> Mean:
 
 
 def mean_dice(
-    scores: Sequence[Score], *, stage: tuple[int, str], target: str, split: str = "validation"
+    scores: Sequence[Score], *, source: tuple[int, str], target: str, split: str = "validation"
 ) -> Mean:
-    """Average the Dice of a target over the cases of a split, after a stage of a round."""
+    """Average the Dice of a target of a source in a split; `source` is its round and name."""
     return mean_of(
         score.dice
         for score in scores
-        if (score.round, score.stage) == stage and score.target == target and score.split == split
+        if (score.round, score.source) == source and score.target == target and score.split == split
     )
 
 
-def source_name(stage: str, *, has_sam: bool) -> str:
-    """Name a stage for a person; without SAM the refined label says so."""
-    name = SOURCE_NAMES.get(stage, stage.replace("_", " ").capitalize())
-    return name if has_sam or stage != "refined" else f"{name} (without SAM)"
+def source_name(source: str, *, has_sam: bool) -> str:
+    """Name a source of predictions for a person; without SAM the refined label says so."""
+    name = SOURCE_NAMES.get(source, source.replace("_", " ").capitalize())
+    return name if has_sam or source != "refined" else f"{name} (without SAM)"
 
 
 def _told(path: Path) -> tuple[list[Point], list[str]]:

@@ -89,48 +89,48 @@ def marked(run: RunRecord, caption: str) -> str:
 
 
 def headline(run: RunRecord) -> Table | None:
-    """Make the table of mean validation Dice after each stage of each round; None without any."""
-    stages = [key for key in run.stages if _cases_of(run, key)]
-    if not stages:
+    """Make the table of mean validation Dice of each source in each round; None without any."""
+    sources = [key for key in run.sources if _cases_of(run, key)]
+    if not sources:
         return None
     means = {
-        (key, target): mean_dice(run.scores, stage=key, target=target)
-        for key in stages
+        (key, target): mean_dice(run.scores, source=key, target=target)
+        for key in sources
         for target in run.targets
     }
     best = {
-        target: max((means[key, target].value for key in stages), default=0.0)
+        target: max((means[key, target].value for key in sources), default=0.0)
         for target in run.targets
     }
     rows = []
-    for place, key in enumerate(stages):
+    for index, key in enumerate(sources):
         cells = [Cell(str(key[0])), Cell(source_name(key[1], has_sam=run.has_sam))]
         for target in run.targets:
             mean = means[key, target]
             is_best = mean.value == best[target]
             cells.append(share_cell(mean.value, text=mean_text(mean), best=is_best))
-        new_round = place > 0 and stages[place - 1][0] != key[0]
+        new_round = index > 0 and sources[index - 1][0] != key[0]
         rows.append(Row([*cells, Cell(str(_cases_of(run, key)), "n")], is_first=new_round))
     caption = (
         "Dice, mean ± standard deviation over validation volumes; the best of each column is bold."
     )
     return Table(
-        ["Round", "Stage", *run.targets, "Volumes"], rows, marked(run, caption), text_columns=2
+        ["Round", "Source", *run.targets, "Volumes"], rows, marked(run, caption), text_columns=2
     )
 
 
 def _cases_of(run: RunRecord, key: tuple[int, str]) -> int:
-    scores = (s for s in run.scores if (s.round, s.stage) == key and s.split == "validation")
+    scores = (s for s in run.scores if (s.round, s.source) == key and s.split == "validation")
     return len({score.case for score in scores})
 
 
 def by_case(run: RunRecord) -> list[Table]:
-    """Make a table of all scores for each stage of each round, latest first."""
+    """Make a table of all scores of each source in each round, latest first."""
     head = ["Case", "Target", "Dice", "Jaccard", "HD95 mm", "ASSD mm", "Volume ml", "Lesions found"]
     caption = "A dash marks a distance that is not defined because one of the masks is empty."
     tables = []
-    for key in reversed(run.stages):
-        scores = [s for s in run.scores if (s.round, s.stage) == key and s.split == "validation"]
+    for key in reversed(run.sources):
+        scores = [s for s in run.scores if (s.round, s.source) == key and s.split == "validation"]
         if scores:
             title = f"Round {key[0]}, {source_name(key[1], has_sam=run.has_sam)}: case by case"
             rows = [_case_row(score) for score in scores]

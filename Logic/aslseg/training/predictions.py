@@ -1,4 +1,4 @@
-"""Let the voices speak about a case, and keep what they said: label maps, prompts, agreement."""
+"""Predictions of a case on disk: label maps, prompts, agreement."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from aslseg import schema_1
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import RunError
@@ -20,12 +21,12 @@ _JUDGED = TypeAdapter(Reliability)
 
 
 def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
-    """Write the voices of a case; `voices.json` comes last and marks the case as complete.
+    """Write the predictions of a case; `prediction.json` comes last and marks the case as complete.
 
     Args:
-        folder: `round-NN/voices/<case>`.
-        segmentation: What was said.
-        facts: Written into `voices.json`.
+        folder: `round-NN/predictions/<case>`.
+        segmentation: The predictions.
+        facts: Written into `prediction.json`.
     """
     for name in ("specialist", "sam", "refined"):
         labels = getattr(segmentation, name)
@@ -33,7 +34,7 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
             write_labelmap(labels, folder / f"{name}.nii.gz")
     prompts = [prompt.to_json() for prompt in segmentation.prompts]
     write_json_atomic(folder / "prompts.json", prompts)
-    write_json_atomic(folder / "voices.json", dict(facts))
+    write_json_atomic(folder / schema_1.PREDICTION_FILE, dict(facts))
 
 
 def read_case_reliability(folder: Path) -> Reliability | None:
@@ -42,12 +43,14 @@ def read_case_reliability(folder: Path) -> Reliability | None:
     Raises:
         RunError: When the file is damaged.
     """
-    path = folder / "voices.json"
+    path = schema_1.prediction_file(folder)
     if not path.exists():
         return None
     remedy = f"delete the folder {folder} and resume the run, which then makes it again"
     try:
-        return _JUDGED.validate_python(read_object(path, RunError, remedy))
+        return _JUDGED.validate_python(
+            schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:100]
@@ -56,6 +59,6 @@ def read_case_reliability(folder: Path) -> Reliability | None:
 
 
 def read_prediction(folder: Path, name: str) -> Labelmap | None:
-    """Read one voice of a case, or None when it did not speak."""
+    """Read one prediction of a case, or None when there is none of that name."""
     path = folder / f"{name}.nii.gz"
     return read_labelmap(path) if path.exists() else None

@@ -25,6 +25,7 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
+from aslseg.schema_1 import PREDICTIONS
 from aslseg.training.predictions import read_case_reliability, read_prediction, save_predictions
 from aslseg.training.selection import Decision, reliability_of, select
 
@@ -107,7 +108,7 @@ def finish_round(
         for decision in decisions
         if decision.accepted
     }
-    validation = mean_dice(rows, stage="refined", split="validation")
+    validation = mean_dice(rows, source="refined", split="validation")
     return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
 
 
@@ -141,7 +142,7 @@ def _segmented(context: RunContext, this: Round) -> list[Case]:
 
 
 def _folder(this: Round, case: Case) -> Path:
-    return this.folder / "voices" / case.id
+    return this.folder / PREDICTIONS / case.id
 
 
 def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparisons) -> None:
@@ -166,7 +167,7 @@ def _predict_case(
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
     judged = reliability_of(case.id, segmentation, before, context.targets)
     save_predictions(_folder(this, case), segmentation, asdict(judged))
-    context.monitor.artifact("voices", _folder(this, case), case.id)
+    context.monitor.artifact("predictions", _folder(this, case), case.id)
 
 
 def _decide(context: RunContext, this: Round) -> list[Decision]:
@@ -188,7 +189,7 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
         "round": this.number,
         "case": judged.case_id,
         "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
-        "voice_agreement": None
+        "prediction_agreement": None
         if judged.prediction_agreement is None
         else round(judged.prediction_agreement, 4),
         "score": round(judged.score, 4),
@@ -199,7 +200,7 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
 
 def _pseudo(this: Round, decision: Decision) -> Labelmap:
     case_id = decision.reliability.case_id
-    labels = read_prediction(this.folder / "voices" / case_id, "refined")
+    labels = read_prediction(this.folder / PREDICTIONS / case_id, "refined")
     if labels is None:
         msg = f"The refined label of case {case_id} was written but is gone."
         raise FileNotFoundError(msg)
@@ -213,7 +214,7 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
     for source in SOURCES:
         labels = read_prediction(_folder(this, case), source)
         if labels is not None:
-            facts = {"round": this.number, "stage": source, "split": case.split, "case": case.id}
+            facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
             rows += score_rows(axial_labelmap(labels), truth, context.targets, facts)
     return rows
 
@@ -221,7 +222,7 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
     for source in SOURCES:
         for target in context.targets:
-            value = mean_dice(rows, stage=source, target=target.name, split="validation")
+            value = mean_dice(rows, source=source, target=target.name, split="validation")
             if value == value:
                 name = f"validation dice {target.name}"
                 context.monitor.metric(name, value, context.monitor.round, source)

@@ -95,11 +95,6 @@ def label_digest(project: Project, case_id: str) -> str:
     return "" if path is None or not path.exists() else sha256_of(path)
 
 
-def voices_folder(project: Project, run_id: str, round_number: int, case_id: str) -> Path:
-    """Return where a round keeps what was said about a case."""
-    return project.folder / "runs" / run_id / f"round-{round_number:02d}" / "voices" / case_id
-
-
 def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Project:
     """Add cases to the project in a folder, or make it with them."""
     from aslseg.project.create import add_cases, create_project
@@ -228,6 +223,6 @@ def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
 def _mean_dice(rows: Sequence[Score]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row.stage == "refined" and row.split == "validation":
+        if row.source == "refined" and row.split == "validation":
             values.setdefault(row.target, []).append(row.dice)
     return {target: sum(found) / len(found) for target, found in values.items()}
