@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aslseg.errors import RunError
 from aslseg.reading import MOST_TABLE_BYTES, read_object, read_text
 from aslseg.storage import write_json_atomic, write_text_atomic
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 """Of projects and runs that are written now."""
 
 STATUS = {"legs": "retrained_rounds", "learnt": "label_digests", "since": "patience_start"}

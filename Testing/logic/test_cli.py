@@ -432,8 +432,8 @@ class TestStopping:
     def test_ctrl_c_ends_a_process_with_130_and_no_traceback(self) -> None:
         script = textwrap.dedent("""
             import sys, time
-            import aslseg.runs, aslseg.project.create
-            from aslseg import cli
+            import aslseg.runs, aslseg.project.project
+            from aslseg.cli import main as cli
 
             class Opened:
                 preset = None
@@ -443,7 +443,7 @@ class TestStopping:
                 for _ in monitor.track(range(1000), "work"):
                     time.sleep(0.02)
 
-            aslseg.project.create.open_project = lambda folder: Opened()
+            aslseg.project.project.open_project = lambda folder: Opened()
             aslseg.runs.start_run = work
             sys.argv = ["aslseg", "train", "somewhere"]
             cli.main()
@@ -476,7 +476,7 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_line_of_the_log(
         raise KeyError(msg)
 
     monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aslseg.project.create.open_project", fails)
+    monkeypatch.setattr("aslseg.project.project.open_project", fails)
     result = CliRunner().invoke(app, ["status", str(tmp_path)])
     log = tmp_path / "cache" / "logs" / "errors.log"
     assert result.exit_code == 1

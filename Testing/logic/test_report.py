@@ -69,7 +69,7 @@ def test_a_report_loads_nothing_from_elsewhere(a_project_folder: Path) -> None:
     assert "default-src 'none'" in text
 
 
-def test_a_report_has_a_row_for_each_stage_and_round(a_project_folder: Path) -> None:
+def test_a_report_has_a_row_for_each_source_and_round(a_project_folder: Path) -> None:
     text = report_of(a_project_folder)
     headline = text[text.index("<table") : text.index("</table>")]
     assert headline.count("<tr") == 1 + 5 + 4  # head, round 1, round 2 without the baseline
@@ -166,7 +166,7 @@ class TestRunRecord:
     def test_scores_are_read_with_undefined_distances(self, a_run: Path) -> None:
         run = read_run(a_run)
         first = run.scores[0]
-        assert (first.round, first.stage, first.case, first.target) == (
+        assert (first.round, first.source, first.case, first.target) == (
             1,
             "supervised",
             "v1",
@@ -176,10 +176,10 @@ class TestRunRecord:
         assert math.isnan(run.scores[1].hd95_mm)
         assert len(run.scores) == (5 + 4) * 2 * 2
 
-    def test_stages_come_in_the_order_of_events(self, a_run: Path) -> None:
-        stages = read_run(a_run).stages
-        assert stages[:2] == ((1, "supervised"), (1, "specialist"))
-        assert stages[-1] == (2, "refined")
+    def test_sources_come_in_the_order_of_events(self, a_run: Path) -> None:
+        sources = read_run(a_run).sources
+        assert sources[:2] == ((1, "supervised"), (1, "specialist"))
+        assert sources[-1] == (2, "refined")
 
     def test_mean_dice_is_over_the_cases_of_the_split(self, a_run: Path) -> None:
         scores = read_run(a_run).scores
@@ -219,7 +219,7 @@ def test_the_spread_is_that_of_a_sample() -> None:
     assert mean_of([1.0, 2.0, 3.0]) == Mean(2.0, 1.0, 3)
 
 
-def test_only_the_refined_stage_is_marked_as_without_sam() -> None:
+def test_only_the_refined_label_is_marked_as_without_sam() -> None:
     assert source_name("refined", has_sam=True) == "Refined"
     assert source_name("refined", has_sam=False) == "Refined (without SAM)"
     assert source_name("specialist", has_sam=False) == "Specialist"
