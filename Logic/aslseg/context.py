@@ -90,7 +90,16 @@ class RunContext:
 
     def labels(self, case: Case) -> Labelmap:
         """Read a case's human label on the axial grid of its image."""
-        return axial_labelmap(self.project.load_labels(case))
+        return axial_labelmap(self.labels_in_file(case))
+
+    def labels_in_file(self, case: Case) -> Labelmap:
+        """Read a case's human label on the grid of its image.
+
+        What the run began to learn from is read, also when a person has replaced it since then or
+        taken it back.
+        """
+        label_digests = self.folder.status.get("label_digests", {}).get(case.id)
+        return self.project.load_labels(case, label_digests)
 
     @contextmanager
     def round(self, number: int) -> Iterator[RunContext]:

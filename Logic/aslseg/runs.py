@@ -18,8 +18,9 @@ from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.methods import method_named
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.image_digests import check_images
+from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, upgrade_project
-from aslseg.project.run_folder import RunFolder, create_run, open_run, running
+from aslseg.project.run_folder import RunFolder, create_run, open_run, running, write_settings
 from aslseg.project.run_orientation import check_orientation
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
@@ -244,31 +245,35 @@ def _run(
     with running(folder, monitor) as recording:
         check_orientation(project, folder, recording)
         _same_images(project, folder)
+        is_new = not more and "label_digests" not in folder.status
+        if more or is_new:
+            project, label_digests = _labels_of(project)
         if more:
-            _lengthen(project, folder, more)
-        elif "label_digests" not in folder.status:
-            folder.write_status(retrained_rounds=[1], label_digests=_labels_of(project))
-            _warn_of_windows(project, folder.config, recording)
+            _lengthen(folder, more, label_digests)
+        elif is_new:
+            folder.write_status(retrained_rounds=[1], label_digests=label_digests)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
         context = _job(project, folder, recording, cache, device=device)
+        if is_new:
+            _warn_of_windows(context)
         best = _rounds(context, method_named(config.method))
         _write_results(context, best)
     return folder
 
 
-def _warn_of_windows(project: Project, config: RunConfig, monitor: Monitor) -> None:
+def _warn_of_windows(context: RunContext) -> None:
     """Say which targets cannot be seen with the settings; some cases stand for all."""
     measured: list[Intensities] = []
-    for case in monitor.track(project.labelled[:LOOKED_AT], "Looking at intensities"):
-        image, labels = project.load_image(case), project.load_labels(case)
-        measured += intensities_of(case.id, image, labels, project.targets)
-    for note in window_notes(measured, project.targets, config):
-        monitor.warn(note)
+    for case in context.monitor.track(context.labelled[:LOOKED_AT], "Looking at intensities"):
+        image, labels = context.project.load_image(case), context.labels_in_file(case)
+        measured += intensities_of(case.id, image, labels, context.targets)
+    for note in window_notes(measured, context.targets, context.config):
+        context.monitor.warn(note)
 
 
-def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
+def _lengthen(folder: RunFolder, more: int, label_digests: dict[str, str]) -> None:
     """Ask for further rounds; with other labels, what is trained once is trained anew in them."""
     done = 0
     while folder.validation_of(done + 1) is not None:
@@ -276,7 +281,6 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
     if not done:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
-    label_digests = _labels_of(project)
     if label_digests != folder.status.get("label_digests"):
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
         folder.write_status(
@@ -284,12 +288,14 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
         )
     folder.write_status(patience_start=done + 1)
     config = folder.config.model_copy(update={"rounds": done + more})
-    write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
+    write_settings(folder, config)
 
 
-def _labels_of(project: Project) -> dict[str, str]:
-    """Return the digest of every label map that is learnt from."""
-    return {case.id: sha256_of(project.label_path(case)) for case in project.labelled}
+def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
+    """Return a project as it is now, and the digest of every label map that is learnt from."""
+    with changing(project.folder):  # nobody takes a label map back meanwhile
+        now = open_project(project.folder)
+        return now, {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
 
 
 def _rounds(context: RunContext, method: Method) -> int:
@@ -334,7 +340,7 @@ def _write_results(context: RunContext, best: int) -> None:
         path = results / f"{case.id}.nii.gz"
         refined = read_prediction(context.folder.predictions(best, case.id), "refined")
         if case.label is not None:
-            write_labelmap(context.project.load_labels(case), path)
+            write_labelmap(context.labels_in_file(case), path)
             origin[case.id] = "human"
         elif refined is not None:
             write_labelmap(refined, path)

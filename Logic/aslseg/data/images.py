@@ -19,8 +19,8 @@ from aslseg.data.image_header import Header, check_name, refuse
 from aslseg.data.segment_names import Segment, segments_of
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.data.voxels import read_voxels
-from aslseg.errors import ImageError, StorageError
-from aslseg.storage import atomic_path
+from aslseg.errors import ImageError
+from aslseg.storage import atomic_path, unwritable
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
 _ONE_FILE_SUFFIXES = SUFFIXES[:4]
@@ -222,8 +222,7 @@ def _write(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=suffix_of(path) != ".nii")
             _check_written(temporary)
         except (RuntimeError, ImageError) as error:
-            msg = f"{path} could not be written whole; check the free space and the permissions."
-            raise StorageError(msg) from error
+            raise unwritable(path, error) from error
 
 
 def _check_written(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from aslseg.data.volume import Geometry, Labelmap, SameSize
 from aslseg.errors import ImageError
 from aslseg.project.case import HISTORY, LABEL_SUFFIX
 from aslseg.project.segment_targets import labels_by_name
-from aslseg.storage import copy_atomic
+from aslseg.storage import copy_atomic, sha256_of
 from aslseg.targets import Target
 
 
@@ -53,6 +54,28 @@ def load_labels(
     return fit_labels(labelmap, geometry, str(path), same_size=same_size)
 
 
+def find_label(path: Path, digest: str) -> Path:
+    """Return where a label map of known content is: in its place, or in the history beside it.
+
+    Args:
+        path: Its place.
+        digest: SHA-256 of the file.
+
+    Raises:
+        ImageError: When it is nowhere.
+    """
+    stem = path.name.removesuffix(LABEL_SUFFIX)
+    kept = sorted((path.parent / HISTORY).glob(f"{stem}-*{LABEL_SUFFIX}"), reverse=True)
+    for place in (path, *kept):
+        if place.exists() and sha256_of(place) == digest:
+            return place
+    msg = (
+        f"{path} is not the label map that the run began to learn from, and the history has no "
+        "copy of that one; restore it, or start a new run."
+    )
+    raise ImageError(msg)
+
+
 def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> None:
     """Refuse values that no target has.
 
@@ -86,7 +109,13 @@ def keep_history(path: Path) -> Path | None:
     copies = sorted(folder.glob(f"{stem}-*{LABEL_SUFFIX}"))
     if copies and filecmp.cmp(path, copies[-1], shallow=False):
         return copies[-1]
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-    kept = folder / f"{stem}-{now}{LABEL_SUFFIX}"
+    kept = _new_name(folder, stem)
     copy_atomic(path, kept)
     return kept
+
+
+def _new_name(folder: Path, stem: str) -> Path:
+    """Return a name that no copy has: a coarse clock, or one put back, tells a time twice."""
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    names = chain([f"{stem}-{now}"], (f"{stem}-{now}-{number}" for number in count(1)))
+    return next(path for name in names if not (path := folder / (name + LABEL_SUFFIX)).exists())

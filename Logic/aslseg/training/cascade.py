@@ -183,7 +183,8 @@ class CascadeTrainingPlan:
 def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCascade:
     """Train one network per stage; containers first, for contents are sought inside them.
 
-    Stages whose weights are in the folder already are read, not trained.
+    Stages whose weights are in the folder already are read, not trained; copies of images that a
+    process left there when it was ended are deleted.
 
     Raises:
         ProjectError: When no label has any voxel of a stage's targets.
@@ -194,6 +195,7 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
         stages[stage.name] = load_stage(context, plan.folder, stage, plan.network)
+    shutil.rmtree(_views(plan), ignore_errors=True)
     return assemble_cascade(context, stages)
 
 
@@ -204,7 +206,7 @@ def _train_stage(
     parents: Mapping[str, nn.Module],
 ) -> None:
     settings = plan.settings(context.config, stage)
-    rois = plan.folder / "views"
+    rois = _views(plan)
     organs = RoiAugmentation(context, stage, plan.out_of_fold_models)
     labelled = _labelled_cases(context, plan, stage, settings, rois, organs)
     paradigm = _start(context, plan, stage, settings)
@@ -214,6 +216,11 @@ def _train_stage(
         unlabelled = _unlabelled_cases(context, stage, settings, rois, found)
     _fit(context, plan, stage, paradigm, (labelled, unlabelled))
     shutil.rmtree(rois, ignore_errors=True)
+
+
+def _views(plan: CascadeTrainingPlan) -> Path:
+    """Return where copies of the images lie while a stage is trained."""
+    return plan.folder / "views"
 
 
 def _start(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from aslseg.errors import RunError
 from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import Runner
 from ASLsegLib.engine.jobs import Engine, Work
@@ -54,6 +55,7 @@ class Logic(Projecting, Reviewing, Exporting):
         self.project: Project | None = None
         self.background = Background()
         self.project_changed, self.failed = Signal(), Signal()
+        self._verified: set[tuple[str, str]] = set()
         self._python = tuple(python or python_command())
         self._engines: dict[str, Engine] = {}
         self.working_on: Any | None = None
@@ -118,6 +120,7 @@ class Logic(Projecting, Reviewing, Exporting):
 
         Raises:
             SceneError: When the volume cannot be used.
+            RunError: When the run that is named cannot be used.
             EngineError: When the engine failed.
         """
         volume = working_volume(volume)
@@ -240,10 +243,16 @@ class Logic(Projecting, Reviewing, Exporting):
     def _about(
         self, volume: Any, run_id: str | None
     ) -> tuple[dict[str, Any], Callable[[], None] | None]:
+        run = self.usable_run(run_id)
+        if run_id and run is None:
+            msg = (
+                f"Run {run_id} cannot be used: the open project has no run of that name with a "
+                "finished round. Choose another run, or let the latest one be used."
+            )
+            raise RunError(msg)
         self.working_on = volume
         folder = self._scratch() / volume.GetID()
         image, prepare = file_for(volume, folder / "image.nrrd")
-        run = self.usable_run(run_id)
         arguments = {
             "image": str(image),
             "project": str(self.project.folder) if self.project else None,
@@ -268,7 +277,8 @@ class Logic(Projecting, Reviewing, Exporting):
     def _engine_for(self, purpose: str) -> Engine:
         if purpose not in self._engines:
             engine = Engine(Runner(self._python, library()), self.background)
-            engine.event.connect(self._hear_changes)
+            if purpose == "training":  # answers leave the project as it is
+                engine.event.connect(self._hear_changes)
             self._engines[purpose] = engine
         return self._engines[purpose]
 
