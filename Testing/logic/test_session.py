@@ -130,8 +130,8 @@ def without_mask(prompts: Sequence[SlicePrompts]) -> list[SlicePrompts]:
 def test_handing_back_what_was_proposed_changes_nothing() -> None:
     proposed = prompts_from_mask(LIVER, target="liver")
     found = merge(proposed, without_mask(proposed))
-    assert [a.in_force for a in found.values()] == [(p,) for p in proposed]
-    assert not any(asked.is_edited for asked in found.values())
+    assert [state.in_force for state in found.values()] == [(p,) for p in proposed]
+    assert not any(state.is_edited for state in found.values())
 
 
 def test_a_persons_prompts_replace_those_of_their_slice_and_target_alone() -> None:
@@ -140,19 +140,19 @@ def test_a_persons_prompts_replace_those_of_their_slice_and_target_alone() -> No
         box(3, "tumour", 2, 2, 4, 4),
         box(4, "tumour", 2, 2, 4, 4),
     ]
-    own = box(3, "tumour", 5, 5, 8, 8)
-    found = merge(proposed, [own])
-    assert found[3, "tumour"].own == (own,)
-    assert found[3, "tumour"].dropped == (proposed[1],)
-    assert found[3, "liver"].kept == (proposed[0],)
-    assert found[4, "tumour"].kept == (proposed[2],)
+    user = box(3, "tumour", 5, 5, 8, 8)
+    found = merge(proposed, [user])
+    assert found[3, "tumour"].user == (user,)
+    assert found[3, "tumour"].removed == (proposed[1],)
+    assert found[3, "liver"].proposed == (proposed[0],)
+    assert found[4, "tumour"].proposed == (proposed[2],)
 
 
 def test_one_of_two_proposed_boxes_moved_leaves_the_other_as_proposed() -> None:
     proposed = [box(3, "tumour", 2, 2, 4, 4), box(3, "tumour", 6, 6, 9, 9)]
     moved = box(3, "tumour", 2, 2, 5, 4)
     found = merge(proposed, [moved, *without_mask(proposed[1:])])[3, "tumour"]
-    assert (found.kept, found.own, found.dropped) == ((proposed[1],), (moved,), (proposed[0],))
+    assert (found.proposed, found.user, found.removed) == ((proposed[1],), (moved,), (proposed[0],))
 
 
 def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
@@ -162,10 +162,10 @@ def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
         box(4, "liver", 1, 1, 9, 9),
     ]
     found = merge(proposed, without_mask(proposed[:1]), edited_slices=[3])
-    assert found[3, "liver"].kept == (proposed[0],)
+    assert found[3, "liver"].proposed == (proposed[0],)
     assert found[3, "tumour"].in_force == ()
-    assert found[3, "tumour"].dropped == (proposed[1],)
-    assert found[4, "liver"].kept == (proposed[2],)
+    assert found[3, "tumour"].removed == (proposed[1],)
+    assert found[4, "liver"].proposed == (proposed[2],)
 
 
 # --- The first look -----------------------------------------------------------------------------
@@ -173,28 +173,28 @@ def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
 
 def test_the_first_look_says_what_the_ensemble_says() -> None:
     session = a_session(share=0.5)
-    ensemble = session.predictions.ensemble
+    ensemble = session.models.ensemble
     assert ensemble is not None
     expected = ensemble.segment(session.volume)
-    answer = session.answer
-    assert answer.specialist is not None
-    assert answer.sam is not None
+    result = session.prediction
+    assert result.specialist is not None
+    assert result.sam is not None
     assert expected.sam is not None
-    assert answer.refined is not None
-    np.testing.assert_array_equal(answer.specialist.labels, expected.specialist.labels)
-    np.testing.assert_array_equal(answer.sam.labels, expected.sam.labels)
-    np.testing.assert_array_equal(answer.refined.labels, expected.refined.labels)
-    assert len(answer.prompts) == len(expected.prompts) == len(session.proposed)
+    assert result.refined is not None
+    np.testing.assert_array_equal(result.specialist.labels, expected.specialist.labels)
+    np.testing.assert_array_equal(result.sam.labels, expected.sam.labels)
+    np.testing.assert_array_equal(result.refined.labels, expected.refined.labels)
+    assert len(result.prompts) == len(expected.prompts) == len(session.proposed)
 
 
 def test_disagreement_is_largest_where_one_voice_alone_sees_a_target() -> None:
-    answer = a_session().answer
-    plane = answer.disagreement[6]
+    result = a_session().prediction
+    plane = result.disagreement[6]
     assert plane[19, 30] <= 10  # specialist 0.9, SAM 0.95: in the liver for both
     corner_of_box = np.argwhere(~LIVER[6] & (plane > 50))
     assert len(corner_of_box) > 0  # SAM fills its boxes, the specialist's liver is round
     assert plane[0, 0] <= 10
-    assert answer.disagreement.dtype == np.uint8
+    assert result.disagreement.dtype == np.uint8
 
 
 # --- A person's prompts -------------------------------------------------------------------------
@@ -202,39 +202,39 @@ def test_disagreement_is_largest_where_one_voice_alone_sees_a_target() -> None:
 
 def test_a_box_of_a_person_is_found_by_sam_and_in_the_refined_label() -> None:
     session = a_session()
-    answer = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
-    assert answer.slice_index == 6
-    assert answer.sam is not None
-    assert answer.refined is not None
-    assert answer.specialist is None
-    assert answer.refined.labels.shape == (1, 40, 40)
-    assert answer.refined.labels[0, 26, 20] == 2
-    assert answer.sam.labels[0, 26, 20] == 2
-    before = session.answer.refined
+    result = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert result.slice_index == 6
+    assert result.sam is not None
+    assert result.refined is not None
+    assert result.specialist is None
+    assert result.refined.labels.shape == (1, 40, 40)
+    assert result.refined.labels[0, 26, 20] == 2
+    assert result.sam.labels[0, 26, 20] == 2
+    before = session.prediction.refined
     assert before is not None
     assert before.labels[6, 26, 20] == 1
 
 
 def test_a_slice_lies_where_it_lies_in_the_volume() -> None:
-    answer = a_session().refine([box(7, "tumour", 18, 24, 23, 29)], 7)
-    assert answer.refined is not None
+    result = a_session().refine([box(7, "tumour", 18, 24, 23, 29)], 7)
+    assert result.refined is not None
     expected = GEOMETRY.ijk_to_ras @ np.array([3.0, 5.0, 7.0, 1.0])
-    found = answer.refined.geometry.ijk_to_ras @ np.array([3.0, 5.0, 0.0, 1.0])
+    found = result.refined.geometry.ijk_to_ras @ np.array([3.0, 5.0, 0.0, 1.0])
     np.testing.assert_allclose(found, expected)
 
 
 def test_what_a_person_removed_is_gone_from_the_refined_label() -> None:
     session = a_session()
     liver = without_mask([p for p in session.proposed if (p.slice_index, p.target) == (6, "liver")])
-    answer = session.refine(liver, 6, edited_slices=[6])
-    assert answer.refined is not None
-    assert not (answer.refined.labels == 2).any()
-    assert answer.refined.labels[0, 15, 20] == 1
+    result = session.refine(liver, 6, edited_slices=[6])
+    assert result.refined is not None
+    assert not (result.refined.labels == 2).any()
+    assert result.refined.labels[0, 15, 20] == 1
 
 
 def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
     session = a_session(share=0.5)
-    first = session.answer.refined
+    first = session.prediction.refined
     assert first is not None
     session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     again = session.refine([], 6)
@@ -246,10 +246,10 @@ def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
 @pytest.mark.parametrize(("share", "strength"), [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0)])
 def test_a_slice_is_what_the_whole_volume_would_say_of_it(share: float, strength: float) -> None:
     session = a_session(share, strength)
-    own = [box(6, "tumour", 17, 23, 24, 29), box(5, "tumour", 17, 23, 24, 29)]
+    user = [box(6, "tumour", 17, 23, 24, 29), box(5, "tumour", 17, 23, 24, 29)]
     for k in (5, 6):
-        thin = session.refine(own, k)
-    whole = session.refine(own)
+        thin = session.refine(user, k)
+    whole = session.refine(user)
     for source in ("sam", "refined"):
         one, all_of_it = getattr(thin, source), getattr(whole, source)
         np.testing.assert_array_equal(one.labels[0], all_of_it.labels[6])
@@ -262,11 +262,11 @@ def test_only_slices_whose_prompts_changed_are_asked_again() -> None:
     sam = BoxSam()
     session = a_session(sam=sam)
     sam.slices.clear()
-    own = [box(6, "tumour", 18, 24, 23, 29)]
-    session.refine(own)
+    user = [box(6, "tumour", 18, 24, 23, 29)]
+    session.refine(user)
     assert set(sam.slices) == {6}
     sam.slices.clear()
-    session.refine([replace(own[0])])
+    session.refine([replace(user[0])])
     assert sam.slices == []
 
 
@@ -274,10 +274,10 @@ def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
     sam = BoxSam()
     session = a_session(sam=sam)
     sam.slices.clear()
-    own = [box(6, "tumour", 18, 24, 23, 29), box(7, "tumour", 18, 24, 23, 29)]
-    session.refine(own, 6)
+    user = [box(6, "tumour", 18, 24, 23, 29), box(7, "tumour", 18, 24, 23, 29)]
+    session.refine(user, 6)
     assert set(sam.slices) == {6}
-    whole = session.refine(own)
+    whole = session.refine(user)
     assert set(sam.slices) == {6, 7}
     assert whole.refined is not None
     assert (whole.refined.labels[[6, 7], 26, 20] == 2).all()
@@ -285,7 +285,7 @@ def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
 
 def test_a_network_that_contradicts_a_click_is_overruled() -> None:
     session = a_session(share=0.0, strength=1.0)
-    ensemble = session.predictions.ensemble
+    ensemble = session.models.ensemble
     assert ensemble is not None
     assert isinstance(ensemble.refiner, Refiner)
     ensemble.refiner.networks["tumour"].head.bias.data.fill_(-20.0)  # denies every tumour
@@ -302,18 +302,18 @@ def test_a_prompted_tumour_belongs_to_its_liver() -> None:
     session = a_session()
     k, row, column = 6, 20, 33  # two pixels beside the liver, which ends at column 31
     assert not LIVER[k, row, column]
-    answer = session.refine([box(k, "tumour", 29, 17, 37, 24)], k)
-    assert answer.refined is not None
-    assert answer.refined.labels[0, row, column] == 2
+    result = session.refine([box(k, "tumour", 29, 17, 37, 24)], k)
+    assert result.refined is not None
+    assert result.refined.labels[0, row, column] == 2
 
 
 def test_a_click_that_the_label_does_not_follow_is_told() -> None:
     session = a_session()
     far = box(0, "tumour", 1, 1, 6, 6)  # no liver is near
-    own = [replace(far, points=(PointPrompt((3.5, 3.5)),))]
-    for answer in (session.refine(own, 0), session.refine(own)):
-        assert len(answer.unmet_clicks) == 1
-        assert "point for tumour on slice 0" in answer.unmet_clicks[0]
+    user = [replace(far, points=(PointPrompt((3.5, 3.5)),))]
+    for result in (session.refine(user, 0), session.refine(user)):
+        assert len(result.unmet_clicks) == 1
+        assert "point for tumour on slice 0" in result.unmet_clicks[0]
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_slice_that_is_not_there_is_refused() -> None:
         a_session().refine([], 12)
 
 
-# --- A first guess for SAM ----------------------------------------------------------------------
+# --- A mask prompt for SAM -----------------------------------------------------------------------
 
 
 def a_spot(radius_px: float, hu: float) -> Volume:
@@ -354,26 +354,26 @@ def mask_of(prompt: SlicePrompts) -> Mask:
 
 def test_a_click_is_completed_by_what_looks_like_the_place() -> None:
     volume = a_spot(6, 30)
-    guess = with_mask_prompt(click(3, "tumour", 12.5, 20.5), volume, (), is_container=False)
+    completed = with_mask_prompt(click(3, "tumour", 12.5, 20.5), volume, (), is_parent=False)
     disc = volume.voxels[3] == 30
-    assert dice(mask_of(guess), disc) > 0.85
-    assert guess.box is not None
-    left, top, right, bottom = guess.box.xyxy
+    assert dice(mask_of(completed), disc) > 0.85
+    assert completed.box is not None
+    left, top, right, bottom = completed.box.xyxy
     assert (left, right) == pytest.approx((12.5 - 8.5, 12.5 + 8.5), abs=1.5)
     assert (top, bottom) == pytest.approx((20.5 - 8.5, 20.5 + 8.5), abs=1.5)
-    assert guess.points == (PointPrompt((12.5, 20.5)),)
+    assert completed.points == (PointPrompt((12.5, 20.5)),)
 
 
 def test_a_guess_reaches_no_further_than_two_and_a_half_centimetres() -> None:
     volume = a_spot(0, 100)
-    found = mask_of(with_mask_prompt(click(3, "tumour", 1.5, 1.5), volume, (), is_container=False))
+    found = mask_of(with_mask_prompt(click(3, "tumour", 1.5, 1.5), volume, (), is_parent=False))
     assert found[1, 25]
     assert not found[1, 28]
 
 
 def test_an_organ_is_not_grown_from_a_click() -> None:
     given = click(3, "liver", 12.5, 20.5)
-    assert with_mask_prompt(given, a_spot(6, 30), (), is_container=True) is given
+    assert with_mask_prompt(given, a_spot(6, 30), (), is_parent=True) is given
 
 
 def test_a_box_is_completed_by_what_was_proposed_in_it() -> None:
@@ -381,11 +381,11 @@ def test_a_box_is_completed_by_what_was_proposed_in_it() -> None:
     mask = np.zeros((48, 48), bool)
     mask[10:20, 10:30] = True
     proposed = prompts_from_mask(mask, target="liver")
-    guess = with_mask_prompt(box(3, "liver", 5, 5, 20, 40), volume, proposed, is_container=True)
+    completed = with_mask_prompt(box(3, "liver", 5, 5, 20, 40), volume, proposed, is_parent=True)
     expected = mask.copy()
     expected[:, 20:] = False
-    np.testing.assert_array_equal(mask_of(guess), expected)
-    assert guess.box == BoxPrompt((5, 5, 20, 40))
+    np.testing.assert_array_equal(mask_of(completed), expected)
+    assert completed.box == BoxPrompt((5, 5, 20, 40))
 
 
 def test_a_click_in_a_box_counts_more_than_what_was_proposed() -> None:
@@ -393,7 +393,7 @@ def test_a_click_in_a_box_counts_more_than_what_was_proposed() -> None:
     mask[0:4, 0:4] = True
     proposed = prompts_from_mask(mask, target="tumour")
     both = replace(box(3, "tumour", 0, 0, 25, 40), points=(PointPrompt((12.5, 20.5)),))
-    found = mask_of(with_mask_prompt(both, a_spot(6, 30), proposed, is_container=False))
+    found = mask_of(with_mask_prompt(both, a_spot(6, 30), proposed, is_parent=False))
     assert found[20, 12]
     assert not found[2, 2]
 
@@ -406,7 +406,7 @@ def test_what_looks_like_a_negative_click_is_left_out() -> None:
     proposed = prompts_from_mask(mask, target="tumour")
     points = (PointPrompt((12.5, 20.5), positive=False),)
     found = mask_of(
-        with_mask_prompt(replace(whole, points=points), volume, proposed, is_container=False)
+        with_mask_prompt(replace(whole, points=points), volume, proposed, is_parent=False)
     )
     assert not found[20, 12]
     assert found[12, 38]
@@ -418,14 +418,16 @@ def test_what_looks_like_a_negative_click_is_left_out() -> None:
 def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
     volume, _ = a_patient(0)
     session = Session(volume, SessionModels(LIVER_TARGETS, None, BoxSam()))
-    assert (session.answer.specialist, session.answer.sam, session.answer.refined) == (None,) * 3
+    assert (session.prediction.specialist, session.prediction.sam, session.prediction.refined) == (
+        None,
+    ) * 3
     thin = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     assert thin.refined is None
     assert thin.sam is not None
     assert (thin.sam.labels == 2).sum() == 5 * 5
     assert (thin.sam.labels == 1).sum() == 0
-    own = [box(6, "tumour", 18, 24, 23, 29), box(6, "liver", 10, 10, 30, 30)]
-    whole = session.refine(own)
+    user = [box(6, "tumour", 18, 24, 23, 29), box(6, "liver", 10, 10, 30, 30)]
+    whole = session.refine(user)
     assert whole.sam is not None
     assert (whole.sam.labels == 2).sum() == 5 * 5
     assert (whole.sam.labels == 1).sum() == 20 * 20 - 5 * 5
@@ -436,10 +438,10 @@ def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
 def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
     session = a_session(proposes=False)
     assert session.proposed == ()
-    assert session.answer.sam is None
-    answer = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
-    assert answer.refined is not None
-    assert answer.refined.labels[0, 26, 20] == 2
+    assert session.prediction.sam is None
+    result = session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
+    assert result.refined is not None
+    assert result.refined.labels[0, 26, 20] == 2
     whole = session.refine([box(6, "tumour", 18, 24, 23, 29)])
     assert whole.refined is not None
     assert whole.refined.labels[6, 26, 20] == 2
@@ -447,7 +449,7 @@ def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
 
 def test_prompts_need_somebody_to_answer() -> None:
     session = a_session(proposes=False)
-    session.predictions = SessionModels(LIVER_TARGETS, session.predictions.ensemble, None)
+    session.models = SessionModels(LIVER_TARGETS, session.models.ensemble, None)
     with pytest.raises(ConfigError, match="works without SAM"):
         session.refine([box(6, "tumour", 18, 24, 23, 29)])
 
@@ -462,11 +464,9 @@ def test_released_sam_is_loaded_when_it_is_first_asked(
         return BoxSam()
 
     monkeypatch.setattr(session_start, "build_sam_predictor", build)
-    predictions = session_start.models_without_run(
-        LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path
-    )
+    models = session_start.models_without_run(LIVER_TARGETS, SamConfig(tuning="lora"), tmp_path)
     volume, _ = a_patient(0)
-    session = Session(volume, predictions)
+    session = Session(volume, models)
     assert built == []
     session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
     session.refine([box(7, "tumour", 18, 24, 23, 29)], 7)
@@ -482,9 +482,9 @@ def test_real_sam_alone_finds_the_liver_that_is_boxed(
     volume = read_volume(data / "ct.nii.gz")
     truth = read_labelmap(data / "liver_gt.nii.gz").labels > 0
     k = int(truth.sum(axis=(1, 2)).argmax())
-    predictions = session_start.models_without_run(LIVER_TARGETS, SamConfig(), tmp_path)
+    models = session_start.models_without_run(LIVER_TARGETS, SamConfig(), tmp_path)
     boxed = SlicePrompts(k, "liver", box=box_around(truth[k], 3))
-    answer = Session(volume, predictions).refine([boxed], k)
-    assert answer.sam is not None
-    assert answer.sam.geometry.shape == (1, 512, 512)
-    assert dice(answer.sam.labels[0] == 1, truth[k]) > 0.8
+    result = Session(volume, models).refine([boxed], k)
+    assert result.sam is not None
+    assert result.sam.geometry.shape == (1, 512, 512)
+    assert dice(result.sam.labels[0] == 1, truth[k]) > 0.8

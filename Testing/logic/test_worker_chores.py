@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aslseg.engine.requests import Describe, Weights
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor, Progress
@@ -25,24 +26,27 @@ def put(folder: Path, name: str) -> Path:
 
 
 def test_the_cpu_is_described_with_the_reason_for_it() -> None:
-    device = describe({"device": "cpu"}, Monitor())["device"]
+    device = describe(Describe(device="cpu"), Monitor())["device"]
     assert device["name"] == "cpu"
     assert device["reason"]
     assert device["problem"] == ""
 
 
 def test_without_a_wish_the_device_is_chosen() -> None:
-    assert describe({}, Monitor())["device"] == describe({"device": "auto"}, Monitor())["device"]
+    assert (
+        describe(Describe(), Monitor())["device"]
+        == describe(Describe(device="auto"), Monitor())["device"]
+    )
 
 
 def test_a_device_that_is_not_there_is_a_problem_in_words_and_no_failure() -> None:
-    device = describe({"device": "abacus"}, Monitor())["device"]
+    device = describe(Describe(device="abacus"), Monitor())["device"]
     assert (device["name"], device["reason"]) == ("abacus", "")
     assert "abacus" in device["problem"]
 
 
 def test_every_sam_has_its_default_weights_described_with_size_and_licence() -> None:
-    weights = describe({}, Monitor())["weights"]
+    weights = describe(Describe(), Monitor())["weights"]
     assert [one["model"] for one in weights] == list(DEFAULTS)
     mobile = next(one for one in weights if one["model"] == "vit_t")
     assert (mobile["name"], mobile["licence"]) == ("mobile_sam", "Apache-2.0")
@@ -52,20 +56,20 @@ def test_every_sam_has_its_default_weights_described_with_size_and_licence() -> 
 
 def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     path = put(tmp_path / "brought", "mobile_sam.pt")
-    mobile = describe({}, Monitor())["weights"][list(DEFAULTS).index("vit_t")]
+    mobile = describe(Describe(), Monitor())["weights"][list(DEFAULTS).index("vit_t")]
     assert mobile["path"] == str(path)
     assert mobile["problem"]
 
 
 def test_looking_for_weights_tells_how_far_it_is_and_can_be_stopped() -> None:
     told: list[Progress] = []
-    describe({}, Monitor(lambda event: told.append(event)))  # type: ignore[arg-type]
+    describe(Describe(), Monitor(lambda event: told.append(event)))  # type: ignore[arg-type]
     assert {event.stage for event in told} == {"Looking for weights"}
     assert (told[-1].step, told[-1].of) == (len(DEFAULTS), len(DEFAULTS))
     token = CancelToken()
     token.cancel()
     with pytest.raises(CancelledError, match="Stopped"):
-        describe({}, Monitor(token=token))
+        describe(Describe(), Monitor(token=token))
 
 
 def test_a_download_gives_the_file_and_what_is_known_of_it(
@@ -78,7 +82,7 @@ def test_a_download_gives_the_file_and_what_is_known_of_it(
         return put(weights_folder(), "mobile_sam.pt")
 
     monkeypatch.setattr("aslseg.engine.system.get_weights", get)
-    answer = download({"model": "vit_t"}, Monitor())
+    answer = download(Weights(model="vit_t"), Monitor())
     assert asked == ["vit_t"]
     assert answer["files"] == {"weights": str(weights_folder() / "mobile_sam.pt")}
     assert answer["facts"]["weights"]["name"] == "mobile_sam"
@@ -86,14 +90,14 @@ def test_a_download_gives_the_file_and_what_is_known_of_it(
 
 def test_a_sam_that_nobody_knows_cannot_be_downloaded() -> None:
     with pytest.raises(WeightsError, match="no weights named 'vit_x'; choose one of"):
-        download({"model": "vit_x"}, Monitor())
+        download(Weights(model="vit_x"), Monitor())
 
 
 def test_only_what_was_downloaded_is_removed_not_what_a_person_brought(tmp_path: Path) -> None:
     brought = put(tmp_path / "brought", "mobile_sam.pt")
     downloaded = put(weights_folder(), "mobile_sam.pt")
     half = put(weights_folder(), "mobile_sam.pt.part")
-    answer = remove({"model": "vit_t"}, Monitor())
+    answer = remove(Weights(model="vit_t"), Monitor())
     assert answer["files"] == {}
     assert answer["facts"]["removed"] == [str(downloaded), str(half)]
     assert brought.exists()
@@ -103,5 +107,5 @@ def test_only_what_was_downloaded_is_removed_not_what_a_person_brought(tmp_path:
 
 def test_weights_can_be_removed_by_their_own_name_and_twice() -> None:
     downloaded = put(weights_folder(), "mobile_sam.pt")
-    assert remove({"model": "mobile_sam"}, Monitor())["facts"]["removed"] == [str(downloaded)]
-    assert remove({"model": "mobile_sam"}, Monitor())["facts"]["removed"] == []
+    assert remove(Weights(model="mobile_sam"), Monitor())["facts"]["removed"] == [str(downloaded)]
+    assert remove(Weights(model="mobile_sam"), Monitor())["facts"]["removed"] == []

@@ -94,5 +94,5 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     assert set(asked) == set(MODELS)
     for do, arguments in asked.items():
         checked = check_request(do, json.loads(json.dumps(arguments)))
-        assert checked.get("device", "cpu") == "cpu", do
+        assert getattr(checked, "device", "cpu") == "cpu", do
     assert [one["slice_index"] for one in asked["refine"]["prompts"]] == [2], "of this slice alone"

@@ -1,6 +1,7 @@
-"""What each request may say: its fields with their types and bounds.
+"""The requests of the protocol: their fields with types and bounds.
 
-A request that says anything else is refused with a sentence that names the field.
+The panel checks with them what it sends, the engine what it receives. A request with any other
+field is refused with a sentence that names it.
 """
 
 from __future__ import annotations
@@ -35,19 +36,21 @@ Indices = Annotated[list[Index], Field(max_length=100_000)]
 Settings = dict[str, Any]
 
 
-class _Strict(BaseModel):
+class RequestModel(BaseModel):
+    """The arguments of a request."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class PointFields(_Strict):
+class PointFields(RequestModel):
     """A click."""
 
     xy: Annotated[list[Pixel], Field(min_length=2, max_length=2)]
     positive: bool = True
 
 
-class PromptFields(_Strict):
-    """What is said about one object of a slice."""
+class PromptFields(RequestModel):
+    """The prompts of one object of a slice, as `SlicePrompts.from_json` reads them."""
 
     slice_index: Index
     target: Name
@@ -73,7 +76,9 @@ def _few(prompts: list[PromptFields]) -> list[PromptFields]:
 Prompts = Annotated[list[PromptFields], AfterValidator(_few)]
 
 
-class _AboutImage(_Strict):
+class ImageRequest(RequestModel):
+    """A request about one image, with a run of a project or with SAM alone."""
+
     image: PathText
     project: PathText | None = None
     run: Name | None = None
@@ -82,21 +87,21 @@ class _AboutImage(_Strict):
     targets: list[Target] | None = None
 
 
-class Segment(_AboutImage):
+class Segment(ImageRequest):
     """Segment a volume."""
 
     output: PathText
 
 
 class Refine(Segment):
-    """Answer prompts."""
+    """Segment with a person's prompts; about one slice where `slice_index` is given."""
 
     prompts: Prompts | None = None
     slice_index: Index | None = None
     edited_slices: Indices = []
 
 
-class Train(_Strict):
+class Train(RequestModel):
     """Start a run."""
 
     project: PathText
@@ -105,8 +110,8 @@ class Train(_Strict):
     device: Device | None = None
 
 
-class Resume(_Strict):
-    """Go on with a run."""
+class Resume(RequestModel):
+    """Go on with a run; with `rounds`, for that many more."""
 
     project: PathText
     run: Name | None = None
@@ -114,19 +119,19 @@ class Resume(_Strict):
     device: Device | None = None
 
 
-class Describe(_Strict):
-    """Ask about this computer; a device that is not there is an answer, no error."""
+class Describe(RequestModel):
+    """Describe this computer; a device that is not there is a result, no error."""
 
     device: Annotated[str, Field(max_length=100)] | None = None
 
 
-class Weights(_Strict):
+class Weights(RequestModel):
     """Download or remove weights."""
 
     model: Name
 
 
-MODELS: dict[str, type[_Strict]] = {
+MODELS: dict[str, type[RequestModel]] = {
     "segment": Segment,
     "refine": Refine,
     "train": Train,
@@ -137,14 +142,17 @@ MODELS: dict[str, type[_Strict]] = {
 }
 
 
-def check_request(do: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a request, checked and with all that it left out.
+def check_request(do: str, arguments: Mapping[str, Any]) -> RequestModel:
+    """Return the checked arguments of a request, as the model that `MODELS` has for it.
 
     Raises:
-        RequestError: Naming the first field that cannot be used.
+        RequestError: When there is no such request; or naming the first field that cannot be used.
     """
+    if do not in MODELS:
+        msg = f"'{do}' is nothing that the engine can do; ask for {', '.join(MODELS)}."
+        raise RequestError(msg)
     try:
-        return MODELS[do].model_validate(dict(arguments)).model_dump()
+        return MODELS[do].model_validate(dict(arguments))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise RequestError(_sentence(first)) from error

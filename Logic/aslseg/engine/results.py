@@ -1,4 +1,4 @@
-"""What the engine writes for the panel, and the facts that come with it."""
+"""The files and the facts of a `done` event about a volume."""
 
 from __future__ import annotations
 
@@ -16,47 +16,46 @@ from aslseg.storage import sha256_of, write_json_atomic
 SOURCES = ("specialist", "sam", "refined")
 
 
-def write_answer(answer: SessionPrediction, folder: Path) -> dict[str, str]:
+def write_prediction(prediction: SessionPrediction, folder: Path) -> dict[str, str]:
     """Write label maps, disagreement and prompts; label maps of one slice are named after it.
 
     Returns:
-        Paths by name: `specialist`, `sam`, `refined`, `disagreement`, `prompts`; voices that did
-        not speak are missing.
+        Paths by name: `specialist`, `sam`, `refined`, `disagreement`, `prompts`; predictions that
+        were not made are missing.
     """
-    prefix = "" if answer.slice_index is None else f"slice-{answer.slice_index:04d}-"
+    prefix = "" if prediction.slice_index is None else f"slice-{prediction.slice_index:04d}-"
     files: dict[str, Path] = {}
     geometry: Geometry | None = None
     for source in SOURCES:
-        labels: Labelmap | None = getattr(answer, source)
+        labels: Labelmap | None = getattr(prediction, source)
         if labels is not None:
             files[source] = folder / f"{prefix}{source}.nii.gz"
             geometry = labels.geometry
             write_labelmap(labels, files[source])
     if geometry is not None:
         files["disagreement"] = folder / f"{prefix}disagreement.nii.gz"
-        write_volume(Volume(answer.disagreement, geometry), files["disagreement"])
+        write_volume(Volume(prediction.disagreement, geometry), files["disagreement"])
     files["prompts"] = folder / f"{prefix}prompts.json"
-    write_json_atomic(files["prompts"], [prompt.to_json() for prompt in answer.prompts])
+    write_json_atomic(files["prompts"], [prompt.to_json() for prompt in prediction.prompts])
     return {name: str(path) for name, path in files.items()}
 
 
-def facts_of(session: Session, answer: SessionPrediction, run: RunFolder | None) -> dict[str, Any]:
-    """Return what a person wants to know about an answer, for the panel and for provenance."""
-    targets = session.predictions.targets
-    spoken = {v: labels for v in SOURCES if (labels := getattr(answer, v)) is not None}
+def facts_of(
+    session: Session, prediction: SessionPrediction, run: RunFolder | None
+) -> dict[str, Any]:
+    """Return slice, targets, unmet clicks and provenance of a prediction."""
     return {
-        "slice_index": answer.slice_index,
-        "targets": [target.model_dump(mode="json") for target in targets],
-        "voices": list(spoken),
-        "prompts": len(answer.prompts),
-        "unheard": list(answer.unmet_clicks),
+        "slice_index": prediction.slice_index,
+        "targets": [target.model_dump(mode="json") for target in session.models.targets],
+        "prompts": len(prediction.prompts),
+        "unmet_clicks": list(prediction.unmet_clicks),
         **provenance_of(session, run),
     }
 
 
 def provenance_of(session: Session, run: RunFolder | None) -> dict[str, Any]:
-    """Return where an answer comes from: method, run, round, weights; a note without a run."""
-    ensemble = session.predictions.ensemble
+    """Return method, run, round and weights of a prediction; without a run, a note."""
+    ensemble = session.models.ensemble
     if run is None or ensemble is None:
         note = "No trained run: SAM alone answers, as it was released, and only to your prompts."
         return {"run": None, "method": "sam", "round": 0, "weights": "", "note": note}

@@ -1,4 +1,4 @@
-"""What requests say about projects, runs and settings, read and checked."""
+"""The settings, run and targets that a request names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aslseg.config import RunConfig, SamConfig, parse_config
+from aslseg.engine.requests import ImageRequest
 from aslseg.errors import ConfigError, RunError
 from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.project import open_project
@@ -51,7 +52,7 @@ def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
     return parse_config({"sam": {**(settings or {}), "tuning": "none"}}, "SAM").sam
 
 
-def run_of(arguments: Mapping[str, Any]) -> RunFolder | None:
+def run_of(request: ImageRequest) -> RunFolder | None:
     """Return the run that a request is about: the one named, else the latest finished one.
 
     None when no project is named, or when it has no finished run and the request names none.
@@ -59,11 +60,11 @@ def run_of(arguments: Mapping[str, Any]) -> RunFolder | None:
     Raises:
         RunError: When the run that is named does not exist.
     """
-    if not arguments.get("project"):
+    if request.project is None:
         return None
-    folder = Path(arguments["project"])
-    if arguments.get("run"):
-        return open_run(folder, str(arguments["run"]))
+    folder = Path(request.project)
+    if request.run is not None:
+        return open_run(folder, request.run)
     return latest_finished(folder)
 
 
@@ -77,26 +78,24 @@ def latest_finished(project_folder: Path) -> RunFolder | None:
     return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
 
 
-def require_run(arguments: Mapping[str, Any]) -> RunFolder:
+def require_run(request: ImageRequest) -> RunFolder:
     """Return the run that a request is about.
 
     Raises:
         RunError: When there is none.
     """
-    run = run_of(arguments)
+    run = run_of(request)
     if run is None:
-        place = arguments.get("project") or "The request"
-        msg = f"{place} has no finished run yet; train first."
+        msg = f"{request.project or 'The request'} has no finished run yet; train first."
         raise RunError(msg)
     return run
 
 
-def targets_of(arguments: Mapping[str, Any]) -> tuple[Target, ...]:
+def targets_of(request: ImageRequest) -> tuple[Target, ...]:
     """Return the classes: of the project, else those that the request lists, else liver's."""
-    if arguments.get("project"):
-        return open_project(Path(arguments["project"])).targets
-    given = arguments.get("targets")
-    return tuple(Target.model_validate(one) for one in given) if given else LIVER_TARGETS
+    if request.project is not None:
+        return open_project(Path(request.project)).targets
+    return tuple(request.targets) if request.targets else LIVER_TARGETS
 
 
 def _overridden(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

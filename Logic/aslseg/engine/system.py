@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from aslseg.engine.requests import Describe, Weights
 from aslseg.errors import DeviceError
 from aslseg.events import Monitor
 from aslseg.networks.device import choose_device
 from aslseg.sam.weights import DEFAULTS, WeightStatus, get_weights, remove_weights, verify_weights
 
-Arguments = Mapping[str, Any]
 
-
-def describe(arguments: Arguments, monitor: Monitor) -> dict[str, Any]:
+def describe(request: Describe, monitor: Monitor) -> dict[str, Any]:
     """Say where networks would run and why, and which default weights of SAM are here.
 
     Returns:
@@ -21,25 +19,24 @@ def describe(arguments: Arguments, monitor: Monitor) -> dict[str, Any]:
     """
     models = monitor.track(list(DEFAULTS), "Looking for weights")
     return {
-        "device": _device(str(arguments.get("device") or "auto")),
+        "device": _device(request.device or "auto"),
         "weights": [_weights(model) for model in models],
     }
 
 
-def download(arguments: Arguments, monitor: Monitor) -> dict[str, Any]:
+def download(request: Weights, monitor: Monitor) -> dict[str, Any]:
     """Get the weights of a SAM model and check them.
 
     Raises:
         WeightsError: When no source works.
     """
-    path = get_weights(str(arguments["model"]), monitor)
-    return {"files": {"weights": str(path)}, "facts": {"weights": _weights(arguments["model"])}}
+    path = get_weights(request.model, monitor)
+    return {"files": {"weights": str(path)}, "facts": {"weights": _weights(request.model)}}
 
 
-def remove(arguments: Arguments, _: Monitor) -> dict[str, Any]:
+def remove(request: Weights, _: Monitor) -> dict[str, Any]:
     """Delete what was downloaded of a SAM model's weights."""
-    name = str(arguments["model"])
-    removed = remove_weights(DEFAULTS.get(name, name))
+    removed = remove_weights(DEFAULTS.get(request.model, request.model))
     return {"files": {}, "facts": {"removed": [str(path) for path in removed]}}
 
 

@@ -136,7 +136,7 @@ def predict_roi(
         return _predict_blocks(network, roi, settings, device)
     parts = []
     starts = range(0, len(roi.image), SLICES_AT_ONCE)
-    for first in (monitor or Monitor()).details(starts, "Asking the specialist"):
+    for first in (monitor or Monitor()).details(starts, "Running the specialist"):
         last = min(first + SLICES_AT_ONCE, len(roi.image))
         slices = np.stack([slice_channels(roi, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)

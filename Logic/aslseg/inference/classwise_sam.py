@@ -130,7 +130,7 @@ class ClasswisePredictor:
         self, volume: Volume, scene: _StageTiles, prompts: Sequence[SlicePrompts], monitor: Monitor
     ) -> Probabilities:
         aggregator = TileAggregator(scene.roi, 1 + len(scene.stage.targets))
-        for k in monitor.track(sorted({p.slice_index for p in prompts}), "Asking SAM"):
+        for k in monitor.track(sorted({p.slice_index for p in prompts}), "Running SAM"):
             here = [prompt for prompt in prompts if prompt.slice_index == k]
             for plane in planes_on(k, scene.roi):
                 for number, tile in enumerate(scene.tiles):

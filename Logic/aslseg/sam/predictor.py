@@ -98,7 +98,7 @@ class VolumeSamPredictor:
         frame = self.frame(volume)
         self.sam.eval()
         answers = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
-        for k in (monitor or Monitor()).details(slices, "Asking SAM"):
+        for k in (monitor or Monitor()).details(slices, "Running SAM"):
             decoded = decode(self.sam, known.stack([k])[0].float(), by_slice[k], frame)
             for prompt, logits in zip(by_slice[k], decoded.logits, strict=True):
                 plane = answers[prompt.target][k]

@@ -165,6 +165,9 @@ class Engine:
                 self._finish({"event": "cancelled", "message": "Stopped on request."})
             return
         try:
+            from aslseg.engine.requests import check_request  # pydantic may not be installed before
+
+            check_request(work.do, work.arguments)
             self._runner.request(work.do, **work.arguments)
         except Exception as error:  # the job's edge: what cannot be sent ends the work too
             self._fail(error)

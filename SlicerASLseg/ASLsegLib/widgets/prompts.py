@@ -77,14 +77,14 @@ class PromptsSection(Section):
     def hear(self, event: dict[str, Any]) -> None:
         """Say how long the answer took, and what could not be followed."""
         facts = event.get("facts") or {}
-        answered = event.get("event") == "done" and "unheard" in facts
+        answered = event.get("event") == "done" and "unmet_clicks" in facts
         if not answered or self._asked_at is None:  # a script may have asked
             return
         seconds, self._asked_at = time.monotonic() - self._asked_at, None
         where = facts.get("slice_index")
         place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
         text = _("Asked about {place}: {seconds:.1f} s.").format(place=place, seconds=seconds)
-        parts = [text, str(facts.get("note") or ""), *facts["unheard"]]
+        parts = [text, str(facts.get("note") or ""), *facts["unmet_clicks"]]
         self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
 
     def tick(self) -> None:

@@ -1,8 +1,8 @@
-"""A first guess for SAM where a person gives a box or clicks.
+"""Mask prompts for SAM where a person gives a box or clicks.
 
-SAM is tuned on prompts that come with a mask, and leans on it; without one its answer to a click in
-a lesion is often the whole organ. So a person's prompt is given a mask too (ours): what the
-specialist proposed within the box, or what looks like the place that was clicked.
+SAM is tuned on prompts that come with a mask; without one it often predicts the whole organ for a
+click in a lesion. So a person's prompt gets a mask too (ours): what the specialist proposed within
+the box, or the pixels around a click that look like it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def with_mask_prompt(
     volume: Volume,
     proposed: Sequence[SlicePrompts],
     *,
-    is_container: bool,
+    is_parent: bool,
 ) -> SlicePrompts:
     """Return a person's prompt with a mask, and with a box where there was none.
 
@@ -38,29 +38,29 @@ def with_mask_prompt(
         prompt: Of a person.
         volume: The image.
         proposed: The run's prompts of the same slice and target.
-        is_container: Whether other targets lie inside of this one. An organ is not grown from a
-            click: it looks like its neighbours.
+        is_parent: Whether other targets lie inside of this one. An organ is not grown from a click:
+            it looks like its neighbours.
     """
     clicked = any(point.positive for point in prompt.points)
-    guess = _proposed_mask(prompt, proposed, volume.geometry.shape[1:])
-    if not is_container and (clicked or not guess.any()):
-        guess = _grown_mask(prompt, volume)
+    mask = _proposed_mask(prompt, proposed, volume.geometry.shape[1:])
+    if not is_parent and (clicked or not mask.any()):
+        mask = _grown_mask(prompt, volume)
     for point in prompt.points:
         if not point.positive:
-            guess &= ~look_alikes(volume, prompt.slice_index, point.xy)
-    if not guess.any():
+            mask &= ~look_alikes(volume, prompt.slice_index, point.xy)
+    if not mask.any():
         return prompt
-    box = prompt.box or box_around(guess, MARGIN_PX)
-    return replace(prompt, box=box, mask_logits=mask_to_logits(guess))
+    box = prompt.box or box_around(mask, MARGIN_PX)
+    return replace(prompt, box=box, mask_logits=mask_to_logits(mask))
 
 
 def look_alikes(volume: Volume, k: int, xy: XY) -> Mask:
-    """Return what looks like a place and hangs together with it, (H, W).
+    """Return the pixels (H, W) that look like a point and are connected with it.
 
     Args:
         volume: The image.
         k: Number of the slice.
-        xy: The place, in pixels of the slice.
+        xy: The point, in pixels of the slice.
     """
     smooth = ndimage.gaussian_filter(volume.voxels[k].astype(np.float32), SMOOTHING_PX)
     distance = _distance_mm(volume, xy)
@@ -75,13 +75,13 @@ def look_alikes(volume: Volume, k: int, xy: XY) -> Mask:
 def _proposed_mask(
     prompt: SlicePrompts, proposed: Sequence[SlicePrompts], shape: tuple[int, ...]
 ) -> Mask:
-    guess = np.zeros(shape, bool)
+    mask = np.zeros(shape, bool)
     if prompt.box is not None:
         for one in proposed:
             if one.mask_logits is not None:
-                guess |= one.mask_logits > 0
-        guess &= prompt.box.region(shape)
-    return guess
+                mask |= one.mask_logits > 0
+        mask &= prompt.box.region(shape)
+    return mask
 
 
 def _grown_mask(prompt: SlicePrompts, volume: Volume) -> Mask:
@@ -90,10 +90,10 @@ def _grown_mask(prompt: SlicePrompts, volume: Volume) -> Mask:
     if prompt.box is not None and not seeds:
         left, top, right, bottom = prompt.box.xyxy
         seeds = [((left + right) / 2, (top + bottom) / 2)]
-    guess = np.zeros(shape, bool)
+    mask = np.zeros(shape, bool)
     for xy in seeds:
-        guess |= look_alikes(volume, prompt.slice_index, xy)
-    return guess if prompt.box is None else guess & prompt.box.region(shape)
+        mask |= look_alikes(volume, prompt.slice_index, xy)
+    return mask if prompt.box is None else mask & prompt.box.region(shape)
 
 
 def _distance_mm(volume: Volume, xy: XY) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Who speaks in a session, and what it answers."""
+"""The models of a session, and the rules by which their probabilities become labels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aslseg.targets import Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionModels:
-    """Who speaks in a session.
+    """The models of a session.
 
     Attributes:
         targets: The classes.
         ensemble: The trained parts of a run; None when SAM is alone.
-        sam: Who answers a person's prompts; None when nobody can.
+        sam: Predicts with a person's prompts; None without SAM.
     """
 
     targets: tuple[Target, ...]
@@ -36,18 +36,18 @@ class SessionModels:
 
     @property
     def proposes(self) -> bool:
-        """Whether SAM is asked without a person's prompts too."""
+        """Whether SAM predicts without a person's prompts too."""
         return self.ensemble is not None and self.ensemble.sam_predictor is not None
 
     def label_volume(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
-        """Turn probabilities into a label map; SAM alone is taken at its word."""
+        """Return the label map of (D, H, W) probabilities; those of SAM alone are not cleaned."""
         if self.ensemble is None:
             return Labelmap(plain_labels(probabilities, self.targets), volume.geometry)
         least = self.ensemble.config.min_component_ml
         return labels_from(probabilities, self.targets, volume, least)
 
     def label_slice(self, planes: Planes, k: int, before: Labels, volume: Volume) -> Labels:
-        """Turn the probabilities of slice `k` into labels, (H, W)."""
+        """Return the labels (H, W) of the probabilities of slice `k`."""
         if self.ensemble is None:
             return plain_labels(planes, self.targets)
         least = self.ensemble.config.min_component_ml
@@ -55,7 +55,7 @@ class SessionModels:
 
 
 class ReleasedSam:
-    """SAM with released weights, loaded when it is first asked.
+    """SAM with released weights, loaded at its first prediction.
 
     Args:
         config: Model, input size, device.
@@ -71,33 +71,28 @@ class ReleasedSam:
     def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
-        """Answer prompts.
-
-        Raises:
-            WeightsError: When the weights cannot be had.
-        """
-        return self.sam_predictor(monitor or Monitor()).predict(volume, prompts, monitor)
-
-    def sam_predictor(self, monitor: Monitor) -> VolumeSamPredictor:
-        """Return the model, loading it if that was not done yet.
+        """Predict as `VolumeSamPredictor.predict`.
 
         Raises:
             WeightsError: When the weights cannot be had.
             ConfigError: When the settings want no SAM.
         """
+        return self._predictor(monitor or Monitor()).predict(volume, prompts, monitor)
+
+    def _predictor(self, monitor: Monitor) -> VolumeSamPredictor:
         if self._loaded is None:
             device = choose_device(self._config.device).torch_device
             self._loaded = build_sam_predictor(self._config, self._cache, device, monitor)
         if self._loaded is None:
-            msg = "SAM is needed to answer prompts, and the settings want none; choose a model."
+            msg = "Prompts need SAM, and the settings want none; choose a model."
             raise ConfigError(msg)
         return self._loaded
 
 
 def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
-    """Return the voices of a run's trained parts.
+    """Return the models of a session with a run.
 
-    An ensemble that does not ask SAM answers a person's prompts with SAM as it was released.
+    An ensemble without SAM gets SAM as it was released, for a person's prompts.
 
     Args:
         ensemble: Of a run.
@@ -114,7 +109,7 @@ def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
 def models_without_run(
     targets: Sequence[Target], settings: SamConfig, cache: Path, device: str = "auto"
 ) -> SessionModels:
-    """Return SAM as it was released, alone: it answers a person's prompts.
+    """Return SAM as it was released, alone, for a person's prompts.
 
     Args:
         targets: The classes.

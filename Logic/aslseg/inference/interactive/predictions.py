@@ -1,4 +1,4 @@
-"""What specialist and SAM say about a volume, with what a person made them say in places."""
+"""The predictions of a session: of specialist and SAM, and where a person's prompts change them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
-from aslseg.inference.ensemble import PromptPredictor as Answering
+from aslseg.inference.ensemble import PromptPredictor
 from aslseg.inference.interactive.prompt_edits import SlicePromptState, SliceTarget
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import Target
@@ -19,16 +19,16 @@ from aslseg.targets import Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionPrediction:
-    """What the voices say now, about the whole volume or one slice.
+    """The predictions with the prompts in force, of the whole volume or one slice.
 
     Attributes:
         slice_index: The slice, on the volume's slice grid; None for the whole volume.
-        specialist: Its label map, which prompts do not change; None without a trained run, and in
-            answers about one slice.
-        sam: SAM's; None when it was not asked anything.
+        specialist: Its label map, which prompts do not change; None without a trained run, and of
+            one slice.
+        sam: SAM's; None when there is no prompt for it.
         refined: After the adaptation network; None without a trained run.
-        disagreement: As the label maps, (D, H, W) or (1, H, W) uint8: how far apart the voices'
-            probabilities are, in percent, for the target where it is most.
+        disagreement: On the grid of the label maps, (D, H, W) or (1, H, W) uint8: the largest
+            difference of the predictions' probabilities over all targets, in percent.
         prompts: In force, in the volume or slice.
         unmet_clicks: Sentences about clicks that the labels do not follow.
     """
@@ -43,48 +43,48 @@ class SessionPrediction:
 
 
 HALF = np.float16
-"""Opinions are kept for as long as a volume is looked at, in half the memory."""
+"""Type of the stored probabilities, which stay as long as the session: half the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePrediction:
-    """What SAM answered in one place.
+    """SAM's probabilities of one target on one slice.
 
     Attributes:
-        sam: (H, W) its answer to all prompts.
-        own: (H, W) its answer to the person's.
+        sam: (H, W) with all prompts.
+        user: (H, W) with the person's alone.
     """
 
     sam: Float32
-    own: Float32
+    user: Float32
 
 
 def predict_slice(
-    sam: Answering, volume: Volume, asked: SlicePromptState, monitor: Monitor
+    sam: PromptPredictor, volume: Volume, state: SlicePromptState, monitor: Monitor
 ) -> SlicePrediction:
-    """Ask SAM with the prompts of one place."""
-    own = _one_plane(sam, volume, asked.own, monitor)
-    return SlicePrediction(np.maximum(_one_plane(sam, volume, asked.kept, monitor), own), own)
+    """Run SAM with the prompts of one slice and target."""
+    user = _one_plane(sam, volume, state.user, monitor)
+    return SlicePrediction(np.maximum(_one_plane(sam, volume, state.proposed, monitor), user), user)
 
 
 def _one_plane(
-    sam: Answering, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor
+    sam: PromptPredictor, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor
 ) -> Float32:
     plane = np.zeros(volume.geometry.shape[1:], np.float32)
     if prompts:
-        answers = sam.predict(volume, prompts, monitor)
-        plane += answers.get(prompts[0].target, plane)[..., prompts[0].slice_index, :, :]
+        found = sam.predict(volume, prompts, monitor)
+        plane += found.get(prompts[0].target, plane)[..., prompts[0].slice_index, :, :]
     return plane
 
 
 class PredictionStore:
-    """Probabilities of all targets, by voice.
+    """The probabilities of all targets, of specialist and SAM.
 
     Args:
         shape: (D, H, W) of the volume.
         targets: All targets.
-        specialist: What the specialist says; None when there is none.
-        sam: What SAM answers to the run's prompts; targets that it was not asked about are missing.
+        specialist: The specialist's probabilities; None when there is none.
+        sam: SAM's with the run's prompts; targets without a prompt are missing.
     """
 
     def __init__(
@@ -100,26 +100,26 @@ class PredictionStore:
         self._instead: dict[SliceTarget, Float32] = {}
         self._inside: dict[SliceTarget, Float32] = {}
 
-    def change(self, place: SliceTarget, asked: SlicePromptState, heard: SlicePrediction) -> None:
-        """Take in what SAM answers now.
+    def change(self, key: SliceTarget, state: SlicePromptState, found: SlicePrediction) -> None:
+        """Store the prediction of SAM with the prompts in force.
 
-        Where a person prompts, SAM's answer is the specialist's opinion too, and what they removed
-        is gone from it.
+        Where a person prompts, it stands for the specialist's too, and what they removed is zero
+        there.
         """
-        k, name = place
-        self._sam[name][k] = heard.sam
-        self._instead.pop(place, None)
-        self._inside.pop(place, None)
-        if asked.is_edited:
+        k, name = key
+        self._sam[name][k] = found.sam
+        self._instead.pop(key, None)
+        self._inside.pop(key, None)
+        if state.is_edited:
             probabilities = self._specialist[name][k].astype(np.float32)
-            for prompt in asked.dropped:
+            for prompt in state.removed:
                 probabilities[prompt.region(probabilities.shape)] = 0.0
-            self._instead[place] = np.maximum(probabilities, heard.own)
-        if asked.own:
-            self._inside[place] = heard.own
+            self._instead[key] = np.maximum(probabilities, found.user)
+        if state.user:
+            self._inside[key] = found.user
 
     def specialist(self, name: str, slices: Sequence[int]) -> Float32:
-        """Return what the specialist says of a target on some slices, (n, H, W)."""
+        """Return the specialist's probability of a target on some slices, (n, H, W)."""
         stack = self._specialist[name][list(slices)].astype(np.float32)
         for row, k in enumerate(slices):
             if (k, name) in self._instead:
@@ -127,18 +127,18 @@ class PredictionStore:
         return self._with_contents(name, slices, stack)
 
     def sam(self, name: str, slices: Sequence[int]) -> Float32:
-        """Return what SAM says of a target on some slices, (n, H, W)."""
+        """Return SAM's probability of a target on some slices, (n, H, W)."""
         stack = self._sam[name][list(slices)].astype(np.float32)
         return self._with_contents(name, slices, stack)
 
     def all_of(self, source: str) -> Probabilities:
-        """Return what `specialist` or `sam` says of every target in the whole volume."""
-        speak = self.specialist if source == "specialist" else self.sam
+        """Return the probabilities of `specialist` or `sam` of every target, (D, H, W)."""
+        stack_of = self.specialist if source == "specialist" else self.sam
         depth = len(next(iter(self._sam.values())))
-        return {target.name: speak(target.name, range(depth)) for target in self._targets}
+        return {target.name: stack_of(target.name, range(depth)) for target in self._targets}
 
     def _with_contents(self, name: str, slices: Sequence[int], stack: Float32) -> Float32:
-        """Make a container larger by what a person prompted inside of it."""
+        """Add to a parent what a person prompted inside of it."""
         contents = [target.name for target in self._targets if target.inside == name]
         for row, k in enumerate(slices):
             for content in contents:
@@ -148,7 +148,7 @@ class PredictionStore:
 
 
 def disagreement(predictions: Sequence[Mapping[str, Float32]]) -> NDArray[np.uint8]:
-    """Return how far apart voices are, in percent: the largest difference over targets.
+    """Return the largest difference of predictions over all targets, in percent.
 
     Args:
         predictions: Probabilities by target, all of one shape.
@@ -168,42 +168,42 @@ def disagreement(predictions: Sequence[Mapping[str, Float32]]) -> NDArray[np.uin
 
 
 def follow_clicks(
-    refined: Float32, specialist: Float32, asked: SlicePromptState, heard_sam: Float32
+    refined: Float32, specialist: Float32, state: SlicePromptState, sam: Float32
 ) -> Float32:
-    """Return the refined plane, or the person's where the network would contradict a click.
+    """Return `refined`, or `specialist` where a click contradicts `refined` and SAM follows it.
 
     Args:
-        refined: (H, W).
-        specialist: (H, W) that a person's prompts speak through.
-        asked: The prompts of this place.
-        heard_sam: (H, W) SAM's answer.
+        refined: (H, W) probability.
+        specialist: (H, W) of `PredictionStore.specialist`, which holds SAM's prediction too.
+        state: The prompts of the slice and target.
+        sam: (H, W) probability of SAM.
     """
-    for prompt in asked.own:
+    for prompt in state.user:
         for point in prompt.points:
             row, column = _pixel(point.xy, refined.shape)
-            is_in, sam_in = refined[row, column] > 0.5, heard_sam[row, column] > 0.5
+            is_in, sam_in = refined[row, column] > 0.5, sam[row, column] > 0.5
             if is_in != point.positive and sam_in == point.positive:
                 return specialist
     return refined
 
 
 def unmet_clicks(
-    asked: Mapping[SliceTarget, SlicePromptState],
+    states: Mapping[SliceTarget, SlicePromptState],
     regions: Mapping[SliceTarget, Mask],
     number_of: Callable[[int], int] = lambda k: k,
 ) -> tuple[str, ...]:
-    """Say which positive points of a person lie outside of what was found.
+    """Return a sentence about each positive point of a person outside of the predicted region.
 
     Args:
-        asked: All prompts.
-        regions: (H, W) what was found, for every place with prompts of a person.
-        number_of: The number by which a person knows a slice.
+        states: All prompts.
+        regions: (H, W) predicted masks, wherever a person gave prompts.
+        number_of: From the number of a slice to the one that a person sees.
     """
     sentences = []
-    for place, region in regions.items():
-        points = [p for prompt in asked[place].own for p in prompt.points if p.positive]
+    for key, region in regions.items():
+        points = [p for prompt in states[key].user for p in prompt.points if p.positive]
         if not all(region[_pixel(point.xy, region.shape)] for point in points):
-            k, name = place
+            k, name = key
             sentences.append(
                 f"A point for {name} on slice {number_of(k)} is not in the {name} that was found: "
                 "give it a box, or correct what contains it first."

@@ -1,4 +1,4 @@
-"""What SAM is asked with when a person has a say: given prompts beside the proposed ones."""
+"""The prompts of SAM: a person's beside those that the run proposed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class SlicePromptState:
     """The prompts of one slice and target.
 
     Attributes:
-        kept: Proposed ones that still count.
-        own: A person's.
-        dropped: Proposed ones that a person moved or removed.
+        proposed: The run's, as far as they still count.
+        user: A person's.
+        removed: The run's that a person moved or removed.
     """
 
-    kept: tuple[SlicePrompts, ...] = ()
-    own: tuple[SlicePrompts, ...] = ()
-    dropped: tuple[SlicePrompts, ...] = ()
+    proposed: tuple[SlicePrompts, ...] = ()
+    user: tuple[SlicePrompts, ...] = ()
+    removed: tuple[SlicePrompts, ...] = ()
 
     @property
     def is_edited(self) -> bool:
         """Whether a person changed anything here."""
-        return bool(self.own or self.dropped)
+        return bool(self.user or self.removed)
 
     @property
     def in_force(self) -> tuple[SlicePrompts, ...]:
-        """All that SAM is asked with."""
-        return self.kept + self.own
+        """All that SAM is given."""
+        return self.proposed + self.user
 
-    def says_the_same(self, other: SlicePromptState) -> bool:
-        """Whether both ask the same."""
+    def matches(self, other: SlicePromptState) -> bool:
+        """Whether both have the same prompts."""
         return (
-            same_prompts(self.kept, other.kept)
-            and same_prompts(self.own, other.own)
-            and same_prompts(self.dropped, other.dropped)
+            same_prompts(self.proposed, other.proposed)
+            and same_prompts(self.user, other.user)
+            and same_prompts(self.removed, other.removed)
         )
 
 
@@ -51,7 +51,7 @@ def merge(
     given: Sequence[SlicePrompts],
     edited_slices: Iterable[int] = (),
 ) -> dict[SliceTarget, SlicePromptState]:
-    """Let a person's prompts take the place of the proposed ones where they speak.
+    """Return the prompts of each slice and target: a person's, or else the proposed ones.
 
     A given prompt that equals a proposed one is the proposed one, so that handing back what was
     proposed changes nothing.
@@ -60,17 +60,17 @@ def merge(
         proposed: By the run.
         given: By the person. They replace all that was proposed in their slice for their target.
         edited_slices: Slices in which the given prompts are all that counts: a target without a
-            given prompt there is not asked about.
+            given prompt there has none.
     """
-    own, automatic = by_slice_target(given), by_slice_target(proposed)
+    user, automatic = by_slice_target(given), by_slice_target(proposed)
     alone = set(edited_slices)
     result: dict[SliceTarget, SlicePromptState] = {}
-    for place in sorted(own.keys() | automatic.keys()):
-        before = automatic.get(place, ())
-        if place in own or place[0] in alone:
-            result[place] = _replaced(before, own.get(place, ()))
+    for key in sorted(user.keys() | automatic.keys()):
+        before = automatic.get(key, ())
+        if key in user or key[0] in alone:
+            result[key] = _replaced(before, user.get(key, ()))
         else:
-            result[place] = SlicePromptState(kept=before)
+            result[key] = SlicePromptState(proposed=before)
     return result
 
 
@@ -78,13 +78,13 @@ def by_slice_target(prompts: Iterable[SlicePrompts]) -> dict[SliceTarget, tuple[
     """Sort prompts by slice and target, in the order given."""
     found: dict[SliceTarget, tuple[SlicePrompts, ...]] = {}
     for prompt in prompts:
-        place = (prompt.slice_index, prompt.target)
-        found[place] = (*found.get(place, ()), prompt)
+        key = (prompt.slice_index, prompt.target)
+        found[key] = (*found.get(key, ()), prompt)
     return found
 
 
 def same_prompts(first: Sequence[SlicePrompts], second: Sequence[SlicePrompts]) -> bool:
-    """Tell whether two lists of prompts say the same, in the same order."""
+    """Tell whether two lists hold the same prompts, in the same order."""
     return len(first) == len(second) and all(
         _same(a, b) for a, b in zip(first, second, strict=True)
     )
@@ -93,7 +93,7 @@ def same_prompts(first: Sequence[SlicePrompts], second: Sequence[SlicePrompts]) 
 def problem_of(
     prompt: SlicePrompts, shape: tuple[int, int, int], targets: Mapping[str, object]
 ) -> str:
-    """Say why a prompt cannot be answered on a volume of a shape (D, H, W); empty when it can."""
+    """Return why a prompt cannot be used on a volume of a shape (D, H, W); empty when it can."""
     depth, height, width = shape
     if prompt.target not in targets:
         known = ", ".join(targets)
@@ -110,18 +110,16 @@ def problem_of(
 
 
 def _replaced(before: Sequence[SlicePrompts], given: Sequence[SlicePrompts]) -> SlicePromptState:
-    kept = tuple(b for b in before if any(_same(b, g) for g in given))
-    own = tuple(g for g in given if not any(_same(b, g) for b in before))
-    dropped = tuple(b for b in before if not any(b is k for k in kept))
-    return SlicePromptState(kept, own, dropped)
+    proposed = tuple(b for b in before if any(_same(b, g) for g in given))
+    user = tuple(g for g in given if not any(_same(b, g) for b in before))
+    removed = tuple(b for b in before if not any(b is p for p in proposed))
+    return SlicePromptState(proposed, user, removed)
 
 
 def _same(first: SlicePrompts, second: SlicePrompts) -> bool:
-    same_place = (first.slice_index, first.target) == (second.slice_index, second.target)
+    is_same = (first.slice_index, first.target) == (second.slice_index, second.target)
     return (
-        same_place
-        and _same_box(first.box, second.box)
-        and _same_points(first.points, second.points)
+        is_same and _same_box(first.box, second.box) and _same_points(first.points, second.points)
     )
 
 

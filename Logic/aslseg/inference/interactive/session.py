@@ -1,14 +1,15 @@
-"""One volume with everything warm: an edited prompt is answered in the time of one mask decoding.
+"""One volume with its predictions in memory: an edited prompt costs one pass of the mask decoder.
 
-A session keeps what the voices said about a volume. A person's prompts take the place of the
-proposed ones where they speak; only what they change is asked again.
+A person's prompts replace the proposed ones of the same slice and target; SAM predicts again only
+where prompts have changed.
 
-What a person says overrules the trained parts (ours): where a person prompts, SAM's answer stands
-for the specialist's voice too, what they prompt inside of a container belongs to the container, and
-where the adaptation network would contradict a click, SAM's answer stays.
+Prompts of a person overrule the trained parts (ours): where there are any, SAM's prediction stands
+for the specialist's too, what is prompted inside of a parent is added to the parent, and where the
+adaptation network contradicts a click, SAM's prediction stays.
 
 Inside, everything lies on the volume's axial grid. Prompts and numbers of slices come and go on its
-slice grid, label maps on its own voxels (see `orientation`); `_given` and `_answer_with` turn them.
+slice grid, label maps on its own voxels (see `data.orientation`); `_given` and `_prediction_of`
+turn them.
 """
 
 from __future__ import annotations
@@ -47,33 +48,34 @@ from aslseg.targets import region_mask
 
 
 class Session:
-    """What is known about one volume, from the first look to the last prompt.
+    """The models, prompts and predictions of one volume.
 
     Args:
         volume: The image.
-        predictions: The trained parts of a run, or SAM alone.
-        monitor: Told of the progress of the first look.
+        models: The trained parts of a run, or SAM alone.
+        monitor: Told of the progress of the first prediction.
 
     Attributes:
         volume: The image on its axial grid.
+        models: The trained parts of a run, or SAM alone.
 
     Raises:
         CancelledError: When asked to stop.
     """
 
     def __init__(
-        self, volume: Volume, predictions: SessionModels, monitor: Monitor | None = None
+        self, volume: Volume, models: SessionModels, monitor: Monitor | None = None
     ) -> None:
         self.volume = axial_volume(volume)
-        self.predictions = predictions
+        self.models = models
         self._stored = volume.geometry
         self._to_slices = axial_to_slices(volume.geometry)
         self._proposed: tuple[SlicePrompts, ...] = ()
-        self._asked: dict[SliceTarget, SlicePromptState] = {}
+        self._states: dict[SliceTarget, SlicePromptState] = {}
         self._labels: dict[str, Labelmap] = {}
         self._slices: SliceRefiner | None = None
         self._stale = False
-        self._answer = self._look(monitor or Monitor())
+        self._last = self._predict_first(monitor or Monitor())
 
     @property
     def proposed(self) -> tuple[SlicePrompts, ...]:
@@ -81,9 +83,9 @@ class Session:
         return self._turned_out(self._proposed)
 
     @property
-    def answer(self) -> SessionPrediction:
-        """The last answer about the whole volume."""
-        return self._answer
+    def prediction(self) -> SessionPrediction:
+        """The last prediction of the whole volume."""
+        return self._last
 
     def refine(
         self,
@@ -93,18 +95,17 @@ class Session:
         edited_slices: Iterable[int] = (),
         monitor: Monitor | None = None,
     ) -> SessionPrediction:
-        """Answer with a person's prompts.
+        """Return the prediction with a person's prompts.
 
         Args:
             given: All prompts of the person; in their slice, for their target, they replace what
                 was proposed.
-            slice_index: Answer about this slice alone, at once, and take in its prompts only; None
-                for the whole volume.
+            slice_index: Predict this slice alone, with its prompts only; None for the whole volume.
             edited_slices: Slices in which the given prompts are all that counts.
             monitor: Told of the progress.
 
         Raises:
-            ConfigError: When a prompt lies outside of the volume or asks for an unknown target.
+            ConfigError: When a prompt lies outside of the volume or has an unknown target.
             CancelledError: When asked to stop.
         """
         monitor = monitor or Monitor()
@@ -112,21 +113,21 @@ class Session:
         given, slice_index, edited_slices = self._given(given, slice_index, edited_slices)
         wanted = merge(self._proposed, given, edited_slices)
         if slice_index is not None:
-            others = {place: a for place, a in self._asked.items() if place[0] != slice_index}
-            wanted = others | {p: a for p, a in wanted.items() if p[0] == slice_index}
-        self._ask(wanted, monitor)
+            others = {key: s for key, s in self._states.items() if key[0] != slice_index}
+            wanted = others | {key: s for key, s in wanted.items() if key[0] == slice_index}
+        self._update_sam(wanted, monitor)
         if slice_index is not None:
-            return self._about_slice(slice_index)
+            return self._predict_slice(slice_index)
         if self._stale:
             monitor.check()
-            self._answer = self._about_volume(*self._opinions_of_all(), monitor)
-        return self._answer
+            self._last = self._predict_volume(*self._stored_probabilities(), monitor)
+        return self._last
 
-    def _look(self, monitor: Monitor) -> SessionPrediction:
-        shape, ensemble = self.volume.geometry.shape, self.predictions.ensemble
+    def _predict_first(self, monitor: Monitor) -> SessionPrediction:
+        shape, ensemble = self.volume.geometry.shape, self.models.ensemble
         if ensemble is None:
-            self._opinions = PredictionStore(shape, self.predictions.targets, None, {})
-            return self._about_volume({}, {}, monitor)
+            self._store = PredictionStore(shape, self.models.targets, None, {})
+            return self._predict_volume({}, {}, monitor)
         probabilities = ensemble.specialist.predict(self.volume, monitor)
         sam_probabilities: Probabilities = {}
         if ensemble.sam_predictor is not None:
@@ -134,15 +135,13 @@ class Session:
             sam_probabilities = ensemble.sam_predictor.predict(self.volume, self._proposed, monitor)
             is_empty = np.zeros(shape, np.float32)
             sam_probabilities = {
-                t.name: sam_probabilities.get(t.name, is_empty) for t in self.predictions.targets
+                t.name: sam_probabilities.get(t.name, is_empty) for t in self.models.targets
             }
-        self._asked = merge(self._proposed, ())
-        self._opinions = PredictionStore(
-            shape, self.predictions.targets, probabilities, sam_probabilities
-        )
-        self._labels["specialist"] = self.predictions.label_volume(probabilities, self.volume)
+        self._states = merge(self._proposed, ())
+        self._store = PredictionStore(shape, self.models.targets, probabilities, sam_probabilities)
+        self._labels["specialist"] = self.models.label_volume(probabilities, self.volume)
         monitor.check()
-        return self._about_volume(probabilities, sam_probabilities, monitor)
+        return self._predict_volume(probabilities, sam_probabilities, monitor)
 
     def _given(
         self,
@@ -150,7 +149,7 @@ class Session:
         slice_index: int | None,
         edited_slices: Iterable[int],
     ) -> tuple[list[SlicePrompts], int | None, list[int]]:
-        """Turn what a person says about slices to the axial grid."""
+        """Turn prompts and numbers of slices to the axial grid."""
         shape, turn = self._to_slices.shape(self.volume.geometry.shape), self._to_slices.inverse
         prompts = turned_prompts(given, turn, shape)
         edited = [turn.index(k, shape[0]) for k in edited_slices]
@@ -161,85 +160,80 @@ class Session:
 
     def _check(self, given: Sequence[SlicePrompts], slice_index: int | None) -> None:
         shape = self._to_slices.shape(self.volume.geometry.shape)
-        names = {target.name: target for target in self.predictions.targets}
+        names = {target.name: target for target in self.models.targets}
         problems = [problem_of(prompt, shape, names) for prompt in given]
         if slice_index is not None and not 0 <= slice_index < shape[0]:
             problems.append(f"There is no slice {slice_index}; the volume has 0 to {shape[0] - 1}.")
-        if given and self.predictions.sam is None:
-            problems.append("This run works without SAM, so nobody answers prompts; choose a SAM.")
+        if given and self.models.sam is None:
+            problems.append("This run works without SAM, so prompts have no use; choose a SAM.")
         for problem in filter(None, problems):
             raise ConfigError(problem)
 
-    def _ask(self, wanted: dict[SliceTarget, SlicePromptState], monitor: Monitor) -> None:
-        """Ask SAM again about the places whose prompts have changed."""
+    def _update_sam(self, wanted: dict[SliceTarget, SlicePromptState], monitor: Monitor) -> None:
+        """Run SAM on each slice and target whose prompts have changed."""
         nothing = SlicePromptState()
         changed = [
-            place
-            for place in sorted(wanted.keys() | self._asked.keys())
-            if not wanted.get(place, nothing).says_the_same(self._asked.get(place, nothing))
+            key
+            for key in sorted(wanted.keys() | self._states.keys())
+            if not wanted.get(key, nothing).matches(self._states.get(key, nothing))
         ]
-        for place in monitor.track(changed, "Asking SAM about prompts") if changed else ():
-            asked = wanted.get(place, nothing)
-            if self.predictions.sam is not None:
-                heard = predict_slice(
-                    self.predictions.sam,
+        for key in monitor.track(changed, "Running SAM on prompts") if changed else ():
+            state = wanted.get(key, nothing)
+            if self.models.sam is not None:
+                found = predict_slice(
+                    self.models.sam,
                     self.volume,
-                    self._with_guesses(place, asked),
+                    self._with_mask_prompts(key, state),
                     Monitor(token=monitor.token),
                 )
-                self._opinions.change(place, asked, heard)
-            self._asked[place] = asked
+                self._store.change(key, state, found)
+            self._states[key] = state
             self._stale = True
 
-    def _with_guesses(self, place: SliceTarget, asked: SlicePromptState) -> SlicePromptState:
-        """Give a SAM that was tuned on prompts with masks what it is used to."""
-        if not self.predictions.proposes:
-            return asked
-        parents = {target.inside for target in self.predictions.targets}
-        own = [
+    def _with_mask_prompts(self, key: SliceTarget, state: SlicePromptState) -> SlicePromptState:
+        """Add masks to a person's prompts for a SAM that was tuned on prompts with masks."""
+        if not self.models.proposes:
+            return state
+        parents = {target.inside for target in self.models.targets}
+        user = [
             with_mask_prompt(
-                prompt,
-                self.volume,
-                asked.kept + asked.dropped,
-                is_container=place[1] in parents,
+                prompt, self.volume, state.proposed + state.removed, is_parent=key[1] in parents
             )
-            for prompt in asked.own
+            for prompt in state.user
         ]
-        return replace(asked, own=tuple(own))
+        return replace(state, user=tuple(user))
 
-    def _opinions_of_all(self) -> tuple[Probabilities, Probabilities]:
-        probabilities = (
-            {} if self.predictions.ensemble is None else self._opinions.all_of("specialist")
-        )
-        return probabilities, self._opinions.all_of("sam") if self._sam_speaks else {}
+    def _stored_probabilities(self) -> tuple[Probabilities, Probabilities]:
+        probabilities = {} if self.models.ensemble is None else self._store.all_of("specialist")
+        return probabilities, self._store.all_of("sam") if self._uses_sam else {}
 
     @property
-    def _sam_speaks(self) -> bool:
-        return self.predictions.proposes or any(asked.own for asked in self._asked.values())
+    def _uses_sam(self) -> bool:
+        return self.models.proposes or any(state.user for state in self._states.values())
 
-    def _about_volume(
+    def _predict_volume(
         self, probabilities: Probabilities, sam_probabilities: Probabilities, monitor: Monitor
     ) -> SessionPrediction:
-        said_now = [values for values in (probabilities, sam_probabilities) if values]
+        predictions = [values for values in (probabilities, sam_probabilities) if values]
         self._labels.pop("sam", None)
-        if self._sam_speaks:
-            self._labels["sam"] = self.predictions.label_volume(sam_probabilities, self.volume)
-        if self.predictions.ensemble is not None:
+        if self._uses_sam:
+            self._labels["sam"] = self.models.label_volume(sam_probabilities, self.volume)
+        if self.models.ensemble is not None:
             for _ in monitor.track(["all"], "Refining"):
                 refined = self._refine_volume(
-                    self.predictions.ensemble, probabilities, sam_probabilities
+                    self.models.ensemble, probabilities, sam_probabilities
                 )
-            said_now.append(refined)
+            predictions.append(refined)
             self._labels["refined"] = self._refined_labels(
-                refined, is_said=refined is probabilities
+                refined, is_specialist=refined is probabilities
             )
         self._stale = False
-        return self._answer_with(self._labels, said_now, None)
+        return self._prediction_of(self._labels, predictions, None)
 
-    def _refined_labels(self, refined: Probabilities, *, is_said: bool) -> Labelmap:
-        if is_said and not any(asked.is_edited for asked in self._asked.values()):
+    def _refined_labels(self, refined: Probabilities, *, is_specialist: bool) -> Labelmap:
+        if is_specialist and not any(state.is_edited for state in self._states.values()):
             return self._labels["specialist"]
-        return self.predictions.label_volume(refined, self.volume)
+        return self.models.label_volume(refined, self.volume)
 
     def _refine_volume(
         self, ensemble: Ensemble, probabilities: Probabilities, sam_probabilities: Probabilities
@@ -248,71 +242,68 @@ class Session:
         refined = ensemble.refiner.refine(
             self.volume, probabilities, sam_probabilities, with_sam=with_sam
         )
-        for (k, name), asked in self._asked.items():
-            if asked.own:
-                heard = sam_probabilities[name][k]
+        for (k, name), state in self._states.items():
+            if state.user:
                 refined[name][k] = follow_clicks(
-                    refined[name][k], probabilities[name][k], asked, heard
+                    refined[name][k], probabilities[name][k], state, sam_probabilities[name][k]
                 )
-        if isinstance(ensemble.refiner, Refiner) and self.predictions.sam is not None:
+        if isinstance(ensemble.refiner, Refiner) and self.models.sam is not None:
             self._slices = SliceRefiner(ensemble.refiner, self.volume, refined)
         return refined
 
-    def _about_slice(self, k: int) -> SessionPrediction:
-        names = [target.name for target in self.predictions.targets]
-        sam = {name: self._opinions.sam(name, [k])[0] for name in names}
-        planes = {"sam": sam} if self._sam_speaks else {}
-        spoken = list(planes.values())
-        if self.predictions.ensemble is not None:
-            probabilities = {name: self._opinions.specialist(name, [k])[0] for name in names}
-            planes["refined"] = self._refined_planes(
-                self.predictions.ensemble, k, probabilities, sam
-            )
-            spoken += [probabilities, planes["refined"]]
+    def _predict_slice(self, k: int) -> SessionPrediction:
+        names = [target.name for target in self.models.targets]
+        sam = {name: self._store.sam(name, [k])[0] for name in names}
+        planes = {"sam": sam} if self._uses_sam else {}
+        predictions = list(planes.values())
+        if self.models.ensemble is not None:
+            probabilities = {name: self._store.specialist(name, [k])[0] for name in names}
+            planes["refined"] = self._refined_planes(self.models.ensemble, k, probabilities, sam)
+            predictions += [probabilities, planes["refined"]]
         labels = {source: self._label_slice(source, k, values) for source, values in planes.items()}
-        thin = [{name: plane[None] for name, plane in values.items()} for values in spoken]
-        return self._answer_with(labels, thin, k)
+        thin = [{name: plane[None] for name, plane in values.items()} for values in predictions]
+        return self._prediction_of(labels, thin, k)
 
     def _refined_planes(
         self, ensemble: Ensemble, k: int, probabilities: Planes, sam: Planes
     ) -> Planes:
         if self._slices is not None:
-            second = self._opinions.sam if self.predictions.proposes else self._opinions.specialist
-            refined = self._slices.refine(k, self._opinions.specialist, second)
+            second = self._store.sam if self.models.proposes else self._store.specialist
+            refined = self._slices.refine(k, self._store.specialist, second)
         else:  # rules that look at one voxel at a time need no neighbours
             voxels = self.volume.voxels[k : k + 1]
             thin = Volume(voxels, geometry_of_slice(self.volume.geometry, k))
             predictions = [
                 {n: p[None] for n, p in planes.items()} for planes in (probabilities, sam)
             ]
-            found = ensemble.refiner.refine(thin, *predictions, with_sam=self.predictions.proposes)
+            found = ensemble.refiner.refine(thin, *predictions, with_sam=self.models.proposes)
             refined = {name: values[0] for name, values in found.items()}
         return {
             name: follow_clicks(
                 plane,
                 probabilities[name],
-                self._asked.get((k, name), SlicePromptState()),
+                self._states.get((k, name), SlicePromptState()),
                 sam[name],
             )
             for name, plane in refined.items()
         }
 
     def _label_slice(self, source: str, k: int, planes: Planes) -> Labelmap:
-        """Label a slice, and note it in the label map that its neighbours are seen in."""
+        """Return the labels of a slice, and store them in those of the volume."""
         geometry = self.volume.geometry
         if source not in self._labels:
             self._labels[source] = Labelmap(np.zeros(geometry.shape, np.uint8), geometry)
         whole = self._labels[source].labels.copy()
-        whole[k] = self.predictions.label_slice(planes, k, whole, self.volume)
+        whole[k] = self.models.label_slice(planes, k, whole, self.volume)
         self._labels[source] = Labelmap(whole, geometry)
         return Labelmap(whole[k : k + 1], geometry_of_slice(geometry, k))
 
-    def _answer_with(
-        self, labels: Mapping[str, Labelmap], spoken: Sequence[Probabilities], k: int | None
+    def _prediction_of(
+        self, labels: Mapping[str, Labelmap], predictions: Sequence[Probabilities], k: int | None
     ) -> SessionPrediction:
         depth, *plane = self.volume.geometry.shape
-        apart = np.zeros((depth if k is None else 1, *plane), np.uint8)
-        asked = {p: a for p, a in self._asked.items() if k in (None, p[0])}
+        no_difference = np.zeros((depth if k is None else 1, *plane), np.uint8)
+        states = {key: s for key, s in self._states.items() if k in (None, key[0])}
         last = labels.get("refined", labels.get("sam"))
         turn = self._to_slices if k is not None else to_axial(self._stored).inverse
         geometry = self._stored if k is None else None
@@ -322,21 +313,21 @@ class Session:
             specialist=stored.get("specialist"),
             sam=stored.get("sam"),
             refined=stored.get("refined"),
-            disagreement=turn.array(disagreement(spoken) if len(spoken) > 1 else apart),
-            prompts=self._turned_out(p for a in asked.values() for p in a.in_force),
-            unmet_clicks=() if last is None else self._unheard(asked, last, 0 if k is None else k),
+            disagreement=turn.array(
+                disagreement(predictions) if len(predictions) > 1 else no_difference
+            ),
+            prompts=self._turned_out(p for s in states.values() for p in s.in_force),
+            unmet_clicks=() if last is None else self._unmet_clicks(states, last, k or 0),
         )
 
-    def _unheard(
-        self, asked: Mapping[SliceTarget, SlicePromptState], labels: Labelmap, first: int
+    def _unmet_clicks(
+        self, states: Mapping[SliceTarget, SlicePromptState], labels: Labelmap, first: int
     ) -> tuple[str, ...]:
-        by_name = {target.name: target for target in self.predictions.targets}
+        by_name = {target.name: target for target in self.models.targets}
         regions = {
-            (k, name): region_mask(
-                labels.labels[k - first], by_name[name], self.predictions.targets
-            )
-            for (k, name), here in asked.items()
-            if here.own
+            (k, name): region_mask(labels.labels[k - first], by_name[name], self.models.targets)
+            for (k, name), state in states.items()
+            if state.user
         }
         depth = self.volume.geometry.shape[0]
-        return unmet_clicks(asked, regions, lambda k: self._to_slices.index(k, depth))
+        return unmet_clicks(states, regions, lambda k: self._to_slices.index(k, depth))

@@ -1,7 +1,7 @@
-"""One slice refined and labelled, in place of the whole volume: what an edited prompt waits for.
+"""The adaptation networks on one slice, in place of the whole volume.
 
-The containers around a slice are those of the last whole volume. As long as the edit leaves them as
-they are, a slice's probabilities are exactly those that the whole volume would give.
+The parent masks around a slice are those of the last whole volume. As long as an edit does not
+change them, the probabilities of a slice are exactly those of refining the whole volume.
 """
 
 from __future__ import annotations
@@ -34,55 +34,55 @@ class SliceRefiner:
     Args:
         refiner: The networks.
         volume: The image.
-        refined: What they made of the whole volume; gives the containers.
+        refined: Their probabilities of the whole volume; they give the parent masks.
     """
 
     def __init__(self, refiner: Refiner, volume: Volume, refined: Probabilities) -> None:
         self._refiner = refiner
         self._volume = volume
-        self._views: dict[str, Roi] = {}
-        self._bodies: dict[str, Mask] = {}
+        self._rois: dict[str, Roi] = {}
+        self._parents: dict[str, Mask] = {}
         for stage in cascade_stages(refiner.targets):
-            self._look(stage, refined)
+            self._prepare(stage, refined)
 
     def refine(self, k: int, specialist: Stack, sam: Stack) -> Planes:
         """Return the refined probabilities of slice `k`.
 
         Args:
             k: Number of the slice.
-            specialist: What the specialist says.
-            sam: What SAM says; without SAM, the specialist again.
+            specialist: Gives the specialist's probabilities.
+            sam: Gives SAM's; without SAM, the specialist's again.
         """
         refined: Planes = {}
         for stage in cascade_stages(self._refiner.targets):
             reach = None
             if stage.inside is not None:
                 name = stage.inside.name
-                body = self._bodies[name]
-                organ = parts_touching(
-                    refined[name] > 0.5, dilated_in_plane(body, k), is_first=not body.any()
+                before = self._parents[name]
+                parent = parts_touching(
+                    refined[name] > 0.5, dilated_in_plane(before, k), is_first=not before.any()
                 )
-                reach = within_reach(organ[None], self._volume)[0]
+                reach = within_reach(parent[None], self._volume)[0]
             for target in stage.targets:
                 plane = self._plane(stage, target, k, (specialist, sam))
                 refined[target.name] = plane if reach is None else plane * reach
         return refined
 
-    def _look(self, stage: CascadeStage, refined: Probabilities) -> None:
-        organ = None
+    def _prepare(self, stage: CascadeStage, refined: Probabilities) -> None:
+        parent = None
         if stage.inside is not None:
-            organ = clean_parent(refined[stage.inside.name] > 0.5)
-            self._bodies[stage.inside.name] = organ
-            if not organ.any():
+            parent = clean_parent(refined[stage.inside.name] > 0.5)
+            self._parents[stage.inside.name] = parent
+            if not parent.any():
                 return
         settings = adaptation_roi_settings(stage, self._refiner.config)
-        self._views[stage.name] = build_roi(self._volume, stage, settings, organ=organ)
+        self._rois[stage.name] = build_roi(self._volume, stage, settings, organ=parent)
 
     def _plane(
         self, stage: CascadeStage, target: Target, k: int, probabilities: tuple[Stack, Stack]
     ) -> Float32:
         plane = np.zeros(self._volume.geometry.shape[1:], np.float32)
-        roi = self._views.get(stage.name)
+        roi = self._rois.get(stage.name)
         if roi is None or not 0 <= k - roi.box.start[0] < len(roi.image):
             return plane
         row = k - roi.box.start[0]
@@ -91,7 +91,7 @@ class SliceRefiner:
         rows = np.clip(row + roi.neighbour * np.arange(-reach, reach + 1), 0, len(roi.image) - 1)
         slices = [int(n) + roi.box.start[0] for n in rows]
         predictions = np.stack(
-            [_into_view(source(target.name, slices), roi) for source in probabilities]
+            [_to_roi(source(target.name, slices), roi) for source in probabilities]
         )
         image = slice_channels(roi, row, settings)
         corrected = refine_slice(
@@ -107,13 +107,13 @@ class SliceRefiner:
 
 
 def geometry_of_slice(geometry: Geometry, k: int) -> Geometry:
-    """Return where slice `k` lies, as a volume of one slice."""
+    """Return the geometry of slice `k` as a volume of one slice."""
     affine = geometry.ijk_to_ras.copy()
     affine[:3, 3] += k * affine[:3, 2]
     return Geometry((1, *geometry.shape[1:]), affine)
 
 
-def _into_view(planes: Float32, roi: Roi) -> Float32:
-    """Bring (n, H, W) slices of the volume to the view's pixels: (n, h, w)."""
+def _to_roi(planes: Float32, roi: Roi) -> Float32:
+    """Resample (n, H, W) slices of the volume to the pixels of a ROI: (n, h, w)."""
     cropped = planes[:, roi.box.slices[1], roi.box.slices[2]]
     return resample(cropped, (len(planes), *roi.image.shape[1:]), "linear")
