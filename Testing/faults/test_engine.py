@@ -61,7 +61,7 @@ class EngineProcess:
     """A real engine; its events come with the time at which they were read."""
 
     def __init__(self, cache: Path, *arguments: str) -> None:
-        command = [sys.executable, *(arguments or ("-m", "aslseg.engine.server"))]
+        command = [sys.executable, *(arguments or ("-m", "aslseg.engine"))]
         env = environment(ASLSEG_CACHE=str(cache), ASLSEG_WEIGHTS=str(cache / "none"), **NO_NETWORK)
         self.process = subprocess.Popen(
             command,

@@ -390,7 +390,7 @@ class a_process:  # noqa: N801
     """A worker process, killed at the end of the block."""
 
     def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments or ("-m", "aslseg.engine.server")
+        self._arguments = arguments or ("-m", "aslseg.engine")
 
     def __enter__(self) -> Any:
         self._process = subprocess.Popen(
