@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import PromptConfig, SamConfig
+from aslseg.data.geometry import box_of
 from aslseg.data.masks import clean_parent, parts_of
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
@@ -242,11 +243,11 @@ def box_around(part: Mask, margin_px: float = 0.0) -> BoxPrompt:
 
 
 def _edges(part: Mask) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    if not rows.size:
+    box = box_of(part[None])
+    if box is None:
         msg = "An empty mask has no box."
         raise ValueError(msg)
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return box.start[2], box.start[1], box.stop[2], box.stop[1]
 
 
 def _within(xyxy: XYXY, shape: tuple[int, ...]) -> XYXY:

@@ -25,7 +25,6 @@ import torch
 from aslseg.config import read_config
 from aslseg.data.geometry import BoundingBox
 from aslseg.data.volume import Labelmap
-from aslseg.engine.settings import latest_finished
 from aslseg.engine.tasks import prompts_of
 from aslseg.errors import AslsegError, ConfigError
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, load_state, save_checkpoint
@@ -35,7 +34,7 @@ from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, decisions, reject, undo_last
 from aslseg.project.review_queue import case_reports
-from aslseg.project.run_folder import RunFolder, open_run, runs_of
+from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_reliability
 from aslseg.reading import read_json
 from aslseg.report.data import read_run

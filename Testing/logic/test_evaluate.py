@@ -78,10 +78,10 @@ def test_mean_dice_is_over_the_rows_that_match() -> None:
         {"source": "refined", "case": "a", "dice": 0.4},
         {"source": "refined", "case": "b", "dice": "0.8"},
     ]
-    assert mean_dice(rows, source="refined") == pytest.approx(0.6)
-    assert mean_dice(rows, source="refined", case="b") == 0.8
-    assert mean_dice(rows) == pytest.approx(1.4 / 3)
-    assert math.isnan(mean_dice(rows, source="specialist"))
+    assert mean_dice(rows, source="refined").value == pytest.approx(0.6)
+    assert mean_dice(rows, source="refined", case="b").value == 0.8
+    assert mean_dice(rows).value == pytest.approx(1.4 / 3)
+    assert math.isnan(mean_dice(rows, source="specialist").value)
 
 
 @pytest.fixture

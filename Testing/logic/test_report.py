@@ -18,11 +18,12 @@ from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.orientation import axial_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import RunError
+from aslseg.evaluation.scores import Mean, mean_dice, mean_of
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.report import cases as report_cases
 from aslseg.report.curves import curve_drawings, single_values
-from aslseg.report.data import Mean, Point, mean_dice, mean_of, read_run, source_name
+from aslseg.report.data import Point, read_run, source_name
 from aslseg.report.pictures import rank_slices, slice_picture
 from aslseg.report.report import write_report
 from aslseg.report.tables import mean_text
@@ -30,6 +31,7 @@ from aslseg.targets import LIVER_TARGETS
 from synthetic_run import write_run
 
 GEOMETRY = Geometry.axis_aligned((5, 40, 48), (4.0, 3.0, 3.0))
+REFINED = {"round": 2, "source": "refined", "target": "liver"}
 
 
 def a_truth() -> Labelmap:
@@ -183,10 +185,10 @@ class TestRunRecord:
 
     def test_mean_dice_is_over_the_cases_of_the_split(self, a_run: Path) -> None:
         scores = read_run(a_run).scores
-        mean = mean_dice(scores, source=(2, "refined"), target="liver")
+        mean = mean_dice(scores, **REFINED, split="validation")
         assert mean.value == pytest.approx((0.95 + 0.97) / 2)
         assert mean.cases == 2
-        assert mean_dice(scores, source=(2, "refined"), target="liver", split="test").cases == 0
+        assert mean_dice(scores, **REFINED, split="test").cases == 0
 
     def test_a_last_line_that_was_cut_is_left_out(self, a_run: Path) -> None:
         assert len(read_run(a_run).curves) == 2 * 2 * (500 + 10)

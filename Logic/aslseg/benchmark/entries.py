@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aslseg.config import RunConfig, parse_config
+from aslseg.config import RunConfig, with_overrides
 from aslseg.errors import ConfigError
 
 
@@ -30,14 +30,8 @@ class BenchmarkEntry:
 
     def settings(self, shared: RunConfig, seed: int) -> RunConfig:
         """Return the settings of a run of this row, before steps are allotted."""
-        values = shared.model_dump(mode="json")
-        for name, value in {**self.changes, "seed": seed}.items():
-            *groups, last = name.split(".")
-            group = values
-            for part in groups:
-                group = group[part]
-            group[last] = value
-        return parse_config(values, f"benchmark row {self.name}")
+        changes = {**self.changes, "seed": seed}
+        return with_overrides(shared, changes, f"benchmark row {self.name}")
 
 
 def _specialist(name: str, title: str, baseline: str = "", **more: Any) -> BenchmarkEntry:
@@ -58,8 +52,8 @@ UPPER_BOUND = BenchmarkEntry(
 )
 
 ENTRIES: dict[str, BenchmarkEntry] = {
-    rival.name: rival
-    for rival in (
+    entry.name: entry
+    for entry in (
         _specialist("supervised", "Supervised"),
         _specialist("mean_teacher", "Mean teacher", "supervised"),
         _specialist("uncertainty_aware", "UA-MT", "supervised"),
@@ -88,4 +82,4 @@ def entries_named(names: Sequence[str]) -> list[BenchmarkEntry]:
         if name not in ENTRIES:
             msg = f"The benchmark has no row '{name}'; choose among {', '.join(ENTRIES)}."
             raise ConfigError(msg)
-    return [rival for rival in ENTRIES.values() if not names or rival.name in names]
+    return [entry for entry in ENTRIES.values() if not names or entry.name in names]

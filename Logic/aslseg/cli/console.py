@@ -14,10 +14,11 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from aslseg.errors import AslsegError, CancelledError
+from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
 from aslseg.project.project import FILE_NAME
 from aslseg.project.run_folder import RunFolder, open_run
-from aslseg.report.data import RunRecord, mean_dice, source_name
+from aslseg.report.data import RunRecord, source_name
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -117,7 +118,10 @@ def show_dice(run: RunRecord, split: str = "validation") -> None:
 
 
 def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:
-    means = [mean_dice(run.scores, source=source, target=name, split=split) for name in run.targets]
+    means = [
+        mean_dice(run.scores, round=source[0], source=source[1], target=name, split=split)
+        for name in run.targets
+    ]
     cases = max((mean.cases for mean in means), default=0)
     if not cases:
         return []

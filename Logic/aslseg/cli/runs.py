@@ -22,9 +22,10 @@ from aslseg.cli.console import (
 from aslseg.cli.progress import duration, watched
 from aslseg.cli.settings import base_config, changed
 from aslseg.errors import CancelledError, ImageError, RunError, StorageError
+from aslseg.evaluation.scores import mean_of
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
-from aslseg.report.data import mean_of, read_run
+from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
 from aslseg.sweeping import sweep
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from aslseg.config import RunConfig, parse_config, read_config
+from aslseg.config import RunConfig, is_in_group, read_config, with_overrides
 from aslseg.reading import parse_json
 
 
@@ -34,21 +34,14 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         typer.BadParameter: When one is written differently.
         ConfigError: When one is unknown or out of range.
     """
-    values = config.model_dump(mode="json")
+    changes: dict[str, Any] = {}
     for setting in settings:
-        _set(values, setting)
-    return parse_config(values, "--set")
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    name, equals, text = setting.partition("=")
-    *groups, last = name.strip().split(".")
-    for group in groups:
-        values = values.get(group, {})
-    if not equals or not isinstance(values, dict):
-        msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
-        raise typer.BadParameter(msg)
-    values[last] = _typed(text.strip())
+        name, equals, text = setting.partition("=")
+        if not equals or not is_in_group(config, name.strip()):
+            msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
+            raise typer.BadParameter(msg)
+        changes[name.strip()] = _typed(text.strip())
+    return with_overrides(config, changes, "--set")
 
 
 def _typed(text: str) -> Any:

@@ -226,9 +226,11 @@ def box_of(
     Returns:
         The box, or None when the mask is empty.
     """
-    profiles = [np.atleast_1d(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not profiles[0].any():
+    slices = np.atleast_1d(mask.any(axis=(1, 2)))
+    if not slices.any():
         return None
+    inner = mask[slices.argmax() : mask.shape[0] - slices[::-1].argmax()]
+    profiles = [slices, inner.any(axis=(0, 2)), inner.any(axis=(0, 1))]
     start, stop = [], []
     for profile, edge_mm in zip(profiles, spacing_mm, strict=True):
         margin = int(np.ceil(round(margin_mm / edge_mm, 6)))

@@ -11,9 +11,8 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.inference.interactive.predictions import SessionPrediction
 from aslseg.inference.interactive.session import Session
 from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import PREDICTIONS
 from aslseg.storage import sha256_of, write_json_atomic
-
-SOURCES = ("specialist", "sam", "refined")
 
 
 def write_prediction(prediction: SessionPrediction, folder: Path) -> dict[str, str]:
@@ -26,7 +25,7 @@ def write_prediction(prediction: SessionPrediction, folder: Path) -> dict[str, s
     prefix = "" if prediction.slice_index is None else f"slice-{prediction.slice_index:04d}-"
     files: dict[str, Path] = {}
     geometry: Geometry | None = None
-    for source in SOURCES:
+    for source in PREDICTIONS:
         labels: Labelmap | None = getattr(prediction, source)
         if labels is not None:
             files[source] = folder / f"{prefix}{source}.nii.gz"

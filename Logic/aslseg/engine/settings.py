@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aslseg.config import RunConfig, SamConfig, parse_config
+from aslseg.config import RunConfig, SamConfig, parse_config, with_overrides
 from aslseg.engine.requests import ImageRequest
 from aslseg.errors import ConfigError, RunError
 from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder, open_run, runs_of
+from aslseg.project.run_folder import RunFolder, latest_finished, open_run
 from aslseg.targets import LIVER_TARGETS, Target
 
 
@@ -40,7 +40,7 @@ def config_of(settings: Any, default: str | None = None) -> RunConfig:
         msg = f"The overrides of settings are an object, not {changes!r:.99}; correct them."
         raise ConfigError(msg)
     base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
-    return parse_config(_overridden(base.model_dump(mode="json"), changes))
+    return with_overrides(base, changes)
 
 
 def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
@@ -68,16 +68,6 @@ def run_of(request: ImageRequest) -> RunFolder | None:
     return latest_finished(folder)
 
 
-def latest_finished(project_folder: Path) -> RunFolder | None:
-    """Return the latest run with a finished round, or None.
-
-    Raises:
-        RunError: When a run that is looked at is damaged.
-    """
-    runs = reversed(runs_of(project_folder))
-    return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
-
-
 def require_run(request: ImageRequest) -> RunFolder:
     """Return the run that a request is about.
 
@@ -96,18 +86,3 @@ def targets_of(request: ImageRequest) -> tuple[Target, ...]:
     if request.project is not None:
         return open_project(Path(request.project)).targets
     return tuple(request.targets) if request.targets else LIVER_TARGETS
-
-
-def _overridden(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        place = values
-        for group in groups:
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                msg = f"Setting '{name}' cannot be used: '{group}' is no group; correct it."
-                raise ConfigError(msg)
-        old = place.get(last)
-        nested = isinstance(value, Mapping) and isinstance(old, dict)
-        place[last] = _overridden(old, value) if nested and old is not None else value
-    return values

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,46 @@ def score_rows(
     return [{**facts, **_rounded(asdict(score))} for score in scores]
 
 
-def mean_dice(rows: Iterable[Mapping[str, Any]], **wanted: Any) -> float:
-    """Return the mean Dice of the rows with given values; NaN when there are none."""
-    values = [
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over cases.
+
+    Attributes:
+        value: The mean, NaN without cases.
+        spread: Standard deviation over cases, NaN below two of them.
+        cases: How many had a value.
+    """
+
+    value: float
+    spread: float
+    cases: int
+
+
+def mean_of(values: Iterable[float]) -> Mean:
+    """Return the mean and the standard deviation of the finite values."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return Mean(math.nan, math.nan, 0)
+    mean = sum(known) / len(known)
+    if len(known) == 1:
+        return Mean(mean, math.nan, 1)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
+    return Mean(mean, spread, len(known))
+
+
+def mean_dice(scores: Iterable[Any], **wanted: Any) -> Mean:
+    """Average the Dice of the scores with given values.
+
+    Args:
+        scores: Rows of a table, or objects with its columns as attributes.
+        wanted: Values of columns, compared as text.
+    """
+    rows = (score if isinstance(score, Mapping) else asdict(score) for score in scores)
+    return mean_of(
         float(row["dice"])
         for row in rows
         if all(str(row[key]) == str(value) for key, value in wanted.items())
-    ]
-    return sum(values) / len(values) if values else float("nan")
+    )
 
 
 def evaluate_folder(

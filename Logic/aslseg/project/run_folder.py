@@ -113,7 +113,7 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What `status.json` says; `{}` before the first word.
+        """Contents of `status.json`; `{}` before it is written.
 
         Raises:
             RunError: When the file is damaged.
@@ -281,13 +281,68 @@ def runs_of(project_folder: Path) -> list[RunFolder]:
     return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
 
 
+def latest_finished(project_folder: Path) -> RunFolder | None:
+    """Return the latest run with a finished round, or None.
+
+    Raises:
+        RunError: When a run that is looked at is damaged.
+    """
+    runs = reversed(runs_of(project_folder))
+    return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a run stands, for a list of runs.
+
+    Attributes:
+        run_id: Its name.
+        state: As `RunFolder.state`; empty before `status.json` is written.
+        method: That it trains by.
+        rounds: Numbers of its finished rounds.
+        best_round: The one that segments; 0 when none is finished.
+    """
+
+    run_id: str
+    state: str
+    method: str
+    rounds: tuple[int, ...]
+    best_round: int
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can segment."""
+        return self.best_round > 0
+
+
+def list_runs(project_folder: Path) -> list[RunSummary]:
+    """Return how runs of a project stand, latest first; damaged ones are left out, and logged."""
+    summaries = (_summary(run) for run in reversed(runs_of(project_folder)))
+    return [summary for summary in summaries if summary is not None]
+
+
+def _summary(run: RunFolder) -> RunSummary | None:
+    try:
+        status = run.status
+        return RunSummary(
+            run.run_id,
+            run.state if status else "",
+            str(status.get("method", "")),
+            tuple(run.rounds),
+            int(status.get("best_round") or 0),
+        )
+    except AslsegError as error:
+        logger.warning("A run is left out: %s", error)
+        return None
+
+
 @dataclass
 class Recorder:
     """Writes a run's events to its folder and passes them on.
 
     Attributes:
         folder: Of the run.
-        monitor: Who listens besides.
+        monitor: Gets the events too.
     """
 
     folder: RunFolder
@@ -295,10 +350,10 @@ class Recorder:
     _last_status: float = field(default=0.0, init=False)
 
     def attached(self) -> Monitor:
-        """Return a monitor that records; its cancel token is the listener's own."""
-        return Monitor(self._hear, self.monitor.token, self.monitor.round)
+        """Return a monitor that records; its cancel token is that of `monitor`."""
+        return Monitor(self._record, self.monitor.token, self.monitor.round)
 
-    def _hear(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         path = self.folder.path / "events.jsonl"
         line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
@@ -409,10 +464,8 @@ def _note_end(folder: RunFolder, state: str, message: str) -> None:
 def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
     """Replace a JSON file by one that takes no more room."""
     room = path.stat().st_size
-    for probabilities in (message, ""):
-        text = json.dumps(
-            plain({**facts, "message": probabilities}), separators=(",", ":")
-        ).encode()
+    for text_of in (message, ""):
+        text = json.dumps(plain({**facts, "message": text_of}), separators=(",", ":")).encode()
         if len(text) <= room:
             with path.open("rb+") as file:
                 file.write(text.ljust(room))

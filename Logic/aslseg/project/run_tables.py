@@ -16,6 +16,18 @@ from aslseg.storage import atomic_path
 
 T = TypeVar("T")
 
+SOURCES = {
+    "supervised": "Supervised specialist",
+    "specialist": "Specialist",
+    "sam_untrained": "SAM, untrained",
+    "sam": "SAM, tuned",
+    "refined": "Refined",
+}
+"""Where a label map comes from, in the order in which they are made: the column `source`, and what
+a person reads."""
+PREDICTIONS = ("specialist", "sam", "refined")
+"""Sources that an ensemble predicts with; the others are there to compare with."""
+
 METRIC_COLUMNS = (
     "round", "source", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
     "volume_ml", "lesions_true", "lesions_found", "false_positives",

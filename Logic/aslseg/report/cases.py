@@ -13,11 +13,13 @@ from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import AslsegError
 from aslseg.project.case import Case
 from aslseg.project.project import Project
-from aslseg.project.run_tables import Reliability, round_number
-from aslseg.report.data import SOURCES, RunRecord
+from aslseg.project.run_tables import PREDICTIONS, Reliability, round_number
+from aslseg.report.data import RunRecord
 from aslseg.report.pictures import SOURCE_COLOURS, Slice, rank_slices, slice_picture
 from aslseg.schema_1 import predictions_folder
 
+NAMES = {"truth": "Truth", "specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
+"""Of outlines."""
 MOST_DOUBTFUL, MOST_RELIABLE = 4, 2
 """Number of unlabelled volumes that are shown."""
 
@@ -72,7 +74,7 @@ def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
         _case_pictures(case.id, partial(_ends_of, run, project, case, folder / case.id))
         for case in project.validation
     ]
-    return PicturePart([what, _lines(project)], _legend(run, ("truth", *SOURCES)), cases)
+    return PicturePart([what, _lines(project)], _legend(run, ("truth", *PREDICTIONS)), cases)
 
 
 def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
@@ -96,7 +98,7 @@ def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
         )
         for item in shown
     ]
-    return PicturePart([what, _lines(project)], _legend(run, tuple(SOURCES)), cases)
+    return PicturePart([what, _lines(project)], _legend(run, PREDICTIONS), cases)
 
 
 def _case_pictures(heading: str, draw: Callable[[], Sequence[Picture] | str]) -> CasePictures:
@@ -119,9 +121,8 @@ def _lines(project: Project) -> str:
 
 
 def _legend(run: RunRecord, predictions: Sequence[str]) -> list[tuple[str, str]]:
-    names = {"truth": "Truth", **SOURCES}
     shown = [source for source in predictions if run.has_sam or source != "sam"]
-    return [(names[source], SOURCE_COLOURS[source]) for source in shown]
+    return [(NAMES[source], SOURCE_COLOURS[source]) for source in shown]
 
 
 def _predictions_folder(run: RunRecord) -> Path | None:
@@ -147,7 +148,7 @@ def _predicted(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
     """Read the predictions of a case on its axial grid, in the order in which they are made."""
     return {
         source: axial_labelmap(read_labelmap(folder / f"{source}.nii.gz"))
-        for source in SOURCES
+        for source in PREDICTIONS
         if (folder / f"{source}.nii.gz").is_file() and (run.has_sam or source != "sam")
     }
 
@@ -165,7 +166,7 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         Picture(
             slice_picture(axial, shown, slice_.index, project.targets),
             f"{word} slice of {case.id}: number {_number_of(slice_, image.geometry)}. "
-            f"Dice of {SOURCES[last[0]]} in this slice: {_scores(slice_)}.",
+            f"Dice of {NAMES[last[0]]} in this slice: {_scores(slice_)}.",
         )
         for word, slice_ in zip(("Worst", "Best"), ends, strict=True)
     ]

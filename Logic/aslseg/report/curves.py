@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aslseg.report.data import SOURCE_NAMES, Point
+from aslseg.project.run_tables import SOURCES
+from aslseg.report.data import Point
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the dashes tell them twice.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -75,7 +76,7 @@ def _curve(points: Sequence[Point]) -> _Curve:
     rounds: dict[str, dict[int, float]] = defaultdict(dict)
     for point in points:
         if math.isfinite(point.value):
-            stage = SOURCE_NAMES.get(point.stage, point.stage.replace("_", " ") or "run")
+            stage = SOURCES.get(point.stage, point.stage.replace("_", " ") or "run")
             rounds[stage][point.round] = point.value
             steps[f"{stage}, round {point.round}" if point.round else stage][point.step] = (
                 point.value

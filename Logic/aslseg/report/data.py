@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
+    SOURCES,
     Reliability,
     Score,
     read_reliability,
@@ -19,29 +20,6 @@ from aslseg.project.run_tables import (
 )
 from aslseg.reading import read_lines, read_object
 from aslseg.schema_1 import renamed_config
-
-__all__ = [
-    "SOURCES",
-    "SOURCE_NAMES",
-    "Mean",
-    "Point",
-    "Reliability",
-    "RunRecord",
-    "Score",
-    "mean_dice",
-    "mean_of",
-    "read_run",
-    "source_name",
-]
-
-SOURCE_NAMES = {
-    "supervised": "Supervised specialist",
-    "specialist": "Specialist",
-    "sam_untrained": "SAM, untrained",
-    "sam": "SAM, tuned",
-    "refined": "Refined",
-}
-SOURCES = {"specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +31,6 @@ class Point:
     round: int
     step: int
     value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean over cases.
-
-    Attributes:
-        value: The mean, NaN without cases.
-        spread: Standard deviation over cases, NaN below two of them.
-        cases: How many had a value.
-    """
-
-    value: float
-    spread: float
-    cases: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +70,7 @@ class RunRecord:
     @property
     def sources(self) -> tuple[tuple[int, str], ...]:
         """Rounds and sources that were scored, in the order in which they happen."""
-        order = list(SOURCE_NAMES)
+        order = list(SOURCES)
         found = {(score.round, score.source) for score in self.scores}
         last = len(order)
         return tuple(
@@ -143,32 +106,9 @@ def read_run(folder: Path) -> RunRecord:
     )
 
 
-def mean_of(values: Iterable[float]) -> Mean:
-    """Average the finite values."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return Mean(math.nan, math.nan, 0)
-    mean = sum(known) / len(known)
-    if len(known) == 1:
-        return Mean(mean, math.nan, 1)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
-    return Mean(mean, spread, len(known))
-
-
-def mean_dice(
-    scores: Sequence[Score], *, source: tuple[int, str], target: str, split: str = "validation"
-) -> Mean:
-    """Average the Dice of a target of a source in a split; `source` is its round and name."""
-    return mean_of(
-        score.dice
-        for score in scores
-        if (score.round, score.source) == source and score.target == target and score.split == split
-    )
-
-
 def source_name(source: str, *, has_sam: bool) -> str:
     """Name a source of predictions for a person; without SAM the refined label says so."""
-    name = SOURCE_NAMES.get(source, source.replace("_", " ").capitalize())
+    name = SOURCES.get(source, source.replace("_", " ").capitalize())
     return name if has_sam or source != "refined" else f"{name} (without SAM)"
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aslseg.evaluation.scores import Mean, mean_dice
 from aslseg.project.run_tables import Reliability, Score
-from aslseg.report.data import Mean, RunRecord, mean_dice, source_name
+from aslseg.report.data import RunRecord, source_name
 
 NO_SAM = "Run without SAM."
 
@@ -94,9 +95,7 @@ def headline(run: RunRecord) -> Table | None:
     if not sources:
         return None
     means = {
-        (key, target): mean_dice(run.scores, source=key, target=target)
-        for key in sources
-        for target in run.targets
+        (key, target): _mean_dice(run, key, target) for key in sources for target in run.targets
     }
     best = {
         target: max((means[key, target].value for key in sources), default=0.0)
@@ -117,6 +116,11 @@ def headline(run: RunRecord) -> Table | None:
     return Table(
         ["Round", "Source", *run.targets, "Volumes"], rows, marked(run, caption), text_columns=2
     )
+
+
+def _mean_dice(run: RunRecord, key: tuple[int, str], target: str) -> Mean:
+    number, source = key
+    return mean_dice(run.scores, round=number, source=source, target=target, split="validation")
 
 
 def _cases_of(run: RunRecord, key: tuple[int, str]) -> int:

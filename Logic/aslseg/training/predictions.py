@@ -13,6 +13,7 @@ from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import RunError
 from aslseg.inference.ensemble import Segmentation
+from aslseg.project.run_tables import PREDICTIONS
 from aslseg.reading import read_object
 from aslseg.storage import write_json_atomic
 from aslseg.training.selection import Reliability
@@ -28,7 +29,7 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
         segmentation: The predictions.
         facts: Written into `prediction.json`.
     """
-    for name in ("specialist", "sam", "refined"):
+    for name in PREDICTIONS:
         labels = getattr(segmentation, name)
         if labels is not None:
             write_labelmap(labels, folder / f"{name}.nii.gz")

@@ -22,14 +22,13 @@ from aslseg.project.run_tables import (
     METRIC_COLUMNS,
     RELIABILITY,
     RELIABILITY_COLUMNS,
+    SOURCES,
     read_reliability,
     write_table,
 )
 from aslseg.schema_1 import PREDICTIONS
 from aslseg.training.predictions import read_case_reliability, read_prediction, save_predictions
 from aslseg.training.selection import Decision, reliability_of, select
-
-SOURCES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Voices that take no part in the method and are measured on held-out cases, by name."""
@@ -108,7 +107,7 @@ def finish_round(
         for decision in decisions
         if decision.accepted
     }
-    validation = mean_dice(rows, source="refined", split="validation")
+    validation = mean_dice(rows, source="refined", split="validation").value
     return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
 
 
@@ -222,7 +221,7 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
     for source in SOURCES:
         for target in context.targets:
-            value = mean_dice(rows, source=source, target=target.name, split="validation")
+            value = mean_dice(rows, source=source, target=target.name, split="validation").value
             if value == value:
                 name = f"validation dice {target.name}"
                 context.monitor.metric(name, value, context.monitor.round, source)

@@ -104,10 +104,10 @@ def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> 
 def _said_by_run(
     project: Project, case_id: str
 ) -> tuple[dict[str, np.ndarray], list[Any], dict[str, Any]]:
-    from aslseg.project.run_folder import run_named
+    from aslseg.project.run_folder import list_runs, run_named
     from aslseg.schema_1 import prediction_file
 
-    for run in projects.list_runs(project):
+    for run in list_runs(project.folder):
         folder = run_named(project.folder, run.run_id).predictions(run.best_round, case_id)
         if run.is_usable and prediction_file(folder).exists():
             facts = {"run": run.run_id, "method": run.method, "round": run.best_round}

@@ -26,6 +26,7 @@ from ASLsegLib.scene.volumes import SceneError, add_volume, volume_of, working_v
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize, Volume
     from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunSummary
     from ASLsegLib.engine.signal import Signal
 
 CT_WINDOW_HU = (-100.0, 240.0)
@@ -207,7 +208,7 @@ class Projecting:
         """Read what is known about the project again when it is asked for: it may have changed."""
         self._state = None
 
-    def runs(self) -> list[projects.RunRow]:
+    def runs(self) -> list[RunSummary]:
         """Return the runs of the open project, latest first."""
         return [] if self.state is None else self.state.runs
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,63 +17,10 @@ if TYPE_CHECKING:
     from aslseg.project.case import CaseFiles
     from aslseg.project.project import Project
     from aslseg.project.review_queue import CaseReport
-    from aslseg.project.run_folder import RunFolder
-    from aslseg.project.run_tables import Score
-
-logger = logging.getLogger(__name__)
 
 IMAGES = "images"
 _RENAME = "rename the volume (Data module) and add it again."
 _LONGEST_ID_BYTES = 100  # file names have 255 bytes at most, and get endings
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run of the project, latest first in lists.
-
-    Attributes:
-        run_id: Its name.
-        state: `running`, `interrupted`, `cancelled`, `failed` or `done`.
-        method: That it trains by.
-        rounds: Numbers of its finished rounds.
-        best_round: The one that segments; 0 when none is finished.
-    """
-
-    run_id: str
-    state: str
-    method: str
-    rounds: tuple[int, ...]
-    best_round: int
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it can segment."""
-        return self.best_round > 0
-
-
-def list_runs(project: Project) -> list[RunRow]:
-    """Return the runs of a project, latest first; damaged ones are left out, and logged."""
-    from aslseg.project.run_folder import runs_of
-
-    rows = (_row_of(run) for run in reversed(runs_of(project.folder)))
-    return [row for row in rows if row is not None]
-
-
-def _row_of(run: RunFolder) -> RunRow | None:
-    from aslseg.errors import AslsegError
-
-    try:
-        status = run.status
-        return RunRow(
-            run.run_id,
-            run.state if status else "",
-            str(status.get("method", "")),
-            tuple(run.rounds),
-            int(status.get("best_round") or 0),
-        )
-    except AslsegError as error:
-        logger.warning("A run is left out: %s", error)
-        return None
 
 
 def date_of(project: Project, report: CaseReport) -> str:
@@ -207,6 +153,7 @@ def _may_stay(letter: str) -> bool:
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
     """Return one row per finished round: accepted cases and mean Dice of the refined labels."""
+    from aslseg.evaluation.scores import mean_dice
     from aslseg.project.run_folder import open_run
     from aslseg.project.run_tables import read_reliability, read_scores
 
@@ -215,14 +162,11 @@ def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:
     for number in run.rounds:
         selected = read_reliability(run.round(number))
         accepted = sum(judged.accepted for judged in selected)
-        scores = _mean_dice(read_scores(run.round(number)))
-        rows.append({"round": number, "accepted": accepted, "of": len(selected), **scores})
+        scores = read_scores(run.round(number))
+        means = {
+            target: mean_dice(scores, source="refined", split="validation", target=target).value
+            for target in dict.fromkeys(score.target for score in scores)
+        }
+        known = {target: value for target, value in means.items() if value == value}
+        rows.append({"round": number, "accepted": accepted, "of": len(selected), **known})
     return rows
-
-
-def _mean_dice(rows: Sequence[Score]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row.source == "refined" and row.split == "validation":
-            values.setdefault(row.target, []).append(row.dice)
-    return {target: sum(found) / len(found) for target, found in values.items()}

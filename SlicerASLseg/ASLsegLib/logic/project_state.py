@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ASLsegLib.logic import project_data as projects
-
 if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review import Review
     from aslseg.project.review_queue import CaseReport
-    from aslseg.project.run_folder import RunFolder
+    from aslseg.project.run_folder import RunFolder, RunSummary
 
 
 class ProjectState:
@@ -25,9 +23,11 @@ class ProjectState:
         self.project = project
 
     @cached_property
-    def runs(self) -> list[projects.RunRow]:
+    def runs(self) -> list[RunSummary]:
         """The runs of the project, latest first."""
-        return projects.list_runs(self.project)
+        from aslseg.project.run_folder import list_runs
+
+        return list_runs(self.project.folder)
 
     @cached_property
     def run(self) -> RunFolder | None:

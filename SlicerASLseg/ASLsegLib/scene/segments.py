@@ -11,6 +11,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from aslseg.data.geometry import box_of
 from aslseg.data.volume import Geometry
 from ASLsegLib.scene.volumes import as_matrix, geometry_of
 
@@ -65,12 +66,13 @@ def part_of(mask: np.ndarray, first_ijk: tuple[int, int, int] = (0, 0, 0)) -> Pa
         mask: (D, H, W) bool.
         first_ijk: Index of the mask's first voxel.
     """
-    if not mask.any():
+    box = box_of(mask)
+    if box is None:
         return None
-    extent = bounding_extent(mask)
-    values = mask[Part(extent, mask).place].copy()
-    a, b, c, d, e, f = (n + first_ijk[at // 2] for at, n in enumerate(extent))
-    return Part((a, b, c, d, e, f), values)
+    (k, j, i), (k1, j1, i1) = box.start, box.stop
+    x, y, z = first_ijk
+    extent = (x + i, x + i1 - 1, y + j, y + j1 - 1, z + k, z + k1 - 1)
+    return Part(extent, mask[box.slices].copy())
 
 
 def with_slice(
@@ -163,16 +165,6 @@ def segment_ids(node: Any) -> list[str]:
     """Return the ids of all segments, in their order."""
     segmentation = node.GetSegmentation()
     return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
-
-
-def bounding_extent(mask: np.ndarray) -> Extent:
-    """Return first and last index along i, j and k of a mask that is not empty."""
-    slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    inner = mask[slices[0] : slices[-1] + 1]
-    rows = np.flatnonzero(inner.any(axis=(0, 2)))
-    columns = np.flatnonzero(inner.any(axis=(0, 1)))
-    ends = [(int(index[0]), int(index[-1])) for index in (columns, rows, slices)]
-    return (*ends[0], *ends[1], *ends[2])
 
 
 def _image_of(part: Part, geometry: Geometry) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 from slicer.i18n import tr as _
@@ -14,6 +14,9 @@ from ASLsegLib.plain_text import as_plain
 from ASLsegLib.scene.plots import Curves
 from ASLsegLib.widgets.section import Section, fill_table
 from ASLsegLib.widgets.status import STATES, show_progress
+
+if TYPE_CHECKING:
+    from aslseg.project.run_folder import RunSummary
 
 _PLOT_EVERY_S = 1.0
 _NOTES = 3
@@ -113,7 +116,7 @@ class TrainingSection(Section):
         more = self.panel.parameters.rounds if run.state == "done" else 0
         self.logic.resume(run.run_id, more_rounds=more, wait=False)
 
-    def _run(self) -> projects.RunRow | None:
+    def _run(self) -> RunSummary | None:
         runs = self.logic.runs()
         chosen = self.panel.parameters.run if self.panel.parameters else ""
         return next((run for run in runs if run.run_id == chosen), runs[0] if runs else None)
