@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -394,6 +396,25 @@ def test_weights_of_another_network_are_refused(
     (run.path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(WeightsError, match="network of other sizes than the run's settings say"):
         load_ensemble(run)
+
+
+def test_segmenting_a_volume_enters_no_file_of_training(finished: Finished) -> None:
+    image = finished.project.load_image(finished.project.case(TEST[0]))
+    entered: set[Path] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name != "<module>":
+            entered.add(Path(frame.f_code.co_filename))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        load_ensemble(finished.run).segment(image)
+    finally:
+        sys.setprofile(before)
+    names = {"/".join(path.parts[-2:]) for path in entered if "aslseg" in path.parts}
+    assert {"inference/cascade.py", "inference/loading.py"} <= names
+    assert not [name for name in names if name.startswith(("training/", "ssl/"))]
 
 
 def test_a_run_without_a_finished_round_cannot_segment(tmp_path: Path) -> None:
