@@ -86,12 +86,12 @@ def opinions(slices: list, size: int) -> list[tuple[str, list[np.ndarray]]]:
             masks.append((logits.amax(0) > 0).numpy())
         found.append((name, masks))
     for clicks in CLICKS:
-        topics = [
+        tasks = [
             ClickTask(embedding, frame, pixel_centres(student.shape), student)
             for embedding, frame, student in zip(embeddings, frames, students, strict=True)
         ]
-        talks = simulate_clicks(sam, topics, clicks, np.random.default_rng(0))
-        found.append((f"{clicks} clicks", [talk.answer for talk in talks]))
+        sequences = simulate_clicks(sam, tasks, clicks, np.random.default_rng(0))
+        found.append((f"{clicks} clicks", [sequence.predicted for sequence in sequences]))
     return found
 
 

@@ -90,7 +90,7 @@ def test_later_clicks_go_anywhere_into_what_is_wrong() -> None:
 # --- The conversation -----------------------------------------------------------------------------
 
 
-def a_topic(wanted: Mask, seed: int = 0, input_size: int = 128) -> ClickTask:
+def a_task(wanted: Mask, seed: int = 0, input_size: int = 128) -> ClickTask:
     torch.manual_seed(seed)
     cells = input_size // 16
     rows, columns = torch.meshgrid(*[torch.arange(EDGE) + 0.5] * 2, indexing="ij")
@@ -119,41 +119,41 @@ def test_each_step_gives_all_clicks_so_far_and_the_logits_before(
 ) -> None:
     sam = a_small_sam()
     recorder = Recorder(sam, monkeypatch)
-    talk = simulate_clicks(sam, [a_topic(a_square(3, 3, 6))], 4, rng())[0]
-    assert len(recorder.given) == len(talk.clicks) == len(talk.answers) == 4
-    frame = talk.topic.frame
+    sequence = simulate_clicks(sam, [a_task(a_square(3, 3, 6))], 4, rng())[0]
+    assert len(recorder.given) == len(sequence.clicks) == len(sequence.logits) == 4
+    frame = sequence.task.frame
     for number, (xy, labels, masks) in enumerate(recorder.given):
-        probabilities = talk.clicks[: number + 1]
+        probabilities = sequence.clicks[: number + 1]
         assert labels.tolist() == [[int(click.positive) for click in probabilities]]
-        points = torch.stack([talk.topic.points[click.index] for click in probabilities])
+        points = torch.stack([sequence.task.points[click.index] for click in probabilities])
         torch.testing.assert_close(xy[0], frame.to_input(points) - 0.5)
         assert (masks is None) == (number == 0)
     assert recorder.given[3][2] is not None
     # The mask prompt is what SAM answered the step before, at its own resolution.
-    before = logits_under(recorder.given[3][2][0, 0], talk.topic)
-    torch.testing.assert_close(before, talk.answers[2])
+    before = logits_under(recorder.given[3][2][0, 0], sequence.task)
+    torch.testing.assert_close(before, sequence.logits[2])
 
 
 def test_the_first_click_is_positive_and_lies_in_what_is_wanted() -> None:
     """The released code clicked on the background's channel, which is true everywhere."""
     wanted = a_square(1, 5, 4)
     for seed in range(10):
-        talk = simulate_clicks(a_small_sam(), [a_topic(wanted)], 1, rng(seed))[0]
-        assert talk.clicks[0].positive
-        assert wanted[talk.clicks[0].index]
+        sequence = simulate_clicks(a_small_sam(), [a_task(wanted)], 1, rng(seed))[0]
+        assert sequence.clicks[0].positive
+        assert wanted[sequence.clicks[0].index]
 
 
 def test_a_conversation_does_not_depend_on_those_beside_it() -> None:
     """The released code began the second case with the mask of the first one."""
-    sam, alone = a_small_sam(), a_topic(a_square(3, 3, 6), seed=1)
+    sam, alone = a_small_sam(), a_task(a_square(3, 3, 6), seed=1)
     one_click = simulate_clicks(sam, [alone], 1, rng(3))[0]
-    other = a_topic(a_square(6, 1, 5), seed=2)
+    other = a_task(a_square(6, 1, 5), seed=2)
 
-    talks = simulate_clicks(sam, [other, alone], 1, Draws([rng(0), rng(3)]))  # type: ignore[arg-type]
+    sequences = simulate_clicks(sam, [other, alone], 1, Draws([rng(0), rng(3)]))  # type: ignore[arg-type]
 
-    assert talks[1].clicks == one_click.clicks
-    torch.testing.assert_close(talks[1].answers[0], one_click.answers[0], atol=1e-4, rtol=1e-4)
-    assert (talks[0].answers[0] - talks[1].answers[0]).abs().max() > 0.01
+    assert sequences[1].clicks == one_click.clicks
+    torch.testing.assert_close(sequences[1].logits[0], one_click.logits[0], atol=1e-4, rtol=1e-4)
+    assert (sequences[0].logits[0] - sequences[1].logits[0]).abs().max() > 0.01
 
 
 class Draws:
@@ -168,10 +168,10 @@ class Draws:
 
 def test_every_conversation_starts_with_an_empty_answer() -> None:
     sam = a_small_sam()
-    for topics in ([a_topic(a_square(3, 3, 6))], [a_topic(a_square(2, 2, 3), seed=5)]):
-        talk = simulate_clicks(sam, topics, 2, rng())[0]
-        assert talk.clicks[0].positive
-    assert not clicking.ClickSequence(topics[0]).answer.any()
+    for tasks in ([a_task(a_square(3, 3, 6))], [a_task(a_square(2, 2, 3), seed=5)]):
+        sequence = simulate_clicks(sam, tasks, 2, rng())[0]
+        assert sequence.clicks[0].positive
+    assert not clicking.ClickSequence(tasks[0]).predicted.any()
 
 
 def test_a_conversation_ends_when_nothing_is_wrong_any_more(
@@ -180,30 +180,30 @@ def test_a_conversation_ends_when_nothing_is_wrong_any_more(
     sam, wanted = a_small_sam(), a_square(3, 3, 6)
     agreeing = torch.from_numpy(np.where(wanted, 5.0, -5.0)).float()
     monkeypatch.setattr(clicking, "logits_under", lambda *_: agreeing)
-    talk = simulate_clicks(sam, [a_topic(wanted)], 10, rng())[0]
-    assert len(talk.clicks) == len(talk.answers) == 1
+    sequence = simulate_clicks(sam, [a_task(wanted)], 10, rng())[0]
+    assert len(sequence.clicks) == len(sequence.logits) == 1
 
 
 def test_answers_are_read_where_the_pixels_of_the_mask_lie() -> None:
     """SAM's logits are columns and rows of its input here, so pixels must find their own."""
-    topic = a_topic(a_square(0, 0, 1))
+    task = a_task(a_square(0, 0, 1))
     low = torch.arange(32, dtype=torch.float32)  # pixels of 4 in an input of 128
     centres = low * 4 + 2
     x_ramp, y_ramp = centres.expand(32, 32), centres[:, None].expand(32, 32)
-    wanted = topic.frame.to_input(topic.points)
+    wanted = task.frame.to_input(task.points)
     inside = (wanted > 2).all(-1) & (wanted < 126).all(-1)
     assert inside.sum() > 50
-    torch.testing.assert_close(logits_under(x_ramp, topic)[inside], wanted[..., 0][inside])
-    torch.testing.assert_close(logits_under(y_ramp, topic)[inside], wanted[..., 1][inside])
+    torch.testing.assert_close(logits_under(x_ramp, task)[inside], wanted[..., 0][inside])
+    torch.testing.assert_close(logits_under(y_ramp, task)[inside], wanted[..., 1][inside])
 
 
 def test_sam_is_not_changed_and_takes_no_gradient() -> None:
     sam = a_small_sam()
     before = {name: value.clone() for name, value in sam.state_dict().items()}
-    talk = simulate_clicks(sam, [a_topic(a_square(3, 3, 6))], 3, rng())[0]
-    assert not any(answer.requires_grad for answer in talk.answers)
+    sequence = simulate_clicks(sam, [a_task(a_square(3, 3, 6))], 3, rng())[0]
+    assert not any(answer.requires_grad for answer in sequence.logits)
     assert all(torch.equal(value, before[name]) for name, value in sam.state_dict().items())
 
 
-def test_no_topic_needs_no_sam() -> None:
+def test_no_task_needs_no_sam() -> None:
     assert simulate_clicks(nn.Identity(), [], 3, rng()) == []

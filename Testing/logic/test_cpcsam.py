@@ -148,18 +148,18 @@ def test_an_absent_class_tells_sam_nothing_wherever_its_place_is() -> None:
     moved = points[0].xy.clone()
     moved[0, 2] = 7.0
     first, second = (
-        network.answer(0, embeddings, ClassPoints(xy, points[0].labels))
+        network.decode(0, embeddings, ClassPoints(xy, points[0].labels))
         for xy in (points[0].xy, moved)
     )
     torch.testing.assert_close(first, second)
     moved[0, 1] = 7.0
-    third = network.answer(0, embeddings, ClassPoints(moved, points[0].labels))
+    third = network.decode(0, embeddings, ClassPoints(moved, points[0].labels))
     assert not torch.allclose(first, third)
 
 
 def test_nothing_found_at_all_gives_a_step_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     paradigm = a_cross_prompting(classes=3)
-    answer = paradigm.student.answer
+    answer = paradigm.student.decode
 
     def only_background(number: int, embeddings: Tensor, points: object = None) -> Tensor:
         said = answer(number, embeddings, points)  # type: ignore[arg-type]
@@ -289,7 +289,7 @@ def test_each_decoder_learns_and_nothing_flows_through_the_pseudo_label() -> Non
     network, batch = paradigm.student, a_batch()
     embeddings = network.embed(torch.cat([batch.inputs, a_batch(1).inputs]))
     for asker in (0, 1):
-        unprompted = network.answer(asker, embeddings)
+        unprompted = network.decode(asker, embeddings)
         one = paradigm.crossed(1 - asker, unprompted, embeddings, batch, np.random.default_rng(0))
         asking, answering = ("first", "second") if asker == 0 else ("second", "first")
         of_cross = gradients_of(one.cross, network)

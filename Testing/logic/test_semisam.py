@@ -276,7 +276,7 @@ def test_sams_masks_are_put_where_they_were_asked_for(
     def obedient(_: object, topics: list[semisam.Topic], *__: object) -> list[ClickSequence]:
         for topic in topics:
             talk = ClickSequence(topic)
-            talk.answers.append(torch.from_numpy(np.where(topic.wanted, 3.0, -3.0)))
+            talk.logits.append(torch.from_numpy(np.where(topic.wanted, 3.0, -3.0)))
             heard.append(talk)
         return heard
 

@@ -49,7 +49,7 @@ def test_before_the_first_step_low_rank_updates_change_nothing(kind: str) -> Non
 def test_two_decoders_differ_from_the_start_and_share_the_image() -> None:
     network = a_two_decoder_sam()
     embeddings = network.embed(inputs_of())
-    first, second = (network.answer(number, embeddings) for number in (0, 1))
+    first, second = (network.decode(number, embeddings) for number in (0, 1))
     assert first.shape == second.shape == (2, CLASSES, EDGE, EDGE)
     assert not torch.allclose(first, second, atol=1e-2)
     released: Any = a_small_sam("tiny", 128).mask_decoder
@@ -73,7 +73,7 @@ def test_the_answer_is_the_mean_of_both_decoders() -> None:
     network = a_two_decoder_sam()
     with torch.no_grad():
         embeddings = network.embed(inputs_of())
-        probabilities = [network.answer(number, embeddings).softmax(1) for number in (0, 1)]
+        probabilities = [network.decode(number, embeddings).softmax(1) for number in (0, 1)]
         found = network(inputs_of())
     torch.testing.assert_close(
         found.softmax(1), (probabilities[0] + probabilities[1]) / 2, atol=1e-5, rtol=1e-4
@@ -91,7 +91,7 @@ def test_what_is_larger_than_a_patch_is_seen_in_windows_of_its_size() -> None:
         return torch.stack([embeddings, -embeddings, 0 * embeddings], 1)
 
     network.embed = lambda window: window[:, 1]  # type: ignore[method-assign]
-    network.answer = by_pixel  # type: ignore[method-assign]
+    network.decode = by_pixel  # type: ignore[method-assign]
     wide = inputs_of(50, 31)
     wanted = torch.stack([wide[:, 1], -wide[:, 1], 0 * wide[:, 1]], 1).softmax(1)
     torch.testing.assert_close(network(wide).softmax(1), wanted)
@@ -126,7 +126,7 @@ def test_a_point_is_told_as_sam_itself_tells_it() -> None:
 
 def test_each_class_has_an_embedding_of_its_own_that_learns() -> None:
     network = a_two_decoder_sam()
-    probabilities = network.answer(0, network.embed(inputs_of()), one_point(7.5, 12.5))
+    probabilities = network.decode(0, network.embed(inputs_of()), one_point(7.5, 12.5))
     probabilities[:, 1].mean().backward()
     gradient = network.class_points.grad
     assert gradient is not None

@@ -1,4 +1,4 @@
-"""From a volume to probabilities and labels with the specialist: stage after stage."""
+"""From a volume to probabilities and labels with the specialist, stage after stage."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ Probabilities = dict[str, Float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagePrediction:
-    """What a stage saw of a volume, and made of it.
+    """The prediction of a cascade stage.
 
     Attributes:
         stage: The stage.
-        roi: None where no container was found to look into.
-        classes: (classes, d, h, w) probabilities on the view's pixels, or None.
-        organ: (D, H, W) the container that was found, or None.
+        roi: None where the parent's predicted mask is empty.
+        classes: (classes, d, h, w) probabilities on the ROI's pixels, or None.
+        parent: (D, H, W) predicted mask of the parent; None for a stage without one.
         probabilities: By target, on the volume's voxels.
     """
 
     stage: CascadeStage
     roi: Roi | None
     classes: Float32 | None
-    organ: Mask | None
+    parent: Mask | None
     probabilities: Probabilities
 
 
@@ -70,16 +70,18 @@ class Specialist:
     def predict(self, volume: Volume, monitor: Monitor | None = None) -> Probabilities:
         """Return the probability of every target's region on the volume's voxels.
 
-        Contents are sought inside the container that was found; where none was found, their
-        probability is zero.
+        Contents are predicted inside the predicted parent; where that is empty, their probability
+        is zero.
         """
         found: Probabilities = {}
-        for seen in self.look(volume, monitor):
-            found.update(seen.probabilities)
+        for prediction in self.predict_stages(volume, monitor):
+            found.update(prediction.probabilities)
         return found
 
-    def look(self, volume: Volume, monitor: Monitor | None = None) -> list[StagePrediction]:
-        """Return what each stage saw and made of it, containers first."""
+    def predict_stages(
+        self, volume: Volume, monitor: Monitor | None = None
+    ) -> list[StagePrediction]:
+        """Return the prediction of each stage, parents first."""
         found: Probabilities = {}
         stages: list[StagePrediction] = []
         for stage in cascade_stages(self.targets):
@@ -91,8 +93,8 @@ class Specialist:
         """Return the label map of the specialist alone, on the volume's own voxels."""
         turn = to_axial(volume.geometry)
         axial = turn.volume(volume)
-        said = self.predict(axial, monitor)
-        found = labels_from(said, self.targets, axial, self.config.min_component_ml)
+        probabilities = self.predict(axial, monitor)
+        found = labels_from(probabilities, self.targets, axial, self.config.min_component_ml)
         return turn.inverse.labelmap(found, volume.geometry)
 
     def _stage(
@@ -100,18 +102,18 @@ class Specialist:
     ) -> StagePrediction:
         monitor.check()
         settings = self.config.stage(stage.inside.name if stage.inside else None)
-        organ = None if stage.inside is None else clean_parent(found[stage.inside.name] > 0.5)
-        if organ is not None and not organ.any():
+        parent = None if stage.inside is None else clean_parent(found[stage.inside.name] > 0.5)
+        if parent is not None and not parent.any():
             nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
-        roi = build_roi(volume, stage, settings, organ=organ)
+        roi = build_roi(volume, stage, settings, organ=parent)
         network = self.networks[stage.name]
         classes = predict_roi(network, roi, settings, self.device, monitor)
         native = to_volume(classes[1:], roi)
-        if organ is not None:
-            native *= within_reach(organ, volume)
-        said = {target.name: native[n] for n, target in enumerate(stage.targets)}
-        return StagePrediction(stage, roi, classes, organ, said)
+        if parent is not None:
+            native *= within_reach(parent, volume)
+        probabilities = {target.name: native[n] for n, target in enumerate(stage.targets)}
+        return StagePrediction(stage, roi, classes, parent, probabilities)
 
 
 def predict_roi(
@@ -121,10 +123,9 @@ def predict_roi(
     device: torch.device,
     monitor: Monitor | None = None,
 ) -> Float32:
-    """Return class probabilities of a view.
+    """Return class probabilities of a ROI.
 
-    A 2-D network that was trained on mirrored patches is asked about mirrored slices too, and the
-    answers are averaged.
+    Those of a 2-D network that was trained on mirrored patches are averaged over mirrored slices.
 
     Returns:
         (classes, d, h, w) float32.
@@ -151,8 +152,8 @@ def _probabilities(network: nn.Module, inputs: Tensor, settings: SpecialistConfi
     padded = F.pad(inputs, padding_of(inputs, settings.network.stride), mode="replicate")
     flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed_precision(inputs.device)):
-        seen = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
-    return torch.stack(seen).mean(0)[..., :height, :width]
+        predictions = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
+    return torch.stack(predictions).mean(0)[..., :height, :width]
 
 
 @torch.no_grad()

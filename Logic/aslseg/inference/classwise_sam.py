@@ -1,6 +1,7 @@
-"""A SAM that tells classes apart as a voice: prompts from the specialist's map, and its answers.
+"""A SAM that tells classes apart on a volume: prompts from the specialist's map, probabilities.
 
-SAM sees what the specialist sees, a stage's view, in tiles of the size of its training patches.
+Its input is that of the specialist, the ROI of a cascade stage, in tiles of the size of a training
+patch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aslseg.config import RunConfig
@@ -33,33 +35,33 @@ from aslseg.sam.classwise import (
 from aslseg.targets import CascadeStage, Target
 
 REACH = {False: 2.0, True: 4.0}
-"""Normalised intensities that become black and white: of whole images, and inside containers."""
+"""Normalised intensities that become black and white: of whole images, and inside parents."""
 CACHED_VOLUMES = 64
-"""Tiles whose embeddings are kept, for a person who asks again about the same slice."""
+"""Tiles whose embeddings are cached, for further prompts on the same slice."""
 
 
-def picture01(intensities: Tensor, *, in_container: bool) -> Tensor:
+def picture01(intensities: Tensor, *, has_parent: bool) -> Tensor:
     """Return a stage's normalised intensities as a picture in [0, 1]."""
-    reach = REACH[in_container]
+    reach = REACH[has_parent]
     return ((intensities + reach) / (2 * reach)).clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _StageTiles:
-    """A stage of a volume that SAM can be asked about."""
+    """The tiles of a stage's ROI, with the specialist's class (d, h, w) of each pixel."""
 
     stage: CascadeStage
     roi: Roi
-    shown: Mask
-    organ: Mask | None
+    classes: NDArray[np.int64]
+    parent: Mask | None
     tiles: list[Tile]
 
 
 class ClasswisePredictor:
-    """SAM's voice in a method whose SAM was trained beside the specialist.
+    """SAM of a method that trains it beside the specialist.
 
     Args:
-        specialist: Whose view is shown, and whose classes give the points.
+        specialist: Gives the ROIs, and the classes that points are made from.
         sams: By stage name.
         config: The run's settings.
     """
@@ -71,7 +73,7 @@ class ClasswisePredictor:
         self._sams = sams
         self._config = config
         self._volume: Volume | None = None
-        self._scenes: list[_StageTiles] = []
+        self._stages: list[_StageTiles] = []
         self._embeddings: dict[tuple[str, int, Tile], Tensor] = {}
 
     def propose_prompts(
@@ -79,26 +81,26 @@ class ClasswisePredictor:
     ) -> list[SlicePrompts]:
         """Return points deep in and around each target, for every tile of every slice.
 
-        Where the specialist sees none of a target its points are all negative: SAM is asked there
-        too, and may find what the specialist missed.
+        Where the specialist predicts none of a target its points are all negative: SAM predicts
+        there too, and may find what the specialist missed.
         """
         prompts: list[SlicePrompts] = []
-        for scene in self._look(volume, None):
-            planes = {slice_of(p, scene.roi): p for p in reversed(range(len(scene.shown)))}
+        for tiled in self._stages_of(volume, None):
+            planes = {slice_of(p, tiled.roi): p for p in reversed(range(len(tiled.classes)))}
             for k in sorted(planes):
-                for number, tile in enumerate(scene.tiles):
-                    shown = tile.cut(scene.shown[planes[k]])
-                    prompts += self._prompts_of(scene, k, number, shown)
+                for number, tile in enumerate(tiled.tiles):
+                    classes = tile.cut(tiled.classes[planes[k]])
+                    prompts += self._prompts_of(tiled, k, number, classes)
         return prompts
 
     def _prompts_of(
-        self, scene: _StageTiles, k: int, number: int, shown: np.ndarray
+        self, tiled: _StageTiles, k: int, number: int, classes: np.ndarray
     ) -> list[SlicePrompts]:
-        tile, prompts = scene.tiles[number], []
-        for value, target in enumerate(scene.stage.targets, start=1):
+        tile, prompts = tiled.tiles[number], []
+        for value, target in enumerate(tiled.stage.targets, start=1):
             points = tuple(
-                PointPrompt(tile.to_slice(xy, scene.roi), label == POSITIVE)
-                for xy, label in deep_points(shown == value, self._config.scsam.points)
+                PointPrompt(tile.to_slice(xy, tiled.roi), label == POSITIVE)
+                for xy, label in deep_points(classes == value, self._config.scsam.points)
                 if label in (POSITIVE, NEGATIVE)
             )
             prompts.append(SlicePrompts(k, target.name, number, points=points))
@@ -108,7 +110,7 @@ class ClasswisePredictor:
     def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
-        """Answer prompts, whoever made them; slices without one stay silent.
+        """Return the probabilities of the prompted targets; zero in slices without a prompt.
 
         A prompt belongs to the tile of its number, or, if it has no point there, to every tile that
         it has a point in. A box is read as its middle and four points just outside of it.
@@ -118,92 +120,99 @@ class ClasswisePredictor:
         """
         monitor = monitor or Monitor()
         sam_probabilities: Probabilities = {}
-        for scene in self._look(volume, monitor):
-            names = [target.name for target in scene.stage.targets]
-            own = [prompt for prompt in prompts if prompt.target in names]
-            if own:
-                sam_probabilities.update(self._answer(volume, scene, own, monitor))
-        asked = {prompt.target for prompt in prompts}
-        return {name: found for name, found in sam_probabilities.items() if name in asked}
+        for tiled in self._stages_of(volume, monitor):
+            names = [target.name for target in tiled.stage.targets]
+            of_stage = [prompt for prompt in prompts if prompt.target in names]
+            if of_stage:
+                sam_probabilities.update(self._predict_stage(volume, tiled, of_stage, monitor))
+        prompted = {prompt.target for prompt in prompts}
+        return {name: found for name, found in sam_probabilities.items() if name in prompted}
 
-    def _answer(
-        self, volume: Volume, scene: _StageTiles, prompts: Sequence[SlicePrompts], monitor: Monitor
+    def _predict_stage(
+        self,
+        volume: Volume,
+        tiled: _StageTiles,
+        prompts: Sequence[SlicePrompts],
+        monitor: Monitor,
     ) -> Probabilities:
-        aggregator = TileAggregator(scene.roi, 1 + len(scene.stage.targets))
+        aggregator = TileAggregator(tiled.roi, 1 + len(tiled.stage.targets))
         for k in monitor.track(sorted({p.slice_index for p in prompts}), "Running SAM"):
             here = [prompt for prompt in prompts if prompt.slice_index == k]
-            for plane in planes_on(k, scene.roi):
-                for number, tile in enumerate(scene.tiles):
-                    told = _points_in(here, number, tile, scene)
-                    if told:
-                        aggregator.add(plane, tile, self._tile(scene, plane, tile, told))
-        native = to_volume(aggregator.mean()[1:], scene.roi)
-        if scene.organ is not None:
-            native *= within_reach(scene.organ, volume)
-        return {target.name: native[n] for n, target in enumerate(scene.stage.targets)}
+            for plane in planes_on(k, tiled.roi):
+                for number, tile in enumerate(tiled.tiles):
+                    points = _points_in(here, number, tile, tiled)
+                    if points:
+                        aggregator.add(plane, tile, self._tile(tiled, plane, tile, points))
+        native = to_volume(aggregator.mean()[1:], tiled.roi)
+        if tiled.parent is not None:
+            native *= within_reach(tiled.parent, volume)
+        return {target.name: native[n] for n, target in enumerate(tiled.stage.targets)}
 
     def _tile(
         self,
-        scene: _StageTiles,
+        tiled: _StageTiles,
         plane: int,
         tile: Tile,
-        told: Mapping[str, Sequence[tuple[XY, int]]],
+        given: Mapping[str, Sequence[tuple[XY, int]]],
     ) -> Float32:
         """Return (classes, edge, edge) probabilities."""
-        sam = self._sams[scene.stage.name]
-        count, shown = self._config.scsam.points, tile.cut(scene.shown[plane])
-        points = [deep_points(shown == 0, count)]
+        sam = self._sams[tiled.stage.name]
+        count, classes = self._config.scsam.points, tile.cut(tiled.classes[plane])
+        points = [deep_points(classes == 0, count)]
         nothing = points_of_nothing(tile.edge, count)
-        points += [list(told.get(t.name, nothing)) for t in scene.stage.targets]
+        points += [list(given.get(t.name, nothing)) for t in tiled.stage.targets]
         device = self._specialist.device
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):
-            embedding = self._embedding(scene, plane, tile)
+            embedding = self._embedding(tiled, plane, tile)
             logits = sam.decode(embedding, stacked_points([points]), tile.edge)
         probability: Float32 = logits[0].float().softmax(0).cpu().numpy()
         return require_finite(probability, "SAM")
 
-    def _embedding(self, scene: _StageTiles, plane: int, tile: Tile) -> Tensor:
-        key = (scene.stage.name, plane, tile)
+    def _embedding(self, tiled: _StageTiles, plane: int, tile: Tile) -> Tensor:
+        key = (tiled.stage.name, plane, tile)
         if key not in self._embeddings:
             if len(self._embeddings) >= CACHED_VOLUMES:
                 self._embeddings.pop(next(iter(self._embeddings)))
-            cut = torch.from_numpy(np.ascontiguousarray(tile.cut(scene.roi.image[plane])))
-            picture = picture01(cut.float(), in_container=scene.organ is not None)
-            self._embeddings[key] = self._sams[scene.stage.name].embed(picture[None])
+            cut = torch.from_numpy(np.ascontiguousarray(tile.cut(tiled.roi.image[plane])))
+            picture = picture01(cut.float(), has_parent=tiled.parent is not None)
+            self._embeddings[key] = self._sams[tiled.stage.name].embed(picture[None])
         return self._embeddings[key]
 
-    def _look(self, volume: Volume, monitor: Monitor | None) -> list[_StageTiles]:
-        """Return what the specialist saw of a volume; that of the last one is remembered."""
+    def _stages_of(self, volume: Volume, monitor: Monitor | None) -> list[_StageTiles]:
+        """Return the tiles of all stages of a volume; those of the last one are cached."""
         if volume is not self._volume:
-            seen = self._specialist.look(volume, monitor)
+            predictions = self._specialist.predict_stages(volume, monitor)
             self._embeddings.clear()
-            self._scenes = [scene for one in seen for scene in self._scenes_of(one)]
+            self._stages = [tiled for one in predictions for tiled in self._tiles_of(one)]
             self._volume = volume
-        return self._scenes
+        return self._stages
 
-    def _scenes_of(self, seen: StagePrediction) -> list[_StageTiles]:
-        if seen.roi is None or seen.classes is None:
+    def _tiles_of(self, prediction: StagePrediction) -> list[_StageTiles]:
+        if prediction.roi is None or prediction.classes is None:
             return []
-        settings = self._config.stage(seen.stage.inside.name if seen.stage.inside else None)
-        tiles = tiles_of(seen.roi, settings.patch_size)
-        return [_StageTiles(seen.stage, seen.roi, seen.classes.argmax(0), seen.organ, tiles)]
+        settings = self._config.stage(
+            prediction.stage.inside.name if prediction.stage.inside else None
+        )
+        tiles = tiles_of(prediction.roi, settings.patch_size)
+        classes = prediction.classes.argmax(0)
+        return [_StageTiles(prediction.stage, prediction.roi, classes, prediction.parent, tiles)]
 
 
 def _points_in(
-    prompts: Sequence[SlicePrompts], number: int, tile: Tile, scene: _StageTiles
+    prompts: Sequence[SlicePrompts], number: int, tile: Tile, tiled: _StageTiles
 ) -> dict[str, list[tuple[XY, int]]]:
-    """Return, by target, the points that a tile is told of."""
-    told: dict[str, list[tuple[XY, int]]] = {}
+    """Return, by target, the points of prompts that belong to a tile."""
+    found: dict[str, list[tuple[XY, int]]] = {}
     for prompt in prompts:
-        points = [(tile.from_slice(xy, scene.roi), label) for xy, label in _points_of(prompt)]
-        home = scene.tiles[prompt.component] if prompt.component < len(scene.tiles) else None
+        points = [(tile.from_slice(xy, tiled.roi), label) for xy, label in _points_of(prompt)]
+        home = tiled.tiles[prompt.component] if prompt.component < len(tiled.tiles) else None
         at_home = home is not None and any(
-            home.holds(home.from_slice(xy, scene.roi)) for xy, _ in _points_of(prompt)
+            home.holds(home.from_slice(xy, tiled.roi)) for xy, _ in _points_of(prompt)
         )
         here = [point for point in points if tile.holds(point[0])]
         if here and (prompt.component == number or not at_home):
-            told.setdefault(prompt.target, []).extend(here)
-    return told
+            found.setdefault(prompt.target, []).extend(here)
+    return found
 
 
 def _points_of(prompt: SlicePrompts) -> list[tuple[XY, int]]:

@@ -1,4 +1,4 @@
-"""Let the voices speak about a case, and keep what they said: label maps, prompts, agreement."""
+"""The trained parts of a round on a volume: specialist, prompts, SAM, fusion."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from aslseg.targets import Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """What each voice made of a volume.
+    """The predictions of a volume.
 
     Attributes:
         specialist: The specialist's label map.
         sam: SAM's, or None when the loop runs without.
         refined: After the adaptation network.
-        prompts: That SAM was asked with, on the volume's slice grid (see `orientation`).
+        prompts: Given to SAM, on the volume's slice grid (see `data.orientation`).
         probabilities: Refined, by target name, (D, H, W).
     """
 
@@ -38,30 +38,30 @@ class Segmentation:
 
     @property
     def specialist_alone(self) -> bool:
-        """Whether the specialist's label map is the refined one: nobody else was heard."""
+        """Whether the refined label map is the specialist's."""
         return self.refined is self.specialist
 
 
 class PromptPredictor(Protocol):
-    """SAM, as whoever has prompts asks it."""
+    """SAM as a predictor with given prompts."""
 
     def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> Probabilities:
-        """Answer prompts, whoever made them; targets without an answer are missing."""
+        """Return the probabilities (D, H, W) of the prompted targets; others are missing."""
 
 
 class AutoPromptPredictor(PromptPredictor, Protocol):
-    """SAM as a voice of a method, which makes prompts too."""
+    """SAM as a part of a method, which makes prompts too."""
 
     def propose_prompts(
-        self, volume: Volume, said: Probabilities, targets: Sequence[Target]
+        self, volume: Volume, probabilities: Probabilities, targets: Sequence[Target]
     ) -> list[SlicePrompts]:
-        """Turn the specialist's probabilities into prompts."""
+        """Return prompts made from the specialist's probabilities."""
 
 
 class FusionRule(Protocol):
-    """Who makes one answer of what the voices said."""
+    """How the predictions of specialist and SAM become the refined one."""
 
     def refine(
         self,
@@ -79,9 +79,9 @@ class Ensemble:
     """The trained parts of a round, ready to segment any volume.
 
     Attributes:
-        specialist: Makes the first guess.
-        sam_predictor: SAM; None when it is not asked.
-        refiner: Merges both: adaptation networks, or a rule of `refinement`.
+        specialist: Predicts first.
+        sam_predictor: SAM; None for methods that segment without.
+        refiner: Fuses both: adaptation networks, or a rule of `refinement`.
         targets: All targets.
         config: The run's settings.
     """
@@ -95,7 +95,7 @@ class Ensemble:
     def segment(self, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
         """Segment a volume: specialist, then prompts, then SAM, then the adaptation network.
 
-        All of them see its axial grid; what they say comes back on the volume's own voxels.
+        They work on its axial grid; the result lies on the volume's own voxels.
 
         Raises:
             CancelledError: When asked to stop between two parts.
@@ -104,42 +104,42 @@ class Ensemble:
         return _as_stored(self._segment_axial(axial, monitor or Monitor()), volume.geometry)
 
     def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
-        said = self.specialist.predict(volume, monitor)
-        prompts = self.propose_prompts(volume, said)
+        probabilities = self.specialist.predict(volume, monitor)
+        prompts = self.propose_prompts(volume, probabilities)
         sam_probabilities: Probabilities = {}
         if self.sam_predictor is not None:
             sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
         monitor.check()
         refined = self.refiner.refine(
-            volume, said, sam_probabilities, with_sam=self.sam_predictor is not None
+            volume, probabilities, sam_probabilities, with_sam=self.sam_predictor is not None
         )
-        specialist = self._labels(said, volume)
+        specialist = self._labels(probabilities, volume)
         return Segmentation(
             specialist=specialist,
             sam=None
             if self.sam_predictor is None
             else self._labels(self._all(sam_probabilities, volume), volume),
-            refined=specialist if refined is said else self._labels(refined, volume),
+            refined=specialist if refined is probabilities else self._labels(refined, volume),
             prompts=tuple(prompts),
             probabilities=refined,
         )
 
-    def propose_prompts(self, volume: Volume, said: Probabilities) -> list[SlicePrompts]:
-        """Turn the specialist's probabilities into the prompts that SAM is asked with."""
+    def propose_prompts(self, volume: Volume, probabilities: Probabilities) -> list[SlicePrompts]:
+        """Return the prompts for SAM from the specialist's probabilities."""
         if self.sam_predictor is None:
             return []
-        return self.sam_predictor.propose_prompts(volume, said, self.targets)
+        return self.sam_predictor.propose_prompts(volume, probabilities, self.targets)
 
     def _all(self, sam_probabilities: Probabilities, volume: Volume) -> Probabilities:
-        is_empty = np.zeros(volume.geometry.shape, np.float32)
-        return {t.name: sam_probabilities.get(t.name, is_empty) for t in self.targets}
+        empty = np.zeros(volume.geometry.shape, np.float32)
+        return {t.name: sam_probabilities.get(t.name, empty) for t in self.targets}
 
     def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
         return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)
 
 
 def _as_stored(found: Segmentation, geometry: Geometry) -> Segmentation:
-    """Bring what was found on an axial grid back to the voxels of a volume as it is stored."""
+    """Bring a segmentation of an axial grid to the voxels of a volume as it is stored."""
     back = to_axial(geometry).inverse
     if back.is_identity:
         return found

@@ -1,4 +1,4 @@
-"""The adaptation network at work: on all slices of a view, or on one."""
+"""The adaptation network on all slices of a ROI, or on one; and simpler rules of fusion."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refine_roi(
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Float32:
-    """Return the corrected probability of a target on a view.
+    """Return the corrected probability of a target on a ROI.
 
     Returns:
         (d, h, w) float32 in [0, 1].
@@ -68,14 +68,14 @@ def refine_slice(
     settings: AdaptationConfig,
     view_settings: SpecialistConfig,
 ) -> Float32:
-    """Return the corrected probability of one slice of a view, as `refine_roi` gives it.
+    """Return the corrected probability of one slice of a ROI, as `refine_roi` gives it.
 
     Args:
         network: Of the target.
         image: (C, h, w), from `slice_channels`.
         predictions: (2, n, h, w) specialist and SAM on the slice and its neighbours.
         settings: Of the network.
-        view_settings: Of the view.
+        view_settings: Of the ROI.
 
     Returns:
         (h, w) float32 in [0, 1].
@@ -130,17 +130,17 @@ def _roi_parts(
 def _padded(
     network: AdaptationNetwork, image: Tensor, predictions: Tensor, stride: int, *, mirror: bool
 ) -> Tensor:
-    """Return the three parts, (3, B, h, w)."""
+    """Return the three terms, (3, B, h, w)."""
     height, width = image.shape[-2:]
     pad = padding_of(image, stride)
     image = F.pad(image, pad, mode="replicate")
     predictions = F.pad(predictions, (*pad, 0, 0), mode="replicate")
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
-        seen = [
+        terms = [
             torch.stack(network.parts(image.flip(axes), predictions.flip(axes))).float().flip(axes)
             for axes in (((), (-1,)) if mirror else ((),))
         ]
-    return torch.stack(seen).mean(0)[..., :height, :width]
+    return torch.stack(terms).mean(0)[..., :height, :width]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,17 +167,17 @@ class Refiner:
     ) -> Probabilities:
         """Return the refined probability of each target's region, (D, H, W).
 
-        Containers come first, so contents are sought inside the refined container.
+        Parents come first: contents are refined inside the refined parent.
 
         Args:
             volume: The image.
             specialist: Its probability of each target's region.
-            sam: SAM's; targets that SAM was not asked about are missing.
-            with_sam: False when there is no SAM at all: the specialist then speaks for both.
+            sam: SAM's; targets without a prompt are missing.
+            with_sam: False when there is no SAM: the specialist's then stand for them.
         """
         if with_sam:
-            is_empty = np.zeros(volume.geometry.shape, np.float32)
-            second = {t.name: sam.get(t.name, is_empty) for t in self.targets}
+            empty = np.zeros(volume.geometry.shape, np.float32)
+            second = {t.name: sam.get(t.name, empty) for t in self.targets}
         else:
             second = specialist
         refined: Probabilities = {}
@@ -192,11 +192,11 @@ class Refiner:
         probabilities: tuple[Probabilities, Probabilities],
         refined: Probabilities,
     ) -> Probabilities:
-        organ = None if stage.inside is None else clean_parent(refined[stage.inside.name] > 0.5)
-        if organ is not None and not organ.any():
+        parent = None if stage.inside is None else clean_parent(refined[stage.inside.name] > 0.5)
+        if parent is not None and not parent.any():
             return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)
-        roi = build_roi(volume, stage, settings, organ=organ)
+        roi = build_roi(volume, stage, settings, organ=parent)
         result: Probabilities = {}
         for target in stage.targets:
             predictions = probabilities_on_roi(
@@ -206,12 +206,14 @@ class Refiner:
                 self.networks[target.name], roi, predictions, self.config.adaptation, settings
             )
             native = to_volume(corrected[None], roi)[0]
-            result[target.name] = native if organ is None else native * within_reach(organ, volume)
+            result[target.name] = (
+                native if parent is None else native * within_reach(parent, volume)
+            )
         return result
 
 
 class UseSpecialist:
-    """The rule of methods that need no SAM to segment: the specialist has the last word."""
+    """The rule of methods that segment without SAM."""
 
     def refine(
         self,
@@ -221,12 +223,12 @@ class UseSpecialist:
         *,
         with_sam: bool = True,
     ) -> Probabilities:
-        """Return what the specialist said, the same object."""
+        """Return the specialist's probabilities, the same object."""
         return specialist
 
 
 class UseSam:
-    """The rule of methods whose prediction is SAM's: what it was not asked about is absent."""
+    """The rule of methods whose prediction is SAM's."""
 
     def refine(
         self,
@@ -236,6 +238,6 @@ class UseSam:
         *,
         with_sam: bool = True,
     ) -> Probabilities:
-        """Return SAM's answer."""
-        is_empty = np.zeros(volume.geometry.shape, np.float32)
-        return {name: sam.get(name, is_empty) for name in specialist}
+        """Return SAM's probabilities; zero for targets without a prompt."""
+        empty = np.zeros(volume.geometry.shape, np.float32)
+        return {name: sam.get(name, empty) for name in specialist}

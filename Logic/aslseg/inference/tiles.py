@@ -1,4 +1,4 @@
-"""A view cut into tiles of the size that a network was trained on, and put together again."""
+"""A ROI cut into tiles of the size of a network's training patches, and put together again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from aslseg.preprocessing.roi import Roi
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A square of a view's plane; it may reach beyond a view that is smaller than itself.
+    """A square of a ROI's plane; it may reach beyond a ROI that is smaller than itself.
 
     Attributes:
-        row: Of the view, where the tile begins.
-        column: Of the view, where the tile begins.
+        row: Of the ROI, where the tile begins.
+        column: Of the ROI, where the tile begins.
         edge: In pixels.
     """
 
@@ -56,25 +56,25 @@ class Tile:
 
 
 def tiles_of(roi: Roi, edge: int) -> list[Tile]:
-    """Cover the planes of a view with as few tiles as possible, evenly spread."""
+    """Cover the planes of a ROI with as few tiles as possible, evenly spread."""
     rows, columns = (_starts(length, edge) for length in roi.image.shape[1:])
     return [Tile(row, column, edge) for row in rows for column in columns]
 
 
 def slice_of(plane: int, roi: Roi) -> int:
-    """Return the volume's slice that the middle of a view's plane lies in."""
+    """Return the volume's slice that the middle of a ROI's plane lies in."""
     return math.floor(_stretch(plane + 0.5, roi, 0))
 
 
 def planes_on(k: int, roi: Roi) -> list[int]:
-    """Return the planes of a view that lie on a slice of the volume, or else the nearest one."""
+    """Return the planes of a ROI that lie on a slice of the volume, or else the nearest one."""
     planes = range(roi.image.shape[0])
     on_it = [plane for plane in planes if slice_of(plane, roi) == k]
     return on_it or [min(planes, key=lambda plane: abs(slice_of(plane, roi) - k))]
 
 
 class TileAggregator:
-    """Class probabilities of a view, averaged where tiles overlap.
+    """Class probabilities of a ROI, averaged where tiles overlap.
 
     Args:
         roi: Whose planes are put together.

@@ -121,8 +121,8 @@ def _refuse_blocks(context: RunContext) -> None:
 
 
 def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
-    middle, in_container = image_channels(settings) // 2, stage.inside is not None
-    return lambda inputs: picture01(inputs[:, middle], in_container=in_container)
+    middle, has_parent = image_channels(settings) // 2, stage.inside is not None
+    return lambda inputs: picture01(inputs[:, middle], has_parent=has_parent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +166,7 @@ class CrossPrompting(SSLMethod):
         """
         inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
         embeddings = self.student.embed(inputs)
-        unprompted = [self.student.answer(n, embeddings) for n in range(DECODERS)]
+        unprompted = [self.student.decode(n, embeddings) for n in range(DECODERS)]
         supervised = torch.stack(
             [labelled_loss(probabilities, labelled) for probabilities in unprompted]
         ).sum()
@@ -205,7 +205,7 @@ class CrossPrompting(SSLMethod):
         """
         found = unprompted.detach().argmax(1).cpu().numpy()
         deep, anywhere = (
-            self.student.answer(prompted, embeddings, points)
+            self.student.decode(prompted, embeddings, points)
             for points in points_of(found, unprompted.shape[1], rng)
         )
         # argmax of the sum is that of the mean; hard, and without a gradient.

@@ -176,7 +176,7 @@ class CoTraining(SSLMethod):
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         images = image_channels(self.settings)
         middle = inputs[:, images // 2]
-        picture = picture01(middle, in_container=inputs.shape[1] > images)
+        picture = picture01(middle, has_parent=inputs.shape[1] > images)
         count = self.own.points
         points = random_points(classes.cpu().numpy(), self.sam_predictor.classes, count, rng)
         embeddings = self.sam_predictor.embed(picture)

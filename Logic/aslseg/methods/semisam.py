@@ -237,11 +237,11 @@ def _pseudo_target(
     weight = torch.zeros_like(planes[:, :1])
     for question, talk in zip(questions, talks, strict=True):
         patch, plane = question.patch, question.plane
-        logits[patch, question.number, plane] = talk.answers[-1].to(logits)
+        logits[patch, question.number, plane] = talk.logits[-1].to(logits)
         steady = (
-            click_consistency(talk.answers) if by_confidence else torch.ones_like(talk.answers[-1])
+            click_consistency(talk.logits) if by_confidence else torch.ones_like(talk.logits[-1])
         )
-        here = steady.to(weight) * _within(talk.topic).to(weight)
+        here = steady.to(weight) * _within(talk.task).to(weight)
         known = weight[patch, 0, plane]
         weight[patch, 0, plane] = torch.where(known > 0, torch.minimum(known, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)

@@ -1,7 +1,7 @@
 """A SAM that tells classes apart: one decoding per class, and a softmax over their masks.
 
-Each class is asked for with points of its own and, if wanted, with two tokens that a small network
-reads from the image embedding: a box that nobody draws. (SC-SAM, Vu et al., arXiv 2601.17934.)
+Each class is prompted with points of its own and, if wanted, with two tokens that a small network
+predicts from the image embedding, in place of a box. (SC-SAM, Vu et al., arXiv 2601.17934.)
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from aslseg.sam.embeddings import SliceFrame, prepare_slices
 from aslseg.sam.model import CHANNELS, input_size_of
 
 POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
-"""Labels of SAM's points; `ABSENT` fills a place where there is none."""
+"""Labels of SAM's points; `ABSENT` is the padding of a class with fewer points."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPoints:
-    """What SAM is told about each class of each picture.
+    """The point prompts of each class of each picture.
 
     Attributes:
         xy: (B, C, N, 2) in pixels of the picture; centres of pixels are at half numbers.
@@ -52,15 +52,15 @@ def random_points(
     """
 
     def draw(mask: Mask) -> list[XY]:
-        places = np.argwhere(mask)
-        chosen = rng.permutation(len(places))[:count]
-        return [(column + 0.5, row + 0.5) for row, column in places[chosen].tolist()]
+        pixels = np.argwhere(mask)
+        chosen = rng.permutation(len(pixels))[:count]
+        return [(column + 0.5, row + 0.5) for row, column in pixels[chosen].tolist()]
 
-    told = [
-        [_told(draw(shown == c), draw(shown != c), count) for c in range(number)]
+    drawn = [
+        [_padded(draw(shown == c), draw(shown != c), count) for c in range(number)]
         for shown in classes
     ]
-    return stacked_points(told)
+    return stacked_points(drawn)
 
 
 def deep_points(mask: Mask, count: int) -> list[tuple[XY, int]]:
@@ -73,7 +73,7 @@ def deep_points(mask: Mask, count: int) -> list[tuple[XY, int]]:
     Returns:
         `2 * count` points with labels; `ABSENT` where the mask has not enough pixels.
     """
-    return _told(interior_points(mask, count), interior_points(~mask, count), count)
+    return _padded(interior_points(mask, count), interior_points(~mask, count), count)
 
 
 @cache
@@ -82,19 +82,19 @@ def points_of_nothing(edge: int, count: int) -> list[tuple[XY, int]]:
     return deep_points(np.zeros((edge, edge), np.bool_), count)
 
 
-def _told(positive: Sequence[XY], negative: Sequence[XY], count: int) -> list[tuple[XY, int]]:
-    told = [(xy, POSITIVE) for xy in positive]
-    told += [((0.0, 0.0), ABSENT)] * (count - len(positive))
-    told += [(xy, NEGATIVE) for xy in negative]
-    return told + [((0.0, 0.0), ABSENT)] * (count - len(negative))
+def _padded(positive: Sequence[XY], negative: Sequence[XY], count: int) -> list[tuple[XY, int]]:
+    points = [(xy, POSITIVE) for xy in positive]
+    points += [((0.0, 0.0), ABSENT)] * (count - len(positive))
+    points += [(xy, NEGATIVE) for xy in negative]
+    return points + [((0.0, 0.0), ABSENT)] * (count - len(negative))
 
 
-def stacked_points(told: Sequence[Sequence[Sequence[tuple[XY, int]]]]) -> ClassPoints:
+def stacked_points(given: Sequence[Sequence[Sequence[tuple[XY, int]]]]) -> ClassPoints:
     """Make tensors of points, given by picture and class; shorter lists are filled up."""
-    most = max(len(points) for classes in told for points in classes)
+    most = max(len(points) for classes in given for points in classes)
     filled = [
         [[*points, *[((0.0, 0.0), ABSENT)] * (most - len(points))] for points in classes]
-        for classes in told
+        for classes in given
     ]
     xy = torch.tensor([[[p for p, _ in points] for points in classes] for classes in filled])
     labels = torch.tensor([[[n for _, n in points] for points in classes] for classes in filled])
@@ -102,7 +102,7 @@ def stacked_points(told: Sequence[Sequence[Sequence[tuple[XY, int]]]]) -> ClassP
 
 
 class LearnedBox(nn.Module):
-    """Reads two tokens, in place of a box's corners, from an image embedding.
+    """Predicts two tokens, in place of those of a box's corners, from an image embedding.
 
     Args:
         hidden: Channels between the layers.
@@ -130,7 +130,7 @@ class LearnedBox(nn.Module):
 
 
 class ClasswiseSam(nn.Module):
-    """SAM, asked once per class.
+    """SAM, prompted once per class.
 
     Args:
         sam: The model, tuned or to be tuned.
@@ -146,12 +146,12 @@ class ClasswiseSam(nn.Module):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Return (B, 256, S/16, S/16) embeddings of (B, h, w) pictures in [0, 1], with gradient."""
-        known: Any = self.sam
-        embeddings: Tensor = known.image_encoder(prepare_slices(self.sam, pictures))
+        model: Any = self.sam
+        embeddings: Tensor = model.image_encoder(prepare_slices(self.sam, pictures))
         return embeddings
 
     def decode(self, embeddings: Tensor, points: ClassPoints, edge: int) -> Tensor:
-        """Answer for each class, and bring the masks side by side.
+        """Return the masks of all classes, one channel each.
 
         Args:
             embeddings: (B, 256, S/16, S/16).
@@ -171,13 +171,13 @@ class ClasswiseSam(nn.Module):
     def _tokens(
         self, embeddings: Tensor, points: ClassPoints, frame: SliceFrame
     ) -> tuple[Tensor, Tensor]:
-        known: Any = self.sam
+        model: Any = self.sam
         # segment_anything adds the half pixel that our coordinates have already.
         xy = (frame.to_input(points.xy) - 0.5).flatten(0, 1).to(embeddings.device)
         labels = points.labels.flatten(0, 1).to(embeddings.device)
-        sparse, dense = known.prompt_encoder(points=(xy, labels), boxes=None, masks=None)
+        sparse, dense = model.prompt_encoder(points=(xy, labels), boxes=None, masks=None)
         if not self.boxes:
             return sparse, dense
         boxes = torch.stack([box(embeddings.float()) for box in self.boxes], 1).flatten(0, 1)
-        # The last token says that there is no box; here there is one.
+        # The last token stands for no box; here there is one.
         return torch.cat([sparse[:, :-1], boxes.to(sparse)], 1), dense

@@ -1,7 +1,7 @@
-"""Clicks as a person would make them: where the answer is wrong, with the sign that mends it.
+"""Simulated clicks of a person: where the prediction is wrong, positive where it lacks the target.
 
-The rule is that of SAM-Med3D and SemiSAM: of what is missing and what is too much, the first clicks
-go deep into the larger error; later ones go anywhere into what is wrong.
+The rule is that of SAM-Med3D and SemiSAM: the first clicks lie deep in the larger of false negative
+and false positive region, later ones anywhere in either.
 """
 
 from __future__ import annotations
@@ -27,37 +27,39 @@ DEEP_CLICKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A pixel, and whether it belongs to what is meant.
+    """A pixel, and whether it belongs to the target.
 
     Attributes:
         index: (row, column), or (plane, row, column).
-        positive: True for what was missed, False for what was taken in wrongly.
+        positive: True for a false negative, False for a false positive.
     """
 
     index: tuple[int, ...]
     positive: bool
 
 
-def next_click(wanted: Mask, answer: Mask, number: int, rng: np.random.Generator) -> Click | None:
-    """Simulate the next click of a person who wants a mask and was shown an answer.
+def next_click(
+    wanted: Mask, predicted: Mask, number: int, rng: np.random.Generator
+) -> Click | None:
+    """Simulate the next click of a person who corrects a predicted mask.
 
     Args:
-        wanted: What is meant.
-        answer: What was answered so far; empty before the first click.
+        wanted: The true mask.
+        predicted: The latest prediction; empty before the first click.
         number: How many clicks were made before this one.
         rng: Draws the pixel.
 
     Returns:
         The click, or None when nothing is wrong.
     """
-    missed, invented = wanted & ~answer, answer & ~wanted
+    missed, invented = wanted & ~predicted, predicted & ~wanted
     if not (missed.any() or invented.any()):
         return None
     if number < DEEP_CLICKS:
-        places = _middle_of_the_larger(missed, invented)
+        pixels = _middle_of_the_larger(missed, invented)
     else:
-        places = np.argwhere(missed | invented)
-    drawn = tuple(int(n) for n in places[rng.integers(len(places))])
+        pixels = np.argwhere(missed | invented)
+    drawn = tuple(int(n) for n in pixels[rng.integers(len(pixels))])
     return Click(drawn, bool(wanted[drawn]))
 
 
@@ -81,7 +83,7 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTask:
-    """What one conversation is about.
+    """A mask that simulated clicks lead SAM to.
 
     Attributes:
         embedding: (256, h, w) of the slice.
@@ -98,91 +100,92 @@ class ClickTask:
 
 @dataclass(slots=True, eq=False)
 class ClickSequence:
-    """What was said so far about one topic.
+    """The clicks of a task and SAM's predictions so far.
 
     Attributes:
-        topic: What it is about.
+        task: With the wanted mask.
         clicks: In order.
         low_res: (4 h, 4 w) SAM's latest logits; None before the first click.
-        answers: (rows, columns) logits under the pixels of the wanted mask, one per click.
+        logits: (rows, columns) under the pixels of the wanted mask, one per click.
     """
 
-    topic: ClickTask
+    task: ClickTask
     clicks: list[Click] = field(default_factory=list)
     low_res: Tensor | None = None
-    answers: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
 
     @property
-    def answer(self) -> Mask:
-        """The mask that SAM answered with so far."""
-        if not self.answers:
-            return np.zeros(self.topic.wanted.shape, np.bool_)
-        mask: Mask = (self.answers[-1] > MASK_THRESHOLD).cpu().numpy()
+    def predicted(self) -> Mask:
+        """The latest mask; empty before the first click."""
+        if not self.logits:
+            return np.zeros(self.task.wanted.shape, np.bool_)
+        mask: Mask = (self.logits[-1] > MASK_THRESHOLD).cpu().numpy()
         return mask
 
-    def hear(self, low_res: Tensor) -> None:
-        """Take in SAM's answer to the latest click."""
+    def add(self, low_res: Tensor) -> None:
+        """Store SAM's logits after the latest click."""
         self.low_res = low_res
-        self.answers.append(logits_under(low_res, self.topic))
+        self.logits.append(logits_under(low_res, self.task))
 
 
 @torch.no_grad()
 def simulate_clicks(
-    sam: nn.Module, topics: Sequence[ClickTask], clicks: int, rng: np.random.Generator
+    sam: nn.Module, tasks: Sequence[ClickTask], clicks: int, rng: np.random.Generator
 ) -> list[ClickSequence]:
     """Lead SAM to masks by simulated clicks.
 
     At each step SAM is given all clicks so far and, from the second on, its previous logits. A
-    conversation ends early when nothing is wrong any more.
+    sequence ends early when nothing is wrong any more.
 
     Args:
         sam: The model.
-        topics: One per mask; slices may differ, SAM's input size may not.
+        tasks: One per mask; slices may differ, SAM's input size may not.
         clicks: At most so many for each.
-        rng: Draws their places.
+        rng: Draws their pixels.
     """
-    talks = [ClickSequence(topic) for topic in topics]
+    sequences = [ClickSequence(task) for task in tasks]
     for number in range(clicks):
-        active = [talk for talk in talks if _next_clicks(talk, number, rng)]
+        active = [sequence for sequence in sequences if _next_clicks(sequence, number, rng)]
         if not active:
             break
-        for talk, low_res in zip(active, _mask_logits(sam, active), strict=True):
-            talk.hear(low_res)
-    return talks
+        for sequence, low_res in zip(active, _mask_logits(sam, active), strict=True):
+            sequence.add(low_res)
+    return sequences
 
 
-def _next_clicks(talk: ClickSequence, number: int, rng: np.random.Generator) -> bool:
-    """Add a click where the answer is wrong; False when there is nothing to mend."""
-    if len(talk.clicks) < number:
+def _next_clicks(sequence: ClickSequence, number: int, rng: np.random.Generator) -> bool:
+    """Add a click where the prediction is wrong; False when nothing is."""
+    if len(sequence.clicks) < number:
         return False
-    click = next_click(talk.topic.wanted, talk.answer, number, rng)
+    click = next_click(sequence.task.wanted, sequence.predicted, number, rng)
     if click is not None:
-        talk.clicks.append(click)
+        sequence.clicks.append(click)
     return click is not None
 
 
-def _mask_logits(sam: nn.Module, talks: Sequence[ClickSequence]) -> Tensor:
-    known: Any = sam
-    device = known.device
-    images = torch.stack([talk.topic.embedding for talk in talks]).to(device, torch.float32)
-    xy = torch.stack([_in_input(talk) for talk in talks]).to(device)
-    labels = torch.tensor([[int(c.positive) for c in talk.clicks] for talk in talks])
-    previous = [talk.low_res for talk in talks if talk.low_res is not None]
+def _mask_logits(sam: nn.Module, sequences: Sequence[ClickSequence]) -> Tensor:
+    model: Any = sam
+    device = model.device
+    embeddings = torch.stack([sequence.task.embedding for sequence in sequences])
+    images = embeddings.to(device, torch.float32)
+    xy = torch.stack([_in_input(sequence) for sequence in sequences]).to(device)
+    labels = torch.tensor([[int(c.positive) for c in sequence.clicks] for sequence in sequences])
+    previous = [sequence.low_res for sequence in sequences if sequence.low_res is not None]
     masks = torch.stack(previous)[:, None] if previous else None
     # Public call for tokens; the dense part of several prompts is theirs alone.
-    sparse, dense = known.prompt_encoder(points=(xy, labels.to(device)), boxes=None, masks=masks)
+    sparse, dense = model.prompt_encoder(points=(xy, labels.to(device)), boxes=None, masks=masks)
     return decode_tokens(sam, images, sparse, dense.expand_as(images))
 
 
-def _in_input(talk: ClickSequence) -> Tensor:
-    xy = torch.stack([talk.topic.points[click.index] for click in talk.clicks])
+def _in_input(sequence: ClickSequence) -> Tensor:
+    xy = torch.stack([sequence.task.points[click.index] for click in sequence.clicks])
     # segment_anything adds the half pixel that our coordinates have already.
-    return talk.topic.frame.to_input(xy) - 0.5
+    return sequence.task.frame.to_input(xy) - 0.5
 
 
-def logits_under(low_res: Tensor, topic: ClickTask) -> Tensor:
+def logits_under(low_res: Tensor, task: ClickTask) -> Tensor:
     """Return SAM's logits under the pixels of a mask: (4 h, 4 w) -> (rows, columns)."""
-    at = topic.frame.to_input(topic.points.to(low_res)) / topic.frame.input_size * 2 - 1
+    at = task.frame.to_input(task.points.to(low_res)) / task.frame.input_size * 2 - 1
     sampled = F.grid_sample(
         low_res[None, None], at[None], mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -1,7 +1,7 @@
 """From prompts to masks: one pass of the mask decoder for many prompts.
 
-Prompts of different slices may share a pass, because each brings its own image embedding; and no
-prompt's answer depends on which others are in the pass.
+Prompts of different slices may share a pass, because each has its own image embedding; the mask of
+a prompt does not depend on the others of the pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PADDING = -1  # label of the point that stock SAM adds when there is no box
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """SAM's answers to P prompts.
+    """SAM's masks of P prompts.
 
     Attributes:
         logits: (P, H, W) at the resolution of the slice; above 0 is inside.
@@ -85,13 +85,13 @@ def decode_batch(
         index: (P,) integers, which of the N slices each prompt is about.
         frame: How a slice lies in SAM's input.
     """
-    known: Any = sam
+    model: Any = sam
     height, width = embeddings.shape[-2:]
-    low_res = torch.empty(0, 4 * height, 4 * width, device=known.device)
+    low_res = torch.empty(0, 4 * height, 4 * width, device=model.device)
     if prompts:
         sparse_by_layout = encode_sparse(sam, prompts, frame)
         dense = encode_dense(sam, prompts, frame)
-        images = embeddings.to(known.device, dense.dtype)
+        images = embeddings.to(model.device, dense.dtype)
         pieces = [
             decode_tokens(sam, images[index[rows]], sparse, dense[rows])
             for rows, sparse in sparse_by_layout
@@ -112,7 +112,7 @@ def encode_sparse(
     """Encode boxes and points.
 
     Prompts with equal numbers of points and boxes make one batch. (Filling up with empty points
-    would make one batch of all, but each empty point changes the answer a little.)
+    would make one batch of all, but each empty point changes the mask a little.)
 
     Returns:
         Pairs of (n,) positions in `prompts` and their (n, T, 256) tokens.
@@ -127,18 +127,18 @@ def encode_sparse(
 
 
 def _encode_layout(sam: nn.Module, prompts: list[SlicePrompts], frame: SliceFrame) -> Tensor:
-    known: Any = sam
+    model: Any = sam
     points, boxes = None, None
     if prompts[0].points:
         xy = _to_stock([[p.xy for p in prompt.points] for prompt in prompts], frame)
         labels = torch.tensor([[int(p.positive) for p in prompt.points] for prompt in prompts])
-        points = (xy.to(known.device), labels.to(known.device))
+        points = (xy.to(model.device), labels.to(model.device))
     if prompts[0].box is not None:
         corners = [_corners(prompt) for prompt in prompts]
-        boxes = _to_stock(corners, frame).flatten(1).to(known.device)
+        boxes = _to_stock(corners, frame).flatten(1).to(model.device)
     if points is None and boxes is None:
-        return torch.empty(len(prompts), 0, CHANNELS, device=known.device)
-    sparse: Tensor = known.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
+        return torch.empty(len(prompts), 0, CHANNELS, device=model.device)
+    sparse: Tensor = model.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
     return sparse
 
 
@@ -182,7 +182,7 @@ def _mask_input(prompt: SlicePrompts, frame: SliceFrame, encoder: Any) -> Tensor
 
 
 def decode_tokens(sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor) -> Tensor:
-    """Run the mask decoder on prompts that each bring their own image embedding.
+    """Run the mask decoder on prompts with one image embedding each.
 
     segment_anything's own call takes a single image and repeats it; the numbers are the same.
 
@@ -195,9 +195,9 @@ def decode_tokens(sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor)
     Returns:
         Logits of SAM's single mask of each prompt, (P, 4 h, 4 w).
     """
-    known: Any = sam
-    decoder = known.mask_decoder
-    position = known.prompt_encoder.get_dense_pe()
+    model: Any = sam
+    decoder = model.mask_decoder
+    position = model.prompt_encoder.get_dense_pe()
     tokens, features = attend(decoder, images, position, sparse, dense)
     weights = decoder.output_hypernetworks_mlps[0](tokens[:, 1])  # (P, 32)
     return torch.einsum("pc,pchw->phw", weights, features)
@@ -206,7 +206,7 @@ def decode_tokens(sam: nn.Module, images: Tensor, sparse: Tensor, dense: Tensor)
 def attend(
     decoder: nn.Module, images: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Let the tokens of a mask decoder look at images, each with prompts of its own.
+    """Run the transformer of a mask decoder on images, each with prompts of its own.
 
     Args:
         decoder: With any number of mask tokens, M.
@@ -216,12 +216,12 @@ def attend(
         dense: (P, 256, h, w).
 
     Returns:
-        What became of its tokens, (P, 1 + M, 256), and pixels to be weighed, (P, 32, 4 h, 4 w).
+        Its tokens, (P, 1 + M, 256), and the features that masks are sums of, (P, 32, 4 h, 4 w).
     """
-    known: Any = decoder
-    own = torch.cat([known.iou_token.weight, known.mask_tokens.weight])
-    tokens = torch.cat([own.expand(len(images), -1, -1), sparse], dim=1)
+    model: Any = decoder
+    output_tokens = torch.cat([model.iou_token.weight, model.mask_tokens.weight])
+    tokens = torch.cat([output_tokens.expand(len(images), -1, -1), sparse], dim=1)
     positions = position.expand(len(images), -1, -1, -1)
-    answers, pixels = known.transformer(images + dense, positions, tokens)
-    features = known.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
-    return answers[:, : len(own)], features
+    attended, pixels = model.transformer(images + dense, positions, tokens)
+    features = model.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
+    return attended[:, : len(output_tokens)], features

@@ -97,11 +97,11 @@ def prepare_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
     Returns:
         (N, 3, S, S) float32 on SAM's device.
     """
-    known: Any = sam
+    model: Any = sam
     images = slices01 if slices01.ndim == 4 else slices01[:, None].expand(-1, 3, -1, -1)
     frame = SliceFrame(images.shape[-2], images.shape[-1], input_size_of(sam))
-    pixels = images.to(known.device, torch.float32) * 255.0
-    return frame.image_to_input((pixels - known.pixel_mean) / known.pixel_std)
+    pixels = images.to(model.device, torch.float32) * 255.0
+    return frame.image_to_input((pixels - model.pixel_mean) / model.pixel_std)
 
 
 @torch.no_grad()
@@ -115,13 +115,13 @@ def embed_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
     Returns:
         (N, 256, S/16, S/16) float16 on the CPU.
     """
-    known: Any = sam
-    kind = known.device.type
+    model: Any = sam
+    kind = model.device.type
     cells = input_size_of(sam) // 16
     parts = [torch.empty(0, 256, cells, cells, dtype=torch.float16)]
     for one in torch.split(slices01, 1) if len(slices01) else ():
         with torch.autocast(kind, torch.float16, enabled=kind == "cuda"):
-            parts.append(known.image_encoder(prepare_slices(sam, one)).to("cpu", torch.float16))
+            parts.append(model.image_encoder(prepare_slices(sam, one)).to("cpu", torch.float16))
     return torch.cat(parts)
 
 
@@ -155,7 +155,7 @@ class VolumeEmbeddings:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._place: dict[int, tuple[Path, int]] = {}
+        self._parts: dict[int, tuple[Path, int]] = {}
         for part in sorted(folder.glob("*.safetensors")):
             if not part.name.startswith(TEMPORARY):
                 self._add(part)
@@ -163,7 +163,7 @@ class VolumeEmbeddings:
     @property
     def indices(self) -> list[int]:
         """Which slices are there."""
-        return sorted(self._place)
+        return sorted(self._parts)
 
     def stack(self, slice_indices: Sequence[int]) -> Tensor:
         """Read slices.
@@ -177,7 +177,7 @@ class VolumeEmbeddings:
         """
         wanted: dict[Path, list[tuple[int, int]]] = {}
         for position, index in enumerate(slice_indices):
-            part, row = self._place[index]
+            part, row = self._parts[index]
             wanted.setdefault(part, []).append((position, row))
         found: dict[int, Tensor] = {}
         for part, rows in wanted.items():
@@ -214,7 +214,7 @@ class VolumeEmbeddings:
             logger.warning("Embeddings are made again: %s", error)
             return
         if isinstance(indices, list) and len(shape) == 4 and shape[0] == len(indices):
-            self._place.update({k: (part, row) for row, k in enumerate(indices)})
+            self._parts.update({k: (part, row) for row, k in enumerate(indices)})
 
 
 class EmbeddingStore:

@@ -1,8 +1,7 @@
-"""The generalist: SAM, tuned on the labelled cases, asked with prompts made from masks.
+"""SAM on a volume: released or tuned on the labelled cases, prompted slice by slice.
 
-Embeddings of the frozen image encoder are made once per slice and kept on disk. SAM answers each
-prompt with a mask; a target's probability in a slice is the largest over the prompts that asked for
-it, and zero where nobody asked.
+Embeddings of the frozen image encoder are made once per slice and kept on disk. Each prompt gives a
+mask; the probability of a target in a slice is the largest over its prompts, and zero without one.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class VolumeSamPredictor:
         self.settings = settings
         self._store = EmbeddingStore(cache)
         self._digest = ""
-        self._known: tuple[weakref.ref[Any], str] | None = None
+        self._last_digest: tuple[weakref.ref[Any], str] | None = None
 
     def embeddings(
         self, volume: Volume, slices: Sequence[int], monitor: Monitor | None = None
@@ -82,29 +81,29 @@ class VolumeSamPredictor:
     def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
     ) -> dict[str, Float32]:
-        """Answer prompts.
+        """Return the probabilities of the prompted targets.
 
         Returns:
             By target name, (D, H, W) probability; targets without a prompt are missing.
 
         Raises:
-            RunError: When SAM answers with values that are no numbers.
+            RunError: When SAM predicts values that are no numbers.
         """
         by_slice: dict[int, list[SlicePrompts]] = {}
         for prompt in prompts:
             by_slice.setdefault(prompt.slice_index, []).append(prompt)
         slices = sorted(by_slice)
-        known = self.embeddings(volume, slices, monitor)
+        embeddings = self.embeddings(volume, slices, monitor)
         frame = self.frame(volume)
         self.sam.eval()
-        answers = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
+        probabilities = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
         for k in (monitor or Monitor()).details(slices, "Running SAM"):
-            decoded = decode(self.sam, known.stack([k])[0].float(), by_slice[k], frame)
+            decoded = decode(self.sam, embeddings.stack([k])[0].float(), by_slice[k], frame)
             for prompt, logits in zip(by_slice[k], decoded.logits, strict=True):
-                plane = answers[prompt.target][k]
+                plane = probabilities[prompt.target][k]
                 found = require_finite(logits.float().sigmoid().cpu().numpy(), "SAM")
                 np.maximum(plane, found, out=plane)
-        return answers
+        return probabilities
 
     def frame(self, volume: Volume) -> SliceFrame:
         """Return how slices of a volume lie in SAM's input."""
@@ -117,21 +116,21 @@ class VolumeSamPredictor:
         Returns:
             (n, C, h, w) embeddings.
         """
-        known: Any = self.sam
-        encoded: Tensor = known.image_encoder(
+        model: Any = self.sam
+        encoded: Tensor = model.image_encoder(
             prepare_slices(self.sam, self._slices01(volume, slices))
         )
         return encoded
 
     def encoder_changed(self) -> None:
-        """Forget the name of the image encoder; call after its weights have changed."""
+        """Compute the digest of the image encoder anew; call after its weights have changed."""
         self._digest = ""
 
     def _digest_of(self, volume: Volume) -> str:
-        """Return the digest of a volume; of the last one it is remembered while it lives."""
-        if self._known is None or self._known[0]() is not volume.voxels:
-            self._known = weakref.ref(volume.voxels), volume_digest(volume)
-        return self._known[1]
+        """Return the digest of a volume; that of the last one is cached while it lives."""
+        if self._last_digest is None or self._last_digest[0]() is not volume.voxels:
+            self._last_digest = weakref.ref(volume.voxels), volume_digest(volume)
+        return self._last_digest[1]
 
     def _slices01(self, volume: Volume, slices: Sequence[int]) -> Tensor:
         chosen = volume.voxels[np.asarray(slices, dtype=np.int64)]

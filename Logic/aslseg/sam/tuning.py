@@ -93,7 +93,7 @@ def tune(sam: nn.Module, how: Tuning, *, rank: int = 4, prompt_encoder: bool = T
         The same model.
 
     Raises:
-        ValueError: When the model was given such modules before, or `how` is unknown.
+        ValueError: When the model was given such modules before, or `how` is unmodel.
     """
     if any(isinstance(module, (LowRankQV, Adapter)) for module in sam.modules()):
         msg = "This SAM has low-rank updates or adapters already; build a new one."
@@ -101,12 +101,12 @@ def tune(sam: nn.Module, how: Tuning, *, rank: int = 4, prompt_encoder: bool = T
     if how not in ("none", "decoder", "lora", "adapter"):
         msg = f"SAM can be tuned by 'decoder', 'lora' or 'adapter' (or 'none'), not by {how!r}."
         raise ValueError(msg)
-    known: Any = sam
+    model: Any = sam
     sam.requires_grad_(requires_grad=False)
-    known.mask_decoder.requires_grad_(how != "none")
-    known.prompt_encoder.requires_grad_(prompt_encoder and how != "none")
+    model.mask_decoder.requires_grad_(how != "none")
+    model.prompt_encoder.requires_grad_(prompt_encoder and how != "none")
     if how in ("lora", "adapter"):
-        _extend(known.image_encoder, how, rank)
+        _extend(model.image_encoder, how, rank)
     return sam
 
 

@@ -1,7 +1,7 @@
-"""A SAM with two mask decoders, each of which answers with a mask for every class at once.
+"""A SAM with two mask decoders, each of which predicts a mask for every class at once.
 
-Both read the same image embedding. A decoder is asked without any prompt, or with one point for
-each class, which a learned embedding marks as that class's. (CPC-SAM, Miao et al., arXiv
+Both read the same image embedding. A decoder predicts without any prompt, or with one point for
+each class, to which the learned embedding of the class is added. (CPC-SAM, Miao et al., arXiv
 2407.05416; a mask token for each class: SAMed, Zhang and Liu, arXiv 2304.13785.)
 """
 
@@ -25,7 +25,7 @@ from aslseg.sam.stock import MaskDecoder
 DECODERS = 2
 WINDOWS_AT_ONCE = 4
 OVERLAP = 0.25
-"""Of the windows that a slice larger than a training patch is looked at in (ours)."""
+"""Of the windows of a slice that is larger than a training patch (ours)."""
 
 
 class TwoDecoderSam(TrainedPart):
@@ -42,32 +42,31 @@ class TwoDecoderSam(TrainedPart):
         self, sam: nn.Module, classes: int, *, edge: int, picture: Callable[[Tensor], Tensor]
     ) -> None:
         super().__init__()
-        known: Any = sam
+        model: Any = sam
         self.sam = sam
         self.classes = classes
         self.frame = SliceFrame(edge, edge, input_size_of(sam))
         self.picture = picture
         self.decoders = nn.ModuleList(
-            class_decoder(known.mask_decoder, classes) for _ in range(DECODERS)
+            class_decoder(model.mask_decoder, classes) for _ in range(DECODERS)
         )
-        known.mask_decoder = nn.Identity()
-        self.class_points = nn.Parameter(_released_points(known.prompt_encoder, classes))
+        model.mask_decoder = nn.Identity()
+        self.class_points = nn.Parameter(_released_points(model.prompt_encoder, classes))
         self.leave_out_frozen()
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Return (B, 256, S/16, S/16) embeddings of (B, channels, h, w) inputs, with gradient."""
-        known: Any = self.sam
-        embeddings: Tensor = known.image_encoder(prepare_slices(self.sam, self.picture(inputs)))
+        model: Any = self.sam
+        embeddings: Tensor = model.image_encoder(prepare_slices(self.sam, self.picture(inputs)))
         return embeddings
 
-    def answer(self, number: int, embeddings: Tensor, points: ClassPoints | None = None) -> Tensor:
-        """Ask a decoder for all classes.
+    def decode(self, number: int, embeddings: Tensor, points: ClassPoints | None = None) -> Tensor:
+        """Return the logits of all classes from one decoder.
 
         Args:
             number: Of the decoder.
             embeddings: (B, 256, S/16, S/16).
-            points: One for each class of the B pictures, `ABSENT` ones left out; None asks without
-                a prompt.
+            points: One for each class of the B pictures, `ABSENT` ones left out; None for none.
 
         Returns:
             (B, C, edge, edge) logits, for a softmax over the classes.
@@ -78,9 +77,9 @@ class TwoDecoderSam(TrainedPart):
         none = images.new_empty(len(images), 0, CHANNELS)
         sparse = none if points is None else self._tokens(points, images.device)
         dense = encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand_as(images)
-        answers, features = attend(decoder, images, encoder.get_dense_pe(), sparse, dense)
+        tokens, features = attend(decoder, images, encoder.get_dense_pe(), sparse, dense)
         layers = decoder.output_hypernetworks_mlps
-        weights = torch.stack([layer(answers[:, 1 + n]) for n, layer in enumerate(layers)], 1)
+        weights = torch.stack([layer(tokens[:, 1 + n]) for n, layer in enumerate(layers)], 1)
         masks = torch.einsum("bkc,bchw->bkhw", weights, features)
         return self.frame.mask_to_slice(masks.float())
 
@@ -88,14 +87,14 @@ class TwoDecoderSam(TrainedPart):
         """Return (B, C + 1, 256): each class's point, and the empty one that SAM always adds."""
         encoder: Any = self.sam.prompt_encoder
         xy = self.frame.to_input(points.xy[:, :, 0]).to(device)
-        told = encoder.pe_layer.forward_with_coords(xy, encoder.input_image_size)
+        encoded = encoder.pe_layer.forward_with_coords(xy, encoder.input_image_size)
         nothing = encoder.not_a_point_embed.weight[None]
         absent = (points.labels == ABSENT).to(device)  # (B, C, 1)
-        tokens = torch.where(absent, nothing, told + self.class_points)
+        tokens = torch.where(absent, nothing, encoded + self.class_points)
         return torch.cat([tokens, nothing.expand(len(tokens), -1, -1)], 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Answer without prompts, in windows of a training patch's size.
+        """Predict without prompts, in windows of the size of a training patch.
 
         Args:
             inputs: (B, channels, h, w).
@@ -103,7 +102,7 @@ class TwoDecoderSam(TrainedPart):
         Returns:
             (B, C, h, w), the logarithm of the mean of both decoders' probabilities.
         """
-        seen = sliding_window_inference(
+        mean = sliding_window_inference(
             inputs,
             (self.frame.height, self.frame.width),
             WINDOWS_AT_ONCE,
@@ -111,12 +110,12 @@ class TwoDecoderSam(TrainedPart):
             overlap=OVERLAP,
             padding_mode="replicate",
         )
-        probability: Tensor = seen.clamp_min(torch.finfo(seen.dtype).tiny)
+        probability: Tensor = mean.clamp_min(torch.finfo(mean.dtype).tiny)
         return probability.log()
 
     def _mean_probability(self, window: Tensor) -> Tensor:
         embeddings = self.embed(window)
-        probabilities = [self.answer(number, embeddings).softmax(1) for number in range(DECODERS)]
+        probabilities = [self.decode(number, embeddings).softmax(1) for number in range(DECODERS)]
         return torch.stack(probabilities).mean(0)
 
 
@@ -126,15 +125,15 @@ def class_decoder(released: nn.Module, classes: int) -> nn.Module:
     Transformer and upscaling start as released; mask tokens and the layers behind them are new and
     random, so that two decoders differ from the start.
     """
-    known: Any = released
+    model: Any = released
     decoder = MaskDecoder(
         transformer_dim=CHANNELS,
-        transformer=copy.deepcopy(known.transformer),
+        transformer=copy.deepcopy(model.transformer),
         num_multimask_outputs=classes - 1,
     )
-    decoder.iou_token.load_state_dict(known.iou_token.state_dict())
-    decoder.output_upscaling.load_state_dict(known.output_upscaling.state_dict())
-    del decoder.iou_prediction_head  # nobody asks how good it deems its masks
+    decoder.iou_token.load_state_dict(model.iou_token.state_dict())
+    decoder.output_upscaling.load_state_dict(model.output_upscaling.state_dict())
+    del decoder.iou_prediction_head  # its predicted overlaps are not used
     built: nn.Module = decoder
     return built
 
