@@ -40,8 +40,8 @@ class ASLseg(ScriptedLoadableModule):
             "ASLseg has nothing to do with arterial spin labelling: it segments CT volumes, such "
             "as liver and tumours, from few labelled volumes and many without labels. "
         ) + _(
-            "A specialist network and the Segment Anything Model (SAM) teach each other; you see "
-            "what each of them says, correct it with clicks and boxes, and review the rest. "
+            "A specialist network and the Segment Anything Model (SAM) train on each other's "
+            "labels. You see both predictions, correct them by clicks, and review the rest. "
             'See the <a href="{url}">tutorial and documentation</a>.'
         ).format(url=DOCUMENTATION)
         parent.acknowledgementText = _(
@@ -66,7 +66,7 @@ class ASLsegLogic(Logic, ScriptedLoadableModuleLogic):
         Logic.__init__(self)
 
     def getParameterNode(self):
-        """Return what the panel remembers with the scene; tell and drop what it cannot use."""
+        """Return the scene's parameters; drop unusable values and emit `failed` about them."""
         node = super().getParameterNode()
         dropped = discard_unusable(node)
         if dropped:
@@ -141,6 +141,6 @@ class ASLsegTest(ScriptedLoadableModuleTest):
         assert (back.voxels == volume.voxels).all()
 
     def test_the_panel_opens(self):
-        """Check that the panel is there and says what is missing, if anything is."""
+        """Check that the panel is there."""
         widget = slicer.modules.aslseg.widgetRepresentation()
         assert widget is not None

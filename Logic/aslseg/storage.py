@@ -19,12 +19,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from aslseg.errors import ProjectError, StorageError, short
+
+if TYPE_CHECKING:  # the panel starts without pydantic
+    from pydantic import ValidationError
 
 TEMPORARY = ".aslseg-"
 """How the names of files that are not finished begin."""

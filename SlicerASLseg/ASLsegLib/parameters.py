@@ -35,7 +35,7 @@ class ASLsegParameterNode:
         rounds: Rounds at most.
         acceptedShare: Part of the unlabelled cases that round 1 may accept.
         reliabilityThreshold: Least score of an accepted case.
-        paradigm: How the specialist learns from unlabelled volumes.
+        paradigm: How the specialist trains on unlabelled volumes.
         inputSize: Edge of SAM's input.
         tuning: What of SAM is trained.
         seed: Of the next run.
@@ -89,7 +89,8 @@ class Connected:
     """
 
     def __init__(self, parameters: Any, widget: Any) -> None:
-        self._parameters, self._tags = parameters, []
+        self._parameters = parameters
+        self._tags: list[int] = []
         vars(parameters)["AddObserver"] = self._observe
         try:
             self._gui_tag = parameters.connectGui(widget)

@@ -435,15 +435,15 @@ class Panel:
             self.runner.poll()
             time.sleep(0.005)
 
-    def probabilities(self, *kinds: str) -> list[dict[str, Any]]:
+    def received(self, *kinds: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] in kinds]
 
     def ask_again(self) -> None:
         """Make sure that the next request has a fresh engine and an answer."""
         self.events.clear()
         self.runner.request("describe", device="cpu")
-        self.until(lambda: self.probabilities(*FINAL), START_S, "an answer of the next engine")
-        assert [event["event"] for event in self.probabilities(*FINAL)] == ["done"]
+        self.until(lambda: self.received(*FINAL), START_S, "an answer of the next engine")
+        assert [event["event"] for event in self.received(*FINAL)] == ["done"]
 
 
 @pytest.fixture
@@ -498,7 +498,7 @@ PANEL = """
 import sys, time
 sys.path[:0] = [{logic!r}, {slicer!r}]
 from pathlib import Path
-from ASLsegLib.runner import Runner
+from ASLsegLib.engine.client import Runner
 import json
 runner = Runner([sys.executable], Path({logic!r}))
 runner.event.connect(lambda event: print(event["event"], flush=True))
@@ -567,14 +567,14 @@ def test_the_engine_is_killed_under_a_running_panel(
             panel.runner.request("train", **request)
             panel.until(lambda: panel.runner.pid, START_S, "the engine is started")
             if draw.random() < 0.8:
-                panel.until(lambda: panel.probabilities("metric"), START_S, "the engine trains")
+                panel.until(lambda: panel.received("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
             pid = panel.runner.pid
             assert pid is not None
             processes = tree(pid)
             os.kill(pid, signal.SIGKILL)
-            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "its end is told")
-            (end,) = panel.probabilities(*FINAL)
+            panel.until(lambda: panel.received(*FINAL), LIMIT_S, "its end is told")
+            (end,) = panel.received(*FINAL)
             assert end["event"] == "failed"
             assert "killed by the system" in end["message"]
             assert end["remedy"]
@@ -594,18 +594,18 @@ def test_the_engine_is_stopped_under_a_running_panel(
         with campaign.case(number):
             panel.events.clear()
             panel.runner.request("train", **request)
-            panel.until(lambda: panel.probabilities("metric"), START_S, "the engine trains")
+            panel.until(lambda: panel.received("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
             pid = panel.runner.pid
             assert pid is not None
             processes = tree(pid)
             panel.events.clear()
             os.kill(pid, signal.SIGSTOP)
-            panel.until(lambda: panel.probabilities("silent"), LIMIT_S, "the silence is told")
-            assert "does not answer" in panel.probabilities("silent")[0]["message"]
+            panel.until(lambda: panel.received("silent"), LIMIT_S, "the silence is told")
+            assert "does not answer" in panel.received("silent")[0]["message"]
             panel.runner.cancel()
-            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.probabilities(*FINAL)] == ["cancelled"]
+            panel.until(lambda: panel.received(*FINAL), LIMIT_S, "it is stopped")
+            assert [end["event"] for end in panel.received(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
             assert_run_is_whole(Path(request["project"]))
             panel.ask_again()
@@ -631,12 +631,12 @@ def test_a_loop_without_end_is_noticed_and_stopped(
         with campaign.case(number):
             panel.events.clear()
             panel.runner.request("describe")
-            panel.until(lambda: panel.probabilities("silent"), START_S, "the loop is told")
-            assert "without any progress" in panel.probabilities("silent")[0]["message"]
+            panel.until(lambda: panel.received("silent"), START_S, "the loop is told")
+            assert "without any progress" in panel.received("silent")[0]["message"]
             assert panel.runner.pid is not None
             processes = tree(panel.runner.pid)
             panel.runner.cancel()
-            panel.until(lambda: panel.probabilities(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.probabilities(*FINAL)] == ["cancelled"]
+            panel.until(lambda: panel.received(*FINAL), LIMIT_S, "it is stopped")
+            assert [end["event"] for end in panel.received(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
     panel.runner.close()

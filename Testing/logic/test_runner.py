@@ -67,16 +67,17 @@ class Panel:
         self.until(lambda: any(event["event"] in final for event in self.events))
         return next(event for event in self.events if event["event"] in final)
 
-    def probabilities(self, kind: str) -> list[dict[str, Any]]:
+    def received(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
 
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     package = tmp_path / "library" / "aslseg"
-    package.mkdir(parents=True)
+    (package / "engine").mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "worker.py").write_text(WORKER)
+    (package / "engine" / "__init__.py").touch()
+    (package / "engine" / "__main__.py").write_text(WORKER)
     return package.parent
 
 
@@ -168,7 +169,7 @@ def test_lines_of_other_requests_and_no_lines_of_ours_do_not_end_a_request(panel
     assert panel.runner.state == "idle"
     assert panel.states.count("idle") == 1
     assert {"not json", "[1, 2]"} <= set(panel.log)
-    assert [event["ours"] for event in panel.probabilities("done")] == [True]
+    assert [event["ours"] for event in panel.received("done")] == [True]
 
 
 def test_all_lines_come_before_the_end_of_a_child_that_dies(panel: Panel) -> None:
@@ -180,7 +181,7 @@ def test_all_lines_come_before_the_end_of_a_child_that_dies(panel: Panel) -> Non
         """
     )
     failed = panel.until_final()
-    assert [event["step"] for event in panel.probabilities("progress")] == list(range(5000))
+    assert [event["step"] for event in panel.received("progress")] == list(range(5000))
     assert panel.events[-1] is failed
     assert failed["message"].startswith("The engine ended unexpectedly (code 3)")
     assert panel.runner.state == "failed"
@@ -190,13 +191,13 @@ def test_all_lines_come_before_the_end_of_a_child_that_dies(panel: Panel) -> Non
 def test_one_poll_takes_no_longer_than_its_budget(panel: Panel) -> None:
     panel.runner.event.connect(lambda _: time.sleep(0.01))
     panel.run("for step in range(50):\n    say(number, 'progress', step=step)\nsay(number, 'done')")
-    panel.until(lambda: bool(panel.probabilities("progress")))
+    panel.until(lambda: bool(panel.received("progress")))
     time.sleep(0.3)
     began = time.monotonic()
     panel.runner.poll(0.05)
     assert time.monotonic() - began < 0.09
     panel.until_final()
-    assert [event["step"] for event in panel.probabilities("progress")] == list(range(50))
+    assert [event["step"] for event in panel.received("progress")] == list(range(50))
 
 
 @pytest.mark.parametrize(
@@ -253,8 +254,8 @@ STUBBORN = """
 
 def test_a_stubborn_child_dies_with_its_tree_within_three_seconds(panel: Panel) -> None:
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.probabilities("progress")))
-    pids = panel.probabilities("progress")[0]["pids"]
+    panel.until(lambda: bool(panel.received("progress")))
+    pids = panel.received("progress")[0]["pids"]
     assert all(alive(pid) for pid in pids)
     began = time.monotonic()
     panel.runner.cancel()
@@ -274,8 +275,8 @@ def test_without_psutil_the_process_group_is_killed(
         pytest.skip("taskkill does it there")
     monkeypatch.setitem(sys.modules, "psutil", None)
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.probabilities("progress")))
-    own, grandchild, apart = panel.probabilities("progress")[0]["pids"]
+    panel.until(lambda: bool(panel.received("progress")))
+    own, grandchild, apart = panel.received("progress")[0]["pids"]
     panel.runner.cancel()
     panel.until_final()
     monkeypatch.undo()
@@ -292,7 +293,7 @@ def test_a_child_that_stops_when_asked_is_gone_at_once(panel: Panel) -> None:
         say(number, 'cancelled', message='Stopped after step 1.')
         """
     )
-    panel.until(lambda: bool(panel.probabilities("progress")))
+    panel.until(lambda: bool(panel.received("progress")))
     began = time.monotonic()
     panel.runner.cancel()
     assert panel.until_final()["event"] == "cancelled"
@@ -302,7 +303,7 @@ def test_a_child_that_stops_when_asked_is_gone_at_once(panel: Panel) -> None:
 
 def test_a_result_that_was_there_before_the_request_to_stop_counts(panel: Panel) -> None:
     panel.run("say(number, 'progress', step=1)\ntime.sleep(0.2)\nsay(number, 'done', result=7)")
-    panel.until(lambda: bool(panel.probabilities("progress")))
+    panel.until(lambda: bool(panel.received("progress")))
     panel.runner.cancel()
     assert panel.until_final()["result"] == 7
     assert panel.runner.state == "idle"
@@ -331,7 +332,7 @@ def test_what_a_dead_child_left_running_is_killed(panel: Panel) -> None:
         """
     )
     assert panel.until_final()["event"] == "failed"
-    pid = panel.probabilities("progress")[0]["pid"]
+    pid = panel.received("progress")[0]["pid"]
     panel.until(lambda: not alive(pid), 3.0)
 
 
@@ -382,12 +383,12 @@ def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
         time.sleep(60)
         """
     )
-    panel.until(lambda: bool(panel.probabilities("progress")))
-    pids = panel.probabilities("progress")[0]["pids"]
+    panel.until(lambda: bool(panel.received("progress")))
+    pids = panel.received("progress")[0]["pids"]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    panel.until(lambda: bool(panel.probabilities("silent")))
-    (is_empty,) = panel.probabilities("silent")
+    panel.until(lambda: bool(panel.received("silent")))
+    (is_empty,) = panel.received("silent")
     assert (is_empty["id"], is_empty["message"]) == (number, "The engine does not answer any more.")
     assert "stop it" in is_empty["remedy"]
     began = time.monotonic()
@@ -415,9 +416,9 @@ def test_silence_is_told_once_and_its_end_too(
         say(number, 'done')
         """
     )
-    panel.until(lambda: bool(panel.probabilities("silent")))
+    panel.until(lambda: bool(panel.received("silent")))
     go_on.touch()
-    panel.until(lambda: bool(panel.probabilities("answering")))
+    panel.until(lambda: bool(panel.received("answering")))
     end.touch()
     panel.until_final()
     kinds = [event["event"] for event in panel.events]
@@ -438,10 +439,10 @@ def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
             time.sleep(0.3)
         """
     )
-    panel.until(lambda: bool(panel.probabilities("silent")))
-    (is_empty,) = panel.probabilities("silent")
+    panel.until(lambda: bool(panel.received("silent")))
+    (is_empty,) = panel.received("silent")
     assert is_empty["message"] == "The engine works without any progress for 6 min."
-    assert panel.probabilities("alive") == []
+    assert panel.received("alive") == []
 
 
 def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
@@ -449,10 +450,10 @@ def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
 ) -> None:
     monkeypatch.setattr("ASLsegLib.engine.client._NOT_POLLED_S", 0.3)
     panel.run("say(number, 'progress', step=1)\ntime.sleep(2)\nsay(number, 'done')")
-    panel.until(lambda: bool(panel.probabilities("progress")))
+    panel.until(lambda: bool(panel.received("progress")))
     time.sleep(1.0)
     panel.runner.poll()
-    assert panel.probabilities("silent") == []
+    assert panel.received("silent") == []
 
 
 def test_an_idle_child_that_was_killed_is_replaced_before_its_end_was_seen(panel: Panel) -> None:
@@ -471,8 +472,8 @@ def test_an_idle_child_that_was_killed_is_replaced_before_its_end_was_seen(panel
 
 def test_closing_ends_the_tree_without_waiting_or_emitting(panel: Panel) -> None:
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.probabilities("progress")))
-    pids = panel.probabilities("progress")[0]["pids"]
+    panel.until(lambda: bool(panel.received("progress")))
+    pids = panel.received("progress")[0]["pids"]
     panel.events.clear()
     began = time.monotonic()
     panel.runner.close()
@@ -488,7 +489,7 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         import sys, time
         sys.path.insert(0, {str(ROOT / "SlicerASLseg")!r})
         from pathlib import Path
-        from ASLsegLib.runner import Runner
+        from ASLsegLib.engine.client import Runner
         runner = Runner([sys.executable], Path({str(library)!r}))
         runner.event.connect(lambda event: print(event.get("pids", ""), flush=True))
         runner.request("run", code={textwrap.dedent(STUBBORN)!r})

@@ -95,9 +95,9 @@ def test_library_and_resources_are_found_from_the_installed_folder(installed: Pa
     script = (
         "import sys; sys.path = [p for p in sys.path if 'Logic' not in p]\n"
         f"sys.path.insert(0, {str(installed)!r})\n"
-        "from ASLsegLib import home\n"
-        "home.make_library_importable(); import aslseg\n"
-        "print(aslseg.__file__); print(home.resource('Icons', 'ASLseg.png'))"
+        "from ASLsegLib import paths\n"
+        "paths.make_library_importable(); import aslseg\n"
+        "print(aslseg.__file__); print(paths.resource('Icons', 'ASLseg.png'))"
     )
     library, icon = run(sys.executable, "-S", "-c", script, folder=installed).split()
     assert Path(library) == installed / "Logic" / "aslseg" / "__init__.py"

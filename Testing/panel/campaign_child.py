@@ -102,7 +102,7 @@ class Attributes:
     def make_scene(self) -> dict[str, Any]:
         """Return the nodes of a scene in which two cases are open and one was drawn on."""
         import slicer
-        from harness import write_voice
+        from harness import write_labels
 
         from ASLsegLib.scene.prompts import POSITIVE, add_point, box_node, points_node
         from ASLsegLib.scene.provenance import Provenance
@@ -114,7 +114,7 @@ class Attributes:
         made = {"volume": volume, "other volume": other}
         for source in ("refined", "sam", "prompts"):
             provenance = Provenance(source, "aslseg", "run-1", 1)
-            made[source] = write_voice(volume, drawn, self.project.targets, provenance)
+            made[source] = write_labels(volume, drawn, self.project.targets, provenance)
         made["drawn"] = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
         made["drawn"].CreateDefaultDisplayNodes()
         made["drawn"].SetReferenceImageGeometryParameterFromVolumeNode(volume)

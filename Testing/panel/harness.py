@@ -38,15 +38,15 @@ def open_module(path: Path = MODULE) -> Any:
     return representation.self()
 
 
-def write_voice(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
-    """Show a label map (D, H, W) as what a voice says about a volume; see `voices.write_parts`."""
-    from ASLsegLib.scene.segmentations import write_parts
+def write_labels(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
+    """Show a label map (D, H, W) as a prediction about a volume; see `write_prediction`."""
+    from ASLsegLib.scene.segmentations import write_prediction
     from ASLsegLib.scene.segments import parts_of
 
-    return write_parts(volume, parts_of(labels, targets), targets, provenance, **policy)
+    return write_prediction(volume, parts_of(labels, targets), targets, provenance, **policy)
 
 
-def read_voice(node: Any, volume: Any, targets: Any) -> Any:
+def read_labels(node: Any, volume: Any, targets: Any) -> Any:
     """Return what a segmentation shows of the targets, (D, H, W) on a volume's grid."""
     from ASLsegLib.scene.shown_labels import shown_labels
 

@@ -301,7 +301,7 @@ def test_texts_of_files_are_shown_letter_by_letter(person: Person, dialogs: Any)
     assert as_plain("<img src=x>\na & b") == "<span>&lt;img src=x&gt;<br>a &amp; b</span>"
     fill_table(person.ui.roundsTable, ["a"], [["<img src=x>"]])
     assert person.ui.roundsTable.item(0, 0).toolTip() == "<span>&lt;img src=x&gt;</span>"
-    person.panel.say_error("<a href='x'>look</a>")
+    person.panel.show_error("<a href='x'>look</a>")
     run_event_loop(0.1)
     dialogs.take("<span>&lt;a href='x'&gt;look&lt;/a&gt;</span>")
 
@@ -338,7 +338,7 @@ def test_a_section_that_falls_again_and_again_says_so_once(
     def fall() -> None:
         raise KeyError("broken")
 
-    section = person.panel.section(ResultsSection)
+    section = next(one for one in person.panel.sections if isinstance(one, ResultsSection))
     monkeypatch.setattr(section, "tick", fall, raising=False)
     monkeypatch.setattr(section, "update", fall)
     run_event_loop(0.3)
@@ -356,9 +356,7 @@ def test_a_section_that_falls_again_and_again_says_so_once(
 def test_placed_points_cause_one_update_and_read_nothing_from_disk(
     person: Person, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    import sys
-
-    import aslseg.review
+    from aslseg.project import review, run_folder
     from ASLsegLib.scene.prompts import POSITIVE, add_point
 
     volume = person.load("c2")
@@ -371,8 +369,8 @@ def test_placed_points_cause_one_update_and_read_nothing_from_disk(
         monkeypatch.setattr(owner, name, lambda *a, **k: (done.append(name), real(*a, **k))[1])
 
     counted(person.panel.sections[0], "update")
-    counted(sys.modules["ASLsegLib.logic.project_data"], "list_runs")
-    counted(aslseg.project.review, "history")
+    counted(run_folder, "list_runs")
+    counted(review, "history")
     for number in range(count):
         add_point(volume, "liver", (10.5 + number, 9.5), 6, POSITIVE)
     run_event_loop(0.3)

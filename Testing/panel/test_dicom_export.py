@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from harness import write_voice
+from harness import write_labels
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.targets import LIVER_TARGETS
@@ -94,7 +94,7 @@ def refined(ct: Any) -> Any:
 
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 2:8, 2:9], labels[1, 4:6, 4:6] = 1, 2
-    return write_voice(ct, labels, LIVER_TARGETS, Provenance("refined", "aslseg", "run-1", 2))
+    return write_labels(ct, labels, LIVER_TARGETS, Provenance("refined", "aslseg", "run-1", 2))
 
 
 def test_the_exporter_finds_geometry_study_terminology_and_who_segmented(
@@ -113,12 +113,12 @@ def test_the_exporter_finds_geometry_study_terminology_and_who_segmented(
 def test_what_a_person_accepted_is_semiautomatic(
     logic: Any, refined: Any, exporter: type[Exporter], tmp_path: Path
 ) -> None:
-    from ASLsegLib.scene.segmentations import accept_voice, reopen_voice
+    from ASLsegLib.scene.segmentations import accept_prediction, reopen_prediction
 
-    accept_voice(refined)
+    accept_prediction(refined)
     logic.export_dicom_seg(refined, tmp_path)
     assert exporter.seen["tags"]["liver"][0] == "SEMIAUTOMATIC"
-    reopen_voice(refined)
+    reopen_prediction(refined)
     logic.export_dicom_seg(refined, tmp_path)
     assert exporter.seen["tags"]["liver"][0] == "AUTOMATIC"
 
@@ -129,7 +129,7 @@ def test_a_label_map_that_no_method_made_is_manual(
     from ASLsegLib.scene.provenance import Provenance
 
     labels = np.ones(SHAPE, np.uint8)
-    node = write_voice(ct, labels, LIVER_TARGETS, Provenance("refined", human=True))
+    node = write_labels(ct, labels, LIVER_TARGETS, Provenance("refined", human=True))
     logic.export_dicom_seg(node, tmp_path)
     assert exporter.seen["tags"]["liver"][:2] == ["MANUAL", "ASLseg"]
 

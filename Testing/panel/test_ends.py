@@ -134,7 +134,7 @@ def test_a_volume_that_is_removed_while_results_come_in_gets_no_more_nodes(
     assert not ui.segmentButton.enabled
 
 
-def test_a_voice_that_is_removed_while_the_engine_works_comes_back_with_the_answer(
+def test_a_prediction_that_is_removed_while_the_engine_works_comes_back_with_the_result(
     ui: Any, logic: Any
 ) -> None:
     volume = slicer.modules.ASLsegWidget.panel.volume

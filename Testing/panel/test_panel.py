@@ -95,7 +95,7 @@ def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
 
 def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(person: Clicks) -> None:
     panel = person.panel
-    panel._hear_training({"event": "warning", "message": "organ.view.window_hu hides <it>."})
+    panel._on_training_event({"event": "warning", "message": "organ.view.window_hu hides <it>."})
     assert "organ.view.window_hu hides &lt;it&gt;." in person.ui.trainingLabel.text
     panel.logic.background.event.emit({"event": "warning", "message": "sam.window_hu hides it."})
     assert person.ui.statusLabel.text == "Ready. sam.window_hu hides it."
@@ -139,7 +139,7 @@ def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
     assert at_project.ui.resultSelector.currentNode() is refined
 
 
-def test_hiding_a_voice_hides_its_node(at_project: Clicks) -> None:
+def test_hiding_a_prediction_hides_its_node(at_project: Clicks) -> None:
     volume = at_project.load_case("c2")
     refined = at_project.logic.predictions(volume)["refined"]
     assert refined.GetDisplayNode().GetVisibility()

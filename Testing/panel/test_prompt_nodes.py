@@ -15,17 +15,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 from aslseg.data.volume import Geometry, Volume
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
-from ASLsegLib.scene.prompt_groups import Group, group
 from ASLsegLib.scene.prompt_overlay import draw_prompts
 from ASLsegLib.scene.prompts import (
     NEGATIVE,
     POSITIVE,
+    Group,
     add_point,
     box_node,
     clear_slice,
     edited_slices,
     flatten_box,
     forget_prompts,
+    group,
     points_node,
     prompt_nodes,
     read_prompts,

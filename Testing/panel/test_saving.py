@@ -144,14 +144,14 @@ def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
 
 
 def test_the_name_that_is_shown_counts_not_the_one_that_was_given_first(logic: Any) -> None:
-    from harness import write_voice
+    from harness import write_labels
 
     from aslseg.targets import LIVER_TARGETS
     from ASLsegLib.scene.provenance import Provenance
 
     labels = liver_mask().astype(np.uint8)
     labels[lesion_mask(1)] = 2
-    node = write_voice(ct_of(logic), labels, LIVER_TARGETS, Provenance("refined", "aslseg"))
+    node = write_labels(ct_of(logic), labels, LIVER_TARGETS, Provenance("refined", "aslseg"))
     node.GetSegmentation().GetSegment("tumour").SetName("cyst")
     with pytest.raises(AslsegError, match="'cyst' makes no target"):
         logic.save_label(node)
@@ -416,11 +416,11 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
 
 def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     """Show what the engine answers to a person's prompts about a slice."""
-    from ASLsegLib.engine.results import HeardSlice, show_slice
+    from ASLsegLib.engine.results import SliceResult, show_slice_result
 
     facts = {"method": "aslseg", "run": logic.usable_run(), "round": 1, "prompted": True}
-    heard = HeardSlice({"refined": plane}, k, list(logic.targets()), facts)
-    list(show_slice(volume, heard, may_replace=lambda _: False))
+    result = SliceResult({"refined": plane}, k, list(logic.targets()), facts)
+    list(show_slice_result(volume, result, may_replace=lambda _: False))
 
 
 def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:
@@ -449,7 +449,7 @@ def test_a_further_prompt_replaces_the_answer_to_the_one_before(reviewing: Any) 
 
 
 def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: Any) -> None:
-    from harness import write_voice
+    from harness import write_labels
 
     from ASLsegLib.scene.provenance import Provenance
 
@@ -458,7 +458,7 @@ def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: A
     labels = reviewing.labelmap_of(node).labels
     answer_to_prompts(reviewing, volume, np.roll(labels[6], 5, axis=0), 6)
     asked: list[list[str]] = []
-    write_voice(
+    write_labels(
         volume,
         labels,
         reviewing.targets(),

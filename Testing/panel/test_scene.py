@@ -13,13 +13,13 @@ import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
-from harness import read_voice, write_voice
+from harness import read_labels, write_labels
 
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
-from ASLsegLib.engine.results import HeardSlice, heard_from, show_slice
+from ASLsegLib.engine.results import SliceResult, show_slice_result, volume_result
 from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
 from ASLsegLib.scene.files import write_raw
 from ASLsegLib.scene.provenance import Provenance, read_provenance
@@ -27,8 +27,8 @@ from ASLsegLib.scene.segmentations import (
     CONTAINER_OPACITY_3D,
     edited_segments,
     flag_disagreement,
-    voice_node,
-    write_voice_slice,
+    prediction_node,
+    write_prediction_slice,
 )
 from ASLsegLib.scene.segments import part_of, read_mask, segment_ids, with_slice, write_mask
 from ASLsegLib.scene.volumes import SceneError, add_volume, geometry_of, volume_of, working_volume
@@ -116,14 +116,14 @@ def test_segments_hold_what_the_label_map_says(
     scene: Any, geometry: Geometry, voxels: Any, labels: Any
 ) -> None:
     volume = add_volume(Volume(voxels, geometry), "ct")
-    node = write_voice(volume, labels, LIVER_TARGETS, PROVENANCE)
-    assert np.array_equal(read_voice(node, volume, LIVER_TARGETS), labels)
+    node = write_labels(volume, labels, LIVER_TARGETS, PROVENANCE)
+    assert np.array_equal(read_labels(node, volume, LIVER_TARGETS), labels)
     assert np.array_equal(read_mask(node, "tumour", volume), labels == 2)
 
 
 def test_a_segment_lies_where_the_engines_file_says(ct: Any, labels: Any, tmp_path: Path) -> None:
     write_labelmap(Labelmap(labels, geometry_of(ct)), tmp_path / "refined.nii.gz")
-    node = write_voice(
+    node = write_labels(
         ct, read_labelmap(tmp_path / "refined.nii.gz").labels, LIVER_TARGETS, PROVENANCE
     )
     # voxels i = 2..4, j = 2, k = 2: their middle is (3, 2, 2)
@@ -132,7 +132,7 @@ def test_a_segment_lies_where_the_engines_file_says(ct: Any, labels: Any, tmp_pa
 
 
 def test_the_node_is_named_and_tagged_and_ready_for_dicom(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     assert node.GetName() == "ct - refined"
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert node.GetNodeReference(role) is ct
@@ -143,20 +143,20 @@ def test_the_node_is_named_and_tagged_and_ready_for_dicom(ct: Any, labels: Any) 
 
 
 def test_running_again_updates_in_place(ct: Any, labels: Any) -> None:
-    first = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
-    second = write_voice(ct, np.roll(labels, 1, axis=2), LIVER_TARGETS, PROVENANCE)
+    first = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
+    second = write_labels(ct, np.roll(labels, 1, axis=2), LIVER_TARGETS, PROVENANCE)
     assert second is first
     assert segment_ids(first) == ["liver", "tumour"]
-    assert np.array_equal(read_voice(first, ct, LIVER_TARGETS), np.roll(labels, 1, axis=2))
+    assert np.array_equal(read_labels(first, ct, LIVER_TARGETS), np.roll(labels, 1, axis=2))
 
 
 def test_a_foreign_segment_of_the_same_name_is_never_touched(ct: Any, labels: Any) -> None:
-    node = voice_node(ct, "refined")
+    node = prediction_node(ct, "refined")
     node.GetSegmentation().AddEmptySegment("liver", "liver", (1.0, 0.0, 0.0))
     mine = np.zeros(SHAPE, bool)
     mine[0, 0, 0] = True
     write_mask(node, "liver", mine, ct)
-    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     assert np.array_equal(read_mask(node, "liver", ct), mine)
     assert node.GetSegmentation().GetSegment("liver").GetColor() == (1.0, 0.0, 0.0)
     assert len(segment_ids(node)) == 3
@@ -170,25 +170,25 @@ def edit(node: Any, ct: Any) -> Any:
 
 
 def test_an_edited_segment_is_kept_and_the_new_result_lies_beside_it(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     mine = edit(node, ct)
     assert edited_segments(node, ct) == ["liver"]
     newer = np.roll(labels, 1, axis=1)
-    write_voice(ct, newer, LIVER_TARGETS, PROVENANCE)
+    write_labels(ct, newer, LIVER_TARGETS, PROVENANCE)
     assert np.array_equal(read_mask(node, "liver", ct), mine)
     names = [node.GetSegmentation().GetSegment(n).GetName() for n in segment_ids(node)]
     assert names == ["liver", "tumour", "liver (new)"]
     again = np.roll(labels, -1, axis=1)
-    write_voice(ct, again, LIVER_TARGETS, PROVENANCE)
+    write_labels(ct, again, LIVER_TARGETS, PROVENANCE)
     assert len(segment_ids(node)) == 3
     assert np.array_equal(read_mask(node, segment_ids(node)[2], ct), again == 1)
 
 
 def test_an_edited_segment_is_replaced_when_that_is_allowed(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     edit(node, ct)
     asked: list[list[str]] = []
-    write_voice(
+    write_labels(
         ct,
         labels,
         LIVER_TARGETS,
@@ -197,17 +197,17 @@ def test_an_edited_segment_is_replaced_when_that_is_allowed(ct: Any, labels: Any
     )
     assert asked == [["liver"]]
     assert len(segment_ids(node)) == 2
-    assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), labels)
+    assert np.array_equal(read_labels(node, ct, LIVER_TARGETS), labels)
 
 
 def test_a_slice_changes_alone(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     plane = np.zeros(SHAPE[1:], np.uint8)
     plane[0, 0] = 2
-    write_voice_slice(ct, 2, plane, LIVER_TARGETS, PROVENANCE)
+    write_prediction_slice(ct, 2, plane, LIVER_TARGETS, PROVENANCE)
     expected = labels.copy()
     expected[2] = plane
-    assert np.array_equal(read_voice(node, ct, LIVER_TARGETS), expected)
+    assert np.array_equal(read_labels(node, ct, LIVER_TARGETS), expected)
     assert edited_segments(node, ct) == []
 
 
@@ -247,15 +247,15 @@ def test_the_last_voxels_of_a_part_can_be_taken_away() -> None:
 
 
 def test_an_organ_is_seen_through_in_3d_but_not_what_lies_in_it(ct: Any, labels: Any) -> None:
-    display = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE).GetDisplayNode()
+    display = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE).GetDisplayNode()
     assert display.GetSegmentOpacity3D("liver") == CONTAINER_OPACITY_3D
     assert display.GetSegmentOpacity3D("tumour") == 1.0
 
 
 def test_an_opacity_that_a_person_chose_stays(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     node.GetDisplayNode().SetSegmentOpacity3D("liver", 0.9)
-    write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     assert node.GetDisplayNode().GetSegmentOpacity3D("liver") == 0.9
 
 
@@ -273,8 +273,8 @@ def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, label
     overlay = show_disagreement(ct, image_of(percent))
     plane = np.arange(30, dtype=np.uint8).reshape(SHAPE[1:])
     facts = {"method": "aslseg", "run": "run-1", "round": 2}
-    heard = HeardSlice({"refined": labels[2]}, 2, list(LIVER_TARGETS), facts, plane)
-    list(show_slice(ct, heard, may_replace=lambda _: False))
+    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), facts, plane)
+    list(show_slice_result(ct, result, may_replace=lambda _: False))
     percent[2] = plane
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
 
@@ -286,9 +286,9 @@ def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(s
     overlay = show_disagreement(ct, image_of(np.full(SHAPE, 50, np.uint8)))
     plane = np.zeros((4, 6), np.uint8)
     plane[1:3, 2:5] = 1
-    heard = HeardSlice({"refined": plane}, 2, list(LIVER_TARGETS), {}, plane)
-    list(show_slice(ct, heard, may_replace=lambda _: False))
-    found = read_voice(voice_node(ct, "refined"), ct, LIVER_TARGETS)
+    result = SliceResult({"refined": plane}, 2, list(LIVER_TARGETS), {}, plane)
+    list(show_slice_result(ct, result, may_replace=lambda _: False))
+    found = read_labels(prediction_node(ct, "refined"), ct, LIVER_TARGETS)
     assert np.array_equal(found[:, 2], plane)
     assert found.sum() == plane.sum()
     assert np.array_equal(slicer.util.arrayFromVolume(overlay)[:, 2], plane)
@@ -296,20 +296,20 @@ def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(s
 
 def test_prompts_of_a_sagittal_volume_are_drawn_in_its_axial_slices() -> None:
     prompt = SlicePrompts(2, "liver", points=(PointPrompt((3.5, 1.5), positive=False),))
-    heard = heard_from({}, [prompt], targets=list(LIVER_TARGETS), shape=SHAPE, facts={}, axis=1)
-    drawn = heard.drawn["liver"]
+    result = volume_result({}, [prompt], targets=list(LIVER_TARGETS), shape=SHAPE, facts={}, axis=1)
+    drawn = result.drawn["liver"]
     assert drawn is not None
     assert drawn.extent == (1, 5, 2, 2, 1, 1)  # a bar along i
 
 
 def test_an_answer_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
-    heard = HeardSlice({"refined": labels[2]}, 2, list(LIVER_TARGETS), {}, labels[2])
-    list(show_slice(ct, heard, may_replace=lambda _: False))
+    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), {}, labels[2])
+    list(show_slice_result(ct, result, may_replace=lambda _: False))
     assert find_overlay(ct) is None
 
 
-def test_segments_are_flagged_where_voices_disagree(ct: Any, labels: Any) -> None:
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+def test_segments_are_flagged_where_predictions_disagree(ct: Any, labels: Any) -> None:
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     flag_disagreement({"refined": node}, {"liver": 0.95, "tumour": 0.3})
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     segmentation = node.GetSegmentation()
@@ -317,12 +317,12 @@ def test_segments_are_flagged_where_voices_disagree(ct: Any, labels: Any) -> Non
     assert logic.GetSegmentStatus(segmentation.GetSegment("liver")) == logic.InProgress
 
 
-def test_the_voices_lie_under_the_study_of_their_volume(ct: Any, labels: Any) -> None:
+def test_the_predictions_lie_under_the_study_of_their_volume(ct: Any, labels: Any) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
     study = hierarchy.CreateStudyItem(patient, "study")
     hierarchy.CreateItem(study, ct)
-    node = write_voice(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
 
 
@@ -374,7 +374,7 @@ def test_a_segment_on_another_grid_is_read_on_the_volumes_grid(scene: Any) -> No
     coarse = add_volume(Volume(np.zeros((4, 5, 6), np.int16), coarse_geometry), "coarse")
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1, 2, 3] = 1
-    node = write_voice(coarse, labels, LIVER_TARGETS, PROVENANCE)
+    node = write_labels(coarse, labels, LIVER_TARGETS, PROVENANCE)
     mask = read_mask(node, "liver", fine)
     expected = np.zeros((8, 10, 12), bool)
     expected[2:4, 4:6, 6:8] = True

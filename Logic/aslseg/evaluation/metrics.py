@@ -9,6 +9,7 @@ Rules for empty masks, everywhere in this file:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from aslseg.data.masks import label_components
 from aslseg.data.volume import Labelmap, Mask, Spacing3
 from aslseg.errors import GeometryMismatchError
 from aslseg.targets import Target, region_mask
+
+DISPUTED_DICE = 0.8
+"""A target on which two predictions overlap by a smaller Dice than this is for a person (ours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,23 @@ def dice(predicted: Mask, truth: Mask) -> float:
     """Twice the common voxels over the sum of both, in [0, 1]."""
     common, first, second = _counts(predicted, truth)
     return 1.0 if first + second == 0 else 2.0 * common / (first + second)
+
+
+def least_agreement(
+    labels: Sequence[NDArray[np.uint8]], targets: Sequence[Target]
+) -> dict[str, float]:
+    """Return by target the least Dice of two label maps, each with what lies in it.
+
+    Args:
+        labels: Predictions of one volume, all of one shape; with fewer than two, all values are 1.
+        targets: Of the label maps.
+    """
+    least: dict[str, float] = {}
+    for target in targets:
+        regions = [region_mask(one, target, targets) for one in labels]
+        pairs = itertools.combinations(regions, 2)
+        least[target.name] = min((dice(first, second) for first, second in pairs), default=1.0)
+    return least
 
 
 def jaccard(predicted: Mask, truth: Mask) -> float:

@@ -25,7 +25,7 @@ class Task:
     """Something to be done in the thread.
 
     Attributes:
-        name: In words for a person: "saving the label map".
+        name: For messages: "saving the label map".
         work: Called in the thread.
         then: Called with the result in the application's thread.
         otherwise: Called there with what went wrong.
@@ -41,7 +41,7 @@ class Background:
     """Does tasks one after the other in one thread.
 
     Attributes:
-        event: Emits what tasks tell, as dictionaries.
+        event: Emits the events of tasks, as dictionaries.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Background:
         then: Callable[[Any], None],
         otherwise: Callable[[Exception], None],
     ) -> None:
-        """Do something as soon as what was asked before is done."""
+        """Do something as soon as the tasks before it are done."""
         self._open += 1
         self._waiting.put(Task(name, work, then, otherwise))
         if self._thread is None:
@@ -90,10 +90,10 @@ class Background:
 
     def _serve(self) -> None:
         while (task := self._waiting.get()) is not None:
-            monitor = Monitor(self._tell, self._token)
+            monitor = Monitor(self._forward, self._token)
             try:
                 result = task.work(monitor)
-            except Exception as error:  # the thread's edge: told to whoever asked
+            except Exception as error:  # the thread's edge: handed to the caller
                 known = as_known(error, task.name)
                 if known is not error:
                     logger.error("%s", known)
@@ -101,7 +101,7 @@ class Background:
             else:
                 self._hand_over(task.then, result)
 
-    def _tell(self, event: Event) -> None:
+    def _forward(self, event: Event) -> None:
         values = event.to_json()
         self._ready.put(lambda: self.event.emit(values))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from aslseg.engine.protocol import FINAL, encode
 from ASLsegLib.engine.failures import explain
-from ASLsegLib.engine.process import Child, Ended, Logged, Said
+from ASLsegLib.engine.process import Child, EventLine, LogLine, ProcessEnded
 from ASLsegLib.engine.signal import Signal
 
 STATES = ("idle", "starting", "running", "importing", "cancelling", "failed")
@@ -25,9 +25,9 @@ GRACE_S = 2.0
 
 POLL_BUDGET_S = 0.05
 SILENT_S = 15.0
-"""After so long without any line from an engine at work, a person is told that it is silent."""
+"""After so long without any line from an engine at work, `silent` is emitted."""
 QUIET_S = 300.0
-"""After so long without progress of an engine that lives, a person is told too."""
+"""After so long without progress of a living engine, `silent` is emitted too."""
 _NOT_POLLED_S = 1.0
 
 
@@ -65,8 +65,8 @@ class Runner:
         self._child: Child | None = None
         self._id = 0
         self._busy_with = 0
-        self._answer: dict[str, Any] | None = None
-        self._heard_at = self._polled_at = time.monotonic()
+        self._pending_result: dict[str, Any] | None = None
+        self._last_line_at = self._polled_at = time.monotonic()
         self._quiet_s = 0.0
         self._is_silent = False
 
@@ -103,8 +103,8 @@ class Runner:
         if self._child is None or starts:
             self._child = Child(self._command, self._environment)
         self._id += 1
-        self._busy_with, self._answer = self._id, None
-        self._heard_at, self._quiet_s, self._is_silent = time.monotonic(), 0.0, False
+        self._busy_with, self._pending_result = self._id, None
+        self._last_line_at, self._quiet_s, self._is_silent = time.monotonic(), 0.0, False
         self._child.send(message)
         self._become("starting" if starts else "running")
         return self._id
@@ -117,7 +117,7 @@ class Runner:
         """
         until = time.monotonic() + budget_s
         if time.monotonic() - self._polled_at > _NOT_POLLED_S:  # the silence was on this side
-            self._heard_at = time.monotonic()
+            self._last_line_at = time.monotonic()
         self._polled_at = time.monotonic()
         while self._child is not None and not self._child.items.empty():
             self._take(self._child.items.get())
@@ -158,16 +158,16 @@ class Runner:
         No event of it is emitted any more; a later request starts a fresh one.
         """
         child, self._child = self._child, None
-        self._busy_with, self._answer = 0, None
+        self._busy_with, self._pending_result = 0, None
         if child is not None:
             child.send({"id": 0, "do": "close"})
             child.end(GRACE_S)
         self._become("idle")
 
     def _notice_silence(self) -> None:
-        """Tell once when the engine at work gives no sign, and once when it does again."""
+        """Emit `silent` once when the engine gives no sign, `answering` when it does again."""
         is_silent = self._state in ("starting", "running") and (
-            time.monotonic() - self._heard_at > SILENT_S or self._quiet_s > QUIET_S
+            time.monotonic() - self._last_line_at > SILENT_S or self._quiet_s > QUIET_S
         )
         if is_silent == self._is_silent:
             return
@@ -192,17 +192,17 @@ class Runner:
             self._state = state
             self.changed.emit(state)
 
-    def _take(self, item: Said | Logged | Ended) -> None:
-        if isinstance(item, Said):
-            self._hear(item.event)
-        elif isinstance(item, Logged):
+    def _take(self, item: EventLine | LogLine | ProcessEnded) -> None:
+        if isinstance(item, EventLine):
+            self._on_event(item.event)
+        elif isinstance(item, LogLine):
             self.log.emit(item.line)
         else:
             self._end(item)
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _on_event(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        self._heard_at = time.monotonic()
+        self._last_line_at = time.monotonic()
         self._quiet_s = float(event.get("quiet_s") or 0.0) if kind == "alive" else 0.0
         if kind == "alive":
             return
@@ -216,29 +216,29 @@ class Runner:
         elif not ours:  # an end of nothing must not be taken for the end of something
             self.log.emit(str(event))
         elif self._state == "cancelling":
-            self._answer = event
+            self._pending_result = event
             if self._child is not None:
                 self._child.end(0.0)
         else:
             self._finish(event)
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: ProcessEnded) -> None:
         self._child = None
         if self._state == "cancelling":
-            self._finish(self._answer_to_cancel())
+            self._finish(self._result_of_cancel())
         elif self._busy_with:
-            why = asdict(explain(ended.code, ended.last_words))
+            why = asdict(explain(ended.code, ended.stderr_tail))
             self._finish({"id": self._busy_with, "event": "failed", **why})
 
-    def _answer_to_cancel(self) -> dict[str, Any]:
-        """Return the result if it was there before the request to stop was heard."""
-        if self._answer is not None and self._answer["event"] == "done":
-            return self._answer
+    def _result_of_cancel(self) -> dict[str, Any]:
+        """Return the result if it came before the request to stop."""
+        if self._pending_result is not None and self._pending_result["event"] == "done":
+            return self._pending_result
         message = "Stopped on request."
         return {"id": self._busy_with, "event": "cancelled", "message": message}
 
     def _finish(self, event: dict[str, Any]) -> None:
-        self._busy_with, self._answer = 0, None
+        self._busy_with, self._pending_result = 0, None
         self._become("failed" if event["event"] == "failed" else "idle")
         self.event.emit(event)
 

@@ -1,4 +1,4 @@
-"""One piece of work after the other: files written, the child asked, its results shown.
+"""One piece of work after the other: files written, a request sent, its results shown.
 
 All states are in `Engine.state`. Nothing waits here: the panel's timer calls `poll`, and a script
 that wants to wait calls `wait`.
@@ -26,7 +26,7 @@ _PAUSE_S = 0.01
 
 
 class EngineError(AslsegError):
-    """The child process could not do what was asked; the message says why and what to do."""
+    """The request to the child process failed; the message says why and what to do."""
 
 
 def _nothing(*_: Any) -> None:
@@ -58,7 +58,7 @@ class Engine:
     Attributes:
         changed: Emits the new state: "idle", "starting", "running", "importing", "cancelling" or
             "failed".
-        event: Emits what the child tells. `done` comes when its results are in the scene.
+        event: Emits the child's events. `done` comes when its results are in the scene.
         log: Emits lines for the log.
     """
 
@@ -72,9 +72,9 @@ class Engine:
         self._done: dict[str, Any] = {}
         self._steps: Iterator[str] | None = None
         self._import = ExitStack()
-        self._ending: dict[str, Any] = {}
+        self._outcome: dict[str, Any] = {}
         runner.changed.connect(self._runner_changed)
-        runner.event.connect(self._hear)
+        runner.event.connect(self._on_event)
 
     @property
     def state(self) -> str:
@@ -100,7 +100,7 @@ class Engine:
         if self.is_busy:
             msg = f"The engine is {self.state}; wait for it, or cancel first."
             raise RunnerBusy(msg)
-        self._work, self._ending, self._stop_asked = work, {}, False
+        self._work, self._outcome, self._stop_asked = work, {}, False
         if work.prepare is None:
             self._request()
             return
@@ -149,12 +149,12 @@ class Engine:
             self.poll()
             breathe()
             time.sleep(_PAUSE_S)
-        kind = self._ending.get("event")
+        kind = self._outcome.get("event")
         if kind == "failed":
-            raise EngineError(in_words(self._ending))
+            raise EngineError(in_words(self._outcome))
         if kind == "cancelled":
-            raise CancelledError(str(self._ending.get("message", "Stopped on request.")))
-        return self._ending
+            raise CancelledError(str(self._outcome.get("message", "Stopped on request.")))
+        return self._outcome
 
     def _request(self) -> None:
         was_preparing, self._preparing = self._preparing, False
@@ -175,7 +175,7 @@ class Engine:
     def _runner_changed(self, _: str) -> None:
         self.changed.emit(self.state)
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _on_event(self, event: dict[str, Any]) -> None:
         kind, work = event.get("event"), self._work
         if work is None or kind not in ("done", "failed", "cancelled"):
             self.event.emit(event)
@@ -226,10 +226,10 @@ class Engine:
         self._finish({"event": "failed", "message": str(known), "remedy": "", "kind": "panel"})
 
     def _finish(self, event: dict[str, Any]) -> None:
-        self._ending, self._work = event, None
+        self._outcome, self._work = event, None
         self.event.emit(event)
 
 
 def in_words(failure: dict[str, Any]) -> str:
-    """Return what a `failed` event says, with its remedy."""
+    """Return the message of a `failed` event with its remedy."""
     return " ".join(str(failure.get(key, "")) for key in ("message", "remedy")).strip()

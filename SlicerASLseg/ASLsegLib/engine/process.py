@@ -1,4 +1,4 @@
-"""A child process with its threads: what it says and how it ends comes out of one queue.
+"""A child process with its threads: its lines and its end come out of one queue.
 
 Nothing here waits in the caller's thread: starting, writing, reading and killing each have a thread
 of their own.
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from aslseg.engine.protocol import MAX_LINE_BYTES, encode
 
-LAST_WORDS = 40
+STDERR_TAIL_LINES = 40
 JOIN_S = 2.0
 MAX_LOG_LINE = 10_000
 """A longer line of the log is parted, so that no program that prints without end fills memory."""
@@ -32,30 +32,30 @@ _QUITTING_S = 1.0
 
 
 @dataclass(frozen=True)
-class Said:
+class EventLine:
     """A line of the protocol."""
 
     event: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogLine:
     """Any other line, of standard output or standard error."""
 
     line: str
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessEnded:
     """The last item of the queue: the process is gone and all its lines came before.
 
     Attributes:
         code: Exit code; None when it could not be started.
-        last_words: The last lines of standard error.
+        stderr_tail: The last lines of standard error.
     """
 
     code: int | None
-    last_words: tuple[str, ...]
+    stderr_tail: tuple[str, ...]
 
 
 class Child:
@@ -67,9 +67,9 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.items: queue.SimpleQueue[Said | Logged | Ended] = queue.SimpleQueue()
+        self.items: queue.SimpleQueue[EventLine | LogLine | ProcessEnded] = queue.SimpleQueue()
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._process: subprocess.Popen[bytes] | None = None
         self._launched = threading.Event()
         self._exited = threading.Event()
@@ -117,7 +117,7 @@ class Child:
         _thread(self._kill_after, grace_s)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait in this thread until it is gone; tells whether it is."""
+        """Wait in this thread until it is gone; return whether it is."""
         return self._gone.wait(timeout_s)
 
     def kill(self) -> None:
@@ -145,7 +145,7 @@ class Child:
         except (OSError, ValueError) as error:
             self._gone.set()
             self._launched.set()
-            self.items.put(Ended(None, (str(error),)))
+            self.items.put(ProcessEnded(None, (str(error),)))
             return
         self._process = process
         self._launched.set()
@@ -157,19 +157,19 @@ class Child:
         for thread in (*readers, writer):
             thread.join(JOIN_S)
         self._gone.set()
-        self.items.put(Ended(code, tuple(self._last_words)))
+        self.items.put(ProcessEnded(code, tuple(self._stderr_tail)))
 
     def _read(self, stream: IO[bytes]) -> None:
         while raw := stream.readline(MAX_LINE_BYTES):
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             event = _event_in(line)
-            self.items.put(Logged(line) if event is None else Said(event))
+            self.items.put(LogLine(line) if event is None else EventLine(event))
 
     def _read_log(self, stream: IO[bytes]) -> None:
         while raw := stream.readline(MAX_LOG_LINE):
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            self._last_words.append(line)
-            self.items.put(Logged(line))
+            self._stderr_tail.append(line)
+            self.items.put(LogLine(line))
 
     def _write(self, stream: IO[bytes]) -> None:
         with suppress(OSError, ValueError):  # it died; its end is reported elsewhere

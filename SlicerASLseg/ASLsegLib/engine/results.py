@@ -1,8 +1,7 @@
-"""What the engine answered about a volume: files read in a thread, then shown node by node."""
+"""Results of the engine about a volume: files read in a thread, then shown node by node."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -18,35 +17,40 @@ import vtk
 from ASLsegLib.scene.disagreement import image_of, show_disagreement, update_disagreement
 from ASLsegLib.scene.prompt_overlay import draw_prompts
 from ASLsegLib.scene.provenance import Provenance
-from ASLsegLib.scene.segmentations import Policy, flag_disagreement, write_parts, write_voice_slice
+from ASLsegLib.scene.segmentations import (
+    Policy,
+    flag_disagreement,
+    write_prediction,
+    write_prediction_slice,
+)
 from ASLsegLib.scene.segments import Parts, parts_of
 from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
 
 logger = logging.getLogger(__name__)
 
-SPEAKING = ("specialist", "sam", "refined")
+LABEL_SOURCES = ("specialist", "sam", "refined")
 PROMPTED = ("sam", "refined")
-"""Voices that a person's prompts change."""
+"""Predictions that a person's prompts change."""
 _PROPOSED = "ASLseg.ProposedPrompts"
 
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """An answer about the whole volume, with what was costly to find out.
+class VolumeResult:
+    """Predictions about a whole volume, with what is slow to compute.
 
     Attributes:
-        voices: What each voice says.
-        prompts: That SAM was asked with.
-        drawn: The prompts as a picture.
-        targets: Of voices and picture.
+        predictions: The parts of each target, by source.
+        prompts: Given to SAM.
+        drawn: The prompts as a label map.
+        targets: Of predictions and drawn prompts.
         facts: Method, run, round, model.
-        agreement: By target, the least Dice of two voices.
+        agreement: By target, the least Dice of two predictions.
         disagreement: Image of the overlay, or None.
     """
 
-    voices: dict[str, Parts]
+    predictions: dict[str, Parts]
     prompts: list[Any]
     drawn: Parts
     targets: list[Any]
@@ -56,11 +60,11 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class HeardSlice:
-    """An answer about one slice.
+class SliceResult:
+    """Predictions about one slice.
 
     Attributes:
-        planes: By voice, (H, W) uint8.
+        planes: By source, (H, W) uint8.
         slice_index: Which axial slice.
         targets: Of the label maps.
         facts: Method, run, round, model.
@@ -74,30 +78,30 @@ class HeardSlice:
     disagreement: np.ndarray | None = None
 
 
-def answer_about(
+def result_handlers(
     volume: Any, slice_index: int | None, may_replace: Policy, *, prompted: bool = False
 ) -> tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], Iterator[str]]]:
-    """Return how an answer is read in a thread, and how what was read comes into the scene.
+    """Return how a result is read in a thread, and how it then comes into the scene.
 
     Args:
         volume: Volume node.
-        slice_index: The slice that was asked about; None for the whole volume.
+        slice_index: The slice of the request; None for the whole volume.
         may_replace: Asked before segments that a person edited are replaced.
-        prompted: Whether a person's prompts were asked about.
+        prompted: Whether the request holds a person's prompts.
     """
     if slice_index is not None:
         return (
-            lambda event: read_slice(_with_facts(event, prompted=prompted)),
-            lambda heard: show_slice(volume, heard, may_replace),
+            lambda event: read_slice_result(_with_facts(event, prompted=prompted)),
+            lambda result: show_slice_result(volume, result, may_replace),
         )
     shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
     return (
-        lambda event: read_answer(_with_facts(event, prompted=prompted), shape, axis),
-        lambda heard: show_answer(volume, heard, may_replace),
+        lambda event: read_volume_result(_with_facts(event, prompted=prompted), shape, axis),
+        lambda result: show_volume_result(volume, result, may_replace),
     )
 
 
-def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
+def read_volume_result(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> VolumeResult:
     """Read the files that a `done` event about a whole volume names; work for a thread.
 
     Args:
@@ -112,7 +116,7 @@ def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
     from aslseg.prompts import read_prompts
 
     files = _files_of(event)
-    return heard_from(
+    return volume_result(
         _read_labels(files),
         read_prompts(files["prompts"], ImageError, "segment the volume again"),
         targets=_targets_of(event),
@@ -123,16 +127,16 @@ def read_answer(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> Heard:
     )
 
 
-def read_slice(event: Mapping[str, Any]) -> HeardSlice:
+def read_slice_result(event: Mapping[str, Any]) -> SliceResult:
     """Read the files that a `done` event about one slice names; work for a thread.
 
     Raises:
         ImageError: When a file is missing or damaged.
     """
     facts, files = dict(event["facts"]), _files_of(event)
-    planes = {voice: labels[0] for voice, labels in _read_labels(files).items()}
+    planes = {source: labels[0] for source, labels in _read_labels(files).items()}
     apart = _read_disagreement(files)
-    return HeardSlice(
+    return SliceResult(
         planes,
         int(facts["slice_index"]),
         _targets_of(event),
@@ -141,7 +145,7 @@ def read_slice(event: Mapping[str, Any]) -> HeardSlice:
     )
 
 
-def heard_from(
+def volume_result(
     labels: Mapping[str, np.ndarray],
     prompts: list[Any],
     *,
@@ -150,49 +154,35 @@ def heard_from(
     facts: dict[str, Any],
     disagreement: np.ndarray | None = None,
     axis: int = 0,
-) -> Heard:
-    """Find out what is costly about label maps of a whole volume; work for a thread.
+) -> VolumeResult:
+    """Compute what is slow about label maps of a whole volume; work for a thread.
 
     Args:
-        labels: By voice, (D, H, W) uint8.
-        prompts: That SAM was asked with.
+        labels: By source, (D, H, W) uint8.
+        prompts: Given to SAM.
         targets: Of the label maps.
         shape: (D, H, W) of the volume.
         facts: Method, run, round, model.
         disagreement: (D, H, W) uint8 in percent, or None.
         axis: Along which the volume's axial slices are numbered.
     """
-    of_slices = shape[axis], *(n for at, n in enumerate(shape) if at != axis)
-    drawn = np.moveaxis(draw_prompts(prompts, targets, of_slices), 0, axis)
-    return Heard(
-        voices={voice: parts_of(values, targets) for voice, values in labels.items()},
+    from aslseg.evaluation.metrics import least_agreement
+
+    rows, columns = (n for at, n in enumerate(shape) if at != axis)
+    drawn = np.moveaxis(draw_prompts(prompts, targets, (shape[axis], rows, columns)), 0, axis)
+    return VolumeResult(
+        predictions={source: parts_of(values, targets) for source, values in labels.items()},
         prompts=prompts,
         drawn=parts_of(drawn, targets),
         targets=targets,
         facts=facts,
-        agreement=least_agreement(labels, targets),
+        agreement=least_agreement(list(labels.values()), targets),
         disagreement=None if disagreement is None else image_of(disagreement),
     )
 
 
-def least_agreement(labels: Mapping[str, np.ndarray], targets: list[Any]) -> dict[str, float]:
-    """Return, by target, the least Dice of two voices; 1 where only one spoke."""
-    from aslseg.evaluation.metrics import dice
-
-    return {
-        target.name: min(
-            (
-                dice(first == target.value, second == target.value)
-                for first, second in itertools.combinations(labels.values(), 2)
-            ),
-            default=1.0,
-        )
-        for target in targets
-    }
-
-
-def show_answer(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]:
-    """Bring an answer about the whole volume into the scene, a node at each step.
+def show_volume_result(volume: Any, result: VolumeResult, may_replace: Policy) -> Iterator[str]:
+    """Bring a result about the whole volume into the scene, a node at each step.
 
     Yields:
         What comes next, for a person.
@@ -201,24 +191,24 @@ def show_answer(volume: Any, heard: Heard, may_replace: Policy) -> Iterator[str]
         SceneError: When the volume was removed meanwhile.
     """
     nodes = {}
-    for voice, parts in heard.voices.items():
-        yield f"showing the voice: {voice}"
+    for source, parts in result.predictions.items():
+        yield f"showing the prediction: {source}"
         _check_present(volume)
-        nodes[voice] = write_parts(
-            volume, parts, heard.targets, provenance_of(voice, heard.facts), may_replace
+        nodes[source] = write_prediction(
+            volume, parts, result.targets, provenance_of(source, result.facts), may_replace
         )
     yield "showing the prompts"
     _check_present(volume)
-    show_proposed(volume, heard)
-    flag_disagreement(nodes, heard.agreement)
-    if heard.disagreement is not None:
+    show_proposed(volume, result)
+    flag_disagreement(nodes, result.agreement)
+    if result.disagreement is not None:
         yield "showing the disagreement"
         _check_present(volume)
-        show_disagreement(volume, heard.disagreement)
+        show_disagreement(volume, result.disagreement)
 
 
-def show_slice(volume: Any, heard: HeardSlice, may_replace: Policy) -> Iterator[str]:
-    """Bring an answer about one slice into the scene, a node at each step.
+def show_slice_result(volume: Any, result: SliceResult, may_replace: Policy) -> Iterator[str]:
+    """Bring a result about one slice into the scene, a node at each step.
 
     Yields:
         What comes next, for a person.
@@ -226,34 +216,36 @@ def show_slice(volume: Any, heard: HeardSlice, may_replace: Policy) -> Iterator[
     Raises:
         SceneError: When the volume was removed meanwhile.
     """
-    for voice, plane in heard.planes.items():
-        yield f"showing the voice: {voice}"
+    for source, plane in result.planes.items():
+        yield f"showing the prediction: {source}"
         _check_present(volume)
-        provenance = provenance_of(voice, heard.facts)
-        write_voice_slice(volume, heard.slice_index, plane, heard.targets, provenance, may_replace)
-    if heard.disagreement is not None:
+        provenance = provenance_of(source, result.facts)
+        write_prediction_slice(
+            volume, result.slice_index, plane, result.targets, provenance, may_replace
+        )
+    if result.disagreement is not None:
         yield "showing the disagreement"
         _check_present(volume)
-        update_disagreement(volume, heard.slice_index, heard.disagreement)
+        update_disagreement(volume, result.slice_index, result.disagreement)
 
 
-def provenance_of(voice: str, facts: Mapping[str, Any]) -> Provenance:
-    """Return the provenance of a voice from the facts of a `done` event."""
+def provenance_of(source: str, facts: Mapping[str, Any]) -> Provenance:
+    """Return the provenance of a prediction from the facts of a `done` event."""
     return Provenance(
-        voice=voice,
+        source=source,
         method=str(facts.get("method") or ""),
         run=str(facts.get("run") or ""),
         round=int(facts.get("round") or 0),
         model=str(facts.get("weights") or ""),
-        prompted=bool(facts.get("prompted")) and voice in PROMPTED,
+        prompted=bool(facts.get("prompted")) and source in PROMPTED,
     )
 
 
-def show_proposed(volume: Any, heard: Heard) -> None:
+def show_proposed(volume: Any, result: VolumeResult) -> None:
     """Draw the prompts into their segmentation node, and keep them there for editing."""
-    provenance = provenance_of("prompts", heard.facts)
-    node = write_parts(volume, heard.drawn, heard.targets, provenance, lambda _: True)
-    values = [prompt.to_json() for prompt in heard.prompts]
+    provenance = provenance_of("prompts", result.facts)
+    node = write_prediction(volume, result.drawn, result.targets, provenance, lambda _: True)
+    values = [prompt.to_json() for prompt in result.prompts]
     node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
 
 
@@ -295,7 +287,9 @@ def _targets_of(event: Mapping[str, Any]) -> list[Any]:
 def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     from aslseg.data.images import read_labelmap
 
-    return {voice: read_labelmap(files[voice]).labels for voice in SPEAKING if voice in files}
+    return {
+        source: read_labelmap(files[source]).labels for source in LABEL_SOURCES if source in files
+    }
 
 
 def _check_present(volume: Any) -> None:

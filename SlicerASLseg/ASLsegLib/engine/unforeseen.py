@@ -17,16 +17,16 @@ _LONGEST_REASON = 200
 
 
 def in_a_sentence(error: BaseException) -> str:
-    """Say what went wrong; the traceback of what nobody foresaw goes to the log."""
+    """Return what went wrong; the traceback of what nobody foresaw goes to the log."""
     if isinstance(error, (AslsegError, RunnerBusy)):
         return str(error)
     logger.error("The panel met something that was not foreseen", exc_info=error)
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
-    text = _("Something went wrong that was not foreseen ({reason}). The log says more: {place}")
-    return text.format(reason=reason, place=log_place())
+    text = _("Something went wrong that was not foreseen ({reason}). The log says more: {path}")
+    return text.format(reason=reason, path=log_path())
 
 
-def log_place() -> str:
+def log_path() -> str:
     """Return where the log of the application is."""
     model: Any = getattr(slicer.app, "errorLogModel", None)
     path = "" if model is None else str(getattr(model(), "filePath", "") or "")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ASLsegLib.logic.lesion_table import as_text
-from ASLsegLib.scene.segmentations import volume_of_voice
+from ASLsegLib.logic.base import LogicBase
+from ASLsegLib.scene.segmentations import volume_of_prediction
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
 from ASLsegLib.scene.volumes import SceneError, place_beside
 
@@ -20,15 +22,13 @@ if TYPE_CHECKING:
     from aslseg.targets import Target
 
 
+COLUMNS = ("target", "number", "volume_ml", "longest_diameter_mm", "r_mm", "a_mm", "s_mm")
+"""Of a lesion table."""
 _INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from DICOM
 
 
-class Exporting:
+class ExportLogic(LogicBase):
     """The part of the logic that measures and exports."""
-
-    project: Project | None
-    _in_background: Callable[..., Any]
-    _opened: Callable[[], Project]
 
     def targets(self) -> tuple[Target, ...]:
         """Return the targets of the open project, or liver and tumour without one."""
@@ -138,7 +138,7 @@ class Exporting:
         """
         from aslseg.project.export import export_nnunet
 
-        project, place = self._opened(), Path(folder)
+        project, place = self.opened(), Path(folder)
         labels = _labels_of_run(project, run_id) if run_id else None
         self._in_background(
             "exporting for nnU-Net",
@@ -200,7 +200,7 @@ def reference_volume(segmentation: Any) -> Any:
         SceneError: When it is not known.
     """
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = volume_of_voice(segmentation) or segmentation.GetNodeReference(role)
+    volume = volume_of_prediction(segmentation) or segmentation.GetNodeReference(role)
     if volume is None:
         msg = (
             f"{segmentation.GetName()} does not say which volume it was made on; choose the volume "
@@ -210,6 +210,29 @@ def reference_volume(segmentation: Any) -> Any:
     return volume
 
 
+def rows_of(lesions: Sequence[LesionMeasurement]) -> list[tuple[str, ...]]:
+    """Return one row of text per lesion, in the order of `COLUMNS`."""
+    return [
+        (
+            lesion.target,
+            str(lesion.number),
+            f"{lesion.volume_ml:.2f}",
+            f"{lesion.longest_diameter_mm:.1f}",
+            *(f"{value:.1f}" for value in lesion.centre_ras),
+        )
+        for lesion in lesions
+    ]
+
+
+def as_text(lesions: Sequence[LesionMeasurement], case: str, separator: str = "\t") -> str:
+    """Return the table with its head and the case in the first column, for a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(("case", *COLUMNS))
+    writer.writerows((case, *row) for row in rows_of(lesions))
+    return text.getvalue()
+
+
 def _labels_of_run(project: Project, run_id: str) -> dict[str, Path]:
     folder = project.folder / "runs" / run_id / "labels"
     known = {case.id for case in project.cases}
@@ -217,7 +240,7 @@ def _labels_of_run(project: Project, run_id: str) -> dict[str, Path]:
     return {case_id: path for case_id, path in found.items() if case_id in known}
 
 
-def _item_of(node: Any) -> int:
+def _item_of(node: Any) -> Any:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     return hierarchy.GetItemByDataNode(node)
 

@@ -17,45 +17,34 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from aslseg.errors import RunError
-from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import Runner
 from ASLsegLib.engine.jobs import Engine, Work
-from ASLsegLib.engine.results import answer_about, proposed_prompts
-from ASLsegLib.engine.signal import Signal
-from ASLsegLib.logic.export import Exporting
-from ASLsegLib.logic.project import Projecting
-from ASLsegLib.logic.review import Reviewing
+from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.files import file_for
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
-from ASLsegLib.scene.segmentations import VOICES, Policy, find_voice, keep_edits
+from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep_edits
 from ASLsegLib.scene.volumes import working_volume
 
 if TYPE_CHECKING:
-    from aslseg.project.project import Project
+    pass
 
 YIELD_S = 0.005
 """PythonQt keeps the interpreter lock while Slicer's event loop runs, and the threads that write,
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
-class Logic(Projecting, Reviewing, Exporting):
+class Logic(ReviewLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:
-        project: The open project, or None.
-        background: Reads and writes files beside the application.
-        working_on: The volume node that the engine was last asked about, or None.
-        project_changed: Emits whenever the project, or what is known about its cases, has changed.
-        failed: Emits the error of work in the background that nobody waits for.
+        working_on: The volume node of the last request to the engine, or None.
     """
 
     def __init__(self, python: Sequence[str] | None = None) -> None:
-        self.project: Project | None = None
-        self.background = Background()
-        self.project_changed, self.failed = Signal(), Signal()
-        self._verified: set[tuple[str, str]] = set()
+        super().__init__()
         self._python = tuple(python or python_command())
         self._engines: dict[str, Engine] = {}
         self.working_on: Any | None = None
@@ -63,8 +52,8 @@ class Logic(Projecting, Reviewing, Exporting):
 
     @property
     def engine(self) -> Engine:
-        """The child process that answers at once: it segments and refines."""
-        return self._engine_for("answers")
+        """The child process that segments and refines."""
+        return self._engine_for("interactive")
 
     @property
     def trainer(self) -> Engine:
@@ -73,7 +62,7 @@ class Logic(Projecting, Reviewing, Exporting):
 
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
-        self.background.poll()
+        super().poll()
         for engine in self._engines.values():
             engine.poll()
         if self.background.is_busy or any(engine.is_busy for engine in self._engines.values()):
@@ -107,7 +96,7 @@ class Logic(Projecting, Reviewing, Exporting):
         wait: bool = True,
         may_replace: Policy = keep_edits,
     ) -> dict[str, Any]:
-        """Let a trained run segment a volume.
+        """Segment a volume by a trained run.
 
         Args:
             volume: Volume node; one under a linear transform is worked on as a hardened copy.
@@ -116,7 +105,7 @@ class Logic(Projecting, Reviewing, Exporting):
             may_replace: Asked before segments that a person edited are replaced.
 
         Returns:
-            Segmentation nodes by voice: "prompts", "specialist", "sam", "refined".
+            Segmentation nodes by source: "prompts", "specialist", "sam", "refined".
 
         Raises:
             SceneError: When the volume cannot be used.
@@ -126,9 +115,9 @@ class Logic(Projecting, Reviewing, Exporting):
         volume = working_volume(volume)
         arguments, prepare = self._about(volume, run_id)
         self.engine.start(
-            Work("segment", arguments, prepare, *answer_about(volume, None, may_replace))
+            Work("segment", arguments, prepare, *result_handlers(volume, None, may_replace))
         )
-        return self._voices_after(volume, wait)
+        return self._predictions_after(volume, wait)
 
     def refine(
         self,
@@ -140,42 +129,42 @@ class Logic(Projecting, Reviewing, Exporting):
         wait: bool = True,
         may_replace: Policy = keep_edits,
     ) -> dict[str, Any]:
-        """Ask SAM again with the scene's prompts, and let the refined label follow.
+        """Run SAM with the scene's prompts, and refine the label by its result.
 
         Args:
             volume: Volume node.
             slice_index: Only this slice, which takes the time of one mask decoding; the whole
                 volume when None.
-            run_id: As in `segment`; without a trained run SAM answers alone.
-            sam: Which SAM answers without a trained run.
+            run_id: As in `segment`; without a trained run SAM works alone.
+            sam: Which SAM is used without a trained run.
             wait: As in `segment`.
             may_replace: As in `segment`.
         """
         volume = working_volume(volume)
         arguments, prepare = self._about(volume, run_id)
         prompts = self.prompts(volume)
-        spoken = edited_slices(volume)
-        asked = spoken if slice_index is None else spoken & {slice_index}
-        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in asked]
+        edited = edited_slices(volume)
+        sent = edited if slice_index is None else edited & {slice_index}
+        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in sent]
         arguments["edited_slices"] = sorted(taken_over(volume))
         arguments["slice_index"] = slice_index
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
-        answer = answer_about(volume, slice_index, may_replace, prompted=True)
-        self.engine.start(Work("refine", arguments, prepare, *answer))
-        return self._voices_after(volume, wait)
+        handlers = result_handlers(volume, slice_index, may_replace, prompted=True)
+        self.engine.start(Work("refine", arguments, prepare, *handlers))
+        return self._predictions_after(volume, wait)
 
     def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
-        """Return what SAM is asked with: proposed prompts and those of the scene."""
+        """Return the prompts in force: the proposed ones and those of the scene."""
         return read_prompts(volume, self.proposed(volume), slice_index)
 
     def proposed(self, volume: Any) -> list[Any]:
         """Return the prompts that the run proposed for a volume."""
-        return proposed_prompts(find_voice(volume, "prompts"))
+        return proposed_prompts(find_prediction(volume, "prompts"))
 
-    def voices(self, volume: Any) -> dict[str, Any]:
-        """Return the segmentation nodes about a volume that are in the scene, by voice."""
-        found = {voice: find_voice(volume, voice) for voice in VOICES}
-        return {voice: node for voice, node in found.items() if node is not None}
+    def predictions(self, volume: Any) -> dict[str, Any]:
+        """Return the segmentation nodes about a volume that are in the scene, by source."""
+        found = {source: find_prediction(volume, source) for source in SOURCES}
+        return {source: node for source, node in found.items() if node is not None}
 
     # -- training ------------------------------------------------------------------------------
 
@@ -211,7 +200,7 @@ class Logic(Projecting, Reviewing, Exporting):
     # -- about this computer -------------------------------------------------------------------
 
     def describe(self, device: str | None = None, *, wait: bool = True) -> dict[str, Any]:
-        """Ask the engine which device it would use, and which SAM weights are here.
+        """Return which device the engine would use, and which SAM weights are here.
 
         Returns:
             `device` with name and reason, and `weights` by model; empty without `wait`.
@@ -232,7 +221,7 @@ class Logic(Projecting, Reviewing, Exporting):
     # -- within --------------------------------------------------------------------------------
 
     def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
-        project = self._opened()
+        project = self.opened()
         self.trainer.start(Work(do, {"project": str(project.folder), **arguments}))
         if not wait:
             return ""
@@ -262,10 +251,10 @@ class Logic(Projecting, Reviewing, Exporting):
         }
         return arguments, prepare
 
-    def _voices_after(self, volume: Any, wait: bool) -> dict[str, Any]:
+    def _predictions_after(self, volume: Any, wait: bool) -> dict[str, Any]:
         if wait:
             self._wait(self.engine)
-        return self.voices(volume)
+        return self.predictions(volume)
 
     def _wait(self, engine: Engine) -> dict[str, Any]:
         def breathe() -> None:
@@ -277,31 +266,14 @@ class Logic(Projecting, Reviewing, Exporting):
     def _engine_for(self, purpose: str) -> Engine:
         if purpose not in self._engines:
             engine = Engine(Runner(self._python, library()), self.background)
-            if purpose == "training":  # answers leave the project as it is
-                engine.event.connect(self._hear_changes)
+            if purpose == "training":  # predictions leave the project as it is
+                engine.event.connect(self._state_may_change)
             self._engines[purpose] = engine
         return self._engines[purpose]
 
-    def _hear_changes(self, event: dict[str, Any]) -> None:
+    def _state_may_change(self, event: dict[str, Any]) -> None:
         if event.get("event") in ("artifact", "done", "failed", "cancelled"):
             self.forget_state()
-
-    def _in_background(
-        self, name: str, work: Callable[[Any], Any], then: Callable[[Any], Any], wait: bool
-    ) -> Any:
-        """Do something in the thread; return its result, or None at once without `wait`."""
-        ended: list[Any] = []
-        failures: list[Exception] = []
-        failed = failures.append if wait else self.failed.emit
-        self.background.start(name, work, lambda value: ended.append(then(value)), failed)
-        if not wait:
-            return None
-        while self.background.is_busy:
-            self.poll()
-            slicer.app.processEvents()
-        if failures:
-            raise failures[0]
-        return ended[0]
 
     def _scratch(self) -> Path:
         if self._folder is None:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ASLsegLib.engine.saved_results import SavedVoices, read_saved, show_saved
 from ASLsegLib.logic import project_data as projects
+from ASLsegLib.logic.base import LogicBase
 from ASLsegLib.logic.project_state import ProjectState
+from ASLsegLib.logic.saved_predictions import (
+    SavedPredictions,
+    read_saved_predictions,
+    show_saved_predictions,
+)
 from ASLsegLib.scene.case_nodes import (
     find_case,
     forget_case,
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from aslseg.data.volume import SameSize, Volume
     from aslseg.project.project import Project
     from aslseg.project.run_folder import RunSummary
-    from ASLsegLib.engine.signal import Signal
 
 CT_WINDOW_HU = (-100.0, 240.0)
 """Grey values of a case that is loaded: an abdominal window."""
@@ -40,23 +44,22 @@ class _Loaded:
     Attributes:
         project: As it is on disk.
         volume: The image; None when it is in the scene already.
-        saved: Label map and voices, or None.
+        saved: Label map and predictions, or None.
     """
 
     project: Project
     volume: Volume | None
-    saved: SavedVoices | None
+    saved: SavedPredictions | None
 
 
-class Projecting:
+class ProjectLogic(LogicBase):
     """The part of the logic that opens and fills projects."""
 
-    project: Project | None
-    project_changed: Signal
-    _in_background: Callable[..., Any]
-    _state: ProjectState | None = None
-    _verified: set[tuple[str, str]]
-    _scene_number = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._state: ProjectState | None = None
+        self._verified: set[tuple[str, str]] = set()
+        self._scene_number = 0
 
     def open_project(self, folder: Path | str) -> Project:
         """Open the project in a folder.
@@ -155,7 +158,7 @@ class Projecting:
     def load_case(
         self, case_id: str, *, then: Callable[[Any], None] | None = None, wait: bool = True
     ) -> Any | None:
-        """Load a case with its label map and with what the latest run said about it.
+        """Load a case with its label map and the predictions of the latest run.
 
         What a person drew or prompted in the scene stays as it is; the rest is renewed.
 
@@ -164,7 +167,7 @@ class Projecting:
             then: Called with the volume node when everything is there.
             wait: Return the volume node; else None at once.
         """
-        opened, known = self._opened(), self.case_node(case_id)
+        opened, known = self.opened(), self.case_node(case_id)
         if known is not None and not is_intact(known):
             forget_case(known)  # it stays in the scene as what it has become
             known = None
@@ -175,7 +178,7 @@ class Projecting:
 
             project = open_project(opened.folder)  # another program may have saved a label
             volume = project.load_image(project.case(case_id)) if known is None else None
-            return _Loaded(project, volume, read_saved(project, case_id))
+            return _Loaded(project, volume, read_saved_predictions(project, case_id))
 
         def show(loaded: _Loaded) -> Any:
             if scene != self._scene_number:
@@ -205,7 +208,7 @@ class Projecting:
         return self._state
 
     def forget_state(self) -> None:
-        """Read what is known about the project again when it is asked for: it may have changed."""
+        """Read what is known about the project again at its next use: it may have changed."""
         self._state = None
 
     def runs(self) -> list[RunSummary]:
@@ -255,7 +258,7 @@ class Projecting:
             msg = f"The volume of case {case_id} was removed from the scene; load the case again."
             raise SceneError(msg)
         if loaded.saved is not None:
-            show_saved(node, loaded.saved)
+            show_saved_predictions(node, loaded.saved)
         note_label(node, "" if loaded.saved is None else loaded.saved.label)
         if project != self.project:
             self.use(project)
@@ -264,13 +267,7 @@ class Projecting:
     def _place(self, folder: Path | str | None) -> Path:
         if folder is not None:
             return Path(folder)
-        return self._opened().folder
-
-    def _opened(self) -> Project:
-        if self.project is None:
-            msg = "No project is open; open one, or make one with the first volume."
-            raise SceneError(msg)
-        return self.project
+        return self.opened().folder
 
 
 def _add_case(volume: Any, case_id: str) -> Any:

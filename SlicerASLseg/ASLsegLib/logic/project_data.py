@@ -112,7 +112,7 @@ def _refuse_taken_file(images: Path, case_id: str) -> None:
 
 
 def set_split(project: Project, case_id: str, split: str) -> Project:
-    """Say what a case is for, and save that."""
+    """Set the split of a case, and save the project."""
     from aslseg.project.project import change_project
 
     def assign(current: Project) -> Project:

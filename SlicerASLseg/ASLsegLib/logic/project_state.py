@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ProjectState:
-    """Everything is read when it is asked for first; a change of the project makes a new state.
+    """Everything is read at its first use; a change of the project makes a new state.
 
     Attributes:
         project: That it is about.

@@ -14,7 +14,8 @@ import slicer
 
 from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
-from ASLsegLib.logic.export import reference_volume
+from ASLsegLib.logic.export import ExportLogic, reference_volume
+from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.questions import REFUSE, Questions
 from ASLsegLib.scene.case_nodes import (
@@ -26,12 +27,12 @@ from ASLsegLib.scene.case_nodes import (
     shown_label,
 )
 from ASLsegLib.scene.segmentations import (
-    accept_voice,
-    find_voice,
+    accept_prediction,
+    find_prediction,
     is_as_written,
-    reopen_voice,
+    reopen_prediction,
     rounds_shown,
-    volume_of_voice,
+    volume_of_prediction,
 )
 from ASLsegLib.scene.shown_labels import shown_labels
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review_queue import CaseReport
     from aslseg.project.run_folder import RunFolder
-    from ASLsegLib.logic.project_state import ProjectState
 
 _SAME = 0.5  # grey values: readers round differently
 DECIDED = ("accepted", "corrected", "rejected")
@@ -68,20 +68,11 @@ class _Drawn:
     sample: np.ndarray | None
 
 
-class Reviewing:
+class ReviewLogic(ProjectLogic, ExportLogic):
     """The part of the logic that decides about cases."""
 
-    project: Project | None
-    state: ProjectState | None
-    case_node: Callable[[str], Any]
-    targets: Callable[[], Any]
-    updated: Callable[[Project], Project]
-    _verified: set[tuple[str, str]]
-    _in_background: Callable[..., Any]
-    _opened: Callable[[], Project]
-
     def case_reports(self) -> list[CaseReport]:
-        """Say of every case of the project how it stands, in the order of the project."""
+        """Return the state of every case, in the order of the project."""
         return [] if self.state is None else self.state.reports
 
     def review_queue(self) -> list[CaseReport]:
@@ -92,14 +83,14 @@ class Reviewing:
         return [*self.state.waiting, *decided]
 
     def last_decision(self) -> str:
-        """Say what `undo_decision` would take back; empty when there is nothing."""
+        """Return what `undo_decision` would take back; empty when there is nothing."""
         last = None if self.state is None else self.state.last_decision
         return "" if last is None else f"{last.case_id}: {last.what}"
 
     def accept(
         self, case_id: str, *, wait: bool = True, questions: Questions = REFUSE
     ) -> Project | None:
-        """Learn from the refined label of a case like from a human one.
+        """Train on the refined label of a case as on a human one from now on.
 
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
         corrected when a person drew in it or placed prompts. A case that is not in the scene gets
@@ -111,26 +102,26 @@ class Reviewing:
             questions: Asked before something is left out or replaced.
 
         Raises:
-            RunError: When no run has said anything about the case.
+            RunError: When no run has a prediction of the case.
             ProjectError: When it has a person's label already and is not in the scene.
             SceneError: When what is shown cannot be saved as the case's label.
         """
         from aslseg.project import review
 
-        project = self._opened()
+        project = self.opened()
         node = self._refined(case_id)
         if node is None:
-            run = None if self.state is None else self.state.run
-            if run is None:
+            latest = None if self.state is None else self.state.run
+            if latest is None:
                 msg = "There is no finished round whose label could be accepted; train first."
                 raise SceneError(msg)
-            return self._in_background(  # type: ignore[no-any-return]
+            return self._in_background(
                 "saving a decision",
-                lambda _: review.accept(project, run, case_id),
+                lambda _: review.accept(project, latest, case_id),
                 self.updated,
                 wait,
             )
-        drawn = self._drawn(node, volume_of_voice(node), case_id, questions)
+        drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
         run, number = self._round_of(node)
 
@@ -144,17 +135,17 @@ class Reviewing:
         return self._save("saving a decision", drawn, save, wait)
 
     def reject(self, case_id: str) -> Project:
-        """Never learn from the pseudo-labels of a case."""
+        """Never train on the pseudo-labels of a case."""
         from aslseg.project import review
 
         run = None if self.state is None else self.state.run
-        return self.updated(review.reject(self._opened(), case_id, run))
+        return self.updated(review.reject(self.opened(), case_id, run))
 
     def undo_decision(self, expected: str = "") -> Project:
         """Take back the last decision; the label before it counts again.
 
         Args:
-            expected: What `last_decision` said to the person; another one is not taken back.
+            expected: What `last_decision` returned; another one is not taken back.
 
         Raises:
             ProjectError: When there is none.
@@ -162,7 +153,7 @@ class Reviewing:
         """
         from aslseg.project import review
 
-        project = self._opened()
+        project = self.opened()
         holding = review.decisions(project)
         last = f"{holding[-1].case_id}: {holding[-1].what}" if holding else ""
         if expected not in ("", last):
@@ -172,7 +163,7 @@ class Reviewing:
         project, undone = review.undo_last(project)
         node = self._refined(undone.case_id)
         if node is not None:
-            reopen_voice(node)
+            reopen_prediction(node)
         return self.updated(project)
 
     def save_label(
@@ -184,7 +175,7 @@ class Reviewing:
         wait: bool = True,
         questions: Questions = REFUSE,
     ) -> Project | None:
-        """Keep a segmentation as the label map of its case, to be learnt from with full weight.
+        """Keep a segmentation as the label map of its case, to train on with full weight.
 
         `undo_decision` brings the label map before back.
 
@@ -201,7 +192,7 @@ class Reviewing:
         """
         from aslseg.project import review
 
-        project = self._opened()
+        project = self.opened()
         drawn_on = self.volume_of_label(segmentation, volume)
         named = case_of(drawn_on, project)
         if not named:
@@ -254,7 +245,7 @@ class Reviewing:
         require_intact(case_node, case_id)
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
         labels = Labelmap(shown.labels, geometry_of(case_node))
-        before = label_digest(open_project(self._opened().folder), case_id)
+        before = label_digest(open_project(self.opened().folder), case_id)
         meanwhile = before != shown_label(case_node)
         if before and not questions.may_overwrite(case_id, meanwhile):
             msg = "Nothing was saved."
@@ -267,7 +258,7 @@ class Reviewing:
     def _save(
         self, name: str, drawn: _Drawn, save: Callable[[], Project], wait: bool
     ) -> Project | None:
-        opened = self._opened()
+        opened = self.opened()
 
         def work(_: Any) -> tuple[Project, str]:
             from aslseg.project.lock import changing
@@ -282,18 +273,18 @@ class Reviewing:
             if slicer.mrmlScene.IsNodePresent(drawn.case_node):
                 note_label(drawn.case_node, label)
                 self._verified.add(known_as(drawn.case_node))
-            if slicer.mrmlScene.IsNodePresent(drawn.node) and volume_of_voice(drawn.node):
-                accept_voice(drawn.node)
+            if slicer.mrmlScene.IsNodePresent(drawn.node) and volume_of_prediction(drawn.node):
+                accept_prediction(drawn.node)
             return self.updated(project)
 
-        return self._in_background(name, work, show, wait)  # type: ignore[no-any-return]
+        return self._in_background(name, work, show, wait)
 
     def _refined(self, case_id: str) -> Any | None:
         volume = self.case_node(case_id)
-        return None if volume is None else find_voice(volume, "refined")
+        return None if volume is None else find_prediction(volume, "refined")
 
     def _round_of(self, node: Any) -> tuple[RunFolder | None, int | None]:
-        """Return the run and round that a voice shows; nothing when they are unknown or mixed."""
+        """Return the run and round of a prediction; None when they are unknown or mixed."""
         from aslseg.project.run_folder import open_run
 
         shown = rounds_shown(node)
@@ -301,7 +292,7 @@ class Reviewing:
         if len(shown) != 1 or next(iter(shown))[0] not in known:
             return None, None
         run_id, number = next(iter(shown))
-        return open_run(self._opened().folder, run_id), number
+        return open_run(self.opened().folder, run_id), number
 
 
 def _require_unchanged(project: Project, drawn: _Drawn) -> None:

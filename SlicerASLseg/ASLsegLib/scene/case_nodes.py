@@ -55,8 +55,9 @@ def case_of(volume: Any | None, project: Project | None) -> str:
     """
     if volume is None or project is None:
         return ""
-    for node in (volume, hardened_copy(volume)):
-        name = "" if node is None else node.GetAttribute(CASE) or ""
+    nodes = (volume, hardened_copy(volume))
+    for node in (one for one in nodes if one is not None):
+        name = node.GetAttribute(CASE) or ""
         is_there = any(case.id == name for case in project.cases)
         if is_there and node.GetAttribute(_IMAGE) == _identity(project, name):
             return str(name)
@@ -73,7 +74,7 @@ def find_case(project: Project | None, case_id: str) -> Any | None:
 
 def is_intact(node: Any) -> bool:
     """Tell whether the voxels of a case's node are those that it was marked with."""
-    return node.GetAttribute(_VOXELS) == digest_of_voxels(node)
+    return bool(node.GetAttribute(_VOXELS) == digest_of_voxels(node))
 
 
 def require_intact(node: Any, case_id: str) -> None:
@@ -104,7 +105,8 @@ def digest_of_voxels(node: Any) -> str:
         return ""
     voxels = slicer.util.arrayFromVolume(node)
     sample = np.ascontiguousarray(sample_of(voxels))
-    digest = hashlib.blake2b(sample.view(np.uint8), digest_size=12, key=str(voxels.shape).encode())
+    key = str(voxels.shape).encode()
+    digest = hashlib.blake2b(sample.view(np.uint8).data, digest_size=12, key=key)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Where the voices disagree, as a coloured overlay on the image."""
+"""Where the predictions disagree, as a coloured overlay on the image."""
 
 from __future__ import annotations
 

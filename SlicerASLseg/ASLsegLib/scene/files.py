@@ -82,7 +82,7 @@ def write_raw(volume: Volume, path: Path, *, new: bool = False) -> None:
 
 
 def _write_into(file: BinaryIO, volume: Volume) -> None:
-    flat = memoryview(np.ascontiguousarray(volume.voxels).reshape(-1)).cast("B")
+    flat = np.ascontiguousarray(volume.voxels).reshape(-1).data.cast("B")
     file.write(_header(volume).encode())
     for start in range(0, len(flat), _CHUNK_BYTES):
         file.write(flat[start : start + _CHUNK_BYTES])

@@ -1,4 +1,4 @@
-"""Placing points and boxes with the mouse, by Slicer's own place mode."""
+"""Placement points and boxes with the mouse, by Slicer's own place mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import slicer
 from ASLsegLib.scene.prompts import BOX, flatten_box, new_box, points_node, remove_prompt
 
 
-class Placing:
+class Placement:
     """Lets a person place prompts of one kind after the other.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Prompts as pictures: what SAM was asked with, drawn into a label map."""
+"""Prompts drawn into a label map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
-    from ASLsegLib.scene.segments import Target
+    from aslseg.targets import Target
 
 _ARM_PX = 2  # half the width of the cross of a positive point; a negative one is a bar
 

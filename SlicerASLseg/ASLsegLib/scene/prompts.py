@@ -12,13 +12,13 @@ import itertools
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
 
-from ASLsegLib.scene.prompt_groups import XY, XYXY, group
 from ASLsegLib.scene.volumes import as_array, as_matrix, free_name, place_beside, slice_geometry_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from aslseg.prompts import SlicePrompts
 
 logger = logging.getLogger(__name__)
+
+XY = tuple[float, float]
+XYXY = tuple[float, float, float, float]
 
 _VOLUME, _TARGET, _KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
 _TAKEN_OVER = "ASLseg.SlicesTakenOver"
@@ -116,10 +119,10 @@ def add_point(volume: Any, target: str, xy: XY, slice_index: int, kind: str = PO
 def read_prompts(
     volume: Any, proposed: Iterable[SlicePrompts] = (), slice_index: int | None = None
 ) -> list[SlicePrompts]:
-    """Return what SAM shall be asked with: the scene's prompts and those that were proposed.
+    """Return the prompts in force: those of the scene and the proposed ones.
 
     On slices that were taken over the scene's alone count; on all others both do, and a point of
-    the scene may speak about a proposed box.
+    the scene may belong to a proposed box.
 
     Args:
         volume: Volume node.
@@ -131,9 +134,9 @@ def read_prompts(
     """
     from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 
-    said = _with_proposals(_by_slice(volume), proposed, taken_over(volume))
+    placed = _with_proposals(_by_slice(volume), proposed, taken_over(volume))
     found: list[SlicePrompts] = []
-    for (k, target), (boxes, points) in sorted(said.items()):
+    for (k, target), (boxes, points) in sorted(placed.items()):
         groups = group(boxes, points) if slice_index in (None, k) else []
         for number, one in enumerate(groups):
             box = None if one.box is None else BoxPrompt(one.box)
@@ -155,7 +158,7 @@ def clear_slice(volume: Any, slice_index: int) -> None:
 
 
 def edited_slices(volume: Any) -> set[int]:
-    """Return the slices on which a person has a say."""
+    """Return the slices with a person's prompts, or whose proposals were taken over."""
     return taken_over(volume) | {k for k, _ in _by_slice(volume)}
 
 
@@ -216,38 +219,38 @@ def _axes_at(geometry: Geometry, centre_ijk: Sequence[float]) -> np.ndarray:
     return frame
 
 
-Said = tuple[list[XYXY], list[tuple[XY, bool]]]
+TargetPrompts = tuple[list[XYXY], list[tuple[XY, bool]]]
 
 
 def _with_proposals(
-    said: dict[tuple[int, str], Said], proposed: Iterable[SlicePrompts], taken: set[int]
-) -> dict[tuple[int, str], Said]:
+    placed: dict[tuple[int, str], TargetPrompts], proposed: Iterable[SlicePrompts], taken: set[int]
+) -> dict[tuple[int, str], TargetPrompts]:
     for prompt in proposed:
         if prompt.slice_index not in taken:
-            boxes, points = said.setdefault((prompt.slice_index, prompt.target), ([], []))
+            boxes, points = placed.setdefault((prompt.slice_index, prompt.target), ([], []))
             boxes += [] if prompt.box is None else [prompt.box.xyxy]
             points += [(point.xy, point.positive) for point in prompt.points]
-    return said
+    return placed
 
 
-def _by_slice(volume: Any) -> dict[tuple[int, str], Said]:
+def _by_slice(volume: Any) -> dict[tuple[int, str], TargetPrompts]:
     nodes = prompt_nodes(volume)
     if not nodes:
         return {}  # also when the volume has no voxels yet
     geometry = slice_geometry_of(volume)
-    found: dict[tuple[int, str], Said] = {}
+    found: dict[tuple[int, str], TargetPrompts] = {}
     for node in nodes:
         target = node.GetAttribute(_TARGET)
         if node.GetAttribute(_KIND) == BOX:
             xyxy, slices = _box_on_slices(node, geometry)
-            for k in slices:
-                found.setdefault((k, target), ([], []))[0].append(xyxy)
+            for index in slices:
+                found.setdefault((index, target), ([], []))[0].append(xyxy)
             continue
         positive = node.GetAttribute(_KIND) == POSITIVE
         for _, (i, j, k) in _points_ijk(node, geometry):
             if _is_inside((i, j, k), geometry):
-                said = found.setdefault((round(k), target), ([], []))
-                said[1].append(((i + 0.5, j + 0.5), positive))
+                placed = found.setdefault((round(k), target), ([], []))
+                placed[1].append(((i + 0.5, j + 0.5), positive))
     return found
 
 
@@ -288,3 +291,52 @@ def _clear_points(node: Any, geometry: Geometry, slice_index: int) -> None:
     for index, (_, _, k) in reversed(_points_ijk(node, geometry)):
         if round(k) == slice_index:
             node.RemoveNthControlPoint(index)
+
+
+@dataclass
+class Group:
+    """The prompts of one object of a slice, in pixels as in `aslseg.prompts`.
+
+    Attributes:
+        box: Left, top, right and bottom edge, or None.
+        points: (x, y), and whether the point lies in the object.
+    """
+
+    box: XYXY | None = None
+    points: list[tuple[XY, bool]] = field(default_factory=list)
+
+
+def group(boxes: Sequence[XYXY], points: Sequence[tuple[XY, bool]]) -> list[Group]:
+    """Sort points to the objects of a slice.
+
+    A point belongs to the smallest box that holds it. All positive points outside of boxes are
+    about one further object. A negative point outside of boxes belongs to that object, or, if there
+    is none, to the nearest box; alone it is left out.
+    """
+    boxed = [(box, Group(box)) for box in boxes]
+    groups, free = [one for _, one in boxed], Group()
+    for xy, positive in points:
+        holding = [(box, one) for box, one in boxed if _holds(box, xy)]
+        chosen = min(holding, key=lambda pair: _area(pair[0]))[1] if holding else free
+        chosen.points.append((xy, positive))
+    if any(positive for _, positive in free.points):
+        return [*groups, free]
+    for xy, positive in free.points if boxed else []:
+        nearest = min(boxed, key=lambda pair: _distance(pair[0], xy))[1]
+        nearest.points.append((xy, positive))
+    return groups
+
+
+def _holds(box: XYXY, xy: XY) -> bool:
+    left, top, right, bottom = box
+    return left <= xy[0] <= right and top <= xy[1] <= bottom
+
+
+def _area(box: XYXY) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _distance(box: XYXY, xy: XY) -> float:
+    dx = max(box[0] - xy[0], 0.0, xy[0] - box[2])
+    dy = max(box[1] - xy[1], 0.0, xy[1] - box[3])
+    return float(dx * dx + dy * dy)

@@ -13,6 +13,8 @@ from ASLsegLib.scene.segments import Part
 
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
+SOURCE, FORMER_SOURCE = "Source", "Voice"
+"""Name of the tag; scenes that were saved before 0.1.0 have the former one."""
 _MOST_DIGITS = 9
 
 
@@ -21,16 +23,16 @@ class Provenance:
     """Who made a segment.
 
     Attributes:
-        voice: `prompts`, `specialist`, `sam` or `refined`.
-        method: Such as `aslseg`; `sam` when SAM answered without a trained run.
+        source: `prompts`, `specialist`, `sam` or `refined`.
+        method: Such as `aslseg`; `sam` when SAM worked without a trained run.
         run: Id of the run; empty without one.
         round: The run's round; 0 without one.
         model: Digest of the weights.
         human: Whether a person made or accepted it.
-        prompted: Whether it answers to a person's prompts.
+        prompted: Whether it follows a person's prompts.
     """
 
-    voice: str
+    source: str
     method: str = ""
     run: str = ""
     round: int = 0
@@ -43,7 +45,7 @@ def write_provenance(segment: Any, target: str, provenance: Provenance, part: Pa
     """Tag a segment that holds `part` as ours."""
     human = "yes" if provenance.human else "no"
     values = {
-        "Voice": provenance.voice,
+        SOURCE: provenance.source,
         "Method": provenance.method,
         "Run": provenance.run,
         "Round": str(provenance.round),
@@ -55,7 +57,7 @@ def write_provenance(segment: Any, target: str, provenance: Provenance, part: Pa
     }
     for name, value in values.items():
         segment.SetTag(_PREFIX + name, value)
-    _tell_dicom(segment, provenance.human)
+    _set_dicom_tags(segment, provenance.human)
 
 
 def read_provenance(segment: Any) -> Provenance | None:
@@ -63,7 +65,7 @@ def read_provenance(segment: Any) -> Provenance | None:
     if not tag(segment, _DIGEST):
         return None
     return Provenance(
-        voice=tag(segment, "Voice"),
+        source=tag(segment, SOURCE) or tag(segment, FORMER_SOURCE),
         method=tag(segment, "Method"),
         run=tag(segment, "Run"),
         round=_number(tag(segment, "Round")),
@@ -71,6 +73,17 @@ def read_provenance(segment: Any) -> Provenance | None:
         human=tag(segment, "Human") == "yes",
         prompted=tag(segment, "Prompted") == "yes",
     )
+
+
+def source_of(node: Any) -> str:
+    """Return the source of the prediction that a segmentation node shows; empty for others."""
+    names = (_PREFIX + SOURCE, _PREFIX + FORMER_SOURCE)
+    return next((found for name in names if (found := node.GetAttribute(name))), "")
+
+
+def write_source(node: Any, source: str) -> None:
+    """Mark a segmentation node as the prediction of a source."""
+    node.SetAttribute(_PREFIX + SOURCE, source)
 
 
 def target_of(segment: Any) -> str:
@@ -94,14 +107,14 @@ def is_changed(segment: Any, part: Part | None) -> bool:
 
 
 def is_prompted(segment: Any) -> bool:
-    """Tell whether one of our segments answers to a person's prompts."""
+    """Tell whether one of our segments follows a person's prompts."""
     return tag(segment, "Prompted") == "yes"
 
 
 def mark_human(segment: Any, human: bool) -> None:
-    """Note whether a person answers for what the segment holds."""
+    """Note whether a person has approved what the segment holds."""
     segment.SetTag(_PREFIX + "Human", "yes" if human else "no")
-    _tell_dicom(segment, human)
+    _set_dicom_tags(segment, human)
 
 
 def _number(text: str) -> int:
@@ -109,7 +122,7 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else 0
 
 
-def _tell_dicom(segment: Any, human: bool) -> None:
+def _set_dicom_tags(segment: Any, human: bool) -> None:
     """Note who segmented as Slicer's DICOM exporter looks for it; it would say MANUAL else."""
     method = tag(segment, "Method")
     kind = "AUTOMATIC" if not human else "SEMIAUTOMATIC" if method else "MANUAL"
@@ -122,7 +135,7 @@ def digest_of(part: Part | None) -> str:
     if part is None:
         return "empty"
     bits = np.packbits(np.ascontiguousarray(part.values))
-    return hashlib.blake2b(bits, digest_size=12, key=str(part.extent).encode()).hexdigest()
+    return hashlib.blake2b(bits.data, digest_size=12, key=str(part.extent).encode()).hexdigest()
 
 
 def tag(segment: Any, name: str) -> str:

@@ -1,13 +1,13 @@
-"""The voices about a volume as segmentation nodes: prompts, specialist, SAM, refined.
+"""Predictions about a volume as segmentation nodes: prompts, specialist, SAM, refined.
 
 Each node belongs to one volume and is updated in place. What is not ours, and what a person
-changed, is never overwritten unless that was asked for.
+changed, is never overwritten unless the caller allows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -19,13 +19,14 @@ from ASLsegLib.scene.provenance import (
     is_prompted,
     mark_human,
     read_provenance,
+    source_of,
     target_of,
     write_provenance,
+    write_source,
 )
 from ASLsegLib.scene.segments import (
     Part,
     Parts,
-    Target,
     read_part,
     segment_ids,
     with_slice,
@@ -34,13 +35,16 @@ from ASLsegLib.scene.segments import (
 from ASLsegLib.scene.terminology import style_of
 from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 
-VOICES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
-"""What a voice is called in node names."""
+if TYPE_CHECKING:
+    from aslseg.targets import Target
+
+SOURCES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
+"""Sources of predictions, as they are called in node names."""
 OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
-"""Colours of the voices that are shown as outlines; the refined one has its target's colour."""
+"""Colours of predictions shown as outlines; the refined one has its target's colour."""
 CONTAINER_OPACITY_3D = 0.4
 """Of an organ in the 3-D view, so that the tumours in it are seen."""
-_VOICE, _VOLUME = "ASLseg.Voice", "ASLseg.Volume"
+_VOLUME = "ASLseg.Volume"
 
 Policy = Callable[[Sequence[str]], bool]
 """Asked with the names of segments that a person edited: may they be replaced?"""
@@ -51,32 +55,32 @@ def keep_edits(_: Sequence[str]) -> bool:
     return False
 
 
-def find_voice(volume: Any, voice: str) -> Any | None:
-    """Return the segmentation node of a voice about a volume, or None."""
+def find_prediction(volume: Any, source: str) -> Any | None:
+    """Return the segmentation node of a source's prediction about a volume, or None."""
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         is_about = node.GetNodeReferenceID(_VOLUME) == volume.GetID()
-        if is_about and node.GetAttribute(_VOICE) == voice:
+        if is_about and source_of(node) == source:
             return node
     return None
 
 
-def voice_node(volume: Any, voice: str) -> Any:
-    """Return the segmentation node of a voice about a volume; make it when there is none."""
-    node = find_voice(volume, voice)
+def prediction_node(volume: Any, source: str) -> Any:
+    """Return the segmentation node of a source about a volume; make it when there is none."""
+    node = find_prediction(volume, source)
     if node is not None:
         return node
-    name = free_name(f"{volume.GetName()} - {VOICES[voice]}")
+    name = free_name(f"{volume.GetName()} - {SOURCES[source]}")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.SetNodeReferenceID(_VOLUME, volume.GetID())
-    node.SetAttribute(_VOICE, voice)
+    write_source(node, source)
     place_beside(node, volume)
-    _show_as_outline(node, voice)
+    _show_as_outline(node, source)
     return node
 
 
-def volume_of_voice(node: Any) -> Any | None:
+def volume_of_prediction(node: Any) -> Any | None:
     """Return the volume that a segmentation node of ours is about, or None."""
     return node.GetNodeReference(_VOLUME)
 
@@ -90,8 +94,8 @@ def edited_segments(node: Any, volume: Any) -> list[str]:
 def rounds_shown(node: Any) -> set[tuple[str, int]]:
     """Return run and round of our segments of a node: one pair, unless they were mixed."""
     segmentation = node.GetSegmentation()
-    said = [read_provenance(segmentation.GetSegment(segment_id)) for segment_id in _ours(node)]
-    return {(one.run, one.round) for one in said if one is not None}
+    found = [read_provenance(segmentation.GetSegment(segment_id)) for segment_id in _ours(node)]
+    return {(one.run, one.round) for one in found if one is not None}
 
 
 def is_as_written(node: Any, volume: Any) -> bool:
@@ -104,19 +108,19 @@ def is_as_written(node: Any, volume: Any) -> bool:
     )
 
 
-def write_parts(
+def write_prediction(
     volume: Any,
     parts: Parts,
     targets: Sequence[Target],
     provenance: Provenance,
     may_replace: Policy = keep_edits,
 ) -> Any:
-    """Show what a voice says about a volume; no array of the volume's size is made.
+    """Show a prediction about a volume; no array of the volume's size is made.
 
     Args:
         volume: Volume node.
         parts: On the volume's grid, of all targets.
-        targets: That the voice speaks about.
+        targets: Of the prediction.
         provenance: Written to each segment.
         may_replace: Asked when a person edited segments that would be replaced; where it says no,
             the result goes to a new segment beside them.
@@ -124,7 +128,7 @@ def write_parts(
     Returns:
         The segmentation node.
     """
-    node = voice_node(volume, provenance.voice)
+    node = prediction_node(volume, provenance.source)
     segmentation = node.GetSegmentation()
     kept = _edited(node, volume, replaces_prompted=provenance.prompted)
     if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
@@ -133,13 +137,13 @@ def write_parts(
         segment_id, part = _segment_for(node, target, kept), parts[target.name]
         if segment_id is None:
             holds_others = any(other.inside == target.name for other in targets)
-            segment_id = _new_segment(node, target, provenance.voice, holds_others=holds_others)
+            segment_id = _new_segment(node, target, provenance.source, holds_others=holds_others)
         write_part(node, segment_id, part, volume)
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
     return node
 
 
-def write_voice_slice(
+def write_prediction_slice(
     volume: Any,
     slice_index: int,
     labels: np.ndarray,
@@ -147,7 +151,7 @@ def write_voice_slice(
     provenance: Provenance,
     may_replace: Policy = keep_edits,
 ) -> Any:
-    """Show what a voice says about one slice now; its other slices stay as they are.
+    """Show a prediction about one slice; its other slices stay as they are.
 
     Args:
         volume: Volume node.
@@ -155,12 +159,12 @@ def write_voice_slice(
         labels: (H, W) uint8.
         targets: Whose values `labels` holds.
         provenance: Written to each segment.
-        may_replace: As in `write_parts`; beside an edited segment goes a copy with the new slice.
+        may_replace: As in `write_prediction`; beside an edited segment goes a copy with the slice.
 
     Returns:
         The segmentation node.
     """
-    node = find_voice(volume, provenance.voice)
+    node = find_prediction(volume, provenance.source)
     latest = {} if node is None else latest_segments(node, targets)
     axis = slice_axis_of(volume)
     parts: dict[str, Part | None] = {}
@@ -168,7 +172,7 @@ def write_voice_slice(
         segment_id = latest.get(target.name)
         part = None if segment_id is None else read_part(node, segment_id, volume)
         parts[target.name] = with_slice(part, slice_index, labels == target.value, axis)
-    return write_parts(volume, parts, targets, provenance, may_replace)
+    return write_prediction(volume, parts, targets, provenance, may_replace)
 
 
 def latest_segments(node: Any, targets: Sequence[Target]) -> dict[str, str]:
@@ -180,33 +184,32 @@ def latest_segments(node: Any, targets: Sequence[Target]) -> dict[str, str]:
     return found
 
 
-def accept_voice(node: Any) -> None:
-    """Note that a person answers for all segments of a voice as they are now."""
+def accept_prediction(node: Any) -> None:
+    """Note that a person approved all segments of a prediction as they are now."""
     _set_human(node, True, "Completed")
 
 
-def reopen_voice(node: Any) -> None:
-    """Note that nobody answers for a voice any more; what a person edited stays protected."""
+def reopen_prediction(node: Any) -> None:
+    """Note that a prediction is not approved any more; what a person edited stays protected."""
     _set_human(node, False, "Flagged")
 
 
 def flag_disagreement(nodes: Mapping[str, Any], agreement: Mapping[str, float]) -> None:
-    """Set the status of each voice's segments: flagged where the voices disagree.
+    """Set the status of each prediction's segments: flagged where predictions disagree.
 
     Args:
-        nodes: Segmentation nodes by voice.
-        agreement: By target, the least Dice of two voices.
+        nodes: Segmentation nodes by source.
+        agreement: By target, the least Dice of two predictions.
     """
+    from aslseg.evaluation.metrics import DISPUTED_DICE
+
     for node in nodes.values():
         for segment_id in _ours(node):
             segment = node.GetSegmentation().GetSegment(segment_id)
-            if not read_provenance(segment).human:
+            provenance = read_provenance(segment)
+            if provenance is not None and not provenance.human:
                 disputed = agreement.get(target_of(segment), 1.0) < DISPUTED_DICE
                 set_status(segment, "Flagged" if disputed else "InProgress")
-
-
-DISPUTED_DICE = 0.8
-"""A target on which two voices overlap by a smaller Dice than this is flagged."""
 
 
 def set_status(segment: Any, status: str) -> None:
@@ -226,7 +229,7 @@ def _edited(node: Any, volume: Any, *, replaces_prompted: bool = False) -> list[
     Args:
         node: Segmentation node.
         volume: Its volume node.
-        replaces_prompted: Leave out those that only answer to earlier prompts.
+        replaces_prompted: Leave out those that only follow earlier prompts.
     """
     segmentation = node.GetSegmentation()
     found = []
@@ -255,7 +258,7 @@ def _of_target(node: Any, target: Target) -> list[str]:
     return [n for n in _ours(node) if target_of(segmentation.GetSegment(n)) == target.name]
 
 
-def _new_segment(node: Any, target: Target, voice: str, *, holds_others: bool) -> str:
+def _new_segment(node: Any, target: Target, source: str, *, holds_others: bool) -> str:
     segmentation, style = node.GetSegmentation(), style_of(target.name, target.value)
     name = f"{target.name} (new)" if _of_target(node, target) else target.name
     segment_id = segmentation.AddEmptySegment(
@@ -265,16 +268,16 @@ def _new_segment(node: Any, target: Target, voice: str, *, holds_others: bool) -
         segment = segmentation.GetSegment(segment_id)
         segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
     display = node.GetDisplayNode()
-    if voice in OUTLINES:
-        display.SetSegmentOverrideColor(segment_id, *OUTLINES[voice])
+    if source in OUTLINES:
+        display.SetSegmentOverrideColor(segment_id, *OUTLINES[source])
     if holds_others:
         display.SetSegmentOpacity3D(segment_id, CONTAINER_OPACITY_3D)
     return str(segment_id)
 
 
-def _show_as_outline(node: Any, voice: str) -> None:
+def _show_as_outline(node: Any, source: str) -> None:
     display = node.GetDisplayNode()
     display.SetOpacity2DFill(0.35)
-    display.SetVisibility2DFill(voice not in OUTLINES)
+    display.SetVisibility2DFill(source not in OUTLINES)
     display.SetSliceIntersectionThickness(2)
-    display.SetVisibility(voice in ("prompts", "refined"))
+    display.SetVisibility(source in ("prompts", "refined"))

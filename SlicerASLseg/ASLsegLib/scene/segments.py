@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -15,15 +15,10 @@ from aslseg.data.geometry import box_of
 from aslseg.data.volume import Geometry
 from ASLsegLib.scene.volumes import as_matrix, geometry_of
 
+if TYPE_CHECKING:
+    from aslseg.targets import Target
+
 Extent = tuple[int, int, int, int, int, int]
-
-
-class Target(Protocol):
-    """A target of the project."""
-
-    name: str
-    value: int
-    inside: str | None
 
 
 @dataclass(frozen=True)

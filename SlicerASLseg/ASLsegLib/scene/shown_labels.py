@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -18,8 +18,11 @@ from vtk.util import numpy_support
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import CancelledError
 from ASLsegLib.scene.segment_names import is_newer_result, target_named, without_new
-from ASLsegLib.scene.segments import Part, Target, is_on, resampled, segment_ids, within
+from ASLsegLib.scene.segments import Part, is_on, resampled, segment_ids, within
 from ASLsegLib.scene.volumes import SceneError, as_array, geometry_of
+
+if TYPE_CHECKING:
+    from aslseg.targets import Target
 
 LeaveOut = Callable[[str, Sequence[str]], bool]
 """Asked with the name of a segmentation and with what a label map would lack: may it be so?"""
@@ -55,7 +58,7 @@ def leave_out_nothing(name: str, left_out: Sequence[str]) -> bool:
 
 
 def choose_segments(segmentation: Any, targets: Sequence[Target]) -> Choice:
-    """Say which segments make which target, by their names as they are shown.
+    """Return which segments make which target, by their names as they are shown.
 
     A segment that was put beside one that a person edited counts only where that one is gone.
     """

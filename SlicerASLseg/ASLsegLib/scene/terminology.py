@@ -6,6 +6,7 @@ import colorsys
 import json
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from ASLsegLib.paths import resource
 
@@ -41,5 +42,7 @@ def style_of(target: str, value: int = 1) -> Style:
 
 
 @cache
-def _known() -> dict[str, dict]:
-    return json.loads(resource("terminology", "ASLseg.json").read_text(encoding="utf-8"))
+def _known() -> dict[str, dict[str, Any]]:
+    text = resource("terminology", "ASLseg.json").read_text(encoding="utf-8")
+    entries: dict[str, dict[str, Any]] = json.loads(text)
+    return entries

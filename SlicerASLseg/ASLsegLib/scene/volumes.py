@@ -116,11 +116,6 @@ def working_volume(node: Any) -> Any:
     return _hardened(node)
 
 
-def is_same_grid(first: Any, second: Any) -> bool:
-    """Tell whether two volume nodes have the same voxels in the same places."""
-    return geometry_of(first).matches(geometry_of(second))
-
-
 def as_matrix(affine: np.ndarray) -> vtk.vtkMatrix4x4:
     """Return a (4, 4) array as VTK's matrix."""
     matrix = vtk.vtkMatrix4x4()

@@ -35,15 +35,15 @@ class AdvancedSection(Section):
         no_sam = _("No SAM is chosen.") if self.panel.parameters.samModel == "none" else ""
         self.gate(self.ui.removeWeightsButton, self.panel.missing, no_sam, busy)
 
-    def log(self, line: str) -> None:
+    def on_log(self, line: str) -> None:
         """Add a line to the log, which keeps the last ones."""
         self.ui.logEdit.appendPlainText(line)
 
     def _open_folder(self) -> None:
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.logic.project.folder)))
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.logic.opened().folder)))
 
     def _clear_cache(self) -> None:
-        folder = self.logic.project.folder / "cache"
+        folder = self.logic.opened().folder / "cache"
         question = _("Delete {folder}? Embeddings are made again when they are needed.")
         if slicer.util.confirmOkCancelDisplay(question.format(folder=folder)):
             shutil.rmtree(folder, ignore_errors=True)

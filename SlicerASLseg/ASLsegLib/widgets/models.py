@@ -47,8 +47,8 @@ class ModelsSection(Section):
             _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
         )
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Keep what the engine tells about this computer."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Keep the engine's facts about this computer."""
         if event.get("event") == "done" and "device" in event:
             self._facts = event
         if event.get("event") == "done" and "weights" in event.get("files", {}):
@@ -56,7 +56,7 @@ class ModelsSection(Section):
             self._look_up()
 
     def look_up(self) -> None:
-        """Ask the engine about device and weights, if it is free."""
+        """Let the engine describe device and weights, if it is free."""
         if not requirements.missing() and not self.logic.engine.is_busy:
             self.logic.describe(wait=False)
 

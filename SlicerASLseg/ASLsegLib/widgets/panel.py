@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 from aslseg.errors import CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine.jobs import in_words
+from ASLsegLib.engine.signal import Signal
 from ASLsegLib.engine.unforeseen import in_a_sentence
 from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
@@ -46,6 +47,7 @@ class Panel(VTKObservationMixin):
         widget: The widget that holds everything.
         ui: All its widgets by name.
         parameters: What is remembered with the scene; None while the scene is being closed.
+        case_chosen: Emits the name of a case to be loaded and shown.
     """
 
     def __init__(self, logic: Any) -> None:
@@ -55,10 +57,11 @@ class Panel(VTKObservationMixin):
         self.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
+        self.case_chosen = Signal()
         self._observed: Any = None
         self._connected: Any = None
         self._updating = self._shows_busy = False
-        self._told: set[str] = set()
+        self._shown_errors: set[str] = set()
         self._messages: list[str] = []
         self._messages_timer = self._single_shot(self._show_messages)
         self._soon_timer = self._single_shot(self.update)
@@ -84,27 +87,23 @@ class Panel(VTKObservationMixin):
             return ""
         return _("Install what is missing first (above): {names}.").format(names=", ".join(absent))
 
-    def section(self, kind: type[Section]) -> Any:
-        """Return one of the sections."""
-        return next(section for section in self.sections if isinstance(section, kind))
-
     @property
     def questions(self) -> Questions:
-        """What a person is asked before something is saved."""
+        """The questions before something is saved."""
         return Questions(self.may_leave_out, self.may_overwrite)
 
     def attempt(self, action: Callable[[], None]) -> None:
-        """Do what a person asked for; show what goes wrong in words."""
-        self._told.clear()
+        """Do something for a person; show what goes wrong in words."""
+        self._shown_errors.clear()
         self._catch(action)
         self.update()
 
-    def say_error(self, message: str) -> None:
+    def show_error(self, message: str) -> None:
         """Show an error that a person has to know of, as soon as what is under way has returned."""
         self._messages.append(message)
         self._messages_timer.start(0)
 
-    def may_replace(self, names: list[str]) -> bool:
+    def may_replace(self, names: Sequence[str]) -> bool:
         """Ask whether segments that a person has changed may be replaced; no keeps both."""
         question = _(
             "You edited {names} by hand or by prompts. Replace them by the new result?\n\n"
@@ -154,7 +153,8 @@ class Panel(VTKObservationMixin):
 
     def exit(self) -> None:
         """Let the scene's parameters alone and place nothing more; work goes on."""
-        self.section(PromptsSection).stop_placing()
+        for section in self.sections:
+            section.leave()
         self._leave_parameters()
 
     def close(self) -> None:
@@ -173,14 +173,14 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
         self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
-        for engine, hear in (
-            (self.logic.engine, self._hear),
-            (self.logic.trainer, self._hear_training),
+        for engine, on_event in (
+            (self.logic.engine, self._on_event),
+            (self.logic.trainer, self._on_training_event),
         ):
             engine.changed.connect(self._state_changed)
-            engine.event.connect(hear)
+            engine.event.connect(on_event)
             engine.log.connect(self._log)
-        self.logic.background.event.connect(self._hear)
+        self.logic.background.event.connect(self._on_event)
         self.logic.project_changed.connect(self.update)
         self.logic.failed.connect(self._background_failed)
 
@@ -193,11 +193,11 @@ class Panel(VTKObservationMixin):
         return timer
 
     def _catch(self, action: Callable[[], Any], *, once: bool = False) -> None:
-        """Do something; whatever goes wrong is said in a sentence, and its traceback logged.
+        """Do something; whatever goes wrong is shown as a sentence, and its traceback logged.
 
         Args:
             action: What to do.
-            once: Say the same thing only once until a person does something.
+            once: Show the same error only once until a person does something.
         """
         try:
             action()
@@ -205,10 +205,10 @@ class Panel(VTKObservationMixin):
             return
         except Exception as error:  # the panel's edge: nothing may end in Slicer's console alone
             key = f"{type(error).__name__}: {error}"
-            if once and key in self._told:
+            if once and key in self._shown_errors:
                 return
-            self._told.add(key)
-            self.say_error(in_a_sentence(error))
+            self._shown_errors.add(key)
+            self.show_error(in_a_sentence(error))
 
     def _confirm(self, question: str) -> bool:
         return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
@@ -223,37 +223,36 @@ class Panel(VTKObservationMixin):
         self._timer.start(POLL_MS)
         self._catch(self.logic.poll, once=True)
         for section in self.sections:
-            tick = getattr(section, "tick", None)
-            if tick is not None:
-                self._catch(tick, once=True)
+            self._catch(section.tick, once=True)
         if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
             self.update()
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _on_event(self, event: dict[str, Any]) -> None:
         for section in self.sections:
-            section.hear(event)
+            section.on_event(event)
         self._end(event)
 
-    def _hear_training(self, event: dict[str, Any]) -> None:
+    def _on_training_event(self, event: dict[str, Any]) -> None:
         for section in self.sections:
-            section.hear_training(event)
+            section.on_training_event(event)
         self._end(event)
 
     def _log(self, line: str) -> None:
-        self.section(AdvancedSection).log(line)
+        for section in self.sections:
+            section.on_log(line)
 
     def _end(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
         if kind in ("done", "failed", "cancelled"):
             self.update_soon()
         if kind == "failed":
-            self.say_error(in_words(event))
+            self.show_error(in_words(event))
 
     def _state_changed(self, _state: str) -> None:
         self.update_soon()
 
     def _background_failed(self, error: Exception) -> None:
-        self.say_error(in_a_sentence(error))
+        self.show_error(in_a_sentence(error))
         self.update_soon()
 
     # The scene.
@@ -294,9 +293,7 @@ class Panel(VTKObservationMixin):
         self.logic.forget_scene()
         self.logic.engine.close()
         for section in self.sections:
-            forget = getattr(section, "forget_scene", None)
-            if forget is not None:
-                forget()
+            section.forget_scene()
 
     def _scene_comes(self, _caller: Any, _event: Any) -> None:
         """Show no value of a scene before it was looked at whether it can be used."""

@@ -13,7 +13,6 @@ from aslseg.errors import AslsegError
 from ASLsegLib import parameters, requirements, sample_data
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.widgets.review_pick import show_case
 from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, shortened
 
 HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
@@ -85,7 +84,7 @@ class ProjectSection(Section):
         ui.saveLabelButton.setText(save.format(case=shortened(self._label_case)))
         self._show_split()
 
-    def hear_training(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: dict[str, Any]) -> None:
         """Read the cases again when a round is over."""
         if event.get("event") in ("artifact", "done", "cancelled", "failed"):
             self._stale = True
@@ -105,7 +104,7 @@ class ProjectSection(Section):
         edit.blockSignals(was)
 
     def _no_folder(self) -> str:
-        """Say why the folder cannot be used; empty when it can."""
+        """Return why the folder cannot be used; empty when it can."""
         if self._folder is not None:
             return ""
         typed = self.panel.parameters.projectFolder.strip()
@@ -143,7 +142,7 @@ class ProjectSection(Section):
                 STATES[row.state],
                 SPLITS[row.split],
                 "" if row.score is None else f"{row.score:.2f}",
-                projects.date_of(project, row),
+                projects.date_of(self.logic.opened(), row),
             ]
             for row in self._shown
         ]
@@ -174,7 +173,7 @@ class ProjectSection(Section):
         return case_of(volume, self.logic.project)
 
     def _no_label(self) -> str:
-        """Say why the chosen segmentation cannot be saved as a label; empty when it can."""
+        """Return why the chosen segmentation cannot be saved as a label; empty when it can."""
         node = self.panel.parameters.labelSegmentation
         if node is None:
             return _("Choose a segmentation.")
@@ -190,10 +189,13 @@ class ProjectSection(Section):
         """Only let the panel show what is possible now."""
 
     def _open(self) -> None:
-        self.logic.open_project(self._folder)
+        if self._folder is not None:
+            self.logic.open_project(self._folder)
 
     def _new(self) -> None:
         """Make the project with the volume that is chosen; without one, from a folder of images."""
+        if self._folder is None:
+            return
         if (self._folder / "project.json").exists():
             self._open()
         elif self.panel.volume is not None:
@@ -223,7 +225,7 @@ class ProjectSection(Section):
 
     def _load_case(self) -> None:
         if self.case_id:
-            show_case(self.panel, self.case_id)
+            self.panel.case_chosen.emit(self.case_id)
 
     def _save_label(self) -> None:
         node = self.panel.parameters.labelSegmentation
@@ -231,4 +233,4 @@ class ProjectSection(Section):
 
     def _set_split(self) -> None:
         split = self.ui.splitBox.currentData
-        self.logic.updated(projects.set_split(self.logic.project, self.case_id, split))
+        self.logic.updated(projects.set_split(self.logic.opened(), self.case_id, split))

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
-from ASLsegLib.scene.placement import Placing
+from ASLsegLib.scene.placement import Placement
 from ASLsegLib.scene.prompts import (
     BOX,
     NEGATIVE,
@@ -23,21 +23,21 @@ from ASLsegLib.scene.prompts import (
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section, fill_combo
 
-CALM_S = 0.25
-"""How long prompts have to rest before SAM is asked again."""
+SETTLE_S = 0.25
+"""How long prompts have to rest before they are sent."""
 TARGETS = ("liver", "tumour")
 
 
 class PromptsSection(Section):
-    """Places prompts and asks SAM again."""
+    """Places prompts and sends them to SAM."""
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
-        self._placing = Placing(self._placing_ended)
-        self._asked: dict[str, str] = {}
+        self._placement = Placement(self._placement_ended)
+        self._sent: dict[str, str] = {}
         self._watched: dict[str, Any] = {}
         self._changed_at: float | None = None
-        self._asked_at: float | None = None
+        self._sent_at: float | None = None
         ui = self.ui
         self._buttons = {
             POSITIVE: ui.addPositiveButton,
@@ -64,23 +64,23 @@ class PromptsSection(Section):
         no_model = self.panel.missing or self._no_sam()
         for kind, button in self._buttons.items():
             self.gate(button, no_volume)
-            button.setChecked(self._placing.kind == kind)
+            button.setChecked(self._placement.kind == kind)
         proposed = volume is not None and requirements.can_open_projects()
         proposals = self.logic.proposed(volume) if proposed else []
         nothing = "" if proposals else _("Segment the volume first: no prompts are proposed yet.")
         self.gate(self.ui.editPromptsButton, no_volume, nothing)
         self.gate(self.ui.clearPromptsButton, no_volume)
-        spoken = "" if volume and (edited_slices(volume)) else _("Place a point or a box first.")
+        edited = "" if volume and (edited_slices(volume)) else _("Place a point or a box first.")
         busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
-        self.gate(self.ui.refineButton, no_volume, no_model, spoken, busy)
+        self.gate(self.ui.refineButton, no_volume, no_model, edited, busy)
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Say how long the answer took, and what could not be followed."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Show how long the request took, and which clicks the result does not follow."""
         facts = event.get("facts") or {}
-        answered = event.get("event") == "done" and "unmet_clicks" in facts
-        if not answered or self._asked_at is None:  # a script may have asked
+        is_result = event.get("event") == "done" and "unmet_clicks" in facts
+        if not is_result or self._sent_at is None:  # the request may be a script's
             return
-        seconds, self._asked_at = time.monotonic() - self._asked_at, None
+        seconds, self._sent_at = time.monotonic() - self._sent_at, None
         where = facts.get("slice_index")
         place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
         text = _("Asked about {place}: {seconds:.1f} s.").format(place=place, seconds=seconds)
@@ -88,22 +88,26 @@ class PromptsSection(Section):
         self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
 
     def tick(self) -> None:
-        """Ask again when prompts have changed and rest."""
-        if self._changed_at is None or time.monotonic() - self._changed_at < CALM_S:
+        """Send the prompts when they have changed and rest."""
+        if self._changed_at is None or time.monotonic() - self._changed_at < SETTLE_S:
             return
         volume = self.panel.volume
-        busy = self.logic.engine.is_busy or self._placing.kind == BOX
+        busy = self.logic.engine.is_busy or self._placement.kind == BOX
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
         self._changed_at = None
-        if not self.panel.missing and self._said(volume) != self._asked.get(volume.GetID(), "[]"):
+        if not self.panel.missing and self._prompts_text(volume) != self._sent.get(
+            volume.GetID(), "[]"
+        ):
             self.panel.attempt(self.refine)
 
     def refine(self) -> None:
-        """Ask SAM with the prompts as they are now."""
+        """Run SAM with the prompts as they are now."""
         volume, parameters = self.panel.volume, self.panel.parameters
-        self._asked[volume.GetID()] = self._said(volume)
-        self._changed_at, self._asked_at = None, time.monotonic()
+        if volume is None:
+            return
+        self._sent[volume.GetID()] = self._prompts_text(volume)
+        self._changed_at, self._sent_at = None, time.monotonic()
         self.logic.refine(
             volume,
             None if parameters.wholeVolume else current_slice(volume),
@@ -113,14 +117,14 @@ class PromptsSection(Section):
             may_replace=self.panel.may_replace,
         )
 
-    def stop_placing(self) -> None:
-        """Go back to looking; what was placed stays."""
-        self._placing.stop()
+    def leave(self) -> None:
+        """End placing; what was placed stays."""
+        self._placement.stop()
 
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
-        self._placing.forget()
-        self._asked, self._changed_at = {}, None
+        self._placement.forget()
+        self._sent, self._changed_at = {}, None
         for node in self._watched.values():
             self.panel.removeObserver(node, node.PointModifiedEvent, self._prompts_changed)
             self.panel.removeObserver(node, node.PointRemovedEvent, self._prompts_changed)
@@ -128,10 +132,10 @@ class PromptsSection(Section):
 
     def _toggler(self, kind: str) -> Any:
         def toggle() -> None:
-            was = self._placing.kind
-            self._placing.stop()
+            was = self._placement.kind
+            self._placement.stop()
             if was != kind:
-                self._placing.start(self.panel.volume, self._target, kind)
+                self._placement.start(self.panel.volume, self._target, kind)
 
         return toggle
 
@@ -142,7 +146,7 @@ class PromptsSection(Section):
     def _no_sam(self) -> str:
         needs_sam = self.logic.usable_run(self.panel.parameters.run) is None
         if needs_sam and self.panel.parameters.samModel == "none":
-            return _("Choose a SAM under Models: without a trained run SAM alone answers.")
+            return _("Choose a SAM under Models: without a trained run SAM works alone.")
         return ""
 
     def _fill_targets(self) -> None:
@@ -153,29 +157,31 @@ class PromptsSection(Section):
 
     def _choose_target(self) -> None:
         self.panel.parameters.target = self._target
-        self._placing.stop()
+        self._placement.stop()
 
     def _edit_slice(self) -> None:
         volume = self.panel.volume
+        if volume is None:
+            return
         take_over(volume, self.logic.proposed(volume), current_slice(volume))
-        self._asked[volume.GetID()] = self._said(volume)  # the same prompts as before
+        self._sent[volume.GetID()] = self._prompts_text(volume)  # the same prompts as before
 
     def _clear_slice(self) -> None:
         clear_slice(self.panel.volume, current_slice(self.panel.volume))
         self._changed_at = time.monotonic()
 
-    def _said(self, volume: Any) -> str:
-        """Return the prompts in force where a person has a say, to tell whether they changed."""
-        spoken = edited_slices(volume)
-        prompts = [p.to_json() for p in self.logic.prompts(volume) if p.slice_index in spoken]
-        return json.dumps([*prompts, sorted(spoken)] if spoken else [])
+    def _prompts_text(self, volume: Any) -> str:
+        """Return the prompts in force on edited slices as text, to tell whether they changed."""
+        edited = edited_slices(volume)
+        prompts = [p.to_json() for p in self.logic.prompts(volume) if p.slice_index in edited]
+        return json.dumps([*prompts, sorted(edited)] if edited else [])
 
-    def _placing_ended(self) -> None:
+    def _placement_ended(self) -> None:
         self._changed_at = time.monotonic()
         self.panel.update()
 
     def _mode_changed(self, _caller: Any, _event: Any) -> None:
-        self._placing.mode_changed()
+        self._placement.mode_changed()
 
     def _watch(self, volume: Any | None) -> None:
         for node in prompt_nodes(volume) if volume is not None else []:

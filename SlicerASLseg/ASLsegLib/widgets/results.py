@@ -10,8 +10,7 @@ from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
 from ASLsegLib import requirements
-from ASLsegLib.logic.export import reference_volume
-from ASLsegLib.logic.lesion_table import as_text, rows_of
+from ASLsegLib.logic.export import as_text, reference_volume, rows_of
 from ASLsegLib.logic.project_data import good_case_id
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import Section, fill_table
@@ -79,7 +78,8 @@ class ResultsSection(Section):
         self.forget()
 
     @property
-    def _node(self) -> Any | None:
+    def _node(self) -> Any:
+        """The segmentation to measure and export; None when none is chosen."""
         return self.panel.parameters.resultSegmentation if self.panel.parameters else None
 
     def _show(self, node: Any, lesions: list[Any]) -> None:
@@ -156,10 +156,10 @@ class ResultsSection(Section):
             self.logic.export_dicom_seg(self._node, chosen)
 
     def _ask_for_file(self, name: str, kinds: str) -> str:
-        return qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save"), name, kinds)
+        return str(qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save"), name, kinds))
 
     def _ask_for_folder(self, title: str) -> str:
-        return qt.QFileDialog.getExistingDirectory(self.panel.widget, title, "")
+        return str(qt.QFileDialog.getExistingDirectory(self.panel.widget, title, ""))
 
 
 def has_surface(segmentation: Any) -> bool:

@@ -9,8 +9,7 @@ from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.scene.segmentations import find_voice
-from ASLsegLib.widgets.review_pick import show_case
+from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
 
 HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
@@ -76,10 +75,10 @@ class ReviewSection(Section):
     @property
     def _refined(self) -> Any | None:
         volume = self.logic.case_node(self.open_case) if self.open_case else None
-        return None if volume is None else find_voice(volume, "refined")
+        return None if volume is None else find_prediction(volume, "refined")
 
     def _not_open(self) -> str:
-        """Say why nothing can be decided: what is chosen has to be what is shown."""
+        """Return why nothing can be decided: what is chosen has to be what is shown."""
         if not self.case_id:
             return _("Choose a case, or press Next.")
         if self.case_id == self.open_case:
@@ -92,7 +91,7 @@ class ReviewSection(Section):
         is_labelled = state in ("accepted", "corrected")
         return _("The case has a label; undo that decision first.") if is_labelled else ""
 
-    def hear_training(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: dict[str, Any]) -> None:
         """Look for new cases when a round is over."""
         if event.get("event") in ("artifact", "done", "cancelled"):
             self._show_cases()
@@ -146,7 +145,7 @@ class ReviewSection(Section):
 
     def _load(self) -> None:
         if self.case_id:
-            show_case(self.panel, self.case_id)
+            self.panel.case_chosen.emit(self.case_id)
 
     def _accept(self) -> None:
         case_id, row = self.open_case, self._row_of(self.open_case)

@@ -1,36 +1,88 @@
-"""What all sections of the panel share: buttons that act, and that say why they do not."""
+"""What all sections of the panel share: buttons that act, and show why they do not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import qt
 
+from ASLsegLib.engine.signal import Signal
+from ASLsegLib.logic.logic import Logic
+from ASLsegLib.logic.questions import Questions
 from ASLsegLib.plain_text import as_plain
-
-if TYPE_CHECKING:
-    from ASLsegLib.logic.logic import Logic
-    from ASLsegLib.widgets.panel import Panel
-
 
 ROW_PX = 24
 _MOST_LETTERS = 28
+
+
+class PanelContext(Protocol):
+    """What a section knows of the panel; other sections are reached by its signals alone.
+
+    Attributes:
+        logic: Does the work.
+        widget: The widget that holds everything.
+        ui: All its widgets by name.
+        parameters: What is remembered with the scene; None while the scene is being closed.
+        case_chosen: Emits the name of a case to be loaded and shown.
+    """
+
+    logic: Logic
+    widget: Any
+    ui: Any
+    parameters: Any
+    case_chosen: Signal
+
+    @property
+    def volume(self) -> Any | None:
+        """The volume to segment, or None."""
+
+    @property
+    def missing(self) -> str:
+        """What has to be installed first, in words; empty when everything is there."""
+
+    @property
+    def questions(self) -> Questions:
+        """The questions before something is saved."""
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do something for a person; show what goes wrong in words."""
+
+    def update(self) -> None:
+        """Let every section show the state of things."""
+
+    def update_soon(self) -> None:
+        """Update once when everything that happens just now has happened."""
+
+    def may_replace(self, names: Sequence[str]) -> bool:
+        """Ask whether segments that a person has changed may be replaced."""
+
+    def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
+        """Ask whether a label map may lack something that a segmentation shows."""
+
+    def reopen_project(self) -> None:
+        """Open the project that the scene was saved with, if it is still there."""
+
+    def addObserver(self, obj: Any, event: Any, method: Callable[..., None]) -> None:
+        """Observe an object of the scene until the panel is closed."""
+
+    def removeObserver(self, obj: Any, event: Any, method: Callable[..., None]) -> None:
+        """Observe an object of the scene no more."""
 
 
 class Section:
     """A part of the panel.
 
     Attributes:
-        panel: What holds the sections together.
+        panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
     """
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelContext) -> None:
         self.panel = panel
         self.ui = panel.ui
-        self.logic: Logic = panel.logic
+        self.logic = panel.logic
         self._tips: dict[str, str] = {}
         self._slots: list[Callable[..., None]] = []
         self.connect_widgets()
@@ -41,11 +93,23 @@ class Section:
     def update(self) -> None:
         """Show the state of things; called whenever something may have changed."""
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Take notice of an event of the engine or of work in the background."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Handle an event of the engine or of work in the background."""
 
-    def hear_training(self, event: dict[str, Any]) -> None:
-        """Take notice of an event of a training."""
+    def on_training_event(self, event: dict[str, Any]) -> None:
+        """Handle an event of a training."""
+
+    def on_log(self, line: str) -> None:
+        """Handle a line of the engine's log."""
+
+    def tick(self) -> None:
+        """Go on with what waits; called again and again."""
+
+    def leave(self) -> None:
+        """End what would go on in other modules; called when the module is left."""
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
 
     def on_click(self, button: Any, action: Callable[[], None]) -> None:
         """Let a button do something; what goes wrong is shown to the person."""
@@ -79,7 +143,7 @@ class Section:
 
 
 def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:
-    """Fill a combo box without telling anybody.
+    """Fill a combo box without its signals.
 
     Args:
         combo: The box.

@@ -1,4 +1,4 @@
-"""Segment this volume, and show or hide the voices."""
+"""Segment this volume, and show or hide the predictions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.scene.disagreement import find_overlay, set_overlay_visible
-from ASLsegLib.scene.segmentations import OUTLINES, VOICES, find_voice
+from ASLsegLib.scene.segmentations import (
+    OUTLINES,
+    SOURCES,
+    find_prediction,
+    volume_of_prediction,
+)
 from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.scene.volumes import working_volume
 from ASLsegLib.widgets.section import Section, fill_combo
@@ -20,11 +25,11 @@ SHOWN_BY = {
     "sam": "showSam",
     "refined": "showRefined",
 }
-"""Parameter that says whether a voice is shown."""
+"""Parameter that says whether a prediction is shown."""
 
 
 class SegmentSection(Section):
-    """One button, four voices."""
+    """One button, four predictions."""
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -32,10 +37,11 @@ class SegmentSection(Section):
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         for name in ("showPromptsBox", "showSpecialistBox", "showSamBox", "showRefinedBox"):
-            self.on_signal(getattr(self.ui, name), "toggled(bool)", self.show_voices)
-        for voice, color in OUTLINES.items():
-            getattr(self.ui, f"{SHOWN_BY[voice]}Box").setIcon(_swatch(color))
+            self.on_signal(getattr(self.ui, name), "toggled(bool)", self.show_predictions)
+        for source, color in OUTLINES.items():
+            getattr(self.ui, f"{SHOWN_BY[source]}Box").setIcon(_swatch(color))
         self.on_signal(self.ui.showDisagreementBox, "toggled(bool)", self._show_overlay)
+        self.panel.case_chosen.connect(self.show_case)
 
     @property
     def run_id(self) -> str:
@@ -43,7 +49,7 @@ class SegmentSection(Section):
         return self.panel.parameters.run if self.panel.parameters else ""
 
     def update(self) -> None:
-        """Show runs and voices, and whether the volume can be segmented."""
+        """Show runs and predictions, and whether the volume can be segmented."""
         self._fill_runs()
         volume, usable = self.panel.volume, self.logic.usable_run(self.run_id)
         self.gate(
@@ -53,30 +59,30 @@ class SegmentSection(Section):
             "" if usable else self._no_run(),
             _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
         )
-        for voice in VOICES:
-            box = getattr(self.ui, f"{SHOWN_BY[voice]}Box")
-            self.gate(box, "" if self._node(voice) else _("This voice has not spoken yet."))
+        for source in SOURCES:
+            box = getattr(self.ui, f"{SHOWN_BY[source]}Box")
+            self.gate(box, "" if self._node(source) else _("There is no such prediction yet."))
         overlay = volume is not None and find_overlay(volume)
         self.gate(
             self.ui.showDisagreementBox,
             "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
         )
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Show the voices when they have spoken."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Show predictions when they have come."""
         if event.get("event") == "done" and self.panel.parameters is not None:
-            self.show_voices()
-            refined = self._answer()
+            self.show_predictions()
+            refined = self._latest_prediction()
             if refined is not None:
                 self.panel.parameters.resultSegmentation = refined
                 self.panel.parameters.labelSegmentation = refined
 
-    def _answer(self) -> Any | None:
-        """Return what the engine said last about the volume that it was asked about."""
+    def _latest_prediction(self) -> Any | None:
+        """Return the latest prediction about the volume of the last request."""
         volume = self.logic.working_on
         if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
             return None
-        return find_voice(volume, "refined") or find_voice(volume, "sam")
+        return find_prediction(volume, "refined") or find_prediction(volume, "sam")
 
     def segment(self) -> None:
         """Segment the chosen volume."""
@@ -89,10 +95,22 @@ class SegmentSection(Section):
             worked_on, self.run_id or None, wait=False, may_replace=self.panel.may_replace
         )
 
-    def show_voices(self) -> None:
-        """Show or hide each voice as its box says; prompts in the plane of the slices alone."""
-        for voice, name in SHOWN_BY.items():
-            node = self._node(voice)
+    def show_case(self, case_id: str) -> None:
+        """Load a case into the scene with its label map or its latest predictions, and show it."""
+
+        def show(volume: Any) -> None:
+            if self.panel.parameters is not None:
+                self.panel.parameters.inputVolume = volume
+            show_volume(volume)
+            self.show_predictions()
+            self.panel.update()
+
+        self.logic.load_case(case_id, then=show, wait=False)
+
+    def show_predictions(self) -> None:
+        """Show or hide each prediction as its box says; prompts only in views of axial slices."""
+        for source, name in SHOWN_BY.items():
+            node = self._node(source)
             if node is not None:
                 shown = getattr(self.ui, f"{name}Box").checked
                 node.GetDisplayNode().SetVisibility(shown)
@@ -104,14 +122,14 @@ class SegmentSection(Section):
         if self.panel.volume is not None:
             set_overlay_visible(self.panel.volume, self.ui.showDisagreementBox.checked)
 
-    def _node(self, voice: str) -> Any | None:
+    def _node(self, source: str) -> Any | None:
         volume = self.panel.volume
-        return None if volume is None else find_voice(volume, voice)
+        return None if volume is None else find_prediction(volume, source)
 
     def _no_run(self) -> str:
         if self.logic.project is None:
-            return _("Open a project with a trained run; or place prompts, and SAM answers alone.")
-        return _("Train first: this project has no finished round yet. SAM answers prompts alone.")
+            return _("Open a project with a trained run; or place prompts for SAM alone.")
+        return _("Train first: this project has no finished round yet. SAM alone follows prompts.")
 
     def _fill_runs(self) -> None:
         runs = [run for run in self.logic.runs() if run.is_usable]
@@ -128,8 +146,16 @@ class SegmentSection(Section):
         self.panel.parameters.run = self.ui.runBox.currentData or ""
 
 
+def show_volume(volume: Any) -> None:
+    """Show a volume in all slice views, and hide predictions about other volumes."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if volume_of_prediction(node) not in (None, volume):
+            node.GetDisplayNode().SetVisibility(False)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+
 def _swatch(color: tuple[float, float, float]) -> Any:
-    """Return a small square in the colour of a voice's outline."""
+    """Return a small square in the colour of an outline."""
     pixmap = qt.QPixmap(12, 12)
     pixmap.fill(qt.QColor(*(round(255 * part) for part in color)))
     return qt.QIcon(pixmap)

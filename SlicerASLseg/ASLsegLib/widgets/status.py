@@ -54,7 +54,7 @@ class StatusSection(Section):
         )
         self.ui.statusLabel.setText(self._sentence(busy))
 
-    def hear(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: dict[str, Any]) -> None:
         """Show the progress of everything but trainings, which have a place of their own."""
         kind = event.get("event")
         if kind == "progress":

@@ -67,7 +67,7 @@ class TrainingSection(Section):
         self.ui.trainingBar.setVisible(trainer.is_busy)
         self.ui.trainingLabel.setText(self._sentence())
 
-    def hear_training(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: dict[str, Any]) -> None:
         """Follow the training."""
         kind = event.get("event")
         if kind == "progress":
@@ -113,6 +113,8 @@ class TrainingSection(Section):
     def resume(self) -> None:
         """Finish a run that was stopped; go on with one that is done for as many rounds more."""
         run = self._run()
+        if run is None:
+            return
         more = self.panel.parameters.rounds if run.state == "done" else 0
         self.logic.resume(run.run_id, more_rounds=more, wait=False)
 
@@ -124,14 +126,14 @@ class TrainingSection(Section):
     def _share(self) -> str:
         project = self.logic.project
         if project is None:
-            return _("Open a project to see what can be learnt from.")
+            return _("Open a project to see what can be trained on.")
         known, unknown = len(project.labelled), len(project.unlabelled)
         share = known / max(known + unknown, 1)
         text = _("{known} of {all} cases to train on are labelled ({share:.0%}).")
         return text.format(known=known, all=known + unknown, share=share)
 
     def _sentence(self) -> str:
-        """Return what the training does, and below it what it had to say."""
+        """Return what the training does, and below it its last warnings."""
         return "\n".join([*filter(None, [self._doing()]), *self._notes[-_NOTES:]])
 
     def _doing(self) -> str:

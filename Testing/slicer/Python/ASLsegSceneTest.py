@@ -1,4 +1,4 @@
-"""Volumes and voices go from the scene to the library and back without moving by a voxel."""
+"""Volumes and predictions go from the scene to the library and back without moving by a voxel."""
 
 import tempfile
 import unittest
@@ -10,16 +10,16 @@ import vtk
 
 from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.scene.provenance import Provenance
-from ASLsegLib.scene.segmentations import find_voice, write_parts
+from ASLsegLib.scene.segmentations import find_prediction, write_prediction
 from ASLsegLib.scene.segments import parts_of
 from ASLsegLib.scene.shown_labels import shown_labels
 from ASLsegLib.scene.volumes import add_volume, volume_of, working_volume
-from ASLsegLib.widgets.review_pick import show_volume
+from ASLsegLib.widgets.segment import show_volume
 
 SHAPE = (6, 20, 24)
 
 
-def read_voice(node, volume, targets):
+def read_labels(node, volume, targets):
     return shown_labels(node, volume, targets, may_leave_out=lambda *_: True).labels
 
 
@@ -31,9 +31,9 @@ class Target:
 TARGETS = (Target("liver", 1), Target("tumour", 2, "liver"))
 
 
-def write_voice(volume, labels, provenance):
-    """Show a label map as what a voice says about a volume."""
-    return write_parts(volume, parts_of(labels, TARGETS), TARGETS, provenance)
+def write_labels(volume, labels, provenance):
+    """Show a label map as a prediction about a volume."""
+    return write_prediction(volume, parts_of(labels, TARGETS), TARGETS, provenance)
 
 
 def oblique_left_handed_geometry():
@@ -78,21 +78,21 @@ class ASLsegSceneTest(unittest.TestCase):
         self.assertTrue(np.all(first > np.array(corner[::2]) - 1e-6))
         self.assertTrue(np.all(first < np.array(corner[1::2]) + 1e-6))
 
-    def test_a_voice_comes_back_voxel_by_voxel(self):
-        source = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
-        np.testing.assert_array_equal(read_voice(source, self.node, TARGETS), some_labels())
+    def test_a_prediction_comes_back_voxel_by_voxel(self):
+        source = write_labels(self.node, some_labels(), Provenance("refined", "aslseg"))
+        np.testing.assert_array_equal(read_labels(source, self.node, TARGETS), some_labels())
 
-    def test_a_voice_is_renewed_in_place_and_leaves_other_segments_alone(self):
-        source = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
+    def test_a_prediction_is_renewed_in_place_and_leaves_other_segments_alone(self):
+        source = write_labels(self.node, some_labels(), Provenance("refined", "aslseg"))
         segmentation = source.GetSegmentation()
         mine = segmentation.AddEmptySegment("mine", "mine")
         slicer.util.updateSegmentBinaryLabelmapFromArray(
             (some_labels() == 2).astype(np.uint8), source, mine, self.node
         )
         moved = np.roll(some_labels(), 2, axis=2)
-        again = write_voice(self.node, moved, Provenance("refined", "aslseg"))
+        again = write_labels(self.node, moved, Provenance("refined", "aslseg"))
         self.assertEqual(again.GetID(), source.GetID())
-        np.testing.assert_array_equal(read_voice(again, self.node, TARGETS), moved)
+        np.testing.assert_array_equal(read_labels(again, self.node, TARGETS), moved)
         kept = slicer.util.arrayFromSegmentBinaryLabelmap(source, mine, self.node)
         np.testing.assert_array_equal(kept, some_labels() == 2)
 
@@ -108,21 +108,21 @@ class ASLsegSceneTest(unittest.TestCase):
         np.testing.assert_allclose(moved, (22.5, -40.0, 103.25))
 
     def test_showing_a_volume_hides_what_was_said_about_another(self):
-        first = write_voice(self.node, some_labels(), Provenance("refined", "aslseg"))
+        first = write_labels(self.node, some_labels(), Provenance("refined", "aslseg"))
         other = add_volume(numbered_volume(), "other")
-        second = write_voice(other, some_labels(), Provenance("refined", "aslseg"))
+        second = write_labels(other, some_labels(), Provenance("refined", "aslseg"))
         show_volume(other)
         shown = [each.GetDisplayNode().GetVisibility() for each in (first, second)]
         self.assertEqual(shown, [0, 1])
 
-    def test_a_saved_scene_brings_the_voices_back(self):
-        write_voice(self.node, some_labels(), Provenance("refined", "aslseg", "run-1", 1))
+    def test_a_saved_scene_brings_the_predictions_back(self):
+        write_labels(self.node, some_labels(), Provenance("refined", "aslseg", "run-1", 1))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "scene.mrb"
             self.assertTrue(slicer.util.saveScene(str(path)))
             slicer.mrmlScene.Clear()
             slicer.util.loadScene(str(path))
         node = slicer.util.getNode("ct")
-        source = find_voice(node, "refined")
+        source = find_prediction(node, "refined")
         self.assertIsNotNone(source)
-        np.testing.assert_array_equal(read_voice(source, node, TARGETS), some_labels())
+        np.testing.assert_array_equal(read_labels(source, node, TARGETS), some_labels())

@@ -1,4 +1,4 @@
-"""What a run has already said about a case of the project, brought into the scene."""
+"""Saved label maps of a case, by a run or a person, brought into the scene."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import numpy as np
 
 from aslseg.data.orientation import to_slices
 from aslseg.errors import ImageError
-from ASLsegLib.engine.results import SPEAKING, Heard, heard_from, provenance_of, show_proposed
+from ASLsegLib.engine.results import (
+    LABEL_SOURCES,
+    VolumeResult,
+    provenance_of,
+    show_proposed,
+    volume_result,
+)
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import shown_label
 from ASLsegLib.scene.provenance import Provenance
 from ASLsegLib.scene.segmentations import (
     flag_disagreement,
     is_as_written,
+    prediction_node,
     rounds_shown,
-    voice_node,
-    write_parts,
+    write_prediction,
 )
 
 if TYPE_CHECKING:
@@ -26,22 +32,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SavedVoices:
+class SavedPredictions:
     """What is on disk about a case.
 
     Attributes:
-        heard: What a round wrote, or a person.
-        human: Whether the refined voice is the label map that a person made or accepted.
+        result: What a round wrote, or a person.
+        human: Whether the refined prediction is the label map that a person made or accepted.
         label: Digest of that label map; empty without one.
     """
 
-    heard: Heard
+    result: VolumeResult
     human: bool
     label: str = ""
 
 
-def read_saved(project: Project, case_id: str) -> SavedVoices | None:
-    """Read a case's own label map and what the best round of the latest usable run said.
+def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions | None:
+    """Read a case's own label map and the predictions of the best round of the latest usable run.
 
     Returns:
         None when there is neither.
@@ -52,13 +58,13 @@ def read_saved(project: Project, case_id: str) -> SavedVoices | None:
     from aslseg.data.images import read_geometry
 
     case = project.case(case_id)
-    labels, prompts, facts = _said_by_run(project, case_id)
+    labels, prompts, facts = _predictions_of_run(project, case_id)
     if case.label is not None:
         labels["refined"] = project.load_labels(case).labels
     if not labels:
         return None
     geometry = read_geometry(project.image_path(case))
-    heard = heard_from(
+    result = volume_result(
         labels,
         prompts,
         targets=list(project.targets),
@@ -66,29 +72,29 @@ def read_saved(project: Project, case_id: str) -> SavedVoices | None:
         axis=to_slices(geometry).axes[0],
         facts=facts,
     )
-    return SavedVoices(heard, case.label is not None, projects.label_digest(project, case_id))
+    return SavedPredictions(result, case.label is not None, projects.label_digest(project, case_id))
 
 
-def show_saved(volume: Any, saved: SavedVoices) -> None:
-    """Show saved voices about a volume, and a person's label as the refined voice.
+def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
+    """Show saved predictions about a volume, and a person's label as the refined one.
 
-    Voices that are in the scene are renewed when they show another round or another label map; what
-    a person drew or prompted stays as it is.
+    Predictions in the scene are renewed when they show another round or another label map; what a
+    person drew or prompted stays as it is.
     """
-    heard, nodes = saved.heard, {}
-    for voice, parts in heard.voices.items():
-        provenance = provenance_of(voice, heard.facts)
+    result, nodes = saved.result, {}
+    for source, parts in result.predictions.items():
+        provenance = provenance_of(source, result.facts)
         label = ""
-        if voice == "refined":
+        if source == "refined":
             provenance, label = replace(provenance, human=saved.human), saved.label
-        node = voice_node(volume, voice)
+        node = prediction_node(volume, source)
         if _is_outdated(node, volume, provenance, label):
-            nodes[voice] = write_parts(
-                volume, parts, heard.targets, provenance, may_replace=lambda _: True
+            nodes[source] = write_prediction(
+                volume, parts, result.targets, provenance, may_replace=lambda _: True
             )
-    if heard.prompts and "sam" in nodes:
-        show_proposed(volume, heard)
-    flag_disagreement(nodes, heard.agreement)
+    if result.prompts and "sam" in nodes:
+        show_proposed(volume, result)
+    flag_disagreement(nodes, result.agreement)
 
 
 def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> bool:
@@ -98,10 +104,10 @@ def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> 
     if not is_as_written(node, volume):
         return False
     other_round = rounds_shown(node) != {(provenance.run, provenance.round)}
-    return other_round or (provenance.voice == "refined" and shown_label(volume) != label)
+    return other_round or (provenance.source == "refined" and shown_label(volume) != label)
 
 
-def _said_by_run(
+def _predictions_of_run(
     project: Project, case_id: str
 ) -> tuple[dict[str, np.ndarray], list[Any], dict[str, Any]]:
     from aslseg.project.run_folder import list_runs, run_named
@@ -111,18 +117,18 @@ def _said_by_run(
         folder = run_named(project.folder, run.run_id).predictions(run.best_round, case_id)
         if run.is_usable and prediction_file(folder).exists():
             facts = {"run": run.run_id, "method": run.method, "round": run.best_round}
-            return *_read_voices(folder), facts
+            return *_read_predictions(folder), facts
     return {}, [], {}
 
 
-def _read_voices(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
+def _read_predictions(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
     from aslseg.data.images import read_labelmap
     from aslseg.prompts import read_prompts
 
     labels = {
-        voice: read_labelmap(folder / f"{voice}.nii.gz").labels
-        for voice in SPEAKING
-        if (folder / f"{voice}.nii.gz").exists()
+        source: read_labelmap(folder / f"{source}.nii.gz").labels
+        for source in LABEL_SOURCES
+        if (folder / f"{source}.nii.gz").exists()
     }
     path = folder / "prompts.json"
     if not path.exists():

@@ -1,0 +1,71 @@
+"""What all parts of the logic share: the open project, and work in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import slicer
+
+from ASLsegLib.engine.background import Background
+from ASLsegLib.engine.signal import Signal
+from ASLsegLib.scene.volumes import SceneError
+
+if TYPE_CHECKING:
+    from aslseg.events import Monitor
+    from aslseg.project.project import Project
+
+Found = TypeVar("Found")
+Shown = TypeVar("Shown")
+
+
+class LogicBase:
+    """The open project, and work in the background.
+
+    Attributes:
+        project: The open project, or None.
+        background: Reads and writes files beside the application.
+        project_changed: Emits whenever the project, or what is known about its cases, has changed.
+        failed: Emits the error of work in the background that nobody waits for.
+    """
+
+    def __init__(self) -> None:
+        self.project: Project | None = None
+        self.background = Background()
+        self.project_changed, self.failed = Signal(), Signal()
+
+    def opened(self) -> Project:
+        """Return the open project.
+
+        Raises:
+            SceneError: When none is open.
+        """
+        if self.project is None:
+            msg = "No project is open; open one, or make one with the first volume."
+            raise SceneError(msg)
+        return self.project
+
+    def poll(self) -> None:
+        """Go on with what is under way, for a moment."""
+        self.background.poll()
+
+    def _in_background(
+        self,
+        name: str,
+        work: Callable[[Monitor], Found],
+        then: Callable[[Found], Shown],
+        wait: bool,
+    ) -> Shown | None:
+        """Do something in the thread; return its result, or None at once without `wait`."""
+        ended: list[Shown] = []
+        failures: list[Exception] = []
+        failed = failures.append if wait else self.failed.emit
+        self.background.start(name, work, lambda value: ended.append(then(value)), failed)
+        if not wait:
+            return None
+        while self.background.is_busy:
+            self.poll()
+            slicer.app.processEvents()
+        if failures:
+            raise failures[0]
+        return ended[0]
