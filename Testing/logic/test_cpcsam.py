@@ -167,7 +167,7 @@ def test_nothing_found_at_all_gives_a_step_all_the_same(monkeypatch: pytest.Monk
             [50.0, 0.0, 0.0]
         ).view(1, 3, 1, 1)
 
-    monkeypatch.setattr(paradigm.student, "answer", only_background)
+    monkeypatch.setattr(paradigm.student, "decode", only_background)
     terms = paradigm.loss(a_batch(), a_batch(1), LATE, step_generator(0, 0))
     assert torch.isfinite(terms.total)
 
@@ -221,7 +221,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
         anywhere=(math.log(3), math.log(2)),
         alone=(math.log(3), math.log(3)),
     )
-    monkeypatch.setattr(paradigm.student, "answer", script)
+    monkeypatch.setattr(paradigm.student, "decode", script)
     batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
     terms = paradigm.loss(batch, a_batch(1), LATE, step_generator(0, 0))
 

@@ -141,7 +141,7 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
     sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
     monkeypatch.setattr(paradigm.student, "forward", lambda _: unet)
-    monkeypatch.setattr(paradigm, "ask", lambda *_: sam)
+    monkeypatch.setattr(paradigm, "predict", lambda *_: sam)
     batch = replace(a_batch(), classes=torch.ones(2, 40, 40, dtype=torch.long))
     end = STAGE.iterations
     terms = paradigm.loss(batch, a_batch(seed=1), end, step_generator(0, 0))

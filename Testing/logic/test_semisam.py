@@ -29,7 +29,7 @@ from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import segment_volume, start_run
 from aslseg.sam import predictor
-from aslseg.sam.clicks import ClickSequence
+from aslseg.sam.clicks import ClickSequence, ClickTask
 from aslseg.targets import Target, cascade_stages
 from aslseg.training.cascade import default_ssl_method
 from aslseg.training.ssl.mean_teacher import MeanTeacher
@@ -265,25 +265,25 @@ def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
     assert pseudo_target.weight[0, 0, :14].max() == pseudo_target.weight[0, 0, :, :14].max() == 0.0
 
 
-def test_sams_masks_are_put_where_they_were_asked_for(
+def test_sams_masks_are_put_where_they_were_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
     batch = source.batch(0)
     logits = a_student(2, (16, 16, 16)).detach()
-    heard: list[ClickSequence] = []
+    sequences: list[ClickSequence] = []
 
-    def obedient(_: object, topics: list[semisam.Topic], *__: object) -> list[ClickSequence]:
-        for topic in topics:
-            talk = ClickSequence(topic)
-            talk.logits.append(torch.from_numpy(np.where(topic.wanted, 3.0, -3.0)))
-            heard.append(talk)
-        return heard
+    def obedient(_: object, tasks: list[ClickTask], *__: object) -> list[ClickSequence]:
+        for task in tasks:
+            sequence = ClickSequence(task)
+            sequence.logits.append(torch.from_numpy(np.where(task.wanted, 3.0, -3.0)))
+            sequences.append(sequence)
+        return sequences
 
-    monkeypatch.setattr(semisam, "converse", obedient)
+    monkeypatch.setattr(semisam, "simulate_clicks", obedient)
     pseudo_target = guide.pseudo_target(logits.softmax(1), batch.places, step_generator(0, 0))
     asked = (pseudo_target.weight > 0).flatten(3).any(-1)[:, 0]
-    assert 0 < int(asked.sum()) == len(heard) <= 4
+    assert 0 < int(asked.sum()) == len(sequences) <= 4
     student = torch.nn.functional.one_hot(logits.argmax(1), 2).movedim(-1, 1).float()
     here = asked[:, None, :, None, None].expand_as(student)
     assert torch.equal(pseudo_target.masks[here], student[here])
