@@ -157,7 +157,7 @@ class Monitor:
             CancelledError: Between two items, when asked to stop.
         """
         of = total if total is not None else len(items) if isinstance(items, Sized) else 0
-        began, probabilities = time.monotonic(), float("-inf")
+        began, reported_at = time.monotonic(), float("-inf")
         done = start
         self.listener(Progress(stage, done, of, None, self.round))
         for item in items:
@@ -165,8 +165,8 @@ class Monitor:
             yield item
             done += 1
             now = time.monotonic()
-            if now - probabilities >= self.interval_s or done == of:
-                probabilities = now
+            if now - reported_at >= self.interval_s or done == of:
+                reported_at = now
                 left = (now - began) / (done - start) * max(of - done, 0)
                 self.listener(Progress(stage, done, of, left, self.round))
         self.check()

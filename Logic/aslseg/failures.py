@@ -52,8 +52,8 @@ def record(error: BaseException, doing: str) -> Path | None:
 def unforeseen(error: BaseException, doing: str) -> tuple[str, str]:
     """Record an error, and return what happened and what to do, a sentence each."""
     path = record(error, doing)
-    probabilities = " ".join(str(error).split())
-    what = f"{type(error).__name__}: {probabilities}" if probabilities else type(error).__name__
+    text = " ".join(str(error).split())
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     what = what if len(what) <= 300 else f"{what[:300]} …"
     message = f"Something went wrong that was not foreseen ({what})."
     if path is None:

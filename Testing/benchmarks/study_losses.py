@@ -61,12 +61,12 @@ def losses(data: Path, run: RunFolder, number: int, names: list[str]) -> str:
     for name in names:
         path = data / f"segmentation-{name.removeprefix('lits-')}.nii.gz"
         truth = read_labelmap(path).labels
-        probabilities = read_labelmap(
+        predicted = read_labelmap(
             run.round(number) / "predictions" / name / "refined.nii.gz"
         ).labels
-        false = (probabilities == TUMOUR) & (truth != TUMOUR)
-        plain.append(dice(probabilities == TUMOUR, truth == TUMOUR))
-        inside.append(dice((probabilities == TUMOUR) & (truth >= LIVER), truth == TUMOUR))
+        false = (predicted == TUMOUR) & (truth != TUMOUR)
+        plain.append(dice(predicted == TUMOUR, truth == TUMOUR))
+        inside.append(dice((predicted == TUMOUR) & (truth >= LIVER), truth == TUMOUR))
         share = (false & (truth < LIVER)).sum() / max(false.sum(), 1)
         outside.append(f"{name} {share:.0%} of {false.sum()}")
     as_it_is, in_liver = statistics.fmean(plain), statistics.fmean(inside)

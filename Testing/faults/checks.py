@@ -45,15 +45,15 @@ def assert_calm(
         limit_s: Seconds that it may take, on a machine that does nothing else.
     """
     limit_s *= slowness()
-    probabilities = ended.out + ended.err
-    assert ended.code is not None, f"no end within {ended.seconds:.0f} s\n{probabilities[-2000:]}"
-    assert ended.code in codes, f"exit code {ended.code}\n{probabilities[-2000:]}"
-    assert_no_traceback(probabilities)
+    output = ended.out + ended.err
+    assert ended.code is not None, f"no end within {ended.seconds:.0f} s\n{output[-2000:]}"
+    assert ended.code in codes, f"exit code {ended.code}\n{output[-2000:]}"
+    assert_no_traceback(output)
     assert ended.seconds <= limit_s, f"took {ended.seconds:.1f} s"
     assert ended.peak_mib <= LIMIT_MIB, f"held {ended.peak_mib:.0f} MiB"
     assert not ended.orphans, f"processes left behind: {ended.orphans}"
     if ended.code == 1:
-        assert probabilities.strip(), "refused without a word"
+        assert output.strip(), "refused without a word"
 
 
 def slowness() -> float:
@@ -61,10 +61,10 @@ def slowness() -> float:
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-def assert_no_traceback(probabilities: str) -> None:
+def assert_no_traceback(output: str) -> None:
     """Make sure that nothing unforeseen came to a user's eyes."""
     for sign in _FALLEN:
-        assert sign not in probabilities, probabilities[-3000:]
+        assert sign not in output, output[-3000:]
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -84,10 +84,10 @@ def ends_well(server: Server, path: Path) -> bool:
     try:
         download(server.remote, path)
     except WeightsError as error:
-        probabilities = str(error)
+        message = str(error)
     else:
         return True
-    assert "the next try goes on" in probabilities
+    assert "the next try goes on" in message
     assert_kept(path)
     return False
 
@@ -400,14 +400,14 @@ def test_two_programs_download_once(server: Server, tmp_path: Path, campaign: Ca
 
 
 def test_a_wait_for_another_program_can_be_stopped(server: Server, tmp_path: Path) -> None:
-    probabilities: list[object] = []
+    events: list[object] = []
     path = tmp_path / "net.pt"
     token = CancelToken()
     with download_module._alone(path, Monitor()):
         threading.Timer(0.3, token.cancel).start()
         with pytest.raises(CancelledError):
-            download(server.remote, path, Monitor(probabilities.append, token))
-    assert "Another program is downloading net.pt" in str(probabilities)
+            download(server.remote, path, Monitor(events.append, token))
+    assert "Another program is downloading net.pt" in str(events)
     assert server.asked == []
 
 

@@ -45,28 +45,28 @@ def assert_answered(row: dict[str, Any], path: Path) -> None:
     assert "crash" not in row, row["crash"]
     assert row["peak_mib"] < LIMIT_MIB, f"held {row['peak_mib']:.0f} MiB"
     for door in _DOORS:
-        probabilities = row[door]
-        assert "fell" not in probabilities, f"{door}: {probabilities['fell']}"
-        assert probabilities["seconds"] < LIMIT_S, f"{door} took {probabilities['seconds']:.1f} s"
-        if "refused" in probabilities:
-            assert str(path) in probabilities["refused"] or path.name in probabilities["refused"], (
-                probabilities["refused"]
-            )
-            assert "\n" not in probabilities["refused"].strip(), probabilities["refused"]
-            assert len(probabilities["refused"]) < 600, probabilities["refused"]
-            assert "does not fit" not in probabilities["refused"], "asked for too much memory"
+        report = row[door]
+        assert "fell" not in report, f"{door}: {report['fell']}"
+        assert report["seconds"] < LIMIT_S, f"{door} took {report['seconds']:.1f} s"
+        if "refused" in report:
+            assert str(path) in report["refused"] or path.name in report["refused"], report[
+                "refused"
+            ]
+            assert "\n" not in report["refused"].strip(), report["refused"]
+            assert len(report["refused"]) < 600, report["refused"]
+            assert "does not fit" not in report["refused"], "asked for too much memory"
         else:
-            assert_possible(probabilities)
+            assert_possible(report)
 
 
-def assert_possible(probabilities: dict[str, Any]) -> None:
+def assert_possible(report: dict[str, Any]) -> None:
     """Make sure that a volume is one that could exist."""
-    affine = np.reshape(probabilities["affine"], (4, 4))
+    affine = np.reshape(report["affine"], (4, 4))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     assert np.isfinite(affine).all()
     assert ((spacing >= 0.0099) & (spacing <= 50.01)).all(), f"spacing {spacing}"
-    assert min(probabilities["shape"]) >= 1
-    assert probabilities.get("has", probabilities["shape"]) == probabilities["shape"]
+    assert min(report["shape"]) >= 1
+    assert report.get("has", report["shape"]) == report["shape"]
 
 
 def digest_of(voxels: np.ndarray) -> str:
@@ -136,8 +136,8 @@ def test_damaged_files_are_read_rightly_or_refused(
     for (files, what), path, row in zip(drawn, paths, read_all(paths), strict=True):
         with campaign.case(f"{path.relative_to(tmp_path)} ({what})"):
             assert_answered(row, path)
-            probabilities = row["read_volume"]
+            report = row["read_volume"]
             if "cut off" in what and kind != "dicom":
-                assert "refused" in probabilities, "a file that is cut off was taken"
-            if is_packed(files) and "header" not in what and "digest" in probabilities:
-                assert probabilities["digest"] == digest_of(VOXELS), "damaged voxels were taken"
+                assert "refused" in report, "a file that is cut off was taken"
+            if is_packed(files) and "header" not in what and "digest" in report:
+                assert report["digest"] == digest_of(VOXELS), "damaged voxels were taken"

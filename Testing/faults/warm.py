@@ -53,11 +53,11 @@ class Started:
         seconds = time.monotonic() - self.began
         orphans = end_session(self.process.pid)
         place = Path(self.folder.name)
-        probabilities = [(place / name).read_text(errors="replace") for name in ("out", "err")]
+        texts = [(place / name).read_text(errors="replace") for name in ("out", "err")]
         peak = place / "peak"
         mib = float(peak.read_text()) if peak.exists() else 0.0
         self.folder.cleanup()
-        return Ended(code, probabilities[0], probabilities[1], seconds, mib, orphans)
+        return Ended(code, texts[0], texts[1], seconds, mib, orphans)
 
     def kill(self) -> None:
         """Kill the child, as the system does when memory is short, and wait for that."""

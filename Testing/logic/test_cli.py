@@ -150,8 +150,8 @@ class TestInit:
         self, data: Path, validation: tuple[str, ...]
     ) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg", *validation)
-        probabilities = aslseg(*words).stdout
-        assert ("No label is kept for validation" in probabilities) == (not validation)
+        shown = aslseg(*words).stdout
+        assert ("No label is kept for validation" in shown) == (not validation)
 
     def test_a_decathlon_task_brings_its_targets(self, data: Path) -> None:
         entries = [{"image": "./ct/c1.nii.gz", "label": "./seg/c1.nii.gz"}]
@@ -494,9 +494,9 @@ def test_weights_without_a_published_checksum_are_not_called_verified(
 ) -> None:
     monkeypatch.setenv("ASLSEG_WEIGHTS", str(tmp_path))
     (tmp_path / "medsam_vit_b.pth").write_bytes(b"anything")
-    probabilities = CliRunner().invoke(app, ["weights", "verify", "medsam"]).output
-    assert "medsam: NOT verified" in probabilities
-    assert "medsam: verified" not in probabilities
+    shown = CliRunner().invoke(app, ["weights", "verify", "medsam"]).output
+    assert "medsam: NOT verified" in shown
+    assert "medsam: verified" not in shown
     listed = CliRunner().invoke(app, ["weights", "list"]).output
     assert "not verified" in next(line for line in listed.splitlines() if "medsam" in line)
 

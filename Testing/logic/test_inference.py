@@ -240,8 +240,8 @@ def test_contents_are_sought_in_the_container_that_was_found() -> None:
     found = a_specialist(liver=liver, tumour=tumour).predict(volume)
     assert found["liver"].shape == volume.geometry.shape
     for name, truth in {"liver": labels.labels > 0, "tumour": labels.labels == 2}.items():
-        probabilities: Mask = found[name] > 0.5
-        assert 2 * (probabilities & truth).sum() / (probabilities.sum() + truth.sum()) > 0.9, name
+        mask: Mask = found[name] > 0.5
+        assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.9, name
     assert set(liver.seen) == {3}
     assert set(tumour.seen) == {4}  # the container with the three slices
 

@@ -80,8 +80,8 @@ def test_dice_counts_each_picture_by_its_weight(weight: list[float], expected: f
 
 def test_dice_leaves_the_background_out_and_averages_over_the_other_classes() -> None:
     truth = torch.tensor([[[1, 2], [0, 0]]])
-    probabilities = torch.tensor([[[1, 0], [0, 0]]])  # class 1 right: 0; class 2 missed: 1 - 1/2
-    probability = F.one_hot(probabilities, 3).movedim(-1, 1).float()
+    labels = torch.tensor([[[1, 0], [0, 0]]])  # class 1 right: 0; class 2 missed: 1 - 1/2
+    probability = F.one_hot(labels, 3).movedim(-1, 1).float()
     assert float(soft_dice_loss(probability, truth)) == pytest.approx(0.25)
 
 

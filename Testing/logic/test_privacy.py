@@ -77,8 +77,8 @@ def _write_slices(image: sitk.Image, folder: Path) -> None:
 def _add_extension(path: Path) -> None:
     """Put a DICOM header into the extension of a NIfTI file, as converters do."""
     content = bytearray(gzip.decompress(path.read_bytes()))
-    probabilities = (NAME * 4).encode().ljust(88, b"\0")
-    extension = b"\1\0\0\0" + (96).to_bytes(4, "little") + (2).to_bytes(4, "little") + probabilities
+    name = (NAME * 4).encode().ljust(88, b"\0")
+    extension = b"\1\0\0\0" + (96).to_bytes(4, "little") + (2).to_bytes(4, "little") + name
     offset = int(np.frombuffer(bytes(content[108:112]), "<f4")[0])
     content[108:112] = np.float32(348 + len(extension)).tobytes()
     path.write_bytes(gzip.compress(bytes(content[:348]) + extension + bytes(content[offset:])))
@@ -121,19 +121,15 @@ def test_names_in_headers_reach_nothing_that_is_written(
     made, images_ = given / "made", given / "images"
     config = tiny_config(rounds=1).model_dump(mode="json")
     write_json_atomic(given / "config.json", parse_config(config).model_dump(mode="json"))
-    probabilities = command("init", made / "project", images_, "--labels", given / "labels")
-    probabilities += command(
-        "train", made / "project", "--config", given / "config.json", "--run", "one"
-    )
-    probabilities += command(
-        "segment", made / "project", images_ / "a", images_ / "b.nii.gz", "-o", made
-    )
-    probabilities += command("export", made / "project", made / "Dataset001_A", "--labels", "all")
-    probabilities += command("status", made / "project", "--report")
+    shown = command("init", made / "project", images_, "--labels", given / "labels")
+    shown += command("train", made / "project", "--config", given / "config.json", "--run", "one")
+    shown += command("segment", made / "project", images_ / "a", images_ / "b.nii.gz", "-o", made)
+    shown += command("export", made / "project", made / "Dataset001_A", "--labels", "all")
+    shown += command("status", made / "project", "--report")
     assert len(list((made / "Dataset001_A").rglob("*.nii.gz"))) == 8
     assert (made / "project" / "runs" / "one" / "report.html").exists()
     assert naming(made) == []
-    assert "SENTINEL" not in probabilities
+    assert "SENTINEL" not in shown
     assert "SENTINEL" not in caplog.text
 
 

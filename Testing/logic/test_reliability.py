@@ -142,8 +142,8 @@ def test_the_reliability_of_a_case_is_that_of_its_label_maps(
     is_empty: bool,
 ) -> None:
     last = labels_with(*specialist)
-    probabilities = Segmentation(last, None, labels_with(*refined), (), {})
-    judged = reliability_of("a", probabilities, [last, labels_with()], LIVER_TARGETS)
+    segmentation = Segmentation(last, None, labels_with(*refined), (), {})
+    judged = reliability_of("a", segmentation, [last, labels_with()], LIVER_TARGETS)
     assert (judged.empty_in_one, judged.is_empty) == (empty_in_one, is_empty)
     if specialist == refined:
         assert judged.prediction_agreement == 1.0

@@ -146,11 +146,9 @@ def test_a_run_says_it_before_it_learns_and_keeps_it_in_its_events(tmp_path: Pat
         start_run(project, tiny_config(method="specialist"), stop, run_id="a")
     events = (RunFolder(project.folder / "runs" / "a").path / "events.jsonl").read_text()
     kinds = [json.loads(line) for line in events.splitlines()]
-    probabilities = next(
-        n for n, e in enumerate(kinds) if "window_hu shows" in str(e.get("message"))
-    )
-    assert kinds[probabilities]["event"] == "warning"
-    assert probabilities < next(n for n, e in enumerate(kinds) if e["event"] == "metric")
+    position = next(n for n, e in enumerate(kinds) if "window_hu shows" in str(e.get("message")))
+    assert kinds[position]["event"] == "warning"
+    assert position < next(n for n, e in enumerate(kinds) if e["event"] == "metric")
 
     seen = SPECIALIST.model_copy(
         update={"roi": SPECIALIST.roi.model_copy(update={"window_hu": (0.0, 2500.0)})}

@@ -97,11 +97,9 @@ def test_events_of_a_task_carry_the_number_of_the_request() -> None:
     stream = io.StringIO()
     lines.waiting.put(request(5, "work", value=21))
     Worker(lines, stream, lambda: {"work": work}).run()
-    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
-    probabilities = [
-        event for event in probabilities if event.get("stage") != "Loading the libraries"
-    ]
-    assert probabilities[1:] == [
+    received = [json.loads(line) for line in stream.getvalue().splitlines()]
+    received = [event for event in received if event.get("stage") != "Loading the libraries"]
+    assert received[1:] == [
         {"id": 5, "event": "progress", "stage": "a stage", "step": 1, "of": 2,
          "seconds_left": 3.5, "round": 4},
         {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "stage": "liver",
@@ -138,10 +136,8 @@ def test_cancel_is_heard_while_a_task_works_and_the_next_request_is_answered() -
     lines.waiting.put(request(0, "cancel"))
     lines.waiting.put(request(2, "quick"))
     thread.join(5)
-    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
-    final = {
-        e["id"]: e["event"] for e in probabilities if e["event"] in ("done", "cancelled", "failed")
-    }
+    received = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {e["id"]: e["event"] for e in received if e["event"] in ("done", "cancelled", "failed")}
     assert final == {1: "cancelled", 2: "done"}
 
 
@@ -165,10 +161,8 @@ def test_cancel_may_name_one_of_several_requests() -> None:
     time.sleep(0.05)
     lines.waiting.put(None)
     thread.join(5)
-    probabilities = [json.loads(line) for line in stream.getvalue().splitlines()]
-    final = {
-        e["id"]: e["event"] for e in probabilities if e["event"] in ("done", "cancelled", "failed")
-    }
+    received = [json.loads(line) for line in stream.getvalue().splitlines()]
+    final = {e["id"]: e["event"] for e in received if e["event"] in ("done", "cancelled", "failed")}
     assert final == {1: "done", 2: "cancelled"}
 
 
@@ -178,14 +172,14 @@ def test_the_end_of_the_input_cancels_what_is_under_way() -> None:
             monitor.check()
             time.sleep(0.001)
 
-    probabilities = answers_to({"endless": endless}, request(1, "endless"))
-    assert probabilities[-1]["event"] == "cancelled"
+    received = answers_to({"endless": endless}, request(1, "endless"))
+    assert received[-1]["event"] == "cancelled"
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"id": 1}', '{"id": "x", "do": "a"}'])
 def test_a_line_that_is_no_request_is_answered_and_survived(line: str) -> None:
-    probabilities = answers_to({}, line)
-    refusal = next(event for event in probabilities if event["event"] == "failed")
+    received = answers_to({}, line)
+    refusal = next(event for event in received if event["event"] == "failed")
     assert refusal["kind"] == "request"
     assert line in refusal["message"]
 

@@ -67,12 +67,12 @@ def test_a_broken_line_is_refused_with_its_id_and_the_next_one_is_read(
     wait_for(stream, '"id": 99, "event": "done"')
     lines.waiting.put(b"")
     thread.join(5)
-    probabilities = events_of(stream)
-    refusal = next(event for event in probabilities if event["event"] == "failed")
+    received = events_of(stream)
+    refusal = next(event for event in received if event["event"] == "failed")
     assert (refusal["id"], refusal["kind"]) == (number, "request")
     assert len(refusal["message"]) < 400
     assert refusal["remedy"] or refusal["message"].endswith(".")
-    assert [e["id"] for e in probabilities if e["event"] in FINAL] == [number, 99]
+    assert [e["id"] for e in received if e["event"] in FINAL] == [number, 99]
 
 
 def test_a_long_line_takes_no_more_memory_than_the_bound() -> None:
@@ -144,12 +144,12 @@ def test_a_request_that_waits_is_cancelled_at_once_though_another_one_works() ->
     lines.put({"id": 1, "do": "patient"}, {"id": 2, "do": "patient"}, {"id": 3, "do": "patient"})
     lines.put({"id": 4, "do": "cancel", "request": 2})
     wait_for(stream, '"id": 4, "event": "done"')
-    probabilities = events_of(stream)
-    assert [(e["id"], e["event"]) for e in probabilities if e["event"] in FINAL] == [
+    received = events_of(stream)
+    assert [(e["id"], e["event"]) for e in received if e["event"] in FINAL] == [
         (2, "cancelled"),
         (4, "done"),
     ]
-    assert next(e["facts"] for e in probabilities if e["id"] == 4) == {"cancelled": [2]}
+    assert next(e["facts"] for e in received if e["id"] == 4) == {"cancelled": [2]}
     go_on.set()
     wait_for(stream, '"id": 3, "event": "done"')
     lines.waiting.put(b"")
@@ -327,10 +327,10 @@ def test_a_process_that_works_in_silence_says_that_it_lives() -> None:
     with a_process("-c", code) as process:
         process.stdin.write(b'{"id": 1, "do": "sleep"}\n')
         process.stdin.flush()
-        probabilities = []
-        while not probabilities or probabilities[-1]["event"] != "done":
-            probabilities.append(json.loads(process.stdout.readline()))
-        quiet = [event["quiet_s"] for event in probabilities if event["event"] == "alive"]
+        received = []
+        while not received or received[-1]["event"] != "done":
+            received.append(json.loads(process.stdout.readline()))
+        quiet = [event["quiet_s"] for event in received if event["event"] == "alive"]
         assert len(quiet) >= 4
         assert quiet == sorted(quiet)
         assert quiet[-1] > 0.2

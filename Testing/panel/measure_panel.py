@@ -84,12 +84,12 @@ def segment(widget: Any, attempt: str) -> None:
     with measured_event_loop() as working:
         click(widget.panel.ui.segmentButton)
         wait_until(lambda: engine.state in ("importing", "failed"), 3600)
-    sam_probabilities = time.monotonic()
+    ended = time.monotonic()
     with measured_event_loop() as importing:
         wait_until(lambda: not engine.is_busy and not widget.logic.background.is_busy, 600)
     say(
         segment=attempt,
-        engine_s=sam_probabilities - began,
+        engine_s=ended - began,
         of_that_in_the_engine_s=FACTS.get("seconds"),
         four_nodes_s=time.monotonic() - began,
         longest_block_working_ms=working.longest_ms,

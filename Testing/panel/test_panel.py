@@ -106,8 +106,8 @@ def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(perso
 
 def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks) -> None:
     assert at_project.texts("casesTable", 0) == ["c0", "c2", "c3", "c5"]
-    names, probabilities = (at_project.texts("casesTable", column) for column in (0, 1))
-    states = dict(zip(names, probabilities, strict=True))
+    names, shown = (at_project.texts("casesTable", column) for column in (0, 1))
+    states = dict(zip(names, shown, strict=True))
     assert states["c0"] == states["c5"] == "labelled"
     assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
     assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)

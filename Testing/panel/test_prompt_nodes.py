@@ -68,7 +68,7 @@ PROPOSED = [
 ]
 
 
-def probabilities(prompts: list[Any]) -> list[Any]:
+def as_values(prompts: list[Any]) -> list[Any]:
     return [
         (p.slice_index, p.target, p.box and p.box.xyxy, [(q.xy, q.positive) for q in p.points])
         for p in prompts
@@ -83,7 +83,7 @@ def rounded(prompts: list[Any]) -> list[Any]:
             box and tuple(round(x, 3) for x in box),
             [((round(x, 3), round(y, 3)), positive) for (x, y), positive in points],
         )
-        for k, target, box, points in probabilities(prompts)
+        for k, target, box, points in as_values(prompts)
     ]
 
 
@@ -96,7 +96,7 @@ def test_prompts_go_to_the_scene_and_come_back(ct: Any) -> None:
 def test_a_click_in_the_scene_is_the_pixel_under_it(lps: Any) -> None:
     # voxel (i, j, k) = (7, 4, 3) lies at RAS (-14, -12, 12); its pixel's middle is (7.5, 4.5)
     points_node(lps, "tumour", POSITIVE).AddControlPointWorld(-14.0, -12.0, 12.0)
-    assert probabilities(read_prompts(lps)) == [(3, "tumour", None, [((7.5, 4.5), True)])]
+    assert as_values(read_prompts(lps)) == [(3, "tumour", None, [((7.5, 4.5), True)])]
 
 
 def test_a_box_covers_its_pixels_from_edge_to_edge(lps: Any) -> None:
@@ -125,7 +125,7 @@ def test_what_lies_outside_of_the_volume_says_nothing(lps: Any) -> None:
 
 def test_a_click_on_a_proposed_box_joins_it(lps: Any) -> None:
     add_point(lps, "tumour", (11.5, 13.5), 2, NEGATIVE)
-    tumour = next(p for p in probabilities(read_prompts(lps, PROPOSED, 2)) if p[1] == "tumour")
+    tumour = next(p for p in as_values(read_prompts(lps, PROPOSED, 2)) if p[1] == "tumour")
     assert tumour[2] == (10.0, 10.0, 14.0, 15.0)
     assert sorted(tumour[3]) == [((11.5, 13.5), False), ((12.5, 12.5), True)]
 
@@ -134,7 +134,7 @@ def test_slices_that_were_taken_over_have_the_scenes_prompts_alone(lps: Any) -> 
     take_over(lps, PROPOSED, 2)
     forgotten = next(n for n in prompt_nodes(lps) if "liver" in n.GetName())
     slicer.mrmlScene.RemoveNode(forgotten)
-    found = probabilities(read_prompts(lps, PROPOSED))
+    found = as_values(read_prompts(lps, PROPOSED))
     assert [(k, target) for k, target, _, _ in found] == [(2, "tumour"), (3, "liver")]
     take_over(lps, PROPOSED, 2)
     assert len(prompt_nodes(lps)) == 2
@@ -144,13 +144,13 @@ def test_a_cleared_slice_has_no_prompts(lps: Any) -> None:
     add_point(lps, "tumour", (11.5, 13.5), 2)
     add_point(lps, "tumour", (11.5, 13.5), 4)
     clear_slice(lps, 2)
-    assert [p[:2] for p in probabilities(read_prompts(lps, PROPOSED))] == [
+    assert [p[:2] for p in as_values(read_prompts(lps, PROPOSED))] == [
         (3, "liver"),
         (4, "tumour"),
     ]
     assert edited_slices(lps) == {2, 4}
     forget_prompts(lps)
-    assert probabilities(read_prompts(lps, PROPOSED)) == probabilities(PROPOSED)
+    assert as_values(read_prompts(lps, PROPOSED)) == as_values(PROPOSED)
 
 
 SMALL, LARGE = (10.0, 10.0, 20.0, 20.0), (0.0, 0.0, 40.0, 40.0)
@@ -230,4 +230,4 @@ def test_a_click_on_a_sagittal_volume_is_a_pixel_of_an_axial_slice(scene: Any) -
     ct = add_volume(Volume(np.zeros(SAGITTAL_SHAPE, np.int16), geometry), "ct")
     place = geometry.ijk_to_ras @ np.array([7.0, 4.0, 3.0, 1.0])
     points_node(ct, "tumour", POSITIVE).AddControlPointWorld(*place[:3])
-    assert probabilities(read_prompts(ct)) == [(4, "tumour", None, [((7.5, 3.5), True)])]
+    assert as_values(read_prompts(ct)) == [(4, "tumour", None, [((7.5, 3.5), True)])]

@@ -33,11 +33,11 @@ def test_the_script_page_does_what_it_says(module: Any, tmp_path: Path, capsys: 
     names = {"slicer": slicer, "folder": tmp_path / "phantoms", "settings": settings}
     for block in blocks():
         exec(compile(block, str(PAGE), "exec"), names)
-    probabilities = capsys.readouterr().out.splitlines()
-    assert probabilities[1] == "labelled"
-    assert probabilities[2] == "done"
-    assert "refined" in probabilities[3]
-    assert probabilities[4] == "liver"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "labelled"
+    assert lines[2] == "done"
+    assert "refined" in lines[3]
+    assert lines[4] == "liver"
     folder = tmp_path / "phantoms"
     assert (folder / "refined.nii.gz").exists()
     assert (folder / "Dataset001_Liver" / "dataset.json").exists()

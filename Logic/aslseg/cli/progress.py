@@ -32,7 +32,7 @@ class _Stage:
     name: str
     task: TaskID
     began: float
-    probabilities: float
+    shown_at: float
 
 
 class ProgressView:
@@ -80,8 +80,8 @@ class ProgressView:
 
     def _heartbeat(self, stage: _Stage, event: Progress, left: str) -> None:
         now = time.monotonic()
-        if now - stage.probabilities >= HEARTBEAT_S:
-            stage.probabilities = now
+        if now - stage.shown_at >= HEARTBEAT_S:
+            stage.shown_at = now
             self._say(f"     {stage.name}: {event.step} of {event.of}, {left}")
 
     def _finish(self, stage: _Stage) -> None:

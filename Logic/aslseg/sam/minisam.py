@@ -88,8 +88,8 @@ def _pack(folder: Path) -> Path:
 
 
 def _last_line(error: Exception) -> str:
-    probabilities: bytes = getattr(error, "stderr", None) or str(error).encode()
-    return probabilities.decode(errors="replace").strip().rpartition("\n")[2]
+    output: bytes = getattr(error, "stderr", None) or str(error).encode()
+    return output.decode(errors="replace").strip().rpartition("\n")[2]
 
 
 def check_integrity(archive: Path) -> None:
