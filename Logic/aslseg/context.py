@@ -1,4 +1,7 @@
-"""What a method works with: the project's cases, the settings, and where things are written."""
+"""The context of a run: the project's cases, the settings, the folder, device and monitor.
+
+Loading a run needs it as training does, so it lies below `inference`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from aslseg.targets import Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledVolume:
-    """A volume with a person's label map on its grid.
+    """A volume with its human label map, on its axial grid.
 
     Attributes:
         case_id: For messages and seeds.
@@ -42,7 +45,7 @@ class RunContext:
         project: The cases.
         config: The settings.
         folder: Where the run is written.
-        device: Where networks live.
+        device: Of the networks.
         monitor: Who listens, and may ask to stop.
         shared_cache: Folder of what several projects compute once; None is the project's own.
     """
@@ -56,12 +59,12 @@ class RunContext:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The classes of the label maps."""
+        """All targets."""
         return tuple(self.project.targets)
 
     @property
     def labelled(self) -> list[Case]:
-        """Training cases with a person's label."""
+        """Training cases with a human label."""
         return list(self.project.labelled)
 
     @property
@@ -85,7 +88,7 @@ class RunContext:
         return self.shared_cache or self.project.folder / "cache"
 
     def image(self, case: Case) -> Volume:
-        """Read a case's image on its axial grid, as networks are taught with it."""
+        """Read a case's image on its axial grid."""
         return axial_volume(self.project.load_image(case))
 
     def labels(self, case: Case) -> Labelmap:
@@ -103,14 +106,14 @@ class RunContext:
 
     @contextmanager
     def round(self, number: int) -> Iterator[RunContext]:
-        """Give the job with its events marked as those of a round."""
+        """Yield the context with its events marked as those of a round."""
         marked = Monitor(self.monitor.listener, self.monitor.token, number)
         yield replace(self, monitor=marked)
 
 
 def labelled_volumes(
-    context: RunContext, cases: Sequence[Case], stage: str
+    context: RunContext, cases: Sequence[Case], task: str
 ) -> Iterator[LabelledVolume]:
     """Read cases with their human labels, one after the other."""
-    for case in context.monitor.track(cases, stage):
+    for case in context.monitor.track(cases, task):
         yield LabelledVolume(case.id, context.image(case), context.labels(case))

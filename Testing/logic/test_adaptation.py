@@ -16,6 +16,7 @@ from aslseg.events import Monitor
 from aslseg.inference.refinement import Refiner, _roi_parts, refine_roi
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
+    FusionWeights,
     ProbabilityPair,
     adaptation_roi_settings,
     build_adaptation,
@@ -26,7 +27,7 @@ from aslseg.preprocessing.roi import Roi
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.adaptation import adaptation_loss, train_adaptation
 from aslseg.training.adaptation_samples import AdaptationSampler, TrainingSample
-from aslseg.training.fusion import FusionWeights, best_weights, validated_weights
+from aslseg.training.fusion import FusionTerms, best_weights, validated_weights
 
 OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 TUMOUR = OF_TUMOUR.targets[0]
@@ -43,7 +44,7 @@ CONFIG = RunConfig(
     )
 )
 SETTINGS = CONFIG.adaptation
-VIEW_SETTINGS = adaptation_roi_settings(OF_TUMOUR, CONFIG)
+ROI_SETTINGS = adaptation_roi_settings(OF_TUMOUR, CONFIG)
 
 
 def lesions(*places: int) -> Mask:
@@ -111,7 +112,7 @@ def test_an_untrained_network_leaves_a_volume_to_the_voices() -> None:
     probabilities = ProbabilityPair(
         np.full(SHAPE, 0.9, np.float32), np.full(SHAPE, 0.5, np.float32)
     )
-    refined = refine_roi(network, HELD_OUT, probabilities, SETTINGS, VIEW_SETTINGS)
+    refined = refine_roi(network, HELD_OUT, probabilities, SETTINGS, ROI_SETTINGS)
     assert refined.shape == SHAPE
     assert refined.dtype == np.float32
     np.testing.assert_allclose(refined, 0.75, rtol=1e-5)  # the root of 9 to 1 is 3 to 1
@@ -139,17 +140,17 @@ def test_a_blend_weighs_sam_and_the_correction() -> None:
     probabilities = torch.full((1, 2, 3, 16, 16), 0.5)
     probabilities[:, 1] = 0.75  # SAM: log-odds ln 3
     image = torch.randn(1, 4, 16, 16)
-    assert network.blend == (0.5, 1.0)
+    assert network.fusion_weights == (0.5, 1.0)
     torch.testing.assert_close(
         network(image, probabilities), torch.full((1, 16, 16), math.log(3) / 2 + 2.0)
     )
-    network.set_blend(0.25, 0.5)
+    network.set_fusion_weights(FusionWeights(0.25, 0.5))
     torch.testing.assert_close(
         network(image, probabilities), torch.full((1, 16, 16), math.log(3) / 4 + 1.0)
     )
     again = AdaptationNetwork(4, SETTINGS)
     again.load_state_dict(network.state_dict())
-    assert again.blend == (0.25, 0.5)
+    assert again.fusion_weights == (0.25, 0.5)
 
 
 # --- Trained --------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_a_blend_weighs_sam_and_the_correction() -> None:
 def test_after_a_second_of_training_an_invented_lesion_is_deleted(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
     assert (SAID_OF_HELD_OUT.specialist[lesions(8)] > 0.5).all()
     assert not (refined[lesions(8)] > 0.5).any()
 
@@ -166,7 +167,7 @@ def test_after_a_second_of_training_an_invented_lesion_is_deleted(
 def test_after_a_second_of_training_a_missed_lesion_is_restored(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS)
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
     assert not (SAID_OF_HELD_OUT.specialist[lesions(5)] > 0.5).any()
     assert (refined[lesions(5)] > 0.5).mean() > 0.85
 
@@ -174,7 +175,7 @@ def test_after_a_second_of_training_a_missed_lesion_is_restored(
 def test_after_a_second_of_training_what_was_right_stays_right(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, VIEW_SETTINGS) > 0.5
+    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS) > 0.5
     truth = lesions(0, 4, 5)
     assert 2 * (refined & truth).sum() / (refined.sum() + truth.sum()) > 0.93
     assert refined[lesions(0, 4)].mean() > 0.95
@@ -203,8 +204,8 @@ def test_views_of_any_size_are_refined_where_they_are(
     roi = Roi(image, organ, None, BoundingBox((0, 0, 0), shape), shape, 1)
     probabilities = ProbabilityPair(rng.random(shape, np.float32), rng.random(shape, np.float32))
     network = build_adaptation(OF_TUMOUR, CONFIG)
-    view_settings = VIEW_SETTINGS.model_copy(update={"mirror": mirror})
-    specialist, sam, correction = _roi_parts(network, roi, probabilities, SETTINGS, view_settings)
+    roi_settings = ROI_SETTINGS.model_copy(update={"mirror": mirror})
+    specialist, sam, correction = _roi_parts(network, roi, probabilities, SETTINGS, roi_settings)
     for odds, probability in ((specialist, probabilities.specialist), (sam, probabilities.sam)):
         expected = log_odds(torch.from_numpy(probability)).numpy()
         np.testing.assert_allclose(odds, expected, atol=1e-5)
@@ -225,7 +226,7 @@ def test_voices_are_given_on_neighbouring_slices() -> None:
 
 
 def a_source(settings: AdaptationConfig = SETTINGS, seed: int = 0) -> AdaptationSampler:
-    return AdaptationSampler(samples()[:2], settings, VIEW_SETTINGS, seed)
+    return AdaptationSampler(samples()[:2], settings, ROI_SETTINGS, seed)
 
 
 def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
@@ -243,7 +244,7 @@ def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
 
 def test_image_voices_and_truth_of_a_lesson_lie_upon_each_other() -> None:
     right = TrainingSample(HELD_OUT, predictions(0, 4, 5), 1)
-    mirrored = VIEW_SETTINGS.model_copy(update={"mirror": True})
+    mirrored = ROI_SETTINGS.model_copy(update={"mirror": True})
     _, probabilities, truth = AdaptationSampler([right], SETTINGS, mirrored, 0).batch(0)
     middle = probabilities[:, 0, 1]
     sure = (middle < 0.15) | (middle > 0.85)
@@ -260,8 +261,8 @@ def test_some_lessons_hide_the_image_and_never_the_container() -> None:
 
 
 def test_a_network_without_lessons_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one lesson"):
-        AdaptationSampler([], SETTINGS, VIEW_SETTINGS, 0)
+    with pytest.raises(ValueError, match="at least one training sample"):
+        AdaptationSampler([], SETTINGS, ROI_SETTINGS, 0)
 
 
 def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
@@ -274,10 +275,10 @@ def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
 # --- How far it is followed -----------------------------------------------------------------------
 
 
-def some_parts(**odds: Mask) -> FusionWeights:
+def some_terms(**odds: Mask) -> FusionTerms:
     """Return parts whose log-odds are +-3 where a mask says so; the rest of the truth is 3."""
     signs = {name: np.where(mask, 3.0, -3.0).astype(np.float32) for name, mask in odds.items()}
-    return FusionWeights(signs["specialist"], signs["sam"], 2 * signs["correction"], odds["truth"])
+    return FusionTerms(signs["specialist"], signs["sam"], 2 * signs["correction"], odds["truth"])
 
 
 RIGHT, WRONG = lesions(0, 1), lesions(7, 8)
@@ -297,7 +298,7 @@ def test_a_blend_follows_who_is_right(right: set[str], expected: tuple[float, fl
     probabilities = {
         name: RIGHT if name in right else WRONG for name in ("specialist", "sam", "correction")
     }
-    assert best_weights([some_parts(**probabilities, truth=RIGHT)]) == expected
+    assert best_weights([some_terms(**probabilities, truth=RIGHT)]) == expected
 
 
 def test_a_correction_that_harms_the_validation_cases_is_not_followed(
@@ -306,12 +307,12 @@ def test_a_correction_that_harms_the_validation_cases_is_not_followed(
     network = build_adaptation(OF_TUMOUR, CONFIG)
     network.load_state_dict(trained.state_dict())
     dark = Roi(
-        -HELD_OUT.image, HELD_OUT.organ, HELD_OUT.labels, HELD_OUT.box, HELD_OUT.volume_shape, 1
+        -HELD_OUT.image, HELD_OUT.parent, HELD_OUT.labels, HELD_OUT.box, HELD_OUT.volume_shape, 1
     )
     harmful = TrainingSample(dark, predictions(0, 4, 5), 1)
-    assert validated_weights(network, [harmful], SETTINGS, VIEW_SETTINGS)[1] == 0.0
+    assert validated_weights(network, [harmful], SETTINGS, ROI_SETTINGS)[1] == 0.0
     helpful = TrainingSample(HELD_OUT, SAID_OF_HELD_OUT, 1)
-    assert validated_weights(network, [helpful], SETTINGS, VIEW_SETTINGS)[1] > 0.0
+    assert validated_weights(network, [helpful], SETTINGS, ROI_SETTINGS)[1] > 0.0
 
 
 # --- All targets together -------------------------------------------------------------------------

@@ -35,8 +35,8 @@ def test_a_patch_of_a_volume_is_a_crop_too() -> None:
 
 
 def test_a_quarter_turn_turns_the_plane_and_leaves_slices_in_order() -> None:
-    placement = PatchTransform((2.0, 2.0, 3.0), angle=math.pi / 2)
-    patch = cut_patch(BLOCK, placement, 3)
+    transform = PatchTransform((2.0, 2.0, 3.0), angle=math.pi / 2)
+    patch = cut_patch(BLOCK, transform, 3)
     crop = BLOCK[0, 1:4, 1:4, 2:5]
     turned = [np.rot90(part, n) for part in crop for n in (1, 3)]
     assert any(np.allclose(patch[0, 0], part, atol=1e-4) for part in turned[:2])
@@ -46,9 +46,9 @@ def test_a_quarter_turn_turns_the_plane_and_leaves_slices_in_order() -> None:
 def test_image_and_labels_of_one_placement_lie_upon_each_other() -> None:
     image = np.zeros((1, 40, 40), np.float32)
     image[0, 12:28, 15:24] = 1.0
-    placement = PatchTransform((20.0, 19.0), angle=0.3, scale=1.2)
-    smooth = cut_patch(image, placement, 24)
-    labels = cut_patch(image, placement, 24, nearest=True)
+    transform = PatchTransform((20.0, 19.0), angle=0.3, scale=1.2)
+    smooth = cut_patch(image, transform, 24)
+    labels = cut_patch(image, transform, 24, nearest=True)
     assert set(labels.unique().tolist()) == {0.0, 1.0}
     sure = (smooth < 0.05) | (smooth > 0.95)
     assert (smooth[sure].round() == labels[sure]).all()

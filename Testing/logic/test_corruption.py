@@ -196,12 +196,12 @@ def test_draws_repeat_with_their_seed_and_stay_in_range() -> None:
     first, again = (sample_corruption(np.random.default_rng(5)) for _ in range(2))
     assert first == again
     drawn = [sample_corruption(np.random.default_rng(seed)) for seed in range(200)]
-    assert {len(c.flaws) for c in drawn} == {1, 2, 3}
-    assert all(len(set(c.flaws)) == len(c.flaws) for c in drawn)
+    assert {len(c.errors) for c in drawn} == {1, 2, 3}
+    assert all(len(set(c.errors)) == len(c.errors) for c in drawn)
     assert all(1.0 <= c.size_mm <= 5.0 for c in drawn)
-    assert {mask_error for c in drawn for mask_error in c.flaws} == set(MaskError) == set(WEIGHTS)
+    assert {mask_error for c in drawn for mask_error in c.errors} == set(MaskError) == set(WEIGHTS)
     alone = [sample_corruption(np.random.default_rng(seed), most=1) for seed in range(20)]
-    assert {len(c.flaws) for c in alone} == {1}
+    assert {len(c.errors) for c in alone} == {1}
 
 
 @pytest.mark.parametrize("mask_error", [MaskError.ERODED, MaskError.DILATED, MaskError.RAGGED])

@@ -31,7 +31,7 @@ from whole_runs import at_step, results, stop_at, weights_in
 
 OF_LIVER = cascade_stages(LIVER_TARGETS)[0]
 CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), predictions=0))
-SETTINGS, VIEW_SETTINGS = CONFIG.adaptation, adaptation_roi_settings(OF_LIVER, CONFIG)
+SETTINGS, ROI_SETTINGS = CONFIG.adaptation, adaptation_roi_settings(OF_LIVER, CONFIG)
 SHAPE = (6, 16, 16)
 OF_RUN = tiny_config(rounds=1, adaptation=ADAPTATION.model_copy(update={"iterations": 24}))
 
@@ -79,10 +79,10 @@ def network_that_adds(odds: float) -> AdaptationNetwork:
 def test_a_fold_is_judged_by_cases_that_it_does_not_learn_from() -> None:
     samples = {name: [a_lesson(a_truth(2)), a_lesson(a_truth(3))] for name in "abc"}
     first, second = case_folds([a_case(name, *both) for name, both in samples.items()])
-    assert first.learn == samples["b"]  # groups are a, c and b
-    assert first.judge == [samples["a"][1], samples["c"][1]]
-    assert second.learn == [*samples["a"], *samples["c"]]
-    assert second.judge == [samples["b"][1]]
+    assert first.train == samples["b"]  # groups are a, c and b
+    assert first.validation == [samples["a"][1], samples["c"][1]]
+    assert second.train == [*samples["a"], *samples["c"]]
+    assert second.validation == [samples["b"][1]]
 
 
 def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() -> None:
@@ -90,11 +90,11 @@ def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() ->
     early, late = a_lesson(a_truth(1, 2, 3, 4)), a_lesson(a_truth(0, 1, 2), first=2)
     folds = case_folds([CaseSamples("a", [early, late], [late])])
     # The target is on slices 1, 2, 3, 4 and 2, 3, 4 of the volume: the middle is 3.
-    assert [(slices_in(fold.learn), slices_in(fold.judge)) for fold in folds] == [
+    assert [(slices_in(fold.train), slices_in(fold.validation)) for fold in folds] == [
         ({4.0, 5.0, 6.0, 7.0}, {2.0, 3.0}),
         ({0.0, 1.0, 2.0, 3.0}, {4.0, 5.0, 6.0, 7.0}),
     ]
-    for sample in (sample for fold in folds for sample in fold.judge):
+    for sample in (sample for fold in folds for sample in fold.validation):
         kept = sample.roi.image[:, 0, 0].astype(int) - 2
         np.testing.assert_array_equal(sample.roi.labels, a_truth(0, 1, 2)[kept])
         np.testing.assert_array_equal(sample.predictions.sam, late.predictions.sam[kept])
@@ -103,7 +103,7 @@ def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() ->
 def test_where_one_group_shows_nothing_the_slices_of_the_others_are_divided() -> None:
     seen = a_case("a", a_lesson(a_truth(2, 3)))
     folds = case_folds([seen, a_case("b", a_lesson(a_truth(), first=10))])
-    assert [(slices_in(fold.learn), slices_in(fold.judge)) for fold in folds] == [
+    assert [(slices_in(fold.train), slices_in(fold.validation)) for fold in folds] == [
         ({3.0, 4.0, 5.0}, {0.0, 1.0, 2.0}),
         ({0.0, 1.0, 2.0}, {3.0, 4.0, 5.0}),
     ]
@@ -123,7 +123,7 @@ def test_where_nothing_can_be_judged_there_is_no_correction(cases: list[CaseSamp
     def never(number: int, learn: list[TrainingSample]) -> AdaptationNetwork:
         raise AssertionError
 
-    assert cross_validated_weights(cases, never, SETTINGS, VIEW_SETTINGS) == (0.5, 0.0)
+    assert cross_validated_weights(cases, never, SETTINGS, ROI_SETTINGS) == (0.5, 0.0)
 
 
 # --- What is chosen -----------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_where_nothing_can_be_judged_there_is_no_correction(cases: list[CaseSamp
 
 def chosen(network: AdaptationNetwork, *samples: TrainingSample) -> tuple[float, float]:
     cases = [a_case(str(number), sample) for number, sample in enumerate(samples)]
-    return cross_validated_weights(cases, lambda *_: network, SETTINGS, VIEW_SETTINGS)
+    return cross_validated_weights(cases, lambda *_: network, SETTINGS, ROI_SETTINGS)
 
 
 def test_a_correction_that_harms_other_cases_is_not_followed() -> None:

@@ -322,7 +322,7 @@ def test_volumes_of_few_working_pixels_are_segmented(
     assert labels.labels.shape == shape
     speck = np.zeros(shape, bool)
     speck[0, 0, 0] = True
-    roi = build_roi(volume, OF_TUMOUR, settings, organ=speck)
+    roi = build_roi(volume, OF_TUMOUR, settings, parent=speck)
     assert predict_roi(networks["tumour"], roi, settings, CPU).shape[1:] == roi.image.shape
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.preprocessing.intensity import normalise_to_organ, slice_to_rgb, window
+from aslseg.preprocessing.intensity import normalise_to_organ, window
 
 
 def test_a_window_maps_its_ends_to_0_and_1_and_cuts_the_rest() -> None:
@@ -54,16 +54,3 @@ def test_without_an_organ_all_voxels_count() -> None:
 def test_an_organ_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         normalise_to_organ(np.zeros((2, 2)), np.zeros(2, np.bool_))
-
-
-def test_a_slice_becomes_a_grey_picture() -> None:
-    picture = slice_to_rgb(np.array([[0.0, 0.5], [1.0, 1.5]]))
-    assert picture.dtype == np.uint8
-    assert picture.shape == (2, 2, 3)
-    assert picture[..., 1].tolist() == [[0, 128], [255, 255]]
-    assert (picture == picture[..., :1]).all()
-
-
-def test_a_volume_is_no_slice() -> None:
-    with pytest.raises(ValueError, match=r"\(H, W\)"):
-        slice_to_rgb(np.zeros((2, 2, 2)))

@@ -68,8 +68,8 @@ prompted = pytest.mark.parametrize(
 @prompted
 def test_the_answer_to_an_invented_component_is_silence(settings: SamConfig) -> None:
     (question,) = asked(squares((20, 20)), squares((3, 3)), settings)
-    assert question.answer.shape == SHAPE[1:]
-    assert not question.answer.any()
+    assert question.truth.shape == SHAPE[1:]
+    assert not question.truth.any()
 
 
 @prompted
@@ -77,7 +77,7 @@ def test_the_answer_is_the_whole_true_component_of_that_slice(settings: SamConfi
     truth = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
     (question,) = asked(squares((5, 5), edge=3), truth, settings)
     assert question.prompt.slice_index == 1
-    np.testing.assert_array_equal(question.answer, squares((3, 3))[1])
+    np.testing.assert_array_equal(question.truth, squares((3, 3))[1])
 
 
 @prompted
@@ -86,7 +86,7 @@ def test_a_component_that_bridges_two_true_ones_asks_for_both(settings: SamConfi
     bridge[1, 4:7, 3:20] = True
     truth = squares((3, 3), (3, 15))
     (question,) = asked(bridge, truth, settings)
-    np.testing.assert_array_equal(question.answer, truth[1])
+    np.testing.assert_array_equal(question.truth, truth[1])
 
 
 def test_each_component_of_each_slice_is_a_question() -> None:
@@ -97,7 +97,7 @@ def test_each_component_of_each_slice_is_a_question() -> None:
         (1, 1),
         (2, 0),
     ]
-    assert [int(q.answer.sum()) for q in questions] == [25, 25, 25]
+    assert [int(q.truth.sum()) for q in questions] == [25, 25, 25]
     assert {q.prompt.target for q in questions} == {"tumour"}
 
 
@@ -174,16 +174,16 @@ def test_a_pupil_is_asked_about_the_truth_and_about_damaged_labels(
 ) -> None:
     settings = SamConfig(versions=2, prompts=PromptConfig(jitter_share=0.0))
     training_case = sam_training_case(patient, LIVER_TARGETS, settings, seed=0)
-    assert set(training_case.questions) == {"liver", "tumour"}
+    assert set(training_case.samples) == {"liver", "tumour"}
     truth = patient.labels.labels > 0
     slices = np.flatnonzero(truth.any((1, 2)))
-    of_truth = training_case.questions["liver"][: len(slices)]
+    of_truth = training_case.samples["liver"][: len(slices)]
     for question, k in zip(of_truth, slices, strict=True):
-        np.testing.assert_array_equal(question.answer, truth[k])
-    assert len(training_case.questions["liver"]) > len(slices)
-    tumour = training_case.questions["tumour"]
-    assert any(not question.answer.any() for question in tumour)  # something was invented
-    assert any(question.answer.any() for question in tumour)
+        np.testing.assert_array_equal(question.truth, truth[k])
+    assert len(training_case.samples["liver"]) > len(slices)
+    tumour = training_case.samples["tumour"]
+    assert any(not question.truth.any() for question in tumour)  # something was invented
+    assert any(question.truth.any() for question in tumour)
 
 
 # --- Prompts in use -------------------------------------------------------------------------------
@@ -412,4 +412,4 @@ def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume
         "c1", patient.volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
     )
     training_case = sam_training_case(empty, LIVER_TARGETS, SamConfig(versions=3), seed=0)
-    assert training_case.questions["tumour"] == []  # no liver, so nowhere to invent a tumour
+    assert training_case.samples["tumour"] == []  # no liver, so nowhere to invent a tumour

@@ -36,7 +36,7 @@ from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.interactive.models import SessionModels
 from aslseg.inference.interactive.session import Session
 from aslseg.inference.refinement import Refiner
-from aslseg.networks.adaptation import build_adaptation
+from aslseg.networks.adaptation import FusionWeights, build_adaptation
 from aslseg.preprocessing.roi import build_roi, from_volume, to_volume
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
@@ -203,13 +203,13 @@ def test_every_storage_gives_the_same_view_and_the_way_back(storage: Turn) -> No
             turn.volume(volume),
             stage,
             SPECIALIST,
-            organ=turn.array(liver),
+            parent=turn.array(liver),
             labels=turn.labelmap(labels),
             targets=LIVER_TARGETS,
         )
 
     first, roi = view_of(Turn()), view_of(storage)
-    for name in ("image", "organ", "labels"):
+    for name in ("image", "parent", "labels"):
         np.testing.assert_array_equal(getattr(roi, name), getattr(first, name))
     values = np.random.default_rng(0).random(volume.voxels.shape).astype(np.float32)
     np.testing.assert_array_equal(
@@ -242,7 +242,7 @@ def an_ensemble(cache: Path) -> Ensemble:
     for stage in cascade_stages(LIVER_TARGETS):
         for target in stage.targets:
             merging[target.name] = build_adaptation(stage, CONFIG).eval()
-            merging[target.name].set_blend(0.1, 0.5)
+            merging[target.name].set_fusion_weights(FusionWeights(0.1, 0.5))
     refiner = Refiner(merging, LIVER_TARGETS, CONFIG)
     return Ensemble(specialist, sam_predictor, refiner, LIVER_TARGETS, CONFIG)
 

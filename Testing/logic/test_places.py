@@ -48,14 +48,14 @@ def an_organ() -> np.ndarray:
 
 def the_view(settings: SpecialistConfig, axis: int, *, crop: bool) -> Roi:
     stage, organ = (OF_TUMOUR, an_organ()) if crop else (OF_LIVER, None)
-    roi = build_roi(a_ramp(axis), stage, settings, organ=organ)
+    roi = build_roi(a_ramp(axis), stage, settings, parent=organ)
     part = roi.box.slices[axis]
     place = np.arange(part.start, part.stop, dtype=np.float32)
     place = place.reshape([-1 if n == axis else 1 for n in range(3)])
     shape = [p.stop - p.start for p in roi.box.slices]
     whole = torch.from_numpy(np.broadcast_to(place, shape).copy())
     image = F.interpolate(whole[None, None], roi.image.shape, mode="trilinear")[0, 0].numpy()
-    return Roi(image, roi.organ, None, roi.box, roi.volume_shape, roi.neighbour)
+    return Roi(image, roi.parent, None, roi.box, roi.volume_shape, roi.neighbour)
 
 
 @pytest.mark.parametrize("crop", [False, True], ids=["whole volume", "crop around an organ"])
@@ -66,12 +66,12 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
 ) -> None:
     """Intensities are indices of the volume, so a patch's pixels say where they are from."""
     settings = CRISP if flat else IN_3D
-    view_settings = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
-    settings = settings.model_copy(update={"roi": view_settings})
+    roi_settings = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
+    settings = settings.model_copy(update={"roi": roi_settings})
     for axis, coordinate in ((1, 1), (2, 0)):
         roi = the_view(settings, axis, crop=crop)
         batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
-        for inputs, place in zip(batch.inputs, batch.places, strict=True):
+        for inputs, place in zip(batch.inputs, batch.locations, strict=True):
             shown = inputs[0] if flat else inputs[0, 4]
             under = pixels_under(place, roi, settings.patch_size)[..., coordinate] - 0.5
             part = roi.box.slices[axis]
@@ -85,7 +85,7 @@ def test_each_plane_of_a_patch_lies_on_its_slice(flat: bool) -> None:
     settings = CRISP if flat else IN_3D
     roi = the_view(settings, 0, crop=True)
     batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
-    for inputs, place in zip(batch.inputs, batch.places, strict=True):
+    for inputs, place in zip(batch.inputs, batch.locations, strict=True):
         planes = inputs[:1] if flat else inputs[0]
         found = slices_under(place, roi, settings.patch_size)
         assert len(found) == len(planes)
@@ -105,5 +105,5 @@ def test_a_patch_knows_its_case() -> None:
     cases = [TrainingCase(the_view(CRISP, 1, crop=False), case_id=name) for name in "ab"]
     settings = CRISP.model_copy(update={"batch_size": 20})
     batch = BatchSource(cases, settings, 0, 0).batch(0)
-    assert {place.case for place in batch.places} == {0, 1}
-    assert batch.to(torch.device("cpu")).places == batch.places
+    assert {place.case for place in batch.locations} == {0, 1}
+    assert batch.to(torch.device("cpu")).locations == batch.locations

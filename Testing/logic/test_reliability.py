@@ -107,7 +107,7 @@ def test_a_case_that_one_voice_leaves_empty_is_never_accepted_and_takes_no_place
     best = Reliability("best", 1.0, 0.98, ("tumour",))
     decisions = select([best, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
     assert accepted(decisions) == ["a", "b"]
-    assert decisions[0].reason == "one voice finds tumour and the other finds none"
+    assert decisions[0].reason == "one prediction has tumour and the other has none"
 
 
 def test_a_case_in_which_nothing_is_found_is_never_accepted_and_takes_no_place() -> None:

@@ -563,7 +563,7 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
 
     def asks(seed: int) -> bool:
         training_case = sam_training_case(healthy, project.targets, WITH_SAM.sam, seed)
-        return any(training_case.questions.values())
+        return any(training_case.samples.values())
 
     seed = next(seed for seed in range(20) if not asks(seed))  # where nothing is invented
     config = WITH_SAM.model_copy(update={"seed": seed})

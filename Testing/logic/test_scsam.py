@@ -111,8 +111,8 @@ def test_each_learns_the_others_hard_map_and_nothing_flows_back(
     terms = paradigm.loss(a_batch(settings), a_batch(settings, 1), 1, step_generator(0, 0))
     assert gradient_of(terms.unlabelled, paradigm.student) > 1e-4
     assert gradient_of(terms.unlabelled, paradigm.sam_predictor) == 0.0
-    assert gradient_of(terms.further["sam_learns"], paradigm.sam_predictor) > 1e-6
-    assert gradient_of(terms.further["sam_learns"], paradigm.student) == 0.0
+    assert gradient_of(terms.further["sam_loss"], paradigm.sam_predictor) > 1e-6
+    assert gradient_of(terms.further["sam_loss"], paradigm.student) == 0.0
     assert gradient_of(terms.supervised, paradigm.student) > 0
     assert gradient_of(terms.supervised, paradigm.sam_predictor) > 0
     assert gradient_of(terms.further["entropy"], paradigm.sam_predictor) == 0.0
@@ -127,7 +127,7 @@ def test_only_sams_side_is_ramped() -> None:
     first, later = (
         paradigm.loss(a_batch(), a_batch(seed=1), step, step_generator(0, 0)) for step in (0, 20000)
     )
-    ratio = float(first.further["sam_learns"].detach() / later.further["sam_learns"].detach())
+    ratio = float(first.further["sam_loss"].detach() / later.further["sam_loss"].detach())
     assert ratio == pytest.approx(math.exp(-5), rel=1e-3)
     assert float(first.unlabelled.detach()) == pytest.approx(float(later.unlabelled.detach()))
 
@@ -154,7 +154,7 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     assert float(terms.supervised) == pytest.approx(right + wrong, rel=1e-4)
     # The U-Net is told SAM's class 0, SAM the U-Net's class 1.
     assert float(terms.unlabelled) == pytest.approx(math.log(4) + dice(0.75, 0), rel=1e-4)
-    assert float(terms.further["sam_learns"]) == pytest.approx(wrong, rel=1e-4)
+    assert float(terms.further["sam_loss"]) == pytest.approx(wrong, rel=1e-4)
     bits = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert float(terms.further["entropy"]) == pytest.approx(0.9 * bits, rel=1e-4)
 

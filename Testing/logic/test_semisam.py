@@ -86,19 +86,19 @@ def a_job(tmp_path: Path, config: RunConfig) -> RunContext:
     return RunContext(project, config, run, torch.device("cpu"), Monitor())
 
 
-def a_guide(
+def a_sam_loss(
     tmp_path: Path, settings: SpecialistConfig = STAGE, **changes: object
 ) -> tuple[SamConsistency, BatchSource]:
-    """Return a guide that has met the unlabelled cases, and the source of their patches."""
+    """Return a auxiliary that has met the unlabelled cases, and the source of their patches."""
     context = a_job(tmp_path, semisam_config(organ=settings, **changes))
-    guide = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
     stage = cascade_stages(context.targets)[0]
     cases = [
         TrainingCase(build_roi(context.image(case), stage, settings), case_id=case.id)
         for case in context.unlabelled
     ]
-    guide.meet(cases)
-    return guide, BatchSource(cases, settings, 0, 1)
+    auxiliary.setup(cases)
+    return auxiliary, BatchSource(cases, settings, 0, 1)
 
 
 def a_student(batch_size: int, spatial: tuple[int, ...], classes: int = 2) -> Tensor:
@@ -121,22 +121,22 @@ def test_the_term_has_a_gradient(
     tmp_path: Path, settings: SpecialistConfig, confidence: bool
 ) -> None:
     """The released term was divided by its own sum: always 1, gradient 0."""
-    guide, source = a_guide(
+    auxiliary, source = a_sam_loss(
         tmp_path, settings, semisam=SemiSamConfig(clicks=3, planes=2, confidence=confidence)
     )
     batch = source.batch(0)
     logits = a_student(len(batch.classes), batch.classes.shape[1:])
-    term = guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))
+    term = auxiliary.loss(logits.softmax(1), batch, 0, step_generator(0, 0))
     (gradient,) = torch.autograd.grad(term, [logits])
     assert float(gradient.abs().sum()) > 1e-4
-    pseudo_target = guide.pseudo_target(
-        logits.softmax(1).detach(), batch.places, step_generator(0, 0)
+    pseudo_target = auxiliary.pseudo_target(
+        logits.softmax(1).detach(), batch.locations, step_generator(0, 0)
     )
     assert float(gradient[(pseudo_target.weight == 0).expand_as(gradient)].abs().sum()) == 0.0
 
 
 def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path)
+    auxiliary, source = a_sam_loss(tmp_path)
     batch = source.batch(0)
     probability = a_student(2, (32, 32)).softmax(1)
     weight = torch.rand(2, 1, 32, 32)
@@ -148,8 +148,8 @@ def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Pat
         def pseudo_target(self, *_: object) -> PseudoTarget:  # type: ignore[override]
             return answer
 
-    fixed = Fixed(guide.context, guide.sam_predictor, guide.settings)
-    term = fixed.term(probability, batch, 0, step_generator(0, 0))
+    fixed = Fixed(auxiliary.context, auxiliary.sam_predictor, auxiliary.settings)
+    term = fixed.loss(probability, batch, 0, step_generator(0, 0))
     squared = (2 * probability[:, 1].square() * weight[:, 0]).sum()
     expected = 0.5 * squared / (2 * weight.sum())
     assert float(term.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
@@ -172,11 +172,11 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
         update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
     )
     context = a_job(tmp_path, semisam_config(organ=settings))
-    guide = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
     stage = cascade_stages(context.targets)[0]
     paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
     assert paradigm.consistency_weight(step) == pytest.approx(teacher, rel=0.01)
-    assert guide.weight(step) == pytest.approx(sam, rel=0.02)
+    assert auxiliary.weight(step) == pytest.approx(sam, rel=0.02)
 
 
 def test_steady_answers_count_in_full_and_jumping_ones_do_not() -> None:
@@ -187,80 +187,83 @@ def test_steady_answers_count_in_full_and_jumping_ones_do_not() -> None:
     assert click_consistency(answers[:1]).tolist() == [1.0, 1.0, 1.0]
 
 
-# --- What SAM is asked ----------------------------------------------------------------------------
+# --- What SAM is query ----------------------------------------------------------------------------
 
 
-def questions_of(
-    guide: SamConsistency, source: BatchSource, logits: Tensor
+def queries_of(
+    auxiliary: SamConsistency, source: BatchSource, logits: Tensor
 ) -> list[semisam._ClickQuery]:
     planes = logits if logits.ndim == 5 else logits[:, :, None]
     foreground = planes.argmax(1).numpy()
-    return guide._questions(foreground, source.batch(0).places, np.random.default_rng(0))
+    return auxiliary._queries(foreground, source.batch(0).locations, np.random.default_rng(0))
 
 
 @both_dimensions
 def test_sam_is_asked_for_the_students_foreground_where_it_lies(
     tmp_path: Path, settings: SpecialistConfig
 ) -> None:
-    guide, source = a_guide(tmp_path, settings)
+    auxiliary, source = a_sam_loss(tmp_path, settings)
     batch = source.batch(0)
     logits = a_student(len(batch.classes), batch.classes.shape[1:]).detach()
-    questions = questions_of(guide, source, logits)
-    assert questions
+    queries = queries_of(auxiliary, source, logits)
+    assert queries
     foreground = (logits.argmax(1) == 1).numpy()
-    for asked in questions:
+    for query in queries:
         shown = (
-            foreground[asked.patch] if settings is STAGE else foreground[asked.patch][asked.plane]
+            foreground[query.patch] if settings is STAGE else foreground[query.patch][query.plane]
         )
-        np.testing.assert_array_equal(asked.topic.wanted, shown)
-        assert not shown.all()  # the release asked for everything
-        place, known = batch.places[asked.patch], guide._known[batch.places[asked.patch].case]
-        slices = slices_under(place, known.case.roi, settings.patch_size)
+        np.testing.assert_array_equal(query.task.wanted, shown)
+        assert not shown.all()  # the release query for everything
+        location, known = (
+            batch.locations[query.patch],
+            auxiliary._cases[batch.locations[query.patch].case],
+        )
+        slices = slices_under(location, known.case.roi, settings.patch_size)
         torch.testing.assert_close(
-            asked.topic.points, pixels_under(place, known.case.roi, settings.patch_size)
+            query.task.points, pixels_under(location, known.case.roi, settings.patch_size)
         )
-        k = slices[asked.plane]
+        k = slices[query.plane]
         assert k is not None
-        assert torch.equal(asked.topic.embedding, known.embeddings.stack([k])[0])
+        assert torch.equal(query.task.embedding, known.embeddings.stack([k])[0])
 
 
 def test_of_a_block_sam_is_asked_about_a_few_planes(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=3))
+    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=3))
     logits = a_student(2, (16, 16, 16)).detach()
-    planes = [(q.patch, q.plane) for q in questions_of(guide, source, logits)]
+    planes = [(q.patch, q.plane) for q in queries_of(auxiliary, source, logits)]
     assert len(planes) == len(set(planes))
     assert 0 < max(sum(patch == n for patch, _ in planes) for n in (0, 1)) <= 3
 
 
 def test_each_class_is_asked_for_by_itself(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path)
+    auxiliary, source = a_sam_loss(tmp_path)
     logits = a_student(2, (32, 32), classes=3).detach()
     logits[:, 2, 4:9, 4:9] = 9.0
-    questions = questions_of(guide, source, logits)
-    assert [(q.patch, q.number) for q in questions] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert questions[1].topic.wanted.sum() == 25
+    queries = queries_of(auxiliary, source, logits)
+    assert [(q.patch, q.number) for q in queries] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert queries[1].task.wanted.sum() == 25
 
 
 def test_where_the_student_sees_nothing_sam_is_silent_and_the_term_is_zero(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path)
+    auxiliary, source = a_sam_loss(tmp_path)
     batch = source.batch(0)
     logits = torch.zeros(2, 2, 32, 32)
     logits[:, 0] = 1.0
     logits.requires_grad_()
-    pseudo_target = guide.pseudo_target(
-        logits.softmax(1).detach(), batch.places, step_generator(0, 0)
+    pseudo_target = auxiliary.pseudo_target(
+        logits.softmax(1).detach(), batch.locations, step_generator(0, 0)
     )
     assert not pseudo_target.weight.any()
-    assert float(guide.term(logits.softmax(1), batch, 0, step_generator(0, 0))) == 0.0
+    assert float(auxiliary.loss(logits.softmax(1), batch, 0, step_generator(0, 0))) == 0.0
 
 
 def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path, semisam=SemiSamConfig(clicks=1, confidence=False))
+    auxiliary, source = a_sam_loss(tmp_path, semisam=SemiSamConfig(clicks=1, confidence=False))
     batch = source.batch(0)
-    far = replace(batch.places[0], placement=PatchTransform((0.0, 0.0)))
+    far = replace(batch.locations[0], transform=PatchTransform((0.0, 0.0)))
     probability = torch.zeros(1, 2, 32, 32)
     probability[:, 1] = 1.0
-    pseudo_target = guide.pseudo_target(probability, [far], step_generator(0, 0))
+    pseudo_target = auxiliary.pseudo_target(probability, [far], step_generator(0, 0))
     assert pseudo_target.weight[0, 0, 20:, 20:].min() == 1.0
     assert pseudo_target.weight[0, 0, :14].max() == pseudo_target.weight[0, 0, :, :14].max() == 0.0
 
@@ -268,7 +271,7 @@ def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
 def test_sams_masks_are_put_where_they_were_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guide, source = a_guide(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
+    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
     batch = source.batch(0)
     logits = a_student(2, (16, 16, 16)).detach()
     sequences: list[ClickSequence] = []
@@ -281,11 +284,13 @@ def test_sams_masks_are_put_where_they_were_predicted(
         return sequences
 
     monkeypatch.setattr(semisam, "simulate_clicks", obedient)
-    pseudo_target = guide.pseudo_target(logits.softmax(1), batch.places, step_generator(0, 0))
-    asked = (pseudo_target.weight > 0).flatten(3).any(-1)[:, 0]
-    assert 0 < int(asked.sum()) == len(sequences) <= 4
+    pseudo_target = auxiliary.pseudo_target(
+        logits.softmax(1), batch.locations, step_generator(0, 0)
+    )
+    prompted = (pseudo_target.weight > 0).flatten(3).any(-1)[:, 0]
+    assert 0 < int(prompted.sum()) == len(sequences) <= 4
     student = torch.nn.functional.one_hot(logits.argmax(1), 2).movedim(-1, 1).float()
-    here = asked[:, None, :, None, None].expand_as(student)
+    here = prompted[:, None, :, None, None].expand_as(student)
     assert torch.equal(pseudo_target.masks[here], student[here])
     assert torch.equal(pseudo_target.masks.sum(1), torch.ones(2, 16, 16, 16))
 
@@ -294,9 +299,9 @@ def test_all_unlabelled_cases_are_met_and_none_of_their_labels_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunContext, "labels", None)  # whoever opens a label map now fails
-    guide, source = a_guide(tmp_path)
-    assert [known.case.case_id for known in guide._known] == list(UNLABELLED)
-    assert {p.case for step in range(20) for p in source.batch(step).places} == {0, 1, 2}
+    auxiliary, source = a_sam_loss(tmp_path)
+    assert [known.case.case_id for known in auxiliary._cases] == list(UNLABELLED)
+    assert {p.case for step in range(20) for p in source.batch(step).locations} == {0, 1, 2}
 
 
 # --- Beside a teacher -----------------------------------------------------------------------------
@@ -307,16 +312,16 @@ def test_all_unlabelled_cases_are_met_and_none_of_their_labels_is_opened(
 def test_the_term_comes_on_top_of_what_the_teacher_does(
     tmp_path: Path, name: str, settings: SpecialistConfig
 ) -> None:
-    guide, source = a_guide(tmp_path, settings)
-    stage = cascade_stages(guide.context.targets)[0]
+    auxiliary, source = a_sam_loss(tmp_path, settings)
+    stage = cascade_stages(auxiliary.context.targets)[0]
     volume, labels = a_patient(0)
-    roi = build_roi(volume, stage, settings, labels=labels, targets=guide.context.targets)
+    roi = build_roi(volume, stage, settings, labels=labels, targets=auxiliary.context.targets)
     labelled = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
 
     def terms(guided: bool) -> dict[str, Tensor]:
         torch.manual_seed(0)
         paradigm = default_ssl_method(name, stage, settings)  # type: ignore[arg-type]
-        paradigm.guides = (guide,) if guided else ()
+        paradigm.auxiliary_losses = (auxiliary,) if guided else ()
         assert not any("sam" in key for key in paradigm.state_dict())
         found = paradigm.loss(labelled, source.batch(0), 3, step_generator(0, 3))
         parts = torch.stack(list(found.named().values()))
@@ -330,18 +335,18 @@ def test_the_term_comes_on_top_of_what_the_teacher_does(
 
 
 def test_the_term_is_about_unlabelled_patches_alone(tmp_path: Path) -> None:
-    guide, source = a_guide(tmp_path)
-    stage = cascade_stages(guide.context.targets)[0]
+    auxiliary, source = a_sam_loss(tmp_path)
+    stage = cascade_stages(auxiliary.context.targets)[0]
     paradigm = default_ssl_method("mean_teacher", stage, STAGE)
-    paradigm.guides = (guide,)
+    paradigm.auxiliary_losses = (auxiliary,)
     seen: list[int] = []
 
     class Counting(SamConsistency):
-        def term(self, probability: Tensor, *_: object) -> Tensor:  # type: ignore[override]
+        def loss(self, probability: Tensor, *_: object) -> Tensor:  # type: ignore[override]
             seen.append(len(probability))
             return probability.sum() * 0
 
-    paradigm.guides = (Counting(guide.context, guide.sam_predictor, STAGE),)
+    paradigm.auxiliary_losses = (Counting(auxiliary.context, auxiliary.sam_predictor, STAGE),)
     labelled, unlabelled = source.batch(1), source.batch(0)
     labelled = replace(labelled, inputs=labelled.inputs[:1], classes=labelled.classes[:1])
     labelled = replace(labelled, weight=labelled.weight[:1])

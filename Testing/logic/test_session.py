@@ -23,7 +23,7 @@ from aslseg.inference.interactive.models import SessionModels
 from aslseg.inference.interactive.prompt_edits import merge
 from aslseg.inference.interactive.session import Session
 from aslseg.inference.refinement import Refiner
-from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
+from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, build_adaptation
 from aslseg.prompts import (
     BoxPrompt,
     PointPrompt,
@@ -83,23 +83,26 @@ class BoxSam:
         return found
 
 
-def networks(share: float, strength: float) -> dict[str, AdaptationNetwork]:
+def networks(sam_weight: float, correction: float) -> dict[str, AdaptationNetwork]:
     made = {}
     for stage in cascade_stages(LIVER_TARGETS):
         for target in stage.targets:
             made[target.name] = build_adaptation(stage, CONFIG)
-            made[target.name].set_blend(share, strength)
+            made[target.name].set_fusion_weights(FusionWeights(sam_weight, correction))
     return made
 
 
 def a_session(
-    share: float = 0.0, strength: float = 0.0, sam: BoxSam | None = None, proposes: bool = True
+    sam_weight: float = 0.0,
+    correction: float = 0.0,
+    sam: BoxSam | None = None,
+    proposes: bool = True,
 ) -> Session:
     """A session about one patient; by default the refined label is the specialist's."""
     volume, _ = a_patient(0)
     sam = sam or BoxSam()
     specialist = FixedSpecialist(liver=LIVER, tumour=TUMOUR)
-    refiner = Refiner(networks(share, strength), LIVER_TARGETS, CONFIG)
+    refiner = Refiner(networks(sam_weight, correction), LIVER_TARGETS, CONFIG)
     ensemble = Ensemble(
         specialist,  # type: ignore[arg-type]
         sam if proposes else None,
@@ -172,7 +175,7 @@ def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
 
 
 def test_the_first_look_says_what_the_ensemble_says() -> None:
-    session = a_session(share=0.5)
+    session = a_session(sam_weight=0.5)
     ensemble = session.models.ensemble
     assert ensemble is not None
     expected = ensemble.segment(session.volume)
@@ -233,7 +236,7 @@ def test_what_a_person_removed_is_gone_from_the_refined_label() -> None:
 
 
 def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
-    session = a_session(share=0.5)
+    session = a_session(sam_weight=0.5)
     first = session.prediction.refined
     assert first is not None
     session.refine([box(6, "tumour", 18, 24, 23, 29)], 6)
@@ -243,9 +246,9 @@ def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
     assert {p.component for p in again.prompts} == {0}
 
 
-@pytest.mark.parametrize(("share", "strength"), [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0)])
-def test_a_slice_is_what_the_whole_volume_would_say_of_it(share: float, strength: float) -> None:
-    session = a_session(share, strength)
+@pytest.mark.parametrize(("sam_weight", "correction"), [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0)])
+def test_a_slice_is_predicted_like_the_whole_volume(sam_weight: float, correction: float) -> None:
+    session = a_session(sam_weight, correction)
     user = [box(6, "tumour", 17, 23, 24, 29), box(5, "tumour", 17, 23, 24, 29)]
     for k in (5, 6):
         thin = session.refine(user, k)
@@ -284,7 +287,7 @@ def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
 
 
 def test_a_network_that_contradicts_a_click_is_overruled() -> None:
-    session = a_session(share=0.0, strength=1.0)
+    session = a_session(sam_weight=0.0, correction=1.0)
     ensemble = session.models.ensemble
     assert ensemble is not None
     assert isinstance(ensemble.refiner, Refiner)

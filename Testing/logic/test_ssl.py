@@ -97,15 +97,6 @@ def test_the_averaged_network_changes_by_averaging_alone(
 
 
 @each
-def test_predictions_are_made_with_the_averaged_network(name: Name) -> None:
-    paradigm = a_paradigm(name)
-    labelled, unlabelled = sources(SETTINGS)
-    paradigm.loss(labelled.batch(0), unlabelled.batch(0), 0, step_generator(0, 0))
-    assert paradigm.inference_network() is paradigm.average
-    assert not paradigm.average.training
-
-
-@each
 @both_dimensions
 def test_a_few_steps_on_one_patient_lower_the_supervised_loss(
     name: Name, settings: SpecialistConfig, tmp_path: Path

@@ -40,7 +40,7 @@ def test_the_whole_image_is_seen_in_its_window() -> None:
     roi = build_roi(
         Volume(voxels, GRID), OF_LIVER, settings(pixel_mm=2.0, window_hu=(-100.0, 250.0))
     )
-    assert roi.organ is None
+    assert roi.parent is None
     assert roi.labels is None
     assert roi.image.dtype == np.float32
     assert roi.image[:4, 5, 5].tolist() == [-2.0, 2.0, 1.0, 0.0]
@@ -84,13 +84,13 @@ def an_organ() -> Mask:
 
 def test_contents_are_seen_in_a_box_around_their_container() -> None:
     volume = Volume(smooth_values() * 1000, GRID)
-    roi = build_roi(volume, OF_TUMOUR, settings(pixel_mm=2.0, margin_mm=4.0), organ=an_organ())
+    roi = build_roi(volume, OF_TUMOUR, settings(pixel_mm=2.0, margin_mm=4.0), parent=an_organ())
     assert (roi.box.start, roi.box.stop) == ((1, 6, 6), (5, 16, 20))
     assert roi.image.shape == (4, 10, 10)  # 14 columns of 1.5 mm are 10.5 pixels of 2 mm
-    assert roi.organ is not None
-    assert roi.organ.shape == roi.image.shape
+    assert roi.parent is not None
+    assert roi.parent.shape == roi.image.shape
     assert roi.inputs.shape == (2, 4, 10, 10)
-    assert 0.0 <= roi.organ.min() < roi.organ.max() <= 1.0
+    assert 0.0 <= roi.parent.min() < roi.parent.max() <= 1.0
 
 
 def test_contents_are_seen_as_deviations_from_their_container() -> None:
@@ -99,7 +99,7 @@ def test_contents_are_seen_as_deviations_from_their_container() -> None:
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
     chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=1.0)
     geometry = Geometry.axis_aligned(GRID.shape)
-    roi = build_roi(Volume(voxels, geometry), OF_TUMOUR, chosen, organ=an_organ())
+    roi = build_roi(Volume(voxels, geometry), OF_TUMOUR, chosen, parent=an_organ())
     inside = an_organ()[roi.box.slices]
     np.testing.assert_allclose(np.abs(roi.image[inside]), 1 / 1.4826, rtol=1e-5)
     np.testing.assert_allclose(roi.image[~inside], -40 / (5 * 1.4826), rtol=1e-5)
@@ -108,8 +108,8 @@ def test_contents_are_seen_as_deviations_from_their_container() -> None:
 def test_the_phase_of_contrast_does_not_matter_to_contents() -> None:
     voxels = smooth_values() * 100
     chosen = settings(pixel_mm=2.0, least_scale_hu=1.0)
-    early = build_roi(Volume(voxels, GRID), OF_TUMOUR, chosen, organ=an_organ())
-    late = build_roi(Volume(1.5 * voxels + 40, GRID), OF_TUMOUR, chosen, organ=an_organ())
+    early = build_roi(Volume(voxels, GRID), OF_TUMOUR, chosen, parent=an_organ())
+    late = build_roi(Volume(1.5 * voxels + 40, GRID), OF_TUMOUR, chosen, parent=an_organ())
     np.testing.assert_allclose(early.image, late.image, atol=1e-4)
 
 
@@ -119,7 +119,7 @@ def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
     chosen = settings(pixel_mm=1.0, margin_mm=4.0, least_scale_hu=20.0)
     volume = Volume(voxels, Geometry.axis_aligned(GRID.shape))
-    roi = build_roi(volume, OF_TUMOUR, chosen, organ=an_organ())
+    roi = build_roi(volume, OF_TUMOUR, chosen, parent=an_organ())
     inside = an_organ()[roi.box.slices]
     np.testing.assert_allclose(roi.image[~inside], -2.0, rtol=1e-5)
 
@@ -128,7 +128,7 @@ def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
 def test_contents_need_their_container(organ: Mask | None) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     with pytest.raises(ValueError, match="Stage tumour needs a mask of 'liver'"):
-        build_roi(volume, OF_TUMOUR, settings(), organ=organ)
+        build_roi(volume, OF_TUMOUR, settings(), parent=organ)
 
 
 def test_labels_become_the_classes_of_a_stage() -> None:
@@ -146,7 +146,7 @@ def test_labels_become_the_classes_of_a_stage() -> None:
     assert set(column.tolist()) == {0, 1}
     assert set(np.unique(roi.labels).tolist()) == {0, 1, 2}
     region = np.isin(labels, (1, 2))
-    within = build_roi(volume, inner, chosen, organ=region, labels=labelmap, targets=targets)
+    within = build_roi(volume, inner, chosen, parent=region, labels=labelmap, targets=targets)
     assert within.labels is not None
     assert set(np.unique(within.labels).tolist()) == {0, 1}
 
@@ -159,7 +159,7 @@ def test_on_its_own_grid_a_view_goes_back_and_forth_unchanged(dimensions: int) -
     values = np.random.default_rng(0).random(GRID.shape, np.float32)
     for roi in (
         build_roi(volume, OF_LIVER, chosen),
-        build_roi(volume, OF_TUMOUR, chosen, organ=an_organ()),
+        build_roi(volume, OF_TUMOUR, chosen, parent=an_organ()),
     ):
         seen = from_volume(values, roi)
         np.testing.assert_array_equal(seen, values[roi.box.slices])
@@ -188,9 +188,9 @@ def test_a_mask_comes_back_where_it_was(pixel_mm: float) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     organ = an_organ()
     chosen = settings(pixel_mm=pixel_mm, margin_mm=6.0)
-    roi = build_roi(volume, OF_TUMOUR, chosen, organ=organ)
-    assert roi.organ is not None
-    back = to_volume(roi.organ[None], roi)[0] > 0.5
+    roi = build_roi(volume, OF_TUMOUR, chosen, parent=organ)
+    assert roi.parent is not None
+    back = to_volume(roi.parent[None], roi)[0] > 0.5
     assert 2 * (back & organ).sum() / (back.sum() + organ.sum()) > 0.95
 
 
@@ -219,14 +219,14 @@ def test_a_saved_view_is_opened_without_being_read(
         Volume(smooth_values(), GRID),
         stage,
         settings(pixel_mm=2.0),
-        organ=None if stage.inside is None else an_organ(),
+        parent=None if stage.inside is None else an_organ(),
         labels=labels if labelled else None,
         targets=LIVER_TARGETS,
     )
     save_roi(roi, tmp_path / "view")
     opened = load_roi(tmp_path / "view")
     assert isinstance(opened.image, np.memmap)
-    for name in ("image", "organ", "labels"):
+    for name in ("image", "parent", "labels"):
         kept, found = getattr(roi, name), getattr(opened, name)
         assert (kept is None) == (found is None)
         if kept is not None:

@@ -106,7 +106,7 @@ class Specialist:
         if parent is not None and not parent.any():
             nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
-        roi = build_roi(volume, stage, settings, organ=parent)
+        roi = build_roi(volume, stage, settings, parent=parent)
         network = self.networks[stage.name]
         classes = predict_roi(network, roi, settings, self.device, monitor)
         native = to_volume(classes[1:], roi)

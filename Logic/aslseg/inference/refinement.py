@@ -45,13 +45,13 @@ def refine_roi(
     Returns:
         (d, h, w) float32 in [0, 1].
     """
-    share, strength = network.blend
-    if strength == 0:  # no need to ask a network that nobody follows
+    weights = network.fusion_weights
+    if weights.correction == 0:  # no need to run the network
         specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _pair(predictions))
-        odds = fuse(specialist, sam, share)
+        odds = fuse(specialist, sam, weights)
     else:
         specialist, sam, correction = _roi_parts(network, roi, predictions, settings, view_settings)
-        odds = fuse(specialist, sam, share, correction, strength)
+        odds = fuse(specialist, sam, weights, correction)
     found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 
@@ -83,17 +83,17 @@ def refine_slice(
     device = next(network.parameters()).device
     stride = 2 ** (len(settings.channels) - 1)
     network.eval()
-    share, strength = network.blend
-    if strength == 0:
+    weights = network.fusion_weights
+    if weights.correction == 0:
         odds = log_odds(torch.from_numpy(predictions[:, predictions.shape[1] // 2]))
-        return np.asarray(fuse(odds[0], odds[1], share).sigmoid().numpy())
+        return np.asarray(fuse(odds[0], odds[1], weights).sigmoid().numpy())
     inputs = (
         torch.from_numpy(image)[None].to(device),
         torch.from_numpy(predictions)[None].to(device),
     )
     parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)
     specialist, sam, correction = parts[:, 0]
-    odds = fuse(specialist, sam, share, correction, strength)
+    odds = fuse(specialist, sam, weights, correction)
     found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 
@@ -196,7 +196,7 @@ class Refiner:
         if parent is not None and not parent.any():
             return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)
-        roi = build_roi(volume, stage, settings, organ=parent)
+        roi = build_roi(volume, stage, settings, parent=parent)
         result: Probabilities = {}
         for target in stage.targets:
             predictions = probabilities_on_roi(

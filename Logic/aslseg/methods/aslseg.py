@@ -1,13 +1,13 @@
-"""ASLseg: a specialist prompts SAM, an adaptation network repairs, reliable labels go round.
+"""ASLseg: a specialist prompts SAM, an adaptation network corrects, reliable labels are reused.
 
 After Chen, Lin, Cheng and Tang, "ASLseg: Adapting SAM in the Loop for Semi-supervised Liver Tumor
 Segmentation" (arXiv 2312.07969). No code was released and the abstract leaves most choices open, so
 this is a reconstruction: Docs/methods.md says of each choice whether it is the paper's or ours.
 
-A round: (1) train the specialist on labelled and unlabelled cases with a semi-supervised paradigm;
+A round: (1) train the specialist on labelled and unlabelled cases with an SSL method;
 (2) its pseudo-labels prompt a SAM that was tuned on the labelled cases; (3) the adaptation network,
-trained on synthetic pseudo-labels of the labelled cases, refines SAM's answers; (4) the reliable
-ones join the training set for the next round.
+trained on synthetic pseudo-labels of the labelled cases, refines SAM's predictions; (4) the
+reliable ones join the training set for the next round.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from aslseg.training.sam_tuning import tune_sam_predictor
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
-    """Run one round and say which pseudo-labels the next one may learn from.
+    """Run one round.
 
     Args:
         context: Cases, settings, device, listener.
-        this: Number and folder of the round, and what the rounds before left.
+        this: Number and folder of the round, and the outcome of the round before.
     """
     out_of_fold_models = cross_fitted_models(context, this.first_folder / "crossfit")
     trained = train_cascade(context, _training_plan(context, this, out_of_fold_models))
@@ -53,7 +53,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
 
 
 def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Read the trained parts of a finished round, to segment other volumes with.
+    """Load the trained parts of a finished round.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
@@ -66,7 +66,7 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
 
 
 def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> Comparisons:
-    """Return the rows to compare with: a supervised specialist, and SAM as it was released."""
+    """Return what to compare with: a supervised specialist, and SAM as released."""
     if not context.config.baseline or this.number > 1:
         return {}
     plan = CascadeTrainingPlan(this.folder / "baseline", "supervised", {}, {})

@@ -1,7 +1,7 @@
-"""The semi-supervised baselines as methods of their own: the specialist, and nobody else.
+"""The semi-supervised baselines: the specialist alone.
 
-`paradigm` of the settings chooses supervised training, mean teacher, UA-MT or CPS. Methods that add
-something to the training and need nothing more to segment start from here too.
+`paradigm` of the settings chooses supervised training, mean teacher, UA-MT or CPS. Methods that
+add to the training and segment with the specialist alone build on this one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from aslseg.training.rounds import Round, RoundOutcome, finish_round
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
-    """Train the specialist, select what its checkpoints agree on, and measure it."""
+    """Train the specialist, select labels by the agreement of its checkpoints, and score them."""
     return run_with(context, this, default_ssl_method)
 
 
 def run_with(
     context: RunContext, this: Round, build: Build, network: BuildNetwork = build_network
 ) -> RoundOutcome:
-    """Run a round in which the specialist is trained with what `build` makes.
+    """Run a round in which the specialist is trained with the SSL methods of `build`.
 
     Args:
         context: Cases, settings, device, listener.
-        this: Number and folder of the round, and what the rounds before left.
-        build: Makes the paradigm of each stage.
-        network: Makes the network of each stage, as `build` does.
+        this: Number and folder of the round, and the outcome of the round before.
+        build: Builds the SSL method of each stage.
+        network: Builds the network of each stage, like that of `build`.
     """
     trained = train_cascade(
         context, replace(training_plan_of(context, this, build), network=network)
@@ -47,7 +47,7 @@ def run_with(
 
 
 def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Read the specialist of a finished round.
+    """Load the specialist of a finished round.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
@@ -56,7 +56,7 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
 
 
 def load_with(context: RunContext, folder: Path, network: BuildNetwork) -> Ensemble:
-    """Read the specialist of a finished round into networks that `network` makes.
+    """Load the specialist of a finished round into networks that `network` builds.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
@@ -66,11 +66,11 @@ def load_with(context: RunContext, folder: Path, network: BuildNetwork) -> Ensem
 
 
 def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:
-    """Return what the specialist learns from in a round; later ones are shorter."""
+    """Return the training plan of a round; later rounds are shorter."""
     later = this.number > 1
     return CascadeTrainingPlan(
         folder=this.folder,
-        paradigm=context.config.paradigm,
+        ssl_name=context.config.paradigm,
         pseudo=this.pseudo,
         start=this.start,
         share=context.config.later_share if later else 1.0,

@@ -1,14 +1,14 @@
-"""CPC-SAM: two decoders of one SAM prompt each other, and teach each other on unlabelled pictures.
+"""CPC-SAM: two decoders of one SAM prompt each other, and pseudo-label unlabelled images.
 
 After Miao et al., "Cross Prompting Consistency with Segment Anything Model for Semi-supervised
 Medical Image Segmentation" (arXiv 2407.05416, MICCAI 2024).
 
-A step: (1) both decoders, without any prompt, learn the labels; for the first part of the schedule
-that is all. (2) Of what the second decoder finds without a prompt, the largest component of each
-class gives a point deep inside it and a random one; the first decoder is prompted with either. Both
-answers learn the labels. On unlabelled patches, the mean of both is a hard label for the second
-decoder without a prompt (cross prompting), and for the first one with the random point (prompt
-consistency). (3) The same with the decoders exchanged.
+A step: (1) both decoders, without any prompt, have a supervised loss; for the first part of the
+schedule that is all. (2) Of the second decoder's map without a prompt, the largest component of
+each class gives a point deep inside it and a random one; the first decoder is prompted with either.
+Both predictions have a supervised loss. On unlabelled patches, the mean of both is a hard label for
+the second decoder without a prompt (cross prompting), and for the first one with the random point
+(prompt consistency). (3) The same with the decoders exchanged.
 
 SAM is the specialist here: there is no U-Net. The prediction is the mean of both decoders without
 prompts.
@@ -26,8 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aslseg.config import CpcSamConfig, SpecialistConfig
-from aslseg.config import SSLName as ParadigmName
+from aslseg.config import CpcSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.data.masks import keep_largest
 from aslseg.data.volume import Mask
@@ -47,32 +46,32 @@ from aslseg.training.rounds import Round, RoundOutcome
 from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 from aslseg.training.trainer import OptimizerSpec
 
-DICE_SHARE = 0.8
-"""Of the Dice loss, beside the cross entropy, in what labels teach; as released."""
-PSEUDO_SHARE = 0.5
-"""The same in what pseudo-labels teach; as released."""
+DICE_WEIGHT = 0.8
+"""Of Dice, beside the cross entropy, in the supervised loss; as released."""
+PSEUDO_DICE_WEIGHT = 0.5
+"""The same in the loss of pseudo-labels; as released."""
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
-    """Train SAM's two decoders on each other's answers, and segment with both.
+    """Train SAM's two decoders on each other's predictions, and segment with both.
 
     Args:
         context: Cases, settings, device, listener.
-        this: Number and folder of the round, and what the rounds before left.
+        this: Number and folder of the round, and the outcome of the round before.
 
     Raises:
-        ConfigError: When the settings have no SAM, or a network that looks at blocks.
+        ConfigError: When the settings have no SAM, or a network of three dimensions.
     """
     network = networks_of(context)
 
-    def build(_: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+    def build(_: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         return CrossPrompting(lambda: network(stage, settings), settings, context.config.cpcsam)
 
     return run_with(context, this, build, network)
 
 
 def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Read SAM as a finished round has trained it.
+    """Load SAM as a finished round has trained it.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
@@ -81,12 +80,12 @@ def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
 
 
 def networks_of(context: RunContext) -> BuildNetwork:
-    """Return who builds SAM for a stage, as released, with two new decoders for its classes.
+    """Return a function that builds SAM for a stage, with two new decoders for its classes.
 
     What stays frozen is the same in all of them, and in memory once.
 
     Raises:
-        ConfigError: When a stage is to look at blocks; when there is no SAM, once one is built.
+        ConfigError: When a network has three dimensions; when there is no SAM, once one is built.
     """
     _refuse_blocks(context)
     own = context.config.cpcsam
@@ -126,8 +125,8 @@ def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Te
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crossed:
-    """What one exchange of prompts and labels is worth, as losses.
+class CrossPromptingLosses:
+    """The losses of one decoder prompted by the other.
 
     Attributes:
         prompted: Of the prompted decoder, with either point, on labelled patches.
@@ -141,12 +140,12 @@ class Crossed:
 
 
 class CrossPrompting(SSLMethod):
-    """The rule of a step: each decoder is prompted by the other one, and labels for it.
+    """Each decoder is prompted by the other one, and pseudo-labels for it.
 
     Args:
-        build: Makes a `TwoDecoderSam`.
+        build: Builds a `TwoDecoderSam`.
         settings: Of the stage.
-        own: Weights, shares and rates of the method.
+        own: Settings of the method.
     """
 
     student: TwoDecoderSam
@@ -160,7 +159,7 @@ class CrossPrompting(SSLMethod):
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
-        """Return what labels teach, what the decoders teach each other, and the consistency.
+        """Return the supervised losses, those of cross prompting, and the consistency.
 
         The release takes an optimiser step after each of the three parts; here their sum is one.
         """
@@ -175,8 +174,8 @@ class CrossPrompting(SSLMethod):
 
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         crossed = [
-            self.crossed(1 - asker, probabilities, embeddings, labelled, rng)
-            for asker, probabilities in enumerate(unprompted)
+            self.crossed(1 - prompter, probabilities, embeddings, labelled, rng)
+            for prompter, probabilities in enumerate(unprompted)
         ]
         cross = torch.stack([one.cross for one in crossed]).sum()
         consistency = torch.stack([one.consistency for one in crossed]).sum()
@@ -193,28 +192,28 @@ class CrossPrompting(SSLMethod):
         embeddings: Tensor,
         labelled: Batch,
         rng: np.random.Generator,
-    ) -> Crossed:
-        """Prompt a decoder by the other one's map, and let it label for that one.
+    ) -> CrossPromptingLosses:
+        """Prompt a decoder by the other one's map, and pseudo-label for that one.
 
         Args:
             prompted: Number of the decoder.
             unprompted: (B, C, edge, edge) logits of the other one, labelled patches first.
             embeddings: Of the B patches.
             labelled: The labelled patches.
-            rng: Draws the random points.
+            rng: Of the random points.
         """
         found = unprompted.detach().argmax(1).cpu().numpy()
-        deep, anywhere = (
+        deep, random = (
             self.student.decode(prompted, embeddings, points)
             for points in points_of(found, unprompted.shape[1], rng)
         )
         # argmax of the sum is that of the mean; hard, and without a gradient.
-        believed = (deep.softmax(1) + anywhere.softmax(1)).detach().argmax(1)
+        pseudo_label = (deep.softmax(1) + random.softmax(1)).detach().argmax(1)
         count = len(labelled.classes)
-        return Crossed(
-            labelled_loss(deep, labelled) + labelled_loss(anywhere, labelled),
-            pseudo_loss(unprompted[count:], believed[count:]),
-            pseudo_loss(anywhere[count:], believed[count:]),
+        return CrossPromptingLosses(
+            labelled_loss(deep, labelled) + labelled_loss(random, labelled),
+            pseudo_loss(unprompted[count:], pseudo_label[count:]),
+            pseudo_loss(random[count:], pseudo_label[count:]),
         )
 
     def configure_optimizers(self) -> Sequence[OptimizerSpec]:
@@ -229,31 +228,31 @@ class CrossPrompting(SSLMethod):
 def points_of(
     found: NDArray[np.int64], number: int, rng: np.random.Generator
 ) -> tuple[ClassPoints, ClassPoints]:
-    """Point at the largest component of each class: deep inside it, and anywhere in it.
+    """Point at the largest component of each class: deep inside it, and at random in it.
 
     Args:
         found: (B, h, w) class numbers.
         number: How many classes there are, the background included.
-        rng: Draws the second points.
+        rng: Of the random points.
 
     Returns:
         Both with one point for each class and picture, `ABSENT` where a picture has none of it.
     """
     parts = [[keep_largest(shown == c) for c in range(number)] for shown in found]
-    deep = [[_told(interior_points(part, 1)) for part in of_one] for of_one in parts]
-    anywhere = [[_told(_drawn(part, rng)) for part in of_one] for of_one in parts]
-    return stacked_points(deep), stacked_points(anywhere)
+    deep = [[_labelled_points(interior_points(part, 1)) for part in of_one] for of_one in parts]
+    random = [[_labelled_points(_random_point(part, rng)) for part in of_one] for of_one in parts]
+    return stacked_points(deep), stacked_points(random)
 
 
-def _drawn(part: Mask, rng: np.random.Generator) -> list[XY]:
-    places = np.argwhere(part)
-    if not len(places):
+def _random_point(part: Mask, rng: np.random.Generator) -> list[XY]:
+    locations = np.argwhere(part)
+    if not len(locations):
         return []
-    row, column = places[rng.integers(len(places))].tolist()
+    row, column = locations[rng.integers(len(locations))].tolist()
     return [(column + 0.5, row + 0.5)]
 
 
-def _told(points: Sequence[XY]) -> list[tuple[XY, int]]:
+def _labelled_points(points: Sequence[XY]) -> list[tuple[XY, int]]:
     return [(xy, POSITIVE) for xy in points] or [((0.0, 0.0), ABSENT)]
 
 
@@ -265,17 +264,17 @@ def labelled_loss(logits: Tensor, labelled: Batch) -> Tensor:
         labelled: Some patches, at most B.
     """
     known = logits[: len(labelled.classes)]
-    return _mixed(known, labelled.classes, DICE_SHARE, labelled.weight)
+    return _mixed(known, labelled.classes, DICE_WEIGHT, labelled.weight)
 
 
-def pseudo_loss(logits: Tensor, believed: Tensor) -> Tensor:
+def pseudo_loss(logits: Tensor, pseudo_label: Tensor) -> Tensor:
     """Return 0.5 (CE + Dice) of hard labels (B, edge, edge); zero without any patch."""
-    return _mixed(logits, believed, PSEUDO_SHARE) if len(logits) else logits.sum()
+    return _mixed(logits, pseudo_label, PSEUDO_DICE_WEIGHT) if len(logits) else logits.sum()
 
 
 def _mixed(
-    logits: Tensor, classes: Tensor, dice_share: float, weight: Tensor | None = None
+    logits: Tensor, classes: Tensor, dice_weight: float, weight: Tensor | None = None
 ) -> Tensor:
     entropy = weighted_cross_entropy(logits, classes, weight)
     dice = soft_dice_loss(logits.softmax(1), classes, weight)
-    return (1 - dice_share) * entropy + dice_share * dice
+    return (1 - dice_weight) * entropy + dice_weight * dice

@@ -1,15 +1,15 @@
-"""SC-SAM: a U-Net and a SAM with adapters teach each other on unlabelled pictures.
+"""SC-SAM: a U-Net and a SAM with adapters pseudo-label unlabelled images for each other.
 
 After Vu et al., "From Specialist to Generalist" (arXiv 2601.17934, ISBI 2026).
 
 A step: (1) the U-Net labels all patches, labelled ones changed weakly and unlabelled ones strongly;
-(2) of each class, five points in and five beside what it labelled are drawn, and SAM, looking at
-the same patches, answers for each class; a softmax over its masks makes them one map; (3) on
-labelled patches both learn the label; on unlabelled ones each learns the other's hard map, the
-U-Net in full from the first step on, SAM with a weight that rises; (4) the U-Net's entropy is kept
-low everywhere. Each has an optimiser of its own.
+(2) of each class, five points inside and five outside of its label prompt SAM on the same patches,
+and a softmax over SAM's masks makes them one map; (3) both have a supervised loss on labelled
+patches; on unlabelled ones each is trained on the other's hard map, the U-Net with full weight from
+the first step on, SAM with a weight that rises; (4) the U-Net's entropy is a further loss. Each has
+an optimiser of its own.
 
-The prediction is SAM's, asked with points from the U-Net's map; the U-Net's is reported beside it.
+The prediction is SAM's, prompted from the U-Net's map; the U-Net's is reported beside it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import ScSamConfig, SpecialistConfig
-from aslseg.config import SSLName as ParadigmName
+from aslseg.config import ScSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
@@ -54,13 +53,13 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
 
     Args:
         context: Cases, settings, device, listener.
-        this: Number and folder of the round, and what the rounds before left.
+        this: Number and folder of the round, and the outcome of the round before.
 
     Raises:
         ConfigError: When the settings have no SAM.
     """
 
-    def build(_: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+    def build(_: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         sam = build_classwise(context, stage)
         if this.number > 1:
             load_classwise(sam, scsam_path(context.folder.round(this.number - 1), stage.name))
@@ -76,7 +75,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
 
 
 def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Read U-Net and SAM of a finished round.
+    """Load U-Net and SAM of a finished round.
 
     Raises:
         WeightsError: When a file is missing or damaged; nothing is trained here.
@@ -95,7 +94,7 @@ def _ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ense
 
 
 def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
-    """Build SAM with released weights and new adapters, asked for each class of a stage."""
+    """Build SAM with released weights and new adapters, for the classes of a stage."""
     own = context.config.scsam
     sam_predictor = required_sam_predictor(
         context, tuning=own.tuning, rank=own.rank, input_size=own.input_size
@@ -104,12 +103,12 @@ def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
 
 
 def scsam_path(folder: Path, stage_name: str) -> Path:
-    """Return where the trained part of a stage's SAM is kept."""
+    """Return the file of the trained weights of a stage's SAM."""
     return folder / f"sam-{stage_name}.safetensors"
 
 
 def load_classwise(sam: ClasswiseSam, path: Path) -> None:
-    """Fill SAM with what a round has trained.
+    """Load what a round has trained of SAM.
 
     Raises:
         WeightsError: When the file is missing, damaged or of another kind.
@@ -118,7 +117,7 @@ def load_classwise(sam: ClasswiseSam, path: Path) -> None:
 
 
 class CoTraining(SSLMethod):
-    """The rule of a step: student and SAM, each the other's teacher on unlabelled patches."""
+    """Student and SAM, each trained on the other's pseudo-labels of unlabelled patches."""
 
     def __init__(
         self,
@@ -140,7 +139,7 @@ class CoTraining(SSLMethod):
         unet = self.student(inputs).float()
         supervised = supervised_loss(unet[:count], labelled.classes, labelled.weight)
 
-        # SAM looks at slices: of blocks it is shown some planes, and the rest is about these.
+        # SAM's input are slices: of blocks some planes, and the rest is about these.
         seen, unet_seen, classes, weight = self.planes(
             (inputs, unet, labelled.classes, labelled.weight), generator
         )
@@ -148,27 +147,27 @@ class CoTraining(SSLMethod):
         known = len(classes)
         supervised_sam = supervised_loss(sam[:known], classes, weight)
 
-        # Hard labels, of all pixels, without a gradient; neither network hears of any other label.
-        by_sam, by_unet = sam.detach().argmax(1), unet_seen.detach().argmax(1)
+        # Hard labels of all pixels, without a gradient.
+        sam_labels, unet_labels = sam.detach().argmax(1), unet_seen.detach().argmax(1)
         further = {"entropy": self.own.entropy_weight * mean_entropy(unet)}
-        unet_learns = unet.sum() * 0
+        unet_loss = unet.sum() * 0
         if unlabelled is not None:
-            unet_learns = supervised_loss(unet_seen[known:], by_sam[known:])
-            sam_learns = supervised_loss(sam[known:], by_unet[known:])
-            further["sam_learns"] = self.sam_weight(step) * sam_learns
-        return LossTerms(supervised + supervised_sam, unet_learns, further)
+            unet_loss = supervised_loss(unet_seen[known:], sam_labels[known:])
+            sam_loss = supervised_loss(sam[known:], unet_labels[known:])
+            further["sam_loss"] = self.sam_weight(step) * sam_loss
+        return LossTerms(supervised + supervised_sam, unet_loss, further)
 
     def sam_weight(self, step: int) -> float:
-        """Return how much SAM listens to the U-Net: exp(-5 (1 - t/length)^2)."""
+        """Return the weight of SAM's loss on the U-Net's labels: exp(-5 (1 - t/length)^2)."""
         return ramp_up(step, self.own.rampup_share * self.settings.iterations)
 
     def predict(self, inputs: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """Let SAM answer for each class, with random points from a map.
+        """Predict all classes with SAM, prompted by random points of a map.
 
         Args:
-            inputs: (B, channels, h, w) as the U-Net sees them; SAM sees the middle slice.
+            inputs: (B, channels, h, w) of the U-Net; SAM's is the middle slice.
             classes: (B, h, w) the U-Net's map. True labels are never used for points.
-            generator: Draws the points.
+            generator: Source of randomness of the points.
 
         Returns:
             (B, C, h, w) logits.
@@ -201,24 +200,24 @@ class CoTraining(SSLMethod):
         generator: torch.Generator,
     ) -> Tensor:
         images = image_channels(self.settings)
-        drawn = sample_holes(inputs.shape, generator, *holes)
-        return torch.cat([apply_holes(inputs[:, :images], drawn), inputs[:, images:]], 1)
+        sampled = sample_holes(inputs.shape, generator, *holes)
+        return torch.cat([apply_holes(inputs[:, :images], sampled), inputs[:, images:]], 1)
 
     def planes(self, values: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Cut the planes out of blocks that SAM is shown, one patch after the other.
+        """Cut planes for SAM out of blocks, one patch after the other.
 
         Args:
             values: (B, C, D, h, w), (B, D, h, w) or (B,); the first one tells whether these are
                 blocks. Patches of one slice stay as they are.
-            generator: Draws the planes.
+            generator: Source of randomness of the planes.
         """
         if values[0].ndim == 4:
             return tuple(values)
-        drawn = torch.randperm(values[0].shape[2], generator=generator)[: self.own.planes]
+        sampled = torch.randperm(values[0].shape[2], generator=generator)[: self.own.planes]
         return tuple(
-            v.repeat_interleave(len(drawn))
+            v.repeat_interleave(len(sampled))
             if v.ndim == 1
-            else v.index_select(-3, drawn.to(v.device)).movedim(-3, 1).flatten(0, 1)
+            else v.index_select(-3, sampled.to(v.device)).movedim(-3, 1).flatten(0, 1)
             for v in values
         )
 
@@ -238,7 +237,7 @@ class CoTraining(SSLMethod):
         )
 
     def save_more(self, folder: Path, stage_name: str) -> None:
-        """Write what was trained of SAM."""
+        """Write the trained weights of SAM."""
         facts = {"scsam": self.own.model_dump(mode="json"), "stage": stage_name}
         tensors = trainable_state(self.sam_predictor)
         save_checkpoint(scsam_path(folder, stage_name), Checkpoint("sam", tensors, facts))

@@ -1,17 +1,16 @@
-"""SemiSAM: a frozen SAM, prompted by the student, has a say in a teacher's consistency training.
+"""SemiSAM: mean teacher with a further consistency loss to a frozen SAM prompted by the student.
 
 After Zhang et al., "SemiSAM: Enhancing Semi-Supervised Medical Image Segmentation via SAM-Assisted
 Consistency Regularization" (arXiv 2312.06316, BIBM 2024), and SemiSAM+ (arXiv 2502.20749).
 
 A step on unlabelled patches, beside what mean teacher or UA-MT does: (1) the student's foreground
-is what simulated clicks ask SAM for; (2) SAM answers with masks, click by click; (3) the student is
-drawn to them by their squared difference, weighed by how steady the answers were; (4) the weight of
-this term falls while the teacher's rises, because SAM helps most while the student knows little.
-SAM is not trained, and not needed any more once the student is.
+is the reference of simulated clicks; (2) SAM predicts a mask after each click; (3) the squared
+difference of student and SAM is a loss, weighted by the consistency of the masks over the clicks;
+(4) its weight falls while the teacher's rises, because SAM helps most early on. SAM is not trained,
+and not needed to segment.
 
-Here SAM is the one for pictures, asked slice by slice on embeddings that are made once. What lies
-under a patch tells which slice that is and which of its points a click means; SAM's answer comes
-back to the patch the same way.
+Here SAM is the 2-D one, prompted slice by slice on embeddings that are computed once. The location
+of a patch gives the slice and the points of the clicks, and maps SAM's masks back to the patch.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from aslseg.config import SpecialistConfig
-from aslseg.config import SSLName as ParadigmName
+from aslseg.config import SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.errors import ConfigError
 from aslseg.inference.loading import required_sam_predictor
@@ -51,38 +49,38 @@ from aslseg.training.ssl.mean_teacher import MeanTeacher
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
-    """Train the specialist with SAM's help, and segment with the specialist alone.
+    """Train the specialist with the SAM loss, and segment with the specialist alone.
 
     Args:
         context: Cases, settings, device, listener.
-        this: Number and folder of the round, and what the rounds before left.
+        this: Number and folder of the round, and the outcome of the round before.
 
     Raises:
-        ConfigError: When the settings have no SAM, or a paradigm without a teacher.
+        ConfigError: When the settings have no SAM, or an SSL method without a teacher.
     """
     sam_predictor = required_sam_predictor(context, tuning="none")
 
-    def build(name: ParadigmName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
-        paradigm = default_ssl_method(name, stage, settings)
-        if not isinstance(paradigm, MeanTeacher):
+    def build(name: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+        ssl_method = default_ssl_method(name, stage, settings)
+        if not isinstance(ssl_method, MeanTeacher):
             msg = (
                 "SemiSAM is an addition to a teacher; set paradigm to mean_teacher or "
                 f"uncertainty_aware, not {name}."
             )
             raise ConfigError(msg)
-        paradigm.guides = (SamConsistency(context, sam_predictor, settings),)
-        return paradigm
+        ssl_method.auxiliary_losses = (SamConsistency(context, sam_predictor, settings),)
+        return ssl_method
 
     return run_with(context, this, build)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PseudoTarget:
-    """What SAM thinks of unlabelled patches.
+    """SAM's masks on unlabelled patches.
 
     Attributes:
         masks: (B, C, *spatial) of 0 and 1; SAM's mask of each class, and the rest as class 0.
-        weight: (B, 1, *spatial) in [0, 1]; 0 where SAM was not asked.
+        weight: (B, 1, *spatial) in [0, 1]; 0 where SAM was not prompted.
     """
 
     masks: Tensor
@@ -90,8 +88,8 @@ class PseudoTarget:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _CachedSlice:
-    """A case that SAM has seen: its view, and the embeddings of the slices in it."""
+class _CachedCase:
+    """A case, and the embeddings of the slices of its ROI."""
 
     case: TrainingCase
     embeddings: VolumeEmbeddings
@@ -100,17 +98,17 @@ class _CachedSlice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ClickQuery:
-    """A mask that SAM is asked for, and where in the batch its answer belongs."""
+    """A click task, and where in the batch its mask belongs."""
 
     patch: int
     plane: int
     number: int
-    topic: ClickTask
+    task: ClickTask
 
 
 @dataclass(slots=True, eq=False)
 class SamConsistency:
-    """The SAM term of a stage.
+    """The consistency loss of a stage to SAM.
 
     Attributes:
         context: Cases to look up, settings.
@@ -122,19 +120,19 @@ class SamConsistency:
     sam_predictor: VolumeSamPredictor
     settings: SpecialistConfig
     name: str = "sam"
-    _known: list[_CachedSlice] = field(default_factory=list)
+    _cases: list[_CachedCase] = field(default_factory=list)
 
-    def meet(self, cases: Sequence[TrainingCase]) -> None:
+    def setup(self, cases: Sequence[TrainingCase]) -> None:
         """Embed the slices of all unlabelled cases, once. Label maps are never opened."""
         images = {case.id: case for case in self.context.unlabelled}
         for case in cases:
             volume = self.context.image(images[case.case_id])
             part = case.roi.box.slices[0]
             slices = range(part.start, part.stop)
-            known = self.sam_predictor.embeddings(volume, slices, self.context.monitor)
-            self._known.append(_CachedSlice(case, known, self.sam_predictor.frame(volume)))
+            embeddings = self.sam_predictor.embeddings(volume, slices, self.context.monitor)
+            self._cases.append(_CachedCase(case, embeddings, self.sam_predictor.frame(volume)))
 
-    def term(
+    def loss(
         self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
     ) -> Tensor:
         """Return the ramped-down squared difference of student and SAM.
@@ -143,9 +141,9 @@ class SamConsistency:
             probability: (B, C, *spatial) of the student, with gradient.
             unlabelled: The patches.
             step: Steps done before this one.
-            generator: Draws the clicks.
+            generator: Source of randomness of the clicks.
         """
-        pseudo_target = self.pseudo_target(probability.detach(), unlabelled.places, generator)
+        pseudo_target = self.pseudo_target(probability.detach(), unlabelled.locations, generator)
         return self.weight(step) * consistency_loss(
             probability, pseudo_target.masks, pseudo_target.weight
         )
@@ -158,14 +156,14 @@ class SamConsistency:
         return largest * ramp_down(step, settings.iterations, length)
 
     def pseudo_target(
-        self, probability: Tensor, places: Sequence[PatchLocation], generator: torch.Generator
+        self, probability: Tensor, locations: Sequence[PatchLocation], generator: torch.Generator
     ) -> PseudoTarget:
-        """Ask SAM for the student's foreground, slice by slice.
+        """Return SAM's masks of the student's foreground.
 
         Args:
             probability: (B, C, *spatial) of the student.
-            places: Of the B patches.
-            generator: Draws planes and clicks.
+            locations: Of the B patches.
+            generator: Source of randomness of planes and clicks.
         """
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         own = self.context.config.semisam
@@ -174,42 +172,42 @@ class SamConsistency:
         foreground = planes.argmax(1).cpu().numpy()
         # Stored embeddings are float16, which autocast cannot mix with bfloat16.
         with torch.autocast(probability.device.type, enabled=False):
-            questions = self._questions(foreground, places, rng)
-            topics = [question.topic for question in questions]
-            talks = simulate_clicks(self.sam_predictor.sam.eval(), topics, own.clicks, rng)
-        pseudo_target = _pseudo_target(planes, questions, talks, by_confidence=own.confidence)
+            queries = self._queries(foreground, locations, rng)
+            tasks = [query.task for query in queries]
+            sequences = simulate_clicks(self.sam_predictor.sam.eval(), tasks, own.clicks, rng)
+        pseudo_target = _pseudo_target(planes, queries, sequences, by_confidence=own.confidence)
         return PseudoTarget(
             pseudo_target.masks.reshape(probability.shape),
             pseudo_target.weight.reshape(probability[:, :1].shape),
         )
 
-    def _questions(
+    def _queries(
         self,
         foreground: NDArray[np.int64],
-        places: Sequence[PatchLocation],
+        locations: Sequence[PatchLocation],
         rng: np.random.Generator,
     ) -> list[_ClickQuery]:
-        """Return what SAM is asked: one mask per class, plane and patch."""
-        questions: list[_ClickQuery] = []
-        for patch, place in enumerate(places):
-            known, edge = self._known[place.case], foreground.shape[-1]
-            points = pixels_under(place, known.case.roi, edge)
-            slices = slices_under(place, known.case.roi, edge)
+        """Return a click task for each class of each plane of each patch."""
+        queries: list[_ClickQuery] = []
+        for patch, location in enumerate(locations):
+            cached, edge = self._cases[location.case], foreground.shape[-1]
+            points = pixels_under(location, cached.case.roi, edge)
+            slices = slices_under(location, cached.case.roi, edge)
             for plane, k in self._planes(foreground[patch], slices, rng):
-                embedding = known.embeddings.stack([k])[0]
+                embedding = cached.embeddings.stack([k])[0]
                 shown = foreground[patch, plane]
-                questions += [
+                queries += [
                     _ClickQuery(
-                        patch, plane, n, ClickTask(embedding, known.frame, points, shown == n)
+                        patch, plane, n, ClickTask(embedding, cached.frame, points, shown == n)
                     )
                     for n in np.unique(shown[shown > 0]).tolist()
                 ]
-        return questions
+        return queries
 
     def _planes(
         self, foreground: NDArray[np.int64], slices: Sequence[int | None], rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Draw planes of a patch that show any foreground, each with the slice it lies on."""
+        """Sample planes of a patch that show any foreground, each with its slice of the volume."""
         showing = [(n, k) for n, k in enumerate(slices) if k is not None and foreground[n].any()]
         most = self.context.config.semisam.planes
         if len(showing) <= most:
@@ -219,31 +217,33 @@ class SamConsistency:
 
 def _pseudo_target(
     planes: Tensor,
-    questions: Sequence[_ClickQuery],
-    talks: Sequence[ClickSequence],
+    queries: Sequence[_ClickQuery],
+    sequences: Sequence[ClickSequence],
     *,
     by_confidence: bool,
 ) -> PseudoTarget:
-    """Put SAM's last answers together; where it was not asked it has no opinion.
+    """Assemble SAM's last masks; the weight is zero where it was not prompted.
 
     Args:
         planes: (B, C, planes, rows, columns) of the student, for the shape.
-        questions: Where each answer belongs.
-        talks: One per question.
-        by_confidence: Weigh voxels by how steady SAM was; otherwise all count the same.
+        queries: Where each mask belongs.
+        sequences: One per query.
+        by_confidence: Weight voxels by `click_consistency`; otherwise all count the same.
     """
     logits = torch.full_like(planes, -torch.inf)
     logits[:, 0] = MASK_THRESHOLD
     weight = torch.zeros_like(planes[:, :1])
-    for question, talk in zip(questions, talks, strict=True):
-        patch, plane = question.patch, question.plane
-        logits[patch, question.number, plane] = talk.logits[-1].to(logits)
-        steady = (
-            click_consistency(talk.logits) if by_confidence else torch.ones_like(talk.logits[-1])
+    for query, sequence in zip(queries, sequences, strict=True):
+        patch, plane = query.patch, query.plane
+        logits[patch, query.number, plane] = sequence.logits[-1].to(logits)
+        consistency = (
+            click_consistency(sequence.logits)
+            if by_confidence
+            else torch.ones_like(sequence.logits[-1])
         )
-        here = steady.to(weight) * _within(talk.task).to(weight)
-        known = weight[patch, 0, plane]
-        weight[patch, 0, plane] = torch.where(known > 0, torch.minimum(known, here), here)
+        here = consistency.to(weight) * _within(sequence.task).to(weight)
+        before = weight[patch, 0, plane]
+        weight[patch, 0, plane] = torch.where(before > 0, torch.minimum(before, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)
     return PseudoTarget(masks.to(planes), weight)
 
@@ -252,12 +252,12 @@ def click_consistency(answers: Sequence[Tensor]) -> Tensor:
     """Return 1 - 4 var of SAM's probabilities over the clicks, voxel by voxel.
 
     Numbers between 0 and 1 have a variance of at most 1/4, so this is 1 where no click changed
-    anything and 0 where the answers jumped from one extreme to the other.
+    anything and 0 where the masks changed from one extreme to the other.
     """
     return 1 - 4 * torch.stack(list(answers)).sigmoid().var(0, unbiased=False)
 
 
-def _within(topic: ClickTask) -> Tensor:
-    """Return which pixels of a patch have the slice under them, not what lies beside it."""
-    x, y = topic.points.unbind(-1)
-    return (x >= 0) & (x <= topic.frame.width) & (y >= 0) & (y <= topic.frame.height)
+def _within(task: ClickTask) -> Tensor:
+    """Return which pixels of a patch lie inside the slice."""
+    x, y = task.points.unbind(-1)
+    return (x >= 0) & (x <= task.frame.width) & (y >= 0) & (y <= task.frame.height)

@@ -1,15 +1,15 @@
-"""The adaptation network: what SAM returned, repaired in the light of image and specialist.
+"""The adaptation network: a correction of the fused predictions of specialist and SAM.
 
-It *corrects* rather than predicts. Both voices, specialist and SAM, are averaged in log-odds, and
-a small U-Net that sees image, container and both voices on neighbouring slices adds a correction to
-that. Its last layer starts at zero, so an untrained network returns the plain average, and it is
-free to delete a lesion that both voices name and to restore one that both missed.
+The log-odds of specialist and SAM are averaged, and a small U-Net adds a correction. Its input is
+the image, the parent mask, and both predictions on neighbouring slices. Its last layer starts at
+zero, so an untrained network returns the plain average; it can delete a lesion that both predict
+and restore one that both missed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,17 +27,17 @@ LOGIT_LIMIT = 4.0
 Odds = TypeVar("Odds", Tensor, Float32)
 
 
-NO_PREDICTION_SHARE = 0.25
-"""Part of the lessons in which the image is hidden, so that the voices themselves are weighed."""
+HIDDEN_IMAGE_SHARE = 0.25
+"""Part of the training patches whose image is zeroed, so that the predictions are weighed too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbabilityPair:
-    """What specialist and SAM say about one target, on a view.
+    """Predictions of one target on an ROI.
 
     Attributes:
-        specialist: (d, h, w) probability.
-        sam: The same of SAM; zero where SAM was not asked.
+        specialist: (d, h, w) probability of the specialist.
+        sam: (d, h, w) probability of SAM; zero where it had no prompt.
     """
 
     specialist: Float32
@@ -45,20 +45,19 @@ class ProbabilityPair:
 
 
 class AdaptationNetwork(nn.Module):
-    """Adds a learned correction to the averaged log-odds of the voices.
+    """Adds a correction to the weighted log-odds of specialist and SAM.
 
     Args:
-        image_channels: Channels of image and container.
+        image_channels: Channels of image and parent mask.
         settings: Levels and neighbours.
     """
 
     def __init__(self, image_channels: int, settings: AdaptationConfig) -> None:
         super().__init__()
-        self.voice_channels = 2 * (2 * settings.predictions + 1)
         features = settings.channels[0]
         self.body = UNet(
             spatial_dims=2,
-            in_channels=image_channels + self.voice_channels,
+            in_channels=image_channels + 2 * (2 * settings.predictions + 1),
             out_channels=features,
             channels=settings.channels,
             strides=(2,) * (len(settings.channels) - 1),
@@ -72,28 +71,26 @@ class AdaptationNetwork(nn.Module):
         self.register_buffer("_blend", torch.tensor([0.5, 1.0]))
 
     @property
-    def blend(self) -> tuple[float, float]:
-        """SAM's share beside the specialist, and the strength of the correction."""
-        share, strength = self.get_buffer("_blend").tolist()
-        return share, strength
+    def fusion_weights(self) -> FusionWeights:
+        """The weights of the fusion, which are part of the state."""
+        return FusionWeights(*self.get_buffer("_blend").tolist())
 
-    def set_blend(self, share: float, strength: float) -> None:
-        """Follow SAM and the correction to this extent from now on."""
-        self.get_buffer("_blend").copy_(torch.tensor([share, strength]))
+    def set_fusion_weights(self, weights: FusionWeights) -> None:
+        """Set the weights of the fusion."""
+        self.get_buffer("_blend").copy_(torch.tensor(weights))
 
     def forward(self, image: Tensor, predictions: Tensor) -> Tensor:
         """Return the corrected log-odds.
 
         Args:
-            image: (B, C, h, w) intensities and container.
+            image: (B, C, h, w) intensities and parent mask.
             predictions: (B, 2, n, h, w) probabilities of specialist and SAM on n slices.
 
         Returns:
             (B, h, w) logits of the middle slice.
         """
-        share, strength = self.blend
         specialist, sam, correction = self.parts(image, predictions)
-        return fuse(specialist, sam, share, correction, strength)
+        return fuse(specialist, sam, self.fusion_weights, correction)
 
     def parts(self, image: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log-odds of specialist and SAM, and the correction, each (B, h, w)."""
@@ -103,30 +100,41 @@ class AdaptationNetwork(nn.Module):
         return specialist, sam, self.head(features)[:, 0]
 
 
+class FusionWeights(NamedTuple):
+    """Weights of the sum that `fuse` returns.
+
+    Attributes:
+        sam: Of SAM beside the specialist, in [0, 1].
+        correction: Of the adaptation network's correction.
+    """
+
+    sam: float
+    correction: float
+
+
 def fuse(
-    specialist: Odds, sam: Odds, share: float, correction: Odds | None = None, strength: float = 0.0
+    specialist: Odds, sam: Odds, weights: FusionWeights, correction: Odds | None = None
 ) -> Odds:
-    """Return `(1 - share) * specialist + share * sam + strength * correction`, in log-odds.
+    """Return `(1 - w.sam) * specialist + w.sam * sam + w.correction * correction`, in log-odds.
 
     Args:
         specialist: Log-odds of the specialist.
         sam: Log-odds of SAM, of the same shape.
-        share: Weight of SAM beside the specialist, in [0, 1].
+        weights: The weights w.
         correction: Of the adaptation network, of the same shape; None for none.
-        strength: Weight of the correction.
     """
-    averaged = (1 - share) * specialist + share * sam
-    return averaged if correction is None else averaged + strength * correction
+    averaged = (1 - weights.sam) * specialist + weights.sam * sam
+    return averaged if correction is None else averaged + weights.correction * correction
 
 
 def log_odds(probability: Tensor) -> Tensor:
-    """Return log(p / (1 - p)), cut off at +-4 so that no voice is beyond correction."""
+    """Return log(p / (1 - p)), clipped to +-4, within reach of a correction."""
     limit = 1 / (1 + np.exp(LOGIT_LIMIT))
     return torch.logit(probability.float(), eps=float(limit))
 
 
 def prediction_channels(predictions: ProbabilityPair, k: int, reach: int, step: int) -> Float32:
-    """Return both voices on slice `k` and its neighbours: (2, 2 reach + 1, h, w)."""
+    """Return both probabilities on slice `k` and its neighbours: (2, 2 reach + 1, h, w)."""
     wanted = np.clip(k + step * np.arange(-reach, reach + 1), 0, len(predictions.sam) - 1)
     return np.stack(
         [np.asarray(predictions.specialist)[wanted], np.asarray(predictions.sam)[wanted]]
@@ -141,12 +149,12 @@ def build_adaptation(stage: CascadeStage, config: RunConfig) -> AdaptationNetwor
 
 
 def probabilities_on_roi(roi: Roi, specialist: Float32, sam: Float32) -> ProbabilityPair:
-    """Bring both voices into a view; without SAM the specialist speaks for both."""
+    """Resample the probabilities (D, H, W) of specialist and SAM to an ROI."""
     return ProbabilityPair(from_volume(specialist, roi), from_volume(sam, roi))
 
 
 def adaptation_roi_settings(stage: CascadeStage, config: RunConfig) -> SpecialistConfig:
-    """Return how the adaptation network sees a stage: in slices, at its own pixel."""
+    """Return the settings of a stage with the adaptation network's pixel size, in 2-D."""
     settings = config.stage(stage.inside.name if stage.inside else None)
     return settings.model_copy(
         update={

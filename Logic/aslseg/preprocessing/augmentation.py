@@ -1,6 +1,6 @@
-"""Random changes of training patches: the draw apart from its effect.
+"""Random changes of training patches: sampling apart from application.
 
-`draw_*` functions take a generator and return values; `apply_*` functions are deterministic. A
+`sample_*` functions take a generator and return values; `apply_*` functions are deterministic. A
 patch is `(C, *spatial)`, a batch `(B, C, *spatial)`, with two or three spatial axes.
 """
 
@@ -54,7 +54,7 @@ class IntensityChange:
 
 
 def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) -> PatchTransform:
-    """Draw turn and scale around a centre."""
+    """Sample turn and scale around a centre."""
     angle, log_scale = rng.normal(size=2)
     return PatchTransform(
         centre, ANGLE_SD * float(angle), math.exp(LOG_SCALE_SD * float(log_scale))
@@ -62,13 +62,13 @@ def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) 
 
 
 def cut_patch(
-    source: NDArray[np.generic], placement: PatchTransform, edge: int, *, nearest: bool = False
+    source: NDArray[np.generic], transform: PatchTransform, edge: int, *, nearest: bool = False
 ) -> Tensor:
     """Cut a square (cubic) patch out of an array.
 
     Args:
         source: (C, h, w) or (C, d, h, w).
-        placement: Where, how turned, how scaled.
+        transform: Where, how turned, how scaled.
         edge: Pixels along each edge of the patch.
         nearest: For labels: no mixing of values, and zeros outside. Images repeat their border.
 
@@ -76,7 +76,7 @@ def cut_patch(
         (C, edge, edge) or (C, edge, edge, edge) float32.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(source, dtype=np.float32))[None]
-    located = located_pixels(placement, edge)
+    located = located_pixels(transform, edge)
     sizes = tensor.shape[2:]
     # grid_sample wants (x, y[, z]) in [-1, 1], with -1 and 1 at the outer edges of the pixels.
     grid = torch.stack(
@@ -91,24 +91,24 @@ def cut_patch(
     )[0]
 
 
-def located_pixels(placement: PatchTransform, edge: int) -> list[Tensor]:
+def located_pixels(transform: PatchTransform, edge: int) -> list[Tensor]:
     """Return where the pixels of a patch lie in its source.
 
     Returns:
         One tensor per spatial axis, each of the patch's spatial shape: indices of the source.
     """
-    steps = (torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2) * placement.scale
-    axes = torch.meshgrid(*[steps] * len(placement.centre), indexing="ij")
-    cos, sin = math.cos(placement.angle), math.sin(placement.angle)
+    steps = (torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2) * transform.scale
+    axes = torch.meshgrid(*[steps] * len(transform.centre), indexing="ij")
+    cos, sin = math.cos(transform.angle), math.sin(transform.angle)
     rows, columns = axes[-2], axes[-1]
     turned = [*axes[:-2], cos * rows + sin * columns, cos * columns - sin * rows]
-    return [axis + centre for axis, centre in zip(turned, placement.centre, strict=True)]
+    return [axis + centre for axis, centre in zip(turned, transform.centre, strict=True)]
 
 
 def sample_intensity(
     shape: torch.Size, generator: torch.Generator, strength: float = 1.0
 ) -> IntensityChange:
-    """Draw a change for a batch of `shape` (B, C, *spatial); strength 0 changes nothing."""
+    """Sample a change for a batch of `shape` (B, C, *spatial); strength 0 changes nothing."""
     batch = shape[0]
 
     def normal(*size: int) -> Tensor:
@@ -144,7 +144,7 @@ CONTROL_POINTS = 5
 
 
 WARP = 0.03
-"""Standard deviation of the control points' way, as a part of the patch's edge."""
+"""Standard deviation of the control points' displacement, as a part of the patch's edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Warp:
 def sample_holes(
     shape: torch.Size, generator: torch.Generator, count: tuple[int, int], chance: float
 ) -> Holes:
-    """Draw square holes.
+    """Sample square holes.
 
     Args:
         shape: (B, C, *spatial) of the batch.
@@ -194,7 +194,7 @@ def apply_holes(image: Tensor, holes: Holes) -> Tensor:
 
 
 def sample_warp(shape: torch.Size, generator: torch.Generator, chance: float) -> Warp:
-    """Draw a smooth displacement.
+    """Sample a smooth displacement.
 
     Args:
         shape: (B, C, *spatial) of the batch.

@@ -77,19 +77,3 @@ def most_frequent(values: NDArray[Any]) -> float:
     counts, edges = np.histogram(values, _BINS, (median - reach, median + reach))
     peak = int(np.argmax(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)))
     return float(edges[peak] + edges[peak + 1]) / 2
-
-
-def slice_to_rgb(slice01: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Turn a slice into the picture that SAM was trained on.
-
-    Args:
-        slice01: (H, W) in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8 with three equal channels.
-    """
-    if slice01.ndim != 2:
-        msg = f"A slice is an (H, W) array, got shape {slice01.shape}."
-        raise ValueError(msg)
-    grey = np.rint(np.clip(slice01, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""The place of a patch in its volume: what lies under each of its pixels."""
+"""Training patches: sampled from ROIs, in batches, with their location in the volume."""
 
 from __future__ import annotations
 
@@ -28,46 +28,47 @@ class PatchLocation:
 
     Attributes:
         case: Number of the case among those of the batch source.
-        placement: Centre, turn and scale in the pixels of the case's view.
-        slice_index: Of the view, for a patch of one slice; None for a block.
+        transform: Centre, turn and scale in the pixels of the case's ROI.
+        slice_index: Of the ROI, for a patch of one slice; None for a block.
         mirrored: Axes (-1 columns, -2 rows) that the patch was mirrored along afterwards.
     """
 
     case: int
-    placement: PatchTransform
+    transform: PatchTransform
     slice_index: int | None = None
     mirrored: tuple[int, ...] = ()
 
 
-def slices_under(place: PatchLocation, roi: Roi, edge: int) -> list[int | None]:
+def slices_under(location: PatchLocation, roi: Roi, edge: int) -> list[int | None]:
     """Return the volume's slice that each plane of a patch lies on.
 
     Returns:
         One number for a patch of one slice, `edge` numbers for a block; None outside of the volume.
     """
-    if place.slice_index is None:
+    if location.slice_index is None:
         steps = torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2
-        planes = steps * place.placement.scale + place.placement.centre[0]
+        planes = steps * location.transform.scale + location.transform.centre[0]
     else:
-        planes = torch.tensor([float(place.slice_index)])
+        planes = torch.tensor([float(location.slice_index)])
     found = [math.floor(float(k) + 0.5) for k in _to_volume(planes, roi, 0)]
     return [k if 0 <= k < roi.volume_shape[0] else None for k in found]
 
 
-def pixels_under(place: PatchLocation, roi: Roi, edge: int) -> Tensor:
+def pixels_under(location: PatchLocation, roi: Roi, edge: int) -> Tensor:
     """Return the point (x, y) of the volume's slice under each pixel of a patch.
 
     Returns:
         (edge, edge, 2) in pixels of the slice; centres of pixels are at half numbers.
     """
-    flat = PatchTransform(place.placement.centre[-2:], place.placement.angle, place.placement.scale)
+    transform = location.transform
+    flat = PatchTransform(transform.centre[-2:], transform.angle, transform.scale)
     rows, columns = located_pixels(flat, edge)
     points = torch.stack([_to_volume(columns, roi, 2), _to_volume(rows, roi, 1)], -1) + 0.5
-    return points.flip([axis + 2 for axis in place.mirrored])
+    return points.flip([axis + 2 for axis in location.mirrored])
 
 
 def _to_volume(index: Tensor, roi: Roi, axis: int) -> Tensor:
-    """Map indices along an axis of a view to those of its volume (both at voxel centres)."""
+    """Map indices along an axis of an ROI to those of its volume (both at voxel centres)."""
     part = roi.box.slices[axis]
     scale = float(part.stop - part.start) / roi.image.shape[axis]
     return torch.add((index + 0.5) * scale, part.start - 0.5)
@@ -82,15 +83,15 @@ class Batch:
 
     Attributes:
         inputs: (B, C, *spatial); the first `image_channels` are intensities.
-        classes: (B, *spatial) class numbers; zeros where nobody labelled.
+        classes: (B, *spatial) class numbers; zeros for patches without labels.
         weight: (B,) weight of each patch's label.
-        places: Where each patch lies.
+        locations: Of each patch.
     """
 
     inputs: Tensor
     classes: Tensor
     weight: Tensor
-    places: tuple[PatchLocation, ...] = ()
+    locations: tuple[PatchLocation, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -112,12 +113,12 @@ class TrainingCase:
 
 
 def slice_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
-    """Return slice `k` with its neighbours, then the containing target: (C, h, w)."""
+    """Return slice `k` with its neighbours, then the parent mask: (C, h, w)."""
     reach = settings.roi.context_slices
     wanted = k + roi.neighbour * np.arange(-reach, reach + 1)
     channels = [roi.image[n] for n in np.clip(wanted, 0, len(roi.image) - 1)]
-    if roi.organ is not None:
-        channels.append(roi.organ[k])
+    if roi.parent is not None:
+        channels.append(roi.parent[k])
     return np.stack(channels)
 
 
@@ -127,10 +128,10 @@ def image_channels(settings: SpecialistConfig) -> int:
 
 
 class BatchSource:
-    """Draws batches from cases; lesions are drawn by component, not by voxel.
+    """Samples batches from cases; lesions are sampled by component, not by voxel.
 
     Args:
-        cases: Where to draw from; cases are equally likely.
+        cases: Equally likely.
         settings: Patch size, batch size, share of patches centred on a component.
         seed: Of the run.
         stream: Tells apart the sources of one training (labelled, unlabelled).
@@ -151,24 +152,24 @@ class BatchSource:
     def batch(self, iteration: int) -> Batch:
         """Return batch number `iteration`, always the same for the same number."""
         rng = np.random.default_rng([*self._seed, iteration])
-        drawn = [self._draw(rng) for _ in range(self._settings.batch_size)]
-        inputs, classes, places = zip(*drawn, strict=True)
-        weights = [self._cases[place.case].weight for place in places]
-        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), places)
+        sampled = [self._sample(rng) for _ in range(self._settings.batch_size)]
+        inputs, classes, locations = zip(*sampled, strict=True)
+        weights = [self._cases[location.case].weight for location in locations]
+        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), locations)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PatchLocation]:
-        on_lesion = bool(self._with_components) and rng.random() < self._settings.lesion_share
-        if on_lesion:
+    def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PatchLocation]:
+        on_component = bool(self._with_components) and rng.random() < self._settings.lesion_share
+        if on_component:
             number = self._with_components[rng.integers(len(self._with_components))]
             centre = self._near_component(number, rng)
         else:
             number = int(rng.integers(len(self._cases)))
             centre = _inside_organ(self._cases[number].roi, rng)
-        inputs, classes, place = self._cut(number, centre, rng)
+        inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
             inputs, classes = inputs.flip(axes), classes.flip(axes)
-        return inputs, classes, replace(place, mirrored=axes)
+        return inputs, classes, replace(location, mirrored=axes)
 
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
@@ -185,23 +186,23 @@ class BatchSource:
         edge, roi = self._settings.patch_size, self._cases[number].roi
         labels = np.zeros((), np.uint8) if roi.labels is None else roi.labels
         if self._settings.network.dimensions == 3:
-            place = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
-            inputs = cut_patch(roi.inputs, place.placement, edge)
+            location = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
+            inputs = cut_patch(roi.inputs, location.transform, edge)
             source = labels[None] if labels.ndim else None
         else:
             k, y, x = (int(value) for value in centre)
-            place = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
-            inputs = cut_patch(slice_channels(roi, k, self._settings), place.placement, edge)
+            location = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
+            inputs = cut_patch(slice_channels(roi, k, self._settings), location.transform, edge)
             source = labels[k][None] if labels.ndim else None
-        return inputs, _cut_classes(source, place.placement, inputs.shape[1:], edge), place
+        return inputs, _cut_classes(source, location.transform, inputs.shape[1:], edge), location
 
 
 def _cut_classes(
-    source: NDArray[np.uint8] | None, placement: PatchTransform, shape: torch.Size, edge: int
+    source: NDArray[np.uint8] | None, transform: PatchTransform, shape: torch.Size, edge: int
 ) -> Tensor:
     if source is None:
         return torch.zeros(shape, dtype=torch.long)
-    return cut_patch(source, placement, edge, nearest=True)[0].round().long()
+    return cut_patch(source, transform, edge, nearest=True)[0].round().long()
 
 
 def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64]]:
@@ -220,8 +221,8 @@ def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64
 
 def _inside_organ(roi: Roi, rng: np.random.Generator) -> NDArray[np.int64]:
     centre = rng.integers(roi.image.shape)
-    if roi.organ is not None:
-        inside = np.argwhere(roi.organ[centre[0]] > 0.5)
+    if roi.parent is not None:
+        inside = np.argwhere(roi.parent[centre[0]] > 0.5)
         if len(inside):
             centre[1:] = inside[rng.integers(len(inside))]
     return centre

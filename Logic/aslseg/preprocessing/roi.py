@@ -1,8 +1,8 @@
-"""What a stage of the specialist sees of a volume, and the way back to the volume's own voxels.
+"""The region of interest (ROI) of a stage, and the way back to the volume's voxels.
 
-A *view* is a crop around the containing target (or the whole image), resampled to the stage's
-working pixel and with normalised intensities, on the volume's axial grid. Views are plain arrays on
-disk, memory-mapped, so that memory does not grow with the number of volumes.
+An ROI is a crop around the parent target (or the whole image), resampled to the stage's working
+pixel and with normalised intensities, on the volume's axial grid. ROIs are plain arrays on disk,
+memory-mapped, so that memory does not grow with the number of volumes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from aslseg.targets import CascadeStage, Target, region_mask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roi:
-    """One volume as one stage sees it.
+    """The part of a volume that is the input of one stage.
 
     Attributes:
         image: (d, h, w) float32, normalised.
-        organ: (d, h, w) float32 in [0, 1], the containing target; None when there is none.
-        labels: (d, h, w) uint8 class numbers of the stage; None when nobody labelled the case.
+        parent: (d, h, w) float32 in [0, 1], the mask of the parent target; None when there is none.
+        labels: (d, h, w) uint8 class numbers of the stage; None for a case without labels.
         box: The crop, in voxels of the axial grid.
         volume_shape: (D, H, W) of the axial grid.
         neighbour: Distance in slices of the neighbours that are given as channels.
@@ -42,7 +42,7 @@ class Roi:
     """
 
     image: Float32
-    organ: Float32 | None
+    parent: Float32 | None
     labels: NDArray[np.uint8] | None
     box: BoundingBox
     volume_shape: Shape3
@@ -51,8 +51,8 @@ class Roi:
 
     @property
     def inputs(self) -> Float32:
-        """(C, d, h, w): the image, and the containing target where there is one."""
-        arrays = [self.image] if self.organ is None else [self.image, self.organ]
+        """(C, d, h, w): the image, and the parent mask where there is one."""
+        arrays = [self.image] if self.parent is None else [self.image, self.parent]
         return np.stack(arrays)
 
 
@@ -61,7 +61,7 @@ def build_roi(
     stage: CascadeStage,
     settings: SpecialistConfig,
     *,
-    organ: Mask | None = None,
+    parent: Mask | None = None,
     labels: Labelmap | None = None,
     targets: tuple[Target, ...] = (),
 ) -> Roi:
@@ -69,25 +69,25 @@ def build_roi(
 
     Args:
         volume: The image.
-        stage: What is to be told apart.
+        stage: Its targets and their parent.
         settings: Working pixel, window, margin, neighbours.
-        organ: (D, H, W) the containing target; required if the stage has one.
+        parent: (D, H, W) mask of the parent target; required if the stage has one.
         labels: Label map on the same grid, for training.
         targets: All targets, to read regions out of `labels`.
 
     Raises:
-        ValueError: When the stage has a container and `organ` is missing or empty.
+        ValueError: When the stage has a parent and `parent` is missing or empty.
     """
     turn = to_axial(volume.geometry)
     volume = turn.volume(volume)
-    organ = None if organ is None else turn.array(organ)
-    box, intensities = _crop_and_normalise(volume, stage, settings, organ)
+    parent = None if parent is None else turn.array(parent)
+    box, intensities = _crop_and_normalise(volume, stage, settings, parent)
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
     classes = None if labels is None else turn.array(_classes(labels, stage, targets))[box.slices]
     return Roi(
         image=resample(intensities, shape, "linear"),
-        organ=None if organ is None else resample(organ[box.slices], shape, "linear"),
+        parent=None if parent is None else resample(parent[box.slices], shape, "linear"),
         labels=None if classes is None else resample(classes, shape, "nearest").astype(np.uint8),
         box=box,
         volume_shape=volume.geometry.shape,
@@ -97,12 +97,12 @@ def build_roi(
 
 
 def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
-    """Bring class probabilities of a view back to the voxels of its volume.
+    """Resample class probabilities of an ROI to the voxels of its volume.
 
     Args:
         probability: (C, d, h, w).
-        roi: The view that they belong to.
-        fill: Value outside of the view's box.
+        roi: That they belong to.
+        fill: Value outside of the ROI's box.
 
     Returns:
         (C, D, H, W) float32.
@@ -115,7 +115,7 @@ def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
 
 
 def from_volume(values: NDArray[np.generic], roi: Roi, how: str = "linear") -> Float32:
-    """Bring an array on the volume's voxels into a view: (D, H, W) -> (d, h, w) float32."""
+    """Resample an array on the volume's voxels to an ROI: (D, H, W) -> (d, h, w) float32."""
     return resample(roi.turn.array(values)[roi.box.slices], roi.image.shape, how)
 
 
@@ -145,14 +145,14 @@ def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> F
 
 
 def save_roi(roi: Roi, folder: Path) -> None:
-    """Write a view as memory-mappable arrays, in place of whatever the folder held.
+    """Write an ROI as memory-mappable arrays, in place of whatever the folder held.
 
     Raises:
         StorageError: When the disk is full or the folder cannot be written.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("image", "organ", "labels"):
+        for name in ("image", "parent", "labels"):
             array, path = getattr(roi, name), folder / f"{name}.npy"
             path.unlink(missing_ok=True)
             if array is not None:
@@ -168,7 +168,7 @@ def save_roi(roi: Roi, folder: Path) -> None:
 
 
 def load_roi(folder: Path) -> Roi:
-    """Open a view that `save_roi` wrote, without reading its arrays into memory.
+    """Open an ROI that `save_roi` wrote, without reading its arrays into memory.
 
     Raises:
         StorageError: When a file of it is missing or damaged.
@@ -178,14 +178,14 @@ def load_roi(folder: Path) -> Roi:
     try:
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r")
-            for name in ("image", "organ", "labels")
+            for name in ("image", "parent", "labels")
             if (folder / f"{name}.npy").exists()
         }
         d, h, w = map(int, facts["shape"])
         first, last = (tuple(map(int, facts[name])) for name in ("start", "stop"))
         return Roi(
             image=arrays["image"],
-            organ=arrays.get("organ"),
+            parent=arrays.get("parent"),
             labels=arrays.get("labels"),
             box=BoundingBox((first[0], first[1], first[2]), (last[0], last[1], last[2])),
             volume_shape=(d, h, w),
@@ -198,21 +198,21 @@ def load_roi(folder: Path) -> Roi:
 
 
 def _crop_and_normalise(
-    volume: Volume, stage: CascadeStage, settings: SpecialistConfig, organ: Mask | None
+    volume: Volume, stage: CascadeStage, settings: SpecialistConfig, parent: Mask | None
 ) -> tuple[BoundingBox, Float32]:
     if stage.inside is None:
         low, high = settings.roi.window_hu
         scaled = window(volume.voxels, (low, high))
         return BoundingBox((0, 0, 0), volume.geometry.shape), (scaled - 0.5) * 4.0
-    if organ is None or not organ.any():
+    if parent is None or not parent.any():
         msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
         raise ValueError(msg)
-    box = box_of(organ, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
+    box = box_of(parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
     if box is None:
         msg = "A mask that is not empty must have a box."
         raise ValueError(msg)
     return box, normalise_to_organ(
-        volume.voxels[box.slices], organ[box.slices], settings.roi.least_scale_hu
+        volume.voxels[box.slices], parent[box.slices], settings.roi.least_scale_hu
     )
 
 

@@ -1,4 +1,4 @@
-"""Train the adaptation networks of a run, and decide how far they are followed."""
+"""Train the adaptation networks of a run, and choose their fusion weights."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def train_adaptation(
     device: torch.device,
     monitor: Monitor,
 ) -> AdaptationNetwork:
-    """Train the adaptation network of a target on the labelled cases' lessons.
+    """Train the adaptation network of a target.
 
     Args:
         name: Of the training, for its events and the file that it is resumed from.
         stage: Of the target.
-        samples: To learn from.
+        samples: To train from.
         config: The run's settings.
-        folder: Where the state of a training that was stopped is kept.
-        device: Where the network lives.
+        folder: For the state of a training that is stopped.
+        device: Of the network.
         monitor: Who listens, and may ask to stop.
     """
     torch.manual_seed(config.seed)
@@ -117,10 +117,10 @@ def train_refiner(
     folder: Path,
     out_of_fold_models: OutOfFoldModels | None = None,
 ) -> Refiner:
-    """Return the adaptation networks, training them if that was not done yet.
+    """Train the adaptation networks that the folder does not hold yet, and load all of them.
 
-    They are trained once, on human labels, like SAM; how far they are followed is then chosen on
-    the labelled validation cases, or by cross-validation if there are none.
+    They are trained once, on human labels, like SAM; their fusion weights are then chosen on the
+    labelled validation cases, or by cross-validation if there are none.
     """
     pairs = [
         (stage, target) for stage in cascade_stages(context.targets) for target in stage.targets
@@ -128,9 +128,9 @@ def train_refiner(
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
         samples = _training_samples(context, trained, sam_predictor, out_of_fold_models or {})
-        tests = _validation_samples(context, trained, sam_predictor)
+        validation = _validation_samples(context, trained, sam_predictor)
         for stage, target in pairs:
-            both = samples[target.name], tests[target.name]
+            both = samples[target.name], validation[target.name]
             _train_refiner(context, stage, target, both, paths[target.name])
     return load_refiner(context, folder)
 
@@ -142,34 +142,34 @@ def _train_refiner(
     samples: tuple[list[CaseSamples], list[TrainingSample]],
     path: Path,
 ) -> None:
-    """Train a target's network, and choose its blend on validation cases or by cross-validation."""
+    """Train a target's network, and choose its fusion weights."""
     if path.exists():
         return
-    cases, tests = samples
-    settings, view_settings = (
+    cases, validation = samples
+    settings, roi_settings = (
         context.config.adaptation,
         adaptation_roi_settings(stage, context.config),
     )
-    label_digests = [sample for case in cases for sample in case.learn]
-    if tests:
-        network = _trained(context, stage, path, label_digests)
-        blend = validated_weights(network, tests, settings, view_settings)
+    training = [sample for case in cases for sample in case.train]
+    if validation:
+        network = _trained(context, stage, path, training)
+        weights = validated_weights(network, validation, settings, roi_settings)
     else:
         train_fold = partial(_fold_network, context, stage, path)
-        blend = cross_validated_weights(cases, train_fold, settings, view_settings)
-        network = _trained(context, stage, path, label_digests)
-    network.set_blend(*blend)
+        weights = cross_validated_weights(cases, train_fold, settings, roi_settings)
+        network = _trained(context, stage, path, training)
+    network.set_fusion_weights(weights)
     logger.info(
-        "%s: SAM's share %.2f, correction %.2f, %s",
+        "%s: weight of SAM %.2f, of the correction %.2f, %s",
         target.name,
-        *blend,
-        "by validation cases" if tests else "by cross-validation",
+        *weights,
+        "by validation cases" if validation else "by cross-validation",
     )
     facts = {
         "adaptation": settings.model_dump(mode="json"),
-        "sam_share": blend[0],
-        "correction": blend[1],
-        "chosen_by": "validation" if tests else "cross-validation",
+        "sam_share": weights.sam,
+        "correction": weights.correction,
+        "chosen_by": "validation" if validation else "cross-validation",
     }
     save_checkpoint(path, Checkpoint("adaptation", network.state_dict(), facts))
 
@@ -177,19 +177,19 @@ def _train_refiner(
 def _fold_network(
     context: RunContext, stage: CascadeStage, path: Path, number: int, samples: list[TrainingSample]
 ) -> AdaptationNetwork:
-    """Train the network of a fold, or read it if a stopped run had come that far."""
+    """Train the network of a fold, or load it if a stopped run has trained it."""
     name = f"{path.stem}-fold-{number}"
-    place = path.parent / "crossfit" / f"{name}.safetensors"
-    if not place.exists():
+    path_of_fold = path.parent / "crossfit" / f"{name}.safetensors"
+    if not path_of_fold.exists():
         settings = context.config.adaptation
         settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})
         shorter = replace(
             context, config=context.config.model_copy(update={"adaptation": settings})
         )
-        network = _trained(shorter, stage, place, samples)
+        network = _trained(shorter, stage, path_of_fold, samples)
         facts = {"adaptation": settings.model_dump(mode="json"), "fold": number}
-        save_checkpoint(place, Checkpoint("adaptation", network.state_dict(), facts))
-    return load_adaptation(context, stage, place)
+        save_checkpoint(path_of_fold, Checkpoint("adaptation", network.state_dict(), facts))
+    return load_adaptation(context, stage, path_of_fold)
 
 
 def _trained(
@@ -207,33 +207,34 @@ def _training_samples(
     sam_predictor: VolumeSamPredictor | None,
     out_of_fold_models: OutOfFoldModels,
 ) -> dict[str, list[CaseSamples]]:
-    """Make lessons of synthetic pseudo-labels, and of those of specialists.
+    """Make training samples of synthetic pseudo-labels and of predictions of specialists.
 
-    The specialist has learnt the labelled cases by heart at the end of its schedule; after the
-    first third of it, it still makes mistakes of its own kind there, and one that never saw the
-    case makes those that are made on others.
+    The trained specialist overfits the labelled cases. Its first snapshot still makes errors there,
+    and an out-of-fold model makes those of unseen cases.
     """
     samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
-    for labelled in labelled_volumes(context, context.labelled, "Making lessons"):
-        told: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
+    for labelled in labelled_volumes(context, context.labelled, "Making training samples"):
+        training: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
-        speakers = [*trained.earlier[:1], *filter(None, [out_of_fold_models.get(labelled.case_id)])]
-        real = [speaker.predict(labelled.volume, context.monitor) for speaker in speakers]
+        specialists = list(trained.earlier[:1])
+        if labelled.case_id in out_of_fold_models:
+            specialists.append(out_of_fold_models[labelled.case_id])
+        real = [specialist.predict(labelled.volume, context.monitor) for specialist in specialists]
         for probabilities in [*synthetic, *real]:
-            _add_samples(context, sam_predictor, labelled, probabilities, told)
-        for name, found in told.items():
-            judge = found[-1:] if real else found
-            samples[name].append(CaseSamples(labelled.case_id, found, judge))
+            _add_samples(context, sam_predictor, labelled, probabilities, training)
+        for name, found in training.items():
+            validation = found[-1:] if real else found
+            samples[name].append(CaseSamples(labelled.case_id, found, validation))
     return samples
 
 
 def _validation_samples(
     context: RunContext, trained: TrainedCascade, sam_predictor: VolumeSamPredictor | None
 ) -> dict[str, list[TrainingSample]]:
-    """Return the real voices on the labelled validation cases, with their truth."""
+    """Return samples of the predictions on the labelled validation cases."""
     samples: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
     cases = [case for case in context.scored if case.split == "validation"]
-    for labelled in labelled_volumes(context, cases, "Weighing the voices"):
+    for labelled in labelled_volumes(context, cases, "Predicting validation cases"):
         probabilities = trained.specialist.predict(labelled.volume, context.monitor)
         _add_samples(context, sam_predictor, labelled, probabilities, samples)
     return samples

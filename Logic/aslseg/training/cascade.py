@@ -1,4 +1,7 @@
-"""The containers that contents are taught in: true ones, worse ones, and found ones."""
+"""Training of the specialist: one network per stage, parents first.
+
+A stage inside a parent target is trained with true, degraded and predicted masks of the parent.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import RunConfig, SpecialistConfig
-from aslseg.config import SSLName as ParadigmName
+from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.data.masks import clean_parent
 from aslseg.data.orientation import axial_labelmap
@@ -52,11 +54,11 @@ def scheduled(
 
 
 NEAR_MM = 25.0
-"""How far around an organ its worst stand-in reaches."""
+"""How far a degraded parent mask reaches beyond the true one."""
 
 
 def degraded_parents(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
-    """Return containers with tissue around them taken in, as an organ network takes it in."""
+    """Return the true mask with parts added, and the true mask dilated."""
     rng = np.random.default_rng([seed, 23, case_number(case_id)])
     spacing = volume.geometry.spacing_mm
     near = apply_corruption(true, MaskCorruption((MaskError.DILATED,), NEAR_MM, 0), spacing, true)
@@ -65,7 +67,13 @@ def degraded_parents(true: Mask, volume: Volume, case_id: str, seed: int) -> lis
 
 
 class RoiAugmentation:
-    """The containing target of a stage, as cases are taught and asked with it."""
+    """Masks of a stage's parent target, true, degraded and predicted.
+
+    Args:
+        context: Cases and settings.
+        stage: Whose parent is meant.
+        out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
+    """
 
     def __init__(
         self,
@@ -73,52 +81,47 @@ class RoiAugmentation:
         stage: CascadeStage,
         out_of_fold_models: Mapping[str, Mapping[str, nn.Module]],
     ) -> None:
-        """Keep what containers are made of.
-
-        Args:
-            context: Cases and settings.
-            stage: Whose containing target is meant.
-            out_of_fold_models: By case id, networks (by stage name) that never saw the case.
-        """
         self._stage = stage
-        self._job = context
-        self._witnesses = out_of_fold_models
+        self._context = context
+        self._out_of_fold_models = out_of_fold_models
 
-    def trained(self, case_id: str, volume: Volume, labels: Labelmap) -> list[Mask | None]:
-        """Return the containers that a labelled case is taught with: the true one, and worse ones.
+    def parents_of(self, case_id: str, volume: Volume, labels: Labelmap) -> list[Mask | None]:
+        """Return the parent masks that a labelled case is trained with; none if it has no parent.
 
-        At inference the container is a network's, and takes in tissue around the organ. A network
-        that only ever saw true containers calls all of that a lesion. So it is shown the container
-        that a network finds which never saw the case, one with invented parts added, and one that
-        takes in all that is near.
+        At inference the parent mask is predicted and includes tissue around the parent, which a
+        network trained on true masks alone labels as lesion. So the true mask is followed by one
+        with parts added, a dilated one, and the prediction of an out-of-fold model if there is one.
+
+        Returns:
+            (D, H, W) masks; [None] for a stage without a parent.
         """
         if self._stage.inside is None:
             return [None]
-        true = region_mask(labels.labels, self._stage.inside, self._job.targets)
+        true = region_mask(labels.labels, self._stage.inside, self._context.targets)
         if not true.any():
             return []
-        worse = degraded_parents(true, volume, case_id, self._job.config.seed)
-        if case_id in self._witnesses:
-            found = self.found(volume, self._witnesses[case_id])
-            worse += [found] if found is not None and found.any() else []
-        return [true, *worse]
+        degraded = degraded_parents(true, volume, case_id, self._context.config.seed)
+        if case_id in self._out_of_fold_models:
+            predicted = self.predict_parent(volume, self._out_of_fold_models[case_id])
+            degraded += [predicted] if predicted is not None and predicted.any() else []
+        return [true, *degraded]
 
-    def found(self, volume: Volume, networks: Mapping[str, nn.Module]) -> Mask | None:
-        """Return the container that networks of the stages before find; None without any."""
-        organ = None
-        for stage in _path_to(self._stage, self._job):
-            settings = scheduled(self._job.config, stage)
-            roi = build_roi(volume, stage, settings, organ=organ)
-            classes = predict_roi(networks[stage.name], roi, settings, self._job.device)
-            inside = _next_parent(stage, self._stage, self._job)
-            organ = clean_parent(to_volume(classes, roi)[inside] > 0.5)
-            if not organ.any():
+    def predict_parent(self, volume: Volume, networks: Mapping[str, nn.Module]) -> Mask | None:
+        """Return the parent mask that the networks predict; None without a parent."""
+        parent = None
+        for stage in _path_to(self._stage, self._context):
+            settings = scheduled(self._context.config, stage)
+            roi = build_roi(volume, stage, settings, parent=parent)
+            classes = predict_roi(networks[stage.name], roi, settings, self._context.device)
+            inside = _next_parent(stage, self._stage, self._context)
+            parent = clean_parent(to_volume(classes, roi)[inside] > 0.5)
+            if not parent.any():
                 break
-        return organ
+        return parent
 
 
 def _path_to(stage: CascadeStage, context: RunContext) -> list[CascadeStage]:
-    """Return the stages that lead to a stage's container, outermost first."""
+    """Return the stages that lead to a stage's parent, outermost first."""
     stages = {target.name: s for s in cascade_stages(context.targets) for target in s.targets}
     path: list[CascadeStage] = []
     parent = stage.inside
@@ -129,42 +132,40 @@ def _path_to(stage: CascadeStage, context: RunContext) -> list[CascadeStage]:
 
 
 def _next_parent(stage: CascadeStage, goal: CascadeStage, context: RunContext) -> int:
-    """Return the class number, in `stage`, of the target on the way to `goal`'s container."""
+    """Return the class number, in `stage`, of the target on the way to `goal`'s parent."""
     wanted = [s.inside.name for s in [*_path_to(goal, context)[1:], goal] if s.inside is not None]
     return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
 
 
-Build = Callable[[ParadigmName, CascadeStage, SpecialistConfig], SSLMethod]
-"""Makes the paradigm that a stage is trained with, around untrained networks."""
+Build = Callable[[SSLName, CascadeStage, SpecialistConfig], SSLMethod]
+"""Builds the SSL method of a stage, with untrained networks."""
 
 
-def default_ssl_method(
-    name: ParadigmName, stage: CascadeStage, settings: SpecialistConfig
-) -> SSLMethod:
-    """Build a paradigm of the registry, as it is."""
+def default_ssl_method(name: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
+    """Build an SSL method of the registry."""
     return build_ssl_method(name, lambda: build_network(stage, settings), settings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CascadeTrainingPlan:
-    """What a specialist learns from.
+    """How a cascade is trained.
 
     Attributes:
-        folder: Where its weights go.
-        paradigm: How unlabelled cases are used.
-        pseudo: Label maps by case id that are believed in this round.
-        start: Weights to start from, by stage name; none means random ones.
-        share: Part of the schedule that is run.
-        rate: Part of the learning rate that it begins with.
-        build: Makes the paradigm of each stage; methods add to it here.
-        network: Makes the network that a stage's weights are read into; that of `build`'s student.
-        left_out: Ids of labelled cases that are not shown.
-        name: What the training is called in messages and curves.
-        out_of_fold_models: By case id, networks (by stage name) that never saw the case.
+        folder: Where the weights are written.
+        ssl_name: Name of the SSL method.
+        pseudo: Accepted pseudo-labels by case id.
+        start: Networks to start from, by stage name; random weights for a stage without.
+        share: Part of the schedule's steps.
+        rate: Factor on the learning rate.
+        build: Builds the SSL method of each stage; methods add to it here.
+        network: Builds the network that a stage's weights are loaded into, like `build`'s student.
+        left_out: Ids of labelled cases that are not trained on.
+        name: Of the training, in progress events and metrics.
+        out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
     """
 
     folder: Path
-    paradigm: ParadigmName
+    ssl_name: SSLName
     pseudo: Mapping[str, Labelmap]
     start: Mapping[str, nn.Module]
     share: float = 1.0
@@ -181,9 +182,9 @@ class CascadeTrainingPlan:
 
 
 def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCascade:
-    """Train one network per stage; containers first, for contents are sought inside them.
+    """Train one network per stage, parents first.
 
-    Stages whose weights are in the folder already are read, not trained; copies of images that a
+    Stages whose weights are in the folder already are loaded, not trained; copies of images that a
     process left there when it was ended are deleted.
 
     Raises:
@@ -195,7 +196,7 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
         stages[stage.name] = load_stage(context, plan.folder, stage, plan.network)
-    shutil.rmtree(_views(plan), ignore_errors=True)
+    shutil.rmtree(_roi_folder(plan), ignore_errors=True)
     return assemble_cascade(context, stages)
 
 
@@ -206,19 +207,19 @@ def _train_stage(
     parents: Mapping[str, nn.Module],
 ) -> None:
     settings = plan.settings(context.config, stage)
-    rois = _views(plan)
-    organs = RoiAugmentation(context, stage, plan.out_of_fold_models)
-    labelled = _labelled_cases(context, plan, stage, settings, rois, organs)
-    paradigm = _start(context, plan, stage, settings)
+    rois = _roi_folder(plan)
+    augmentation = RoiAugmentation(context, stage, plan.out_of_fold_models)
+    labelled = _labelled_cases(context, plan, stage, settings, rois, augmentation)
+    ssl_method = _start(context, plan, stage, settings)
     unlabelled = []
-    if paradigm.uses_unlabelled:
-        found = partial(organs.found, networks=parents)
+    if ssl_method.uses_unlabelled:
+        found = partial(augmentation.predict_parent, networks=parents)
         unlabelled = _unlabelled_cases(context, stage, settings, rois, found)
-    _fit(context, plan, stage, paradigm, (labelled, unlabelled))
+    _fit(context, plan, stage, ssl_method, (labelled, unlabelled))
     shutil.rmtree(rois, ignore_errors=True)
 
 
-def _views(plan: CascadeTrainingPlan) -> Path:
+def _roi_folder(plan: CascadeTrainingPlan) -> Path:
     """Return where copies of the images lie while a stage is trained."""
     return plan.folder / "views"
 
@@ -227,34 +228,34 @@ def _start(
     context: RunContext, plan: CascadeTrainingPlan, stage: CascadeStage, settings: SpecialistConfig
 ) -> SSLMethod:
     torch.manual_seed(context.config.seed)
-    paradigm = plan.build(plan.paradigm, stage, settings)
+    ssl_method = plan.build(plan.ssl_name, stage, settings)
     if stage.name in plan.start:
         known = plan.start[stage.name].state_dict()
-        paradigm.student.load_state_dict(known)
-        paradigm.average.load_state_dict(known)
-    return paradigm.to(context.device)
+        ssl_method.student.load_state_dict(known)
+        ssl_method.average.load_state_dict(known)
+    return ssl_method.to(context.device)
 
 
 def _fit(
     context: RunContext,
     plan: CascadeTrainingPlan,
     stage: CascadeStage,
-    paradigm: SSLMethod,
+    ssl_method: SSLMethod,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
 ) -> None:
     paths = specialist_paths(plan.folder, stage)
     settings, seed = plan.settings(context.config, stage), context.config.seed
     labelled = BatchSource(cases[0], settings, seed, 0)
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
-    paradigm.meet(cases[1])
+    ssl_method.setup(cases[1])
 
     def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         extra = unlabelled.batch(step).to(context.device) if unlabelled else None
-        terms = paradigm.loss(labelled.batch(step).to(context.device), extra, step, generator)
+        terms = ssl_method.loss(labelled.batch(step).to(context.device), extra, step, generator)
         return {"loss": terms.total, **terms.named()}
 
     def keep(number: int) -> None:
-        tensors = paradigm.average.state_dict()
+        tensors = ssl_method.average.state_dict()
         facts = {"stage": stage.name, "settings": settings.model_dump(mode="json")}
         save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
 
@@ -268,16 +269,16 @@ def _fit(
         snapshots=SNAPSHOTS,
     )
     trainer = Trainer(
-        paradigm,
+        ssl_method,
         schedule,
         context.device,
         paths[-1].parent,
-        after_step=paradigm.after_step,
+        after_step=ssl_method.after_step,
         snapshot=keep,
-        configure_optimizers=paradigm.configure_optimizers(),
+        configure_optimizers=ssl_method.configure_optimizers(),
     )
     trainer.run(step_loss, context.monitor)
-    paradigm.save_more(paths[-1].parent, stage.name)
+    ssl_method.save_more(paths[-1].parent, stage.name)
     keep(len(paths) - 1)
 
 
@@ -287,10 +288,10 @@ def _labelled_cases(
     stage: CascadeStage,
     settings: SpecialistConfig,
     rois: Path,
-    organs: RoiAugmentation,
+    augmentation: RoiAugmentation,
 ) -> list[TrainingCase]:
-    shown = [case for case in context.labelled if case.id not in plan.left_out]
-    known: list[tuple[Case, Labelmap | None, float]] = [(case, None, 1.0) for case in shown]
+    labelled = [case for case in context.labelled if case.id not in plan.left_out]
+    known: list[tuple[Case, Labelmap | None, float]] = [(case, None, 1.0) for case in labelled]
     weight = context.config.reliability.pseudo_weight
     known += [
         (case, plan.pseudo[case.id], weight)
@@ -301,13 +302,13 @@ def _labelled_cases(
     for case, labels, of in context.monitor.track(known, f"Preparing {stage.name}"):
         labels = context.labels(case) if labels is None else axial_labelmap(labels)
         volume = context.image(case)
-        for number, organ in enumerate(organs.trained(case.id, volume, labels)):
+        for number, parent in enumerate(augmentation.parents_of(case.id, volume, labels)):
             roi = build_roi(
-                volume, stage, settings, organ=organ, labels=labels, targets=context.targets
+                volume, stage, settings, parent=parent, labels=labels, targets=context.targets
             )
-            place = rois / f"labelled-{case.id}-{number}"
-            save_roi(roi, place)
-            cases.append(TrainingCase(load_roi(place), of))
+            folder = rois / f"labelled-{case.id}-{number}"
+            save_roi(roi, folder)
+            cases.append(TrainingCase(load_roi(folder), of))
     if not any(case.roi.labels is not None and np.any(case.roi.labels) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
@@ -325,9 +326,9 @@ def _unlabelled_cases(
     cases: list[TrainingCase] = []
     for case in context.monitor.track(context.unlabelled, f"Preparing unlabelled {stage.name}"):
         volume = context.image(case)
-        organ = found(volume)
-        if stage.inside is not None and (organ is None or not organ.any()):
+        parent = found(volume)
+        if stage.inside is not None and (parent is None or not parent.any()):
             continue
-        save_roi(build_roi(volume, stage, settings, organ=organ), rois / case.id)
+        save_roi(build_roi(volume, stage, settings, parent=parent), rois / case.id)
         cases.append(TrainingCase(load_roi(rois / case.id), case_id=case.id))
     return cases

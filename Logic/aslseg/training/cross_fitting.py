@@ -1,10 +1,10 @@
-"""Specialists that never saw a labelled case, to learn from the mistakes they make on it.
+"""Out-of-fold models: specialists that were not trained on a labelled case.
 
-A specialist knows the cases that it was trained on by heart, so what it says about them is no
-example of what it will say about others. Here the labelled cases are divided into two groups, and
-each group is judged by a specialist that was trained on the other one (stacking: Wolpert, Stacked
+A specialist overfits the cases that it was trained on, so its predictions of them do not have the
+errors of its predictions of others. So the labelled cases are divided into two folds, and each is
+predicted by a specialist that was trained on the other one (stacking: Wolpert, Stacked
 generalization, Neural Networks 5, 1992). SAM, the adaptation network and the lesion stage are
-taught with these judgements. (Ours.)
+trained with these predictions. (Ours.)
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 FOLDS = 2
 
 OutOfFoldModels = dict[str, Specialist]
-"""By case id, a specialist that never saw the case."""
+"""By case id, a specialist that was not trained on the case."""
 
 
 def folds_of(case_ids: Sequence[str]) -> list[frozenset[str]]:
-    """Divide cases into groups of near-equal size; a single case cannot be divided.
+    """Divide cases into folds of near-equal size.
 
     Returns:
-        Two groups, or none of fewer than two cases.
+        Two folds; none of fewer than two cases.
     """
     if len(case_ids) < FOLDS:
         return []
@@ -35,31 +35,31 @@ def folds_of(case_ids: Sequence[str]) -> list[frozenset[str]]:
 
 
 def cross_fitted_models(context: RunContext, folder: Path) -> OutOfFoldModels:
-    """Train a specialist on each group of labelled cases, or read those that the folder has.
+    """Train a specialist without each fold of the labelled cases, or load it from the folder.
 
-    A group whose other cases show nothing of some target has no witness.
+    A fold has no model if the other cases show nothing of some target.
 
     Args:
         context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
-        folder: Where the weights go.
+        folder: Of the weights.
     """
     out_of_fold_models: OutOfFoldModels = {}
     if context.config.crossfit_share == 0:
         return out_of_fold_models
-    for number, group in enumerate(folds_of([case.id for case in context.labelled]), start=1):
+    for number, fold in enumerate(folds_of([case.id for case in context.labelled]), start=1):
         plan = CascadeTrainingPlan(
             folder=folder / f"without-group-{number}",
-            paradigm="supervised",
+            ssl_name="supervised",
             pseudo={},
             start={},
             share=context.config.crossfit_share,
-            left_out=group,
+            left_out=fold,
             name=f"cross-fitted-{number}",
         )
         try:
             specialist = train_cascade(context, plan).specialist
         except ProjectError as error:
-            context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(group))}: {error}")
+            context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(fold))}: {error}")
             continue
-        out_of_fold_models.update(dict.fromkeys(group, specialist))
+        out_of_fold_models.update(dict.fromkeys(fold, specialist))
     return out_of_fold_models

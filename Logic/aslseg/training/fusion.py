@@ -1,9 +1,8 @@
-"""How far the adaptation network is followed: two weights per target, chosen by what they give.
+"""Choice of the fusion weights of a target: of SAM beside the specialist, and of the correction.
 
-A network trained on two labelled volumes may know their pictures by heart and correct what was
-right. So its correction has to earn its place: its strength, and SAM's share beside the specialist,
-are the ones with the best Dice on the validation cases, and the plain specialist is among the
-choices. Without validation cases `aslseg.cross_validation` chooses them. (Ours.)
+A network trained on two labelled volumes may overfit and correct what was right. So the weights are
+those with the best Dice on the validation cases, with the specialist alone among the choices; where
+no validation case is labelled they are chosen by cross-validation. (Ours.)
 """
 
 from __future__ import annotations
@@ -19,35 +18,35 @@ from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.data.volume import Float32, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.refinement import _roi_parts
-from aslseg.networks.adaptation import AdaptationNetwork, ProbabilityPair, fuse
+from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, ProbabilityPair, fuse
 from aslseg.training.adaptation_samples import TrainingSample
 from aslseg.training.cross_fitting import folds_of
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SAM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-EQUAL_SHARE = 0.5
+EQUAL_WEIGHT = 0.5
 
 
-STRENGTHS = (0.0, 0.25, 0.5, 1.0)
+CORRECTION_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
 BETTER_BY = 0.002
-"""A less simple blend must gain this much Dice."""
+"""Dice that weights of a correction, or of more SAM, must gain."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FusionWeights:
-    """What a blend is made of, for one case: log-odds (d, h, w), and the truth."""
+class FusionTerms:
+    """What is fused for one case, (d, h, w) log-odds, and the true mask."""
 
     specialist: Float32
     sam: Float32
     correction: Float32
     truth: Mask
 
-    def blended(self, share: float, strength: float) -> Mask:
-        """Return the mask that a blend gives."""
-        odds = fuse(self.specialist, self.sam, share, self.correction, strength)
+    def fused(self, weights: FusionWeights) -> Mask:
+        """Return the (d, h, w) mask that the weights give."""
+        odds = fuse(self.specialist, self.sam, weights, self.correction)
         mask: Mask = odds > 0
         return mask
 
@@ -56,36 +55,34 @@ def validated_weights(
     network: AdaptationNetwork,
     samples: Sequence[TrainingSample],
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> tuple[float, float]:
-    """Return the blend that is best on validation cases.
+    roi_settings: SpecialistConfig,
+) -> FusionWeights:
+    """Return the weights that are best on validation cases.
 
     Args:
         network: Of the target.
-        samples: Real voices on the validation cases, with their truth; at least one.
+        samples: Of the validation cases, at least one.
         settings: Of the network.
-        view_settings: Of the views.
-
-    Returns:
-        SAM's share and the strength of the correction.
+        roi_settings: Of the stage.
     """
-    return best_weights([terms_of(network, sample, settings, view_settings) for sample in samples])
+    return best_weights([terms_of(network, sample, settings, roi_settings) for sample in samples])
 
 
 def best_weights(
-    parts: Sequence[FusionWeights], shares: Sequence[float] = SHARES
-) -> tuple[float, float]:
-    """Return the share and strength with the best mean Dice; the simpler one where it is close.
+    terms: Sequence[FusionTerms], sam_weights: Sequence[float] = SAM_WEIGHTS
+) -> FusionWeights:
+    """Return the weights with the best mean Dice; the simpler ones where it is close.
 
     Args:
-        parts: One for each case.
-        shares: Of SAM, from the simplest on.
+        terms: Of each case.
+        sam_weights: Choices for the weight of SAM, from the simplest on.
     """
-    best, chosen = -1.0, (0.0, 0.0)
-    for strength, share in product(STRENGTHS, shares):
-        score = float(np.mean([dice(p.blended(share, strength), p.truth) for p in parts]))
+    best, chosen = -1.0, FusionWeights(0.0, 0.0)
+    for correction, sam in product(CORRECTION_WEIGHTS, sam_weights):
+        weights = FusionWeights(sam, correction)
+        score = float(np.mean([dice(case.fused(weights), case.truth) for case in terms]))
         if score > best + BETTER_BY:
-            best, chosen = score, (share, strength)
+            best, chosen = score, weights
     return chosen
 
 
@@ -93,51 +90,51 @@ def terms_of(
     network: AdaptationNetwork,
     sample: TrainingSample,
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> FusionWeights:
-    """Let a network look at a lesson, and return what a blend of its answer is made of."""
+    roi_settings: SpecialistConfig,
+) -> FusionTerms:
+    """Return the log-odds of a sample that are fused, with the network's correction."""
     specialist, sam, correction = _roi_parts(
-        network, sample.roi, sample.predictions, settings, view_settings
+        network, sample.roi, sample.predictions, settings, roi_settings
     )
-    return FusionWeights(specialist, sam, correction, sample.truth)
+    return FusionTerms(specialist, sam, correction, sample.truth)
 
 
 FOLDS = 2
 
 
-ALLOWED_SHARES = tuple(share for share in SHARES if share <= EQUAL_SHARE)
+FOLD_SAM_WEIGHTS = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL_WEIGHT)
 
 
 TrainFold = Callable[[int, list[TrainingSample]], AdaptationNetwork]
-"""Trains the network of a fold, by its number from 1, on lessons."""
+"""Trains the network of a fold (numbered from 1) on its training samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseSamples:
-    """What a labelled case teaches about one target.
+    """The samples of a labelled case for one target.
 
     Attributes:
         case_id: The case.
-        learn: All its lessons.
-        judge: Those that a network is judged by: what a specialist says that never saw the case;
-            if there is none, what an unripe one says; if there is none, all lessons.
+        train: All of them.
+        validation: Those to choose weights on: of the out-of-fold model's prediction, else of the
+            first snapshot's, else all.
     """
 
     case_id: str
-    learn: list[TrainingSample]
-    judge: list[TrainingSample]
+    train: list[TrainingSample]
+    validation: list[TrainingSample]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
-    """Lessons to train on, and lessons of other pictures to judge by."""
+    """Samples to train on, and samples of other images to choose the weights on."""
 
-    learn: list[TrainingSample]
-    judge: list[TrainingSample]
+    train: list[TrainingSample]
+    validation: list[TrainingSample]
 
 
 def fold_steps(iterations: int) -> int:
-    """Return how many steps a fold's network trains: it sees each of half the lessons as often."""
+    """Return the steps of a fold's network, which sees each sample as often as the final one."""
     return max(1, iterations // FOLDS)
 
 
@@ -145,35 +142,34 @@ def cross_validated_weights(
     cases: Sequence[CaseSamples],
     train: TrainFold,
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
-) -> tuple[float, float]:
-    """Return SAM's share and the strength of the correction that are best on the other fold.
+    roi_settings: SpecialistConfig,
+) -> FusionWeights:
+    """Return the weights that are best on the folds that the networks were not trained on.
 
     Args:
-        cases: Lessons of the labelled cases, about one target.
-        train: Trains a network for `fold_steps`, else like the one that is to be followed.
+        cases: Of the labelled cases, for one target.
+        train: Trains a network for `fold_steps`, else like the final one.
         settings: Of the network.
-        view_settings: Of the views.
+        roi_settings: Of the stage.
 
     Returns:
-        The blend. Where no fold shows the target on both of its sides, nothing speaks for a
-        correction: SAM and the specialist then have an equal say, and there is none.
+        The weights; equal ones and no correction where no fold shows the target on both sides.
     """
-    parts: list[FusionWeights] = []
+    terms: list[FusionTerms] = []
     for number, fold in enumerate(case_folds(cases), start=1):
-        network = train(number, fold.learn)
-        parts += [terms_of(network, sample, settings, view_settings) for sample in fold.judge]
-    return best_weights(parts, ALLOWED_SHARES) if parts else (EQUAL_SHARE, 0.0)
+        network = train(number, fold.train)
+        terms += [terms_of(network, sample, settings, roi_settings) for sample in fold.validation]
+    return best_weights(terms, FOLD_SAM_WEIGHTS) if terms else FusionWeights(EQUAL_WEIGHT, 0.0)
 
 
 def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:
-    """Divide lessons into two folds that have no picture in common.
+    """Divide samples into two folds that have no image in common.
 
-    Cases are divided into groups. If one group shows nothing of the target, or there is one case
+    Cases are divided. If one fold shows nothing of the target, or there is one case
     only, each case is divided into its lower and its upper slices.
 
     Args:
-        cases: Lessons of the labelled cases, about one target.
+        cases: Of the labelled cases, for one target.
 
     Returns:
         Folds that show the target on both sides; none if it is on no two slices.
@@ -182,15 +178,20 @@ def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:
 
 
 def _useful(folds: Sequence[Fold]) -> list[Fold]:
-    return [fold for fold in folds if _shows_target(fold.learn) and _shows_target(fold.judge)]
+    return [fold for fold in folds if _shows_target(fold.train) and _shows_target(fold.validation)]
 
 
 def _folds(cases: Sequence[CaseSamples]) -> list[Fold]:
     folds = []
-    for group in folds_of([case.case_id for case in cases]):
-        learn = [sample for case in cases if case.case_id not in group for sample in case.learn]
-        judge = [sample for case in cases if case.case_id in group for sample in case.judge]
-        folds.append(Fold(learn, judge))
+    for fold in folds_of([case.case_id for case in cases]):
+        inside = [case for case in cases if case.case_id in fold]
+        outside = [case for case in cases if case.case_id not in fold]
+        folds.append(
+            Fold(
+                [sample for case in outside for sample in case.train],
+                [sample for case in inside for sample in case.validation],
+            )
+        )
     return folds
 
 
@@ -198,18 +199,18 @@ def _halves(cases: Sequence[CaseSamples]) -> list[Fold]:
     """Divide each case that shows the target at the middle of the slices that do."""
     folds = [Fold([], []), Fold([], [])]
     for case in cases:
-        shown = [k for sample in case.learn for k in _slices(sample)[sample.truth.any((1, 2))]]
+        shown = [k for sample in case.train for k in _slices(sample)[sample.truth.any((1, 2))]]
         if not shown:
             continue
         middle = float(np.median(shown))
         for fold, upper in zip(folds, (True, False), strict=True):
-            fold.learn.extend(_part(case.learn, middle, upper=upper))
-            fold.judge.extend(_part(case.judge, middle, upper=not upper))
+            fold.train.extend(_half(case.train, middle, upper=upper))
+            fold.validation.extend(_half(case.validation, middle, upper=not upper))
     return folds
 
 
-def _part(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> list[TrainingSample]:
-    """Return lessons of some slices alone; their views still name the box of the whole crop."""
+def _half(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> list[TrainingSample]:
+    """Return the samples cut to some slices; the box of their ROI stays that of the whole crop."""
     found = []
     for sample in samples:
         roi, predictions = sample.roi, sample.predictions
@@ -219,7 +220,7 @@ def _part(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> l
         fewer = replace(
             roi,
             image=roi.image[kept],
-            organ=None if roi.organ is None else roi.organ[kept],
+            parent=None if roi.parent is None else roi.parent[kept],
             labels=None if roi.labels is None else roi.labels[kept],
         )
         probabilities = ProbabilityPair(predictions.specialist[kept], predictions.sam[kept])
@@ -228,7 +229,7 @@ def _part(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> l
 
 
 def _slices(sample: TrainingSample) -> NDArray[np.int64]:
-    """Return which slices of the volume a view has; in depth a lesson is never resampled."""
+    """Return the slices of the volume in a sample, which is not resampled in depth."""
     return np.arange(len(sample.roi.image)) + sample.roi.box.start[0]
 
 

@@ -1,8 +1,8 @@
 """Synthetic pseudo-labels: true masks with the errors that specialists make.
 
 The paper trains its adaptation network on synthetic pseudo-labels without saying how they are made;
-the kinds and ranges below are ours. A draw (`sample_corruption`) is kept apart from its effect
-(`apply_corruption`), which is deterministic.
+the kinds and ranges below are ours. Sampling (`sample_corruption`) is kept apart from
+application (`apply_corruption`), which is deterministic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RAGGED_GRAIN_MM = 4.0
 
 
 class MaskError(Enum):
-    """What is wrong with a synthetic pseudo-label."""
+    """A kind of error of a synthetic pseudo-label."""
 
     NONE = "none"
     MISSED = "missed component"
@@ -52,46 +52,46 @@ WEIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class MaskCorruption:
-    """The flaws of one synthetic pseudo-label, and the seed of what is random in them.
+    """The errors of one synthetic pseudo-label, and the seed of their random parts.
 
     Attributes:
-        flaws: Applied in this order.
+        errors: Applied in this order.
         size_mm: How far boundaries move.
         seed: Fixes which component is missed and where one is invented.
     """
 
-    flaws: tuple[MaskError, ...]
+    errors: tuple[MaskError, ...]
     size_mm: float
     seed: int
 
 
 def sample_corruption(rng: np.random.Generator, *, most: int = 3) -> MaskCorruption:
-    """Draw one to `most` flaws and their size (1 to 5 mm)."""
-    flaws = list(WEIGHTS)
-    weights = np.array([WEIGHTS[mask_error] for mask_error in flaws])
+    """Sample one to `most` errors and their size (1 to 5 mm)."""
+    errors = list(WEIGHTS)
+    weights = np.array([WEIGHTS[mask_error] for mask_error in errors])
     count = int(rng.integers(1, most + 1))
-    chosen = rng.choice(len(flaws), size=count, replace=False, p=weights / weights.sum())
+    chosen = rng.choice(len(errors), size=count, replace=False, p=weights / weights.sum())
     return MaskCorruption(
-        tuple(flaws[n] for n in chosen), float(rng.uniform(1.0, 5.0)), int(rng.integers(2**31))
+        tuple(errors[n] for n in chosen), float(rng.uniform(1.0, 5.0)), int(rng.integers(2**31))
     )
 
 
 def apply_corruption(
     mask: Mask, corruption: MaskCorruption, spacing_mm: Spacing3, inside: Mask
 ) -> Mask:
-    """Return the mask with the flaws of a corruption.
+    """Return the mask with the errors of a corruption.
 
     Args:
         mask: (D, H, W) the truth.
-        corruption: What goes wrong.
+        corruption: Its errors.
         spacing_mm: Voxel edges along (k, j, i).
         inside: (D, H, W) where a component may be invented.
     """
     rng = np.random.default_rng(corruption.seed)
-    damaged = mask.copy()
-    for mask_error in corruption.flaws:
-        damaged = _ERRORS[mask_error](damaged, corruption.size_mm, spacing_mm, inside, rng)
-    return damaged
+    corrupted = mask.copy()
+    for mask_error in corruption.errors:
+        corrupted = _ERRORS[mask_error](corrupted, corruption.size_mm, spacing_mm, inside, rng)
+    return corrupted
 
 
 def _same(mask: Mask, *_: object) -> Mask:
@@ -108,21 +108,21 @@ def _missed(
     numbered, count = label_components(mask, connectivity=3)
     if count == 0:
         return mask
-    dropped = rng.choice(np.arange(1, count + 1), size=max(1, count // 3), replace=False)
-    kept: Mask = mask & ~np.isin(numbered, dropped)
+    removed = rng.choice(np.arange(1, count + 1), size=max(1, count // 3), replace=False)
+    kept: Mask = mask & ~np.isin(numbered, removed)
     return kept
 
 
 def _invented(
     mask: Mask, _size: float, spacing: Spacing3, inside: Mask, rng: np.random.Generator
 ) -> Mask:
-    damaged = mask.copy()
+    corrupted = mask.copy()
     free = np.argwhere(inside & ~mask)
     for _ in range(int(rng.integers(1, 4))):
         if len(free):
             centre = free[rng.integers(len(free))]
-            _add_ellipsoid(damaged, centre, rng.uniform(3.0, 15.0, size=3), spacing)
-    return damaged & (mask | inside)
+            _add_ellipsoid(corrupted, centre, rng.uniform(3.0, 15.0, size=3), spacing)
+    return corrupted & (mask | inside)
 
 
 def _eroded(
@@ -206,7 +206,7 @@ SOFTNESS_PX = 1.0
 def synthetic_masks(
     labelled: LabelledVolume, targets: Sequence[Target], rng: np.random.Generator
 ) -> dict[str, Mask]:
-    """Return one synthetic pseudo-label: by target, the damaged region."""
+    """Return one synthetic pseudo-label: by target, the corrupted region."""
     regions = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     everywhere = np.ones(labelled.labels.labels.shape, bool)
     spacing = labelled.volume.geometry.spacing_mm
@@ -232,7 +232,7 @@ def pseudo_labels_of(
 
 
 def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
-    """Turn masks into probabilities as a network would give them: soft at the boundary."""
+    """Turn masks into probabilities in [0.02, 0.98] that are soft at the boundary."""
     blur = (0.0, SOFTNESS_PX, SOFTNESS_PX)
     return {
         name: ndimage.gaussian_filter(mask.astype(np.float32), blur).clip(0.02, 0.98)

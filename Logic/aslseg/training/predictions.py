@@ -18,7 +18,7 @@ from aslseg.reading import read_object
 from aslseg.storage import write_json_atomic
 from aslseg.training.selection import Reliability
 
-_JUDGED = TypeAdapter(Reliability)
+_RELIABILITY = TypeAdapter(Reliability)
 
 
 def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
@@ -39,7 +39,7 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
 
 
 def read_case_reliability(folder: Path) -> Reliability | None:
-    """Return what was judged of a case that `save_predictions` completed, or None.
+    """Return the reliability of a case that `save_predictions` completed, or None.
 
     Raises:
         RunError: When the file is damaged.
@@ -49,7 +49,7 @@ def read_case_reliability(folder: Path) -> Reliability | None:
         return None
     remedy = f"delete the folder {folder} and resume the run, which then makes it again"
     try:
-        return _JUDGED.validate_python(
+        return _RELIABILITY.validate_python(
             schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
         )
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Rounds of self-training: predict, judge, accept, measure, and go on while it helps."""
+"""Rounds of self-training: predict all cases, select reliable labels, score, write."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aslseg.training.predictions import read_case_reliability, read_prediction, 
 from aslseg.training.selection import Decision, reliability_of, select
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
-"""Voices that take no part in the method and are measured on held-out cases, by name."""
+"""Functions that segment a volume and are scored on held-out cases beside the method, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,7 @@ class Round:
         folder: Where it is written.
         first_folder: Folder of round 1, which holds what is trained once.
         pseudo: Label maps, by case id, that the round before accepted.
-        start: The specialist's networks of the round before, by stage name.
+        start: The specialist's networks after the round before, by stage name.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundOutcome:
-    """What a round leaves behind.
+    """The result of a round.
 
     Attributes:
         pseudo: Label maps that the next round may learn from.
@@ -83,14 +83,14 @@ def finish_round(
     earlier: Sequence[Specialist],
     comparisons: Comparisons | None = None,
 ) -> RoundOutcome:
-    """Let the voices speak about all cases, select the reliable ones, and write it all down.
+    """Predict all cases, select the reliable labels, score the predictions, and write all of it.
 
     Args:
         context: Cases and settings.
         this: The round.
         ensemble: Its trained parts.
-        earlier: The specialist with the weights of earlier snapshots.
-        comparisons: Further voices to measure.
+        earlier: The specialist at the snapshots of its schedule.
+        comparisons: Further predictions to score.
     """
     for case in context.monitor.track(
         context.scored if comparisons else [], "Segmenting for comparison"
@@ -112,20 +112,17 @@ def finish_round(
 
 
 def restore_outcome(context: RunContext, method: Method, number: int) -> RoundOutcome:
-    """Return what a finished round left behind, in the light of the labels as they are now.
-
-    Cases that a person labelled or rejected since then give no pseudo-label any more.
-    """
+    """Return the outcome of a finished round, less cases labelled or rejected since then."""
     folder = context.folder.round(number)
     table = folder / RELIABILITY
     if not table.exists():
         msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
         raise RunError(msg)
-    believed = {case.id for case in context.unlabelled if case.status != "rejected"}
+    usable = {case.id for case in context.unlabelled if case.status != "rejected"}
     accepted = [
-        judged.case
-        for judged in read_reliability(folder)
-        if judged.accepted and judged.case in believed
+        reliability.case
+        for reliability in read_reliability(folder)
+        if reliability.accepted and reliability.case in usable
     ]
     pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
     networks = method.load_ensemble(context, folder).specialist.networks
@@ -164,16 +161,16 @@ def _predict_case(
     before = []
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
-    judged = reliability_of(case.id, segmentation, before, context.targets)
-    save_predictions(_folder(this, case), segmentation, asdict(judged))
+    reliability = reliability_of(case.id, segmentation, before, context.targets)
+    save_predictions(_folder(this, case), segmentation, asdict(reliability))
     context.monitor.artifact("predictions", _folder(this, case), case.id)
 
 
 def _decide(context: RunContext, this: Round) -> list[Decision]:
     found = (read_case_reliability(_folder(this, case)) for case in context.unlabelled)
-    judged = [reliability for reliability in found if reliability is not None]
+    reliability = [reliability for reliability in found if reliability is not None]
     rejected = {case.id for case in context.unlabelled if case.status == "rejected"}
-    decisions = select(judged, context.config.reliability, this.number, rejected)
+    decisions = select(reliability, context.config.reliability, this.number, rejected)
     write_table(
         this.folder / "reliability.csv",
         RELIABILITY_COLUMNS,
@@ -183,15 +180,15 @@ def _decide(context: RunContext, this: Round) -> list[Decision]:
 
 
 def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
-    judged = decision.reliability
+    reliability = decision.reliability
     return {
         "round": this.number,
-        "case": judged.case_id,
-        "checkpoint_agreement": round(judged.checkpoint_agreement, 4),
+        "case": reliability.case_id,
+        "checkpoint_agreement": round(reliability.checkpoint_agreement, 4),
         "prediction_agreement": None
-        if judged.prediction_agreement is None
-        else round(judged.prediction_agreement, 4),
-        "score": round(judged.score, 4),
+        if reliability.prediction_agreement is None
+        else round(reliability.prediction_agreement, 4),
+        "score": round(reliability.score, 4),
         "accepted": decision.accepted,
         "reason": decision.reason,
     }

@@ -1,4 +1,4 @@
-"""The generalist that a run asks for: released weights, then tuned on the labelled cases."""
+"""Tuning of SAM on prompts of the labelled cases, made from true and corrupted masks."""
 
 from __future__ import annotations
 
@@ -35,73 +35,73 @@ DICE_WEIGHT, CROSS_WEIGHT = 0.8, 0.2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptSample:
-    """A prompt and the mask that SAM should answer with.
+    """A prompt and the mask that SAM should predict.
 
     Attributes:
-        prompt: What SAM is told.
-        answer: (H, W) the truth; empty where the prompt points at nothing.
+        prompt: In one slice.
+        truth: (H, W) the mask; empty where the prompt is on no target.
     """
 
     prompt: SlicePrompts
-    answer: Mask
+    truth: Mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamTrainingCase:
-    """A labelled volume with the questions that SAM is tuned on.
+    """A labelled volume with the samples that SAM is tuned on.
 
     Attributes:
         volume: The image.
-        questions: By target name.
+        samples: By target name.
         embeddings: Of all slices that the prompts are on; None before `with_embeddings`, and when
             the image encoder is trained too.
     """
 
     volume: Volume
-    questions: Mapping[str, Sequence[PromptSample]]
+    samples: Mapping[str, Sequence[PromptSample]]
     embeddings: VolumeEmbeddings | None = None
 
 
-def mask_loss(logits: Tensor, answers: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Return Dice and cross entropy per prompt, averaged.
 
     Args:
         logits: (P, H, W).
-        answers: (P, H, W) of 0 and 1; an empty answer asks for silence.
+        truth: (P, H, W) of 0 and 1; possibly empty.
     """
     probability = logits.sigmoid()
-    overlap = (probability * answers).sum((1, 2))
-    total = (probability.square() + answers).sum((1, 2))
+    overlap = (probability * truth).sum((1, 2))
+    total = (probability.square() + truth).sum((1, 2))
     dice = 1 - (2 * overlap + 1) / (total + 1)
     # Cross entropy over some hundred pixels around the mask, not over the empty rest of the slice.
-    scale = logits[0].numel() / (answers.sum((1, 2)) * 4 + 400)
-    cross = F.binary_cross_entropy_with_logits(logits, answers, reduction="none").mean((1, 2))
+    scale = logits[0].numel() / (truth.sum((1, 2)) * 4 + 400)
+    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2))
     return (DICE_WEIGHT * dice + CROSS_WEIGHT * cross * scale).mean()
 
 
 def prompt_samples_from(
     pseudo: Mask, truth: Mask, target: str, settings: SamConfig, rng: np.random.Generator
 ) -> list[PromptSample]:
-    """Make questions from a pseudo-label, with the truth as answers.
+    """Make samples from the components of a pseudo-label.
 
-    The answer to a component's prompt is the true components that it touches in its slice; none
-    means that SAM should answer with nothing.
+    The truth of a component's prompt is the true components that it touches in its slice; where
+    it touches none it is empty.
 
     Args:
-        pseudo: (D, H, W) a damaged mask.
+        pseudo: (D, H, W) a corrupted mask.
         truth: (D, H, W).
         target: Name of the class.
         settings: Of the prompts.
-        rng: Draws the jitter of the boxes.
+        rng: Of the jitter of the boxes.
     """
-    questions: list[PromptSample] = []
+    samples: list[PromptSample] = []
     prompts = prompts_from_mask(pseudo, target=target, settings=settings.prompts, rng=rng)
     numbered = {k: label_components(truth[k])[0] for k in {p.slice_index for p in prompts}}
     for prompt in prompts:
         labels = numbered[prompt.slice_index]
         touched = np.unique(labels[prompt.region(labels.shape)])
-        questions.append(PromptSample(prompt, np.isin(labels, touched[touched > 0])))
-    return questions
+        samples.append(PromptSample(prompt, np.isin(labels, touched[touched > 0])))
+    return samples
 
 
 def sam_training_case(
@@ -111,27 +111,27 @@ def sam_training_case(
     seed: int,
     probabilities: Mapping[str, Float32] | None = None,
 ) -> SamTrainingCase:
-    """Make the questions that SAM is tuned on.
+    """Make the samples that SAM is tuned on.
 
     Args:
         labelled: The case.
         targets: All targets.
-        settings: Number of damaged versions, prompts.
-        seed: Of damage and prompts.
-        probabilities: What a specialist that never saw the case says about it.
+        settings: Number of corrupted versions, prompts.
+        seed: Of corruption and prompts.
+        probabilities: Prediction of an out-of-fold model.
 
     Returns:
-        Prompts of the true mask, of damaged ones, and of what was said, each with the truth.
+        Samples of the true mask, of corrupted ones, and of the prediction.
     """
     rng = np.random.default_rng([seed, 11, case_number(labelled.case_id)])
-    questions: dict[str, list[PromptSample]] = {t.name: [] for t in targets}
+    samples: dict[str, list[PromptSample]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
     versions += [] if probabilities is None else [proposed_masks(probabilities, targets, settings)]
     for masks in versions:
         for name, mask in masks.items():
-            questions[name] += prompt_samples_from(mask, truth[name], name, settings, rng)
-    return SamTrainingCase(labelled.volume, questions)
+            samples[name] += prompt_samples_from(mask, truth[name], name, settings, rng)
+    return SamTrainingCase(labelled.volume, samples)
 
 
 def with_embeddings(
@@ -139,11 +139,16 @@ def with_embeddings(
     training_case: SamTrainingCase,
     monitor: Monitor | None = None,
 ) -> SamTrainingCase:
-    """Return the pupil with embeddings for all its questions, unless the encoder is trained too."""
+    """Return the case with embeddings for all its samples, unless the encoder is trained too."""
     if tunes_encoder(sam_predictor.sam):
         return training_case
-    asked = [q for questions in training_case.questions.values() for q in questions]
-    slices = sorted({q.prompt.slice_index for q in asked})
+    slices = sorted(
+        {
+            sample.prompt.slice_index
+            for samples in training_case.samples.values()
+            for sample in samples
+        }
+    )
     return replace(
         training_case, embeddings=sam_predictor.embeddings(training_case.volume, slices, monitor)
     )
@@ -152,17 +157,14 @@ def with_embeddings(
 def tuning_loss(
     sam_predictor: VolumeSamPredictor, training_case: SamTrainingCase, rng: np.random.Generator
 ) -> Tensor:
-    """Return the loss of SAM's answers to a batch of a volume's questions.
-
-    Targets are drawn equally often, then questions of a target.
-    """
-    names = [name for name, questions in training_case.questions.items() if questions]
-    drawn: list[PromptSample] = []
+    """Return the loss of SAM on a random batch of a volume's samples; targets take turns."""
+    names = [name for name, samples in training_case.samples.items() if samples]
+    batch: list[PromptSample] = []
     for n in range(sam_predictor.settings.batch_size):
-        questions = training_case.questions[names[n % len(names)]]
-        drawn.append(questions[int(rng.integers(len(questions)))])
-    slices = sorted({q.prompt.slice_index for q in drawn})
-    index = torch.tensor([slices.index(q.prompt.slice_index) for q in drawn])
+        samples = training_case.samples[names[n % len(names)]]
+        batch.append(samples[int(rng.integers(len(samples)))])
+    slices = sorted({sample.prompt.slice_index for sample in batch})
+    index = torch.tensor([slices.index(sample.prompt.slice_index) for sample in batch])
     if training_case.embeddings is not None:
         embeddings = training_case.embeddings.stack(slices).float()
     else:
@@ -170,18 +172,18 @@ def tuning_loss(
     decoded = decode_batch(
         sam_predictor.sam,
         embeddings,
-        [q.prompt for q in drawn],
+        [sample.prompt for sample in batch],
         index=index,
         frame=sam_predictor.frame(training_case.volume),
     )
-    answers = torch.from_numpy(np.stack([q.answer for q in drawn])).to(decoded.logits)
-    return mask_loss(decoded.logits, answers)
+    truth = torch.from_numpy(np.stack([sample.truth for sample in batch])).to(decoded.logits)
+    return mask_loss(decoded.logits, truth)
 
 
 def tune_sam_predictor(
     context: RunContext, folder: Path, out_of_fold_models: OutOfFoldModels | None = None
 ) -> VolumeSamPredictor | None:
-    """Return SAM tuned on the labelled cases, training it if that was not done yet.
+    """Tune SAM on the labelled cases unless the folder has its weights, and load them.
 
     It is tuned once: on human labels, which are the same in every round.
     """
@@ -229,7 +231,7 @@ def _training_cases(
     context: RunContext, sam_predictor: VolumeSamPredictor, out_of_fold_models: OutOfFoldModels
 ) -> list[SamTrainingCase]:
     training_cases: list[SamTrainingCase] = []
-    for labelled in labelled_volumes(context, context.labelled, "Making questions for SAM"):
+    for labelled in labelled_volumes(context, context.labelled, "Making prompts for SAM"):
         out_of_fold_model = out_of_fold_models.get(labelled.case_id)
         probabilities = (
             out_of_fold_model.predict(labelled.volume, context.monitor)
@@ -239,7 +241,7 @@ def _training_cases(
         training_case = sam_training_case(
             labelled, context.targets, context.config.sam, context.config.seed, probabilities
         )
-        if any(training_case.questions.values()):
+        if any(training_case.samples.values()):
             training_cases.append(with_embeddings(sam_predictor, training_case, context.monitor))
     if not training_cases:
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."

@@ -1,6 +1,6 @@
-"""Which refined labels are believed: scores per case, and the selection of a round.
+"""Selection of reliable refined labels: a score per case, and the decisions of a round.
 
-Two signs of a reliable label are combined (their average is ours). A case on which the training's
+Two measures are averaged (the average is ours). A case on which the training's
 earlier checkpoints already agreed with the last one is easy (the rule of ST++, Yang et al., CVPR
 2022, with Dice for mIoU); a case on which specialist and refined label agree was not in dispute.
 """
@@ -22,7 +22,7 @@ REJECTED = "rejected by a person"
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How far a case's refined label can be believed.
+    """How reliable a case's refined label is.
 
     Attributes:
         case_id: The case.
@@ -30,8 +30,8 @@ class Reliability:
         prediction_agreement: Mean Dice of specialist and refined label, over targets; None for a
             method with one prediction.
         empty_in_one: Names of targets that one of the two predictions leaves empty, not the other.
-        is_empty: Whether the refined label is empty: two voices that find nothing at all agree, but
-            teach nothing.
+        is_empty: Whether the refined label is empty: two empty predictions agree, but are
+            no label to train on.
     """
 
     case_id: str
@@ -42,15 +42,15 @@ class Reliability:
 
     @property
     def score(self) -> float:
-        """Mean of both agreements, in [0, 1]; with one voice, the checkpoints' alone."""
-        heard = (self.checkpoint_agreement, self.prediction_agreement)
-        known = [value for value in heard if value is not None]
+        """Mean of both agreements, in [0, 1]; with one prediction, the checkpoints' alone."""
+        both = (self.checkpoint_agreement, self.prediction_agreement)
+        known = [value for value in both if value is not None]
         return sum(known) / len(known)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the selection made of a case, and why in words for a person."""
+    """Whether a case is accepted, and the reason for a person to read."""
 
     reliability: Reliability
     accepted: bool
@@ -70,7 +70,7 @@ def checkpoint_agreement(earlier: Sequence[Mapping[str, Mask]], last: Mapping[st
 
 
 def targets_empty_in_one(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tuple[str, ...]:
-    """Return the targets that exactly one of two voices leaves empty."""
+    """Return the targets that exactly one of two predictions leaves empty."""
     return tuple(name for name in first if bool(first[name].any()) != bool(second[name].any()))
 
 
@@ -82,8 +82,8 @@ def select(
 ) -> list[Decision]:
     """Accept the most reliable cases of a round; the accepted share grows over the rounds.
 
-    Never accepted: a case below the least score, a case that one voice leaves empty while the
-    other does not, a case in which nothing at all is found, and a case that a person rejected.
+    Never accepted: a case below the least score, a case with a target that one prediction alone
+    leaves empty, a case in which nothing at all is found, and a case that a person rejected.
 
     Args:
         cases: All unlabelled cases.
@@ -95,21 +95,21 @@ def select(
         One decision per case, most reliable first.
     """
     share = min(1.0, settings.first_share + settings.growth * (round_number - 1))
-    places = math.floor(share * len(cases) + 1e-9)
+    quota = math.floor(share * len(cases) + 1e-9)
     decisions: list[Decision] = []
     for case in sorted(cases, key=lambda c: (-c.score, c.case_id)):
         reason = REJECTED if case.case_id in rejected else _objection(case, settings)
-        if not reason and places == 0:
+        if not reason and quota == 0:
             reason = f"beyond the {share:.0%} that round {round_number} accepts"
         accepted = not reason
-        places -= accepted
+        quota -= accepted
         decisions.append(Decision(case, accepted, reason or "reliable"))
     return decisions
 
 
 def _objection(case: Reliability, settings: ReliabilityConfig) -> str:
     if case.empty_in_one:
-        return f"one voice finds {', '.join(case.empty_in_one)} and the other finds none"
+        return f"one prediction has {', '.join(case.empty_in_one)} and the other has none"
     if case.is_empty:
         return "no target is found"
     if case.score < settings.min_score:
@@ -128,11 +128,11 @@ def reliability_of(
     earlier: Sequence[Labelmap],
     targets: Sequence[Target],
 ) -> Reliability:
-    """Measure how far a case's refined label can be believed.
+    """Measure how reliable a case's refined label is.
 
     Args:
         case_id: The case.
-        segmentation: What the voices of this round said.
+        segmentation: The predictions of this round.
         earlier: The specialist's label maps with earlier weights.
         targets: All targets.
     """

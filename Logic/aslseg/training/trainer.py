@@ -31,10 +31,10 @@ GRADIENT_NORM = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to learn.
+    """Length and learning rate of a training.
 
     Attributes:
-        name: Of the stage, for people and file names.
+        name: Of the training, in progress events, metrics and file names.
         steps: Optimiser steps.
         learning_rate: At the start; falls as (1 - t/T)^0.9.
         weight_decay: Of the optimiser.
@@ -54,15 +54,15 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimizerSpec:
-    """Parameters that one optimiser moves.
+    """Parameters of one optimiser, and its settings.
 
     Attributes:
-        parameters: Those that ask for a gradient.
+        parameters: That require a gradient.
         optimiser: `adamw` or `sgd`.
         learning_rate: At the start.
         weight_decay: Of the optimiser.
         power: The rate falls as (1 - t/T) to this power.
-        warmup: Steps over which the rate first rises, from one of so many parts of it.
+        warmup: Steps over which the rate rises linearly at the start.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -84,11 +84,11 @@ StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 @dataclass
 class Trainer:
-    """Trains the parameters of a module that ask for a gradient.
+    """Trains the parameters of a module that require a gradient.
 
     Attributes:
         module: Everything whose state must survive a stop.
-        schedule: How long and how fast.
+        schedule: Length and learning rate.
         device: Where the module is; on CUDA the steps run in mixed precision.
         folder: Where the state between two steps is written.
         after_step: Called with the number of each step that was taken.
@@ -109,8 +109,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Build the optimisers over the trainable parameters."""
-        self._learners = self.configure_optimizers or (_only_optimizer(self.module, self.schedule),)
-        self._optimisers = [_build_optimiser(learner, self.schedule) for learner in self._learners]
+        self._specs = self.configure_optimizers or (_default_optimizer(self.module, self.schedule),)
+        self._optimisers = [_build_optimiser(spec, self.schedule) for spec in self._specs]
         steps = self.schedule.steps
         self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
 
@@ -145,9 +145,9 @@ class Trainer:
         self.state_path.unlink(missing_ok=True)
 
     def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
-        for learner, optimiser in zip(self._learners, self._optimisers, strict=True):
+        for spec, optimiser in zip(self._specs, self._optimisers, strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = learner.rate(step, self.schedule.steps)
+                group["lr"] = spec.rate(step, self.schedule.steps)
         generator = step_generator(self.schedule.seed, step)
         self.module.train()
         # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
@@ -165,14 +165,14 @@ class Trainer:
                 self.snapshot(number)
 
     def _descend(self, step: int, loss: Tensor) -> None:
-        """Move the parameters, unless loss or gradient are no numbers."""
+        """Take a step of all optimisers, unless loss or gradient are not finite."""
         if not torch.isfinite(loss):
             raise self._diverged(step, "the loss is not a number")
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        for learner in self._learners:
-            norm = nn.utils.clip_grad_norm_(learner.parameters, GRADIENT_NORM)
+        for spec in self._specs:
+            norm = nn.utils.clip_grad_norm_(spec.parameters, GRADIENT_NORM)
             if not torch.isfinite(norm):
                 raise self._diverged(step, "the gradient is not a number")
         for optimiser in self._optimisers:
@@ -246,21 +246,21 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def _only_optimizer(module: nn.Module, schedule: Schedule) -> OptimizerSpec:
+def _default_optimizer(module: nn.Module, schedule: Schedule) -> OptimizerSpec:
     parameters = [p for p in module.parameters() if p.requires_grad]
     return OptimizerSpec(
         parameters, schedule.optimiser, schedule.learning_rate, schedule.weight_decay
     )
 
 
-def _build_optimiser(learner: OptimizerSpec, schedule: Schedule) -> torch.optim.Optimizer:
-    if not learner.parameters:
+def _build_optimiser(spec: OptimizerSpec, schedule: Schedule) -> torch.optim.Optimizer:
+    if not spec.parameters:
         msg = f"{schedule.name} has no trainable parameters."
         raise ValueError(msg)
-    rate, decay = learner.learning_rate, learner.weight_decay
-    if learner.optimiser == "sgd":
-        return torch.optim.SGD(learner.parameters, rate, momentum=0.9, weight_decay=decay)
-    return torch.optim.AdamW(learner.parameters, rate, weight_decay=decay)
+    rate, decay = spec.learning_rate, spec.weight_decay
+    if spec.optimiser == "sgd":
+        return torch.optim.SGD(spec.parameters, rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.AdamW(spec.parameters, rate, weight_decay=decay)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

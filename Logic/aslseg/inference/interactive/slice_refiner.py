@@ -76,7 +76,7 @@ class SliceRefiner:
             if not parent.any():
                 return
         settings = adaptation_roi_settings(stage, self._refiner.config)
-        self._rois[stage.name] = build_roi(self._volume, stage, settings, organ=parent)
+        self._rois[stage.name] = build_roi(self._volume, stage, settings, parent=parent)
 
     def _plane(
         self, stage: CascadeStage, target: Target, k: int, probabilities: tuple[Stack, Stack]

@@ -1,6 +1,6 @@
-"""How a specialist learns from labelled and unlabelled patches: interchangeable paradigms.
+"""Semi-supervised training of the specialist: interchangeable methods.
 
-A paradigm owns networks and the loss of a step; the loop over steps is in `training.trainer`.
+An SSL method owns networks and the loss of a step; the loop over steps is in `training.trainer`.
 `training` and `methods` import it.
 """
 
@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from torch import nn
 
-from aslseg.config import SpecialistConfig
-from aslseg.config import SSLName as ParadigmName
+from aslseg.config import SpecialistConfig, SSLName
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.cross_pseudo import CrossPseudoSupervision
 from aslseg.training.ssl.mean_teacher import MeanTeacher, UncertaintyAwareMeanTeacher
 from aslseg.training.ssl.supervised import Supervised
 
-SSL_METHODS: dict[ParadigmName, type[SSLMethod]] = {
+SSL_METHODS: dict[SSLName, type[SSLMethod]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "uncertainty_aware": UncertaintyAwareMeanTeacher,
@@ -26,9 +25,9 @@ SSL_METHODS: dict[ParadigmName, type[SSLMethod]] = {
 
 
 def build_ssl_method(
-    name: ParadigmName, build: Callable[[], nn.Module], settings: SpecialistConfig
+    name: SSLName, build: Callable[[], nn.Module], settings: SpecialistConfig
 ) -> SSLMethod:
-    """Build a paradigm around freshly built networks.
+    """Build an SSL method with untrained networks.
 
     Args:
         name: Which one.
@@ -38,4 +37,4 @@ def build_ssl_method(
     return SSL_METHODS[name](build, settings)
 
 
-__all__ = ["PARADIGMS", "SSLMethod", "build_paradigm"]
+__all__ = ["SSL_METHODS", "SSLMethod", "build_ssl_method"]

@@ -1,4 +1,4 @@
-"""What every training paradigm shares: a student, and the average of its weights over the steps."""
+"""What all SSL methods share: a student, and the moving average of its weights."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class LossTerms:
 
     Attributes:
         supervised: On labelled patches.
-        unlabelled: Of the paradigm itself.
-        further: What a method adds, by name.
+        unlabelled: On unlabelled patches, of the SSL method.
+        further: Terms that a method adds, by name.
     """
 
     supervised: Tensor
@@ -44,17 +44,17 @@ class LossTerms:
 
 
 class AuxiliaryLoss(Protocol):
-    """Someone outside who has an opinion on unlabelled patches; not trained, and not saved."""
+    """A further loss on unlabelled patches; it has no state that is trained or saved."""
 
     name: str
 
-    def meet(self, cases: Sequence[TrainingCase]) -> None:
-        """Get to know the cases that unlabelled patches will come from."""
+    def setup(self, cases: Sequence[TrainingCase]) -> None:
+        """Prepare for the cases that unlabelled patches are cut from; called once."""
 
-    def term(
+    def loss(
         self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
     ) -> Tensor:
-        """Return what the guide adds to the loss, weight included.
+        """Return the term that is added to the loss, weight included.
 
         Args:
             probability: (B, C, *spatial) of the student, with gradient.
@@ -65,9 +65,9 @@ class AuxiliaryLoss(Protocol):
 
 
 class SSLMethod(nn.Module):
-    """A student network, its averaged copy, and the rule for a step.
+    """A student network, its averaged copy, and the loss of a step.
 
-    The averaged copy (exponential moving average of the weights, `ema_decay`) is what all paradigms
+    The averaged copy (exponential moving average of the weights, `ema_decay`) is what all methods
     use for inference, so that no row of a comparison owes its place to averaging.
 
     Args:
@@ -76,7 +76,7 @@ class SSLMethod(nn.Module):
     """
 
     uses_unlabelled = True
-    guides: tuple[AuxiliaryLoss, ...] = ()
+    auxiliary_losses: tuple[AuxiliaryLoss, ...] = ()
 
     def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
         super().__init__()
@@ -92,41 +92,40 @@ class SSLMethod(nn.Module):
 
         Args:
             labelled: Patches with labels.
-            unlabelled: Patches without; None if the paradigm uses none.
+            unlabelled: Patches without; None if the method uses none.
             step: Steps done before this one.
             generator: Source of all randomness of the step.
         """
 
-    def meet(self, cases: Sequence[TrainingCase]) -> None:
-        """Let the guides get to know the cases that unlabelled patches will come from."""
-        for guide in self.guides:
-            guide.meet(cases)
+    def setup(self, cases: Sequence[TrainingCase]) -> None:
+        """Prepare the auxiliary losses for the cases of the unlabelled patches."""
+        for auxiliary in self.auxiliary_losses:
+            auxiliary.setup(cases)
 
-    def guidance(
+    def auxiliary_terms(
         self, probability: Tensor, batch: Batch | None, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return what the guides add for the student's probabilities on unlabelled patches."""
+        """Return the auxiliary losses of the student's probabilities, by name."""
         if batch is None:
             return {}
-        return {g.name: g.term(probability, batch, step, generator) for g in self.guides}
+        return {
+            auxiliary.name: auxiliary.loss(probability, batch, step, generator)
+            for auxiliary in self.auxiliary_losses
+        }
 
     def configure_optimizers(self) -> Sequence[OptimizerSpec]:
-        """Return who moves which parameters; none means one optimiser for all."""
+        """Return groups of parameters with their optimisers; none means one optimiser for all."""
         return ()
 
     def save_more(self, folder: Path, stage_name: str) -> None:
         """Write what was trained beside the specialist, once the schedule is done."""
 
     def after_step(self, step: int) -> None:
-        """Let the averaged copy follow the student."""
+        """Update the averaged copy."""
         update_average(self.average, self.student, average_decay(step, self.settings.ema_decay))
 
-    def inference_network(self) -> nn.Module:
-        """Return the network that predictions are made with, in evaluation mode."""
-        return self.average.eval()
-
     def perturb(self, inputs: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-        """Return the inputs with changed intensities; a containing target stays as it is.
+        """Return the inputs with changed intensities; the parent mask is not changed.
 
         Args:
             inputs: (B, C, *spatial).
@@ -142,7 +141,7 @@ class SSLMethod(nn.Module):
         return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
 
     def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the inputs with the teacher's noise: normal, cut off at two deviations."""
+        """Return the inputs with the teacher's noise: normal, clipped at two deviations."""
         images = image_channels(self.settings)
         sd = self.settings.teacher_noise
         noise = torch.randn(inputs[:, :images].shape, generator=generator) * sd

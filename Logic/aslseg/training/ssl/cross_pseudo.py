@@ -1,4 +1,4 @@
-"""Cross pseudo supervision (Chen et al., CVPR 2021): two networks label for each other."""
+"""Cross pseudo supervision (Chen et al., CVPR 2021): each network pseudo-labels for the other."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 
 
 class CrossPseudoSupervision(SSLMethod):
-    """Two students of one architecture; each learns the other's hard labels on unlabelled patches.
+    """Two students of one architecture; each trained on the other's hard pseudo-labels.
 
-    The first one, averaged over the steps, makes the predictions.
+    The first one, averaged over the steps, predicts.
     """
 
     def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
@@ -34,13 +34,13 @@ class CrossPseudoSupervision(SSLMethod):
         supervised = torch.stack(
             [supervised_loss(o[:count], labelled.classes, labelled.weight) for o in (first, second)]
         ).sum()
-        crossed = _learn_from(first[count:], second[count:]) + _learn_from(
+        crossed = _pseudo_label_loss(first[count:], second[count:]) + _pseudo_label_loss(
             second[count:], first[count:]
         )
         return LossTerms(supervised, self.consistency_weight(step) * crossed)
 
 
-def _learn_from(logits: Tensor, other: Tensor) -> Tensor:
+def _pseudo_label_loss(logits: Tensor, other: Tensor) -> Tensor:
     if not len(logits):
         return logits.sum()
     return F.cross_entropy(logits, other.detach().argmax(1))

@@ -1,4 +1,4 @@
-"""Mean teacher (Tarvainen and Valpola, NeurIPS 2017): agree with one's own averaged past."""
+"""Mean teacher (Tarvainen and Valpola, NeurIPS 2017): consistency with the averaged network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
 
 
 class MeanTeacher(SSLMethod):
-    """The student's probabilities on all patches are drawn towards the averaged network's."""
+    """Adds the squared difference of the student's probabilities to the averaged network's."""
 
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
@@ -23,15 +23,15 @@ class MeanTeacher(SSLMethod):
         supervised = supervised_loss(logits[:count], labelled.classes, labelled.weight)
         teacher, mask = self.teacher(inputs, step, generator)
         probability = logits.softmax(1)
-        agreeing = self.consistency_weight(step) * consistency_loss(probability, teacher, mask)
-        guidance = self.guidance(probability[count:], unlabelled, step, generator)
-        return LossTerms(supervised, agreeing, guidance)
+        consistency = self.consistency_weight(step) * consistency_loss(probability, teacher, mask)
+        auxiliary = self.auxiliary_terms(probability[count:], unlabelled, step, generator)
+        return LossTerms(supervised, consistency, auxiliary)
 
     @torch.no_grad()
     def teacher(
         self, inputs: Tensor, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the teacher's probabilities on noisy inputs, and the voxels that count (all)."""
+        """Return the teacher's probabilities on noisy inputs, and no mask."""
         self.average.train()
         return self.average(self.noisy(inputs, generator)).float().softmax(1), None
 

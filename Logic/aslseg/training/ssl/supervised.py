@@ -9,7 +9,7 @@ from aslseg.training.ssl.base import LossTerms, SSLMethod
 
 
 class Supervised(SSLMethod):
-    """Learns from the labelled patches; unlabelled ones are not drawn."""
+    """The supervised loss alone; no unlabelled patches are sampled."""
 
     uses_unlabelled = False
 
