@@ -142,7 +142,7 @@ def test_everything_that_is_tuned_gets_a_gradient() -> None:
     pictures = torch.rand(2, EDGE, EDGE)
     sam.decode(sam.embed(pictures), points, EDGE).square().mean().backward()
     without = {name for name, p in sam.named_parameters() if p.grad is None}
-    # Of the four mask tokens' heads one is read; the overlap is guessed, but nobody asks.
+    # Of the four mask tokens' heads one is read; the predicted overlap is not used.
     assert not any(name.startswith("boxes") for name in without)
     assert any("image_encoder" in name for name, p in sam.named_parameters() if p.grad is not None)
     assert all("mask_decoder" in name or "prompt_encoder" in name for name in without)

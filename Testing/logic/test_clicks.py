@@ -1,4 +1,4 @@
-"""Simulated clicks go where the answer is wrong, with the sign that mends it."""
+"""Simulated clicks lie where the prediction is wrong, with the sign that corrects it."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def test_a_click_is_positive_on_what_was_missed_and_negative_on_what_was_invente
     seed: int, number: int, shape: tuple[int, ...], share: float
 ) -> None:
     draw = rng(seed)
-    wanted, answer = draw.random(shape) < share, draw.random(shape) < 0.5
-    click = next_click(wanted, answer, number, draw)
+    wanted, predicted = draw.random(shape) < share, draw.random(shape) < 0.5
+    click = next_click(wanted, predicted, number, draw)
     if click is None:
-        assert (wanted == answer).all()
+        assert (wanted == predicted).all()
         return
-    assert wanted[click.index] != answer[click.index]
+    assert wanted[click.index] != predicted[click.index]
     assert click.positive == wanted[click.index]
 
 
 def test_the_sign_is_looked_up_at_all_three_coordinates() -> None:
-    """The released code read the label at (0, x, y): here that voxel says the opposite."""
+    """The released code read the label at (0, x, y): here that voxel has the opposite one."""
     wanted = np.zeros((4, 5, 5), bool)
     wanted[3, 1:4, 1:4] = True
-    answer = np.zeros_like(wanted)
-    answer[0] = True
+    predicted = np.zeros_like(wanted)
+    predicted[0] = True
     for number in range(8):
-        click = next_click(wanted, answer, number, rng(number))
+        click = next_click(wanted, predicted, number, rng(number))
         assert click is not None
         assert click.positive == (click.index[0] == 3)
 
@@ -71,23 +71,23 @@ def test_no_click_is_made_when_nothing_is_wrong() -> None:
 @pytest.mark.parametrize("number", range(DEEP_CLICKS))
 def test_the_first_clicks_go_deep_into_the_larger_error(number: int) -> None:
     wanted = a_square(0, 0, 7) | a_square(9, 9, 3)  # radius 4 (beyond the border is outside) and 2
-    answer = a_square(9, 9, 3) | a_square(0, 9, 3)
+    predicted = a_square(9, 9, 3) | a_square(0, 9, 3)
     for seed in range(20):
-        click = next_click(wanted, answer, number, rng(seed))
+        click = next_click(wanted, predicted, number, rng(seed))
         assert click is not None
         assert click.positive
         assert 2 <= min(click.index) <= max(click.index) <= 4  # deeper than half of the radius
 
 
 def test_later_clicks_go_anywhere_into_what_is_wrong() -> None:
-    wanted, answer = a_square(0, 0, 6), a_square(8, 8, 1)
-    clicks = [next_click(wanted, answer, DEEP_CLICKS, rng(seed)) for seed in range(300)]
+    wanted, predicted = a_square(0, 0, 6), a_square(8, 8, 1)
+    clicks = [next_click(wanted, predicted, DEEP_CLICKS, rng(seed)) for seed in range(300)]
     found = {click.index for click in clicks if click is not None}
     assert len(found) > 30
     assert (8, 8) in found  # the small error too
 
 
-# --- The conversation -----------------------------------------------------------------------------
+# --- Sequences of clicks--------------------------------------------------------------------------
 
 
 def a_task(wanted: Mask, seed: int = 0, input_size: int = 128) -> ClickTask:
@@ -100,7 +100,7 @@ def a_task(wanted: Mask, seed: int = 0, input_size: int = 128) -> ClickTask:
 
 
 class Recorder:
-    """Stands between a conversation and SAM's prompt encoder, and keeps what it was given."""
+    """Records what a sequence of clicks gives to SAM's prompt encoder."""
 
     def __init__(self, sam: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[tuple[Tensor, Tensor, Tensor | None]] = []
@@ -129,7 +129,7 @@ def test_each_step_gives_all_clicks_so_far_and_the_logits_before(
         torch.testing.assert_close(xy[0], frame.to_input(points) - 0.5)
         assert (masks is None) == (number == 0)
     assert recorder.given[3][2] is not None
-    # The mask prompt is what SAM answered the step before, at its own resolution.
+    # The mask prompt is SAM's prediction of the step before, at its own resolution.
     before = logits_under(recorder.given[3][2][0, 0], sequence.task)
     torch.testing.assert_close(before, sequence.logits[2])
 
@@ -157,7 +157,7 @@ def test_a_conversation_does_not_depend_on_those_beside_it() -> None:
 
 
 class Draws:
-    """Lets each conversation of a step draw from a generator of its own."""
+    """Lets each sequence of a step draw from a generator of its own."""
 
     def __init__(self, generators: list[np.random.Generator]) -> None:
         self.generators = list(generators)
@@ -201,7 +201,7 @@ def test_sam_is_not_changed_and_takes_no_gradient() -> None:
     sam = a_small_sam()
     before = {name: value.clone() for name, value in sam.state_dict().items()}
     sequence = simulate_clicks(sam, [a_task(a_square(3, 3, 6))], 3, rng())[0]
-    assert not any(answer.requires_grad for answer in sequence.logits)
+    assert not any(logits.requires_grad for logits in sequence.logits)
     assert all(torch.equal(value, before[name]) for name, value in sam.state_dict().items())
 
 

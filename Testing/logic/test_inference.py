@@ -205,7 +205,7 @@ def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) 
 
 
 class FromWindow(nn.Module):
-    """A good specialist for `a_patient`: finds a range of intensities, within the container."""
+    """A good specialist for `a_patient`: finds a range of intensities, within the parent."""
 
     def __init__(self, low: float, high: float, seen: list[int] | None = None) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ def test_contents_are_sought_in_the_container_that_was_found() -> None:
         mask: Mask = found[name] > 0.5
         assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.9, name
     assert set(liver.seen) == {3}
-    assert set(tumour.seen) == {4}  # the container with the three slices
+    assert set(tumour.seen) == {4}  # the parent with the three slices
 
 
 def test_where_no_container_is_found_contents_are_not_sought() -> None:

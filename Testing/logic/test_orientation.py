@@ -350,7 +350,7 @@ def test_a_slice_that_is_not_there_is_refused_by_its_own_number(tmp_path: Path) 
 
 
 def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path: Path) -> None:
-    said = []
+    texts = []
     for name, storage in (("a", Turn()), ("b", SAGITTAL)):
         volume, truth = a_patient(0)
         folder = tmp_path / name
@@ -370,12 +370,12 @@ def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path
         project = create_project(folder / "project", cases)
         run = write_run(project.folder / "runs" / "one", {"v1": truth}, rounds=1)
         for source in ("specialist", "sam", "refined"):
-            spoken = storage.labelmap(Labelmap(found, truth.geometry))
-            write_labelmap(spoken, run / "round-01" / "predictions" / "v1" / f"{source}.nii.gz")
-        said.append("".join(case_pictures(read_run(run), project)))
-    assert "Worst slice of v1: number 4." in said[0]
-    assert "Worst slice of v1: number 7." in said[1]  # the file counts from superior
-    pictures = [re.findall(r"data:image/png;base64,[^\"]*", text) for text in said]
+            stored = storage.labelmap(Labelmap(found, truth.geometry))
+            write_labelmap(stored, run / "round-01" / "predictions" / "v1" / f"{source}.nii.gz")
+        texts.append("".join(case_pictures(read_run(run), project)))
+    assert "Worst slice of v1: number 4." in texts[0]
+    assert "Worst slice of v1: number 7." in texts[1]  # the file counts from superior
+    pictures = [re.findall(r"data:image/png;base64,[^\"]*", text) for text in texts]
     assert len(pictures[0]) == 2
     assert pictures[0] == pictures[1]
 

@@ -1,4 +1,4 @@
-"""Prompts say what the mask says, in pixels whose centres lie at halves."""
+"""Prompts describe a mask, in pixels whose centres lie at halves."""
 
 from __future__ import annotations
 

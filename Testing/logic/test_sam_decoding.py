@@ -145,7 +145,7 @@ def test_the_centre_of_a_cell_has_exactly_that_cells_position(sam: Any) -> None:
     torch.testing.assert_close(place, sam.prompt_encoder.get_dense_pe()[0, :, 2, 5])
 
 
-def stock_answer(sam: Any, embedding: Tensor, prompt: SlicePrompts) -> tuple[Tensor, Tensor]:
+def stock_masks(sam: Any, embedding: Tensor, prompt: SlicePrompts) -> tuple[Tensor, Tensor]:
     """segment_anything's own way, for boxes and points; all four masks."""
     scale = torch.tensor([128 / 60, 85 / 40])
     points = boxes = None
@@ -164,18 +164,18 @@ def stock_answer(sam: Any, embedding: Tensor, prompt: SlicePrompts) -> tuple[Ten
 
 
 @torch.inference_mode()
-def test_the_answers_are_those_of_the_stock_code(sam: Any) -> None:
+def test_the_masks_are_those_of_the_stock_code(sam: Any) -> None:
     embedding = some_embeddings()
     prompts = [p for p in various_prompts() if p.mask_logits is None]
-    answers = decode(sam, embedding[0], prompts, FRAME)
+    decoded = decode(sam, embedding[0], prompts, FRAME)
     for row, prompt in enumerate(prompts):
-        masks, _ = stock_answer(sam, embedding, prompt)
-        torch.testing.assert_close(answers.low_res[row], masks[0, 0])
+        masks, _ = stock_masks(sam, embedding, prompt)
+        torch.testing.assert_close(decoded.low_res[row], masks[0, 0])
         logits = sam.postprocess_masks(masks[:, :1], (85, 128), (40, 60))
-        torch.testing.assert_close(answers.logits[row], logits[0, 0])
+        torch.testing.assert_close(decoded.logits[row], logits[0, 0])
 
 
-def test_no_answer_depends_on_the_other_prompts_of_the_batch(sam: Any) -> None:
+def test_no_mask_depends_on_the_other_prompts_of_the_batch(sam: Any) -> None:
     embedding, prompts = some_embeddings()[0], various_prompts()
     together = decode(sam, embedding, prompts, FRAME)
     for row, prompt in enumerate(prompts):
@@ -193,7 +193,7 @@ def test_prompts_of_several_slices_share_a_batch(sam: Any) -> None:
         torch.testing.assert_close(together.logits[row], alone.logits[0])
 
 
-def test_more_prompts_than_fit_into_a_pass_are_all_answered(
+def test_more_prompts_than_fit_into_a_pass_are_all_decoded(
     sam: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [a_box(n, shift=float(n)) for n in range(5)]
@@ -203,9 +203,9 @@ def test_more_prompts_than_fit_into_a_pass_are_all_answered(
 
 
 def test_no_prompts_give_no_masks(sam: Any) -> None:
-    answers = decode(sam, some_embeddings()[0], [], FRAME)
-    assert answers.logits.shape == (0, 40, 60)
-    assert answers.low_res.shape == (0, 32, 32)
+    decoded = decode(sam, some_embeddings()[0], [], FRAME)
+    assert decoded.logits.shape == (0, 40, 60)
+    assert decoded.low_res.shape == (0, 32, 32)
 
 
 def test_embeddings_of_half_precision_are_taken(sam: Any) -> None:
@@ -218,20 +218,20 @@ def test_a_mask_prompt_of_any_resolution_covers_the_slice(sam: Any) -> None:
     mask = np.zeros((40, 60), np.bool_)
     mask[8:20, 12:28] = True
     fine = mask.repeat(2, axis=0).repeat(2, axis=1)
-    answers = [
+    decoded = [
         decode(sam, some_embeddings()[0], [SlicePrompts(0, "t", mask_logits=m)], FRAME).logits
         for m in (mask_to_logits(mask), mask_to_logits(fine), mask_to_logits(~mask))
     ]
-    apart = (answers[0] - answers[1]).abs().max()
-    assert apart < 0.2 * (answers[0] - answers[2]).abs().max()
+    apart = (decoded[0] - decoded[1]).abs().max()
+    assert apart < 0.2 * (decoded[0] - decoded[2]).abs().max()
 
 
 def test_decoding_is_differentiable_down_to_the_decoder_and_the_prompts() -> None:
     sam: Any = tune(a_small_sam(), "decoder")
-    answers = decode_batch(
+    decoded = decode_batch(
         sam, some_embeddings(2), [a_box(), a_box()], index=torch.tensor([0, 1]), frame=FRAME
     )
-    answers.logits.square().mean().backward()
+    decoded.logits.square().mean().backward()
     assert float(sam.mask_decoder.mask_tokens.weight.grad.abs().sum()) > 0
     assert float(sam.prompt_encoder.point_embeddings[2].weight.grad.abs().sum()) > 0
 
@@ -240,10 +240,10 @@ class Counting:
     """Makes an embedding that is the number of its slice, and counts."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.slices: list[int] = []
 
     def __call__(self, indices: list[int]) -> Tensor:
-        self.asked += indices
+        self.slices += indices
         return torch.stack([torch.full((256, 2, 2), float(k)) for k in indices])
 
 
@@ -257,7 +257,7 @@ def test_only_missing_slices_are_computed(tmp_path: Path) -> None:
     compute, store = Counting(), EmbeddingStore(tmp_path)
     store.get_or_compute("key", [1, 2, 3], compute)
     again = EmbeddingStore(tmp_path).get_or_compute("key", [2, 5, 3], compute)
-    assert compute.asked == [1, 2, 3, 5]
+    assert compute.slices == [1, 2, 3, 5]
     assert again.indices == [1, 2, 3, 5]
 
 
@@ -265,7 +265,7 @@ def test_another_key_shares_nothing(tmp_path: Path) -> None:
     compute, store = Counting(), EmbeddingStore(tmp_path)
     store.get_or_compute("one", [1], compute)
     store.get_or_compute("two", [1], compute)
-    assert compute.asked == [1, 1]
+    assert compute.slices == [1, 1]
 
 
 def test_a_slice_that_was_not_asked_for_is_not_there(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
     (part,) = (tmp_path / "key").iterdir()
     part.write_bytes(part.read_bytes()[:-10])
     again = store.get_or_compute("key", [1, 2], compute)
-    assert compute.asked == [1, 2, 1, 2]
+    assert compute.slices == [1, 2, 1, 2]
     assert again.stack([2])[0, 0, 0, 0] == 2
 
 
@@ -290,7 +290,7 @@ def test_the_cache_may_be_deleted(tmp_path: Path) -> None:
         store.get_or_compute("key", [1], compute)
         for part in (tmp_path / "key").iterdir():
             part.unlink()
-    assert compute.asked == [1, 1]
+    assert compute.slices == [1, 1]
 
 
 def test_what_was_made_before_a_cancel_is_kept(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_what_was_made_before_a_cancel_is_kept(tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
         store.get_or_compute("key", range(40), cancel_after_first, monitor=monitor)
     stored = store.get_or_compute("key", range(40), compute)
-    assert compute.asked == list(range(40))
+    assert compute.slices == list(range(40))
     assert len(list(stored.folder.iterdir())) == -(-40 // SLICES_PER_PART)
 
 

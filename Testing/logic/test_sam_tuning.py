@@ -30,7 +30,7 @@ FRAME = SliceFrame(128, 128, 128)
 IMAGE = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(5))
 
 
-def answer(sam: Any) -> Tensor:
+def predict(sam: Any) -> Tensor:
     embedding = sam.image_encoder(IMAGE)
     index = torch.tensor([0])
     return decode_batch(sam, embedding, [PROMPT], index=index, frame=FRAME).logits
@@ -43,7 +43,7 @@ def train_a_little(sam: nn.Module, steps: int = 3) -> list[float]:
     target[:, 20:90, 20:60] = 1
     losses = []
     for _ in range(steps):
-        loss = nn.functional.binary_cross_entropy_with_logits(answer(sam), target)
+        loss = nn.functional.binary_cross_entropy_with_logits(predict(sam), target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -56,8 +56,8 @@ def train_a_little(sam: nn.Module, steps: int = 3) -> list[float]:
 def test_before_the_first_step_nothing_changes_at_all(kind: str, how: Any) -> None:
     sam = a_small_sam(kind)
     with torch.inference_mode():
-        before = answer(sam)
-        assert torch.equal(answer(tune(sam, how)), before)
+        before = predict(sam)
+        assert torch.equal(predict(tune(sam, how)), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,7 +136,7 @@ def test_trained_values_make_a_fresh_model_give_the_same_answer(how: Any) -> Non
     fresh = tune(a_small_sam(), how)
     load_trainable_state(fresh, trainable_state(trained))
     with torch.inference_mode():
-        assert torch.equal(answer(fresh), answer(trained))
+        assert torch.equal(predict(fresh), predict(trained))
 
 
 def test_trained_values_are_a_copy() -> None:

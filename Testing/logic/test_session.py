@@ -44,19 +44,19 @@ CONFIG = tiny_config(sam=SamConfig(model="vit_t", input_size=256))
 
 
 class FixedSpecialist:
-    """Says what it is told to, 0.9 inside and 0.1 outside."""
+    """Predicts given masks, with 0.9 inside and 0.1 outside."""
 
     def __init__(self, **masks: Mask) -> None:
         self.masks = masks
-        self.asked = 0
+        self.calls = 0
 
     def predict(self, _: Volume, __: Monitor | None = None) -> Probabilities:
-        self.asked += 1
+        self.calls += 1
         return {name: np.where(m, 0.9, 0.1).astype(np.float32) for name, m in self.masks.items()}
 
 
 class BoxSam:
-    """Answers a box with all of it, a positive click with the five by five pixels around it."""
+    """Predicts the whole of a box, and the five by five pixels around a positive click."""
 
     def __init__(self) -> None:
         self.slices: list[int] = []
@@ -171,10 +171,10 @@ def test_in_edited_slices_the_given_prompts_are_all_that_counts() -> None:
     assert found[4, "liver"].proposed == (proposed[2],)
 
 
-# --- The first look -----------------------------------------------------------------------------
+# --- The first prediction -----------------------------------------------------------------------
 
 
-def test_the_first_look_says_what_the_ensemble_says() -> None:
+def test_the_first_prediction_is_that_of_the_ensemble() -> None:
     session = a_session(sam_weight=0.5)
     ensemble = session.models.ensemble
     assert ensemble is not None
@@ -190,7 +190,7 @@ def test_the_first_look_says_what_the_ensemble_says() -> None:
     assert len(result.prompts) == len(expected.prompts) == len(session.proposed)
 
 
-def test_disagreement_is_largest_where_one_voice_alone_sees_a_target() -> None:
+def test_disagreement_is_largest_where_one_model_alone_predicts_a_target() -> None:
     result = a_session().prediction
     plane = result.disagreement[6]
     assert plane[19, 30] <= 10  # specialist 0.9, SAM 0.95: in the liver for both
@@ -235,7 +235,7 @@ def test_what_a_person_removed_is_gone_from_the_refined_label() -> None:
     assert result.refined.labels[0, 15, 20] == 1
 
 
-def test_withdrawing_a_prompt_brings_the_proposed_answer_back() -> None:
+def test_withdrawing_a_prompt_brings_the_first_prediction_back() -> None:
     session = a_session(sam_weight=0.5)
     first = session.prediction.refined
     assert first is not None
@@ -261,7 +261,7 @@ def test_a_slice_is_predicted_like_the_whole_volume(sam_weight: float, correctio
     assert whole.specialist is not None
 
 
-def test_only_slices_whose_prompts_changed_are_asked_again() -> None:
+def test_only_slices_whose_prompts_changed_are_predicted_again() -> None:
     sam = BoxSam()
     session = a_session(sam=sam)
     sam.slices.clear()
@@ -273,7 +273,7 @@ def test_only_slices_whose_prompts_changed_are_asked_again() -> None:
     assert sam.slices == []
 
 
-def test_an_answer_about_a_slice_leaves_edits_of_others_for_later() -> None:
+def test_predicting_a_slice_leaves_edits_of_others_for_later() -> None:
     sam = BoxSam()
     session = a_session(sam=sam)
     sam.slices.clear()
@@ -327,7 +327,7 @@ def test_a_click_that_the_label_does_not_follow_is_told() -> None:
         (click(6, "liver", 70, 3), "lies outside of the image"),
     ],
 )
-def test_prompts_that_cannot_be_answered_are_refused(prompt: SlicePrompts, words: str) -> None:
+def test_prompts_that_cannot_be_used_are_refused(prompt: SlicePrompts, words: str) -> None:
     session = a_session()
     with pytest.raises(ConfigError, match=words):
         session.refine([prompt])
@@ -418,7 +418,7 @@ def test_what_looks_like_a_negative_click_is_left_out() -> None:
 # --- Without parts of the ensemble --------------------------------------------------------------
 
 
-def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
+def test_sam_alone_predicts_from_a_persons_prompts_and_nothing_else() -> None:
     volume, _ = a_patient(0)
     session = Session(volume, SessionModels(LIVER_TARGETS, None, BoxSam()))
     assert (session.prediction.specialist, session.prediction.sam, session.prediction.refined) == (
@@ -438,7 +438,7 @@ def test_sam_alone_answers_a_persons_prompts_and_nothing_else() -> None:
     assert gone.sam is None
 
 
-def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
+def test_a_run_without_sam_uses_released_sam_for_prompts() -> None:
     session = a_session(proposes=False)
     assert session.proposed == ()
     assert session.prediction.sam is None
@@ -450,14 +450,14 @@ def test_a_run_without_sam_answers_prompts_with_another_sam() -> None:
     assert whole.refined.labels[6, 26, 20] == 2
 
 
-def test_prompts_need_somebody_to_answer() -> None:
+def test_prompts_need_a_sam() -> None:
     session = a_session(proposes=False)
     session.models = SessionModels(LIVER_TARGETS, session.models.ensemble, None)
     with pytest.raises(ConfigError, match="works without SAM"):
         session.refine([box(6, "tumour", 18, 24, 23, 29)])
 
 
-def test_released_sam_is_loaded_when_it_is_first_asked(
+def test_released_sam_is_loaded_at_its_first_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[RunConfig] = []

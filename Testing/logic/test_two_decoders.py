@@ -1,4 +1,4 @@
-"""A SAM with two decoders: its answers, its points, and what of it is copied and kept."""
+"""A SAM with two decoders: its predictions, its points, and what of it is copied and kept."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_answer_is_the_mean_of_both_decoders() -> None:
 
 
 def test_what_is_larger_than_a_patch_is_seen_in_windows_of_its_size() -> None:
-    """A network that only looks at single pixels answers the same, however it is windowed."""
+    """A network of single pixels predicts the same, however it is windowed."""
     network = a_two_decoder_sam()
     seen: list[tuple[int, ...]] = []
 

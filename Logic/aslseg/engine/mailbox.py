@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, and the one that is worked on."""
+"""The queue of requests, and the one that is worked on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Mailbox:
             return self._at_work
 
     def ended(self) -> None:
-        """Forget the request that is worked on; call before its end is told."""
+        """Forget the request that is worked on; call before its last event is written."""
         with self._changed:
             self._at_work = None
 

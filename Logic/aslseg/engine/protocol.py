@@ -1,7 +1,7 @@
-"""What both ends of the engine's protocol know: its version, its bounds, and how lines are read.
+"""The lines of the engine's protocol, for both ends: version, bounds, reading and writing.
 
-Requests and events are JSON objects, one a line. Nothing here needs a package, so that the panel
-and a process without the requirements can both use it.
+Requests and events are JSON objects, one a line. Nothing here needs a third-party package, so the
+panel can use it before the requirements are installed. The fields of requests are in `requests`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_WAITING = 1000
 """So many requests may wait for their turn."""
 ALIVE_S = 2.0
-"""While a request is worked on, the engine says `alive` this often."""
+"""Seconds between the `alive` events of a request that is worked on."""
 
 _MAX_ID = 2**53
 _ID = re.compile(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
@@ -44,12 +44,12 @@ class RequestError(AslsegError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A line that asked for something.
+    """A request as it was read from a line.
 
     Attributes:
-        number: Its `id`, given back with all its events.
-        do: What is wanted.
-        arguments: Everything else.
+        number: Its `id`, which all its events repeat.
+        do: Its name.
+        arguments: All other fields, not checked.
         token: Cancelled when the request is.
     """
 
@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that was not even text.
+    """A line that is no text or too long.
 
     Attributes:
         text: What could be read of it.
@@ -146,7 +146,7 @@ def _start_of(raw: bytes) -> str:
 
 
 def _number_in(text: str) -> int:
-    """Return the id that a broken line begins with, so that whoever sent it gets its answer."""
+    """Return the id that a broken line begins with, else 0."""
     found = _ID.match(text)
     return int(found.group(1)) if found else 0
 

@@ -56,7 +56,7 @@ def provenance_of(session: Session, run: RunFolder | None) -> dict[str, Any]:
     """Return method, run, round and weights of a prediction; without a run, a note."""
     ensemble = session.models.ensemble
     if run is None or ensemble is None:
-        note = "No trained run: SAM alone answers, as it was released, and only to your prompts."
+        note = "No trained run: SAM alone predicts, as it was released, and only from your prompts."
         return {"run": None, "method": "sam", "round": 0, "weights": "", "note": note}
     best = int(run.status.get("best_round", 0))
     return {

@@ -1,9 +1,9 @@
 """The engine process: requests as JSON lines on standard input, events on standard output.
 
-`python -m aslseg.engine`. A thread reads the requests, so that `cancel` is heard at once; the work
-is done in the main thread, one request after the other. Standard output carries protocol lines and
-nothing else: whatever prints goes to standard error. What a request needs is imported when it
-comes, so the process is ready within a moment. It ends when its input ends.
+`python -m aslseg.engine`. A thread reads the requests, so that `cancel` acts at once; the work is
+done in the main thread, one request after the other. Standard output carries protocol lines and
+nothing else: prints go to standard error. The libraries are imported with the first request that
+needs them. The process ends when its input ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from aslseg.events import Event, Monitor
 from aslseg.failures import failure_of
 
 LAST_RESORT_S = 10.0
-"""How long the process may live on after nobody listens any more."""
+"""Seconds that the process may live on after the end of its input."""
 _NOT_BEGUN = "Stopped on request before it had begun."
 
 logger = logging.getLogger(__name__)
@@ -48,19 +48,19 @@ class EventWriter:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self.spoke_at = time.monotonic()
+        self.worked_at = time.monotonic()
 
-    def say(self, number: int, event: str, **facts: Any) -> None:
+    def write(self, number: int, event: str, **facts: Any) -> None:
         """Write one line."""
         line = json.dumps({"id": number, "event": event, **facts})
         with self._lock, suppress(OSError, ValueError):  # the end of the input ends the process
             self._stream.write(line + "\n")
             self._stream.flush()
 
-    def say_of_work(self, number: int, event: str, **facts: Any) -> None:
-        """Write one line that shows that the work goes on."""
-        self.spoke_at = time.monotonic()
-        self.say(number, event, **facts)
+    def write_work(self, number: int, event: str, **facts: Any) -> None:
+        """Write one line, and note that the work goes on."""
+        self.worked_at = time.monotonic()
+        self.write(number, event, **facts)
 
 
 class RequestReader:
@@ -69,24 +69,24 @@ class RequestReader:
     Args:
         lines: Standard input.
         mailbox: Where requests go.
-        speaker: Told of lines that are no request, and of requests that end here.
+        writer: Writes the events of lines that are no request, and of requests that end here.
     """
 
     def __init__(
-        self, lines: Iterable[str | BadLine], mailbox: Mailbox, speaker: EventWriter
+        self, lines: Iterable[str | BadLine], mailbox: Mailbox, writer: EventWriter
     ) -> None:
         self._lines = lines
         self._mailbox = mailbox
-        self._speaker = speaker
+        self._writer = writer
 
     def start(self) -> None:
-        """Begin to listen."""
-        threading.Thread(target=self._listen, name="requests", daemon=True).start()
+        """Start the thread."""
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         try:
             for line in self._lines:
-                if not self._obey(line):
+                if not self._handle(line):
                     break
         except OSError:  # the input broke, which is its end
             logger.warning("The input of the engine broke")
@@ -94,8 +94,8 @@ class RequestReader:
             self._end_all(self._mailbox.close())
             _end_process_after(LAST_RESORT_S)
 
-    def _obey(self, line: str | BadLine) -> bool:
-        """Act on a line; False for the last one."""
+    def _handle(self, line: str | BadLine) -> bool:
+        """Handle a line; False for the last one."""
         try:
             request = parse_request(line)
             if request is None:
@@ -109,13 +109,13 @@ class RequestReader:
                 raise RequestError(refusal, request.number)
         except RequestError as error:
             self._refuse(error, error.number)
-        except Exception as error:  # the thread's edge: it has to go on listening
+        except Exception as error:  # the thread's edge: it has to go on reading
             self._refuse(error, 0)
         return True
 
     def _close(self, request: Request) -> None:
         self._end_all(self._mailbox.close())
-        self._answer_at_once(request, [])
+        self._finish_at_once(request, [])
 
     def _cancel(self, request: Request) -> None:
         wanted = request.arguments.get("request")
@@ -124,33 +124,33 @@ class RequestReader:
             raise RequestError(msg, request.number)
         gone, cancelled = self._mailbox.cancel(wanted)
         self._end_all(gone)
-        self._answer_at_once(request, cancelled)
+        self._finish_at_once(request, cancelled)
 
     def _end_all(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self._speaker.say(request.number, "cancelled", message=_NOT_BEGUN)
+            self._writer.write(request.number, "cancelled", message=_NOT_BEGUN)
 
-    def _answer_at_once(self, request: Request, cancelled: list[int]) -> None:
+    def _finish_at_once(self, request: Request, cancelled: list[int]) -> None:
         if request.number and not self._mailbox.knows(request.number):
             facts = {"cancelled": cancelled}
-            self._speaker.say(request.number, "done", files={}, facts=facts)
+            self._writer.write(request.number, "done", files={}, facts=facts)
 
     def _refuse(self, error: Exception, number: int) -> None:
         if self._mailbox.knows(number):  # else the refusal would be taken for that one's end
             number = 0
-        self._speaker.say(number, "failed", **failure_of(error, "reading a request"))
+        self._writer.write(number, "failed", **failure_of(error, "reading a request"))
 
 
 Task = Callable[[Mapping[str, Any], Monitor], dict[str, Any]]
 
 
 class Worker:
-    """Answers requests one after the other.
+    """Serves requests one after the other.
 
     Args:
         lines: Where requests come from.
         stream: Where events go.
-        tasks: Gives what can be done, by name, when it is first needed.
+        tasks: Returns the tasks by name; called with the first request.
     """
 
     def __init__(
@@ -159,29 +159,29 @@ class Worker:
         stream: IO[str],
         tasks: Callable[[], Mapping[str, Task]],
     ) -> None:
-        self._speaker = EventWriter(stream)
+        self._writer = EventWriter(stream)
         self._mailbox = Mailbox()
-        self._listener = RequestReader(lines, self._mailbox, self._speaker)
+        self._reader = RequestReader(lines, self._mailbox, self._writer)
         self._load = tasks
         self._tasks: Mapping[str, Task] | None = None
 
     def run(self) -> None:
-        """Answer until the input ends or says `close`."""
+        """Serve until the input ends or a `close` comes."""
         facts = {"version": __version__, "protocol": PROTOCOL, "pid": os.getpid()}
-        self._speaker.say(0, "ready", **facts)
-        self._listener.start()
+        self._writer.write(0, "ready", **facts)
+        self._reader.start()
         threading.Thread(target=self._show_life, name="alive", daemon=True).start()
         while (request := self._mailbox.take()) is not None:
-            self._answer(request)
+            self._serve(request)
 
-    def _answer(self, request: Request) -> None:
-        self._speaker.spoke_at = time.monotonic()
+    def _serve(self, request: Request) -> None:
+        self._writer.worked_at = time.monotonic()
         event, facts = self._result_of(request)
         self._mailbox.ended()
-        self._speaker.say(request.number, event, **facts)
+        self._writer.write(request.number, event, **facts)
 
     def _result_of(self, request: Request) -> tuple[str, dict[str, Any]]:
-        monitor = Monitor(partial(self._tell, request), request.token, detailed=True)
+        monitor = Monitor(partial(self._write_event, request), request.token, detailed=True)
         try:
             monitor.check()
             return "done", self._task(request, monitor)(request.arguments, monitor)
@@ -192,9 +192,9 @@ class Worker:
                 logger.info("Request %s failed: %s", request.do, error)
             return "failed", failure_of(error, request.do)
 
-    def _tell(self, request: Request, event: Event) -> None:
+    def _write_event(self, request: Request, event: Event) -> None:
         values = event.to_json()
-        self._speaker.say_of_work(request.number, values.pop("event"), **values)
+        self._writer.write_work(request.number, values.pop("event"), **values)
 
     def _task(self, request: Request, monitor: Monitor) -> Task:
         if self._tasks is None:
@@ -207,13 +207,13 @@ class Worker:
         return tasks[request.do]
 
     def _show_life(self) -> None:
-        """Say again and again that the process lives, and for how long the work was silent."""
+        """Write `alive` events: the process lives, and for how long its work wrote no event."""
         while True:
             time.sleep(ALIVE_S)
             request = self._mailbox.at_work
             if request is not None:
-                quiet_s = round(time.monotonic() - self._speaker.spoke_at, 1)
-                self._speaker.say(request.number, "alive", quiet_s=quiet_s)
+                quiet_s = round(time.monotonic() - self._writer.worked_at, 1)
+                self._writer.write(request.number, "alive", quiet_s=quiet_s)
 
 
 def own_output() -> IO[str]:
@@ -245,7 +245,7 @@ def own_input() -> IO[bytes]:
 
 
 def _end_process_after(seconds: float) -> None:
-    """End the process though a step hangs: nobody is left who could ask for that."""
+    """End the process after some seconds, though a step hangs."""
     timer = threading.Timer(seconds, _end_process)
     timer.daemon = True
     timer.start()
@@ -265,7 +265,7 @@ def _tasks() -> Mapping[str, Task]:
 
 
 def main() -> None:
-    """Serve whoever started this process."""
+    """Serve requests from standard input until it ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     lines, stream = read_lines(own_input()), own_output()
     Worker(lines, stream, _tasks).run()

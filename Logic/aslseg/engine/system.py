@@ -1,4 +1,4 @@
-"""What the panel asks about this computer: the device, and the weights that are here."""
+"""Requests about this computer: its device, and the weights of SAM that are here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aslseg.sam.weights import DEFAULTS, WeightStatus, get_weights, remove_weigh
 
 
 def describe(request: Describe, monitor: Monitor) -> dict[str, Any]:
-    """Say where networks would run and why, and which default weights of SAM are here.
+    """Return where networks would run and why, and which default weights of SAM are here.
 
     Returns:
         `device` with `name`, `reason` and `problem`; `weights` with one object per SAM model.
