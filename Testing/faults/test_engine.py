@@ -39,7 +39,7 @@ from tiny_project import a_tiny_project, tiny_config, write_patients
 
 sys.path.insert(0, str(LOGIC.parent / "SlicerASLseg"))
 
-from ASLsegLib.engine.client import Runner
+from ASLsegLib.engine.client import EngineClient
 
 pytestmark = pytest.mark.slow
 
@@ -425,7 +425,7 @@ class Panel:
 
     def __init__(self, *python: str) -> None:
         self.events: list[dict[str, Any]] = []
-        self.runner = Runner(python or [sys.executable], LOGIC, environment())
+        self.runner = EngineClient(python or [sys.executable], LOGIC, environment())
         self.runner.event.connect(self.events.append)
 
     def until(self, reached: Callable[[], Any], limit_s: float, what: str) -> None:
@@ -498,9 +498,9 @@ PANEL = """
 import sys, time
 sys.path[:0] = [{logic!r}, {slicer!r}]
 from pathlib import Path
-from ASLsegLib.engine.client import Runner
+from ASLsegLib.engine.client import EngineClient
 import json
-runner = Runner([sys.executable], Path({logic!r}))
+runner = EngineClient([sys.executable], Path({logic!r}))
 runner.event.connect(lambda event: print(event["event"], flush=True))
 runner.request("train", **json.loads(sys.argv[1]))
 told = False

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
 from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
-from ASLsegLib.engine.client import Runner, RunnerBusy  # noqa: E402
+from ASLsegLib.engine.client import EngineBusyError, EngineClient  # noqa: E402
 from ASLsegLib.engine.failures import explain  # noqa: E402
 
 # A stand-in for `aslseg.engine`: it says that it is ready, then does what `do` names.
@@ -43,7 +43,7 @@ for line in sys.stdin:
 class Panel:
     """Keeps what a runner emits, and waits as an event loop would."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: EngineClient) -> None:
         self.runner = runner
         self.states: list[str] = []
         self.events: list[dict[str, Any]] = []
@@ -83,7 +83,7 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def panel(library: Path) -> Iterator[Panel]:
-    runner = Runner([sys.executable], library)
+    runner = EngineClient([sys.executable], library)
     yield Panel(runner)
     runner.close()
 
@@ -117,10 +117,10 @@ def test_the_child_stays_warm_between_requests(panel: Panel) -> None:
 
 def test_one_request_at_a_time(panel: Panel) -> None:
     panel.run("time.sleep(0.2)\nsay(number, 'done')")
-    with pytest.raises(RunnerBusy, match="cancel first"):
+    with pytest.raises(EngineBusyError, match="cancel first"):
         panel.run("say(number, 'done')")
     panel.until_final()
-    with panel.runner.importing(), pytest.raises(RunnerBusy, match="importing"):
+    with panel.runner.importing(), pytest.raises(EngineBusyError, match="importing"):
         panel.run("say(number, 'done')")
 
 
@@ -226,7 +226,7 @@ def test_every_death_has_words_and_a_remedy(panel: Panel, code: str, kind: str, 
 
 
 def test_a_python_that_is_not_there_is_reported(library: Path) -> None:
-    panel = Panel(Runner(["/no/such/python"], library))
+    panel = Panel(EngineClient(["/no/such/python"], library))
     panel.run("pass")
     failed = panel.until_final()
     assert failed["kind"] == "start"
@@ -489,8 +489,8 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         import sys, time
         sys.path.insert(0, {str(ROOT / "SlicerASLseg")!r})
         from pathlib import Path
-        from ASLsegLib.engine.client import Runner
-        runner = Runner([sys.executable], Path({str(library)!r}))
+        from ASLsegLib.engine.client import EngineClient
+        runner = EngineClient([sys.executable], Path({str(library)!r}))
         runner.event.connect(lambda event: print(event.get("pids", ""), flush=True))
         runner.request("run", code={textwrap.dedent(STUBBORN)!r})
         end = time.monotonic() + 15

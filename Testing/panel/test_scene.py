@@ -26,6 +26,7 @@ from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
     CONTAINER_OPACITY_3D,
     edited_segments,
+    find_prediction,
     flag_disagreement,
     prediction_node,
     write_prediction_slice,
@@ -315,6 +316,17 @@ def test_segments_are_flagged_where_predictions_disagree(ct: Any, labels: Any) -
     segmentation = node.GetSegmentation()
     assert logic.GetSegmentStatus(segmentation.GetSegment("tumour")) == logic.Flagged
     assert logic.GetSegmentStatus(segmentation.GetSegment("liver")) == logic.InProgress
+
+
+def test_a_scene_that_was_saved_with_the_former_tag_is_read(ct: Any, labels: Any) -> None:
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
+    segment = node.GetSegmentation().GetSegment(segment_ids(node)[0])
+    node.RemoveAttribute("ASLseg.Source")
+    node.SetAttribute("ASLseg.Voice", PROVENANCE.source)
+    segment.RemoveTag("ASLseg.Source")
+    segment.SetTag("ASLseg.Voice", PROVENANCE.source)
+    assert find_prediction(ct, PROVENANCE.source) is node
+    assert read_provenance(segment) == PROVENANCE
 
 
 def test_the_predictions_lie_under_the_study_of_their_volume(ct: Any, labels: Any) -> None:

@@ -434,7 +434,7 @@ def test_progress_goes_on_while_a_question_of_the_background_is_open(
 def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
     panel: Any, open_dialogs: list[int]
 ) -> None:
-    from ASLsegLib.engine.jobs import Work
+    from ASLsegLib.engine.jobs import Job
 
     steps: list[str] = []
     events: list[str] = []
@@ -446,7 +446,7 @@ def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
             yield name
 
     panel.logic.engine.event.connect(lambda event: events.append(event["event"]))
-    panel.logic.engine.start(Work("describe", {"device": "cpu"}, show=show))
+    panel.logic.engine.start(Job("describe", {"device": "cpu"}, show=show))
     wait_until(lambda: not panel.logic.engine.is_busy, 120.0, "the engine rests")
     assert steps == ["first", "second"]
     assert [e for e in events if e in ("done", "failed")] == ["done"]

@@ -72,11 +72,11 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aslseg.engine.requests import MODELS, check_request
-    from ASLsegLib.engine.jobs import Engine
+    from ASLsegLib.engine.jobs import EngineJobs
     from ASLsegLib.scene.prompts import add_point, box_node
 
     asked: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(Engine, "start", lambda _, work: asked.update({work.do: work.arguments}))
+    monkeypatch.setattr(EngineJobs, "start", lambda _, job: asked.update({job.do: job.arguments}))
     import qt
 
     qt.QSettings().setValue("ASLseg/device", "cpu")

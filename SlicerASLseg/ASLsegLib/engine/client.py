@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aslseg.engine.protocol import FINAL, encode
 from ASLsegLib.engine.failures import explain
 from ASLsegLib.engine.process import Child, EventLine, LogLine, ProcessEnded
 from ASLsegLib.engine.signal import Signal
 
-STATES = ("idle", "starting", "running", "importing", "cancelling", "failed")
+State = Literal["idle", "starting", "running", "importing", "cancelling", "failed"]
+FREE: tuple[State, ...] = ("idle", "failed")
+"""States in which a request may be sent."""
 GRACE_S = 2.0
 """How long the engine may take to stop by itself before its whole tree is killed."""
 
@@ -31,11 +33,11 @@ QUIET_S = 300.0
 _NOT_POLLED_S = 1.0
 
 
-class RunnerBusy(RuntimeError):  # noqa: N818
+class EngineBusyError(RuntimeError):
     """A request came while another one was under way."""
 
 
-class Runner:
+class EngineClient:
     """Starts the engine when it is needed, and keeps it warm between requests.
 
     Args:
@@ -46,7 +48,7 @@ class Runner:
     Attributes:
         changed: Emits the new state.
         event: Emits every event of the engine, as a dictionary. A request gets exactly one of
-            `done`, `failed` and `cancelled`, unless the runner is closed before. The runner adds
+            `done`, `failed` and `cancelled`, unless the client is closed before. The client adds
             `silent`, with a message, when the engine at work gives no sign for long, and
             `answering` when it does again.
         log: Emits what the engine writes besides, line by line.
@@ -61,7 +63,7 @@ class Runner:
         self.changed, self.event, self.log = Signal(), Signal(), Signal()
         self._command = [*python, "-m", "aslseg.engine"]
         self._environment = _environment(library, environment)
-        self._state = "idle"
+        self._state: State = "idle"
         self._child: Child | None = None
         self._id = 0
         self._busy_with = 0
@@ -71,8 +73,8 @@ class Runner:
         self._is_silent = False
 
     @property
-    def state(self) -> str:
-        """One of `STATES`."""
+    def state(self) -> State:
+        """What the engine is doing."""
         return self._state
 
     @property
@@ -91,12 +93,12 @@ class Runner:
             Number of the request; the `id` of all its events.
 
         Raises:
-            RunnerBusy: When another request is under way.
+            EngineBusyError: When another request is under way.
             RequestError: When the request is longer than the engine reads.
         """
-        if self._state not in ("idle", "failed"):
+        if self._state not in FREE:
             msg = f"The engine is {self._state}; wait for it, or cancel first."
-            raise RunnerBusy(msg)
+            raise EngineBusyError(msg)
         message = {"id": self._id + 1, "do": do, **arguments}
         encode(message)  # what cannot be sent changes nothing
         starts = self._child is None or self._child.is_ending
@@ -141,11 +143,11 @@ class Runner:
         """Show that results are being brought into the scene.
 
         Raises:
-            RunnerBusy: When a request is under way.
+            EngineBusyError: When a request is under way.
         """
-        if self._state not in ("idle", "failed"):
+        if self._state not in FREE:
             msg = f"The engine is {self._state}; results are imported when it is done."
-            raise RunnerBusy(msg)
+            raise EngineBusyError(msg)
         self._become("importing")
         try:
             yield
@@ -187,7 +189,7 @@ class Runner:
             }
         return {"message": "The engine does not answer any more.", "remedy": remedy}
 
-    def _become(self, state: str) -> None:
+    def _become(self, state: State) -> None:
         if state != self._state:
             self._state = state
             self.changed.emit(state)

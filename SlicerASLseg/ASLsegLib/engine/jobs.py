@@ -1,7 +1,6 @@
-"""One piece of work after the other: files written, a request sent, its results shown.
+"""One job after the other: files written, a request sent, its results shown.
 
-All states are in `Engine.state`. Nothing waits here: the panel's timer calls `poll`, and a script
-that wants to wait calls `wait`.
+Nothing waits here: the panel's timer calls `poll`, and a script that wants to wait calls `wait`.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from typing import Any
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.failures import as_known
 from ASLsegLib.engine.background import Background
-from ASLsegLib.engine.client import Runner, RunnerBusy
+from ASLsegLib.engine.client import FREE, EngineBusyError, EngineClient, State
 from ASLsegLib.engine.signal import Signal
 
 logger = logging.getLogger(__name__)
 
-BUSY = ("starting", "running", "importing", "cancelling")
 _PAUSE_S = 0.01
 
 
@@ -34,7 +32,7 @@ def _nothing(*_: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """A request to the child with what comes before and after it.
 
     Attributes:
@@ -52,8 +50,8 @@ class Work:
     show: Callable[[Any], Iterator[str]] | None = None
 
 
-class Engine:
-    """Does work in the child process.
+class EngineJobs:
+    """Does one job at a time in the child process.
 
     Attributes:
         changed: Emits the new state: "idle", "starting", "running", "importing", "cancelling" or
@@ -62,49 +60,49 @@ class Engine:
         log: Emits lines for the log.
     """
 
-    def __init__(self, runner: Runner, background: Background) -> None:
-        self.changed, self.event, self.log = Signal(), Signal(), runner.log
-        self._runner = runner
+    def __init__(self, client: EngineClient, background: Background) -> None:
+        self.changed, self.event, self.log = Signal(), Signal(), client.log
+        self._client = client
         self._background = background
-        self._work: Work | None = None
+        self._job: Job | None = None
         self._preparing = False
         self._stop_asked = self._stepping = False
         self._done: dict[str, Any] = {}
         self._steps: Iterator[str] | None = None
         self._import = ExitStack()
         self._outcome: dict[str, Any] = {}
-        runner.changed.connect(self._runner_changed)
-        runner.event.connect(self._on_event)
+        client.changed.connect(self._client_changed)
+        client.event.connect(self._on_event)
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """What is going on, in one word."""
-        return "starting" if self._preparing else self._runner.state
+        return "starting" if self._preparing else self._client.state
 
     @property
     def is_busy(self) -> bool:
-        """Whether new work has to wait."""
-        return self.state in BUSY
+        """Whether a new job has to wait."""
+        return self.state not in FREE
 
     @property
     def doing(self) -> str:
         """Name of the request under way; empty when there is none."""
-        return self._work.do if self._work and self.is_busy else ""
+        return self._job.do if self._job and self.is_busy else ""
 
-    def start(self, work: Work) -> None:
-        """Begin a piece of work.
+    def start(self, job: Job) -> None:
+        """Begin a job.
 
         Raises:
-            RunnerBusy: When another one is under way.
+            EngineBusyError: When another one is under way.
         """
         if self.is_busy:
             msg = f"The engine is {self.state}; wait for it, or cancel first."
-            raise RunnerBusy(msg)
-        self._work, self._outcome, self._stop_asked = work, {}, False
-        if work.prepare is None:
+            raise EngineBusyError(msg)
+        self._job, self._outcome, self._stop_asked = job, {}, False
+        if job.prepare is None:
             self._request()
             return
-        prepare = work.prepare
+        prepare = job.prepare
         self._preparing = True
         self.changed.emit(self.state)
         self._background.start(
@@ -116,7 +114,7 @@ class Engine:
 
         The background's `poll` is called beside it.
         """
-        self._runner.poll()
+        self._client.poll()
         if self._steps is not None and not self._stepping:  # a step may ask, and we are polled then
             self._import_a_part(self._steps)
 
@@ -125,18 +123,18 @@ class Engine:
         if self._preparing:
             self._stop_asked = True
             self.changed.emit(self.state)
-        elif self._runner.state in ("starting", "running"):
-            self._runner.cancel()
+        elif self._client.state in ("starting", "running"):
+            self._client.cancel()
 
     def close(self) -> None:
-        """End the child and forget its work, without waiting."""
+        """End the child and forget the job, without waiting."""
         self._stop_asked = True
         self._end_import()
-        self._work = None
-        self._runner.close()
+        self._job = None
+        self._client.close()
 
     def wait(self, breathe: Callable[[], None]) -> dict[str, Any]:
-        """Wait until the work has ended and give its `done` event.
+        """Wait until the job has ended and give its `done` event.
 
         Args:
             breathe: Called again and again; polls the background, keeps the application alive.
@@ -145,7 +143,7 @@ class Engine:
             EngineError: When it failed.
             CancelledError: When it was cancelled.
         """
-        while self.is_busy or self._work is not None:
+        while self.is_busy or self._job is not None:
             self.poll()
             breathe()
             time.sleep(_PAUSE_S)
@@ -158,42 +156,40 @@ class Engine:
 
     def _request(self) -> None:
         was_preparing, self._preparing = self._preparing, False
-        work = self._work
-        if work is None or self._stop_asked:
+        job = self._job
+        if job is None or self._stop_asked:
             self.changed.emit(self.state)
-            if was_preparing and work is not None:
+            if was_preparing and job is not None:
                 self._finish({"event": "cancelled", "message": "Stopped on request."})
             return
         try:
             from aslseg.engine.requests import check_request  # pydantic may not be installed before
 
-            check_request(work.do, work.arguments)
-            self._runner.request(work.do, **work.arguments)
-        except Exception as error:  # the job's edge: what cannot be sent ends the work too
+            check_request(job.do, job.arguments)
+            self._client.request(job.do, **job.arguments)
+        except Exception as error:  # the job's edge: what cannot be sent ends the job too
             self._fail(error)
 
-    def _runner_changed(self, _: str) -> None:
+    def _client_changed(self, _: str) -> None:
         self.changed.emit(self.state)
 
     def _on_event(self, event: dict[str, Any]) -> None:
-        kind, work = event.get("event"), self._work
-        if work is None or kind not in ("done", "failed", "cancelled"):
+        kind, job = event.get("event"), self._job
+        if job is None or kind not in ("done", "failed", "cancelled"):
             self.event.emit(event)
-        elif kind == "done" and work.show is not None:
-            self._begin_import(work, event)
+        elif kind == "done" and job.show is not None:
+            self._begin_import(job, event)
         else:
             self._finish(event)
 
-    def _begin_import(self, work: Work, event: dict[str, Any]) -> None:
+    def _begin_import(self, job: Job, event: dict[str, Any]) -> None:
         self._done = event
-        self._import.enter_context(self._runner.importing())
-        self._background.start(
-            "reading results", lambda _: work.read(event), self._show, self._fail
-        )
+        self._import.enter_context(self._client.importing())
+        self._background.start("reading results", lambda _: job.read(event), self._show, self._fail)
 
     def _show(self, value: Any) -> None:
-        if self._work is not None and self._work.show is not None:
-            self._steps = self._work.show(value)
+        if self._job is not None and self._job.show is not None:
+            self._steps = self._job.show(value)
 
     def _import_a_part(self, steps: Iterator[str]) -> None:
         self._stepping = True
@@ -217,7 +213,7 @@ class Engine:
         self._import.close()
 
     def _fail(self, error: Exception) -> None:
-        known = as_known(error, self._work.do if self._work else "the panel's work")
+        known = as_known(error, self._job.do if self._job else "the panel's work")
         if known is not error:
             logger.error("%s", known)
         self._preparing = False
@@ -226,7 +222,7 @@ class Engine:
         self._finish({"event": "failed", "message": str(known), "remedy": "", "kind": "panel"})
 
     def _finish(self, event: dict[str, Any]) -> None:
-        self._outcome, self._work = event, None
+        self._outcome, self._job = event, None
         self.event.emit(event)
 
 

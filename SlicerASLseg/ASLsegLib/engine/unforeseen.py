@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
-from ASLsegLib.engine.client import RunnerBusy
+from ASLsegLib.engine.client import EngineBusyError
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _LONGEST_REASON = 200
 
 def in_a_sentence(error: BaseException) -> str:
     """Return what went wrong; the traceback of what nobody foresaw goes to the log."""
-    if isinstance(error, (AslsegError, RunnerBusy)):
+    if isinstance(error, (AslsegError, EngineBusyError)):
         return str(error)
     logger.error("The panel met something that was not foreseen", exc_info=error)
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]

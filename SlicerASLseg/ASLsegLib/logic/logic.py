@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from aslseg.errors import RunError
-from ASLsegLib.engine.client import Runner
-from ASLsegLib.engine.jobs import Engine, Work
+from ASLsegLib.engine.client import EngineClient
+from ASLsegLib.engine.jobs import EngineJobs, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
@@ -46,17 +46,17 @@ class Logic(ReviewLogic):
     def __init__(self, python: Sequence[str] | None = None) -> None:
         super().__init__()
         self._python = tuple(python or python_command())
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, EngineJobs] = {}
         self.working_on: Any | None = None
         self._folder: Path | None = None
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> EngineJobs:
         """The child process that segments and refines."""
         return self._engine_for("interactive")
 
     @property
-    def trainer(self) -> Engine:
+    def trainer(self) -> EngineJobs:
         """The child process that trains, so that segmenting goes on meanwhile."""
         return self._engine_for("training")
 
@@ -115,7 +115,7 @@ class Logic(ReviewLogic):
         volume = working_volume(volume)
         arguments, prepare = self._about(volume, run_id)
         self.engine.start(
-            Work("segment", arguments, prepare, *result_handlers(volume, None, may_replace))
+            Job("segment", arguments, prepare, *result_handlers(volume, None, may_replace))
         )
         return self._predictions_after(volume, wait)
 
@@ -150,7 +150,7 @@ class Logic(ReviewLogic):
         arguments["slice_index"] = slice_index
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         handlers = result_handlers(volume, slice_index, may_replace, prompted=True)
-        self.engine.start(Work("refine", arguments, prepare, *handlers))
+        self.engine.start(Job("refine", arguments, prepare, *handlers))
         return self._predictions_after(volume, wait)
 
     def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
@@ -205,24 +205,24 @@ class Logic(ReviewLogic):
         Returns:
             `device` with name and reason, and `weights` by model; empty without `wait`.
         """
-        self.engine.start(Work("describe", {"device": device or chosen_device()}))
+        self.engine.start(Job("describe", {"device": device or chosen_device()}))
         return self._wait(self.engine) if wait else {}
 
     def download(self, model: str, *, wait: bool = True) -> dict[str, Any]:
         """Download the weights of a SAM, such as `vit_t`, and check them."""
-        self.engine.start(Work("download", {"model": model}))
+        self.engine.start(Job("download", {"model": model}))
         return self._wait(self.engine) if wait else {}
 
     def remove_weights(self, model: str, *, wait: bool = True) -> dict[str, Any]:
         """Delete the downloaded weights of a SAM; a file that a person put there stays."""
-        self.engine.start(Work("remove", {"model": model}))
+        self.engine.start(Job("remove", {"model": model}))
         return self._wait(self.engine) if wait else {}
 
     # -- within --------------------------------------------------------------------------------
 
     def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
         project = self.opened()
-        self.trainer.start(Work(do, {"project": str(project.folder), **arguments}))
+        self.trainer.start(Job(do, {"project": str(project.folder), **arguments}))
         if not wait:
             return ""
         done = self._wait(self.trainer)
@@ -256,16 +256,16 @@ class Logic(ReviewLogic):
             self._wait(self.engine)
         return self.predictions(volume)
 
-    def _wait(self, engine: Engine) -> dict[str, Any]:
+    def _wait(self, engine: EngineJobs) -> dict[str, Any]:
         def breathe() -> None:
             self.poll()
             slicer.app.processEvents()
 
         return engine.wait(breathe)
 
-    def _engine_for(self, purpose: str) -> Engine:
+    def _engine_for(self, purpose: str) -> EngineJobs:
         if purpose not in self._engines:
-            engine = Engine(Runner(self._python, library()), self.background)
+            engine = EngineJobs(EngineClient(self._python, library()), self.background)
             if purpose == "training":  # predictions leave the project as it is
                 engine.event.connect(self._state_may_change)
             self._engines[purpose] = engine
