@@ -75,7 +75,7 @@ def test_an_unknown_device_is_refused() -> None:
 def page_faults(prelude: str) -> int:
     code = f"""
         import resource, torch
-        from aslseg.devices import tune_allocator
+        from aslseg.networks.device import tune_allocator
         torch.set_num_threads(1)
         {prelude}
         faults = []

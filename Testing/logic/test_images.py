@@ -257,8 +257,8 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, suffix: str) ->
         import resource, signal, numpy as np
         from pathlib import Path
         from aslseg.errors import StorageError
-        from aslseg.images import write_volume
-        from aslseg.volume import Geometry, Volume
+        from aslseg.data.images import write_volume
+        from aslseg.data.volume import Geometry, Volume
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))  # stands for the end of the disk
         noise = np.random.default_rng(0).integers(0, 9999, (20, 30, 40)).astype(np.int16)

@@ -28,9 +28,9 @@ CASES = ("c2", "c3", "c4", "c6")
 SAVE_LABELS = """
 import sys
 from pathlib import Path
-from aslseg.project import open_project
-from aslseg.review import correct, undo_last
-from aslseg.volume import Labelmap
+from aslseg.project.project import open_project
+from aslseg.project.review import correct, undo_last
+from aslseg.data.volume import Labelmap
 from tiny_project import GEOMETRY, a_patient
 project, what = open_project(Path(sys.argv[1])), sys.argv[2]
 labels = Labelmap(a_patient(1)[1].labels, GEOMETRY)
