@@ -1,4 +1,4 @@
-"""Label-efficient CT segmentation: a specialist network and SAM teach each other.
+"""Label-efficient CT segmentation: a specialist network and SAM improve each other's labels.
 
 The names below are the library's front door; each is loaded when it is first used, so importing
 `aslseg` costs nothing and needs no torch.

@@ -66,14 +66,14 @@ class Settings(BaseModel):
 
 
 class SemiSamConfig(Settings):
-    """What SemiSAM adds to its teacher; defaults are those of the release unless marked.
+    """What SemiSAM adds to mean teacher; defaults are those of the release unless marked.
 
     Attributes:
         weight: Of the term at its largest, beside a `consistency_weight` of 1.
         rampdown_share: Part of the schedule, at its end, over which the term fades out.
         clicks: Simulated clicks per mask.
-        planes: Of a block, SAM is asked about at most so many planes per step (ours).
-        confidence: Weigh voxels by how little SAM's answer changed from click to click (the aim of
+        planes: Of a block, SAM is prompted on at most so many planes per step (ours).
+        confidence: Weigh voxels by how little SAM's mask changed from click to click (the aim of
             SemiSAM+; the weight's form is ours).
     """
 
@@ -95,10 +95,10 @@ class ScSamConfig(Settings):
         learning_rate: Of SAM, with Adam; falls linearly to zero.
         points: Positive points of each class, and as many negative ones.
         learned_boxes: Give two tokens per class that are learned from the image embedding.
-        rampup_share: Part of the schedule after which SAM listens to the U-Net in full.
+        rampup_share: Part of the schedule after which SAM's loss against the U-Net is in full.
         entropy_weight: Of the U-Net's entropy, on all patches.
         strength: Of the strong changes of unlabelled patches, beside 1 for the weak ones (ours).
-        planes: Of a block, SAM sees so many planes per step (ours).
+        planes: Of a block, SAM is given so many planes per step (ours).
     """
 
     input_size: InputSize = 256
@@ -122,10 +122,10 @@ class CpcSamConfig(Settings):
         learning_rate: With AdamW; rises over the warm-up, then falls as (1 - t/T)^0.9.
         weight_decay: Of AdamW.
         warmup_share: Part of the schedule over which the rate rises (250 steps of 50 000).
-        supervised_share: Part of the schedule, at its start, in which labels alone teach (5000
+        supervised_share: Part of the schedule, at its start, with the supervised loss alone (5000
             steps of 50 000).
-        cross_weight: Of what a decoder without prompts learns from the prompted other one.
-        prompt_weight: Of what a decoder prompted at random learns from the mean of its answers.
+        cross_weight: Of a decoder's loss without prompts against the prompted other decoder.
+        prompt_weight: Of a decoder's loss under random prompts against its mean prediction.
     """
 
     input_size: InputSize = 512
@@ -158,17 +158,17 @@ def _check_patch(patch_size: int, levels: int) -> None:
 
 
 class RoiConfig(Settings):
-    """How a stage of the specialist sees a volume (ours).
+    """The ROI that a stage of the specialist is given (ours).
 
     Attributes:
         pixel_mm: In-plane pixel that slices are resampled to.
         context_slices: Neighbours on each side that are given as extra channels (2-D only).
         context_mm: Distance of two such neighbours, rounded to whole slices, at least one.
         slice_mm: Distance of slices that 3-D networks are given.
-        margin_mm: Margin of the crop around the containing target.
+        margin_mm: Margin of the crop around the parent target.
         window_hu: Intensities outside are cut off, where the whole image is seen.
-        least_scale_hu: Inside a container, intensities are deviations from its own in units of its
-            spread, but of no less than this: noise is not blown up to lesions.
+        least_scale_hu: Inside a parent target, intensities are deviations from its own in units of
+            their spread, but of no less than this: noise is not blown up to lesions.
     """
 
     pixel_mm: PositiveFloat = 2.0
@@ -251,8 +251,8 @@ class PromptConfig(Settings):
 
     Attributes:
         min_area_px: Components of fewer slice pixels give no prompt.
-        most_components: Of a target, at most so many of a slice give a prompt, the largest: an
-            unripe specialist's noise would ask SAM thousands of times.
+        most_components: Of a target, at most so many of a slice give a prompt, the largest: the
+            noise of a specialist in early training would prompt SAM thousands of times.
         box_margin_px: Added on each side of a component's box.
         jitter_share: In training, each side moves by up to this part of the box's edge.
         positive_points: Interior points per component.
@@ -273,7 +273,7 @@ class PromptConfig(Settings):
 
 
 class SamConfig(Settings):
-    """The generalist and its tuning.
+    """SAM and its tuning.
 
     Attributes:
         model: Checkpoint family; `none` runs the loop without SAM, and every table says so.
@@ -282,7 +282,7 @@ class SamConfig(Settings):
         tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
         rank: Of the low-rank update, or the width of an adapter.
         iterations: Steps of tuning, each on `batch_size` prompts of one volume.
-        window_hu: Intensities that become black and white in the picture that SAM sees.
+        window_hu: Intensities that become black and white in SAM's input.
         versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
     """
 
@@ -350,15 +350,15 @@ class RunConfig(Settings):
         method: Name in the registry of methods.
         rounds: Self-training rounds at most.
         patience: Rounds without a better validation before stopping early.
-        paradigm: How the specialist learns from unlabelled cases.
+        paradigm: How the specialist is trained on unlabelled cases.
         baseline: Also train a supervised specialist, as the row to compare with.
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
         later_learning_rate: Part of the specialist's learning rate that those rounds begin with.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half
-            of the labelled cases, for lessons about the other half; 0 trains none.
-        min_component_ml: Smaller components are left out of label maps, unless a container.
+            of the labelled cases, for the training samples of the other half; 0 trains none.
+        min_component_ml: Smaller components are left out of label maps, unless of a parent target.
         label_unlabelled: Segment the unlabelled cases at the end too; without, the last round
             segments held-out cases only, and the run has no label maps of the others.
     """

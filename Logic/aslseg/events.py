@@ -1,7 +1,7 @@
-"""What a long task tells while it works, and how it is asked to stop.
+"""Events of a long task, and the request to stop it.
 
 Events go up as plain frozen values; the request to stop goes down as a `CancelToken`. A `Monitor`
-carries both through the library, so that no function knows who listens.
+carries both through the library, so that no function depends on its caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of everything that a task can say."""
+    """Base of all events of a task."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as a dictionary whose key `event` names its kind."""
@@ -28,13 +28,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How far a stage has come.
+    """Progress of a task.
 
     Attributes:
-        stage: What is being done, in words for a person.
+        stage: Name of the task, for a person.
         step: Steps done.
         of: Steps in all.
-        seconds_left: Estimate for this stage, or None as long as there is none.
+        seconds_left: Estimate for this task, or None as long as there is none.
         round: Self-training round, counted from 1; 0 outside of rounds.
     """
 
@@ -47,7 +47,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True)
 class Metric(Event):
-    """One point of a curve: `name` has `value` at `step` of `stage`."""
+    """One point of a curve: `name` has `value` at `step` of the task `stage`."""
 
     name: str
     value: float
@@ -99,14 +99,14 @@ def _ignore(_: Event) -> None:
 
 @dataclass
 class Monitor:
-    """The line between a task and whoever waits for it.
+    """Connects a task with its caller.
 
     Attributes:
         listener: Called with every event, in the thread of the task.
         token: Looked at between steps.
         round: Number that is stamped on events.
-        interval_s: Least time between two progress events of a stage.
-        detailed: Whether parts of a step are told too, as for a person who waits for one volume.
+        interval_s: Least time between two progress events of a task.
+        detailed: Whether progress within a step is reported too, as for a single volume.
     """
 
     listener: Callable[[Event], None] = _ignore
@@ -138,9 +138,9 @@ class Monitor:
         self.listener(Notice(message))
 
     def details(self, items: Sequence[T], stage: str) -> Iterator[T]:
-        """Yield the items as `track` does, but tell of them only if details are wanted."""
-        told = self if self.detailed else Monitor(token=self.token)
-        return told.track(items, stage)
+        """Yield the items as `track` does, but report progress only if `detailed`."""
+        monitor = self if self.detailed else Monitor(token=self.token)
+        return monitor.track(items, stage)
 
     def track(
         self, items: Iterable[T], stage: str, total: int | None = None, start: int = 0
@@ -149,7 +149,7 @@ class Monitor:
 
         Args:
             items: What to go through.
-            stage: Name of the stage, for a person.
+            stage: Name of the task, for a person.
             total: Number of steps in all; the length of `items` when not given.
             start: Steps that were done before, when resuming.
 

@@ -96,8 +96,8 @@ def failure_of(error: BaseException, doing: str = "a request") -> dict[str, str]
         message, remedy = in_two(str(error))
         return {"message": message, "remedy": remedy, "kind": _kind_of(error)}
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        message = f"A file cannot be read or written ({place}{error.strerror})."
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"A file cannot be read or written ({name}{error.strerror})."
         return _failure(message, "Check that it is there and that you may use it.", "storage")
     return _failure(*unforeseen(error, doing), "internal")
 

@@ -83,7 +83,7 @@ class PointPrompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePrompts:
-    """All that is said about one object in one slice; SAM answers with one mask.
+    """All prompts of one object in one slice, for which SAM predicts one mask.
 
     Attributes:
         slice_index: Which slice (k).
@@ -102,7 +102,7 @@ class SlicePrompts:
     mask_logits: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a prompt that says nothing."""
+        """Refuse a prompt without box, points and mask."""
         if self.box is None and not self.points and self.mask_logits is None:
             msg = "A prompt needs a box, a point or a mask."
             raise ValueError(msg)
@@ -128,7 +128,7 @@ class SlicePrompts:
         """Build prompts from what `to_json` gave.
 
         Raises:
-            ValueError: When they cannot be read or say nothing.
+            ValueError: When they cannot be read or are empty.
         """
         try:
             return cls._read(values)
@@ -394,8 +394,8 @@ def propose_prompts(
 ) -> list[SlicePrompts]:
     """Turn probabilities into prompts.
 
-    A container is proposed as its one cleaned body; contents from a lower threshold that favours
-    recall, for what is never proposed SAM is never asked about.
+    A parent target is proposed as its one cleaned body; targets inside of it from a lower threshold
+    that favours recall, for SAM predicts nothing that is not proposed.
     """
     prompts: list[SlicePrompts] = []
     for name, mask in proposed_masks(probabilities, targets, settings).items():
@@ -406,10 +406,10 @@ def propose_prompts(
 def proposed_masks(
     probabilities: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
 ) -> dict[str, Mask]:
-    """Return what SAM is asked about, by target."""
+    """Return the masks that SAM is prompted with, by target."""
     parents = {target.inside for target in targets}
     threshold = settings.prompts.proposal_threshold
     return {
-        name: clean_parent(heard > 0.5) if name in parents else heard >= threshold
-        for name, heard in probabilities.items()
+        name: clean_parent(values > 0.5) if name in parents else values >= threshold
+        for name, values in probabilities.items()
     }

@@ -41,7 +41,7 @@ def start_run(
     Args:
         project: The cases.
         config: Method and settings.
-        monitor: Who listens.
+        monitor: Gets the events.
         run_id: Name of the run's folder; made up if there is none.
         cache: Folder of embeddings that several projects share; the project's own if there is none.
 
@@ -73,7 +73,7 @@ def resume_run(
     Args:
         project: With the cases of the run.
         run_id: Name of the run; the latest one if not given.
-        monitor: Who listens, and may ask to stop.
+        monitor: Gets the events, and may ask to stop.
         cache: As in `start_run`.
         device: Where to compute, instead of where the run's settings say. On another device the
             numbers differ in their last digits.
@@ -97,7 +97,7 @@ def continue_run(
 ) -> RunFolder:
     """Go on with a run for more rounds, with the labels that the project has now.
 
-    Cases that a person accepted or corrected since then are learnt from like those that were
+    Cases that a person accepted or corrected since then are trained on like those that were
     labelled at the start; if any label has changed, SAM and the adaptation network are tuned anew
     on all of them. Finished rounds stay as they are.
 
@@ -105,7 +105,7 @@ def continue_run(
         project: With its labels of now.
         run_id: Name of the run; the latest one if not given.
         rounds: How many rounds follow the last finished one.
-        monitor: Who listens, and may ask to stop.
+        monitor: Gets the events, and may ask to stop.
         device: As in `resume_run`.
 
     Raises:
@@ -127,7 +127,7 @@ def load_ensemble(
 
     Args:
         run: With a finished round.
-        monitor: Who listens, and may ask to stop.
+        monitor: Gets the events, and may ask to stop.
         device: Where to compute, whatever the run was trained on; None is what its settings say.
 
     Raises:
@@ -211,7 +211,7 @@ def _job(
 
 
 def _ready(project: Project, monitor: Monitor | None) -> None:
-    """Make sure that there is something to learn from, and that all images are the known ones."""
+    """Make sure that there is something to train on, and that all images are the known ones."""
     project.require_labels()
     check_images(project.folder, project.cases, monitor)
     upgrade_project(project.folder)
@@ -292,7 +292,7 @@ def _lengthen(folder: RunFolder, more: int, label_digests: dict[str, str]) -> No
 
 
 def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
-    """Return a project as it is now, and the digest of every label map that is learnt from."""
+    """Return a project as it is now, and the digest of every label map that is trained on."""
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
         return now, {case.id: sha256_of(now.label_path(case)) for case in now.labelled}

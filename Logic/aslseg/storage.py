@@ -107,9 +107,9 @@ def _number_of(error: Exception) -> int:
 
 def _is_full(path: Path) -> bool:
     """Whether the disk of a path, or of the folder above it that is there, has no room left."""
-    for place in (path, *path.parents):
-        if place.exists():
-            return shutil.disk_usage(place).free < _LEAST_FREE
+    for folder in (path, *path.parents):
+        if folder.exists():
+            return shutil.disk_usage(folder).free < _LEAST_FREE
     return False
 
 
@@ -210,17 +210,17 @@ def copy_atomic(source: Path, path: Path) -> None:
         shutil.copyfileobj(stream, copy, _CHUNK_BYTES)
 
 
-def inside(folder: Path, place: Path) -> Path:
-    """Return a place in a folder, whose files may have been written by anybody.
+def inside(folder: Path, name: Path) -> Path:
+    """Return a path in a folder, whose files may have been written by anybody.
 
     Args:
-        folder: Where the place has to be.
-        place: Relative to `folder`.
+        folder: Where the path has to be.
+        name: Relative to `folder`.
 
     Raises:
         StorageError: When it lies elsewhere, links followed.
     """
-    path = folder / place
+    path = folder / name
     try:
         real = path.resolve()
         is_inside = real.is_relative_to(folder.resolve()) and real != folder.resolve()

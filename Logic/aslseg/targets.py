@@ -1,6 +1,6 @@
-"""The order in which targets are segmented: first what contains, then what is inside it.
+"""The order in which targets are segmented: parents before what is inside them.
 
-Targets with the same container are told apart by one network, a *stage*. Liver and tumour thus make
+Targets with the same parent are told apart by one network, a *stage*. Liver and tumour thus make
 two stages (tumour is sought inside the liver), liver and spleen make one.
 """
 
@@ -54,10 +54,10 @@ class CascadeStage:
 
 
 def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
-    """Group the targets into stages, containers before contents.
+    """Group the targets into stages, parents first.
 
     Raises:
-        ConfigError: When names or values repeat, a container is unknown, or containers form a loop.
+        ConfigError: When names or values repeat, a parent is unknown, or parents form a loop.
     """
     _check(targets)
     stages: list[CascadeStage] = []
@@ -72,7 +72,7 @@ def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     placed = {target.name for stage in stages for target in stage.targets}
     lost = [target.name for target in targets if target.name not in placed]
     if lost:
-        msg = f"Target '{lost[0]}' lies inside itself through its containers; correct 'inside'."
+        msg = f"Target '{lost[0]}' lies inside itself through its parents; correct 'inside'."
         raise ConfigError(msg)
     return tuple(stages)
 

@@ -98,8 +98,8 @@ def show_table(
 ) -> None:
     """Write a table as output; columns after the first `words` hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(head):
-        table.add_column(name, justify="left" if place < words else "right", overflow="fold")
+    for column, name in enumerate(head):
+        table.add_column(name, justify="left" if column < words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row))
     output.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -129,15 +129,15 @@ def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:
     return [str(source[0]), name, *map(mean_text, means), str(cases)]
 
 
-def find_run(place: Path, run_id: str | None = None) -> RunFolder:
-    """Find a run: `place` is a run folder, or a project folder whose latest run is meant.
+def find_run(path: Path, run_id: str | None = None) -> RunFolder:
+    """Find a run: `path` is a run folder, or a project folder whose latest run is meant.
 
     Raises:
         RunError: When there is none.
     """
-    if run_id is None and (place / "config.json").is_file():
-        return RunFolder(place.resolve())
-    return open_run(place.parent if place.name == FILE_NAME else place, run_id)
+    if run_id is None and (path / "config.json").is_file():
+        return RunFolder(path.resolve())
+    return open_run(path.parent if path.name == FILE_NAME else path, run_id)
 
 
 def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:

@@ -28,13 +28,13 @@ def demo_project(folder: Path, monitor: Monitor) -> Project:
         StorageError: When the folder cannot be written.
         CancelledError: When asked to stop.
     """
-    place = folder / "project"
-    if (place / "project.json").exists():
-        return open_project(place)
+    project = folder / "project"
+    if (project / "project.json").exists():
+        return open_project(project)
     data = write_phantom_dataset(folder / "data", monitor=monitor)
     cases = cases_from_folder(data.images, data.labels)
     chosen = select_cases(cases, labelled=data.labelled, validation=data.validation)
-    return create_project(place, chosen, preset="demo", monitor=monitor)
+    return create_project(project, chosen, preset="demo", monitor=monitor)
 
 
 def demo_config(monitor: Monitor) -> RunConfig:

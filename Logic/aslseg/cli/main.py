@@ -19,7 +19,7 @@ from aslseg.errors import CancelledError
 
 WELCOME = """Label-efficient segmentation of CT: from a few labelled volumes to labels for all.
 
-A specialist network and the Segment Anything Model (SAM) teach each other on unlabelled volumes.
+A specialist network and the Segment Anything Model (SAM) improve each other's labels.
 
 1. [bold]aslseg demo[/] shows the whole job on made-up patients.
 

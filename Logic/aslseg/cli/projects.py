@@ -86,14 +86,14 @@ def init(  # noqa: PLR0913 - one for each option of the command
     _tell_targets(made.targets)
     if made.labelled and not any(case.label for case in made.validation):
         tell(
-            "No label is kept for validation: all are learnt from, cross-validation decides how "
+            "No label is kept for validation: all are trained on, cross-validation decides how "
             "far SAM is followed, and the last round is kept."
         )
     tell(f"Next: aslseg train {project}")
 
 
 def _tell_targets(targets: tuple[Target, ...]) -> None:
-    """Say which targets are learnt, and how to name one inside another where none is."""
+    """Say which targets are trained, and how to name one inside another where none is."""
     written = {target.name: _as_typed(target) for target in targets}
     tell(f"Targets: {', '.join(written.values())}.")
     if len(targets) > 1 and not any(target.inside for target in targets):

@@ -61,8 +61,8 @@ def train(
     The setting `method` chooses aslseg, semisam, scsam, cpcsam or specialist (a baseline).
 
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
-    undisturbed run would have given. `--more 1` adds a round to a finished run, which learns from
-    the labels that you corrected or accepted since then too.
+    undisturbed run would have given. `--more 1` adds a round to a finished run, which is trained
+    on the labels that you corrected or accepted since then too.
     """
     from aslseg.presets import DEFAULT_PRESET
     from aslseg.project.project import open_project

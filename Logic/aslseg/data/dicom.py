@@ -96,7 +96,7 @@ def series_of(folder: Path) -> list[Series]:
 def read_folder(folder: Path) -> Volume:
     """Read the largest CT series of a folder, or of other images if there is no CT.
 
-    Which series was taken, and what was left aside, is said in the log.
+    The log has which series was taken, and what was left aside.
 
     Raises:
         ImageError: When there is no series, or its slices are damaged, missing, tilted, or do not

@@ -241,7 +241,7 @@ def box_of(
 
 
 def crop(array: NDArray[Scalar], box: BoundingBox) -> NDArray[Scalar]:
-    """Return the view of a (D, H, W) array that the box covers."""
+    """Return the part of a (D, H, W) array that the box covers, without a copy."""
     if any(last > size for last, size in zip(box.stop, array.shape, strict=True)):
         msg = f"Box {box.start} to {box.stop} leaves the array {array.shape}."
         raise ValueError(msg)

@@ -263,11 +263,11 @@ def data_file(path: Path, name: str) -> Path:
     if "%" in name or not words or words[0].upper() == "LIST" or "\0" in name:
         remedy = "save it as one .nrrd or .mha file"
         refuse(path, f"names its voxels by {shown(name)}, not by one file", remedy)
-    place = Path(name)
-    if place.is_absolute() or ".." in place.parts or "\\" in name or ":" in name:
+    given = Path(name)
+    if given.is_absolute() or ".." in given.parts or "\\" in name or ":" in name:
         remedy = "put both into one folder"
         refuse(path, f"names a file outside of its folder ({shown(name)})", remedy)
-    found = path.parent / place
+    found = path.parent / given
     if not found.is_file():
         refuse(path, f"has its voxels in {shown(name)}, which is absent", "restore that file")
     return found

@@ -1,4 +1,4 @@
-"""Volumes and label maps in files: read with every doubt spoken out, written whole or never."""
+"""Volumes and label maps in files: checked as they are read, written whole or never."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def fill_holes_2d(mask: Mask) -> Mask:
 
 
 REACH_MM = 3.0
-"""How far outside of the predicted container a content may still lie."""
+"""How far outside of the predicted parent target a target may still lie."""
 
 
 def clean_parent(mask: Mask) -> Mask:

@@ -29,8 +29,8 @@ def _label_place(path: Any) -> Any:
     if path is not None and (
         parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2 or parts[1] == HISTORY
     ):
-        place = f"the folder {LABELS}/ of the project, or in its history"
-        msg = f"'{str(path)[:100]}' lies outside of {place}"
+        allowed = f"the folder {LABELS}/ of the project, or in its history"
+        msg = f"'{str(path)[:100]}' lies outside of {allowed}"
         raise ValueError(msg)
     return path if path is None else Path(*parts)
 

@@ -68,11 +68,11 @@ def select_cases(
     validation: Collection[str] | None = None,
     test: Collection[str] | None = None,
 ) -> list[CaseFiles]:
-    """Choose who teaches, who decides and who is only looked at in the end.
+    """Assign cases to training, validation and test.
 
     Args:
         cases: What there is.
-        labelled: Cases whose label map may be learnt from; that of every other case to train on is
+        labelled: Cases whose label map is trained on; that of every other case to train on is
             left out here, so that no project file ever names it. None keeps all.
         validation: Cases to decide by. None keeps the split as it is.
         test: Cases for the end. None keeps the split as it is.
@@ -313,15 +313,15 @@ def _relative(image: Path, folder: Path) -> Path:
 
 
 def _refuse_empty(project: Project, arrivals: Sequence[_Arrival]) -> None:
-    teachers = [a for a in arrivals if a.case.label is not None and a.case.split == "train"]
-    if teachers and not project.labelled and not any(a.has_foreground for a in teachers):
-        names = ", ".join(arrival.case.id for arrival in teachers)
+    labelled = [a for a in arrivals if a.case.label is not None and a.case.split == "train"]
+    if labelled and not project.labelled and not any(a.has_foreground for a in labelled):
+        names = ", ".join(arrival.case.id for arrival in labelled)
         msg = f"No label map has a labelled voxel ({names}); draw the targets in at least one."
         raise ProjectError(msg)
 
 
 def _refuse_twins(project: Project) -> None:
-    """One image under two names would carry what is learnt into what it is judged by."""
+    """Refuse one image under two names: training and test cases could be the same."""
     seen: dict[str, Case] = {}
     for case in project.cases:
         twin = seen.setdefault(case.image_sha256 or case.id, case)

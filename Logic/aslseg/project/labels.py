@@ -66,9 +66,9 @@ def find_label(path: Path, digest: str) -> Path:
     """
     stem = path.name.removesuffix(LABEL_SUFFIX)
     kept = sorted((path.parent / HISTORY).glob(f"{stem}-*{LABEL_SUFFIX}"), reverse=True)
-    for place in (path, *kept):
-        if place.exists() and sha256_of(place) == digest:
-            return place
+    for copy in (path, *kept):
+        if copy.exists() and sha256_of(copy) == digest:
+            return copy
     msg = (
         f"{path} is not the label map that the run began to learn from, and the history has no "
         "copy of that one; restore it, or start a new run."

@@ -60,7 +60,7 @@ class Project(Settings):
         return self
 
     @model_validator(mode="after")
-    def _containers_exist(self) -> Project:
+    def _parents_exist(self) -> Project:
         above = {target.name: target.inside for target in self.targets}
         for name in above:
             seen, at = {name}, above[name]
@@ -148,7 +148,7 @@ class Project(Settings):
         return load_labels(path, read_geometry(self.image_path(case)), self.targets)
 
     def require_labels(self) -> None:
-        """Make sure that there is something to learn from.
+        """Make sure that there is something to train on.
 
         Raises:
             ProjectError: When no case to train on has a label map, or all of them are empty.

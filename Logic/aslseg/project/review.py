@@ -1,7 +1,7 @@
 """A person's decisions about pseudo-labels: accept, reject, correct, and take the last one back.
 
-Accepted and corrected label maps become labels of the project like any other, so that the next
-round learns from them with full weight. `reviews.jsonl` in the project folder is only ever appended
+Accepted and corrected label maps become labels of the project like any other: the next round trains
+on them with full weight. `reviews.jsonl` in the project folder is only ever appended
 to; taking back is a line too, so it works after a restart. Nothing that a person made is lost: what
 is replaced or taken back stays in `labels/history`.
 """
@@ -35,12 +35,12 @@ FILE_NAME = "reviews.jsonl"
 What = Literal["accepted", "corrected", "labelled", "rejected", "undone"]
 
 
-def _in_labels(place: str | None) -> str | None:
-    parts = PurePosixPath("" if place is None else place.replace("\\", "/")).parts
-    if place is not None and (parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2):
-        msg = f"'{place[:100]}' lies outside of the folder {LABELS}/ of the project"
+def _in_labels(path: str | None) -> str | None:
+    parts = PurePosixPath("" if path is None else path.replace("\\", "/")).parts
+    if path is not None and (parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2):
+        msg = f"'{path[:100]}' lies outside of the folder {LABELS}/ of the project"
         raise ValueError(msg)
-    return place
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
 
 
 def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Project:
-    """Never learn from this case's pseudo-labels, until this is taken back.
+    """Never train on this case's pseudo-labels, until this is taken back.
 
     Raises:
         ProjectError: When there is no such case, or a person's label is there.
@@ -209,7 +209,7 @@ def history(project: Project) -> tuple[Review, ...]:
     """Return every decision ever made, taken back or not.
 
     Raises:
-        ProjectError: When the file is damaged, or names a place outside of `labels/`.
+        ProjectError: When the file is damaged, or names a file outside of `labels/`.
     """
     path = project.folder / FILE_NAME
     remedy = "restore it from a copy, or remove the damaged line"
@@ -260,8 +260,8 @@ def _keep(
         case = current.case(case_id)
         kept = None if case.label is None else keep_history(current.label_path(case))
         status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
-        place = None if kept is None else kept.relative_to(current.folder)
-        with _noted(current.folder, _of(what, case, run, place, round_number)):
+        kept_before = None if kept is None else kept.relative_to(current.folder)
+        with _noted(current.folder, _of(what, case, run, kept_before, round_number)):
             return project.save_label(case_id, labels, status=status)
 
 
@@ -279,12 +279,12 @@ def _restore(project: Project, case: Case, last: Review) -> None:
     """Bring back the label map of before a decision, and keep the one of now."""
     if last.what == "rejected":
         return
-    kept, place = last.kept_before, last.label_before
-    if kept is None or place is None:
+    kept, label = last.kept_before, last.label_before
+    if kept is None or label is None:
         if case.label is not None:
             keep_history(project.label_path(case))
         return
-    kept_path, path = inside(project.folder, Path(kept)), inside(project.folder, Path(place))
+    kept_path, path = inside(project.folder, Path(kept)), inside(project.folder, Path(label))
     if case.label is not None:
         keep_history(project.label_path(case))
     copy_atomic(kept_path, path)

@@ -1,4 +1,4 @@
-"""In which orientation the networks of a run saw volumes, and whether that is today's."""
+"""Whether the networks of a run were trained on volumes in today's orientation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_orientation(project: Project, run: RunFolder, monitor: Monitor) -> Non
         ImageError: When an image is damaged.
     """
     if not any(run.path.glob("round-*")):
-        return  # nothing has been learnt yet
+        return  # nothing has been trained yet
     noted = run.status.get("orientation")
     seen = [("its volumes", str(noted))] if noted else list(_stored(project, monitor))
     for what, orientation in seen:

@@ -51,7 +51,7 @@ class CasePictures:
 
 @dataclass(frozen=True, slots=True)
 class PicturePart:
-    """A section of pictures: what is said about all of them, names of colours, and the cases."""
+    """A section of pictures: text about all of them, names of colours, and the cases."""
 
     paragraphs: Sequence[str]
     legend: Sequence[tuple[str, str]] = ()

@@ -30,7 +30,7 @@ class _Curve:
 
     Attributes:
         over: What runs along the axis: `step` or `round`.
-        lines: Values by place on the axis, by the name of the line.
+        lines: Values by position on the axis, by the name of the line.
     """
 
     over: str
@@ -98,9 +98,9 @@ def _drawing(name: str, curve: _Curve) -> str:
     axes = figure.subplots()
     styles = zip(cycle(COLOURS), cycle(DASHES), strict=False)
     for (label, line), (colour, dash) in zip(curve.lines.items(), styles, strict=False):
-        places, values = zip(*_thinned(line), strict=True)
-        mark = "o" if len(places) < 12 else ""
-        axes.plot(places, values, dash, color=colour, marker=mark, ms=4, lw=1.6, label=label)
+        positions, values = zip(*_thinned(line), strict=True)
+        mark = "o" if len(positions) < 12 else ""
+        axes.plot(positions, values, dash, color=colour, marker=mark, ms=4, lw=1.6, label=label)
     axes.set_title(name.replace("_", " "), loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(curve.over, fontsize=8)
     _style_axes(axes)

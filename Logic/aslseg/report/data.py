@@ -99,8 +99,8 @@ def read_run(folder: Path) -> RunRecord:
         folder=folder,
         config=renamed_config(read_object(folder / "config.json", RunError, remedy)),
         status={**run.status, "state": run.state} if run.status else {},
-        scores=tuple(score for place in rounds for score in read_scores(place)),
-        reliability=tuple(judged for place in rounds for judged in read_reliability(place)),
+        scores=tuple(score for path in rounds for score in read_scores(path)),
+        reliability=tuple(judged for path in rounds for judged in read_reliability(path)),
         curves=tuple(points),
         notices=tuple(dict.fromkeys(notices)),
     )

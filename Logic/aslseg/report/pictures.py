@@ -1,4 +1,4 @@
-"""Pictures of single slices with the outlines of truth and voices."""
+"""Pictures of single slices with the outlines of truth and predictions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def rank_slices(
 def slice_picture(
     image: Volume, predictions: Mapping[str, Labelmap], index: int, targets: Sequence[Target]
 ) -> str:
-    """Draw a slice bare and with the outlines of all voices.
+    """Draw a slice bare and with the outlines of all predictions.
 
     Args:
         image: On its axial grid, so that the patient's right is on the left and the front is up.
