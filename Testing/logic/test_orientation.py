@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
@@ -43,7 +42,7 @@ from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask, turned_prompts
-from aslseg.report.cases import case_pictures
+from aslseg.report.cases import Picture, validation_pictures
 from aslseg.report.data import read_run
 from aslseg.runs import load_ensemble, resume_run, start_run
 from aslseg.sam.predictor import VolumeSamPredictor
@@ -350,7 +349,7 @@ def test_a_slice_that_is_not_there_is_refused_by_its_own_number(tmp_path: Path) 
 
 
 def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path: Path) -> None:
-    texts = []
+    shown: list[list[Picture]] = []
     for name, storage in (("a", Turn()), ("b", SAGITTAL)):
         volume, truth = a_patient(0)
         folder = tmp_path / name
@@ -372,10 +371,11 @@ def test_pictures_of_a_report_are_axial_and_name_the_slices_of_the_file(tmp_path
         for source in ("specialist", "sam", "refined"):
             stored = storage.labelmap(Labelmap(found, truth.geometry))
             write_labelmap(stored, run / "round-01" / "predictions" / "v1" / f"{source}.nii.gz")
-        texts.append("".join(case_pictures(read_run(run), project)))
-    assert "Worst slice of v1: number 4." in texts[0]
-    assert "Worst slice of v1: number 7." in texts[1]  # the file counts from superior
-    pictures = [re.findall(r"data:image/png;base64,[^\"]*", text) for text in texts]
+        part = validation_pictures(read_run(run), project)
+        shown.append([picture for case in part.cases for picture in case.pictures])
+    assert "Worst slice of v1: number 4." in shown[0][0].caption
+    assert "Worst slice of v1: number 7." in shown[1][0].caption  # the file counts from superior
+    pictures = [[picture.address for picture in found] for found in shown]
     assert len(pictures[0]) == 2
     assert pictures[0] == pictures[1]
 
