@@ -13,7 +13,7 @@ from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.geometry import BoundingBox
 from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.inference.refinement import Refiner, _roi_parts, refine_roi
+from aslseg.inference.refinement import Refiner, refine_roi, roi_terms
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
     FusionWeights,
@@ -205,7 +205,7 @@ def test_views_of_any_size_are_refined_where_they_are(
     probabilities = ProbabilityPair(rng.random(shape, np.float32), rng.random(shape, np.float32))
     network = build_adaptation(OF_TUMOUR, CONFIG)
     roi_settings = ROI_SETTINGS.model_copy(update={"mirror": mirror})
-    specialist, sam, correction = _roi_parts(network, roi, probabilities, SETTINGS, roi_settings)
+    specialist, sam, correction = roi_terms(network, roi, probabilities, SETTINGS, roi_settings)
     for odds, probability in ((specialist, probabilities.specialist), (sam, probabilities.sam)):
         expected = log_odds(torch.from_numpy(probability)).numpy()
         np.testing.assert_allclose(odds, expected, atol=1e-5)

@@ -200,7 +200,7 @@ IMAGE = {"image": "a.nii.gz", "output": "out"}
         ("segment", {**IMAGE, "image": "a\0b"}, "'image' cannot be used: a path holds no NUL"),
         ("segment", {**IMAGE, "image": "\ud800"}, "'image' cannot be used: .*unicode string"),
         ("segment", {**IMAGE, "device": "abacus"}, "'device' cannot be used: Input should be 'au"),
-        ("segment", {**IMAGE, "imagee": "b"}, "says 'imagee', which means nothing"),
+        ("segment", {**IMAGE, "imagee": "b"}, "has the unknown field 'imagee'"),
         ("refine", {**IMAGE, "prompts": "abc"}, "'prompts' cannot be used: Input should be a val"),
         ("refine", {**IMAGE, "prompts": [5]}, r"'prompts\[0\]' cannot be used"),
         ("refine", {**IMAGE, "prompts": [{"slice_index": 1.5, "target": "a"}]},

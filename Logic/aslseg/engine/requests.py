@@ -164,7 +164,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"The request lacks '{field}'; {_REMEDY}"
     if problem["type"] == "extra_forbidden":
-        return f"The request says '{field}', which means nothing here; {_REMEDY}"
+        return f"The request has the unknown field '{field}'; {_REMEDY}"
     what = str(problem["msg"])
     if problem["type"] == "value_error":  # one of the sentences above, which say what to do
         what = what.removeprefix("Value error, ")

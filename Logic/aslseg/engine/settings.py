@@ -21,7 +21,7 @@ def config_of(settings: Any, default: str | None = None) -> RunConfig:
     Args:
         settings: Name of a preset, or settings by group, or
             `{"preset": name, "overrides": {...}}` whose keys may have dots (`sam.model`).
-        default: Name of the preset when nothing is said.
+        default: Name of the preset where `settings` names none.
 
     Raises:
         ConfigError: When a preset or a setting is unknown or out of range.

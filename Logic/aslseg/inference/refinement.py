@@ -38,7 +38,7 @@ def refine_roi(
     roi: Roi,
     predictions: ProbabilityPair,
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
+    roi_settings: SpecialistConfig,
 ) -> Float32:
     """Return the corrected probability of a target on a ROI.
 
@@ -50,7 +50,7 @@ def refine_roi(
         specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _pair(predictions))
         odds = fuse(specialist, sam, weights)
     else:
-        specialist, sam, correction = _roi_parts(network, roi, predictions, settings, view_settings)
+        specialist, sam, correction = roi_terms(network, roi, predictions, settings, roi_settings)
         odds = fuse(specialist, sam, weights, correction)
     found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
     return require_finite(found, "The adaptation network")
@@ -66,7 +66,7 @@ def refine_slice(
     image: Float32,
     predictions: Float32,
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
+    roi_settings: SpecialistConfig,
 ) -> Float32:
     """Return the corrected probability of one slice of a ROI, as `refine_roi` gives it.
 
@@ -75,7 +75,7 @@ def refine_slice(
         image: (C, h, w), from `slice_channels`.
         predictions: (2, n, h, w) specialist and SAM on the slice and its neighbours.
         settings: Of the network.
-        view_settings: Of the ROI.
+        roi_settings: Of the ROI.
 
     Returns:
         (h, w) float32 in [0, 1].
@@ -91,7 +91,7 @@ def refine_slice(
         torch.from_numpy(image)[None].to(device),
         torch.from_numpy(predictions)[None].to(device),
     )
-    parts = _padded(network, *inputs, stride, mirror=view_settings.mirror)
+    parts = _padded(network, *inputs, stride, mirror=roi_settings.mirror)
     specialist, sam, correction = parts[:, 0]
     odds = fuse(specialist, sam, weights, correction)
     found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
@@ -99,12 +99,12 @@ def refine_slice(
 
 
 @torch.no_grad()
-def _roi_parts(
+def roi_terms(
     network: AdaptationNetwork,
     roi: Roi,
     predictions: ProbabilityPair,
     settings: AdaptationConfig,
-    view_settings: SpecialistConfig,
+    roi_settings: SpecialistConfig,
 ) -> tuple[Float32, Float32, Float32]:
     """Return the log-odds of specialist and SAM, and the correction.
 
@@ -117,12 +117,12 @@ def _roi_parts(
     parts = []
     for first in range(0, len(roi.image), SLICES_AT_ONCE):
         ks = range(first, min(first + SLICES_AT_ONCE, len(roi.image)))
-        image = np.stack([slice_channels(roi, k, view_settings) for k in ks])
+        image = np.stack([slice_channels(roi, k, roi_settings) for k in ks])
         probabilities = np.stack(
             [prediction_channels(predictions, k, settings.predictions, roi.neighbour) for k in ks]
         )
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(probabilities).to(device)
-        parts.append(_padded(network, *inputs, stride, mirror=view_settings.mirror).cpu().numpy())
+        parts.append(_padded(network, *inputs, stride, mirror=roi_settings.mirror).cpu().numpy())
     specialist, sam, correction = np.concatenate(parts, axis=1)
     return specialist, sam, correction
 
@@ -137,7 +137,7 @@ def _padded(
     predictions = F.pad(predictions, (*pad, 0, 0), mode="replicate")
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
         terms = [
-            torch.stack(network.parts(image.flip(axes), predictions.flip(axes))).float().flip(axes)
+            torch.stack(network.terms(image.flip(axes), predictions.flip(axes))).float().flip(axes)
             for axes in (((), (-1,)) if mirror else ((),))
         ]
     return torch.stack(terms).mean(0)[..., :height, :width]

@@ -89,10 +89,10 @@ class AdaptationNetwork(nn.Module):
         Returns:
             (B, h, w) logits of the middle slice.
         """
-        specialist, sam, correction = self.parts(image, predictions)
+        specialist, sam, correction = self.terms(image, predictions)
         return fuse(specialist, sam, self.fusion_weights, correction)
 
-    def parts(self, image: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def terms(self, image: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log-odds of specialist and SAM, and the correction, each (B, h, w)."""
         odds = log_odds(predictions)
         specialist, sam = odds[:, :, odds.shape[2] // 2].unbind(1)

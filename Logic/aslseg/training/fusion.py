@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aslseg.config import AdaptationConfig, SpecialistConfig
 from aslseg.data.volume import Float32, Mask
 from aslseg.evaluation.metrics import dice
-from aslseg.inference.refinement import _roi_parts
+from aslseg.inference.refinement import roi_terms
 from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, ProbabilityPair, fuse
 from aslseg.training.adaptation_samples import TrainingSample
 from aslseg.training.cross_fitting import folds_of
@@ -93,7 +93,7 @@ def terms_of(
     roi_settings: SpecialistConfig,
 ) -> FusionTerms:
     """Return the log-odds of a sample that are fused, with the network's correction."""
-    specialist, sam, correction = _roi_parts(
+    specialist, sam, correction = roi_terms(
         network, sample.roi, sample.predictions, settings, roi_settings
     )
     return FusionTerms(specialist, sam, correction, sample.truth)
