@@ -1,4 +1,4 @@
-r"""Each voice of each round of benchmark runs, scored alone, for Docs/results-benchmark.md.
+r"""Each prediction of each round of benchmark runs, scored alone, for Docs/results-benchmark.md.
 
     python Testing/benchmarks/cell_voices.py --data <lits> \
         results-800/projects/labelled-2/runs/aslseg-*
@@ -17,9 +17,8 @@ from pathlib import Path
 from aslseg.benchmark.data import BenchmarkData, choose_data
 from aslseg.benchmark.experiments import held_out_rows
 from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.project.run_tables import PREDICTIONS
 from aslseg.targets import LIVER_TARGETS
-
-VOICES = ("specialist", "sam", "refined")
 
 
 def main() -> None:
@@ -42,9 +41,9 @@ def lits(folder: Path) -> BenchmarkData:
 
 
 def say(data: BenchmarkData, run: Path) -> None:
-    """Print a line for each round, voice and target of a run."""
+    """Print a line for each round, source and target of a run."""
     for folder in sorted(run.glob("round-*/predictions")):
-        for source in VOICES:
+        for source in PREDICTIONS:
             if not (folder / data.held_out[0] / f"{source}.nii.gz").exists():
                 continue
             rows = held_out_rows(

@@ -4,7 +4,7 @@
         --labelled 4 --seeds 0
 
 For each number of labelled volumes and seed this makes a project that names no hidden label, runs a
-method with a preset, and scores every voice of every round: on the validation cases, and on the
+method with a preset, and scores all predictions of all rounds: on the validation cases, and on the
 unlabelled cases against labels that are opened here, after the run, and nowhere else. Rows are
 written to a table in `<work>` for each run; those that are there already are skipped.
 
@@ -34,9 +34,7 @@ from aslseg.project.case import CaseFiles, Split
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import METRIC_COLUMNS, read_table
-
-VOICES = ("specialist", "sam", "refined")  # that speak about unlabelled cases
+from aslseg.project.run_tables import METRIC_COLUMNS, PREDICTIONS, read_table
 
 
 def main() -> None:
@@ -120,19 +118,21 @@ def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[d
         for case in hidden:
             split = "unlabelled" if case.split == "train" else "test"
             truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
-            for stage, path in spoken(run.round(number), case.id):
-                facts = {"round": number, "source": stage, "split": split, "case": case.id}
+            for source, path in label_maps(run.round(number), case.id):
+                facts = {"round": number, "source": source, "split": split, "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)
     return rows
 
 
-def spoken(folder: Path, case_id: str) -> Iterator[tuple[str, Path]]:
+def label_maps(folder: Path, case_id: str) -> Iterator[tuple[str, Path]]:
     """Give each label map that a round has of an unlabelled case; `accepted` if it was."""
-    files = {source: folder / "predictions" / case_id / f"{source}.nii.gz" for source in VOICES}
+    files = {
+        source: folder / "predictions" / case_id / f"{source}.nii.gz" for source in PREDICTIONS
+    }
     files["accepted"] = folder / "pseudo" / f"{case_id}.nii.gz"
-    for stage, path in files.items():
+    for source, path in files.items():
         if path.exists():
-            yield stage, path
+            yield source, path
 
 
 if __name__ == "__main__":

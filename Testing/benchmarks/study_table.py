@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 Row = dict[str, str]
-STAGES = {
+SOURCES = {
     "supervised": "supervised specialist",
     "supervised_longer": "supervised specialist, three times the steps",
     "specialist": "specialist",
@@ -25,7 +25,7 @@ ALONE = {"supervised": "supervised", "upper": "supervised", "longer": "supervise
 HEAD = """
 ### {split}
 
-| labelled | stage | seeds | cases | liver Dice | tumour Dice | tumours found | false a case |
+| labelled | source | seeds | cases | liver Dice | tumour Dice | tumours found | false a case |
 |---|---|---|---|---|---|---|---|"""
 
 
@@ -45,29 +45,29 @@ def read(path: Path) -> list[Row]:
     """Read a cell; a run of the supervised specialist alone is the loop's comparison row."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    stage = ALONE.get(rows[0]["name"]) if rows else None
-    if stage is None:
+    source = ALONE.get(rows[0]["name"]) if rows else None
+    if source is None:
         return rows
-    return [{**row, "source": stage} for row in rows if row["source"] == "specialist"]
+    return [{**row, "source": source} for row in rows if row["source"] == "specialist"]
 
 
 def lines(rows: list[Row]) -> Iterable[str]:
     """Give the lines of one number of labelled volumes, in the order of the loop."""
     for number in sorted({int(row["round"]) for row in rows}):
         this = [row for row in rows if int(row["round"]) == number]
-        for stage, title in STAGES.items():
-            spoken = [row for row in this if row["source"] == stage]
-            if spoken:
-                yield line(f"{title}, round {number}", spoken)
+        for source, title in SOURCES.items():
+            rows_of_source = [row for row in this if row["source"] == source]
+            if rows_of_source:
+                yield line(f"{title}, round {number}", rows_of_source)
         yield from accepted_lines(this, number)
 
 
 def accepted_lines(rows: list[Row], number: int) -> Iterable[str]:
     """Compare specialist and refined label on the cases that the round accepted."""
     kept = {(row["case"], row["seed"]) for row in rows if row["source"] == "accepted"}
-    for stage in ("specialist", "refined") if kept else ():
-        same = [r for r in rows if r["source"] == stage and (r["case"], r["seed"]) in kept]
-        yield line(f"{STAGES[stage]}, accepted cases of round {number}", same)
+    for source in ("specialist", "refined") if kept else ():
+        same = [r for r in rows if r["source"] == source and (r["case"], r["seed"]) in kept]
+        yield line(f"{SOURCES[source]}, accepted cases of round {number}", same)
 
 
 def line(title: str, rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""The command line teaches, shows progress, stops cleanly, and says errors in one sentence."""
+"""The command line shows examples and progress, stops cleanly, and says errors in one sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def project(data: Path) -> Path:
 
 class TestHelp:
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_each_command_teaches_by_examples(self, command: str) -> None:
+    def test_each_command_shows_examples(self, command: str) -> None:
         result = aslseg(command, "--help")
         assert result.exit_code == 0
         assert f"aslseg {command} " in result.output.partition("Examples:")[2] + " "

@@ -60,8 +60,8 @@ def test_without_weights_the_run_goes_on_without_sam_and_says_so(
         msg = "No mobile_sam weights."
         raise WeightsError(msg)
 
-    heard: list[Event] = []
+    received: list[Event] = []
     monkeypatch.setattr("aslseg.cli.demo.get_weights", fail)
-    config = demo.demo_config(Monitor(heard.append))
+    config = demo.demo_config(Monitor(received.append))
     assert config.sam.model == "none"
-    assert heard == [Notice("This run goes on WITHOUT SAM. No mobile_sam weights.")]
+    assert received == [Notice("This run goes on WITHOUT SAM. No mobile_sam weights.")]

@@ -126,10 +126,10 @@ def test_a_truth_on_a_finer_grid_is_brought_to_that_of_the_prediction(tmp_path: 
 
 
 def test_progress_is_told_and_stopping_obeyed(folders: tuple[Path, Path]) -> None:
-    heard: list[Event] = []
-    monitor = Monitor(heard.append)
+    received: list[Event] = []
+    monitor = Monitor(received.append)
     evaluate_folder(*folders, LIVER_TARGETS, monitor)
-    progress = [event for event in heard if isinstance(event, Progress)]
+    progress = [event for event in received if isinstance(event, Progress)]
     assert (progress[-1].step, progress[-1].of) == (2, 2)
     monitor.token.cancel()
     with pytest.raises(CancelledError):

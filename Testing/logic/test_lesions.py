@@ -67,7 +67,7 @@ def test_turning_the_volume_does_not_change_a_diameter(
     assert longest_diameter_mm(mask, an_oblique_geometry) == pytest.approx(upright)
 
 
-def test_a_container_is_measured_when_it_is_named() -> None:
+def test_a_parent_is_measured_when_it_is_named() -> None:
     found = measure_lesions(labelled(), LIVER_TARGETS, ["liver"])
     assert [lesion.volume_ml for lesion in found] == [pytest.approx(6000 * 8 / 1000)]
 

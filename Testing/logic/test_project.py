@@ -274,7 +274,7 @@ def test_a_label_map_that_is_in_the_way_is_not_replaced(tmp_path: Path, images: 
         pytest.param([], id="none"),
         pytest.param([Target(name="a", value=1), Target(name="a", value=2)], id="name twice"),
         pytest.param([Target(name="a", value=1), Target(name="b", value=1)], id="value twice"),
-        pytest.param([Target(name="a", value=1, inside="b")], id="container unknown"),
+        pytest.param([Target(name="a", value=1, inside="b")], id="parent unknown"),
         pytest.param(
             [Target(name="a", value=1, inside="b"), Target(name="b", value=2, inside="a")],
             id="in a circle",

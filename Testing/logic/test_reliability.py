@@ -43,7 +43,7 @@ def test_agreement_is_the_mean_dice_over_targets() -> None:
     assert agreement(first, second) == pytest.approx((0.5 + 1.0) / 2)
 
 
-def test_two_voices_that_find_nothing_agree() -> None:
+def test_two_predictions_that_find_nothing_agree() -> None:
     assert agreement({"tumour": a_mask()}, {"tumour": a_mask()}) == 1.0
 
 
@@ -58,7 +58,7 @@ def test_the_score_is_the_mean_of_both_agreements() -> None:
     assert Reliability("a", 0.5, 0.9).score == pytest.approx(0.7)
 
 
-def test_a_target_is_emptied_when_one_voice_alone_finds_it() -> None:
+def test_a_target_is_empty_in_one_when_the_other_alone_finds_it() -> None:
     first = {"liver": a_mask(1), "tumour": a_mask(2), "cyst": a_mask(), "vessel": a_mask()}
     second = {"liver": a_mask(5), "tumour": a_mask(), "cyst": a_mask(3), "vessel": a_mask()}
     assert targets_empty_in_one(first, second) == ("tumour", "cyst")
@@ -103,7 +103,7 @@ def test_a_case_below_the_least_score_is_never_accepted() -> None:
     assert decisions[1].reason == "score 0.49 is below 0.50"
 
 
-def test_a_case_that_one_voice_leaves_empty_is_never_accepted_and_takes_no_place() -> None:
+def test_a_case_that_is_empty_in_one_prediction_is_never_accepted_and_is_not_counted() -> None:
     best = Reliability("best", 1.0, 0.98, ("tumour",))
     decisions = select([best, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
     assert accepted(decisions) == ["a", "b"]

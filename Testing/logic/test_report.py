@@ -88,7 +88,7 @@ def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder:
 
 
 def with_unlabelled(folder: Path, names: Sequence[str], rng: np.random.Generator) -> str:
-    """Report of a project without validation cases, of which some volumes were spoken about."""
+    """Report of a project without validation cases, of which some volumes were predicted."""
     cases = []
     for case in ("t1", *names):
         write_volume(Volume(rng.normal(0, 20, GEOMETRY.shape), GEOMETRY), folder / f"{case}.nii.gz")
@@ -254,7 +254,7 @@ def picture(image: Volume, predictions: dict[str, Labelmap]) -> np.ndarray:
     return imread(BytesIO(base64.b64decode(address.partition(",")[2])), format="png")[..., :3]
 
 
-def test_outlines_have_the_colours_of_their_voices() -> None:
+def test_outlines_have_the_colours_of_their_sources() -> None:
     image = Volume(np.zeros(GEOMETRY.shape, np.int16), GEOMETRY)
     drawn = picture(image, {"truth": a_truth()})
     yellow = np.abs(drawn - np.array([0xF0, 0xE4, 0x42]) / 255).max(axis=-1) < 0.05

@@ -20,7 +20,7 @@ from aslseg.storage import write_json_atomic
 from tiny_project import GEOMETRY, a_tiny_project
 
 ROWS = (
-    # case, checkpoints, voices, score, accepted, reason
+    # case, checkpoints, predictions, score, accepted, reason
     ("c2", 0.9, 0.8, 0.85, True, "reliable"),
     ("c3", 0.5, 0.3, 0.40, False, "score 0.40 is below 0.50"),
     ("c4", 0.7, 0.5, 0.60, False, "beyond the 50% that round 1 accepts"),
@@ -194,7 +194,7 @@ def test_a_prediction_never_becomes_the_truth_to_judge_by(project: Project, run:
         accept(project, run, "c6")
 
 
-def test_a_case_that_no_round_spoke_about_cannot_be_accepted(
+def test_a_case_that_no_round_predicted_cannot_be_accepted(
     project: Project, run: RunFolder
 ) -> None:
     (run.round(2) / "predictions" / "c2" / "refined.nii.gz").unlink()

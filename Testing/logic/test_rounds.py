@@ -141,8 +141,8 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
         specialists = {path.name for path in folder.glob("specialist-*.safetensors")}
         assert {"specialist-liver.safetensors", "specialist-tumour.safetensors"} <= specialists
         for name in (*UNLABELLED, *VALIDATION, *TEST):
-            spoken = {path.name for path in (folder / "predictions" / name).iterdir()}
-            assert spoken == {
+            written = {path.name for path in (folder / "predictions" / name).iterdir()}
+            assert written == {
                 "specialist.nii.gz",
                 "refined.nii.gz",
                 "prompts.json",
@@ -158,12 +158,12 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
 
 
 def test_labelled_cases_are_not_segmented_for_they_have_labels(finished: Finished) -> None:
-    spoken = {path.name for path in (finished.run.round(1) / "predictions").iterdir()}
-    assert spoken.isdisjoint(LABELLED)
+    written = {path.name for path in (finished.run.round(1) / "predictions").iterdir()}
+    assert written.isdisjoint(LABELLED)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_metrics_have_one_row_for_each_voice_case_and_target(
+def test_metrics_have_one_row_for_each_source_case_and_target(
     finished: Finished, number: int
 ) -> None:
     rows = rows_of(finished.run.round(number) / "metrics.csv")
@@ -427,7 +427,7 @@ def test_a_run_without_a_finished_round_cannot_segment(tmp_path: Path) -> None:
 # --- With SAM -----------------------------------------------------------------------------------
 
 
-def test_with_sam_every_voice_is_written_and_measured(finished_with_sam: Finished) -> None:
+def test_with_sam_every_prediction_is_written_and_measured(finished_with_sam: Finished) -> None:
     run = finished_with_sam.run
     assert run.status["sam"] == "vit_t"
     assert (run.round(1) / "sam.safetensors").exists()
@@ -512,7 +512,7 @@ def a_deep_project(folder: Path) -> Project:
         pytest.param("supervised", 2, marks=pytest.mark.nightly),
     ],
 )
-def test_containers_of_containers_are_learnt_by_every_paradigm(
+def test_parents_of_parents_are_trained_by_every_paradigm(
     tmp_path: Path, paradigm: str, dimensions: int
 ) -> None:
     network = {"dimensions": dimensions, "channels": [4, 8], "residual_units": 1}
@@ -616,15 +616,15 @@ def test_the_best_round_is_kept_and_patience_ends_the_run(
     best: int,
 ) -> None:
     monkeypatch.setitem(METHODS, "double", a_method(validations))
-    heard: list[Event] = []
+    received: list[Event] = []
     run = start_run(
         a_tiny_project(tmp_path),
         tiny_config(method="double", rounds=3, patience=patience),
-        Monitor(heard.append),
+        Monitor(received.append),
     )
     assert best_round(run) == best
     assert [run.round(n).exists() for n in (1, 2, 3)] == [n <= done for n in (1, 2, 3)]
-    assert any("Stopped after round" in str(event) for event in heard) == (done < 3)
+    assert any("Stopped after round" in str(event) for event in received) == (done < 3)
     result = read_labelmap(run.path / "labels" / "c2.nii.gz")
     assert np.count_nonzero(result.labels) == best
 

@@ -168,8 +168,8 @@ def test_a_process_that_died_leaves_no_lock(run: RunFolder) -> None:
 
 
 def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> None:
-    heard: list[Event] = []
-    listener = Monitor(heard.append)
+    received: list[Event] = []
+    listener = Monitor(received.append)
     with running(run, listener) as monitor:
         assert monitor.token is listener.token
         monitor.listener(Progress("specialist-liver", 3, 10, 12.5, 2))
@@ -178,9 +178,9 @@ def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> No
             "stage": "specialist-liver", "step": 3, "of": 10, "seconds_left": 12.5, "round": 2,
         }  # fmt: skip
         assert expected.items() <= run.status.items()
-    assert [type(event).__name__ for event in heard] == ["Progress", "Metric"]
+    assert [type(event).__name__ for event in received] == ["Progress", "Metric"]
     lines = (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [event.to_json() for event in heard]
+    assert [json.loads(line) for line in lines] == [event.to_json() for event in received]
 
 
 def test_events_of_a_resumed_run_follow_those_of_before(run: RunFolder) -> None:

@@ -34,7 +34,7 @@ NECROSIS = Target(name="necrosis", value=5, inside="tumour")
         ),
     ],
 )
-def test_a_stage_holds_what_has_one_container(
+def test_a_stage_holds_what_has_one_parent(
     targets: list[Target], expected: list[tuple[str | None, str]]
 ) -> None:
     stages = cascade_stages(targets)

@@ -113,7 +113,7 @@ def show_dice(run: RunRecord, split: str = "validation") -> None:
     if not rows:
         tell(f"No {split} volume has been scored{mark}.")
         return
-    head = ["Round", "Stage", *run.targets, "Volumes"]
+    head = ["Round", "Source", *run.targets, "Volumes"]
     show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
 
 

@@ -196,7 +196,7 @@ def status(
 
 
 def _show_runs(runs: list[RunFolder]) -> None:
-    head = ["Run", "State", "Round", "Stage", "Step", "Left"]
+    head = ["Run", "State", "Round", "Task", "Step", "Left"]
     show_table("Runs", head, [_run_row(run) for run in runs], words=4)
 
 
