@@ -133,37 +133,37 @@ def segment(
     from aslseg.runs import load_ensemble
 
     folder = find_run(run)
-    places = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
-    _check_places(places, force=force)
+    outputs = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
+    _check_outputs(outputs, force=force)
     sweep(output_folder)
     with watched(messages) as monitor:
         ensemble = load_ensemble(folder, monitor)
-        for path, place in places.items():
+        for path, output in outputs.items():
             found = ensemble.segment(read_volume(path), monitor)
-            _write_predictions(found, place, others=predictions or voices)
+            _write_predictions(found, output, others=predictions or voices)
 
 
-def _write_predictions(found: Segmentation, place: Path, *, others: bool) -> None:
+def _write_predictions(found: Segmentation, output: Path, *, others: bool) -> None:
     from aslseg.data.images import stem_of, write_labelmap
 
-    write_labelmap(found.refined, place)
-    tell(str(place))
+    write_labelmap(found.refined, output)
+    tell(str(output))
     for name, labels in (("specialist", found.specialist), ("sam", found.sam)) if others else ():
         if labels is not None:
-            write_labelmap(labels, place.with_name(f"{stem_of(place)}.{name}.nii.gz"))
+            write_labelmap(labels, output.with_name(f"{stem_of(output)}.{name}.nii.gz"))
 
 
-def _check_places(places: dict[Path, Path], *, force: bool) -> None:
-    for path in places:
+def _check_outputs(outputs: dict[Path, Path], *, force: bool) -> None:
+    for path in outputs:
         if not path.exists():
             msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
             raise ImageError(msg)
-    if len(set(places.values())) < len(places):
+    if len(set(outputs.values())) < len(outputs):
         msg = "Two images have the same name; segment them into different folders."
         raise ImageError(msg)
-    for place in () if force else places.values():
-        if place.exists():
-            msg = f"{place} exists already; choose another folder, or add --force to replace it."
+    for output in () if force else outputs.values():
+        if output.exists():
+            msg = f"{output} exists already; choose another folder, or add --force to replace it."
             raise StorageError(msg)
 
 

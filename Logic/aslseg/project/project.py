@@ -20,7 +20,7 @@ from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, SameSize, Volume
-from aslseg.errors import ProjectError, short
+from aslseg.errors import ConfigError, ProjectError, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, Split
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, find_label, keep_history, load_labels
@@ -28,7 +28,7 @@ from aslseg.project.lock import changing
 from aslseg.reading import read_object
 from aslseg.schema_1 import SCHEMA_VERSION
 from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
-from aslseg.targets import Target
+from aslseg.targets import Target, cascade_stages
 
 FILE_NAME = "project.json"
 
@@ -61,15 +61,10 @@ class Project(Settings):
 
     @model_validator(mode="after")
     def _parents_exist(self) -> Project:
-        above = {target.name: target.inside for target in self.targets}
-        for name in above:
-            seen, at = {name}, above[name]
-            while at is not None:
-                if at not in above or at in seen:
-                    msg = f"target {name} lies inside of '{at}', which is no other target"
-                    raise ValueError(msg)
-                seen.add(at)
-                at = above[at]
+        try:
+            cascade_stages(self.targets)
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from error
         return self
 
     @property
