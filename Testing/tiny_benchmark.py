@@ -15,7 +15,7 @@ HELD_OUT = ("c4", "c5")
 
 
 def a_preset(**changes: object) -> BenchmarkPreset:
-    """Return settings for one cell of a row: two labelled volumes, one seed."""
+    """Return settings for one experiment of a row: two labelled volumes, one seed."""
     config = tiny_config(
         sam=SamConfig(input_size=256, iterations=6, versions=1, batch_size=2),
         semisam=SemiSamConfig(clicks=2),

@@ -346,8 +346,3 @@ def _write_results(context: RunContext, best: int) -> None:
             write_labelmap(refined, path)
             origin[case.id] = f"refined, round {best}"
     write_json_atomic(results / "origin.json", origin)
-
-
-def remove_run(run: RunFolder) -> None:
-    """Delete a run with everything in it."""
-    shutil.rmtree(run.path)

@@ -63,7 +63,7 @@ def main() -> None:
     project = study_project(arguments)
     for seed in arguments.seeds:
         for arm in arguments.arms:
-            cell(arguments, project, arm, seed)
+            experiment(arguments, project, arm, seed)
 
 
 def parse() -> argparse.Namespace:
@@ -100,7 +100,7 @@ def truth_of(image: Path) -> Path:
     return image.with_name(image.name.replace("_image", "_label"))
 
 
-def cell(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -> None:
+def experiment(arguments: argparse.Namespace, project: Project, arm: str, seed: int) -> None:
     name = f"{arm}-{arguments.dimensions}d{arguments.name}"
     table = arguments.work / f"{name}-{seed}.csv"
     if table.exists():

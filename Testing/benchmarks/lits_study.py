@@ -44,7 +44,7 @@ def main() -> None:
     splits = json.loads((arguments.data / "splits.json").read_text())
     for labelled in arguments.labelled:
         for seed in arguments.seeds:
-            cell(arguments, splits, labelled, seed)
+            experiment(arguments, splits, labelled, seed)
 
 
 def parse() -> argparse.Namespace:
@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def cell(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) -> None:
+def experiment(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) -> None:
     name = "blind-" * arguments.blind + arguments.name
     table = arguments.work / f"study-{name}-{labelled}-{seed}.csv"
     if table.exists():

@@ -3,10 +3,10 @@
     python Testing/benchmarks/scsam_terms.py --data <lits> --work local/scsam-terms --budget 800 \
         --labelled 2 --seeds 0 1 --variants none ramp
 
-Cells of the benchmark's preset `small`, with terms of the loss changed here and nowhere else:
+Experiments of the benchmark's preset `small`, with terms of the loss changed here and nowhere else:
 `released` changes nothing; `ramp` lets the U-Net listen to SAM, and to its own entropy, by the ramp
 by which SAM listens to the U-Net; `none` has neither mutual terms nor entropy. Each part is scored
-alone on the held-out volumes; cells that are there already are not run again.
+alone on the held-out volumes; experiments that are there already are not run again.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def main() -> None:
             return change(as_released(self, *batch), self.sam_weight(step))
 
         CoTraining.loss = loss
-        bench = BenchmarkSetup(arguments.work / variant, data, preset, copies)
+        setup = BenchmarkSetup(arguments.work / variant, data, preset, copies)
         for seed in arguments.seeds:
-            cell = Experiment(seed, arguments.labelled, "scsam")
-            if not bench.place(cell).exists():
-                run_experiment(bench, cell)
+            experiment = Experiment(seed, arguments.labelled, "scsam")
+            if not setup.path(experiment).exists():
+                run_experiment(setup, experiment)
             print(f"{variant}, seed {seed}")
-            say(data, bench.project(cell).folder / "runs" / cell.run_id)
+            say(data, setup.project(experiment).folder / "runs" / experiment.run_id)
 
 
 def parse() -> argparse.Namespace:

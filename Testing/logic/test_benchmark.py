@@ -70,8 +70,10 @@ def test_every_method_takes_exactly_the_steps_of_the_budget(
         taken[self.schedule.name] += 1
 
     monkeypatch.setattr(Trainer, "_step", counted)
-    bench, cell = BenchmarkSetup(tmp_path, data, a_preset()), Experiment(0, 2, name)
-    run_experiment(bench, replace(cell, labelled=0) if ENTRIES[name].shows_all else cell)
+    setup, experiment = BenchmarkSetup(tmp_path, data, a_preset()), Experiment(0, 2, name)
+    run_experiment(
+        setup, replace(experiment, labelled=0) if ENTRIES[name].shows_all else experiment
+    )
     assert sum(taken.values()) == BUDGET, taken
     assert taken["specialist-liver"] >= 1
     assert taken["specialist-tumour"] >= 1
@@ -92,7 +94,7 @@ def test_the_presets_divide_their_budget_without_rest(
 def test_parts_keep_their_proportions() -> None:
     config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     # 12 + 12 steps, half as many in round 2, SAM 6, adaptation 2 x 12, as much for its folds,
-    # and no witnesses, for there is only one volume: 90 in all, and 900 is ten times as much.
+    # and no out-of-fold models, for there is only one volume: 90 in all; 900 is ten times that.
     divided = allotted(config, 900, LIVER_TARGETS, 1)
     assert planned_steps(divided, LIVER_TARGETS, 1) == {
         "specialist liver": 180,
@@ -109,7 +111,7 @@ def test_witnesses_are_paid_from_the_same_budget() -> None:
     config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     # Two groups, each with half a schedule of two stages: 2 x (6 + 6) = 24 of 90 + 24 = 114.
     divided = allotted(config, 1140, LIVER_TARGETS, 2)
-    assert planned_steps(divided, LIVER_TARGETS, 2)["witnesses"] == 240
+    assert planned_steps(divided, LIVER_TARGETS, 2)["out-of-fold models"] == 240
 
 
 def test_one_stage_gets_the_whole_budget() -> None:
@@ -131,17 +133,17 @@ def test_a_budget_too_small_for_all_parts_is_refused() -> None:
 def test_rows_differ_in_what_makes_the_method_and_in_nothing_else() -> None:
     shared = a_preset().config
     plain = ENTRIES["supervised"].settings(shared, seed=0).model_dump()
-    for rival in ENTRIES.values():
-        values = rival.settings(shared, seed=0).model_dump()
+    for entry in ENTRIES.values():
+        values = entry.settings(shared, seed=0).model_dump()
         changed = {name for name in values if values[name] != plain[name]}
-        assert changed <= {"method", "paradigm", "rounds"}, rival.name
+        assert changed <= {"method", "paradigm", "rounds"}, entry.name
 
 
 def test_every_row_has_a_method_and_a_baseline_of_the_registry() -> None:
-    for rival in ENTRIES.values():
-        assert rival.settings(RunConfig(), seed=3).method in METHODS
-        assert rival.settings(RunConfig(), seed=3).seed == 3
-        assert rival.baseline in {"", *ENTRIES}
+    for entry in ENTRIES.values():
+        assert entry.settings(RunConfig(), seed=3).method in METHODS
+        assert entry.settings(RunConfig(), seed=3).seed == 3
+        assert entry.baseline in {"", *ENTRIES}
 
 
 def test_an_unknown_row_is_refused_by_name() -> None:
@@ -150,9 +152,9 @@ def test_an_unknown_row_is_refused_by_name() -> None:
 
 
 def test_the_upper_bound_is_one_cell_per_seed(data: BenchmarkData, tmp_path: Path) -> None:
-    bench = BenchmarkSetup(tmp_path, data, a_preset())
-    cells = bench.cells(entries_named(["supervised", "upper_bound"]), (1, 2), (0, 1))
-    names = [cell.name for cell in cells]
+    setup = BenchmarkSetup(tmp_path, data, a_preset())
+    experiments = setup.experiments(entries_named(["supervised", "upper_bound"]), (1, 2), (0, 1))
+    names = [experiment.name for experiment in experiments]
     assert names == [
         "supervised-1-0", "upper_bound-all-0", "supervised-2-0",
         "supervised-1-1", "upper_bound-all-1", "supervised-2-1",
@@ -215,7 +217,7 @@ def test_cells_are_scored_against_the_label_maps_that_were_given(
         (seed, case) for seed in (0, 1) for case in HELD_OUT
     ]
     assert all(0.3 < score["dice"] <= 1 for score in scores)
-    run = tables.bench.folder / "projects" / "labelled-2" / "runs" / "supervised-0"
+    run = tables.setup.folder / "projects" / "labelled-2" / "runs" / "supervised-0"
     found = read_labelmap(run / "labels" / "c4.nii.gz").labels > 0
     truth = data.truth("c4").labels > 0
     overlap = 2 * (found & truth).sum() / (found.sum() + truth.sum())
@@ -223,29 +225,29 @@ def test_cells_are_scored_against_the_label_maps_that_were_given(
 
 
 def test_runs_of_a_benchmark_segment_no_unlabelled_case_at_the_end(tables: Tables) -> None:
-    run = tables.bench.folder / "projects" / "labelled-2" / "runs" / "supervised-0"
+    run = tables.setup.folder / "projects" / "labelled-2" / "runs" / "supervised-0"
     assert {path.name for path in (run / "round-01" / "predictions").iterdir()} == set(HELD_OUT)
 
 
 def test_the_same_cell_gives_the_same_scores_when_it_is_run_again(
     tables: Tables, data: BenchmarkData, tmp_path: Path
 ) -> None:
-    cell = Experiment(1, 2, "mean_teacher")
-    run_experiment(BenchmarkSetup(tmp_path, data, tables.bench.preset), cell)
-    again = json.loads((tmp_path / "cells" / f"{cell.name}.json").read_text())
-    assert again["rows"] == tables.results[cell]["rows"]
+    experiment = Experiment(1, 2, "mean_teacher")
+    run_experiment(BenchmarkSetup(tmp_path, data, tables.setup.preset), experiment)
+    again = json.loads((tmp_path / "cells" / f"{experiment.name}.json").read_text())
+    assert again["rows"] == tables.results[experiment]["rows"]
 
 
 def test_finished_cells_are_not_run_again(
     tables: Tables, data: BenchmarkData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        pytest.fail("a finished cell was run again")
+        pytest.fail("a finished experiment was run again")
 
     monkeypatch.setattr(benchmark_cells, "start_run", refuse)
     monkeypatch.setattr(benchmark_cells, "resume_run", refuse)
     rows = [*SPECIALISTS, "upper_bound"]
-    again = run_benchmark(tables.bench.folder, data, tables.bench.preset, rows)
+    again = run_benchmark(tables.setup.folder, data, tables.setup.preset, rows)
     assert again.results == tables.results
 
 
@@ -259,32 +261,32 @@ def test_a_stopped_benchmark_goes_on_inside_of_the_cell(
             monitor.token.cancel()
 
     monitor.listener = stop
-    preset = replace(tables.bench.preset, labelled=(2,), seeds=(0,))
+    preset = replace(tables.setup.preset, labelled=(2,), seeds=(0,))
     with pytest.raises(CancelledError):
         run_benchmark(tmp_path, data, preset, ["supervised"], monitor)
     assert not (tmp_path / "cells").exists()
     organ = tmp_path / "projects/labelled-2/runs/supervised-0/round-01/specialist-liver.safetensors"
     made = organ.stat().st_mtime_ns
     again = run_benchmark(tmp_path, data, preset, ["supervised"])
-    cell = Experiment(0, 2, "supervised")
+    experiment = Experiment(0, 2, "supervised")
     assert organ.stat().st_mtime_ns == made
-    assert again.results[cell]["rows"] == tables.results[cell]["rows"]
-    assert again.results[cell]["resumed"]
+    assert again.results[experiment]["rows"] == tables.results[experiment]["rows"]
+    assert again.results[experiment]["resumed"]
     assert dice_lines(again, "tumour")[1][-1] == "-"  # the time of its first leg is not known
-    assert not tables.results[cell]["resumed"]
+    assert not tables.results[experiment]["resumed"]
     assert dice_lines(tables, "tumour")[1][-1].endswith(" s")
 
 
 def test_a_folder_holds_cells_of_one_kind_only(tables: Tables, data: BenchmarkData) -> None:
-    other = replace(tables.bench.preset, budget=BUDGET + 2)
+    other = replace(tables.setup.preset, budget=BUDGET + 2)
     with pytest.raises(RunError, match=r"benchmark\.json is of other cases, settings or budget"):
-        run_benchmark(tables.bench.folder, data, other, ["supervised"])
+        run_benchmark(tables.setup.folder, data, other, ["supervised"])
 
 
 def test_a_refused_folder_is_left_as_it_was(tables: Tables, data: BenchmarkData) -> None:
-    folder = tables.bench.folder
+    folder = tables.setup.folder
     before = contents(folder)
-    coarser = replace(tables.bench.preset, spacing_mm=(5.0, 2.0, 2.0))
+    coarser = replace(tables.setup.preset, spacing_mm=(5.0, 2.0, 2.0))
     with pytest.raises(RunError, match="choose a new folder"):
         run_benchmark(folder, data, coarser, ["supervised"])
     assert contents(folder) == before
@@ -300,7 +302,7 @@ def test_a_cell_that_fails_does_not_keep_others_from_being_run(
         return start_run(project, config, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(benchmark_cells, "start_run", sometimes)
-    with pytest.raises(RunError, match=r"1 cells failed .* supervised-2-0: The loss"):
+    with pytest.raises(RunError, match=r"1 experiments failed .* supervised-2-0: The loss"):
         run_benchmark(tmp_path, data, a_preset(), SPECIALISTS)
     assert [path.name for path in (tmp_path / "cells").iterdir()] == ["mean_teacher-2-0.json"]
     assert "Mean teacher" in (tmp_path / "benchmark.md").read_text()
@@ -309,15 +311,15 @@ def test_a_cell_that_fails_does_not_keep_others_from_being_run(
 def test_processes_of_their_own_give_the_same_cells_and_obey_the_stop(
     tables: Tables, data: BenchmarkData, tmp_path: Path
 ) -> None:
-    bench = BenchmarkSetup(tmp_path, data, tables.bench.preset)
-    cells = [Experiment(seed, 2, "supervised") for seed in (0, 1)]
-    bench.project(cells[0])
+    setup = BenchmarkSetup(tmp_path, data, tables.setup.preset)
+    experiments = [Experiment(seed, 2, "supervised") for seed in (0, 1)]
+    setup.project(experiments[0])
     monitor = Monitor()
-    ended: Iterator[object] = run_parallel(bench, cells, 2, monitor)
-    cell, error = next(ended)  # type: ignore[misc]
+    ended: Iterator[object] = run_parallel(setup, experiments, 2, monitor)
+    experiment, error = next(ended)  # type: ignore[misc]
     assert error is None
-    rows = json.loads(bench.place(cell).read_text())["rows"]
-    assert rows == tables.results[cell]["rows"]
+    rows = json.loads(setup.path(experiment).read_text())["rows"]
+    assert rows == tables.results[experiment]["rows"]
     monitor.token.cancel()
     with pytest.raises(CancelledError):
         list(ended)
@@ -337,13 +339,13 @@ def test_time_left_counts_on_the_times_of_the_same_row() -> None:
 
 
 def test_the_table_of_scores_has_a_row_for_each_cell_case_and_target(tables: Tables) -> None:
-    lines = (tables.bench.folder / "scores.csv").read_text().splitlines()
+    lines = (tables.setup.folder / "scores.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * (2 * 2 * 2 + 2)
     assert lines[0].startswith("method,labelled,seed,case,target,dice")
 
 
 def test_the_page_shows_each_row_once_per_target_with_its_gain(tables: Tables) -> None:
-    page = (tables.bench.folder / "benchmark.md").read_text()
+    page = (tables.setup.folder / "benchmark.md").read_text()
     assert page.count("| Upper bound (4 labelled) |") == 2
     assert len(re.findall(r"\| Mean teacher \| Supervised \| (1|2|all columns) \|", page)) == 6
     assert f"took {BUDGET} training steps" in page
@@ -379,9 +381,9 @@ def test_the_command_runs_a_benchmark_and_shows_where_it_is(
 
 
 def test_rows_that_a_preset_leaves_out_can_be_named(data: BenchmarkData, tmp_path: Path) -> None:
-    preset = a_preset(rivals=("supervised",))
-    assert [rival.name for rival in run_benchmark(tmp_path / "own", data, preset).rivals] == [
+    preset = a_preset(entries=("supervised",))
+    assert [entry.name for entry in run_benchmark(tmp_path / "own", data, preset).entries] == [
         "supervised"
     ]
     tables = run_benchmark(tmp_path / "named", data, preset, ["mean_teacher"])
-    assert [rival.name for rival in tables.rivals] == ["mean_teacher"]
+    assert [entry.name for entry in tables.entries] == ["mean_teacher"]

@@ -113,20 +113,22 @@ def test_coarse_runs_are_scored_on_the_voxels_of_the_given_images(
     tmp_path: Path, data: BenchmarkData
 ) -> None:
     preset = replace(a_preset(), spacing_mm=SPACING_MM)
-    bench = BenchmarkSetup(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
-    cell = Experiment(0, 2, "supervised")
-    run_experiment(bench, cell)
+    setup = BenchmarkSetup(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
+    experiment = Experiment(0, 2, "supervised")
+    run_experiment(setup, experiment)
     run = tmp_path / "projects" / "labelled-2" / "runs" / "supervised-0"
     found = read_labelmap(run / "labels" / "c4.nii.gz").labels > 0
     assert found.shape == (6, 20, 20)
     carried = found.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     truth = data.truth("c4").labels > 0
     overlap = 2 * (carried & truth).sum() / (carried.sum() + truth.sum())
-    row = bench_rows(bench, cell)["c4", "liver"]
+    row = bench_rows(setup, experiment)["c4", "liver"]
     assert overlap > 0.3
     assert row["dice"] == pytest.approx(overlap, abs=1e-4)
 
 
-def bench_rows(bench: BenchmarkSetup, cell: Experiment) -> dict[tuple[str, str], dict[str, float]]:
-    rows = finished(bench, [cell])[cell]["rows"]
+def bench_rows(
+    setup: BenchmarkSetup, experiment: Experiment
+) -> dict[tuple[str, str], dict[str, float]]:
+    rows = finished(setup, [experiment])[experiment]["rows"]
     return {(row["case"], row["target"]): row for row in rows}

@@ -37,7 +37,7 @@ def planned_steps(config: RunConfig, targets: Sequence[Target], labelled: int) -
         share = 1.0 if number == 1 else config.later_share
         steps.update({f"specialist {s.name}": _cut(config, s, share) for s in stages})
     if config.method == "aslseg":
-        steps.update(_beside_the_specialist(config, stages, labelled))
+        steps.update(_other_steps(config, stages, labelled))
     return dict(steps)
 
 
@@ -45,14 +45,12 @@ def _cut(config: RunConfig, stage: CascadeStage, share: float) -> int:
     return scheduled(config, stage, share).iterations
 
 
-def _beside_the_specialist(
-    config: RunConfig, stages: Sequence[CascadeStage], labelled: int
-) -> Steps:
+def _other_steps(config: RunConfig, stages: Sequence[CascadeStage], labelled: int) -> Steps:
     steps: Steps = {}
-    groups = len(folds_of([str(number) for number in range(labelled)]))
-    if config.crossfit_share > 0 and groups:
-        of_group = sum(_cut(config, stage, config.crossfit_share) for stage in stages)
-        steps["witnesses"] = groups * of_group
+    folds = len(folds_of([str(number) for number in range(labelled)]))
+    if config.crossfit_share > 0 and folds:
+        of_fold = sum(_cut(config, stage, config.crossfit_share) for stage in stages)
+        steps["out-of-fold models"] = folds * of_fold
     if tunes_sam(config):
         steps["sam"] = config.sam.iterations
     for target in (target for stage in stages for target in stage.targets):

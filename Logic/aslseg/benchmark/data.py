@@ -25,11 +25,11 @@ from aslseg.targets import LIVER_TARGETS, Target
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkData:
-    """Cases with their label maps, and the part that each of them plays.
+    """Cases with their label maps, and their split.
 
     Attributes:
         cases: Training cases and held-out ones.
-        held_out: Ids of the cases that are scored; nobody learns from them, or chooses by them.
+        held_out: Ids of the cases that are scored; nothing is trained on them or chosen by them.
         order: Ids of training cases; n labelled volumes are the first n of these.
         targets: Classes of the label maps.
     """
@@ -80,7 +80,7 @@ def choose_data(
     order: Sequence[str] = (),
     targets: Sequence[Target] = LIVER_TARGETS,
 ) -> BenchmarkData:
-    """Give each case its part, and check that it can play it.
+    """Divide cases into training and held-out ones, and check that this can be done.
 
     Args:
         cases: Images with the label maps that there are.

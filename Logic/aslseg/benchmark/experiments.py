@@ -1,7 +1,7 @@
-"""One cell of the benchmark: a run like any other, and the scores of its label maps.
+"""One experiment of the benchmark: a run, and the scores of its label maps.
 
-A finished cell is one small file. It is written last and whole, so a benchmark that was killed goes
-on with the cells that have none, and inside of a cell where its run was stopped.
+A finished experiment is one small file. It is written last and whole, so a benchmark that was
+killed goes on with the experiments that have none, and resumes the run that was stopped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from aslseg.runs import resume_run, start_run
 from aslseg.storage import write_json_atomic
 
 ExperimentResult = dict[str, Any]
-"""The file of a finished cell: the cell, `steps` by training, `seconds` and `cpu_seconds` (of the
-last leg only where `resumed` is true), `rows`."""
+"""The file of a finished experiment: its fields, `steps` by training, `seconds` and `cpu_seconds`
+(of the last start only where `resumed` is true), `rows`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,28 +39,28 @@ class Experiment:
 
     Attributes:
         seed: Of the run.
-        labelled: Volumes whose labels are shown; 0 for all there are.
-        rival: Name of the row.
+        labelled: Number of labelled volumes; 0 for all there are.
+        entry: Name of the row.
     """
 
     seed: int
     labelled: int
-    rival: str
+    entry: str
 
     @property
     def name(self) -> str:
         """Name of its file."""
-        return f"{self.rival}-{self.labelled or 'all'}-{self.seed}"
+        return f"{self.entry}-{self.labelled or 'all'}-{self.seed}"
 
     @property
     def run_id(self) -> str:
         """Name of its run in the project that shows as many labels."""
-        return f"{self.rival}-{self.seed}"
+        return f"{self.entry}-{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSetup:
-    """All that a cell has to know, good to be sent to another process.
+    """What all experiments share; it can be sent to another process.
 
     Attributes:
         folder: Of the benchmark.
@@ -74,115 +74,122 @@ class BenchmarkSetup:
     preset: BenchmarkPreset
     copies: BenchmarkData | None = None
 
-    def cells(
-        self, rivals: Sequence[BenchmarkEntry], labelled: Sequence[int], seeds: Sequence[int]
+    def experiments(
+        self, entries: Sequence[BenchmarkEntry], labelled: Sequence[int], seeds: Sequence[int]
     ) -> list[Experiment]:
-        """List the cells: seed after seed, so that a table is there as early as possible."""
+        """List the experiments: seed after seed, so that a table is there as early as possible."""
         found = [
-            Experiment(seed, 0 if rival.shows_all else number, rival.name)
+            Experiment(seed, 0 if entry.shows_all else number, entry.name)
             for seed in seeds
             for number in labelled
-            for rival in rivals
+            for entry in entries
         ]
-        return list(dict.fromkeys(found))  # the upper bound is one cell, whatever the column
+        return list(dict.fromkeys(found))  # the upper bound is one experiment, whatever the column
 
-    def place(self, cell: Experiment) -> Path:
-        """Return the file of a finished cell."""
-        return self.folder / "cells" / f"{cell.name}.json"
+    def path(self, experiment: Experiment) -> Path:
+        """Return the file of a finished experiment."""
+        return self.folder / "cells" / f"{experiment.name}.json"
 
-    def project(self, cell: Experiment) -> Project:
-        """Open the project of a cell; it is shared by all cells with as many labels."""
-        name = f"labelled-{cell.labelled or 'all'}"
+    def project(self, experiment: Experiment) -> Project:
+        """Open the project of an experiment; all with as many labels share it."""
+        name = f"labelled-{experiment.labelled or 'all'}"
         shown = self.copies or self.data
-        return project_showing(shown, self.folder / "projects" / name, cell.labelled or None)
+        return project_showing(shown, self.folder / "projects" / name, experiment.labelled or None)
 
-    def config(self, cell: Experiment) -> RunConfig:
-        """Return the settings of a cell's run, its share of the budget divided.
+    def config(self, experiment: Experiment) -> RunConfig:
+        """Return the settings of an experiment's run, its share of the budget divided.
 
         Raises:
             ConfigError: When the budget is too small for the row.
         """
-        wanted = ENTRIES[cell.rival].settings(self.preset.config, cell.seed)
-        return allotted(wanted, self.preset.budget, self.data.targets, self._shown(cell))
+        wanted = ENTRIES[experiment.entry].settings(self.preset.config, experiment.seed)
+        return allotted(wanted, self.preset.budget, self.data.targets, self._shown(experiment))
 
-    def steps(self, cell: Experiment) -> dict[str, int]:
-        """Return how the budget of a cell is divided."""
-        return planned_steps(self.config(cell), self.data.targets, self._shown(cell))
+    def steps(self, experiment: Experiment) -> dict[str, int]:
+        """Return how the budget of an experiment is divided."""
+        return planned_steps(self.config(experiment), self.data.targets, self._shown(experiment))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what all cells of a folder have in common."""
+        """Return what all experiments of a folder have in common."""
         config = self.preset.config.model_dump(mode="json")
         given = {"budget": self.preset.budget, "spacing_mm": self.preset.spacing_mm}
         return {**self.data.to_json(), **given, "config": config}
 
-    def _shown(self, cell: Experiment) -> int:
-        return len(self.data.shown(cell.labelled or None))
+    def _shown(self, experiment: Experiment) -> int:
+        return len(self.data.shown(experiment.labelled or None))
 
 
-def run_experiment(bench: BenchmarkSetup, cell: Experiment, monitor: Monitor | None = None) -> None:
-    """Run a cell, score what it made of the held-out cases, and write its file.
+def run_experiment(
+    setup: BenchmarkSetup, experiment: Experiment, monitor: Monitor | None = None
+) -> None:
+    """Run an experiment, score its label maps of the held-out cases, and write its file.
 
     Raises:
         CancelledError: When asked to stop; the run is resumed the next time.
         AslsegError: As `start_run`.
     """
     began, used = time.monotonic(), time.process_time()
-    project = bench.project(cell)
-    resumed = (project.folder / "runs" / cell.run_id / "config.json").exists()
-    run = _finished_run(bench, project, cell, monitor or Monitor(), resumed=resumed)
-    rows = held_out_rows(bench.data, lambda case: run.path / "labels" / f"{case}.nii.gz")
+    project = setup.project(experiment)
+    resumed = (project.folder / "runs" / experiment.run_id / "config.json").exists()
+    run = _finished_run(setup, project, experiment, monitor or Monitor(), resumed=resumed)
+    rows = held_out_rows(setup.data, lambda case: run.path / "labels" / f"{case}.nii.gz")
     facts = {
-        **asdict(cell),
-        "steps": bench.steps(cell),
+        **asdict(experiment),
+        "steps": setup.steps(experiment),
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - used, 1),
         "resumed": resumed,
         "rows": rows,
     }
-    write_json_atomic(bench.place(cell), facts)
+    write_json_atomic(setup.path(experiment), facts)
 
 
 def _finished_run(
-    bench: BenchmarkSetup, project: Project, cell: Experiment, monitor: Monitor, *, resumed: bool
+    setup: BenchmarkSetup,
+    project: Project,
+    experiment: Experiment,
+    monitor: Monitor,
+    *,
+    resumed: bool,
 ) -> RunFolder:
-    config, cache = bench.config(cell), bench.folder / "cache"
+    config, cache = setup.config(experiment), setup.folder / "cache"
     if not resumed:
-        return start_run(project, config, monitor, cell.run_id, cache=cache)
-    run = open_run(project.folder, cell.run_id)
+        return start_run(project, config, monitor, experiment.run_id, cache=cache)
+    run = open_run(project.folder, experiment.run_id)
     if run.config != config:
         msg = f"{run.path} was made with other settings; delete it, or choose another folder."
         raise RunError(msg)
     done = run.status.get("state") == "done"
-    return run if done else resume_run(project, cell.run_id, monitor, cache=cache)
+    return run if done else resume_run(project, experiment.run_id, monitor, cache=cache)
 
 
-def held_out_rows(data: BenchmarkData, place: Callable[[str], Path]) -> list[dict[str, Any]]:
+def held_out_rows(data: BenchmarkData, path_of: Callable[[str], Path]) -> list[dict[str, Any]]:
     """Score label maps of the held-out cases, on the voxels of the images as they were given.
 
     Args:
         data: Cases and their truth.
-        place: Gives the file of a case.
+        path_of: Returns the file of a case.
     """
     rows: list[dict[str, Any]] = []
     for case_id in data.held_out:
         truth = data.truth(case_id)
         # Copies are coarser, and axial.
-        found = resample_labels(read_labelmap(place(case_id)), truth.geometry)
+        found = resample_labels(read_labelmap(path_of(case_id)), truth.geometry)
         rows += score_rows(found, truth, data.targets, {"case": case_id})
     return rows
 
 
 def finished(
-    bench: BenchmarkSetup, cells: Sequence[Experiment]
+    setup: BenchmarkSetup, experiments: Sequence[Experiment]
 ) -> dict[Experiment, ExperimentResult]:
-    """Read the files of the cells that are done.
+    """Read the files of the experiments that are done.
 
     Raises:
         RunError: When one is damaged.
     """
     remedy = "delete it and repeat the command"
     return {
-        cell: read_object(bench.place(cell), RunError, remedy)
-        for cell in cells
-        if bench.place(cell).exists()
+        experiment: read_object(setup.path(experiment), RunError, remedy)
+        for experiment in experiments
+        if setup.path(experiment).exists()
     }

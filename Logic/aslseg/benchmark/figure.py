@@ -45,26 +45,26 @@ def write_figure(tables: Tables, path: Path) -> Path:
 def _panel(axes: Axes, tables: Tables, target: str) -> None:
     axes.set_title(target)
     axes.set_xlabel("labelled volumes")
-    rivals = [rival for rival in tables.rivals if not rival.shows_all]
-    for number, rival in enumerate(rivals):
-        _line(axes, tables, target, rival, number, number - (len(rivals) - 1) / 2)
-    for rival in (rival for rival in tables.rivals if rival.shows_all):
-        _bound(axes, tables, target, rival)
+    entries = [entry for entry in tables.entries if not entry.shows_all]
+    for number, entry in enumerate(entries):
+        _line(axes, tables, target, entry, number, number - (len(entries) - 1) / 2)
+    for entry in (entry for entry in tables.entries if entry.shows_all):
+        _bound(axes, tables, target, entry)
     axes.set_xticks(range(len(tables.labelled)), [str(number) for number in tables.labelled])
     axes.margins(x=0.08)
     axes.grid(axis="y", alpha=0.3)
 
 
 def _line(
-    axes: Axes, tables: Tables, target: str, rival: BenchmarkEntry, number: int, aside: float
+    axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry, number: int, aside: float
 ) -> None:
-    spreads = [over_seeds(tables.scores(rival.name, target, n)) for n in tables.labelled]
-    places = [place + aside * STEP_ASIDE for place in range(len(spreads))]
+    spreads = [over_seeds(tables.scores(entry.name, target, n)) for n in tables.labelled]
+    positions = [position + aside * STEP_ASIDE for position in range(len(spreads))]
     axes.errorbar(
-        places,
+        positions,
         [spread.mean for spread in spreads],
         [0.0 if math.isnan(spread.sd) else spread.sd for spread in spreads],
-        label=rival.title,
+        label=entry.title,
         color=LINE_COLOURS[number % len(LINE_COLOURS)],
         linestyle=DASHES[number % len(DASHES)],
         marker=MARKS[number % len(MARKS)],
@@ -75,10 +75,10 @@ def _line(
     )
 
 
-def _bound(axes: Axes, tables: Tables, target: str, rival: BenchmarkEntry) -> None:
-    spread = over_seeds(tables.scores(rival.name, target, 0))
-    count = len(tables.bench.data.training_labels)
-    axes.axhline(spread.mean, color="0.4", linewidth=1, label=f"{rival.title} ({count} labelled)")
+def _bound(axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry) -> None:
+    spread = over_seeds(tables.scores(entry.name, target, 0))
+    count = len(tables.setup.data.training_labels)
+    axes.axhline(spread.mean, color="0.4", linewidth=1, label=f"{entry.title} ({count} labelled)")
     if not math.isnan(spread.sd):
         low, high = spread.mean - spread.sd, spread.mean + spread.sd
         axes.axhspan(low, high, color="0.4", alpha=0.12, linewidth=0)

@@ -28,10 +28,10 @@ class BenchmarkPreset:
         budget: Training steps of every run, all its parts together.
         labelled: Numbers of labelled volumes.
         seeds: Of the runs.
-        workers: Processes that run cells side by side.
+        workers: Processes that run experiments side by side.
         spacing_mm: Least voxel edges along (k, j, i) that images are brought to before all else;
             None leaves them as they are.
-        rivals: Names of the rows, if no others are asked for; all for none.
+        entries: Names of the rows, if no others are asked for; all for none.
     """
 
     config: RunConfig
@@ -40,7 +40,7 @@ class BenchmarkPreset:
     seeds: tuple[int, ...] = (0, 1, 2)
     workers: int = 1
     spacing_mm: tuple[float, float, float] | None = None
-    rivals: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
 
 
 def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
@@ -84,7 +84,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
         budget=128,
         workers=2,
         spacing_mm=(6.0, 2.5, 2.5),
-        rivals=tuple(name for name in ENTRIES if name != "cpcsam"),  # for the sake of time
+        entries=tuple(name for name in ENTRIES if name != "cpcsam"),  # for the sake of time
     ),
     "full": BenchmarkPreset(
         _STANDARD.model_copy(

@@ -1,8 +1,8 @@
 """The comparison of all methods: on the same cases, with the same seeds and the same budget.
 
-A *cell* is one method with a number of labelled volumes and a seed. Each is a run like those that
-users start, in a project that names no hidden label: neither those of the other training cases, nor
-those of the cases that are scored. So nothing can be chosen on the cases that the table is about.
+An *experiment* is one method with a number of labelled volumes and a seed: a run like those of
+users, in a project that names no hidden label, neither those of the other training cases nor those
+of the cases that are scored. So nothing can be chosen on the cases that the table is about.
 The scores come from the label maps that the benchmark was given, after the run.
 """
 
@@ -38,36 +38,36 @@ def run_benchmark(
     folder: Path,
     data: BenchmarkData,
     preset: BenchmarkPreset,
-    rivals: Sequence[str] = (),
+    entries: Sequence[str] = (),
     monitor: Monitor | None = None,
 ) -> Tables:
-    """Run all cells that are not done yet, and write tables of all that are.
+    """Run all experiments that are not done yet, and write tables of all that are.
 
     Args:
         folder: Of the benchmark; the same one goes on where it was stopped.
         data: Cases and their parts.
         preset: Settings, budget, numbers of labelled volumes, seeds, processes.
-        rivals: Names of the rows; those of the preset for none.
-        monitor: Told of each finished cell, with the time left for all.
+        entries: Names of the rows; those of the preset for none.
+        monitor: Told of each finished experiment, with the time left for all.
 
     Returns:
-        What the finished cells say; their tables are in the folder.
+        The tables of the finished experiments, which are in the folder too.
 
     Raises:
         CancelledError: When asked to stop; what was finished is kept.
-        RunError: When the folder has a benchmark of other settings, or when cells failed; the
+        RunError: When the folder has a benchmark of other settings, or when experiments failed; the
             others are finished then, and the tables are written.
         AslsegError: When a file or a setting is at fault.
     """
     monitor = monitor or Monitor()
-    wanted = entries_named(rivals or preset.rivals)
+    wanted = entries_named(entries or preset.entries)
     with _held(folder):
-        bench = BenchmarkSetup(folder, data, preset)
-        cells = bench.cells(wanted, preset.labelled, preset.seeds)
-        _check(bench, cells)
-        bench = _prepared(bench, cells, monitor)
-        _run(bench, cells, monitor)
-        tables = Tables(bench, finished(bench, cells))
+        setup = BenchmarkSetup(folder, data, preset)
+        experiments = setup.experiments(wanted, preset.labelled, preset.seeds)
+        _check(setup, experiments)
+        setup = _prepared(setup, experiments, monitor)
+        _run(setup, experiments, monitor)
+        tables = Tables(setup, finished(setup, experiments))
         write_tables(tables)
     return tables
 
@@ -88,74 +88,75 @@ def _held(folder: Path) -> Iterator[None]:
         raise RunError(msg) from error
 
 
-def _check(bench: BenchmarkSetup, cells: Sequence[Experiment]) -> None:
-    """See that every cell can be run in this folder, before anything is written."""
-    path = _facts_path(bench)
+def _check(setup: BenchmarkSetup, experiments: Sequence[Experiment]) -> None:
+    """See that every experiment can be run in this folder, before anything is written."""
+    path = _facts_path(setup)
     remedy = "choose a new folder"
-    if path.exists() and read_object(path, RunError, remedy) != _facts(bench):
+    if path.exists() and read_object(path, RunError, remedy) != _facts(setup):
         msg = f"{path} is of other cases, settings or budget; {remedy}."
         raise RunError(msg)
-    for cell in cells:
-        method_named(bench.config(cell).method)
+    for experiment in experiments:
+        method_named(setup.config(experiment).method)
 
 
 def _prepared(
-    bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor
+    setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Monitor
 ) -> BenchmarkSetup:
-    """Write what all cells share: images on their grid, and the projects."""
-    places = bench.folder / "data"
-    copies = on_grid(bench.data, places, bench.preset.spacing_mm, monitor)
-    bench = replace(bench, copies=copies)
-    for cell in cells:
-        bench.project(cell)
-    write_json_atomic(_facts_path(bench), _facts(bench))
-    return bench
+    """Write what all experiments share: images on their grid, and the projects."""
+    copies_folder = setup.folder / "data"
+    copies = on_grid(setup.data, copies_folder, setup.preset.spacing_mm, monitor)
+    setup = replace(setup, copies=copies)
+    for experiment in experiments:
+        setup.project(experiment)
+    write_json_atomic(_facts_path(setup), _facts(setup))
+    return setup
 
 
-def _facts_path(bench: BenchmarkSetup) -> Path:
-    return bench.folder / "benchmark.json"
+def _facts_path(setup: BenchmarkSetup) -> Path:
+    return setup.folder / "benchmark.json"
 
 
-def _facts(bench: BenchmarkSetup) -> Any:
-    return json.loads(json.dumps(bench.to_json()))  # as they are read back
+def _facts(setup: BenchmarkSetup) -> Any:
+    return json.loads(json.dumps(setup.to_json()))  # as they are read back
 
 
-def _run(bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor) -> None:
-    done = finished(bench, cells)
-    left = [cell for cell in cells if cell not in done]
+def _run(setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Monitor) -> None:
+    done = finished(setup, experiments)
+    left = [experiment for experiment in experiments if experiment not in done]
     failures: list[str] = []
-    for cell, error in _ended(bench, left, monitor):
+    for experiment, error in _outcomes(setup, left, monitor):
         if error is not None:
-            failures.append(f"{cell.name}: {error}")
+            failures.append(f"{experiment.name}: {error}")
             continue
-        done.update(finished(bench, [cell]))
-        _tell(done[cell], monitor)
-        seconds = seconds_left(done, [cell for cell in left if cell not in done])
-        seconds /= bench.preset.workers
-        monitor.listener(Progress(STAGE, len(done), len(cells), seconds))
+        done.update(finished(setup, [experiment]))
+        _report(done[experiment], monitor)
+        seconds = seconds_left(done, [experiment for experiment in left if experiment not in done])
+        seconds /= setup.preset.workers
+        monitor.listener(Progress(STAGE, len(done), len(experiments), seconds))
     if failures:
-        write_tables(Tables(bench, done))
-        msg = f"{len(failures)} cells failed and are tried again next time. {' '.join(failures)}"
+        write_tables(Tables(setup, done))
+        count = len(failures)
+        msg = f"{count} experiments failed and are tried again next time. {' '.join(failures)}"
         raise RunError(msg)
 
 
-def _ended(
-    bench: BenchmarkSetup, left: Sequence[Experiment], monitor: Monitor
+def _outcomes(
+    setup: BenchmarkSetup, left: Sequence[Experiment], monitor: Monitor
 ) -> Iterator[WorkerOutcome]:
-    if bench.preset.workers == 1:
-        return run_serial(bench, left, monitor)
-    return run_parallel(bench, left, bench.preset.workers, monitor)
+    if setup.preset.workers == 1:
+        return run_serial(setup, left, monitor)
+    return run_parallel(setup, left, setup.preset.workers, monitor)
 
 
-def _tell(result: ExperimentResult, monitor: Monitor) -> None:
+def _report(result: ExperimentResult, monitor: Monitor) -> None:
     for row in result["rows"]:
-        monitor.metric(f"{result['rival']} {row['target']} dice", row["dice"], 0, row["case"])
+        monitor.metric(f"{result['entry']} {row['target']} dice", row["dice"], 0, row["case"])
 
 
 def seconds_left(done: Mapping[Experiment, ExperimentResult], left: Sequence[Experiment]) -> float:
-    """Guess how long cells will take one after the other, from those of the same row, or of all."""
+    """Estimate the seconds of experiments in series, from those of the same row, or of all."""
     known: dict[str, list[float]] = defaultdict(list)
-    for cell, result in done.items():
-        known[cell.rival].append(result["seconds"])
+    for experiment, result in done.items():
+        known[experiment.entry].append(result["seconds"])
     anyone = [seconds for values in known.values() for seconds in values]
-    return sum(statistics.fmean(known.get(cell.rival, anyone)) for cell in left)
+    return sum(statistics.fmean(known.get(experiment.entry, anyone)) for experiment in left)

@@ -1,4 +1,4 @@
-"""Means, spreads and paired tests over the cells of a benchmark.
+"""Means, spreads and paired tests over the experiments of a benchmark.
 
 The unit of a mean is a seed: scores are averaged over the held-out cases of a seed, and what is
 shown is mean and standard deviation of these averages. The unit of a difference is a pair: the same
@@ -22,7 +22,7 @@ from typing import Any
 from scipy.stats import wilcoxon
 
 Score = Mapping[str, Any]
-"""A row: rival, labelled (0 for all), seed, case, target, and metrics."""
+"""A row: entry, labelled (0 for all), seed, case, target, and metrics."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,59 +38,59 @@ difference per volume; with {cases} volumes it cannot be below {least:.3g}.
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What the finished cells say.
+    """The results of the finished experiments.
 
     Attributes:
-        bench: The benchmark.
-        results: What the files of the finished cells hold.
+        setup: The benchmark.
+        results: What the files of the finished experiments hold.
     """
 
-    bench: BenchmarkSetup
+    setup: BenchmarkSetup
     results: Mapping[Experiment, Mapping[str, Any]]
 
     @property
-    def rivals(self) -> list[BenchmarkEntry]:
-        """Rows that have a finished cell."""
-        there = {cell.rival for cell in self.results}
-        return [rival for rival in ENTRIES.values() if rival.name in there]
+    def entries(self) -> list[BenchmarkEntry]:
+        """Rows that have a finished experiment."""
+        there = {experiment.entry for experiment in self.results}
+        return [entry for entry in ENTRIES.values() if entry.name in there]
 
     @property
     def labelled(self) -> list[int]:
         """Numbers of labelled volumes, without that of the upper bound."""
-        return sorted({cell.labelled for cell in self.results if cell.labelled})
+        return sorted({experiment.labelled for experiment in self.results if experiment.labelled})
 
     @property
     def targets(self) -> list[str]:
         """Names of the targets."""
-        return [target.name for target in self.bench.data.targets]
+        return [target.name for target in self.setup.data.targets]
 
-    def scores(self, rival: str, target: str, labelled: int | None = None) -> list[Score]:
+    def scores(self, entry: str, target: str, labelled: int | None = None) -> list[Score]:
         """Return the scores of a row on one target, of one or of all numbers of volumes."""
         return [
-            {**row, "labelled": cell.labelled, "seed": cell.seed}
-            for cell, result in sorted(self.results.items())
-            if cell.rival == rival and labelled in (None, cell.labelled)
+            {**row, "labelled": experiment.labelled, "seed": experiment.seed}
+            for experiment, result in sorted(self.results.items())
+            if experiment.entry == entry and labelled in (None, experiment.labelled)
             for row in result["rows"]
             if row["target"] == target
         ]
 
-    def columns(self, rival: BenchmarkEntry) -> list[int]:
-        """Return the numbers of labelled volumes that a row has cells for."""
-        return [0] if rival.shows_all else self.labelled
+    def columns(self, entry: BenchmarkEntry) -> list[int]:
+        """Return the numbers of labelled volumes that a row has experiments for."""
+        return [0] if entry.shows_all else self.labelled
 
-    def gain(self, rival: BenchmarkEntry, target: str, labelled: int | None = None) -> Gain | None:
+    def gain(self, entry: BenchmarkEntry, target: str, labelled: int | None = None) -> Gain | None:
         """Compare a row with the one it builds upon; None where there is none."""
-        mine = self.scores(rival.name, target, labelled)
-        return gain(mine, self.scores(rival.baseline, target, labelled))
+        mine = self.scores(entry.name, target, labelled)
+        return gain(mine, self.scores(entry.baseline, target, labelled))
 
 
 def write_tables(tables: Tables) -> list[Path]:
-    """Write `scores.csv`, `summary.csv` and `benchmark.md` beside the cells.
+    """Write `scores.csv`, `summary.csv` and `benchmark.md` beside the experiments.
 
     Returns:
         The files.
     """
-    folder = tables.bench.folder
+    folder = tables.setup.folder
     places = [folder / name for name in ("scores.csv", "summary.csv", "benchmark.md")]
     write_table(places[0], SCORE_COLUMNS, _score_rows(tables))
     write_table(places[1], SUMMARY_COLUMNS, _summary_rows(tables))
@@ -99,25 +99,29 @@ def write_tables(tables: Tables) -> list[Path]:
 
 
 def _score_rows(tables: Tables) -> Iterator[dict[str, Any]]:
-    for cell, result in sorted(tables.results.items()):
-        facts = {"method": cell.rival, "labelled": cell.labelled or "all", "seed": cell.seed}
+    for experiment, result in sorted(tables.results.items()):
+        facts = {
+            "method": experiment.entry,
+            "labelled": experiment.labelled or "all",
+            "seed": experiment.seed,
+        }
         for row in result["rows"]:
             yield {**facts, **row}
 
 
 def _summary_rows(tables: Tables) -> Iterator[dict[str, Any]]:
     for target in tables.targets:
-        for rival in tables.rivals:
-            for labelled in tables.columns(rival):
-                yield _summary(tables, rival, target, labelled)
+        for entry in tables.entries:
+            for labelled in tables.columns(entry):
+                yield _summary(tables, entry, target, labelled)
 
 
-def _summary(tables: Tables, rival: BenchmarkEntry, target: str, labelled: int) -> dict[str, Any]:
-    scores = tables.scores(rival.name, target, labelled)
+def _summary(tables: Tables, entry: BenchmarkEntry, target: str, labelled: int) -> dict[str, Any]:
+    scores = tables.scores(entry.name, target, labelled)
     dice, distance = over_seeds(scores), over_seeds(scores, "hd95_mm")
-    gained = tables.gain(rival, target, labelled)
+    gained = tables.gain(entry, target, labelled)
     row = {
-        "method": rival.name,
+        "method": entry.name,
         "labelled": labelled or "all",
         "target": target,
         "seeds": dice.count,
@@ -125,15 +129,15 @@ def _summary(tables: Tables, rival: BenchmarkEntry, target: str, labelled: int) 
         "dice_sd": _number(dice.sd),
         "hd95_mm": _number(distance.mean),
         "hd95_mm_sd": _number(distance.sd),
-        "steps": tables.bench.preset.budget,
-        "cpu_seconds": _number(_seconds(tables, rival, labelled).mean),
+        "steps": tables.setup.preset.budget,
+        "cpu_seconds": _number(_seconds(tables, entry, labelled).mean),
     }
-    return row if gained is None else {**row, **_gain_columns(rival, gained)}
+    return row if gained is None else {**row, **_gain_columns(entry, gained)}
 
 
-def _gain_columns(rival: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
+def _gain_columns(entry: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
     return {
-        "baseline": rival.baseline,
+        "baseline": entry.baseline,
         "gain": _number(gained.over_seeds.mean),
         "gain_sd": _number(gained.over_seeds.sd),
         "pairs": gained.pairs,
@@ -143,13 +147,13 @@ def _gain_columns(rival: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
     }
 
 
-def _seconds(tables: Tables, rival: BenchmarkEntry, labelled: int | None = None) -> Spread:
+def _seconds(tables: Tables, entry: BenchmarkEntry, labelled: int | None = None) -> Spread:
     return Spread.of(
         [
             float(result["cpu_seconds"])
-            for cell, result in tables.results.items()
-            if cell.rival == rival.name
-            and labelled in (None, cell.labelled)
+            for experiment, result in tables.results.items()
+            if experiment.entry == entry.name
+            and labelled in (None, experiment.labelled)
             and not result.get("resumed", False)
         ]
     )
@@ -157,8 +161,8 @@ def _seconds(tables: Tables, rival: BenchmarkEntry, labelled: int | None = None)
 
 def markdown(tables: Tables) -> str:
     """Return the benchmark as Markdown: for each target its Dice, and the gains."""
-    count = len(tables.bench.data.held_out)
-    notes = NOTES.format(budget=tables.bench.preset.budget, cases=count, least=2 / 2**count)
+    count = len(tables.setup.data.held_out)
+    notes = NOTES.format(budget=tables.setup.preset.budget, cases=count, least=2 / 2**count)
     parts = [notes]
     for target in tables.targets:
         parts += [f"## {target}: Dice\n", _table(dice_lines(tables, target))]
@@ -170,38 +174,38 @@ def dice_lines(tables: Tables, target: str) -> list[list[str]]:
     """Return the table of a target's Dice, its head first."""
     columns = [f"{number} labelled" for number in tables.labelled]
     lines = [["method", *columns, "seeds", "processor time a run"]]
-    for rival in tables.rivals:
+    for entry in tables.entries:
         spreads = [
-            over_seeds(tables.scores(rival.name, target, 0 if rival.shows_all else number))
+            over_seeds(tables.scores(entry.name, target, 0 if entry.shows_all else number))
             for number in tables.labelled
         ]
         seeds = str(max((spread.count for spread in spreads), default=0))
-        used = _seconds(tables, rival).mean
+        used = _seconds(tables, entry).mean
         seconds = "-" if math.isnan(used) else f"{used:.0f} s"
-        lines.append([_title(tables, rival), *map(with_sd, spreads), seeds, seconds])
+        lines.append([_title(tables, entry), *map(with_sd, spreads), seeds, seconds])
     return lines
 
 
-def _title(tables: Tables, rival: BenchmarkEntry) -> str:
-    if not rival.shows_all:
-        return rival.title
-    return f"{rival.title} ({len(tables.bench.data.training_labels)} labelled)"
+def _title(tables: Tables, entry: BenchmarkEntry) -> str:
+    if not entry.shows_all:
+        return entry.title
+    return f"{entry.title} ({len(tables.setup.data.training_labels)} labelled)"
 
 
 def _gain_table(tables: Tables, target: str) -> str:
     lines = [["method", "over", "labelled", "gain", "better pairs", "p (pairs)", "p (volumes)"]]
-    for rival in tables.rivals:
+    for entry in tables.entries:
         for labelled in (*tables.labelled, None):
-            gained = tables.gain(rival, target, labelled)
+            gained = tables.gain(entry, target, labelled)
             if gained is not None:
-                lines.append(_gain_line(rival, labelled, gained))
+                lines.append(_gain_line(entry, labelled, gained))
     return _table(lines)
 
 
-def _gain_line(rival: BenchmarkEntry, labelled: int | None, gained: Gain) -> list[str]:
+def _gain_line(entry: BenchmarkEntry, labelled: int | None, gained: Gain) -> list[str]:
     return [
-        rival.title,
-        ENTRIES[rival.baseline].title,
+        entry.title,
+        ENTRIES[entry.baseline].title,
         "all columns" if labelled is None else str(labelled),
         with_sd(gained.over_seeds, sign="+"),
         f"{gained.wins} of {gained.pairs}",

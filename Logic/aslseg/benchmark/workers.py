@@ -1,4 +1,4 @@
-"""Cells in several processes, that stop together and of which none outlives the benchmark."""
+"""Experiments in several processes, that stop together and of which none outlives the benchmark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.2
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 WorkerOutcome = tuple[Experiment, AslsegError | None]
-"""A cell that is over, and why it failed if it did."""
+"""An experiment that is over, and why it failed if it did."""
 
 
 class _SharedToken(CancelToken):
@@ -43,24 +43,24 @@ class _SharedToken(CancelToken):
 
 
 class _Worker:
-    """What a working process keeps between cells."""
+    """What a working process keeps between experiments."""
 
     token: CancelToken = CancelToken()
 
 
 def run_serial(
-    bench: BenchmarkSetup, cells: Sequence[Experiment], monitor: Monitor
+    setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Monitor
 ) -> Iterator[WorkerOutcome]:
-    """Run cells one after the other in this process."""
-    for cell in cells:
+    """Run experiments one after the other in this process."""
+    for experiment in experiments:
         monitor.check()
-        yield cell, _attempt(bench, cell, Monitor(monitor.listener, monitor.token))
+        yield experiment, _attempt(setup, experiment, Monitor(monitor.listener, monitor.token))
 
 
 def run_parallel(
-    bench: BenchmarkSetup, cells: Sequence[Experiment], workers: int, monitor: Monitor
+    setup: BenchmarkSetup, experiments: Sequence[Experiment], workers: int, monitor: Monitor
 ) -> Iterator[WorkerOutcome]:
-    """Run cells in processes of their own; each gets its part of the computer's threads.
+    """Run experiments in processes of their own; each gets its part of the computer's threads.
 
     Raises:
         CancelledError: When asked to stop, as soon as all processes have stopped.
@@ -71,7 +71,7 @@ def run_parallel(
     threads = max(1, (os.cpu_count() or 1) // workers)
     with _threads_of_children(threads):
         pool = ProcessPoolExecutor(workers, context, _begin, (stop, threads))
-        waiting = {pool.submit(_work, bench, cell) for cell in cells}
+        waiting = {pool.submit(_work, setup, experiment) for experiment in experiments}
     try:
         while waiting:
             monitor.check()
@@ -88,7 +88,7 @@ def _result(future: Future[WorkerOutcome]) -> WorkerOutcome:
     except BrokenProcessPool as error:
         msg = (
             "A process of the benchmark was killed, most likely for want of memory; start it again "
-            "with fewer workers. Finished cells are kept."
+            "with fewer workers. Finished experiments are kept."
         )
         raise RunError(msg) from error
 
@@ -123,17 +123,17 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(bench: BenchmarkSetup, cell: Experiment) -> WorkerOutcome:
-    return cell, _attempt(bench, cell, Monitor(token=_Worker.token))
+def _work(setup: BenchmarkSetup, experiment: Experiment) -> WorkerOutcome:
+    return experiment, _attempt(setup, experiment, Monitor(token=_Worker.token))
 
 
-def _attempt(bench: BenchmarkSetup, cell: Experiment, monitor: Monitor) -> AslsegError | None:
-    """Run a cell; one that fails does not keep the others from being run."""
+def _attempt(setup: BenchmarkSetup, experiment: Experiment, monitor: Monitor) -> AslsegError | None:
+    """Run an experiment; one that fails does not keep the others from being run."""
     try:
-        run_experiment(bench, cell, monitor)
+        run_experiment(setup, experiment, monitor)
     except CancelledError:
         raise
     except AslsegError as error:
-        logger.exception("Cell %s failed", cell.name)
+        logger.exception("Experiment %s failed", experiment.name)
         return error
     return None

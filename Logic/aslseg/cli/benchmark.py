@@ -97,7 +97,7 @@ def _run(folder: Path, data: BenchmarkData, preset: BenchmarkPreset, rows: list[
         with watched(messages) as monitor:
             tables = run_benchmark(folder, data, preset, rows, monitor)
     except CancelledError as error:
-        msg = "Stopped; finished cells are kept. The same command goes on from there."
+        msg = "Stopped; finished experiments are kept. The same command goes on from there."
         raise CancelledError(msg) from error
     figure = write_figure(tables, folder / "benchmark.png")
     _show(tables)

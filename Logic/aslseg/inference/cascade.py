@@ -26,6 +26,7 @@ from aslseg.preprocessing.roi import Roi, build_roi, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
 
 SLICES_AT_ONCE = 8
+"""Slices in a batch of a 2-D network at inference."""
 
 
 Probabilities = dict[str, Float32]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Float32, Volume
-from aslseg.inference.cascade import Probabilities
+from aslseg.inference.cascade import SLICES_AT_ONCE, Probabilities
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
     ProbabilityPair,
@@ -29,8 +29,6 @@ from aslseg.networks.unet import padding_of
 from aslseg.preprocessing.patches import slice_channels
 from aslseg.preprocessing.roi import Roi, build_roi, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
-
-SLICES_AT_ONCE = 8
 
 
 def refine_roi(

@@ -33,11 +33,6 @@ class Device:
     torch_device: torch.device
     reason: str
 
-    @property
-    def is_gpu(self) -> bool:
-        """Whether it is anything but the CPU."""
-        return self.torch_device.type != "cpu"
-
 
 def choose_device(wish: str = "auto") -> Device:
     """Choose the computing device.

@@ -9,17 +9,16 @@ last layer of the new one starts at zero. Names of the released weights stay as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aslseg.config import Tuning
 from aslseg.errors import WeightsError
 from aslseg.sam.stock import ViTAttention
 from aslseg.sam.tiny_vit import WindowAttention
-
-Tuning = Literal["none", "decoder", "lora", "adapter"]  # as config.Tuning
 
 PARALLEL_SCALE = 0.5  # of the adapter beside an MLP, as in SC-SAM
 
