@@ -89,11 +89,9 @@ def unwritable(path: Path, error: Exception) -> StorageError:
     """
     remedy = _REMEDIES.get(_number_of(error))
     if remedy is None:
-        probabilities = getattr(error, "strerror", None) or error
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         full = _REMEDIES[errno.ENOSPC]
-        remedy = (
-            full if _is_full(path) else f"{probabilities}; check the disk, or choose another folder"
-        )
+        remedy = full if _is_full(path) else f"{reason}; check the disk, or choose another folder"
     return StorageError(f"Cannot write {path}: {remedy}.")
 
 
@@ -102,7 +100,9 @@ def _number_of(error: Exception) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
     told = _NUMBER.search(str(error))
-    return int(told[1]) if told else 0
+    if told:
+        return int(told[1])
+    return next((number for number in _REMEDIES if os.strerror(number) in str(error)), 0)
 
 
 def _is_full(path: Path) -> bool:
