@@ -138,7 +138,7 @@ def load_ensemble(
     project = open_project(run.path.parents[1])
     best = run.round(best_round(run))
     check_orientation(project, run, monitor or Monitor())
-    context = _job(project, run, monitor or Monitor(), device=device)
+    context = _context_of(project, run, monitor or Monitor(), device=device)
     return method_named(context.config.method).load_ensemble(context, best)
 
 
@@ -195,7 +195,7 @@ class _Progress:
             self.best_validation = validation
 
 
-def _job(
+def _context_of(
     project: Project,
     run: RunFolder,
     monitor: Monitor,
@@ -255,7 +255,7 @@ def _run(
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
-        context = _job(project, folder, recording, cache, device=device)
+        context = _context_of(project, folder, recording, cache, device=device)
         if is_new:
             _warn_of_windows(context)
         best = _rounds(context, method_named(config.method))
