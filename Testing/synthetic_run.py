@@ -99,7 +99,7 @@ def _write_events(path: Path, rounds: int) -> None:
                 for step in range(100, 1001, 100)
             ]
     text = "\n".join(json.dumps(event) for event in events)
-    path.write_text(text + '\n{"event": "metric", "na')  # cut short, as by a kill
+    path.write_text(text + '\n{"event": "metric", "na', encoding="utf-8")  # cut short, as by a kill
 
 
 def _metric(name: str, value: float, step: int, stage: str, number: int) -> dict[str, object]:
@@ -110,5 +110,5 @@ def _metric(name: str, value: float, step: int, stage: str, number: int) -> dict
 
 
 def _write_rows(path: Path, fields: list[str], rows: list[list[object]]) -> None:
-    with path.open("w", newline="") as stream:
+    with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([fields, *rows])

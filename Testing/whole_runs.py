@@ -48,7 +48,7 @@ def weights_in(path: Path) -> tuple[dict[str, bytes], dict[str, str]]:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

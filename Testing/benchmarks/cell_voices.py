@@ -34,7 +34,7 @@ def main() -> None:
 
 def lits(folder: Path) -> BenchmarkData:
     """Give the volumes of the study their parts in the benchmark."""
-    splits = json.loads((folder / "splits.json").read_text())
+    splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     names = {key: [f"volume-{n}" for n in splits[key]] for key in ("validation", "labelled_order")}
     cases = cases_from_folder(folder)
     return choose_data(cases, names["validation"], names["labelled_order"], LIVER_TARGETS)

@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     tune_allocator()
-    splits = json.loads((arguments.data / "splits.json").read_text())
+    splits = json.loads((arguments.data / "splits.json").read_text(encoding="utf-8"))
     for labelled in arguments.labelled:
         for seed in arguments.seeds:
             experiment(arguments, splits, labelled, seed)

@@ -43,7 +43,7 @@ def main() -> None:
 
 def read(path: Path) -> list[Row]:
     """Read a cell; a run of the supervised specialist alone is the loop's comparison row."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     source = ALONE.get(rows[0]["name"]) if rows else None
     if source is None:

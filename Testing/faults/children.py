@@ -138,7 +138,7 @@ class PeakMemory:
 
 def _high_water_mib(pid: int) -> float:
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0.0
     for line in text.splitlines():

@@ -265,7 +265,7 @@ def outcome_of(place: Place, folder: Path) -> dict[str, Any]:
 
 def damage(folder: Path, labels: set[bytes]) -> Iterator[str]:
     """Say what was touched that must not be."""
-    if (folder / "outside" / "victim.txt").read_text() != "nobody may change this":
+    if (folder / "outside" / "victim.txt").read_text(encoding="utf-8") != "nobody may change this":
         yield "a file outside was changed"
     if len(list((folder / "outside").iterdir())) != 2 or Path("MARKER").exists():
         yield "a file was made outside"

@@ -91,7 +91,7 @@ def test_training_where_calls_fail(
     alone = template.copy(tmp_path / "alone")
     listed = (hooks.list_calls, alone, calls)
     assert_calm(_train(alone, template, setup=(listed,)), codes=(0,), limit_s=RUN_LIMIT_S)
-    lines = calls.read_text().splitlines()
+    lines = calls.read_text(encoding="utf-8").splitlines()
     needing = sum(line.startswith(("create ", "mkdir ")) for line in lines)
     draw, labels = draws("calls that fail"), human_labels(alone)
     whole = results_of(trained.folder / "project")
@@ -153,7 +153,7 @@ def test_decisions_where_calls_fail(campaign: Campaign, trained: Template, tmp_p
         alone = _prepared(what, trained, tmp_path / what)
         listed = [(hooks.list_calls, alone, calls)]
         assert_calm(warm.start(decide, what, alone, setup=listed).ended(), codes=(0,))
-        lines = calls.read_text().splitlines()
+        lines = calls.read_text(encoding="utf-8").splitlines()
         needing = sum(line.startswith(("create ", "mkdir ")) for line in lines)
         for number in range(1, min(needing, count(short=2, full=99)) + 1):
             for once in (True, False):

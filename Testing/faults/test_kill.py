@@ -109,7 +109,7 @@ def undisturbed(
     """Run a command to its end; return its calls and the time it took."""
     ended = warm.aslseg(*arguments, setup=[*SETUP, (hooks.list_calls, folder, calls)])
     assert_calm(ended, codes=(0,), limit_s=RUN_LIMIT_S)
-    return calls.read_text().splitlines(), ended.seconds
+    return calls.read_text(encoding="utf-8").splitlines(), ended.seconds
 
 
 def train(project: Path, *more: str) -> list[str | Path]:
@@ -261,7 +261,7 @@ def test_labels_are_kept_at_every_call_of_a_decision(
             codes=(0,),
         )
         new = told(alone)
-        number = len(calls.read_text().splitlines())
+        number = len(calls.read_text(encoding="utf-8").splitlines())
         for call in _some(range(1, number + 1), count(short=3, full=number)):
             with campaign.case(f"{what} at call {call}"):
                 project = trained.copy(tmp_path / f"{what}-{call}")

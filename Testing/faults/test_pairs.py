@@ -115,7 +115,10 @@ def _judge_cases(project: Path, done: list[tuple[str, str]]) -> None:
         if what == "save" and "accept" not in taken:
             found = sitk.GetArrayFromImage(sitk.ReadImage(str(project / label)))
             assert (found == a_patient(int(case_id[1:]))[1].labels).all()
-    names = {case["id"] for case in json.loads((project / "project.json").read_text())["cases"]}
+    names = {
+        case["id"]
+        for case in json.loads((project / "project.json").read_text(encoding="utf-8"))["cases"]
+    }
     assert names == {f"c{number}" for number in range(7)}
 
 

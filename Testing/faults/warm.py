@@ -55,7 +55,7 @@ class Started:
         place = Path(self.folder.name)
         texts = [(place / name).read_text(errors="replace") for name in ("out", "err")]
         peak = place / "peak"
-        mib = float(peak.read_text()) if peak.exists() else 0.0
+        mib = float(peak.read_text(encoding="utf-8")) if peak.exists() else 0.0
         self.folder.cleanup()
         return Ended(code, texts[0], texts[1], seconds, mib, orphans)
 
@@ -149,7 +149,7 @@ def _enter(
         sys.stdout.flush()
         sys.stderr.flush()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        with open(f"{folder}/peak", "w") as file:  # noqa: PTH123
+        with open(f"{folder}/peak", "w", encoding="utf-8") as file:  # noqa: PTH123
             file.write(str(peak))
 
 

@@ -20,7 +20,9 @@ PAGE = Path(__file__).resolve().parents[2] / "Docs" / "adding-a-method.md"
 def test_the_method_of_the_page_runs_from_its_first_step_to_its_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, registry = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.M)
+    source, registry = re.findall(
+        r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.M
+    )
     brightness = types.ModuleType("brightness")
     exec(compile(source, str(PAGE), "exec"), brightness.__dict__)
     monkeypatch.setitem(METHODS, "brightness", METHODS["aslseg"])  # to be replaced, and restored
@@ -33,4 +35,4 @@ def test_the_method_of_the_page_runs_from_its_first_step_to_its_scores(
     rows = rows_of(run.round(2) / "metrics.csv")
     assert {row["source"] for row in rows} == {"specialist", "refined"}
     assert {row["case"] for row in rows_of(run.round(1) / "reliability.csv")} == set(UNLABELLED)
-    assert '"name": "brightness"' in (run.path / "events.jsonl").read_text()
+    assert '"name": "brightness"' in (run.path / "events.jsonl").read_text(encoding="utf-8")

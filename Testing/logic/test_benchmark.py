@@ -169,7 +169,7 @@ def test_projects_name_the_shown_labels_and_no_other(data: BenchmarkData, tmp_pa
     assert [case.id for case in project.labelled] == ["c1"]
     assert [case.id for case in project.unlabelled] == ["c0", "c2", "c3"]
     assert [case.id for case in project.test] == list(HELD_OUT)
-    text = (tmp_path / "p" / "project.json").read_text()
+    text = (tmp_path / "p" / "project.json").read_text(encoding="utf-8")
     assert re.findall(r"labels/\w+", text) == ["labels/c1"]
     assert "truth" not in text
     assert [path.name for path in (tmp_path / "p" / "labels").iterdir()] == ["c1.nii.gz"]
@@ -234,7 +234,7 @@ def test_the_same_cell_gives_the_same_scores_when_it_is_run_again(
 ) -> None:
     experiment = Experiment(1, 2, "mean_teacher")
     run_experiment(BenchmarkSetup(tmp_path, data, tables.setup.preset), experiment)
-    again = json.loads((tmp_path / "cells" / f"{experiment.name}.json").read_text())
+    again = json.loads((tmp_path / "cells" / f"{experiment.name}.json").read_text(encoding="utf-8"))
     assert again["rows"] == tables.results[experiment]["rows"]
 
 
@@ -305,7 +305,7 @@ def test_a_cell_that_fails_does_not_keep_others_from_being_run(
     with pytest.raises(RunError, match=r"1 experiments failed .* supervised-2-0: The loss"):
         run_benchmark(tmp_path, data, a_preset(), SPECIALISTS)
     assert [path.name for path in (tmp_path / "cells").iterdir()] == ["mean_teacher-2-0.json"]
-    assert "Mean teacher" in (tmp_path / "benchmark.md").read_text()
+    assert "Mean teacher" in (tmp_path / "benchmark.md").read_text(encoding="utf-8")
 
 
 def test_processes_of_their_own_give_the_same_cells_and_obey_the_stop(
@@ -318,7 +318,7 @@ def test_processes_of_their_own_give_the_same_cells_and_obey_the_stop(
     ended: Iterator[object] = run_parallel(setup, experiments, 2, monitor)
     experiment, error = next(ended)  # type: ignore[misc]
     assert error is None
-    rows = json.loads(setup.path(experiment).read_text())["rows"]
+    rows = json.loads(setup.path(experiment).read_text(encoding="utf-8"))["rows"]
     assert rows == tables.results[experiment]["rows"]
     monitor.token.cancel()
     with pytest.raises(CancelledError):
@@ -339,13 +339,13 @@ def test_time_left_counts_on_the_times_of_the_same_row() -> None:
 
 
 def test_the_table_of_scores_has_a_row_for_each_cell_case_and_target(tables: Tables) -> None:
-    lines = (tables.setup.folder / "scores.csv").read_text().splitlines()
+    lines = (tables.setup.folder / "scores.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 2 * 2 * (2 * 2 * 2 + 2)
     assert lines[0].startswith("method,labelled,seed,case,target,dice")
 
 
 def test_the_page_shows_each_row_once_per_target_with_its_gain(tables: Tables) -> None:
-    page = (tables.setup.folder / "benchmark.md").read_text()
+    page = (tables.setup.folder / "benchmark.md").read_text(encoding="utf-8")
     assert page.count("| Upper bound (4 labelled) |") == 2
     assert len(re.findall(r"\| Mean teacher \| Supervised \| (1|2|all columns) \|", page)) == 6
     assert f"took {BUDGET} training steps" in page
@@ -355,7 +355,7 @@ def test_the_page_shows_each_row_once_per_target_with_its_gain(tables: Tables) -
 def test_the_figure_has_a_panel_for_each_target_and_a_line_for_each_method(
     tables: Tables, tmp_path: Path
 ) -> None:
-    text = write_figure(tables, tmp_path / "benchmark.svg").read_text()
+    text = write_figure(tables, tmp_path / "benchmark.svg").read_text(encoding="utf-8")
     for word in ("liver", "tumour", "Mean teacher", "Supervised", "Upper bound (4 labelled)"):
         assert f"<!-- {word} -->" in text
     assert write_figure(tables, tmp_path / "benchmark.png").stat().st_size > 10_000

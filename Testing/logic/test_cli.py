@@ -134,7 +134,7 @@ class TestInit:
 
     def test_a_hidden_label_is_named_nowhere(self, project: Path) -> None:
         assert not list((project / "labels").glob("c2*"))
-        assert "seg" not in (project / "project.json").read_text()
+        assert "seg" not in (project / "project.json").read_text(encoding="utf-8")
 
     def test_targets_are_those_that_are_typed(self, data: Path) -> None:
         words = ("init", data / "p", data / "ct", "--labels", data / "seg")
@@ -274,7 +274,7 @@ class TestEvaluate:
         result = aslseg("evaluate", data / "seg", data / "seg", "--csv", scores)
         assert result.exit_code == 0
         assert result.stdout.count("1.000") >= 3 * 2 * 2 + 2  # Dice, Jaccard; two means
-        assert len(scores.read_text().splitlines()) == 1 + 3 * 2
+        assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 3 * 2
 
     def test_folders_without_a_common_name_are_refused(self, data: Path) -> None:
         write_labelmap(a_labelmap(), data / "other" / "x.nii.gz")
@@ -483,8 +483,8 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_line_of_the_log(
     assert "Traceback" not in result.output
     assert "not foreseen (KeyError: 'unforeseen thing')" in result.output
     assert f"report this with the log {log}" in result.output
-    assert "Traceback" in log.read_text()
-    assert "aslseg status" in log.read_text()
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    assert "aslseg status" in log.read_text(encoding="utf-8")
     debugged = CliRunner().invoke(app, ["--debug", "status", str(tmp_path)])
     assert isinstance(debugged.exception, KeyError)
 

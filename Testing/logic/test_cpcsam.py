@@ -473,7 +473,7 @@ def test_a_missing_file_is_refused(finished: RunFolder) -> None:
 def test_weights_of_another_rank_are_refused(finished: RunFolder) -> None:
     config = cpcsam_config(cpcsam=OWN.model_copy(update={"rank": 3}))
     path = finished.path / "config.json"
-    data = path.read_text()
+    data = path.read_text(encoding="utf-8")
     path.write_text(config.model_dump_json())
     try:
         with pytest.raises(WeightsError, match="sizes"):

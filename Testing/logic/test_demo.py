@@ -31,7 +31,7 @@ def test_two_of_twelve_volumes_are_labelled_and_three_held_out(a_demo_project: P
 
 
 def test_the_project_names_no_label_of_an_unlabelled_case(a_demo_project: Project) -> None:
-    text = (a_demo_project.folder / "project.json").read_text()
+    text = (a_demo_project.folder / "project.json").read_text(encoding="utf-8")
     assert "truth" not in text
     names = {path.name[:10] for path in (a_demo_project.folder / "labels").iterdir()}
     assert not names & {case.id for case in a_demo_project.unlabelled}

@@ -319,7 +319,7 @@ def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -
         "labelsTr/a.nii.gz",
         "labelsTr/v.nii.gz",
     ]
-    assert json.loads((folder / "dataset.json").read_text()) == {
+    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8")) == {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "liver": 1, "tumour": 2},
         "numTraining": 2,
@@ -352,7 +352,7 @@ def test_pseudo_labels_can_be_exported_with_the_human_ones(tmp_path: Path, a_pro
     write_labelmap(Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY), pseudo)
     folder = export_nnunet(project, tmp_path / "out", labels={"b": pseudo})
     assert (read_labelmap(folder / "labelsTr" / "b.nii.gz").labels == 1).all()
-    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 3
+    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == 3
 
 
 @pytest.mark.parametrize(

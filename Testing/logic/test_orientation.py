@@ -440,7 +440,9 @@ def test_training_does_not_depend_on_how_volumes_are_stored(
     assert len(names) >= 4
     for name in names:
         assert weights_in(turned.path / name)[0] == weights_in(axial.path / name)[0], name
-    scores = [(run.path / "round-02" / "reliability.csv").read_text() for run in both_runs]
+    scores = [
+        (run.path / "round-02" / "reliability.csv").read_text(encoding="utf-8") for run in both_runs
+    ]
     assert scores[0] == scores[1]
 
 

@@ -115,7 +115,7 @@ def test_hidden_label_maps_are_named_nowhere_in_the_project(tmp_path: Path, imag
         "a.nii.gz",
         "b.nii.gz",
     ]
-    assert "secret-label" not in (project.folder / "project.json").read_text()
+    assert "secret-label" not in (project.folder / "project.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_a_status_can_be_changed_and_saved(project: Project) -> None:
 
 def rewrite(project: Project, **changes: Any) -> None:
     path = project.folder / "project.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}))
 
 
 CASE = {"id": "a", "image": "a.nii.gz", "status": "labelled"}

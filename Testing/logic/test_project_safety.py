@@ -160,7 +160,7 @@ def test_an_image_that_was_only_touched_is_still_known(project: Project) -> None
 
 def edit(project: Project, case_id: str, **changes: Any) -> None:
     path = project.folder / "project.json"
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     next(case for case in values["cases"] if case["id"] == case_id).update(changes)
     path.write_text(json.dumps(values))
 

@@ -174,7 +174,7 @@ def test_a_line_that_a_crash_cut_off_is_no_decision(project: Project, run: RunFo
 def test_a_damaged_file_of_decisions_is_refused(project: Project, run: RunFolder) -> None:
     reject(project, "c2", run)
     path = project.folder / "reviews.jsonl"
-    path.write_text("nonsense\n" + path.read_text())
+    path.write_text("nonsense\n" + path.read_text(encoding="utf-8"))
     with pytest.raises(ProjectError, match=r"reviews\.jsonl is damaged"):
         decisions(project)
 
@@ -205,7 +205,7 @@ def test_a_case_that_no_round_predicted_cannot_be_accepted(
 def rewrite_last(project: Project, **changes: object) -> None:
     """Change the last line of the file of decisions, as somebody else might."""
     path = project.folder / "reviews.jsonl"
-    *lines, last = path.read_text().splitlines()
+    *lines, last = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, json.dumps({**json.loads(last), **changes})]) + "\n")
 
 

@@ -123,7 +123,7 @@ def test_human_labels_are_never_overwritten_and_are_the_results_of_their_cases(
 
 
 def test_every_result_says_who_made_it(finished: Finished) -> None:
-    origin = json.loads((finished.run.path / "labels" / "origin.json").read_text())
+    origin = json.loads((finished.run.path / "labels" / "origin.json").read_text(encoding="utf-8"))
     best = finished.run.status["best_round"]
     assert {name: origin[name] for name in (*LABELLED, *VALIDATION)} == dict.fromkeys(
         (*LABELLED, *VALIDATION), "human"
@@ -211,7 +211,7 @@ def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
     status = finished.run.status
     assert {"state": "done", "rounds": 2, "sam": "none", "round": 2}.items() <= status.items()
     assert status["best_round"] in (1, 2)
-    lines = (finished.run.path / "events.jsonl").read_text().splitlines()
+    lines = (finished.run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     assert {event["event"] for event in events} >= {"progress", "metric", "artifact"}
     rounds = {event["round"] for event in events if event["event"] == "progress"}
@@ -390,7 +390,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     shutil.copytree(finished.root, tmp_path / "copy")
     run = RunFolder(tmp_path / "copy" / "project" / "runs" / "a")
-    settings = json.loads((run.path / "config.json").read_text())
+    settings = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     sizes = settings[part].get("network", settings[part])
     sizes["channels"] = [4, 16]
     (run.path / "config.json").write_text(json.dumps(settings))
@@ -435,7 +435,7 @@ def test_with_sam_every_prediction_is_written_and_measured(finished_with_sam: Fi
         folder = run.round(1) / "predictions" / name
         sam = read_labelmap(folder / "sam.nii.gz")
         assert sam.geometry.matches(GEOMETRY)
-        prompts = json.loads((folder / "prompts.json").read_text())
+        prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
         specialist = read_labelmap(folder / "specialist.nii.gz").labels
         asked = {p["slice_index"] for p in prompts if p["target"] == "liver"}
         assert asked >= set(np.flatnonzero((specialist == 1).sum((1, 2)) > 8).tolist())

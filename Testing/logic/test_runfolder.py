@@ -372,7 +372,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_values_that_are_no_numbers_are_null_in_the_events(run: RunFolder) -> None:
     with running(run, Monitor()) as monitor:
         monitor.metric("loss", float("nan"), 1)
-    assert json.loads((run.path / "events.jsonl").read_text())["value"] is None
+    assert json.loads((run.path / "events.jsonl").read_text(encoding="utf-8"))["value"] is None
 
 
 def test_a_run_in_a_folder_that_is_read_only_is_told(

@@ -45,16 +45,18 @@ def run(project: Project) -> RunFolder:
 
 
 def version_of(project: Project) -> int:
-    return int(json.loads((project.folder / "project.json").read_text())["schema_version"])
+    return int(
+        json.loads((project.folder / "project.json").read_text(encoding="utf-8"))["schema_version"]
+    )
 
 
 def old_names(run: RunFolder) -> set[str]:
     """Names of version 1 that occur in the run's files and folders."""
     found = {path.name for path in run.path.rglob("*") if path.name in OLD}
     for path in run.path.rglob("*.json"):
-        found |= {name for name in OLD if f'"{name}"' in path.read_text()}
+        found |= {name for name in OLD if f'"{name}"' in path.read_text(encoding="utf-8")}
     for path in run.path.glob("round-*/*.csv"):
-        found |= {"stage", *OLD} & set(path.read_text().splitlines()[0].split(","))
+        found |= {"stage", *OLD} & set(path.read_text(encoding="utf-8").splitlines()[0].split(","))
     return found
 
 
@@ -95,7 +97,7 @@ def test_a_decision_upgrades_the_project_alone(project: Project, run: RunFolder)
 
 
 def test_it_is_reported(project: Project, run: RunFolder) -> None:
-    text = write_report(run.path).read_text()
+    text = write_report(run.path).read_text(encoding="utf-8")
     assert text.count("<figure>") == 3
     assert "organ.roi.pixel_mm" in text
     assert "organ.view" not in text
@@ -143,6 +145,8 @@ def test_an_upgrade_that_was_interrupted_is_finished(run: RunFolder) -> None:
 
 def test_a_program_of_before_refuses_a_project_of_today(project: Project) -> None:
     path = project.folder / "project.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 3'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 3')
+    )
     with pytest.raises(ProjectError, match="has schema version 3, this program reads 1 and 2"):
         open_project(project.folder)

@@ -389,7 +389,7 @@ def test_a_run_writes_what_every_method_writes(finished: RunFolder) -> None:
         assert row["prediction_agreement"] == ""
         assert row["score"] == row["checkpoint_agreement"]
     assert not list(finished.path.rglob("sam*.safetensors"))
-    assert '"name": "sam"' in (finished.path / "events.jsonl").read_text()
+    assert '"name": "sam"' in (finished.path / "events.jsonl").read_text(encoding="utf-8")
 
 
 def test_segmenting_needs_no_sam(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_failing_body_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     path.write_text("old")
     with pytest.raises(RuntimeError, match="cut"):
         write_half_and_fail(path, RuntimeError("cut"))
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["status.json"]
 
 
@@ -125,7 +125,7 @@ def test_a_folder_with_files_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
     with pytest.raises(StorageError, match="holds files already"), atomic_folder(tmp_path):
         pytest.fail("the body must not run")
-    assert (tmp_path / "a").read_text() == "mine"
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "mine"
 
 
 def test_json_holds_paths_numbers_and_null_for_what_is_not_finite(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ def test_a_run_says_it_before_it_learns_and_keeps_it_in_its_events(tmp_path: Pat
     stop = stop_at(lambda event: isinstance(event, Metric))
     with pytest.raises(CancelledError):
         start_run(project, tiny_config(method="specialist"), stop, run_id="a")
-    events = (RunFolder(project.folder / "runs" / "a").path / "events.jsonl").read_text()
+    events = (RunFolder(project.folder / "runs" / "a").path / "events.jsonl").read_text(
+        encoding="utf-8"
+    )
     kinds = [json.loads(line) for line in events.splitlines()]
     position = next(n for n, e in enumerate(kinds) if "window_hu shows" in str(e.get("message")))
     assert kinds[position]["event"] == "warning"
@@ -156,5 +158,7 @@ def test_a_run_says_it_before_it_learns_and_keeps_it_in_its_events(tmp_path: Pat
     stop = stop_at(lambda event: isinstance(event, Metric))
     with pytest.raises(CancelledError):
         start_run(project, tiny_config(method="specialist", organ=seen), stop, run_id="b")
-    events = (RunFolder(project.folder / "runs" / "b").path / "events.jsonl").read_text()
+    events = (RunFolder(project.folder / "runs" / "b").path / "events.jsonl").read_text(
+        encoding="utf-8"
+    )
     assert "window_hu shows" not in events

@@ -248,7 +248,7 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_log_that_has_its_tr
     assert failure["remedy"] == (
         f"Please report this with the log {log_path()}; trying again may help."
     )
-    log = log_path().read_text()
+    log = log_path().read_text(encoding="utf-8")
     assert "segment\nTraceback (most recent call last)" in log
     assert "1 / 0" in log
 
@@ -428,7 +428,7 @@ def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not
     assert rows["c2"]["reason"] == "rejected by a person"
     assert not (run.round(3) / "pseudo" / "c2.nii.gz").exists()
     assert before == {p: p.read_bytes() for p in before}, "finished rounds stay as they were"
-    origin = json.loads((run.path / "labels" / "origin.json").read_text())
+    origin = json.loads((run.path / "labels" / "origin.json").read_text(encoding="utf-8"))
     assert origin["c3"] == "human"
     assert open_project(project.folder).case("c3").status == "accepted"
 
@@ -439,7 +439,7 @@ def test_the_device_of_a_request_counts_and_not_that_of_the_run(
     child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     path = project.folder / "runs" / "a" / "config.json"
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "project": str(project.folder), "output": str(tmp_path)}
     for do in ("segment", "refine"):  # the run's own device is auto

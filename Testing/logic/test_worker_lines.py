@@ -251,7 +251,10 @@ def test_what_is_left_out_is_filled_in() -> None:
 
 def test_the_engine_reads_every_field_of_every_request() -> None:
     folder = LIBRARY / "aslseg" / "engine"
-    code = "".join((folder / f"{name}.py").read_text() for name in ("tasks", "settings", "system"))
+    code = "".join(
+        (folder / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("tasks", "settings", "system")
+    )
     for do, model in MODELS.items():
         ignored = [name for name in model.model_fields if f"request.{name}" not in code]
         assert not ignored, do

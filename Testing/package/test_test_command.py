@@ -54,7 +54,7 @@ def test_nothing_but_the_nightly_tests_is_deselected() -> None:
     assert not [o for o in options if o.startswith(("--ignore", "--deselect", "-k"))]
     assert "norecursedirs" not in SETTINGS
     assert "collect_ignore" not in "".join(
-        p.read_text() for p in ROOT.rglob("Testing/**/conftest.py")
+        p.read_text(encoding="utf-8") for p in ROOT.rglob("Testing/**/conftest.py")
     )
 
 

@@ -182,7 +182,7 @@ class LoopBlocks:
 def _waited_s() -> float:
     """How long this thread was ready to run while other programs had the processors (Linux)."""
     path = Path("/proc/thread-self/schedstat")
-    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
+    return int(path.read_text(encoding="utf-8").split()[1]) / 1e9 if path.exists() else 0.0
 
 
 @contextmanager

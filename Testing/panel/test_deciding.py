@@ -141,7 +141,7 @@ def test_another_project_leaves_no_case_to_decide_about(
     shown = person.chosen()
     other = tmp_path / "other"
     shutil.copytree(person.logic.project.folder, other)
-    project = json.loads((other / "project.json").read_text())
+    project = json.loads((other / "project.json").read_text(encoding="utf-8"))
     for case in project["cases"]:
         case["image_sha256"] = "0" * 64  # other patients under the same names
         case["image"] = str((person.logic.project.folder / case["image"]).resolve())

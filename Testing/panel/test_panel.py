@@ -290,7 +290,7 @@ def test_lesions_are_measured_copied_and_saved(
     path = tmp_path / "lesions.csv"
     dialogs.answer("Save", str(path))
     click(at_project.ui.csvButton)
-    assert path.read_text().splitlines()[1].startswith(f"{LABELLED},tumour,1,")
+    assert path.read_text(encoding="utf-8").splitlines()[1].startswith(f"{LABELLED},tumour,1,")
 
 
 def test_the_3d_button_says_whether_the_chosen_segmentation_is_shown(at_project: Clicks) -> None:

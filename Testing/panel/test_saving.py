@@ -372,7 +372,7 @@ def newer_round(project: Project, case_id: str, labels: Any) -> None:
     shutil.copytree(run / "round-01", run / "round-02")
     path = run / "round-02" / "predictions" / case_id / "refined.nii.gz"
     write_labelmap(Labelmap(labels, read_labelmap(path).geometry), path)
-    status = json.loads((run / "status.json").read_text())
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
     (run / "status.json").write_text(json.dumps({**status, "best_round": 2}))
 
 

@@ -18,7 +18,7 @@ def load_requirements(path: Any) -> list[Requirement]:
     """Return the requirements of a file; whole lines of comment and options are left out."""
     from packaging.requirements import Requirement
 
-    lines = (line.strip() for line in Path(path).read_text().splitlines())
+    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
 
