@@ -563,6 +563,8 @@ def test_a_slicer_without_its_packaging_module_installs_by_pip(
     open_module: Any, without: Any, dialogs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without("monai", "segment-anything")
+    for name in ("monai", "segment_anything"):  # other tests of this process may have used them
+        monkeypatch.delitem(sys.modules, name, raising=False)
     ui = open_module().panel.ui
     asked: list[str] = []
 
