@@ -431,12 +431,12 @@ class TestStopping:
 
     def test_ctrl_c_ends_a_process_with_130_and_no_traceback(self) -> None:
         script = textwrap.dedent("""
-            import sys, time
+            import pathlib, sys, time
             import aslseg.runs, aslseg.project.project
             from aslseg.cli import main as cli
 
             class Opened:
-                preset = None
+                preset, folder = None, pathlib.Path("somewhere")
 
             def work(project, config, monitor, run_id=None):
                 print("working", flush=True)
