@@ -587,7 +587,7 @@ def test_the_engine_is_killed_under_a_running_panel(
 def test_the_engine_is_stopped_under_a_running_panel(
     campaign: Campaign, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.engine.client.SILENT_S", 3.0)
+    set_limit(monkeypatch, "SILENT_S", 3.0)
     draw = draws("stopped engines")
     for number in range(count(short=1, full=5)):
         request = training(tmp_path / str(number))
@@ -611,6 +611,13 @@ def test_the_engine_is_stopped_under_a_running_panel(
             panel.ask_again()
 
 
+def set_limit(monkeypatch: pytest.MonkeyPatch, name: str, seconds: float) -> None:
+    """Set a limit of the client's own module: tests of the panel may have imported it anew."""
+    own = EngineClient.poll.__globals__
+    assert name in own
+    monkeypatch.setitem(own, name, seconds)
+
+
 ENDLESS = """
 import aslseg.engine.server as worker
 def endless(*_):
@@ -625,7 +632,7 @@ worker.main()
 def test_a_loop_without_end_is_noticed_and_stopped(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.engine.client.QUIET_S", 2.0)
+    set_limit(monkeypatch, "QUIET_S", 2.0)
     panel = Panel(sys.executable, "-c", ENDLESS)
     for number in range(count(short=1, full=5)):
         with campaign.case(number):

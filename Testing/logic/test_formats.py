@@ -333,6 +333,29 @@ def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -
         assert read_volume(image).geometry.matches(project.load_image(case).geometry)
 
 
+def test_a_label_map_that_is_taken_back_while_exporting_is_left_out(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    values = json.loads((a_project / "project.json").read_text(encoding="utf-8"))
+    for case in values["cases"]:
+        if case["id"] == "a":
+            (a_project / case["label"]).unlink()
+            case["label"], case["status"] = None, "unlabelled"
+    (a_project / "project.json").write_text(json.dumps(values), encoding="utf-8")
+    folder = export_nnunet(project, tmp_path / "out")
+    assert (folder / "imagesTs" / "a_0000.nii.gz").exists()
+    assert not (folder / "labelsTr" / "a.nii.gz").exists()
+
+
+def test_a_label_map_that_is_gone_is_told(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    project.label_path(project.case("a")).unlink()
+    with pytest.raises(ImageError, match="does not exist"):
+        export_nnunet(project, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_exported_data_set_comes_back_as_a_project(tmp_path: Path, a_project: Path) -> None:
     raw = export_nnunet(open_project(a_project), tmp_path / "Dataset001_Liver")
     cases = cases_from_nnunet(raw)

@@ -42,7 +42,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_has_each_file_of_the_library_and_no_other(wheel: Path) -> None:
     home = ROOT / "Logic"
-    kept = {*home.glob("aslseg/**/*.py"), *home.glob("aslseg/**/*.typed")}
+    kept = {
+        path
+        for ending in ("py", "typed", "j2", "css")
+        for path in home.glob(f"aslseg/**/*.{ending}")
+    }
     expected = {path.relative_to(home).as_posix() for path in kept}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -9,10 +9,11 @@ import numpy as np
 
 from aslseg.data.images import read_geometry, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
-from aslseg.errors import ProjectError
+from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import Case
 from aslseg.project.labels import load_labels
-from aslseg.project.project import Project
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project
 from aslseg.storage import atomic_folder, write_json_atomic
 from aslseg.sweeping import sweep
 from aslseg.targets import Target
@@ -46,8 +47,19 @@ def export_nnunet(
         ImageError: When a file cannot be read.
         StorageError: When the folder holds files or cannot be written; nothing is left behind.
     """
-    label_of = _label_paths(project, labels or {})
     sweep(folder.parent)
+    try:
+        return _export(project, folder, labels or {}, channel)
+    except ImageError:
+        with changing(project.folder):  # a label map may have been taken back meanwhile
+            now = open_project(project.folder)
+        if [case.label for case in now.cases] == [case.label for case in project.cases]:
+            raise
+    return _export(now, folder, labels or {}, channel)
+
+
+def _export(project: Project, folder: Path, labels: Mapping[str, Path], channel: str) -> Path:
+    label_of = _label_paths(project, labels)
     with atomic_folder(folder) as temporary:
         for case in project.cases:
             is_train = case.id in label_of
