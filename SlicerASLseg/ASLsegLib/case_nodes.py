@@ -99,14 +99,25 @@ def forget_case(node: Any) -> None:
 def digest_of_voxels(node: Any) -> str:
     """Return a short digest of a grid of voxels that spans a volume; empty without voxels."""
     try:
-        shape = geometry_of(node).shape
+        geometry_of(node)
     except SceneError:
         return ""
     voxels = slicer.util.arrayFromVolume(node)
-    steps = tuple(slice(None, None, max(1, count // _SAMPLES_PER_AXIS)) for count in shape)
-    sample = np.ascontiguousarray(voxels[steps])
+    sample = np.ascontiguousarray(sample_of(voxels))
     digest = hashlib.blake2b(sample.view(np.uint8), digest_size=12, key=str(voxels.shape).encode())
     return digest.hexdigest()
+
+
+def sample_of(voxels: np.ndarray) -> np.ndarray:
+    """Return a grid of voxels that spans a volume, at most some ten thousand of them."""
+    return voxels[
+        tuple(slice(None, None, max(1, count // _SAMPLES_PER_AXIS)) for count in voxels.shape)
+    ]
+
+
+def known_as(node: Any) -> tuple[str, str]:
+    """Return which image a case's node says to be, and the digest of the voxels that it has."""
+    return node.GetAttribute(_IMAGE) or "", digest_of_voxels(node)
 
 
 def _identity(project: Project, case_id: str) -> str:

@@ -54,6 +54,7 @@ class Logic(Projecting, Reviewing, Exporting):
         self.project: Project | None = None
         self.background = Background()
         self.project_changed, self.failed = Signal(), Signal()
+        self._verified: set[tuple[str, str]] = set()
         self._python = tuple(python or python_command())
         self._engines: dict[str, Engine] = {}
         self.working_on: Any | None = None
@@ -268,7 +269,8 @@ class Logic(Projecting, Reviewing, Exporting):
     def _engine_for(self, purpose: str) -> Engine:
         if purpose not in self._engines:
             engine = Engine(Runner(self._python, library()), self.background)
-            engine.event.connect(self._hear_changes)
+            if purpose == "training":  # answers leave the project as it is
+                engine.event.connect(self._hear_changes)
             self._engines[purpose] = engine
         return self._engines[purpose]
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from ASLsegLib import projects
-from ASLsegLib.case_nodes import find_case, forget_case, is_intact, mark_case, note_label
+from ASLsegLib.case_nodes import (
+    find_case,
+    forget_case,
+    is_intact,
+    known_as,
+    mark_case,
+    note_label,
+)
 from ASLsegLib.files import own_file
 from ASLsegLib.project_state import ProjectState
 from ASLsegLib.saved import SavedVoices, read_saved, show_saved
@@ -47,6 +54,7 @@ class Projecting:
     project_changed: Signal
     _in_background: Callable[..., Any]
     _state: ProjectState | None = None
+    _verified: set[tuple[str, str]]
     _scene_number = 0
 
     def open_project(self, folder: Path | str) -> Project:
@@ -110,7 +118,7 @@ class Projecting:
 
         def show(project: Project) -> Project:
             if slicer.mrmlScene.IsNodePresent(volume):
-                mark_case(volume, project, name)
+                self._mark(volume, project, name)
             return self.use(project)
 
         return self._in_background(
@@ -228,6 +236,10 @@ class Projecting:
             self.use(project)
         return project
 
+    def _mark(self, node: Any, project: Project, case_id: str) -> None:
+        mark_case(node, project, case_id)
+        self._verified.add(known_as(node))
+
     def _show_case(self, loaded: _Loaded, known: Any | None, case_id: str) -> Any:
         project = loaded.project
         if self.project is None or self.project.folder != project.folder:
@@ -235,7 +247,7 @@ class Projecting:
             raise SceneError(msg)
         if loaded.volume is not None:
             node = _add_case(loaded.volume, case_id)
-            mark_case(node, project, case_id)
+            self._mark(node, project, case_id)
         elif known is not None and slicer.mrmlScene.IsNodePresent(known):
             node = known
         else:

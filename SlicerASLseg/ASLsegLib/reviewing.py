@@ -9,11 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import slicer
 
 from aslseg.errors import CancelledError
 from aslseg.volume import Labelmap
-from ASLsegLib.case_nodes import case_of, note_label, require_intact, shown_label
+from ASLsegLib.case_nodes import (
+    case_of,
+    known_as,
+    note_label,
+    require_intact,
+    sample_of,
+    shown_label,
+)
 from ASLsegLib.export import reference_volume
 from ASLsegLib.projects import label_digest
 from ASLsegLib.questions import REFUSE, Questions
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from aslseg.runfolder import RunFolder
     from ASLsegLib.project_state import ProjectState
 
+_SAME = 0.5  # grey values: readers round differently
 DECIDED = ("accepted", "corrected", "rejected")
 
 
@@ -47,6 +56,8 @@ class _Drawn:
         case_node: Volume node that is the case.
         labels: On the voxels of the case's image.
         label_before: Digest of the case's label map on disk; empty without one.
+        sample: Voxels to be compared with the image on disk, for the node came with a scene; None
+            when it was made from the image here.
     """
 
     case_id: str
@@ -54,6 +65,7 @@ class _Drawn:
     case_node: Any
     labels: Labelmap
     label_before: str
+    sample: np.ndarray | None
 
 
 class Reviewing:
@@ -64,6 +76,7 @@ class Reviewing:
     case_node: Callable[[str], Any]
     targets: Callable[[], Any]
     updated: Callable[[Project], Project]
+    _verified: set[tuple[str, str]]
     _in_background: Callable[..., Any]
     _opened: Callable[[], Project]
 
@@ -246,7 +259,10 @@ class Reviewing:
         if before and not questions.may_overwrite(case_id, meanwhile):
             msg = "Nothing was saved."
             raise CancelledError(msg)
-        return _Drawn(case_id, node, case_node, labels, before)
+        sample = None
+        if known_as(case_node) not in self._verified:
+            sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
+        return _Drawn(case_id, node, case_node, labels, before, sample)
 
     def _save(
         self, name: str, drawn: _Drawn, save: Callable[[], Project], wait: bool
@@ -265,6 +281,7 @@ class Reviewing:
             project, label = saved
             if slicer.mrmlScene.IsNodePresent(drawn.case_node):
                 note_label(drawn.case_node, label)
+                self._verified.add(known_as(drawn.case_node))
             if slicer.mrmlScene.IsNodePresent(drawn.node) and volume_of_voice(drawn.node):
                 accept_voice(drawn.node)
             return self.updated(project)
@@ -300,6 +317,14 @@ def _require_unchanged(project: Project, drawn: _Drawn) -> None:
             "load the case again from the table."
         )
         raise SceneError(msg)
+    if drawn.sample is not None:
+        found = sample_of(current.load_image(case).voxels)
+        if found.shape != drawn.sample.shape or not np.allclose(found, drawn.sample, atol=_SAME):
+            msg = (
+                f"The volume in the scene is not the image of case {drawn.case_id}, whatever the "
+                "scene says; load the case again from the table."
+            )
+            raise SceneError(msg)
     if label_digest(current, drawn.case_id) != drawn.label_before:
         msg = (
             f"The label of case {drawn.case_id} was changed by another program at this moment and "

@@ -347,3 +347,33 @@ def test_a_section_that_falls_again_and_again_says_so_once(
     dialogs.take("KeyError")
     assert dialogs.errors() == []
     assert person.ui.statusLabel.text == "Ready."  # the other sections go on
+
+
+# Work per change.
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_placed_points_cause_one_update_and_read_nothing_from_disk(
+    person: Person, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    import sys
+
+    import aslseg.review
+    from ASLsegLib.prompt_nodes import POSITIVE, add_point
+
+    volume = person.load("c2")
+    person.panel.parameters.followEdits = False
+    run_event_loop(0.2)
+    done: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, **k: (done.append(name), real(*a, **k))[1])
+
+    counted(person.panel.sections[0], "update")
+    counted(sys.modules["ASLsegLib.projects"], "list_runs")
+    counted(aslseg.review, "history")
+    for number in range(count):
+        add_point(volume, "liver", (10.5 + number, 9.5), 6, POSITIVE)
+    run_event_loop(0.3)
+    assert done == ["update"]

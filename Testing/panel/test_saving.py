@@ -519,3 +519,36 @@ def finish(logic: Any) -> None:
 
     wait_until(lambda: not logic.background.is_busy, 30.0, "the work in the background ends")
     run_event_loop(0.1)
+
+
+# Scenes that come from elsewhere.
+
+
+def test_a_scene_that_calls_another_volume_a_case_is_not_believed(logic: Any) -> None:
+    from ASLsegLib.case_nodes import CASE, digest_of_voxels
+
+    stranger = add_ct("stranger", value=8)
+    for name in (CASE, "ASLseg.Image"):
+        stranger.SetAttribute(name, ct_of(logic).GetAttribute(name))
+    stranger.SetAttribute("ASLseg.Voxels", digest_of_voxels(stranger))
+    slicer.mrmlScene.RemoveNode(ct_of(logic))
+    assert logic.case_node("ct") is stranger
+    with pytest.raises(AslsegError, match="is not the image of case ct, whatever the scene says"):
+        logic.save_label(draw(stranger, liver=liver_mask()))
+    assert logic.project.case("ct").label is None
+
+
+def test_a_case_that_comes_back_with_its_scene_is_still_the_case(
+    logic: Any, tmp_path: Path
+) -> None:
+    from ASLsegLib.logic import Logic
+
+    draw(ct_of(logic), liver=liver_mask())
+    path, folder = tmp_path / "scene.mrb", logic.project.folder
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(path))
+    fresh = Logic()
+    fresh.open_project(folder)
+    fresh.save_label(slicer.util.getNode("drawn"))
+    assert np.array_equal(saved(fresh.project) > 0, liver_mask())
