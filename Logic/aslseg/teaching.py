@@ -91,7 +91,8 @@ class Taught:
 def teach_specialist(job: Job, curriculum: Curriculum) -> Taught:
     """Train one network per stage; containers first, for contents are sought inside them.
 
-    Stages whose weights are in the folder already are read, not trained.
+    Stages whose weights are in the folder already are read, not trained; copies of images that a
+    process left there when it was ended are deleted.
 
     Raises:
         ProjectError: When no label has any voxel of a stage's targets.
@@ -103,6 +104,7 @@ def teach_specialist(job: Job, curriculum: Curriculum) -> Taught:
         final[stage.name] = weights[-1]
         for known, network in zip(earlier, weights, strict=False):
             known[stage.name] = network
+    shutil.rmtree(_views(curriculum), ignore_errors=True)
     return Taught(_specialist(job, final), tuple(_specialist(job, nets) for nets in earlier))
 
 
@@ -138,7 +140,7 @@ def _train_stage(
     paths: Sequence[Path],
 ) -> None:
     settings = curriculum.settings(job.config, stage)
-    views = curriculum.folder / "views"
+    views = _views(curriculum)
     organs = Containers(job, stage, curriculum.witnesses)
     labelled = _labelled_cases(job, curriculum, stage, settings, views, organs)
     paradigm = _start(job, curriculum, stage, settings)
@@ -148,6 +150,11 @@ def _train_stage(
         unlabelled = _unlabelled_cases(job, stage, settings, views, found)
     _fit(job, curriculum, stage, paradigm, (labelled, unlabelled), paths)
     shutil.rmtree(views, ignore_errors=True)
+
+
+def _views(curriculum: Curriculum) -> Path:
+    """Return where copies of the images lie while a stage is trained."""
+    return curriculum.folder / "views"
 
 
 def _start(job: Job, curriculum: Curriculum, stage: Stage, settings: SpecialistConfig) -> Paradigm:

@@ -1,0 +1,16 @@
+"""What the server of forked children imports once, so that a child costs a moment, not seconds."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt  # noqa: F401
+import torch
+
+import sam_doubles  # noqa: F401
+from aslseg.devices import choose_device
+from aslseg.methods import method_named
+
+torch.set_num_threads(1)
+for _name in ("aslseg", "specialist", "semisam", "scsam", "cpcsam"):
+    method_named(_name)
+choose_device("cpu")
+torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())  # imports the compiler, which takes a second

@@ -1,0 +1,122 @@
+"""Children that are forked from a server which has imported everything: a moment each.
+
+The command line runs in them as a user runs it, with its exit code and its words.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faults.children import Ended, end_session
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["faults.preload"])
+
+Job = Callable[..., None]
+
+
+@dataclass
+class Started:
+    """A child at work.
+
+    Attributes:
+        process: The child.
+        folder: Where its words go.
+        began: By the monotonic clock.
+    """
+
+    process: Any
+    folder: tempfile.TemporaryDirectory[str]
+    began: float
+
+    def ended(self, limit_s: float = 120.0) -> Ended:
+        """Wait for the end; after the limit the child is killed."""
+        self.process.join(limit_s)
+        code = self.process.exitcode
+        if code is None:
+            self.kill()
+        seconds = time.monotonic() - self.began
+        orphans = end_session(self.process.pid)
+        place = Path(self.folder.name)
+        said = [(place / name).read_text(errors="replace") for name in ("out", "err")]
+        peak = place / "peak"
+        mib = float(peak.read_text()) if peak.exists() else 0.0
+        self.folder.cleanup()
+        return Ended(code, said[0], said[1], seconds, mib, orphans)
+
+    def kill(self) -> None:
+        """Kill the child, as the system does when memory is short, and wait for that."""
+        try:
+            os.kill(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.join()
+
+
+def start(job: Job, *arguments: Any, setup: Sequence[tuple[Any, ...]] = ()) -> Started:
+    """Run a function of a module in a forked child.
+
+    Args:
+        job: Its `SystemExit` is the child's exit code.
+        arguments: Of the function.
+        setup: Functions with their arguments, called before it.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="aslseg-child-")
+    process = _CONTEXT.Process(target=_enter, args=(folder.name, job, arguments, tuple(setup)))
+    process.start()
+    return Started(process, folder, time.monotonic())
+
+
+def aslseg(
+    *arguments: str | Path, setup: Sequence[tuple[Any, ...]] = (), limit_s: float = 120.0
+) -> Ended:
+    """Run the command line in a forked child, to its end."""
+    return start_aslseg(*arguments, setup=setup).ended(limit_s)
+
+
+def start_aslseg(*arguments: str | Path, setup: Sequence[tuple[Any, ...]] = ()) -> Started:
+    """Run the command line in a forked child."""
+    return start(command_line, [str(argument) for argument in arguments], setup=setup)
+
+
+def command_line(arguments: Sequence[str]) -> None:
+    """Be `aslseg`."""
+    from aslseg.cli import main
+
+    sys.argv = ["aslseg", *arguments]
+    main()
+
+
+def _enter(
+    folder: str, job: Job, arguments: Sequence[Any], setup: Sequence[tuple[Any, ...]]
+) -> None:
+    os.setsid()
+    for name, descriptor in (("out", 1), ("err", 2)):
+        target = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(target, descriptor)
+        os.close(target)
+    try:
+        for function, *given in setup:
+            function(*given)
+        job(*arguments)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        with open(f"{folder}/peak", "w") as file:  # noqa: PTH123
+            file.write(str(peak))
+
+
+def set_environment(changes: Mapping[str, str]) -> None:
+    """Change the child's environment."""
+    os.environ.update(changes)
