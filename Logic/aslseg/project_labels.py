@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,13 @@ def keep_history(path: Path) -> Path | None:
     copies = sorted(folder.glob(f"{stem}-*{LABEL_SUFFIX}"))
     if copies and filecmp.cmp(path, copies[-1], shallow=False):
         return copies[-1]
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-    kept = folder / f"{stem}-{now}{LABEL_SUFFIX}"
+    kept = _new_name(folder, stem)
     copy_atomic(path, kept)
     return kept
+
+
+def _new_name(folder: Path, stem: str) -> Path:
+    """Return a name that no copy has: a coarse clock, or one put back, tells a time twice."""
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    names = chain([f"{stem}-{now}"], (f"{stem}-{now}-{number}" for number in count(1)))
+    return next(path for name in names if not (path := folder / (name + LABEL_SUFFIX)).exists())

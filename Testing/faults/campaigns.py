@@ -7,8 +7,9 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-COUNT, SEED = "ASLSEG_FAULTS_COUNT", "ASLSEG_FAULTS_SEED"
+COUNT, SEED, LOG = "ASLSEG_FAULTS_COUNT", "ASLSEG_FAULTS_SEED", "ASLSEG_FAULTS_LOG"
 
 
 def count(short: int, full: int) -> int:
@@ -59,4 +60,14 @@ class Campaign:
             yield
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
-            self.failures.append(f"{name}: {type(error).__name__}: " + "\n    ".join(lines[:40]))
+            failure = f"{name}: {type(error).__name__}: " + "\n    ".join(lines[:40])
+            self.failures.append(failure)
+            self._log(f"FAILED {failure}")
+        else:
+            self._log(f"passed {name}")
+
+    def _log(self, line: str) -> None:
+        """Write a line to the file that the variable names, for whoever waits."""
+        if os.environ.get(LOG):
+            with Path(os.environ[LOG]).open("a", encoding="utf-8") as file:
+                file.write(f"{self.name}, {line}\n")

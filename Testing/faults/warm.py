@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def start(job: Job, *arguments: Any, setup: Sequence[tuple[Any, ...]] = ()) -> S
         arguments: Of the function.
         setup: Functions with their arguments, called before it.
     """
+    _warm_up()
     folder = tempfile.TemporaryDirectory(prefix="aslseg-child-")
     process = _CONTEXT.Process(target=_enter, args=(folder.name, job, arguments, tuple(setup)))
     process.start()
@@ -95,6 +97,32 @@ def command_line(arguments: Sequence[str]) -> None:
 
     sys.argv = ["aslseg", *arguments]
     main()
+
+
+@cache
+def _warm_up() -> None:
+    """Start the server and wait for its imports, which are not the first child's time.
+
+    Raises:
+        RuntimeError: When it has not imported what it should.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    try:
+        process = _CONTEXT.Process(target=_check_imports)
+        process.start()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    process.join()
+    if process.exitcode:
+        msg = "the server of children could not import faults.preload"
+        raise RuntimeError(msg)
+
+
+def _check_imports() -> None:
+    sys.exit("faults.preload" not in sys.modules)
 
 
 def _enter(
