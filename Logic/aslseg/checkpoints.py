@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aslseg.errors import AslsegError, StorageError, WeightsError
+from aslseg.errors import AslsegError, WeightsError
 from aslseg.finite import are_finite
 from aslseg.reading import parse_json
-from aslseg.storage import atomic_path
+from aslseg.storage import atomic_path, unwritable
 
 FORMAT = "aslseg-1"
 
@@ -70,8 +70,7 @@ def write_tensors(
         try:
             save_file(dict(tensors), partial, metadata)
         except SafetensorError as error:  # which the library makes of the system's errors
-            msg = f"Cannot write {path} ({error}); free some space, or choose another folder."
-            raise StorageError(msg) from error
+            raise unwritable(path, error) from error
 
 
 @contextmanager

@@ -92,8 +92,10 @@ def _check_options(settings: object, more: int | None, *, resume: bool) -> None:
 def _trained(
     project: Project, config: RunConfig | None, run: str | None, more: int | None, monitor: Monitor
 ) -> RunFolder:
+    from aslseg.project import open_project
     from aslseg.runs import continue_run, resume_run, start_run
 
+    project = open_project(project.folder)  # the imports took seconds, in which it may have changed
     if more is not None:
         return continue_run(project, run, more, monitor)
     if config is None:

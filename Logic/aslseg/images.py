@@ -12,11 +12,11 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from aslseg import images_dicom, images_metaimage, images_nifti, images_nrrd
-from aslseg.errors import ImageError, StorageError
+from aslseg.errors import ImageError
 from aslseg.images_header import Header, check_name, refuse
 from aslseg.images_segments import Segment, segments_of
 from aslseg.images_voxels import read_voxels
-from aslseg.storage import atomic_path
+from aslseg.storage import atomic_path, unwritable
 from aslseg.volume import Geometry, Labelmap, Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
@@ -219,8 +219,7 @@ def _write(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=suffix_of(path) != ".nii")
             _check_written(temporary)
         except (RuntimeError, ImageError) as error:
-            msg = f"{path} could not be written whole; check the free space and the permissions."
-            raise StorageError(msg) from error
+            raise unwritable(path, error) from error
 
 
 def _check_written(path: Path) -> None:

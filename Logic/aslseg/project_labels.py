@@ -16,7 +16,7 @@ from aslseg.geometry import fit_labels
 from aslseg.images import read_segments
 from aslseg.project_case import HISTORY, LABEL_SUFFIX
 from aslseg.project_segments import labels_by_name
-from aslseg.storage import copy_atomic
+from aslseg.storage import copy_atomic, sha256_of
 from aslseg.volume import Geometry, Labelmap, SameSize
 
 
@@ -52,6 +52,28 @@ def load_labels(
     labelmap = labels_by_name(labelmap, segments, targets, str(path))
     check_values(labelmap, targets, str(path))
     return fit_labels(labelmap, geometry, str(path), same_size=same_size)
+
+
+def find_label(path: Path, digest: str) -> Path:
+    """Return where a label map of known content is: in its place, or in the history beside it.
+
+    Args:
+        path: Its place.
+        digest: SHA-256 of the file.
+
+    Raises:
+        ImageError: When it is nowhere.
+    """
+    stem = path.name.removesuffix(LABEL_SUFFIX)
+    kept = sorted((path.parent / HISTORY).glob(f"{stem}-*{LABEL_SUFFIX}"), reverse=True)
+    for place in (path, *kept):
+        if place.exists() and sha256_of(place) == digest:
+            return place
+    msg = (
+        f"{path} is not the label map that the run began to learn from, and the history has no "
+        "copy of that one; restore it, or start a new run."
+    )
+    raise ImageError(msg)
 
 
 def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> None:

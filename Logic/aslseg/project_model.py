@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,10 +23,10 @@ from aslseg.images import read_geometry, read_volume, write_labelmap
 from aslseg.project_case import LABEL_SUFFIX, LABELS, Case, Split
 from aslseg.project_images import check_images
 from aslseg.project_json import in_words
-from aslseg.project_labels import check_values, keep_history, load_labels
+from aslseg.project_labels import check_values, find_label, keep_history, load_labels
 from aslseg.project_lock import changing
 from aslseg.reading import read_object
-from aslseg.storage import inside, write_json_atomic
+from aslseg.storage import atomic_path, inside, write_json_atomic
 from aslseg.volume import Labelmap, SameSize, Volume
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -129,17 +130,22 @@ class Project(Settings):
         check_images(self.folder, [case])
         return read_volume(self.image_path(case))
 
-    def load_labels(self, case: Case) -> Labelmap:
+    def load_labels(self, case: Case, digest: str | None = None) -> Labelmap:
         """Read the label map of a case onto the grid of its image.
+
+        Args:
+            case: The case.
+            digest: SHA-256 of the file that is wanted, which may be in the history by now; what is
+                there is read if none is given.
 
         Raises:
             ProjectError: When it has none.
             ImageError: When it is missing, damaged, or has a value of no target.
             GeometryMismatchError: When it lies elsewhere.
         """
-        return load_labels(
-            self.label_path(case), read_geometry(self.image_path(case)), self.targets
-        )
+        path = self.label_path(case)
+        path = path if digest is None else find_label(path, digest)
+        return load_labels(path, read_geometry(self.image_path(case)), self.targets)
 
     def require_labels(self) -> None:
         """Make sure that there is something to learn from.
@@ -201,21 +207,22 @@ class Project(Settings):
                 changes the project and does not end.
             StorageError: When the folder cannot be written; the label map before stays in place.
         """
-
-        def keep(current: Project) -> Project:
+        name = f"The label map of case {case_id}"
+        with changing(open_project(self.folder).folder):
+            current = open_project(self.folder)
             case = current.case(case_id)
-            name = f"The label map of case {case_id}"
             check_values(labelmap, current.targets, name)
             check_images(current.folder, [case])
             grid = read_geometry(current.image_path(case))
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
             path = inside(current.folder, label)
-            keep_history(path)
-            write_labelmap(fitted, path)
-            return current.with_case(case.model_copy(update={"label": label, "status": status}))
-
-        return change_project(self.folder, keep)
+            known = case.model_copy(update={"label": label, "status": status})
+            updated = current.with_case(known)
+            with replacing_project(updated):
+                keep_history(path)
+                write_labelmap(fitted, path)
+        return updated
 
     def _of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split == split)
@@ -271,7 +278,25 @@ def write_project(project: Project) -> None:
     Raises:
         StorageError: When the folder cannot be written.
     """
-    write_json_atomic(project.folder / FILE_NAME, project.model_dump())
+    with replacing_project(project):
+        pass
+
+
+@contextmanager
+def replacing_project(project: Project) -> Iterator[None]:
+    """Write `project.json` beside its place, and put it there when the body has succeeded.
+
+    What belongs to it is written in the body: on a full disk all of it changes, or nothing.
+
+    Args:
+        project: As it shall be; the caller holds its lock.
+
+    Raises:
+        StorageError: When the folder cannot be written.
+    """
+    with atomic_path(project.folder / FILE_NAME) as temporary:
+        write_json_atomic(temporary, project.model_dump())
+        yield
 
 
 def validated(project: Project, **changes: Any) -> Project:

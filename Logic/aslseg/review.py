@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,7 @@ from aslseg.project import Case, Project, open_project
 from aslseg.project_case import LABELS, Status
 from aslseg.project_labels import keep_history
 from aslseg.project_lock import changing
-from aslseg.project_model import change_project, write_project
+from aslseg.project_model import change_project, replacing_project
 from aslseg.reading import read_lines
 from aslseg.runfolder import RunFolder
 from aslseg.storage import copy_atomic, inside, storage_errors
@@ -164,9 +165,8 @@ def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Proj
 
     with changing(project.folder):
         before = open_project(project.folder).case(case_id)
-        updated = change_project(project.folder, refuse)
-        _append(project.folder, _of("rejected", before, run, None))
-    return updated
+        with _noted(project.folder, _of("rejected", before, run, None)):
+            return change_project(project.folder, refuse)
 
 
 def undo_last(project: Project) -> tuple[Project, Review]:
@@ -187,10 +187,11 @@ def undo_last(project: Project) -> tuple[Project, Review]:
         last = holding[-1]
         current = open_project(project.folder)
         case = current.case(last.case_id)
-        before = case.model_copy(update={"label": _restored(current, case, last)})
-        before = before.model_copy(update={"status": last.status_before})
+        label = _place_before(case, last)
+        before = case.model_copy(update={"label": label, "status": last.status_before})
         updated = current.with_case(before)
-        write_project(updated)
+        with replacing_project(updated):
+            _restore(current, case, last)
         if before.label is None and case.label is not None:
             current.label_path(case).unlink(missing_ok=True)  # its copy is in the history
         undone = _of("undone", case, None, None)
@@ -260,27 +261,33 @@ def _keep(
         case = current.case(case_id)
         kept = None if case.label is None else keep_history(current.label_path(case))
         status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
-        updated = project.save_label(case_id, labels, status=status)
         place = None if kept is None else kept.relative_to(current.folder)
-        _append(project.folder, _of(what, case, run, place, round_number))
-    return updated
+        with _noted(current.folder, _of(what, case, run, place, round_number)):
+            return project.save_label(case_id, labels, status=status)
 
 
-def _restored(project: Project, case: Case, last: Review) -> Path | None:
-    """Bring back the label map of before, and keep the one of now; return the former's place."""
+def _place_before(case: Case, last: Review) -> Path | None:
+    """Return where the label map of a case was before a decision; None when it had none."""
     if last.what == "rejected":
         return case.label
+    is_kept = last.kept_before is not None and last.label_before is not None
+    return Path(last.label_before or "") if is_kept else None
+
+
+def _restore(project: Project, case: Case, last: Review) -> None:
+    """Bring back the label map of before a decision, and keep the one of now."""
+    if last.what == "rejected":
+        return
     kept, place = last.kept_before, last.label_before
     if kept is None or place is None:
         if case.label is not None:
             keep_history(project.label_path(case))
-        return None
+        return
     _refuse_foreign(project, case, last)
     kept_path, path = inside(project.folder, Path(kept)), inside(project.folder, Path(place))
     if case.label is not None:
         keep_history(project.label_path(case))
     copy_atomic(kept_path, path)
-    return Path(place)
 
 
 def _refuse_foreign(project: Project, case: Case, last: Review) -> None:
@@ -317,13 +324,30 @@ def _of(
     return asdict(review)
 
 
-def _append(folder: Path, review: Mapping[str, Any]) -> None:
+@contextmanager
+def _noted(folder: Path, review: Mapping[str, Any]) -> Iterator[None]:
+    """Write the line of a decision, let it take effect, and take the line back if that fails.
+
+    A process that is killed thus leaves no decision that cannot be taken back.
+    """
+    length = _append(folder, review)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError), (folder / FILE_NAME).open("rb+") as file:
+            file.truncate(length)
+        raise
+
+
+def _append(folder: Path, review: Mapping[str, Any]) -> int:
+    """Write the line of a decision; return how long the file was without it."""
     path = folder / FILE_NAME
     known = path.read_bytes() if path.exists() else b""
-    torn = len(known) - (known.rfind(b"\n") + 1)  # of a line that a crash cut off
+    whole = known.rfind(b"\n") + 1  # what follows is of a line that a crash cut off
     line = json.dumps({**review, "number": known.count(b"\n") + 1}) + "\n"
     with storage_errors(path), path.open("ab") as file:
-        file.truncate(len(known) - torn)
+        file.truncate(whole)
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
+    return whole

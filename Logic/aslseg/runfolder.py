@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,12 +53,15 @@ __all__ = [
     "read_scores",
     "read_table",
     "running",
+    "write_settings",
     "write_table",
 ]
 
 logger = logging.getLogger(__name__)
 
 RUNS = "runs"
+_CLOCK_STEP_S = 2.0
+"""No disk tells times less exactly."""
 LOCK_PATIENCE_S = 2.0
 """Whoever looks whether a run is being worked on holds its lock for a moment."""
 
@@ -207,8 +211,27 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
     if (folder.path / "config.json").exists():
         msg = f"There is a run '{name}' already; resume it or give another name."
         raise RunError(msg)
-    write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
+    write_settings(folder, config)
     return folder
+
+
+def write_settings(folder: RunFolder, config: RunConfig) -> None:
+    """Write the settings of a run, which makes it the latest one of its project.
+
+    The latest run is the one whose settings are the youngest file, also after the clock was put
+    back.
+
+    Raises:
+        StorageError: When the project folder cannot be written.
+    """
+    path = folder.path / "config.json"
+    write_json_atomic(path, config.model_dump(mode="json"))
+    others = (
+        other / "config.json" for other in folder.path.parent.iterdir() if other != path.parent
+    )
+    youngest = max((file.stat().st_mtime for file in others if file.exists()), default=0.0)
+    if path.stat().st_mtime <= youngest:
+        os.utime(path, (youngest + _CLOCK_STEP_S, youngest + _CLOCK_STEP_S))
 
 
 def run_named(project_folder: Path, name: str) -> RunFolder:

@@ -18,7 +18,7 @@ from aslseg.orientation import ORIENTATION
 from aslseg.project import Project, open_project
 from aslseg.project_images import check_images
 from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
-from aslseg.runfolder import RunFolder, create_run, open_run, running
+from aslseg.runfolder import RunFolder, create_run, open_run, running, write_settings
 from aslseg.runs_orientation import check_orientation
 from aslseg.speaking import Ensemble, Segmentation, read_voice
 from aslseg.storage import sha256_of, write_json_atomic
@@ -280,7 +280,7 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
         folder.write_status(legs=[*folder.legs, done + 1], learnt=learnt)
     folder.write_status(since=done + 1)
     config = folder.config.model_copy(update={"rounds": done + more})
-    write_json_atomic(folder.path / "config.json", config.model_dump(mode="json"))
+    write_settings(folder, config)
 
 
 def _labels_of(project: Project) -> dict[str, str]:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ TEMPORARY = ".aslseg-"
 """How the names of files that are not finished begin."""
 
 _CHUNK_BYTES = 1 << 20
+_LEAST_FREE = 1 << 16
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and try again",
     errno.EDQUOT: "your disk quota is used up; free some space and try again",
@@ -67,10 +70,35 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
-    """Say in a sentence why `path` could not be written."""
-    told = f"{error.strerror or error}; check the disk, or choose another folder"
-    return StorageError(f"Cannot write {path}: {_REMEDIES.get(error.errno or 0, told)}.")
+def unwritable(path: Path, error: Exception) -> StorageError:
+    """Say in a sentence why `path` could not be written.
+
+    Args:
+        path: What should be written.
+        error: Of the system, or what a library made of it.
+    """
+    remedy = _REMEDIES.get(_number_of(error))
+    if remedy is None:
+        said = getattr(error, "strerror", None) or error
+        full = _REMEDIES[errno.ENOSPC]
+        remedy = full if _is_full(path) else f"{said}; check the disk, or choose another folder"
+    return StorageError(f"Cannot write {path}: {remedy}.")
+
+
+def _number_of(error: Exception) -> int:
+    """Return the system's number of an error, 0 if a library has kept it to itself."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = _NUMBER.search(str(error))
+    return int(told[1]) if told else 0
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk of a path, or of the folder above it that is there, has no room left."""
+    for place in (path, *path.parents):
+        if place.exists():
+            return shutil.disk_usage(place).free < _LEAST_FREE
+    return False
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -162,8 +162,9 @@ def test_decisions_where_calls_fail(campaign: Campaign, trained: Template, tmp_p
                     hook = (hooks.fail_from_call, project, number, reason, once)
                     ended = warm.start(decide, what, project, setup=[hook]).ended()
                     assert_calm(ended, codes=(0, 1))
-                    if ended.code == 1:
+                    if ended.code == 1 and what != "undo":  # which is written down last
                         assert told(project) == before
+                        assert _in_use(human_labels(project)) == _in_use(labels)
                     now = set(human_labels(project).values())
                     assert set(labels.values()) <= now, "a label is gone"
                     assert_all_readable(project)
@@ -172,6 +173,11 @@ def test_decisions_where_calls_fail(campaign: Campaign, trained: Template, tmp_p
                         again = warm.start(decide, what, project).ended()
                         assert_calm(again, codes=(0,))
                         assert told(project) == told(alone)
+
+
+def _in_use(labels: dict[str, bytes]) -> dict[str, bytes]:
+    """Leave out the history, which may have one more copy."""
+    return {name: data for name, data in labels.items() if "history" not in name}
 
 
 def _prepared(what: str, trained: Template, place: Path) -> Path:
