@@ -72,13 +72,17 @@ class Job:
         return axial_volume(self.project.load_image(case))
 
     def labels(self, case: Case) -> Labelmap:
-        """Read a case's human label on the axial grid of its image.
+        """Read a case's human label on the axial grid of its image."""
+        return axial_labelmap(self.labels_in_file(case))
+
+    def labels_in_file(self, case: Case) -> Labelmap:
+        """Read a case's human label on the grid of its image.
 
         What the run began to learn from is read, also when a person has replaced it since then or
         taken it back.
         """
         learnt = self.folder.status.get("learnt", {}).get(case.id)
-        return axial_labelmap(self.project.load_labels(case, learnt))
+        return self.project.load_labels(case, learnt)
 
     @contextmanager
     def round(self, number: int) -> Iterator[Job]:

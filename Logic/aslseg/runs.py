@@ -330,7 +330,7 @@ def _write_results(job: Job, best: int) -> None:
         path = results / f"{case.id}.nii.gz"
         refined = read_voice(job.folder.round(best) / "voices" / case.id, "refined")
         if case.label is not None:
-            write_labelmap(job.project.load_labels(case), path)
+            write_labelmap(job.labels_in_file(case), path)
             origin[case.id] = "human"
         elif refined is not None:
             write_labelmap(refined, path)

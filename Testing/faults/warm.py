@@ -74,6 +74,8 @@ def start(job: Job, *arguments: Any, setup: Sequence[tuple[Any, ...]] = ()) -> S
     """
     _warm_up()
     folder = tempfile.TemporaryDirectory(prefix="aslseg-child-")
+    for name in ("out", "err"):  # the child may be killed before it could make them
+        Path(folder.name, name).touch()
     process = _CONTEXT.Process(target=_enter, args=(folder.name, job, arguments, tuple(setup)))
     process.start()
     return Started(process, folder, time.monotonic())
@@ -130,7 +132,7 @@ def _enter(
 ) -> None:
     os.setsid()
     for name, descriptor in (("out", 1), ("err", 2)):
-        target = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT)
+        target = os.open(f"{folder}/{name}", os.O_WRONLY)
         os.dup2(target, descriptor)
         os.close(target)
     try:

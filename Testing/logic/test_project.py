@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from aslseg.project import (
     open_project,
     select_cases,
 )
+from aslseg.storage import sha256_of
 from aslseg.volume import Geometry, Labelmap, Volume
 
 NO_CONTENT = {".project.lock", "images.json"}  # the lock, and what is remembered of images
@@ -486,3 +488,40 @@ def test_a_folder_without_project_is_told(tmp_path: Path) -> None:
 
 def test_the_default_targets_are_those_of_the_liver(project: Project) -> None:
     assert project.targets == LIVER_TARGETS
+
+
+def test_label_maps_replaced_at_one_time_are_all_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clocks tell a time twice: coarse ones within milliseconds, others when they are put back."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5, 678, tz)
+
+    monkeypatch.setattr("aslseg.project_labels.datetime", Stopped)
+    for number in (1, 2, 1, 2):
+        project = project.save_label(
+            "a", Labelmap(np.full(GEOMETRY.shape, number, np.uint8), GEOMETRY)
+        )
+    kept = [read_labelmap(path) for path in (project.folder / "labels" / "history").iterdir()]
+    assert {int(labels.labels.min()) for labels in kept} == {0, 1, 2}
+    assert len(kept) >= 3
+
+
+def test_a_label_map_that_a_run_began_with_is_found_after_it_was_replaced(
+    project: Project,
+) -> None:
+    path = project.label_path(project.case("a"))
+    begun, voxels = sha256_of(path), project.load_labels(project.case("a")).labels
+    for number in (1, 2):
+        labels = np.full(GEOMETRY.shape, number, np.uint8)
+        project = project.save_label("a", Labelmap(labels, GEOMETRY))
+    case = project.case("a")
+    np.testing.assert_array_equal(project.load_labels(case, begun).labels, voxels)
+    assert (project.load_labels(case).labels == 2).all()
+    path.unlink()
+    np.testing.assert_array_equal(project.load_labels(case, begun).labels, voxels)
+    with pytest.raises(ImageError, match="the history has no copy of that one"):
+        project.load_labels(case, "0" * 64)

@@ -280,3 +280,45 @@ def test_a_damaged_table_of_reliability_is_refused(
     (run.round(2) / "reliability.csv").write_text(content)
     with pytest.raises(RunError, match=r"reliability\.csv is damaged"):
         case_reports(project, run)
+
+
+def test_a_decision_that_the_disk_does_not_take_changes_nothing(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(project, run, "c2")
+    correct(project, "c2", labels_with(5))
+    label = project.folder / "labels" / "c2.nii.gz"
+    before, lines = label.read_bytes(), history(project)
+
+    def refuse(*_: object) -> None:
+        msg = "the disk is full"
+        raise StorageError(msg)
+
+    for name in ("write_labelmap", "write_json_atomic"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"aslseg.project_model.{name}", refuse)
+            with pytest.raises(StorageError, match="the disk is full"):
+                correct(project, "c2", labels_with(9))
+            if name == "write_json_atomic":
+                with pytest.raises(StorageError, match="the disk is full"):
+                    reject(project, "c3")
+        assert label.read_bytes() == before
+        assert history(project) == lines
+        assert open_project(project.folder).case("c3").status == "unlabelled"
+    correct(project, "c2", labels_with(9))
+    assert [line.number for line in history(project)] == [1, 2, 3]
+
+
+def test_a_decision_is_on_record_before_it_takes_effect(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, a process leaves a line that can be taken back, not a decision without."""
+    seen: list[str] = []
+
+    def look(*_: object) -> None:
+        seen.extend(line.what for line in history(project))
+        assert open_project(project.folder).case("c2").label is None
+
+    monkeypatch.setattr("aslseg.project_model.keep_history", look)
+    accept(project, run, "c2")
+    assert seen == ["accepted"]

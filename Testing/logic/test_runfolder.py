@@ -24,6 +24,7 @@ from aslseg.runfolder import (
     read_table,
     running,
     runs_of,
+    write_settings,
     write_table,
 )
 
@@ -73,6 +74,17 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, run: RunFolder) -> None
     with pytest.raises(RunError, match="There is a run 'first' already"):
         create_run(tmp_path, RunConfig(), "first")
     assert run.config == CONFIG
+
+
+def test_the_run_made_last_is_the_latest_after_the_clock_was_put_back(
+    tmp_path: Path, run: RunFolder
+) -> None:
+    tomorrow = time.time() + 24 * 3600
+    os.utime(run.path / "config.json", (tomorrow, tomorrow))
+    second = create_run(tmp_path, CONFIG, "a second")
+    assert open_run(tmp_path) == second
+    write_settings(run, CONFIG)
+    assert open_run(tmp_path) == run
 
 
 def test_a_run_is_found_by_name_or_as_the_latest(tmp_path: Path, run: RunFolder) -> None:

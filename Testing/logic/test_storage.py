@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from aslseg.errors import StorageError
 from aslseg.storage import (
@@ -18,6 +19,7 @@ from aslseg.storage import (
     atomic_path,
     copy_atomic,
     sha256_of,
+    unwritable,
     write_json_atomic,
     write_text_atomic,
 )
@@ -168,3 +170,17 @@ def test_the_digest_of_a_folder_knows_names_and_contents(tmp_path: Path) -> None
     one, two, three = (sha256_of(tmp_path / name) for name in ("one", "two", "three"))
     assert one != two
     assert one == three
+
+
+def test_what_libraries_make_of_a_full_disk_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "absent" / "a.safetensors"
+    told = SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+    assert "the disk is full" in str(unwritable(path, told))
+    cut_off = OSError("3072 requested and 3040 written")
+    assert "3072 requested and 3040 written; check the disk" in str(unwritable(path, cut_off))
+    usage = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert "the disk is full" in str(unwritable(path, cut_off))
+    assert "read-only" in str(unwritable(path, OSError(errno.EROFS, "Read-only file system")))
