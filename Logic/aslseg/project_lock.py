@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from aslseg.errors import ProjectError, StorageError
 from aslseg.project_case import HISTORY, LABELS
+from aslseg.project_images import PLACE as KNOWN_IMAGES
 from aslseg.storage import storage_errors
 from aslseg.sweeping import sweep
 
@@ -43,7 +44,12 @@ def changing(folder: Path) -> Iterator[None]:
             raise StorageError(msg) from error
     try:
         if is_first:
-            for place in (folder, folder / LABELS, folder / LABELS / HISTORY):
+            for place in (
+                folder,
+                folder / KNOWN_IMAGES.parent,
+                folder / LABELS,
+                folder / LABELS / HISTORY,
+            ):
                 sweep(place)
         yield
     finally:

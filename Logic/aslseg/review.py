@@ -187,7 +187,7 @@ def undo_last(project: Project) -> tuple[Project, Review]:
         last = holding[-1]
         current = open_project(project.folder)
         case = current.case(last.case_id)
-        label = _place_before(case, last)
+        label = _place_before(current, case, last)
         before = case.model_copy(update={"label": label, "status": last.status_before})
         updated = current.with_case(before)
         with replacing_project(updated):
@@ -266,12 +266,14 @@ def _keep(
             return project.save_label(case_id, labels, status=status)
 
 
-def _place_before(case: Case, last: Review) -> Path | None:
+def _place_before(project: Project, case: Case, last: Review) -> Path | None:
     """Return where the label map of a case was before a decision; None when it had none."""
     if last.what == "rejected":
         return case.label
-    is_kept = last.kept_before is not None and last.label_before is not None
-    return Path(last.label_before or "") if is_kept else None
+    if last.kept_before is None or last.label_before is None:
+        return None
+    _refuse_foreign(project, case, last)
+    return Path(last.label_before)
 
 
 def _restore(project: Project, case: Case, last: Review) -> None:
@@ -283,7 +285,6 @@ def _restore(project: Project, case: Case, last: Review) -> None:
         if case.label is not None:
             keep_history(project.label_path(case))
         return
-    _refuse_foreign(project, case, last)
     kept_path, path = inside(project.folder, Path(kept)), inside(project.folder, Path(place))
     if case.label is not None:
         keep_history(project.label_path(case))
