@@ -17,6 +17,7 @@ from aslseg.methods import method_named
 from aslseg.orientation import ORIENTATION
 from aslseg.project import Project, open_project
 from aslseg.project_images import check_images
+from aslseg.project_lock import changing
 from aslseg.rounds import Method, Round, RoundOutcome, restore_outcome
 from aslseg.runfolder import RunFolder, create_run, open_run, running, write_settings
 from aslseg.runs_orientation import check_orientation
@@ -242,31 +243,35 @@ def _run(
     with running(folder, monitor) as recording:
         check_orientation(project, folder, recording)
         _same_images(project, folder)
+        is_new = not more and "learnt" not in folder.status
+        if more or is_new:
+            project, learnt = _labels_of(project)
         if more:
-            _lengthen(project, folder, more)
-        elif "learnt" not in folder.status:
-            folder.write_status(legs=[1], learnt=_labels_of(project))
-            _warn_of_windows(project, folder.config, recording)
+            _lengthen(folder, more, learnt)
+        elif is_new:
+            folder.write_status(legs=[1], learnt=learnt)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
         job = _job(project, folder, recording, cache, device=device)
+        if is_new:
+            _warn_of_windows(job)
         best = _rounds(job, method_named(config.method))
         _write_results(job, best)
     return folder
 
 
-def _warn_of_windows(project: Project, config: RunConfig, monitor: Monitor) -> None:
+def _warn_of_windows(job: Job) -> None:
     """Say which targets cannot be seen with the settings; some cases stand for all."""
     measured: list[Intensities] = []
-    for case in monitor.track(project.labelled[:LOOKED_AT], "Looking at intensities"):
-        image, labels = project.load_image(case), project.load_labels(case)
-        measured += intensities_of(case.id, image, labels, project.targets)
-    for note in window_notes(measured, project.targets, config):
-        monitor.warn(note)
+    for case in job.monitor.track(job.labelled[:LOOKED_AT], "Looking at intensities"):
+        image, labels = job.project.load_image(case), job.labels_in_file(case)
+        measured += intensities_of(case.id, image, labels, job.targets)
+    for note in window_notes(measured, job.targets, job.config):
+        job.monitor.warn(note)
 
 
-def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
+def _lengthen(folder: RunFolder, more: int, learnt: dict[str, str]) -> None:
     """Ask for further rounds; with other labels, what is trained once is trained anew in them."""
     done = 0
     while folder.validation_of(done + 1) is not None:
@@ -274,7 +279,6 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
     if not done:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
-    learnt = _labels_of(project)
     if learnt != folder.status.get("learnt"):
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
         folder.write_status(legs=[*folder.legs, done + 1], learnt=learnt)
@@ -283,9 +287,11 @@ def _lengthen(project: Project, folder: RunFolder, more: int) -> None:
     write_settings(folder, config)
 
 
-def _labels_of(project: Project) -> dict[str, str]:
-    """Return the digest of every label map that is learnt from."""
-    return {case.id: sha256_of(project.label_path(case)) for case in project.labelled}
+def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
+    """Return a project as it is now, and the digest of every label map that is learnt from."""
+    with changing(project.folder):  # nobody takes a label map back meanwhile
+        now = open_project(project.folder)
+        return now, {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
 
 
 def _rounds(job: Job, method: Method) -> int:
