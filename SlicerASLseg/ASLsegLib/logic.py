@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from aslseg.errors import RunError
 from ASLsegLib.background import Background
 from ASLsegLib.engine import Engine, Work
 from ASLsegLib.export import Exporting
@@ -119,6 +120,7 @@ class Logic(Projecting, Reviewing, Exporting):
 
         Raises:
             SceneError: When the volume cannot be used.
+            RunError: When the run that is named cannot be used.
             EngineError: When the engine failed.
         """
         volume = working_volume(volume)
@@ -241,10 +243,16 @@ class Logic(Projecting, Reviewing, Exporting):
     def _about(
         self, volume: Any, run_id: str | None
     ) -> tuple[dict[str, Any], Callable[[], None] | None]:
+        run = self.usable_run(run_id)
+        if run_id and run is None:
+            msg = (
+                f"Run {run_id} cannot be used: the open project has no run of that name with a "
+                "finished round. Choose another run, or let the latest one be used."
+            )
+            raise RunError(msg)
         self.working_on = volume
         folder = self._scratch() / volume.GetID()
         image, prepare = file_for(volume, folder / "image.nrrd")
-        run = self.usable_run(run_id)
         arguments = {
             "image": str(image),
             "project": str(self.project.folder) if self.project else None,

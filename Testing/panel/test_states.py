@@ -258,6 +258,15 @@ def test_a_script_that_gives_a_colour_picture_is_told_what_to_choose(
             action()
 
 
+def test_a_run_that_is_named_and_cannot_be_used_is_not_replaced_by_another(
+    panel: Any, ct: Any
+) -> None:
+    for action in (panel.logic.segment, panel.logic.refine):
+        with pytest.raises(AslsegError, match="Run gone cannot be used"):
+            action(ct, run_id="gone", wait=False)
+    assert not panel.logic.engine.is_busy
+
+
 # -- settings of another version -------------------------------------------------------------------
 
 UNUSABLE = {
