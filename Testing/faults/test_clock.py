@@ -17,6 +17,8 @@ from faults.checks import assert_calm, assert_no_leftovers, human_labels
 from faults.decisions import decide_all, told
 from faults.small import Template, a_template, config_without_sam, results_of
 
+pytestmark = pytest.mark.slow
+
 SETUP = ((hooks.save_often,), (hooks.without_report,))
 DAY_S = 24 * 3600.0
 RUN_LIMIT_S = 120.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from faults import checks
 from faults.campaigns import Campaign, count, draws
 from faults.checks import assert_calm
 from faults.children import run_child
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="this system has no sessions of processes")
 
 
 def test_a_child_is_watched_to_its_end() -> None:

@@ -34,6 +34,8 @@ from faults.decisions import decide, told
 from faults.small import Template, a_template, config_without_sam, results_of
 from whole_runs import contents
 
+pytestmark = pytest.mark.slow
+
 SETUP = ((hooks.use_small_sam,), (hooks.save_often,), (hooks.without_report,))
 RUN_LIMIT_S = 120.0  # of a whole training, on a machine that does other things too
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from aslseg.config import SamConfig
 from aslseg.images import write_labelmap, write_volume
@@ -19,6 +20,8 @@ from faults import hooks, warm
 from faults.campaigns import Campaign, count, is_full
 from faults.checks import assert_calm
 from faults.small import a_patient, small_config
+
+pytestmark = pytest.mark.slow
 
 LIMIT_S = 10.0
 BIG = Geometry.axis_aligned((16, 160, 160), (5.0, 2.0, 2.0))

@@ -25,6 +25,8 @@ from faults.children import Ended
 from faults.decisions import decide, told
 from faults.small import Template, a_patient, a_template, config_without_sam
 
+pytestmark = pytest.mark.slow
+
 SETUP = ((hooks.without_report,),)
 RUN_LIMIT_S = 180.0
 WORK = ("train", "save", "accept", "undo", "export")

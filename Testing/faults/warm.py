@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -18,7 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from faults.children import Ended, end_session
+
+if os.name == "nt":
+    pytest.skip("this system forks no processes", allow_module_level=True)
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["faults.preload"])
@@ -130,6 +134,8 @@ def _check_imports() -> None:
 def _enter(
     folder: str, job: Job, arguments: Sequence[Any], setup: Sequence[tuple[Any, ...]]
 ) -> None:
+    import resource  # which not every system has
+
     os.setsid()
     for name, descriptor in (("out", 1), ("err", 2)):
         target = os.open(f"{folder}/{name}", os.O_WRONLY)
