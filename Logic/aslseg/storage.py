@@ -79,7 +79,7 @@ def unwritable(path: Path, error: Exception) -> StorageError:
     """
     remedy = _REMEDIES.get(_number_of(error))
     if remedy is None:
-        said = getattr(error, "strerror", None) or error
+        said = " ".join(str(getattr(error, "strerror", None) or error).split())
         full = _REMEDIES[errno.ENOSPC]
         remedy = full if _is_full(path) else f"{said}; check the disk, or choose another folder"
     return StorageError(f"Cannot write {path}: {remedy}.")
@@ -90,7 +90,9 @@ def _number_of(error: Exception) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
     told = _NUMBER.search(str(error))
-    return int(told[1]) if told else 0
+    if told:
+        return int(told[1])
+    return next((number for number in _REMEDIES if os.strerror(number) in str(error)), 0)
 
 
 def _is_full(path: Path) -> bool:

@@ -178,6 +178,10 @@ def test_what_libraries_make_of_a_full_disk_is_told_as_one(
     path = tmp_path / "absent" / "a.safetensors"
     told = SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
     assert "the disk is full" in str(unwritable(path, told))
+    by_itk = RuntimeError("Exception thrown in SimpleITK:\nReason: No space left on device")
+    assert "the disk is full" in str(unwritable(path, by_itk))
+    unknown = str(unwritable(path, RuntimeError("Exception thrown:\nReason: a bad day")))
+    assert "Exception thrown: Reason: a bad day; check the disk" in unknown
     cut_off = OSError("3072 requested and 3040 written")
     assert "3072 requested and 3040 written; check the disk" in str(unwritable(path, cut_off))
     usage = shutil.disk_usage(tmp_path)._replace(free=4096)
