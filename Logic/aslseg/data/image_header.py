@@ -236,6 +236,17 @@ def numbers(path: Path, name: str, text: str, count: int | None = None) -> list[
     return values
 
 
+def needed(path: Path, fields: Mapping[str, str], name: str) -> str:
+    """Return what a header says under a name.
+
+    Raises:
+        ImageError: When it says nothing.
+    """
+    if not fields.get(name):
+        refuse(path, f"is damaged: its header does not say {shown(name)}")
+    return fields[name]
+
+
 def whole_numbers(path: Path, name: str, text: str, count: int | None = None) -> list[int]:
     """Read whole numbers of a header, as `numbers` does.
 

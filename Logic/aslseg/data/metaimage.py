@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aslseg.data.image_header import (
     Header,
     data_file,
+    needed,
     numbers,
     patient_affine,
     refuse,
@@ -91,17 +92,11 @@ def _text_of(path: Path) -> _Text:
     return _Text(fields, end)
 
 
-def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
-    if not fields.get(name):
-        refuse(path, f"is damaged: its header does not say {name}")
-    return fields[name]
-
-
 def _shape_of(path: Path, fields: Mapping[str, str]) -> tuple[int, tuple[int, int, int]]:
-    (count,) = whole_numbers(path, "NDims", _needed(path, fields, "NDims"), 1)
+    (count,) = whole_numbers(path, "NDims", needed(path, fields, "NDims"), 1)
     if not 1 <= count <= 10:
         refuse(path, f"is damaged: its header says that it has {count} axes")
-    sizes = whole_numbers(path, "DimSize", _needed(path, fields, "DimSize"), count)
+    sizes = whole_numbers(path, "DimSize", needed(path, fields, "DimSize"), count)
     channels = fields.get("ElementNumberOfChannels", "1")
     (components,) = whole_numbers(path, "ElementNumberOfChannels", channels, 1)
     return count, scalar_shape(path, sizes, components)
@@ -115,7 +110,7 @@ def _flag(path: Path, fields: Mapping[str, str], name: str, *, default: bool) ->
 
 
 def _type_of(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
-    name = _needed(path, fields, "ElementType")
+    name = needed(path, fields, "ElementType")
     if not _flag(path, fields, "BinaryData", default=True):
         refuse(path, "holds its voxels as text", "save it as binary .mha or .nrrd")
     if name.endswith("_ARRAY"):

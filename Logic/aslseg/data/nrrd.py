@@ -14,6 +14,7 @@ from aslseg.data.image_header import (
     Encoding,
     Header,
     data_file,
+    needed,
     numbers,
     patient_affine,
     refuse,
@@ -116,18 +117,12 @@ def _take(path: Path, line: str, fields: dict[str, str], keys: dict[str, str]) -
     fields[name] = value.strip()
 
 
-def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
-    if not fields.get(name):
-        refuse(path, f"is damaged: its header does not say {shown(name)}")
-    return fields[name]
-
-
 def _shape_of(path: Path, fields: Mapping[str, str]) -> tuple[tuple[int, int, int], list[int]]:
     """Return the shape, and which axes of the file the three axes of space are."""
-    (count,) = whole_numbers(path, "dimension", _needed(path, fields, "dimension"), 1)
+    (count,) = whole_numbers(path, "dimension", needed(path, fields, "dimension"), 1)
     if not 1 <= count <= 16:
         refuse(path, f"is damaged: its header says that it has {count} axes")
-    sizes = whole_numbers(path, "sizes", _needed(path, fields, "sizes"), count)
+    sizes = whole_numbers(path, "sizes", needed(path, fields, "sizes"), count)
     vectors = _vectors(path, fields, count)
     axes = [axis for axis in range(count) if vectors is None or vectors[axis] is not None]
     if vectors is not None and axes != list(range(count)) and len(axes) >= 3:
@@ -162,7 +157,7 @@ def _affine_of(path: Path, fields: Mapping[str, str], axes: list[int]) -> NDArra
     vectors = _vectors(path, fields, int(float(fields["dimension"])))
     to_ras = np.diag(_signs(fields))
     if vectors is None:
-        spacing = numbers(path, "spacings", _needed(path, fields, "spacings"))
+        spacing = numbers(path, "spacings", needed(path, fields, "spacings"))
         if len(spacing) < 3 or "axis mins" in fields or "axis maxs" in fields:
             refuse(path, "does not say where its voxels lie (no space directions)")
         return patient_affine(path, to_ras * spacing[:3], np.zeros(3))
@@ -186,7 +181,7 @@ def _signs(fields: Mapping[str, str]) -> Sequence[float]:
 
 
 def _type_of(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
-    name = _needed(path, fields, "type").lower()
+    name = needed(path, fields, "type").lower()
     if name not in _TYPE_OF:
         refuse(path, f"holds voxels of the type {shown(name)}", "export it as 16-bit or float")
     dtype = np.dtype(_TYPE_OF[name])
@@ -199,7 +194,7 @@ def _type_of(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
 
 
 def _encoding_of(path: Path, fields: Mapping[str, str]) -> Encoding:
-    name = _needed(path, fields, "encoding").lower()
+    name = needed(path, fields, "encoding").lower()
     if name not in _ENCODINGS:
         refuse(path, f"has the encoding {shown(name)}", "save it with raw or gzip encoding")
     return _ENCODINGS[name]
