@@ -305,7 +305,8 @@ class AdaptationConfig(Settings):
 
     Attributes:
         versions: Synthetic pseudo-labels made of each labelled case.
-        predictions: Neighbours on each side whose specialist and SAM probabilities are given too.
+        context_slices: Neighbours on each side whose specialist and SAM probabilities are given
+            too.
         pixel_mm: In-plane pixel that it works at: finer than the specialist's, it sharpens.
         channels: Feature maps per level.
     """
@@ -319,7 +320,7 @@ class AdaptationConfig(Settings):
     versions: Positive = 4
     pixel_mm: PositiveFloat = 1.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
-    predictions: NotNegative = 1
+    context_slices: NotNegative = 1
 
     @model_validator(mode="after")
     def _patch_fits(self) -> AdaptationConfig:

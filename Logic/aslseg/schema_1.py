@@ -30,7 +30,7 @@ COLUMNS = {"stage": "source", "voice_agreement": "prediction_agreement"}
 CONFIG = {
     "organ": {"view": "roi"},
     "lesion": {"view": "roi"},
-    "adaptation": {"voices": "predictions"},
+    "adaptation": {"voices": "context_slices"},
 }
 """Of the groups of settings in `config.json`."""
 

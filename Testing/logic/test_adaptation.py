@@ -98,7 +98,7 @@ SAID_OF_HELD_OUT = predictions(0, 4, 8)  # 5 is missed, 8 invented
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_an_untrained_network_returns_the_mean_log_odds_of_the_voices(neighbours: int) -> None:
-    settings = SETTINGS.model_copy(update={"predictions": neighbours})
+    settings = SETTINGS.model_copy(update={"context_slices": neighbours})
     network = AdaptationNetwork(4, settings)
     probabilities = torch.rand(2, 2, 2 * neighbours + 1, 16, 16) * 0.9 + 0.05
     found = network(torch.randn(2, 4, 16, 16), probabilities)

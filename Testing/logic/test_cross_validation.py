@@ -30,7 +30,7 @@ from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, wr
 from whole_runs import at_step, results, stop_at, weights_in
 
 OF_LIVER = cascade_stages(LIVER_TARGETS)[0]
-CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), predictions=0))
+CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), context_slices=0))
 SETTINGS, ROI_SETTINGS = CONFIG.adaptation, adaptation_roi_settings(OF_LIVER, CONFIG)
 SHAPE = (6, 16, 16)
 OF_RUN = tiny_config(rounds=1, adaptation=ADAPTATION.model_copy(update={"iterations": 24}))

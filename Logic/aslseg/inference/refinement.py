@@ -111,13 +111,14 @@ def roi_terms(
     """
     device = next(network.parameters()).device
     stride = 2 ** (len(settings.channels) - 1)
+    reach = settings.context_slices
     network.eval()
     parts = []
     for first in range(0, len(roi.image), SLICES_AT_ONCE):
         ks = range(first, min(first + SLICES_AT_ONCE, len(roi.image)))
         image = np.stack([slice_channels(roi, k, roi_settings) for k in ks])
         probabilities = np.stack(
-            [prediction_channels(predictions, k, settings.predictions, roi.neighbour) for k in ks]
+            [prediction_channels(predictions, k, reach, roi.neighbour) for k in ks]
         )
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(probabilities).to(device)
         parts.append(_padded(network, *inputs, stride, mirror=roi_settings.mirror).cpu().numpy())

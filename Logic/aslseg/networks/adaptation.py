@@ -57,7 +57,7 @@ class AdaptationNetwork(nn.Module):
         features = settings.channels[0]
         self.body = UNet(
             spatial_dims=2,
-            in_channels=image_channels + 2 * (2 * settings.predictions + 1),
+            in_channels=image_channels + 2 * (2 * settings.context_slices + 1),
             out_channels=features,
             channels=settings.channels,
             strides=(2,) * (len(settings.channels) - 1),

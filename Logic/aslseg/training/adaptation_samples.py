@@ -92,7 +92,7 @@ class AdaptationSampler:
             k, y, x = rng.integers(sample.roi.image.shape)
         edge = self._settings.patch_size
         transform = sample_patch_transform((float(y), float(x)), rng)
-        reach = self._settings.predictions
+        reach = self._settings.context_slices
         image = cut_patch(slice_channels(sample.roi, int(k), self._roi_settings), transform, edge)
         if rng.random() < HIDDEN_IMAGE_SHARE:
             image[: image_channels(self._roi_settings)] = 0.0

@@ -87,7 +87,7 @@ class SliceRefiner:
             return plane
         row = k - roi.box.start[0]
         settings = adaptation_roi_settings(stage, self._refiner.config)
-        reach = self._refiner.config.adaptation.predictions
+        reach = self._refiner.config.adaptation.context_slices
         rows = np.clip(row + roi.neighbour * np.arange(-reach, reach + 1), 0, len(roi.image) - 1)
         slices = [int(n) + roi.box.start[0] for n in rows]
         predictions = np.stack(
