@@ -85,7 +85,7 @@ class TestHelp:
 
     def test_help_needs_no_torch(self) -> None:
         script = "import sys; import aslseg.cli.main; sys.exit('torch' in sys.modules)"
-        folder = Path(__file__).resolve().parents[2] / "Logic"
+        folder = Path(__file__).resolve().parents[3] / "Logic"
         assert (
             subprocess.run([sys.executable, "-c", script], cwd=folder, check=False).returncode == 0
         )
@@ -448,7 +448,7 @@ class TestStopping:
             sys.argv = ["aslseg", "train", "somewhere"]
             cli.main()
         """)
-        folder = Path(__file__).resolve().parents[2] / "Logic"
+        folder = Path(__file__).resolve().parents[3] / "Logic"
         process = subprocess.Popen(
             [sys.executable, "-c", script], cwd=folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -50,7 +50,7 @@ def project(tmp_path: Path) -> Project:
 
 def at_once(project: Project, *programs: tuple[str, ...]) -> None:
     """Let processes change the project, all from one moment on."""
-    testing = Path(__file__).resolve().parents[1]
+    testing = Path(__file__).resolve().parents[2]
     paths = [str(testing.parent / "Logic"), str(testing), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", SAVE_LABELS, str(project.folder)]

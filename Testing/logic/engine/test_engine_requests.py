@@ -32,7 +32,7 @@ from aslseg.engine.requests import MAX_PROMPTS, MODELS, Refine, check_request
 from aslseg.engine.server import Worker
 from aslseg.events import Monitor
 
-LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
+LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
 GOOD = b'{"id": 99, "do": "describe"}\n'
 
 BROKEN = [

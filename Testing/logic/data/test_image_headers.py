@@ -326,7 +326,7 @@ def test_a_name_that_is_no_text_is_refused_before_itk_sees_it(tmp_path: Path) ->
         ],
         capture_output=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "Logic")},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "Logic")},
     )
     assert done.returncode == 1
     assert b"no UTF-8" in done.stderr

@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, suffix: str) ->
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2] / "Logic",
+        cwd=Path(__file__).parents[3] / "Logic",
     )
     assert done.stdout.startswith(f"Cannot write {path}: ")
     assert len(done.stdout.splitlines()) == 1

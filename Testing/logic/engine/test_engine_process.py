@@ -39,7 +39,7 @@ from aslseg.project.run_tables import read_table
 from aslseg.runs import load_ensemble
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
-LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
+LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
 Task = Callable[[Mapping[str, Any], Monitor], dict[str, Any]]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
 from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
