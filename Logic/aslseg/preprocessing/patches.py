@@ -19,7 +19,7 @@ from aslseg.preprocessing.augmentation import (
     located_pixels,
     sample_patch_transform,
 )
-from aslseg.preprocessing.roi import Roi
+from aslseg.preprocessing.roi import IGNORED, Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class Batch:
 
     Attributes:
         inputs: (B, C, *spatial); the first `image_channels` are intensities.
-        classes: (B, *spatial) class numbers; zeros for patches without labels.
+        classes: (B, *spatial) class numbers, `IGNORED` where the label is in doubt; zeros for
+            patches without labels.
         weight: (B,) weight of each patch's label.
         locations: Of each patch.
     """
@@ -208,7 +209,8 @@ def _cut_classes(
 def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64]]:
     if labels is None:
         return []
-    numbered, count = label_components(np.asarray(labels) > 0, connectivity=3)
+    shown = (np.asarray(labels) > 0) & (np.asarray(labels) != IGNORED)
+    numbered, count = label_components(shown, connectivity=3)
     order = np.argsort(numbered.ravel(), kind="stable")
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)
     parts = np.split(order, np.cumsum(sizes)[:-1])[1:]

@@ -26,6 +26,9 @@ from aslseg.reading import read_object
 from aslseg.storage import storage_errors, write_json_atomic
 from aslseg.targets import CascadeStage, Target, region_mask
 
+IGNORED = 255
+"""Class number of pixels whose label is in doubt: no loss counts them, no patch seeks them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roi:
@@ -34,7 +37,8 @@ class Roi:
     Attributes:
         image: (d, h, w) float32, normalised.
         parent: (d, h, w) float32 in [0, 1], the mask of the parent target; None when there is none.
-        labels: (d, h, w) uint8 class numbers of the stage; None for a case without labels.
+        labels: (d, h, w) uint8 class numbers of the stage, `IGNORED` where the label is in doubt;
+            None for a case without labels.
         box: The crop, in voxels of the axial grid.
         volume_shape: (D, H, W) of the axial grid.
         neighbour: Distance in slices of the neighbours that are given as channels.
@@ -63,6 +67,7 @@ def build_roi(
     *,
     parent: Mask | None = None,
     labels: Labelmap | None = None,
+    ignored: Mask | None = None,
     targets: tuple[Target, ...] = (),
 ) -> Roi:
     """Crop, normalise and resample a volume for a stage.
@@ -73,6 +78,7 @@ def build_roi(
         settings: Working pixel, window, margin, neighbours.
         parent: (D, H, W) mask of the parent target; required if the stage has one.
         labels: Label map on the same grid, for training.
+        ignored: (D, H, W) voxels whose label is in doubt.
         targets: All targets, to read regions out of `labels`.
 
     Raises:
@@ -84,7 +90,9 @@ def build_roi(
     box, intensities = _crop_and_normalise(volume, stage, settings, parent)
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
-    classes = None if labels is None else turn.array(_classes(labels, stage, targets))[box.slices]
+    classes = None
+    if labels is not None:
+        classes = turn.array(_classes(labels, ignored, stage, targets))[box.slices]
     return Roi(
         image=resample(intensities, shape, "linear"),
         parent=None if parent is None else resample(parent[box.slices], shape, "linear"),
@@ -228,11 +236,13 @@ def _working_shape(
 
 
 def _classes(
-    labels: Labelmap, stage: CascadeStage, targets: tuple[Target, ...]
+    labels: Labelmap, ignored: Mask | None, stage: CascadeStage, targets: tuple[Target, ...]
 ) -> NDArray[np.uint8]:
     classes = np.zeros(labels.labels.shape, np.uint8)
     for number, target in enumerate(stage.targets, start=1):
         classes[region_mask(labels.labels, target, targets)] = number
+    if ignored is not None:
+        classes[ignored] = IGNORED
     return classes
 
 

@@ -33,7 +33,7 @@ from aslseg.inference.loading import (
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
-from aslseg.preprocessing.roi import build_roi, load_roi, save_roi, to_volume
+from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, load_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.targets import CascadeStage, cascade_stages, region_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
@@ -309,11 +309,17 @@ def _labelled_cases(
             folder = rois / f"labelled-{case.id}-{number}"
             save_roi(roi, folder)
             cases.append(TrainingCase(load_roi(folder), of))
-    if not any(case.roi.labels is not None and np.any(case.roi.labels) for case in cases):
+    if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
         raise ProjectError(msg)
     return cases
+
+
+def _shows_a_target(roi: Roi) -> bool:
+    """Whether an ROI has a labelled voxel of its stage's targets."""
+    labels = np.zeros(0) if roi.labels is None else np.asarray(roi.labels)
+    return bool(((labels > 0) & (labels != IGNORED)).any())
 
 
 def _unlabelled_cases(

@@ -1,6 +1,7 @@
 """Losses and schedules of semi-supervised segmentation, as pure functions on tensors.
 
-Logits are `(B, C, *spatial)`, class maps `(B, *spatial)` of integers, weights `(B,)`.
+Logits are `(B, C, *spatial)`, class maps `(B, *spatial)` of integers, weights `(B,)`. Voxels of
+class `preprocessing.roi.IGNORED` add nothing to the supervised losses.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aslseg.preprocessing.roi import IGNORED
+
 
 def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return one minus the Dice overlap of the whole batch, averaged over foreground classes.
@@ -20,11 +23,12 @@ def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = 
 
     Args:
         probability: (B, C, *spatial) in [0, 1].
-        target: (B, *spatial) class numbers.
+        target: (B, *spatial) class numbers, or `IGNORED`.
         weight: (B,) weight of each element of the batch.
     """
-    truth = F.one_hot(target, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
-    scale = _per_element(weight, probability)
+    known = target != IGNORED
+    truth = F.one_hot(target * known, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
+    scale = _per_element(weight, probability) * known[:, None].to(probability.dtype)
     axes = (0, *range(2, probability.ndim))
     overlap = (scale * probability * truth).sum(axes)
     total = (scale * (probability.square() + truth)).sum(axes)
@@ -32,8 +36,11 @@ def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = 
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the cross entropy, averaged over voxels; weights scale elements of the batch."""
-    per_voxel = F.cross_entropy(logits, target, reduction="none")
+    """Return the cross entropy, averaged over voxels; weights scale elements of the batch.
+
+    Ignored voxels count as zeros: a patch has the less weight, the less is known of it.
+    """
+    per_voxel = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
     per_element = per_voxel.flatten(1).mean(1)
     if weight is None:
         return per_element.mean()

@@ -15,7 +15,7 @@ from aslseg.preprocessing.patches import (
     image_channels,
     slice_channels,
 )
-from aslseg.preprocessing.roi import Roi
+from aslseg.preprocessing.roi import IGNORED, Roi
 
 SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8)))
 IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8))})
@@ -135,6 +135,18 @@ def test_specks_below_four_voxels_attract_no_patches() -> None:
     settings = SETTINGS.model_copy(update={"lesion_share": 1.0, "batch_size": 60})
     batch = BatchSource([TrainingCase(a_view(speck))], settings, 0, 0).batch(0)
     assert len(set(batch.inputs[:, 1].mean((1, 2)).tolist())) == 6  # every slice is met
+
+
+def test_what_is_in_doubt_attracts_no_patches_and_stays_marked() -> None:
+    labels = labels_at((slice(4, 5), slice(2, 30), slice(2, 30)))
+    labels[labels > 0] = IGNORED
+    labels[0, 4:8, 4:8] = 1
+    settings = SETTINGS.model_copy(update={"lesion_share": 1.0, "batch_size": 40})
+    source = BatchSource([TrainingCase(a_view(labels))], settings, 0, 0)
+    assert set(source.batch(0).inputs[:, 1].mean((1, 2)).tolist()) == {0.0}
+    anywhere = settings.model_copy(update={"lesion_share": 0.0, "batch_size": 60})
+    classes = BatchSource([TrainingCase(a_view(labels))], anywhere, 0, 0).batch(0).classes
+    assert set(classes.unique().tolist()) == {0, 1, IGNORED}
 
 
 def test_without_lesion_patches_centres_lie_in_the_container() -> None:

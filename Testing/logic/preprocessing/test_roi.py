@@ -10,6 +10,7 @@ import pytest
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.preprocessing.roi import (
+    IGNORED,
     build_roi,
     from_volume,
     load_roi,
@@ -149,6 +150,24 @@ def test_labels_become_the_classes_of_a_stage() -> None:
     within = build_roi(volume, inner, chosen, parent=region, labels=labelmap, targets=targets)
     assert within.labels is not None
     assert set(np.unique(within.labels).tolist()) == {0, 1}
+
+
+def test_doubtful_voxels_are_marked_whatever_their_label() -> None:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[1, 2:8, 2:8] = 1
+    ignored = np.zeros(GRID.shape, bool)
+    ignored[1, 6:10, 2:8] = True
+    roi = build_roi(
+        Volume(smooth_values(), GRID),
+        OF_LIVER,
+        settings(pixel_mm=1.5),
+        labels=Labelmap(labels, GRID),
+        ignored=ignored,
+        targets=LIVER_TARGETS,
+    )
+    assert roi.labels is not None
+    assert set(roi.labels[1, :, 5].tolist()) == {0, 1, IGNORED}
+    assert set(np.unique(roi.labels[0]).tolist()) == {0}
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

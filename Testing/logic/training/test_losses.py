@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aslseg.preprocessing.roi import IGNORED
 from aslseg.training.losses import (
     average_decay,
     consistency_loss,
@@ -230,3 +231,26 @@ def test_the_average_follows_by_one_minus_the_decay_and_copies_statistics() -> N
 def test_the_average_follows_at_once_in_the_first_steps() -> None:
     assert [average_decay(step, 0.99) for step in (0, 1, 3, 98)] == [0.0, 0.5, 0.75, 98 / 99]
     assert average_decay(99, 0.99) == average_decay(5000, 0.99) == 0.99
+
+
+def test_ignored_voxels_add_nothing_to_the_supervised_losses() -> None:
+    logits = torch.tensor([[[[2.0, -1.0], [0.5, 3.0]], [[0.0, 1.0], [0.5, -2.0]]]])
+    other = logits.clone()
+    other[..., 1, :] = 7.0 * torch.randn(2, 2, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([[[0, 1], [IGNORED, IGNORED]]])
+    assert not torch.equal(logits, other)
+    for loss in (supervised_loss, weighted_cross_entropy):
+        torch.testing.assert_close(loss(logits, target), loss(other, target))
+    upper = weighted_cross_entropy(logits[..., :1, :], target[..., :1, :])
+    torch.testing.assert_close(weighted_cross_entropy(logits, target), upper / 2)
+    # sum(p y) = 0.5, sum(p^2) = 0.25 + 0.25 and sum(y) = 1 over the two known voxels.
+    half = two_classes(torch.full((1, 2, 2), 0.5))
+    assert float(soft_dice_loss(half, target)) == pytest.approx(1 - 2 / 2.5)
+
+
+def test_a_batch_of_ignored_voxels_has_no_loss_and_no_gradient() -> None:
+    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    loss = supervised_loss(logits, torch.full((1, 2, 2), IGNORED))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert not logits.grad.any()
