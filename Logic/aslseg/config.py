@@ -336,12 +336,14 @@ class ReliabilityConfig(Settings):
         growth: Added to that part each round (ours).
         min_score: Cases below are never accepted (ours).
         pseudo_weight: Weight of a pseudo-labelled case beside a human one (ours).
+        human_share: Least part of each batch of labelled patches that has human labels (ours).
     """
 
     first_share: Share = 0.5
     growth: Share = 0.25
     min_score: Share = 0.5
     pseudo_weight: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    human_share: Share = 0.5
 
 
 class RunConfig(Settings):

@@ -106,11 +106,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
-    """A view, the weight of its labels (1 for a human's), and the case that it shows."""
+    """An ROI that patches are cut from.
+
+    Attributes:
+        roi: With labels or without.
+        weight: Of its labels (1 for a human's).
+        case_id: The case that it shows.
+        pseudo: Whether its labels are pseudo-labels.
+    """
 
     roi: Roi
     weight: float = 1.0
     case_id: str = ""
+    pseudo: bool = False
 
 
 def slice_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
@@ -131,15 +139,24 @@ def image_channels(settings: SpecialistConfig) -> int:
 class BatchSource:
     """Samples batches from cases; lesions are sampled by component, not by voxel.
 
+    Where there are pseudo-labels, so many patches of each batch are of human labels that they are
+    `human_share` of it, or their part of the cases if that is more; pseudo-labels share the rest.
+
     Args:
-        cases: Equally likely.
+        cases: Equally likely among those of a kind (human or pseudo).
         settings: Patch size, batch size, share of patches centred on a component.
         seed: Of the run.
         stream: Tells apart the sources of one training (labelled, unlabelled).
+        human_share: Least part of a batch that has human labels.
     """
 
     def __init__(
-        self, cases: Sequence[TrainingCase], settings: SpecialistConfig, seed: int, stream: int
+        self,
+        cases: Sequence[TrainingCase],
+        settings: SpecialistConfig,
+        seed: int,
+        stream: int,
+        human_share: float = 0.5,
     ) -> None:
         if not cases:
             msg = "A batch source needs at least one case."
@@ -148,23 +165,38 @@ class BatchSource:
         self._settings = settings
         self._seed = (seed, stream)
         self._components = [_component_voxels(case.roi.labels) for case in cases]
-        self._with_components = [n for n, found in enumerate(self._components) if found]
+        self._human = [n for n, case in enumerate(cases) if not case.pseudo]
+        self._pseudo = [n for n, case in enumerate(cases) if case.pseudo]
+        share = max(human_share, len(self._human) / len(cases)) if self._human else 0.0
+        self._human_count = math.ceil(share * settings.batch_size)
 
     def batch(self, iteration: int) -> Batch:
         """Return batch number `iteration`, always the same for the same number."""
         rng = np.random.default_rng([*self._seed, iteration])
-        sampled = [self._sample(rng) for _ in range(self._settings.batch_size)]
+        sampled = [self._sample(pool, rng) for pool in self._pools(rng)]
         inputs, classes, locations = zip(*sampled, strict=True)
         weights = [self._cases[location.case].weight for location in locations]
         return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), locations)
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PatchLocation]:
-        on_component = bool(self._with_components) and rng.random() < self._settings.lesion_share
-        if on_component:
-            number = self._with_components[rng.integers(len(self._with_components))]
+    def _pools(self, rng: np.random.Generator) -> list[list[int]]:
+        """Return the cases that each patch of a batch may be of."""
+        size = self._settings.batch_size
+        if not (self._human and self._pseudo):
+            return [self._human or self._pseudo] * size
+        return [
+            self._human if place < self._human_count else self._pseudo
+            for place in rng.permutation(size)
+        ]
+
+    def _sample(
+        self, pool: Sequence[int], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, PatchLocation]:
+        with_components = [n for n in pool if self._components[n]]
+        if with_components and rng.random() < self._settings.lesion_share:
+            number = with_components[int(rng.integers(len(with_components)))]
             centre = self._near_component(number, rng)
         else:
-            number = int(rng.integers(len(self._cases)))
+            number = pool[int(rng.integers(len(pool)))]
             centre = _inside_organ(self._cases[number].roi, rng)
         inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)

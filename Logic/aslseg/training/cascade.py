@@ -245,14 +245,16 @@ def _fit(
 ) -> None:
     paths = specialist_paths(plan.folder, stage)
     settings, seed = plan.settings(context.config, stage), context.config.seed
-    labelled = BatchSource(cases[0], settings, seed, 0)
+    labelled = BatchSource(
+        cases[0], settings, seed, 0, human_share=context.config.reliability.human_share
+    )
     unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
     ssl_method.setup(cases[1])
 
     def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         extra = unlabelled.batch(step).to(context.device) if unlabelled else None
         terms = ssl_method.loss(labelled.batch(step).to(context.device), extra, step, generator)
-        return {"loss": terms.total, **terms.named()}
+        return {"loss": terms.total, **terms.named(), **terms.shares()}
 
     def keep(number: int) -> None:
         tensors = ssl_method.average.state_dict()
@@ -300,6 +302,7 @@ def _labelled_cases(
     ]
     cases: list[TrainingCase] = []
     for case, labels, of in context.monitor.track(known, f"Preparing {stage.name}"):
+        pseudo = labels is not None
         labels = context.labels(case) if labels is None else axial_labelmap(labels)
         volume = context.image(case)
         for number, parent in enumerate(augmentation.parents_of(case.id, volume, labels)):
@@ -308,7 +311,7 @@ def _labelled_cases(
             )
             folder = rois / f"labelled-{case.id}-{number}"
             save_roi(roi, folder)
-            cases.append(TrainingCase(load_roi(folder), of))
+            cases.append(TrainingCase(load_roi(folder), of, case.id, pseudo=pseudo))
     if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."

@@ -15,16 +15,25 @@ from torch.nn import functional as F
 from aslseg.preprocessing.roi import IGNORED
 
 
-def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return one minus the Dice overlap of the whole batch, averaged over foreground classes.
+def soft_dice_loss(
+    probability: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    smooth: float = 1.0,
+    background: bool = False,
+) -> Tensor:
+    """Return one minus the Dice overlap of the whole batch, averaged over classes.
 
     The denominator is squared (Milletari et al., V-Net, 2016); sums run over the batch, so that
-    a patch without a lesion cannot dominate. One is added above and below.
+    a patch without a lesion cannot dominate.
 
     Args:
         probability: (B, C, *spatial) in [0, 1].
         target: (B, *spatial) class numbers, or `IGNORED`.
         weight: (B,) weight of each element of the batch.
+        smooth: Added above and below.
+        background: Whether class 0 is one of the classes that are averaged.
     """
     known = target != IGNORED
     truth = F.one_hot(target * known, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
@@ -32,7 +41,7 @@ def soft_dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = 
     axes = (0, *range(2, probability.ndim))
     overlap = (scale * probability * truth).sum(axes)
     total = (scale * (probability.square() + truth)).sum(axes)
-    return (1 - (2 * overlap + 1) / (total + 1))[1:].mean()
+    return (1 - (2 * overlap + smooth) / (total + smooth))[0 if background else 1 :].mean()
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

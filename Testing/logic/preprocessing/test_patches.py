@@ -188,3 +188,29 @@ def test_mirroring_is_off_unless_asked_for() -> None:
 def test_there_must_be_a_case() -> None:
     with pytest.raises(ValueError, match="at least one case"):
         BatchSource([], SETTINGS, 0, 0)
+
+
+def human_parts(cases: list[TrainingCase], settings: SpecialistConfig, **share: float) -> list[int]:
+    """Return how many patches of each of ten batches have human labels (of weight 1)."""
+    source = BatchSource(cases, settings, 0, 0, **share)
+    return [int((source.batch(number).weight == 1.0).sum()) for number in range(10)]
+
+
+def test_half_of_each_batch_is_human_however_many_pseudo_labels_there_are() -> None:
+    human, pseudo = (
+        TrainingCase(a_view(ONE_LESION)),
+        TrainingCase(a_view(ONE_LESION), 0.5, "", True),
+    )
+    settings = SETTINGS.model_copy(update={"batch_size": 5})
+    assert human_parts([human, *[pseudo] * 8], settings) == [3] * 10
+    assert human_parts([human, *[pseudo] * 8], settings, human_share=0.8) == [4] * 10
+    assert human_parts([human, *[pseudo] * 8], settings, human_share=0.0) == [1] * 10
+    assert human_parts([*[human] * 3, pseudo], settings) == [4] * 10  # three quarters of the cases
+    assert human_parts([human], settings) == [5] * 10
+    assert human_parts([pseudo], settings) == [0] * 10
+
+
+def test_human_and_pseudo_labels_share_all_places_of_a_batch() -> None:
+    cases = [TrainingCase(a_view(ONE_LESION)), TrainingCase(a_view(ONE_LESION), 0.5, "", True)]
+    source = BatchSource(cases, SETTINGS.model_copy(update={"batch_size": 2}), 0, 0)
+    assert {tuple(source.batch(n).weight.tolist()) for n in range(20)} == {(1.0, 0.5), (0.5, 1.0)}

@@ -121,6 +121,13 @@ def test_the_supervised_loss_is_cross_entropy_plus_dice() -> None:
     assert float(supervised_loss(LOGITS, TRUTH)) == pytest.approx(math.log(2) + 0.25)
 
 
+def test_dice_with_the_background_is_the_mean_over_all_classes() -> None:
+    probability = two_classes(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+    # Foreground 1 - 2/3; background 1 - 2 * 2 / (3 + 2).
+    loss = soft_dice_loss(probability, TRUTH, smooth=0.0, background=True)
+    assert float(loss) == pytest.approx((1 / 3 + 1 / 5) / 2)
+
+
 def test_losses_take_volumes_as_they_take_slices() -> None:
     flat = supervised_loss(SURE, TRUTH)
     deep = supervised_loss(SURE[:, :, None], TRUTH[:, None])

@@ -42,6 +42,12 @@ class LossTerms:
         """Return the parts by name, for curves."""
         return {"supervised": self.supervised, "unlabelled": self.unlabelled, **self.further}
 
+    def shares(self) -> dict[str, Tensor]:
+        """Return each part but the supervised one as a share of the whole, for curves."""
+        whole = self.total.detach().clamp(min=1e-12)
+        parts = {"unlabelled": self.unlabelled, **self.further}
+        return {f"share_{name}": part.detach() / whole for name, part in parts.items()}
+
 
 class AuxiliaryLoss(Protocol):
     """A further loss on unlabelled patches; it has no state that is trained or saved."""
