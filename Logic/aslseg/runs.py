@@ -24,8 +24,7 @@ from aslseg.project.run_folder import RunFolder, create_run, open_run, running, 
 from aslseg.project.run_orientation import check_orientation
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.training.predictions import read_prediction
-from aslseg.training.rounds import Method, Round, RoundOutcome, restore_outcome
+from aslseg.training.rounds import Method, Round, RoundOutcome, read_prediction, restore_outcome
 
 
 def start_run(

@@ -41,7 +41,7 @@ from aslseg.report.data import read_run
 from aslseg.report.report import write_report
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import write_json_atomic
-from aslseg.training.predictions import read_case_reliability
+from aslseg.training.rounds import read_case_reliability
 from faults.stored_mutations import mutated
 from synthetic_run import write_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config

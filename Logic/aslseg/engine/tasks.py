@@ -24,13 +24,13 @@ from aslseg.engine.settings import config_of, require_run, run_of, sam_settings,
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import ConfigError, ImageError
 from aslseg.events import Monitor
-from aslseg.inference.interactive.models import (
+from aslseg.inference.interactive.predictions import SessionPrediction
+from aslseg.inference.interactive.session import (
+    Session,
     SessionModels,
     models_of_ensemble,
     models_without_run,
 )
-from aslseg.inference.interactive.predictions import SessionPrediction
-from aslseg.inference.interactive.session import Session
 from aslseg.networks.device import choose_device
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, new_run_id, run_named

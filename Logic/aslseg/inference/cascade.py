@@ -18,8 +18,7 @@ from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
-from aslseg.networks.device import mixed_precision
-from aslseg.networks.finite import require_finite
+from aslseg.networks.device import mixed_precision, require_finite
 from aslseg.networks.unet import padding_of
 from aslseg.preprocessing.patches import slice_channels
 from aslseg.preprocessing.roi import Roi, build_roi, to_volume

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aslseg.errors import AslsegError, WeightsError
-from aslseg.networks.finite import are_finite
+from aslseg.networks.device import are_finite
 from aslseg.reading import parse_json
 from aslseg.storage import atomic_path, unwritable
 

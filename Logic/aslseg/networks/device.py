@@ -1,15 +1,19 @@
-"""Choose where networks run, and say why; let large tensors be cheap on the CPU."""
+"""Where networks run and in which precision, and whether what they give are numbers."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from aslseg.errors import DeviceError
+from aslseg.data.volume import Float32
+from aslseg.errors import DeviceError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -102,3 +106,27 @@ def mixed_precision(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether no tensor holds NaN or infinity; whole numbers never do."""
+    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
+
+
+def require_finite(prediction: Float32, who: str) -> Float32:
+    """Return a prediction, any shape, if it is made of numbers.
+
+    Args:
+        prediction: Of a network.
+        who: The network, at the beginning of a sentence.
+
+    Raises:
+        RunError: When one value is NaN or infinite: as a label map it would be empty.
+    """
+    if not np.isfinite(prediction).all():
+        msg = (
+            f"{who} predicts values that are no numbers: its weights are damaged, or the volume "
+            "holds extreme intensities. Look at the volume's intensities, or train again."
+        )
+        raise RunError(msg)
+    return prediction

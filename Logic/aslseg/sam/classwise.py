@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from aslseg.data.volume import Mask
 from aslseg.prompts import XY, interior_points
 from aslseg.sam.decoder import decode_tokens
-from aslseg.sam.embeddings import SliceFrame, prepare_slices
-from aslseg.sam.model import CHANNELS, input_size_of
+from aslseg.sam.embeddings import SliceFrame, input_size_of, prepare_slices
+from aslseg.sam.model import CHANNELS
 
 POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
 """Labels of SAM's points; `ABSENT` is the padding of a class with fewer points."""

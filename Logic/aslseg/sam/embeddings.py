@@ -18,15 +18,19 @@ from torch.nn import functional as F
 from aslseg.errors import StorageError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import open_tensors, tensors_digest, write_tensors
-from aslseg.sam.model import input_size_of
 from aslseg.storage import TEMPORARY
 
 logger = logging.getLogger(__name__)
 
+
 VERSION = 1  # raise it when the same slice no longer gives the same embedding
+
+
 SLICES_PER_PART = 16
 
+
 _REMEDY = "delete this file, it is made again"
+
 
 Compute = Callable[[list[int]], Tensor]
 
@@ -259,3 +263,9 @@ class EmbeddingStore:
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def input_size_of(sam: nn.Module) -> int:
+    """Return the edge of the square input in pixels."""
+    encoder: Any = sam.image_encoder
+    return int(encoder.img_size)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,8 +19,13 @@ from aslseg.sam.tiny_vit import TinyViT, TinyViTSizes
 
 SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]  # config.SamName without "none"
 
+
 CHANNELS = 256
+
+
 PATCH = 16
+
+
 _CLASSIFIER = ("image_encoder.norm_head.", "image_encoder.head.")  # TinyViT's, of no use to SAM
 
 
@@ -184,9 +189,3 @@ def _resize_relative(offsets: Tensor, length: int) -> Tensor:
     # As segment_anything itself does at run time when sizes differ; distance 0 stays in the middle.
     resized = F.interpolate(offsets.T[None], length, mode="linear", align_corners=False)
     return resized[0].T
-
-
-def input_size_of(sam: nn.Module) -> int:
-    """Return the edge of the square input in pixels."""
-    encoder: Any = sam.image_encoder
-    return int(encoder.img_size)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from aslseg.config import RunConfig, SamConfig
 from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
-from aslseg.networks.finite import require_finite
+from aslseg.networks.device import require_finite
 from aslseg.preprocessing.intensity import window
 from aslseg.prompts import SlicePrompts, propose_prompts
 from aslseg.sam.decoder import decode

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from aslseg.networks.checkpoints import TrainedPart
 from aslseg.sam.classwise import ABSENT, ClassPoints
 from aslseg.sam.decoder import attend
-from aslseg.sam.embeddings import SliceFrame, prepare_slices
-from aslseg.sam.model import CHANNELS, input_size_of
+from aslseg.sam.embeddings import SliceFrame, input_size_of, prepare_slices
+from aslseg.sam.model import CHANNELS
 from aslseg.sam.stock import MaskDecoder
 
 DECODERS = 2

@@ -1,4 +1,7 @@
-"""Rounds of self-training: predict all cases, select reliable labels, score, write."""
+"""Rounds of self-training: predict all cases, select reliable labels, score, write.
+
+A case's predictions are label maps, prompts and agreement in `round-NN/predictions/<case>`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from aslseg import schema_1
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
@@ -16,19 +21,20 @@ from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
+    PREDICTIONS,
     RELIABILITY,
     RELIABILITY_COLUMNS,
     SOURCES,
     read_reliability,
     write_table,
 )
-from aslseg.schema_1 import PREDICTIONS
-from aslseg.training.predictions import read_case_reliability, read_prediction, save_predictions
-from aslseg.training.selection import Decision, reliability_of, select
+from aslseg.reading import read_object
+from aslseg.storage import write_json_atomic
+from aslseg.training.selection import Decision, Reliability, reliability_of, select
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Functions that segment a volume and are scored on held-out cases beside the method, by name."""
@@ -138,7 +144,7 @@ def _segmented(context: RunContext, this: Round) -> list[Case]:
 
 
 def _folder(this: Round, case: Case) -> Path:
-    return this.folder / PREDICTIONS / case.id
+    return this.folder / schema_1.PREDICTIONS / case.id
 
 
 def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparisons) -> None:
@@ -196,7 +202,7 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
 
 def _pseudo(this: Round, decision: Decision) -> Labelmap:
     case_id = decision.reliability.case_id
-    labels = read_prediction(this.folder / PREDICTIONS / case_id, "refined")
+    labels = read_prediction(this.folder / schema_1.PREDICTIONS / case_id, "refined")
     if labels is None:
         msg = f"The refined label of case {case_id} was written but is gone."
         raise FileNotFoundError(msg)
@@ -222,3 +228,50 @@ def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
             if value == value:
                 name = f"validation dice {target.name}"
                 context.monitor.metric(name, value, context.monitor.round, source)
+
+
+_RELIABILITY = TypeAdapter(Reliability)
+
+
+def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[str, Any]) -> None:
+    """Write the predictions of a case; `prediction.json` comes last and marks the case as complete.
+
+    Args:
+        folder: `round-NN/predictions/<case>`.
+        segmentation: The predictions.
+        facts: Written into `prediction.json`.
+    """
+    for name in PREDICTIONS:
+        labels = getattr(segmentation, name)
+        if labels is not None:
+            write_labelmap(labels, folder / f"{name}.nii.gz")
+    prompts = [prompt.to_json() for prompt in segmentation.prompts]
+    write_json_atomic(folder / "prompts.json", prompts)
+    write_json_atomic(folder / schema_1.PREDICTION_FILE, dict(facts))
+
+
+def read_case_reliability(folder: Path) -> Reliability | None:
+    """Return the reliability of a case that `save_predictions` completed, or None.
+
+    Raises:
+        RunError: When the file is damaged.
+    """
+    path = schema_1.prediction_file(folder)
+    if not path.exists():
+        return None
+    remedy = f"delete the folder {folder} and resume the run, which then makes it again"
+    try:
+        return _RELIABILITY.validate_python(
+            schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        msg = f"{path} is damaged ('{where}': {first['msg']}); {remedy}."
+        raise RunError(msg) from error
+
+
+def read_prediction(folder: Path, name: str) -> Labelmap | None:
+    """Read one prediction of a case, or None when there is none of that name."""
+    path = folder / f"{name}.nii.gz"
+    return read_labelmap(path) if path.exists() else None

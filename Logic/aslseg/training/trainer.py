@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from aslseg.networks.device import mixed_precision
-from aslseg.networks.finite import are_finite
+from aslseg.networks.device import are_finite, mixed_precision
 from aslseg.training.losses import polynomial_decay, warm_up
 
 SAVE_EVERY = 250

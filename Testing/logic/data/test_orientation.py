@@ -32,8 +32,7 @@ from aslseg.evaluation.scores import evaluate_folder
 from aslseg.events import Event, Monitor, Notice
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.interactive.models import SessionModels
-from aslseg.inference.interactive.session import Session
+from aslseg.inference.interactive.session import Session, SessionModels
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import FusionWeights, build_adaptation
 from aslseg.preprocessing.roi import build_roi, from_volume, to_volume

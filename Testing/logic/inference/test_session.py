@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import aslseg.inference.interactive.models as session_start
+import aslseg.inference.interactive.session as session_start
 from aslseg.config import RunConfig, SamConfig
 from aslseg.data.images import read_labelmap, read_volume
 from aslseg.data.volume import Geometry, Mask, Volume
@@ -18,10 +18,8 @@ from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.interactive.mask_prompts import with_mask_prompt
-from aslseg.inference.interactive.models import SessionModels
-from aslseg.inference.interactive.prompt_edits import merge
-from aslseg.inference.interactive.session import Session
+from aslseg.inference.interactive.prompt_edits import merge, with_mask_prompt
+from aslseg.inference.interactive.session import Session, SessionModels
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, build_adaptation
 from aslseg.prompts import (

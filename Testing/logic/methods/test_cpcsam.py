@@ -27,7 +27,7 @@ from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import LIVER_TARGETS
-from aslseg.training.predictions import read_prediction
+from aslseg.training.rounds import read_prediction
 from aslseg.training.ssl.base import LossTerms
 from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam

@@ -26,7 +26,7 @@ from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runs import load_ensemble, segment_volume, start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from aslseg.training.predictions import read_prediction
+from aslseg.training.rounds import read_prediction
 from aslseg.training.trainer import Schedule, Trainer, step_generator
 from sam_doubles import a_small_sam
 from tiny_project import (

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.errors import WeightsError
+from aslseg.sam.embeddings import input_size_of
 from aslseg.sam.model import (
     SIZES,
     ViTSizes,
     assemble_sam,
     build_sam,
-    input_size_of,
     load_state_of_any_size,
     load_weights,
 )

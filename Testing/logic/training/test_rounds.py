@@ -30,8 +30,7 @@ from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
-from aslseg.training.predictions import read_prediction
-from aslseg.training.rounds import Method, Round, RoundOutcome
+from aslseg.training.rounds import Method, Round, RoundOutcome, read_prediction
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.trainer import Schedule, Trainer
 from tiny_project import (

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from torch import nn
 
 from aslseg.config import SpecialistConfig, SSLName
-from aslseg.training.ssl.base import SSLMethod
+from aslseg.training.ssl.base import SSLMethod, Supervised
 from aslseg.training.ssl.cross_pseudo import CrossPseudoSupervision
 from aslseg.training.ssl.mean_teacher import MeanTeacher, UncertaintyAwareMeanTeacher
-from aslseg.training.ssl.supervised import Supervised
 
 SSL_METHODS: dict[SSLName, type[SSLMethod]] = {
     "supervised": Supervised,

@@ -1,4 +1,4 @@
-"""What all SSL methods share: a student, and the moving average of its weights."""
+"""What all SSL methods share: a student, and the moving average of its weights; labels alone."""
 
 from __future__ import annotations
 
@@ -170,3 +170,16 @@ def both_inputs(labelled: Batch, unlabelled: Batch | None) -> Tensor:
     if unlabelled is None:
         return labelled.inputs
     return torch.cat([labelled.inputs, unlabelled.inputs])
+
+
+class Supervised(SSLMethod):
+    """The supervised loss alone; no unlabelled patches are sampled."""
+
+    uses_unlabelled = False
+
+    def loss(
+        self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
+    ) -> LossTerms:
+        """Return the supervised loss; the unlabelled term is zero."""
+        supervised = self.on_labelled(self.student, labelled, generator)
+        return LossTerms(supervised, torch.zeros_like(supervised))
