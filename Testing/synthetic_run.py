@@ -42,7 +42,7 @@ def write_run(
     folder.mkdir(parents=True)
     sources = [source for source in SOURCES if sam != "none" or not source.startswith("sam")]
     (folder / "config.json").write_text(json.dumps({"seed": 0, "sam": {"model": sam}}))
-    status = {"state": state, "stage": "refine", "round": rounds, "rounds": rounds, "sam": sam}
+    status = {"state": state, "task": "refine", "round": rounds, "rounds": rounds, "sam": sam}
     (folder / "status.json").write_text(json.dumps(status))
     _write_events(folder / "events.jsonl", rounds)
     for number in range(1, rounds + 1):
@@ -90,21 +90,21 @@ def _write_predictions(folder: Path, truth: Labelmap, with_sam: bool) -> None:
 def _write_events(path: Path, rounds: int) -> None:
     events: list[dict[str, object]] = [{"event": "warning", "message": "Case <b> has no tumour."}]
     for number in range(1, rounds + 1):
-        for stage in ("liver", "tumour"):
+        for task in ("liver", "tumour"):
             for step in range(0, 1000, 2):
                 value = math.exp(-step / 300) + 0.1 * math.sin(step) / number
-                events.append(_metric("loss", value, step, stage, number))
+                events.append(_metric("loss", value, step, task, number))
             events += [
-                _metric("dice", 1 - math.exp(-step / 300), step, stage, number)
+                _metric("dice", 1 - math.exp(-step / 300), step, task, number)
                 for step in range(100, 1001, 100)
             ]
     text = "\n".join(json.dumps(event) for event in events)
     path.write_text(text + '\n{"event": "metric", "na', encoding="utf-8")  # cut short, as by a kill
 
 
-def _metric(name: str, value: float, step: int, stage: str, number: int) -> dict[str, object]:
+def _metric(name: str, value: float, step: int, task: str, number: int) -> dict[str, object]:
     return {
-        "event": "metric", "name": name, "value": value, "step": step, "stage": stage,
+        "event": "metric", "name": name, "value": value, "step": step, "task": task,
         "round": number,
     }  # fmt: skip
 

@@ -109,9 +109,9 @@ def stop_at(place: Callable[[Event], bool]) -> Monitor:
     return monitor
 
 
-def at_step(stage: str, step: int, number: int = 1) -> Callable[[Event], bool]:
+def at_step(task: str, step: int, number: int = 1) -> Callable[[Event], bool]:
     def place(event: Event) -> bool:
-        found = isinstance(event, Metric) and (event.stage, event.step) == (stage, step)
+        found = isinstance(event, Metric) and (event.task, event.step) == (task, step)
         return found and event.round == number
 
     return place

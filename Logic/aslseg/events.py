@@ -31,14 +31,14 @@ class Progress(Event):
     """Progress of a task.
 
     Attributes:
-        stage: Name of the task, for a person.
+        task: Its name, for a person.
         step: Steps done.
         of: Steps in all.
         seconds_left: Estimate for this task, or None as long as there is none.
         round: Self-training round, counted from 1; 0 outside of rounds.
     """
 
-    stage: str
+    task: str
     step: int
     of: int
     seconds_left: float | None = None
@@ -47,12 +47,24 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True)
 class Metric(Event):
-    """One point of a curve: `name` has `value` at `step` of the task `stage`."""
+    """One point of a curve.
+
+    Attributes:
+        name: What was measured, such as `loss`.
+        value: Its value.
+        step: Of the task; the round where a round is measured as a whole.
+        task: The training that it was measured in, as `Progress` names it.
+        source: The prediction that it is about: `specialist`, `sam` or `refined`.
+        case: The case that it is about.
+        round: As of `Progress`.
+    """
 
     name: str
     value: float
     step: int
-    stage: str = ""
+    task: str = ""
+    source: str = ""
+    case: str = ""
     round: int = 0
 
 
@@ -125,9 +137,18 @@ class Monitor:
             msg = "Stopped on request; finished steps are kept and the run can be resumed."
             raise CancelledError(msg)
 
-    def metric(self, name: str, value: float, step: int, stage: str = "") -> None:
-        """Report one point of a curve."""
-        self.listener(Metric(name, float(value), step, stage, self.round))
+    def metric(
+        self,
+        name: str,
+        value: float,
+        step: int,
+        *,
+        task: str = "",
+        source: str = "",
+        case: str = "",
+    ) -> None:
+        """Report one point of a curve; see `Metric`."""
+        self.listener(Metric(name, float(value), step, task, source, case, self.round))
 
     def artifact(self, kind: str, path: object, case: str = "") -> None:
         """Report a written file."""
@@ -137,19 +158,19 @@ class Monitor:
         """Report something worth knowing."""
         self.listener(Notice(message))
 
-    def details(self, items: Sequence[T], stage: str) -> Iterator[T]:
+    def details(self, items: Sequence[T], task: str) -> Iterator[T]:
         """Yield the items as `track` does, but report progress only if `detailed`."""
         monitor = self if self.detailed else Monitor(token=self.token)
-        return monitor.track(items, stage)
+        return monitor.track(items, task)
 
     def track(
-        self, items: Iterable[T], stage: str, total: int | None = None, start: int = 0
+        self, items: Iterable[T], task: str, total: int | None = None, start: int = 0
     ) -> Iterator[T]:
         """Yield the items, reporting progress with time left and obeying the cancel token.
 
         Args:
             items: What to go through.
-            stage: Name of the task, for a person.
+            task: Its name, for a person.
             total: Number of steps in all; the length of `items` when not given.
             start: Steps that were done before, when resuming.
 
@@ -159,7 +180,7 @@ class Monitor:
         of = total if total is not None else len(items) if isinstance(items, Sized) else 0
         began, reported_at = time.monotonic(), float("-inf")
         done = start
-        self.listener(Progress(stage, done, of, None, self.round))
+        self.listener(Progress(task, done, of, None, self.round))
         for item in items:
             self.check()
             yield item
@@ -168,5 +189,5 @@ class Monitor:
             if now - reported_at >= self.interval_s or done == of:
                 reported_at = now
                 left = (now - began) / (done - start) * max(of - done, 0)
-                self.listener(Progress(stage, done, of, left, self.round))
+                self.listener(Progress(task, done, of, left, self.round))
         self.check()

@@ -19,7 +19,12 @@ from aslseg.storage import write_json_atomic, write_text_atomic
 SCHEMA_VERSION: Literal[2] = 2
 """Of projects and runs that are written now."""
 
-STATUS = {"legs": "retrained_rounds", "learnt": "label_digests", "since": "patience_start"}
+STATUS = {
+    "legs": "retrained_rounds",
+    "learnt": "label_digests",
+    "since": "patience_start",
+    "stage": "task",
+}
 PREDICTION = {
     "voice_agreement": "prediction_agreement",
     "emptied": "empty_in_one",
@@ -36,6 +41,7 @@ CONFIG = {
 
 PREDICTIONS, _VOICES = "predictions", "voices"
 PREDICTION_FILE, _VOICES_FILE = "prediction.json", "voices.json"
+_SOURCES = ("specialist", "sam", "refined")
 _REMEDY = "restore it from a copy, or start a new run"
 
 
@@ -51,6 +57,11 @@ def renamed_config(values: Mapping[str, Any]) -> dict[str, Any]:
         key: renamed(value, CONFIG[key]) if key in CONFIG and isinstance(value, Mapping) else value
         for key, value in values.items()
     }
+
+
+def renamed_metric(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `metric` event by today's names; what it is about was its `stage`."""
+    return renamed(values, {"stage": "source" if values.get("stage") in _SOURCES else "task"})
 
 
 def predictions_folder(round_folder: Path) -> Path:

@@ -22,4 +22,4 @@ def speak(event: Event) -> None:
     if isinstance(event, Notice):
         print(event.message)
     if isinstance(event, Progress) and event.step == event.of:
-        print(f"round {event.round}: {event.stage} ({event.of})", flush=True)
+        print(f"round {event.round}: {event.task} ({event.of})", flush=True)

@@ -25,6 +25,7 @@ from aslseg.project.review import accept, reject, undo_last
 from aslseg.project.review_queue import review_queue
 from aslseg.project.run_folder import RunFolder, open_run, runs_of
 from aslseg.project.run_tables import read_reliability, read_scores
+from aslseg.report.data import read_run
 from aslseg.report.report import write_report
 from aslseg.runs import load_ensemble, resume_run
 
@@ -60,11 +61,24 @@ def old_names(run: RunFolder) -> set[str]:
     return found
 
 
+def test_its_curves_are_about_tasks_and_predictions(run: RunFolder) -> None:
+    about = {(point.name, point.line) for point in read_run(run.path).curves}
+    assert ("loss", "specialist-liver") in about
+    assert {line for name, line in about if name == "validation dice liver"} == {
+        "specialist",
+        "refined",
+    }
+    old = {"event": "metric", "name": "loss", "value": 1.0, "step": 0}
+    assert schema_1.renamed_metric({**old, "stage": "sam"}) == {**old, "source": "sam"}
+    assert schema_1.renamed_metric({**old, "stage": "sam-liver"}) == {**old, "task": "sam-liver"}
+
+
 def test_it_is_opened_and_listed_as_it_is(project: Project, run: RunFolder) -> None:
     assert [case.id for case in project.labelled] == ["c0", "c1", "c2"]
     assert [found.run_id for found in runs_of(project.folder)] == ["first"]
     assert (run.state, run.rounds, run.retrained_rounds) == ("cancelled", [1], (1, 2))
     assert (run.status["patience_start"], len(run.status["label_digests"])) == (2, 3)
+    assert run.status["task"] == "Segmenting for comparison"
     assert run.config.organ.roi.pixel_mm == 3.0
     assert version_of(project) == 1
 

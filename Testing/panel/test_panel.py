@@ -99,7 +99,7 @@ def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(perso
     assert "organ.view.window_hu hides &lt;it&gt;." in person.ui.trainingLabel.text
     panel.logic.background.event.emit({"event": "warning", "message": "sam.window_hu hides it."})
     assert person.ui.statusLabel.text == "Ready. sam.window_hu hides it."
-    panel.logic.background.event.emit({"event": "progress", "stage": "reading", "step": 1, "of": 1})
+    panel.logic.background.event.emit({"event": "progress", "task": "reading", "step": 1, "of": 1})
     panel.update()
     assert person.ui.statusLabel.text == "Ready."
 

@@ -150,7 +150,7 @@ def _outcomes(
 
 def _report(result: ExperimentResult, monitor: Monitor) -> None:
     for row in result["rows"]:
-        monitor.metric(f"{result['entry']} {row['target']} dice", row["dice"], 0, row["case"])
+        monitor.metric(f"{result['entry']} {row['target']} dice", row["dice"], 0, case=row["case"])
 
 
 def seconds_left(done: Mapping[Experiment, ExperimentResult], left: Sequence[Experiment]) -> float:

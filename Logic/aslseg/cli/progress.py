@@ -26,11 +26,11 @@ STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
 
 
 @dataclass
-class _Stage:
-    """A stage that is under way."""
+class _Task:
+    """A task that is under way."""
 
     name: str
-    task: TaskID
+    bar: TaskID
     began: float
     shown_at: float
 
@@ -50,7 +50,7 @@ class ProgressView:
             disable=not console.is_terminal,
         )
         self._console = console
-        self._stages: dict[Key, _Stage] = {}
+        self._tasks: dict[Key, _Task] = {}
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -62,46 +62,46 @@ class ProgressView:
             self._say(f"Note: {event.message}", style="yellow")
 
     def _progress(self, event: Progress) -> None:
-        key = (event.round, event.stage)
-        if key not in self._stages:
-            self._stages[key] = self._begin(title(event))
-        stage = self._stages[key]
+        key = (event.round, event.task)
+        if key not in self._tasks:
+            self._tasks[key] = self._begin(title(event))
+        task = self._tasks[key]
         left = time_left(event.seconds_left)
-        self.bars.update(stage.task, completed=event.step, total=event.of or None, left=left)
+        self.bars.update(task.bar, completed=event.step, total=event.of or None, left=left)
         if event.of and event.step >= event.of:
-            self._finish(self._stages.pop(key))
+            self._finish(self._tasks.pop(key))
         elif not self._console.is_terminal:
-            self._heartbeat(stage, event, left)
+            self._heartbeat(task, event, left)
 
-    def _begin(self, name: str) -> _Stage:
+    def _begin(self, name: str) -> _Task:
         now = time.monotonic()
-        task = self.bars.add_task(name, total=None, left="", note="")
-        return _Stage(name, task, now, now)
+        bar = self.bars.add_task(name, total=None, left="", note="")
+        return _Task(name, bar, now, now)
 
-    def _heartbeat(self, stage: _Stage, event: Progress, left: str) -> None:
+    def _heartbeat(self, task: _Task, event: Progress, left: str) -> None:
         now = time.monotonic()
-        if now - stage.shown_at >= HEARTBEAT_S:
-            stage.shown_at = now
-            self._say(f"     {stage.name}: {event.step} of {event.of}, {left}")
+        if now - task.shown_at >= HEARTBEAT_S:
+            task.shown_at = now
+            self._say(f"     {task.name}: {event.step} of {event.of}, {left}")
 
-    def _finish(self, stage: _Stage) -> None:
-        self.bars.remove_task(stage.task)
-        seconds = time.monotonic() - stage.began
+    def _finish(self, task: _Task) -> None:
+        self.bars.remove_task(task.bar)
+        seconds = time.monotonic() - task.began
         if seconds >= WORTH_A_LINE_S:
-            self._say(f"done {stage.name} ({duration(seconds)})", style="green")
+            self._say(f"done {task.name} ({duration(seconds)})", style="green")
 
     def _metric(self, event: Metric) -> None:
-        for (round_, _), stage in self._stages.items():
+        for (round_, _), task in self._tasks.items():
             if round_ == event.round:
-                self.bars.update(stage.task, note=f"{event.name} {event.value:.3f}")
+                self.bars.update(task.bar, note=f"{event.name} {event.value:.3f}")
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def title(event: Progress) -> str:
-    """Name the stage of an event for a person."""
-    name = re.sub(r"\bsam\b", "SAM", event.stage.replace("_", " "))
+    """Name the task of an event for a person."""
+    name = re.sub(r"\bsam\b", "SAM", event.task.replace("_", " "))
     name = name[:1].upper() + name[1:]
     return f"Round {event.round}: {name}" if event.round else name
 

@@ -210,7 +210,7 @@ def _run_row(run: RunFolder) -> list[str]:
         run.run_id,
         state_of(run),
         f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
-        str(facts.get("stage", "")),
+        str(facts.get("task", "")),
         f"{facts.get('step', 0)} of {facts.get('of', 0)}",
         duration(left) if left else "",
     ]

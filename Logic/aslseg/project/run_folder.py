@@ -76,7 +76,7 @@ class _Status(BaseModel):
     schema_version: Number = 1
     state: str = ""
     message: str = ""
-    stage: str = ""
+    task: str = ""
     method: str = ""
     sam: str = ""
     best_round: Number = 0
@@ -360,7 +360,7 @@ class Recorder:
             file.write(line)
         if isinstance(event, Progress):
             self.folder.write_status(
-                stage=event.stage,
+                task=event.task,
                 round=event.round,
                 step=event.step,
                 of=event.of,

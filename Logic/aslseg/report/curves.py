@@ -43,7 +43,7 @@ class _Curve:
 
 
 def curve_drawings(points: Sequence[Point]) -> Mapping[str, str]:
-    """Draw one diagram for each metric, with a line for each stage and round.
+    """Draw one diagram for each metric, with a line for each task, source or case, and round.
 
     A metric that each round measures once makes lines over rounds. What was measured only once is
     no curve; `single_values` has it.
@@ -56,7 +56,7 @@ def curve_drawings(points: Sequence[Point]) -> Mapping[str, str]:
 
 
 def single_values(points: Sequence[Point]) -> list[tuple[str, str, float]]:
-    """List what was measured only once: name, stage, value."""
+    """List what was measured only once: name, line, value."""
     return [
         (name, label, value)
         for name, curve in _curves(points).items()
@@ -76,11 +76,9 @@ def _curve(points: Sequence[Point]) -> _Curve:
     rounds: dict[str, dict[int, float]] = defaultdict(dict)
     for point in points:
         if math.isfinite(point.value):
-            stage = SOURCES.get(point.stage, point.stage.replace("_", " ") or "run")
-            rounds[stage][point.round] = point.value
-            steps[f"{stage}, round {point.round}" if point.round else stage][point.step] = (
-                point.value
-            )
+            line = SOURCES.get(point.line, point.line.replace("_", " ") or "run")
+            rounds[line][point.round] = point.value
+            steps[f"{line}, round {point.round}" if point.round else line][point.step] = point.value
     over_steps, over_rounds = _Curve("step", steps), _Curve("round", rounds)
     return over_rounds if over_steps.is_single and not over_rounds.is_single else over_steps
 

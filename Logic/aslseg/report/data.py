@@ -19,15 +19,23 @@ from aslseg.project.run_tables import (
     round_number,
 )
 from aslseg.reading import read_lines, read_object
-from aslseg.schema_1 import renamed_config
+from aslseg.schema_1 import renamed_config, renamed_metric
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a learning curve."""
+    """One point of a learning curve.
+
+    Attributes:
+        name: What was measured.
+        line: What it is about: a training task, the source of a prediction, or a case.
+        round: Of self-training.
+        step: Of the task.
+        value: NaN where it was not a number.
+    """
 
     name: str
-    stage: str
+    line: str
     round: int
     step: int
     value: float
@@ -137,10 +145,11 @@ def _events(path: Path) -> Iterator[Mapping[str, Any] | None]:
 
 
 def _point(event: Mapping[str, Any]) -> Point:
+    event = renamed_metric(event)
     value = event.get("value")
     return Point(
         name=str(event.get("name", "")),
-        stage=str(event.get("stage", "")),
+        line=str(event.get("task") or event.get("source") or event.get("case") or ""),
         round=int(event.get("round", 0)),
         step=int(event.get("step", 0)),
         value=math.nan if value is None else float(value),

@@ -189,9 +189,9 @@ def _reliability_row(item: Reliability) -> Row:
 
 
 def measured_once(run: RunRecord, values: Sequence[tuple[str, str, float]]) -> Table | None:
-    """Make a table of what was measured only once: name, stage and value; None without any."""
+    """Make a table of what was measured only once: name, line and value; None without any."""
     if not values:
         return None
-    rows = [Row([Cell(name), Cell(stage), number_cell(value)]) for name, stage, value in values]
+    rows = [Row([Cell(name), Cell(line), number_cell(value)]) for name, line, value in values]
     caption = marked(run, "What was measured once.")
     return Table(["Measure", "Stage", "Value"], rows, caption, text_columns=2)

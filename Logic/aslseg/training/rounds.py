@@ -227,7 +227,7 @@ def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
             value = mean_dice(rows, source=source, target=target.name, split="validation").value
             if value == value:
                 name = f"validation dice {target.name}"
-                context.monitor.metric(name, value, context.monitor.round, source)
+                context.monitor.metric(name, value, context.monitor.round, source=source)
 
 
 _RELIABILITY = TypeAdapter(Reliability)

@@ -157,7 +157,7 @@ class Trainer:
         self.after_step(step)
         if step % REPORT_EVERY == 0:
             for name, value in terms.items():
-                monitor.metric(name, float(value.detach()), step, self.schedule.name)
+                monitor.metric(name, float(value.detach()), step, task=self.schedule.name)
         for number, due in enumerate(self._due):
             if due == step + 1:
                 self._require_finite(step)

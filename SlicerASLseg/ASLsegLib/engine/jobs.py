@@ -206,7 +206,7 @@ class EngineJobs:
             self._end_import()
             self._finish(self._done)
         else:
-            self.event.emit({"event": "progress", "stage": part, "step": 0, "of": 0})
+            self.event.emit({"event": "progress", "task": part, "step": 0, "of": 0})
 
     def _end_import(self) -> None:
         self._steps = None

@@ -33,8 +33,9 @@ class Curves:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in a `metric` event."""
-        stage = f"round {event['round']}, {event['stage']}" if event.get("stage") else ""
-        name = ": ".join(part for part in (stage, str(event["name"])) if part)
+        about = event["task"] or event["source"] or event["case"]
+        line = f"round {event['round']}, {about}" if about else ""
+        name = ": ".join(part for part in (line, str(event["name"])) if part)
         points = self._points.setdefault(name, [])
         points.append((float(event["step"]), float(event["value"])))
         if len(points) > _MOST_POINTS:

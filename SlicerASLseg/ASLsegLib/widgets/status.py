@@ -78,8 +78,8 @@ class StatusSection(Section):
             state = "running"
         if state == "idle" and self._note:
             return f"{STATES[state]} {self._note}"
-        stage = self._progress.get("stage") if state in ("running", "importing") else ""
-        return f"{stage[0].upper()}{stage[1:]} …" if stage else STATES[state]
+        task = self._progress.get("task") if state in ("running", "importing") else ""
+        return f"{task[0].upper()}{task[1:]} …" if task else STATES[state]
 
     def _install(self) -> None:
         requirements.install()

@@ -142,8 +142,8 @@ class TrainingSection(Section):
             return self._silence
         if state != "running" or not self._progress:
             return "" if state == "idle" else STATES[state]
-        text = _("Round {round}: {stage}") if self._progress.get("round") else "{stage}"
-        return text.format(round=self._progress.get("round"), stage=self._progress["stage"])
+        text = _("Round {round}: {task}") if self._progress.get("round") else "{task}"
+        return text.format(round=self._progress.get("round"), task=self._progress["task"])
 
     def _show_rounds(self) -> None:
         run, project = self._run(), self.logic.project

@@ -257,7 +257,7 @@ def test_a_stopped_benchmark_goes_on_inside_of_the_cell(
     monitor = Monitor()
 
     def stop(event: object) -> None:
-        if isinstance(event, Progress) and (event.stage, event.step) == ("specialist-tumour", 17):
+        if isinstance(event, Progress) and (event.task, event.step) == ("specialist-tumour", 17):
             monitor.token.cancel()
 
     monitor.listener = stop

@@ -381,7 +381,7 @@ class TestProgressView:
         roi = ProgressView(console)
         for step in range(6):
             roi(Progress("train liver", step, 5, 30.0, round=2))
-            roi(Metric("loss", 0.5, step, "train liver", 2))
+            roi(Metric("loss", 0.5, step, "train liver", round=2))
         roi(Progress("short", 0, 1))
         roi(Progress("short", 1, 1))
         roi(Notice("Something [odd]."))

@@ -88,8 +88,8 @@ def test_events_of_a_task_carry_the_number_of_the_request() -> None:
     lines: Lines = Lines()
 
     def work(arguments: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
-        monitor.listener(Progress("a stage", 1, 2, 3.5, 4))
-        monitor.listener(Metric("loss", 0.5, 7, "liver", 4))
+        monitor.listener(Progress("a task", 1, 2, 3.5, 4))
+        monitor.listener(Metric("loss", 0.5, 7, task="liver", round=4))
         monitor.warn("Careful.")
         lines.waiting.put(None)
         return {"files": {}, "facts": {"twice": 2 * arguments["value"]}}
@@ -98,12 +98,12 @@ def test_events_of_a_task_carry_the_number_of_the_request() -> None:
     lines.waiting.put(request(5, "work", value=21))
     Worker(lines, stream, lambda: {"work": work}).run()
     received = [json.loads(line) for line in stream.getvalue().splitlines()]
-    received = [event for event in received if event.get("stage") != "Loading the libraries"]
+    received = [event for event in received if event.get("task") != "Loading the libraries"]
     assert received[1:] == [
-        {"id": 5, "event": "progress", "stage": "a stage", "step": 1, "of": 2,
+        {"id": 5, "event": "progress", "task": "a task", "step": 1, "of": 2,
          "seconds_left": 3.5, "round": 4},
-        {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "stage": "liver",
-         "round": 4},
+        {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "task": "liver",
+         "source": "", "case": "", "round": 4},
         {"id": 5, "event": "warning", "message": "Careful."},
         {"id": 5, "event": "done", "files": {}, "facts": {"twice": 42}},
     ]  # fmt: skip

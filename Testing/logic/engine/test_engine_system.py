@@ -64,7 +64,7 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
 def test_looking_for_weights_tells_how_far_it_is_and_can_be_stopped() -> None:
     told: list[Progress] = []
     describe(Describe(), Monitor(lambda event: told.append(event)))  # type: ignore[arg-type]
-    assert {event.stage for event in told} == {"Looking for weights"}
+    assert {event.task for event in told} == {"Looking for weights"}
     assert (told[-1].step, told[-1].of) == (len(DEFAULTS), len(DEFAULTS))
     token = CancelToken()
     token.cancel()

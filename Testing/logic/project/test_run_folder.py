@@ -173,9 +173,9 @@ def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> No
     with running(run, listener) as monitor:
         assert monitor.token is listener.token
         monitor.listener(Progress("specialist-liver", 3, 10, 12.5, 2))
-        monitor.metric("loss", 0.5, 3, "specialist-liver")
+        monitor.metric("loss", 0.5, 3, task="specialist-liver")
         expected = {
-            "stage": "specialist-liver", "step": 3, "of": 10, "seconds_left": 12.5, "round": 2,
+            "task": "specialist-liver", "step": 3, "of": 10, "seconds_left": 12.5, "round": 2,
         }  # fmt: skip
         assert expected.items() <= run.status.items()
     assert [type(event).__name__ for event in received] == ["Progress", "Metric"]
@@ -338,7 +338,7 @@ def test_a_disk_without_room_for_another_file_keeps_no_run_running(
 
     def work() -> int:
         with running(run, Monitor(), best_round=1):
-            run.write_status(stage="specialist-liver", step=1, of=10)
+            run.write_status(task="specialist-liver", step=1, of=10)
             monkeypatch.setattr("aslseg.project.run_folder.write_json_atomic", full)
             run.write_status(step=2)
         return 0

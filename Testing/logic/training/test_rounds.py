@@ -215,7 +215,7 @@ def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
     assert {event["event"] for event in events} >= {"progress", "metric", "artifact"}
     rounds = {event["round"] for event in events if event["event"] == "progress"}
     assert rounds - {0} == {1, 2}  # 0 is what comes before
-    losses = [e for e in events if e.get("name") == "loss" and e["stage"] == "specialist-liver"]
+    losses = [e for e in events if e.get("name") == "loss" and e["task"] == "specialist-liver"]
     assert [e["step"] for e in losses if e["round"] == 1] == [0, 10]
 
 
@@ -251,7 +251,7 @@ def test_one_voxel_of_a_label_to_learn_from_changes_training(
 
 
 def in_tumour(event: Event) -> bool:
-    return isinstance(event, Progress) and event.stage == "specialist-tumour"
+    return isinstance(event, Progress) and event.task == "specialist-tumour"
 
 
 def after_the_first_case(event: Event) -> bool:

@@ -69,7 +69,7 @@ def test_training_lowers_the_loss_and_leaves_no_state(tmp_path: Path) -> None:
     assert losses[60] < losses[0] / 2
     assert {e.name for e in heard if isinstance(e, Metric)} == {"loss", "half"}
     progress = [e for e in heard if isinstance(e, Progress)]
-    assert (progress[-1].stage, progress[-1].step, progress[-1].of) == ("lesson", 61, 61)
+    assert (progress[-1].task, progress[-1].step, progress[-1].of) == ("lesson", 61, 61)
     assert not list(tmp_path.iterdir())
 
 
