@@ -19,7 +19,7 @@ PROJECT ?=
 PYTEST_ARGS ?=
 PANEL ?= yes
 JOBS ?= logical
-export ASLSEG_PANEL := $(PANEL)
+export SLICER_STANDIN := $(PANEL)
 
 # The tested pair (see CONTRIBUTING.md).
 TORCH := torch==2.13.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,18 @@ import pytest
 from faults.campaigns import Campaign, count, seed
 from faults.checks import LIMIT_S, assert_no_traceback
 from faults.children import TESTING, run_child
+from standin.availability import skip_or_fail, what_is_missing
 
 CHILD = TESTING / "panel" / "campaign_child.py"
 SECONDS_PER_SCENE, SECONDS_PER_ROUND = 20.0, 60.0
 MOST_GROWTH_MIB_PER_ROUND, SETTLING_ROUNDS = 1.0, 3
-MISSING = [name for name in ("PySide6", "slicer") if importlib.util.find_spec(name) is None]
 
-needs_stand_in = pytest.mark.skipif(
-    bool(MISSING) and not os.environ.get("CI"), reason=f"no stand-in for Slicer: {MISSING}"
-)
+
+@pytest.fixture(autouse=True)
+def _stand_in() -> None:
+    """Stop where the stand-in for Slicer cannot be had."""
+    if reason := what_is_missing():
+        skip_or_fail(reason)
 
 
 def lines_of(arguments: list[Any], limit_s: float) -> list[dict[str, Any]]:
@@ -34,7 +35,6 @@ def lines_of(arguments: list[Any], limit_s: float) -> list[dict[str, Any]]:
     return found
 
 
-@needs_stand_in
 def test_scenes_with_foreign_attributes(campaign: Campaign, tmp_path: Path) -> None:
     wanted = count(short=25, full=300)
     found = lines_of(["attributes", tmp_path, wanted, seed()], 60 + SECONDS_PER_SCENE * wanted)
@@ -46,7 +46,6 @@ def test_scenes_with_foreign_attributes(campaign: Campaign, tmp_path: Path) -> N
             assert_no_traceback(line["failure"])
 
 
-@needs_stand_in
 def test_volumes_are_opened_segmented_and_closed_in_flat_memory(
     campaign: Campaign, tmp_path: Path
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -14,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from package.cmake_lists import LISTS, ROOT
-from panel_libraries import skip_or_fail
+from standin.availability import skip_or_fail, what_is_missing
 
-LAUNCHER = ROOT / "Testing" / "package" / "launcher.py"
+LAUNCHER = ROOT / "Testing" / "standin"
 CMAKE = shutil.which("cmake")
 MODULES = Path("lib") / "Slicer-5.12" / "qt-scripted-modules"
 PLACES = {"SlicerASLseg": ".", "Logic": "Logic", "Resources": "Resources"}
@@ -118,13 +116,8 @@ def test_ctest_knows_the_module_its_generic_test_and_our_cases(build: Path) -> N
 @pytest.fixture(scope="module")
 def _stand_in() -> None:
     """Stop where the stand-in for Slicer cannot be had."""
-    try:
-        importlib.import_module("PySide6.QtUiTools")
-        importlib.import_module("vtk")
-    except ImportError as error:
-        skip_or_fail(f"no stand-in for Slicer: {error}")
-    if importlib.util.find_spec("slicer") is None:
-        skip_or_fail("no stand-in for Slicer: the package slicer-core is not installed")
+    if reason := what_is_missing():
+        skip_or_fail(reason)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from standin import core  # noqa: E402
 
@@ -33,7 +33,9 @@ class Bare:
     """The module, what was pressed, and what went wrong."""
 
     def __init__(self) -> None:
-        from harness import UnhandledErrors, open_module
+        from harness import open_module
+
+        from standin.harness import UnhandledErrors
 
         self.errors = UnhandledErrors()
         sys.excepthook = self.errors
@@ -46,7 +48,9 @@ class Bare:
 
     def press(self) -> None:
         """Press whatever is enabled, and show what comes of it."""
-        from harness import press_all, run_event_loop
+        from harness import press_all
+
+        from standin.harness import run_event_loop
 
         self.told["pressed"] += press_all(self.panel)
         run_event_loop(0.4)  # prompts that rest are asked about after this time
@@ -63,10 +67,11 @@ class Bare:
 def use_bare_module(bare: Bare) -> None:
     """Press everything: without anything, with a volume, after a closed scene, after a reload."""
     import slicer
-    from harness import choose_node, press_all, reload_module
+    from harness import press_all, reload_module
 
     from aslseg.data.volume import Geometry, Volume
     from ASLsegLib.scene.volumes import add_volume
+    from standin.harness import choose_node
 
     bare.press()
     geometry = Geometry((4, 20, 20), np.diag([-2.0, -2.0, 4.0, 1.0]))
@@ -88,8 +93,9 @@ def use_bare_module(bare: Bare) -> None:
 def install(bare: Bare, packages: str) -> None:
     """Press Install: the installers put the folder of packages on the path, as pip would."""
     import slicer
-    from harness import click
+
     from standin.dialogs import dialogs
+    from standin.harness import click
 
     def put_there(*_: Any, **__: Any) -> Any:
         if packages not in sys.path:

@@ -21,12 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Testing"), str(ROOT / "Logic")]
 
 import numpy as np  # noqa: E402
-import standin  # noqa: E402, F401  (tells Qt and VTK what they have to know before they load)
 from hypothesis import HealthCheck, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from standin.core import start  # noqa: E402
 
 from faults.checks import human_labels  # noqa: E402
+from standin.core import start  # noqa: E402
 
 CASE, OTHER = "c2", "c0"
 TAGS = ("Target", "Digest", "Method", "Run", "Round", "Model", "Human", "Prompted", "Voice")
@@ -76,7 +75,8 @@ class Attributes:
     def try_one(self, mutations: list[Mutation]) -> None:
         """Make a scene, change it, and do what a person does; raise what must not be."""
         import slicer
-        from harness import clean_scene, run_event_loop
+
+        from standin.harness import clean_scene, run_event_loop
 
         clean_scene()
         self.restore()
@@ -203,7 +203,9 @@ def rounds(trained: Path, count: int) -> None:
     """Open a volume, let the run segment it, close it; tell the memory after each."""
     import psutil
     import slicer
-    from harness import open_module, run_event_loop
+    from harness import open_module
+
+    from standin.harness import run_event_loop
 
     widget = open_module()
     logic = widget.logic

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "Logic")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
 
 
 def main() -> None:
@@ -30,7 +30,6 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--train", type=float, default=0.0)
     chosen = parser.parse_args()
-    import standin  # noqa: F401  (sets Qt's environment)
     from standin.core import start
 
     start(Path(tempfile.mkdtemp()))
@@ -61,7 +60,8 @@ def remember(event: dict[str, Any]) -> None:
 def look_at(widget: Any, image: Path) -> None:
     """Segment one image and edit prompts on it."""
     import slicer
-    from harness import choose_node
+
+    from standin.harness import choose_node
 
     began = time.monotonic()
     volume = slicer.util.loadVolume(str(image))
@@ -77,7 +77,7 @@ def look_at(widget: Any, image: Path) -> None:
 
 def segment(widget: Any, attempt: str) -> None:
     """Press the button and wait for the nodes."""
-    from harness import measured_event_loop, wait_until
+    from standin.harness import measured_event_loop, wait_until
 
     engine = widget.logic.engine
     began = time.monotonic()
@@ -99,10 +99,9 @@ def segment(widget: Any, attempt: str) -> None:
 
 def edit_prompts(widget: Any, volume: Any) -> None:
     """Move a prompt three times and wait for the label of the slice each time."""
-    from harness import measured_event_loop, wait_until
-
     from ASLsegLib.scene.prompts import POSITIVE, add_point
     from ASLsegLib.scene.slice_views import show_slice_of
+    from standin.harness import measured_event_loop, wait_until
 
     engine = widget.logic.engine
     prompts = [p for p in widget.logic.proposed(volume) if p.box is not None]
@@ -132,7 +131,7 @@ def edit_prompts(widget: Any, volume: Any) -> None:
 
 def watch_training(widget: Any, seconds: float) -> None:
     """Train for a while and watch memory and event loop."""
-    from harness import measured_event_loop, run_event_loop, wait_until
+    from standin.harness import measured_event_loop, run_event_loop, wait_until
 
     ui, trainer = widget.panel.ui, widget.logic.trainer
     for name in ("trainingSection", "modelsSection"):

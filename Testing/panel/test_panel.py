@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import (
+from trained import LABELLED, UNLABELLED, overrides_of, small_settings
+
+from standin.harness import (
     choose,
     choose_node,
     click,
@@ -16,7 +18,6 @@ from harness import (
     run_event_loop,
     wait_until,
 )
-from trained import LABELLED, UNLABELLED, overrides_of, small_settings
 
 SOON_S = 600.0
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import choose_node, click, run_event_loop
 
 from aslseg.data.volume import Geometry, Volume
+from standin.harness import choose_node, click, run_event_loop
 
 SHAPE = (8, 40, 50)
 

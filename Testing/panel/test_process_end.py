@@ -12,8 +12,10 @@ from typing import Any
 import psutil
 import pytest
 import slicer
-from harness import click, close_module, reload_module, run_event_loop, wait_until
+from harness import close_module, reload_module
 from trained import UNLABELLED, overrides_of, small_settings
+
+from standin.harness import click, run_event_loop, wait_until
 
 GONE_S = 10.0
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import choose_node, click, run_event_loop, wait_until
+
+from standin.harness import choose_node, click, run_event_loop, wait_until
 
 TINY = (4, 10, 12)
 

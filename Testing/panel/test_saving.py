@@ -515,7 +515,7 @@ def test_a_volume_that_is_deleted_while_its_case_is_read_is_asked_for_again(
 
 
 def finish(logic: Any) -> None:
-    from harness import run_event_loop, wait_until
+    from standin.harness import run_event_loop, wait_until
 
     wait_until(lambda: not logic.background.is_busy, 30.0, "the work in the background ends")
     run_event_loop(0.1)

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from harness import click, press_all, reload_module, run_event_loop, wait_until
+from harness import press_all, reload_module
 from test_bare import make_project
 from trained import UNLABELLED
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.errors import AslsegError
+from standin.harness import click, run_event_loop, wait_until
 
 LEFT_OUT = ("demoButton", "downloadButton", "startButton")  # a long wait, the network
 

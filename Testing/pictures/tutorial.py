@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Logic")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("Testing/panel", "Testing", "Logic")]
 
 from standin import core  # noqa: E402  (has to come before Qt)
 
@@ -68,7 +68,8 @@ class Tour:
     def _make_room(self) -> None:
         """Give the views the size of the picture, so that slices are fitted to it."""
         import slicer
-        from screenshots import WindowSize
+
+        from standin.pictures import WindowSize
 
         slicer.app.layoutManager().resize(
             WindowSize.width - WindowSize.panel, WindowSize.height - 80
@@ -81,7 +82,7 @@ class Tour:
         return folder
 
     def _open(self, folder: Path) -> None:
-        from harness import click
+        from standin.harness import click
 
         self._show("project")
         self.ui.projectFolderEdit.currentPath = str(folder)
@@ -95,7 +96,7 @@ class Tour:
         return labelled, next(case.id for case in cases if case.label is None)
 
     def _load(self, case_id: str) -> Any:
-        from harness import click
+        from standin.harness import click
 
         self._show("project")
         table = self.ui.casesTable
@@ -107,14 +108,14 @@ class Tour:
         return self.logic.case_node(case_id)
 
     def _choose_preset(self) -> None:
-        from harness import choose
+        from standin.harness import choose
 
         self._show("models")
         choose(self.ui.presetBox, "demo")
         self._rest()
 
     def _segment(self, volume: Any) -> None:
-        from harness import choose_node, click
+        from standin.harness import choose_node, click
 
         self._show("segment")
         choose_node(self.ui.inputVolumeSelector, volume)
@@ -127,7 +128,7 @@ class Tour:
 
     def _correct(self) -> None:
         """Take the slice's prompts over, and let SAM answer them as they are."""
-        from harness import click
+        from standin.harness import click
 
         self._show("segment")
         click(self.ui.showSamBox)
@@ -141,9 +142,8 @@ class Tour:
 
     def _tidy(self, volume: Any) -> None:
         """Leave the refined label alone in the picture."""
-        from harness import click
-
         from ASLsegLib.scene.prompts import forget_prompts
+        from standin.harness import click
 
         self._show("segment")
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox, self.ui.showSamBox):
@@ -153,7 +153,7 @@ class Tour:
         self._rest()
 
     def _review(self) -> None:
-        from harness import click
+        from standin.harness import click
 
         self._show("review")
         click(self.ui.nextButton)
@@ -166,7 +166,7 @@ class Tour:
 
     def _measure(self, volume: Any) -> None:
         """Measure, with the refined label and SAM's in the views."""
-        from harness import choose_node, click
+        from standin.harness import choose_node, click
 
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox):
             click(box)
@@ -178,7 +178,8 @@ class Tour:
     def _show_surfaces(self, volume: Any) -> None:
         """Show the refined label of a volume in the 3D view."""
         import slicer
-        from harness import choose_node, click
+
+        from standin.harness import choose_node, click
 
         self._show("results")
         choose_node(self.ui.resultSelector, self.logic.predictions(volume)["refined"])
@@ -193,7 +194,7 @@ class Tour:
 
     def _training(self) -> None:
         """Start a training, and look at it in the middle of its second stage."""
-        from harness import click
+        from standin.harness import click
 
         self._show("training")
         click(self.ui.startButton)
@@ -244,7 +245,8 @@ class Tour:
     def _shoot(self, name: str, section: str, layout: str = "four-up") -> None:
         """Open one section of the panel, and take a picture of the window."""
         import slicer
-        from screenshots import window_picture
+
+        from standin.pictures import window_picture
 
         self._show(section)
         self._rest()
@@ -252,13 +254,13 @@ class Tour:
         window_picture(self.widget.parent, path, layout=layout, title=title)
 
     def _until(self, condition: Callable[[], bool], seconds: float = WORK_S) -> None:
-        from harness import wait_until
+        from standin.harness import wait_until
 
         wait_until(condition, seconds)
 
     def _rest(self) -> None:
         """Wait until nothing is under way, and everything is drawn."""
-        from harness import run_event_loop
+        from standin.harness import run_event_loop
 
         self._until(lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy))
         run_event_loop(0.6)

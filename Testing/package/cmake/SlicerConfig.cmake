@@ -22,7 +22,7 @@ set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/UseSlicer.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/SlicerExtensionGenerateConfig.cmake")
 set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/SlicerExtensionCPack.cmake")
 
-# The application that ctest starts: ours, on the stand-in for Slicer of Testing/panel.
+# The application that ctest starts: ours, on the stand-in for Slicer of Testing/standin.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-get_filename_component(_launcher "${CMAKE_CURRENT_LIST_DIR}/../launcher.py" ABSOLUTE)
+get_filename_component(_launcher "${CMAKE_CURRENT_LIST_DIR}/../../standin/__main__.py" ABSOLUTE)
 set(Slicer_LAUNCHER_EXECUTABLE "${Python3_EXECUTABLE};${_launcher}")

@@ -1,6 +1,6 @@
 """The module inside Slicer: it opens, explains itself, and survives the scene's comings and goings.
 
-Run by `ctest` in Slicer's build of the extension, and on the stand-in of Testing/panel.
+Run by `ctest` in Slicer's build of the extension, and on the stand-in of Testing/standin.
 """
 
 import sys

@@ -1,0 +1,1 @@
+"""What Slicer has in Python: scripted modules, typed parameters, packaging, samples."""

@@ -1,0 +1,185 @@
+"""The ctk widgets that a panel uses, with the properties, signals and slots of the real ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from standin.pythonqt.base import Property, StandinWidget, Widget
+from standin.pythonqt.present import PythonQtObject, present
+from standin.pythonqt.qtdialogs import QMessageBox, QSettings
+from standin.pythonqt.signals import Signal
+
+from .ctkfields import ctkDirectoryButton, ctkPathLineEdit, ctkSliderWidget
+
+_Qt = QtCore.Qt
+HEADER_HEIGHT = 24
+
+
+class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  # type: ignore[misc]
+    """A section with a title; a click on the title hides or shows what is in it."""
+
+    contentsCollapsed = Signal("contentsCollapsed(bool)")
+    flat = Property(False)
+    contentsFrameShape = Property(0)
+    contentsFrameShadow = Property(0)
+    collapsedHeight = Property(0)
+
+    def __init__(self, *arguments: Any) -> None:
+        text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+        super().__init__(*(argument for argument in arguments if not isinstance(argument, str)))
+        self._hidden: list[Any] = []
+        self.setText(text)
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.setContentsMargins(0, HEADER_HEIGHT, 0, 0)
+        policy = QtWidgets.QSizePolicy.Preferred
+        self.setSizePolicy(policy, policy)
+        self.toggled.connect(self._fold)
+
+    @property
+    def collapsed(self) -> bool:
+        return not self.checked
+
+    @collapsed.setter
+    def collapsed(self, value: bool) -> None:
+        self.setChecked(not value)
+
+    def _fold(self, shown: bool) -> None:
+        children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
+        if shown:
+            self.setMaximumHeight(16777215)
+            for child in self._hidden:
+                child.setVisible(True)
+            self._hidden = []
+        else:
+            shown_now = [child for child in children if not child.isHidden()]
+            self._hidden += [child for child in shown_now if child not in self._hidden]
+            for child in self._hidden:
+                child.setVisible(False)
+            self.setMaximumHeight(HEADER_HEIGHT)
+        self.contentsCollapsed(not shown)
+
+    def take_over_properties(self) -> None:
+        folded = QtCore.QObject.property(self, "collapsed")
+        self.setChecked(True)
+        super().take_over_properties()
+        if folded:
+            self._fold(False)
+
+    def hitButton(self, position: Any) -> bool:
+        return bool(position.y() < HEADER_HEIGHT)
+
+    def paintEvent(self, event: Any) -> None:
+        header = QtCore.QRect(0, 0, self.rect.width(), HEADER_HEIGHT - 2)
+        corners = [(7, 8), (15, 8), (11, 14)] if self.checked else [(8, 6), (14, 10), (8, 14)]
+        with QtGui.QPainter(self) as painter:
+            painter.fillRect(header, QtGui.QColor(212, 216, 222))
+            painter.setBrush(QtGui.QColor("black"))
+            painter.drawPolygon([QtCore.QPointF(*corner) for corner in corners])
+            font = painter.font()
+            font.setBold(True)
+            painter.setFont(font)
+            flag = _Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(header.adjusted(22, 0, 0, 0), flag, self.text)
+
+
+class ctkCollapsibleGroupBox(StandinWidget, present(QtWidgets.QGroupBox)):  # type: ignore[misc]
+    """A group box that folds."""
+
+    collapsedHeight = Property(0)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.toggled.connect(self._fold)
+
+    @property
+    def collapsed(self) -> bool:
+        return not self.checked
+
+    @collapsed.setter
+    def collapsed(self, value: bool) -> None:
+        self.setChecked(not value)
+
+    def _fold(self, shown: bool) -> None:
+        self.setMaximumHeight(16777215 if shown else HEADER_HEIGHT)
+
+
+class ctkComboBox(StandinWidget, present(QtWidgets.QComboBox)):  # type: ignore[misc]
+    """A combo box with a text for when nothing is chosen."""
+
+    defaultText = Property("", lambda self: self.setPlaceholderText(self.defaultText))
+    forceDefault = Property(False)
+    scrollWheelEffect = Property(2)
+
+
+class ctkCheckBox(StandinWidget, present(QtWidgets.QCheckBox)):  # type: ignore[misc]
+    """A check box."""
+
+
+class ctkPushButton(StandinWidget, present(QtWidgets.QPushButton)):  # type: ignore[misc]
+    """A push button."""
+
+
+class ctkMenuButton(StandinWidget, present(QtWidgets.QPushButton)):  # type: ignore[misc]
+    """A push button with a menu at its right side."""
+
+
+class ctkSearchBox(StandinWidget, present(QtWidgets.QLineEdit)):  # type: ignore[misc]
+    """A line edit to search with."""
+
+    showSearchIcon = Property(False)
+
+
+class ctkFittedTextBrowser(StandinWidget, present(QtWidgets.QTextBrowser)):  # type: ignore[misc]
+    """A text browser that is as high as its text."""
+
+    collapsed = Property(True)
+    showDetailsText = Property("")
+    hideDetailsText = Property("")
+
+    def setCollapsibleText(self, text: str) -> None:
+        self.setHtml(text)
+
+    setCollapsibleHtml = setCollapsiblePlainText = setCollapsibleText
+
+
+class ctkMessageBox(StandinWidget, QMessageBox):  # type: ignore[misc]
+    """A message box that can be told not to come again."""
+
+    dontShowAgain = Property(False)
+    dontShowAgainVisible = Property(False)
+    dontShowAgainSettingsKey = Property("")
+
+    def exec_(self) -> Any:
+        key = self.dontShowAgainSettingsKey
+        remembered = QSettings().value(key) if key else None
+        if remembered not in (None, "", "0"):
+            return int(remembered)
+        answer = super().exec_()
+        if key and self.dontShowAgain:
+            QSettings().setValue(key, int(answer))
+        return answer
+
+
+class ctkSettingsPanel(Widget):
+    """A page of the application's settings."""
+
+    def registerProperty(
+        self, key: str, widget: Any, name: str, signal: str, label: str = "", options: int = 0
+    ) -> None:
+        stored = QSettings().value(key)
+        if stored is not None:
+            setattr(widget, name, stored)
+        widget.connect(signal, lambda: QSettings().setValue(key, getattr(widget, name)))
+
+
+VALUE_WIDGETS = (ctkDirectoryButton, ctkPathLineEdit, ctkSliderWidget)
+CLASSES = {
+    name: value
+    for name, value in list(globals().items())
+    if name.startswith("ctk") and isinstance(value, type) and issubclass(value, PythonQtObject)
+}
