@@ -258,6 +258,8 @@ class PromptConfig(Settings):
         positive_points: Interior points per component.
         negative_points: Points in the ring around it.
         use_mask: Give the low-resolution mask as a prompt too.
+        connect: Whether the pixels of a prompt are connected in their slice, or anywhere in the
+            volume: then the parts of a slice that are one body get one box around them all.
         proposal_threshold: Specialist probability from which a pixel is proposed to SAM; lower
             than 0.5 favours recall.
     """
@@ -269,7 +271,25 @@ class PromptConfig(Settings):
     positive_points: NotNegative = 1
     negative_points: NotNegative = 0
     use_mask: bool = True
+    connect: Literal["slice", "volume"] = "slice"
     proposal_threshold: Rate = 0.3
+
+
+class SamCropConfig(Settings):
+    """What SAM sees of a slice for targets that lie inside of another (ours).
+
+    Attributes:
+        region: The whole `slice`, or the box of the `parent` target in the volume.
+        margin_mm: Of that box, on each side in plane.
+        spreads: The window reaches so many spreads of the parent's intensities to both sides of
+            their most frequent one; None keeps `sam.window_hu`.
+        least_spread_hu: Such a spread is no less than this.
+    """
+
+    region: Literal["slice", "parent"] = "slice"
+    margin_mm: Annotated[float, Field(ge=0.0)] = 10.0
+    spreads: PositiveFloat | None = 4.0
+    least_spread_hu: PositiveFloat = 15.0
 
 
 class SamConfig(Settings):
@@ -297,6 +317,7 @@ class SamConfig(Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     window_hu: Window = (-50.0, 200.0)
     versions: Positive = 3
+    crop: SamCropConfig = SamCropConfig()
     prompts: PromptConfig = PromptConfig()
 
 

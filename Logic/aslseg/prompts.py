@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from aslseg.config import PromptConfig, SamConfig
 from aslseg.data.geometry import box_of
-from aslseg.data.masks import clean_parent, parts_of
+from aslseg.data.masks import clean_parent, label_components, parts_of
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
 from aslseg.errors import AslsegError, short
@@ -81,6 +81,30 @@ class PointPrompt:
     positive: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class SliceCrop:
+    """The part of a slice that SAM sees for a prompt, and the intensities in which it sees it.
+
+    Attributes:
+        xyxy: Left, top, right and bottom edge, in whole pixels of the slice.
+        window_hu: Intensities that become black and white.
+    """
+
+    xyxy: tuple[int, int, int, int]
+    window_hu: tuple[float, float]
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to cut an (..., H, W) array."""
+        left, top, right, bottom = self.xyxy
+        return slice(top, bottom), slice(left, right)
+
+    def holds(self, xy: XY) -> bool:
+        """Whether a point of the slice lies in the crop."""
+        left, top, right, bottom = self.xyxy
+        return left <= xy[0] <= right and top <= xy[1] <= bottom
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePrompts:
     """All prompts of one object in one slice, for which SAM predicts one mask.
@@ -92,6 +116,8 @@ class SlicePrompts:
         box: Around the object, or None.
         points: In and beside the object.
         mask_logits: (h, w) float32, a first guess covering the whole slice, or None.
+        crop: What SAM sees of the slice; None for all of it in the window of the settings. Boxes,
+            points and masks are of the whole slice nevertheless.
     """
 
     slice_index: int
@@ -100,6 +126,7 @@ class SlicePrompts:
     box: BoxPrompt | None = None
     points: tuple[PointPrompt, ...] = ()
     mask_logits: NDArray[np.float32] | None = None
+    crop: SliceCrop | None = None
 
     def __post_init__(self) -> None:
         """Refuse a prompt without box, points and mask."""
@@ -114,7 +141,7 @@ class SlicePrompts:
         return np.zeros(shape, bool) if self.box is None else self.box.region(shape)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold; the mask is left out, for it is made from the label map."""
+        """Return what JSON can hold; mask and crop are left out, for they are made again."""
         return {
             "slice_index": self.slice_index,
             "target": self.target,
@@ -185,7 +212,7 @@ def prompts_from_mask(
     settings: PromptConfig | None = None,
     rng: np.random.Generator | None = None,
 ) -> list[SlicePrompts]:
-    """Describe every connected part of every slice.
+    """Describe every connected part of every slice, or every slice of every connected part.
 
     Args:
         mask: (D, H, W), or (H, W) for a single slice of index 0.
@@ -198,9 +225,11 @@ def prompts_from_mask(
     """
     settings = settings or PromptConfig()
     slices = mask[None] if mask.ndim == 2 else mask
+    numbered = label_components(slices)[0] if settings.connect == "volume" else None
     prompts: list[SlicePrompts] = []
     for k in np.flatnonzero(slices.any(axis=(1, 2))):
-        parts = islice(parts_of(slices[k], settings.min_area_px), settings.most_components)
+        given = None if numbered is None else numbered[k]
+        parts = islice(parts_of(slices[k], settings.min_area_px, given), settings.most_components)
         for number, part in enumerate(parts):
             prompt = describe(part, settings, slice_index=int(k), target=target)
             prompts.append(replace(prompt, component=number))
@@ -386,6 +415,7 @@ def _turned(prompt: SlicePrompts, turn: Turn, shape: Shape3) -> SlicePrompts:
         box=box,
         points=tuple(replace(point, xy=moved(point.xy)) for point in prompt.points),
         mask_logits=None if mask is None else np.ascontiguousarray(in_plane.array(mask[None])[0]),
+        crop=None,  # of the axial grid, on which SAM is prompted
     )
 
 

@@ -32,14 +32,19 @@ def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int3
     return numbered, int(count)
 
 
-def parts_of(mask: Mask, min_area_px: int = 1) -> Iterator[Mask]:
+def parts_of(
+    mask: Mask, min_area_px: int = 1, numbered: NDArray[np.int32] | None = None
+) -> Iterator[Mask]:
     """Yield the connected parts of a slice, largest first.
 
     Args:
         mask: (H, W).
         min_area_px: Parts of fewer pixels are left out.
+        numbered: (H, W) which pixels belong together, 0 for none; those that are connected in the
+            slice when None.
     """
-    numbered, _ = label_components(mask)
+    if numbered is None:
+        numbered, _ = label_components(mask)
     areas = np.bincount(numbered.ravel())
     areas[0] = 0
     for label in np.argsort(-areas, kind="stable"):

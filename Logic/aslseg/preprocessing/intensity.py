@@ -52,15 +52,29 @@ def normalise_to_organ(
     Returns:
         float32 in [-6, 6] of the shape of `voxels`.
     """
+    centre, spread = centre_and_spread(voxels, organ_mask)
+    scaled: NDArray[np.float32] = np.subtract(voxels, centre, dtype=np.float32)
+    scaled /= max(spread, least_scale)
+    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+
+
+def centre_and_spread(voxels: NDArray[Any], organ_mask: Mask) -> tuple[float, float]:
+    """Return an organ's most frequent intensity, and the robust spread around it.
+
+    Args:
+        voxels: Any shape.
+        organ_mask: Same shape; an empty mask stands for all voxels.
+
+    Returns:
+        Both in the unit of `voxels`; the spread is 1.4826 times the median absolute deviation.
+    """
     if organ_mask.shape != voxels.shape:
         msg = f"Voxels {voxels.shape} and mask {organ_mask.shape} must have one shape."
         raise ValueError(msg)
     inside = voxels[organ_mask] if organ_mask.any() else voxels.ravel()
     centre = most_frequent(inside)
-    spread = float(np.median(np.abs(np.subtract(inside, centre, dtype=np.float32))))
-    scaled: NDArray[np.float32] = np.subtract(voxels, centre, dtype=np.float32)
-    scaled /= max(_SD_PER_MAD * spread, least_scale)
-    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+    deviations = np.abs(np.subtract(inside, centre, dtype=np.float32))
+    return centre, _SD_PER_MAD * float(np.median(deviations))
 
 
 def most_frequent(values: NDArray[Any]) -> float:

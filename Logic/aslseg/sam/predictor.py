@@ -1,7 +1,8 @@
 """SAM on a volume: released or tuned on the labelled cases, prompted slice by slice.
 
-Embeddings of the frozen image encoder are made once per slice and kept on disk. Each prompt gives a
-mask; the probability of a target in a slice is the largest over its prompts, and zero without one.
+Embeddings of the frozen image encoder are made once per slice, and once more per crop of it that a
+prompt asks for, and kept on disk. Each prompt gives a mask; the probability of a target in a slice
+is the largest over its prompts, and zero without one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
 from aslseg.networks.device import require_finite
 from aslseg.preprocessing.intensity import window
-from aslseg.prompts import SlicePrompts, propose_prompts
+from aslseg.prompts import SliceCrop, SlicePrompts, propose_prompts
+from aslseg.sam.crops import crops_in_parents, in_crop, with_crops
 from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import (
     EmbeddingStore,
@@ -55,28 +57,46 @@ class VolumeSamPredictor:
         self._last_digest: tuple[weakref.ref[Any], str] | None = None
 
     def embeddings(
-        self, volume: Volume, slices: Sequence[int], monitor: Monitor | None = None
+        self,
+        volume: Volume,
+        slices: Sequence[int],
+        monitor: Monitor | None = None,
+        *,
+        crop: SliceCrop | None = None,
     ) -> VolumeEmbeddings:
-        """Return the embeddings of some slices, encoding those that are not on disk yet."""
+        """Return the embeddings of some slices, encoding those that are not on disk yet.
+
+        Args:
+            volume: The image.
+            slices: Which.
+            monitor: Told of the progress.
+            crop: What is encoded of them; None for all, in the window of the settings.
+        """
         if not self._digest:
             self._digest = encoder_digest(self.sam)
         facts = {
-            "window_hu": list(self.settings.window_hu),
+            "window_hu": list(self.settings.window_hu if crop is None else crop.window_hu),
             "input_size": self.settings.input_size,
             "computed_in": "float16" if next(self.sam.parameters()).is_cuda else "float32",
         }
+        if crop is not None:
+            facts["crop"] = list(crop.xyxy)
         key = embedding_key(self._digest_of(volume), self._digest, facts)
 
         def compute(wanted: list[int]) -> Tensor:
-            return embed_slices(self.sam, self._slices01(volume, wanted))
+            return embed_slices(self.sam, self._slices01(volume, wanted, crop))
 
         return self._store.get_or_compute(key, slices, compute, monitor=monitor)
 
     def propose_prompts(
         self, volume: Volume, probabilities: Mapping[str, Float32], targets: Sequence[Target]
     ) -> list[SlicePrompts]:
-        """Turn the specialist's probabilities into prompts, one per component and slice."""
-        return propose_prompts(probabilities, targets, self.settings)
+        """Turn the specialist's probabilities into prompts, one per component and slice.
+
+        Prompts for targets inside of another see the crop that the settings want.
+        """
+        crops = crops_in_parents(volume, probabilities, targets, self.settings)
+        return with_crops(propose_prompts(probabilities, targets, self.settings), crops)
 
     def predict(
         self, volume: Volume, prompts: Sequence[SlicePrompts], monitor: Monitor | None = None
@@ -89,28 +109,50 @@ class VolumeSamPredictor:
         Raises:
             RunError: When SAM predicts values that are no numbers.
         """
+        by_crop: dict[SliceCrop | None, list[SlicePrompts]] = {}
+        for prompt in prompts:
+            by_crop.setdefault(prompt.crop, []).append(prompt)
+        self.sam.eval()
+        probabilities = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
+        for crop, group in by_crop.items():
+            self._predict_crop(volume, crop, group, probabilities, monitor or Monitor())
+        return probabilities
+
+    def _predict_crop(
+        self,
+        volume: Volume,
+        crop: SliceCrop | None,
+        prompts: Sequence[SlicePrompts],
+        probabilities: dict[str, Float32],
+        monitor: Monitor,
+    ) -> None:
+        """Raise probabilities to those of the prompts of one crop."""
         by_slice: dict[int, list[SlicePrompts]] = {}
         for prompt in prompts:
             by_slice.setdefault(prompt.slice_index, []).append(prompt)
         slices = sorted(by_slice)
-        embeddings = self.embeddings(volume, slices, monitor)
-        frame = self.frame(volume)
-        self.sam.eval()
-        probabilities = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
-        for k in (monitor or Monitor()).details(slices, "Running SAM"):
-            decoded = decode(self.sam, embeddings.stack([k])[0].float(), by_slice[k], frame)
-            for prompt, logits in zip(by_slice[k], decoded.logits, strict=True):
-                plane = probabilities[prompt.target][k]
+        embeddings = self.embeddings(volume, slices, monitor, crop=crop)
+        frame = self.frame(volume, crop)
+        seen = (slice(None), slice(None)) if crop is None else crop.slices
+        for k in monitor.details(slices, "Running SAM"):
+            given = [in_crop(prompt) for prompt in by_slice[k]]
+            decoded = decode(self.sam, embeddings.stack([k])[0].float(), given, frame)
+            for prompt, logits in zip(given, decoded.logits, strict=True):
+                plane = probabilities[prompt.target][k][seen]
                 found = require_finite(logits.float().sigmoid().cpu().numpy(), "SAM")
                 np.maximum(plane, found, out=plane)
-        return probabilities
 
-    def frame(self, volume: Volume) -> SliceFrame:
-        """Return how slices of a volume lie in SAM's input."""
+    def frame(self, volume: Volume, crop: SliceCrop | None = None) -> SliceFrame:
+        """Return how slices of a volume, or a crop of them, lie in SAM's input."""
         _, height, width = volume.geometry.shape
+        if crop is not None:
+            left, top, right, bottom = crop.xyxy
+            height, width = bottom - top, right - left
         return SliceFrame(height, width, self.settings.input_size)
 
-    def encode(self, volume: Volume, slices: Sequence[int]) -> Tensor:
+    def encode(
+        self, volume: Volume, slices: Sequence[int], crop: SliceCrop | None = None
+    ) -> Tensor:
         """Return the encoder's output for some slices, with gradients; nothing is stored.
 
         Returns:
@@ -118,7 +160,7 @@ class VolumeSamPredictor:
         """
         model: Any = self.sam
         encoded: Tensor = model.image_encoder(
-            prepare_slices(self.sam, self._slices01(volume, slices))
+            prepare_slices(self.sam, self._slices01(volume, slices, crop))
         )
         return encoded
 
@@ -132,9 +174,13 @@ class VolumeSamPredictor:
             self._last_digest = weakref.ref(volume.voxels), volume_digest(volume)
         return self._last_digest[1]
 
-    def _slices01(self, volume: Volume, slices: Sequence[int]) -> Tensor:
+    def _slices01(
+        self, volume: Volume, slices: Sequence[int], crop: SliceCrop | None = None
+    ) -> Tensor:
         chosen = volume.voxels[np.asarray(slices, dtype=np.int64)]
-        return torch.from_numpy(window(chosen, self.settings.window_hu))
+        if crop is None:
+            return torch.from_numpy(window(chosen, self.settings.window_hu))
+        return torch.from_numpy(window(chosen[(..., *crop.slices)], crop.window_hu))
 
 
 def volume_digest(volume: Volume) -> str:

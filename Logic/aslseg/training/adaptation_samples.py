@@ -24,7 +24,6 @@ from aslseg.networks.adaptation import (
 from aslseg.preprocessing.augmentation import cut_patch, sample_patch_transform
 from aslseg.preprocessing.patches import image_channels, slice_channels
 from aslseg.preprocessing.roi import Roi, build_roi
-from aslseg.prompts import propose_prompts
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, cascade_stages, region_mask
 
@@ -165,7 +164,7 @@ def sam_probabilities_of(
 ) -> dict[str, Float32]:
     """Return SAM's (D, H, W) probabilities by target, prompted by others; zero without a prompt."""
     is_empty = np.zeros(volume.geometry.shape, np.float32)
-    prompts = propose_prompts(probabilities, targets, sam_predictor.settings)
+    prompts = sam_predictor.propose_prompts(volume, probabilities, targets)
     sam_probabilities = sam_predictor.predict(volume, prompts, monitor)
     return {name: sam_probabilities.get(name, is_empty) for name in probabilities}
 

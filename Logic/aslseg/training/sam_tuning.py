@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
-from aslseg.prompts import SlicePrompts, prompts_from_mask, proposed_masks
+from aslseg.prompts import SliceCrop, SlicePrompts, prompts_from_mask, proposed_masks
+from aslseg.sam.crops import crops_of, in_crop, with_crops
 from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
@@ -53,13 +54,13 @@ class SamTrainingCase:
     Attributes:
         volume: The image.
         samples: By target name.
-        embeddings: Of all slices that the prompts are on; None before `with_embeddings`, and when
-            the image encoder is trained too.
+        embeddings: By crop, of all slices that the prompts are on; empty before
+            `with_embeddings`, and when the image encoder is trained too.
     """
 
     volume: Volume
     samples: Mapping[str, Sequence[PromptSample]]
-    embeddings: VolumeEmbeddings | None = None
+    embeddings: Mapping[SliceCrop | None, VolumeEmbeddings] = field(default_factory=dict)
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -126,11 +127,15 @@ def sam_training_case(
     rng = np.random.default_rng([seed, 11, case_number(labelled.case_id)])
     samples: dict[str, list[PromptSample]] = {t.name: [] for t in targets}
     truth = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
+    parents = {t.inside: truth[t.inside] for t in targets if t.inside is not None}
+    crops = crops_of(labelled.volume, parents, targets, settings)
     versions = [truth] + [synthetic_masks(labelled, targets, rng) for _ in range(settings.versions)]
     versions += [] if probabilities is None else [proposed_masks(probabilities, targets, settings)]
     for masks in versions:
         for name, mask in masks.items():
-            samples[name] += prompt_samples_from(mask, truth[name], name, settings, rng)
+            made = prompt_samples_from(mask, truth[name], name, settings, rng)
+            prompts = with_crops([sample.prompt for sample in made], crops)
+            samples[name] += [replace(s, prompt=p) for s, p in zip(made, prompts, strict=True)]
     return SamTrainingCase(labelled.volume, samples)
 
 
@@ -142,16 +147,14 @@ def with_embeddings(
     """Return the case with embeddings for all its samples, unless the encoder is trained too."""
     if tunes_encoder(sam_predictor.sam):
         return training_case
-    slices = sorted(
-        {
-            sample.prompt.slice_index
-            for samples in training_case.samples.values()
-            for sample in samples
-        }
-    )
-    return replace(
-        training_case, embeddings=sam_predictor.embeddings(training_case.volume, slices, monitor)
-    )
+    slices: dict[SliceCrop | None, set[int]] = {}
+    for sample in (s for samples in training_case.samples.values() for s in samples):
+        slices.setdefault(sample.prompt.crop, set()).add(sample.prompt.slice_index)
+    embeddings = {
+        crop: sam_predictor.embeddings(training_case.volume, sorted(wanted), monitor, crop=crop)
+        for crop, wanted in slices.items()
+    }
+    return replace(training_case, embeddings=embeddings)
 
 
 def tuning_loss(
@@ -159,24 +162,40 @@ def tuning_loss(
 ) -> Tensor:
     """Return the loss of SAM on a random batch of a volume's samples; targets take turns."""
     names = [name for name, samples in training_case.samples.items() if samples]
-    batch: list[PromptSample] = []
+    batch: dict[SliceCrop | None, list[PromptSample]] = {}
     for n in range(sam_predictor.settings.batch_size):
         samples = training_case.samples[names[n % len(names)]]
-        batch.append(samples[int(rng.integers(len(samples)))])
+        sample = samples[int(rng.integers(len(samples)))]
+        batch.setdefault(sample.prompt.crop, []).append(sample)
+    losses = [
+        _loss_in_crop(sam_predictor, training_case, crop, samples) * len(samples)
+        for crop, samples in batch.items()
+    ]
+    return torch.stack(losses).sum() / sam_predictor.settings.batch_size
+
+
+def _loss_in_crop(
+    sam_predictor: VolumeSamPredictor,
+    training_case: SamTrainingCase,
+    crop: SliceCrop | None,
+    batch: Sequence[PromptSample],
+) -> Tensor:
+    """Return the mean loss of samples that see one crop, or all whole slices."""
     slices = sorted({sample.prompt.slice_index for sample in batch})
     index = torch.tensor([slices.index(sample.prompt.slice_index) for sample in batch])
-    if training_case.embeddings is not None:
-        embeddings = training_case.embeddings.stack(slices).float()
+    if crop in training_case.embeddings:
+        embeddings = training_case.embeddings[crop].stack(slices).float()
     else:
-        embeddings = sam_predictor.encode(training_case.volume, slices)
+        embeddings = sam_predictor.encode(training_case.volume, slices, crop)
     decoded = decode_batch(
         sam_predictor.sam,
         embeddings,
-        [sample.prompt for sample in batch],
+        [in_crop(sample.prompt) for sample in batch],
         index=index,
-        frame=sam_predictor.frame(training_case.volume),
+        frame=sam_predictor.frame(training_case.volume, crop),
     )
-    truth = torch.from_numpy(np.stack([sample.truth for sample in batch])).to(decoded.logits)
+    truths = [s.truth if crop is None else s.truth[crop.slices] for s in batch]
+    truth = torch.from_numpy(np.stack(truths)).to(decoded.logits)
     return mask_loss(decoded.logits, truth)
 
 

@@ -231,6 +231,11 @@ class Yes:
         self.settings = EXACT
         self.prompts: list[SlicePrompts] = []
 
+    def propose_prompts(
+        self, _: Volume, probabilities: dict[str, Any], targets: tuple[Target, ...]
+    ) -> list[SlicePrompts]:
+        return propose_prompts(probabilities, targets, self.settings)
+
     def predict(self, volume: Volume, prompts: list[SlicePrompts], _: object) -> dict[str, Any]:
         self.prompts = prompts
         found = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}

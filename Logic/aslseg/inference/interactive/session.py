@@ -45,7 +45,8 @@ from aslseg.inference.interactive.prompt_edits import (
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
 from aslseg.inference.refinement import Planes, Refiner, SliceRefiner, geometry_of_slice
 from aslseg.networks.device import choose_device
-from aslseg.prompts import SlicePrompts, turned_prompts
+from aslseg.prompts import SliceCrop, SlicePrompts, turned_prompts
+from aslseg.sam.crops import crops_in_parents, with_crops
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.targets import Target, region_mask
 
@@ -179,6 +180,7 @@ class Session:
         self._stored = volume.geometry
         self._to_slices = axial_to_slices(volume.geometry)
         self._proposed: tuple[SlicePrompts, ...] = ()
+        self._crops: Mapping[str, SliceCrop] = {}
         self._states: dict[SliceTarget, SlicePromptState] = {}
         self._labels: dict[str, Labelmap] = {}
         self._slices: SliceRefiner | None = None
@@ -237,6 +239,9 @@ class Session:
             self._store = PredictionStore(shape, self.models.targets, None, {})
             return self._predict_volume({}, {}, monitor)
         probabilities = ensemble.specialist.predict(self.volume, monitor)
+        self._crops = crops_in_parents(
+            self.volume, probabilities, self.models.targets, ensemble.config.sam
+        )
         sam_probabilities: Probabilities = {}
         if ensemble.sam_predictor is not None:
             self._proposed = tuple(ensemble.propose_prompts(self.volume, probabilities))
@@ -291,25 +296,24 @@ class Session:
                 found = predict_slice(
                     self.models.sam,
                     self.volume,
-                    self._with_mask_prompts(key, state),
+                    self._completed(key, state),
                     Monitor(token=monitor.token),
                 )
                 self._store.change(key, state, found)
             self._states[key] = state
             self._stale = True
 
-    def _with_mask_prompts(self, key: SliceTarget, state: SlicePromptState) -> SlicePromptState:
-        """Add masks to a person's prompts for a SAM that was tuned on prompts with masks."""
-        if not self.models.proposes:
-            return state
-        parents = {target.inside for target in self.models.targets}
-        user = [
-            with_mask_prompt(
-                prompt, self.volume, state.proposed + state.removed, is_parent=key[1] in parents
+    def _completed(self, key: SliceTarget, state: SlicePromptState) -> SlicePromptState:
+        """Add to a person's prompts what the run's come with: a crop, and a mask."""
+        user = state.user
+        if self.models.proposes:
+            parents = {target.inside for target in self.models.targets}
+            proposed, is_parent = state.proposed + state.removed, key[1] in parents
+            user = tuple(
+                with_mask_prompt(prompt, self.volume, proposed, is_parent=is_parent)
+                for prompt in user
             )
-            for prompt in state.user
-        ]
-        return replace(state, user=tuple(user))
+        return replace(state, user=tuple(with_crops(user, self._crops)))
 
     def _stored_probabilities(self) -> tuple[Probabilities, Probabilities]:
         probabilities = {} if self.models.ensemble is None else self._store.all_of("specialist")
