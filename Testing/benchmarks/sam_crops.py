@@ -52,6 +52,11 @@ def crop(spreads: float | None, margin_mm: float = 10.0) -> SamCropConfig:
     return SamCropConfig(region="parent", spreads=spreads, margin_mm=margin_mm)
 
 
+POINT_AND_MASK = PromptConfig()
+NO_MASK = PromptConfig(use_mask=False)
+IN_3D = PromptConfig(connect="volume")
+
+
 @dataclass(frozen=True)
 class Variant:
     """A way to ask SAM."""
@@ -60,7 +65,7 @@ class Variant:
     size: InputSize
     crop: SamCropConfig
     window_hu: tuple[float, float] = (-50.0, 200.0)
-    prompts: PromptConfig = PromptConfig()
+    prompts: PromptConfig = POINT_AND_MASK
 
     @property
     def settings(self) -> SamConfig:
@@ -80,9 +85,9 @@ VARIANTS = (
     Variant("crop, 4 spreads, 256", 256, crop(4.0)),
     Variant("crop, 4 spreads, 1024", 1024, crop(4.0)),
     Variant("crop, 4 spreads, margin 30 mm", 512, crop(4.0, 30.0)),
-    Variant("crop, 4 spreads, connected in 3-D", 512, crop(4.0), prompts=PromptConfig(connect="volume")),
-    Variant("crop, 4 spreads, no mask", 512, crop(4.0), prompts=PromptConfig(use_mask=False)),
-    Variant("whole slice, no mask", 512, WHOLE, prompts=PromptConfig(use_mask=False)),
+    Variant("crop, 4 spreads, connected in 3-D", 512, crop(4.0), prompts=IN_3D),
+    Variant("crop, 4 spreads, no mask", 512, crop(4.0), prompts=NO_MASK),
+    Variant("whole slice, no mask", 512, WHOLE, prompts=NO_MASK),
 )  # fmt: skip
 
 
@@ -190,9 +195,7 @@ def _samples(
     chosen = set(shown[np.linspace(0, len(shown) - 1, min(slices, len(shown))).astype(int)])
     rng = np.random.default_rng([3, int(labelled.case_id)])
     corrupted = synthetic_masks(labelled, LIVER_TARGETS, rng)
-    crops = crops_of(
-        labelled.volume, {LIVER.name: corrupted[LIVER.name]}, LIVER_TARGETS, settings
-    )
+    crops = crops_of(labelled.volume, {LIVER.name: corrupted[LIVER.name]}, LIVER_TARGETS, settings)
     for kind, mask in (("jittered", truth[TUMOUR.name]), ("degraded", corrupted[TUMOUR.name])):
         rng = np.random.default_rng([4, int(labelled.case_id)])
         samples = prompt_samples_from(mask, truth[TUMOUR.name], TUMOUR.name, settings, rng)

@@ -227,3 +227,20 @@ def test_noise_asks_no_more_than_the_largest_parts_of_a_slice() -> None:
     found = prompts_from_mask(mask, target="tumour", settings=few)
     assert [prompt.component for prompt in found] == [0, 1]
     assert [int((prompt.mask_logits > 0).sum()) for prompt in found] == [9, 8]
+
+
+def test_parts_of_a_slice_that_are_one_body_share_a_box_if_wanted() -> None:
+    """A horseshoe: two legs on slice 0 that meet on slice 1, and a body of its own."""
+    mask = np.zeros((2, 20, 30), bool)
+    mask[0, 5:8, 4:7] = mask[0, 5:8, 12:15] = True
+    mask[1, 5:8, 4:15] = True
+    mask[0, 15:18, 20:23] = True
+    apart = prompts_from_mask(mask, target="t", settings=EXACT)
+    settings = EXACT.model_copy(update={"connect": "volume"})
+    whole = prompts_from_mask(mask, target="t", settings=settings)
+    assert [p.slice_index for p in apart] == [0, 0, 0, 1]
+    boxes = [(p.slice_index, p.box.xyxy) for p in whole if p.box is not None]
+    assert boxes == [(0, (4, 5, 15, 8)), (0, (20, 15, 23, 18)), (1, (4, 5, 15, 8))]
+    logits = whole[0].mask_logits
+    assert logits is not None
+    np.testing.assert_array_equal(logits > 0, mask[0] & (np.arange(30) < 18))
