@@ -29,7 +29,7 @@ def planned_steps(config: RunConfig, targets: Sequence[Target], labelled: int) -
     Args:
         config: Settings of the run.
         targets: All targets.
-        labelled: Number of labelled training cases.
+        labelled: Number of labelled patients.
     """
     stages = cascade_stages(tuple(targets))
     steps: Counter[str] = Counter()
@@ -47,7 +47,7 @@ def _cut(config: RunConfig, stage: CascadeStage, share: float) -> int:
 
 def _other_steps(config: RunConfig, stages: Sequence[CascadeStage], labelled: int) -> Steps:
     steps: Steps = {}
-    folds = len(folds_of([str(number) for number in range(labelled)]))
+    folds = len(folds_of(str(number) for number in range(labelled)))
     if config.crossfit_share > 0 and folds:
         of_fold = sum(_cut(config, stage, config.crossfit_share) for stage in stages)
         steps["out-of-fold models"] = folds * of_fold
@@ -73,7 +73,7 @@ def allotted(config: RunConfig, budget: int, targets: Sequence[Target], labelled
         config: Its numbers of steps say how one training compares with another.
         budget: Steps in all.
         targets: All targets.
-        labelled: Number of labelled training cases.
+        labelled: Number of labelled patients.
 
     Returns:
         Settings whose `planned_steps` add up to the budget.

@@ -19,6 +19,7 @@ from aslseg.preprocessing.roi import resample
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.labels import load_labels
+from aslseg.project.patients import refuse_divided, with_dicom_patients
 from aslseg.project.project import FILE_NAME, Project, open_project
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -30,7 +31,7 @@ class BenchmarkData:
     Attributes:
         cases: Training cases and held-out ones.
         held_out: Ids of the cases that are scored; nothing is trained on them or chosen by them.
-        order: Ids of training cases; n labelled volumes are the first n of these.
+        order: Ids of training cases; n labelled volumes are the first of the first n patients.
         targets: Classes of the label maps.
     """
 
@@ -45,9 +46,28 @@ class BenchmarkData:
         known = [case.id for case in self.cases if case.label and case.id not in self.held_out]
         return (*self.order, *(name for name in known if name not in self.order))
 
+    @property
+    def patients(self) -> dict[str, str]:
+        """Patient of each case, by its id."""
+        return {case.id: case.patient or case.id for case in self.cases}
+
     def shown(self, labelled: int | None) -> tuple[str, ...]:
-        """Return the ids of the first training cases, or of all that have a label map."""
-        return self.training_labels if labelled is None else self.training_labels[:labelled]
+        """Return one training case of each of the first patients, or all that have a label map."""
+        if labelled is None:
+            return self.training_labels
+        first: dict[str, str] = {}
+        for name in self.training_labels:
+            first.setdefault(self.patients[name], name)
+        return tuple(first.values())[:labelled]
+
+    def used(self, shown: Sequence[str]) -> tuple[CaseFiles, ...]:
+        """Return the cases without further volumes of the patients whose labels are shown."""
+        patients = {self.patients[name] for name in shown}
+        return tuple(
+            case
+            for case in self.cases
+            if case.id in shown or self.patients[case.id] not in patients
+        )
 
     def truth(self, case_id: str) -> Labelmap:
         """Read the label map of a held-out case, on the grid of its image.
@@ -66,11 +86,13 @@ class BenchmarkData:
 
     def to_json(self) -> dict[str, Any]:
         """Return what tells one benchmark's data from another's."""
+        shared = {name: patient for name, patient in self.patients.items() if patient != name}
         return {
             "cases": {case.id: case.image.name for case in self.cases},
             "held_out": list(self.held_out),
             "order": list(self.training_labels),
             "targets": [target.model_dump() for target in self.targets],
+            **({"patients": shared} if shared else {}),
         }
 
 
@@ -90,12 +112,14 @@ def choose_data(
         targets: Classes of the label maps.
 
     Raises:
-        ProjectError: When a name is unknown or has two parts to play, or a label map is missing.
+        ProjectError: When a name is unknown or has two parts to play, a label map is missing, or a
+            patient is held out and trained on.
     """
     if not held_out:
         msg = "No case is held out; name those that the methods are scored on."
         raise ProjectError(msg)
-    select_cases(cases, labelled=order, test=held_out)
+    cases = with_dicom_patients(cases)
+    refuse_divided(select_cases(cases, labelled=order, test=held_out))
     for case in cases:
         if case.id in held_out:
             _given(case)
@@ -128,9 +152,12 @@ def project_showing(data: BenchmarkData, folder: Path, labelled: int | None) -> 
         return open_project(folder)
     shown = data.shown(labelled)
     if labelled is not None and len(shown) < labelled:
-        msg = f"Only {len(shown)} training cases have a label map; {labelled} cannot be shown."
+        msg = (
+            f"Only {len(shown)} patients have a label map to train on; {labelled} cannot be shown."
+        )
         raise ProjectError(msg)
-    chosen = select_cases(data.cases, labelled=shown, test=data.held_out)
+    used = data.cases if labelled is None else data.used(shown)
+    chosen = select_cases(used, labelled=shown, test=data.held_out)
     hidden = [replace(case, label=None) if case.split == "test" else case for case in chosen]
     return create_project(folder, hidden, data.targets)
 

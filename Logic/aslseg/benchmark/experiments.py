@@ -116,7 +116,8 @@ class BenchmarkSetup:
         return {**self.data.to_json(), **given, "config": config}
 
     def _shown(self, experiment: Experiment) -> int:
-        return len(self.data.shown(experiment.labelled or None))
+        shown = self.data.shown(experiment.labelled or None)
+        return len({self.data.patients[name] for name in shown})
 
 
 def run_experiment(

@@ -10,7 +10,14 @@ import typer
 
 from aslseg.cli.console import examples, messages, show_table, tell
 from aslseg.cli.progress import watched
-from aslseg.cli.projects import cases_of, names_of, targets_of
+from aslseg.cli.projects import (
+    PatientOption,
+    PatientsOption,
+    cases_of,
+    names_of,
+    patients_of,
+    targets_of,
+)
 from aslseg.cli.settings import changed
 from aslseg.errors import CancelledError
 
@@ -54,6 +61,8 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
     labels: Labels = None,
     target: Targets = None,
     order: Order = None,
+    patient: PatientOption = None,
+    patients: PatientsOption = None,
     preset: Preset = "small",
     method: Methods = None,
     labelled: Labelled = None,
@@ -70,6 +79,7 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
     """
     from aslseg.benchmark.data import choose_data
     from aslseg.benchmark.presets import benchmark_preset
+    from aslseg.project.patients import with_patients
 
     given = benchmark_preset(preset)
     chosen = replace(
@@ -81,7 +91,7 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
         workers=workers or given.workers,
     )
     data = choose_data(
-        cases_of(source, labels),
+        with_patients(cases_of(source, labels), patients_of(patient), patients),
         names_of(held_out) or [],
         names_of(order) or [],
         targets_of(source, target),

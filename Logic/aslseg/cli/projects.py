@@ -16,14 +16,28 @@ from aslseg.cli.console import (
     find_run,
     messages,
     parse_targets,
+    show_table,
     tell,
 )
 from aslseg.cli.progress import watched
 from aslseg.errors import RunError
 from aslseg.project.case import CaseFiles
+from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.targets import Target
+
+PatientOption = Annotated[
+    list[str] | None,
+    typer.Option(help="CASE=PATIENT: whose volume a case is. Repeatable, or a=p1,b=p1."),
+]
+PatientsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose volumes all cases are: a .csv with columns case and patient, or a regular "
+        "expression whose first group is the patient in a case's name, such as '^(p[0-9]+)_'."
+    ),
+]
 
 
 class Labels(str, Enum):
@@ -58,6 +72,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
     test: Annotated[
         list[str] | None, typer.Option(help="Case that decides nothing. Repeatable, or a,b,c.")
     ] = None,
+    patient: PatientOption = None,
+    patients: PatientsOption = None,
     same_size: SameSizeOption = SameSizeChoice.REFUSE,
 ) -> None:
     """Make a project from images and the label maps that exist.
@@ -67,10 +83,14 @@ def init(  # noqa: PLR0913 - one for each option of the command
     Image and label map belong together by name: ct_7.nii.gz and ct_7.nii.gz of two folders,
     ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_ct.mha and a_seg.mha.
     A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
+
+    All volumes of a patient are for training, or for validation, or for test. DICOM slices say
+    whose they are; of other volumes each is taken for a patient of its own unless you say so.
     """
     from aslseg.project.create import create_project, select_cases
+    from aslseg.project.patients import with_patients
 
-    found = cases_of(source, labels)
+    found = with_patients(cases_of(source, labels), patients_of(patient), patients)
     cases = select_cases(
         [replace(case, same_size=same_size.value) for case in found],
         labelled=names_of(labelled),
@@ -81,7 +101,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
         made = create_project(project, cases, targets_of(source, target), monitor=monitor)
     tell(
         f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
-        f"{len(made.validation)} validation, {len(made.test)} test volumes."
+        f"{len(made.validation)} validation, {len(made.test)} test volumes of "
+        f"{len({case.patient for case in made.cases})} patients."
     )
     _tell_targets(made.targets)
     if made.labelled and not any(case.label for case in made.validation):
@@ -153,6 +174,43 @@ def names_of(texts: list[str] | None) -> list[str] | None:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
+def patients_of(texts: list[str] | None) -> dict[str, str]:
+    """Read `CASE=PATIENT`.
+
+    Raises:
+        typer.BadParameter: When one is not written so, or a case is named twice.
+    """
+    named: dict[str, str] = {}
+    for text in names_of(texts) or []:
+        case_id, sign, patient = text.partition("=")
+        if not (case_id and sign and patient) or case_id in named:
+            msg = f"--patient takes CASE=PATIENT, each case once, and not '{text}'."
+            raise typer.BadParameter(msg)
+        named[case_id] = patient
+    return named
+
+
+def patients(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    patient: PatientOption = None,
+) -> None:
+    """Say whose volumes cases are, and list who has which.
+
+    Splits, folds and draws go by patient. A change that would leave a patient with volumes for
+    training and others to judge by is refused.
+    """
+    from aslseg.project.project import open_project
+    from aslseg.project.roles import set_patients
+
+    opened, named = open_project(project), patients_of(patient)
+    opened = set_patients(opened, named) if named else opened
+    rows: dict[str, list[str]] = {}
+    for case in opened.cases:
+        rows.setdefault(case.patient, []).append(f"{case.id} ({IN_WORDS[case.split]})")
+    lines = [[name, ", ".join(volumes)] for name, volumes in rows.items()]
+    show_table(f"{len(rows)} patients", ["patient", "volumes"], lines, words=2)
+
+
 def renew(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     cases: Annotated[list[str], typer.Argument(help="Cases whose image was replaced.")],
@@ -209,9 +267,11 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
             "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
+            "aslseg init my_project ct --patients '^([^_]+)_' --patient ct_7=ct_9",
             "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
         )
     )(init)
+    app.command(epilog=examples("aslseg patients my_project --patient ct_7=p9,ct_9=p9"))(patients)
     app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
     app.command(
         epilog=examples(

@@ -40,6 +40,10 @@ _SAME_SPACING, _SAME_DIRECTION, _UNIT = 1e-3, 1e-3, 1e-2
 _VOXEL_BYTES = 4  # of what is decoded: 16 bits, or more where slices are scaled
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _AGAIN = "export the series again"
+_NO_PATIENT_IDS = (
+    "", "0", "anon", "anonymous", "anonymized", "anonymised", "id", "na", "none", "patient",
+    "unknown",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,24 @@ def read_folder(folder: Path) -> Volume:
         raise ImageError(msg) from error
 
 
+def patient_id_of(folder: Path) -> str | None:
+    """Read whose series `read_folder` takes: PatientID, with its issuer where the file names one.
+
+    It is as the hospital knows the patient, so it must reach no file and no message.
+
+    Returns:
+        None when the files say nothing, or what anonymisers write in place of an ID.
+
+    Raises:
+        ImageError: As `read_folder` does.
+    """
+    file = _image_series(folder)[0].files[0]
+    patient_id = file.text("patient")
+    if patient_id.lower().strip("_- ") in _NO_PATIENT_IDS:
+        return None
+    return f"{file.text('patient_issuer')}\0{patient_id}"
+
+
 def read_folder_geometry(folder: Path) -> Geometry:
     """Read where the series that `read_folder` takes lies, without its pixels.
 
@@ -159,6 +181,15 @@ def _preference(series: Series) -> tuple[bool, bool, int, str]:
 
 
 def _choose(folder: Path) -> Series:
+    chosen, *others = _image_series(folder)
+    logger.info("%s: the %s is read.", folder, chosen)
+    for other in others:
+        logger.warning("%s: the %s is left aside.", folder, other)
+    return chosen
+
+
+def _image_series(folder: Path) -> list[Series]:
+    """List the series with pixels; the first one is taken."""
     all_series = [series for series in series_of(folder) if series.rows_by_columns]
     for series in all_series:
         for file in series.files:
@@ -166,11 +197,7 @@ def _choose(folder: Path) -> Series:
     if not any(series.modality not in _NOT_IMAGES for series in all_series):
         remedy = "choose the folder with the slices of one scan"
         refuse(folder, "holds no DICOM image series", remedy)
-    chosen, *others = all_series
-    logger.info("%s: the %s is read.", folder, chosen)
-    for other in others:
-        logger.warning("%s: the %s is left aside.", folder, other)
-    return chosen
+    return all_series
 
 
 def _frame_count(file: DicomFile) -> int:

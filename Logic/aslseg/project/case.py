@@ -59,6 +59,7 @@ class CaseFiles:
         split: What the case is for.
         same_size: What to go by when the label map has the image's size and another position.
         ignored: Value of the voxels of the label map that nobody looked at, or None.
+        patient: Whose volume it is; None takes the PatientID of DICOM slices, else the case's name.
     """
 
     id: str
@@ -67,6 +68,7 @@ class CaseFiles:
     split: Split = "train"
     same_size: SameSize = "refuse"
     ignored: int | None = None
+    patient: str | None = None
 
 
 class Case(Settings):
@@ -79,6 +81,7 @@ class Case(Settings):
         split: Trained on, chosen by, or never looked at before the end.
         status: Where its label comes from, or what became of the pseudo-label.
         image_sha256: Digest of the image when it was brought in.
+        patient: Whose volume it is; the case's own name where nothing else is known.
     """
 
     id: CaseId
@@ -87,6 +90,15 @@ class Case(Settings):
     split: Split = "train"
     status: Status = "unlabelled"
     image_sha256: str | None = None
+    patient: CaseId = ""  # replaced by the case's name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_patient(cls, values: Any) -> Any:
+        """Take a volume without a patient, as those of older projects are, for one of its own."""
+        if isinstance(values, dict) and values.get("patient") is None:
+            return {**values, "patient": values.get("id")}
+        return values
 
     @model_validator(mode="after")
     def _label_fits_status(self) -> Case:

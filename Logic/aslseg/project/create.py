@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,6 +33,12 @@ from aslseg.project.case import (
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
 from aslseg.project.lock import LOCK, changing
+from aslseg.project.patients import (
+    dicom_patient_of,
+    hashed_patient,
+    repeated_patients,
+    whose,
+)
 from aslseg.project.project import (
     FILE_NAME,
     Project,
@@ -192,13 +199,14 @@ def _with_added(
         arrivals = _read_all(candidate, cases, staging, monitor or Monitor())
         _refuse_empty(candidate, arrivals)
         with changing(project.folder):
-            now = current()
-            updated = validated(now, cases=now.cases + tuple(a.case for a in arrivals))
+            updated = _with_cases(current(), arrivals)
             _refuse_twins(updated)
             with _placed(staging, project.folder / LABELS):
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
     _warn_of_windows(updated, arrivals, monitor or Monitor())
+    for note in repeated_patients(updated.cases):
+        (monitor or Monitor()).warn(note)
     return updated
 
 
@@ -208,6 +216,23 @@ class _Arrival:
     has_foreground: bool
     stamp: str
     intensities: tuple[Intensities, ...] = ()
+    dicom_patient: str | None = field(default=None, repr=False)
+
+
+def _with_cases(project: Project, arrivals: Sequence[_Arrival]) -> Project:
+    """Add cases; those of one DICOM PatientID, of now and of before, are of one patient."""
+    if all(arrival.dicom_patient is None for arrival in arrivals):
+        return validated(project, cases=project.cases + tuple(a.case for a in arrivals))
+    salt = project.patient_salt or secrets.token_hex(16)
+    new = tuple(_with_patient(arrival, salt) for arrival in arrivals)
+    return validated(project, cases=project.cases + new, patient_salt=salt)
+
+
+def _with_patient(arrival: _Arrival, salt: str) -> Case:
+    if arrival.dicom_patient is None:
+        return arrival.case
+    patient = hashed_patient(arrival.dicom_patient, salt)
+    return arrival.case.model_copy(update={"patient": patient})
 
 
 def _warn_of_windows(project: Project, arrivals: Sequence[_Arrival], monitor: Monitor) -> None:
@@ -239,10 +264,13 @@ def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
     """Check names and repetitions before any image is read."""
     refuse_same_ids([*(CaseFiles(c.id, project.image_path(c)) for c in project.cases), *cases])
     try:
-        new = tuple(Case(id=case.id, image=case.image, split=case.split) for case in cases)
+        new = tuple(
+            Case(id=case.id, image=case.image, split=case.split, patient=whose(case))
+            for case in cases
+        )
     except ValidationError as error:
-        names = ", ".join(f"'{case.id}'" for case in cases)
-        msg = f"A case name among {names} cannot be a file name; use letters, digits, '-' and '_'."
+        names = ", ".join(f"'{name}'" for case in cases for name in {case.id, whose(case)})
+        msg = f"A name among {names} cannot be a file name; use letters, digits, '-' and '_'."
         raise ProjectError(msg) from error
     return validated(project, cases=project.cases + new)
 
@@ -287,9 +315,11 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         image=_relative(files.image, project.folder),
         split=files.split,
         image_sha256=sha256_of(files.image),
+        patient=whose(files),
     )
+    dicom_patient = dicom_patient_of(files)
     if files.label is None:
-        return _Arrival(case, has_foreground=False, stamp=stamp)
+        return _Arrival(case, has_foreground=False, stamp=stamp, dicom_patient=dicom_patient)
     labels = load_labels(
         files.label,
         volume.geometry,
@@ -301,7 +331,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     write_labelmap(labels, staging / name)
     case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})
     measured = intensities_of(files.id, volume, labels, project.targets)
-    return _Arrival(case, bool(labels.labels.any()), stamp, tuple(measured))
+    return _Arrival(case, bool(labels.labels.any()), stamp, tuple(measured), dicom_patient)
 
 
 def _relative(image: Path, folder: Path) -> Path:

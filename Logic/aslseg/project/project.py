@@ -25,6 +25,7 @@ from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, Split
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, find_label, keep_history, load_labels
 from aslseg.project.lock import changing
+from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import read_object
 from aslseg.schema_1 import SCHEMA_VERSION
 from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
@@ -41,6 +42,7 @@ class Project(Settings):
         targets: Classes of all label maps.
         cases: In the order of their import.
         preset: Name of the settings that the project was made for.
+        patient_salt: What PatientIDs of DICOM files are hashed with; None before the first one.
     """
 
     folder: Annotated[Path, Field(exclude=True)]
@@ -48,6 +50,7 @@ class Project(Settings):
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     cases: tuple[Case, ...] = ()
     preset: str | None = None
+    patient_salt: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Project:
@@ -65,6 +68,13 @@ class Project(Settings):
             cascade_stages(self.targets)
         except ConfigError as error:
             raise ValueError(str(error).rstrip(".")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _patients_are_whole(self) -> Project:
+        divided = divided_patient(self.cases)
+        if divided:
+            raise ValueError(divided)
         return self
 
     @property
@@ -314,6 +324,7 @@ def validated(project: Project, **changes: Any) -> Project:
         ProjectError: When the result would contradict itself.
     """
     values = {name: getattr(project, name) for name in Project.model_fields}
+    refuse_divided(changes.get("cases", ()))
     try:
         return Project.model_validate({**values, **changes})
     except ValidationError as error:

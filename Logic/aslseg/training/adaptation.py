@@ -213,6 +213,7 @@ def _training_samples(
     and an out-of-fold model makes those of unseen cases.
     """
     samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
+    patients = {case.id: case.patient for case in context.labelled}
     for labelled in labelled_volumes(context, context.labelled, "Making training samples"):
         training: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
@@ -224,7 +225,7 @@ def _training_samples(
             _add_samples(context, sam_predictor, labelled, probabilities, training)
         for name, found in training.items():
             validation = found[-1:] if real else found
-            samples[name].append(CaseSamples(labelled.case_id, found, validation))
+            samples[name].append(CaseSamples(patients[labelled.case_id], found, validation))
     return samples
 
 

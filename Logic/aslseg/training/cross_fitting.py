@@ -1,15 +1,15 @@
 """Out-of-fold models: specialists that were not trained on a labelled case.
 
 A specialist overfits the cases that it was trained on, so its predictions of them do not have the
-errors of its predictions of others. So the labelled cases are divided into two folds, and each is
-predicted by a specialist that was trained on the other one (stacking: Wolpert, Stacked
+errors of its predictions of others. So the labelled patients are divided into two folds, and each
+is predicted by a specialist that was trained on the other one (stacking: Wolpert, Stacked
 generalization, Neural Networks 5, 1992). SAM, the adaptation network and the lesion stage are
 trained with these predictions. (Ours.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from aslseg.context import RunContext
@@ -23,15 +23,19 @@ OutOfFoldModels = dict[str, Specialist]
 """By case id, a specialist that was not trained on the case."""
 
 
-def folds_of(case_ids: Sequence[str]) -> list[frozenset[str]]:
-    """Divide cases into folds of near-equal size.
+def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
+    """Divide patients into folds of near-equal size.
+
+    Args:
+        patients: Of the cases; one who occurs several times is in one fold.
 
     Returns:
-        Two folds; none of fewer than two cases.
+        Two folds; none of fewer than two patients.
     """
-    if len(case_ids) < FOLDS:
+    distinct = list(dict.fromkeys(patients))
+    if len(distinct) < FOLDS:
         return []
-    return [frozenset(case_ids[first::FOLDS]) for first in range(FOLDS)]
+    return [frozenset(distinct[first::FOLDS]) for first in range(FOLDS)]
 
 
 def cross_fitted_models(context: RunContext, folder: Path) -> OutOfFoldModels:
@@ -46,7 +50,9 @@ def cross_fitted_models(context: RunContext, folder: Path) -> OutOfFoldModels:
     out_of_fold_models: OutOfFoldModels = {}
     if context.config.crossfit_share == 0:
         return out_of_fold_models
-    for number, fold in enumerate(folds_of([case.id for case in context.labelled]), start=1):
+    labelled = context.labelled
+    for number, patients in enumerate(folds_of(case.patient for case in labelled), start=1):
+        fold = frozenset(case.id for case in labelled if case.patient in patients)
         plan = CascadeTrainingPlan(
             folder=folder / f"without-group-{number}",
             ssl_name="supervised",

@@ -114,13 +114,13 @@ class CaseSamples:
     """The samples of a labelled case for one target.
 
     Attributes:
-        case_id: The case.
+        patient: Whose case it is.
         train: All of them.
         validation: Those to choose weights on: of the out-of-fold model's prediction, else of the
             first snapshot's, else all.
     """
 
-    case_id: str
+    patient: str
     train: list[TrainingSample]
     validation: list[TrainingSample]
 
@@ -165,7 +165,7 @@ def cross_validated_weights(
 def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:
     """Divide samples into two folds that have no image in common.
 
-    Cases are divided. If one fold shows nothing of the target, or there is one case
+    Patients are divided. If one fold shows nothing of the target, or there is one patient
     only, each case is divided into its lower and its upper slices.
 
     Args:
@@ -183,9 +183,9 @@ def _useful(folds: Sequence[Fold]) -> list[Fold]:
 
 def _folds(cases: Sequence[CaseSamples]) -> list[Fold]:
     folds = []
-    for fold in folds_of([case.case_id for case in cases]):
-        inside = [case for case in cases if case.case_id in fold]
-        outside = [case for case in cases if case.case_id not in fold]
+    for fold in folds_of([case.patient for case in cases]):
+        inside = [case for case in cases if case.patient in fold]
+        outside = [case for case in cases if case.patient not in fold]
         folds.append(
             Fold(
                 [sample for case in outside for sample in case.train],

@@ -30,6 +30,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
 from aslseg.methods import METHODS
+from aslseg.project.patients import with_patients
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training.trainer import Trainer
@@ -202,8 +203,29 @@ def test_a_case_that_cannot_play_its_part_is_refused(
 
 
 def test_more_labels_than_there_are_cannot_be_shown(data: BenchmarkData, tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="Only 4 training cases have a label map; 5 cannot"):
+    with pytest.raises(ProjectError, match="Only 4 patients have a label map to train on; 5 cannot"):
         project_showing(data, tmp_path / "p", 5)
+
+
+def test_labels_are_drawn_by_patient_and_a_patients_other_volumes_are_left_out(
+    data: BenchmarkData, tmp_path: Path
+) -> None:
+    twins = replace(data, cases=tuple(with_patients(data.cases, {"c0": "c1"})))
+    assert [twins.shown(1), twins.shown(2)] == [("c1",), ("c1", "c2")]
+    assert twins.shown(None) == ("c1", "c0", "c2", "c3")
+    two = project_showing(twins, tmp_path / "two", 2)
+    assert [case.id for case in two.labelled] == ["c1", "c2"]
+    assert [case.id for case in two.unlabelled] == ["c3"]  # c0 would be easy, and is left out
+    everything = project_showing(twins, tmp_path / "all", None)
+    assert len(everything.labelled) == 4
+    assert twins.to_json()["patients"] == {"c0": "c1"}
+    assert "patients" not in data.to_json()
+
+
+def test_a_patient_who_is_trained_on_and_scored_is_refused(tmp_path: Path) -> None:
+    cases = with_patients(write_patients(tmp_path), {"c5": "c1"})
+    with pytest.raises(ProjectError, match=r"c1 \(training\) and c5 \(test\)"):
+        choose_data(cases, ("c4", "c5"), ("c1",))
 
 
 # --- Running ----------------------------------------------------------------------------------

@@ -1,0 +1,166 @@
+"""Which volumes are of one patient, and what that forbids.
+
+A network that is trained on a patient knows that patient's anatomy and lesions: another volume of
+the patient, of another phase or date, says nothing of how it does on others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aslseg.data.dicom import patient_id_of
+from aslseg.errors import ProjectError, short
+from aslseg.project.case import Case, CaseFiles, Split
+from aslseg.reading import read_table
+
+IN_WORDS: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
+HASH_ROUNDS = 100_000
+"""Of PBKDF2: PatientIDs are short, and must not be found by trying all of them."""
+
+
+def divided_patient(cases: Iterable[Case | CaseFiles]) -> str | None:
+    """Say which patient has volumes in two splits, None when nobody has.
+
+    Returns:
+        A sentence without its full stop.
+    """
+    seen: dict[str, Case | CaseFiles] = {}
+    for case in cases:
+        other = seen.setdefault(whose(case), case)
+        if other.split != case.split:
+            return (
+                f"{other.id} ({IN_WORDS[other.split]}) and {case.id} ({IN_WORDS[case.split]}) are "
+                f"volumes of one patient ('{whose(case)}'): what is trained on would be judged by"
+            )
+    return None
+
+
+def refuse_divided(cases: Iterable[Case | CaseFiles]) -> None:
+    """Refuse a patient with volumes in two splits.
+
+    Raises:
+        ProjectError: Naming two of the volumes, and what can be done.
+    """
+    divided = divided_patient(cases)
+    if divided:
+        msg = (
+            f"{divided}. Give both the same part, leave one out, or, if they are of two patients, "
+            "name these (--patient CASE=PATIENT)."
+        )
+        raise ProjectError(msg)
+
+
+def repeated_patients(cases: Sequence[Case]) -> list[str]:
+    """Say which unlabelled training volumes are of patients who are labelled; one sentence each."""
+    labelled: dict[str, Case] = {}
+    for case in cases:
+        if case.split == "train" and case.label is not None:
+            labelled.setdefault(case.patient, case)
+    return [
+        f"{case.id} has no label and is of the same patient as {labelled[case.patient].id}, which "
+        "has one: it is trained on, but how well it is segmented says little of other patients."
+        for case in cases
+        if case.split == "train" and case.label is None and case.patient in labelled
+    ]
+
+
+def whose(case: Case | CaseFiles) -> str:
+    """Return the patient of a case, as far as is known without its image."""
+    return case.patient or case.id
+
+
+def with_dicom_patients(cases: Sequence[CaseFiles]) -> tuple[CaseFiles, ...]:
+    """Name DICOM cases of one PatientID by the first of them; those that have a patient stay.
+
+    Raises:
+        ImageError: When a folder holds no readable series.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for case in cases:
+        known = dicom_patient_of(case)
+        patient = case.patient if known is None else first.setdefault(known, case.id)
+        found.append(replace(case, patient=patient))
+    return tuple(found)
+
+
+def dicom_patient_of(case: CaseFiles) -> str | None:
+    """Read the PatientID of a case that is a DICOM folder and has no patient yet; never write it.
+
+    Raises:
+        ImageError: When the folder holds no readable series.
+    """
+    if case.patient is not None or not case.image.is_dir():
+        return None
+    return patient_id_of(case.image)
+
+
+def hashed_patient(patient_id: str, salt: str) -> str:
+    """Return a name that tells patients of a project apart and says nothing of who they are.
+
+    Args:
+        patient_id: Of `dicom_patient_of`.
+        salt: Of the project, in hexadecimal digits.
+    """
+    digest = hashlib.pbkdf2_hmac(
+        "sha256", patient_id.encode("utf-8", "surrogateescape"), bytes.fromhex(salt), HASH_ROUNDS
+    )
+    return f"dicom-{digest.hex()[:16]}"
+
+
+def with_patients(
+    cases: Sequence[CaseFiles], patients: Mapping[str, str] | None = None, source: str | None = None
+) -> list[CaseFiles]:
+    """Say whose volumes cases are.
+
+    Args:
+        cases: What there is.
+        patients: Patient of single cases, by the case's name; they overrule `source`.
+        source: A CSV file with columns `case` and `patient`, or a regular expression whose first
+            group, found in each case's name, is the patient.
+
+    Raises:
+        ProjectError: When there is no such case, a name does not match, or the source is damaged.
+    """
+    named = {**_named_by(source, [case.id for case in cases]), **(patients or {})}
+    _refuse_unknown(named, cases)
+    return [replace(case, patient=named.get(case.id, case.patient)) for case in cases]
+
+
+def _refuse_unknown(named: Mapping[str, str], cases: Sequence[CaseFiles]) -> None:
+    known = {case.id for case in cases}
+    for name in named:
+        if name not in known:
+            msg = f"There is no case '{short(name)}'; choose among {', '.join(sorted(known))}."
+            raise ProjectError(msg)
+
+
+def _named_by(source: str | None, names: Sequence[str]) -> dict[str, str]:
+    if source is None:
+        return {}
+    if source.lower().endswith(".csv"):
+        return _named_in_table(Path(source))
+    try:
+        pattern = re.compile(source)
+    except re.error as error:
+        msg = f"'{short(source)}' is no regular expression ({error}); correct it, or give a .csv."
+        raise ProjectError(msg) from error
+    if pattern.groups < 1:
+        msg = f"'{short(source)}' has no group; put the patient's part of names in brackets: (...)."
+        raise ProjectError(msg)
+    matches = {name: pattern.search(name) for name in names}
+    absent = [name for name, match in matches.items() if match is None or not match.group(1)]
+    if absent:
+        msg = f"'{short(source)}' finds no patient in the name {absent[0]}; let it match all names."
+        raise ProjectError(msg)
+    return {name: match.group(1) for name, match in matches.items() if match is not None}
+
+
+def _named_in_table(path: Path) -> dict[str, str]:
+    remedy = "give a CSV file with columns 'case' and 'patient'"
+    rows = read_table(path, ("case", "patient"), ProjectError, remedy)
+    return {row["case"]: row["patient"] for row in rows if row["patient"]}
