@@ -17,8 +17,9 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import load_ensemble
 from aslseg.project.run_folder import RunFolder
-from aslseg.runs import load_ensemble, resume_run, start_run
+from aslseg.runs import resume_run, start_run
 from aslseg.sam import predictor
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, UNLABELLED, a_tiny_project

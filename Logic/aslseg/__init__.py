@@ -13,19 +13,14 @@ if TYPE_CHECKING:
     from aslseg.config import RunConfig
     from aslseg.data.images import read_labelmap, read_volume, write_labelmap
     from aslseg.evaluation.scores import evaluate_folder
+    from aslseg.inference.loading import load_ensemble, segment_volume
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
     from aslseg.project.datasets_folder import cases_from_folder
     from aslseg.project.export import export_nnunet
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
-    from aslseg.runs import (
-        continue_run,
-        load_ensemble,
-        resume_run,
-        segment_volume,
-        start_run,
-    )
+    from aslseg.runs import continue_run, resume_run, start_run
     from aslseg.targets import Target
 
 __version__ = "0.1.0"
@@ -46,9 +41,9 @@ _HOMES = {
     "select_cases": "project.create",
     "write_report": "report.report",
     "continue_run": "runs",
-    "load_ensemble": "runs",
+    "load_ensemble": "inference.loading",
     "resume_run": "runs",
-    "segment_volume": "runs",
+    "segment_volume": "inference.loading",
     "start_run": "runs",
 }
 

@@ -1,4 +1,4 @@
-"""Start, resume and use runs: what the command line, the panel and scripts call."""
+"""Start, resume and continue runs: what the command line, the panel and scripts call."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
-from aslseg.data.volume import Volume
 from aslseg.errors import RunError
 from aslseg.events import Monitor
-from aslseg.inference.ensemble import Ensemble, Segmentation
-from aslseg.methods import method_named
+from aslseg.inference.loading import context_of
+from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.image_digests import check_images
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, upgrade_project
-from aslseg.project.run_folder import RunFolder, create_run, open_run, running, write_settings
-from aslseg.project.run_orientation import check_orientation
+from aslseg.project.run_folder import (
+    RunFolder,
+    check_orientation,
+    create_run,
+    open_run,
+    running,
+    write_settings,
+)
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import sha256_of, write_json_atomic
-from aslseg.training.rounds import Method, Round, RoundOutcome, read_prediction, restore_outcome
+from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
 
 
 def start_run(
@@ -52,7 +57,7 @@ def start_run(
         CancelledError: When asked to stop; `resume_run` goes on from there.
         AslsegError: When a file, a setting, the device or the disk is at fault.
     """
-    method_named(config.method)
+    training_of(config.method)
     _ready(project, monitor)
     choose_device(config.device)
     folder = create_run(project.folder, config, run_id)
@@ -119,50 +124,6 @@ def continue_run(
     return _run(project, folder, monitor or Monitor(), rounds, device=device)
 
 
-def load_ensemble(
-    run: RunFolder, monitor: Monitor | None = None, device: str | None = None
-) -> Ensemble:
-    """Read the trained parts of a run's best round, ready to segment any volume.
-
-    Args:
-        run: With a finished round.
-        monitor: Gets the events, and may ask to stop.
-        device: Where to compute, whatever the run was trained on; None is what its settings say.
-
-    Raises:
-        DeviceError: When the device is not there.
-        RunError: When the run has no finished round.
-        WeightsError: When a file of trained weights is missing, damaged or changed.
-    """
-    project = open_project(run.path.parents[1])
-    best = run.round(best_round(run))
-    check_orientation(project, run, monitor or Monitor())
-    context = _context_of(project, run, monitor or Monitor(), device=device)
-    return method_named(context.config.method).load_ensemble(context, best)
-
-
-def segment_volume(run: RunFolder, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
-    """Segment a volume with a run's best round; for several, use `load_ensemble` once.
-
-    Raises:
-        AslsegError: As `load_ensemble`, and when asked to stop.
-    """
-    return load_ensemble(run, monitor).segment(volume, monitor)
-
-
-def best_round(run: RunFolder) -> int:
-    """Return the number of the round that the run kept.
-
-    Raises:
-        RunError: When no round is finished.
-    """
-    best = int(run.status.get("best_round", 0))
-    if best < 1:
-        msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
-        raise RunError(msg)
-    return best
-
-
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
@@ -192,21 +153,6 @@ class _Progress:
         if math.isnan(validation) or validation > self.best_validation:
             self.best = number
             self.best_validation = validation
-
-
-def _context_of(
-    project: Project,
-    run: RunFolder,
-    monitor: Monitor,
-    cache: Path | None = None,
-    *,
-    device: str | None = None,
-) -> RunContext:
-    config = run.config
-    if device is not None:
-        config = config.model_copy(update={"device": device})
-    chosen = choose_device(config.device).torch_device
-    return RunContext(project, config, run, chosen, monitor, cache)
 
 
 def _ready(project: Project, monitor: Monitor | None) -> None:
@@ -254,10 +200,10 @@ def _run(
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
-        context = _context_of(project, folder, recording, cache, device=device)
+        context = context_of(project, folder, recording, cache, device=device)
         if is_new:
             _warn_of_windows(context)
-        best = _rounds(context, method_named(config.method))
+        best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder
 
@@ -297,12 +243,12 @@ def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
         return now, {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
 
 
-def _rounds(context: RunContext, method: Method) -> int:
+def _rounds(context: RunContext, run_round: RunRound) -> int:
     so_far = _Progress(patience_start=int(context.folder.status.get("patience_start", 1)))
     for number in range(1, context.config.rounds + 1):
         validation = context.folder.validation_of(number)
         if validation is None:
-            validation = _new_round(context, method, number, so_far)
+            validation = _new_round(context, run_round, number, so_far)
         so_far.take(number, validation)
         context.folder.write_status(best_round=so_far.best)
         if so_far.worse_for(number) >= context.config.patience and number < context.config.rounds:
@@ -313,11 +259,11 @@ def _rounds(context: RunContext, method: Method) -> int:
     return so_far.best
 
 
-def _new_round(context: RunContext, method: Method, number: int, so_far: _Progress) -> float:
+def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> float:
     """Run a round that is not finished yet, and return its validation Dice."""
     before = so_far.outcome
     if before is None and number > 1:
-        before = restore_outcome(context, method, number - 1)
+        before = restore_outcome(context, number - 1)
     this = Round(
         number,
         context.folder.round(number),
@@ -326,7 +272,7 @@ def _new_round(context: RunContext, method: Method, number: int, so_far: _Progre
         before.networks if before else {},
     )
     with context.round(number) as marked:
-        so_far.outcome = method.run_round(marked, this)
+        so_far.outcome = run_round(marked, this)
     context.folder.finish(number, so_far.outcome.validation)
     return so_far.outcome.validation
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aslseg.inference.loading import LOADERS, specialist_ensemble
 from aslseg.methods import METHODS
 from aslseg.runs import start_run
-from aslseg.training.rounds import Method
 from tiny_project import SPECIALIST, UNLABELLED, a_tiny_project, tiny_config
 from whole_runs import rows_of
 
@@ -25,8 +25,10 @@ def test_the_method_of_the_page_runs_from_its_first_step_to_its_scores(
     )
     brightness = types.ModuleType("brightness")
     exec(compile(source, str(PAGE), "exec"), brightness.__dict__)
-    monkeypatch.setitem(METHODS, "brightness", METHODS["aslseg"])  # to be replaced, and restored
-    exec(registry, {"METHODS": METHODS, "Method": Method, "brightness": brightness})
+    for table in (METHODS, LOADERS):
+        monkeypatch.setitem(table, "brightness", None)  # to be replaced, and restored
+    names = {"METHODS": METHODS, "LOADERS": LOADERS, "specialist_ensemble": specialist_ensemble}
+    exec(registry, {"brightness": brightness, **names})
 
     stage = SPECIALIST.model_copy(update={"iterations": 2})
     config = tiny_config(method="brightness", rounds=2, patience=2, organ=stage, lesion=stage)

@@ -6,7 +6,6 @@ from importlib import import_module
 
 import torch
 
-from aslseg.methods import method_named
 from aslseg.networks.device import choose_device
 
 torch.set_num_threads(1)
@@ -18,11 +17,9 @@ for _name in (
         "aslseg.runs",
         "aslseg.engine.tasks",
     ),
-    *("aslseg.training.cross_fitting", "aslseg.training.adaptation", "matplotlib.pyplot"),
+    *("aslseg.methods", "matplotlib.pyplot"),
     *("faults.decisions", "faults.hooks", "sam_doubles", "pytest"),
 ):
     import_module(_name)
-for _name in ("aslseg", "specialist", "semisam", "scsam", "cpcsam"):
-    method_named(_name)
 choose_device("cpu")
 torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())  # imports the compiler, which takes a second

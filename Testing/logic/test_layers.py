@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "networks": DATA | {"preprocessing"},
     "sam": DATA | {"prompts", "preprocessing", "networks"},
     "context": PROJECT,
-    "inference": NETWORKS_OF | {"context"},
+    "inference": NETWORKS_OF | {"project", "context"},
     "training": NETWORKS_OF | PROJECT | {"context", "inference"},
     "methods": NETWORKS_OF | {"context", "inference", "training"},
     "runs": NETWORKS_OF | {"project", "context", "inference", "training", "methods"},

@@ -20,6 +20,7 @@ from aslseg.cli.main import app
 from aslseg.config import read_config
 from aslseg.data.images import read_labelmap
 from aslseg.errors import ProjectError
+from aslseg.inference.loading import load_ensemble
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, reject, undo_last
 from aslseg.project.review_queue import review_queue
@@ -27,7 +28,7 @@ from aslseg.project.run_folder import RunFolder, open_run, runs_of
 from aslseg.project.run_tables import read_reliability, read_scores
 from aslseg.report.data import read_run
 from aslseg.report.report import write_report
-from aslseg.runs import load_ensemble, resume_run
+from aslseg.runs import resume_run
 
 ZIP = Path(__file__).parent / "schema_1" / "project.zip"
 OLD = ("voices", "voices.json", "voice_agreement", "emptied", "legs", "learnt", "since", "view")

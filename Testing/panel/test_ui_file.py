@@ -73,7 +73,7 @@ def test_the_choices_are_those_of_the_library(parameters: Any) -> None:
 
 def test_the_methods_are_those_of_the_registry(parameters: Any) -> None:
     registry = (ROOT / "Logic" / "aslseg" / "methods" / "__init__.py").read_text(encoding="utf-8")
-    assert sorted(re.findall(r'"(\w+)": Method', registry)) == sorted(parameters.METHODS)
+    assert sorted(re.findall(r'"(\w+)": \w+.run_round', registry)) == sorted(parameters.METHODS)
 
 
 def test_the_settings_that_the_panel_sends_are_settings(parameters: Any, scene: Any) -> None:

@@ -27,7 +27,7 @@ from aslseg.benchmark.tables import Tables, write_tables
 from aslseg.benchmark.workers import WorkerOutcome, run_parallel, run_serial
 from aslseg.errors import RunError
 from aslseg.events import Monitor, Progress
-from aslseg.methods import method_named
+from aslseg.methods import training_of
 from aslseg.reading import read_object
 from aslseg.storage import write_json_atomic
 
@@ -96,7 +96,7 @@ def _check(setup: BenchmarkSetup, experiments: Sequence[Experiment]) -> None:
         msg = f"{path} is of other cases, settings or budget; {remedy}."
         raise RunError(msg)
     for experiment in experiments:
-        method_named(setup.config(experiment).method)
+        training_of(setup.config(experiment).method)
 
 
 def _prepared(

@@ -130,7 +130,7 @@ def segment(
     Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
     """
     from aslseg.data.images import read_volume, stem_of
-    from aslseg.runs import load_ensemble
+    from aslseg.inference.loading import load_ensemble
 
     folder = find_run(run)
     outputs = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}

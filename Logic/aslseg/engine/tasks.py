@@ -31,11 +31,12 @@ from aslseg.inference.interactive.session import (
     models_of_ensemble,
     models_without_run,
 )
+from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, new_run_id, run_named
 from aslseg.prompts import SlicePrompts
-from aslseg.runs import continue_run, load_ensemble, resume_run, start_run
+from aslseg.runs import continue_run, resume_run, start_run
 from aslseg.storage import cache_folder
 
 Result = dict[str, Any]

@@ -1,27 +1,40 @@
 """Read the trained parts of a round from the run's folder; nothing is trained here.
 
-The names of the files of weights are known here alone; `training` writes to them.
+`LOADERS` says which parts a method has, `methods` how they are trained. The names of the files of
+weights are known here alone; `training` and `methods` write to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from aslseg.config import SpecialistConfig
 from aslseg.context import RunContext
-from aslseg.errors import ConfigError
+from aslseg.data.volume import Volume
+from aslseg.errors import ConfigError, RunError
+from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.refinement import Refiner
+from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
+from aslseg.inference.ensemble import Ensemble, Segmentation
+from aslseg.inference.refinement import Refiner, UseSam, UseSpecialist
 from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
-from aslseg.networks.checkpoints import load_checkpoint, load_weights
+from aslseg.networks.checkpoints import copy_sharing_frozen, load_checkpoint, load_weights
+from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
+from aslseg.preprocessing.patches import image_channels
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder, check_orientation
+from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
+from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import CascadeStage, Target, cascade_stages
 
 SNAPSHOTS = (1 / 3, 2 / 3)
@@ -189,3 +202,215 @@ def load_tuned_weights(sam_predictor: VolumeSamPredictor, folder: Path) -> None:
     """
     load_trainable_state(sam_predictor.sam, load_checkpoint(sam_path(folder), "sam").tensors)
     sam_predictor.encoder_changed()
+
+
+def aslseg_ensemble(context: RunContext, folder: Path) -> Ensemble:
+    """Load specialist, SAM and adaptation networks of a finished round of ASLseg.
+
+    Raises:
+        WeightsError: When a file is missing or damaged.
+    """
+    first = context.folder.first_folder(context.folder.number_of(folder))
+    specialist = load_cascade(context, folder).specialist
+    refiner = load_refiner(context, first)
+    sam_predictor = load_sam_predictor(context, first)
+    return Ensemble(specialist, sam_predictor, refiner, context.targets, context.config)
+
+
+def specialist_ensemble(
+    context: RunContext, folder: Path, network: BuildNetwork = build_network
+) -> Ensemble:
+    """Load the specialist of a finished round, which segments alone.
+
+    Args:
+        context: Targets, settings, device.
+        folder: Of the round.
+        network: Builds the untrained network of each stage.
+
+    Raises:
+        WeightsError: When a file is missing or damaged.
+    """
+    specialist = load_cascade(context, folder, network).specialist
+    return Ensemble(specialist, None, UseSpecialist(), context.targets, context.config)
+
+
+def scsam_ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ensemble:
+    """Put a specialist together with the SAM of SC-SAM that a round has trained.
+
+    Raises:
+        WeightsError: When a file is missing or damaged.
+    """
+    sams: dict[str, ClasswiseSam] = {}
+    for stage in cascade_stages(context.targets):
+        sam = build_classwise(context, stage)
+        load_classwise(sam, scsam_path(folder, stage.name))
+        sams[stage.name] = sam.to(context.device).eval()
+    source = ClasswisePredictor(specialist, sams, context.config)
+    return Ensemble(specialist, source, UseSam(), context.targets, context.config)
+
+
+def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
+    """Build SAM with released weights and new adapters, for the classes of a stage."""
+    own = context.config.scsam
+    sam_predictor = required_sam_predictor(
+        context, tuning=own.tuning, rank=own.rank, input_size=own.input_size
+    )
+    return ClasswiseSam(sam_predictor.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
+
+
+def scsam_path(folder: Path, stage_name: str) -> Path:
+    """Return the file of the trained weights of a stage's SAM."""
+    return folder / f"sam-{stage_name}.safetensors"
+
+
+def load_classwise(sam: ClasswiseSam, path: Path) -> None:
+    """Load what a round has trained of SAM.
+
+    Raises:
+        WeightsError: When the file is missing, damaged or of another kind.
+    """
+    load_trainable_state(sam, load_checkpoint(path, "sam").tensors)
+
+
+def cpcsam_networks(context: RunContext) -> BuildNetwork:
+    """Return a function that builds SAM for a stage, with two new decoders for its classes.
+
+    What stays frozen is the same in all of them, and in memory once.
+
+    Raises:
+        ConfigError: When a network has three dimensions; when there is no SAM, once one is built.
+    """
+    _refuse_blocks(context)
+    own = context.config.cpcsam
+
+    @cache
+    def released() -> nn.Module:
+        wanted = required_sam_predictor(
+            context, tuning="lora", rank=own.rank, input_size=own.input_size
+        )
+        return wanted.sam
+
+    def build(stage: CascadeStage, settings: SpecialistConfig) -> nn.Module:
+        sam = copy_sharing_frozen(released())
+        torch.manual_seed(context.config.seed)  # whether SAM was read just now or before
+        classes, picture = 1 + len(stage.targets), _picture_of(stage, settings)
+        return TwoDecoderSam(sam, classes, edge=settings.patch_size, picture=picture)
+
+    return build
+
+
+def _refuse_blocks(context: RunContext) -> None:
+    for stage in cascade_stages(context.targets):
+        if (
+            context.config.stage(stage.inside.name if stage.inside else None).network.dimensions
+            != 2
+        ):
+            msg = (
+                f"CPC-SAM looks at slices, but stage {stage.name} is to look at blocks; set "
+                "organ.network.dimensions and lesion.network.dimensions to 2."
+            )
+            raise ConfigError(msg)
+
+
+def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
+    middle, has_parent = image_channels(settings) // 2, stage.inside is not None
+    return lambda inputs: picture01(inputs[:, middle], has_parent=has_parent)
+
+
+LoadEnsemble = Callable[[RunContext, Path], Ensemble]
+"""Loads the trained parts of a finished round from its folder."""
+
+LOADERS: dict[str, LoadEnsemble] = {
+    "aslseg": aslseg_ensemble,
+    "cpcsam": lambda context, folder: specialist_ensemble(
+        context, folder, cpcsam_networks(context)
+    ),
+    "scsam": lambda context, folder: scsam_ensemble(
+        context, load_cascade(context, folder).specialist, folder
+    ),
+    "semisam": specialist_ensemble,
+    "specialist": specialist_ensemble,
+}
+"""By method; its training is in `methods`, under the same name."""
+
+
+def load_round(context: RunContext, folder: Path) -> Ensemble:
+    """Load the trained parts of a finished round.
+
+    Args:
+        context: Its settings name the method.
+        folder: Of the round.
+
+    Raises:
+        ConfigError: When there is no method of that name.
+        WeightsError: When a file is missing or damaged.
+    """
+    method = context.config.method
+    if method not in LOADERS:
+        msg = f"There is no method '{method}'; choose one of {', '.join(LOADERS)}."
+        raise ConfigError(msg)
+    return LOADERS[method](context, folder)
+
+
+def context_of(
+    project: Project,
+    run: RunFolder,
+    monitor: Monitor,
+    cache: Path | None = None,
+    *,
+    device: str | None = None,
+) -> RunContext:
+    """Return the context of a run on the device of its settings, or on another one.
+
+    Raises:
+        DeviceError: When the device is not there.
+    """
+    config = run.config
+    if device is not None:
+        config = config.model_copy(update={"device": device})
+    chosen = choose_device(config.device).torch_device
+    return RunContext(project, config, run, chosen, monitor, cache)
+
+
+def load_ensemble(
+    run: RunFolder, monitor: Monitor | None = None, device: str | None = None
+) -> Ensemble:
+    """Read the trained parts of a run's best round, ready to segment any volume.
+
+    Args:
+        run: With a finished round.
+        monitor: Gets the events, and may ask to stop.
+        device: Where to compute, whatever the run was trained on; None is what its settings say.
+
+    Raises:
+        DeviceError: When the device is not there.
+        RunError: When the run has no finished round.
+        WeightsError: When a file of trained weights is missing, damaged or changed.
+    """
+    project = open_project(run.path.parents[1])
+    best = run.round(best_round(run))
+    check_orientation(project, run, monitor or Monitor())
+    context = context_of(project, run, monitor or Monitor(), device=device)
+    return load_round(context, best)
+
+
+def segment_volume(run: RunFolder, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
+    """Segment a volume with a run's best round; for several, use `load_ensemble` once.
+
+    Raises:
+        AslsegError: As `load_ensemble`, and when asked to stop.
+    """
+    return load_ensemble(run, monitor).segment(volume, monitor)
+
+
+def best_round(run: RunFolder) -> int:
+    """Return the number of the round that the run kept.
+
+    Raises:
+        RunError: When no round is finished.
+    """
+    best = int(run.status.get("best_round", 0))
+    if best < 1:
+        msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
+        raise RunError(msg)
+    return best

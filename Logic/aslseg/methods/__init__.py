@@ -1,32 +1,31 @@
-"""The published methods, by name: adding one is one file and one line here.
+"""How the published methods are trained, by name: adding one is one file and one line here.
 
-A method says which parts a round trains, in which order; the parts are in `training`. Only `runs`
-and the benchmark import it.
+A method says which parts a round trains, in which order; the parts are in `training`, and
+`inference.loading` reads them again. Only `runs` and the benchmark import it.
 """
 
 from __future__ import annotations
 
 from aslseg.errors import ConfigError
-from aslseg.methods import aslseg, cpcsam, scsam, semisam
-from aslseg.methods import baseline as specialist
-from aslseg.training.rounds import Method
+from aslseg.methods import aslseg, baseline, cpcsam, scsam, semisam
+from aslseg.training.rounds import RunRound
 
-METHODS: dict[str, Method] = {
-    "aslseg": Method(aslseg.run_round, aslseg.load_ensemble),
-    "cpcsam": Method(cpcsam.run_round, cpcsam.load_ensemble),
-    "scsam": Method(scsam.run_round, scsam.load_ensemble),
-    "semisam": Method(semisam.run_round, semisam.load_ensemble),
-    "specialist": Method(specialist.run_round, specialist.load_ensemble),
+METHODS: dict[str, RunRound] = {
+    "aslseg": aslseg.run_round,
+    "cpcsam": cpcsam.run_round,
+    "scsam": scsam.run_round,
+    "semisam": semisam.run_round,
+    "specialist": baseline.run_round,
 }
 
 
-def method_named(name: str) -> Method:
-    """Return a method of the registry.
+def training_of(method: str) -> RunRound:
+    """Return the function that runs a round of a method.
 
     Raises:
         ConfigError: When there is none of that name.
     """
-    if name not in METHODS:
-        msg = f"There is no method '{name}'; choose one of {', '.join(METHODS)}."
+    if method not in METHODS:
+        msg = f"There is no method '{method}'; choose one of {', '.join(METHODS)}."
         raise ConfigError(msg)
-    return METHODS[name]
+    return METHODS[method]

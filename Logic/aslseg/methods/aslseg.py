@@ -13,16 +13,12 @@ reliable ones join the training set for the next round.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from aslseg.context import RunContext
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import (
     TrainedCascade,
-    load_cascade,
-    load_refiner,
-    load_sam_predictor,
     released_sam_predictor,
 )
 from aslseg.inference.postprocessing import labels_from
@@ -50,19 +46,6 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     return finish_round(
         context, this, ensemble, trained.earlier, _comparisons(context, this, trained)
     )
-
-
-def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Load the trained parts of a finished round.
-
-    Raises:
-        WeightsError: When a file is missing or damaged; nothing is trained here.
-    """
-    first = context.folder.first_folder(context.folder.number_of(folder))
-    specialist = load_cascade(context, folder).specialist
-    refiner = load_refiner(context, first)
-    sam_predictor = load_sam_predictor(context, first)
-    return Ensemble(specialist, sam_predictor, refiner, context.targets, context.config)
 
 
 def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> Comparisons:

@@ -7,11 +7,10 @@ add to the training and segment with the specialist alone build on this one.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from aslseg.context import RunContext
 from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.loading import BuildNetwork, load_cascade
+from aslseg.inference.loading import BuildNetwork
 from aslseg.inference.refinement import UseSpecialist
 from aslseg.networks.unet import build_network
 from aslseg.training.cascade import (
@@ -44,25 +43,6 @@ def run_with(
     )
     ensemble = Ensemble(trained.specialist, None, UseSpecialist(), context.targets, context.config)
     return finish_round(context, this, ensemble, trained.earlier)
-
-
-def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Load the specialist of a finished round.
-
-    Raises:
-        WeightsError: When a file is missing or damaged; nothing is trained here.
-    """
-    return load_with(context, folder, build_network)
-
-
-def load_with(context: RunContext, folder: Path, network: BuildNetwork) -> Ensemble:
-    """Load the specialist of a finished round into networks that `network` builds.
-
-    Raises:
-        WeightsError: When a file is missing or damaged; nothing is trained here.
-    """
-    specialist = load_cascade(context, folder, network).specialist
-    return Ensemble(specialist, None, UseSpecialist(), context.targets, context.config)
 
 
 def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,17 +28,13 @@ from aslseg.config import CpcSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.data.masks import keep_largest
 from aslseg.data.volume import Mask
-from aslseg.errors import ConfigError
-from aslseg.inference.classwise_sam import picture01
-from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.loading import BuildNetwork, required_sam_predictor
-from aslseg.methods.baseline import load_with, run_with
-from aslseg.networks.checkpoints import copy_sharing_frozen
-from aslseg.preprocessing.patches import Batch, image_channels
+from aslseg.inference.loading import cpcsam_networks
+from aslseg.methods.baseline import run_with
+from aslseg.preprocessing.patches import Batch
 from aslseg.prompts import XY, interior_points
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints, stacked_points
 from aslseg.sam.two_decoders import DECODERS, TwoDecoderSam
-from aslseg.targets import CascadeStage, cascade_stages
+from aslseg.targets import CascadeStage
 from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
 from aslseg.training.rounds import Round, RoundOutcome
 from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
@@ -62,66 +56,12 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     Raises:
         ConfigError: When the settings have no SAM, or a network of three dimensions.
     """
-    network = networks_of(context)
+    network = cpcsam_networks(context)
 
     def build(_: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         return CrossPrompting(lambda: network(stage, settings), settings, context.config.cpcsam)
 
     return run_with(context, this, build, network)
-
-
-def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Load SAM as a finished round has trained it.
-
-    Raises:
-        WeightsError: When a file is missing or damaged; nothing is trained here.
-    """
-    return load_with(context, folder, networks_of(context))
-
-
-def networks_of(context: RunContext) -> BuildNetwork:
-    """Return a function that builds SAM for a stage, with two new decoders for its classes.
-
-    What stays frozen is the same in all of them, and in memory once.
-
-    Raises:
-        ConfigError: When a network has three dimensions; when there is no SAM, once one is built.
-    """
-    _refuse_blocks(context)
-    own = context.config.cpcsam
-
-    @cache
-    def released() -> nn.Module:
-        wanted = required_sam_predictor(
-            context, tuning="lora", rank=own.rank, input_size=own.input_size
-        )
-        return wanted.sam
-
-    def build(stage: CascadeStage, settings: SpecialistConfig) -> nn.Module:
-        sam = copy_sharing_frozen(released())
-        torch.manual_seed(context.config.seed)  # whether SAM was read just now or before
-        classes, picture = 1 + len(stage.targets), _picture_of(stage, settings)
-        return TwoDecoderSam(sam, classes, edge=settings.patch_size, picture=picture)
-
-    return build
-
-
-def _refuse_blocks(context: RunContext) -> None:
-    for stage in cascade_stages(context.targets):
-        if (
-            context.config.stage(stage.inside.name if stage.inside else None).network.dimensions
-            != 2
-        ):
-            msg = (
-                f"CPC-SAM looks at slices, but stage {stage.name} is to look at blocks; set "
-                "organ.network.dimensions and lesion.network.dimensions to 2."
-            )
-            raise ConfigError(msg)
-
-
-def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
-    middle, has_parent = image_channels(settings) // 2, stage.inside is not None
-    return lambda inputs: picture01(inputs[:, middle], has_parent=has_parent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

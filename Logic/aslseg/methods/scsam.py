@@ -23,19 +23,16 @@ from torch import Tensor, nn
 
 from aslseg.config import ScSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
-from aslseg.inference.cascade import Specialist
-from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
-from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.loading import load_cascade, required_sam_predictor
-from aslseg.inference.refinement import UseSam
+from aslseg.inference.classwise_sam import picture01
+from aslseg.inference.loading import build_classwise, load_classwise, scsam_ensemble, scsam_path
 from aslseg.methods.baseline import training_plan_of
-from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch, image_channels
 from aslseg.sam.classwise import ClasswiseSam, random_points
-from aslseg.sam.tuning import load_trainable_state, trainable_state
-from aslseg.targets import CascadeStage, cascade_stages
+from aslseg.sam.tuning import trainable_state
+from aslseg.targets import CascadeStage
 from aslseg.training.cascade import train_cascade
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
@@ -70,50 +67,8 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
 
     trained = train_cascade(context, training_plan_of(context, this, build))
     return finish_round(
-        context, this, _ensemble(context, trained.specialist, this.folder), trained.earlier
+        context, this, scsam_ensemble(context, trained.specialist, this.folder), trained.earlier
     )
-
-
-def load_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Load U-Net and SAM of a finished round.
-
-    Raises:
-        WeightsError: When a file is missing or damaged; nothing is trained here.
-    """
-    return _ensemble(context, load_cascade(context, folder).specialist, folder)
-
-
-def _ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ensemble:
-    sams: dict[str, ClasswiseSam] = {}
-    for stage in cascade_stages(context.targets):
-        sam = build_classwise(context, stage)
-        load_classwise(sam, scsam_path(folder, stage.name))
-        sams[stage.name] = sam.to(context.device).eval()
-    source = ClasswisePredictor(specialist, sams, context.config)
-    return Ensemble(specialist, source, UseSam(), context.targets, context.config)
-
-
-def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
-    """Build SAM with released weights and new adapters, for the classes of a stage."""
-    own = context.config.scsam
-    sam_predictor = required_sam_predictor(
-        context, tuning=own.tuning, rank=own.rank, input_size=own.input_size
-    )
-    return ClasswiseSam(sam_predictor.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
-
-
-def scsam_path(folder: Path, stage_name: str) -> Path:
-    """Return the file of the trained weights of a stage's SAM."""
-    return folder / f"sam-{stage_name}.safetensors"
-
-
-def load_classwise(sam: ClasswiseSam, path: Path) -> None:
-    """Load what a round has trained of SAM.
-
-    Raises:
-        WeightsError: When the file is missing, damaged or of another kind.
-    """
-    load_trainable_state(sam, load_checkpoint(path, "sam").tensors)
 
 
 class CoTraining(SSLMethod):

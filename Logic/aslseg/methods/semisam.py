@@ -28,7 +28,6 @@ from aslseg.config import SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.errors import ConfigError
 from aslseg.inference.loading import required_sam_predictor
-from aslseg.methods.baseline import load_ensemble as load_ensemble
 from aslseg.methods.baseline import run_with
 from aslseg.preprocessing.patches import (
     Batch,

@@ -22,6 +22,7 @@ from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
+from aslseg.inference.loading import load_round
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
@@ -74,12 +75,8 @@ class RoundOutcome:
     validation: float
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A published method: how a round is run, and how its result is loaded again."""
-
-    run_round: Callable[[RunContext, Round], RoundOutcome]
-    load_ensemble: Callable[[RunContext, Path], Ensemble]
+RunRound = Callable[[RunContext, Round], RoundOutcome]
+"""Runs a round of a method."""
 
 
 def finish_round(
@@ -117,7 +114,7 @@ def finish_round(
     return RoundOutcome(pseudo, ensemble.specialist.networks, validation)
 
 
-def restore_outcome(context: RunContext, method: Method, number: int) -> RoundOutcome:
+def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
     """Return the outcome of a finished round, less cases labelled or rejected since then."""
     folder = context.folder.round(number)
     table = folder / RELIABILITY
@@ -131,7 +128,7 @@ def restore_outcome(context: RunContext, method: Method, number: int) -> RoundOu
         if reliability.accepted and reliability.case in usable
     ]
     pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
-    networks = method.load_ensemble(context, folder).specialist.networks
+    networks = load_round(context, folder).specialist.networks
     validation = context.folder.validation_of(number)
     return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
 

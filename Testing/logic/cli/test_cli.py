@@ -293,7 +293,7 @@ class TestSegment:
             def segment(self, _volume: Volume, _monitor: Monitor) -> type[Found]:
                 return Found
 
-        monkeypatch.setattr("aslseg.runs.load_ensemble", lambda *_: Ensemble())
+        monkeypatch.setattr("aslseg.inference.loading.load_ensemble", lambda *_: Ensemble())
         return create_run(project, RunConfig(), "one")
 
     def test_each_image_gets_a_label_map(self, a_run: RunFolder, data: Path) -> None:

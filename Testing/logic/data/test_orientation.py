@@ -33,6 +33,7 @@ from aslseg.events import Event, Monitor, Notice
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.interactive.session import Session, SessionModels
+from aslseg.inference.loading import load_ensemble
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import FusionWeights, build_adaptation
 from aslseg.preprocessing.roi import build_roi, from_volume, to_volume
@@ -43,7 +44,7 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, prompts_from_mask, turned_prompts
 from aslseg.report.cases import Picture, validation_pictures
 from aslseg.report.data import read_run
-from aslseg.runs import load_ensemble, resume_run, start_run
+from aslseg.runs import resume_run, start_run
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from sam_doubles import a_small_sam

@@ -32,11 +32,11 @@ from aslseg.errors import (
 )
 from aslseg.events import Artifact, Event, Metric, Monitor, Progress
 from aslseg.failures import failure_of, in_two, log_path
+from aslseg.inference.loading import load_ensemble
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
-from aslseg.runs import load_ensemble
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"

@@ -17,12 +17,13 @@ from aslseg.data.images import read_labelmap, read_volume
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import load_ensemble, segment_volume
 from aslseg.methods.cpcsam import CrossPrompting, labelled_loss, points_of, pseudo_loss
 from aslseg.preprocessing.patches import Batch
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
-from aslseg.runs import load_ensemble, segment_volume, start_run
+from aslseg.runs import start_run
 from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam

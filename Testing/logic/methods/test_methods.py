@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import aslseg as library
 from aslseg.cli.main import app
 from aslseg.config import CpcSamConfig, RunConfig, SamConfig, ScSamConfig, SemiSamConfig
 from aslseg.data.images import read_labelmap
 from aslseg.errors import ConfigError
-from aslseg.methods import METHODS, method_named
+from aslseg.inference.loading import LOADERS
+from aslseg.methods import METHODS, training_of
 from aslseg.project.run_folder import open_run
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from tiny_project import SPECIALIST, TEST, UNLABELLED, VALIDATION, a_tiny_project, tiny_config
+from walk import entered_files
 from whole_runs import rows_of, use_small_sam
 
-LIBRARY = Path(library.__file__).parent
 STAGE = SPECIALIST.model_copy(update={"iterations": 3, "batch_size": 2, "patch_size": 40})
 
 
@@ -47,23 +44,6 @@ def aslseg(*words: object) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
-
-
-def entered_files(run: Callable[[], object]) -> set[str]:
-    """Return the files of the library, `aslseg/runs.py` for example, of which a function runs."""
-    entered: set[str] = set()
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and frame.f_code.co_name != "<module>" and LIBRARY in path.parents:
-            entered.add(path.relative_to(LIBRARY.parent).as_posix())
-
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
-    return entered
 
 
 @pytest.mark.slow
@@ -92,9 +72,8 @@ def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
     for name in (*UNLABELLED, *VALIDATION, *TEST):
         assert (run.path / "labels" / f"{name}.nii.gz").exists()
 
-    entered = entered_files(
-        lambda: aslseg("segment", project, tmp_path / "data" / "ct6.nii.gz", "-o", tmp_path / "out")
-    )
+    with entered_files() as entered:
+        aslseg("segment", project, tmp_path / "data" / "ct6.nii.gz", "-o", tmp_path / "out")
     assert "aslseg/inference/loading.py" in entered
     assert not [name for name in entered if name.startswith("aslseg/training/")]
     found = read_labelmap(tmp_path / "out" / "ct6.nii.gz")
@@ -103,6 +82,10 @@ def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
     )
 
 
+def test_every_method_that_is_trained_can_be_loaded() -> None:
+    assert METHODS.keys() == LOADERS.keys()
+
+
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="aslseg, cpcsam, scsam, semisam, specialist"):
-        method_named("magic")
+        training_of("magic")

@@ -17,13 +17,14 @@ from aslseg.data.images import read_labelmap, read_volume
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.loading import load_ensemble, segment_volume
 from aslseg.methods import scsam
 from aslseg.methods.scsam import CoTraining, mean_entropy
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
-from aslseg.runs import load_ensemble, segment_volume, start_run
+from aslseg.runs import start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.rounds import read_prediction

@@ -21,16 +21,17 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
 from aslseg.events import Artifact, Event, Monitor, Progress
+from aslseg.inference.loading import best_round, load_ensemble, segment_volume
 from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
-from aslseg.runs import best_round, load_ensemble, resume_run, segment_volume, start_run
+from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
-from aslseg.training.rounds import Method, Round, RoundOutcome, read_prediction
+from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.trainer import Schedule, Trainer
 from tiny_project import (
@@ -575,7 +576,7 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
 # --- When to stop -------------------------------------------------------------------------------
 
 
-def a_method(validations: list[float]) -> Method:
+def a_method(validations: list[float]) -> RunRound:
     """Return a method whose rounds have given validations and label the first `number` voxels."""
 
     def run_round(context: RunContext, this: Round) -> RoundOutcome:
@@ -586,10 +587,7 @@ def a_method(validations: list[float]) -> Method:
             write_labelmap(Labelmap(labels, GEOMETRY), path)
         return RoundOutcome({}, {}, validations[this.number - 1])
 
-    def nothing(context: RunContext, folder: Path) -> object:
-        raise NotImplementedError
-
-    return Method(run_round, nothing)  # type: ignore[arg-type]
+    return run_round
 
 
 NAN = float("nan")
