@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aslseg.inference.loading import load_ensemble, segment_volume
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
-    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.datasets import cases_from_folder
     from aslseg.project.export import export_nnunet
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
@@ -29,7 +29,7 @@ _HOMES = {
     "RunConfig": "config",
     "Target": "targets",
     "evaluate_folder": "evaluation.scores",
-    "cases_from_folder": "project.datasets_folder",
+    "cases_from_folder": "project.datasets",
     "export_nnunet": "project.export",
     "read_labelmap": "data.images",
     "read_volume": "data.images",

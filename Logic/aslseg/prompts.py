@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import PromptConfig, SamConfig
-from aslseg.data.geometry import box_of
-from aslseg.data.masks import clean_parent, label_components, parts_of
+from aslseg.data.masks import box_of, clean_parent, label_components, parts_of
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
 from aslseg.errors import AslsegError, short

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aslseg.benchmark.data import BenchmarkData, choose_data
 from aslseg.benchmark.experiments import held_out_rows
-from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.project.datasets import cases_from_folder
 from aslseg.project.run_tables import PREDICTIONS
 from aslseg.targets import LIVER_TARGETS
 

@@ -15,8 +15,7 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.project.case import Case, CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import correct, reject, undo_last
-from aslseg.project.review_queue import case_reports
+from aslseg.project.review import case_reports, correct, reject, undo_last
 from aslseg.storage import write_json_atomic
 from faults import hooks, warm
 from faults.campaigns import Campaign, count, is_full

@@ -59,7 +59,7 @@ def make_project(folder: Path) -> None:
     from aslseg.data.images import write_labelmap, write_volume
     from aslseg.data.phantom.dataset import make_phantom
     from aslseg.project.create import create_project
-    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.datasets import cases_from_folder
 
     data = folder.with_name("data")
     for number in range(3):

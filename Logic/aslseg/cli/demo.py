@@ -10,7 +10,7 @@ from aslseg.errors import WeightsError
 from aslseg.events import Monitor
 from aslseg.presets import read_preset
 from aslseg.project.create import create_project, select_cases
-from aslseg.project.datasets_folder import cases_from_folder
+from aslseg.project.datasets import cases_from_folder
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run

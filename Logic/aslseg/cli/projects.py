@@ -137,8 +137,12 @@ def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
         typer.BadParameter: When a folder of label maps is given beside a task that names its own.
         ProjectError: When there is no image, or names do not tell what belongs together.
     """
-    from aslseg.project.datasets import cases_from_msd, cases_from_nnunet, is_nnunet
-    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.datasets import (
+        cases_from_folder,
+        cases_from_msd,
+        cases_from_nnunet,
+        is_nnunet,
+    )
 
     if not _is_dataset(source):
         return cases_from_folder(source, labels)

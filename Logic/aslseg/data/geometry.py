@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.data.orientation import to_axial
-from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Shape3, Spacing3
+from aslseg.data.volume import Geometry, Labelmap, SameSize
 from aslseg.errors import GeometryMismatchError
 
 logger = logging.getLogger(__name__)
 
-Scalar = TypeVar("Scalar", bound=np.generic)
+
 Points = NDArray[np.floating[Any]]
 
 
@@ -178,96 +177,6 @@ def overlap(first: Geometry, second: Geometry) -> bool:
     Oblique grids that pass each other edge to edge may count as overlapping.
     """
     return _reaches(first, second) and _reaches(second, first)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundingBox:
-    """A block of voxels.
-
-    Attributes:
-        start: First voxel (k, j, i).
-        stop: Voxel after the last (k, j, i).
-    """
-
-    start: Shape3
-    stop: Shape3
-
-    def __post_init__(self) -> None:
-        """Refuse what holds no voxel or begins outside of the array."""
-        if any(
-            first < 0 or last <= first for first, last in zip(self.start, self.stop, strict=True)
-        ):
-            msg = f"A box needs 0 <= start < stop, got {self.start} to {self.stop}."
-            raise ValueError(msg)
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index of the box in a (D, H, W) array."""
-        k, j, i = (slice(first, last) for first, last in zip(self.start, self.stop, strict=True))
-        return k, j, i
-
-    @property
-    def shape(self) -> Shape3:
-        """Number of voxels along (k, j, i)."""
-        k, j, i = (last - first for first, last in zip(self.start, self.stop, strict=True))
-        return k, j, i
-
-
-def box_of(
-    mask: Mask, *, margin_mm: float = 0.0, spacing_mm: Spacing3 = (1.0, 1.0, 1.0)
-) -> BoundingBox | None:
-    """Find the smallest box around a mask, widened by a margin within the array.
-
-    Args:
-        mask: (D, H, W).
-        margin_mm: Added on each side, rounded up to whole voxels.
-        spacing_mm: Voxel edge along (k, j, i).
-
-    Returns:
-        The box, or None when the mask is empty.
-    """
-    slices = np.atleast_1d(mask.any(axis=(1, 2)))
-    if not slices.any():
-        return None
-    inner = mask[slices.argmax() : mask.shape[0] - slices[::-1].argmax()]
-    profiles = [slices, inner.any(axis=(0, 2)), inner.any(axis=(0, 1))]
-    start, stop = [], []
-    for profile, edge_mm in zip(profiles, spacing_mm, strict=True):
-        margin = int(np.ceil(round(margin_mm / edge_mm, 6)))
-        found = np.flatnonzero(profile)
-        start.append(max(int(found[0]) - margin, 0))
-        stop.append(min(int(found[-1]) + 1 + margin, profile.size))
-    return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
-def crop(array: NDArray[Scalar], box: BoundingBox) -> NDArray[Scalar]:
-    """Return the part of a (D, H, W) array that the box covers, without a copy."""
-    if any(last > size for last, size in zip(box.stop, array.shape, strict=True)):
-        msg = f"Box {box.start} to {box.stop} leaves the array {array.shape}."
-        raise ValueError(msg)
-    return array[box.slices]
-
-
-def uncrop(
-    array: NDArray[Scalar], box: BoundingBox, shape: Shape3, fill: float = 0
-) -> NDArray[Scalar]:
-    """Put a cropped (D, H, W) array back to its place.
-
-    Args:
-        array: What the box held.
-        box: Where it was cut out.
-        shape: Shape of the whole.
-        fill: Value outside of the box.
-
-    Returns:
-        A new array of `shape`.
-    """
-    if array.shape != box.shape:
-        msg = f"Array {array.shape} is not what box {box.start} to {box.stop} holds."
-        raise ValueError(msg)
-    whole = np.full(shape, fill, dtype=array.dtype)
-    crop(whole, box)[...] = array
-    return whole
 
 
 def _transformed(points: Points, affine: Points) -> NDArray[np.float64]:

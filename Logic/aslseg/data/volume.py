@@ -9,7 +9,7 @@ a SAM point is `(x, y)` in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,3 +142,6 @@ def _check_shape(array: NDArray[Any], geometry: Geometry) -> None:
 
 
 Float32 = NDArray[np.float32]
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)

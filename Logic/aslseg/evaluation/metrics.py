@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from aslseg.data.geometry import box_of, crop
-from aslseg.data.masks import label_components
+from aslseg.data.masks import box_of, crop, label_components
 from aslseg.data.volume import Labelmap, Mask, Spacing3
 from aslseg.errors import GeometryMismatchError
 from aslseg.targets import Target, region_mask

@@ -15,7 +15,7 @@ from aslseg.data.volume import Labelmap, SameSize
 from aslseg.errors import ImageError
 from aslseg.evaluation.metrics import score_labels
 from aslseg.events import Monitor
-from aslseg.project.segment_targets import labels_by_name
+from aslseg.project.labels import labels_by_name
 from aslseg.targets import Target
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")

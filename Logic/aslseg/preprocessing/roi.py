@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import SpecialistConfig
-from aslseg.data.geometry import BoundingBox, box_of
+from aslseg.data.masks import BoundingBox, box_of
 from aslseg.data.orientation import UNTURNED, Turn, to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.errors import StorageError

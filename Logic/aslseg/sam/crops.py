@@ -14,8 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from aslseg.config import SamConfig, SamCropConfig
-from aslseg.data.geometry import box_of
-from aslseg.data.masks import clean_parent
+from aslseg.data.masks import box_of, clean_parent
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.preprocessing.intensity import centre_and_spread
 from aslseg.prompts import XY, BoxPrompt, SliceCrop, SlicePrompts

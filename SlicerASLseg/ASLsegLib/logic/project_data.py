@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.project.case import CaseFiles
     from aslseg.project.project import Project
-    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.review import CaseReport
 
 IMAGES = "images"
 _RENAME = "rename the volume (Data module) and add it again."
@@ -55,7 +55,7 @@ def add_folder(
     folder: Path, images: Path, monitor: Monitor, same_size: SameSize = "refuse"
 ) -> Project:
     """Add all images of a folder, with the label maps beside them, that are not there yet."""
-    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.datasets import cases_from_folder
     from aslseg.project.project import open_project
 
     known: set[str] = set()
@@ -125,7 +125,7 @@ def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monit
     """Make a project of made-up patients in a folder; its data lies in the folder `data` within."""
     from aslseg.data.phantom.dataset import write_phantom_dataset
     from aslseg.project.create import create_project, select_cases
-    from aslseg.project.datasets_folder import cases_from_folder
+    from aslseg.project.datasets import cases_from_folder
 
     data = write_phantom_dataset(
         folder / "data", cases=cases, labelled=labelled, validation=1, monitor=monitor

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
-    from aslseg.project.review import Review
-    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.review import CaseReport, Review
     from aslseg.project.run_folder import RunFolder, RunSummary
 
 
@@ -40,14 +39,14 @@ class ProjectState:
     @cached_property
     def reports(self) -> list[CaseReport]:
         """How every case stands, in the order of the project."""
-        from aslseg.project.review_queue import case_reports
+        from aslseg.project.review import case_reports
 
         return case_reports(self.project, self.run)
 
     @cached_property
     def waiting(self) -> list[CaseReport]:
         """The cases that wait for a person, the most doubtful first."""
-        from aslseg.project.review_queue import review_queue
+        from aslseg.project.review import review_queue
 
         return [] if self.run is None else review_queue(self.project, self.run)
 

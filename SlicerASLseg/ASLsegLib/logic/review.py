@@ -39,7 +39,7 @@ from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
-    from aslseg.project.review_queue import CaseReport
+    from aslseg.project.review import CaseReport
     from aslseg.project.run_folder import RunFolder
 
 _SAME = 0.5  # grey values: readers round differently

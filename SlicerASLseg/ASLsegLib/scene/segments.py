@@ -11,7 +11,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from aslseg.data.geometry import box_of
+from aslseg.data.masks import box_of
 from aslseg.data.volume import Geometry
 from ASLsegLib.scene.volumes import as_matrix, geometry_of
 

@@ -20,9 +20,8 @@ from aslseg.benchmark.entries import ENTRIES, entries_named
 from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, run_experiment
 from aslseg.benchmark.figure import write_figure
 from aslseg.benchmark.presets import BENCHMARKS
-from aslseg.benchmark.runner import run_benchmark, seconds_left
+from aslseg.benchmark.runner import run_benchmark, run_parallel, seconds_left
 from aslseg.benchmark.tables import Tables, dice_lines
-from aslseg.benchmark.workers import run_parallel
 from aslseg.cli.main import app
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap
@@ -203,7 +202,9 @@ def test_a_case_that_cannot_play_its_part_is_refused(
 
 
 def test_more_labels_than_there_are_cannot_be_shown(data: BenchmarkData, tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="Only 4 patients have a label map to train on; 5 cannot"):
+    with pytest.raises(
+        ProjectError, match="Only 4 patients have a label map to train on; 5 cannot"
+    ):
         project_showing(data, tmp_path / "p", 5)
 
 

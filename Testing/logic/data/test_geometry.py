@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from aslseg.data.geometry import (
-    BoundingBox,
-    box_of,
-    crop,
-    fit_labels,
-    ijk_to_ras,
-    overlap,
-    ras_to_ijk,
-    resample_labels,
-    uncrop,
-)
+from aslseg.data.geometry import fit_labels, ijk_to_ras, overlap, ras_to_ijk, resample_labels
+from aslseg.data.masks import BoundingBox, box_of, crop, uncrop
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import GeometryMismatchError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aslseg.data.geometry import BoundingBox
+from aslseg.data.masks import BoundingBox
 from aslseg.inference.classwise_sam import Tile, TileAggregator, planes_on, slice_of, tiles_of
 from aslseg.preprocessing.roi import Roi
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
-from aslseg.data.geometry import BoundingBox
+from aslseg.data.masks import BoundingBox
 from aslseg.preprocessing.patches import (
     Batch,
     BatchSource,

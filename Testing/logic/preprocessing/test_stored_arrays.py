@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aslseg.data.geometry import BoundingBox
+from aslseg.data.masks import BoundingBox
 from aslseg.errors import StorageError
 from aslseg.preprocessing.roi import Roi, load_roi, save_roi
 from aslseg.sam.embeddings import VolumeEmbeddings

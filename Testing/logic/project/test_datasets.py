@@ -16,12 +16,12 @@ from aslseg.errors import AslsegError, ImageError, ProjectError, StorageError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import (
+    cases_from_folder,
     cases_from_msd,
     cases_from_nnunet,
     is_nnunet,
     targets_from_dataset,
 )
-from aslseg.project.datasets_folder import cases_from_folder
 from aslseg.project.export import export_nnunet
 from aslseg.project.project import open_project
 from aslseg.targets import LIVER_TARGETS, Target

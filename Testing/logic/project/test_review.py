@@ -12,8 +12,17 @@ from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, StorageError
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import accept, correct, decisions, history, reject, undo_last
-from aslseg.project.review_queue import case_reports, counts, review_queue
+from aslseg.project.review import (
+    accept,
+    case_reports,
+    correct,
+    counts,
+    decisions,
+    history,
+    reject,
+    review_queue,
+    undo_last,
+)
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import RELIABILITY_COLUMNS, write_table
 from aslseg.storage import write_json_atomic

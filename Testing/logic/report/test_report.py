@@ -22,9 +22,9 @@ from aslseg.evaluation.scores import Mean, mean_dice, mean_of
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.report import cases as report_cases
+from aslseg.report.cases import rank_slices, slice_picture
 from aslseg.report.curves import curve_drawings, single_values
 from aslseg.report.data import Point, read_run, source_name
-from aslseg.report.pictures import rank_slices, slice_picture
 from aslseg.report.report import write_report
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS

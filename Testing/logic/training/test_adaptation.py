@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.data.geometry import BoundingBox
+from aslseg.data.masks import BoundingBox
 from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.refinement import Refiner, refine_roi, roi_terms

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aslseg.config import AdaptationConfig, RunConfig
-from aslseg.data.geometry import BoundingBox
+from aslseg.data.masks import BoundingBox
 from aslseg.data.volume import Float32, Mask
 from aslseg.errors import CancelledError
 from aslseg.networks.adaptation import (

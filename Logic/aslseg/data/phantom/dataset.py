@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.data.images import write_labelmap, write_volume
-from aslseg.data.phantom.body import draw_frame, paint_body
+from aslseg.data.phantom.body import draw_frame, draw_organs, paint_body, paint_organs
 from aslseg.data.phantom.liver import (
     draw_liver,
     draw_tumours,
@@ -23,7 +23,6 @@ from aslseg.data.phantom.liver import (
     paint_liver,
     paint_tumour,
 )
-from aslseg.data.phantom.organs import draw_organs, paint_organs
 from aslseg.data.phantom.space import Canvas, Field, make_space
 from aslseg.data.volume import Geometry, Labelmap, Labels, Shape3, Spacing3, Volume
 from aslseg.events import Monitor

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aslseg.data.phantom.organs import Organs
+from aslseg.data.phantom.body import Organs
 from aslseg.data.phantom.space import (
     Canvas,
     Field,
