@@ -138,7 +138,14 @@ class CpcSamConfig(Settings):
     prompt_weight: Annotated[float, Field(ge=0.0)] = 0.05
 
 
-SSLName = Literal["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+SSLName = Literal[
+    "supervised",
+    "mean_teacher",
+    "uncertainty_aware",
+    "cross_pseudo",
+    "unimatch",
+    "bidirectional_copy_paste",
+]
 
 
 SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
@@ -201,11 +208,39 @@ class NetworkConfig(Settings):
         return int(2 ** (len(self.channels) - 1))
 
 
+class UniMatchConfig(Settings):
+    """What UniMatch alone has; defaults are those of the release unless marked.
+
+    Attributes:
+        feature_dropout: Part of the channels that is dropped between encoder and decoder.
+        cutmix_share: Part of the strongly changed patches that get a box of another one.
+        strength: Of the strong changes of contrast and brightness, beside 1 for others (ours).
+    """
+
+    feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    cutmix_share: Share = 0.5
+    strength: Annotated[float, Field(ge=1.0, le=5.0)] = 2.0
+
+
+class CopyPasteConfig(Settings):
+    """What bidirectional copy-paste alone has; defaults are those of the release.
+
+    Attributes:
+        edge_share: Part of a patch's edges that the pasted box takes.
+        unlabelled_weight: Of the pseudo-labelled part of a mixed patch (alpha).
+        pretraining_share: Part of the schedule, at its start, in which labelled patches are mixed
+            with each other (10 000 steps of 40 000).
+    """
+
+    edge_share: Rate = 2 / 3
+    unlabelled_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    pretraining_share: Share = 0.25
+
+
 class SpecialistConfig(Settings):
     """Training of one stage of the specialist.
 
-    Defaults of the consistency terms are those of the mean-teacher, UA-MT and CPS releases (see
-    Docs/methods.md); schedule and optimiser are ours.
+    Where the published values are others, `PUBLISHED` in `presets.py` has them.
 
     Attributes:
         iterations: Optimiser steps.
@@ -215,8 +250,13 @@ class SpecialistConfig(Settings):
         optimiser: `adamw` or `sgd` (momentum 0.9).
         learning_rate: At the start; falls to zero as (1 - t/T)^0.9.
         ema_decay: Of the averaged weights that are used for inference, and of the teacher.
-        consistency_weight: Largest weight of the unlabelled term.
-        rampup_share: Part of the schedule after which that weight is reached.
+        unlabelled_loss: `published` is the loss of the paradigm's paper; `confident` (ours) is
+            cross entropy plus Dice to labels that are confident enough.
+        background_confidence: Least probability of a confident background label (0.95 in UniMatch).
+        target_confidence: The same of all other classes (ours; 0.95 in UniMatch).
+        consistency_weight: Largest weight of the unlabelled term (0.1 in the releases of mean
+            teacher, UA-MT and CPS, 1 in UniMatch's).
+        rampup_share: Part of the schedule after which that weight is reached; 0 is at once.
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
         intensity_strength: Scale of the random changes of contrast, brightness and noise.
         mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:
@@ -230,13 +270,18 @@ class SpecialistConfig(Settings):
     learning_rate: Rate = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     ema_decay: Share = 0.99
-    consistency_weight: Annotated[float, Field(ge=0.0)] = 0.1
-    rampup_share: Rate = 0.4
+    unlabelled_loss: Literal["published", "confident"] = "confident"
+    background_confidence: Share = 0.95
+    target_confidence: Share = 0.8
+    consistency_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    rampup_share: Share = 0.4
     teacher_noise: Annotated[float, Field(ge=0.0)] = 0.1
     uncertainty_passes: Annotated[int, Field(ge=2)] = 8
     lesion_share: Share = 0.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     mirror: bool = False
+    unimatch: UniMatchConfig = UniMatchConfig()
+    copy_paste: CopyPasteConfig = CopyPasteConfig()
     network: NetworkConfig = NetworkConfig()
     roi: RoiConfig = RoiConfig()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aslseg.config import (
     AdaptationConfig,
     CpcSamConfig,
@@ -12,6 +15,7 @@ from aslseg.config import (
     ScSamConfig,
     SemiSamConfig,
     SpecialistConfig,
+    SSLName,
 )
 from aslseg.errors import ConfigError
 
@@ -20,7 +24,6 @@ _ORGAN = SpecialistConfig(
     batch_size=8,
     patch_size=128,
     intensity_strength=1.5,
-    consistency_weight=1.0,
     lesion_share=0.2,
     roi=RoiConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
 )
@@ -106,3 +109,27 @@ def read_preset(name: str) -> RunConfig:
         msg = f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}."
         raise ConfigError(msg)
     return PRESETS[name]
+
+
+_OF_SSL4MIS = {"unlabelled_loss": "published", "consistency_weight": 0.1, "rampup_share": 1.0}
+PUBLISHED_PARADIGMS: Mapping[SSLName, Mapping[str, Any]] = {
+    "supervised": {},
+    "mean_teacher": _OF_SSL4MIS,
+    "uncertainty_aware": _OF_SSL4MIS,
+    "cross_pseudo": _OF_SSL4MIS,
+    "unimatch": {
+        "unlabelled_loss": "published",
+        "background_confidence": 0.95,
+        "target_confidence": 0.95,
+        "consistency_weight": 1.0,
+        "rampup_share": 0.0,
+    },
+    "bidirectional_copy_paste": {"unlabelled_loss": "published"},
+}
+"""Settings of a stage that are those of each paradigm's release, where our defaults differ."""
+
+
+def published_changes(paradigm: SSLName) -> dict[str, Any]:
+    """Return the settings, by dotted name, that make the unlabelled term that of the release."""
+    of_stage = PUBLISHED_PARADIGMS[paradigm]
+    return {f"{stage}.{n}": v for stage in ("organ", "lesion") for n, v in of_stage.items()}

@@ -14,7 +14,14 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 METHODS = ["aslseg", "semisam", "scsam", "cpcsam", "specialist"]
 PRESETS = ["quick", "standard", "demo"]
 SAM_MODELS = ["vit_t", "vit_b", "vit_l", "vit_h", "none"]
-PARADIGMS = ["supervised", "mean_teacher", "uncertainty_aware", "cross_pseudo"]
+PARADIGMS = [
+    "supervised",
+    "mean_teacher",
+    "uncertainty_aware",
+    "cross_pseudo",
+    "unimatch",
+    "bidirectional_copy_paste",
+]
 INPUT_SIZES = ["112", "128", "224", "256", "448", "512", "1024"]
 TUNINGS = ["none", "decoder", "lora", "adapter"]
 DEVICES = ["auto", "cpu", "cuda", "mps"]

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aslseg.config import RunConfig, with_overrides
+from aslseg.config import RunConfig, SSLName, with_overrides
 from aslseg.errors import ConfigError
+from aslseg.presets import published_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ def _specialist(name: str, title: str, baseline: str = "", **more: Any) -> Bench
     return BenchmarkEntry(name, title, changes, baseline, **more)
 
 
+def _published(paradigm: SSLName, title: str) -> BenchmarkEntry:
+    changes = {"method": "specialist", "paradigm": paradigm, "rounds": 1}
+    changes |= published_changes(paradigm)
+    return BenchmarkEntry(f"{paradigm}_published", f"{title}, as published", changes, "supervised")
+
+
 def _semisam(name: str, title: str, paradigm: str) -> BenchmarkEntry:
     changes = {"method": "semisam", "paradigm": paradigm, "rounds": 1}
     return BenchmarkEntry(name, title, changes, paradigm)
@@ -58,6 +65,10 @@ ENTRIES: dict[str, BenchmarkEntry] = {
         _specialist("mean_teacher", "Mean teacher", "supervised"),
         _specialist("uncertainty_aware", "UA-MT", "supervised"),
         _specialist("cross_pseudo", "CPS", "supervised"),
+        _specialist("unimatch", "UniMatch", "supervised"),
+        _specialist("bidirectional_copy_paste", "BCP", "supervised"),
+        _published("mean_teacher", "Mean teacher"),
+        _published("unimatch", "UniMatch"),
         _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
         _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
         BenchmarkEntry("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),

@@ -12,14 +12,18 @@ from torch import nn
 
 from aslseg.config import SpecialistConfig, SSLName
 from aslseg.training.ssl.base import SSLMethod, Supervised
+from aslseg.training.ssl.bidirectional_copy_paste import BidirectionalCopyPaste
 from aslseg.training.ssl.cross_pseudo import CrossPseudoSupervision
 from aslseg.training.ssl.mean_teacher import MeanTeacher, UncertaintyAwareMeanTeacher
+from aslseg.training.ssl.unimatch import UniMatch
 
 SSL_METHODS: dict[SSLName, type[SSLMethod]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "uncertainty_aware": UncertaintyAwareMeanTeacher,
     "cross_pseudo": CrossPseudoSupervision,
+    "unimatch": UniMatch,
+    "bidirectional_copy_paste": BidirectionalCopyPaste,
 }
 
 

@@ -12,6 +12,7 @@ from aslseg.config import SpecialistConfig
 from aslseg.preprocessing.patches import Batch
 from aslseg.training.losses import supervised_loss
 from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
+from aslseg.training.ssl.pseudo_labels import pseudo_label_loss
 
 
 class CrossPseudoSupervision(SSLMethod):
@@ -27,20 +28,26 @@ class CrossPseudoSupervision(SSLMethod):
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
-        """Return both supervised losses and the ramped cross entropies to the other's labels."""
+        """Return both supervised losses and the ramped losses on the other's labels."""
         inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
         count = len(labelled.classes)
         first, second = self.student(inputs).float(), self.partner(inputs).float()
         supervised = torch.stack(
             [supervised_loss(o[:count], labelled.classes, labelled.weight) for o in (first, second)]
         ).sum()
-        crossed = _pseudo_label_loss(first[count:], second[count:]) + _pseudo_label_loss(
+        crossed = self.pseudo_label_loss(first[count:], second[count:]) + self.pseudo_label_loss(
             second[count:], first[count:]
         )
         return LossTerms(supervised, self.consistency_weight(step) * crossed)
 
+    def pseudo_label_loss(self, logits: Tensor, other: Tensor) -> Tensor:
+        """Return the loss on the labels of another network's logits; 0 for no patches.
 
-def _pseudo_label_loss(logits: Tensor, other: Tensor) -> Tensor:
-    if not len(logits):
-        return logits.sum()
-    return F.cross_entropy(logits, other.detach().argmax(1))
+        Published is the cross entropy to all of them; `unlabelled_loss=confident` takes cross
+        entropy plus Dice to the confident ones (ours).
+        """
+        if not len(logits):
+            return logits.sum()
+        if self.settings.unlabelled_loss == "published":
+            return F.cross_entropy(logits, other.detach().argmax(1))
+        return pseudo_label_loss(logits, other.softmax(1), self.settings)
