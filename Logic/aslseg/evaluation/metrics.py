@@ -1,8 +1,8 @@
-"""How well a mask agrees with the truth: overlap, surfaces in mm, volume, lesions.
+"""How well a mask agrees with the truth: overlap, surfaces in mm, lesions.
 
 Rules for empty masks, everywhere in this file:
 
-* both empty: they agree; Dice and Jaccard are 1, distances and the volume difference are 0;
+* both empty: they agree; Dice and Jaccard are 1, distances are 0;
 * one empty: Dice and Jaccard are 0, and distances are NaN, for no number of mm would be true. Say
   how many cases a mean of distances leaves out.
 """
@@ -64,11 +64,6 @@ class SurfaceDistances:
         """Mean over the voxels of both surfaces."""
         return self._of(lambda a, b: np.concatenate([a, b]).mean())
 
-    @property
-    def maximum_mm(self) -> float:
-        """The Hausdorff distance."""
-        return self._of(lambda a, b: max(a.max(), b.max()))
-
     def _of(self, reduce: Any) -> float:
         if self.to_truth.size == self.to_predicted.size == 0:
             return 0.0
@@ -125,34 +120,6 @@ def jaccard(predicted: Mask, truth: Mask) -> float:
     """Common voxels over those of the union, in [0, 1]."""
     common, first, second = _counts(predicted, truth)
     return 1.0 if first + second == 0 else common / (first + second - common)
-
-
-def relative_volume_difference(predicted: Mask, truth: Mask) -> float:
-    """Excess of predicted volume as a part of the true one; negative when too little is predicted.
-
-    RAVD is its absolute value. NaN when only the truth is empty.
-    """
-    _, first, second = _counts(predicted, truth)
-    if second == 0:
-        return 0.0 if first == 0 else float("nan")
-    return (first - second) / second
-
-
-def hausdorff95_mm(predicted: Mask, truth: Mask, spacing_mm: Spacing3) -> float:
-    """Greater of the two directed 95th percentiles of the surface distances, in mm."""
-    return surface_distances(predicted, truth, spacing_mm).hd95_mm
-
-
-def average_symmetric_surface_distance_mm(
-    predicted: Mask, truth: Mask, spacing_mm: Spacing3
-) -> float:
-    """Mean distance of all surface voxels of both masks to the other surface, in mm."""
-    return surface_distances(predicted, truth, spacing_mm).average_mm
-
-
-def maximum_surface_distance_mm(predicted: Mask, truth: Mask, spacing_mm: Spacing3) -> float:
-    """Largest distance of a surface voxel of either mask to the other surface, in mm."""
-    return surface_distances(predicted, truth, spacing_mm).maximum_mm
 
 
 def surface_distances(predicted: Mask, truth: Mask, spacing_mm: Spacing3) -> SurfaceDistances:
