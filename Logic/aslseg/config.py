@@ -148,7 +148,7 @@ SSLName = Literal[
 ]
 
 
-SamName = Literal["none", "vit_t", "vit_b", "vit_l", "vit_h"]
+SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]
 
 
 Tuning = Literal["none", "decoder", "lora", "adapter"]
@@ -351,7 +351,7 @@ class SamConfig(Settings):
         versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
     """
 
-    model: SamName = "vit_t"
+    model: Literal["none", SamName] = "vit_t"
     checkpoint: str | None = None
     input_size: InputSize = 512
     tuning: Tuning = "decoder"

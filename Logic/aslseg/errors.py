@@ -4,6 +4,13 @@ Every message is one sentence or two: what happened (naming the file or setting)
 A programmer's mistake stays a `TypeError` or `ValueError`; these classes are for everything else.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
+
 
 class AslsegError(Exception):
     """Base of every error that a user can act on."""
@@ -43,6 +50,26 @@ class RunError(AslsegError):
 
 class CancelledError(AslsegError):
     """The user asked to stop; whatever was finished is kept."""
+
+
+def entry_of(
+    table: Mapping[str, Entry], name: str, problem: str, error: type[AslsegError] = ConfigError
+) -> Entry:
+    """Return what a table has under a name that a person gave.
+
+    Args:
+        table: All that can be chosen.
+        name: What was chosen.
+        problem: Begins the message, in front of the name.
+        error: What is raised.
+
+    Raises:
+        AslsegError: Of the kind `error`: when the table has none of that name.
+    """
+    if name not in table:
+        msg = f"{problem} '{short(name)}'; choose one of {', '.join(table)}."
+        raise error(msg)
+    return table[name]
 
 
 def short(value: object, most: int = 120) -> str:

@@ -17,7 +17,7 @@ from aslseg.config import (
     SpecialistConfig,
     SSLName,
 )
-from aslseg.errors import ConfigError
+from aslseg.errors import entry_of
 
 _ORGAN = SpecialistConfig(
     iterations=1200,
@@ -105,10 +105,7 @@ def read_preset(name: str) -> RunConfig:
     Raises:
         ConfigError: When there are none of that name.
     """
-    if name not in PRESETS:
-        msg = f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}."
-        raise ConfigError(msg)
-    return PRESETS[name]
+    return entry_of(PRESETS, name, "There is no preset")
 
 
 _OF_SSL4MIS = {"unlabelled_loss": "published", "consistency_weight": 0.1, "rampup_share": 1.0}

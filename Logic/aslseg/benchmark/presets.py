@@ -15,7 +15,7 @@ from aslseg.config import (
     SemiSamConfig,
     SpecialistConfig,
 )
-from aslseg.errors import ConfigError
+from aslseg.errors import entry_of
 from aslseg.presets import PRESETS
 
 
@@ -105,7 +105,4 @@ def benchmark_preset(name: str) -> BenchmarkPreset:
     Raises:
         ConfigError: When there is none of that name.
     """
-    if name not in BENCHMARKS:
-        msg = f"The benchmark has no preset '{name}'; choose one of {', '.join(BENCHMARKS)}."
-        raise ConfigError(msg)
-    return BENCHMARKS[name]
+    return entry_of(BENCHMARKS, name, "The benchmark has no preset")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from aslseg.config import SpecialistConfig
 from aslseg.context import RunContext
 from aslseg.data.volume import Volume
-from aslseg.errors import ConfigError, RunError
+from aslseg.errors import ConfigError, RunError, entry_of
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
@@ -345,11 +345,8 @@ def load_round(context: RunContext, folder: Path) -> Ensemble:
         ConfigError: When there is no method of that name.
         WeightsError: When a file is missing or damaged.
     """
-    method = context.config.method
-    if method not in LOADERS:
-        msg = f"There is no method '{method}'; choose one of {', '.join(LOADERS)}."
-        raise ConfigError(msg)
-    return LOADERS[method](context, folder)
+    load = entry_of(LOADERS, context.config.method, "There is no method")
+    return load(context, folder)
 
 
 def context_of(

@@ -6,7 +6,7 @@ A method says which parts a round trains, in which order; the parts are in `trai
 
 from __future__ import annotations
 
-from aslseg.errors import ConfigError
+from aslseg.errors import entry_of
 from aslseg.methods import aslseg, baseline, cpcsam, scsam, semisam
 from aslseg.training.rounds import RunRound
 
@@ -25,7 +25,4 @@ def training_of(method: str) -> RunRound:
     Raises:
         ConfigError: When there is none of that name.
     """
-    if method not in METHODS:
-        msg = f"There is no method '{method}'; choose one of {', '.join(METHODS)}."
-        raise ConfigError(msg)
-    return METHODS[method]
+    return entry_of(METHODS, method, "There is no method")

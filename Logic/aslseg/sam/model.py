@@ -6,19 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.config import InputSize
+from aslseg.config import InputSize, SamName
 from aslseg.errors import WeightsError
 from aslseg.networks.checkpoints import load_state
 from aslseg.sam.stock import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from aslseg.sam.tiny_vit import TinyViT, TinyViTSizes
-
-SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]  # config.SamName without "none"
-
 
 CHANNELS = 256
 

