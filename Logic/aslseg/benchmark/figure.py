@@ -58,12 +58,12 @@ def _panel(axes: Axes, tables: Tables, target: str) -> None:
 def _line(
     axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry, number: int, aside: float
 ) -> None:
-    spreads = [over_seeds(tables.scores(entry.name, target, n)) for n in tables.labelled]
-    positions = [position + aside * STEP_ASIDE for position in range(len(spreads))]
+    means = [over_seeds(tables.scores(entry.name, target, n)) for n in tables.labelled]
+    positions = [position + aside * STEP_ASIDE for position in range(len(means))]
     axes.errorbar(
         positions,
-        [spread.mean for spread in spreads],
-        [0.0 if math.isnan(spread.sd) else spread.sd for spread in spreads],
+        [mean.value for mean in means],
+        [0.0 if math.isnan(mean.sd) else mean.sd for mean in means],
         label=entry.title,
         color=LINE_COLOURS[number % len(LINE_COLOURS)],
         linestyle=DASHES[number % len(DASHES)],
@@ -76,9 +76,9 @@ def _line(
 
 
 def _bound(axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry) -> None:
-    spread = over_seeds(tables.scores(entry.name, target, 0))
+    mean = over_seeds(tables.scores(entry.name, target, 0))
     count = len(tables.setup.data.training_labels)
-    axes.axhline(spread.mean, color="0.4", linewidth=1, label=f"{entry.title} ({count} labelled)")
-    if not math.isnan(spread.sd):
-        low, high = spread.mean - spread.sd, spread.mean + spread.sd
+    axes.axhline(mean.value, color="0.4", linewidth=1, label=f"{entry.title} ({count} labelled)")
+    if not math.isnan(mean.sd):
+        low, high = mean.value - mean.sd, mean.value + mean.sd
         axes.axhspan(low, high, color="0.4", alpha=0.12, linewidth=0)

@@ -21,25 +21,10 @@ from typing import Any
 
 from scipy.stats import wilcoxon
 
+from aslseg.evaluation.scores import Mean, mean_of
+
 Score = Mapping[str, Any]
 """A row: entry, labelled (0 for all), seed, case, target, and metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Mean and standard deviation of values, and how many there were."""
-
-    mean: float
-    sd: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Measure values; the deviation of fewer than two is not a number."""
-        if not values:
-            return cls(math.nan, math.nan, 0)
-        sd = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), sd, len(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,7 @@ class Gain:
         p_cases: Two-sided, with one difference per case.
     """
 
-    over_seeds: Spread
+    over_seeds: Mean
     pairs: int
     wins: int
     p_pairs: float
@@ -63,8 +48,8 @@ class Gain:
     p_cases: float
 
 
-def over_seeds(scores: Iterable[Score], metric: str = "dice") -> Spread:
-    """Return mean and spread of the seeds' means.
+def over_seeds(scores: Iterable[Score], metric: str = "dice") -> Mean:
+    """Return mean and deviation of the seeds' means.
 
     Args:
         scores: Of one row, number of labelled volumes and target.
@@ -74,7 +59,7 @@ def over_seeds(scores: Iterable[Score], metric: str = "dice") -> Spread:
     for score in scores:
         if score[metric] is not None and math.isfinite(score[metric]):
             by_seed[score["seed"]].append(score[metric])
-    return Spread.of([statistics.fmean(values) for values in by_seed.values()])
+    return mean_of([statistics.fmean(values) for values in by_seed.values()])
 
 
 def gain(method: Iterable[Score], baseline: Iterable[Score]) -> Gain | None:
@@ -94,7 +79,7 @@ def gain(method: Iterable[Score], baseline: Iterable[Score]) -> Gain | None:
         by_run[labelled, seed].append(difference)
         by_case[case].append(difference)
     return Gain(
-        over_seeds=Spread.of([statistics.fmean(values) for values in by_run.values()]),
+        over_seeds=mean_of([statistics.fmean(values) for values in by_run.values()]),
         pairs=len(both),
         wins=sum(difference > 0 for difference in differences.values()),
         p_pairs=signed_rank_p(list(differences.values())),

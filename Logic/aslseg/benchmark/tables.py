@@ -10,7 +10,8 @@ from typing import Any
 
 from aslseg.benchmark.entries import ENTRIES, BenchmarkEntry
 from aslseg.benchmark.experiments import BenchmarkSetup, Experiment
-from aslseg.benchmark.statistics import Gain, Score, Spread, gain, over_seeds
+from aslseg.benchmark.statistics import Gain, Score, gain, over_seeds
+from aslseg.evaluation.scores import Mean, mean_of
 from aslseg.project.run_tables import write_table
 from aslseg.storage import write_text_atomic
 
@@ -125,12 +126,12 @@ def _summary(tables: Tables, entry: BenchmarkEntry, target: str, labelled: int) 
         "labelled": labelled or "all",
         "target": target,
         "seeds": dice.count,
-        "dice": _number(dice.mean),
+        "dice": _number(dice.value),
         "dice_sd": _number(dice.sd),
-        "hd95_mm": _number(distance.mean),
+        "hd95_mm": _number(distance.value),
         "hd95_mm_sd": _number(distance.sd),
         "steps": tables.setup.preset.budget,
-        "cpu_seconds": _number(_seconds(tables, entry, labelled).mean),
+        "cpu_seconds": _number(_seconds(tables, entry, labelled).value),
     }
     return row if gained is None else {**row, **_gain_columns(entry, gained)}
 
@@ -138,7 +139,7 @@ def _summary(tables: Tables, entry: BenchmarkEntry, target: str, labelled: int) 
 def _gain_columns(entry: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
     return {
         "baseline": entry.baseline,
-        "gain": _number(gained.over_seeds.mean),
+        "gain": _number(gained.over_seeds.value),
         "gain_sd": _number(gained.over_seeds.sd),
         "pairs": gained.pairs,
         "wins": gained.wins,
@@ -147,8 +148,8 @@ def _gain_columns(entry: BenchmarkEntry, gained: Gain) -> dict[str, Any]:
     }
 
 
-def _seconds(tables: Tables, entry: BenchmarkEntry, labelled: int | None = None) -> Spread:
-    return Spread.of(
+def _seconds(tables: Tables, entry: BenchmarkEntry, labelled: int | None = None) -> Mean:
+    return mean_of(
         [
             float(result["cpu_seconds"])
             for experiment, result in tables.results.items()
@@ -175,14 +176,14 @@ def dice_lines(tables: Tables, target: str) -> list[list[str]]:
     columns = [f"{number} labelled" for number in tables.labelled]
     lines = [["method", *columns, "seeds", "processor time a run"]]
     for entry in tables.entries:
-        spreads = [
+        means = [
             over_seeds(tables.scores(entry.name, target, 0 if entry.shows_all else number))
             for number in tables.labelled
         ]
-        seeds = str(max((spread.count for spread in spreads), default=0))
-        used = _seconds(tables, entry).mean
+        seeds = str(max((mean.count for mean in means), default=0))
+        used = _seconds(tables, entry).value
         seconds = "-" if math.isnan(used) else f"{used:.0f} s"
-        lines.append([_title(tables, entry), *map(with_sd, spreads), seeds, seconds])
+        lines.append([_title(tables, entry), *map(with_sd, means), seeds, seconds])
     return lines
 
 
@@ -214,12 +215,12 @@ def _gain_line(entry: BenchmarkEntry, labelled: int | None, gained: Gain) -> lis
     ]
 
 
-def with_sd(spread: Spread, sign: str = "") -> str:
+def with_sd(mean: Mean, sign: str = "") -> str:
     """Write a mean with its deviation, `0.812 ± 0.034`; a dash where nothing was measured."""
-    if math.isnan(spread.mean):
+    if math.isnan(mean.value):
         return "-"
-    deviation = "" if math.isnan(spread.sd) else f" ± {spread.sd:.3f}"
-    return f"{spread.mean:{sign}.3f}{deviation}"
+    deviation = "" if math.isnan(mean.sd) else f" ± {mean.sd:.3f}"
+    return f"{mean.value:{sign}.3f}{deviation}"
 
 
 def _p(value: float) -> str:

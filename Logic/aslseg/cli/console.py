@@ -122,7 +122,7 @@ def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:
         mean_dice(run.scores, round=source[0], source=source[1], target=name, split=split)
         for name in run.targets
     ]
-    cases = max((mean.cases for mean in means), default=0)
+    cases = max((mean.count for mean in means), default=0)
     if not cases:
         return []
     name = source_name(source[1], has_sam=run.has_sam)

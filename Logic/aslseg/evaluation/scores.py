@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,17 +39,17 @@ def score_rows(
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean over cases.
+    """A mean over cases or seeds.
 
     Attributes:
-        value: The mean, NaN without cases.
-        spread: Standard deviation over cases, NaN below two of them.
-        cases: How many had a value.
+        value: The mean, NaN of nothing.
+        sd: Standard deviation, NaN of fewer than two values.
+        count: How many values there were.
     """
 
     value: float
-    spread: float
-    cases: int
+    sd: float
+    count: int
 
 
 def mean_of(values: Iterable[float]) -> Mean:
@@ -56,11 +57,8 @@ def mean_of(values: Iterable[float]) -> Mean:
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return Mean(math.nan, math.nan, 0)
-    mean = sum(known) / len(known)
-    if len(known) == 1:
-        return Mean(mean, math.nan, 1)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
-    return Mean(mean, spread, len(known))
+    sd = statistics.stdev(known) if len(known) > 1 else math.nan
+    return Mean(statistics.fmean(known), sd, len(known))
 
 
 def mean_dice(scores: Iterable[Any], **wanted: Any) -> Mean:

@@ -62,9 +62,9 @@ def number(value: float, digits: int = 3) -> str:
 
 def mean_text(mean: Mean) -> str:
     """Write a mean and its standard deviation."""
-    if mean.cases < 2:
+    if mean.count < 2:
         return number(mean.value)
-    return f"{number(mean.value)} ± {number(mean.spread, 2)}"
+    return f"{number(mean.value)} ± {number(mean.sd, 2)}"
 
 
 def number_cell(value: float, digits: int = 3) -> Cell:

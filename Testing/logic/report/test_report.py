@@ -187,8 +187,8 @@ class TestRunRecord:
         scores = read_run(a_run).scores
         mean = mean_dice(scores, **REFINED, split="validation")
         assert mean.value == pytest.approx((0.95 + 0.97) / 2)
-        assert mean.cases == 2
-        assert mean_dice(scores, **REFINED, split="test").cases == 0
+        assert mean.count == 2
+        assert mean_dice(scores, **REFINED, split="test").count == 0
 
     def test_a_last_line_that_was_cut_is_left_out(self, a_run: Path) -> None:
         assert len(read_run(a_run).curves) == 2 * 2 * (500 + 10)
