@@ -10,7 +10,6 @@ import torch
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aslseg.config import RunConfig, SpecialistConfig
 from aslseg.data.masks import clean_parent, within_reach
@@ -18,8 +17,7 @@ from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
-from aslseg.networks.device import mixed_precision, require_finite
-from aslseg.networks.unet import padding_of
+from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
 from aslseg.preprocessing.patches import slice_channels
 from aslseg.preprocessing.roi import Roi, build_roi, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
@@ -135,25 +133,22 @@ def predict_roi(
     """
     if settings.network.dimensions == 3:
         return _predict_blocks(network, roi, settings, device)
+    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
+
+    def probabilities(images: Tensor) -> Tensor:
+        logits: Tensor = network(images)
+        return logits.float().softmax(1)
+
     parts = []
     starts = range(0, len(roi.image), SLICES_AT_ONCE)
     for first in (monitor or Monitor()).details(starts, "Running the specialist"):
         last = min(first + SLICES_AT_ONCE, len(roi.image))
         slices = np.stack([slice_channels(roi, k, settings) for k in range(first, last)])
         inputs = torch.from_numpy(slices).to(device)
-        parts.append(_probabilities(network, inputs, settings).cpu().numpy())
-    found = np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
-    return require_finite(found, "The specialist")
-
-
-@torch.no_grad()
-def _probabilities(network: nn.Module, inputs: Tensor, settings: SpecialistConfig) -> Tensor:
-    height, width = inputs.shape[-2:]
-    padded = F.pad(inputs, padding_of(inputs, settings.network.stride), mode="replicate")
-    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed_precision(inputs.device)):
-        predictions = [network(padded.flip(axes)).float().softmax(1).flip(axes) for axes in flips]
-    return torch.stack(predictions).mean(0)[..., :height, :width]
+        found = predict_mirrored(probabilities, [inputs], settings.network.stride, flips)
+        parts.append(found.cpu().numpy())
+    classes = np.ascontiguousarray(np.concatenate(parts).swapaxes(0, 1))
+    return require_finite(classes, "The specialist")
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.masks import clean_parent, within_reach
@@ -29,8 +28,7 @@ from aslseg.networks.adaptation import (
     prediction_channels,
     probabilities_on_roi,
 )
-from aslseg.networks.device import mixed_precision, require_finite
-from aslseg.networks.unet import padding_of
+from aslseg.networks.device import predict_mirrored, require_finite
 from aslseg.preprocessing.patches import slice_channels
 from aslseg.preprocessing.roi import Roi, build_roi, resample, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
@@ -94,7 +92,7 @@ def refine_slice(
         torch.from_numpy(image)[None].to(device),
         torch.from_numpy(predictions)[None].to(device),
     )
-    parts = _padded(network, *inputs, stride, mirror=roi_settings.mirror)
+    parts = _terms(network, *inputs, stride, mirror=roi_settings.mirror)
     specialist, sam, correction = parts[:, 0]
     odds = fuse(specialist, sam, weights, correction)
     found = np.asarray(odds.sigmoid().cpu().numpy(), dtype=np.float32)
@@ -126,25 +124,20 @@ def roi_terms(
             [prediction_channels(predictions, k, reach, roi.neighbour) for k in ks]
         )
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(probabilities).to(device)
-        parts.append(_padded(network, *inputs, stride, mirror=roi_settings.mirror).cpu().numpy())
+        parts.append(_terms(network, *inputs, stride, mirror=roi_settings.mirror).cpu().numpy())
     specialist, sam, correction = np.concatenate(parts, axis=1)
     return specialist, sam, correction
 
 
-def _padded(
+def _terms(
     network: AdaptationNetwork, image: Tensor, predictions: Tensor, stride: int, *, mirror: bool
 ) -> Tensor:
     """Return the three terms, (3, B, h, w)."""
-    height, width = image.shape[-2:]
-    pad = padding_of(image, stride)
-    image = F.pad(image, pad, mode="replicate")
-    predictions = F.pad(predictions, (*pad, 0, 0), mode="replicate")
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed_precision(image.device)):
-        terms = [
-            torch.stack(network.terms(image.flip(axes), predictions.flip(axes))).float().flip(axes)
-            for axes in (((), (-1,)) if mirror else ((),))
-        ]
-    return torch.stack(terms).mean(0)[..., :height, :width]
+
+    def terms(image: Tensor, predictions: Tensor) -> Tensor:
+        return torch.stack(network.terms(image, predictions)).float()
+
+    return predict_mirrored(terms, [image, predictions], stride, ((), (-1,)) if mirror else ((),))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

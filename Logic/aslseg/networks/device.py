@@ -1,16 +1,17 @@
-"""Where networks run and in which precision, and whether what they give are numbers."""
+"""How networks run: device, precision, padding, mirrored images, and a check for numbers."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from aslseg.data.volume import Float32
 from aslseg.errors import DeviceError, RunError
@@ -106,6 +107,45 @@ def mixed_precision(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def padding_of(images: Tensor, stride: int) -> tuple[int, int, int, int]:
+    """Return the padding (left, right, top, bottom) with which a U-Net of a stride can see images.
+
+    Edges become multiples of the stride. Of an image no larger than the stride one pixel would be
+    left on the coarsest level, which instance normalisation refuses: it is padded to two strides.
+
+    Args:
+        images: (..., h, w).
+        stride: Of the whole network.
+    """
+    height, width = images.shape[-2:]
+    least = 2 * stride if max(height, width) <= stride else stride
+    right, bottom = (max(-edge % stride, least - edge) for edge in (width, height))
+    return 0, right, 0, bottom
+
+
+@torch.no_grad()
+def predict_mirrored(
+    predict: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    stride: int,
+    flips: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """Return the mean prediction of images and of mirrored ones, mirrored back.
+
+    Args:
+        predict: Runs a network on all inputs; its result is (..., h, w) float32.
+        inputs: (B, ..., h, w), all on one device; padded for a network of the stride.
+        stride: Of the whole network.
+        flips: Axes to mirror along, one set after the other; an empty set mirrors nothing.
+    """
+    height, width = inputs[0].shape[-2:]
+    pad, device = padding_of(inputs[0], stride), inputs[0].device
+    padded = [F.pad(each, (*pad, *[0, 0] * (each.ndim - 4)), mode="replicate") for each in inputs]
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):
+        found = [predict(*(each.flip(axes) for each in padded)).flip(axes) for axes in flips]
+    return torch.stack(found).mean(0)[..., :height, :width]
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:

@@ -16,7 +16,8 @@ from aslseg.errors import CancelledError, RunError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist, predict_roi
 from aslseg.inference.postprocessing import labels_from
-from aslseg.networks.unet import build_network, input_channels, padding_of
+from aslseg.networks.device import padding_of
+from aslseg.networks.unet import build_network, input_channels
 from aslseg.preprocessing.roi import Roi, build_roi
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from tiny_project import SPECIALIST, a_patient, tiny_config
