@@ -16,7 +16,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
-    "errors", "failures", "events", "storage", "sweeping", "reading", "schema_1", "config",
+    "errors", "failures", "events", "storage", "reading", "schema_1", "config",
     "presets",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
@@ -26,7 +26,6 @@ MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
     "storage": {"errors"},
-    "sweeping": {"storage"},
     "reading": {"errors"},
     "failures": {"errors", "storage"},
     "schema_1": {"errors", "storage", "reading"},
@@ -70,7 +69,7 @@ def package_of(module: str) -> str:
 
 def allowed_packages(package: str) -> set[str]:
     """Third-party packages that a package of the library may use."""
-    if package == "sweeping":
+    if package == "storage":
         return VOCABULARY | {"psutil"}
     if package in BASE:
         return VOCABULARY

@@ -14,8 +14,7 @@ from aslseg.config import RunConfig
 from aslseg.events import Monitor
 from aslseg.project.lock import changing
 from aslseg.project.run_folder import create_run, running
-from aslseg.storage import temporary_beside, this_computer
-from aslseg.sweeping import STALE_AFTER_S, sweep
+from aslseg.storage import STALE_AFTER_S, sweep, temporary_beside, this_computer
 
 WRITE_AND_WAIT = """
 import sys

@@ -27,7 +27,7 @@ from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
 from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
-from aslseg.sweeping import sweep
+from aslseg.storage import sweep
 
 if TYPE_CHECKING:
     from aslseg.config import RunConfig

@@ -14,8 +14,7 @@ from aslseg.project.case import Case
 from aslseg.project.labels import load_labels
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project
-from aslseg.storage import atomic_folder, write_json_atomic
-from aslseg.sweeping import sweep
+from aslseg.storage import atomic_folder, sweep, write_json_atomic
 from aslseg.targets import Target
 
 _ENDING = ".nii.gz"

@@ -11,8 +11,7 @@ from filelock import FileLock, Timeout
 from aslseg.errors import ProjectError, StorageError
 from aslseg.project.case import HISTORY, LABELS
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
-from aslseg.storage import storage_errors
-from aslseg.sweeping import sweep
+from aslseg.storage import storage_errors, sweep
 
 LOCK = ".project.lock"
 PATIENCE_S = 60.0

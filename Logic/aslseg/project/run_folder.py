@@ -39,10 +39,10 @@ from aslseg.storage import (
     is_disk_full,
     plain,
     storage_errors,
+    sweep,
     unwritable,
     write_json_atomic,
 )
-from aslseg.sweeping import sweep
 
 __all__ = [
     "METRIC_COLUMNS",

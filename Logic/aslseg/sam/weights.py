@@ -19,8 +19,7 @@ from aslseg.networks.checkpoints import load_state, tensors_digest
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
 from aslseg.storage import cache_folder as cache_folder
-from aslseg.storage import sha256_of
-from aslseg.sweeping import sweep
+from aslseg.storage import sha256_of, sweep
 
 logger = logging.getLogger(__name__)
 

@@ -286,7 +286,7 @@ def new_scratch(parent: Path) -> Path:
     from aslseg.storage import temporary_beside
 
     with suppress(ImportError):  # psutil comes with the requirements
-        from aslseg.sweeping import sweep
+        from aslseg.storage import sweep
 
         sweep(parent)
     folder = temporary_beside(parent / "panel")
