@@ -15,7 +15,7 @@ from aslseg.cli.projects import (
     PatientsOption,
     cases_of,
     names_of,
-    patients_of,
+    pairs_of,
     targets_of,
 )
 from aslseg.cli.settings import changed
@@ -91,7 +91,7 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
         workers=workers or given.workers,
     )
     data = choose_data(
-        with_patients(cases_of(source, labels), patients_of(patient), patients),
+        with_patients(cases_of(source, labels), pairs_of(patient, "--patient"), patients),
         names_of(held_out) or [],
         names_of(order) or [],
         targets_of(source, target),

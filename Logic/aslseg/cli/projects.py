@@ -90,7 +90,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.create import create_project, select_cases
     from aslseg.project.patients import with_patients
 
-    found = with_patients(cases_of(source, labels), patients_of(patient), patients)
+    found = with_patients(cases_of(source, labels), pairs_of(patient, "--patient"), patients)
     cases = select_cases(
         [replace(case, same_size=same_size.value) for case in found],
         labelled=names_of(labelled),
@@ -178,41 +178,63 @@ def names_of(texts: list[str] | None) -> list[str] | None:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def patients_of(texts: list[str] | None) -> dict[str, str]:
-    """Read `CASE=PATIENT`.
+def pairs_of(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Read `CASE=VALUE`.
 
     Raises:
         typer.BadParameter: When one is not written so, or a case is named twice.
     """
     named: dict[str, str] = {}
     for text in names_of(texts) or []:
-        case_id, sign, patient = text.partition("=")
-        if not (case_id and sign and patient) or case_id in named:
-            msg = f"--patient takes CASE=PATIENT, each case once, and not '{text}'."
+        case_id, _, value = text.partition("=")
+        if not (case_id and value) or case_id in named:
+            msg = f"{option} takes CASE=VALUE, each case once, and not '{text}'."
             raise typer.BadParameter(msg)
-        named[case_id] = patient
+        named[case_id] = value
     return named
 
 
 def patients(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     patient: PatientOption = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="CASE=train, validation or test: what a case is for. Repeatable."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Look for volumes that look like one patient.")
+    ] = False,
 ) -> None:
-    """Say whose volumes cases are, and list who has which.
+    """Say whose volumes cases are and what they are for, and list who has which.
 
-    Splits, folds and draws go by patient. A change that would leave a patient with volumes for
-    training and others to judge by is refused.
+    Splits, folds and draws go by patient. A change that would leave a patient with volumes to train
+    on and others to judge by is refused; change both at once.
     """
     from aslseg.project.project import open_project
-    from aslseg.project.roles import set_patients
+    from aslseg.project.roles import assign
 
-    opened, named = open_project(project), patients_of(patient)
-    opened = set_patients(opened, named) if named else opened
+    opened = open_project(project)
+    named, parts = pairs_of(patient, "--patient"), pairs_of(split, "--split")
+    if named or parts:
+        opened = assign(opened, patients=named, splits=parts)
     rows: dict[str, list[str]] = {}
     for case in opened.cases:
         rows.setdefault(case.patient, []).append(f"{case.id} ({IN_WORDS[case.split]})")
     lines = [[name, ", ".join(volumes)] for name, volumes in rows.items()]
     show_table(f"{len(rows)} patients", ["patient", "volumes"], lines, words=2)
+    if compare:
+        _compare(opened)
+
+
+def _compare(project: Project) -> None:
+    from aslseg.project.similar_bodies import in_words, similar_pairs
+
+    with watched(messages) as monitor:
+        matches, notes = similar_pairs(project, monitor=monitor)
+    for sentence in (*(in_words(match, project) for match in matches), *notes):
+        tell(sentence)
+    if not matches:
+        tell("No two volumes that were compared look like one patient.")
 
 
 def renew(
@@ -275,7 +297,12 @@ def register(app: typer.Typer) -> None:
             "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
         )
     )(init)
-    app.command(epilog=examples("aslseg patients my_project --patient ct_7=p9,ct_9=p9"))(patients)
+    app.command(
+        epilog=examples(
+            "aslseg patients my_project --compare",
+            "aslseg patients my_project --patient ct_7=ct_9 --split ct_7=train",
+        )
+    )(patients)
     app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
     app.command(
         epilog=examples(

@@ -17,8 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aslseg.config import RunConfig
+from aslseg.data.body_match import BodyDigest, body_digest
 from aslseg.data.images import read_volume, write_labelmap
-from aslseg.errors import ImageError, ProjectError
+from aslseg.errors import CancelledError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.presets import DEFAULT_PRESET, PRESETS
 from aslseg.project.case import (
@@ -47,6 +48,8 @@ from aslseg.project.project import (
     validated,
     write_project,
 )
+from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
+from aslseg.project.similar_bodies import in_words as similar_in_words
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import in_words, sha256_of, storage_errors, temporary_beside
 from aslseg.targets import LIVER_TARGETS, Target
@@ -205,8 +208,7 @@ def _with_added(
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
     _warn_of_windows(updated, arrivals, monitor or Monitor())
-    for note in repeated_patients(updated.cases):
-        (monitor or Monitor()).warn(note)
+    _warn_of_patients(updated, arrivals, monitor or Monitor())
     return updated
 
 
@@ -217,6 +219,7 @@ class _Arrival:
     stamp: str
     intensities: tuple[Intensities, ...] = ()
     dicom_patient: str | None = field(default=None, repr=False)
+    body: BodyDigest | str = ""
 
 
 def _with_cases(project: Project, arrivals: Sequence[_Arrival]) -> Project:
@@ -240,6 +243,20 @@ def _warn_of_windows(project: Project, arrivals: Sequence[_Arrival], monitor: Mo
     config = PRESETS.get(project.preset or DEFAULT_PRESET, RunConfig())
     measured = [found for arrival in arrivals for found in arrival.intensities]
     for note in window_notes(measured, project.targets, config):
+        monitor.warn(note)
+
+
+def _warn_of_patients(project: Project, arrivals: Sequence[_Arrival], monitor: Monitor) -> None:
+    """Say who is both labelled and unlabelled, and which volumes look like one patient."""
+    bodies = {arrival.case.id: arrival.body for arrival in arrivals}
+    keep_bodies(project, bodies)
+    try:
+        matches, notes = similar_pairs(project, of=bodies, most=MOST_PAIRS, monitor=monitor)
+    except CancelledError:  # the cases are there by now
+        again = f"aslseg patients {project.folder} --compare"
+        matches, notes = [], [f"Looking for volumes of one patient was stopped; to go on: {again}"]
+    found = [similar_in_words(match, project) for match in matches]
+    for note in (*notes, *repeated_patients(project.cases), *found):
         monitor.warn(note)
 
 
@@ -317,9 +334,9 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         image_sha256=sha256_of(files.image),
         patient=whose(files),
     )
-    dicom_patient = dicom_patient_of(files)
+    arrival = _Arrival(case, False, stamp, (), dicom_patient_of(files), body_digest(volume))
     if files.label is None:
-        return _Arrival(case, has_foreground=False, stamp=stamp, dicom_patient=dicom_patient)
+        return arrival
     labels = load_labels(
         files.label,
         volume.geometry,
@@ -329,9 +346,12 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     )
     name = files.id + LABEL_SUFFIX
     write_labelmap(labels, staging / name)
-    case = case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"})
-    measured = intensities_of(files.id, volume, labels, project.targets)
-    return _Arrival(case, bool(labels.labels.any()), stamp, tuple(measured), dicom_patient)
+    return replace(
+        arrival,
+        case=case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"}),
+        has_foreground=bool(labels.labels.any()),
+        intensities=tuple(intensities_of(files.id, volume, labels, project.targets)),
+    )
 
 
 def _relative(image: Path, folder: Path) -> Path:

@@ -1,49 +1,47 @@
-"""What cases of a project are for and whose they are, changed for all volumes of a patient."""
+"""What cases of a project are for and whose they are, changed at once for all of a patient."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from aslseg.project.case import Case, Split
+from aslseg.project.case import Case
 from aslseg.project.project import Project, change_project, validated
 from aslseg.storage import in_words
 
 
-def set_split(project: Project, case_ids: Collection[str], split: Split) -> Project:
-    """Set what cases are for, and save the project.
+def assign(
+    project: Project,
+    *,
+    patients: Mapping[str, str] | None = None,
+    splits: Mapping[str, str] | None = None,
+) -> Project:
+    """Set whose volumes cases are and what they are for, and save the project.
 
     Args:
         project: The project.
-        case_ids: All volumes of a patient, or none.
-        split: What they are for from now on.
+        patients: Patient by case id.
+        splits: `train`, `validation` or `test` by case id; all volumes of a patient have one.
 
     Returns:
         The project as it is on disk now.
 
     Raises:
-        ProjectError: When there is no such case, or a patient would have volumes in two splits.
+        ProjectError: When there is no such case or split, or a patient would have volumes in two
+            splits; nothing changes then.
         StorageError: When the folder cannot be written.
     """
-    return _change(project, {name: {"split": split} for name in case_ids})
+    patients, splits = patients or {}, splits or {}
 
+    def change(current: Project) -> Project:
+        for name in (*patients, *splits):
+            current.case(name)  # which says so when there is none
+        return validated(
+            current, cases=tuple(_changed(case, patients, splits) for case in current.cases)
+        )
 
-def set_patients(project: Project, patients: Mapping[str, str]) -> Project:
-    """Set whose volumes cases are, and save the project.
-
-    Args:
-        project: The project.
-        patients: By case id.
-
-    Returns:
-        The project as it is on disk now.
-
-    Raises:
-        ProjectError: When there is no such case, or a patient would have volumes in two splits.
-        StorageError: When the folder cannot be written.
-    """
-    return _change(project, {name: {"patient": patient} for name, patient in patients.items()})
+    return change_project(project.folder, change)
 
 
 def volumes_of_same_patient(project: Project, case_id: str) -> tuple[str, ...]:
@@ -56,15 +54,11 @@ def volumes_of_same_patient(project: Project, case_id: str) -> tuple[str, ...]:
     return tuple(case.id for case in project.cases if case.patient == patient)
 
 
-def _change(project: Project, changes: Mapping[str, Mapping[str, str]]) -> Project:
-    def change(current: Project) -> Project:
-        changed = {name: _changed(current.case(name), values) for name, values in changes.items()}
-        return validated(current, cases=tuple(changed.get(c.id, c) for c in current.cases))
-
-    return change_project(project.folder, change)
-
-
-def _changed(case: Case, values: Mapping[str, str]) -> Case:
+def _changed(case: Case, patients: Mapping[str, str], splits: Mapping[str, str]) -> Case:
+    values = {
+        "patient": patients.get(case.id, case.patient),
+        "split": splits.get(case.id, case.split),
+    }
     try:
         return Case.model_validate({**case.model_dump(), **values})
     except ValidationError as error:

@@ -17,7 +17,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project, select_cases
 from aslseg.project.patients import hashed_patient, with_dicom_patients, with_patients
 from aslseg.project.project import FILE_NAME, Project, open_project
-from aslseg.project.roles import set_patients, set_split, volumes_of_same_patient
+from aslseg.project.roles import assign, volumes_of_same_patient
 from tiny_project import a_patient, write_patients
 
 ISSUER = "0010|0021"
@@ -107,26 +107,28 @@ def test_a_case_of_a_patient_who_is_judged_by_is_not_added_for_training(
 
 def test_the_part_of_a_patient_is_changed_for_all_volumes_or_none(project: Project) -> None:
     with pytest.raises(ProjectError, match=r"c0 \(validation\) and c2 \(training\)"):
-        set_split(project, ["c0"], "validation")
+        assign(project, splits={"c0": "validation"})
     assert [case.id for case in open_project(project.folder).validation] == ["c5"]
     both = volumes_of_same_patient(project, "c2")
     assert both == ("c0", "c2")
-    changed = set_split(project, both, "validation")
+    changed = assign(project, splits=dict.fromkeys(both, "validation"))
     assert [case.id for case in changed.validation] == ["c0", "c2", "c5"]
     assert open_project(project.folder) == changed
 
 
 def test_whose_a_volume_is_can_be_said_later(project: Project) -> None:
     with pytest.raises(ProjectError, match=r"c1 \(training\) and c5 \(validation\)"):
-        set_patients(project, {"c5": "c1"})
+        assign(project, patients={"c5": "c1"})
     with pytest.raises(ProjectError, match="has no case 'c9'"):
-        set_patients(project, {"c9": "c1"})
+        assign(project, patients={"c9": "c1"})
     with pytest.raises(ProjectError, match="Case c3 contradicts itself at 'patient'"):
-        set_patients(project, {"c3": "../c1"})
+        assign(project, patients={"c3": "../c1"})
     assert open_project(project.folder).case("c5").patient == "c5"
-    changed = set_patients(project, {"c2": "c2", "c3": "c1"})
+    changed = assign(project, patients={"c2": "c2", "c3": "c1"})
     assert [changed.case(name).patient for name in ("c0", "c2", "c3")] == ["p", "c2", "c1"]
     assert open_project(project.folder) == changed
+    both = assign(project, patients={"c5": "c1"}, splits={"c5": "train"})
+    assert [case.id for case in both.validation] == []
 
 
 def test_a_project_file_with_a_patient_on_two_sides_is_refused(project: Project) -> None:
