@@ -18,7 +18,7 @@ from aslseg.cli.projects import (
     pairs_of,
     targets_of,
 )
-from aslseg.cli.settings import changed
+from aslseg.cli.runs import changed
 from aslseg.errors import CancelledError
 
 if TYPE_CHECKING:

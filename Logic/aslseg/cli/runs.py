@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,22 +21,25 @@ from aslseg.cli.console import (
     tell,
 )
 from aslseg.cli.progress import duration, watched
-from aslseg.cli.settings import base_config, changed
+from aslseg.config import RunConfig, is_in_group, read_config, with_overrides
 from aslseg.errors import CancelledError, ImageError, RunError, StorageError
 from aslseg.evaluation.scores import mean_of
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
+from aslseg.reading import parse_json
 from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
 from aslseg.storage import sweep
 
 if TYPE_CHECKING:
-    from aslseg.config import RunConfig
     from aslseg.events import Monitor
     from aslseg.inference.ensemble import Segmentation
     from aslseg.project.project import Project
 
+
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
+
+
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
 
 
@@ -292,3 +296,42 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("aslseg status my_project", "aslseg status my_project --report"))(
         status
     )
+
+
+def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:
+    """Read the settings of a preset or of a file.
+
+    Raises:
+        typer.BadParameter: When both are given.
+        ConfigError: When there is no such preset, or the file cannot be used.
+    """
+    from aslseg.presets import read_preset
+
+    if file is not None and preset is not None:
+        msg = "Give either --preset or --config, not both."
+        raise typer.BadParameter(msg)
+    return read_config(file) if file is not None else read_preset(preset or default)
+
+
+def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """Change single settings, each written as `name=value` or `group.name=value`.
+
+    Raises:
+        typer.BadParameter: When one is written differently.
+        ConfigError: When one is unknown or out of range.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not is_in_group(config, name.strip()):
+            msg = f"'{setting}' is no setting; write name=value, for example rounds=3."
+            raise typer.BadParameter(msg)
+        changes[name.strip()] = _typed(text.strip())
+    return with_overrides(config, changes, "--set")
+
+
+def _typed(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
