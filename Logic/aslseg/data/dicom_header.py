@@ -1,4 +1,8 @@
-"""The tags of a DICOM file, read without decoding its pixels, and whether the file is whole."""
+"""The tags of a DICOM file, read without decoding its pixels, and whether the file is whole.
+
+Not by pydicom: what is asked here is also whether all pixels, or all of their compressed pieces,
+are in the file, without reading them; and depth and number of elements are bounded.
+"""
 
 from __future__ import annotations
 
