@@ -21,6 +21,7 @@ from scipy.spatial import KDTree
 from aslseg.data.masks import box_of, crop, label_components
 from aslseg.data.volume import Labelmap, Mask, Spacing3
 from aslseg.errors import GeometryMismatchError
+from aslseg.project.run_tables import TargetScore
 from aslseg.targets import Target, region_mask
 
 DISPUTED_DICE = 0.8
@@ -70,27 +71,6 @@ class SurfaceDistances:
         if self.to_truth.size == 0 or self.to_predicted.size == 0:
             return float("nan")
         return float(reduce(self.to_truth, self.to_predicted))
-
-
-@dataclass(frozen=True, slots=True)
-class TargetScore:
-    """Scores of one target in one volume; see the functions of the same names.
-
-    Attributes:
-        target: Name of the target; its region is scored: what lies inside of it counts as its own.
-        volume_ml: Volume of the predicted region.
-        lesions_true: Connected parts of the true region.
-    """
-
-    target: str
-    dice: float
-    jaccard: float
-    hd95_mm: float
-    assd_mm: float
-    volume_ml: float
-    lesions_true: int
-    lesions_found: int
-    false_positives: int
 
 
 def dice(predicted: Mask, truth: Mask) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +28,6 @@ a person reads."""
 PREDICTIONS = ("specialist", "sam", "refined")
 """Sources that an ensemble predicts with; the others are there to compare with."""
 
-METRIC_COLUMNS = (
-    "round", "source", "split", "case", "target", "dice", "jaccard", "hd95_mm", "assd_mm",
-    "volume_ml", "lesions_true", "lesions_found", "false_positives",
-)  # fmt: skip
 RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
 )  # fmt: skip
@@ -42,13 +38,21 @@ _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """Scores of one target in one case, of one prediction of one round; NaN where undefined."""
+class TargetScore:
+    """Scores of one target in one volume; NaN where undefined.
 
-    round: int
-    source: str
-    split: str
-    case: str
+    Attributes:
+        target: Name of the target; its region is scored: what lies inside of it counts as its own.
+        dice: Overlap, see `evaluation.metrics.dice`.
+        jaccard: Overlap, see `evaluation.metrics.jaccard`.
+        hd95_mm: The greater of the two directed 95th percentiles of surface distances.
+        assd_mm: Average symmetric surface distance.
+        volume_ml: Volume of the predicted region.
+        lesions_true: Connected parts of the true region.
+        lesions_found: Those of them that the prediction covers sufficiently.
+        false_positives: Connected parts of the prediction that lie outside of the truth.
+    """
+
     target: str
     dice: float
     jaccard: float
@@ -58,6 +62,19 @@ class Score:
     lesions_true: int
     lesions_found: int
     false_positives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score(TargetScore):
+    """Scores of one target in one case, of one prediction of one round."""
+
+    round: int
+    source: str
+    split: str
+    case: str
+
+
+METRIC_COLUMNS = ("round", "source", "split", "case", *(f.name for f in fields(TargetScore)))
 
 
 @dataclass(frozen=True, slots=True)
