@@ -394,6 +394,37 @@ class AdaptationConfig(Settings):
         return self
 
 
+class CandidatesConfig(Settings):
+    """Which lesions stay: connected components of a low threshold, each accepted or not (ours).
+
+    Of targets that lie in a parent and hold no other target; all others are left as they are.
+
+    Attributes:
+        decide: `none` keeps all; `rule` keeps those above `rule_peak` and `rule_ml`; `classifier`
+            learns from mistakes on labelled cases, with the rule as prior; `method` is the
+            classifier for aslseg, and none for other methods.
+        threshold: Probability from which voxels are proposed.
+        margin_mm: How far the refined boundary of a lesion may lie outside of its candidate.
+        rule_peak: Least highest probability of the rule.
+        rule_ml: Least volume of the rule.
+        prior_sd: Of the classifier's weights around the rule, in log-odds for one robust standard
+            deviation of a feature: the smaller, the closer to the rule.
+        false_per_case: False lesions a case that cross-validation over the labelled cases may show
+            at the threshold that is chosen.
+        doubt: Candidates whose log-odds are nearer than this to those of the threshold are no
+            labels to train on, neither as a lesion nor as none.
+    """
+
+    decide: Literal["method", "none", "rule", "classifier"] = "method"
+    threshold: Rate = 0.3
+    margin_mm: Annotated[float, Field(ge=0.0)] = 5.0
+    rule_peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
+    rule_ml: PositiveFloat = 0.15
+    prior_sd: PositiveFloat = 0.5
+    false_per_case: Annotated[float, Field(ge=0.0)] = 1.0
+    doubt: Annotated[float, Field(ge=0.0)] = 1.0
+
+
 class ReliabilityConfig(Settings):
     """Which refined labels join the training set.
 
@@ -425,6 +456,8 @@ class RunConfig(Settings):
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
         later_learning_rate: Part of the specialist's learning rate that those rounds begin with.
+        retrain: Train SAM, the adaptation network and the lesion stage again in each round, with
+            the mistakes of its specialist; else once, in the first one.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half
             of the labelled cases, for the training samples of the other half; 0 trains none.
         min_component_ml: Smaller components are left out of label maps, unless of a parent target.
@@ -442,17 +475,26 @@ class RunConfig(Settings):
     baseline: bool = False
     later_share: Rate = 0.5
     later_learning_rate: Rate = 1.0
+    retrain: bool = True
     crossfit_share: Share = 0.5
     organ: SpecialistConfig = SpecialistConfig()
     lesion: SpecialistConfig = SpecialistConfig()
     sam: SamConfig = SamConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
     reliability: ReliabilityConfig = ReliabilityConfig()
     semisam: SemiSamConfig = SemiSamConfig()
     scsam: ScSamConfig = ScSamConfig()
     cpcsam: CpcSamConfig = CpcSamConfig()
     min_component_ml: Annotated[float, Field(ge=0.0)] = 0.03
     label_unlabelled: bool = True
+
+    @property
+    def lesion_decision(self) -> Literal["none", "rule", "classifier"]:
+        """How candidates are accepted; `method` is resolved."""
+        if self.candidates.decide != "method":
+            return self.candidates.decide
+        return "classifier" if self.method == "aslseg" else "none"
 
     def stage(self, inside: str | None) -> SpecialistConfig:
         """Return the settings of the stage that segments targets inside `inside`."""
@@ -482,6 +524,20 @@ def read_config(path: Path) -> RunConfig:
     """
     values = read_object(path, ConfigError, "give the path of a settings file")
     return parse_config(renamed_config(values), str(path))
+
+
+_BEFORE: dict[str, Any] = {"candidates": {"decide": "none"}, "retrain": False}
+"""Of runs that were begun before there were these settings, by what was done then."""
+
+
+def read_run_config(path: Path) -> RunConfig:
+    """Read the settings of a run, which may be one of an earlier version.
+
+    Raises:
+        ConfigError: As `read_config`.
+    """
+    values = read_object(path, ConfigError, "restore it from a copy, or start a new run")
+    return parse_config(renamed_config({**_BEFORE, **values}), str(path))
 
 
 def with_overrides(

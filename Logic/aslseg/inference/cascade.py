@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +71,7 @@ class Specialist:
         Contents are predicted inside the predicted parent; where that is empty, their probability
         is zero.
         """
-        found: Probabilities = {}
-        for prediction in self.predict_stages(volume, monitor):
-            found.update(prediction.probabilities)
-        return found
+        return all_targets(self.predict_stages(volume, monitor))
 
     def predict_stages(
         self, volume: Volume, monitor: Monitor | None = None
@@ -112,6 +109,11 @@ class Specialist:
             native *= within_reach(parent, volume)
         probabilities = {target.name: native[n] for n, target in enumerate(stage.targets)}
         return StagePrediction(stage, roi, classes, parent, probabilities)
+
+
+def all_targets(stages: Sequence[StagePrediction]) -> Probabilities:
+    """Return the probabilities of the targets of all stages."""
+    return {name: p for stage in stages for name, p in stage.probabilities.items()}
 
 
 def predict_roi(

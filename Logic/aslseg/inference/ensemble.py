@@ -1,9 +1,9 @@
-"""The trained parts of a round on a volume: specialist, prompts, SAM, fusion."""
+"""The trained parts of a round on a volume: specialist, prompts, SAM, fusion, lesion stage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,8 @@ from aslseg.config import RunConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities, Specialist
+from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, all_targets
+from aslseg.inference.lesion_stage import JudgedCandidates, LesionStage, accepted_only
 from aslseg.inference.postprocessing import labels_from
 from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.targets import Target
@@ -28,6 +29,9 @@ class Segmentation:
         refined: After the adaptation network.
         prompts: Given to SAM, on the volume's slice grid (see `data.orientation`).
         probabilities: Refined, by target name, (D, H, W).
+        specialist_alone: Whether nothing but the specialist predicts; the refined label map is
+            then its own, or lacks the candidates that were rejected.
+        candidates: By name of the lesion targets, on the volume's axial grid.
     """
 
     specialist: Labelmap
@@ -35,11 +39,8 @@ class Segmentation:
     refined: Labelmap
     prompts: tuple[SlicePrompts, ...]
     probabilities: Probabilities
-
-    @property
-    def specialist_alone(self) -> bool:
-        """Whether the refined label map is the specialist's."""
-        return self.refined is self.specialist
+    specialist_alone: bool = False
+    candidates: Mapping[str, JudgedCandidates] = field(default_factory=dict)
 
 
 class PromptPredictor(Protocol):
@@ -84,6 +85,7 @@ class Ensemble:
         refiner: Fuses both: adaptation networks, or a rule of `refinement`.
         targets: All targets.
         config: The run's settings.
+        lesion_stage: Accepts or rejects candidates; None for methods that keep all.
     """
 
     specialist: Specialist
@@ -91,9 +93,10 @@ class Ensemble:
     refiner: FusionRule
     targets: tuple[Target, ...]
     config: RunConfig
+    lesion_stage: LesionStage | None = None
 
     def segment(self, volume: Volume, monitor: Monitor | None = None) -> Segmentation:
-        """Segment a volume: specialist, then prompts, then SAM, then the adaptation network.
+        """Segment a volume: specialist, prompts, SAM, adaptation network, lesion stage.
 
         They work on its axial grid; the result lies on the volume's own voxels.
 
@@ -104,7 +107,8 @@ class Ensemble:
         return _as_stored(self._segment_axial(axial, monitor or Monitor()), volume.geometry)
 
     def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
-        probabilities = self.specialist.predict(volume, monitor)
+        stages = self.specialist.predict_stages(volume, monitor)
+        probabilities = all_targets(stages)
         prompts = self.propose_prompts(volume, probabilities)
         sam_probabilities: Probabilities = {}
         if self.sam_predictor is not None:
@@ -113,6 +117,9 @@ class Ensemble:
         refined = self.refiner.refine(
             volume, probabilities, sam_probabilities, with_sam=self.sam_predictor is not None
         )
+        alone = refined is probabilities
+        judged = self.judge(volume, stages, sam_probabilities)
+        refined = accepted_only(refined, judged) if judged else refined
         specialist = self._labels(probabilities, volume)
         return Segmentation(
             specialist=specialist,
@@ -122,7 +129,23 @@ class Ensemble:
             refined=specialist if refined is probabilities else self._labels(refined, volume),
             prompts=tuple(prompts),
             probabilities=refined,
+            specialist_alone=alone,
+            candidates=judged,
         )
+
+    def judge(
+        self, volume: Volume, stages: Sequence[StagePrediction], sam: Probabilities
+    ) -> dict[str, JudgedCandidates]:
+        """Accept or reject the candidates of the lesion targets; none without a lesion stage.
+
+        Args:
+            volume: The image, on its axial grid.
+            stages: Predictions of the specialist.
+            sam: SAM's probabilities; targets without a prompt are missing.
+        """
+        if self.lesion_stage is None:
+            return {}
+        return self.lesion_stage.judge(volume, stages, sam)
 
     def propose_prompts(self, volume: Volume, probabilities: Probabilities) -> list[SlicePrompts]:
         """Return the prompts for SAM from the specialist's probabilities."""
@@ -147,11 +170,15 @@ def _as_stored(found: Segmentation, geometry: Geometry) -> Segmentation:
     return Segmentation(
         specialist=specialist,
         sam=None if found.sam is None else back.labelmap(found.sam, geometry),
-        refined=specialist if found.specialist_alone else back.labelmap(found.refined, geometry),
+        refined=specialist
+        if found.refined is found.specialist
+        else back.labelmap(found.refined, geometry),
         prompts=tuple(
             turned_prompts(
                 found.prompts, axial_to_slices(geometry), found.specialist.geometry.shape
             )
         ),
         probabilities={name: back.array(values) for name, values in found.probabilities.items()},
+        specialist_alone=found.specialist_alone,
+        candidates=found.candidates,
     )

@@ -20,9 +20,12 @@ from aslseg.context import RunContext
 from aslseg.data.volume import Volume
 from aslseg.errors import ConfigError, RunError, entry_of
 from aslseg.events import Monitor
+from aslseg.inference.candidates import lesion_targets
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
 from aslseg.inference.ensemble import Ensemble, Segmentation
+from aslseg.inference.lesion_classifier import classifier_path, fixed_rule, load_classifier
+from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.refinement import Refiner, UseSam, UseSpecialist
 from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
 from aslseg.networks.checkpoints import copy_sharing_frozen, load_checkpoint, load_weights
@@ -149,6 +152,34 @@ def load_refiner(context: RunContext, folder: Path) -> Refiner:
     return Refiner(networks, context.targets, context.config)
 
 
+def load_lesion_stage(
+    context: RunContext, folder: Path, earlier: Sequence[Specialist], *, with_sam: bool = False
+) -> LesionStage | None:
+    """Load the classifiers of all lesion targets; None where no candidate is decided about.
+
+    Args:
+        context: Targets and settings.
+        folder: With the files of `classifier_path`.
+        earlier: The specialist at the snapshots of its schedule.
+        with_sam: Whether SAM proposes candidates too, and is a feature of them.
+
+    Raises:
+        WeightsError: When a file is missing, damaged, or of other features.
+    """
+    how, wanted = context.config.lesion_decision, lesion_targets(context.targets)
+    if how == "none" or not wanted:
+        return None
+    classifiers = {
+        target.name: fixed_rule()
+        if how == "rule"
+        else load_classifier(classifier_path(folder, target))
+        for target in wanted
+    }
+    return LesionStage(
+        classifiers, tuple(earlier), context.targets, context.config, with_sam=with_sam
+    )
+
+
 def released_sam_predictor(context: RunContext, **changes: Any) -> VolumeSamPredictor | None:
     """Build SAM with released weights, ready for tuning; None when the settings have no SAM.
 
@@ -205,16 +236,21 @@ def load_tuned_weights(sam_predictor: VolumeSamPredictor, folder: Path) -> None:
 
 
 def aslseg_ensemble(context: RunContext, folder: Path) -> Ensemble:
-    """Load specialist, SAM and adaptation networks of a finished round of ASLseg.
+    """Load specialist, SAM, adaptation networks and lesion stage of a finished round of ASLseg.
 
     Raises:
         WeightsError: When a file is missing or damaged.
     """
     first = context.folder.first_folder(context.folder.number_of(folder))
-    specialist = load_cascade(context, folder).specialist
+    trained = load_cascade(context, folder)
     refiner = load_refiner(context, first)
     sam_predictor = load_sam_predictor(context, first)
-    return Ensemble(specialist, sam_predictor, refiner, context.targets, context.config)
+    lesion_stage = load_lesion_stage(
+        context, first, trained.earlier, with_sam=sam_predictor is not None
+    )
+    return Ensemble(
+        trained.specialist, sam_predictor, refiner, context.targets, context.config, lesion_stage
+    )
 
 
 def specialist_ensemble(
@@ -230,12 +266,21 @@ def specialist_ensemble(
     Raises:
         WeightsError: When a file is missing or damaged.
     """
-    specialist = load_cascade(context, folder, network).specialist
-    return Ensemble(specialist, None, UseSpecialist(), context.targets, context.config)
+    trained = load_cascade(context, folder, network)
+    lesion_stage = load_lesion_stage(context, folder, trained.earlier)
+    return specialist_alone(context, trained.specialist, lesion_stage)
 
 
-def scsam_ensemble(context: RunContext, specialist: Specialist, folder: Path) -> Ensemble:
-    """Put a specialist together with the SAM of SC-SAM that a round has trained.
+def specialist_alone(
+    context: RunContext, specialist: Specialist, lesion_stage: LesionStage | None
+) -> Ensemble:
+    """Return a specialist that segments alone, with or without a lesion stage."""
+    targets, config = context.targets, context.config
+    return Ensemble(specialist, None, UseSpecialist(), targets, config, lesion_stage)
+
+
+def scsam_ensemble(context: RunContext, trained: TrainedCascade, folder: Path) -> Ensemble:
+    """Put a specialist together with what a round of SC-SAM has trained beside it.
 
     Raises:
         WeightsError: When a file is missing or damaged.
@@ -245,8 +290,10 @@ def scsam_ensemble(context: RunContext, specialist: Specialist, folder: Path) ->
         sam = build_classwise(context, stage)
         load_classwise(sam, scsam_path(folder, stage.name))
         sams[stage.name] = sam.to(context.device).eval()
-    source = ClasswisePredictor(specialist, sams, context.config)
-    return Ensemble(specialist, source, UseSam(), context.targets, context.config)
+    specialist, targets, config = trained.specialist, context.targets, context.config
+    source = ClasswisePredictor(specialist, sams, config)
+    lesion_stage = load_lesion_stage(context, folder, trained.earlier)
+    return Ensemble(specialist, source, UseSam(), targets, config, lesion_stage)
 
 
 def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
@@ -326,7 +373,7 @@ LOADERS: dict[str, LoadEnsemble] = {
         context, folder, cpcsam_networks(context)
     ),
     "scsam": lambda context, folder: scsam_ensemble(
-        context, load_cascade(context, folder).specialist, folder
+        context, load_cascade(context, folder), folder
     ),
     "semisam": specialist_ensemble,
     "specialist": specialist_ensemble,

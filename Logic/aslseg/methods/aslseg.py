@@ -6,8 +6,8 @@ this is a reconstruction: Docs/methods.md says of each choice whether it is the 
 
 A round: (1) train the specialist on labelled and unlabelled cases with an SSL method;
 (2) its pseudo-labels prompt a SAM that was tuned on the labelled cases; (3) the adaptation network,
-trained on synthetic pseudo-labels of the labelled cases, refines SAM's predictions; (4) the
-reliable ones join the training set for the next round.
+trained on synthetic pseudo-labels of the labelled cases, refines SAM's predictions, and the lesion
+stage accepts or rejects each lesion; (4) the reliable ones join the training set of the next round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from aslseg.methods.baseline import training_plan_of
 from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method, train_cascade
-from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models
+from aslseg.training.cross_fitting import (
+    cross_fitted_models,
+    fold_weights_before,
+    networks_of,
+)
+from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.training.sam_tuning import tune_sam_predictor
 
@@ -38,11 +43,18 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
         context: Cases, settings, device, listener.
         this: Number and folder of the round, and the outcome of the round before.
     """
-    out_of_fold_models = cross_fitted_models(context, this.first_folder / "crossfit")
-    trained = train_cascade(context, _training_plan(context, this, out_of_fold_models))
-    sam_predictor = tune_sam_predictor(context, this.first_folder, out_of_fold_models)
-    refiner = train_refiner(context, trained, sam_predictor, this.first_folder, out_of_fold_models)
-    ensemble = Ensemble(trained.specialist, sam_predictor, refiner, context.targets, context.config)
+    plan = training_plan_of(context, this, default_ssl_method)
+    before = fold_weights_before(context, this.number)
+    models = cross_fitted_models(context, replace(plan, folder=this.first_folder), before)
+    trained = train_cascade(context, replace(plan, out_of_fold_models=networks_of(models)))
+    sam_predictor = tune_sam_predictor(context, this.first_folder, models)
+    refiner = train_refiner(context, trained, sam_predictor, this.first_folder, models)
+    lesion_stage = train_lesion_stage(
+        context, this.first_folder, trained.earlier, models, with_sam=sam_predictor is not None
+    )
+    ensemble = Ensemble(
+        trained.specialist, sam_predictor, refiner, context.targets, context.config, lesion_stage
+    )
     return finish_round(
         context, this, ensemble, trained.earlier, _comparisons(context, this, trained)
     )
@@ -72,13 +84,3 @@ def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> C
         )
 
     return {"supervised": by_supervised, "sam_untrained": by_released_sam}
-
-
-def _training_plan(
-    context: RunContext, this: Round, out_of_fold_models: OutOfFoldModels
-) -> CascadeTrainingPlan:
-    networks = {
-        case_id: out_of_fold_model.networks
-        for case_id, out_of_fold_model in out_of_fold_models.items()
-    }
-    return replace(training_plan_of(context, this, default_ssl_method), out_of_fold_models=networks)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aslseg.context import RunContext
-from aslseg.inference.ensemble import Ensemble
-from aslseg.inference.loading import BuildNetwork
-from aslseg.inference.refinement import UseSpecialist
+from aslseg.inference.lesion_stage import LesionStage
+from aslseg.inference.loading import BuildNetwork, TrainedCascade, specialist_alone
 from aslseg.networks.unet import build_network
 from aslseg.training.cascade import (
     Build,
@@ -19,6 +18,12 @@ from aslseg.training.cascade import (
     default_ssl_method,
     train_cascade,
 )
+from aslseg.training.cross_fitting import (
+    OutOfFoldModels,
+    cross_fitted_models,
+    fold_weights_before,
+)
+from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 
 
@@ -38,11 +43,25 @@ def run_with(
         build: Builds the SSL method of each stage.
         network: Builds the network of each stage, like that of `build`.
     """
-    trained = train_cascade(
-        context, replace(training_plan_of(context, this, build), network=network)
-    )
-    ensemble = Ensemble(trained.specialist, None, UseSpecialist(), context.targets, context.config)
+    plan = replace(training_plan_of(context, this, build), network=network)
+    trained = train_cascade(context, plan)
+    lesion_stage = lesion_stage_of(context, plan, trained)
+    ensemble = specialist_alone(context, trained.specialist, lesion_stage)
     return finish_round(context, this, ensemble, trained.earlier)
+
+
+def lesion_stage_of(
+    context: RunContext, plan: CascadeTrainingPlan, trained: TrainedCascade
+) -> LesionStage | None:
+    """Train the lesion stage of a method that has none of its own; None unless it is asked for.
+
+    Specialists are cross-fitted for a classifier alone.
+    """
+    models: OutOfFoldModels = {}
+    if context.config.lesion_decision == "classifier":
+        number = context.folder.number_of(plan.folder)
+        models = cross_fitted_models(context, plan, fold_weights_before(context, number))
+    return train_lesion_stage(context, plan.folder, trained.earlier, models)
 
 
 def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:

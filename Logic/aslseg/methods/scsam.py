@@ -25,7 +25,7 @@ from aslseg.config import ScSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.inference.classwise_sam import picture01
 from aslseg.inference.loading import build_classwise, load_classwise, scsam_ensemble, scsam_path
-from aslseg.methods.baseline import training_plan_of
+from aslseg.methods.baseline import lesion_stage_of, training_plan_of
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
@@ -65,10 +65,11 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
             lambda: build_network(stage, settings), settings, sam, context.config.scsam
         )
 
-    trained = train_cascade(context, training_plan_of(context, this, build))
-    return finish_round(
-        context, this, scsam_ensemble(context, trained.specialist, this.folder), trained.earlier
-    )
+    plan = training_plan_of(context, this, build)
+    trained = train_cascade(context, plan)
+    lesion_stage_of(context, plan, trained)  # which `scsam_ensemble` loads
+    ensemble = scsam_ensemble(context, trained, this.folder)
+    return finish_round(context, this, ensemble, trained.earlier)
 
 
 class CoTraining(SSLMethod):

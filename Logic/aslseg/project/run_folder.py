@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aslseg import schema_1
-from aslseg.config import RunConfig, read_config
+from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, CancelledError, RunError
@@ -112,7 +112,7 @@ class RunFolder:
     @property
     def config(self) -> RunConfig:
         """The settings that the run was started with."""
-        return read_config(self.path / "config.json")
+        return read_run_config(self.path / "config.json")
 
     @property
     def status(self) -> dict[str, Any]:
@@ -172,7 +172,9 @@ class RunFolder:
         return tuple(sorted({1, *self.status.get("retrained_rounds", ())}))
 
     def first_folder(self, number: int) -> Path:
-        """Return the folder of what is trained once and used in a round: SAM, adaptation."""
+        """Return the folder of what a round uses beside its specialist, SAM for example."""
+        if self.config.retrain:
+            return self.round(number)
         return self.round(max(first for first in self.retrained_rounds if first <= number))
 
     def number_of(self, round_folder: Path) -> int:

@@ -169,7 +169,7 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         checkpoint_agreement=_number(row["checkpoint_agreement"]),
         prediction_agreement=_number(row["prediction_agreement"]),
         score=_number(row["score"]),
-        accepted=_truth(row["accepted"]),
+        accepted=truth_of(row["accepted"]),
         reason=row["reason"],
     )
 
@@ -178,7 +178,12 @@ def _number(text: str) -> float:
     return float(text) if text else math.nan
 
 
-def _truth(text: str) -> bool:
+def truth_of(text: str) -> bool:
+    """Return what a column of truths says.
+
+    Raises:
+        ValueError: When it says neither.
+    """
     known = _WORDS.get(text.strip().lower())
     if known is None:
         msg = f"{text[:20]!r} is neither True nor False"

@@ -219,7 +219,7 @@ def _training_samples(
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
         specialists = list(trained.earlier[:1])
         if labelled.case_id in out_of_fold_models:
-            specialists.append(out_of_fold_models[labelled.case_id])
+            specialists.append(out_of_fold_models[labelled.case_id].specialist)
         real = [specialist.predict(labelled.volume, context.monitor) for specialist in specialists]
         for probabilities in [*synthetic, *real]:
             _add_samples(context, sam_predictor, labelled, probabilities, training)

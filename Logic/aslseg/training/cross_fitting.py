@@ -5,22 +5,57 @@ errors of its predictions of others. So the labelled patients are divided into t
 is predicted by a specialist that was trained on the other one (stacking: Wolpert, Stacked
 generalization, Neural Networks 5, 1992). SAM, the adaptation network and the lesion stage are
 trained with these predictions. (Ours.)
+
+The specialists are trained as the deployed one is, by the same SSL method and on the same
+unlabelled cases. From round 2 on they learn from the same pseudo-labels too, which come from models
+that have seen all labelled cases: then they have not seen a case's label, but pseudo-labels of
+other cases that were made with its help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import nn
 
 from aslseg.context import RunContext
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
+from aslseg.inference.loading import TrainedCascade, load_cascade
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 
 FOLDS = 2
 
-OutOfFoldModels = dict[str, Specialist]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutOfFoldModel:
+    """A specialist that was not trained on the cases of a fold.
+
+    Attributes:
+        cascade: Its networks, and those at the snapshots of its schedule.
+        fold: Ids of the cases that it was not trained on.
+        folder: Of its weights.
+    """
+
+    cascade: TrainedCascade
+    fold: frozenset[str]
+    folder: Path
+
+    @property
+    def specialist(self) -> Specialist:
+        """The specialist at the end of its schedule."""
+        return self.cascade.specialist
+
+
+OutOfFoldModels = dict[str, OutOfFoldModel]
 """By case id, a specialist that was not trained on the case."""
+
+
+def networks_of(models: OutOfFoldModels) -> dict[str, Mapping[str, nn.Module]]:
+    """Return the networks, by stage name, of the model of each case."""
+    return {case_id: model.specialist.networks for case_id, model in models.items()}
 
 
 def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
@@ -38,34 +73,61 @@ def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
     return [frozenset(distinct[first::FOLDS]) for first in range(FOLDS)]
 
 
-def cross_fitted_models(context: RunContext, folder: Path) -> OutOfFoldModels:
+def fold_weights_before(context: RunContext, number: int) -> Path | None:
+    """Return the folder of the round before, whose cross-fitted weights a round may start from.
+
+    None in round 1, and in a round before which labels have changed, and with them the folds.
+    """
+    if number in context.folder.retrained_rounds:
+        return None
+    return context.folder.round(number - 1)
+
+
+def cross_fitted_models(
+    context: RunContext, plan: CascadeTrainingPlan, before: Path | None = None
+) -> OutOfFoldModels:
     """Train a specialist without each fold of the labelled cases, or load it from the folder.
 
     A fold has no model if the other cases show nothing of some target.
 
     Args:
         context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
-        folder: Of the weights.
+        plan: Of the deployed specialist; weights are written to `crossfit` in its folder.
+        before: Folder of a plan with the same folds, whose weights to start from.
     """
     out_of_fold_models: OutOfFoldModels = {}
-    if context.config.crossfit_share == 0:
-        return out_of_fold_models
-    labelled = context.labelled
+    share, labelled = context.config.crossfit_share, context.labelled
     for number, patients in enumerate(folds_of(case.patient for case in labelled), start=1):
+        if share == 0:
+            break
         fold = frozenset(case.id for case in labelled if case.patient in patients)
-        plan = CascadeTrainingPlan(
-            folder=folder / f"without-group-{number}",
-            ssl_name="supervised",
-            pseudo={},
-            start={},
-            share=context.config.crossfit_share,
+        folder = _folder(plan.folder, number)
+        without = replace(
+            plan,
+            folder=folder,
+            start=_networks(context, plan, before, number),
+            share=plan.share * share,
             left_out=fold,
             name=f"cross-fitted-{number}",
+            out_of_fold_models={},
         )
         try:
-            specialist = train_cascade(context, plan).specialist
+            model = OutOfFoldModel(train_cascade(context, without), fold, folder)
         except ProjectError as error:
             context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(fold))}: {error}")
             continue
-        out_of_fold_models.update(dict.fromkeys(fold, specialist))
+        out_of_fold_models.update(dict.fromkeys(fold, model))
     return out_of_fold_models
+
+
+def _folder(of_plan: Path, number: int) -> Path:
+    return of_plan / "crossfit" / f"without-group-{number}"
+
+
+def _networks(
+    context: RunContext, plan: CascadeTrainingPlan, before: Path | None, number: int
+) -> Mapping[str, nn.Module]:
+    """Return the networks of a fold after the round before; none where it has none."""
+    if before is None or not _folder(before, number).exists():
+        return {}
+    return load_cascade(context, _folder(before, number), plan.network).specialist.networks

@@ -48,7 +48,8 @@ class Round:
     Attributes:
         number: From 1.
         folder: Where it is written.
-        first_folder: Folder of round 1, which holds what is trained once.
+        first_folder: Folder of what it uses beside its specialist: its own, or that of the round
+            in which all else was trained once.
         pseudo: Label maps, by case id, that the round before accepted.
         start: The specialist's networks after the round before, by stage name.
     """

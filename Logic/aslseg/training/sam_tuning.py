@@ -19,6 +19,7 @@ from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
+from aslseg.project.case import Case
 from aslseg.prompts import SliceCrop, SlicePrompts, prompts_from_mask, proposed_masks
 from aslseg.sam.crops import crops_of, in_crop, with_crops
 from aslseg.sam.decoder import decode_batch
@@ -26,7 +27,7 @@ from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.sam.tuning import trainable_state, tunes_encoder
 from aslseg.targets import Target, region_mask
-from aslseg.training.cross_fitting import OutOfFoldModels
+from aslseg.training.cross_fitting import OutOfFoldModel, OutOfFoldModels
 from aslseg.training.mask_corruption import case_number, synthetic_masks
 from aslseg.training.trainer import Schedule, Trainer
 
@@ -202,16 +203,45 @@ def _loss_in_crop(
 def tune_sam_predictor(
     context: RunContext, folder: Path, out_of_fold_models: OutOfFoldModels | None = None
 ) -> VolumeSamPredictor | None:
-    """Tune SAM on the labelled cases unless the folder has its weights, and load them.
+    """Tune SAM on the labelled cases unless the folder has its weights, and load them."""
+    cases = SamTuningCases(context.labelled, out_of_fold_models or {})
+    return _tuned(context, folder, cases, context.config.sam.iterations)
 
-    It is tuned once: on human labels, which are the same in every round.
+
+def cross_fitted_sam(
+    context: RunContext, model: OutOfFoldModel, out_of_fold_models: OutOfFoldModels
+) -> VolumeSamPredictor | None:
+    """Return SAM as it is tuned without the cases of a fold, for `crossfit_share` of the steps.
+
+    It is released SAM where the other cases show nothing to tune it on.
     """
+    others = [case for case in context.labelled if case.id not in model.fold]
+    steps = max(1, round(context.config.sam.iterations * context.config.crossfit_share))
+    try:
+        return _tuned(context, model.folder, SamTuningCases(others, out_of_fold_models), steps)
+    except ProjectError as error:
+        names = ", ".join(sorted(model.fold))
+        context.monitor.warn(f"SAM is not cross-fitted for {names}: {error}")
+        return released_sam_predictor(context)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamTuningCases:
+    """Labelled cases that SAM is tuned on, and models that were trained without them."""
+
+    cases: Sequence[Case]
+    out_of_fold_models: OutOfFoldModels
+
+
+def _tuned(
+    context: RunContext, folder: Path, cases: SamTuningCases, steps: int
+) -> VolumeSamPredictor | None:
     sam_predictor = released_sam_predictor(context)
     if sam_predictor is None or context.config.sam.tuning == "none":
         return sam_predictor
     path = sam_path(folder)
     if not path.exists():
-        _tune(context, sam_predictor, folder, out_of_fold_models or {})
+        _tune(context, sam_predictor, folder, cases, steps)
         tensors = trainable_state(sam_predictor.sam)
         facts = {"sam": context.config.sam.model_dump(mode="json")}
         save_checkpoint(path, Checkpoint("sam", tensors, facts))
@@ -223,10 +253,11 @@ def _tune(
     context: RunContext,
     sam_predictor: VolumeSamPredictor,
     folder: Path,
-    out_of_fold_models: OutOfFoldModels,
+    cases: SamTuningCases,
+    steps: int,
 ) -> None:
     settings, seed = context.config.sam, context.config.seed
-    training_cases = _training_cases(context, sam_predictor, out_of_fold_models)
+    training_cases = _training_cases(context, sam_predictor, cases)
 
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
@@ -236,9 +267,7 @@ def _tune(
             )
         }
 
-    schedule = Schedule(
-        "sam", settings.iterations, settings.learning_rate, settings.weight_decay, seed=seed
-    )
+    schedule = Schedule("sam", steps, settings.learning_rate, settings.weight_decay, seed=seed)
     # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
     precise = not tunes_encoder(sam_predictor.sam)
     Trainer(sam_predictor.sam, schedule, context.device, folder, precise=precise).run(
@@ -247,13 +276,13 @@ def _tune(
 
 
 def _training_cases(
-    context: RunContext, sam_predictor: VolumeSamPredictor, out_of_fold_models: OutOfFoldModels
+    context: RunContext, sam_predictor: VolumeSamPredictor, cases: SamTuningCases
 ) -> list[SamTrainingCase]:
     training_cases: list[SamTrainingCase] = []
-    for labelled in labelled_volumes(context, context.labelled, "Making prompts for SAM"):
-        out_of_fold_model = out_of_fold_models.get(labelled.case_id)
+    for labelled in labelled_volumes(context, cases.cases, "Making prompts for SAM"):
+        out_of_fold_model = cases.out_of_fold_models.get(labelled.case_id)
         probabilities = (
-            out_of_fold_model.predict(labelled.volume, context.monitor)
+            out_of_fold_model.specialist.predict(labelled.volume, context.monitor)
             if out_of_fold_model
             else None
         )

@@ -13,6 +13,7 @@ from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import PromptPredictor
 from aslseg.inference.interactive.prompt_edits import SlicePromptState, SliceTarget
+from aslseg.inference.lesion_stage import CandidateEffect
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import Target
 
@@ -131,6 +132,11 @@ class PredictionStore:
         stack = self._sam[name][list(slices)].astype(np.float32)
         return self._with_contents(name, slices, stack)
 
+    def marked_by_user(self, name: str, k: int) -> Mask | None:
+        """Return where SAM follows a person's prompts on a slice, (H, W); None without any."""
+        found = self._inside.get((k, name))
+        return None if found is None else found > 0.5
+
     def all_of(self, source: str) -> Probabilities:
         """Return the probabilities of `specialist` or `sam` of every target, (D, H, W)."""
         stack_of = self.specialist if source == "specialist" else self.sam
@@ -185,6 +191,30 @@ def follow_clicks(
             if is_in != point.positive and sam_in == point.positive:
                 return specialist
     return refined
+
+
+def decided_slice(
+    refined: Float32,
+    k: int,
+    effect: CandidateEffect,
+    state: SlicePromptState,
+    marked: Mask | None,
+) -> Float32:
+    """Return the probability of a slice with the decisions about candidates.
+
+    A person overrules them: what they mark stays, and where they edit nothing is restored.
+
+    Args:
+        refined: (H, W) probability.
+        k: Number of the slice.
+        effect: Of the decisions.
+        state: The prompts of the slice and target.
+        marked: (H, W) where SAM follows the person's prompts; None without any.
+    """
+    decided = effect.apply(refined, k, restore=not state.is_edited)
+    if marked is not None:
+        decided[marked] = refined[marked]
+    return decided
 
 
 def unmet_clicks(

@@ -4,8 +4,8 @@ A person's prompts replace the proposed ones of the same slice and target; SAM p
 where prompts have changed.
 
 Prompts of a person overrule the trained parts (ours): where there are any, SAM's prediction stands
-for the specialist's too, what is prompted inside of a parent is added to the parent, and where the
-adaptation network contradicts a click, SAM's prediction stays.
+for the specialist's too, what is prompted inside of a parent is added to the parent, where the
+adaptation network contradicts a click, SAM's prediction stays, and no candidate is rejected there.
 
 Inside, everything lies on the volume's axial grid. Prompts and numbers of slices come and go on its
 slice grid, label maps on its own voxels (see `data.orientation`); `_given` and `_prediction_of`
@@ -22,14 +22,15 @@ import numpy as np
 
 from aslseg.config import RunConfig, SamConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
-from aslseg.data.volume import Labelmap, Labels, Volume
+from aslseg.data.volume import Float32, Labelmap, Labels, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities
+from aslseg.inference.cascade import Probabilities, all_targets
 from aslseg.inference.ensemble import Ensemble, PromptPredictor
 from aslseg.inference.interactive.predictions import (
     PredictionStore,
     SessionPrediction,
+    decided_slice,
     disagreement,
     follow_clicks,
     predict_slice,
@@ -42,6 +43,7 @@ from aslseg.inference.interactive.prompt_edits import (
     problem_of,
     with_mask_prompt,
 )
+from aslseg.inference.lesion_stage import CandidateEffect, JudgedCandidates
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
 from aslseg.inference.refinement import Planes, Refiner, SliceRefiner, geometry_of_slice
 from aslseg.networks.device import choose_device
@@ -184,6 +186,8 @@ class Session:
         self._states: dict[SliceTarget, SlicePromptState] = {}
         self._labels: dict[str, Labelmap] = {}
         self._slices: SliceRefiner | None = None
+        self._judged: dict[str, JudgedCandidates] = {}
+        self._effects: dict[str, CandidateEffect] = {}
         self._stale = False
         self._last = self._predict_first(monitor or Monitor())
 
@@ -238,7 +242,8 @@ class Session:
         if ensemble is None:
             self._store = PredictionStore(shape, self.models.targets, None, {})
             return self._predict_volume({}, {}, monitor)
-        probabilities = ensemble.specialist.predict(self.volume, monitor)
+        stages = ensemble.specialist.predict_stages(self.volume, monitor)
+        probabilities = all_targets(stages)
         self._crops = crops_in_parents(
             self.volume, probabilities, self.models.targets, ensemble.config.sam
         )
@@ -250,6 +255,7 @@ class Session:
             sam_probabilities = {
                 t.name: sam_probabilities.get(t.name, is_empty) for t in self.models.targets
             }
+        self._judged = ensemble.judge(self.volume, stages, sam_probabilities)
         self._states = merge(self._proposed, ())
         self._store = PredictionStore(shape, self.models.targets, probabilities, sam_probabilities)
         self._labels["specialist"] = self.models.label_volume(probabilities, self.volume)
@@ -354,6 +360,7 @@ class Session:
         refined = ensemble.refiner.refine(
             self.volume, probabilities, sam_probabilities, with_sam=with_sam
         )
+        refined = self._decided(refined)
         for (k, name), state in self._states.items():
             if state.user:
                 refined[name][k] = follow_clicks(
@@ -362,6 +369,26 @@ class Session:
         if isinstance(ensemble.refiner, Refiner) and self.models.sam is not None:
             self._slices = SliceRefiner(ensemble.refiner, self.volume, refined)
         return refined
+
+    def _decided(self, refined: Probabilities) -> Probabilities:
+        """Apply the decisions about candidates, which were made once, without a person's edits."""
+        if not self._judged:
+            return refined
+        self._effects = self._effects or {
+            name: judged.effect(refined[name]) for name, judged in self._judged.items()
+        }
+        decided = refined | {n: e.apply(refined[n]) for n, e in self._effects.items()}
+        for (k, name), state in self._states.items():
+            if name in self._effects and state.is_edited:
+                decided[name][k] = self._decided_slice(name, k, refined[name][k])
+        return decided
+
+    def _decided_slice(self, name: str, k: int, refined: Float32) -> Float32:
+        effect = self._effects.get(name)
+        if effect is None:
+            return refined
+        state = self._states.get((k, name), SlicePromptState())
+        return decided_slice(refined, k, effect, state, self._store.marked_by_user(name, k))
 
     def _predict_slice(self, k: int) -> SessionPrediction:
         names = [target.name for target in self.models.targets]
@@ -392,7 +419,7 @@ class Session:
             refined = {name: values[0] for name, values in found.items()}
         return {
             name: follow_clicks(
-                plane,
+                self._decided_slice(name, k, plane),
                 probabilities[name],
                 self._states.get((k, name), SlicePromptState()),
                 sam[name],

@@ -1,0 +1,299 @@
+"""Lesion candidates of a volume: connected components of a low threshold, and their features.
+
+All of it is ours. A segmentation network decides voxel by voxel; whether something is a lesion is
+decided here for a component as a whole. Only targets that lie in a parent and hold no other target
+have candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from aslseg.config import CandidatesConfig
+from aslseg.data.geometry import BoundingBox, box_of, crop, uncrop
+from aslseg.data.masks import label_components
+from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
+from aslseg.preprocessing.intensity import normalise_to_organ
+from aslseg.targets import Target
+
+FEATURES = (
+    "peak",
+    "mean",
+    "volume",
+    "contrast",
+    "fill",
+    "elongation",
+    "depth",
+    "earlier_peak",
+    "sam_overlap",
+    "sam_stability",
+)
+"""Columns of `Candidates.features`, in this order; see there."""
+MOST_CANDIDATES = 255
+"""Of a target: numbers of candidates are uint8. The largest ones stay."""
+
+_ODDS_LIMIT = 6.0
+_STABLE = tuple(float(1 / (1 + np.exp(-odds))) for odds in (1.0, -1.0))
+"""SAM's stability: overlap of its masks at log-odds of 1 and -1 (Kirillov et al., ICCV 2023)."""
+
+
+def lesion_targets(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets that have candidates: those in a parent that hold no other target."""
+    parents = {target.inside for target in targets}
+    return [t for t in targets if t.inside is not None and t.name not in parents]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What is known of one target on the axial grid of a volume, each (D, H, W).
+
+    Attributes:
+        specialist: Its probability.
+        parent: Predicted mask of the parent target.
+        earlier: Probabilities of the specialist with its earlier weights.
+        sam: SAM's probability; None without SAM.
+    """
+
+    specialist: Float32
+    parent: Mask
+    earlier: tuple[Float32, ...] = ()
+    sam: Float32 | None = None
+
+    def cropped(self, box: BoundingBox) -> Evidence:
+        """Return the part in a box."""
+        return Evidence(
+            crop(self.specialist, box),
+            crop(self.parent, box),
+            tuple(crop(values, box) for values in self.earlier),
+            None if self.sam is None else crop(self.sam, box),
+        )
+
+    @property
+    def proposal(self) -> Float32:
+        """The largest of the specialist's probability, SAM's, and the earlier weights' mean."""
+        sources = [self.specialist]
+        sources += [np.mean(self.earlier, axis=0)] if self.earlier else []
+        sources += [] if self.sam is None else [self.sam]
+        largest: Float32 = np.max(sources, axis=0)
+        return largest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The candidates of one target in one volume, numbered from 1.
+
+    Attributes:
+        target: Its name.
+        shape: (D, H, W) of the volume's axial grid.
+        box: That the arrays lie in; None when there is no candidate.
+        cores: (d, h, w) uint8, the candidate's number where the proposal has at least half of the
+            highest probability that it has in the candidate (full width at half maximum).
+        zones: (d, h, w) uint8, the number of the nearest candidate, within the margin.
+        centres_kji: (n, 3) mean indices of the cores' voxels, on the axial grid.
+        volume_ml: (n,) of the cores.
+        features: (n, len(FEATURES)) float64; NaN where there is no SAM, or no earlier weights.
+
+            `peak`, `earlier_peak`: log-odds of the specialist's highest probability, with the last
+            weights and on average with the earlier ones; `mean`: log-odds of its mean in the core.
+            `volume`: natural logarithm of the core's ml. `contrast`: mean intensity of the core, in
+            robust deviations from the parent's outside of all candidates. `fill`: volume of the
+            core over that of the ellipsoid of equal second moments. `elongation`: logarithm of the
+            ratio of that ellipsoid's longest and shortest axis. `depth`: logarithm of 1 mm plus the
+            largest distance of the core to the parent's border. `sam_overlap`: Dice of the core and
+            SAM's mask in the zone. `sam_stability`: Jaccard of SAM's masks at log-odds of 1 and -1.
+    """
+
+    target: str
+    shape: tuple[int, int, int]
+    box: BoundingBox | None
+    cores: Labels
+    zones: Labels
+    centres_kji: NDArray[np.float64]
+    volume_ml: NDArray[np.float64]
+    features: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.volume_ml)
+
+    def core_map(self) -> Labels:
+        """Return the cores on the whole axial grid, (D, H, W) uint8."""
+        return np.zeros(self.shape, np.uint8) if self.box is None else self._whole(self.cores)
+
+    def zone_map(self) -> Labels:
+        """Return the zones on the whole axial grid, (D, H, W) uint8."""
+        return np.zeros(self.shape, np.uint8) if self.box is None else self._whole(self.zones)
+
+    def _whole(self, part: Labels) -> Labels:
+        if self.box is None:
+            return np.zeros(self.shape, np.uint8)
+        return uncrop(part, self.box, self.shape)
+
+
+def find_candidates(
+    evidence: Evidence,
+    volume: Volume,
+    target: str,
+    settings: CandidatesConfig,
+    min_component_ml: float,
+) -> Candidates:
+    """Propose candidates of a target, and measure their features.
+
+    Args:
+        evidence: Of the target.
+        volume: The image, on its axial grid.
+        target: Name of the target.
+        settings: Threshold and margin.
+        min_component_ml: Candidates with a smaller core are left out.
+    """
+    shape, spacing_mm = volume.geometry.shape, volume.geometry.spacing_mm
+    proposed = evidence.proposal > settings.threshold
+    box = box_of(proposed, margin_mm=settings.margin_mm, spacing_mm=spacing_mm)
+    if box is None:
+        return _none(target, shape)
+    inside = evidence.cropped(box)
+    least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
+    regions, cores = _components(crop(proposed, box), inside.proposal, least)
+    if not regions.any():
+        return _none(target, shape)
+    zones = _zones(regions, settings.margin_mm, spacing_mm)
+    contrast, depth = _of_parent(evidence.parent, volume, box, regions > 0)
+    measured = [
+        _features(inside, region, (core, zone), (contrast, depth), spacing_mm)
+        for region, core, zone in _parts(regions, cores, zones)
+    ]
+    sizes = np.bincount(cores.ravel())[1:] * volume.geometry.voxel_ml
+    numbers = np.arange(1, len(sizes) + 1)
+    centres = np.array(ndimage.center_of_mass(cores > 0, cores, numbers)) + box.start
+    return Candidates(target, shape, box, cores, zones, centres, sizes, np.array(measured))
+
+
+def _none(target: str, shape: tuple[int, int, int]) -> Candidates:
+    empty = np.zeros((0, 0, 0), np.uint8)
+    nothing, numbers = np.zeros((0, 3)), np.zeros(0)
+    return Candidates(
+        target, shape, None, empty, empty, nothing, numbers, np.zeros((0, len(FEATURES)))
+    )
+
+
+def _components(proposed: Mask, proposal: Float32, least: int) -> tuple[Labels, Labels]:
+    """Number the components by the size of their cores, largest first, without small ones."""
+    numbered, count = label_components(proposed)
+    numbers = np.arange(1, count + 1)
+    peaks = np.concatenate([[np.inf], ndimage.maximum(proposal, numbered, numbers)])
+    in_core = proposal >= peaks[numbered] / 2
+    sizes = np.bincount(numbered[in_core], minlength=count + 1)
+    order = np.argsort(-sizes[1:], kind="stable")[:MOST_CANDIDATES] + 1
+    order = order[sizes[order] >= least]
+    rank = np.zeros(count + 1, np.uint8)
+    rank[order] = np.arange(1, len(order) + 1)
+    regions: Labels = rank[numbered]
+    return regions, np.where(in_core, regions, np.uint8(0))
+
+
+def _zones(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
+    distance, nearest = ndimage.distance_transform_edt(
+        regions == 0, sampling=spacing_mm, return_indices=True
+    )
+    zones: Labels = np.where(distance <= margin_mm, regions[tuple(nearest)], np.uint8(0))
+    return zones
+
+
+def _of_parent(
+    parent: Mask, volume: Volume, box: BoundingBox, candidates: Mask
+) -> tuple[Float32, Float32]:
+    """Return normalised intensities and the distance to the parent's border in mm, in a box."""
+    reached = parent.copy()
+    reached[box.slices] = True
+    both = box_of(reached) or box
+    within = tuple(
+        slice(part.start - first, part.stop - first)
+        for part, first in zip(box.slices, both.start, strict=True)
+    )
+    organ = crop(parent, both)
+    rest = organ.copy()
+    rest[within] &= ~candidates
+    intensities = normalise_to_organ(crop(volume.voxels, both), rest if rest.any() else organ)
+    depth = ndimage.distance_transform_edt(
+        np.pad(organ, 1, mode="edge"), sampling=volume.geometry.spacing_mm
+    )
+    return intensities[within], depth[1:-1, 1:-1, 1:-1].astype(np.float32)[within]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """One candidate's share of a map of numbers, in a box around its zone."""
+
+    where: tuple[slice, slice, slice]
+    mask: Mask
+
+    def of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the values in the mask, one-dimensional."""
+        return values[self.where][self.mask]
+
+
+def _parts(*maps: Labels) -> Iterator[tuple[_Part, ...]]:
+    """Yield region, core and zone of each candidate, in one box."""
+    for number, where in enumerate(ndimage.find_objects(maps[-1]), start=1):
+        yield tuple(_Part(where, numbers[where] == number) for numbers in maps)
+
+
+def _features(
+    evidence: Evidence,
+    region: _Part,
+    core_and_zone: tuple[_Part, _Part],
+    contrast_and_depth: tuple[Float32, Float32],
+    spacing_mm: Spacing3,
+) -> list[float]:
+    core, zone = core_and_zone
+    contrast, depth = contrast_and_depth
+    ellipsoid_ml, ratio = _ellipsoid(core.mask, spacing_mm)
+    volume_ml = int(core.mask.sum()) * float(np.prod(spacing_mm)) / 1000
+    earlier = [float(region.of(values).max()) for values in evidence.earlier]
+    found = {
+        "peak": _odds(float(region.of(evidence.specialist).max())),
+        "mean": _odds(float(core.of(evidence.specialist).mean())),
+        "volume": float(np.log(volume_ml)),
+        "contrast": float(core.of(contrast).mean()),
+        "fill": volume_ml / ellipsoid_ml,
+        "elongation": float(np.log(ratio)),
+        "depth": float(np.log1p(core.of(depth).max())),
+        "earlier_peak": float(np.mean([_odds(p) for p in earlier])) if earlier else np.nan,
+        **_of_sam(evidence.sam, core, zone),
+    }
+    return [found[name] for name in FEATURES]
+
+
+def _of_sam(sam: Float32 | None, core: _Part, zone: _Part) -> dict[str, float]:
+    if sam is None:
+        return {"sam_overlap": np.nan, "sam_stability": np.nan}
+    values = sam[zone.where]
+    mask = (values > 0.5) & zone.mask
+    overlap = 2 * int((mask & core.mask).sum()) / (int(mask.sum()) + int(core.mask.sum()))
+    strict, lenient = (int(((values > limit) & zone.mask).sum()) for limit in _STABLE)
+    return {"sam_overlap": overlap, "sam_stability": strict / lenient if lenient else 0.0}
+
+
+def _ellipsoid(mask: Mask, spacing_mm: Spacing3) -> tuple[float, float]:
+    """Return the ml, and the ratio of axes, of the ellipsoid with the second moments of a mask.
+
+    Those of a filled ellipsoid are a fifth of its squared half axes. Each voxel is a box, which
+    adds a twelfth of its squared edges.
+    """
+    points_mm = np.argwhere(mask) * np.asarray(spacing_mm)
+    centred = points_mm - points_mm.mean(axis=0)
+    moments = centred.T @ centred / len(centred) + np.diag(np.square(spacing_mm)) / 12
+    values = np.linalg.eigvalsh(moments)
+    half_axes_mm = np.sqrt(5 * values)
+    volume_ml = 4 / 3 * np.pi * half_axes_mm.prod() / 1000
+    return float(volume_ml), float(half_axes_mm[2] / half_axes_mm[0])
+
+
+def _odds(probability: float) -> float:
+    limit = 1 / (1 + np.exp(_ODDS_LIMIT))
+    clipped = min(max(probability, limit), 1 - limit)
+    return float(np.log(clipped / (1 - clipped)))

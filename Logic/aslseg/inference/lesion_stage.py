@@ -1,0 +1,225 @@
+"""The lesion stage of a method: it accepts or rejects each candidate, and applies that to a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aslseg.config import RunConfig
+from aslseg.data.masks import within_reach
+from aslseg.data.volume import Float32, Labels, Mask, Volume
+from aslseg.inference.candidates import (
+    MOST_CANDIDATES,
+    Candidates,
+    Evidence,
+    find_candidates,
+    lesion_targets,
+)
+from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, predict_roi
+from aslseg.inference.lesion_classifier import LesionClassifier
+from aslseg.preprocessing.roi import to_volume
+from aslseg.targets import Target
+
+RESTORED = 0.6
+"""Probability of an accepted candidate's core where the refined map has nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedCandidates:
+    """The candidates of one target in one volume, each accepted or rejected.
+
+    Attributes:
+        found: The candidates.
+        probability: (n,) of being a lesion.
+        threshold: Above which they are accepted.
+    """
+
+    found: Candidates
+    probability: NDArray[np.float64]
+    threshold: float
+
+    @property
+    def accepted(self) -> NDArray[np.bool_]:
+        """(n,) whether a candidate stays."""
+        return self.probability > self.threshold
+
+    def doubtful(self, reach: float) -> NDArray[np.bool_]:
+        """Return (n,) which candidates are nearer to the threshold than `reach` log-odds."""
+        limit = np.log(self.threshold / (1 - self.threshold))
+        known = np.clip(self.probability, 1e-9, 1 - 1e-9)
+        doubtful: NDArray[np.bool_] = np.abs(np.log(known / (1 - known)) - limit) < reach
+        return doubtful
+
+    def effect(self, probability: Float32) -> CandidateEffect:
+        """Return what the decisions change in the refined probability (D, H, W) of the target."""
+        zones, cores = self.found.zone_map(), self.found.core_map()
+        shown = np.unique(zones[probability > 0.5])
+        lost = self.accepted.copy()
+        lost[shown[shown > 0] - 1] = False
+        return CandidateEffect(_chosen(self.accepted)[zones], _chosen(lost)[cores])
+
+    def zones_of(self, which: NDArray[np.bool_]) -> Mask:
+        """Return the zones of some candidates, (D, H, W)."""
+        return _chosen(which)[self.found.zone_map()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateEffect:
+    """What the decisions about candidates change in a probability map, (D, H, W) masks.
+
+    Attributes:
+        kept: The zones of accepted candidates; the map is zero elsewhere.
+        restored: The cores of those of which the map has no voxel above one half.
+    """
+
+    kept: Mask
+    restored: Mask
+
+    def apply(self, probability: Float32, k: int | None = None, *, restore: bool = True) -> Float32:
+        """Return a probability map with the accepted candidates alone.
+
+        Args:
+            probability: (D, H, W), or (H, W) of slice `k`.
+            k: Number of the slice; None for the whole volume.
+            restore: Whether restored cores get the probability `RESTORED`.
+        """
+        where = slice(None) if k is None else k
+        changed: Float32 = probability * self.kept[where]
+        if restore:
+            changed[self.restored[where]] = RESTORED
+        return changed
+
+
+def _chosen(which: NDArray[np.bool_]) -> Mask:
+    """Return a mask by number of candidate, from 0 (none) on."""
+    return np.concatenate([[False], which])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LesionStage:
+    """Classifiers of all lesion targets, and the earlier weights whose agreement is a feature.
+
+    Attributes:
+        classifiers: By target name.
+        earlier: The specialist at the snapshots of its schedule.
+        targets: All targets.
+        config: The run's settings.
+        with_sam: Whether SAM proposes candidates too, and is a feature of them.
+    """
+
+    classifiers: Mapping[str, LesionClassifier]
+    earlier: tuple[Specialist, ...]
+    targets: tuple[Target, ...]
+    config: RunConfig
+    with_sam: bool = False
+
+    def judge(
+        self, volume: Volume, stages: Sequence[StagePrediction], sam: Probabilities
+    ) -> dict[str, JudgedCandidates]:
+        """Find candidates, and accept or reject each.
+
+        Args:
+            volume: The image, on its axial grid.
+            stages: Predictions of the specialist.
+            sam: SAM's probabilities; targets without a prompt are missing.
+
+        Returns:
+            By name of the lesion targets.
+        """
+        settings = self.config.candidates
+        judged: dict[str, JudgedCandidates] = {}
+        of_sam = sam if self.with_sam else None
+        found = candidates_of(volume, stages, of_sam, self.earlier, self.targets, self.config)
+        for name, candidates in found.items():
+            classifier = self.classifiers[name]
+            probability = classifier.probability(candidates, settings)
+            judged[name] = JudgedCandidates(candidates, probability, classifier.threshold(settings))
+        return judged
+
+
+def candidates_of(
+    volume: Volume,
+    stages: Sequence[StagePrediction],
+    sam: Probabilities | None,
+    earlier: Sequence[Specialist],
+    targets: Sequence[Target],
+    config: RunConfig,
+) -> dict[str, Candidates]:
+    """Find the candidates of all lesion targets of a volume.
+
+    Args:
+        volume: The image, on its axial grid.
+        stages: Predictions of the specialist.
+        sam: As in `LesionStage.judge`; None without SAM.
+        earlier: The specialist at the snapshots of its schedule.
+        targets: All targets.
+        config: The run's settings.
+    """
+    wanted = [target.name for target in lesion_targets(targets)]
+    found: dict[str, Candidates] = {}
+    for prediction in stages:
+        names = [target.name for target in prediction.stage.targets]
+        if not set(names) & set(wanted):
+            continue
+        before = [_with_weights_of(one, prediction, volume) for one in earlier]
+        for number, name in enumerate(names):
+            if name in wanted:
+                evidence = _evidence(prediction, name, sam, [values[number] for values in before])
+                found[name] = find_candidates(
+                    evidence, volume, name, config.candidates, config.min_component_ml
+                )
+    return found
+
+
+def _evidence(
+    prediction: StagePrediction,
+    name: str,
+    sam: Probabilities | None,
+    earlier: Sequence[Float32],
+) -> Evidence:
+    specialist = prediction.probabilities[name]
+    parent = np.zeros(specialist.shape, bool) if prediction.parent is None else prediction.parent
+    of_sam = None if sam is None else sam.get(name, np.zeros_like(specialist))
+    return Evidence(specialist, parent, tuple(earlier), of_sam)
+
+
+def _with_weights_of(
+    specialist: Specialist, prediction: StagePrediction, volume: Volume
+) -> Float32:
+    """Return (targets, D, H, W) of a stage by other weights, in the same region of interest."""
+    stage = prediction.stage
+    if prediction.roi is None or prediction.parent is None:
+        return np.zeros((len(stage.targets), *volume.geometry.shape), np.float32)
+    settings = specialist.config.stage(stage.inside.name if stage.inside else None)
+    network = specialist.networks[stage.name]
+    classes = predict_roi(network, prediction.roi, settings, specialist.device)
+    reach = within_reach(prediction.parent, volume)
+    return to_volume(classes[1:], prediction.roi) * reach
+
+
+def accepted_only(
+    probabilities: Probabilities, judged: Mapping[str, JudgedCandidates]
+) -> Probabilities:
+    """Return probabilities with the accepted candidates alone; other targets stay as they are."""
+    return {
+        name: judged[name].effect(values).apply(values) if name in judged else values
+        for name, values in probabilities.items()
+    }
+
+
+def candidate_map(judged: Mapping[str, JudgedCandidates], shape: tuple[int, int, int]) -> Labels:
+    """Return the cores of all targets' candidates, (D, H, W) uint8.
+
+    Numbers go on over targets; a candidate with a number above 255 is not shown.
+    """
+    whole, first = np.zeros(shape, np.uint8), 0
+    for one in judged.values():
+        numbers = one.found.core_map().astype(np.int32)
+        numbers[numbers > 0] += first
+        shown = (numbers > 0) & (numbers <= MOST_CANDIDATES)
+        whole[shown] = numbers[shown]
+        first += len(one.found)
+    return whole
