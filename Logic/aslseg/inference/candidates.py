@@ -166,7 +166,7 @@ def find_candidates(
         _features(inside, region, (core, zone), (contrast, depth), spacing_mm)
         for region, core, zone in _parts(regions, cores, zones)
     ]
-    sizes = np.bincount(cores.ravel())[1:] * volume.geometry.voxel_ml
+    sizes = np.bincount(cores.ravel())[1:].astype(np.float64) * volume.geometry.voxel_ml
     numbers = np.arange(1, len(sizes) + 1)
     centres = np.array(ndimage.center_of_mass(cores > 0, cores, numbers)) + box.start
     return Candidates(target, shape, box, cores, zones, centres, sizes, np.array(measured))
@@ -209,7 +209,7 @@ def _of_parent(
     """Return normalised intensities and the distance to the parent's border in mm, in a box."""
     reached = parent.copy()
     reached[box.slices] = True
-    both = box_of(reached) or box
+    both = box_of(reached, margin_mm=1.0) or box  # one voxel: the border lies in the box
     within = tuple(
         slice(part.start - first, part.stop - first)
         for part, first in zip(box.slices, both.start, strict=True)
@@ -218,9 +218,8 @@ def _of_parent(
     rest = organ.copy()
     rest[within] &= ~candidates
     intensities = normalise_to_organ(crop(volume.voxels, both), rest if rest.any() else organ)
-    depth = ndimage.distance_transform_edt(
-        np.pad(organ, 1, mode="edge"), sampling=volume.geometry.spacing_mm
-    )
+    framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
+    depth = ndimage.distance_transform_edt(framed, sampling=volume.geometry.spacing_mm)
     return intensities[within], depth[1:-1, 1:-1, 1:-1].astype(np.float32)[within]
 
 

@@ -82,9 +82,9 @@ class LesionClassifier:
 
     def of_features(self, features: Float64, settings: CandidatesConfig) -> Float64:
         """Return (n,) probabilities of (n, F) features."""
-        odds = rule_log_odds(features, settings) + self.bias
-        odds = odds + standardised(features, self.centre, self.scale) @ self.weights
-        return 1 / (1 + np.exp(-odds))
+        inputs = standardised(features, self.centre, self.scale)
+        odds = rule_log_odds(features, settings) + inputs @ self.weights + self.bias
+        return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float64)
 
     def threshold(self, settings: CandidatesConfig) -> float:
         """Return the probability above which a candidate is accepted."""
@@ -93,8 +93,8 @@ class LesionClassifier:
 
 def fixed_rule() -> LesionClassifier:
     """Return the rule alone."""
-    zeros = np.zeros(len(FEATURES))
-    return LesionClassifier(zeros, 0.0, zeros, np.ones(len(FEATURES)))
+    count = len(FEATURES)
+    return LesionClassifier(np.zeros(count), 0.0, np.zeros(count), np.ones(count))
 
 
 def rule_log_odds(features: Float64, settings: CandidatesConfig) -> Float64:
@@ -140,7 +140,7 @@ def save_classifier(path: Path, classifier: LesionClassifier, settings: Candidat
         "candidates": settings.model_dump(mode="json"),
         "cases": 0 if held_out is None else held_out.cases,
     }
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    tensors = {name: torch.tensor(values) for name, values in arrays.items()}
     save_checkpoint(path, Checkpoint(KIND, tensors, facts))
 
 

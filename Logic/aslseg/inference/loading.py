@@ -372,9 +372,7 @@ LOADERS: dict[str, LoadEnsemble] = {
     "cpcsam": lambda context, folder: specialist_ensemble(
         context, folder, cpcsam_networks(context)
     ),
-    "scsam": lambda context, folder: scsam_ensemble(
-        context, load_cascade(context, folder), folder
-    ),
+    "scsam": lambda context, folder: scsam_ensemble(context, load_cascade(context, folder), folder),
     "semisam": specialist_ensemble,
     "specialist": specialist_ensemble,
 }

@@ -110,12 +110,10 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
     """
     if len(cases) < 2:
         return fixed_rule()
-    scores = [
-        _fitted([other for other in cases if other is not case], settings).of_features(
-            case.features, settings
-        )
-        for case in cases
-    ]
+    scores = []
+    for n, case in enumerate(cases):
+        without = _fitted([*cases[:n], *cases[n + 1 :]], settings)
+        scores.append(without.of_features(case.features, settings))
     is_lesion = np.concatenate([case.is_lesion for case in cases])
     held_out = HeldOutScores(np.concatenate(scores), is_lesion, len(cases))
     final = _fitted(cases, settings)

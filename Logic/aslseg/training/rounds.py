@@ -10,19 +10,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from aslseg import schema_1
 from aslseg.context import RunContext
+from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
+from aslseg.inference.candidates import FEATURES
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
+from aslseg.inference.lesion_stage import JudgedCandidates, candidate_map
 from aslseg.inference.loading import load_round
+from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
@@ -235,7 +240,7 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
     """Write the predictions of a case; `prediction.json` comes last and marks the case as complete.
 
     Args:
-        folder: `round-NN/predictions/<case>`.
+        folder: `round-NN/predictions/<case>`; its name is the case's id.
         segmentation: The predictions.
         facts: Written into `prediction.json`.
     """
@@ -245,7 +250,46 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
             write_labelmap(labels, folder / f"{name}.nii.gz")
     prompts = [prompt.to_json() for prompt in segmentation.prompts]
     write_json_atomic(folder / "prompts.json", prompts)
+    if segmentation.candidates:
+        geometry = segmentation.specialist.geometry
+        rows = candidate_rows(folder.name, segmentation.candidates, geometry)
+        numbers = candidate_map(segmentation.candidates, to_axial(geometry).shape(geometry.shape))
+        stored = to_axial(geometry).inverse.array(numbers)
+        write_candidates(folder, rows, Labelmap(np.ascontiguousarray(stored), geometry), FEATURES)
     write_json_atomic(folder / schema_1.PREDICTION_FILE, dict(facts))
+
+
+def candidate_rows(
+    case_id: str, judged: Mapping[str, JudgedCandidates], geometry: Geometry
+) -> list[CandidateRow]:
+    """Return the rows of a case's table of candidates, in the order of their numbers.
+
+    Args:
+        case_id: The case.
+        judged: Its candidates by target.
+        geometry: Of the image as it is stored.
+    """
+    axial = to_axial(geometry).geometry(geometry)
+    rows: list[CandidateRow] = []
+    for name, one in judged.items():
+        centres_ras = ijk_to_ras(one.found.centres_kji[:, ::-1], axial)
+        centres_ijk = ras_to_ijk(centres_ras, geometry)
+        for n in range(len(one.found)):
+            (i, j, k), (r, a, s) = centres_ijk[n].tolist(), centres_ras[n].tolist()
+            row = CandidateRow(
+                case=case_id,
+                target=name,
+                number=len(rows) + 1,
+                centre_ijk=(i, j, k),
+                centre_ras=(r, a, s),
+                volume_ml=float(one.found.volume_ml[n]),
+                probability=float(one.probability[n]),
+                threshold=one.threshold,
+                accepted=bool(one.accepted[n]),
+                features=dict(zip(FEATURES, one.found.features[n].tolist(), strict=True)),
+            )
+            rows.append(row)
+    return rows
 
 
 def read_case_reliability(folder: Path) -> Reliability | None:

@@ -12,14 +12,16 @@ import pytest
 import aslseg.inference.interactive.session as session_start
 from aslseg.config import RunConfig, SamConfig
 from aslseg.data.images import read_labelmap, read_volume
-from aslseg.data.volume import Geometry, Mask, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import ConfigError
 from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities
+from aslseg.inference.cascade import Probabilities, StagePrediction
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.interactive.prompt_edits import merge, with_mask_prompt
 from aslseg.inference.interactive.session import Session, SessionModels
+from aslseg.inference.lesion_classifier import fixed_rule
+from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, build_adaptation
 from aslseg.prompts import (
@@ -48,9 +50,19 @@ class FixedSpecialist:
         self.masks = masks
         self.calls = 0
 
-    def predict(self, _: Volume, __: Monitor | None = None) -> Probabilities:
+    def predict_stages(self, _: Volume, __: Monitor | None = None) -> list[StagePrediction]:
         self.calls += 1
-        return {name: np.where(m, 0.9, 0.1).astype(np.float32) for name, m in self.masks.items()}
+        found = {name: np.where(m, 0.9, 0.1).astype(np.float32) for name, m in self.masks.items()}
+        return [
+            StagePrediction(
+                stage,
+                None,
+                None,
+                None if stage.inside is None else self.masks[stage.inside.name],
+                {target.name: found[target.name] for target in stage.targets},
+            )
+            for stage in cascade_stages(LIVER_TARGETS)
+        ]
 
 
 class BoxSam:
@@ -95,6 +107,7 @@ def a_session(
     correction: float = 0.0,
     sam: BoxSam | None = None,
     proposes: bool = True,
+    lesion_stage: LesionStage | None = None,
 ) -> Session:
     """A session about one patient; by default the refined label is the specialist's."""
     volume, _ = a_patient(0)
@@ -107,6 +120,7 @@ def a_session(
         refiner,
         LIVER_TARGETS,
         CONFIG,
+        lesion_stage,
     )
     return Session(volume, SessionModels(LIVER_TARGETS, ensemble, sam))
 
@@ -257,6 +271,40 @@ def test_a_slice_is_predicted_like_the_whole_volume(sam_weight: float, correctio
     np.testing.assert_allclose(thin.disagreement[0], whole.disagreement[6], atol=1)
     assert whole.slice_index is None
     assert whole.specialist is not None
+
+
+def rule_of_peak(peak: float) -> LesionStage:
+    settings = CONFIG.candidates.model_copy(update={"rule_peak": peak, "margin_mm": 2.0})
+    config = CONFIG.model_copy(update={"candidates": settings})
+    return LesionStage({"tumour": fixed_rule()}, (), LIVER_TARGETS, config)
+
+
+def tumour_of(labelmap: Labelmap | None) -> Mask:
+    assert labelmap is not None
+    found: Mask = labelmap.labels == 2
+    return found
+
+
+def test_a_rejected_lesion_is_in_the_specialists_label_and_not_in_the_refined_one() -> None:
+    kept, rejected = (a_session(lesion_stage=rule_of_peak(p)).prediction for p in (0.8, 0.95))
+    np.testing.assert_array_equal(tumour_of(kept.specialist), tumour_of(rejected.specialist))
+    np.testing.assert_array_equal(tumour_of(kept.refined), tumour_of(kept.specialist))
+    assert tumour_of(kept.refined).any()
+    assert not tumour_of(rejected.refined).any()
+    assert rejected.disagreement[TUMOUR].min() > 80
+
+
+def test_what_a_person_marks_is_not_rejected_in_the_slice_or_in_the_volume() -> None:
+    session = a_session(lesion_stage=rule_of_peak(0.95))
+    user = [box(6, "tumour", 17, 14, 22, 18)]
+    thin, whole = session.refine(user, 6), session.refine(user)
+    assert thin.refined is not None
+    assert whole.refined is not None
+    marked = tumour_of(whole.refined)
+    assert marked[6, 14:18, 17:22].all()
+    assert not marked[[5, 7]].any()
+    np.testing.assert_array_equal(thin.refined.labels[0], whole.refined.labels[6])
+    assert not tumour_of(session.refine([]).refined).any()
 
 
 def test_only_slices_whose_prompts_changed_are_predicted_again() -> None:

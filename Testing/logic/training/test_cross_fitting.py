@@ -13,7 +13,8 @@ from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
-from aslseg.training.cross_fitting import cross_fitted_models, folds_of
+from aslseg.training.cascade import CascadeTrainingPlan
+from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
 from tiny_project import a_tiny_project, tiny_config
 
 
@@ -23,6 +24,12 @@ def a_job(project: Project, share: float = 0.5, listener: list[Event] | None = N
     config = tiny_config(crossfit_share=share)
     run = create_run(project.folder, config)
     return RunContext(project, config, run, torch.device("cpu"), Monitor(heard.append))
+
+
+def trained_in(context: RunContext, folder: Path) -> OutOfFoldModels:
+    return cross_fitted_models(
+        context, CascadeTrainingPlan(folder, context.config.paradigm, {}, {})
+    )
 
 
 def weights(network: torch.nn.Module) -> torch.Tensor:
@@ -41,15 +48,15 @@ def test_a_single_case_cannot_be_divided() -> None:
 
 def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
-    before = cross_fitted_models(a_job(project), tmp_path / "before")
+    before = trained_in(a_job(project), tmp_path / "before")
     case = project.case("c0")
     labels = project.load_labels(case)
     mirrored = np.ascontiguousarray(labels.labels[:, ::-1])
     write_labelmap(Labelmap(mirrored, labels.geometry), project.label_path(case))
-    after = cross_fitted_models(a_job(project), tmp_path / "after")
+    after = trained_in(a_job(project), tmp_path / "after")
     for stage in ("liver", "tumour"):
         of_changed, of_other = (
-            (weights(before[case_id].networks[stage]), weights(after[case_id].networks[stage]))
+            tuple(weights(models[case_id].specialist.networks[stage]) for models in (before, after))
             for case_id in ("c0", "c1")
         )
         assert torch.equal(*of_changed)
@@ -58,19 +65,18 @@ def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> N
 
 def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -> None:
     context = a_job(a_tiny_project(tmp_path))
-    first = cross_fitted_models(context, tmp_path / "weights")
+    first = trained_in(context, tmp_path / "weights")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "weights").rglob("*.safe*")}
-    again = cross_fitted_models(context, tmp_path / "weights")
+    again = trained_in(context, tmp_path / "weights")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     torch.testing.assert_close(
-        weights(first["c0"].networks["liver"]), weights(again["c0"].networks["liver"])
+        weights(first["c0"].specialist.networks["liver"]),
+        weights(again["c0"].specialist.networks["liver"]),
     )
 
 
 def test_a_share_of_zero_trains_none(tmp_path: Path) -> None:
-    assert (
-        cross_fitted_models(a_job(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
-    )
+    assert trained_in(a_job(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
     assert not (tmp_path / "weights").exists()
 
 
@@ -82,7 +88,7 @@ def test_a_group_whose_other_cases_show_no_tumour_has_no_witness(tmp_path: Path)
         Labelmap(np.minimum(labels.labels, 1), labels.geometry), project.label_path(case)
     )
     heard: list[Event] = []
-    out_of_fold_models = cross_fitted_models(a_job(project, listener=heard), tmp_path / "weights")
+    out_of_fold_models = trained_in(a_job(project, listener=heard), tmp_path / "weights")
     assert set(out_of_fold_models) == {"c1"}
     told = [event.message for event in heard if isinstance(event, Notice)]
     assert any("c0" in message and "tumour" in message for message in told)

@@ -147,12 +147,15 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
                 "refined.nii.gz",
                 "prompts.json",
                 "prediction.json",
+                "candidates.csv",
+                "candidates.nii.gz",
             }
-    assert {path.name for path in finished.run.round(1).glob("adaptation-*")} == {
-        "adaptation-liver.safetensors",
-        "adaptation-tumour.safetensors",
-    }
-    assert not list(finished.run.round(2).glob("adaptation-*"))
+        weights = {path.name for path in folder.glob("*.safetensors")} - specialists
+        assert weights == {
+            "adaptation-liver.safetensors",
+            "adaptation-tumour.safetensors",
+            "candidates-tumour.safetensors",
+        }
     assert not list(finished.run.path.rglob("*.training.safetensors"))
     assert not list(finished.run.path.rglob("*.npy"))
 
@@ -360,7 +363,7 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize("name", ["specialist-tumour", "adaptation-liver"])
+@pytest.mark.parametrize("name", ["specialist-tumour", "adaptation-liver", "candidates-tumour"])
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -374,8 +377,7 @@ def test_damaged_weights_are_refused(
 ) -> None:
     shutil.copytree(finished.root, tmp_path / "copy")
     run = RunFolder(tmp_path / "copy" / "project" / "runs" / "a")
-    number = 1 if name.startswith("adaptation") else best_round(run)
-    damage(run.round(number) / f"{name}.safetensors")
+    damage(run.round(best_round(run)) / f"{name}.safetensors")
     before = contents(run.path)
     volume = read_volume(tmp_path / "copy" / "data" / "ct6.nii.gz")
     with pytest.raises(WeightsError, match=words) as raised:

@@ -1,0 +1,251 @@
+"""Lesion candidates: what is proposed, how it is measured, what is kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.config import CandidatesConfig
+from aslseg.data.volume import Float32, Geometry, Volume
+from aslseg.errors import WeightsError
+from aslseg.inference.candidates import (
+    FEATURES,
+    Candidates,
+    Evidence,
+    find_candidates,
+    lesion_targets,
+)
+from aslseg.inference.lesion_classifier import (
+    LEAST_THRESHOLD,
+    HeldOutScores,
+    LesionClassifier,
+    fixed_rule,
+    load_classifier,
+    rule_log_odds,
+    save_classifier,
+)
+from aslseg.inference.lesion_stage import RESTORED, JudgedCandidates, candidate_map
+from aslseg.targets import LIVER_TARGETS, Target
+
+SHAPE = (10, 40, 40)
+GEOMETRY = Geometry.axis_aligned(SHAPE, (4.0, 2.0, 2.0))  # a voxel has 0.016 ml
+SETTINGS = CandidatesConfig(threshold=0.3, margin_mm=5.0)
+LARGE = (slice(3, 7), slice(8, 14), slice(8, 14))  # 144 voxels
+SMALL = (slice(4, 6), slice(25, 27), slice(25, 28))  # 12 voxels
+
+
+def a_map(*boxes: tuple[tuple[slice, slice, slice], float]) -> Float32:
+    values = np.zeros(SHAPE, np.float32)
+    for box, probability in boxes:
+        values[box] = probability
+    return values
+
+
+def a_volume() -> Volume:
+    """Return a parent of 100 +- 10 HU with a dark large lesion and a bright small one."""
+    voxels = np.random.default_rng(0).normal(100.0, 10.0, SHAPE).astype(np.float32)
+    voxels[LARGE] -= 50.0
+    voxels[SMALL] += 30.0
+    return Volume(voxels, GEOMETRY)
+
+
+PARENT = np.ones(SHAPE, bool)
+
+
+def found(specialist: Float32, **others: object) -> Candidates:
+    evidence = Evidence(specialist, PARENT, **others)  # type: ignore[arg-type]
+    return find_candidates(evidence, a_volume(), "tumour", SETTINGS, 0.03)
+
+
+BOTH = a_map((LARGE, 0.95), (SMALL, 0.4))
+
+
+def feature(candidates: Candidates, name: str) -> list[float]:
+    values: list[float] = candidates.features[:, FEATURES.index(name)].tolist()
+    return values
+
+
+def judged(candidates: Candidates, *probability: float, threshold: float = 0.5) -> JudgedCandidates:
+    return JudgedCandidates(candidates, np.array(probability), threshold)
+
+
+def test_lesions_are_what_lies_in_a_parent_and_holds_nothing() -> None:
+    core = Target(name="core", value=3, inside="tumour")
+    assert lesion_targets(LIVER_TARGETS) == [LIVER_TARGETS[1]]
+    assert lesion_targets((*LIVER_TARGETS, core)) == [core]
+    assert lesion_targets(LIVER_TARGETS[:1]) == []
+
+
+def test_components_are_numbered_by_size_and_measured_on_the_grid_of_the_volume() -> None:
+    candidates = found(BOTH)
+    assert candidates.volume_ml.tolist() == pytest.approx([144 * 0.016, 12 * 0.016])
+    assert candidates.centres_kji[0].tolist() == pytest.approx([4.5, 10.5, 10.5])
+    cores = candidates.core_map()
+    assert (cores[LARGE] == 1).all()
+    assert (cores[SMALL] == 2).all()
+    assert int((cores > 0).sum()) == 156
+    assert feature(candidates, "peak") == pytest.approx([math.log(19), math.log(2 / 3)], abs=1e-4)
+    assert feature(candidates, "volume")[1] == pytest.approx(math.log(12 * 0.016))
+
+
+def test_a_core_is_what_has_half_of_the_peak() -> None:
+    values = BOTH.copy()
+    values[3, 8:14, 8:14] = 0.4  # above the threshold, below half of 0.95
+    candidates = found(values)
+    assert candidates.volume_ml[0] == pytest.approx(108 * 0.016)
+    assert not candidates.core_map()[3].any()
+    assert (candidates.zone_map()[3, 8:14, 8:14] == 1).all()
+
+
+def test_specks_and_what_is_below_the_threshold_are_not_proposed() -> None:
+    assert len(found(a_map((LARGE, 0.29)))) == 0
+    speck = (slice(4, 5), slice(25, 26), slice(25, 26))  # 0.016 ml
+    assert len(found(a_map((LARGE, 0.9), (speck, 0.9)))) == 1
+    assert len(found(a_map((speck, 0.9)))) == 0
+
+
+def test_features_tell_dark_from_bright_and_long_from_round() -> None:
+    long = (slice(4, 5), slice(2, 3), slice(10, 30))
+    candidates = found(a_map((LARGE, 0.9), (SMALL, 0.9), (long, 0.9)))
+    contrast, elongation = feature(candidates, "contrast"), feature(candidates, "elongation")
+    assert contrast[0] == pytest.approx(-5.0, abs=0.6)
+    assert contrast[2] == pytest.approx(3.0, abs=0.8)
+    # A row of n voxels of 2 mm has a variance of 4 (n^2 - 1) / 12 + 4 / 12 along itself.
+    expected = math.log(math.sqrt((4 * 399 / 12 + 4 / 12) / (4 / 12)))
+    assert elongation[1] == pytest.approx(expected)
+    box_over_ellipsoid = 6 / math.pi / (5 / 3) ** 1.5  # a box and its ellipsoid of equal moments
+    assert feature(candidates, "fill")[0] == pytest.approx(box_over_ellipsoid)
+
+
+def test_depth_is_the_distance_to_the_border_of_the_parent() -> None:
+    parent = np.zeros(SHAPE, bool)
+    parent[:, 4:36, 4:36] = True
+    deep = find_candidates(Evidence(BOTH, parent), a_volume(), "tumour", SETTINGS, 0.03)
+    # The large one reaches column 13; the first outside of the parent is 3: 10 pixels of 2 mm.
+    assert feature(deep, "depth")[0] == pytest.approx(math.log1p(20.0))
+
+
+def test_without_sam_and_earlier_weights_their_features_are_unknown() -> None:
+    candidates = found(BOTH)
+    for name in ("earlier_peak", "sam_overlap", "sam_stability"):
+        assert np.isnan(feature(candidates, name)).all()
+    assert np.isfinite(candidates.features[:, :7]).all()
+
+
+def test_sam_and_earlier_weights_propose_and_are_measured() -> None:
+    sam = a_map((LARGE, 0.65))  # above the lenient limit of 0.27, below the strict one of 0.73
+    earlier = (a_map((SMALL, 0.9)), a_map((SMALL, 0.5)))
+    candidates = found(a_map((LARGE, 0.2)), sam=sam, earlier=earlier)
+    assert len(candidates) == 2
+    assert feature(candidates, "sam_overlap") == pytest.approx([1.0, 0.0])
+    assert feature(candidates, "sam_stability") == pytest.approx([0.0, 0.0])
+    assert feature(candidates, "earlier_peak")[1] == pytest.approx((math.log(9) + 0.0) / 2)
+    steady = found(a_map((LARGE, 0.9)), sam=a_map((LARGE, 0.99)))
+    assert feature(steady, "sam_stability") == [1.0]
+
+
+def test_only_accepted_candidates_and_their_surroundings_stay() -> None:
+    refined = a_map((LARGE, 0.8), (SMALL, 0.7))
+    refined[8, 30:38, 2:8] = 0.9  # far from any candidate
+    refined[3:7, 14, 8:14] = 0.6  # 2 mm beside the large one
+    one = judged(found(BOTH), 0.9, 0.2)
+    kept = one.effect(refined).apply(refined)
+    assert (kept[LARGE] == np.float32(0.8)).all()
+    assert (kept[3:7, 14, 8:14] == np.float32(0.6)).all()
+    assert not kept[SMALL].any()
+    assert not kept[8].any()
+
+
+def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> None:
+    refined = a_map((LARGE, 0.8), (SMALL, 0.1))
+    effect = judged(found(BOTH), 0.9, 0.9).effect(refined)
+    kept = effect.apply(refined)
+    assert (kept[SMALL] == np.float32(RESTORED)).all()
+    assert (kept[LARGE] == np.float32(0.8)).all()
+    np.testing.assert_array_equal(effect.apply(refined[4], 4), kept[4])
+    assert not (effect.apply(refined[4], 4, restore=False)[25:27, 25:28] > 0.5).any()
+
+
+def test_without_candidates_nothing_stays() -> None:
+    refined = a_map((LARGE, 0.8))
+    nothing = judged(found(np.zeros(SHAPE, np.float32)))
+    assert not nothing.effect(refined).apply(refined).any()
+
+
+def test_candidates_near_the_threshold_are_doubtful() -> None:
+    one = judged(found(BOTH), 0.6, 0.95, threshold=0.5)
+    assert one.doubtful(1.0).tolist() == [True, False]  # log-odds of 0.41 and 2.94
+    assert one.doubtful(0.0).tolist() == [False, False]
+
+
+def test_numbers_in_the_map_go_on_over_targets() -> None:
+    first, second = judged(found(BOTH), 1, 1), judged(found(a_map((SMALL, 0.9))), 1)
+    numbers = candidate_map({"tumour": first, "cyst": second}, SHAPE)
+    assert set(np.unique(numbers)) == {0, 1, 3}  # the cyst lies over number 2
+
+
+# --- The rule, and the threshold -------------------------------------------------------------
+
+
+def features_of(*rows: dict[str, float]) -> np.ndarray:
+    values = np.full((len(rows), len(FEATURES)), np.nan)
+    for row, known in zip(values, rows, strict=True):
+        for name, value in known.items():
+            row[FEATURES.index(name)] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("peak", "ml", "stays"),
+    [(0.91, 0.16, True), (0.89, 0.16, False), (0.91, 0.14, False), (0.99, 20.0, True)],
+)
+def test_the_rule_keeps_what_has_the_peak_and_the_volume(
+    peak: float, ml: float, stays: bool
+) -> None:
+    features = features_of({"peak": math.log(peak / (1 - peak)), "volume": math.log(ml)})
+    probability = fixed_rule().of_features(features, SETTINGS)
+    assert (float(probability[0]) > fixed_rule().threshold(SETTINGS)) == stays
+    assert (float(rule_log_odds(features, SETTINGS)[0]) > 0) == stays
+
+
+@pytest.mark.parametrize(
+    ("false_per_case", "expected"),
+    [
+        pytest.param(0.0, (0.9 + 0.8) / 2, id="none: between 0.8 (false) and 0.9 (true)"),
+        pytest.param(0.5, (0.7 + 0.6) / 2, id="one in two cases: between 0.6 and 0.7 (true)"),
+        pytest.param(1.0, (0.4 + 0.6) / 2, id="two: between 0.4 and 0.6"),
+        pytest.param(2.0, LEAST_THRESHOLD, id="more than there are"),
+    ],
+)
+def test_the_threshold_lets_so_many_false_candidates_through(
+    false_per_case: float, expected: float
+) -> None:
+    probability = np.array([0.9, 0.8, 0.7, 0.6, 0.4])
+    scores = HeldOutScores(probability, np.array([True, False, True, False, False]), cases=2)
+    assert scores.threshold(false_per_case) == pytest.approx(expected)
+
+
+def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2)
+    n = len(FEATURES)
+    before = LesionClassifier(rng.normal(size=n), 0.3, rng.normal(size=n), np.ones(n), held_out)
+    save_classifier(tmp_path / "c.safetensors", before, SETTINGS)
+    after = load_classifier(tmp_path / "c.safetensors")
+    features = rng.normal(size=(4, n))
+    np.testing.assert_allclose(
+        before.of_features(features, SETTINGS), after.of_features(features, SETTINGS)
+    )
+    assert after.threshold(SETTINGS) == before.threshold(SETTINGS)
+
+
+def test_a_classifier_of_other_features_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_classifier(tmp_path / "c.safetensors", fixed_rule(), SETTINGS)
+    monkeypatch.setattr("aslseg.inference.lesion_classifier.FEATURES", (*FEATURES, "colour"))
+    with pytest.raises(WeightsError, match="other features than this version measures; delete"):
+        load_classifier(tmp_path / "c.safetensors")

@@ -1,0 +1,162 @@
+"""Training of the lesion stage: what is a lesion, how far the classifier moves from the rule."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.config import CandidatesConfig
+from aslseg.context import RunContext
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.events import Monitor
+from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
+from aslseg.inference.lesion_classifier import HeldOutScores, fixed_rule, load_classifier
+from aslseg.methods.baseline import training_plan_of
+from aslseg.project.run_folder import create_run
+from aslseg.training.cascade import default_ssl_method, train_cascade
+from aslseg.training.cross_fitting import cross_fitted_models
+from aslseg.training.lesion_training import (
+    CaseCandidates,
+    are_lesions,
+    fit_classifier,
+    train_lesion_stage,
+)
+from aslseg.training.rounds import Round
+from tiny_project import GEOMETRY, a_patient, a_tiny_project, ball, tiny_config
+
+SETTINGS = CandidatesConfig()
+CONTRAST = FEATURES.index("contrast")
+
+
+def a_case(
+    name: str, lesions: int, mistakes: int, contrast: float, seed: int = 0
+) -> CaseCandidates:
+    """Return candidates on the border of the rule, of which lesions have another contrast."""
+    rng = np.random.default_rng([seed, len(name)])
+    features = rng.normal(0.0, 0.3, (lesions + mistakes, len(FEATURES)))
+    features[:, FEATURES.index("peak")] = math.log(9)
+    features[:, FEATURES.index("volume")] = math.log(0.15)
+    is_lesion = np.arange(lesions + mistakes) < lesions
+    features[is_lesion, CONTRAST] -= contrast
+    return CaseCandidates(name, features, is_lesion)
+
+
+def test_a_feature_that_tells_lesions_from_mistakes_gets_a_weight() -> None:
+    cases = [a_case("a", 6, 6, 2.0), a_case("bb", 6, 6, 2.0)]
+    classifier = fit_classifier(cases, SETTINGS)
+    assert classifier.weights[CONTRAST] < -0.3
+    assert np.argmax(np.abs(classifier.weights)) == CONTRAST
+    probability = classifier.of_features(cases[0].features, SETTINGS)
+    assert probability[:6].min() > probability[6:].max()
+
+
+def test_a_narrow_prior_keeps_the_rule() -> None:
+    cases = [a_case("a", 6, 6, 2.0), a_case("bb", 6, 6, 2.0)]
+    narrow = SETTINGS.model_copy(update={"prior_sd": 1e-4})
+    assert np.abs(fit_classifier(cases, narrow).weights).max() < 1e-3
+
+
+def test_each_case_is_scored_by_a_classifier_that_did_not_see_it() -> None:
+    cases = [a_case("a", 5, 5, 2.0), a_case("bb", 5, 5, 2.0)]
+    held_out = fit_classifier(cases, SETTINGS).held_out
+    assert isinstance(held_out, HeldOutScores)
+    assert (held_out.cases, len(held_out.probability)) == (2, 20)
+    swapped = CaseCandidates("a", cases[0].features, ~cases[0].is_lesion)
+    other = fit_classifier([swapped, cases[1]], SETTINGS).held_out
+    assert isinstance(other, HeldOutScores)
+    np.testing.assert_allclose(held_out.probability[:10], other.probability[:10])
+    assert np.abs(held_out.probability[10:] - other.probability[10:]).max() > 0.05
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_cases_leave_the_rule(count: int) -> None:
+    classifier = fit_classifier([a_case("a", 5, 5, 2.0)][:count], SETTINGS)
+    assert not classifier.weights.any()
+    assert classifier.held_out is None
+
+
+def test_cases_without_a_candidate_are_no_trouble() -> None:
+    nothing = CaseCandidates("n", np.zeros((0, len(FEATURES))), np.zeros(0, bool))
+    classifier = fit_classifier([nothing, nothing], SETTINGS)
+    assert not classifier.weights.any()
+    assert classifier.threshold(SETTINGS) > 0
+    classifier = fit_classifier([nothing, a_case("a", 3, 3, 1.0)], SETTINGS)
+    assert np.isfinite(classifier.weights).all()
+
+
+def test_features_that_are_unknown_everywhere_get_no_weight() -> None:
+    cases = [a_case("a", 5, 5, 2.0), a_case("bb", 5, 5, 2.0)]
+    for case in cases:
+        case.features[:, -2:] = np.nan
+    classifier = fit_classifier(cases, SETTINGS)
+    assert not classifier.weights[-2:].any()
+    assert np.isfinite(classifier.of_features(cases[0].features, SETTINGS)).all()
+
+
+def test_a_candidate_is_a_lesion_from_a_tenth_of_its_core() -> None:
+    volume, _ = a_patient(0)
+    found = ball((6, 12, 20), 4) | ball((6, 27, 20), 4)
+    evidence = Evidence(found.astype(np.float32), np.ones(found.shape, bool))
+    candidates = find_candidates(evidence, volume, "tumour", SETTINGS, 0.03)
+    truth = np.zeros(found.shape, bool)
+    size = int(ball((6, 12, 20), 4).sum())
+    first, second = (np.argwhere(ball((6, row, 20), 4)) for row in (12, 27))
+    truth[tuple(first[: math.ceil(size / 10)].T)] = True
+    truth[tuple(second[: math.ceil(size / 10) - 1].T)] = True
+    rows = candidates.centres_kji[:, 1]
+    found_true = zip(rows.round().tolist(), are_lesions(candidates, truth).tolist(), strict=True)
+    assert dict(found_true) == {12.0: True, 27.0: False}
+
+
+def a_context(folder: Path, **changes: object) -> RunContext:
+    torch.set_num_threads(1)
+    project = a_tiny_project(folder)
+    config = tiny_config(**changes)
+    return RunContext(
+        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
+    )
+
+
+@pytest.mark.slow
+def test_the_stage_is_trained_on_mistakes_of_models_that_did_not_see_a_case(
+    tmp_path: Path,
+) -> None:
+    """The label of a case changes which of its candidates are true, not how they look."""
+    seen = []
+    for n in range(2):
+        context = a_context(tmp_path / str(n), crossfit_share=1.0)
+        if n:
+            case = context.project.case("c0")
+            labels = np.minimum(a_patient(0)[1].labels, 1)
+            labels[ball((6, 24, 20), 4)] = 2
+            write_labelmap(Labelmap(labels, GEOMETRY), context.project.label_path(case))
+        this = Round(1, context.folder.round(1), context.folder.round(1))
+        plan = training_plan_of(context, this, default_ssl_method)
+        models = cross_fitted_models(context, plan)
+        trained = train_cascade(context, plan)
+        stage = train_lesion_stage(context, plan.folder, trained.earlier, models)
+        assert stage is not None
+        loaded = load_classifier(plan.folder / "candidates-tumour.safetensors")
+        assert loaded.held_out is not None
+        assert stage.classifiers["tumour"].held_out is not None
+        seen.append(models["c0"].specialist.predict(context.image(context.project.case("c0"))))
+    np.testing.assert_array_equal(seen[0]["tumour"], seen[1]["tumour"])
+
+
+def test_the_rule_alone_needs_no_training_and_no_file(tmp_path: Path) -> None:
+    context = a_context(tmp_path, candidates=CandidatesConfig(decide="rule"))
+    stage = train_lesion_stage(context, tmp_path / "none", (), {})
+    assert stage is not None
+    assert not stage.classifiers["tumour"].weights.any()
+    assert not (tmp_path / "none").exists()
+
+
+def test_methods_decide_about_no_candidates_unless_asked(tmp_path: Path) -> None:
+    context = a_context(tmp_path, method="specialist")
+    assert train_lesion_stage(context, tmp_path / "none", (), {}) is None
+    assert fixed_rule().threshold(SETTINGS) == 0.5
