@@ -27,6 +27,7 @@ SCORE_FIELDS = [
 ]  # fmt: skip
 RELIABILITY_FIELDS = [
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
+    "accepted_targets",
 ]  # fmt: skip
 
 
@@ -64,8 +65,8 @@ def write_run(
             round_folder / "reliability.csv",
             RELIABILITY_FIELDS,
             [
-                [number, "case_07", 0.91, 0.88, 0.895, True, "among the most reliable"],
-                [number, "case_05", 0.42, 0.31, 0.365, False, "score below 0.5"],
+                [number, "case_07", 0.91, 0.88, 0.895, True, "among the most reliable", "liver"],
+                [number, "case_05", 0.42, 0.31, 0.365, False, "score below 0.5", ""],
             ],
         )
     return folder

@@ -106,9 +106,9 @@ def _run_of(project: Project) -> RunFolder:
         run.finish(number, 0.5)
         predictions = run.round(number) / "predictions" / "c2"
         write_json_atomic(predictions / "prompts.json", [{**prompt, "points": []}])
-        judged = {"case_id": "c2", "checkpoint_agreement": 0.5, "prediction_agreement": None}
+        judged = {"checkpoint_agreement": 0.5, "prediction_agreement": None}
         write_json_atomic(
-            predictions / "prediction.json", {**judged, "empty_in_one": [], "is_empty": False}
+            predictions / "prediction.json", {"case_id": "c2", "targets": {"liver": judged}}
         )
     return run
 

@@ -106,7 +106,7 @@ def rule_log_odds(features: Float64, settings: CandidatesConfig) -> Float64:
     peak, volume = (features[:, FEATURES.index(name)] for name in ("peak", "volume"))
     least_peak = np.log(settings.rule_peak / (1 - settings.rule_peak))
     lesser = np.minimum(peak - least_peak, volume - np.log(settings.rule_ml))
-    return np.clip(lesser, -RULE_LIMIT, RULE_LIMIT)
+    return np.asarray(np.clip(lesser, -RULE_LIMIT, RULE_LIMIT), dtype=np.float64)
 
 
 def standardised(features: Float64, centre: Float64, scale: Float64) -> Float64:

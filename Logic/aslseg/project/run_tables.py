@@ -30,6 +30,7 @@ PREDICTIONS = ("specialist", "sam", "refined")
 
 RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
+    "accepted_targets",
 )  # fmt: skip
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
 
@@ -79,7 +80,13 @@ METRIC_COLUMNS = ("round", "source", "split", "case", *(f.name for f in fields(T
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How far a pseudo-label can be trusted, and whether it joined the training set."""
+    """How far a pseudo-label can be trusted, and whether it joined the training set.
+
+    Attributes:
+        accepted: Whether any target of it did.
+        accepted_targets: Names of these targets; empty also in runs of earlier versions, where all
+            were accepted or none.
+    """
 
     round: int
     case: str
@@ -88,6 +95,7 @@ class Reliability:
     score: float
     accepted: bool
     reason: str
+    accepted_targets: tuple[str, ...] = ()
 
 
 def read_scores(round_folder: Path) -> list[Score]:
@@ -105,7 +113,7 @@ def read_reliability(round_folder: Path) -> list[Reliability]:
     Raises:
         RunError: When the table is damaged.
     """
-    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:], _reliability)
+    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:-1], _reliability)
 
 
 def round_number(round_folder: Path) -> int:
@@ -171,6 +179,7 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         score=_number(row["score"]),
         accepted=truth_of(row["accepted"]),
         reason=row["reason"],
+        accepted_targets=tuple(filter(None, row.get("accepted_targets", "").split(";"))),
     )
 
 

@@ -6,7 +6,7 @@ A stage inside a parent target is trained with true, degraded and predicted mask
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, load_roi, save_roi, to_volume
 from aslseg.project.case import Case
-from aslseg.targets import CascadeStage, cascade_stages, region_mask
+from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
@@ -147,6 +147,38 @@ def default_ssl_method(name: SSLName, stage: CascadeStage, settings: SpecialistC
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PseudoLabel:
+    """An accepted pseudo-label.
+
+    Attributes:
+        labels: The label map.
+        targets: Names of the targets that are accepted. A stage is trained on the case if all of
+            its targets are.
+        doubtful: By value, the outermost target that a voxel's membership is in doubt of (see
+            `selection.doubtful_labels`); None where none is.
+    """
+
+    labels: Labelmap
+    targets: frozenset[str]
+    doubtful: Labelmap | None = None
+
+    def teaches(self, stage: CascadeStage) -> bool:
+        """Whether a stage is trained on it."""
+        return all(target.name in self.targets for target in stage.targets)
+
+    def ignored(self, stage: CascadeStage, targets: Sequence[Target]) -> Mask | None:
+        """Return what a stage ignores, (D, H, W) on the axial grid: doubts of it or its parents."""
+        if self.doubtful is None:
+            return None
+        by_name = {target.name: target for target in targets}
+        values, parent = [target.value for target in stage.targets], stage.inside
+        while parent is not None:
+            values.append(parent.value)
+            parent = None if parent.inside is None else by_name[parent.inside]
+        return np.isin(axial_labelmap(self.doubtful).labels, values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CascadeTrainingPlan:
     """How a cascade is trained.
 
@@ -166,7 +198,7 @@ class CascadeTrainingPlan:
 
     folder: Path
     ssl_name: SSLName
-    pseudo: Mapping[str, Labelmap]
+    pseudo: Mapping[str, PseudoLabel]
     start: Mapping[str, nn.Module]
     share: float = 1.0
     rate: float = 1.0
@@ -293,25 +325,31 @@ def _labelled_cases(
     augmentation: RoiAugmentation,
 ) -> list[TrainingCase]:
     labelled = [case for case in context.labelled if case.id not in plan.left_out]
-    known: list[tuple[Case, Labelmap | None, float]] = [(case, None, 1.0) for case in labelled]
-    weight = context.config.reliability.pseudo_weight
+    known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
     known += [
-        (case, plan.pseudo[case.id], weight)
+        (case, plan.pseudo[case.id])
         for case in context.unlabelled
-        if case.id in plan.pseudo
+        if case.id in plan.pseudo and plan.pseudo[case.id].teaches(stage)
     ]
     cases: list[TrainingCase] = []
-    for case, labels, of in context.monitor.track(known, f"Preparing {stage.name}"):
-        pseudo = labels is not None
-        labels = context.labels(case) if labels is None else axial_labelmap(labels)
+    for case, pseudo in context.monitor.track(known, f"Preparing {stage.name}"):
+        labels = axial_labelmap(pseudo.labels) if pseudo else context.labels(case)
+        ignored = pseudo.ignored(stage, context.targets) if pseudo else None
+        weight = context.config.reliability.pseudo_weight if pseudo else 1.0
         volume = context.image(case)
         for number, parent in enumerate(augmentation.parents_of(case.id, volume, labels)):
             roi = build_roi(
-                volume, stage, settings, parent=parent, labels=labels, targets=context.targets
+                volume,
+                stage,
+                settings,
+                parent=parent,
+                labels=labels,
+                ignored=ignored,
+                targets=context.targets,
             )
             folder = rois / f"labelled-{case.id}-{number}"
             save_roi(roi, folder)
-            cases.append(TrainingCase(load_roi(folder), of, case.id, pseudo=pseudo))
+            cases.append(TrainingCase(load_roi(folder), weight, case.id, pseudo=pseudo is not None))
     if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."

@@ -5,7 +5,7 @@ A case's predictions are label maps, prompts and agreement in `round-NN/predicti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,15 @@ from aslseg.project.run_tables import (
     write_table,
 )
 from aslseg.reading import read_object
-from aslseg.storage import write_json_atomic
-from aslseg.training.selection import Decision, Reliability, reliability_of, select
+from aslseg.storage import copy_atomic, write_json_atomic
+from aslseg.training.cascade import PseudoLabel
+from aslseg.training.selection import (
+    Decision,
+    Reliability,
+    doubtful_labels,
+    reliability_of,
+    select,
+)
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Functions that segment a volume and are scored on held-out cases beside the method, by name."""
@@ -55,14 +62,14 @@ class Round:
         folder: Where it is written.
         first_folder: Folder of what it uses beside its specialist: its own, or that of the round
             in which all else was trained once.
-        pseudo: Label maps, by case id, that the round before accepted.
+        pseudo: What the round before accepted, by case id.
         start: The specialist's networks after the round before, by stage name.
     """
 
     number: int
     folder: Path
     first_folder: Path
-    pseudo: Mapping[str, Labelmap] = field(default_factory=dict)
+    pseudo: Mapping[str, PseudoLabel] = field(default_factory=dict)
     start: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
@@ -71,12 +78,12 @@ class RoundOutcome:
     """The result of a round.
 
     Attributes:
-        pseudo: Label maps that the next round may learn from.
+        pseudo: Pseudo-labels that the next round may learn from.
         networks: The specialist's networks, by stage name.
         validation: Mean Dice of the refined label on validation cases; NaN without any.
     """
 
-    pseudo: Mapping[str, Labelmap]
+    pseudo: Mapping[str, PseudoLabel]
     networks: Mapping[str, nn.Module]
     validation: float
 
@@ -128,12 +135,12 @@ def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
         msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
         raise RunError(msg)
     usable = {case.id for case in context.unlabelled if case.status != "rejected"}
-    accepted = [
-        reliability.case
-        for reliability in read_reliability(folder)
-        if reliability.accepted and reliability.case in usable
-    ]
-    pseudo = {name: read_labelmap(folder / "pseudo" / f"{name}.nii.gz") for name in accepted}
+    every = [target.name for target in context.targets]
+    pseudo = {
+        row.case: _read_pseudo(folder, row.case, row.accepted_targets or every)
+        for row in read_reliability(folder)
+        if row.accepted and row.case in usable
+    }
     networks = load_round(context, folder).specialist.networks
     validation = context.folder.validation_of(number)
     return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
@@ -171,6 +178,10 @@ def _predict_case(
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
     reliability = reliability_of(case.id, segmentation, before, context.targets)
+    if case.split == "train":
+        reach = context.config.candidates.doubt
+        doubtful = doubtful_labels(segmentation, before, context.targets, reach)
+        write_labelmap(doubtful, _folder(this, case) / DOUBTFUL)
     save_predictions(_folder(this, case), segmentation, asdict(reliability))
     context.monitor.artifact("predictions", _folder(this, case), case.id)
 
@@ -178,8 +189,15 @@ def _predict_case(
 def _decide(context: RunContext, this: Round) -> list[Decision]:
     found = (read_case_reliability(_folder(this, case)) for case in context.unlabelled)
     reliability = [reliability for reliability in found if reliability is not None]
+    names = {target.name for target in context.targets}
+    for one in reliability:
+        if one.targets.keys() != names:
+            folder = this.folder / schema_1.PREDICTIONS / one.case_id
+            msg = f"{folder} judges other targets than the project has; delete it and resume."
+            raise RunError(msg)
     rejected = {case.id for case in context.unlabelled if case.status == "rejected"}
-    decisions = select(reliability, context.config.reliability, this.number, rejected)
+    settings, targets = context.config.reliability, context.targets
+    decisions = select(reliability, settings, this.number, targets, rejected)
     write_table(
         this.folder / "reliability.csv",
         RELIABILITY_COLUMNS,
@@ -193,24 +211,45 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
     return {
         "round": this.number,
         "case": reliability.case_id,
-        "checkpoint_agreement": round(reliability.checkpoint_agreement, 4),
-        "prediction_agreement": None
-        if reliability.prediction_agreement is None
-        else round(reliability.prediction_agreement, 4),
-        "score": round(reliability.score, 4),
-        "accepted": decision.accepted,
+        "checkpoint_agreement": _rounded(reliability.checkpoint_agreement),
+        "prediction_agreement": _rounded(reliability.prediction_agreement),
+        "score": _rounded(reliability.score),
+        "accepted": bool(decision.accepted),
         "reason": decision.reason,
+        "accepted_targets": ";".join(decision.accepted),
     }
 
 
-def _pseudo(this: Round, decision: Decision) -> Labelmap:
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _pseudo(this: Round, decision: Decision) -> PseudoLabel:
+    """Copy the refined label of a case, and what is doubtful of it, to the pseudo-labels."""
     case_id = decision.reliability.case_id
-    labels = read_prediction(this.folder / schema_1.PREDICTIONS / case_id, "refined")
-    if labels is None:
-        msg = f"The refined label of case {case_id} was written but is gone."
-        raise FileNotFoundError(msg)
-    write_labelmap(labels, this.folder / "pseudo" / f"{case_id}.nii.gz")
-    return labels
+    predictions = this.folder / schema_1.PREDICTIONS / case_id
+    for source, path in zip((REFINED, DOUBTFUL), _pseudo_paths(this.folder, case_id), strict=True):
+        if not (predictions / source).exists():
+            msg = f"{predictions / source} was written but is gone; delete {predictions}."
+            raise RunError(msg)
+        copy_atomic(predictions / source, path)
+    return _read_pseudo(this.folder, case_id, decision.accepted)
+
+
+def _pseudo_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
+    """Return the files of a pseudo-label in a round's folder: its labels, and what is doubtful."""
+    pseudo = folder / "pseudo"
+    return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"
+
+
+def _read_pseudo(folder: Path, case_id: str, targets: Collection[str]) -> PseudoLabel:
+    """Read a pseudo-label; rounds of earlier versions have none that is doubtful."""
+    labels, doubtful = _pseudo_paths(folder, case_id)
+    return PseudoLabel(
+        read_labelmap(labels),
+        frozenset(targets),
+        read_labelmap(doubtful) if doubtful.exists() else None,
+    )
 
 
 def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:
@@ -232,6 +271,9 @@ def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
                 name = f"validation dice {target.name}"
                 context.monitor.metric(name, value, context.monitor.round, source=source)
 
+
+REFINED, DOUBTFUL = "refined.nii.gz", "doubtful.nii.gz"
+"""Files of a case's predictions."""
 
 _RELIABILITY = TypeAdapter(Reliability)
 
@@ -295,6 +337,8 @@ def candidate_rows(
 def read_case_reliability(folder: Path) -> Reliability | None:
     """Return the reliability of a case that `save_predictions` completed, or None.
 
+    None as well where an earlier version wrote it, which judged all targets as one.
+
     Raises:
         RunError: When the file is damaged.
     """
@@ -302,10 +346,11 @@ def read_case_reliability(folder: Path) -> Reliability | None:
     if not path.exists():
         return None
     remedy = f"delete the folder {folder} and resume the run, which then makes it again"
+    facts = schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
+    if "checkpoint_agreement" in facts and "targets" not in facts:
+        return None
     try:
-        return _RELIABILITY.validate_python(
-            schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
-        )
+        return _RELIABILITY.validate_python(facts)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:100]

@@ -1,8 +1,11 @@
-"""Selection of reliable refined labels: a score per case, and the decisions of a round.
+"""Selection of reliable refined labels: a score per case and target, and the decisions of a round.
 
-Two measures are averaged (the average is ours). A case on which the training's
-earlier checkpoints already agreed with the last one is easy (the rule of ST++, Yang et al., CVPR
-2022, with Dice for mIoU); a case on which specialist and refined label agree was not in dispute.
+Two measures are averaged (the average is ours). A target on which the training's earlier
+checkpoints already agreed with the last one is easy (the rule of ST++, Yang et al., CVPR 2022, with
+Dice for mIoU); one on which specialist and refined label agree was not in dispute. Targets are
+decided about one by one (ours), and two predictions that find nothing are no agreement (ours): what
+was missed would be learnt as missing. Lesions are compared in the surroundings of those that the
+lesion stage accepted, for the others are no part of the label.
 """
 
 from __future__ import annotations
@@ -11,13 +14,43 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aslseg.config import ReliabilityConfig
+from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.ensemble import Segmentation
-from aslseg.targets import Target, region_mask
+from aslseg.inference.lesion_stage import JudgedCandidates
+from aslseg.targets import Target, cascade_stages, region_mask
 
 REJECTED = "rejected by a person"
+RELIABLE = "reliable"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReliability:
+    """How reliable the refined label of one target is.
+
+    Attributes:
+        checkpoint_agreement: Mean Dice of earlier checkpoints with the last; None where no two of
+            them find anything, or there are none.
+        prediction_agreement: Dice of specialist and refined label; None where both are empty, and
+            for a method with one prediction.
+        empty_in_one: Whether exactly one of the two predictions is empty.
+        is_empty: Whether the refined label is empty.
+    """
+
+    checkpoint_agreement: float | None
+    prediction_agreement: float | None
+    empty_in_one: bool = False
+    is_empty: bool = False
+
+    @property
+    def score(self) -> float | None:
+        """Mean of the agreements that are known, in [0, 1]; None if none is."""
+        return _mean((self.checkpoint_agreement, self.prediction_agreement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,100 +59,119 @@ class Reliability:
 
     Attributes:
         case_id: The case.
-        checkpoint_agreement: Mean Dice of earlier checkpoints with the last, over targets.
-        prediction_agreement: Mean Dice of specialist and refined label, over targets; None for a
-            method with one prediction.
-        empty_in_one: Names of targets that one of the two predictions leaves empty, not the other.
-        is_empty: Whether the refined label is empty: two empty predictions agree, but are
-            no label to train on.
+        targets: By name of the target.
     """
 
     case_id: str
-    checkpoint_agreement: float
-    prediction_agreement: float | None
-    empty_in_one: tuple[str, ...] = ()
-    is_empty: bool = False
+    targets: dict[str, TargetReliability]
+
+    @property
+    def checkpoint_agreement(self) -> float | None:
+        """Mean over the targets of which it is known."""
+        return _mean([one.checkpoint_agreement for one in self.targets.values()])
+
+    @property
+    def prediction_agreement(self) -> float | None:
+        """Mean over the targets of which it is known."""
+        return _mean([one.prediction_agreement for one in self.targets.values()])
 
     @property
     def score(self) -> float:
-        """Mean of both agreements, in [0, 1]; with one prediction, the checkpoints' alone."""
-        both = (self.checkpoint_agreement, self.prediction_agreement)
-        known = [value for value in both if value is not None]
-        return sum(known) / len(known)
+        """Mean over the targets of which it is known; 0 if it is of none."""
+        return _mean([one.score for one in self.targets.values()]) or 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a case is accepted, and the reason for a person to read."""
+    """Which targets of a case are accepted, and the reasons for a person to read.
+
+    Attributes:
+        reliability: Of the case.
+        reasons: By name of the target; `RELIABLE` for those that are accepted.
+    """
 
     reliability: Reliability
-    accepted: bool
-    reason: str
+    reasons: Mapping[str, str]
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Names of the accepted targets."""
+        return tuple(name for name, reason in self.reasons.items() if reason == RELIABLE)
+
+    @property
+    def reason(self) -> str:
+        """All reasons in one line; one that is that of all targets is said once."""
+        distinct = set(self.reasons.values())
+        if len(distinct) == 1:
+            return distinct.pop()
+        return "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
 
 
-def agreement(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> float:
-    """Return the mean Dice of two sets of regions over their targets."""
-    return sum(dice(first[name], second[name]) for name in first) / len(first)
-
-
-def checkpoint_agreement(earlier: Sequence[Mapping[str, Mask]], last: Mapping[str, Mask]) -> float:
-    """Return the mean agreement of earlier checkpoints with the last; 1 without earlier ones."""
-    if not earlier:
-        return 1.0
-    return sum(agreement(target_regions, last) for target_regions in earlier) / len(earlier)
-
-
-def targets_empty_in_one(first: Mapping[str, Mask], second: Mapping[str, Mask]) -> tuple[str, ...]:
-    """Return the targets that exactly one of two predictions leaves empty."""
-    return tuple(name for name in first if bool(first[name].any()) != bool(second[name].any()))
+def agreement(first: Mask, second: Mask) -> float | None:
+    """Return the Dice of two masks; None where both are empty."""
+    return dice(first, second) if first.any() or second.any() else None
 
 
 def select(
     cases: Sequence[Reliability],
     settings: ReliabilityConfig,
     round_number: int,
+    targets: Sequence[Target],
     rejected: Collection[str] = (),
 ) -> list[Decision]:
-    """Accept the most reliable cases of a round; the accepted share grows over the rounds.
+    """Accept the most reliable cases of a round, target by target.
 
-    Never accepted: a case below the least score, a case with a target that one prediction alone
-    leaves empty, a case in which nothing at all is found, and a case that a person rejected.
+    The accepted share grows over the rounds. Never accepted: a score below the least one, a target
+    that one prediction alone leaves empty or that is not found at all, one whose parent is not
+    accepted, and a case that a person rejected.
 
     Args:
         cases: All unlabelled cases.
         settings: Shares and least score.
         round_number: From 1.
+        targets: All targets.
         rejected: Ids of cases that a person rejected.
 
     Returns:
         One decision per case, most reliable first.
     """
     share = min(1.0, settings.first_share + settings.growth * (round_number - 1))
-    quota = math.floor(share * len(cases) + 1e-9)
-    decisions: list[Decision] = []
-    for case in sorted(cases, key=lambda c: (-c.score, c.case_id)):
-        reason = REJECTED if case.case_id in rejected else _objection(case, settings)
-        if not reason and quota == 0:
-            reason = f"beyond the {share:.0%} that round {round_number} accepts"
-        accepted = not reason
-        quota -= accepted
-        decisions.append(Decision(case, accepted, reason or "reliable"))
-    return decisions
+    places = math.floor(share * len(cases) + 1e-9)
+    beyond = f"beyond the {share:.0%} that round {round_number} accepts"
+    reasons: dict[str, dict[str, str]] = {case.case_id: {} for case in cases}
+    for target in _parents_first(targets):
+        quota = places
+        for case in sorted(cases, key=lambda c: (-(_score(c, target) or 0.0), c.case_id)):
+            given = reasons[case.case_id]
+            reason = REJECTED if case.case_id in rejected else _objection(case, target, settings)
+            if not reason and target.inside is not None and given[target.inside] != RELIABLE:
+                reason = f"its {target.inside} is not accepted"
+            if not reason and quota == 0:
+                reason = beyond
+            given[target.name] = reason or RELIABLE
+            quota -= not reason
+    order = sorted(cases, key=lambda c: (-c.score, c.case_id))
+    return [Decision(case, reasons[case.case_id]) for case in order]
 
 
-def _objection(case: Reliability, settings: ReliabilityConfig) -> str:
-    if case.empty_in_one:
-        return f"one prediction has {', '.join(case.empty_in_one)} and the other has none"
-    if case.is_empty:
-        return "no target is found"
-    if case.score < settings.min_score:
-        return f"score {case.score:.2f} is below {settings.min_score:.2f}"
+def _score(case: Reliability, target: Target) -> float | None:
+    return case.targets[target.name].score
+
+
+def _objection(case: Reliability, target: Target, settings: ReliabilityConfig) -> str:
+    found = case.targets[target.name]
+    if found.empty_in_one:
+        return "one prediction has it and the other has none"
+    if found.is_empty:
+        return "it is not found"
+    score = found.score or 0.0
+    if score < settings.min_score:
+        return f"score {score:.2f} is below {settings.min_score:.2f}"
     return ""
 
 
-def target_regions(labels: Labelmap, targets: Sequence[Target]) -> dict[str, Mask]:
-    """Return each target's region in a label map."""
-    return {t.name: region_mask(labels.labels, t, targets) for t in targets}
+def _parents_first(targets: Sequence[Target]) -> list[Target]:
+    return [target for stage in cascade_stages(targets) for target in stage.targets]
 
 
 def reliability_of(
@@ -136,12 +188,77 @@ def reliability_of(
         earlier: The specialist's label maps with earlier weights.
         targets: All targets.
     """
-    last = target_regions(segmentation.specialist, targets)
-    refined = target_regions(segmentation.refined, targets)
     return Reliability(
         case_id,
-        checkpoint_agreement([target_regions(labels, targets) for labels in earlier], last),
-        None if segmentation.specialist_alone else agreement(last, refined),
-        targets_empty_in_one(last, refined),
-        is_empty=not any(mask.any() for mask in refined.values()),
+        {target.name: _of_target(segmentation, earlier, target, targets) for target in targets},
     )
+
+
+def _of_target(
+    segmentation: Segmentation,
+    earlier: Sequence[Labelmap],
+    target: Target,
+    targets: Sequence[Target],
+) -> TargetReliability:
+    refined = region_mask(segmentation.refined.labels, target, targets)
+    last = region_mask(segmentation.specialist.labels, target, targets)
+    before = [region_mask(labels.labels, target, targets) for labels in earlier]
+    judged = segmentation.candidates.get(target.name)
+    if judged is not None:
+        near = zones_in_file(judged, judged.accepted, segmentation.specialist)
+        last, before = last & near, [mask & near for mask in before]
+    alone = segmentation.specialist_alone
+    return TargetReliability(
+        _mean([agreement(mask, last) for mask in before]),
+        None if alone else agreement(last, refined),
+        empty_in_one=not alone and bool(last.any()) != bool(refined.any()),
+        is_empty=not refined.any(),
+    )
+
+
+def doubtful_labels(
+    segmentation: Segmentation,
+    earlier: Sequence[Labelmap],
+    targets: Sequence[Target],
+    reach: float,
+) -> Labelmap:
+    """Return where the refined label is no label to train on.
+
+    Doubtful are: for all targets, what specialist and refined label do not agree about (for a
+    method with one prediction, what the specialist and its latest earlier checkpoint do not agree
+    about); for lesions, that in the surroundings of accepted candidates only, and the surroundings
+    of candidates near the threshold. What is clearly rejected is a label: there is no lesion.
+
+    Args:
+        segmentation: The predictions.
+        earlier: The specialist's label maps with earlier weights.
+        targets: All targets.
+        reach: Candidates nearer to the threshold than so many log-odds are doubtful.
+
+    Returns:
+        On the grid of the predictions, the value of the outermost target that a voxel's membership
+        is in doubt of, and hence of all that lie inside of it; 0 elsewhere.
+    """
+    specialist, refined = segmentation.specialist, segmentation.refined
+    other = refined if not segmentation.specialist_alone else (earlier or [specialist])[-1]
+    doubtful = np.zeros_like(refined.labels)
+    for target in reversed(_parents_first(targets)):
+        masks = [region_mask(one.labels, target, targets) for one in (specialist, other)]
+        doubt = masks[0] != masks[1]
+        judged = segmentation.candidates.get(target.name)
+        if judged is not None:
+            doubt &= zones_in_file(judged, judged.accepted, specialist)
+            doubt |= zones_in_file(judged, judged.doubtful(reach), specialist)
+        doubtful[doubt] = target.value
+    return Labelmap(doubtful, refined.geometry)
+
+
+def zones_in_file(judged: JudgedCandidates, which: NDArray[np.bool_], like: Labelmap) -> Mask:
+    """Return the zones of some candidates on the voxels of a label map as it is stored."""
+    back = to_axial(like.geometry).inverse
+    return np.ascontiguousarray(back.array(judged.zones_of(which)))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

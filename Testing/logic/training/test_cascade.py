@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from aslseg.context import RunContext
+from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Metric, Monitor
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
+from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.run_folder import create_run
 from aslseg.training import cascade
-from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})
@@ -45,11 +48,36 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[list[TrainingCase]]:
 def test_pseudo_labels_are_told_from_those_of_humans(
     context: RunContext, trained_on: list[list[TrainingCase]], tmp_path: Path
 ) -> None:
-    train_cascade(context, CascadeTrainingPlan(tmp_path, "supervised", {"c2": a_patient(2)[1]}, {}))
+    pseudo = PseudoLabel(a_patient(2)[1], frozenset({"liver", "tumour"}))
+    train_cascade(context, CascadeTrainingPlan(tmp_path, "supervised", {"c2": pseudo}, {}))
     for cases in trained_on:
         assert {(case.case_id, case.weight, case.pseudo) for case in cases} == {
             ("c0", 1.0, False), ("c1", 1.0, False), ("c2", 0.5, True)
         }  # fmt: skip
+
+
+def test_a_stage_learns_of_a_pseudo_label_what_is_accepted_and_not_in_doubt(
+    context: RunContext, trained_on: list[list[TrainingCase]], tmp_path: Path
+) -> None:
+    labels = a_patient(2)[1]
+    doubt = np.zeros(labels.labels.shape, np.uint8)
+    doubt[5, 10:20, 10:20], doubt[7, 10:20, 10:20] = 1, 2
+    doubtful = Labelmap(doubt, labels.geometry)
+    liver_alone = PseudoLabel(labels, frozenset({"liver"}), doubtful)
+    both = PseudoLabel(labels, frozenset({"liver", "tumour"}), doubtful)
+    plan = CascadeTrainingPlan(tmp_path, "supervised", {"c2": liver_alone, "c3": both}, {})
+    train_cascade(context, plan)
+    of_liver, of_tumour = trained_on
+    assert {case.case_id for case in of_liver} == {"c0", "c1", "c2", "c3"}
+    assert {case.case_id for case in of_tumour} == {"c0", "c1", "c3"}
+    for case in of_liver:
+        ignored = {k for k in range(12) if (np.asarray(case.roi.labels)[k] == IGNORED).any()}
+        assert ignored == ({5} if case.pseudo else set())
+    for case in of_tumour:
+        first = case.roi.box.start[0]
+        labels_of = np.asarray(case.roi.labels)
+        found = {k + first for k, plane in enumerate(labels_of) if (plane == IGNORED).any()}
+        assert found == ({5, 7} if case.pseudo else set())
 
 
 def test_the_share_of_the_unlabelled_term_is_a_metric(context: RunContext, tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
-from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction
+from aslseg.training.rounds import (
+    Round,
+    RoundOutcome,
+    RunRound,
+    read_case_reliability,
+    read_prediction,
+)
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.trainer import Schedule, Trainer
 from tiny_project import (
@@ -142,7 +148,7 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
         assert {"specialist-liver.safetensors", "specialist-tumour.safetensors"} <= specialists
         for name in (*UNLABELLED, *VALIDATION, *TEST):
             written = {path.name for path in (folder / "predictions" / name).iterdir()}
-            assert written == {
+            assert written - {"doubtful.nii.gz"} == {
                 "specialist.nii.gz",
                 "refined.nii.gz",
                 "prompts.json",
@@ -150,6 +156,7 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
                 "candidates.csv",
                 "candidates.nii.gz",
             }
+            assert ("doubtful.nii.gz" in written) == (name in UNLABELLED)
         weights = {path.name for path in folder.glob("*.safetensors")} - specialists
         assert weights == {
             "adaptation-liver.safetensors",
@@ -196,7 +203,10 @@ def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
     assert {row["case"] for row in rows} == set(UNLABELLED)
     accepted = {row["case"] for row in rows if row["accepted"] == "True"}
     assert 0 < len(accepted) <= places  # 1/2 and 3/4 of three cases, rounded down
-    assert {path.name for path in folder.glob("pseudo/*")} == {f"{c}.nii.gz" for c in accepted}
+    files = {f"{case}{end}.nii.gz" for case in accepted for end in ("", "-doubtful")}
+    assert {path.name for path in folder.glob("pseudo/*")} == files
+    for row in rows:
+        assert bool(row["accepted_targets"]) == (row["case"] in accepted)
     for name in accepted:
         pseudo = read_labelmap(folder / "pseudo" / f"{name}.nii.gz")
         refined = read_prediction(folder / "predictions" / name, "refined")
@@ -204,10 +214,14 @@ def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
         np.testing.assert_array_equal(pseudo.labels, refined.labels)
 
 
-def test_reliability_is_the_mean_of_both_agreements(finished: Finished) -> None:
+def test_the_reliability_of_a_case_is_the_mean_of_its_targets(finished: Finished) -> None:
     for row in rows_of(finished.run.round(1) / "reliability.csv"):
-        parts = float(row["checkpoint_agreement"]), float(row["prediction_agreement"])
-        assert float(row["score"]) == pytest.approx(sum(parts) / 2, abs=1e-4)
+        folder = finished.run.round(1) / "predictions" / row["case"]
+        judged = read_case_reliability(folder)
+        assert judged is not None
+        assert judged.targets.keys() == {"liver", "tumour"}
+        known = [one.score for one in judged.targets.values() if one.score is not None]
+        assert float(row["score"]) == pytest.approx(sum(known) / len(known), abs=1e-4)
 
 
 def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:

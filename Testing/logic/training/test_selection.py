@@ -1,25 +1,31 @@
-"""Which cases are believed, in which order, and why not."""
+"""Which targets of which cases are believed, in which order, and why not."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from aslseg.config import ReliabilityConfig
-from aslseg.data.volume import Geometry, Labelmap, Mask
+from aslseg.config import CandidatesConfig, ReliabilityConfig
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.inference.candidates import Evidence, find_candidates
 from aslseg.inference.ensemble import Segmentation
+from aslseg.inference.lesion_stage import JudgedCandidates
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.selection import (
+    RELIABLE,
     Decision,
     Reliability,
+    TargetReliability,
     agreement,
-    checkpoint_agreement,
+    doubtful_labels,
     reliability_of,
     select,
-    targets_empty_in_one,
 )
 
 SETTINGS = ReliabilityConfig(first_share=0.5, growth=0.25, min_score=0.5)
+LIVER = LIVER_TARGETS[:1]
 
 
 def a_mask(*columns: int) -> Mask:
@@ -28,41 +34,35 @@ def a_mask(*columns: int) -> Mask:
     return mask
 
 
+def a_score(value: float, **facts: bool) -> TargetReliability:
+    return TargetReliability(value, value, **facts)
+
+
 def scored(**scores: float) -> list[Reliability]:
-    return [Reliability(name, score, score) for name, score in scores.items()]
+    return [Reliability(name, {"liver": a_score(score)}) for name, score in scores.items()]
 
 
-def accepted(decisions: list[Decision]) -> list[str]:
-    return [d.reliability.case_id for d in decisions if d.accepted]
+def with_tumour(name: str, liver: float, tumour: TargetReliability) -> Reliability:
+    return Reliability(name, {"liver": a_score(liver), "tumour": tumour})
 
 
-def test_agreement_is_the_mean_dice_over_targets() -> None:
-    first = {"liver": a_mask(0, 1, 2, 3), "tumour": a_mask(1)}
-    second = {"liver": a_mask(2, 3, 4, 5), "tumour": a_mask(1)}
-    assert agreement(first, first) == 1.0
-    assert agreement(first, second) == pytest.approx((0.5 + 1.0) / 2)
+def accepted(decisions: list[Decision], target: str = "liver") -> list[str]:
+    return [d.reliability.case_id for d in decisions if target in d.accepted]
 
 
-def test_two_predictions_that_find_nothing_agree() -> None:
-    assert agreement({"tumour": a_mask()}, {"tumour": a_mask()}) == 1.0
+def test_two_predictions_that_find_nothing_are_no_agreement() -> None:
+    assert agreement(a_mask(), a_mask()) is None
+    assert agreement(a_mask(1), a_mask()) == 0.0
+    assert agreement(a_mask(1, 2), a_mask(2, 3)) == 0.5
 
 
-def test_checkpoint_agreement_is_the_mean_over_earlier_checkpoints() -> None:
-    last = {"liver": a_mask(0, 1)}
-    earlier = [{"liver": a_mask(2, 3)}, {"liver": a_mask(1, 2)}, {"liver": a_mask(0, 1)}]
-    assert checkpoint_agreement(earlier, last) == pytest.approx((0.0 + 0.5 + 1.0) / 3)
-    assert checkpoint_agreement([], last) == 1.0
-
-
-def test_the_score_is_the_mean_of_both_agreements() -> None:
-    assert Reliability("a", 0.5, 0.9).score == pytest.approx(0.7)
-
-
-def test_a_target_is_empty_in_one_when_the_other_alone_finds_it() -> None:
-    first = {"liver": a_mask(1), "tumour": a_mask(2), "cyst": a_mask(), "vessel": a_mask()}
-    second = {"liver": a_mask(5), "tumour": a_mask(), "cyst": a_mask(3), "vessel": a_mask()}
-    assert targets_empty_in_one(first, second) == ("tumour", "cyst")
-    assert targets_empty_in_one(second, first) == ("tumour", "cyst")
+def test_a_score_is_the_mean_of_what_is_known() -> None:
+    assert TargetReliability(0.5, 0.9).score == pytest.approx(0.7)
+    assert TargetReliability(0.5, None).score == 0.5
+    assert TargetReliability(None, None).score is None
+    case = with_tumour("a", 0.9, TargetReliability(None, 0.5))
+    assert (case.checkpoint_agreement, case.prediction_agreement) == (0.9, pytest.approx(0.7))
+    assert case.score == pytest.approx((0.9 + 0.5) / 2)
 
 
 @pytest.mark.parametrize(
@@ -76,45 +76,81 @@ def test_a_target_is_empty_in_one_when_the_other_alone_finds_it() -> None:
 )
 def test_the_accepted_share_grows_over_the_rounds(round_number: int, expected: list[str]) -> None:
     cases = scored(a=0.6, b=0.8, c=0.7, d=0.9)
-    assert accepted(select(cases, SETTINGS, round_number)) == expected
+    assert accepted(select(cases, SETTINGS, round_number, LIVER)) == expected
 
 
 @pytest.mark.parametrize(("count", "places"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)])
 def test_a_share_is_rounded_down_to_whole_cases(count: int, places: int) -> None:
-    cases = [Reliability(f"case{n}", 0.9, 0.9) for n in range(count)]
-    assert len(accepted(select(cases, SETTINGS, 1))) == places
+    cases = scored(**{f"case{n}": 0.9 for n in range(count)})
+    assert len(accepted(select(cases, SETTINGS, 1, LIVER))) == places
 
 
 def test_a_share_that_floating_point_shortens_is_not_rounded_down_too_far() -> None:
     settings = ReliabilityConfig(first_share=0.1, growth=0.1, min_score=0.0)
-    cases = [Reliability(f"case{n}", 0.9, 0.9) for n in range(10)]
-    assert len(accepted(select(cases, settings, 3))) == 3  # 0.1 + 0.1 * 2 is 0.30000000000000004
-    assert len(accepted(select(cases, settings, 7))) == 7  # 0.1 + 0.1 * 6 is 0.7000000000000001
+    cases = scored(**{f"case{n}": 0.9 for n in range(10)})
+    assert len(accepted(select(cases, settings, 3, LIVER))) == 3  # 0.30000000000000004
+    assert len(accepted(select(cases, settings, 7, LIVER))) == 7  # 0.7000000000000001
 
 
 def test_decisions_come_in_order_of_score_and_then_of_name() -> None:
-    decisions = select(scored(b=0.7, c=0.9, a=0.7), SETTINGS, 1)
+    decisions = select(scored(b=0.7, c=0.9, a=0.7), SETTINGS, 1, LIVER)
     assert [d.reliability.case_id for d in decisions] == ["c", "a", "b"]
 
 
-def test_a_case_below_the_least_score_is_never_accepted() -> None:
-    decisions = select(scored(a=0.49, b=0.5, c=0.3), SETTINGS, 9)
+def test_a_score_below_the_least_is_never_accepted() -> None:
+    decisions = select(scored(a=0.49, b=0.5, c=0.3), SETTINGS, 9, LIVER)
     assert accepted(decisions) == ["b"]
     assert decisions[1].reason == "score 0.49 is below 0.50"
 
 
-def test_a_case_that_is_empty_in_one_prediction_is_never_accepted_and_is_not_counted() -> None:
-    best = Reliability("best", 1.0, 0.98, ("tumour",))
-    decisions = select([best, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
-    assert accepted(decisions) == ["a", "b"]
-    assert decisions[0].reason == "one prediction has tumour and the other has none"
+@pytest.mark.parametrize(
+    ("tumour", "reason"),
+    [
+        pytest.param(
+            a_score(0.99, empty_in_one=True),
+            "one prediction has it and the other has none",
+            id="in one",
+        ),
+        pytest.param(TargetReliability(None, None, is_empty=True), "it is not found", id="in none"),
+    ],
+)
+def test_a_lesion_that_is_not_found_is_no_label_and_takes_no_place_but_the_liver_is(
+    tumour: TargetReliability, reason: str
+) -> None:
+    cases = [
+        with_tumour("best", 0.99, tumour),
+        *(with_tumour(name, 0.9, a_score(0.8)) for name in "abc"),
+    ]
+    decisions = select(cases, SETTINGS, 1, LIVER_TARGETS)
+    assert accepted(decisions) == ["best", "a"]
+    assert accepted(decisions, "tumour") == ["a"]
+    by_case = {d.reliability.case_id: d for d in decisions}
+    assert by_case["best"].reasons == {"liver": RELIABLE, "tumour": reason}
+    assert by_case["best"].reason == f"liver: reliable; tumour: {reason}"
+    assert by_case["b"].reasons["tumour"] == "its liver is not accepted"
 
 
-def test_a_case_in_which_nothing_is_found_is_never_accepted_and_takes_no_place() -> None:
-    nothing = Reliability("nothing", 1.0, 1.0, is_empty=True)
-    decisions = select([nothing, *scored(a=0.9, b=0.8, c=0.7)], SETTINGS, 1)
-    assert accepted(decisions) == ["a", "b"]
-    assert decisions[0].reason == "no target is found"
+def test_a_case_that_a_person_rejected_is_not_accepted() -> None:
+    decisions = select(scored(a=0.9, b=0.8, c=0.7), SETTINGS, 1, LIVER, {"a"})
+    assert accepted(decisions) == ["b"]
+    assert decisions[0].reason == "rejected by a person"
+
+
+def test_every_decision_has_a_reason() -> None:
+    reasons = [d.reason for d in select(scored(a=0.9, b=0.8, c=0.2, d=0.7), SETTINGS, 1, LIVER)]
+    assert reasons == [
+        "reliable",
+        "reliable",
+        "beyond the 50% that round 1 accepts",
+        "score 0.20 is below 0.50",
+    ]
+
+
+def test_no_case_gives_no_decision() -> None:
+    assert select([], SETTINGS, 1, LIVER_TARGETS) == []
+
+
+# --- From label maps --------------------------------------------------------------------------
 
 
 def labels_with(*values: int) -> Labelmap:
@@ -125,39 +161,107 @@ def labels_with(*values: int) -> Labelmap:
     return Labelmap(labels, Geometry.axis_aligned(labels.shape))
 
 
+def predicted(specialist: Labelmap, refined: Labelmap) -> Segmentation:
+    return Segmentation(specialist, None, refined, (), {})
+
+
 @pytest.mark.parametrize(
-    ("specialist", "refined", "empty_in_one", "is_empty"),
+    ("specialist", "refined", "expected"),
     [
-        pytest.param((1, 2), (1, 2), (), False, id="both find both"),
-        pytest.param((1, 1), (1, 1), (), False, id="no tumour is no silence"),
-        pytest.param((1, 2), (1, 1), ("tumour",), False, id="tumour deleted"),
-        pytest.param((), (), (), True, id="nothing at all"),
-        pytest.param((1,), (), ("liver",), True, id="everything deleted"),
+        pytest.param((1, 2), (1, 2), TargetReliability(0.5, 1.0), id="both find it"),
+        pytest.param(
+            (1, 1), (1, 1), TargetReliability(None, None, is_empty=True), id="both find none"
+        ),
+        pytest.param(
+            (1, 2),
+            (1, 1),
+            TargetReliability(0.5, 0.0, empty_in_one=True, is_empty=True),
+            id="deleted",
+        ),
     ],
 )
-def test_the_reliability_of_a_case_is_that_of_its_label_maps(
-    specialist: tuple[int, ...],
-    refined: tuple[int, ...],
-    empty_in_one: tuple[str, ...],
-    is_empty: bool,
+def test_the_reliability_of_a_target_is_that_of_its_regions(
+    specialist: tuple[int, ...], refined: tuple[int, ...], expected: TargetReliability
 ) -> None:
     last = labels_with(*specialist)
-    segmentation = Segmentation(last, None, labels_with(*refined), (), {})
-    judged = reliability_of("a", segmentation, [last, labels_with()], LIVER_TARGETS)
-    assert (judged.empty_in_one, judged.is_empty) == (empty_in_one, is_empty)
-    if specialist == refined:
-        assert judged.prediction_agreement == 1.0
+    earlier = [last, labels_with(1, 1)]  # the same, and one without a tumour
+    segmentation = predicted(last, labels_with(*refined))
+    judged = reliability_of("a", segmentation, earlier, LIVER_TARGETS)
+    assert judged.targets["tumour"] == expected
 
 
-def test_every_decision_has_a_reason() -> None:
-    reasons = [d.reason for d in select(scored(a=0.9, b=0.8, c=0.2, d=0.7), SETTINGS, 1)]
-    assert reasons == [
-        "reliable",
-        "reliable",
-        "beyond the 50% that round 1 accepts",
-        "score 0.20 is below 0.50",
-    ]
+def test_a_method_with_one_prediction_has_the_checkpoints_alone() -> None:
+    last = labels_with(1, 2)
+    segmentation = replace(predicted(last, last), specialist_alone=True)
+    judged = reliability_of("a", segmentation, [labels_with(1, 1, 1, 2)], LIVER_TARGETS)
+    assert judged.targets["liver"] == TargetReliability(2 * 2 / 6, None)
+    assert judged.targets["tumour"] == TargetReliability(0.0, None)
 
 
-def test_no_case_gives_no_decision() -> None:
-    assert select([], SETTINGS, 1) == []
+def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
+    """Return one accepted and two rejected lesions, and the labels of an earlier checkpoint.
+
+    Columns 2 and 3 are accepted, 10 is clearly rejected, 18 is rejected near the threshold. The
+    specialist has all of them, and column 25 of the liver, which the refined label has not.
+    """
+    shape = (1, 4, 30)
+    geometry = Geometry.axis_aligned(shape, (1.0, 1.0, 1.0))
+    probability = np.zeros(shape, np.float32)
+    specialist = np.ones(shape, np.uint8)
+    specialist[..., 26:] = 0
+    for column in (2, 3, 10, 18):
+        probability[:, 1:3, column] = 0.9
+        specialist[:, 1:3, column] = 2
+    candidates = find_candidates(
+        Evidence(probability, np.ones(shape, bool)),
+        Volume(np.random.default_rng(0).normal(size=shape), geometry),
+        "tumour",
+        CandidatesConfig(margin_mm=1.0),
+        0.0,
+    )
+    column_of = candidates.centres_kji[:, 2].round()
+    odds = {2.0: 0.9, 10.0: 0.05, 18.0: 0.4}
+    judged = JudgedCandidates(candidates, np.array([odds[float(c)] for c in column_of]), 0.5)
+    refined = specialist.copy()
+    refined[..., 25] = 0
+    refined[:, 1:3, [10, 18]] = 1
+    refined[:, 1, 2] = 1  # the accepted one is smaller
+    segmentation = Segmentation(
+        Labelmap(specialist, geometry),
+        None,
+        Labelmap(refined, geometry),
+        (),
+        {},
+        candidates={"tumour": judged},
+    )
+    before = specialist.copy()
+    before[before == 2] = 1
+    before[:, 1:3, [3, 10]] = 2
+    return segmentation, Labelmap(before, geometry)
+
+
+def test_lesions_are_compared_around_those_that_were_accepted() -> None:
+    segmentation, before = a_judged_segmentation()
+    tumour = reliability_of("a", segmentation, [before], LIVER_TARGETS).targets["tumour"]
+    assert tumour.checkpoint_agreement == pytest.approx(2 * 2 / (2 + 4))  # one column of two
+    assert tumour.prediction_agreement == pytest.approx(2 * 3 / (4 + 3))
+
+
+def test_doubtful_is_what_is_disputed_or_near_the_threshold() -> None:
+    segmentation, before = a_judged_segmentation()
+    doubtful = doubtful_labels(segmentation, [before], LIVER_TARGETS, 1.0).labels[0]
+    assert (doubtful[:, 25] == 1).all()  # whether it is liver
+    assert doubtful[1, 2] == 2  # whether the accepted one reaches so far
+    assert doubtful[2, 2] == 0
+    assert not doubtful[:, 9:12].any()  # clearly none
+    assert (doubtful[1:3, 17:20] == 2).all()  # the candidate near the threshold, with its margin
+    assert not doubtful_labels(segmentation, [before], LIVER_TARGETS, 0.0).labels[0, :, 18].any()
+
+
+def test_with_one_prediction_the_latest_checkpoint_disputes() -> None:
+    last, before = labels_with(1, 1, 2, 0), labels_with(1, 1, 1, 1)
+    segmentation = replace(predicted(last, last), specialist_alone=True)
+    early = labels_with()
+    doubtful = doubtful_labels(segmentation, [early, before], LIVER_TARGETS, 1.0)
+    assert doubtful.labels[0, 0].tolist() == [0, 0, 2, 1, 0, 0, 0, 0]
+    assert not doubtful_labels(segmentation, [], LIVER_TARGETS, 1.0).labels.any()
