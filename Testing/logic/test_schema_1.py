@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from aslseg import schema_1
 from aslseg.cli.main import app
-from aslseg.config import read_config
+from aslseg.config import read_run_config
 from aslseg.data.images import read_labelmap
 from aslseg.errors import ProjectError
 from aslseg.inference.loading import load_ensemble
@@ -154,7 +154,7 @@ def test_an_upgrade_that_was_interrupted_is_finished(run: RunFolder) -> None:
     schema_1.upgrade_run(run.path)
     assert old_names(run) <= {"legs", "learnt", "since"}  # status.json is written by the run
     assert (read_scores(run.round(1)), run.config) == (scores, config)
-    assert read_config(run.path / "config.json") == config
+    assert read_run_config(run.path / "config.json") == config
 
 
 def test_a_program_of_before_refuses_a_project_of_today(project: Project) -> None:

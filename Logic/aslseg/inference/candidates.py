@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import CandidatesConfig
-from aslseg.data.boxes import BoundingBox, box_of, crop, uncrop
-from aslseg.data.masks import label_components
+from aslseg.data.masks import BoundingBox, box_of, crop, label_components, uncrop
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
 from aslseg.preprocessing.intensity import normalise_to_organ
 from aslseg.targets import Target
