@@ -85,7 +85,7 @@ class SemiSamConfig(Settings):
 
 
 class ScSamConfig(Settings):
-    """What SC-SAM adds to its U-Net; defaults are those of the release unless marked.
+    """What SC-SAM adds to its U-Net; `PUBLISHED_METHODS` in `presets.py` has the release's values.
 
     Attributes:
         input_size: Edge of SAM's square input, which a training patch fills.
@@ -93,11 +93,18 @@ class ScSamConfig(Settings):
             or adapters in the image encoder.
         rank: Of the update, or width of the adapters (the release: a quarter of the tokens' width).
         learning_rate: Of SAM, with Adam; falls linearly to zero.
-        points: Positive points of each class, and as many negative ones.
+        points: Positive points of each class, and as many negative ones; 0 gives none.
+        dropped_points: Part of the training patches that SAM is given without points (ours).
         learned_boxes: Give two tokens per class that are learned from the image embedding.
-        rampup_share: Part of the schedule after which SAM's loss against the U-Net is in full.
+        warmup_share: Part of the schedule, at its start, in which U-Net and SAM are trained on
+            labels alone (ours).
+        rampup_share: Part of the schedule, after the warm-up, after which SAM's loss against the
+            U-Net is in full.
         entropy_weight: Of the U-Net's entropy, on all patches.
         strength: Of the strong changes of unlabelled patches, beside 1 for the weak ones (ours).
+        unlabelled_draws: Unlabelled patches that are drawn for each that is used. Of the used, as
+            large a part as of the labelled ones is centred on components are those in which the
+            U-Net finds most; 1 uses all that are drawn (ours).
         planes: Of a block, SAM is given so many planes per step (ours).
     """
 
@@ -105,11 +112,14 @@ class ScSamConfig(Settings):
     tuning: Literal["decoder", "lora", "adapter"] = "adapter"
     rank: Positive = 32
     learning_rate: Rate = 1e-4
-    points: Positive = 5
+    points: NotNegative = 5
+    dropped_points: Share = 0.5
     learned_boxes: bool = True
-    rampup_share: Rate = 0.25
-    entropy_weight: Annotated[float, Field(ge=0.0)] = 0.9
+    warmup_share: Share = 0.25
+    rampup_share: Share = 0.25
+    entropy_weight: Annotated[float, Field(ge=0.0)] = 0.0
     strength: Annotated[float, Field(ge=1.0, le=5.0)] = 3.0
+    unlabelled_draws: Positive = 2
     planes: Positive = 4
 
 

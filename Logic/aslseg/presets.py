@@ -126,7 +126,24 @@ PUBLISHED_PARADIGMS: Mapping[SSLName, Mapping[str, Any]] = {
 """Settings of a stage that are those of each paradigm's release, where our defaults differ."""
 
 
-def published_changes(paradigm: SSLName) -> dict[str, Any]:
-    """Return the settings, by dotted name, that make the unlabelled term that of the release."""
-    of_stage = PUBLISHED_PARADIGMS[paradigm]
-    return {f"{stage}.{n}": v for stage in ("organ", "lesion") for n, v in of_stage.items()}
+PUBLISHED_METHODS: Mapping[str, Mapping[str, Any]] = {
+    "scsam": {
+        "dropped_points": 0.0,
+        "warmup_share": 0.0,
+        "entropy_weight": 0.9,
+        "unlabelled_draws": 1,
+    },
+}
+"""The same of the group of settings that a method has for itself."""
+
+
+def published_changes(paradigm: SSLName, method: str = "") -> dict[str, Any]:
+    """Return the settings, by dotted name, that make the unlabelled terms those of the release.
+
+    Args:
+        paradigm: Of the specialist.
+        method: With a group of settings of its own, which trains no paradigm but itself; or empty.
+    """
+    of_stage = {**PUBLISHED_PARADIGMS[paradigm], "unlabelled_loss": "published"}
+    changes = {f"{stage}.{n}": v for stage in ("organ", "lesion") for n, v in of_stage.items()}
+    return changes | {f"{method}.{n}": v for n, v in PUBLISHED_METHODS.get(method, {}).items()}

@@ -22,7 +22,7 @@ from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction
 from aslseg.networks.device import mixed_precision, require_finite
 from aslseg.preprocessing.roi import Roi, to_volume
-from aslseg.prompts import XY, PointPrompt, SlicePrompts
+from aslseg.prompts import XY, BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.sam.classwise import (
     NEGATIVE,
     POSITIVE,
@@ -184,7 +184,8 @@ class ClasswisePredictor:
         """Return points deep in and around each target, for every tile of every slice.
 
         Where the specialist predicts none of a target its points are all negative: SAM predicts
-        there too, and may find what the specialist missed.
+        there too, and may find what the specialist missed. A SAM that was trained without points
+        is given the tile's outline instead, which says where to predict and nothing else.
         """
         prompts: list[SlicePrompts] = []
         for tiled in self._stages_of(volume, None):
@@ -199,6 +200,9 @@ class ClasswisePredictor:
         self, tiled: _StageTiles, k: int, number: int, classes: np.ndarray
     ) -> list[SlicePrompts]:
         tile, prompts = tiled.tiles[number], []
+        if not self._config.scsam.points:
+            box = _outline(tile, tiled.roi)
+            return [SlicePrompts(k, target.name, number, box) for target in tiled.stage.targets]
         for value, target in enumerate(tiled.stage.targets, start=1):
             points = tuple(
                 PointPrompt(tile.to_slice(xy, tiled.roi), label == POSITIVE)
@@ -303,9 +307,13 @@ class ClasswisePredictor:
 def _points_in(
     prompts: Sequence[SlicePrompts], number: int, tile: Tile, tiled: _StageTiles
 ) -> dict[str, list[tuple[XY, int]]]:
-    """Return, by target, the points of prompts that belong to a tile."""
+    """Return, by target, the points of prompts that belong to a tile; none for its outline."""
     found: dict[str, list[tuple[XY, int]]] = {}
     for prompt in prompts:
+        if prompt.box in [_outline(each, tiled.roi) for each in tiled.tiles]:
+            if prompt.component == number:
+                found.setdefault(prompt.target, [])
+            continue
         points = [(tile.from_slice(xy, tiled.roi), label) for xy, label in _points_of(prompt)]
         home = tiled.tiles[prompt.component] if prompt.component < len(tiled.tiles) else None
         at_home = home is not None and any(
@@ -315,6 +323,11 @@ def _points_in(
         if here and (prompt.component == number or not at_home):
             found.setdefault(prompt.target, []).extend(here)
     return found
+
+
+def _outline(tile: Tile, roi: Roi) -> BoxPrompt:
+    """Return the box of a tile, in pixels of the volume's slice."""
+    return BoxPrompt((*tile.to_slice((0, 0), roi), *tile.to_slice((tile.edge, tile.edge), roi)))
 
 
 def _points_of(prompt: SlicePrompts) -> list[tuple[XY, int]]:

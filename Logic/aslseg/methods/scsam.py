@@ -3,18 +3,24 @@
 After Vu et al., "From Specialist to Generalist" (arXiv 2601.17934, ISBI 2026).
 
 A step: (1) the U-Net labels all patches, labelled ones changed weakly and unlabelled ones strongly;
-(2) of each class, five points inside and five outside of its label prompt SAM on the same patches,
-and a softmax over SAM's masks makes them one map; (3) both have a supervised loss on labelled
-patches; on unlabelled ones each is trained on the other's hard map, the U-Net with full weight from
-the first step on, SAM with a weight that rises; (4) the U-Net's entropy is a further loss. Each has
-an optimiser of its own.
+(2) of each class, points inside and outside of its label prompt SAM on the same patches, and a
+softmax over SAM's masks makes them one map; (3) both have a supervised loss on labelled patches; on
+unlabelled ones each is trained on the other's hard map, the U-Net with full weight, SAM with a
+weight that rises; (4) the U-Net's entropy may be a further loss. Each has an optimiser of its own.
+
+With correct point coordinates the two confirm each other: an error of the U-Net becomes points,
+SAM's mask around them, and a label for the U-Net. What breaks that loop is ours: a warm-up on
+labels alone, points that are often withheld, labels only where the other is confident, and
+unlabelled patches that show as much of the target as labelled ones.
 
 The prediction is SAM's, prompted from the U-Net's map; the U-Net's is reported beside it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +36,14 @@ from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch, image_channels
-from aslseg.sam.classwise import ClasswiseSam, random_points
+from aslseg.sam.classwise import ABSENT, ClasswiseSam, random_points
 from aslseg.sam.tuning import trainable_state
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import train_cascade
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 from aslseg.training.ssl.base import LossTerms, SSLMethod
+from aslseg.training.ssl.pseudo_labels import confident_labels, predicted
 from aslseg.training.trainer import OptimizerSpec
 
 WEAK_HOLES, STRONG_HOLES = ((5, 8), 0.5), ((10, 20), 0.7)
@@ -90,7 +97,8 @@ class CoTraining(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
         """Return both supervised losses, both mutual ones, and the U-Net's entropy."""
-        count = len(labelled.classes)
+        count, mutual = len(labelled.classes), step >= self.warmup_steps
+        unlabelled = self.richest(unlabelled, count) if unlabelled and mutual else None
         inputs = self.changed(labelled, unlabelled, generator)
         unet = self.student(inputs).float()
         supervised = supervised_loss(unet[:count], labelled.classes, labelled.weight)
@@ -103,19 +111,62 @@ class CoTraining(SSLMethod):
         known = len(classes)
         supervised_sam = supervised_loss(sam[:known], classes, weight)
 
-        # Hard labels of all pixels, without a gradient.
-        sam_labels, unet_labels = sam.detach().argmax(1), unet_seen.detach().argmax(1)
-        further = {"entropy": self.own.entropy_weight * mean_entropy(unet)}
+        further = {}
+        if self.own.entropy_weight:
+            further["entropy"] = self.own.entropy_weight * mean_entropy(unet)
         unet_loss = unet.sum() * 0
         if unlabelled is not None:
-            unet_loss = supervised_loss(unet_seen[known:], sam_labels[known:])
-            sam_loss = supervised_loss(sam[known:], unet_labels[known:])
+            sam_labels, unet_labels = self.labels(sam[known:]), self.labels(unet_seen[known:])
+            unet_loss = supervised_loss(unet_seen[known:], sam_labels)
+            sam_loss = supervised_loss(sam[known:], unet_labels)
             further["sam_loss"] = self.sam_weight(step) * sam_loss
         return LossTerms(supervised + supervised_sam, unet_loss, further)
 
+    @property
+    def warmup_steps(self) -> float:
+        """Steps at the start in which labels alone are trained on."""
+        return self.own.warmup_share * self.settings.iterations
+
+    @property
+    def unlabelled_draws(self) -> int:
+        """How many unlabelled patches are drawn for each that is used."""
+        return self.own.unlabelled_draws
+
+    def labels(self, logits: Tensor) -> Tensor:
+        """Return hard labels of logits, without a gradient; as published, of all pixels."""
+        if self.settings.unlabelled_loss == "published":
+            return logits.detach().argmax(1)
+        return confident_labels(logits.detach().softmax(1), self.settings)
+
+    def richest(self, drawn: Batch, count: int) -> Batch:
+        """Choose unlabelled patches, of which as many show the target as of labelled ones.
+
+        Labelled patches are centred on components in a part of the batch (`lesion_share`). So large
+        a part are the patches in which the averaged U-Net finds most of any target, and the rest
+        are the first ones of the others.
+
+        Args:
+            drawn: More patches than are wanted.
+            count: How many are wanted.
+        """
+        if len(drawn.inputs) <= count:
+            return drawn
+        found = (predicted(self.average, drawn.inputs).argmax(1) > 0).flatten(1).sum(1)
+        order = torch.argsort(found, descending=True, stable=True).tolist()
+        centred = [n for n in order[: math.ceil(self.settings.lesion_share * count)] if found[n]]
+        others = [n for n in range(len(found)) if n not in centred]
+        chosen = [*centred, *others[: count - len(centred)]]
+        return Batch(
+            drawn.inputs[chosen],
+            drawn.classes[chosen],
+            drawn.weight[chosen],
+            tuple(drawn.locations[n] for n in chosen) if drawn.locations else (),
+        )
+
     def sam_weight(self, step: int) -> float:
         """Return the weight of SAM's loss on the U-Net's labels: exp(-5 (1 - t/length)^2)."""
-        return ramp_up(step, self.own.rampup_share * self.settings.iterations)
+        length = self.own.rampup_share * self.settings.iterations
+        return ramp_up(step - self.warmup_steps, length)
 
     def predict(self, inputs: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         """Predict all classes with SAM, prompted by random points of a map.
@@ -134,6 +185,9 @@ class CoTraining(SSLMethod):
         picture = picture01(middle, has_parent=inputs.shape[1] > images)
         count = self.own.points
         points = random_points(classes.cpu().numpy(), self.sam_predictor.classes, count, rng)
+        withheld = torch.from_numpy(rng.random(len(classes)) < self.own.dropped_points)
+        labels = points.labels.masked_fill(withheld[:, None, None], ABSENT)
+        points = replace(points, labels=labels)
         embeddings = self.sam_predictor.embed(picture)
         return self.sam_predictor.decode(embeddings, points, inputs.shape[-1])
 

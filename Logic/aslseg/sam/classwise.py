@@ -98,7 +98,8 @@ def stacked_points(given: Sequence[Sequence[Sequence[tuple[XY, int]]]]) -> Class
     ]
     xy = torch.tensor([[[p for p, _ in points] for points in classes] for classes in filled])
     labels = torch.tensor([[[n for _, n in points] for points in classes] for classes in filled])
-    return ClassPoints(xy.float(), labels)
+    size = (len(filled), len(filled[0]), most)  # also where there is no point
+    return ClassPoints(xy.reshape(*size, 2).float(), labels.reshape(size).long())
 
 
 class LearnedBox(nn.Module):

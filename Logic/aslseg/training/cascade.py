@@ -280,7 +280,10 @@ def _fit(
     labelled = BatchSource(
         cases[0], settings, seed, 0, human_share=context.config.reliability.human_share
     )
-    unlabelled = BatchSource(cases[1], settings, seed, 1) if cases[1] else None
+    drawn = settings.model_copy(
+        update={"batch_size": settings.batch_size * ssl_method.unlabelled_draws}
+    )
+    unlabelled = BatchSource(cases[1], drawn, seed, 1) if cases[1] else None
     ssl_method.setup(cases[1])
 
     def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from aslseg.methods import scsam
 from aslseg.methods.scsam import CoTraining, mean_entropy
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch
+from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runs import start_run
@@ -52,7 +53,17 @@ from whole_runs import (
 
 OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
 OWN = ScSamConfig(input_size=128, planes=2)
-STAGE = SPECIALIST.model_copy(update={"iterations": 4, "batch_size": 2, "patch_size": 40})
+PUBLISHED = ScSamConfig(input_size=128, planes=2, **PUBLISHED_METHODS["scsam"])
+STAGE = SPECIALIST.model_copy(
+    update={
+        "iterations": 4,
+        "batch_size": 2,
+        "patch_size": 40,
+        # Untrained networks are to be confident of something.
+        "background_confidence": 0.5,
+        "target_confidence": 0.5,
+    }
+)
 IN_3D = STAGE.model_copy(
     update={"network": NETWORK.model_copy(update={"dimensions": 3}), "patch_size": 16}
 )
@@ -72,7 +83,7 @@ def scsam_config(**changes: object) -> RunConfig:
 
 
 def a_co_training(
-    settings: SpecialistConfig = STAGE, own: ScSamConfig = OWN, stage: object = OF_LIVER
+    settings: SpecialistConfig = STAGE, own: ScSamConfig = PUBLISHED, stage: object = OF_LIVER
 ) -> CoTraining:
     torch.manual_seed(0)
     sam = ClasswiseSam(a_small_sam(input_size=128), 2, learned_boxes=own.learned_boxes)
@@ -137,7 +148,7 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """U-Net and SAM are put in by hand, so that every term has a known value."""
-    paradigm = a_co_training()
+    paradigm = a_co_training(STAGE.model_copy(update={"unlabelled_loss": "published"}))
     # The U-Net says class 1 with 3/4, SAM class 0 with 4/5, in every pixel of every patch.
     unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
     sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
@@ -158,6 +169,77 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     assert float(terms.further["sam_loss"]) == pytest.approx(wrong, rel=1e-4)
     bits = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert float(terms.further["entropy"]) == pytest.approx(0.9 * bits, rel=1e-4)
+
+
+def test_each_is_told_only_what_the_other_is_confident_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = STAGE.model_copy(
+        update={"background_confidence": 0.9, "target_confidence": 0.7, "rampup_share": 0.0}
+    )
+    paradigm = a_co_training(settings)
+    # The U-Net says class 1 with 3/4, SAM class 0 with 4/5.
+    unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    monkeypatch.setattr(paradigm.student, "forward", lambda _: unet)
+    monkeypatch.setattr(paradigm, "predict", lambda *_: sam)
+    terms = paradigm.loss(a_batch(), a_batch(seed=1), 4, step_generator(0, 0))
+    assert float(terms.unlabelled) == 0.0
+    n = 2 * 40 * 40
+    dice = 1 - (2 * 0.2 * n + 1) / ((0.04 + 1) * n + 1)
+    assert float(terms.further["sam_loss"]) == pytest.approx(math.log(5) + dice, rel=1e-4)
+
+
+def test_in_the_warm_up_labels_alone_are_trained_on() -> None:
+    paradigm = a_co_training(own=PUBLISHED.model_copy(update={"warmup_share": 0.5}))
+    early, late = (
+        paradigm.loss(a_batch(), a_batch(seed=1), step, step_generator(0, 0)) for step in (1, 2)
+    )
+    assert float(early.unlabelled.detach()) == 0.0
+    assert early.further.keys() == {"entropy"}
+    assert gradient_of(early.supervised, paradigm.sam_predictor) > 0
+    assert float(late.unlabelled.detach()) > 0.0
+    assert paradigm.sam_weight(2) == pytest.approx(math.exp(-5))  # the ramp begins afterwards
+    assert paradigm.sam_weight(3) == 1.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_so_large_a_part_of_the_patches_is_given_without_points(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    paradigm = a_co_training(own=PUBLISHED.model_copy(update={"dropped_points": share}))
+    seen: list[Tensor] = []
+
+    def decoding(_: Tensor, points: ClassPoints, edge: int) -> Tensor:
+        seen.append(points.labels)
+        return torch.zeros(len(points.labels), 2, edge, edge)
+
+    monkeypatch.setattr(paradigm.sam_predictor, "embed", lambda pictures: pictures)
+    monkeypatch.setattr(paradigm.sam_predictor, "decode", decoding)
+    classes = (torch.arange(40) > 20).long().expand(60, 40, 40)
+    paradigm.predict(torch.zeros(60, 3, 40, 40), classes, step_generator(0, 0))
+    absent = (seen[0] == -1).flatten(1)
+    assert torch.equal(absent.any(1), absent.all(1))  # all points of a patch, or none
+    assert float(absent.all(1).float().mean()) == pytest.approx(share, abs=0.2)
+    assert share not in (0.0, 1.0) or float(absent.all(1).float().mean()) == share
+
+
+def test_patches_that_show_the_target_come_first_in_a_part_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paradigm = a_co_training(STAGE.model_copy(update={"lesion_share": 0.5}))
+    found = torch.tensor([0, 3, 0, 9, 0, 1, 0, 0])
+    probability = torch.zeros(8, 2, 4, 4)
+    probability[:, 0] = 0.5
+    for patch, pixels in enumerate(found):
+        probability[patch, 1].view(-1)[:pixels] = 1.0
+    monkeypatch.setattr(scsam, "predicted", lambda *_: probability)
+    inputs = torch.arange(8.0).view(8, 1, 1, 1)
+    drawn = Batch(inputs, torch.zeros(8, 1, 1, dtype=torch.long), torch.arange(8.0))
+    chosen = paradigm.richest(drawn, 4)
+    assert chosen.inputs.flatten().tolist() == [3.0, 1.0, 0.0, 2.0]
+    assert chosen.weight.tolist() == [3.0, 1.0, 0.0, 2.0]
+    assert paradigm.richest(drawn, 8) is drawn
+    probability[:, 1] = 0.0
+    assert paradigm.richest(drawn, 4).inputs.flatten().tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_entropy_is_one_where_nothing_is_known_whatever_the_number_of_classes() -> None:
@@ -426,6 +508,30 @@ def test_learned_boxes_and_adapters_can_be_left_out(
     assert any(name.startswith("boxes.") for name in names) == learned_boxes
     assert any("adapter" in name for name in names) == (tuning == "adapter")
     assert any("low_rank" in name for name in names) == (tuning == "lora")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learned_boxes", [False, True])
+def test_a_sam_without_points_predicts_wherever_it_is_asked(
+    tmp_path: Path, learned_boxes: bool
+) -> None:
+    own = OWN.model_copy(update={"points": 0, "learned_boxes": learned_boxes})
+    stage = STAGE.model_copy(update={"iterations": 2})
+    run = start_run(a_tiny_project(tmp_path), scsam_config(scsam=own, organ=stage, lesion=stage))
+    volume = read_volume(tmp_path / "data" / "ct6.nii.gz")
+    ensemble = load_ensemble(run)
+    segmented = ensemble.segment(volume)
+    liver = [prompt for prompt in segmented.prompts if prompt.target == "liver"]
+    assert [prompt.slice_index for prompt in liver] == list(range(12))
+    assert not any(prompt.points for prompt in liver)
+    written = read_labelmap(run.path / "labels" / "c6.nii.gz")
+    np.testing.assert_array_equal(segmented.refined.labels, written.labels)
+    assert ensemble.sam_predictor is not None
+    asked = [p for p in liver if p.slice_index == 6]
+    clicked = [SlicePrompts(6, "liver", 0, points=(PointPrompt((20.0, 20.0)),))]
+    plain, moved = (ensemble.sam_predictor.predict(volume, p)["liver"][6] for p in (asked, clicked))
+    np.testing.assert_allclose(plain, segmented.probabilities["liver"][6], atol=1e-5)
+    assert not np.allclose(plain, moved)  # a person's click still counts
 
 
 def test_a_missing_sam_is_refused(finished: RunFolder, tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ class SSLMethod(nn.Module):
         self.student = build()
         self.average = copy_sharing_frozen(self.student).requires_grad_(False)
 
+    @property
+    def unlabelled_draws(self) -> int:
+        """How many unlabelled patches the loss is given for each labelled one."""
+        return 1
+
     @abstractmethod
     def loss(
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
