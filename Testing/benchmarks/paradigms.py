@@ -64,7 +64,13 @@ SMALL = (
     "lesion.iterations=300", "lesion.batch_size=6", "lesion.patch_size=96",
     "lesion.network.channels=[16,32,64,128]",
 )  # fmt: skip
-SCSAM = ("method=scsam", "scsam.input_size=112", "sam.model=vit_t", "lesion.batch_size=4")
+SCSAM = (
+    "method=scsam",
+    "scsam.input_size=112",
+    "sam.model=vit_t",
+    "lesion.batch_size=4",
+    "lesion.iterations=200",
+)
 ROWS: Mapping[str, tuple[str, ...]] = {
     "supervised": ("paradigm=supervised",),
     "mean_teacher_published": ("paradigm=mean_teacher", "published"),

@@ -72,6 +72,12 @@ ENTRIES: dict[str, BenchmarkEntry] = {
         _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
         _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
         BenchmarkEntry("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
+        BenchmarkEntry(
+            "scsam_published",
+            "SC-SAM, as published",
+            {"method": "scsam", "rounds": 1, **published_changes("supervised", "scsam")},
+            "supervised",
+        ),
         BenchmarkEntry("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
         BenchmarkEntry(
             "aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"
