@@ -17,8 +17,7 @@ from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.image_digests import check_images
-from aslseg.project.lock import changing
-from aslseg.project.project import Project, open_project, upgrade_project
+from aslseg.project.project import Project, changing, open_project, upgrade_project
 from aslseg.project.run_folder import (
     RunFolder,
     check_orientation,

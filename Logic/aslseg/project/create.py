@@ -33,7 +33,6 @@ from aslseg.project.case import (
 )
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
-from aslseg.project.lock import LOCK, changing
 from aslseg.project.patients import (
     dicom_patient_of,
     hashed_patient,
@@ -42,8 +41,10 @@ from aslseg.project.patients import (
 )
 from aslseg.project.project import (
     FILE_NAME,
+    LOCK,
     Project,
     change_project,
+    changing,
     open_project,
     validated,
     write_project,

@@ -12,8 +12,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import Case
 from aslseg.project.labels import load_labels
-from aslseg.project.lock import changing
-from aslseg.project.project import Project, open_project
+from aslseg.project.project import Project, changing, open_project
 from aslseg.storage import atomic_folder, sweep, write_json_atomic
 from aslseg.targets import Target
 

@@ -2,7 +2,8 @@
 
 On disk: `project.json`, and `labels/` with one label map per case. A label map there is only ever
 replaced by another one that a person made, and what it replaces goes to `labels/history/`. Images
-stay where they are.
+stay where they are. One writer at a time: whoever changes a project reads, changes and writes it
+under its lock.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError, model_validator
 
 from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, SameSize, Volume
-from aslseg.errors import ConfigError, ProjectError, short
-from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, Split
+from aslseg.errors import ConfigError, ProjectError, StorageError, short
+from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, Case, Split
+from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, find_label, keep_history, load_labels
-from aslseg.project.lock import changing
 from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import read_object
 from aslseg.schema_1 import SCHEMA_VERSION
-from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
+from aslseg.storage import atomic_path, in_words, inside, storage_errors, sweep, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 
 FILE_NAME = "project.json"
@@ -336,3 +338,47 @@ def _refuse_repeated(what: str, names: Iterable[Hashable]) -> None:
     if repeated:
         msg = f"the {what} '{repeated[0]}' occurs twice"
         raise ValueError(msg)
+
+
+LOCK = ".project.lock"
+
+
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Hold the lock of a project; the thread that holds it may ask for it again.
+
+    Files that an ended process left half written in the project are deleted first.
+
+    Args:
+        folder: Of the project.
+
+    Raises:
+        ProjectError: When another program does not give the lock back in time.
+        StorageError: When the folder cannot be written, or its disk knows no locks.
+    """
+    lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
+    is_first = not lock.is_locked
+    with storage_errors(folder):
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except Timeout as error:
+            msg = f"Another program is changing {folder}; wait until it is done and try again."
+            raise ProjectError(msg) from error
+        except NotImplementedError as error:
+            msg = f"The disk of {folder} knows no locks; put the project on another disk."
+            raise StorageError(msg) from error
+    try:
+        if is_first:
+            for place in (
+                folder,
+                folder / KNOWN_IMAGES.parent,
+                folder / LABELS,
+                folder / LABELS / HISTORY,
+            ):
+                sweep(place)
+        yield
+    finally:
+        lock.release()

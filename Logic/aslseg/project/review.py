@@ -27,8 +27,13 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError
 from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.labels import keep_history
-from aslseg.project.lock import changing
-from aslseg.project.project import Project, change_project, open_project, replacing_project
+from aslseg.project.project import (
+    Project,
+    change_project,
+    changing,
+    open_project,
+    replacing_project,
+)
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import Reliability, read_reliability
 from aslseg.reading import read_lines

@@ -261,7 +261,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         opened = self.opened()
 
         def work(_: Any) -> tuple[Project, str]:
-            from aslseg.project.lock import changing
+            from aslseg.project.project import changing
 
             with changing(opened.folder):
                 _require_unchanged(opened, drawn)

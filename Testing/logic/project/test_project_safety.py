@@ -18,8 +18,7 @@ from aslseg.errors import ProjectError, RunError, StorageError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project, renew_image, select_cases
 from aslseg.project.image_digests import check_images
-from aslseg.project.lock import changing
-from aslseg.project.project import Project, change_project, open_project
+from aslseg.project.project import Project, change_project, changing, open_project
 from aslseg.project.review import history
 from aslseg.runs import resume_run, start_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
