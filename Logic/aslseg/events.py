@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from threading import Event as Flag
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from aslseg.errors import CancelledError
 
@@ -19,11 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events of a task."""
+    """Base of all events of a task.
+
+    Attributes:
+        event: Its kind, a word.
+    """
+
+    # Read by pydantic, when an event comes over the engine's protocol.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    event: str = field(kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the event as a dictionary whose key `event` names its kind."""
-        return {"event": type(self).__name__.lower(), **asdict(self)}
+        """Return the event as a dictionary."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Progress(Event):
     of: int
     seconds_left: float | None = None
     round: int = 0
+    event: Literal["progress"] = field(default="progress", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class Metric(Event):
     source: str = ""
     case: str = ""
     round: int = 0
+    event: Literal["metric"] = field(default="metric", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,7 @@ class Artifact(Event):
     path: str
     case: str = ""
     round: int = 0
+    event: Literal["artifact"] = field(default="artifact", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +95,15 @@ class Notice(Event):
     """Something a person should know that does not stop the work."""
 
     message: str
+    event: Literal["warning"] = field(default="warning", kw_only=True)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the event as a dictionary of kind `warning`."""
-        return {"event": "warning", "message": self.message}
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """The work was stopped on request; the message says what is kept."""
+
+    message: str
+    event: Literal["cancelled"] = field(default="cancelled", kw_only=True)
 
 
 class CancelToken:

@@ -1,4 +1,4 @@
-"""The log of errors that nobody foresaw: a person reads one sentence, the traceback goes here."""
+"""Errors in words with a remedy; the traceback of what nobody foresaw goes to a log."""
 
 from __future__ import annotations
 
@@ -6,14 +6,52 @@ import os
 import re
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from aslseg.errors import AslsegError
+from aslseg.events import Event
 from aslseg.storage import cache_folder
 
 MAX_LOG_BYTES = 1_000_000
 """A log beyond this size is put aside and a new one begun; one old log is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Event):
+    """How work failed.
+
+    Attributes:
+        message: What happened.
+        remedy: What the person can do; may be empty.
+        kind: For programs: of the library's error class `image`, `project`, `config`, `weights`,
+            `device`, `storage`, `run`, `request` and so on; or `memory`, `gpu_memory`, `package`,
+            `internal`. The panel adds `start`, `crash`, `ended` and `protocol` for its engine.
+    """
+
+    message: str
+    remedy: str
+    kind: str
+    event: Literal["failed"] = field(default="failed", kw_only=True)
+
+    @property
+    def in_words(self) -> str:
+        """Message and remedy."""
+        return f"{self.message} {self.remedy}".strip()
+
+
+OUT_OF_MEMORY = Failure(
+    "The computer ran out of memory.",
+    "Close other programs, crop the volume, or choose a smaller SAM and input size.",
+    "memory",
+)
+OUT_OF_GPU_MEMORY = Failure(
+    "The graphics card ran out of memory.",
+    "Close programs that use it, choose a smaller SAM, or the CPU as device.",
+    "gpu_memory",
+)
 
 
 class UnforeseenError(AslsegError):
@@ -79,11 +117,8 @@ def _put_aside(path: Path) -> None:
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc")
 
 
-def failure_of(error: BaseException, doing: str = "a request") -> dict[str, str]:
-    """Return message, remedy and kind of an error; what nobody foresaw goes to the log.
-
-    The kind is that of the library's error class (`image`, `project`, `config`, `weights`,
-    `device`, `storage`, `run`, `request`), or `memory`, `gpu_memory`, `package`, `internal`.
+def failure_of(error: BaseException, doing: str = "a request") -> Failure:
+    """Return an error in words; the traceback of what nobody foresaw goes to the log.
 
     Args:
         error: What was raised.
@@ -94,12 +129,12 @@ def failure_of(error: BaseException, doing: str = "a request") -> dict[str, str]
         return known
     if isinstance(error, AslsegError):
         message, remedy = in_two(str(error))
-        return {"message": message, "remedy": remedy, "kind": _kind_of(error)}
+        return Failure(message, remedy, _kind_of(error))
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         message = f"A file cannot be read or written ({name}{error.strerror})."
-        return _failure(message, "Check that it is there and that you may use it.", "storage")
-    return _failure(*unforeseen(error, doing), "internal")
+        return Failure(message, "Check that it is there and that you may use it.", "storage")
+    return Failure(*unforeseen(error, doing), "internal")
 
 
 def in_two(text: str) -> tuple[str, str]:
@@ -112,8 +147,10 @@ def in_two(text: str) -> tuple[str, str]:
     return head.rstrip(".") + ".", tail[:1].upper() + tail[1:]
 
 
-def _failure(message: str, remedy: str, kind: str) -> dict[str, str]:
-    return {"message": message, "remedy": remedy, "kind": kind}
+def package_missing(name: str) -> Failure:
+    """Return the failure of work that needs a Python package which is not there."""
+    remedy = "Install the requirements in the panel and try again."
+    return Failure(f"The Python package '{name}' is missing.", remedy, "package")
 
 
 def _kind_of(error: AslsegError) -> str:
@@ -121,24 +158,19 @@ def _kind_of(error: AslsegError) -> str:
     return "image" if "Geometry" in name else name.removesuffix("Error").lower()
 
 
-def _memory(error: BaseException) -> dict[str, str] | None:
+def _memory(error: BaseException) -> Failure | None:
     text = str(error)
     on_gpu = type(error).__name__ == "OutOfMemoryError" or "CUDA" in text or "MPS backend" in text
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
-        if on_gpu:
-            remedy = "Close programs that use it, choose a smaller SAM, or the CPU as device."
-            return _failure("The graphics card ran out of memory.", remedy, "gpu_memory")
-        remedy = "Close other programs, crop the volume, or choose a smaller SAM and input size."
-        return _failure("The computer ran out of memory.", remedy, "memory")
+        return OUT_OF_GPU_MEMORY if on_gpu else OUT_OF_MEMORY
     return None
 
 
-def _package(error: BaseException) -> dict[str, str] | None:
+def _package(error: BaseException) -> Failure | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        remedy = "Install the requirements in the panel and try again."
-        return _failure(f"The Python package '{error.name}' is missing.", remedy, "package")
+        return package_missing(error.name)
     if isinstance(error, ImportError):
         source = f" ({Path(error.path).name})" if error.path else ""
         remedy = "Install the requirements again and restart the application."
-        return _failure(f"A package cannot be loaded{source}: {error}.", remedy, "package")
+        return Failure(f"A package cannot be loaded{source}: {error}.", remedy, "package")
     return None

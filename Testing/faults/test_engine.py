@@ -39,7 +39,8 @@ from tiny_project import a_tiny_project, tiny_config, write_patients
 
 sys.path.insert(0, str(LOGIC.parent / "SlicerASLseg"))
 
-from ASLsegLib.engine.client import EngineClient
+from ASLsegLib.engine.background import Background
+from ASLsegLib.engine.client import EngineClient, Job
 
 pytestmark = pytest.mark.slow
 
@@ -421,36 +422,40 @@ def test_the_end_of_the_input(campaign: Campaign, engine: EngineProcess) -> None
 
 
 class Panel:
-    """What a panel has of the engine: a runner that is polled."""
+    """What a panel has of the engine: a client that is polled."""
 
     def __init__(self, *python: str) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.runner = EngineClient(python or [sys.executable], LOGIC, environment())
-        self.runner.event.connect(self.events.append)
+        self.events: list[Any] = []
+        command = python or [sys.executable]
+        self.client = EngineClient(command, LOGIC, Background(), environment())
+        self.client.event.connect(self.events.append)
+
+    def start(self, do: str, **arguments: Any) -> None:
+        self.client.start(Job(do, arguments))
 
     def until(self, reached: Callable[[], Any], limit_s: float, what: str) -> None:
         end = time.monotonic() + limit_s
         while not reached():
             assert time.monotonic() < end, f"not within {limit_s} s: {what}; {self.events[-3:]}"
-            self.runner.poll()
+            self.client.poll()
             time.sleep(0.005)
 
-    def received(self, *kinds: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] in kinds]
+    def received(self, *kinds: str) -> list[Any]:
+        return [event for event in self.events if event.event in kinds]
 
     def ask_again(self) -> None:
         """Make sure that the next request has a fresh engine and an answer."""
         self.events.clear()
-        self.runner.request("describe", device="cpu")
+        self.start("describe", device="cpu")
         self.until(lambda: self.received(*FINAL), START_S, "an answer of the next engine")
-        assert [event["event"] for event in self.received(*FINAL)] == ["done"]
+        assert [event.event for event in self.received(*FINAL)] == ["done"]
 
 
 @pytest.fixture
 def panel() -> Iterator[Panel]:
     panel = Panel()
     yield panel
-    panel.runner.close()
+    panel.client.close()
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -498,17 +503,18 @@ PANEL = """
 import sys, time
 sys.path[:0] = [{logic!r}, {slicer!r}]
 from pathlib import Path
-from ASLsegLib.engine.client import EngineClient
+from ASLsegLib.engine.background import Background
+from ASLsegLib.engine.client import EngineClient, Job
 import json
-runner = EngineClient([sys.executable], Path({logic!r}))
-runner.event.connect(lambda event: print(event["event"], flush=True))
-runner.request("train", **json.loads(sys.argv[1]))
+client = EngineClient([sys.executable], Path({logic!r}), Background())
+client.event.connect(lambda event: print(event.event, flush=True))
+client.start(Job("train", json.loads(sys.argv[1])))
 told = False
 while True:
-    runner.poll()
-    if not told and runner.pid:
+    client.poll()
+    if not told and client.pid:
         told = True
-        print("pid", runner.pid, flush=True)
+        print("pid", client.pid, flush=True)
     time.sleep(0.01)
 """
 
@@ -564,24 +570,24 @@ def test_the_engine_is_killed_under_a_running_panel(
         request = training(tmp_path / str(number))
         with campaign.case(number):
             panel.events.clear()
-            panel.runner.request("train", **request)
-            panel.until(lambda: panel.runner.pid, START_S, "the engine is started")
+            panel.start("train", **request)
+            panel.until(lambda: panel.client.pid, START_S, "the engine is started")
             if draw.random() < 0.8:
                 panel.until(lambda: panel.received("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
-            pid = panel.runner.pid
+            pid = panel.client.pid
             assert pid is not None
             processes = tree(pid)
             os.kill(pid, signal.SIGKILL)
             panel.until(lambda: panel.received(*FINAL), LIMIT_S, "its end is told")
             (end,) = panel.received(*FINAL)
-            assert end["event"] == "failed"
-            assert "killed by the system" in end["message"]
-            assert end["remedy"]
+            assert end.event == "failed"
+            assert "killed by the system" in end.message
+            assert end.remedy
             assert are_gone(processes, LIMIT_S)
             assert_run_is_whole(Path(request["project"]))
             panel.ask_again()
-            assert panel.runner.pid != pid
+            assert panel.client.pid != pid
 
 
 def test_the_engine_is_stopped_under_a_running_panel(
@@ -593,19 +599,19 @@ def test_the_engine_is_stopped_under_a_running_panel(
         request = training(tmp_path / str(number))
         with campaign.case(number):
             panel.events.clear()
-            panel.runner.request("train", **request)
+            panel.start("train", **request)
             panel.until(lambda: panel.received("metric"), START_S, "the engine trains")
             time.sleep(draw.random())
-            pid = panel.runner.pid
+            pid = panel.client.pid
             assert pid is not None
             processes = tree(pid)
             panel.events.clear()
             os.kill(pid, signal.SIGSTOP)
             panel.until(lambda: panel.received("silent"), LIMIT_S, "the silence is told")
-            assert "does not answer" in panel.received("silent")[0]["message"]
-            panel.runner.cancel()
+            assert "does not answer" in panel.received("silent")[0].message
+            panel.client.cancel()
             panel.until(lambda: panel.received(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.received(*FINAL)] == ["cancelled"]
+            assert [end.event for end in panel.received(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
             assert_run_is_whole(Path(request["project"]))
             panel.ask_again()
@@ -619,13 +625,13 @@ def set_limit(monkeypatch: pytest.MonkeyPatch, name: str, seconds: float) -> Non
 
 
 ENDLESS = """
-import aslseg.engine.server as worker
+import aslseg.engine.server as server
 def endless(*_):
     while True:
         pass
-worker.ALIVE_S = 0.2
-worker._tasks = lambda: {"describe": endless}
-worker.main()
+server.ALIVE_S = 0.2
+server._tasks = lambda: {"describe": endless}
+server.main()
 """
 
 
@@ -637,13 +643,13 @@ def test_a_loop_without_end_is_noticed_and_stopped(
     for number in range(count(short=1, full=5)):
         with campaign.case(number):
             panel.events.clear()
-            panel.runner.request("describe")
+            panel.start("describe")
             panel.until(lambda: panel.received("silent"), START_S, "the loop is told")
-            assert "without any progress" in panel.received("silent")[0]["message"]
-            assert panel.runner.pid is not None
-            processes = tree(panel.runner.pid)
-            panel.runner.cancel()
+            assert "without any progress" in panel.received("silent")[0].message
+            assert panel.client.pid is not None
+            processes = tree(panel.client.pid)
+            panel.client.cancel()
             panel.until(lambda: panel.received(*FINAL), LIMIT_S, "it is stopped")
-            assert [end["event"] for end in panel.received(*FINAL)] == ["cancelled"]
+            assert [end.event for end in panel.received(*FINAL)] == ["cancelled"]
             assert are_gone(processes, LIMIT_S)
-    panel.runner.close()
+    panel.client.close()

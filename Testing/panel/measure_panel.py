@@ -37,7 +37,6 @@ def main() -> None:
 
     began = time.monotonic()
     widget = open_module()
-    widget.logic.engine.event.connect(remember)
     say(opened_s=time.monotonic() - began, memory_mb=memory_mb(), load=os.getloadavg())
     widget.panel.ui.projectFolderEdit.currentPath = str(chosen.project)
     timed("project_open_s", lambda: click(widget.panel.ui.openProjectButton))
@@ -46,15 +45,6 @@ def main() -> None:
     if chosen.train:
         watch_training(widget, chosen.train)
     close_module()
-
-
-FACTS: dict[str, Any] = {}
-
-
-def remember(event: dict[str, Any]) -> None:
-    """Keep the engine's own account of its last answer."""
-    if event.get("event") == "done":
-        FACTS.update(event.get("facts", {}))
 
 
 def look_at(widget: Any, image: Path) -> None:
@@ -90,7 +80,6 @@ def segment(widget: Any, attempt: str) -> None:
     say(
         segment=attempt,
         engine_s=ended - began,
-        of_that_in_the_engine_s=FACTS.get("seconds"),
         four_nodes_s=time.monotonic() - began,
         longest_block_working_ms=working.longest_ms,
         longest_block_importing_ms=importing.longest_ms,
@@ -124,7 +113,6 @@ def edit_prompts(widget: Any, volume: Any) -> None:
             slice=prompt.slice_index,
             edit_to_label_s=now - began,
             request_to_label_s=now - asked,
-            of_that_in_the_engine_s=FACTS.get("seconds"),
             longest_block_ms=blocks.longest_ms,
         )
 

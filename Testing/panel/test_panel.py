@@ -19,6 +19,8 @@ from standin.harness import (
     wait_until,
 )
 
+from aslseg.events import Notice, Progress
+
 SOON_S = 600.0
 
 
@@ -96,11 +98,11 @@ def test_the_panel_opens_and_says_why_each_button_rests(person: Clicks) -> None:
 
 def test_warnings_of_a_training_and_of_new_images_are_shown_until_the_next(person: Clicks) -> None:
     panel = person.panel
-    panel._on_training_event({"event": "warning", "message": "organ.view.window_hu hides <it>."})
+    panel._on_training_event(Notice("organ.view.window_hu hides <it>."))
     assert "organ.view.window_hu hides &lt;it&gt;." in person.ui.trainingLabel.text
-    panel.logic.background.event.emit({"event": "warning", "message": "sam.window_hu hides it."})
+    panel.logic.background.event.emit(Notice("sam.window_hu hides it."))
     assert person.ui.statusLabel.text == "Ready. sam.window_hu hides it."
-    panel.logic.background.event.emit({"event": "progress", "task": "reading", "step": 1, "of": 1})
+    panel.logic.background.event.emit(Progress("reading", 1, 1))
     panel.update()
     assert person.ui.statusLabel.text == "Ready."
 

@@ -417,9 +417,10 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
 def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     """Show what the engine answers to a person's prompts about a slice."""
     from ASLsegLib.engine.results import SliceResult, show_slice_result
+    from ASLsegLib.scene.provenance import Provenance
 
-    facts = {"method": "aslseg", "run": logic.usable_run(), "round": 1, "prompted": True}
-    result = SliceResult({"refined": plane}, k, list(logic.targets()), facts)
+    origin = Provenance("", "aslseg", logic.usable_run(), 1, prompted=True)
+    result = SliceResult({"refined": plane}, k, list(logic.targets()), origin)
     list(show_slice_result(volume, result, may_replace=lambda _: False))
 
 

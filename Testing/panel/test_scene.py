@@ -52,6 +52,7 @@ AFFINES = {
     ),
     "sagittal slices": np.array([[0, 0, 4, 1], [-2, 0, 0, 2], [0, -3, 0, 3], [0, 0, 0, 1]], float),
 }
+ORIGIN = Provenance("")
 PROVENANCE = Provenance("refined", "aslseg", "run-1", 2, "0123abcd")
 
 
@@ -273,8 +274,8 @@ def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, label
     percent = np.full(SHAPE, 50, np.uint8)
     overlay = show_disagreement(ct, image_of(percent))
     plane = np.arange(30, dtype=np.uint8).reshape(SHAPE[1:])
-    facts = {"method": "aslseg", "run": "run-1", "round": 2}
-    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), facts, plane)
+    origin = Provenance("", "aslseg", "run-1", 2)
+    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), origin, plane)
     list(show_slice_result(ct, result, may_replace=lambda _: False))
     percent[2] = plane
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
@@ -287,7 +288,7 @@ def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(s
     overlay = show_disagreement(ct, image_of(np.full(SHAPE, 50, np.uint8)))
     plane = np.zeros((4, 6), np.uint8)
     plane[1:3, 2:5] = 1
-    result = SliceResult({"refined": plane}, 2, list(LIVER_TARGETS), {}, plane)
+    result = SliceResult({"refined": plane}, 2, list(LIVER_TARGETS), ORIGIN, plane)
     list(show_slice_result(ct, result, may_replace=lambda _: False))
     found = read_labels(prediction_node(ct, "refined"), ct, LIVER_TARGETS)
     assert np.array_equal(found[:, 2], plane)
@@ -297,14 +298,16 @@ def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(s
 
 def test_prompts_of_a_sagittal_volume_are_drawn_in_its_axial_slices() -> None:
     prompt = SlicePrompts(2, "liver", points=(PointPrompt((3.5, 1.5), positive=False),))
-    result = volume_result({}, [prompt], targets=list(LIVER_TARGETS), shape=SHAPE, facts={}, axis=1)
+    result = volume_result(
+        {}, [prompt], targets=list(LIVER_TARGETS), shape=SHAPE, origin=ORIGIN, axis=1
+    )
     drawn = result.drawn["liver"]
     assert drawn is not None
     assert drawn.extent == (1, 5, 2, 2, 1, 1)  # a bar along i
 
 
 def test_an_answer_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
-    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), {}, labels[2])
+    result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), ORIGIN, labels[2])
     list(show_slice_result(ct, result, may_replace=lambda _: False))
     assert find_overlay(ct) is None
 

@@ -353,7 +353,7 @@ def test_placing_that_another_module_begins_and_ends_does_not_concern_the_panel(
 def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     panel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aslseg.engine.settings import config_of
+    from aslseg.engine.tasks import config_of
     from aslseg.presets import read_preset
     from ASLsegLib.parameters import settings_changes
 
@@ -373,7 +373,7 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
 
 
 def test_at_first_the_settings_are_those_of_the_preset_that_is_shown(panel: Any) -> None:
-    from aslseg.engine.settings import config_of
+    from aslseg.engine.tasks import config_of
     from aslseg.presets import read_preset
     from ASLsegLib.parameters import settings_changes
 
@@ -435,7 +435,7 @@ def test_progress_goes_on_while_a_question_of_the_background_is_open(
 def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
     panel: Any, open_dialogs: list[int]
 ) -> None:
-    from ASLsegLib.engine.jobs import Job
+    from ASLsegLib.engine.client import Job
 
     steps: list[str] = []
     events: list[str] = []
@@ -446,7 +446,7 @@ def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
             steps.append(name)
             yield name
 
-    panel.logic.engine.event.connect(lambda event: events.append(event["event"]))
+    panel.logic.engine.event.connect(lambda event: events.append(event.event))
     panel.logic.engine.start(Job("describe", {"device": "cpu"}, show=show))
     wait_until(lambda: not panel.logic.engine.is_busy, 120.0, "the engine rests")
     assert steps == ["first", "second"]

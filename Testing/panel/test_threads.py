@@ -71,12 +71,12 @@ def ct(scene: Any) -> Any:
 def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aslseg.engine.requests import MODELS, check_request
-    from ASLsegLib.engine.jobs import EngineJobs
+    from aslseg.engine.protocol import MODELS, check_request
+    from ASLsegLib.engine.client import EngineClient
     from ASLsegLib.scene.prompts import add_point, box_node
 
     asked: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(EngineJobs, "start", lambda _, job: asked.update({job.do: job.arguments}))
+    monkeypatch.setattr(EngineClient, "start", lambda _, job: asked.update({job.do: job.arguments}))
     import qt
 
     qt.QSettings().setValue("ASLseg/device", "cpu")

@@ -69,8 +69,7 @@ class FriendlyGroup(TyperGroup):
 def _sentence(error: Exception, command: str | None) -> str:
     if isinstance(error, AslsegError):
         return str(error)
-    failure = failure_of(error, f"aslseg {command or ''}".strip())
-    return f"{failure['message']} {failure['remedy']}"
+    return failure_of(error, f"aslseg {command or ''}".strip()).in_words
 
 
 def say(text: str, style: str = "") -> None:

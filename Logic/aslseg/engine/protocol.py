@@ -1,7 +1,7 @@
-"""The lines of the engine's protocol, for both ends: version, bounds, reading and writing.
+"""What panel and engine say to each other: requests and events, one object of JSON a line.
 
-Requests and events are JSON objects, one a line. Nothing here needs a third-party package, so the
-panel can use it before the requirements are installed. The fields of requests are in `requests`.
+Both ends write and read with the models of this file, so that no end can say what the other does
+not know. Needs pydantic, so the panel imports it when it asks for something.
 """
 
 from __future__ import annotations
@@ -10,12 +10,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from aslseg.errors import AslsegError
-from aslseg.events import CancelToken
+from aslseg.events import Artifact, Cancelled, CancelToken, Metric, Notice, Progress
+from aslseg.failures import Failure
+from aslseg.targets import Target
 
-PROTOCOL = 1
+PROTOCOL: Final = 2
 FINAL = ("done", "failed", "cancelled")
 """Events that end a request; each request gets exactly one of them."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -24,10 +35,15 @@ MAX_WAITING = 1000
 ALIVE_S = 2.0
 """Seconds between the `alive` events of a request that is worked on."""
 
+MAX_PROMPTS = 2000
+MAX_PROMPTS_OF_SLICE = 256
+MAX_POINTS = 100
+
 _MAX_ID = 2**53
 _ID = re.compile(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
 _SHOWN = 200
 _LONGEST_WORD = 40
+_REMEDY = "Correct the request, or update the extension."
 
 
 class RequestError(AslsegError):
@@ -40,6 +56,23 @@ class RequestError(AslsegError):
     def __init__(self, message: str, number: int = 0) -> None:
         super().__init__(message)
         self.number = number
+
+
+class EventError(AslsegError):
+    """A line is an event that cannot be understood; the message names what is wrong with it.
+
+    Attributes:
+        number: The event's `id`, 0 when it has none.
+        is_final: Whether it was to end a request.
+    """
+
+    def __init__(self, message: str, number: int, *, is_final: bool) -> None:
+        super().__init__(message)
+        self.number = number
+        self.is_final = is_final
+
+
+# -- lines of requests ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +187,343 @@ def _number_in(text: str) -> int:
 def _refuse_constant(name: str) -> Any:
     msg = f"{name} is no number of JSON"
     raise ValueError(msg)
+
+
+# -- what requests say ----------------------------------------------------------------------------
+
+
+def _usable_path(text: str) -> str:
+    if "\0" in text:
+        msg = "a path holds no NUL character; correct it"
+        raise ValueError(msg)
+    return text
+
+
+PathText = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_usable_path)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_usable_path)]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Pixel = Annotated[float, Field(ge=-1e6, le=1e6)]
+Indices = Annotated[list[Index], Field(max_length=100_000)]
+Settings = dict[str, Any]
+
+
+class Message(BaseModel):
+    """The arguments of a request, or an event of the engine."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PointFields(Message):
+    """A click."""
+
+    xy: Annotated[list[Pixel], Field(min_length=2, max_length=2)]
+    positive: bool = True
+
+
+class PromptFields(Message):
+    """The prompts of one object of a slice, as `SlicePrompts.from_json` reads them."""
+
+    slice_index: Index
+    target: Name
+    component: Index = 0
+    box: Annotated[list[Pixel], Field(min_length=4, max_length=4)] | None = None
+    points: Annotated[list[PointFields], Field(max_length=MAX_POINTS)] = []
+
+
+def _few(prompts: list[PromptFields]) -> list[PromptFields]:
+    if len(prompts) > MAX_PROMPTS:
+        msg = f"at most {MAX_PROMPTS} are answered, not {len(prompts)}; ask about fewer slices"
+        raise ValueError(msg)
+    counts: dict[int, int] = {}
+    for prompt in prompts:
+        counts[prompt.slice_index] = counts.get(prompt.slice_index, 0) + 1
+    for k, count in counts.items():
+        if count > MAX_PROMPTS_OF_SLICE:
+            msg = f"slice {k} has {count}, at most {MAX_PROMPTS_OF_SLICE} are answered; remove some"
+            raise ValueError(msg)
+    return prompts
+
+
+Prompts = Annotated[list[PromptFields], AfterValidator(_few)]
+
+
+class ImageRequest(Message):
+    """A request about one image, with a run of a project or with SAM alone."""
+
+    image: PathText
+    project: PathText | None = None
+    run: Name | None = None
+    device: Device | None = None
+    sam: Settings | None = None
+    targets: list[Target] | None = None
+
+
+class Segment(ImageRequest):
+    """Segment a volume."""
+
+    output: PathText
+
+
+class Refine(Segment):
+    """Segment with a person's prompts; about one slice where `slice_index` is given."""
+
+    prompts: Prompts | None = None
+    slice_index: Index | None = None
+    edited_slices: Indices = []
+
+
+class Train(Message):
+    """Start a run."""
+
+    project: PathText
+    settings: str | Settings | None = None
+    run: Name | None = None
+    device: Device | None = None
+
+
+class Resume(Message):
+    """Go on with a run; with `rounds`, for that many more."""
+
+    project: PathText
+    run: Name | None = None
+    rounds: Annotated[int, Field(ge=0, le=1000)] | None = None
+    device: Device | None = None
+
+
+class Describe(Message):
+    """Describe this computer; a device that is not there is a result, no error."""
+
+    device: Annotated[str, Field(max_length=100)] | None = None
+
+
+class Weights(Message):
+    """Download or remove weights."""
+
+    model: Name
+
+
+MODELS: dict[str, type[Message]] = {
+    "segment": Segment,
+    "refine": Refine,
+    "train": Train,
+    "resume": Resume,
+    "describe": Describe,
+    "download": Weights,
+    "remove": Weights,
+}
+
+
+def check_request(do: str, arguments: Mapping[str, Any]) -> Message:
+    """Return the checked arguments of a request, as the model that `MODELS` has for it.
+
+    Raises:
+        RequestError: When there is no such request; or naming the first field that cannot be used.
+    """
+    if do not in MODELS:
+        msg = f"'{do}' is nothing that the engine can do; ask for {', '.join(MODELS)}."
+        raise RequestError(msg)
+    try:
+        return MODELS[do].model_validate(dict(arguments))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise RequestError(_sentence(first)) from error
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    place = [part for part in problem["loc"] if part not in _UNION_BRANCHES]
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
+    if problem["type"] == "missing":
+        return f"The request lacks '{field}'; {_REMEDY}"
+    if problem["type"] == "extra_forbidden":
+        return f"The request has the unknown field '{field}'; {_REMEDY}"
+    what = str(problem["msg"])
+    if problem["type"] == "value_error":  # one of the sentences above, which say what to do
+        what = what.removeprefix("Value error, ")
+        return f"The request's '{field}' cannot be used: {what}."
+    return f"The request's '{field}' cannot be used: {what}; {_REMEDY}"
+
+
+_UNION_BRANCHES = ("str", "dict[str,any]")
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+class Ready(Message):
+    """The engine is started; the first line.
+
+    Attributes:
+        version: Of the library.
+        pid: Of its process.
+        protocol: `PROTOCOL`; an engine of another one is not understood.
+    """
+
+    version: str
+    pid: int
+    protocol: Literal[2] = PROTOCOL
+    event: Literal["ready"] = "ready"
+
+
+class Alive(Message):
+    """The engine lives and works; `quiet_s` seconds have gone since its work last had an event."""
+
+    quiet_s: float
+    event: Literal["alive"] = "alive"
+
+
+class PredictionFacts(Message):
+    """About the predictions of `segment` and `refine`.
+
+    Attributes:
+        run: The run whose models predicted; None when SAM worked alone.
+        method: Of the run, or `sam`.
+        round: Of the run, or 0.
+        weights: Digest of the trained weights; empty without a run.
+        note: What a person should know about it; may be empty.
+        device: Where networks ran.
+        slice_index: The axial slice, in the file's own numbers; None for the whole volume.
+        targets: Classes of the label maps.
+        unmet_clicks: Sentences about clicks that the label does not follow.
+    """
+
+    run: str | None
+    method: str
+    round: int
+    weights: str
+    note: str
+    device: str
+    slice_index: int | None
+    targets: list[Target]
+    unmet_clicks: list[str]
+
+
+class RunFacts(Message):
+    """About a training that is done: the name of its run."""
+
+    run: str
+
+
+class DeviceFacts(Message):
+    """Where networks would run, and why; or the problem with the device that was asked about."""
+
+    name: str
+    reason: str
+    problem: str
+
+
+class WeightsFacts(Message):
+    """About the default weights of a SAM model.
+
+    Attributes:
+        model: Such as `vit_t`.
+        name: Of the weights.
+        licence: Of the weights.
+        bytes: Size of the download; None when it is not known.
+        path: Where they are on this computer; None when they are not.
+        problem: What is wrong with the file there; may be empty.
+    """
+
+    model: str
+    name: str
+    licence: str
+    bytes: int | None
+    path: str | None
+    problem: str
+
+
+class ComputerFacts(Message):
+    """What `describe` is answered: the device, and the default weights of each SAM model."""
+
+    device: DeviceFacts
+    weights: list[WeightsFacts]
+
+
+class DownloadFacts(Message):
+    """The weights that are here after a download."""
+
+    weights: WeightsFacts
+
+
+class RemovalFacts(Message):
+    """The paths of the files that were deleted."""
+
+    removed: list[str]
+
+
+class CancelFacts(Message):
+    """The numbers of the requests that `cancel` or `close` stopped."""
+
+    cancelled: list[int]
+
+
+Facts = TypeVar("Facts", bound=Message)
+FileName = Literal["specialist", "sam", "refined", "disagreement", "prompts", "report", "weights"]
+
+
+class Done(Message):
+    """A request was served.
+
+    Attributes:
+        files: Paths of what was written, by name.
+        facts: About it, as the request has it.
+    """
+
+    facts: PredictionFacts | RunFacts | ComputerFacts | DownloadFacts | RemovalFacts | CancelFacts
+    files: dict[FileName, str] = {}
+    event: Literal["done"] = "done"
+
+    def facts_as(self, kind: type[Facts]) -> Facts:
+        """Return the facts.
+
+        Raises:
+            TypeError: When they are of another kind, so it is the answer to another request.
+        """
+        if not isinstance(self.facts, kind):
+            msg = f"{self.facts!r} are no {kind.__name__}"
+            raise TypeError(msg)
+        return self.facts
+
+
+EngineEvent: TypeAlias = (
+    Ready | Alive | Progress | Metric | Artifact | Notice | Done | Failure | Cancelled
+)
+_EVENTS: TypeAdapter[EngineEvent] = TypeAdapter(
+    Annotated[EngineEvent, Field(discriminator="event")]
+)
+
+
+def event_line(number: int, event: EngineEvent) -> str:
+    """Return an event of a request as a line without its end."""
+    values = _EVENTS.dump_python(event, mode="json")
+    return json.dumps({"id": number, "event": values.pop("event"), **values})
+
+
+def parse_event(line: str) -> tuple[int, EngineEvent] | None:
+    """Read a line of the engine: the number of the request, and its event.
+
+    Returns:
+        None when the line is no event but something that was printed.
+
+    Raises:
+        EventError: When it is an event that cannot be understood.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("event"), str):
+        return None
+    number = values.pop("id", 0)
+    if type(number) is not int:
+        number = 0
+    try:
+        return number, _EVENTS.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        msg = (
+            f"The engine sent what this panel does not understand ({place}: {first['msg']}); "
+            "reinstall the extension, so that both are of one version."
+        )
+        raise EventError(msg, number, is_final=values["event"] in FINAL) from error

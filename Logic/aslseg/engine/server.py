@@ -8,7 +8,6 @@ needs them. The process ends when its input ends.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -21,25 +20,107 @@ from functools import partial
 from typing import IO, Any
 
 from aslseg import __version__
-from aslseg.engine.mailbox import Mailbox
 from aslseg.engine.protocol import (
     ALIVE_S,
-    PROTOCOL,
+    MAX_WAITING,
+    Alive,
     BadLine,
+    CancelFacts,
+    Done,
+    EngineEvent,
+    Ready,
     Request,
     RequestError,
+    event_line,
     parse_request,
     read_lines,
 )
 from aslseg.errors import AslsegError, CancelledError
-from aslseg.events import Event, Monitor
+from aslseg.events import Cancelled, Monitor
 from aslseg.failures import failure_of
 
 LAST_RESORT_S = 10.0
 """Seconds that the process may live on after the end of its input."""
-_NOT_BEGUN = "Stopped on request before it had begun."
+_NOT_BEGUN = Cancelled("Stopped on request before it had begun.")
 
 logger = logging.getLogger(__name__)
+
+
+class RequestQueue:
+    """Hands requests from the thread that reads them to the one that works.
+
+    Each request that was taken in leaves exactly once: by `take`, or as a result of `cancel` or
+    `close`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Request] = {}
+        self._at_work: Request | None = None
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def at_work(self) -> Request | None:
+        """The request that was taken and has not ended yet."""
+        return self._at_work
+
+    def knows(self, number: int) -> bool:
+        """Tell whether a request of this number waits or is worked on."""
+        with self._changed:
+            return self._is_known(number)
+
+    def put(self, request: Request) -> str:
+        """Take in a request; return why it is refused, else an empty text."""
+        with self._changed:
+            if self._is_known(request.number):
+                return f"Request {request.number} is under way already; give each its own 'id'."
+            if len(self._waiting) >= MAX_WAITING:
+                return f"{MAX_WAITING} requests are waiting; send more when some are answered."
+            self._waiting[request.number] = request
+            self._changed.notify()
+            return ""
+
+    def take(self) -> Request | None:
+        """Wait for the next request; None when there will be no more."""
+        with self._changed:
+            self._at_work = None
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if self._is_closed:
+                return None
+            self._at_work = self._waiting.pop(next(iter(self._waiting)))
+            return self._at_work
+
+    def ended(self) -> None:
+        """Forget the request that is worked on; call before its last event is written."""
+        with self._changed:
+            self._at_work = None
+
+    def cancel(self, number: int | None = None) -> tuple[list[Request], list[int]]:
+        """Cancel one request, or all.
+
+        Returns:
+            Those that had not begun, which are gone now; and the numbers of all that are cancelled.
+        """
+        with self._changed:
+            wanted = [n for n in self._waiting if number in (None, n)]
+            gone = [self._waiting.pop(n) for n in wanted]
+            if self._at_work is not None and number in (None, self._at_work.number):
+                self._at_work.token.cancel()
+                wanted.append(self._at_work.number)
+            return gone, wanted
+
+    def close(self) -> list[Request]:
+        """Cancel all and take in no more; return those that had not begun."""
+        gone, _ = self.cancel()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        return gone
+
+    def _is_known(self, number: int) -> bool:
+        return number in self._waiting or (
+            self._at_work is not None and self._at_work.number == number
+        )
 
 
 class EventWriter:
@@ -50,17 +131,17 @@ class EventWriter:
         self._lock = threading.Lock()
         self.worked_at = time.monotonic()
 
-    def write(self, number: int, event: str, **facts: Any) -> None:
-        """Write one line."""
-        line = json.dumps({"id": number, "event": event, **facts})
+    def write(self, number: int, event: EngineEvent) -> None:
+        """Write an event of a request as one line."""
+        line = event_line(number, event)
         with self._lock, suppress(OSError, ValueError):  # the end of the input ends the process
             self._stream.write(line + "\n")
             self._stream.flush()
 
-    def write_work(self, number: int, event: str, **facts: Any) -> None:
-        """Write one line, and note that the work goes on."""
+    def write_work(self, number: int, event: EngineEvent) -> None:
+        """Write an event of the work itself, and note that it goes on."""
         self.worked_at = time.monotonic()
-        self.write(number, event, **facts)
+        self.write(number, event)
 
 
 class RequestReader:
@@ -68,15 +149,15 @@ class RequestReader:
 
     Args:
         lines: Standard input.
-        mailbox: Where requests go.
+        queue: Where requests go.
         writer: Writes the events of lines that are no request, and of requests that end here.
     """
 
     def __init__(
-        self, lines: Iterable[str | BadLine], mailbox: Mailbox, writer: EventWriter
+        self, lines: Iterable[str | BadLine], queue: RequestQueue, writer: EventWriter
     ) -> None:
         self._lines = lines
-        self._mailbox = mailbox
+        self._queue = queue
         self._writer = writer
 
     def start(self) -> None:
@@ -91,7 +172,7 @@ class RequestReader:
         except OSError:  # the input broke, which is its end
             logger.warning("The input of the engine broke")
         finally:
-            self._end_all(self._mailbox.close())
+            self._end_all(self._queue.close())
             _end_process_after(LAST_RESORT_S)
 
     def _handle(self, line: str | BadLine) -> bool:
@@ -105,7 +186,7 @@ class RequestReader:
                 return False
             if request.do == "cancel":
                 self._cancel(request)
-            elif refusal := self._mailbox.put(request):
+            elif refusal := self._queue.put(request):
                 raise RequestError(refusal, request.number)
         except RequestError as error:
             self._refuse(error, error.number)
@@ -114,7 +195,7 @@ class RequestReader:
         return True
 
     def _close(self, request: Request) -> None:
-        self._end_all(self._mailbox.close())
+        self._end_all(self._queue.close())
         self._finish_at_once(request, [])
 
     def _cancel(self, request: Request) -> None:
@@ -122,29 +203,28 @@ class RequestReader:
         if wanted is not None and type(wanted) is not int:
             msg = "The request's 'request' cannot be used: it is the 'id' of a request, or null."
             raise RequestError(msg, request.number)
-        gone, cancelled = self._mailbox.cancel(wanted)
+        gone, cancelled = self._queue.cancel(wanted)
         self._end_all(gone)
         self._finish_at_once(request, cancelled)
 
     def _end_all(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self._writer.write(request.number, "cancelled", message=_NOT_BEGUN)
+            self._writer.write(request.number, _NOT_BEGUN)
 
     def _finish_at_once(self, request: Request, cancelled: list[int]) -> None:
-        if request.number and not self._mailbox.knows(request.number):
-            facts = {"cancelled": cancelled}
-            self._writer.write(request.number, "done", files={}, facts=facts)
+        if request.number and not self._queue.knows(request.number):
+            self._writer.write(request.number, Done(facts=CancelFacts(cancelled=cancelled)))
 
     def _refuse(self, error: Exception, number: int) -> None:
-        if self._mailbox.knows(number):  # else the refusal would be taken for that one's end
+        if self._queue.knows(number):  # else the refusal would be taken for that one's end
             number = 0
-        self._writer.write(number, "failed", **failure_of(error, "reading a request"))
+        self._writer.write(number, failure_of(error, "reading a request"))
 
 
-Task = Callable[[Mapping[str, Any], Monitor], dict[str, Any]]
+Task = Callable[[Mapping[str, Any], Monitor], Done]
 
 
-class Worker:
+class Server:
     """Serves requests one after the other.
 
     Args:
@@ -160,41 +240,37 @@ class Worker:
         tasks: Callable[[], Mapping[str, Task]],
     ) -> None:
         self._writer = EventWriter(stream)
-        self._mailbox = Mailbox()
-        self._reader = RequestReader(lines, self._mailbox, self._writer)
+        self._queue = RequestQueue()
+        self._reader = RequestReader(lines, self._queue, self._writer)
         self._load = tasks
         self._tasks: Mapping[str, Task] | None = None
 
     def run(self) -> None:
         """Serve until the input ends or a `close` comes."""
-        facts = {"version": __version__, "protocol": PROTOCOL, "pid": os.getpid()}
-        self._writer.write(0, "ready", **facts)
+        self._writer.write(0, Ready(version=__version__, pid=os.getpid()))
         self._reader.start()
         threading.Thread(target=self._show_life, name="alive", daemon=True).start()
-        while (request := self._mailbox.take()) is not None:
+        while (request := self._queue.take()) is not None:
             self._serve(request)
 
     def _serve(self, request: Request) -> None:
         self._writer.worked_at = time.monotonic()
-        event, facts = self._result_of(request)
-        self._mailbox.ended()
-        self._writer.write(request.number, event, **facts)
+        event = self._result_of(request)
+        self._queue.ended()
+        self._writer.write(request.number, event)
 
-    def _result_of(self, request: Request) -> tuple[str, dict[str, Any]]:
-        monitor = Monitor(partial(self._write_event, request), request.token, detailed=True)
+    def _result_of(self, request: Request) -> EngineEvent:
+        write = partial(self._writer.write_work, request.number)
+        monitor = Monitor(write, request.token, detailed=True)
         try:
             monitor.check()
-            return "done", self._task(request, monitor)(request.arguments, monitor)
+            return self._task(request, monitor)(request.arguments, monitor)
         except CancelledError as error:
-            return "cancelled", {"message": str(error)}
+            return Cancelled(str(error))
         except (Exception, SystemExit) as error:  # the job's edge: everything becomes words
             if isinstance(error, AslsegError):
                 logger.info("Request %s failed: %s", request.do, error)
-            return "failed", failure_of(error, request.do)
-
-    def _write_event(self, request: Request, event: Event) -> None:
-        values = event.to_json()
-        self._writer.write_work(request.number, values.pop("event"), **values)
+            return failure_of(error, request.do)
 
     def _task(self, request: Request, monitor: Monitor) -> Task:
         if self._tasks is None:
@@ -210,10 +286,10 @@ class Worker:
         """Write `alive` events: the process lives, and for how long its work wrote no event."""
         while True:
             time.sleep(ALIVE_S)
-            request = self._mailbox.at_work
+            request = self._queue.at_work
             if request is not None:
                 quiet_s = round(time.monotonic() - self._writer.worked_at, 1)
-                self._writer.write(request.number, "alive", quiet_s=quiet_s)
+                self._writer.write(request.number, Alive(quiet_s=quiet_s))
 
 
 def own_output() -> IO[str]:
@@ -268,6 +344,6 @@ def main() -> None:
     """Serve requests from standard input until it ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     lines, stream = read_lines(own_input()), own_output()
-    Worker(lines, stream, _tasks).run()
+    Server(lines, stream, _tasks).run()
     logging.shutdown()
     os._exit(0)  # every event is written; taking the libraries down can take seconds

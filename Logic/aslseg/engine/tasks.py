@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aslseg.data.images import read_volume
-from aslseg.data.volume import Volume
-from aslseg.engine.requests import (
+from aslseg.config import RunConfig, SamConfig, parse_config, with_overrides
+from aslseg.data.images import read_volume, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.engine.protocol import (
+    Done,
+    FileName,
     ImageRequest,
+    PredictionFacts,
     Refine,
     Resume,
+    RunFacts,
     Segment,
     Train,
     check_request,
 )
-from aslseg.engine.results import facts_of, write_prediction
-from aslseg.engine.settings import config_of, require_run, run_of, sam_settings, targets_of
 from aslseg.engine.system import describe, download, remove
-from aslseg.errors import ConfigError, ImageError
+from aslseg.errors import ConfigError, ImageError, RunError
 from aslseg.events import Monitor
 from aslseg.inference.interactive.predictions import SessionPrediction
 from aslseg.inference.interactive.session import (
@@ -33,35 +36,60 @@ from aslseg.inference.interactive.session import (
 )
 from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
+from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder, new_run_id, run_named
+from aslseg.project.run_folder import (
+    RunFolder,
+    latest_finished,
+    new_run_id,
+    open_run,
+    run_named,
+)
+from aslseg.project.run_tables import PREDICTIONS
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, resume_run, start_run
-from aslseg.storage import cache_folder
+from aslseg.storage import cache_folder, sha256_of, write_json_atomic
+from aslseg.targets import LIVER_TARGETS, Target
 
-Result = dict[str, Any]
-"""`files` and `facts` of a `done` event; of `describe`, other keys."""
+Key = tuple[Any, ...]
+"""What something was made of."""
 
 
-@dataclass
-class _Cached:
-    """Something that is slow to make, and the key of what it was made of."""
+@dataclass(frozen=True)
+class _Models:
+    """Networks that are slow to load.
 
-    key: tuple[Any, ...]
-    value: Any
+    Attributes:
+        key: What they depend on.
+        models: The networks.
+        facts: About all predictions with them.
+    """
+
+    key: Key
+    models: SessionModels
+    facts: PredictionFacts
+
+
+@dataclass(frozen=True)
+class _OpenVolume:
+    """The session of a volume, the networks that it uses, and the key of both."""
+
+    key: Key
+    models: _Models
+    session: Session
 
 
 class Engine:
     """Serves requests; keeps the networks of the last run and the session of the last volume."""
 
     def __init__(self) -> None:
-        self._models: _Cached | None = None
-        self._session: _Cached | None = None
+        self._models: _Models | None = None
+        self._volume: _OpenVolume | None = None
 
     @property
-    def tasks(self) -> dict[str, Callable[[Mapping[str, Any], Monitor], Result]]:
+    def tasks(self) -> dict[str, Callable[[Mapping[str, Any], Monitor], Done]]:
         """By name, what takes the arguments of a request, checks them, and serves it."""
-        tasks: dict[str, Callable[[Any, Monitor], Result]] = {
+        tasks: dict[str, Callable[[Any, Monitor], Done]] = {
             "segment": self.segment,
             "refine": self.refine,
             "train": self.train,
@@ -72,14 +100,14 @@ class Engine:
         }
         return {name: partial(_checked, name, task) for name, task in tasks.items()}
 
-    def segment(self, request: Segment, monitor: Monitor) -> Result:
+    def segment(self, request: Segment, monitor: Monitor) -> Done:
         """Segment a volume with a run, and write all predictions."""
         require_run(request)
         return self._predicted(
             request, monitor, lambda session: session.refine((), monitor=monitor)
         )
 
-    def refine(self, request: Refine, monitor: Monitor) -> Result:
+    def refine(self, request: Refine, monitor: Monitor) -> Done:
         """Predict with a person's prompts, one slice or the whole volume."""
         given = prompts_of([prompt.model_dump() for prompt in request.prompts or ()])
         return self._predicted(
@@ -90,7 +118,7 @@ class Engine:
             ),
         )
 
-    def train(self, request: Train, monitor: Monitor) -> Result:
+    def train(self, request: Train, monitor: Monitor) -> Done:
         """Start a run."""
         self._release_models()
         project = open_project(Path(request.project))
@@ -101,7 +129,7 @@ class Engine:
         monitor.artifact("run", run_named(project.folder, name).path)
         return _finished(start_run(project, config, monitor, name), monitor)
 
-    def resume(self, request: Resume, monitor: Monitor) -> Result:
+    def resume(self, request: Resume, monitor: Monitor) -> Done:
         """Go on with a run; with `rounds`, for that many more."""
         self._release_models()
         project = open_project(Path(request.project))
@@ -117,42 +145,35 @@ class Engine:
         request: Segment,
         monitor: Monitor,
         predict: Callable[[Session], SessionPrediction],
-    ) -> Result:
-        began = time.monotonic()
-        run = run_of(request)
-        session = self._session_of(run, request, monitor)
-        prediction = predict(session)
-        files = write_prediction(prediction, Path(request.output))
+    ) -> Done:
+        opened = self._opened(run_of(request), request, monitor)
+        prediction = predict(opened.session)
         for sentence in prediction.unmet_clicks:
             monitor.warn(sentence)
-        facts = {**facts_of(session, prediction, run), "device": _device_name(run, request)}
-        seconds = round(time.monotonic() - began, 3)
-        return {"files": files, "facts": {**facts, "seconds": seconds}}
+        about = {
+            "slice_index": prediction.slice_index,
+            "unmet_clicks": list(prediction.unmet_clicks),
+        }
+        files = write_prediction(prediction, Path(request.output))
+        return Done(facts=opened.models.facts.model_copy(update=about), files=files)
 
-    def _session_of(self, run: RunFolder | None, request: Segment, monitor: Monitor) -> Session:
-        key = (*_file_key(request), *_models_key(run, request))
-        if self._session is None or self._session.key != key:
-            self._session = None  # before the next one is made: two do not fit in memory
+    def _opened(self, run: RunFolder | None, request: Segment, monitor: Monitor) -> _OpenVolume:
+        """Return the session of a request; that of the last one where nothing has changed."""
+        models_key = _models_key(run, request)
+        key = (*_file_key(request), *models_key)
+        if self._volume is None or self._volume.key != key:
+            self._volume = None  # before the next one is made: two do not fit in memory
             volume = _read(request, monitor)
-            models = self._models_of(run, request, monitor)
-            self._session = _Cached(key, Session(volume, models, monitor))
-        session: Session = self._session.value
-        return session
-
-    def _models_of(
-        self, run: RunFolder | None, request: ImageRequest, monitor: Monitor
-    ) -> SessionModels:
-        key = _models_key(run, request)
-        if self._models is None or self._models.key != key:
-            self._models = None
-            for _ in monitor.track(["networks"], "Loading the networks"):
-                self._models = _Cached(key, _load_models(run, request, monitor))
-        models: SessionModels = self._models.value  # type: ignore[union-attr]
-        return models
+            if self._models is None or self._models.key != models_key:
+                self._models = None
+                self._models = _load_models(models_key, run, request, monitor)
+            session = Session(volume, self._models.models, monitor)
+            self._volume = _OpenVolume(key, self._models, session)
+        return self._volume
 
     def _release_models(self) -> None:
         """Free the memory of sessions for a training."""
-        self._models = self._session = None
+        self._models = self._volume = None
 
 
 def prompts_of(values: Any) -> list[SlicePrompts]:
@@ -173,21 +194,28 @@ def prompts_of(values: Any) -> list[SlicePrompts]:
 
 def _checked(
     name: str,
-    task: Callable[[Any, Monitor], Result],
+    task: Callable[[Any, Monitor], Done],
     arguments: Mapping[str, Any],
     monitor: Monitor,
-) -> Result:
+) -> Done:
     return task(check_request(name, arguments), monitor)
 
 
-def _load_models(run: RunFolder | None, request: ImageRequest, monitor: Monitor) -> SessionModels:
-    if run is not None:
-        cache = run.path.parents[1] / "cache" / "embeddings"
-        return models_of_ensemble(load_ensemble(run, monitor, request.device), cache)
-    cache = Path(request.project) / "cache" if request.project else cache_folder()
-    settings = sam_settings(request.sam)
-    device = request.device or "auto"
-    return models_without_run(targets_of(request), settings, cache / "embeddings", device)
+def _load_models(
+    key: Key, run: RunFolder | None, request: ImageRequest, monitor: Monitor
+) -> _Models:
+    wish = request.device or (run.config.device if run else "auto")
+    device = choose_device(wish).torch_device.type
+    for _ in monitor.track(["networks"], "Loading the networks"):
+        if run is None:
+            cache = Path(request.project) / "cache" if request.project else cache_folder()
+            settings = sam_settings(request.sam)
+            models = models_without_run(targets_of(request), settings, cache / "embeddings", wish)
+        else:
+            cache = run.path.parents[1] / "cache"
+            ensemble = load_ensemble(run, monitor, request.device)
+            models = models_of_ensemble(ensemble, cache / "embeddings")
+    return _Models(key, models, facts_of(models, run, device))
 
 
 def _read(request: ImageRequest, monitor: Monitor) -> Volume:
@@ -196,7 +224,7 @@ def _read(request: ImageRequest, monitor: Monitor) -> Volume:
     return volume
 
 
-def _file_key(request: ImageRequest) -> tuple[Any, ...]:
+def _file_key(request: ImageRequest) -> Key:
     path = Path(request.image)
     if not path.exists():
         msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
@@ -204,30 +232,157 @@ def _file_key(request: ImageRequest) -> tuple[Any, ...]:
     return str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size
 
 
-def _device_name(run: RunFolder | None, request: ImageRequest) -> str:
-    wish = request.device or (run.config.device if run else "auto")
-    return choose_device(wish).torch_device.type
-
-
-def _models_key(run: RunFolder | None, request: ImageRequest) -> tuple[Any, ...]:
+def _models_key(run: RunFolder | None, request: ImageRequest) -> Key:
     """Return what the networks depend on."""
     trained = () if run is None else (str(run.path), run.status.get("best_round"))
     parts = (request.project, request.device, request.sam, request.targets)
     return (*trained, *(str(part) for part in parts))
 
 
-def _finished(folder: RunFolder, monitor: Monitor) -> Result:
-    files: dict[str, str] = {}
+def _finished(folder: RunFolder, monitor: Monitor) -> Done:
+    files: dict[FileName, str] = {}
     try:
         from aslseg.report.report import write_report
 
         files["report"] = str(write_report(folder.path))
     except ImportError as error:
         monitor.warn(f"The report was not written, for a package is missing: {error}.")
-    facts = {
-        "run": folder.run_id,
-        "folder": str(folder.path),
-        "best_round": folder.status.get("best_round"),
-        "rounds": folder.rounds,
+    return Done(facts=RunFacts(run=folder.run_id), files=files)
+
+
+# -- what requests name --------------------------------------------------------------------------
+
+
+def config_of(settings: Any, default: str | None = None) -> RunConfig:
+    """Return the settings of a training.
+
+    Args:
+        settings: Name of a preset, or settings by group, or
+            `{"preset": name, "overrides": {...}}` whose keys may have dots (`sam.model`).
+        default: Name of the preset where `settings` names none.
+
+    Raises:
+        ConfigError: When a preset or a setting is unknown or out of range.
+    """
+    if settings is None or isinstance(settings, str):
+        return read_preset(settings or default or DEFAULT_PRESET)
+    if not isinstance(settings, Mapping):
+        msg = (
+            f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
+        )
+        raise ConfigError(msg)
+    if "overrides" not in settings:
+        return parse_config(dict(settings), "settings")
+    changes = settings["overrides"]
+    if not isinstance(changes, Mapping):
+        msg = f"The overrides of settings are an object, not {changes!r:.99}; correct them."
+        raise ConfigError(msg)
+    base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
+    return with_overrides(base, changes)
+
+
+def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
+    """Return the settings of SAM without a run; nothing of it is tuned.
+
+    Raises:
+        ConfigError: When a setting is unknown or out of range.
+    """
+    return parse_config({"sam": {**(settings or {}), "tuning": "none"}}, "SAM").sam
+
+
+def run_of(request: ImageRequest) -> RunFolder | None:
+    """Return the run that a request is about: the one named, else the latest finished one.
+
+    None when no project is named, or when it has no finished run and the request names none.
+
+    Raises:
+        RunError: When the run that is named does not exist.
+    """
+    if request.project is None:
+        return None
+    folder = Path(request.project)
+    if request.run is not None:
+        return open_run(folder, request.run)
+    return latest_finished(folder)
+
+
+def require_run(request: ImageRequest) -> RunFolder:
+    """Return the run that a request is about.
+
+    Raises:
+        RunError: When there is none.
+    """
+    run = run_of(request)
+    if run is None:
+        msg = f"{request.project or 'The request'} has no finished run yet; train first."
+        raise RunError(msg)
+    return run
+
+
+def targets_of(request: ImageRequest) -> tuple[Target, ...]:
+    """Return the classes: of the project, else those that the request lists, else liver's."""
+    if request.project is not None:
+        return open_project(Path(request.project)).targets
+    return tuple(request.targets) if request.targets else LIVER_TARGETS
+
+
+# -- what is answered ----------------------------------------------------------------------------
+
+
+def write_prediction(prediction: SessionPrediction, folder: Path) -> dict[FileName, str]:
+    """Write label maps, disagreement and prompts; label maps of one slice are named after it.
+
+    Returns:
+        Paths by name: `specialist`, `sam`, `refined`, `disagreement`, `prompts`; predictions that
+        were not made are missing.
+    """
+    prefix = "" if prediction.slice_index is None else f"slice-{prediction.slice_index:04d}-"
+    files: dict[FileName, Path] = {}
+    geometry: Geometry | None = None
+    for source in PREDICTIONS:
+        labels: Labelmap | None = getattr(prediction, source)
+        if labels is not None:
+            files[source] = folder / f"{prefix}{source}.nii.gz"
+            geometry = labels.geometry
+            write_labelmap(labels, files[source])
+    if geometry is not None:
+        files["disagreement"] = folder / f"{prefix}disagreement.nii.gz"
+        write_volume(Volume(prediction.disagreement, geometry), files["disagreement"])
+    files["prompts"] = folder / f"{prefix}prompts.json"
+    write_json_atomic(files["prompts"], [prompt.to_json() for prompt in prediction.prompts])
+    return {name: str(path) for name, path in files.items()}
+
+
+def facts_of(models: SessionModels, run: RunFolder | None, device: str) -> PredictionFacts:
+    """Return what holds for all predictions with some models; without a run, with a note."""
+    note = "No trained run: SAM alone predicts, as it was released, and only from your prompts."
+    facts = PredictionFacts(
+        run=None,
+        method="sam",
+        round=0,
+        weights="",
+        note=note,
+        device=device,
+        slice_index=None,
+        targets=list(models.targets),
+        unmet_clicks=[],
+    )
+    if run is None or models.ensemble is None:
+        return facts
+    best = int(run.status.get("best_round", 0))
+    trained = {
+        "run": run.run_id,
+        "method": models.ensemble.config.method,
+        "round": best,
+        "weights": weights_digest(run, best),
+        "note": "",
     }
-    return {"files": files, "facts": facts}
+    return facts.model_copy(update=trained)
+
+
+def weights_digest(run: RunFolder, round_number: int) -> str:
+    """Return 16 hexadecimal digits that name the trained weights of a round."""
+    folders = dict.fromkeys([run.first_folder(round_number), run.round(round_number)])
+    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]

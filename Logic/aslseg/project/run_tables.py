@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aslseg import schema_1
 from aslseg.errors import RunError, short
@@ -25,7 +25,7 @@ SOURCES = {
 }
 """Where a label map comes from, in the order in which they are made: the column `source`, and what
 a person reads."""
-PREDICTIONS = ("specialist", "sam", "refined")
+PREDICTIONS: tuple[Literal["specialist", "sam", "refined"], ...] = ("specialist", "sam", "refined")
 """Sources that an ensemble predicts with; the others are there to compare with."""
 
 RELIABILITY_COLUMNS = (

@@ -1,7 +1,8 @@
 """Short work beside the application: files are read and written in a thread, results shown here.
 
 The thread never touches the scene or a widget. `poll`, called by the panel's timer, hands results
-over in the application's own thread.
+over in the application's own thread. All is plain Python, signals too: Qt's own are unsafe on
+Python classes in Slicer.
 """
 
 from __future__ import annotations
@@ -15,9 +16,30 @@ from typing import Any
 
 from aslseg.events import CancelToken, Event, Monitor
 from aslseg.failures import as_known
-from ASLsegLib.engine.signal import Signal
 
 logger = logging.getLogger(__name__)
+
+
+class Signal:
+    """Calls everybody who connected, in the order of connection, with what is emitted."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[..., Any]] = []
+
+    def connect(self, listener: Callable[..., Any]) -> None:
+        """Call `listener` from now on; connecting it twice changes nothing."""
+        if listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def disconnect(self, listener: Callable[..., Any]) -> None:
+        """Call `listener` no more; one that is not connected is ignored."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def emit(self, *values: Any) -> None:
+        """Call the listeners; those that disconnect meanwhile are called for the last time."""
+        for listener in list(self._listeners):
+            listener(*values)
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Background:
     """Does tasks one after the other in one thread.
 
     Attributes:
-        event: Emits the events of tasks, as dictionaries.
+        event: Emits the events of tasks.
     """
 
     def __init__(self) -> None:
@@ -102,8 +124,7 @@ class Background:
                 self._hand_over(task.then, result)
 
     def _forward(self, event: Event) -> None:
-        values = event.to_json()
-        self._ready.put(lambda: self.event.emit(values))
+        self._ready.put(lambda: self.event.emit(event))
 
     def _hand_over(self, receiver: Callable[[Any], None], value: Any) -> None:
         def deliver() -> None:

@@ -1,15 +1,15 @@
-"""A child process with its threads: its lines and its end come out of one queue.
+"""The engine's process with its threads: its lines and its end come out of one queue.
 
 Nothing here waits in the caller's thread: starting, writing, reading and killing each have a thread
-of their own.
+of their own. `explain` says in words why a process ended.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -17,32 +17,34 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
-from aslseg.engine.protocol import MAX_LINE_BYTES, encode
+from aslseg.failures import OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, Failure, package_missing
 
 STDERR_TAIL_LINES = 40
 JOIN_S = 2.0
 MAX_LOG_LINE = 10_000
 """A longer line of the log is parted, so that no program that prints without end fills memory."""
 _QUITTING_S = 1.0
+_KILLED_CODES = (-9, 137)
+_CRASHED_CODES = (-11, -6, -7, -4, 139, 134, 0xC0000005, 0xC0000409, -1073741819, -1073740791)
 
 
 @dataclass(frozen=True)
-class EventLine:
-    """A line of the protocol."""
+class OutputLine:
+    """A line of standard output."""
 
-    event: dict[str, Any]
+    text: str
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """Any other line, of standard output or standard error."""
+    """A line of standard error."""
 
-    line: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,26 @@ class ProcessEnded:
     stderr_tail: tuple[str, ...]
 
 
-class Child:
+Item: TypeAlias = OutputLine | LogLine | ProcessEnded
+
+
+class EngineProcess:
     """Starts a command in a process group of its own.
 
     Args:
         command: What to run.
         environment: All its environment variables.
+        most_line_bytes: Longer lines of standard output are parted.
+
+    Attributes:
+        items: Lines and the end of the process, in order.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.items: queue.SimpleQueue[EventLine | LogLine | ProcessEnded] = queue.SimpleQueue()
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], most_line_bytes: int
+    ) -> None:
+        self.items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._most_line_bytes = most_line_bytes
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +87,7 @@ class Child:
         self._exited = threading.Event()
         self._gone = threading.Event()
         self._killing = threading.Lock()
-        _children.add(self)
+        _processes.add(self)
         _thread(self._live, list(command), dict(environment))
 
     @property
@@ -93,15 +105,9 @@ class Child:
         """Process id; None until it is started."""
         return None if self._process is None else self._process.pid
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Write a line to its standard input, soon.
-
-        Raises:
-            RequestError: When the line is longer than the engine reads.
-            TypeError: When the message holds something that JSON cannot.
-            ValueError: When it holds a number that is not finite.
-        """
-        self._outgoing.put(encode(message))
+    def send(self, line: bytes) -> None:
+        """Write a line to its standard input, soon."""
+        self._outgoing.put(line)
 
     def end(self, grace_s: float) -> None:
         """Let it end, and kill the whole tree if it is not gone in time; returns at once."""
@@ -109,7 +115,7 @@ class Child:
         self.kill_within(grace_s)
 
     def close_input(self) -> None:
-        """Close its standard input, which a worker takes as the request to end."""
+        """Close its standard input, which an engine takes as the request to end."""
         self._outgoing.put(None)
 
     def kill_within(self, grace_s: float) -> None:
@@ -160,10 +166,8 @@ class Child:
         self.items.put(ProcessEnded(code, tuple(self._stderr_tail)))
 
     def _read(self, stream: IO[bytes]) -> None:
-        while raw := stream.readline(MAX_LINE_BYTES):
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            event = _event_in(line)
-            self.items.put(LogLine(line) if event is None else EventLine(event))
+        while raw := stream.readline(self._most_line_bytes):
+            self.items.put(OutputLine(raw.decode("utf-8", "replace").rstrip("\r\n")))
 
     def _read_log(self, stream: IO[bytes]) -> None:
         while raw := stream.readline(MAX_LOG_LINE):
@@ -227,31 +231,93 @@ def _own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _event_in(line: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_event = isinstance(values, dict) and isinstance(values.get("event"), str)
-    return values if is_event else None
-
-
 def _thread(target: Any, *arguments: Any) -> threading.Thread:
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     thread.start()
     return thread
 
 
-_children: weakref.WeakSet[Child] = weakref.WeakSet()
+_processes: weakref.WeakSet[EngineProcess] = weakref.WeakSet()
 
 
 @atexit.register
 def _end_all() -> None:
-    """Leave no child behind when the application quits; no thread can be started any more."""
-    alive = [child for child in _children if not child.is_gone]
-    for child in alive:
-        child.close_input()
+    """Leave no process behind when the application quits; no thread can be started any more."""
+    alive = [process for process in _processes if not process.is_gone]
+    for process in alive:
+        process.close_input()
     deadline = time.monotonic() + _QUITTING_S
-    for child in alive:
-        if not child.wait(max(0.0, deadline - time.monotonic())):
-            child.kill()
+    for process in alive:
+        if not process.wait(max(0.0, deadline - time.monotonic())):
+            process.kill()
+
+
+def explain(code: int | None, stderr_tail: Sequence[str]) -> Failure:
+    """Say why a process ended before its request was served.
+
+    Args:
+        code: Its exit code as `subprocess` gives it; None when it never started.
+        stderr_tail: The last lines of its standard error.
+    """
+    text = "\n".join(stderr_tail)
+    if code is None:
+        return Failure(
+            f"The engine could not be started: {_last(stderr_tail)}.",
+            "Check the Python of this application, or reinstall the extension.",
+            "start",
+        )
+    for pattern, failure in () if code in _KILLED_CODES else _PATTERNS:
+        found = re.search(pattern, text)
+        if found is not None:
+            return failure(found)
+    return _by_code(code, stderr_tail)
+
+
+def _broken_package(found: re.Match[str]) -> Failure:
+    return Failure(
+        f"A Python package cannot be loaded: {found.group(1).strip()}.",
+        "Install the requirements again and restart the application.",
+        "package",
+    )
+
+
+_PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Failure]], ...] = (
+    (
+        r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
+        lambda _: OUT_OF_GPU_MEMORY,
+    ),
+    (
+        r"MemoryError|DefaultCPUAllocator: (?:not enough|can't allocate) memory|bad_alloc",
+        lambda _: OUT_OF_MEMORY,
+    ),
+    (r"No module named '?([\w.]+)'?", lambda found: package_missing(found.group(1))),
+    (
+        r"(?:ImportError|OSError): (.*(?:DLL|shared object|dylib|undefined symbol).*)",
+        _broken_package,
+    ),
+)
+
+
+def _by_code(code: int, stderr_tail: Sequence[str]) -> Failure:
+    if code in _KILLED_CODES:
+        return Failure(
+            "The engine was killed by the system, probably because memory ran out.",
+            "Close other programs, crop the volume, or choose a smaller SAM; then resume.",
+            "memory",
+        )
+    if code in _CRASHED_CODES:
+        return Failure(
+            f"The engine crashed (code {code}).",
+            "Try again; if it happens again, choose the CPU as device or reinstall PyTorch.",
+            "crash",
+        )
+    reported = f" Its last message: {_last(stderr_tail)}" if stderr_tail else ""
+    return Failure(
+        f"The engine ended unexpectedly (code {code}).{reported}",
+        "Try again; the log says more.",
+        "ended",
+    )
+
+
+def _last(lines: Sequence[str]) -> str:
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no reason was given")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -26,12 +26,17 @@ from ASLsegLib.scene.segmentations import (
 from ASLsegLib.scene.segments import Parts, parts_of
 from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
 
+if TYPE_CHECKING:  # pydantic may not be installed before a result is asked for
+    from aslseg.engine.protocol import Done, PredictionFacts
+
 logger = logging.getLogger(__name__)
 
 LABEL_SOURCES = ("specialist", "sam", "refined")
 PROMPTED = ("sam", "refined")
 """Predictions that a person's prompts change."""
 _PROPOSED = "ASLseg.ProposedPrompts"
+
+_UNKNOWN = Provenance("")
 
 Shape = tuple[int, int, int]
 
@@ -45,7 +50,7 @@ class VolumeResult:
         prompts: Given to SAM.
         drawn: The prompts as a label map.
         targets: Of predictions and drawn prompts.
-        facts: Method, run, round, model.
+        origin: Provenance of the predictions, but for their source.
         agreement: By target, the least Dice of two predictions.
         disagreement: Image of the overlay, or None.
     """
@@ -54,7 +59,7 @@ class VolumeResult:
     prompts: list[Any]
     drawn: Parts
     targets: list[Any]
-    facts: dict[str, Any] = field(default_factory=dict)
+    origin: Provenance = _UNKNOWN
     agreement: dict[str, float] = field(default_factory=dict)
     disagreement: vtk.vtkImageData | None = None
 
@@ -67,20 +72,20 @@ class SliceResult:
         planes: By source, (H, W) uint8.
         slice_index: Which axial slice.
         targets: Of the label maps.
-        facts: Method, run, round, model.
+        origin: Provenance of the predictions, but for their source.
         disagreement: (H, W) uint8 in percent, or None.
     """
 
     planes: dict[str, np.ndarray]
     slice_index: int
     targets: list[Any]
-    facts: dict[str, Any] = field(default_factory=dict)
+    origin: Provenance = _UNKNOWN
     disagreement: np.ndarray | None = None
 
 
 def result_handlers(
     volume: Any, slice_index: int | None, may_replace: Policy, *, prompted: bool = False
-) -> tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], Iterator[str]]]:
+) -> tuple[Callable[[Done], Any], Callable[[Any], Iterator[str]]]:
     """Return how a result is read in a thread, and how it then comes into the scene.
 
     Args:
@@ -91,23 +96,26 @@ def result_handlers(
     """
     if slice_index is not None:
         return (
-            lambda event: read_slice_result(_with_facts(event, prompted=prompted)),
+            lambda done: read_slice_result(done, prompted=prompted),
             lambda result: show_slice_result(volume, result, may_replace),
         )
     shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
     return (
-        lambda event: read_volume_result(_with_facts(event, prompted=prompted), shape, axis),
+        lambda done: read_volume_result(done, shape, axis, prompted=prompted),
         lambda result: show_volume_result(volume, result, may_replace),
     )
 
 
-def read_volume_result(event: Mapping[str, Any], shape: Shape, axis: int = 0) -> VolumeResult:
-    """Read the files that a `done` event about a whole volume names; work for a thread.
+def read_volume_result(
+    done: Done, shape: Shape, axis: int = 0, *, prompted: bool = False
+) -> VolumeResult:
+    """Read the files of an answer about a whole volume; work for a thread.
 
     Args:
-        event: Of `segment` or `refine`.
+        done: Answer to `segment` or `refine`.
         shape: (D, H, W) of the volume.
         axis: Along which its axial slices are numbered.
+        prompted: Whether the request held a person's prompts.
 
     Raises:
         ImageError: When a file is missing or damaged.
@@ -115,32 +123,32 @@ def read_volume_result(event: Mapping[str, Any], shape: Shape, axis: int = 0) ->
     from aslseg.errors import ImageError
     from aslseg.prompts import read_prompts
 
-    files = _files_of(event)
+    facts, files = _facts_and_files(done)
     return volume_result(
         _read_labels(files),
         read_prompts(files["prompts"], ImageError, "segment the volume again"),
-        targets=_targets_of(event),
+        targets=facts.targets,
         shape=shape,
         axis=axis,
-        facts=dict(event["facts"]),
+        origin=_origin_of(facts, prompted),
         disagreement=_read_disagreement(files),
     )
 
 
-def read_slice_result(event: Mapping[str, Any]) -> SliceResult:
-    """Read the files that a `done` event about one slice names; work for a thread.
+def read_slice_result(done: Done, *, prompted: bool = False) -> SliceResult:
+    """Read the files of an answer about one slice; work for a thread.
 
     Raises:
         ImageError: When a file is missing or damaged.
     """
-    facts, files = dict(event["facts"]), _files_of(event)
+    facts, files = _facts_and_files(done)
     planes = {source: labels[0] for source, labels in _read_labels(files).items()}
     apart = _read_disagreement(files)
     return SliceResult(
         planes,
-        int(facts["slice_index"]),
-        _targets_of(event),
-        facts,
+        facts.slice_index or 0,
+        facts.targets,
+        _origin_of(facts, prompted),
         None if apart is None else apart[0],
     )
 
@@ -151,7 +159,7 @@ def volume_result(
     *,
     targets: list[Any],
     shape: Shape,
-    facts: dict[str, Any],
+    origin: Provenance,
     disagreement: np.ndarray | None = None,
     axis: int = 0,
 ) -> VolumeResult:
@@ -162,7 +170,7 @@ def volume_result(
         prompts: Given to SAM.
         targets: Of the label maps.
         shape: (D, H, W) of the volume.
-        facts: Method, run, round, model.
+        origin: Provenance of the label maps, but for their source.
         disagreement: (D, H, W) uint8 in percent, or None.
         axis: Along which the volume's axial slices are numbered.
     """
@@ -175,7 +183,7 @@ def volume_result(
         prompts=prompts,
         drawn=parts_of(drawn, targets),
         targets=targets,
-        facts=facts,
+        origin=origin,
         agreement=least_agreement(list(labels.values()), targets),
         disagreement=None if disagreement is None else image_of(disagreement),
     )
@@ -195,7 +203,7 @@ def show_volume_result(volume: Any, result: VolumeResult, may_replace: Policy) -
         yield f"showing the prediction: {source}"
         _check_present(volume)
         nodes[source] = write_prediction(
-            volume, parts, result.targets, provenance_of(source, result.facts), may_replace
+            volume, parts, result.targets, provenance_of(source, result.origin), may_replace
         )
     yield "showing the prompts"
     _check_present(volume)
@@ -219,7 +227,7 @@ def show_slice_result(volume: Any, result: SliceResult, may_replace: Policy) -> 
     for source, plane in result.planes.items():
         yield f"showing the prediction: {source}"
         _check_present(volume)
-        provenance = provenance_of(source, result.facts)
+        provenance = provenance_of(source, result.origin)
         write_prediction_slice(
             volume, result.slice_index, plane, result.targets, provenance, may_replace
         )
@@ -229,21 +237,14 @@ def show_slice_result(volume: Any, result: SliceResult, may_replace: Policy) -> 
         update_disagreement(volume, result.slice_index, result.disagreement)
 
 
-def provenance_of(source: str, facts: Mapping[str, Any]) -> Provenance:
-    """Return the provenance of a prediction from the facts of a `done` event."""
-    return Provenance(
-        source=source,
-        method=str(facts.get("method") or ""),
-        run=str(facts.get("run") or ""),
-        round=int(facts.get("round") or 0),
-        model=str(facts.get("weights") or ""),
-        prompted=bool(facts.get("prompted")) and source in PROMPTED,
-    )
+def provenance_of(source: str, origin: Provenance) -> Provenance:
+    """Return the provenance of one prediction of a result."""
+    return replace(origin, source=source, prompted=origin.prompted and source in PROMPTED)
 
 
 def show_proposed(volume: Any, result: VolumeResult) -> None:
     """Draw the prompts into their segmentation node, and keep them there for editing."""
-    provenance = provenance_of("prompts", result.facts)
+    provenance = provenance_of("prompts", result.origin)
     node = write_prediction(volume, result.drawn, result.targets, provenance, lambda _: True)
     values = [prompt.to_json() for prompt in result.prompts]
     node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
@@ -270,18 +271,17 @@ def _parsed(kept: str) -> tuple[Any, ...]:
         return ()
 
 
-def _with_facts(event: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
-    return {**event, "facts": {**event["facts"], **facts}}
+def _facts_and_files(done: Done) -> tuple[PredictionFacts, dict[str, Path]]:
+    from aslseg.engine.protocol import PredictionFacts
+
+    files: dict[str, Path] = {name: Path(path) for name, path in done.files.items()}
+    return done.facts_as(PredictionFacts), files
 
 
-def _files_of(event: Mapping[str, Any]) -> dict[str, Path]:
-    return {name: Path(path) for name, path in event["files"].items()}
-
-
-def _targets_of(event: Mapping[str, Any]) -> list[Any]:
-    from aslseg.targets import Target
-
-    return [Target.model_validate(target) for target in event["facts"]["targets"]]
+def _origin_of(facts: PredictionFacts, prompted: bool) -> Provenance:
+    return Provenance(
+        "", facts.method, facts.run or "", facts.round, facts.weights, prompted=prompted
+    )
 
 
 def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:

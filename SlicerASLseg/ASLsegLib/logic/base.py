@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
-from ASLsegLib.engine.background import Background
-from ASLsegLib.engine.signal import Signal
+from ASLsegLib.engine.background import Background, Signal
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from aslseg.errors import RunError
-from ASLsegLib.engine.client import EngineClient
-from ASLsegLib.engine.jobs import EngineJobs, Job
+from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
@@ -29,7 +28,8 @@ from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep
 from ASLsegLib.scene.volumes import working_volume
 
 if TYPE_CHECKING:
-    pass
+    from aslseg.engine.protocol import ComputerFacts, Done, WeightsFacts
+    from ASLsegLib.engine.client import PanelEvent
 
 YIELD_S = 0.005
 """PythonQt keeps the interpreter lock while Slicer's event loop runs, and the threads that write,
@@ -46,17 +46,17 @@ class Logic(ReviewLogic):
     def __init__(self, python: Sequence[str] | None = None) -> None:
         super().__init__()
         self._python = tuple(python or python_command())
-        self._engines: dict[str, EngineJobs] = {}
+        self._engines: dict[str, EngineClient] = {}
         self.working_on: Any | None = None
         self._folder: Path | None = None
 
     @property
-    def engine(self) -> EngineJobs:
+    def engine(self) -> EngineClient:
         """The child process that segments and refines."""
         return self._engine_for("interactive")
 
     @property
-    def trainer(self) -> EngineJobs:
+    def trainer(self) -> EngineClient:
         """The child process that trains, so that segmenting goes on meanwhile."""
         return self._engine_for("training")
 
@@ -199,35 +199,51 @@ class Logic(ReviewLogic):
 
     # -- about this computer -------------------------------------------------------------------
 
-    def describe(self, device: str | None = None, *, wait: bool = True) -> dict[str, Any]:
+    def describe(self, device: str | None = None, *, wait: bool = True) -> ComputerFacts | None:
         """Return which device the engine would use, and which SAM weights are here.
 
         Returns:
-            `device` with name and reason, and `weights` by model; empty without `wait`.
+            None without `wait`.
         """
+        from aslseg.engine.protocol import ComputerFacts
+
         self.engine.start(Job("describe", {"device": device or chosen_device()}))
-        return self._wait(self.engine) if wait else {}
+        return self._wait(self.engine).facts_as(ComputerFacts) if wait else None
 
-    def download(self, model: str, *, wait: bool = True) -> dict[str, Any]:
-        """Download the weights of a SAM, such as `vit_t`, and check them."""
+    def download(self, model: str, *, wait: bool = True) -> WeightsFacts | None:
+        """Download the weights of a SAM, such as `vit_t`, check them, and return where they are.
+
+        Returns:
+            None without `wait`.
+        """
+        from aslseg.engine.protocol import DownloadFacts
+
         self.engine.start(Job("download", {"model": model}))
-        return self._wait(self.engine) if wait else {}
+        return self._wait(self.engine).facts_as(DownloadFacts).weights if wait else None
 
-    def remove_weights(self, model: str, *, wait: bool = True) -> dict[str, Any]:
-        """Delete the downloaded weights of a SAM; a file that a person put there stays."""
+    def remove_weights(self, model: str, *, wait: bool = True) -> list[str]:
+        """Delete the downloaded weights of a SAM; a file that a person put there stays.
+
+        Returns:
+            The paths of the deleted files; empty without `wait`.
+        """
+        from aslseg.engine.protocol import RemovalFacts
+
         self.engine.start(Job("remove", {"model": model}))
-        return self._wait(self.engine) if wait else {}
+        return self._wait(self.engine).facts_as(RemovalFacts).removed if wait else []
 
     # -- within --------------------------------------------------------------------------------
 
     def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
+        from aslseg.engine.protocol import RunFacts
+
         project = self.opened()
         self.trainer.start(Job(do, {"project": str(project.folder), **arguments}))
         if not wait:
             return ""
         done = self._wait(self.trainer)
         self.refresh()
-        return str(done["facts"]["run"])
+        return done.facts_as(RunFacts).run
 
     def _about(
         self, volume: Any, run_id: str | None
@@ -256,23 +272,23 @@ class Logic(ReviewLogic):
             self._wait(self.engine)
         return self.predictions(volume)
 
-    def _wait(self, engine: EngineJobs) -> dict[str, Any]:
+    def _wait(self, engine: EngineClient) -> Done:
         def breathe() -> None:
             self.poll()
             slicer.app.processEvents()
 
         return engine.wait(breathe)
 
-    def _engine_for(self, purpose: str) -> EngineJobs:
+    def _engine_for(self, purpose: str) -> EngineClient:
         if purpose not in self._engines:
-            engine = EngineJobs(EngineClient(self._python, library()), self.background)
+            engine = EngineClient(self._python, library(), self.background)
             if purpose == "training":  # predictions leave the project as it is
                 engine.event.connect(self._state_may_change)
             self._engines[purpose] = engine
         return self._engines[purpose]
 
-    def _state_may_change(self, event: dict[str, Any]) -> None:
-        if event.get("event") in ("artifact", "done", "failed", "cancelled"):
+    def _state_may_change(self, event: PanelEvent) -> None:
+        if event.event in ("artifact", "done", "failed", "cancelled"):
             self.forget_state()
 
     def _scratch(self) -> Path:

@@ -58,7 +58,7 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
     from aslseg.data.images import read_geometry
 
     case = project.case(case_id)
-    labels, prompts, facts = _predictions_of_run(project, case_id)
+    labels, prompts, origin = _predictions_of_run(project, case_id)
     if case.label is not None:
         labels["refined"] = project.load_labels(case).labels
     if not labels:
@@ -70,7 +70,7 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
         targets=list(project.targets),
         shape=geometry.shape,
         axis=to_slices(geometry).axes[0],
-        facts=facts,
+        origin=origin,
     )
     return SavedPredictions(result, case.label is not None, projects.label_digest(project, case_id))
 
@@ -83,7 +83,7 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
     """
     result, nodes = saved.result, {}
     for source, parts in result.predictions.items():
-        provenance = provenance_of(source, result.facts)
+        provenance = provenance_of(source, result.origin)
         label = ""
         if source == "refined":
             provenance, label = replace(provenance, human=saved.human), saved.label
@@ -109,16 +109,16 @@ def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> 
 
 def _predictions_of_run(
     project: Project, case_id: str
-) -> tuple[dict[str, np.ndarray], list[Any], dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray], list[Any], Provenance]:
     from aslseg.project.run_folder import list_runs, run_named
     from aslseg.schema_1 import prediction_file
 
     for run in list_runs(project.folder):
         folder = run_named(project.folder, run.run_id).predictions(run.best_round, case_id)
         if run.is_usable and prediction_file(folder).exists():
-            facts = {"run": run.run_id, "method": run.method, "round": run.best_round}
-            return *_read_predictions(folder), facts
-    return {}, [], {}
+            origin = Provenance("", run.method, run.run_id, run.best_round)
+            return *_read_predictions(folder), origin
+    return {}, [], Provenance("")
 
 
 def _read_predictions(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:

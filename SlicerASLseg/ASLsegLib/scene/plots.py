@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import slicer
 import vtk
+
+from aslseg.events import Metric
 
 _COLORS = (
     (0.30, 0.55, 0.90), (0.95, 0.60, 0.15), (0.30, 0.75, 0.40), (0.85, 0.35, 0.55),
@@ -31,13 +33,13 @@ class Curves:
         """Names of the curves that have points."""
         return list(self._points)
 
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Take in a `metric` event."""
-        about = event["task"] or event["source"] or event["case"]
-        line = f"round {event['round']}, {about}" if about else ""
-        name = ": ".join(part for part in (line, str(event["name"])) if part)
+    def add(self, metric: Metric) -> None:
+        """Add a point."""
+        about = metric.task or metric.source or metric.case
+        line = f"round {metric.round}, {about}" if about else ""
+        name = ": ".join(part for part in (line, metric.name) if part)
         points = self._points.setdefault(name, [])
-        points.append((float(event["step"]), float(event["value"])))
+        points.append((float(metric.step), metric.value))
         if len(points) > _MOST_POINTS:
             del points[1:-1:2]
 

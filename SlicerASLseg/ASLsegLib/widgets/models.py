@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
 from ASLsegLib import parameters, requirements
 from ASLsegLib.widgets.section import Section, fill_combo
+
+if TYPE_CHECKING:
+    from aslseg.engine.protocol import ComputerFacts, WeightsFacts
+    from ASLsegLib.engine.client import PanelEvent
 
 DEVICES = {
     "auto": _("automatic"),
@@ -22,7 +26,7 @@ class ModelsSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
-        self._facts: dict[str, Any] = {}
+        self._computer: ComputerFacts | None = None
         fill_combo(
             self.ui.deviceBox,
             [(text, name) for name, text in DEVICES.items()],
@@ -36,7 +40,7 @@ class ModelsSection(Section):
     def update(self) -> None:
         """Show what is known about device and weights."""
         weights = self._weights()
-        here = bool(weights.get("path"))
+        here = weights is not None and weights.path is not None
         self.ui.samLabel.setText(self._about_weights(weights))
         self.ui.deviceLabel.setText(self._about_device())
         self.gate(
@@ -47,12 +51,16 @@ class ModelsSection(Section):
             _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
         )
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Keep the engine's facts about this computer."""
-        if event.get("event") == "done" and "device" in event:
-            self._facts = event
-        if event.get("event") == "done" and "weights" in event.get("files", {}):
-            self._facts = {}
+    def on_event(self, event: PanelEvent) -> None:
+        """Keep what the engine knows of this computer."""
+        if event.event != "done":
+            return
+        from aslseg.engine.protocol import ComputerFacts, DownloadFacts, RemovalFacts
+
+        if isinstance(event.facts, ComputerFacts):
+            self._computer = event.facts
+        elif isinstance(event.facts, (DownloadFacts, RemovalFacts)):
+            self._computer = None
             self._look_up()
 
     def look_up(self) -> None:
@@ -65,12 +73,12 @@ class ModelsSection(Section):
         return self.panel.parameters.samModel if self.panel.parameters else "vit_t"
 
     def _look_up(self) -> None:
-        if not self.ui.modelsSection.collapsed and not self._facts:
+        if not self.ui.modelsSection.collapsed and self._computer is None:
             self.look_up()
 
     def _choose_device(self) -> None:
         parameters.choose_device(self.ui.deviceBox.currentData)
-        self._facts = {}
+        self._computer = None
         self.look_up()
 
     def _choose_preset(self) -> None:
@@ -80,27 +88,27 @@ class ModelsSection(Section):
     def _download(self) -> None:
         self.logic.download(self._model, wait=False)
 
-    def _weights(self) -> dict[str, Any]:
-        found = self._facts.get("weights", [])
-        return next((one for one in found if one["model"] == self._model), {})
+    def _weights(self) -> WeightsFacts | None:
+        found = [] if self._computer is None else self._computer.weights
+        return next((one for one in found if one.model == self._model), None)
 
-    def _about_weights(self, weights: dict[str, Any]) -> str:
+    def _about_weights(self, weights: WeightsFacts | None) -> str:
         if self._model == "none":
             return _("Without SAM the specialist works alone; every table says so.")
-        if not weights:
+        if weights is None:
             return _("The weights are looked up when the engine runs.")
-        size = f"{weights['bytes'] / 1e6:.0f} MB" if weights.get("bytes") else _("size unknown")
-        where = weights["problem"] or (
-            _("on this computer") if weights["path"] else _("not downloaded yet")
+        size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else _("size unknown")
+        where = weights.problem or (
+            _("on this computer") if weights.path else _("not downloaded yet")
         )
         text = _("{name}: {size}, licence {licence}; {where}.")
-        return text.format(name=weights["name"], size=size, licence=weights["licence"], where=where)
+        return text.format(name=weights.name, size=size, licence=weights.licence, where=where)
 
     def _about_device(self) -> str:
-        device = self._facts.get("device")
-        if not device:
+        if self._computer is None:
             return _("Which device is used is looked up when the engine runs.")
-        if device["problem"]:
-            return str(device["problem"])
+        device = self._computer.device
+        if device.problem:
+            return device.problem
         text = _("Networks run on {name}: {reason}.")
-        return text.format(name=device["name"].upper(), reason=device["reason"])
+        return text.format(name=device.name.upper(), reason=device.reason)

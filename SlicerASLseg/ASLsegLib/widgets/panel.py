@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -11,11 +12,9 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from aslseg.errors import CancelledError
+from aslseg.errors import AslsegError, CancelledError
 from ASLsegLib import requirements
-from ASLsegLib.engine.jobs import in_words
-from ASLsegLib.engine.signal import Signal
-from ASLsegLib.engine.unforeseen import in_a_sentence
+from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
@@ -32,7 +31,13 @@ from ASLsegLib.widgets.segment import SegmentSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection
 
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
+
+logger = logging.getLogger(__name__)
+
 POLL_MS = 30
+_LONGEST_REASON = 200
 SECTIONS = (
     StatusSection, ProjectSection, ModelsSection, SegmentSection, PromptsSection, TrainingSection,
     ReviewSection, ResultsSection, AdvancedSection,
@@ -208,7 +213,7 @@ class Panel(VTKObservationMixin):
             if once and key in self._shown_errors:
                 return
             self._shown_errors.add(key)
-            self.show_error(in_a_sentence(error))
+            self.show_error(_in_a_sentence(error))
 
     def _confirm(self, question: str) -> bool:
         return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
@@ -227,12 +232,12 @@ class Panel(VTKObservationMixin):
         if self.logic.background.is_busy != self._shows_busy:  # it has no event of its own
             self.update()
 
-    def _on_event(self, event: dict[str, Any]) -> None:
+    def _on_event(self, event: PanelEvent) -> None:
         for section in self.sections:
             section.on_event(event)
         self._end(event)
 
-    def _on_training_event(self, event: dict[str, Any]) -> None:
+    def _on_training_event(self, event: PanelEvent) -> None:
         for section in self.sections:
             section.on_training_event(event)
         self._end(event)
@@ -241,18 +246,17 @@ class Panel(VTKObservationMixin):
         for section in self.sections:
             section.on_log(line)
 
-    def _end(self, event: dict[str, Any]) -> None:
-        kind = event.get("event")
-        if kind in ("done", "failed", "cancelled"):
+    def _end(self, event: PanelEvent) -> None:
+        if event.event in ("done", "failed", "cancelled"):
             self.update_soon()
-        if kind == "failed":
-            self.show_error(in_words(event))
+        if event.event == "failed":
+            self.show_error(event.in_words)
 
     def _state_changed(self, _state: str) -> None:
         self.update_soon()
 
     def _background_failed(self, error: Exception) -> None:
-        self.show_error(in_a_sentence(error))
+        self.show_error(_in_a_sentence(error))
         self.update_soon()
 
     # The scene.
@@ -321,3 +325,20 @@ def _first_volume() -> Any | None:
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     usable = [node for node in nodes if is_scalar(node) and node.GetImageData()]
     return next((node for node in usable if not node.GetAttribute("ASLseg.Overlay")), None)
+
+
+def _in_a_sentence(error: BaseException) -> str:
+    """Return what went wrong; the traceback of what nobody foresaw goes to the log."""
+    if isinstance(error, AslsegError):
+        return str(error)
+    logger.error("The panel met something that was not foreseen", exc_info=error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+    text = _("Something went wrong that was not foreseen ({reason}). The log says more: {path}")
+    return text.format(reason=reason, path=_log_path())
+
+
+def _log_path() -> str:
+    """Return where the log of the application is."""
+    model: Any = getattr(slicer.app, "errorLogModel", None)
+    path = "" if model is None else str(getattr(model(), "filePath", "") or "")
+    return path or _("Help > Report a bug")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -14,6 +14,9 @@ from ASLsegLib import parameters, requirements, sample_data
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, shortened
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
 
 HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
 STATES = {
@@ -84,9 +87,9 @@ class ProjectSection(Section):
         ui.saveLabelButton.setText(save.format(case=shortened(self._label_case)))
         self._show_split()
 
-    def on_training_event(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: PanelEvent) -> None:
         """Read the cases again when a round is over."""
-        if event.get("event") in ("artifact", "done", "cancelled", "failed"):
+        if event.event in ("artifact", "done", "cancelled", "failed"):
             self._stale = True
 
     @property

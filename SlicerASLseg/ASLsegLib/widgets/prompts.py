@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -22,6 +22,9 @@ from ASLsegLib.scene.prompts import (
 )
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section, fill_combo
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
 
 SETTLE_S = 0.25
 """How long prompts have to rest before they are sent."""
@@ -74,17 +77,21 @@ class PromptsSection(Section):
         busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
         self.gate(self.ui.refineButton, no_volume, no_model, edited, busy)
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: PanelEvent) -> None:
         """Show how long the request took, and which clicks the result does not follow."""
-        facts = event.get("facts") or {}
-        is_result = event.get("event") == "done" and "unmet_clicks" in facts
-        if not is_result or self._sent_at is None:  # the request may be a script's
+        if event.event != "done" or self._sent_at is None:  # the request may be a script's
+            return
+        from aslseg.engine.protocol import PredictionFacts
+
+        facts = event.facts
+        if not isinstance(facts, PredictionFacts):
             return
         seconds, self._sent_at = time.monotonic() - self._sent_at, None
-        where = facts.get("slice_index")
+        where = facts.slice_index
         place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
-        text = _("Asked about {place}: {seconds:.1f} s.").format(place=place, seconds=seconds)
-        parts = [text, str(facts.get("note") or ""), *facts["unmet_clicks"]]
+        text = _("Asked about {place}: {seconds:.1f} s ({device}).")
+        text = text.format(place=place, seconds=seconds, device=facts.device.upper())
+        parts = [text, facts.note, *facts.unmet_clicks]
         self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
 
     def tick(self) -> None:

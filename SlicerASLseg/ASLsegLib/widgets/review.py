@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -11,6 +11,9 @@ from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
 
 HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
 DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
@@ -91,9 +94,9 @@ class ReviewSection(Section):
         is_labelled = state in ("accepted", "corrected")
         return _("The case has a label; undo that decision first.") if is_labelled else ""
 
-    def on_training_event(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: PanelEvent) -> None:
         """Look for new cases when a round is over."""
-        if event.get("event") in ("artifact", "done", "cancelled"):
+        if event.event in ("artifact", "done", "cancelled"):
             self._show_cases()
 
     def _why_empty(self) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import qt
 
-from ASLsegLib.engine.signal import Signal
+from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
 from ASLsegLib.logic.questions import Questions
 from ASLsegLib.plain_text import as_plain
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
 
 ROW_PX = 24
 _MOST_LETTERS = 28
@@ -93,10 +96,10 @@ class Section:
     def update(self) -> None:
         """Show the state of things; called whenever something may have changed."""
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: PanelEvent) -> None:
         """Handle an event of the engine or of work in the background."""
 
-    def on_training_event(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: PanelEvent) -> None:
         """Handle an event of a training."""
 
     def on_log(self, line: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -18,6 +18,9 @@ from ASLsegLib.scene.segmentations import (
 from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.scene.volumes import working_volume
 from ASLsegLib.widgets.section import Section, fill_combo
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
 
 SHOWN_BY = {
     "prompts": "showPrompts",
@@ -68,9 +71,9 @@ class SegmentSection(Section):
             "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
         )
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: PanelEvent) -> None:
         """Show predictions when they have come."""
-        if event.get("event") == "done" and self.panel.parameters is not None:
+        if event.event == "done" and self.panel.parameters is not None:
             self.show_predictions()
             refined = self._latest_prediction()
             if refined is not None:

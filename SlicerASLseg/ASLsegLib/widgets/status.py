@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from aslseg.events import Progress
 from ASLsegLib import requirements
-from ASLsegLib.engine.jobs import in_words
+from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.plain_text import as_plain
 from ASLsegLib.widgets.section import Section
 
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
+
 STATES = {
-    "idle": _("Ready."),
-    "starting": _("Starting …"),
-    "running": _("Working …"),
-    "importing": _("Bringing the results into the scene …"),
-    "cancelling": _("Stopping …"),
-    "failed": _("The last task failed; the log under Advanced says more."),
+    State.IDLE: _("Ready."),
+    State.STARTING: _("Starting …"),
+    State.RUNNING: _("Working …"),
+    State.IMPORTING: _("Bringing the results into the scene …"),
+    State.CANCELLING: _("Stopping …"),
+    State.FAILED: _("The last task failed; the log under Advanced says more."),
 }
 INTRODUCTION = _(
     "Label a few CT volumes; a specialist network and SAM label the rest, and you decide. "
@@ -30,7 +34,7 @@ class StatusSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect install and cancel."""
-        self._progress: dict[str, Any] = {}
+        self._progress: Progress | None = None
         self._silence = ""
         self._note = ""
         self.ui.introLabel.setText(INTRODUCTION)
@@ -50,49 +54,49 @@ class StatusSection(Section):
         self.ui.cancelButton.setVisible(busy)
         self.gate(
             self.ui.cancelButton,
-            "" if engine.state != "cancelling" else _("It is stopping already."),
+            "" if engine.state is not State.CANCELLING else _("It is stopping already."),
         )
         self.ui.statusLabel.setText(self._sentence(busy))
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: PanelEvent) -> None:
         """Show the progress of everything but trainings, which have a place of their own."""
-        kind = event.get("event")
-        if kind == "progress":
+        if event.event == "progress":
             self._progress, self._silence, self._note = event, "", ""
             show_progress(self.ui.progressBar, event)
             self.ui.statusLabel.setText(self._sentence(True))
-        elif kind in ("silent", "answering"):
-            self._silence = in_words(event)
+        elif event.event in ("silent", "answering"):
+            self._silence = event.in_words
             self.ui.statusLabel.setText(self._sentence(True))
-        elif kind == "warning" and not self.logic.engine.is_busy:  # of images that are added
-            self._note = f"{self._note} {as_plain(str(event.get('message') or ''))}".strip()
+        elif event.event == "warning" and not self.logic.engine.is_busy:  # of images that are added
+            self._note = f"{self._note} {as_plain(event.message)}".strip()
             self.update()
-        elif kind in ("done", "failed", "cancelled"):
-            self._progress, self._silence = {}, ""
+        elif event.event in ("done", "failed", "cancelled"):
+            self._progress, self._silence = None, ""
 
     def _sentence(self, busy: bool) -> str:
         state = self.logic.engine.state
-        if self._silence and state in ("starting", "running"):
+        if self._silence and state in AT_WORK:
             return self._silence
-        if state == "idle" and busy:
-            state = "running"
-        if state == "idle" and self._note:
+        if state is State.IDLE and busy:
+            state = State.RUNNING
+        if state is State.IDLE and self._note:
             return f"{STATES[state]} {self._note}"
-        task = self._progress.get("task") if state in ("running", "importing") else ""
-        return f"{task[0].upper()}{task[1:]} …" if task else STATES[state]
+        if self._progress is None or state not in (State.RUNNING, State.IMPORTING):
+            return STATES[state]
+        task = self._progress.task
+        return f"{task[0].upper()}{task[1:]} …"
 
     def _install(self) -> None:
         requirements.install()
         self.panel.reopen_project()  # what is installed is used at once
 
 
-def show_progress(bar: Any, event: dict[str, Any]) -> None:
-    """Let a progress bar show a `progress` event, with the time left."""
-    of = int(event.get("of") or 0)
-    bar.setRange(0, of)  # 0 to 0 means that nobody knows
-    bar.setValue(int(event.get("step") or 0))
-    seconds = event.get("seconds_left")
-    bar.setFormat("%p %" if seconds is None else f"%p %, {time_left(float(seconds))}")
+def show_progress(bar: Any, progress: Progress) -> None:
+    """Let a progress bar show how far a task is, with the time left."""
+    bar.setRange(0, progress.of)  # 0 to 0 means that nobody knows
+    bar.setValue(progress.step)
+    seconds = progress.seconds_left
+    bar.setFormat("%p %" if seconds is None else f"%p %, {time_left(seconds)}")
 
 
 def time_left(seconds: float) -> str:

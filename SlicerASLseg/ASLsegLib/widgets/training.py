@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from aslseg.events import Progress
 from ASLsegLib import parameters
-from ASLsegLib.engine.jobs import in_words
+from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.plain_text import as_plain
 from ASLsegLib.scene.plots import Curves
@@ -17,6 +18,7 @@ from ASLsegLib.widgets.status import STATES, show_progress
 
 if TYPE_CHECKING:
     from aslseg.project.run_folder import RunSummary
+    from ASLsegLib.engine.client import PanelEvent
 
 _PLOT_EVERY_S = 1.0
 _NOTES = 3
@@ -30,7 +32,7 @@ class TrainingSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self.curves = Curves()
-        self._progress: dict[str, Any] = {}
+        self._progress: Progress | None = None
         self._silence = ""
         self._notes: list[str] = []
         self._plotted = qt.QElapsedTimer()
@@ -55,7 +57,7 @@ class TrainingSection(Section):
         runs = self.logic.runs()
         no_run = "" if runs else _("There is no run to resume; start one.")
         idle = "" if trainer.is_busy else _("No training is under way.")
-        stopping = _("It is stopping already.") if trainer.state == "cancelling" else ""
+        stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
         self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
         self.gate(self.ui.resumeButton, self.panel.missing, closed, labels, no_run, busy)
         self.gate(self.ui.stopButton, idle, stopping)
@@ -67,30 +69,29 @@ class TrainingSection(Section):
         self.ui.trainingBar.setVisible(trainer.is_busy)
         self.ui.trainingLabel.setText(self._sentence())
 
-    def on_training_event(self, event: dict[str, Any]) -> None:
+    def on_training_event(self, event: PanelEvent) -> None:
         """Follow the training."""
-        kind = event.get("event")
-        if kind == "progress":
+        if event.event == "progress":
             self._progress, self._silence = event, ""
             show_progress(self.ui.trainingBar, event)
             self.ui.trainingLabel.setText(self._sentence())
-        elif kind in ("silent", "answering"):
-            self._silence = in_words(event)
+        elif event.event in ("silent", "answering"):
+            self._silence = event.in_words
             self.ui.trainingLabel.setText(self._sentence())
-        elif kind == "warning":
-            self._notes.append(as_plain(str(event.get("message") or "")))
+        elif event.event == "warning":
+            self._notes.append(as_plain(event.message))
             self.ui.trainingLabel.setText(self._sentence())
-        elif kind == "metric":
+        elif event.event == "metric":
             first = not self.curves.names
             self.curves.add(event)
             if first:
                 self.update()  # there are curves to be shown now
-        elif kind in ("done", "failed", "cancelled"):
-            self._progress, self._silence = {}, ""
+        elif event.event in ("done", "failed", "cancelled"):
+            self._progress, self._silence = None, ""
             self.curves.update()
             if self.logic.project is not None:
                 self.logic.refresh()
-        elif kind == "artifact":
+        elif event.event == "artifact":
             self._show_rounds()
 
     def tick(self) -> None:
@@ -138,12 +139,12 @@ class TrainingSection(Section):
 
     def _doing(self) -> str:
         state = self.logic.trainer.state
-        if self._silence and state in ("starting", "running"):
+        if self._silence and state in AT_WORK:
             return self._silence
-        if state != "running" or not self._progress:
-            return "" if state == "idle" else STATES[state]
-        text = _("Round {round}: {task}") if self._progress.get("round") else "{task}"
-        return text.format(round=self._progress.get("round"), task=self._progress["task"])
+        if state is not State.RUNNING or self._progress is None:
+            return "" if state is State.IDLE else STATES[state]
+        text = _("Round {round}: {task}") if self._progress.round else "{task}"
+        return text.format(round=self._progress.round, task=self._progress.task)
 
     def _show_rounds(self) -> None:
         run, project = self._run(), self.logic.project

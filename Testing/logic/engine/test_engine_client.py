@@ -1,4 +1,4 @@
-"""The runner with real child processes: states, order, cancelling, and every way to die."""
+"""The client with real processes: states, order, cancelling, and every way to die."""
 
 from __future__ import annotations
 
@@ -18,17 +18,28 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
 from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
-from ASLsegLib.engine.client import EngineBusyError, EngineClient  # noqa: E402
-from ASLsegLib.engine.failures import explain  # noqa: E402
+from aslseg.errors import CancelledError  # noqa: E402
+from ASLsegLib.engine.background import Background  # noqa: E402
+from ASLsegLib.engine.client import EngineBusyError, EngineClient, EngineError, Job  # noqa: E402
+from ASLsegLib.engine.process import explain  # noqa: E402
 
-# A stand-in for `aslseg.engine`: it says that it is ready, then does what `do` names.
-WORKER = """
+# A stand-in for `aslseg.engine`: it says that it is ready, then runs the code in the settings.
+ENGINE = """
 import json, os, subprocess, sys, time
 
 def say(number, event, **facts):
     print(json.dumps({"id": number, "event": event, **facts}), flush=True)
 
-say(0, "ready")
+def done(*values):
+    say(number, "done", files={}, facts={"removed": [str(value) for value in values]})
+
+def progress(step):
+    say(number, "progress", task="a task", step=step, of=0)
+
+def pids(*values):
+    say(number, "artifact", kind="pids", path=" ".join(map(str, values)))
+
+say(0, "ready", version="0", pid=os.getpid(), protocol=2)
 for line in sys.stdin:
     request = json.loads(line)
     number, do = request["id"], request["do"]
@@ -36,39 +47,54 @@ for line in sys.stdin:
         break
     if do == "cancel":
         continue
-    exec(compile(request["code"], do, "exec"))
+    exec(compile(request["settings"]["code"], do, "exec"))
 """
 
 
+def job(code: str, **parts: Any) -> Job:
+    settings = {"code": textwrap.dedent(code)}
+    return Job("train", {"project": "p", "settings": settings}, **parts)
+
+
 class Panel:
-    """Keeps what a runner emits, and waits as an event loop would."""
+    """Keeps what a client emits, and waits as an event loop would."""
 
-    def __init__(self, runner: EngineClient) -> None:
-        self.runner = runner
+    def __init__(self, python: str, library: Path) -> None:
+        self.background = Background()
+        self.client = EngineClient([python], library, self.background)
         self.states: list[str] = []
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Any] = []
         self.log: list[str] = []
-        runner.changed.connect(self.states.append)
-        runner.event.connect(self.events.append)
-        runner.log.connect(self.log.append)
+        self.client.changed.connect(lambda state: self.states.append(state.value))
+        self.client.event.connect(self.events.append)
+        self.client.log.connect(self.log.append)
 
-    def run(self, code: str) -> int:
-        return self.runner.request("run", code=textwrap.dedent(code))
+    def run(self, code: str, **parts: Any) -> None:
+        self.client.start(job(code, **parts))
 
     def until(self, reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
         end = time.monotonic() + timeout_s
         while not reached():
             assert time.monotonic() < end, (self.states, self.events, self.log)
-            self.runner.poll()
+            self.client.poll()
+            self.background.poll()
             time.sleep(0.005)
 
-    def until_final(self) -> dict[str, Any]:
-        final = ("done", "failed", "cancelled")
-        self.until(lambda: any(event["event"] in final for event in self.events))
-        return next(event for event in self.events if event["event"] in final)
+    def until_final(self) -> Any:
+        self.until(lambda: bool(self.received("done", "failed", "cancelled")))
+        return self.received("done", "failed", "cancelled")[0]
 
-    def received(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
+    def received(self, *kinds: str) -> list[Any]:
+        return [event for event in self.events if event.event in kinds]
+
+    def pids(self) -> list[int]:
+        self.until(lambda: bool(self.received("artifact")))
+        return [int(word) for word in self.received("artifact")[0].path.split()]
+
+
+def values_of(done: Any) -> list[str]:
+    values: list[str] = done.facts.removed
+    return values
 
 
 @pytest.fixture
@@ -77,15 +103,16 @@ def library(tmp_path: Path) -> Path:
     (package / "engine").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "engine" / "__init__.py").touch()
-    (package / "engine" / "__main__.py").write_text(WORKER)
+    (package / "engine" / "__main__.py").write_text(ENGINE)
     return package.parent
 
 
 @pytest.fixture
 def panel(library: Path) -> Iterator[Panel]:
-    runner = EngineClient([sys.executable], library)
-    yield Panel(runner)
-    runner.close()
+    panel = Panel(sys.executable, library)
+    yield panel
+    panel.client.close()
+    panel.background.close()
 
 
 def alive(pid: int) -> bool:
@@ -96,108 +123,210 @@ def alive(pid: int) -> bool:
 
 
 def test_a_request_goes_from_starting_through_running_to_idle(panel: Panel) -> None:
-    number = panel.run("say(number, 'progress', step=1, of=1)\nsay(number, 'done', files={})")
-    assert panel.runner.state == "starting"
-    done = panel.until_final()
+    panel.run("progress(1)\ndone(5)")
+    assert panel.client.state == "starting"
+    assert values_of(panel.until_final()) == ["5"]
     assert panel.states == ["starting", "running", "idle"]
-    assert done == {"id": number, "event": "done", "files": {}}
-    assert [event["event"] for event in panel.events] == ["ready", "progress", "done"]
+    assert [event.event for event in panel.events] == ["progress", "done"]
+    assert any(line.startswith("Engine 0 is process ") for line in panel.log)
 
 
-def test_the_child_stays_warm_between_requests(panel: Panel) -> None:
-    panel.run("warm = 41\nsay(number, 'done')")
+def test_the_process_stays_warm_between_requests(panel: Panel) -> None:
+    panel.run("warm = 41\ndone()")
     panel.until_final()
-    first = panel.runner.pid
+    first = panel.client.pid
     panel.events.clear()
-    panel.run("say(number, 'done', value=warm + 1)")
-    assert panel.until_final()["value"] == 42
-    assert panel.runner.pid == first
+    panel.run("done(warm + 1)")
+    assert values_of(panel.until_final()) == ["42"]
+    assert panel.client.pid == first
     assert panel.states == ["starting", "running", "idle", "running", "idle"]
 
 
 def test_one_request_at_a_time(panel: Panel) -> None:
-    panel.run("time.sleep(0.2)\nsay(number, 'done')")
+    panel.run("time.sleep(0.2)\ndone()", show=lambda _: iter(["a part"]))
     with pytest.raises(EngineBusyError, match="cancel first"):
-        panel.run("say(number, 'done')")
+        panel.run("done()")
+    panel.until(lambda: panel.client.state == "importing")
+    with pytest.raises(EngineBusyError, match="importing"):
+        panel.run("done()")
     panel.until_final()
-    with panel.runner.importing(), pytest.raises(EngineBusyError, match="importing"):
-        panel.run("say(number, 'done')")
 
 
-def test_importing_is_a_state_that_ends_even_when_it_fails(panel: Panel) -> None:
-    with pytest.raises(ValueError, match="bad"), panel.runner.importing():
-        raise ValueError("bad")  # noqa: EM101
-    assert panel.states == ["importing", "idle"]
+# -- what comes before and after a request ---------------------------------------------------------
+
+
+def test_files_are_written_before_and_results_read_and_shown_after_the_request(
+    panel: Panel, tmp_path: Path
+) -> None:
+    path, steps = tmp_path / "image", []
+
+    def show(value: str) -> Iterator[str]:
+        for part in (value, "the end"):
+            yield part
+            steps.append(part)
+
+    panel.run(
+        f"done(open({str(path)!r}).read())",
+        prepare=lambda: path.write_text("voxels") and None,
+        read=lambda done: values_of(done)[0].upper(),
+        show=show,
+    )
+    panel.until_final()
+    assert steps == ["VOXELS", "the end"]
+    assert panel.states == ["starting", "running", "importing", "idle"]
+    assert [e.task for e in panel.received("progress")] == steps
+    assert panel.events[-1].event == "done", "it comes when all is shown"
+
+
+@pytest.mark.parametrize("part", ["prepare", "read", "show"])
+def test_what_fails_beside_the_engine_fails_the_job_and_leaves_the_engine(
+    panel: Panel, part: str
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise EngineError("The disk is full; free some space.")  # noqa: EM101
+
+    parts: dict[str, Any] = {"show": lambda _: iter(())}
+    panel.run("done()", **{**parts, part: fails})
+    failed = panel.until_final()
+    assert (failed.message, failed.kind) == ("The disk is full; free some space.", "panel")
+    assert panel.client.state == "failed"
+    panel.events.clear()
+    panel.run("done()")
+    assert panel.until_final().event == "done"
+
+
+def test_cancelling_before_the_request_is_sent_sends_nothing(panel: Panel) -> None:
+    panel.run("done()", prepare=lambda: time.sleep(0.3))
+    panel.client.cancel()
+    assert panel.client.state == "cancelling"
+    assert panel.until_final().event == "cancelled"
+    assert panel.client.pid is None
+    assert panel.states == ["starting", "cancelling", "idle"]
+
+
+def test_results_that_were_there_before_the_request_to_stop_are_shown(panel: Panel) -> None:
+    shown: list[str] = []
+    panel.run(
+        "progress(1)\ntime.sleep(0.2)\ndone(7)",
+        read=values_of,
+        show=lambda values: iter(shown.extend(values) or ["a part"]),
+    )
+    panel.until(lambda: bool(panel.received("progress")))
+    panel.client.cancel()
+    assert panel.until_final().event == "done"
+    assert shown == ["7"]
+
+
+def test_closing_while_files_are_written_sends_nothing_later(panel: Panel) -> None:
+    panel.run("done()", prepare=lambda: time.sleep(0.3))
+    panel.client.close()
+    panel.until(lambda: not panel.background.is_busy)
+    assert panel.client.pid is None
+    assert panel.events == []
+    assert panel.client.state == "idle"
+
+
+def test_a_script_waits_for_the_answer_or_the_error(panel: Panel) -> None:
+    panel.run("done(3)")
+    assert values_of(panel.client.wait(panel.background.poll)) == ["3"]
+    panel.run("say(number, 'failed', message='No.', remedy='Do.', kind='image')")
+    with pytest.raises(EngineError, match=r"^No\. Do\.$"):
+        panel.client.wait(panel.background.poll)
+    panel.run("say(number, 'cancelled', message='Stopped after step 1.')")
+    with pytest.raises(CancelledError, match="step 1"):
+        panel.client.wait(panel.background.poll)
 
 
 def test_a_listener_may_ask_for_the_next_thing_at_once(panel: Panel) -> None:
-    def go_on(event: dict[str, Any]) -> None:
-        if event["event"] == "done" and event["id"] == 1:
-            panel.run("say(number, 'done', last=True)")
+    def go_on(event: Any) -> None:
+        if event.event == "done" and not values_of(event):
+            panel.run("done('last')")
 
-    panel.runner.event.connect(go_on)
-    panel.run("say(number, 'done')")
-    panel.until(lambda: any(event.get("last") for event in panel.events))
-    assert panel.runner.state == "idle"
+    panel.client.event.connect(go_on)
+    panel.run("done()")
+    panel.until(lambda: any(values_of(event) for event in panel.received("done")))
+    assert panel.client.state == "idle"
+
+
+# -- lines that cannot be understood ---------------------------------------------------------------
+
+
+def test_an_answer_with_a_field_that_the_panel_does_not_know_fails_the_request(
+    panel: Panel,
+) -> None:
+    panel.run("say(number, 'done', files={}, facts={'removed': [], 'surprise': 1})")
+    failed = panel.until_final()
+    assert failed.kind == "protocol"
+    assert failed.message.startswith("The engine sent what this panel does not understand")
+    assert any("surprise" in line for line in panel.log)
+    assert failed.remedy.startswith("Reinstall the extension")
+    assert panel.client.state == "failed"
+
+
+def test_progress_with_a_field_that_the_panel_does_not_know_is_logged(panel: Panel) -> None:
+    panel.run("say(number, 'progress', task='a', step=1, of=2, surprise=3)\ndone()")
+    assert panel.until_final().event == "done"
+    assert panel.received("progress") == []
+    assert any("surprise" in line for line in panel.log)
 
 
 def test_an_error_of_the_library_leaves_the_child_alive(panel: Panel) -> None:
     panel.run("say(number, 'failed', message='No.', remedy='Do.', kind='image')")
     failed = panel.until_final()
-    assert (failed["message"], failed["kind"]) == ("No.", "image")
-    assert panel.runner.state == "failed"
-    assert panel.runner.pid is not None
+    assert (failed.message, failed.kind) == ("No.", "image")
+    assert panel.client.state == "failed"
+    assert panel.client.pid is not None
     panel.events.clear()
-    panel.run("say(number, 'done')")
-    assert panel.until_final()["event"] == "done"
+    panel.run("done()")
+    assert panel.until_final().event == "done"
 
 
 def test_lines_of_other_requests_and_no_lines_of_ours_do_not_end_a_request(panel: Panel) -> None:
     panel.run(
         """
-        say(99, 'done')
+        say(99, 'done', files={}, facts={"removed": []})
         print('not json')
         print('[1, 2]')
         print('stray print', file=sys.stderr, flush=True)
-        say(number, 'metric', value=1)
-        say(number, 'done', ours=True)
-        say(number, 'done', ours='twice')
+        progress(1)
+        done('ours')
+        done('twice')
         """
     )
     panel.until(lambda: any("'twice'" in line for line in panel.log))
     panel.until(lambda: "stray print" in panel.log)
-    assert panel.runner.state == "idle"
+    assert panel.client.state == "idle"
     assert panel.states.count("idle") == 1
     assert {"not json", "[1, 2]"} <= set(panel.log)
-    assert [event["ours"] for event in panel.received("done")] == [True]
+    assert [values_of(event) for event in panel.received("done")] == [["ours"]]
 
 
 def test_all_lines_come_before_the_end_of_a_child_that_dies(panel: Panel) -> None:
     panel.run(
         """
         for step in range(5000):
-            say(number, 'progress', step=step)
+            progress(step)
         os._exit(3)
         """
     )
     failed = panel.until_final()
-    assert [event["step"] for event in panel.received("progress")] == list(range(5000))
+    assert [event.step for event in panel.received("progress")] == list(range(5000))
     assert panel.events[-1] is failed
-    assert failed["message"].startswith("The engine ended unexpectedly (code 3)")
-    assert panel.runner.state == "failed"
-    assert panel.runner.pid is None
+    assert failed.message.startswith("The engine ended unexpectedly (code 3)")
+    assert panel.client.state == "failed"
+    assert panel.client.pid is None
 
 
 def test_one_poll_takes_no_longer_than_its_budget(panel: Panel) -> None:
-    panel.runner.event.connect(lambda _: time.sleep(0.01))
-    panel.run("for step in range(50):\n    say(number, 'progress', step=step)\nsay(number, 'done')")
+    panel.client.event.connect(lambda _: time.sleep(0.01))
+    panel.run("for step in range(50):\n    progress(step)\ndone()")
     panel.until(lambda: bool(panel.received("progress")))
     time.sleep(0.3)
     began = time.monotonic()
-    panel.runner.poll(0.05)
+    panel.client.poll(0.05)
     assert time.monotonic() - began < 0.09
     panel.until_final()
-    assert [event["step"] for event in panel.received("progress")] == list(range(50))
+    assert [event.step for event in panel.received("progress")] == list(range(50))
 
 
 @pytest.mark.parametrize(
@@ -219,18 +348,18 @@ def test_one_poll_takes_no_longer_than_its_budget(panel: Panel) -> None:
 def test_every_death_has_words_and_a_remedy(panel: Panel, code: str, kind: str, words: str) -> None:
     panel.run(code)
     failed = panel.until_final()
-    assert failed["kind"] == kind
-    assert words in failed["message"]
-    assert failed["remedy"].endswith(".")
-    assert panel.runner.state == "failed"
+    assert failed.kind == kind
+    assert words in failed.message
+    assert failed.remedy.endswith(".")
+    assert panel.client.state == "failed"
 
 
 def test_a_python_that_is_not_there_is_reported(library: Path) -> None:
-    panel = Panel(EngineClient(["/no/such/python"], library))
+    panel = Panel("/no/such/python", library)
     panel.run("pass")
     failed = panel.until_final()
-    assert failed["kind"] == "start"
-    assert "/no/such/python" in failed["message"]
+    assert failed.kind == "start"
+    assert "/no/such/python" in failed.message
     assert panel.states == ["starting", "failed"]
 
 
@@ -238,8 +367,8 @@ def test_after_a_death_a_request_starts_a_fresh_child(panel: Panel) -> None:
     panel.run("os._exit(3)")
     panel.until_final()
     panel.events.clear()
-    panel.run("say(number, 'done')")
-    assert panel.until_final()["event"] == "done"
+    panel.run("done()")
+    assert panel.until_final().event == "done"
 
 
 STUBBORN = """
@@ -247,23 +376,22 @@ STUBBORN = """
     grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
     apart = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],
                              start_new_session=True)
-    say(number, 'progress', pids=[os.getpid(), grandchild.pid, apart.pid])
+    pids(os.getpid(), grandchild.pid, apart.pid)
     time.sleep(60)
 """
 
 
 def test_a_stubborn_child_dies_with_its_tree_within_three_seconds(panel: Panel) -> None:
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.received("progress")))
-    pids = panel.received("progress")[0]["pids"]
+    pids = panel.pids()
     assert all(alive(pid) for pid in pids)
     began = time.monotonic()
-    panel.runner.cancel()
+    panel.client.cancel()
     assert time.monotonic() - began < 0.1
-    assert panel.runner.state == "cancelling"
+    assert panel.client.state == "cancelling"
     cancelled = panel.until_final()
     assert time.monotonic() - began < 3.0
-    assert cancelled["event"] == "cancelled"
+    assert cancelled.event == "cancelled"
     assert not any(alive(pid) for pid in pids)
     assert panel.states == ["starting", "running", "cancelling", "idle"]
 
@@ -275,9 +403,8 @@ def test_without_psutil_the_process_group_is_killed(
         pytest.skip("taskkill does it there")
     monkeypatch.setitem(sys.modules, "psutil", None)
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.received("progress")))
-    own, grandchild, apart = panel.received("progress")[0]["pids"]
-    panel.runner.cancel()
+    own, grandchild, apart = panel.pids()
+    panel.client.cancel()
     panel.until_final()
     monkeypatch.undo()
     assert not alive(own)
@@ -288,36 +415,36 @@ def test_without_psutil_the_process_group_is_killed(
 def test_a_child_that_stops_when_asked_is_gone_at_once(panel: Panel) -> None:
     panel.run(
         """
-        say(number, 'progress', step=1)
+        progress(1)
         assert json.loads(sys.stdin.readline())['do'] == 'cancel'
         say(number, 'cancelled', message='Stopped after step 1.')
         """
     )
     panel.until(lambda: bool(panel.received("progress")))
     began = time.monotonic()
-    panel.runner.cancel()
-    assert panel.until_final()["event"] == "cancelled"
+    panel.client.cancel()
+    assert panel.until_final().event == "cancelled"
     assert time.monotonic() - began < 1.5
-    assert panel.runner.pid is None
+    assert panel.client.pid is None
 
 
 def test_a_result_that_was_there_before_the_request_to_stop_counts(panel: Panel) -> None:
-    panel.run("say(number, 'progress', step=1)\ntime.sleep(0.2)\nsay(number, 'done', result=7)")
+    panel.run("progress(1)\ntime.sleep(0.2)\ndone(7)")
     panel.until(lambda: bool(panel.received("progress")))
-    panel.runner.cancel()
-    assert panel.until_final()["result"] == 7
-    assert panel.runner.state == "idle"
+    panel.client.cancel()
+    assert values_of(panel.until_final()) == ["7"]
+    assert panel.client.state == "idle"
 
 
 def test_cancelling_while_starting_kills_too(panel: Panel) -> None:
     panel.run("time.sleep(60)")
-    panel.runner.cancel()
-    assert panel.until_final()["event"] == "cancelled"
-    assert panel.runner.pid is None
+    panel.client.cancel()
+    assert panel.until_final().event == "cancelled"
+    assert panel.client.pid is None
 
 
 def test_cancelling_nothing_does_nothing(panel: Panel) -> None:
-    panel.runner.cancel()
+    panel.client.cancel()
     assert panel.states == []
 
 
@@ -327,20 +454,20 @@ def test_what_a_dead_child_left_running_is_killed(panel: Panel) -> None:
     panel.run(
         """
         left = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
-        say(number, 'progress', pid=left.pid)
+        pids(left.pid)
         os._exit(5)
         """
     )
-    assert panel.until_final()["event"] == "failed"
-    pid = panel.received("progress")[0]["pid"]
+    assert panel.until_final().event == "failed"
+    (pid,) = panel.pids()
     panel.until(lambda: not alive(pid), 3.0)
 
 
 def test_a_refusal_of_a_line_ends_the_request_that_it_was(panel: Panel) -> None:
-    number = panel.run("say(0, 'failed', message='No request.', remedy='', kind='request')")
+    panel.run("say(0, 'failed', message='No request.', remedy='', kind='request')")
     failed = panel.until_final()
-    assert (failed["id"], failed["message"]) == (number, "No request.")
-    assert panel.runner.state == "failed"
+    assert failed.message == "No request."
+    assert panel.client.state == "failed"
 
 
 def test_deep_and_endless_output_does_not_stop_the_panel_from_listening(panel: Panel) -> None:
@@ -349,21 +476,23 @@ def test_deep_and_endless_output_does_not_stop_the_panel_from_listening(panel: P
         print('[' * 200_000)
         print('a' * 25_000, file=sys.stderr)
         sys.stdout.buffer.write(b'\\xff\\xfe\\n')
-        say(number, 'done')
+        done()
         """
     )
-    assert panel.until_final()["event"] == "done"
+    assert panel.until_final().event == "done"
     panel.until(lambda: sum(line == "a" * 10_000 for line in panel.log) == 2)
 
 
 def test_what_cannot_be_sent_is_an_error_at_once_and_changes_nothing(panel: Panel) -> None:
     with pytest.raises(TypeError, match="JSON"):
-        panel.runner.request("run", code=Path("x"))
+        panel.client.start(Job("train", {"project": "p", "settings": {"code": Path("x")}}))
     with pytest.raises(RequestError, match="too long"):
-        panel.runner.request("run", code="a" * MAX_LINE_BYTES)
-    assert panel.runner.state == "idle"
-    panel.run("say(number, 'done')")
-    assert panel.until_final()["event"] == "done"
+        panel.run("a" * MAX_LINE_BYTES)
+    with pytest.raises(RequestError, match="unknown field 'surprise'"):
+        panel.client.start(Job("describe", {"surprise": 1}))
+    assert panel.client.state == "idle"
+    panel.run("done()")
+    assert panel.until_final().event == "done"
 
 
 @pytest.fixture
@@ -376,29 +505,28 @@ def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
 ) -> None:
     if not hasattr(signal, "SIGSTOP"):
         pytest.skip("nothing can be stopped here")
-    number = panel.run(
+    panel.run(
         """
         grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
-        say(number, 'progress', pids=[os.getpid(), grandchild.pid])
+        pids(os.getpid(), grandchild.pid)
         time.sleep(60)
         """
     )
-    panel.until(lambda: bool(panel.received("progress")))
-    pids = panel.received("progress")[0]["pids"]
+    pids = panel.pids()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     panel.until(lambda: bool(panel.received("silent")))
-    (is_empty,) = panel.received("silent")
-    assert (is_empty["id"], is_empty["message"]) == (number, "The engine does not answer any more.")
-    assert "stop it" in is_empty["remedy"]
+    (silent,) = panel.received("silent")
+    assert silent.message == "The engine does not answer any more."
+    assert "stop it" in silent.remedy
     began = time.monotonic()
-    panel.runner.cancel()
-    assert panel.until_final()["event"] == "cancelled"
+    panel.client.cancel()
+    assert panel.until_final().event == "cancelled"
     assert time.monotonic() - began < 5.0
     assert not any(alive(pid) for pid in pids)
     panel.events.clear()
-    panel.run("say(number, 'done')")
-    assert panel.until_final()["event"] == "done"
+    panel.run("done()")
+    assert panel.until_final().event == "done"
 
 
 def test_silence_is_told_once_and_its_end_too(
@@ -407,13 +535,13 @@ def test_silence_is_told_once_and_its_end_too(
     go_on, end = tmp_path / "go on", tmp_path / "end"
     panel.run(
         f"""
-        say(number, 'progress', step=1)
+        progress(1)
         while not os.path.exists({str(go_on)!r}):
             time.sleep(0.01)
-        say(number, 'progress', step=2)
+        progress(2)
         while not os.path.exists({str(end)!r}):
             time.sleep(0.01)
-        say(number, 'done')
+        done()
         """
     )
     panel.until(lambda: bool(panel.received("silent")))
@@ -421,8 +549,8 @@ def test_silence_is_told_once_and_its_end_too(
     panel.until(lambda: bool(panel.received("answering")))
     end.touch()
     panel.until_final()
-    kinds = [event["event"] for event in panel.events]
-    assert kinds == ["ready", "progress", "silent", "progress", "answering", "done"]
+    kinds = [event.event for event in panel.events]
+    assert kinds == ["progress", "silent", "progress", "answering", "done"]
 
 
 def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
@@ -440,8 +568,8 @@ def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
         """
     )
     panel.until(lambda: bool(panel.received("silent")))
-    (is_empty,) = panel.received("silent")
-    assert is_empty["message"] == "The engine works without any progress for 6 min."
+    (silent,) = panel.received("silent")
+    assert silent.message == "The engine works without any progress for 6 min."
     assert panel.received("alive") == []
 
 
@@ -449,38 +577,35 @@ def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
     panel: Panel, soon_silent: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ASLsegLib.engine.client._NOT_POLLED_S", 0.3)
-    panel.run("say(number, 'progress', step=1)\ntime.sleep(2)\nsay(number, 'done')")
+    panel.run("progress(1)\ntime.sleep(2)\ndone()")
     panel.until(lambda: bool(panel.received("progress")))
     time.sleep(1.0)
-    panel.runner.poll()
+    panel.client.poll()
     assert panel.received("silent") == []
 
 
 def test_an_idle_child_that_was_killed_is_replaced_before_its_end_was_seen(panel: Panel) -> None:
-    panel.run("say(number, 'done')")
+    panel.run("done()")
     panel.until_final()
-    child = panel.runner.pid
+    child = panel.client.pid
     assert child is not None
     os.kill(child, 9)
     time.sleep(0.5)
     panel.events.clear()
-    panel.run("say(number, 'done', fresh=os.getpid())")
-    done = panel.until_final()
-    assert done["event"] == "done"
-    assert done["fresh"] != child
+    panel.run("done(os.getpid())")
+    assert values_of(panel.until_final()) not in ([], [str(child)])
 
 
 def test_closing_ends_the_tree_without_waiting_or_emitting(panel: Panel) -> None:
     panel.run(STUBBORN)
-    panel.until(lambda: bool(panel.received("progress")))
-    pids = panel.received("progress")[0]["pids"]
+    pids = panel.pids()
     panel.events.clear()
     began = time.monotonic()
-    panel.runner.close()
+    panel.client.close()
     assert time.monotonic() - began < 0.1
-    assert panel.runner.state == "idle"
+    assert panel.client.state == "idle"
     panel.until(lambda: not any(alive(pid) for pid in pids), 3.0)
-    panel.runner.poll()
+    panel.client.poll()
     assert panel.events == []
 
 
@@ -489,17 +614,19 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         import sys, time
         sys.path.insert(0, {str(ROOT / "SlicerASLseg")!r})
         from pathlib import Path
-        from ASLsegLib.engine.client import EngineClient
-        runner = EngineClient([sys.executable], Path({str(library)!r}))
-        runner.event.connect(lambda event: print(event.get("pids", ""), flush=True))
-        runner.request("run", code={textwrap.dedent(STUBBORN)!r})
+        sys.path.insert(0, {str(ROOT / "Logic")!r})
+        from ASLsegLib.engine.background import Background
+        from ASLsegLib.engine.client import EngineClient, Job
+        client = EngineClient([sys.executable], Path({str(library)!r}), Background())
+        settings = {{"code": {textwrap.dedent(STUBBORN)!r}}}
+        client.start(Job("train", {{"project": "p", "settings": settings}}))
         end = time.monotonic() + 15
         seen = []
-        runner.event.connect(lambda event: seen.append(event) if "pids" in event else None)
+        client.event.connect(lambda event: event.event == "artifact" and seen.append(event.path))
         while not seen and time.monotonic() < end:
-            runner.poll()
+            client.poll()
             time.sleep(0.01)
-        print("PIDS", *seen[0]["pids"], flush=True)
+        print("PIDS", *seen, flush=True)
     """
     import subprocess
 

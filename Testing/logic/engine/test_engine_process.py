@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from aslseg.data.images import read_geometry, read_labelmap
-from aslseg.engine.protocol import RequestError
-from aslseg.engine.server import Worker
+from aslseg.engine.protocol import CancelFacts, Done, RequestError
+from aslseg.engine.server import Server
 from aslseg.engine.tasks import Engine
 from aslseg.errors import (
     AslsegError,
@@ -40,16 +40,17 @@ from aslseg.project.run_tables import read_table
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
-Task = Callable[[Mapping[str, Any], Monitor], dict[str, Any]]
+Task = Callable[[Mapping[str, Any], Monitor], Done]
+NOTHING = Done(facts=CancelFacts(cancelled=[]))
 
 
 # --- The protocol, without a process ------------------------------------------------------------
 
 
 def answers_to(tasks: Mapping[str, Task], *lines: str) -> list[dict[str, Any]]:
-    """Give lines to a worker and return what it says until they end."""
+    """Give lines to an engine and return its events until they end."""
     stream = io.StringIO()
-    Worker(io.StringIO("\n".join(lines) + "\n"), stream, lambda: tasks).run()
+    Server(io.StringIO("\n".join(lines) + "\n"), stream, lambda: tasks).run()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -75,11 +76,11 @@ def _no_last_resort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("aslseg.engine.server._end_process_after", lambda _: None)
 
 
-def test_a_worker_is_ready_before_anything_is_loaded() -> None:
+def test_the_engine_is_ready_before_anything_is_loaded() -> None:
     stream, loaded = io.StringIO(), []
-    Worker(io.StringIO(""), stream, lambda: loaded.append(1) or {}).run()  # type: ignore[func-returns-value]
+    Server(io.StringIO(""), stream, lambda: loaded.append(1) or {}).run()  # type: ignore[func-returns-value]
     (ready,) = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert (ready["id"], ready["event"], ready["protocol"]) == (0, "ready", 1)
+    assert (ready["id"], ready["event"], ready["protocol"]) == (0, "ready", 2)
     assert ready["pid"] == os.getpid()
     assert loaded == []
 
@@ -87,16 +88,16 @@ def test_a_worker_is_ready_before_anything_is_loaded() -> None:
 def test_events_of_a_task_carry_the_number_of_the_request() -> None:
     lines: Lines = Lines()
 
-    def work(arguments: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+    def work(arguments: Mapping[str, Any], monitor: Monitor) -> Done:
         monitor.listener(Progress("a task", 1, 2, 3.5, 4))
         monitor.listener(Metric("loss", 0.5, 7, task="liver", round=4))
         monitor.warn("Careful.")
         lines.waiting.put(None)
-        return {"files": {}, "facts": {"twice": 2 * arguments["value"]}}
+        return Done(facts=CancelFacts(cancelled=[2 * arguments["value"]]))
 
     stream = io.StringIO()
     lines.waiting.put(request(5, "work", value=21))
-    Worker(lines, stream, lambda: {"work": work}).run()
+    Server(lines, stream, lambda: {"work": work}).run()
     received = [json.loads(line) for line in stream.getvalue().splitlines()]
     received = [event for event in received if event.get("task") != "Loading the libraries"]
     assert received[1:] == [
@@ -105,30 +106,30 @@ def test_events_of_a_task_carry_the_number_of_the_request() -> None:
         {"id": 5, "event": "metric", "name": "loss", "value": 0.5, "step": 7, "task": "liver",
          "source": "", "case": "", "round": 4},
         {"id": 5, "event": "warning", "message": "Careful."},
-        {"id": 5, "event": "done", "files": {}, "facts": {"twice": 42}},
+        {"id": 5, "event": "done", "files": {}, "facts": {"cancelled": [42]}},
     ]  # fmt: skip
 
 
 def in_a_thread(tasks: Mapping[str, Task], lines: Lines) -> tuple[threading.Thread, io.StringIO]:
     stream = io.StringIO()
-    thread = threading.Thread(target=Worker(lines, stream, lambda: tasks).run)
+    thread = threading.Thread(target=Server(lines, stream, lambda: tasks).run)
     thread.start()
     return thread, stream
 
 
-def test_cancel_is_heard_while_a_task_works_and_the_next_request_is_answered() -> None:
+def test_cancel_is_obeyed_while_a_task_works_and_the_next_request_is_answered() -> None:
     lines: Lines = Lines()
     began = threading.Event()
 
-    def endless(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+    def endless(_: Mapping[str, Any], monitor: Monitor) -> Done:
         began.set()
         while True:
             monitor.check()
             time.sleep(0.001)
 
-    def quick(_: Mapping[str, Any], __: Monitor) -> dict[str, Any]:
+    def quick(_: Mapping[str, Any], __: Monitor) -> Done:
         lines.waiting.put(None)
-        return {}
+        return NOTHING
 
     thread, stream = in_a_thread({"endless": endless, "quick": quick}, lines)
     lines.waiting.put(request(1, "endless"))
@@ -145,10 +146,10 @@ def test_cancel_may_name_one_of_several_requests() -> None:
     lines: Lines = Lines()
     proceed = threading.Event()
 
-    def patient(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+    def patient(_: Mapping[str, Any], monitor: Monitor) -> Done:
         assert proceed.wait(5)
         monitor.check()
-        return {}
+        return NOTHING
 
     thread, stream = in_a_thread({"patient": patient}, lines)
     lines.waiting.put(request(1, "patient"))
@@ -167,7 +168,7 @@ def test_cancel_may_name_one_of_several_requests() -> None:
 
 
 def test_the_end_of_the_input_cancels_what_is_under_way() -> None:
-    def endless(_: Mapping[str, Any], monitor: Monitor) -> dict[str, Any]:
+    def endless(_: Mapping[str, Any], monitor: Monitor) -> Done:
         while True:
             monitor.check()
             time.sleep(0.001)
@@ -186,7 +187,7 @@ def test_a_line_that_is_no_request_is_answered_and_survived(line: str) -> None:
 
 def test_an_unknown_request_is_refused() -> None:
     lines: Lines = Lines()
-    thread, stream = in_a_thread({"segment": lambda *_: {}}, lines)
+    thread, stream = in_a_thread({"segment": lambda *_: NOTHING}, lines)
     lines.waiting.put(request(1, "dance"))
     while "failed" not in stream.getvalue():
         time.sleep(0.001)
@@ -226,9 +227,9 @@ class OutOfMemoryError(RuntimeError):
 )  # fmt: skip
 def test_errors_become_words_with_a_remedy(error: Exception, kind: str, message: str) -> None:
     failure = failure_of(error)
-    assert (failure["kind"], failure["message"]) == (kind, message)
-    assert failure["remedy"][0].isupper()
-    assert failure["remedy"].endswith(".")
+    assert (failure.kind, failure.message) == (kind, message)
+    assert failure.remedy[0].isupper()
+    assert failure.remedy.endswith(".")
 
 
 def raised() -> ZeroDivisionError:
@@ -241,11 +242,11 @@ def raised() -> ZeroDivisionError:
 
 def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_log_that_has_its_traceback() -> None:
     failure = failure_of(raised(), "segment")
-    assert failure["kind"] == "internal"
-    assert failure["message"] == (
+    assert failure.kind == "internal"
+    assert failure.message == (
         "Something went wrong that was not foreseen (ZeroDivisionError: division by zero)."
     )
-    assert failure["remedy"] == (
+    assert failure.remedy == (
         f"Please report this with the log {log_path()}; trying again may help."
     )
     log = log_path().read_text(encoding="utf-8")
@@ -256,8 +257,8 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_with_the_log_that_has_its_tr
 def test_where_no_log_can_be_written_the_sentence_stays(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     failure = failure_of(raised(), "segment")
-    assert "ZeroDivisionError" in failure["message"]
-    assert failure["remedy"] == "Please report this; trying again may help."
+    assert "ZeroDivisionError" in failure.message
+    assert failure.remedy == "Please report this; trying again may help."
 
 
 def test_the_log_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,15 +273,15 @@ def test_the_log_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_message_of_one_sentence_has_no_remedy() -> None:
     assert in_two("It is so.") == ("It is so.", "")
     assert in_two("It is so. Do this.") == ("It is so.", "Do this.")
-    assert failure_of(AslsegError("It is so."))["remedy"] == ""
-    assert failure_of(CancelledError("Stopped; resume."))["kind"] == "cancelled"
+    assert failure_of(AslsegError("It is so.")).remedy == ""
+    assert failure_of(CancelledError("Stopped; resume.")).kind == "cancelled"
 
 
 # --- A real process -----------------------------------------------------------------------------
 
 
 class Child:
-    """A worker process, and what it said so far."""
+    """An engine process, and its events so far."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -339,7 +340,7 @@ def child() -> Iterator[Child]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return a_tiny_project(tmp_path_factory.mktemp("worker"))
+    return a_tiny_project(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="module")
@@ -361,15 +362,15 @@ def test_a_cancelled_training_is_resumed_to_its_end(
 ) -> None:
     run = RunFolder(project.folder / "runs" / "a")
     assert trained["event"] == "done", trained
-    assert trained["facts"]["run"] == "a"
-    assert trained["facts"]["rounds"] == [1, 2]
+    assert trained["facts"] == {"run": "a"}
+    assert run.rounds == [1, 2]
     assert run.status["state"] == "done"
     assert Path(trained["files"]["report"]).exists()
     assert not list(run.path.rglob("*.training.safetensors"))
 
 
 @pytest.mark.slow
-def test_segmenting_writes_every_voice_on_the_grid_of_the_image(
+def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
     child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     image = project.image_path(project.case("c6"))
@@ -407,7 +408,7 @@ def test_failures_are_told_in_words_and_survived(
 
 
 @pytest.mark.slow
-def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not(
+def test_accepted_cases_are_trained_on_in_more_rounds_and_rejected_ones_are_not(
     child: Child, trained: dict[str, Any], project: Project
 ) -> None:
     run = RunFolder(project.folder / "runs" / "a")
@@ -416,7 +417,7 @@ def test_accepted_cases_are_learnt_from_in_more_rounds_and_rejected_ones_are_not
     reject(project, "c2", run)
     done = child.predict("resume", project=str(project.folder), run="a", rounds=1)
     assert done["event"] == "done", done
-    assert done["facts"]["rounds"] == [1, 2, 3]
+    assert run.rounds == [1, 2, 3]
     assert run.config.rounds == 3
     assert run.retrained_rounds == (1, 3)
     assert run.first_folder(3) == run.round(3)
@@ -498,7 +499,7 @@ def test_a_run_is_neither_written_nor_read_outside_of_its_project(
 
 
 @pytest.mark.slow
-def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
+def test_the_engine_ends_when_its_input_ends() -> None:
     child = Child()
     child.until(lambda e: e["event"] == "ready")
     assert child.process.stdin is not None
@@ -507,7 +508,7 @@ def test_a_worker_ends_when_nobody_is_left_to_talk_to() -> None:
 
 
 @pytest.mark.slow
-def test_without_torch_a_worker_is_ready_and_says_what_is_missing() -> None:
+def test_without_torch_the_engine_is_ready_and_says_what_is_missing() -> None:
     code = "import sys; sys.modules['torch'] = None; import aslseg.engine.server as w; w.main()"
     child = Child("-c", code)
     failed = child.predict("train", project="anywhere")

@@ -16,22 +16,27 @@ from typing import Any
 
 import pytest
 
-from aslseg.engine.mailbox import Mailbox
 from aslseg.engine.protocol import (
     FINAL,
     MAX_LINE_BYTES,
+    MAX_PROMPTS,
     MAX_WAITING,
+    MODELS,
     BadLine,
+    CancelFacts,
+    Done,
+    Refine,
     Request,
     RequestError,
+    check_request,
     encode,
     parse_request,
     read_lines,
 )
-from aslseg.engine.requests import MAX_PROMPTS, MODELS, Refine, check_request
-from aslseg.engine.server import Worker
+from aslseg.engine.server import RequestQueue, Server
 from aslseg.events import Monitor
 
+NOTHING = Done(facts=CancelFacts(cancelled=[]))
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
 GOOD = b'{"id": 99, "do": "describe"}\n'
 
@@ -62,7 +67,7 @@ def test_a_broken_line_is_refused_with_its_id_and_the_next_one_is_read(
     line: bytes, number: int
 ) -> None:
     lines, stream = Bytes(), io.StringIO()
-    thread = in_a_thread({"describe": lambda *_: {"facts": {}}}, lines, stream)
+    thread = in_a_thread({"describe": lambda *_: NOTHING}, lines, stream)
     lines.waiting.put(line + GOOD)
     wait_for(stream, '"id": 99, "event": "done"')
     lines.waiting.put(b"")
@@ -136,9 +141,9 @@ def test_a_request_that_waits_is_cancelled_at_once_though_another_one_works() ->
     lines, stream = Bytes(), io.StringIO()
     go_on = threading.Event()
 
-    def patient(_: Mapping[str, Any], __: Monitor) -> dict[str, Any]:
+    def patient(_: Mapping[str, Any], __: Monitor) -> Done:
         assert go_on.wait(20)
-        return {}
+        return NOTHING
 
     thread = in_a_thread({"patient": patient}, lines, stream)
     lines.put({"id": 1, "do": "patient"}, {"id": 2, "do": "patient"}, {"id": 3, "do": "patient"})
@@ -162,9 +167,9 @@ def test_a_number_that_is_under_way_is_not_given_twice_and_its_answer_stays_the_
     lines, stream = Bytes(), io.StringIO()
     go_on = threading.Event()
 
-    def patient(_: Mapping[str, Any], __: Monitor) -> dict[str, Any]:
+    def patient(_: Mapping[str, Any], __: Monitor) -> Done:
         assert go_on.wait(20)
-        return {}
+        return NOTHING
 
     thread = in_a_thread({"patient": patient}, lines, stream)
     lines.put({"id": 1, "do": "patient"}, {"id": 1, "do": "patient"}, {"id": 1})
@@ -179,12 +184,12 @@ def test_a_number_that_is_under_way_is_not_given_twice_and_its_answer_stays_the_
 
 
 def test_no_more_requests_wait_than_the_bound() -> None:
-    mailbox = Mailbox()
-    refusals = [mailbox.put(Request(n, "a", {})) for n in range(1, MAX_WAITING + 2)]
+    queue = RequestQueue()
+    refusals = [queue.put(Request(n, "a", {})) for n in range(1, MAX_WAITING + 2)]
     assert not any(refusals[:-1])
     assert refusals[-1].startswith(f"{MAX_WAITING} requests are waiting")
-    assert len(mailbox.close()) == MAX_WAITING
-    assert mailbox.take() is None
+    assert len(queue.close()) == MAX_WAITING
+    assert queue.take() is None
 
 
 # --- What requests may say ----------------------------------------------------------------------
@@ -252,8 +257,7 @@ def test_what_is_left_out_is_filled_in() -> None:
 def test_the_engine_reads_every_field_of_every_request() -> None:
     folder = LIBRARY / "aslseg" / "engine"
     code = "".join(
-        (folder / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("tasks", "settings", "system")
+        (folder / f"{name}.py").read_text(encoding="utf-8") for name in ("tasks", "system")
     )
     for do, model in MODELS.items():
         ignored = [name for name in model.model_fields if f"request.{name}" not in code]
@@ -284,10 +288,10 @@ def test_a_real_process_answers_after_every_broken_line_and_ends_with_its_input(
 @pytest.mark.slow
 def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
     code = (
-        "import time, aslseg.engine.server as w\n"
-        "w.LAST_RESORT_S = 0.5\n"
-        "w._tasks = lambda: {'sleep': lambda *_: time.sleep(600)}\n"
-        "w.main()"
+        "import time, aslseg.engine.server as s\n"
+        "s.LAST_RESORT_S = 0.5\n"
+        "s._tasks = lambda: {'sleep': lambda *_: time.sleep(600)}\n"
+        "s.main()"
     )
     with a_process("-c", code) as process:
         process.stdin.write(b'{"id": 1, "do": "sleep"}\n')
@@ -304,11 +308,13 @@ def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pipe that can be set to not block")
 def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -> None:
     code = (
-        "import subprocess, sys, aslseg.engine.server as w\n"
+        "import subprocess, sys, aslseg.engine.server as s\n"
+        "from aslseg.engine.protocol import CancelFacts, Done\n"
+        "done = Done(facts=CancelFacts(cancelled=[]))\n"
         "greedy = 'import os, sys; sys.stdin.read(); os.set_blocking(0, False)'\n"
-        "run = lambda *_: subprocess.run([sys.executable, '-c', greedy], check=True) and {}\n"
-        "w._tasks = lambda: {'run': run}\n"
-        "w.main()"
+        "run = lambda *_: subprocess.run([sys.executable, '-c', greedy], check=True) and done\n"
+        "s._tasks = lambda: {'run': run}\n"
+        "s.main()"
     )
     with a_process("-c", code) as process:
         for number in (1, 2):
@@ -322,10 +328,12 @@ def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -
 @pytest.mark.slow
 def test_a_process_that_works_in_silence_says_that_it_lives() -> None:
     code = (
-        "import time, aslseg.engine.server as w\n"
-        "w.ALIVE_S = 0.05\n"
-        "w._tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or {}}\n"
-        "w.main()"
+        "import time, aslseg.engine.server as s\n"
+        "from aslseg.engine.protocol import CancelFacts, Done\n"
+        "done = Done(facts=CancelFacts(cancelled=[]))\n"
+        "s.ALIVE_S = 0.05\n"
+        "s._tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or done}\n"
+        "s.main()"
     )
     with a_process("-c", code) as process:
         process.stdin.write(b'{"id": 1, "do": "sleep"}\n')
@@ -372,8 +380,8 @@ def _no_last_resort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def in_a_thread(tasks: Any, lines: Bytes, stream: io.StringIO) -> threading.Thread:
-    worker = Worker(read_lines(io.BufferedReader(lines)), stream, lambda: tasks)
-    thread = threading.Thread(target=worker.run, daemon=True)
+    server = Server(read_lines(io.BufferedReader(lines)), stream, lambda: tasks)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     return thread
 
@@ -390,7 +398,7 @@ def events_of(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 class a_process:  # noqa: N801
-    """A worker process, killed at the end of the block."""
+    """An engine process, killed at the end of the block."""
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments or ("-m", "aslseg.engine")

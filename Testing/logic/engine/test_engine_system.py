@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from aslseg.engine.requests import Describe, Weights
+from aslseg.engine.protocol import (
+    ComputerFacts,
+    Describe,
+    DeviceFacts,
+    DownloadFacts,
+    RemovalFacts,
+    Weights,
+    WeightsFacts,
+)
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor, Progress
@@ -25,40 +33,54 @@ def put(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def described(device: str | None = None) -> ComputerFacts:
+    facts = describe(Describe(device=device), Monitor()).facts
+    assert isinstance(facts, ComputerFacts)
+    return facts
+
+
+def removed(model: str) -> list[str]:
+    facts = remove(Weights(model=model), Monitor()).facts
+    assert isinstance(facts, RemovalFacts)
+    return facts.removed
+
+
 def test_the_cpu_is_described_with_the_reason_for_it() -> None:
-    device = describe(Describe(device="cpu"), Monitor())["device"]
-    assert device["name"] == "cpu"
-    assert device["reason"]
-    assert device["problem"] == ""
+    device = described("cpu").device
+    assert device.name == "cpu"
+    assert device.reason
+    assert device.problem == ""
 
 
 def test_without_a_wish_the_device_is_chosen() -> None:
-    assert (
-        describe(Describe(), Monitor())["device"]
-        == describe(Describe(device="auto"), Monitor())["device"]
-    )
+    assert described().device == described("auto").device
 
 
 def test_a_device_that_is_not_there_is_a_problem_in_words_and_no_failure() -> None:
-    device = describe(Describe(device="abacus"), Monitor())["device"]
-    assert (device["name"], device["reason"]) == ("abacus", "")
-    assert "abacus" in device["problem"]
+    device = described("abacus").device
+    assert device == DeviceFacts(name="abacus", reason="", problem=device.problem)
+    assert "abacus" in device.problem
 
 
 def test_every_sam_has_its_default_weights_described_with_size_and_licence() -> None:
-    weights = describe(Describe(), Monitor())["weights"]
-    assert [one["model"] for one in weights] == list(DEFAULTS)
-    mobile = next(one for one in weights if one["model"] == "vit_t")
-    assert (mobile["name"], mobile["licence"]) == ("mobile_sam", "Apache-2.0")
-    assert mobile["bytes"] == 40_728_226
-    assert (mobile["path"], mobile["problem"]) == (None, "")
+    weights = described().weights
+    assert [one.model for one in weights] == list(DEFAULTS)
+    mobile = next(one for one in weights if one.model == "vit_t")
+    assert mobile == WeightsFacts(
+        model="vit_t",
+        name="mobile_sam",
+        licence="Apache-2.0",
+        bytes=40_728_226,
+        path=None,
+        problem="",
+    )
 
 
 def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     path = put(tmp_path / "brought", "mobile_sam.pt")
-    mobile = describe(Describe(), Monitor())["weights"][list(DEFAULTS).index("vit_t")]
-    assert mobile["path"] == str(path)
-    assert mobile["problem"]
+    mobile = described().weights[list(DEFAULTS).index("vit_t")]
+    assert mobile.path == str(path)
+    assert mobile.problem
 
 
 def test_looking_for_weights_tells_how_far_it_is_and_can_be_stopped() -> None:
@@ -84,8 +106,9 @@ def test_a_download_gives_the_file_and_what_is_known_of_it(
     monkeypatch.setattr("aslseg.engine.system.get_weights", get)
     answer = download(Weights(model="vit_t"), Monitor())
     assert asked == ["vit_t"]
-    assert answer["files"] == {"weights": str(weights_folder() / "mobile_sam.pt")}
-    assert answer["facts"]["weights"]["name"] == "mobile_sam"
+    assert answer.files == {"weights": str(weights_folder() / "mobile_sam.pt")}
+    assert isinstance(answer.facts, DownloadFacts)
+    assert answer.facts.weights.name == "mobile_sam"
 
 
 def test_a_sam_that_nobody_knows_cannot_be_downloaded() -> None:
@@ -97,9 +120,7 @@ def test_only_what_was_downloaded_is_removed_not_what_a_person_brought(tmp_path:
     brought = put(tmp_path / "brought", "mobile_sam.pt")
     downloaded = put(weights_folder(), "mobile_sam.pt")
     half = put(weights_folder(), "mobile_sam.pt.part")
-    answer = remove(Weights(model="vit_t"), Monitor())
-    assert answer["files"] == {}
-    assert answer["facts"]["removed"] == [str(downloaded), str(half)]
+    assert removed("vit_t") == [str(downloaded), str(half)]
     assert brought.exists()
     assert not downloaded.exists()
     assert not half.exists()
@@ -107,5 +128,5 @@ def test_only_what_was_downloaded_is_removed_not_what_a_person_brought(tmp_path:
 
 def test_weights_can_be_removed_by_their_own_name_and_twice() -> None:
     downloaded = put(weights_folder(), "mobile_sam.pt")
-    assert remove(Weights(model="mobile_sam"), Monitor())["facts"]["removed"] == [str(downloaded)]
-    assert remove(Weights(model="mobile_sam"), Monitor())["facts"]["removed"] == []
+    assert removed("mobile_sam") == [str(downloaded)]
+    assert removed("mobile_sam") == []
