@@ -10,6 +10,7 @@ import pytest
 import slicer
 from trained import LABELLED, UNLABELLED, overrides_of, small_settings
 
+from aslseg.events import Notice, Progress
 from standin.harness import (
     choose,
     choose_node,
@@ -18,8 +19,6 @@ from standin.harness import (
     run_event_loop,
     wait_until,
 )
-
-from aslseg.events import Notice, Progress
 
 SOON_S = 600.0
 

@@ -21,7 +21,7 @@ from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
 from ASLsegLib.engine.results import SliceResult, show_slice_result, volume_result
 from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
-from ASLsegLib.scene.files import write_raw
+from ASLsegLib.scene.files import file_for, write_raw
 from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
     CONTAINER_OPACITY_3D,
@@ -112,6 +112,30 @@ def test_every_type_of_voxel_is_handed_over(tmp_path: Path, kind: str) -> None:
     voxels = np.arange(24).reshape(2, 3, 4).astype(kind)
     write_raw(Volume(voxels, Geometry.axis_aligned((2, 3, 4))), tmp_path / "image.nrrd")
     assert np.array_equal(read_volume(tmp_path / "image.nrrd").voxels, voxels)
+
+
+def test_the_file_handed_to_the_engine_is_written_again_only_when_the_volume_has_changed(
+    scene: Any, geometry: Geometry, voxels: Any, tmp_path: Path
+) -> None:
+    volume = add_volume(Volume(voxels, geometry), "ct")
+
+    def handed_over() -> Path | None:
+        path, write = file_for(volume, tmp_path)
+        if write is not None:
+            write()
+        assert list(tmp_path.iterdir()) == [path], "copies of former voxels are deleted"
+        assert np.array_equal(read_volume(path).voxels, slicer.util.arrayFromVolume(volume))
+        return None if write is None else path
+
+    first = handed_over()
+    assert first is not None
+    volume.SetAttribute("a person's note", "changes no voxel")
+    assert handed_over() is None
+    slicer.util.arrayFromVolume(volume)[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(volume)
+    assert handed_over() not in (None, first)
+    volume.SetOrigin(7, 8, 9)
+    assert handed_over() is not None
 
 
 def test_segments_hold_what_the_label_map_says(

@@ -257,7 +257,7 @@ class Logic(ReviewLogic):
             raise RunError(msg)
         self.working_on = volume
         folder = self._scratch() / volume.GetID()
-        image, prepare = file_for(volume, folder / "image.nrrd")
+        image, prepare = file_for(volume, folder)
         arguments = {
             "image": str(image),
             "project": str(self.project.folder) if self.project else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+from zlib import crc32
 
 import numpy as np
 
@@ -29,18 +30,30 @@ def own_file(volume: Any) -> Path | None:
         return None
 
 
-def file_for(volume: Any, place: Path) -> tuple[Path, Callable[[], None] | None]:
+def file_for(volume: Any, folder: Path) -> tuple[Path, Callable[[], None] | None]:
     """Return the file to read a volume from, and what has to be called in a thread before.
 
     Args:
         volume: Volume node.
-        place: Where to write its voxels if need be; ends in .nrrd.
+        folder: Where to write its voxels if need be. They are written again when they or their
+            place have changed; until then the engine goes on with what it has read.
     """
-    path = own_file(volume)
-    if path is not None:
-        return path, None
+    own = own_file(volume)
+    if own is not None:
+        return own, None
     image = volume_of(volume)
-    return place, lambda: write_raw(image, place)
+    place = crc32(image.geometry.ijk_to_ras.tobytes())
+    path = folder / f"image-{volume.GetImageData().GetMTime()}-{place:08x}.nrrd"
+    return path, None if path.exists() else lambda: _replace_copies(image, path)
+
+
+def _replace_copies(volume: Volume, path: Path) -> None:
+    from aslseg.storage import atomic_path
+
+    for old in path.parent.glob("image-*.nrrd"):
+        old.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        write_raw(volume, temporary)
 
 
 _TYPES = {
