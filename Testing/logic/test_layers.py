@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "events": {"errors"},
     "storage": {"errors"},
     "reading": {"errors"},
-    "failures": {"errors", "storage"},
+    "failures": {"errors", "events", "storage"},
     "schema_1": {"errors", "storage", "reading"},
     "config": {"errors", "reading", "schema_1"},
     "presets": {"errors", "config"},
