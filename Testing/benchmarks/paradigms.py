@@ -36,7 +36,7 @@ from specialist import (
 from specialist import study_project as project_of
 from torch import nn
 
-from aslseg.cli.settings import changed
+from aslseg.cli.runs import changed
 from aslseg.config import RunConfig, with_overrides
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap

@@ -65,14 +65,15 @@ class FusionRule(Protocol):
     """How the predictions of specialist and SAM become the refined one."""
 
     def refine(
-        self,
-        volume: Volume,
-        specialist: Probabilities,
-        sam: Probabilities,
-        *,
-        with_sam: bool = True,
+        self, volume: Volume, specialist: Probabilities, sam: Probabilities | None
     ) -> Probabilities:
-        """Return the refined probability of each target's region, (D, H, W)."""
+        """Return the refined probability of each target's region, (D, H, W).
+
+        Args:
+            volume: The image.
+            specialist: Its probability of each target's region.
+            sam: SAM's; targets without a prompt are missing. None when there is no SAM.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +115,8 @@ class Ensemble:
         if self.sam_predictor is not None:
             sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
         monitor.check()
-        refined = self.refiner.refine(
-            volume, probabilities, sam_probabilities, with_sam=self.sam_predictor is not None
-        )
+        of_sam = None if self.sam_predictor is None else sam_probabilities
+        refined = self.refiner.refine(volume, probabilities, of_sam)
         alone = refined is probabilities
         judged = self.judge(volume, stages, sam_probabilities)
         refined = accepted_only(refined, judged) if judged else refined

@@ -155,12 +155,7 @@ class Refiner:
     config: RunConfig
 
     def refine(
-        self,
-        volume: Volume,
-        specialist: Probabilities,
-        sam: Probabilities,
-        *,
-        with_sam: bool = True,
+        self, volume: Volume, specialist: Probabilities, sam: Probabilities | None
     ) -> Probabilities:
         """Return the refined probability of each target's region, (D, H, W).
 
@@ -169,14 +164,10 @@ class Refiner:
         Args:
             volume: The image.
             specialist: Its probability of each target's region.
-            sam: SAM's; targets without a prompt are missing.
-            with_sam: False when there is no SAM: the specialist's then stand for them.
+            sam: SAM's; targets without a prompt are missing. None when there is no SAM: the
+                specialist's then stand for them.
         """
-        if with_sam:
-            empty = np.zeros(volume.geometry.shape, np.float32)
-            second = {t.name: sam.get(t.name, empty) for t in self.targets}
-        else:
-            second = specialist
+        second = specialist if sam is None else _all_of(sam, specialist)
         refined: Probabilities = {}
         for stage in cascade_stages(self.targets):
             refined.update(self._stage(volume, stage, (specialist, second), refined))
@@ -213,12 +204,7 @@ class UseSpecialist:
     """The rule of methods that segment without SAM."""
 
     def refine(
-        self,
-        volume: Volume,
-        specialist: Probabilities,
-        sam: Probabilities,
-        *,
-        with_sam: bool = True,
+        self, volume: Volume, specialist: Probabilities, sam: Probabilities | None
     ) -> Probabilities:
         """Return the specialist's probabilities, the same object."""
         return specialist
@@ -228,16 +214,18 @@ class UseSam:
     """The rule of methods whose prediction is SAM's."""
 
     def refine(
-        self,
-        volume: Volume,
-        specialist: Probabilities,
-        sam: Probabilities,
-        *,
-        with_sam: bool = True,
+        self, volume: Volume, specialist: Probabilities, sam: Probabilities | None
     ) -> Probabilities:
         """Return SAM's probabilities; zero for targets without a prompt."""
-        empty = np.zeros(volume.geometry.shape, np.float32)
-        return {name: sam.get(name, empty) for name in specialist}
+        return _all_of(sam or {}, specialist)
+
+
+def _all_of(sam: Probabilities, specialist: Probabilities) -> Probabilities:
+    """Return SAM's probability of every target of the specialist, zero where it has no prompt."""
+    return {
+        name: sam[name] if name in sam else np.zeros_like(values)
+        for name, values in specialist.items()
+    }
 
 
 Planes = dict[str, Float32]

@@ -350,7 +350,7 @@ def test_where_sam_was_not_asked_it_says_no() -> None:
     refined = a_refiner().refine(volume, probabilities, {"liver": probabilities["liver"]})
     assert (refined["liver"] > 0.5).any()
     assert not (refined["tumour"] > 0.5).any()  # ln 9 and -4
-    alone = a_refiner().refine(volume, probabilities, {}, with_sam=False)
+    alone = a_refiner().refine(volume, probabilities, None)
     np.testing.assert_allclose(alone["tumour"][1, 5, 5], 0.9, atol=1e-3)
 
 

@@ -356,10 +356,8 @@ class Session:
     def _refine_volume(
         self, ensemble: Ensemble, probabilities: Probabilities, sam_probabilities: Probabilities
     ) -> Probabilities:
-        with_sam = ensemble.sam_predictor is not None
-        refined = ensemble.refiner.refine(
-            self.volume, probabilities, sam_probabilities, with_sam=with_sam
-        )
+        of_sam = None if ensemble.sam_predictor is None else sam_probabilities
+        refined = ensemble.refiner.refine(self.volume, probabilities, of_sam)
         refined = self._decided(refined)
         for (k, name), state in self._states.items():
             if state.user:
@@ -407,15 +405,15 @@ class Session:
         self, ensemble: Ensemble, k: int, probabilities: Planes, sam: Planes
     ) -> Planes:
         if self._slices is not None:
-            second = self._store.sam if self.models.proposes else self._store.specialist
-            refined = self._slices.refine(k, self._store.specialist, second)
+            beside = self._store.sam if self.models.proposes else self._store.specialist
+            refined = self._slices.refine(k, self._store.specialist, beside)
         else:  # rules that look at one voxel at a time need no neighbours
             voxels = self.volume.voxels[k : k + 1]
             thin = Volume(voxels, geometry_of_slice(self.volume.geometry, k))
-            predictions = [
+            first, second = (
                 {n: p[None] for n, p in planes.items()} for planes in (probabilities, sam)
-            ]
-            found = ensemble.refiner.refine(thin, *predictions, with_sam=self.models.proposes)
+            )
+            found = ensemble.refiner.refine(thin, first, second if self.models.proposes else None)
             refined = {name: values[0] for name, values in found.items()}
         return {
             name: follow_clicks(
