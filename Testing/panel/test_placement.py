@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import slicer
+from test_bare import make_project
 
 from aslseg.data.volume import Geometry, Volume
 from standin.harness import choose_node, click, run_event_loop
+from synthetic_run import write_run
 
 SHAPE = (8, 40, 50)
 
@@ -33,6 +39,50 @@ def panel(open_module: Callable[..., Any]) -> Any:
     panel.parameters.followEdits = False
     yield panel
     views.hide()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of three phantoms with a finished run."""
+    from aslseg.project.project import open_project
+
+    make_project(tmp_path / "project")
+    opened = open_project(tmp_path / "project")
+    truth = opened.load_labels(opened.case("p0"))
+    run = write_run(opened.folder / "runs" / "run-1", {"p0": truth})
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    (run / "status.json").write_text(json.dumps({**status, "best_round": 2}))
+    return opened.folder
+
+
+@contextmanager
+def looked_at(folder: Path) -> Iterator[list[str]]:
+    """What is opened or listed below a folder meanwhile."""
+    seen: list[str] = []
+    is_open = True
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_open and event in ("open", "os.listdir", "os.scandir"):
+            path = str(arguments[0])
+            seen.extend([path] if path.startswith(str(folder)) else [])
+
+    sys.addaudithook(note)  # it cannot be removed again
+    try:
+        yield seen
+    finally:
+        is_open = False
+
+
+@contextmanager
+def updates_of(panel: Any) -> Iterator[list[int]]:
+    """One entry for each update of the panel meanwhile."""
+    seen: list[int] = []
+    first = panel.sections[0]
+    first.update = lambda: (seen.append(1), type(first).update(first))
+    try:
+        yield seen
+    finally:
+        del first.update
 
 
 def red() -> Any:
@@ -100,3 +150,30 @@ def test_a_box_that_was_never_drawn_leaves_nothing(panel: Any) -> None:
     click(panel.ui.addBoxButton)
     assert prompts(panel) == []
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_placed_points_make_one_update_and_open_or_list_no_file(
+    panel: Any, project: Path, count: int
+) -> None:
+    panel.logic.open_project(project)
+    assert panel.logic.usable_run() == "run-1"
+    click(panel.ui.addPositiveButton)
+    run_event_loop(0.3)
+    assert not panel.ui.refineButton.enabled
+    with looked_at(project) as paths, updates_of(panel) as updates:
+        for number in range(count):
+            red().standin_click(150 + 20 * number, 150)
+        run_event_loop(0.6)
+    assert sum(len(one.points) for one in prompts(panel)) == count
+    assert (len(updates), paths) == (1, [])
+    assert panel.ui.refineButton.enabled
+
+
+def test_a_look_at_a_project_is_noticed(panel: Any, project: Path) -> None:
+    panel.logic.open_project(project)
+    with looked_at(project) as paths, updates_of(panel) as updates:
+        panel.logic.refresh()
+    assert str(project / "project.json") in paths
+    assert str(project / "runs") in paths
+    assert updates

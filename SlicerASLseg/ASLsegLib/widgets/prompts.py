@@ -40,6 +40,7 @@ class PromptsSection(Section):
         self._sent: dict[str, str] = {}
         self._watched: dict[str, Any] = {}
         self._changed_at: float | None = None
+        self._shown = True
         self._sent_at: float | None = None
         ui = self.ui
         self._buttons = {
@@ -95,9 +96,12 @@ class PromptsSection(Section):
         self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
 
     def tick(self) -> None:
-        """Send the prompts when they have changed and rest."""
+        """Show what is possible with changed prompts once they rest, and send them."""
         if self._changed_at is None or time.monotonic() - self._changed_at < SETTLE_S:
             return
+        if not self._shown:
+            self._shown = True
+            self.panel.update_soon()
         volume = self.panel.volume
         busy = self.logic.engine.is_busy or self._placement.kind == BOX
         if volume is None or busy or not self.panel.parameters.followEdits:
@@ -199,4 +203,4 @@ class PromptsSection(Section):
                 self._changed_at = time.monotonic()
 
     def _prompts_changed(self, _caller: Any, _event: Any) -> None:
-        self._changed_at = time.monotonic()
+        self._changed_at, self._shown = time.monotonic(), False
