@@ -13,11 +13,10 @@ import pytest
 from package.cmake_lists import ROOT
 
 PANEL = ROOT / "SlicerASLseg" / "ASLsegLib"
-BASE = {"paths", "plain_text", "parameters", "requirements"}
+BASE = {"paths", "parameters", "requirements"}
 # What a package or a file at the root may import of the others, besides itself.
 MAY_IMPORT = {
     "paths": set(),
-    "plain_text": set(),
     "parameters": set(),
     "requirements": {"paths"},
     "scene": BASE,
@@ -82,7 +81,17 @@ def test_a_package_says_what_lives_there_and_who_may_import_it(package: str) -> 
 
 
 def test_no_section_imports_another_one() -> None:
-    sections = {"advanced", "models", "project", "prompts", "results", "review", "segment"}
+    sections = {
+        "advanced",
+        "models",
+        "project",
+        "prompts",
+        "results",
+        "review",
+        "segment",
+        "status",
+        "training",
+    }
     for name in sections:
         others = {one.removeprefix("widgets.") for one in own_imports(f"widgets.{name}")}
         assert not others & (sections | {"panel"}), name

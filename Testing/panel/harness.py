@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 
 from standin import harness
@@ -30,6 +31,12 @@ def reload_module() -> Any:
     return harness.reload_module(MODULE.stem)
 
 
+def close_project(logic: Any) -> None:
+    """Let no project be open."""
+    logic.project = None
+    logic.project_changed.emit()
+
+
 def write_labels(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
     """Show a label map (D, H, W) as a prediction about a volume; see `write_prediction`."""
     from ASLsegLib.scene.segmentations import write_prediction
@@ -43,6 +50,46 @@ def read_labels(node: Any, volume: Any, targets: Any) -> Any:
     from ASLsegLib.scene.shown_labels import shown_labels
 
     return shown_labels(node, volume, targets, may_leave_out=lambda *_: True).labels
+
+
+def read_mask(node: Any, segment_id: str, volume: Any) -> Any:
+    """Return a segment as a mask, (D, H, W) bool on the grid of a volume."""
+    from ASLsegLib.scene.segments import read_part
+    from ASLsegLib.scene.volumes import geometry_of
+
+    mask = np.zeros(geometry_of(volume).shape, bool)
+    part = read_part(node, segment_id, volume)
+    if part is not None:
+        mask[part.place] = part.values
+    return mask
+
+
+def write_mask(node: Any, segment_id: str, mask: Any, volume: Any) -> None:
+    """Let a segment hold a mask, (D, H, W) bool on the grid of a volume."""
+    from ASLsegLib.scene.segments import part_of, write_part
+
+    write_part(node, segment_id, part_of(mask), volume)
+
+
+def remove_prompts(volume: Any) -> None:
+    """Remove all prompts about a volume; those that were proposed count again."""
+    from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
+
+    for node in prompt_nodes(volume):
+        remove_prompt(node)
+    volume.RemoveAttribute("ASLseg.SlicesTakenOver")
+
+
+def show_slice_of(volume: Any, slice_index: int) -> None:
+    """Let the slice views show the middle of an axial slice of a volume."""
+    from ASLsegLib.scene.volumes import slice_geometry_of
+
+    geometry = slice_geometry_of(volume)
+    _, rows, columns = geometry.shape
+    middle = np.array([(columns - 1) / 2, (rows - 1) / 2, slice_index, 1.0])
+    position = geometry.ijk_to_ras @ middle
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*position[:3].tolist())
 
 
 def press_all(panel: Any, except_for: Sequence[str] = ()) -> list[str]:

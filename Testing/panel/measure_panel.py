@@ -88,8 +88,9 @@ def segment(widget: Any, attempt: str) -> None:
 
 def edit_prompts(widget: Any, volume: Any) -> None:
     """Move a prompt three times and wait for the label of the slice each time."""
+    from harness import show_slice_of
+
     from ASLsegLib.scene.prompts import POSITIVE, add_point
-    from ASLsegLib.scene.slice_views import show_slice_of
     from standin.harness import measured_event_loop, wait_until
 
     engine = widget.logic.engine

@@ -153,8 +153,9 @@ def test_hiding_a_prediction_hides_its_node(at_project: Clicks) -> None:
 def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks, sam: str) -> None:
     if sam == "none":
         pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+    from harness import show_slice_of
+
     from ASLsegLib.scene.prompts import POSITIVE, add_point
-    from ASLsegLib.scene.slice_views import show_slice_of
 
     volume = at_project.load_case("c2")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
@@ -178,8 +179,9 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
 def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> None:
     if sam == "none":
         pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+    from harness import show_slice_of
+
     from ASLsegLib.scene.prompts import POSITIVE, add_point
-    from ASLsegLib.scene.slice_views import show_slice_of
     from ASLsegLib.scene.volumes import add_volume
     from tiny_project import a_patient
 
@@ -245,7 +247,7 @@ def test_review_accepts_corrects_rejects_and_takes_back(at_project: Clicks) -> N
 
 
 def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:
-    from ASLsegLib.scene.segments import read_mask, write_mask
+    from harness import read_mask, write_mask
 
     logic = at_project.logic
     volume = at_project.load_case("c3")

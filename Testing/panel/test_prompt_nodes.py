@@ -12,10 +12,11 @@ import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
+from harness import remove_prompts, show_slice_of
+
 from aslseg.data.volume import Geometry, Volume
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
-from ASLsegLib.scene.prompt_overlay import draw_prompts
 from ASLsegLib.scene.prompts import (
     NEGATIVE,
     POSITIVE,
@@ -23,16 +24,16 @@ from ASLsegLib.scene.prompts import (
     add_point,
     box_node,
     clear_slice,
+    draw_prompts,
     edited_slices,
     flatten_box,
-    forget_prompts,
     group,
     points_node,
     prompt_nodes,
     read_prompts,
     take_over,
 )
-from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, show_slice_of, slice_view_of
+from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, slice_view_of
 from ASLsegLib.scene.volumes import add_volume
 
 SHAPE = (6, 40, 50)
@@ -149,7 +150,7 @@ def test_a_cleared_slice_has_no_prompts(lps: Any) -> None:
         (4, "tumour"),
     ]
     assert edited_slices(lps) == {2, 4}
-    forget_prompts(lps)
+    remove_prompts(lps)
     assert as_values(read_prompts(lps, PROPOSED)) == as_values(PROPOSED)
 
 
@@ -187,7 +188,7 @@ def test_removed_prompts_leave_neither_display_nodes_nor_anything_drawn(ct: Any)
     add_point(ct, "liver", (4.5, 5.5), 1)
     slicer.app.processEvents()
     assert renderer.GetViewProps().GetNumberOfItems() > props
-    forget_prompts(ct)
+    remove_prompts(ct)
     assert renderer.GetViewProps().GetNumberOfItems() == props
     assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsDisplayNode")) == displays
 

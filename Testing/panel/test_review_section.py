@@ -156,7 +156,7 @@ def test_another_project_leaves_no_case_to_decide_about(
 
 
 def test_accepting_over_a_label_asks(person: Person, dialogs: Any) -> None:
-    from ASLsegLib.scene.segments import read_mask, write_mask
+    from harness import read_mask, write_mask
 
     person.press(person.ui.nextButton)
     case_id, volume = person.chosen(), person.panel.volume
@@ -267,7 +267,7 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
 
 
 def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
-    from ASLsegLib.scene.segments import write_mask
+    from harness import write_mask
 
     volume = person.load("c0")
     node = person.logic.predictions(volume)["refined"]
@@ -295,8 +295,7 @@ def test_lesions_that_come_late_do_not_fill_the_table_of_another_case(person: Pe
 
 
 def test_texts_of_files_are_shown_letter_by_letter(person: Person, dialogs: Any) -> None:
-    from ASLsegLib.plain_text import as_plain
-    from ASLsegLib.widgets.section import fill_table
+    from ASLsegLib.widgets.section import as_plain, fill_table
 
     assert as_plain("beyond the 50% of round 1") == "beyond the 50% of round 1"
     assert as_plain("<img src=x>\na & b") == "<span>&lt;img src=x&gt;<br>a &amp; b</span>"

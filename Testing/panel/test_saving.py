@@ -87,7 +87,7 @@ def saved(project: Project, case_id: str = "ct") -> Any:
 
 
 def allow_all() -> Any:
-    from ASLsegLib.logic.questions import Questions
+    from ASLsegLib.logic.review import Questions
 
     return Questions(lambda *_: True, lambda *_: True)
 
@@ -128,7 +128,7 @@ def test_an_empty_segment_without_a_target_is_no_question(logic: Any) -> None:
 
 
 def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
-    from ASLsegLib.logic.questions import Questions
+    from ASLsegLib.logic.review import Questions
 
     node, asked = draw(ct_of(logic), liver=liver_mask(), cyst=lesion_mask(1)), []
 
@@ -401,7 +401,7 @@ def test_labels_that_nobody_edited_are_renewed_when_the_case_is_loaded(reviewing
 
 
 def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
-    from ASLsegLib.scene.segments import read_mask, write_mask
+    from harness import read_mask, write_mask
 
     volume = reviewing.load_case("c2")
     node = reviewing.predictions(volume)["refined"]

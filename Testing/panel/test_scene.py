@@ -13,7 +13,7 @@ import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
-from harness import read_labels, write_labels
+from harness import read_labels, read_mask, write_labels, write_mask
 
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -31,7 +31,7 @@ from ASLsegLib.scene.segmentations import (
     prediction_node,
     write_prediction_slice,
 )
-from ASLsegLib.scene.segments import part_of, read_mask, segment_ids, with_slice, write_mask
+from ASLsegLib.scene.segments import part_of, segment_ids, with_slice
 from ASLsegLib.scene.volumes import SceneError, add_volume, geometry_of, volume_of, working_volume
 
 SHAPE = (4, 5, 6)

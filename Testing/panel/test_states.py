@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from harness import press_all, reload_module
+from harness import close_project, press_all, reload_module
 from test_bare import make_project
 from trained import UNLABELLED
 
@@ -84,7 +84,7 @@ def test_every_enabled_button_can_be_pressed_with_a_project_and_in_an_empty_scen
     slicer.app.processEvents()
     press_all(panel, left_out)
     wait_until(lambda: not panel.logic.background.is_busy)
-    panel.logic.close_project()
+    close_project(panel.logic)
     press_all(panel, left_out)
     run_event_loop(0.4)
 
@@ -211,7 +211,7 @@ def test_the_folder_of_the_session_before_is_offered_but_not_chosen(
 ) -> None:
     panel.ui.projectFolderEdit.currentPath = str(project)
     click(panel.ui.openProjectButton)
-    panel.logic.close_project()
+    close_project(panel.logic)
     slicer.mrmlScene.Clear(0)
     again = reload_module().panel
     assert again.ui.projectFolderEdit.currentPath == ""

@@ -142,14 +142,15 @@ class Tour:
 
     def _tidy(self, volume: Any) -> None:
         """Leave the refined label alone in the picture."""
-        from ASLsegLib.scene.prompts import forget_prompts
+        from harness import remove_prompts
+
         from standin.harness import click
 
         self._show("segment")
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox, self.ui.showSamBox):
             if box.enabled and box.checked:
                 click(box)
-        forget_prompts(volume)
+        remove_prompts(volume)
         self._rest()
 
     def _review(self) -> None:

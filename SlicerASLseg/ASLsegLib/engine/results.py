@@ -14,8 +14,9 @@ import numpy as np
 import slicer
 import vtk
 
+from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.disagreement import image_of, show_disagreement, update_disagreement
-from ASLsegLib.scene.prompt_overlay import draw_prompts
+from ASLsegLib.scene.prompts import draw_prompts
 from ASLsegLib.scene.provenance import Provenance
 from ASLsegLib.scene.segmentations import (
     Policy,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # pydantic may not be installed before a result is asked for
 
 logger = logging.getLogger(__name__)
 
-LABEL_SOURCES = ("specialist", "sam", "refined")
 PROMPTED = ("sam", "refined")
 """Predictions that a person's prompts change."""
 _PROPOSED = "ASLseg.ProposedPrompts"
@@ -288,7 +288,7 @@ def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     from aslseg.data.images import read_labelmap
 
     return {
-        source: read_labelmap(files[source]).labels for source in LABEL_SOURCES if source in files
+        source: read_labelmap(files[source]).labels for source in PREDICTIONS if source in files
     }
 
 

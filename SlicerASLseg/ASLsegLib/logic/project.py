@@ -71,11 +71,6 @@ class ProjectLogic(LogicBase):
 
         return self.use(open_project(Path(folder)))
 
-    def close_project(self) -> None:
-        """Forget the project; nothing on disk changes."""
-        self.project = None
-        self.project_changed.emit()
-
     def create_phantom_project(
         self, folder: Path | str, *, cases: int = 12, labelled: int = 2, wait: bool = True
     ) -> Project | None:

@@ -17,7 +17,6 @@ from aslseg.errors import CancelledError
 from ASLsegLib.logic.export import ExportLogic, reference_volume
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import label_digest
-from ASLsegLib.logic.questions import REFUSE, Questions
 from ASLsegLib.scene.case_nodes import (
     case_of,
     known_as,
@@ -34,7 +33,7 @@ from ASLsegLib.scene.segmentations import (
     rounds_shown,
     volume_of_prediction,
 )
-from ASLsegLib.scene.shown_labels import shown_labels
+from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
@@ -44,6 +43,36 @@ if TYPE_CHECKING:
 
 _SAME = 0.5  # grey values: readers round differently
 DECIDED = ("accepted", "corrected", "rejected")
+
+
+def overwrite_what_was_shown(case_id: str, changed_meanwhile: bool) -> bool:
+    """Replace a label map, for it is kept and can be brought back, unless nobody has seen it.
+
+    Raises:
+        SceneError: When it was saved since the case was loaded.
+    """
+    if changed_meanwhile:
+        msg = f"The label of case {case_id} was changed since it was loaded; load the case again."
+        raise SceneError(msg)
+    return True
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Answers to what is asked before a label map is saved.
+
+    Attributes:
+        may_leave_out: See `shown_labels.LeaveOut`.
+        may_overwrite: Asked with a case whose label map would be replaced, and with whether that
+            was changed since it was shown.
+    """
+
+    may_leave_out: LeaveOut = leave_out_nothing
+    may_overwrite: Callable[[str, bool], bool] = overwrite_what_was_shown
+
+
+REFUSE = Questions()
+"""For scripts: what would have to be asked is refused."""
 
 
 @dataclass(frozen=True)

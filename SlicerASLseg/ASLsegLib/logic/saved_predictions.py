@@ -9,8 +9,8 @@ import numpy as np
 
 from aslseg.data.orientation import to_slices
 from aslseg.errors import ImageError
+from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.engine.results import (
-    LABEL_SOURCES,
     VolumeResult,
     provenance_of,
     show_proposed,
@@ -127,7 +127,7 @@ def _read_predictions(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
 
     labels = {
         source: read_labelmap(folder / f"{source}.nii.gz").labels
-        for source in LABEL_SOURCES
+        for source in PREDICTIONS
         if (folder / f"{source}.nii.gz").exists()
     }
     path = folder / "prompts.json"

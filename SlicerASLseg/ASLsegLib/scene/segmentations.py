@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
+from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.provenance import (
     Provenance,
     is_changed,
@@ -38,8 +39,9 @@ from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 if TYPE_CHECKING:
     from aslseg.targets import Target
 
-SOURCES = {"prompts": "prompts", "specialist": "specialist", "sam": "SAM", "refined": "refined"}
-"""Sources of predictions, as they are called in node names."""
+SOURCES = ("prompts", *PREDICTIONS)
+"""What segmentation nodes of ours show."""
+_IN_NODE_NAMES = {"sam": "SAM"}
 OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
 """Colours of predictions shown as outlines; the refined one has its target's colour."""
 CONTAINER_OPACITY_3D = 0.4
@@ -69,7 +71,7 @@ def prediction_node(volume: Any, source: str) -> Any:
     node = find_prediction(volume, source)
     if node is not None:
         return node
-    name = free_name(f"{volume.GetName()} - {SOURCES[source]}")
+    name = free_name(f"{volume.GetName()} - {_IN_NODE_NAMES.get(source, source)}")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)

@@ -121,33 +121,15 @@ def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
     return within(image, geometry.shape)
 
 
-def read_mask(node: Any, segment_id: str, volume: Any) -> np.ndarray:
-    """Return a segment as a mask on the grid of a volume, as `read_part`.
-
-    Returns:
-        (D, H, W) bool.
-    """
-    mask = np.zeros(geometry_of(volume).shape, bool)
-    part = read_part(node, segment_id, volume)
-    if part is not None:
-        mask[part.place] = part.values
-    return mask
-
-
-def write_mask(node: Any, segment_id: str, mask: np.ndarray, volume: Any) -> None:
-    """Let a segment hold a mask; where it overlaps another segment, both keep their voxels.
+def write_part(node: Any, segment_id: str, part: Part | None, volume: Any) -> None:
+    """Let a segment hold a part, or nothing; where it overlaps another segment, both keep theirs.
 
     Args:
         node: Segmentation node.
         segment_id: Id of the segment.
-        mask: (D, H, W) bool on the grid of `volume`.
+        part: On the grid of `volume`.
         volume: Volume node.
     """
-    write_part(node, segment_id, part_of(mask), volume)
-
-
-def write_part(node: Any, segment_id: str, part: Part | None, volume: Any) -> None:
-    """Let a segment hold a part, or nothing at all, as `write_mask`."""
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if part is None:
         logic.ClearSegment(node, segment_id)

@@ -17,8 +17,8 @@ from vtk.util import numpy_support
 
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import CancelledError
-from ASLsegLib.scene.segment_names import is_newer_result, target_named, without_new
 from ASLsegLib.scene.segments import Part, is_on, resampled, segment_ids, within
+from ASLsegLib.scene.terminology import is_newer_result, target_named, without_new
 from ASLsegLib.scene.volumes import SceneError, as_array, geometry_of
 
 if TYPE_CHECKING:

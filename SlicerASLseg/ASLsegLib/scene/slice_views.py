@@ -42,16 +42,6 @@ def current_slice(volume: Any) -> int:
     return int(np.clip(round(float(k)), 0, geometry.shape[0] - 1))
 
 
-def show_slice_of(volume: Any, slice_index: int) -> None:
-    """Let the slice views show the middle of a slice of a volume."""
-    geometry = slice_geometry_of(volume)
-    _, rows, columns = geometry.shape
-    middle = np.array([(columns - 1) / 2, (rows - 1) / 2, slice_index, 1.0])
-    position = geometry.ijk_to_ras @ middle
-    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        node.JumpSliceByCentering(*position[:3].tolist())
-
-
 def _likeness(node: Any, volume: Any) -> float:
     """Return how nearly the slices of a view are a volume's axial ones: 1 for parallel ones."""
     plane = slice_geometry_of(volume).ijk_to_ras[:3, :2]

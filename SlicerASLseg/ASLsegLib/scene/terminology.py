@@ -1,9 +1,12 @@
-"""Names that DICOM knows and colours that Slicer's users know, for targets."""
+"""Names of targets: which segments show one, and its name in DICOM and colour in Slicer."""
 
 from __future__ import annotations
 
 import colorsys
 import json
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +14,10 @@ from typing import Any
 from ASLsegLib.paths import resource
 
 _SYNONYMS = {"tumor": "tumour", "lesion": "tumour", "cancer": "tumour"}
+_NEW = re.compile(r"\s*\(new\)$")
+_NUMBER = re.compile(r"[\s_\-.#(]*\d+\)?$")
+NEW_SUFFIX = " (new)"
+"""Ends the name of a segment that was put beside one that a person edited."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,34 @@ def style_of(target: str, value: int = 1) -> Style:
     return Style((red, green, blue), entry["terminology"])
 
 
+def target_named(name: str, targets: Sequence[str]) -> str | None:
+    """Return the target that a segment of this name shows, or None.
+
+    Case, blanks and underscores do not matter, nor does American spelling; "tumour 2" and
+    "tumour_(2)" are parts of the target "tumour" unless a target has the whole name.
+    """
+    by_key = {_key(target): target for target in targets}
+    whole = _key(name)
+    return by_key.get(whole) or by_key.get(_NUMBER.sub("", whole))
+
+
+def is_newer_result(name: str) -> bool:
+    """Tell whether a segment was put beside one that a person edited."""
+    return _NEW.search(name) is not None
+
+
+def without_new(name: str) -> str:
+    """Return the name of a segment without the mark of a newer result."""
+    return _NEW.sub("", name)
+
+
 @cache
 def _known() -> dict[str, dict[str, Any]]:
     text = resource("terminology", "ASLseg.json").read_text(encoding="utf-8")
     entries: dict[str, dict[str, Any]] = json.loads(text)
     return entries
+
+
+def _key(name: str) -> str:
+    words = unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split()
+    return " ".join(words).replace("tumor", "tumour")

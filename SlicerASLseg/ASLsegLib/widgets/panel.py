@@ -15,10 +15,9 @@ from slicer.util import VTKObservationMixin
 from aslseg.errors import AslsegError, CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine.background import Signal
-from ASLsegLib.logic.questions import Questions
+from ASLsegLib.logic.review import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
-from ASLsegLib.plain_text import as_plain
 from ASLsegLib.scene.volumes import is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.models import ModelsSection
@@ -26,7 +25,7 @@ from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
 from ASLsegLib.widgets.results import ResultsSection
 from ASLsegLib.widgets.review import ReviewSection
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.section import Section, as_plain
 from ASLsegLib.widgets.segment import SegmentSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,8 +10,7 @@ import qt
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
-from ASLsegLib.logic.questions import Questions
-from ASLsegLib.plain_text import as_plain
+from ASLsegLib.logic.review import Questions
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -203,3 +203,10 @@ def shortened(name: str) -> str:
     """Return a name that fits on a button; '&' would be taken for the mark of a key."""
     short = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}\u2026"
     return short.replace("&", "&&")
+
+
+def as_plain(text: str) -> str:
+    """Return a text so that tool tips and dialogs show every letter; Qt takes some for HTML."""
+    if "<" not in text and "&" not in text:
+        return text
+    return f"<span>{html.escape(text, quote=False)}</span>".replace("\n", "<br>")

@@ -22,14 +22,6 @@ from ASLsegLib.widgets.section import Section, fill_combo
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-SHOWN_BY = {
-    "prompts": "showPrompts",
-    "specialist": "showSpecialist",
-    "sam": "showSam",
-    "refined": "showRefined",
-}
-"""Parameter that says whether a prediction is shown."""
-
 
 class SegmentSection(Section):
     """One button, four predictions."""
@@ -39,10 +31,11 @@ class SegmentSection(Section):
         self._runs: list[tuple[str, str]] = []
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
-        for name in ("showPromptsBox", "showSpecialistBox", "showSamBox", "showRefinedBox"):
-            self.on_signal(getattr(self.ui, name), "toggled(bool)", self.show_predictions)
+        self._boxes = {source: getattr(self.ui, f"show{source.title()}Box") for source in SOURCES}
+        for box in self._boxes.values():
+            self.on_signal(box, "toggled(bool)", self.show_predictions)
         for source, color in OUTLINES.items():
-            getattr(self.ui, f"{SHOWN_BY[source]}Box").setIcon(_swatch(color))
+            self._boxes[source].setIcon(_swatch(color))
         self.on_signal(self.ui.showDisagreementBox, "toggled(bool)", self._show_overlay)
         self.panel.case_chosen.connect(self.show_case)
 
@@ -62,8 +55,7 @@ class SegmentSection(Section):
             "" if usable else self._no_run(),
             _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
         )
-        for source in SOURCES:
-            box = getattr(self.ui, f"{SHOWN_BY[source]}Box")
+        for source, box in self._boxes.items():
             self.gate(box, "" if self._node(source) else _("There is no such prediction yet."))
         overlay = volume is not None and find_overlay(volume)
         self.gate(
@@ -112,11 +104,10 @@ class SegmentSection(Section):
 
     def show_predictions(self) -> None:
         """Show or hide each prediction as its box says; prompts only in views of axial slices."""
-        for source, name in SHOWN_BY.items():
+        for source, box in self._boxes.items():
             node = self._node(source)
             if node is not None:
-                shown = getattr(self.ui, f"{name}Box").checked
-                node.GetDisplayNode().SetVisibility(shown)
+                node.GetDisplayNode().SetVisibility(box.checked)
         prompts = self._node("prompts")
         if prompts is not None:  # across the slices they are nothing but dots
             draw_in_plane(prompts.GetDisplayNode(), self.panel.volume)

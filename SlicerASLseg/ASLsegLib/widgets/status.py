@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
 from aslseg.events import Progress
 from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
-from ASLsegLib.plain_text import as_plain
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.progress import STATES, show_progress
+from ASLsegLib.widgets.section import Section, as_plain
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-STATES = {
-    State.IDLE: _("Ready."),
-    State.STARTING: _("Starting …"),
-    State.RUNNING: _("Working …"),
-    State.IMPORTING: _("Bringing the results into the scene …"),
-    State.CANCELLING: _("Stopping …"),
-    State.FAILED: _("The last task failed; the log under Advanced says more."),
-}
 INTRODUCTION = _(
     "Label a few CT volumes; a specialist network and SAM label the rest, and you decide. "
     "(Nothing to do with arterial spin labelling.)"
@@ -89,21 +81,3 @@ class StatusSection(Section):
     def _install(self) -> None:
         requirements.install()
         self.panel.reopen_project()  # what is installed is used at once
-
-
-def show_progress(bar: Any, progress: Progress) -> None:
-    """Let a progress bar show how far a task is, with the time left."""
-    bar.setRange(0, progress.of)  # 0 to 0 means that nobody knows
-    bar.setValue(progress.step)
-    seconds = progress.seconds_left
-    bar.setFormat("%p %" if seconds is None else f"%p %, {time_left(seconds)}")
-
-
-def time_left(seconds: float) -> str:
-    """Return a duration in words: `40 s left`, `12 min left`, `1 h 05 min left`."""
-    if seconds < 90:
-        return _("{count} s left").format(count=max(round(seconds), 0))
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return _("{count} min left").format(count=minutes)
-    return _("{hours} h {minutes:02d} min left").format(hours=minutes // 60, minutes=minutes % 60)

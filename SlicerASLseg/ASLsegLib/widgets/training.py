@@ -11,10 +11,9 @@ from aslseg.events import Progress
 from ASLsegLib import parameters
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.logic import project_data as projects
-from ASLsegLib.plain_text import as_plain
 from ASLsegLib.scene.plots import Curves
-from ASLsegLib.widgets.section import Section, fill_table
-from ASLsegLib.widgets.status import STATES, show_progress
+from ASLsegLib.widgets.progress import STATES, show_progress
+from ASLsegLib.widgets.section import Section, as_plain, fill_table
 
 if TYPE_CHECKING:
     from aslseg.project.run_folder import RunSummary
