@@ -1,4 +1,4 @@
-"""Containers are segmented before what lies inside them."""
+"""Parent ROIs are segmented before what lies inside them."""
 
 from __future__ import annotations
 

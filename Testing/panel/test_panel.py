@@ -176,7 +176,7 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
     assert at_project.ui.promptsStatusLabel.text.startswith("Asked about slice 6")
 
 
-def test_without_a_run_sam_answers_a_click_alone(person: Clicks, sam: str) -> None:
+def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> None:
     if sam == "none":
         pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
     from harness import show_slice_of

@@ -1,4 +1,4 @@
-"""Points and boxes in the scene are the prompts that SAM is asked with."""
+"""Points and boxes in the scene are the prompts that SAM gets."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_box_covers_its_pixels_from_edge_to_edge(lps: Any) -> None:
     assert centre == pytest.approx([-23.0, -67.5, 12.0])
 
 
-def test_a_box_through_several_slices_speaks_in_each_of_them(lps: Any) -> None:
+def test_a_box_through_several_slices_counts_in_each_of_them(lps: Any) -> None:
     node = box_node(lps, "liver", (10.0, 20.0, 14.0, 26.0), 3)
     node.SetSize(8.0, 18.0, 10.0)  # from k = 1.75 to k = 4.25
     assert [p.slice_index for p in read_prompts(lps)] == [2, 3, 4]

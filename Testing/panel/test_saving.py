@@ -414,8 +414,8 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
     assert np.array_equal(read_mask(node, "liver", volume), mask)
 
 
-def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
-    """Show what the engine answers to a person's prompts about a slice."""
+def show_result_of_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
+    """Show what the engine makes of a person's prompts about a slice."""
     from ASLsegLib.engine.results import SliceResult, show_slice_result
     from ASLsegLib.scene.provenance import Provenance
 
@@ -424,7 +424,7 @@ def answer_to_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     list(show_slice_result(volume, result, may_replace=lambda _: False))
 
 
-def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:
+def test_the_result_of_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:
     from aslseg.project.review import history
 
     volume = reviewing.load_case("c2")
@@ -432,24 +432,24 @@ def test_the_answer_to_a_prompt_is_saved_as_the_persons_correction(reviewing: An
     expected = reviewing.labelmap_of(node).labels.copy()
     plane = np.roll(expected[6], 5, axis=0)
     expected[6] = plane
-    answer_to_prompts(reviewing, volume, plane, 6)
+    show_result_of_prompts(reviewing, volume, plane, 6)
     assert node.GetSegmentation().GetNumberOfSegments() == 2
     reviewing.accept("c2")
     assert np.array_equal(saved(reviewing.project, "c2"), expected)
     assert history(reviewing.project)[-1].what == "corrected"
 
 
-def test_a_further_prompt_replaces_the_answer_to_the_one_before(reviewing: Any) -> None:
+def test_a_further_prompt_replaces_the_result_of_the_one_before(reviewing: Any) -> None:
     volume = reviewing.load_case("c2")
     node = reviewing.predictions(volume)["refined"]
     for number in (1, 2):
         plane = np.roll(reviewing.labelmap_of(node).labels[6], number, axis=0)
-        answer_to_prompts(reviewing, volume, plane, 6)
+        show_result_of_prompts(reviewing, volume, plane, 6)
     assert node.GetSegmentation().GetNumberOfSegments() == 2
     assert np.array_equal(reviewing.labelmap_of(node).labels[6], plane)
 
 
-def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: Any) -> None:
+def test_a_new_segmentation_does_not_replace_the_result_of_a_prompt(reviewing: Any) -> None:
     from harness import write_labels
 
     from ASLsegLib.scene.provenance import Provenance
@@ -457,7 +457,7 @@ def test_a_new_segmentation_does_not_replace_the_answer_to_a_prompt(reviewing: A
     volume = reviewing.load_case("c2")
     node = reviewing.predictions(volume)["refined"]
     labels = reviewing.labelmap_of(node).labels
-    answer_to_prompts(reviewing, volume, np.roll(labels[6], 5, axis=0), 6)
+    show_result_of_prompts(reviewing, volume, np.roll(labels[6], 5, axis=0), 6)
     asked: list[list[str]] = []
     write_labels(
         volume,

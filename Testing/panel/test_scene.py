@@ -294,7 +294,7 @@ def test_the_overlay_shows_what_it_is_given_and_is_updated_in_place(ct: Any) -> 
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent // 2)
 
 
-def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, labels: Any) -> None:
+def test_a_result_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, labels: Any) -> None:
     percent = np.full(SHAPE, 50, np.uint8)
     overlay = show_disagreement(ct, image_of(percent))
     plane = np.arange(30, dtype=np.uint8).reshape(SHAPE[1:])
@@ -305,7 +305,7 @@ def test_an_answer_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, label
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
 
 
-def test_an_answer_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(scene: Any) -> None:
+def test_a_result_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(scene: Any) -> None:
     """Rows (j) of the file run to inferior: axial slice 2 is its row 2."""
     geometry = Geometry(SHAPE, AFFINES["sagittal slices"])
     ct = add_volume(Volume(np.zeros(SHAPE, np.int16), geometry), "ct")
@@ -330,7 +330,7 @@ def test_prompts_of_a_sagittal_volume_are_drawn_in_its_axial_slices() -> None:
     assert drawn.extent == (1, 5, 2, 2, 1, 1)  # a bar along i
 
 
-def test_an_answer_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
+def test_a_result_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
     result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), ORIGIN, labels[2])
     list(show_slice_result(ct, result, may_replace=lambda _: False))
     assert find_overlay(ct) is None

@@ -107,7 +107,7 @@ def test_parts_keep_their_proportions() -> None:
     }
 
 
-def test_witnesses_are_paid_from_the_same_budget() -> None:
+def test_out_of_fold_models_are_paid_from_the_same_budget() -> None:
     config = ENTRIES["aslseg"].settings(a_preset().config, seed=0)
     # Two groups, each with half a schedule of two stages: 2 x (6 + 6) = 24 of 90 + 24 = 114.
     divided = allotted(config, 1140, LIVER_TARGETS, 2)

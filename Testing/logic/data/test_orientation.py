@@ -1,4 +1,4 @@
-"""However a body is stored, networks see it alike, and what they say returns to its own voxels."""
+"""However a body is stored, networks see it alike, and predictions return to its own voxels."""
 
 from __future__ import annotations
 
@@ -192,12 +192,12 @@ def test_prompts_cannot_leave_their_slice() -> None:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_every_storage_gives_the_same_view_and_the_way_back(storage: Turn) -> None:
+def test_every_storage_gives_the_same_roi_and_the_way_back(storage: Turn) -> None:
     volume, labels = a_patient(1)
     liver = labels.labels > 0
     stage = cascade_stages(LIVER_TARGETS)[1]
 
-    def view_of(turn: Turn) -> object:
+    def roi_of(turn: Turn) -> object:
         return build_roi(
             turn.volume(volume),
             stage,
@@ -207,7 +207,7 @@ def test_every_storage_gives_the_same_view_and_the_way_back(storage: Turn) -> No
             targets=LIVER_TARGETS,
         )
 
-    first, roi = view_of(Turn()), view_of(storage)
+    first, roi = roi_of(Turn()), roi_of(storage)
     for name in ("image", "parent", "labels"):
         np.testing.assert_array_equal(getattr(roi, name), getattr(first, name))
     values = np.random.default_rng(0).random(volume.voxels.shape).astype(np.float32)
@@ -305,7 +305,7 @@ def own_prompts(storage: Turn, volume: Volume) -> list[SlicePrompts]:
 
 
 @pytest.mark.parametrize("storage", [SAGITTAL, CORONAL, *STORAGES[3::11]])
-def test_a_session_on_any_storage_answers_as_on_the_axial_one(
+def test_a_session_on_any_storage_predicts_as_on_the_axial_one(
     storage: Turn, tmp_path: Path
 ) -> None:
     volume, _ = a_patient(0)

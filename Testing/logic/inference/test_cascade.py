@@ -120,7 +120,7 @@ def test_of_overlapping_siblings_the_more_probable_one_wins() -> None:
 
 
 @pytest.mark.parametrize("targets", [SIBLINGS, SIBLINGS[::-1]], ids=["before", "after"])
-def test_filling_a_container_does_not_swallow_a_sibling(targets: tuple[Target, ...]) -> None:
+def test_filling_a_parent_roi_does_not_swallow_a_sibling(targets: tuple[Target, ...]) -> None:
     hole = (slice(0, 4), slice(5, 7), slice(5, 7))
     liver = LIVER.copy()
     liver[hole] = 0.2
@@ -224,7 +224,7 @@ class FromWindow(nn.Module):
 
 
 def in_window(hu: float) -> float:
-    """Return what -100..250 HU becomes in a view of the whole image."""
+    """Return what -100..250 HU becomes in an ROI of the whole image."""
     return ((hu + 100) / 350 - 0.5) * 4
 
 
@@ -234,7 +234,7 @@ def a_specialist(**networks: nn.Module) -> Specialist:
     return Specialist(networks, LIVER_TARGETS, config, CPU)
 
 
-def test_contents_are_sought_in_the_container_that_was_found() -> None:
+def test_contents_are_sought_in_the_parent_roi_that_was_found() -> None:
     volume, labels = a_patient(0)
     liver = FromWindow(in_window(-30), in_window(200))
     tumour = FromWindow(-6.5, -4.0)
@@ -247,7 +247,7 @@ def test_contents_are_sought_in_the_container_that_was_found() -> None:
     assert set(tumour.seen) == {4}  # the parent with the three slices
 
 
-def test_where_no_container_is_found_contents_are_not_sought() -> None:
+def test_where_no_parent_roi_is_found_contents_are_not_sought() -> None:
     volume, _ = a_patient(0)
     tumour = FromWindow(-9.0, 9.0)
     found = a_specialist(liver=FromWindow(9.0, 9.5), tumour=tumour).predict(volume)

@@ -1,4 +1,4 @@
-"""Views in tiles: all of a plane is covered, points find their way, overlaps are averaged."""
+"""ROIs in tiles: all of a plane is covered, points find their way, overlaps are averaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aslseg.inference.classwise_sam import Tile, TileAggregator, planes_on, slic
 from aslseg.preprocessing.roi import Roi
 
 
-def a_view(depth: int = 3, height: int = 20, width: int = 30, slices: int = 3) -> Roi:
+def a_roi(depth: int = 3, height: int = 20, width: int = 30, slices: int = 3) -> Roi:
     image = np.arange(depth * height * width, dtype=np.float32).reshape(depth, height, width)
     box = BoundingBox((4, 10, 5), (4 + slices, 10 + 2 * height, 5 + 3 * width))
     return Roi(image, None, None, box, (20, 100, 200), 1)
@@ -22,7 +22,7 @@ def a_view(depth: int = 3, height: int = 20, width: int = 30, slices: int = 3) -
 def test_tiles_cover_every_pixel_with_as_few_as_possible(
     height: int, width: int, edge: int
 ) -> None:
-    roi = a_view(1, height, width)
+    roi = a_roi(1, height, width)
     tiles = tiles_of(roi, edge)
     assert len(tiles) == -(-height // edge) * -(-width // edge)
     count = np.zeros((height, width), int)
@@ -34,8 +34,8 @@ def test_tiles_cover_every_pixel_with_as_few_as_possible(
     assert count.min() >= 1
 
 
-def test_a_tile_of_a_small_view_has_it_in_its_middle() -> None:
-    roi = a_view(1, 4, 6)
+def test_a_tile_of_a_small_roi_has_it_in_its_middle() -> None:
+    roi = a_roi(1, 4, 6)
     (tile,) = tiles_of(roi, 8)
     assert tile == Tile(-2, -1, 8)
     cut = tile.cut(roi.image[0])
@@ -44,8 +44,8 @@ def test_a_tile_of_a_small_view_has_it_in_its_middle() -> None:
 
 
 def test_points_go_to_the_slice_and_back() -> None:
-    roi, tile = a_view(), Tile(2, 7, 16)
-    # A pixel of the view is 2 rows by 3 columns of the slice; the box begins at row 10, column 5.
+    roi, tile = a_roi(), Tile(2, 7, 16)
+    # A pixel of the ROI is 2 rows by 3 columns of the slice; the box begins at row 10, column 5.
     assert tile.to_slice((0.5, 0.5), roi) == (5 + 7.5 * 3, 10 + 2.5 * 2)
     for xy in [(0.5, 0.5), (3.25, 11.0), (15.5, 0.0)]:
         assert tile.from_slice(tile.to_slice(xy, roi), roi) == pytest.approx(xy)
@@ -67,19 +67,19 @@ def test_a_tile_holds_what_lies_on_it() -> None:
     ],
 )
 def test_planes_lie_on_slices(depth: int, slices: int, expected: list[int]) -> None:
-    roi = a_view(depth, slices=slices)
+    roi = a_roi(depth, slices=slices)
     assert [slice_of(plane, roi) for plane in range(depth)] == expected
     for k in expected:
         assert planes_on(k, roi) == [p for p, at in enumerate(expected) if at == k]
 
 
-def test_a_slice_without_a_plane_is_answered_by_the_nearest() -> None:
-    assert planes_on(4, a_view(2, slices=4)) == [0]
-    assert planes_on(19, a_view(2, slices=4)) == [1]
+def test_a_slice_without_a_plane_is_predicted_by_the_nearest() -> None:
+    assert planes_on(4, a_roi(2, slices=4)) == [0]
+    assert planes_on(19, a_roi(2, slices=4)) == [1]
 
 
 def test_overlapping_tiles_are_averaged_and_what_was_not_added_is_zero() -> None:
-    roi = a_view(2, 4, 6)
+    roi = a_roi(2, 4, 6)
     aggregator = TileAggregator(roi, 2)
     for tile, value in ((Tile(0, 0, 4), 1.0), (Tile(0, 2, 4), 0.5)):
         aggregator.add(1, tile, np.full((2, 4, 4), value, np.float32))

@@ -1,4 +1,4 @@
-"""CPC-SAM: how two decoders prompt and teach each other, and whole runs of it."""
+"""CPC-SAM: how two decoders prompt and label each other, and whole runs of it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ IN_3D = STAGE.model_copy(
     update={"network": NETWORK.model_copy(update={"dimensions": 3}), "patch_size": 16}
 )
 LATE = STAGE.iterations - 1
-"""A step after the part in which labels alone teach."""
+"""A step after the part in which labels alone are trained on."""
 
 
 def cpcsam_config(**changes: object) -> RunConfig:
@@ -160,11 +160,11 @@ def test_an_absent_class_tells_sam_nothing_wherever_its_place_is() -> None:
 
 def test_nothing_found_at_all_gives_a_step_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     paradigm = a_cross_prompting(classes=3)
-    answer = paradigm.student.decode
+    decode = paradigm.student.decode
 
     def only_background(number: int, embeddings: Tensor, points: object = None) -> Tensor:
-        said = answer(number, embeddings, points)  # type: ignore[arg-type]
-        return said * torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1) + torch.tensor(
+        logits = decode(number, embeddings, points)  # type: ignore[arg-type]
+        return logits * torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1) + torch.tensor(
             [50.0, 0.0, 0.0]
         ).view(1, 3, 1, 1)
 
@@ -181,41 +181,41 @@ def dice(p: float, y: float, n: int) -> float:
 
 
 def even(log_odds: float, count: int = 2) -> Tensor:
-    """Return logits that say class 1 with the same probability in every pixel."""
+    """Return logits of class 1 with the same probability in every pixel."""
     return torch.tensor([0.0, log_odds]).view(1, 2, 1, 1).repeat(count, 1, EDGE, EDGE)
 
 
-def test_labels_teach_by_a_fifth_of_cross_entropy_and_four_fifths_of_dice() -> None:
+def test_the_loss_of_labels_is_a_fifth_cross_entropy_and_four_fifths_dice() -> None:
     batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
     wanted = 0.2 * -math.log(0.75) + 0.8 * dice(0.75, 1, 2 * EDGE**2)
     assert float(labelled_loss(even(math.log(3), 4), batch)) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_pseudo_labels_teach_by_half_of_both() -> None:
-    believed = torch.zeros(2, EDGE, EDGE, dtype=torch.long)
+def test_the_loss_of_pseudo_labels_is_half_of_both() -> None:
+    pseudo = torch.zeros(2, EDGE, EDGE, dtype=torch.long)
     wanted = 0.5 * (-math.log(0.25) + dice(0.75, 0, 2 * EDGE**2))
-    assert float(pseudo_loss(even(math.log(3)), believed)) == pytest.approx(wanted, rel=1e-5)
-    assert float(pseudo_loss(even(0.0)[:0], believed[:0])) == 0.0
+    assert float(pseudo_loss(even(math.log(3)), pseudo)) == pytest.approx(wanted, rel=1e-5)
+    assert float(pseudo_loss(even(0.0)[:0], pseudo[:0])) == 0.0
 
 
 class Script:
-    """Answers that are put in by hand: by decoder, and by whether and how it is prompted."""
+    """Logits that are put in by hand: by decoder, and by whether and how it is prompted."""
 
     def __init__(self, deep: Sequence[float], anywhere: Sequence[float], alone: Sequence[float]):
-        self.said = {"deep": deep, "anywhere": anywhere, "alone": alone}
-        self.asked: list[tuple[int, str]] = []
+        self.logits = {"deep": deep, "anywhere": anywhere, "alone": alone}
+        self.calls: list[tuple[int, str]] = []
 
     def __call__(self, number: int, embeddings: Tensor, points: object = None) -> Tensor:
-        prompted = sum(name != "alone" for _, name in self.asked)
+        prompted = sum(name != "alone" for _, name in self.calls)
         kind = "alone" if points is None else ("deep", "anywhere")[prompted % 2]
-        self.asked.append((number, kind))
-        return even(self.said[kind][number], len(embeddings))
+        self.calls.append((number, kind))
+        return even(self.logits[kind][number], len(embeddings))
 
 
 def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_prompts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Decoder 0 says 3 to 1 for class 1 everywhere; decoder 1 with a deep point 4 to 1 against."""
+    """Decoder 0 gives 3 to 1 for class 1 everywhere; decoder 1 with a deep point 4 to 1 against."""
     paradigm = a_cross_prompting()
     script = Script(
         deep=(math.log(3), -math.log(4)),
@@ -226,7 +226,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
     batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
     terms = paradigm.loss(batch, a_batch(1), LATE, step_generator(0, 0))
 
-    assert script.asked == [
+    assert script.calls == [
         (0, "alone"),
         (1, "alone"),
         (1, "deep"),  # what decoder 0 found prompts decoder 1
@@ -243,7 +243,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
     prompted = sum(of_labels(p) for p in (0.2, 2 / 3, 0.75, 0.75))
     assert float(terms.further["prompted"]) == pytest.approx(prompted, rel=1e-4)
 
-    # Decoder 1 says 0.2 and 2/3 for class 1, 0.43 in the mean, so class 0 is what it labels.
+    # Decoder 1 gives 0.2 and 2/3 for class 1, 0.43 in the mean, so class 0 is what it labels.
     def against(p: float) -> float:
         return 0.5 * (-math.log(1 - p) + dice(p, 0, n))
 
@@ -256,7 +256,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
     assert float(terms.further["prompt_consistency"]) == pytest.approx(0.05 * consistency, rel=1e-4)
 
 
-def test_in_the_first_part_of_the_schedule_labels_alone_teach() -> None:
+def test_in_the_first_part_of_the_schedule_labels_alone_are_trained_on() -> None:
     def terms_at(step: int) -> LossTerms:
         return a_cross_prompting().loss(a_batch(), a_batch(1), step, step_generator(0, 0))
 
@@ -279,7 +279,7 @@ def test_weights_of_zero_switch_their_term_off() -> None:
     assert float(terms.further["prompt_consistency"].detach()) == 0.0
 
 
-def test_without_unlabelled_patches_labels_teach_the_prompted_decoders_too() -> None:
+def test_without_unlabelled_patches_labels_train_the_prompted_decoders_too() -> None:
     terms = a_cross_prompting().loss(a_batch(), None, LATE, step_generator(0, 0))
     assert float(terms.unlabelled.detach()) == 0.0
     assert float(terms.further["prompted"].detach()) > 0
@@ -378,14 +378,14 @@ def ensemble(finished: RunFolder) -> Ensemble:
     return ensemble_with_small_sam(finished)
 
 
-def test_sam_is_the_specialist_and_nobody_else_speaks(finished: RunFolder) -> None:
+def test_sam_is_the_specialist_and_the_only_source(finished: RunFolder) -> None:
     rows = rows_of(finished.round(1) / "metrics.csv")
     assert {row["source"] for row in rows} == {"specialist", "refined"}
     folder = finished.round(1) / "predictions" / UNLABELLED[0]
-    said, refined = read_prediction(folder, "specialist"), read_prediction(folder, "refined")
-    assert said is not None
+    specialist, refined = read_prediction(folder, "specialist"), read_prediction(folder, "refined")
+    assert specialist is not None
     assert refined is not None
-    np.testing.assert_array_equal(said.labels, refined.labels)
+    np.testing.assert_array_equal(specialist.labels, refined.labels)
 
 
 def test_only_what_was_trained_is_written(finished: RunFolder) -> None:

@@ -304,7 +304,7 @@ def test_unlabelled_patches_are_changed_more_than_labelled_ones() -> None:
     assert strong > 1.5 * weak > 0
 
 
-def test_holes_and_noise_leave_the_container_but_warps_move_it() -> None:
+def test_holes_and_noise_leave_the_parent_roi_but_warps_move_it() -> None:
     settings = STAGE.model_copy(update={"roi": STAGE.roi.model_copy(update={"context_slices": 0})})
     paradigm = a_co_training(settings, stage=OF_TUMOUR)
     inputs = torch.linspace(0, 1, 40).expand(2, 2, 40, 40).clone()
@@ -411,24 +411,24 @@ def test_a_loaded_run_gives_the_labels_that_were_written_and_gives_them_again(
         np.testing.assert_array_equal(segmented.refined.labels, written.labels)
 
 
-def test_sam_is_asked_on_every_slice_with_points_from_the_unets_map(
+def test_sam_is_prompted_on_every_slice_with_points_from_the_unets_map(
     finished: RunFolder, ensemble: Ensemble
 ) -> None:
     volume = read_volume(finished.path.parents[2] / "data" / "ct6.nii.gz")
     segmented = ensemble.segment(volume)
     liver = [prompt for prompt in segmented.prompts if prompt.target == "liver"]
     assert [prompt.slice_index for prompt in liver] == list(range(12))
-    said = ensemble.specialist.predict(volume)["liver"] > 0.5
+    predicted = ensemble.specialist.predict(volume)["liver"] > 0.5
     sure = 0
     for prompt in liver:
         for point in prompt.points:
             x, y = (int(at) for at in point.xy)
-            assert said[prompt.slice_index, y, x] == point.positive
+            assert predicted[prompt.slice_index, y, x] == point.positive
             sure += point.positive
     assert sure > 20
 
 
-def test_asking_about_one_slice_answers_that_slice(finished: RunFolder, ensemble: Ensemble) -> None:
+def test_prompting_one_slice_predicts_that_slice(finished: RunFolder, ensemble: Ensemble) -> None:
     volume = read_volume(finished.path.parents[2] / "data" / "ct6.nii.gz")
     segmented = ensemble.segment(volume)
     assert ensemble.sam_predictor is not None
@@ -487,7 +487,7 @@ def test_the_second_round_goes_on_with_the_sam_of_the_first(
 
 
 @pytest.mark.slow
-def test_volumes_are_learnt_in_blocks_too(tmp_path: Path) -> None:
+def test_volumes_are_trained_on_in_blocks_too(tmp_path: Path) -> None:
     run = start_run(a_tiny_project(tmp_path), scsam_config(organ=IN_3D, lesion=IN_3D))
     segmented = segment_volume(run, read_volume(tmp_path / "data" / "ct6.nii.gz"))
     written = read_labelmap(run.path / "labels" / "c6.nii.gz")

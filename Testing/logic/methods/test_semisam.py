@@ -80,7 +80,7 @@ def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- The term of a step ---------------------------------------------------------------------------
 
 
-def a_job(tmp_path: Path, config: RunConfig) -> RunContext:
+def a_context(tmp_path: Path, config: RunConfig) -> RunContext:
     project = a_tiny_project(tmp_path)
     run = create_run(project.folder, config)
     return RunContext(project, config, run, torch.device("cpu"), Monitor())
@@ -90,7 +90,7 @@ def a_sam_loss(
     tmp_path: Path, settings: SpecialistConfig = STAGE, **changes: object
 ) -> tuple[SamConsistency, BatchSource]:
     """Return a auxiliary that has met the unlabelled cases, and the source of their patches."""
-    context = a_job(tmp_path, semisam_config(organ=settings, **changes))
+    context = a_context(tmp_path, semisam_config(organ=settings, **changes))
     auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
     stage = cascade_stages(context.targets)[0]
     cases = [
@@ -142,11 +142,11 @@ def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Pat
     weight = torch.rand(2, 1, 32, 32)
     masks = torch.zeros_like(probability)
     masks[:, 0] = 1.0
-    answer = PseudoTarget(masks, weight)
+    target = PseudoTarget(masks, weight)
 
     class Fixed(SamConsistency):
         def pseudo_target(self, *_: object) -> PseudoTarget:  # type: ignore[override]
-            return answer
+            return target
 
     fixed = Fixed(auxiliary.context, auxiliary.sam_predictor, auxiliary.settings)
     term = fixed.loss(probability, batch, 0, step_generator(0, 0))
@@ -171,7 +171,7 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
     settings = STAGE.model_copy(
         update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
     )
-    context = a_job(tmp_path, semisam_config(organ=settings))
+    context = a_context(tmp_path, semisam_config(organ=settings))
     auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
     stage = cascade_stages(context.targets)[0]
     paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
@@ -179,12 +179,12 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
     assert auxiliary.weight(step) == pytest.approx(sam, rel=0.02)
 
 
-def test_steady_answers_count_in_full_and_jumping_ones_do_not() -> None:
+def test_consistent_masks_count_in_full_and_inconsistent_ones_do_not() -> None:
     sure, absent = torch.tensor(40.0), torch.tensor(-40.0)
-    answers = [torch.stack([sure, sure, torch.tensor(0.0)]), torch.stack([sure, absent, sure])]
+    masks = [torch.stack([sure, sure, torch.tensor(0.0)]), torch.stack([sure, absent, sure])]
     # Probabilities: (1, 1), (1, 0) and (1/2, 1), with variances 0, 1/4 and 1/16.
-    assert click_consistency(answers).tolist() == pytest.approx([1.0, 0.0, 0.75])
-    assert click_consistency(answers[:1]).tolist() == [1.0, 1.0, 1.0]
+    assert click_consistency(masks).tolist() == pytest.approx([1.0, 0.0, 0.75])
+    assert click_consistency(masks[:1]).tolist() == [1.0, 1.0, 1.0]
 
 
 # --- What SAM is query ----------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def queries_of(
 
 
 @both_dimensions
-def test_sam_is_asked_for_the_students_foreground_where_it_lies(
+def test_sam_is_prompted_for_the_students_foreground_where_it_lies(
     tmp_path: Path, settings: SpecialistConfig
 ) -> None:
     auxiliary, source = a_sam_loss(tmp_path, settings)
@@ -227,7 +227,7 @@ def test_sam_is_asked_for_the_students_foreground_where_it_lies(
         assert torch.equal(query.task.embedding, known.embeddings.stack([k])[0])
 
 
-def test_of_a_block_sam_is_asked_about_a_few_planes(tmp_path: Path) -> None:
+def test_of_a_block_sam_is_prompted_on_a_few_planes(tmp_path: Path) -> None:
     auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=3))
     logits = a_student(2, (16, 16, 16)).detach()
     planes = [(q.patch, q.plane) for q in queries_of(auxiliary, source, logits)]
@@ -235,7 +235,7 @@ def test_of_a_block_sam_is_asked_about_a_few_planes(tmp_path: Path) -> None:
     assert 0 < max(sum(patch == n for patch, _ in planes) for n in (0, 1)) <= 3
 
 
-def test_each_class_is_asked_for_by_itself(tmp_path: Path) -> None:
+def test_each_class_is_prompted_by_itself(tmp_path: Path) -> None:
     auxiliary, source = a_sam_loss(tmp_path)
     logits = a_student(2, (32, 32), classes=3).detach()
     logits[:, 2, 4:9, 4:9] = 9.0
@@ -244,7 +244,9 @@ def test_each_class_is_asked_for_by_itself(tmp_path: Path) -> None:
     assert queries[1].task.wanted.sum() == 25
 
 
-def test_where_the_student_sees_nothing_sam_is_silent_and_the_term_is_zero(tmp_path: Path) -> None:
+def test_where_the_student_finds_nothing_sam_is_not_prompted_and_the_term_is_zero(
+    tmp_path: Path,
+) -> None:
     auxiliary, source = a_sam_loss(tmp_path)
     batch = source.batch(0)
     logits = torch.zeros(2, 2, 32, 32)
@@ -381,11 +383,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_a_run_writes_what_every_method_writes(finished: RunFolder) -> None:
     rows = rows_of(finished.round(2) / "metrics.csv")
     assert [(r["source"], r["target"]) for r in rows] == [
-        (voice, target) for voice in ("specialist", "refined") for target in ("liver", "tumour")
+        (source, target) for source in ("specialist", "refined") for target in ("liver", "tumour")
     ]
     reliability = rows_of(finished.round(1) / "reliability.csv")
     assert {row["case"] for row in reliability} == set(UNLABELLED)
-    for row in reliability:  # one voice: the checkpoints' agreement is all there is
+    for row in reliability:  # one source: the checkpoints' agreement is all there is
         assert row["prediction_agreement"] == ""
         assert row["score"] == row["checkpoint_agreement"]
     assert not list(finished.path.rglob("sam*.safetensors"))
@@ -439,7 +441,7 @@ def an_atrium_project(folder: Path) -> Project:
 @pytest.mark.slow
 @pytest.mark.parametrize("paradigm", ["mean_teacher", "uncertainty_aware"])
 @both_dimensions
-def test_a_single_target_with_one_labelled_case_is_learnt(
+def test_a_single_target_with_one_labelled_case_is_trained_on(
     tmp_path: Path, paradigm: str, settings: SpecialistConfig
 ) -> None:
     config = semisam_config(paradigm=paradigm, organ=settings)

@@ -46,7 +46,7 @@ def an_organ() -> np.ndarray:
     return organ
 
 
-def the_view(settings: SpecialistConfig, axis: int, *, crop: bool) -> Roi:
+def the_roi(settings: SpecialistConfig, axis: int, *, crop: bool) -> Roi:
     stage, organ = (OF_TUMOUR, an_organ()) if crop else (OF_LIVER, None)
     roi = build_roi(a_ramp(axis), stage, settings, parent=organ)
     part = roi.box.slices[axis]
@@ -69,7 +69,7 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
     roi_settings = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
     settings = settings.model_copy(update={"roi": roi_settings})
     for axis, coordinate in ((1, 1), (2, 0)):
-        roi = the_view(settings, axis, crop=crop)
+        roi = the_roi(settings, axis, crop=crop)
         batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
         for inputs, place in zip(batch.inputs, batch.locations, strict=True):
             shown = inputs[0] if flat else inputs[0, 4]
@@ -83,7 +83,7 @@ def test_each_pixel_of_a_patch_shows_what_lies_at_its_place(
 @pytest.mark.parametrize("flat", [True, False], ids=["2d", "3d"])
 def test_each_plane_of_a_patch_lies_on_its_slice(flat: bool) -> None:
     settings = CRISP if flat else IN_3D
-    roi = the_view(settings, 0, crop=True)
+    roi = the_roi(settings, 0, crop=True)
     batch = BatchSource([TrainingCase(roi)], settings, 0, 0).batch(0)
     for inputs, place in zip(batch.inputs, batch.locations, strict=True):
         planes = inputs[:1] if flat else inputs[0]
@@ -96,13 +96,13 @@ def test_each_plane_of_a_patch_lies_on_its_slice(flat: bool) -> None:
 
 
 def test_planes_beyond_the_volume_lie_on_no_slice() -> None:
-    roi = the_view(IN_3D, 0, crop=False)
+    roi = the_roi(IN_3D, 0, crop=False)
     place = PatchLocation(0, PatchTransform((0.0, 10.0, 10.0)))
     assert slices_under(place, roi, 8) == [None, None, None, 0, 1, 2, 3, 4]
 
 
 def test_a_patch_knows_its_case() -> None:
-    cases = [TrainingCase(the_view(CRISP, 1, crop=False), case_id=name) for name in "ab"]
+    cases = [TrainingCase(the_roi(CRISP, 1, crop=False), case_id=name) for name in "ab"]
     settings = CRISP.model_copy(update={"batch_size": 20})
     batch = BatchSource(cases, settings, 0, 0).batch(0)
     assert {place.case for place in batch.locations} == {0, 1}

@@ -25,7 +25,7 @@ SHAPE = (6, 32, 32)
 def a_view(
     labels: np.ndarray | None = None, organ: np.ndarray | None = None, *, level: float = 0.0
 ) -> Roi:
-    """Return a view whose slice k has the value k + level everywhere."""
+    """Return an ROI whose slice k has the value k + level everywhere."""
     image = np.repeat(np.arange(6, dtype=np.float32) + level, 32 * 32).reshape(SHAPE)
     return Roi(image, organ, labels, BoundingBox((0, 0, 0), SHAPE), SHAPE, neighbour=2)
 
@@ -66,7 +66,7 @@ def test_seeds_and_streams_are_apart() -> None:
     assert not same(one, BatchSource(cases, SETTINGS, 3, 1).batch(0))
 
 
-def test_a_slice_is_given_with_its_neighbours_and_the_container() -> None:
+def test_a_slice_is_given_with_its_neighbours_and_the_parent_roi() -> None:
     organ = np.full(SHAPE, 0.25, np.float32)
     channels = slice_channels(a_view(organ=organ), 3, SETTINGS)
     assert channels[:, 0, 0].tolist() == [1.0, 3.0, 5.0, 0.25]
@@ -149,7 +149,7 @@ def test_what_is_in_doubt_attracts_no_patches_and_stays_marked() -> None:
     assert set(classes.unique().tolist()) == {0, 1, IGNORED}
 
 
-def test_without_lesion_patches_centres_lie_in_the_container() -> None:
+def test_without_lesion_patches_centres_lie_in_the_parent_roi() -> None:
     organ = np.zeros(SHAPE, np.float32)
     organ[:, 28:, 28:] = 1.0
     settings = SETTINGS.model_copy(update={"lesion_share": 0.0, "batch_size": 50})

@@ -83,7 +83,7 @@ def an_organ() -> Mask:
     return organ
 
 
-def test_contents_are_seen_in_a_box_around_their_container() -> None:
+def test_contents_are_seen_in_a_box_around_their_parent_roi() -> None:
     volume = Volume(smooth_values() * 1000, GRID)
     roi = build_roi(volume, OF_TUMOUR, settings(pixel_mm=2.0, margin_mm=4.0), parent=an_organ())
     assert (roi.box.start, roi.box.stop) == ((1, 6, 6), (5, 16, 20))
@@ -94,7 +94,7 @@ def test_contents_are_seen_in_a_box_around_their_container() -> None:
     assert 0.0 <= roi.parent.min() < roi.parent.max() <= 1.0
 
 
-def test_contents_are_seen_as_deviations_from_their_container() -> None:
+def test_contents_are_seen_as_deviations_from_their_parent_roi() -> None:
     """Half of the organ is 95, half 105: centre 100, deviation 5; 60 outside."""
     voxels = np.full(GRID.shape, 60.0, np.float32)
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
@@ -114,7 +114,7 @@ def test_the_phase_of_contrast_does_not_matter_to_contents() -> None:
     np.testing.assert_allclose(early.image, late.image, atol=1e-4)
 
 
-def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
+def test_noise_in_a_uniform_parent_roi_is_not_blown_up() -> None:
     """The deviation of 5 counts as the least scale of 20: 60 - 100 becomes -2, not -5.4."""
     voxels = np.full(GRID.shape, 60.0, np.float32)
     voxels[an_organ()] = np.where(np.arange(96) % 2, 105.0, 95.0)
@@ -126,7 +126,7 @@ def test_noise_in_a_uniform_container_is_not_blown_up() -> None:
 
 
 @pytest.mark.parametrize("organ", [None, np.zeros(GRID.shape, bool)], ids=["absent", "empty"])
-def test_contents_need_their_container(organ: Mask | None) -> None:
+def test_contents_need_their_parent_roi(organ: Mask | None) -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
     with pytest.raises(ValueError, match="Stage tumour needs a mask of 'liver'"):
         build_roi(volume, OF_TUMOUR, settings(), parent=organ)
@@ -171,7 +171,7 @@ def test_doubtful_voxels_are_marked_whatever_their_label() -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_on_its_own_grid_a_view_goes_back_and_forth_unchanged(dimensions: int) -> None:
+def test_on_its_own_grid_a_roi_goes_back_and_forth_unchanged(dimensions: int) -> None:
     geometry = Geometry.axis_aligned(GRID.shape)
     volume = Volume(np.zeros(GRID.shape, np.float32), geometry)
     chosen = settings(dimensions, pixel_mm=1.0, slice_mm=1.0, margin_mm=3.0)
@@ -228,9 +228,9 @@ def test_shrinking_smooths_instead_of_skipping() -> None:
     np.testing.assert_allclose(found[0, 1, 1:-1], 0.5, atol=0.05)
 
 
-@pytest.mark.parametrize("stage", [OF_LIVER, OF_TUMOUR], ids=["image", "container"])
+@pytest.mark.parametrize("stage", [OF_LIVER, OF_TUMOUR], ids=["image", "parent"])
 @pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "unlabelled"])
-def test_a_saved_view_is_opened_without_being_read(
+def test_a_saved_roi_is_opened_without_being_read(
     tmp_path: Path, stage: CascadeStage, labelled: bool
 ) -> None:
     labels = Labelmap(an_organ().astype(np.uint8) * 2, GRID)
@@ -242,8 +242,8 @@ def test_a_saved_view_is_opened_without_being_read(
         labels=labels if labelled else None,
         targets=LIVER_TARGETS,
     )
-    save_roi(roi, tmp_path / "view")
-    opened = load_roi(tmp_path / "view")
+    save_roi(roi, tmp_path / "roi")
+    opened = load_roi(tmp_path / "roi")
     assert isinstance(opened.image, np.memmap)
     for name in ("image", "parent", "labels"):
         kept, found = getattr(roi, name), getattr(opened, name)
@@ -255,9 +255,9 @@ def test_a_saved_view_is_opened_without_being_read(
     assert [getattr(roi, f) for f in facts] == [getattr(opened, f) for f in facts]
 
 
-def test_a_view_without_labels_does_not_find_those_of_another(tmp_path: Path) -> None:
+def test_a_roi_without_labels_does_not_find_those_of_another(tmp_path: Path) -> None:
     volume, labels = Volume(smooth_values(), GRID), Labelmap(an_organ().astype(np.uint8), GRID)
     labelled = build_roi(volume, OF_LIVER, settings(), labels=labels, targets=LIVER_TARGETS)
-    save_roi(labelled, tmp_path / "view")
-    save_roi(build_roi(volume, OF_LIVER, settings()), tmp_path / "view")
-    assert load_roi(tmp_path / "view").labels is None
+    save_roi(labelled, tmp_path / "roi")
+    save_roi(build_roi(volume, OF_LIVER, settings()), tmp_path / "roi")
+    assert load_roi(tmp_path / "roi").labels is None

@@ -16,7 +16,7 @@ from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import temporary_beside
 
 
-def a_view() -> Roi:
+def a_roi() -> Roi:
     image = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
     return Roi(image, None, None, BoundingBox((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1)
 
@@ -71,24 +71,24 @@ def test_a_part_that_is_damaged_later_is_refused_with_the_remedy(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["view.json", "image.npy"])
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\x93NUMPY", b"x" * 500, None])
-def test_a_damaged_view_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
-    save_roi(a_view(), tmp_path / "view")
-    assert np.array_equal(load_roi(tmp_path / "view").image, a_view().image)
-    path = tmp_path / "view" / name
+def test_a_damaged_roi_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
+    save_roi(a_roi(), tmp_path / "roi")
+    assert np.array_equal(load_roi(tmp_path / "roi").image, a_roi().image)
+    path = tmp_path / "roi" / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(StorageError, match="and resume the run"):
-        load_roi(tmp_path / "view")
+        load_roi(tmp_path / "roi")
 
 
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), OSError("512 requested and 0 written")]
 )
-def test_a_full_disk_is_told_when_a_view_is_written(
+def test_a_full_disk_is_told_when_a_roi_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     def full(*_: object) -> None:
         raise error
 
     monkeypatch.setattr("aslseg.preprocessing.roi.np.save", full)
-    with pytest.raises(StorageError, match=r"Cannot write .*view: "):
-        save_roi(a_view(), tmp_path / "view")
+    with pytest.raises(StorageError, match=r"Cannot write .*roi: "):
+        save_roi(a_roi(), tmp_path / "roi")

@@ -108,7 +108,7 @@ def test_a_point_is_nearest_to_the_cell_that_it_lies_in(learned_boxes: bool) -> 
         assert divmod(nearest, 8) == (int(y / 3), int(x / 3))
 
 
-# --- Answers --------------------------------------------------------------------------------------
+# --- Predictions ----------------------------------------------------------------------------------
 
 
 def test_each_class_has_tokens_of_its_own() -> None:
@@ -125,7 +125,7 @@ def test_each_class_has_tokens_of_its_own() -> None:
     assert not torch.allclose(boxes[0], boxes[3])  # pictures
 
 
-def test_a_picture_is_answered_alike_alone_and_beside_another() -> None:
+def test_a_picture_is_predicted_alike_alone_and_beside_another() -> None:
     sam = a_classwise()
     points = random_points(a_map(), 3, 5, np.random.default_rng(0))
     embeddings = torch.randn(2, 256, 8, 8)

@@ -143,7 +143,7 @@ def test_the_first_click_is_positive_and_lies_in_what_is_wanted() -> None:
         assert wanted[sequence.clicks[0].index]
 
 
-def test_a_conversation_does_not_depend_on_those_beside_it() -> None:
+def test_a_click_sequence_does_not_depend_on_those_beside_it() -> None:
     """The released code began the second case with the mask of the first one."""
     sam, alone = a_small_sam(), a_task(a_square(3, 3, 6), seed=1)
     one_click = simulate_clicks(sam, [alone], 1, rng(3))[0]
@@ -166,7 +166,7 @@ class Draws:
         return int(self.generators.pop(0).integers(limit))
 
 
-def test_every_conversation_starts_with_an_empty_answer() -> None:
+def test_every_click_sequence_starts_with_an_empty_mask() -> None:
     sam = a_small_sam()
     for tasks in ([a_task(a_square(3, 3, 6))], [a_task(a_square(2, 2, 3), seed=5)]):
         sequence = simulate_clicks(sam, tasks, 2, rng())[0]
@@ -174,7 +174,7 @@ def test_every_conversation_starts_with_an_empty_answer() -> None:
     assert not clicking.ClickSequence(tasks[0]).predicted.any()
 
 
-def test_a_conversation_ends_when_nothing_is_wrong_any_more(
+def test_a_click_sequence_ends_when_nothing_is_wrong_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sam, wanted = a_small_sam(), a_square(3, 3, 6)
@@ -184,7 +184,7 @@ def test_a_conversation_ends_when_nothing_is_wrong_any_more(
     assert len(sequence.clicks) == len(sequence.logits) == 1
 
 
-def test_answers_are_read_where_the_pixels_of_the_mask_lie() -> None:
+def test_masks_are_read_where_their_pixels_lie() -> None:
     """SAM's logits are columns and rows of its input here, so pixels must find their own."""
     task = a_task(a_square(0, 0, 1))
     low = torch.arange(32, dtype=torch.float32)  # pixels of 4 in an input of 128

@@ -130,7 +130,7 @@ def test_an_adapter_is_scaled() -> None:
 
 
 @pytest.mark.parametrize("how", ["decoder", *ENCODER_TUNINGS])
-def test_trained_values_make_a_fresh_model_give_the_same_answer(how: Any) -> None:
+def test_trained_values_make_a_fresh_model_give_the_same_masks(how: Any) -> None:
     trained = tune(a_small_sam(), how)
     train_a_little(trained)
     fresh = tune(a_small_sam(), how)

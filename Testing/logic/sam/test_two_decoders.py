@@ -37,7 +37,7 @@ def one_point(x: float, y: float) -> ClassPoints:
     return ClassPoints(torch.tensor([x, y]).expand(2, CLASSES, 1, 2), labels)
 
 
-# --- Answers --------------------------------------------------------------------------------------
+# --- Predictions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["tiny", "vit"])
@@ -69,7 +69,7 @@ def test_a_decoder_has_as_many_masks_as_there_are_classes() -> None:
         assert len(decoder.mask_tokens.weight) == len(decoder.output_hypernetworks_mlps) == classes
 
 
-def test_the_answer_is_the_mean_of_both_decoders() -> None:
+def test_the_prediction_is_the_mean_of_both_decoders() -> None:
     network = a_two_decoder_sam()
     with torch.no_grad():
         embeddings = network.embed(inputs_of())

@@ -1,4 +1,4 @@
-"""The adaptation network: starts as the mean of the voices, learns to delete and to restore."""
+"""The adaptation network: untrained it is the mean, trained it deletes and restores."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def lesions(*places: int) -> Mask:
     return found
 
 
-def a_view(seed: int, *places: int) -> Roi:
-    """Return a view in which lesions are brighter than the noise around them."""
+def a_roi(seed: int, *places: int) -> Roi:
+    """Return an ROI in which lesions are brighter than the noise around them."""
     truth = lesions(*places)
     image = np.random.default_rng(seed).normal(0.0, 0.5, SHAPE).astype(np.float32)
     image[truth] += 3.0
@@ -66,16 +66,16 @@ def a_view(seed: int, *places: int) -> Roi:
 
 
 def predictions(*places: int) -> ProbabilityPair:
-    """Return two voices that name the lesions at some places with probability 0.9."""
+    """Return two predictions that show the lesions at some places with probability 0.9."""
     probabilities = np.where(lesions(*places), 0.9, 0.1).astype(np.float32)
     return ProbabilityPair(probabilities, probabilities)
 
 
 def samples() -> list[TrainingSample]:
-    """Return lessons in which one of four lesions is missed and one invented."""
+    """Return samples in which one of four lesions is missed and one invented."""
     drawn = [np.random.default_rng(seed).permutation(9).tolist() for seed in range(6)]
     return [
-        TrainingSample(a_view(seed, *places[:4]), predictions(*places[1:5]), 1)
+        TrainingSample(a_roi(seed, *places[:4]), predictions(*places[1:5]), 1)
         for seed, places in enumerate(drawn)
     ]
 
@@ -89,15 +89,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> AdaptationNetwork:
     )
 
 
-HELD_OUT = a_view(100, 0, 4, 5)
-SAID_OF_HELD_OUT = predictions(0, 4, 8)  # 5 is missed, 8 invented
+HELD_OUT = a_roi(100, 0, 4, 5)
+PREDICTED_OF_HELD_OUT = predictions(0, 4, 8)  # 5 is missed, 8 invented
 
 
 # --- Untrained ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("neighbours", [0, 1])
-def test_an_untrained_network_returns_the_mean_log_odds_of_the_voices(neighbours: int) -> None:
+def test_an_untrained_network_returns_the_mean_log_odds_of_the_predictions(neighbours: int) -> None:
     settings = SETTINGS.model_copy(update={"context_slices": neighbours})
     network = AdaptationNetwork(4, settings)
     probabilities = torch.rand(2, 2, 2 * neighbours + 1, 16, 16) * 0.9 + 0.05
@@ -107,7 +107,7 @@ def test_an_untrained_network_returns_the_mean_log_odds_of_the_voices(neighbours
     torch.testing.assert_close(found, expected)
 
 
-def test_an_untrained_network_leaves_a_volume_to_the_voices() -> None:
+def test_an_untrained_network_leaves_a_volume_to_the_predictions() -> None:
     network = build_adaptation(OF_TUMOUR, CONFIG)
     probabilities = ProbabilityPair(
         np.full(SHAPE, 0.9, np.float32), np.full(SHAPE, 0.5, np.float32)
@@ -122,7 +122,7 @@ def test_an_untrained_network_leaves_a_volume_to_the_voices() -> None:
     ("probability", "expected"),
     [(0.0, -4.0), (0.01, -4.0), (0.25, -math.log(3)), (0.5, 0.0), (0.9, math.log(9)), (1.0, 4.0)],
 )
-def test_no_voice_is_beyond_correction(probability: float, expected: float) -> None:
+def test_no_prediction_is_beyond_correction(probability: float, expected: float) -> None:
     assert float(log_odds(torch.tensor(probability))) == pytest.approx(expected, abs=1e-5)
 
 
@@ -159,23 +159,23 @@ def test_a_blend_weighs_sam_and_the_correction() -> None:
 def test_after_a_second_of_training_an_invented_lesion_is_deleted(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
-    assert (SAID_OF_HELD_OUT.specialist[lesions(8)] > 0.5).all()
+    refined = refine_roi(trained, HELD_OUT, PREDICTED_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
+    assert (PREDICTED_OF_HELD_OUT.specialist[lesions(8)] > 0.5).all()
     assert not (refined[lesions(8)] > 0.5).any()
 
 
 def test_after_a_second_of_training_a_missed_lesion_is_restored(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
-    assert not (SAID_OF_HELD_OUT.specialist[lesions(5)] > 0.5).any()
+    refined = refine_roi(trained, HELD_OUT, PREDICTED_OF_HELD_OUT, SETTINGS, ROI_SETTINGS)
+    assert not (PREDICTED_OF_HELD_OUT.specialist[lesions(5)] > 0.5).any()
     assert (refined[lesions(5)] > 0.5).mean() > 0.85
 
 
 def test_after_a_second_of_training_what_was_right_stays_right(
     trained: AdaptationNetwork,
 ) -> None:
-    refined = refine_roi(trained, HELD_OUT, SAID_OF_HELD_OUT, SETTINGS, ROI_SETTINGS) > 0.5
+    refined = refine_roi(trained, HELD_OUT, PREDICTED_OF_HELD_OUT, SETTINGS, ROI_SETTINGS) > 0.5
     truth = lesions(0, 4, 5)
     assert 2 * (refined & truth).sum() / (refined.sum() + truth.sum()) > 0.93
     assert refined[lesions(0, 4)].mean() > 0.95
@@ -195,10 +195,10 @@ def test_training_leaves_no_file_and_repeats_bit_by_bit(
 
 @pytest.mark.parametrize("shape", [(3, 9, 13), (9, 16, 18), (1, 1, 1), (2, 2, 1)])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_views_of_any_size_are_refined_where_they_are(
+def test_rois_of_any_size_are_refined_where_they_are(
     shape: tuple[int, int, int], mirror: bool
 ) -> None:
-    """Untrained, the odds of the voices must come back voxel by voxel."""
+    """Untrained, the odds of the predictions must come back voxel by voxel."""
     rng = np.random.default_rng(0)
     image, organ = rng.random(shape, np.float32), np.ones(shape, np.float32)
     roi = Roi(image, organ, None, BoundingBox((0, 0, 0), shape), shape, 1)
@@ -212,10 +212,10 @@ def test_views_of_any_size_are_refined_where_they_are(
     assert not correction.any()
 
 
-# --- What it is taught with -----------------------------------------------------------------------
+# --- What it is trained on -----------------------------------------------------------------------
 
 
-def test_voices_are_given_on_neighbouring_slices() -> None:
+def test_predictions_are_given_on_neighbouring_slices() -> None:
     depth = np.repeat(np.arange(8, dtype=np.float32) / 10, 4).reshape(8, 2, 2)
     probabilities = ProbabilityPair(depth, 1 - depth)
     found = prediction_channels(probabilities, 3, 1, 2)
@@ -229,7 +229,7 @@ def a_source(settings: AdaptationConfig = SETTINGS, seed: int = 0) -> Adaptation
     return AdaptationSampler(samples()[:2], settings, ROI_SETTINGS, seed)
 
 
-def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
+def test_a_batch_of_samples_depends_on_its_number_alone() -> None:
     source = a_source()
     seen = [source.batch(step) for step in range(3)]
     again = a_source().batch(2)
@@ -242,7 +242,7 @@ def test_a_batch_of_lessons_depends_on_its_number_alone() -> None:
     assert set(truth.unique().tolist()) == {0, 1}
 
 
-def test_image_voices_and_truth_of_a_lesson_lie_upon_each_other() -> None:
+def test_image_predictions_and_truth_of_a_sample_lie_upon_each_other() -> None:
     right = TrainingSample(HELD_OUT, predictions(0, 4, 5), 1)
     mirrored = ROI_SETTINGS.model_copy(update={"mirror": True})
     _, probabilities, truth = AdaptationSampler([right], SETTINGS, mirrored, 0).batch(0)
@@ -252,7 +252,7 @@ def test_image_voices_and_truth_of_a_lesson_lie_upon_each_other() -> None:
     assert truth.any()
 
 
-def test_some_lessons_hide_the_image_and_never_the_container() -> None:
+def test_some_samples_hide_the_image_and_never_the_parent_roi() -> None:
     settings = SETTINGS.model_copy(update={"batch_size": 80})
     image, _, _ = a_source(settings).batch(0)
     blind = image[:, :3].abs().amax((1, 2, 3)) == 0
@@ -260,7 +260,7 @@ def test_some_lessons_hide_the_image_and_never_the_container() -> None:
     assert (image[:, 3].amax((1, 2)) > 0.99).all()
 
 
-def test_a_network_without_lessons_is_refused() -> None:
+def test_a_network_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one training sample"):
         AdaptationSampler([], SETTINGS, ROI_SETTINGS, 0)
 
@@ -311,7 +311,7 @@ def test_a_correction_that_harms_the_validation_cases_is_not_followed(
     )
     harmful = TrainingSample(dark, predictions(0, 4, 5), 1)
     assert validated_weights(network, [harmful], SETTINGS, ROI_SETTINGS)[1] == 0.0
-    helpful = TrainingSample(HELD_OUT, SAID_OF_HELD_OUT, 1)
+    helpful = TrainingSample(HELD_OUT, PREDICTED_OF_HELD_OUT, 1)
     assert validated_weights(network, [helpful], SETTINGS, ROI_SETTINGS)[1] > 0.0
 
 
@@ -328,15 +328,15 @@ def a_refiner() -> Refiner:
     return Refiner(networks, LIVER_TARGETS, CONFIG)
 
 
-def said_in(slices: slice, probability: float) -> np.ndarray:
+def probability_in(slices: slice, probability: float) -> np.ndarray:
     values = np.full(GRID.shape, 0.1, np.float32)
     values[:, slices, slices] = probability
     return values
 
 
-def test_contents_are_refined_within_the_refined_container() -> None:
+def test_contents_are_refined_within_the_refined_parent_roi() -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
-    liver, tumour = said_in(slice(2, 12), 0.9), said_in(slice(8, 22), 0.9)
+    liver, tumour = probability_in(slice(2, 12), 0.9), probability_in(slice(8, 22), 0.9)
     probabilities = {"liver": liver, "tumour": tumour}
     refined = a_refiner().refine(volume, probabilities, probabilities)
     np.testing.assert_array_equal(refined["liver"] > 0.5, liver > 0.5)
@@ -344,9 +344,12 @@ def test_contents_are_refined_within_the_refined_container() -> None:
     assert found.tolist() == list(range(8, 14))  # two pixels of 1.5 mm beyond the liver
 
 
-def test_where_sam_was_not_asked_it_says_no() -> None:
+def test_where_sam_has_no_prompt_it_predicts_nothing() -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
-    probabilities = {"liver": said_in(slice(2, 12), 0.9), "tumour": said_in(slice(4, 8), 0.9)}
+    probabilities = {
+        "liver": probability_in(slice(2, 12), 0.9),
+        "tumour": probability_in(slice(4, 8), 0.9),
+    }
     refined = a_refiner().refine(volume, probabilities, {"liver": probabilities["liver"]})
     assert (refined["liver"] > 0.5).any()
     assert not (refined["tumour"] > 0.5).any()  # ln 9 and -4
@@ -354,9 +357,12 @@ def test_where_sam_was_not_asked_it_says_no() -> None:
     np.testing.assert_allclose(alone["tumour"][1, 5, 5], 0.9, atol=1e-3)
 
 
-def test_without_a_container_there_are_no_contents() -> None:
+def test_without_a_parent_roi_there_are_no_contents() -> None:
     volume = Volume(np.zeros(GRID.shape, np.float32), GRID)
-    nothing = {"liver": said_in(slice(2, 12), 0.1), "tumour": said_in(slice(4, 8), 0.9)}
+    nothing = {
+        "liver": probability_in(slice(2, 12), 0.1),
+        "tumour": probability_in(slice(4, 8), 0.9),
+    }
     refined = a_refiner().refine(volume, nothing, nothing)
     assert not refined["tumour"].any()
     assert refined["tumour"].shape == GRID.shape

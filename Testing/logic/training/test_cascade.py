@@ -1,4 +1,4 @@
-"""What the specialist is trained on, and what is said of it."""
+"""What the specialist is trained on, and what its metrics are."""
 
 from __future__ import annotations
 

@@ -18,12 +18,14 @@ from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, 
 from tiny_project import a_tiny_project, tiny_config
 
 
-def a_job(project: Project, share: float = 0.5, listener: list[Event] | None = None) -> RunContext:
+def a_context(
+    project: Project, share: float = 0.5, listener: list[Event] | None = None
+) -> RunContext:
     torch.set_num_threads(1)
-    heard = [] if listener is None else listener
+    events = [] if listener is None else listener
     config = tiny_config(crossfit_share=share)
     run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor(heard.append))
+    return RunContext(project, config, run, torch.device("cpu"), Monitor(events.append))
 
 
 def trained_in(context: RunContext, folder: Path) -> OutOfFoldModels:
@@ -46,14 +48,14 @@ def test_a_single_case_cannot_be_divided() -> None:
     assert folds_of([]) == []
 
 
-def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> None:
+def test_an_out_of_fold_model_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
-    before = trained_in(a_job(project), tmp_path / "before")
+    before = trained_in(a_context(project), tmp_path / "before")
     case = project.case("c0")
     labels = project.load_labels(case)
     mirrored = np.ascontiguousarray(labels.labels[:, ::-1])
     write_labelmap(Labelmap(mirrored, labels.geometry), project.label_path(case))
-    after = trained_in(a_job(project), tmp_path / "after")
+    after = trained_in(a_context(project), tmp_path / "after")
     for stage in ("liver", "tumour"):
         of_changed, of_other = (
             tuple(weights(models[case_id].specialist.networks[stage]) for models in (before, after))
@@ -64,7 +66,7 @@ def test_a_witness_does_not_depend_on_the_label_of_its_case(tmp_path: Path) -> N
 
 
 def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -> None:
-    context = a_job(a_tiny_project(tmp_path))
+    context = a_context(a_tiny_project(tmp_path))
     first = trained_in(context, tmp_path / "weights")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "weights").rglob("*.safe*")}
     again = trained_in(context, tmp_path / "weights")
@@ -76,19 +78,19 @@ def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -
 
 
 def test_a_share_of_zero_trains_none(tmp_path: Path) -> None:
-    assert trained_in(a_job(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
+    assert trained_in(a_context(a_tiny_project(tmp_path), share=0.0), tmp_path / "weights") == {}
     assert not (tmp_path / "weights").exists()
 
 
-def test_a_group_whose_other_cases_show_no_tumour_has_no_witness(tmp_path: Path) -> None:
+def test_a_group_whose_other_cases_show_no_tumour_has_no_out_of_fold_model(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
     case = project.case("c1")
     labels = project.load_labels(case)
     write_labelmap(
         Labelmap(np.minimum(labels.labels, 1), labels.geometry), project.label_path(case)
     )
-    heard: list[Event] = []
-    out_of_fold_models = trained_in(a_job(project, listener=heard), tmp_path / "weights")
+    events: list[Event] = []
+    out_of_fold_models = trained_in(a_context(project, listener=events), tmp_path / "weights")
     assert set(out_of_fold_models) == {"c1"}
-    told = [event.message for event in heard if isinstance(event, Notice)]
+    told = [event.message for event in events if isinstance(event, Notice)]
     assert any("c0" in message and "tumour" in message for message in told)

@@ -43,10 +43,10 @@ def a_truth(*slices: int) -> Mask:
     return truth
 
 
-def a_lesson(
+def a_sample(
     truth: Mask, specialist: Float32 | None = None, sam: Float32 | None = None, first: int = 0
 ) -> TrainingSample:
-    """Return a lesson that begins at a slice of its volume; voices are right where not given."""
+    """Return a sample that begins at a slice; predictions are right where not given."""
     box = BoundingBox((first, 0, 0), (first + SHAPE[0], *SHAPE[1:]))
     numbers = np.arange(first, first + SHAPE[0], dtype=np.float32)
     image = np.broadcast_to(numbers[:, None, None], SHAPE)  # a slice is told by its brightness
@@ -76,8 +76,8 @@ def network_that_adds(odds: float) -> AdaptationNetwork:
 # --- Folds ------------------------------------------------------------------------------------
 
 
-def test_a_fold_is_judged_by_cases_that_it_does_not_learn_from() -> None:
-    samples = {name: [a_lesson(a_truth(2)), a_lesson(a_truth(3))] for name in "abc"}
+def test_a_fold_is_validated_on_cases_that_it_does_not_train_on() -> None:
+    samples = {name: [a_sample(a_truth(2)), a_sample(a_truth(3))] for name in "abc"}
     first, second = case_folds([a_case(name, *both) for name, both in samples.items()])
     assert first.train == samples["b"]  # groups are a, c and b
     assert first.validation == [samples["a"][1], samples["c"][1]]
@@ -85,9 +85,9 @@ def test_a_fold_is_judged_by_cases_that_it_does_not_learn_from() -> None:
     assert second.validation == [samples["b"][1]]
 
 
-def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() -> None:
+def test_a_single_case_is_divided_into_slices_that_its_samples_do_not_share() -> None:
     """Views of one volume may begin at different slices; a picture must not be on both sides."""
-    early, late = a_lesson(a_truth(1, 2, 3, 4)), a_lesson(a_truth(0, 1, 2), first=2)
+    early, late = a_sample(a_truth(1, 2, 3, 4)), a_sample(a_truth(0, 1, 2), first=2)
     folds = case_folds([CaseSamples("a", [early, late], [late])])
     # The target is on slices 1, 2, 3, 4 and 2, 3, 4 of the volume: the middle is 3.
     assert [(slices_in(fold.train), slices_in(fold.validation)) for fold in folds] == [
@@ -101,8 +101,8 @@ def test_a_single_case_is_divided_into_slices_that_its_lessons_do_not_share() ->
 
 
 def test_where_one_group_shows_nothing_the_slices_of_the_others_are_divided() -> None:
-    seen = a_case("a", a_lesson(a_truth(2, 3)))
-    folds = case_folds([seen, a_case("b", a_lesson(a_truth(), first=10))])
+    seen = a_case("a", a_sample(a_truth(2, 3)))
+    folds = case_folds([seen, a_case("b", a_sample(a_truth(), first=10))])
     assert [(slices_in(fold.train), slices_in(fold.validation)) for fold in folds] == [
         ({3.0, 4.0, 5.0}, {0.0, 1.0, 2.0}),
         ({0.0, 1.0, 2.0}, {3.0, 4.0, 5.0}),
@@ -112,12 +112,12 @@ def test_where_one_group_shows_nothing_the_slices_of_the_others_are_divided() ->
 @pytest.mark.parametrize(
     "cases",
     [
-        pytest.param([a_case("a", a_lesson(a_truth()))], id="one case without the target"),
-        pytest.param([a_case("a", a_lesson(a_truth(2)))], id="a target on one slice"),
+        pytest.param([a_case("a", a_sample(a_truth()))], id="one case without the target"),
+        pytest.param([a_case("a", a_sample(a_truth(2)))], id="a target on one slice"),
         pytest.param([], id="no case"),
     ],
 )
-def test_where_nothing_can_be_judged_there_is_no_correction(cases: list[CaseSamples]) -> None:
+def test_where_nothing_can_be_validated_there_is_no_correction(cases: list[CaseSamples]) -> None:
     assert case_folds(cases) == []
 
     def never(number: int, learn: list[TrainingSample]) -> AdaptationNetwork:
@@ -135,25 +135,25 @@ def chosen(network: AdaptationNetwork, *samples: TrainingSample) -> tuple[float,
 
 
 def test_a_correction_that_harms_other_cases_is_not_followed() -> None:
-    samples = [a_lesson(a_truth(2, 3)), a_lesson(a_truth(1, 2))]
+    samples = [a_sample(a_truth(2, 3)), a_sample(a_truth(1, 2))]
     assert chosen(network_that_adds(8.0), *samples) == (0.0, 0.0)
 
 
 def test_a_correction_that_mends_other_cases_is_followed() -> None:
     truth = a_truth(2, 3)
     timid = np.where(truth, 0.3, 0.01).astype(np.float32)  # log-odds -0.85 and -4 (cut off)
-    samples = [a_lesson(truth, timid, timid), a_lesson(truth, timid, timid)]
+    samples = [a_sample(truth, timid, timid), a_sample(truth, timid, timid)]
     # A quarter of 2 is too little to lift -0.85 above 0, half of it is enough.
     assert chosen(network_that_adds(2.0), *samples) == (0.0, 0.5)
 
 
-def test_sam_which_has_learnt_the_cases_gets_no_more_than_an_equal_say() -> None:
+def test_sam_which_was_tuned_on_the_cases_gets_no_more_than_an_equal_weight() -> None:
     truth = a_truth(2, 3)
     wrong = np.where(truth, 0.4, 0.6).astype(np.float32)
-    samples = [a_lesson(truth, wrong), a_lesson(truth, wrong)]
+    samples = [a_sample(truth, wrong), a_sample(truth, wrong)]
     assert chosen(network_that_adds(0.0), *samples)[0] == 0.25
     far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)  # as sure as SAM, and wrong
-    samples = [a_lesson(truth, far_wrong), a_lesson(truth, far_wrong)]
+    samples = [a_sample(truth, far_wrong), a_sample(truth, far_wrong)]
     assert chosen(network_that_adds(0.0), *samples)[0] <= 0.5
 
 

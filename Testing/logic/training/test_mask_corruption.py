@@ -1,4 +1,4 @@
-"""Each flaw of a synthetic pseudo-label does what its name says."""
+"""Each error of a synthetic pseudo-label does what its name says."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parts(mask: Mask) -> int:
 
 @pytest.mark.parametrize("mask_error", list(MaskError))
 @pytest.mark.parametrize("mask", [TRUTH, np.zeros(SHAPE, bool)], ids=["three lesions", "none"])
-def test_a_flaw_is_the_same_for_the_same_draw_and_leaves_the_truth_alone(
+def test_a_mask_error_is_the_same_for_the_same_draw_and_leaves_the_truth_alone(
     mask_error: MaskError, mask: Mask
 ) -> None:
     before = mask.copy()
@@ -62,12 +62,12 @@ def test_a_flaw_is_the_same_for_the_same_draw_and_leaves_the_truth_alone(
 @pytest.mark.parametrize(
     "mask_error", [MaskError.MISSED, MaskError.INVENTED, MaskError.SHIFTED, MaskError.RAGGED]
 )
-def test_other_seeds_give_other_flaws(mask_error: MaskError) -> None:
+def test_other_seeds_give_other_mask_errors(mask_error: MaskError) -> None:
     seen = {flawed(mask_error, seed=seed, size_mm=3.0).tobytes() for seed in range(12)}
     assert len(seen) > 2
 
 
-def test_no_flaw_is_the_truth() -> None:
+def test_no_mask_error_is_the_truth() -> None:
     np.testing.assert_array_equal(flawed(MaskError.NONE), TRUTH)
 
 
@@ -96,7 +96,7 @@ def test_what_is_invented_lies_inside_and_the_truth_stays(seed: int) -> None:
     assert parts(added) <= 3
 
 
-def test_a_truth_that_leaves_its_container_is_not_cut_by_an_invention() -> None:
+def test_a_truth_that_leaves_its_parent_roi_is_not_cut_by_an_invention() -> None:
     outside = cubes((1, 33, 33))
     assert (flawed(MaskError.INVENTED, mask=outside) & outside).sum() == outside.sum()
 
@@ -181,7 +181,7 @@ def test_a_ragged_boundary_goes_both_in_and_out_but_not_far() -> None:
     assert not ragged[[0, 1, 2, 5, 6, 7]].any()
 
 
-def test_flaws_follow_each_other_in_their_order() -> None:
+def test_mask_errors_follow_each_other_in_their_order() -> None:
     empty_then_invented = apply_corruption(
         TRUTH, MaskCorruption((MaskError.EMPTY, MaskError.INVENTED), 2.0, 0), SPACING, INSIDE
     )

@@ -1,4 +1,4 @@
-"""The containers that contents are taught with."""
+"""The parent ROIs that stages within them are trained with."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def an_organ() -> Mask:
     return organ
 
 
-def test_worse_containers_hold_the_true_one_and_something_around_it() -> None:
+def test_worse_parent_rois_hold_the_true_one_and_something_around_it() -> None:
     organ = an_organ()
     for worse in degraded_parents(organ, VOLUME, "a", 0):
         assert not (organ & ~worse).any()
         assert (worse & ~organ).any()
 
 
-def test_worse_containers_reach_no_farther_than_what_is_near() -> None:
+def test_worse_parent_rois_reach_no_farther_than_what_is_near() -> None:
     organ = an_organ()
     distance_mm = ndimage.distance_transform_edt(~organ, (1e6, 2.0, 2.0))
     for worse in degraded_parents(organ, VOLUME, "a", 0):
         assert distance_mm[worse].max() <= NEAR_MM + 2.0
 
 
-def test_the_worst_container_takes_in_all_that_is_near() -> None:
+def test_the_worst_parent_roi_takes_in_all_that_is_near() -> None:
     organ = an_organ()
     _, worst = degraded_parents(organ, VOLUME, "a", 0)
     distance_mm = ndimage.distance_transform_edt(~organ[2], 2.0)

@@ -453,8 +453,8 @@ def test_with_sam_every_prediction_is_written_and_measured(finished_with_sam: Fi
         assert sam.geometry.matches(GEOMETRY)
         prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
         specialist = read_labelmap(folder / "specialist.nii.gz").labels
-        asked = {p["slice_index"] for p in prompts if p["target"] == "liver"}
-        assert asked >= set(np.flatnonzero((specialist == 1).sum((1, 2)) > 8).tolist())
+        prompted = {p["slice_index"] for p in prompts if p["target"] == "liver"}
+        assert prompted >= set(np.flatnonzero((specialist == 1).sum((1, 2)) > 8).tolist())
     rows = rows_of(run.round(1) / "metrics.csv")
     stages = ("supervised", "specialist", "sam_untrained", "sam", "refined")
     assert [(r["source"], r["target"]) for r in rows] == [

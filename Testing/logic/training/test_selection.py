@@ -1,4 +1,4 @@
-"""Which targets of which cases are believed, in which order, and why not."""
+"""Which targets of which cases are accepted, in which order, and why not."""
 
 from __future__ import annotations
 
@@ -186,16 +186,16 @@ def test_the_reliability_of_a_target_is_that_of_its_regions(
     last = labels_with(*specialist)
     earlier = [last, labels_with(1, 1)]  # the same, and one without a tumour
     segmentation = predicted(last, labels_with(*refined))
-    judged = reliability_of("a", segmentation, earlier, LIVER_TARGETS)
-    assert judged.targets["tumour"] == expected
+    reliability = reliability_of("a", segmentation, earlier, LIVER_TARGETS)
+    assert reliability.targets["tumour"] == expected
 
 
 def test_a_method_with_one_prediction_has_the_checkpoints_alone() -> None:
     last = labels_with(1, 2)
     segmentation = replace(predicted(last, last), specialist_alone=True)
-    judged = reliability_of("a", segmentation, [labels_with(1, 1, 1, 2)], LIVER_TARGETS)
-    assert judged.targets["liver"] == TargetReliability(2 * 2 / 6, None)
-    assert judged.targets["tumour"] == TargetReliability(0.0, None)
+    reliability = reliability_of("a", segmentation, [labels_with(1, 1, 1, 2)], LIVER_TARGETS)
+    assert reliability.targets["liver"] == TargetReliability(2 * 2 / 6, None)
+    assert reliability.targets["tumour"] == TargetReliability(0.0, None)
 
 
 def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
@@ -221,7 +221,7 @@ def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
     )
     column_of = candidates.centres_kji[:, 2].round()
     odds = {2.0: 0.9, 10.0: 0.05, 18.0: 0.4}
-    judged = JudgedCandidates(candidates, np.array([odds[float(c)] for c in column_of]), 0.5)
+    reliability = JudgedCandidates(candidates, np.array([odds[float(c)] for c in column_of]), 0.5)
     refined = specialist.copy()
     refined[..., 25] = 0
     refined[:, 1:3, [10, 18]] = 1
@@ -232,7 +232,7 @@ def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
         Labelmap(refined, geometry),
         (),
         {},
-        candidates={"tumour": judged},
+        candidates={"tumour": reliability},
     )
     before = specialist.copy()
     before[before == 2] = 1

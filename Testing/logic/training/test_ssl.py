@@ -172,9 +172,9 @@ def test_a_stopped_training_goes_on_to_the_same_weights(name: Name, tmp_path: Pa
     assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
 
 
-def test_changed_intensities_leave_the_container_as_it_is() -> None:
+def test_changed_intensities_leave_the_parent_roi_as_it_is() -> None:
     paradigm = a_paradigm("mean_teacher")
-    inputs = torch.randn(2, 4, 16, 16)  # three slices and the container
+    inputs = torch.randn(2, 4, 16, 16)  # three slices and the parent ROI
     for changed in (
         paradigm.perturb(inputs, step_generator(0, 0)),
         paradigm.noisy(inputs, step_generator(0, 0)),
@@ -216,7 +216,7 @@ def test_the_supervised_baseline_ignores_unlabelled_patches(settings: Specialist
 
 
 @each
-def test_a_wrong_label_of_weight_zero_teaches_nothing(name: Name) -> None:
+def test_a_wrong_label_of_weight_zero_changes_nothing(name: Name) -> None:
     batch = sources(SETTINGS)[0].batch(0)
     weight = torch.tensor([1.0, 0.0])
     wrong = batch.classes.clone()
@@ -354,7 +354,7 @@ def test_two_networks_learn_the_labels_of_each_other() -> None:
     partner.load_state_dict(a_pixel_network(0.0, -math.log(4))().state_dict())
     batch = a_batch(torch.zeros(1, 1, 4, 4))
     term = paradigm.loss(batch, batch, RAMPED, step_generator(0, 0)).unlabelled
-    # The first says class 1 with 3/4, the second class 0 with 4/5; each is told the other's label.
+    # The first predicts class 1 with 3/4, the second class 0 with 4/5; each gets the other's label.
     assert float(term.detach()) == pytest.approx(math.log(4) + math.log(5), rel=1e-5)
     bias = [network.bias for network in (paradigm.student, partner)]
     first, second = torch.autograd.grad(term, bias)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from aslseg.training import trainer as training
 from aslseg.training.trainer import Schedule, StepLoss, Trainer, step_generator
 
 CPU = torch.device("cpu")
-SCHEDULE = Schedule("lesson", steps=9, learning_rate=0.05, seed=3, snapshots=(1 / 3, 2 / 3))
+SCHEDULE = Schedule("network", steps=9, learning_rate=0.05, seed=3, snapshots=(1 / 3, 2 / 3))
 
 
 def a_module() -> nn.Module:
@@ -60,16 +60,16 @@ def stopping_after(trainer_steps: int) -> tuple[Monitor, Callable[[int], None]]:
 
 
 def test_training_lowers_the_loss_and_leaves_no_state(tmp_path: Path) -> None:
-    heard: list[Event] = []
+    events: list[Event] = []
     module = a_module()
-    schedule = Schedule("lesson", steps=61, learning_rate=0.05)
-    a_trainer(tmp_path, module, schedule).run(step_loss_of(module), Monitor(heard.append))
-    losses = {e.step: e.value for e in heard if isinstance(e, Metric) and e.name == "loss"}
+    schedule = Schedule("network", steps=61, learning_rate=0.05)
+    a_trainer(tmp_path, module, schedule).run(step_loss_of(module), Monitor(events.append))
+    losses = {e.step: e.value for e in events if isinstance(e, Metric) and e.name == "loss"}
     assert list(losses) == [0, 10, 20, 30, 40, 50, 60]
     assert losses[60] < losses[0] / 2
-    assert {e.name for e in heard if isinstance(e, Metric)} == {"loss", "half"}
-    progress = [e for e in heard if isinstance(e, Progress)]
-    assert (progress[-1].task, progress[-1].step, progress[-1].of) == ("lesson", 61, 61)
+    assert {e.name for e in events if isinstance(e, Metric)} == {"loss", "half"}
+    progress = [e for e in events if isinstance(e, Progress)]
+    assert (progress[-1].task, progress[-1].step, progress[-1].of) == ("network", 61, 61)
     assert not list(tmp_path.iterdir())
 
 
@@ -78,14 +78,14 @@ def test_training_lowers_the_loss_and_leaves_no_state(tmp_path: Path) -> None:
 def test_a_stopped_training_goes_on_to_the_same_weights(
     tmp_path: Path, optimiser: str, stop: int
 ) -> None:
-    schedule = Schedule("lesson", 9, 0.05, optimiser=optimiser, seed=3)
+    schedule = Schedule("network", 9, 0.05, optimiser=optimiser, seed=3)
     unbroken = train(tmp_path, schedule)
     monitor, after_step = stopping_after(stop)
     module = a_module()
     stopped = a_trainer(tmp_path, module, schedule, after_step=after_step)
     with pytest.raises(CancelledError):
         stopped.run(step_loss_of(module), monitor)
-    assert stopped.state_path.name == "lesson.training.safetensors"
+    assert stopped.state_path.name == "network.training.safetensors"
     assert stopped.state_path.exists()
     torch.manual_seed(99)  # another process has another random state
     torch.rand(7)
@@ -127,10 +127,10 @@ def test_progress_of_a_resumed_training_counts_the_steps_of_before(tmp_path: Pat
     module = a_module()
     with pytest.raises(CancelledError):
         a_trainer(tmp_path, module, after_step=after_step).run(step_loss_of(module), monitor)
-    heard: list[Event] = []
+    events: list[Event] = []
     again = a_module()
-    a_trainer(tmp_path, again).run(step_loss_of(again), Monitor(heard.append))
-    progress = [(e.step, e.of) for e in heard if isinstance(e, Progress)]
+    a_trainer(tmp_path, again).run(step_loss_of(again), Monitor(events.append))
+    progress = [(e.step, e.of) for e in events if isinstance(e, Progress)]
     assert progress[0] == (4, 9)
     assert progress[-1] == (9, 9)
 
@@ -138,8 +138,8 @@ def test_progress_of_a_resumed_training_counts_the_steps_of_before(tmp_path: Pat
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(Schedule("lesson", 12, 0.05, seed=3), id="steps"),
-        pytest.param(Schedule("lesson", 9, 0.05, seed=4), id="seed"),
+        pytest.param(Schedule("network", 12, 0.05, seed=3), id="steps"),
+        pytest.param(Schedule("network", 9, 0.05, seed=4), id="seed"),
     ],
 )
 def test_the_state_of_another_training_is_refused(tmp_path: Path, other: Schedule) -> None:
@@ -179,7 +179,7 @@ def test_every_snapshot_is_taken_however_short_the_schedule(
     def count(_: int) -> None:
         done[0] += 1
 
-    schedule = Schedule("lesson", steps, 0.05, snapshots=(1 / 3, 2 / 3))
+    schedule = Schedule("network", steps, 0.05, snapshots=(1 / 3, 2 / 3))
     trainer = a_trainer(
         tmp_path, module, schedule, after_step=count, snapshot=lambda n: taken.append((done[0], n))
     )
@@ -192,7 +192,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path: Path) -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     seen = []
-    schedule = Schedule("lesson", 4, 0.1, weight_decay=0.0, optimiser="adamw")
+    schedule = Schedule("network", 4, 0.1, weight_decay=0.0, optimiser="adamw")
     a_trainer(
         tmp_path, module, schedule, after_step=lambda _: seen.append(module.weight.item())
     ).run(lambda *_: {"loss": module.weight.sum()}, Monitor())
@@ -204,7 +204,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path: Path) -> None:
 def test_a_steep_loss_is_clipped(tmp_path: Path) -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
-    schedule = Schedule("lesson", 1, 0.1, weight_decay=0.0, optimiser="sgd")
+    schedule = Schedule("network", 1, 0.1, weight_decay=0.0, optimiser="sgd")
     a_trainer(tmp_path, module, schedule).run(
         lambda *_: {"loss": 1000 * module.weight.sum()}, Monitor()
     )
@@ -232,7 +232,7 @@ def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path, val
         loss = usual(step, generator)["loss"]
         return {"loss": loss * value if step == 2 else loss}
 
-    with pytest.raises(RunError, match=r"lesson diverged at step 2.*Lower the learning rate"):
+    with pytest.raises(RunError, match=r"network diverged at step 2.*Lower the learning rate"):
         a_trainer(tmp_path, module).run(step_loss, Monitor())
 
 
@@ -247,7 +247,7 @@ def test_a_gradient_that_is_no_number_ends_the_training_before_weights_are_spoil
         loss = usual(step, generator)["loss"]
         return {"loss": loss + (loss - loss.detach()).sqrt() if step == 8 else loss}
 
-    with pytest.raises(RunError, match=r"lesson diverged at step 8: the gradient .* Resuming"):
+    with pytest.raises(RunError, match=r"network diverged at step 8: the gradient .* Resuming"):
         a_trainer(tmp_path, module).run(step_loss, Monitor())
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
@@ -275,7 +275,7 @@ def test_weights_that_are_no_numbers_end_their_own_stage_and_the_last_good_state
     unbroken = train(tmp_path)
     module, kept = a_module(), []
     trainer = a_trainer(tmp_path, module, after_step=spoiling(module, step), snapshot=kept.append)
-    with pytest.raises(RunError, match=rf"lesson diverged at step {step}: the weights are no num"):
+    with pytest.raises(RunError, match=rf"network diverged at step {step}: the weights are no num"):
         trainer.run(step_loss_of(module), Monitor())
     assert len(kept) == {8: 2, 5: 1, 2: 0}[step]
     assert trainer.state_path.exists() == (every < step)
@@ -287,7 +287,7 @@ def test_stopping_with_spoilt_weights_does_not_replace_a_good_state(tmp_path: Pa
     module = a_module()
     with pytest.raises(CancelledError):
         a_trainer(tmp_path, module, after_step=after_step).run(step_loss_of(module), monitor)
-    good = (tmp_path / "lesson.training.safetensors").read_bytes()
+    good = (tmp_path / "network.training.safetensors").read_bytes()
     again = a_module()
     monitor, stop = stopping_after(6)
 
@@ -297,7 +297,7 @@ def test_stopping_with_spoilt_weights_does_not_replace_a_good_state(tmp_path: Pa
 
     with pytest.raises(RunError, match="the weights are no numbers"):
         a_trainer(tmp_path, again, after_step=spoil_and_stop).run(step_loss_of(again), monitor)
-    assert (tmp_path / "lesson.training.safetensors").read_bytes() == good
+    assert (tmp_path / "network.training.safetensors").read_bytes() == good
 
 
 def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:

@@ -1,4 +1,4 @@
-"""What SAM is asked in its tuning, what the right answers are, and what lessons are made of."""
+"""Prompts and target masks of SAM's tuning, and the samples of the adaptation network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def squares(*corners: tuple[int, int], k: int = 1, edge: int = 5) -> Mask:
     return mask
 
 
-def asked(pseudo: Mask, truth: Mask, settings: SamConfig = EXACT) -> list[PromptSample]:
+def samples_of(pseudo: Mask, truth: Mask, settings: SamConfig = EXACT) -> list[PromptSample]:
     return prompt_samples_from(pseudo, truth, "tumour", settings, np.random.default_rng(0))
 
 
@@ -53,7 +53,7 @@ def patient() -> LabelledVolume:
     return LabelledVolume("c0", volume, labels)
 
 
-# --- The right answers ----------------------------------------------------------------------------
+# --- Target masks ---------------------------------------------------------------------------------
 
 prompted = pytest.mark.parametrize(
     "settings",
@@ -66,18 +66,18 @@ prompted = pytest.mark.parametrize(
 
 
 @prompted
-def test_the_answer_to_an_invented_component_is_silence(settings: SamConfig) -> None:
-    (question,) = asked(squares((20, 20)), squares((3, 3)), settings)
-    assert question.truth.shape == SHAPE[1:]
-    assert not question.truth.any()
+def test_the_target_mask_of_an_invented_component_is_empty(settings: SamConfig) -> None:
+    (sample,) = samples_of(squares((20, 20)), squares((3, 3)), settings)
+    assert sample.truth.shape == SHAPE[1:]
+    assert not sample.truth.any()
 
 
 @prompted
-def test_the_answer_is_the_whole_true_component_of_that_slice(settings: SamConfig) -> None:
+def test_the_target_mask_is_the_whole_true_component_of_that_slice(settings: SamConfig) -> None:
     truth = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
-    (question,) = asked(squares((5, 5), edge=3), truth, settings)
-    assert question.prompt.slice_index == 1
-    np.testing.assert_array_equal(question.truth, squares((3, 3))[1])
+    (sample,) = samples_of(squares((5, 5), edge=3), truth, settings)
+    assert sample.prompt.slice_index == 1
+    np.testing.assert_array_equal(sample.truth, squares((3, 3))[1])
 
 
 @prompted
@@ -85,24 +85,24 @@ def test_a_component_that_bridges_two_true_ones_asks_for_both(settings: SamConfi
     bridge = np.zeros(SHAPE, bool)
     bridge[1, 4:7, 3:20] = True
     truth = squares((3, 3), (3, 15))
-    (question,) = asked(bridge, truth, settings)
-    np.testing.assert_array_equal(question.truth, truth[1])
+    (sample,) = samples_of(bridge, truth, settings)
+    np.testing.assert_array_equal(sample.truth, truth[1])
 
 
 def test_each_component_of_each_slice_is_a_question() -> None:
     pseudo = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
-    questions = asked(pseudo, pseudo)
-    assert [(q.prompt.slice_index, q.prompt.component) for q in questions] == [
+    samples = samples_of(pseudo, pseudo)
+    assert [(q.prompt.slice_index, q.prompt.component) for q in samples] == [
         (1, 0),
         (1, 1),
         (2, 0),
     ]
-    assert [int(q.truth.sum()) for q in questions] == [25, 25, 25]
-    assert {q.prompt.target for q in questions} == {"tumour"}
+    assert [int(q.truth.sum()) for q in samples] == [25, 25, 25]
+    assert {q.prompt.target for q in samples} == {"tumour"}
 
 
 def test_an_empty_pseudo_label_asks_nothing() -> None:
-    assert asked(np.zeros(SHAPE, bool), squares((3, 3))) == []
+    assert samples_of(np.zeros(SHAPE, bool), squares((3, 3))) == []
 
 
 def test_boxes_of_questions_are_jittered_with_the_draw() -> None:
@@ -169,7 +169,7 @@ def test_pseudo_labels_of_a_case_repeat_and_differ_between_cases(
     assert not same(other_seed)
 
 
-def test_a_pupil_is_asked_about_the_truth_and_about_damaged_labels(
+def test_a_training_case_has_prompts_of_the_truth_and_of_corrupted_labels(
     patient: LabelledVolume,
 ) -> None:
     settings = SamConfig(versions=2, prompts=PromptConfig(jitter_share=0.0))
@@ -178,28 +178,28 @@ def test_a_pupil_is_asked_about_the_truth_and_about_damaged_labels(
     truth = patient.labels.labels > 0
     slices = np.flatnonzero(truth.any((1, 2)))
     of_truth = training_case.samples["liver"][: len(slices)]
-    for question, k in zip(of_truth, slices, strict=True):
-        np.testing.assert_array_equal(question.truth, truth[k])
+    for sample, k in zip(of_truth, slices, strict=True):
+        np.testing.assert_array_equal(sample.truth, truth[k])
     assert len(training_case.samples["liver"]) > len(slices)
     tumour = training_case.samples["tumour"]
-    assert any(not question.truth.any() for question in tumour)  # something was invented
-    assert any(question.truth.any() for question in tumour)
+    assert any(not sample.truth.any() for sample in tumour)  # something was invented
+    assert any(sample.truth.any() for sample in tumour)
 
 
 # --- Prompts in use -------------------------------------------------------------------------------
 
 
-def said_where(mask: Mask, probability: float) -> np.ndarray:
+def probability_where(mask: Mask, probability: float) -> np.ndarray:
     return np.where(mask, probability, 0.0).astype(np.float32)
 
 
-def test_a_container_is_proposed_as_its_one_body_and_contents_from_a_low_threshold() -> None:
+def test_a_parent_roi_is_proposed_as_its_one_body_and_contents_from_a_low_threshold() -> None:
     liver = squares((5, 5), edge=15)
     speck = squares((25, 25))
     doubtful, too_doubtful = squares((8, 8)), squares((14, 14))
     probabilities = {
-        "liver": said_where(liver | speck, 0.9),
-        "tumour": said_where(doubtful, 0.3) + said_where(too_doubtful, 0.2),
+        "liver": probability_where(liver | speck, 0.9),
+        "tumour": probability_where(doubtful, 0.3) + probability_where(too_doubtful, 0.2),
     }
     prompts = propose_prompts(probabilities, LIVER_TARGETS, EXACT)
     boxes = {(p.target, p.box.xyxy) for p in prompts if p.box}
@@ -207,9 +207,9 @@ def test_a_container_is_proposed_as_its_one_body_and_contents_from_a_low_thresho
     assert len(prompts) == 2
 
 
-def test_a_doubtful_container_is_not_proposed() -> None:
+def test_a_doubtful_parent_roi_is_not_proposed() -> None:
     probabilities = {
-        "liver": said_where(squares((5, 5)), 0.5),
+        "liver": probability_where(squares((5, 5)), 0.5),
         "tumour": np.zeros(SHAPE, np.float32),
     }
     assert propose_prompts(probabilities, LIVER_TARGETS, EXACT) == []
@@ -217,7 +217,7 @@ def test_a_doubtful_container_is_not_proposed() -> None:
 
 def test_proposals_repeat() -> None:
     probabilities = {
-        "liver": said_where(squares((5, 5)), 0.9),
+        "liver": probability_where(squares((5, 5)), 0.9),
         "tumour": np.zeros(SHAPE, np.float32),
     }
     first, again = (propose_prompts(probabilities, LIVER_TARGETS, SamConfig()) for _ in range(2))
@@ -225,7 +225,7 @@ def test_proposals_repeat() -> None:
 
 
 class Yes:
-    """A generalist that answers each prompt with its box, and remembers what it was asked."""
+    """A SAM that predicts the box of each prompt, and remembers its prompts."""
 
     def __init__(self) -> None:
         self.settings = EXACT
@@ -246,10 +246,10 @@ class Yes:
         return found
 
 
-def test_a_target_that_sam_was_not_asked_about_is_answered_with_silence() -> None:
+def test_a_target_without_prompts_is_predicted_as_empty() -> None:
     volume = Volume(np.zeros(SHAPE, np.float32), Geometry.axis_aligned(SHAPE))
     probabilities = {
-        "liver": said_where(squares((5, 5)), 0.9),
+        "liver": probability_where(squares((5, 5)), 0.9),
         "tumour": np.zeros(SHAPE, np.float32),
     }
     double: Any = Yes()
@@ -259,10 +259,10 @@ def test_a_target_that_sam_was_not_asked_about_is_answered_with_silence() -> Non
     assert not found["tumour"].any()
 
 
-# --- Lessons --------------------------------------------------------------------------------------
+# --- Samples --------------------------------------------------------------------------------------
 
 
-def test_lessons_hold_view_truth_and_voices_on_one_grid(patient: LabelledVolume) -> None:
+def test_samples_hold_roi_truth_and_predictions_on_one_grid(patient: LabelledVolume) -> None:
     config = tiny_config()
     probabilities = pseudo_labels_of(patient, LIVER_TARGETS, config)[0]
     sam = {name: 1 - probability for name, probability in probabilities.items()}
@@ -285,7 +285,7 @@ def test_lessons_hold_view_truth_and_voices_on_one_grid(patient: LabelledVolume)
     np.testing.assert_array_equal(samples["liver"].roi.labels, patient.labels.labels > 0)
 
 
-def test_a_case_without_a_container_gives_no_lesson_about_contents() -> None:
+def test_a_case_without_a_parent_roi_gives_no_sample_of_contents() -> None:
     volume, _ = a_patient(0)
     healthy = LabelledVolume("c1", volume, Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY))
     probabilities = {name: np.zeros(GEOMETRY.shape, np.float32) for name in ("liver", "tumour")}
@@ -299,12 +299,12 @@ def test_a_case_without_a_container_gives_no_lesson_about_contents() -> None:
 
 def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
     """p = 1/2: Dice 1 - (2 * 1 + 1) / (1 + 2 + 1); ln 2, over 2 * 4 + 400 pixels of 4."""
-    answer = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+    target = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
     expected = 0.8 * 0.25 + 0.2 * math.log(2) * 4 / 408
-    assert float(mask_loss(torch.zeros(1, 2, 2), answer)) == pytest.approx(expected)
+    assert float(mask_loss(torch.zeros(1, 2, 2), target)) == pytest.approx(expected)
 
 
-def test_silence_is_the_best_answer_to_an_empty_question() -> None:
+def test_an_empty_mask_has_the_least_loss_for_an_empty_target_mask() -> None:
     empty = torch.zeros(1, 8, 8)
     is_empty, loud = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
     assert float(mask_loss(is_empty, empty)) == pytest.approx(0.0, abs=1e-6)
@@ -321,12 +321,12 @@ def a_generalist(cache: Path, tuning: str = "decoder") -> VolumeSamPredictor:
 
 
 def a_question(k: int = 6, target: str = "liver") -> PromptSample:
-    answer = np.zeros(GEOMETRY.shape[1:], bool)
-    answer[10:30, 10:30] = True
-    return PromptSample(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), answer)
+    target = np.zeros(GEOMETRY.shape[1:], bool)
+    target[10:30, 10:30] = True
+    return PromptSample(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), target)
 
 
-def test_sam_speaks_where_it_was_asked_and_nowhere_else(tmp_path: Path) -> None:
+def test_sam_predicts_where_it_was_prompted_and_nowhere_else(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
     sam_predictor = a_generalist(tmp_path)
     prompts = [a_question(5).prompt, a_question(7).prompt, a_question(7, "tumour").prompt]
@@ -339,7 +339,7 @@ def test_sam_speaks_where_it_was_asked_and_nowhere_else(tmp_path: Path) -> None:
     assert sam_predictor.predict(volume, []) == {}
 
 
-def test_of_several_prompts_for_a_target_the_most_probable_answer_counts(tmp_path: Path) -> None:
+def test_of_several_prompts_for_a_target_the_most_probable_mask_counts(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
     sam_predictor = a_generalist(tmp_path)
     first = a_question().prompt
@@ -370,13 +370,13 @@ def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: 
     assert any("image_encoder" in name for name in moved) == (tuning != "decoder")
 
 
-def test_targets_are_asked_about_equally_often(tmp_path: Path) -> None:
-    """One tumour question beside ten of the liver is drawn in every other place."""
+def test_targets_are_sampled_equally_often(tmp_path: Path) -> None:
+    """One tumour sample beside ten of the liver is drawn in every other place."""
     sam_predictor = a_generalist(tmp_path)
     volume, _ = a_patient(0)
     seen: list[str] = []
-    questions = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
-    training_case = with_embeddings(sam_predictor, SamTrainingCase(volume, questions))
+    samples = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
+    training_case = with_embeddings(sam_predictor, SamTrainingCase(volume, samples))
 
     class Spy(np.random.Generator):
         def integers(self, count: Any, *_: Any, **__: Any) -> Any:
