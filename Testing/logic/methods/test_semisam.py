@@ -16,7 +16,7 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
-from aslseg.inference.loading import required_sam_predictor
+from aslseg.inference.loading import required_sam_predictor, segment_volume
 from aslseg.methods import semisam
 from aslseg.methods.semisam import PseudoTarget, SamConsistency, click_consistency
 from aslseg.networks.unet import build_network
@@ -27,7 +27,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
-from aslseg.runs import segment_volume, start_run
+from aslseg.runs import start_run
 from aslseg.sam import predictor
 from aslseg.sam.clicks import ClickSequence, ClickTask
 from aslseg.targets import Target, cascade_stages
@@ -142,11 +142,11 @@ def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Pat
     weight = torch.rand(2, 1, 32, 32)
     masks = torch.zeros_like(probability)
     masks[:, 0] = 1.0
-    target = PseudoTarget(masks, weight)
+    pseudo = PseudoTarget(masks, weight)
 
     class Fixed(SamConsistency):
         def pseudo_target(self, *_: object) -> PseudoTarget:  # type: ignore[override]
-            return target
+            return pseudo
 
     fixed = Fixed(auxiliary.context, auxiliary.sam_predictor, auxiliary.settings)
     term = fixed.loss(probability, batch, 0, step_generator(0, 0))

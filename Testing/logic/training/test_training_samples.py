@@ -89,7 +89,7 @@ def test_a_component_that_bridges_two_true_ones_asks_for_both(settings: SamConfi
     np.testing.assert_array_equal(sample.truth, truth[1])
 
 
-def test_each_component_of_each_slice_is_a_question() -> None:
+def test_each_component_of_each_slice_is_a_prompt_sample() -> None:
     pseudo = squares((3, 3), (20, 20)) | squares((3, 3), k=2)
     samples = samples_of(pseudo, pseudo)
     assert [(q.prompt.slice_index, q.prompt.component) for q in samples] == [
@@ -98,7 +98,7 @@ def test_each_component_of_each_slice_is_a_question() -> None:
         (2, 0),
     ]
     assert [int(q.truth.sum()) for q in samples] == [25, 25, 25]
-    assert {q.prompt.target for q in samples} == {"tumour"}
+    assert {s.prompt.target for s in samples} == {"tumour"}
 
 
 def test_an_empty_pseudo_label_asks_nothing() -> None:
@@ -306,12 +306,12 @@ def test_the_loss_of_four_pixels_is_that_of_the_formula() -> None:
 
 def test_an_empty_mask_has_the_least_loss_for_an_empty_target_mask() -> None:
     empty = torch.zeros(1, 8, 8)
-    is_empty, loud = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
+    is_empty, full = torch.full((1, 8, 8), -20.0), torch.full((1, 8, 8), 20.0)
     assert float(mask_loss(is_empty, empty)) == pytest.approx(0.0, abs=1e-6)
-    assert float(mask_loss(loud, empty)) > 0.7
+    assert float(mask_loss(full, empty)) > 0.7
 
 
-def a_generalist(cache: Path, tuning: str = "decoder") -> VolumeSamPredictor:
+def a_predictor(cache: Path, tuning: str = "decoder") -> VolumeSamPredictor:
     settings = SamConfig.model_validate(
         {"input_size": 256, "tuning": tuning, "batch_size": 4, "window_hu": (-100, 200)}
     )
@@ -320,16 +320,20 @@ def a_generalist(cache: Path, tuning: str = "decoder") -> VolumeSamPredictor:
     return VolumeSamPredictor(sam, settings, cache)
 
 
-def a_question(k: int = 6, target: str = "liver") -> PromptSample:
-    target = np.zeros(GEOMETRY.shape[1:], bool)
-    target[10:30, 10:30] = True
-    return PromptSample(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), target)
+def a_prompt_sample(k: int = 6, target: str = "liver") -> PromptSample:
+    mask = np.zeros(GEOMETRY.shape[1:], bool)
+    mask[10:30, 10:30] = True
+    return PromptSample(SlicePrompts(k, target, box=BoxPrompt((10, 10, 30, 30))), mask)
 
 
 def test_sam_predicts_where_it_was_prompted_and_nowhere_else(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
-    sam_predictor = a_generalist(tmp_path)
-    prompts = [a_question(5).prompt, a_question(7).prompt, a_question(7, "tumour").prompt]
+    sam_predictor = a_predictor(tmp_path)
+    prompts = [
+        a_prompt_sample(5).prompt,
+        a_prompt_sample(7).prompt,
+        a_prompt_sample(7, "tumour").prompt,
+    ]
     found = sam_predictor.predict(volume, prompts)
     assert set(found) == {"liver", "tumour"}
     assert np.flatnonzero(found["liver"].any((1, 2))).tolist() == [5, 7]
@@ -341,8 +345,8 @@ def test_sam_predicts_where_it_was_prompted_and_nowhere_else(tmp_path: Path) -> 
 
 def test_of_several_prompts_for_a_target_the_most_probable_mask_counts(tmp_path: Path) -> None:
     volume, _ = a_patient(0)
-    sam_predictor = a_generalist(tmp_path)
-    first = a_question().prompt
+    sam_predictor = a_predictor(tmp_path)
+    first = a_prompt_sample().prompt
     second = SlicePrompts(6, "liver", 1, BoxPrompt((2, 2, 12, 20)))
     together = sam_predictor.predict(volume, [first, second])["liver"]
     alone = [sam_predictor.predict(volume, [prompt])["liver"] for prompt in (first, second)]
@@ -351,10 +355,10 @@ def test_of_several_prompts_for_a_target_the_most_probable_mask_counts(tmp_path:
 
 @pytest.mark.parametrize("tuning", ["decoder", "lora", "adapter"])
 def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: str) -> None:
-    sam_predictor = a_generalist(tmp_path, tuning)
+    sam_predictor = a_predictor(tmp_path, tuning)
     volume, _ = a_patient(0)
     training_case = with_embeddings(
-        sam_predictor, SamTrainingCase(volume, {"liver": [a_question()], "tumour": []})
+        sam_predictor, SamTrainingCase(volume, {"liver": [a_prompt_sample()], "tumour": []})
     )
     assert set(training_case.embeddings) == ({None} if tuning == "decoder" else set())
     sam_predictor.sam.train()
@@ -372,10 +376,10 @@ def test_the_loss_moves_every_part_of_sam_that_is_tuned(tmp_path: Path, tuning: 
 
 def test_targets_are_sampled_equally_often(tmp_path: Path) -> None:
     """One tumour sample beside ten of the liver is drawn in every other place."""
-    sam_predictor = a_generalist(tmp_path)
+    sam_predictor = a_predictor(tmp_path)
     volume, _ = a_patient(0)
     seen: list[str] = []
-    samples = {"liver": [a_question()] * 10, "tumour": [a_question(6, "tumour")]}
+    samples = {"liver": [a_prompt_sample()] * 10, "tumour": [a_prompt_sample(6, "tumour")]}
     training_case = with_embeddings(sam_predictor, SamTrainingCase(volume, samples))
 
     class Spy(np.random.Generator):
@@ -392,7 +396,7 @@ def test_embeddings_are_those_of_the_volume_and_of_the_window(tmp_path: Path) ->
     other, _ = a_patient(1)
     assert volume_digest(volume) != volume_digest(other)
     assert volume_digest(volume) == volume_digest(Volume(volume.voxels.copy(), GEOMETRY))
-    sam_predictor = a_generalist(tmp_path)
+    sam_predictor = a_predictor(tmp_path)
     calls = []
 
     def encode(_: Any, inputs: tuple[torch.Tensor]) -> None:
