@@ -10,7 +10,7 @@ from aslseg.runs import resume_run, start_run
 
 
 def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
-    monitor = Monitor(listener=speak)
+    monitor = Monitor(listener=print_event)
     if (project.folder / "runs" / run_id / "config.json").exists():
         if open_run(project.folder, run_id).status.get("state") == "done":
             return open_run(project.folder, run_id)
@@ -18,7 +18,7 @@ def finished_run(project: Project, config: RunConfig, run_id: str) -> RunFolder:
     return start_run(project, config, monitor, run_id)
 
 
-def speak(event: Event) -> None:
+def print_event(event: Event) -> None:
     if isinstance(event, Notice):
         print(event.message)
     if isinstance(event, Progress) and event.step == event.of:

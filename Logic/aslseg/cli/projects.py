@@ -64,10 +64,10 @@ def init(  # noqa: PLR0913 - one for each option of the command
     ] = None,
     labelled: Annotated[
         list[str] | None,
-        typer.Option(help="Case to learn from; others' labels are left out. Repeatable, or a,b,c."),
+        typer.Option(help="Case to train on; others' labels are left out. Repeatable, or a,b,c."),
     ] = None,
     validation: Annotated[
-        list[str] | None, typer.Option(help="Case to judge by. Repeatable, or a,b,c.")
+        list[str] | None, typer.Option(help="Case to validate on. Repeatable, or a,b,c.")
     ] = None,
     test: Annotated[
         list[str] | None, typer.Option(help="Case that decides nothing. Repeatable, or a,b,c.")
@@ -208,7 +208,7 @@ def patients(
     """Say whose volumes cases are and what they are for, and list who has which.
 
     Splits, folds and draws go by patient. A change that would leave a patient with volumes to train
-    on and others to judge by is refused; change both at once.
+    on and others to validate on is refused; change both at once.
     """
     from aslseg.project.project import open_project
     from aslseg.project.roles import assign

@@ -227,7 +227,7 @@ def state_of(run: RunFolder) -> str:
 
 
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="Folder of label maps to judge.")],
+    predicted: Annotated[Path, typer.Argument(help="Folder of label maps to score.")],
     truth: Annotated[Path, typer.Argument(help="Folder of true label maps of the same names.")],
     target: Annotated[
         list[str] | None,

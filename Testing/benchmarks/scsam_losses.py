@@ -1,12 +1,12 @@
-"""What SC-SAM's mutual terms do, for Docs/results-benchmark.md: runs without them, or with a ramp.
+"""What SC-SAM's mutual losses do, for Docs/results-benchmark.md: runs without them, or with a ramp.
 
-    python Testing/benchmarks/scsam_terms.py --data <lits> --work local/scsam-terms --budget 800 \
+    python Testing/benchmarks/scsam_losses.py --data <lits> --work local/scsam-terms --budget 800 \
         --labelled 2 --seeds 0 1 --variants none ramp
 
 Experiments of the benchmark's preset `small`, with terms of the loss changed here and nowhere else:
-`released` changes nothing; `ramp` lets the U-Net listen to SAM, and to its own entropy, by the ramp
-by which SAM listens to the U-Net; `none` has neither mutual terms nor entropy. Each part is scored
-alone on the held-out volumes; experiments that are there already are not run again.
+`released` changes nothing; `ramp` gives the U-Net's loss on SAM's map, and its entropy, the ramp of
+SAM's loss on the U-Net's map; `none` has neither mutual losses nor entropy. Each prediction is
+scored alone on the held-out volumes; experiments that are there already are not run again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from cell_voices import lits, say
+from round_scores import lits, print_scores
 
 from aslseg.benchmark.data import on_grid
 from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, run_experiment
@@ -66,7 +66,7 @@ def main() -> None:
             if not setup.path(experiment).exists():
                 run_experiment(setup, experiment)
             print(f"{variant}, seed {seed}")
-            say(data, setup.project(experiment).folder / "runs" / experiment.run_id)
+            print_scores(data, setup.project(experiment).folder / "runs" / experiment.run_id)
 
 
 def parse() -> argparse.Namespace:

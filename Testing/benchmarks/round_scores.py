@@ -1,6 +1,6 @@
 r"""Each prediction of each round of benchmark runs, scored alone, for Docs/results-benchmark.md.
 
-    python Testing/benchmarks/cell_voices.py --data <lits> \
+    python Testing/benchmarks/round_scores.py --data <lits> \
         results-800/projects/labelled-2/runs/aslseg-*
 
 Prints mean Dice over the held-out volumes, and the volume that is found in each of them. Their
@@ -29,7 +29,7 @@ def main() -> None:
     data = lits(chosen.data)
     for run in chosen.runs:
         print(run)
-        say(data, run)
+        print_scores(data, run)
 
 
 def lits(folder: Path) -> BenchmarkData:
@@ -40,7 +40,7 @@ def lits(folder: Path) -> BenchmarkData:
     return choose_data(cases, names["validation"], names["labelled_order"], LIVER_TARGETS)
 
 
-def say(data: BenchmarkData, run: Path) -> None:
+def print_scores(data: BenchmarkData, run: Path) -> None:
     """Print a line for each round, source and target of a run."""
     for folder in sorted(run.glob("round-*/predictions")):
         for source in PREDICTIONS:

@@ -1,10 +1,10 @@
 """How good are SAM's masks when it is prompted with a student's? For Docs/results-methods.md.
 
-    python Testing/benchmarks/sam_opinions.py --data ../shared/data/left_atrium \
+    python Testing/benchmarks/sam_prompting.py --data ../shared/data/left_atrium \
         --project local/atrium/project --run mean_teacher-2d-0 --sizes 256 512
 
-Takes what a run of `atrium_study.py` says about unlabelled cases, every twelfth slice that shows
-more than 60 pixels, prompts the frozen SAM with it in several ways, and scores the answers against
+Takes what a run of `atrium_study.py` predicts for unlabelled cases, every twelfth slice that shows
+more than 60 pixels, prompts the frozen SAM with it in several ways, and scores its masks against
 labels that no run has seen. One case, in which the student finds next to nothing, is left out.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
     truths, students = [t for _, t, _ in slices], [s for _, _, s in slices]
     print(f"{len(slices)} slices; student {dice(students, truths):.3f}")
     for size in arguments.sizes:
-        for name, masks in opinions(slices, size):
+        for name, masks in masks_by_prompt(slices, size):
             found = f"{dice(masks, truths):.3f}, agrees with student {dice(masks, students):.3f}"
             print(f"input {size}, {name}: {found}", flush=True)
 
@@ -71,7 +71,7 @@ def slices_of(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarra
     return slices
 
 
-def opinions(slices: list, size: int) -> list[tuple[str, list[np.ndarray]]]:
+def masks_by_prompt(slices: list, size: int) -> list[tuple[str, list[np.ndarray]]]:
     sam = build_sam("vit_t", input_size=size, checkpoint=get_weights("vit_t"))
     pictures = [torch.from_numpy(window(image[None], (0.0, 255.0))) for image, _, _ in slices]
     embeddings = [embed_slices(sam, picture)[0].float() for picture in pictures]
