@@ -125,7 +125,7 @@ def _read_predictions(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
     from aslseg.data.images import read_labelmap
     from aslseg.prompts import read_prompts
 
-    labels = {
+    labels: dict[str, np.ndarray] = {
         source: read_labelmap(folder / f"{source}.nii.gz").labels
         for source in PREDICTIONS
         if (folder / f"{source}.nii.gz").exists()
