@@ -135,23 +135,23 @@ class _Progress:
         patience_start: Patience is counted from here: rounds before were asked for earlier.
         outcome: Of the last round that was run here.
         best: Number of the best round.
-        best_validation: Its validation Dice.
+        best_score: What it was chosen by, as `RunFolder.score_of`.
     """
 
     patience_start: int = 1
     outcome: RoundOutcome | None = None
     best: int = 0
-    best_validation: float = -math.inf
+    best_score: float = -math.inf
 
     def worse_for(self, number: int) -> int:
         """Return how many rounds have passed since the best one."""
         return number - max(self.best, self.patience_start - 1)
 
-    def take(self, number: int, validation: float) -> None:
-        """Note a finished round; without validation cases the latest is the best."""
-        if math.isnan(validation) or validation > self.best_validation:
+    def take(self, number: int, score: float) -> None:
+        """Note a finished round; where nothing was measured the latest is the best."""
+        if math.isnan(score) or score > self.best_score:
             self.best = number
-            self.best_validation = validation
+            self.best_score = score
 
 
 def _ready(project: Project, monitor: Monitor | None) -> None:
@@ -245,21 +245,22 @@ def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
 def _rounds(context: RunContext, run_round: RunRound) -> int:
     so_far = _Progress(patience_start=int(context.folder.status.get("patience_start", 1)))
     for number in range(1, context.config.rounds + 1):
-        validation = context.folder.validation_of(number)
-        if validation is None:
-            validation = _new_round(context, run_round, number, so_far)
-        so_far.take(number, validation)
+        score = context.folder.score_of(number)
+        if score is None:
+            _new_round(context, run_round, number, so_far)
+            score = context.folder.score_of(number)
+        so_far.take(number, math.nan if score is None else score)
         context.folder.write_status(best_round=so_far.best)
         if so_far.worse_for(number) >= context.config.patience and number < context.config.rounds:
             context.monitor.warn(
-                f"Stopped after round {number}: validation has not risen since round {so_far.best}."
+                f"Stopped after round {number}: no round was better than round {so_far.best}."
             )
             break
     return so_far.best
 
 
-def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> float:
-    """Run a round that is not finished yet, and return its validation Dice."""
+def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> None:
+    """Run a round that is not finished yet."""
     before = so_far.outcome
     if before is None and number > 1:
         before = restore_outcome(context, number - 1)
@@ -273,7 +274,6 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _P
     with context.round(number) as marked:
         so_far.outcome = run_round(marked, this)
     context.folder.finish(number, so_far.outcome.validation)
-    return so_far.outcome.validation
 
 
 def _write_results(context: RunContext, best: int) -> None:

@@ -154,10 +154,11 @@ def scores(found: Labelmap, truth: Labelmap) -> dict[str, float]:
 
 def summary(name: str, rows: list[dict]) -> str:
     total = {key: sum(row[key] for row in rows) for key in COLUMNS[2:]}
+    false, mean = total["false"] / len(rows), total["dice"] / len(rows)
     with_tumour = [row["dice"] for row in rows if row["lesions"]]
     return (
         f"{name}: {total['found']} of {total['lesions']} found, "
-        f"{total['false'] / len(rows):.2f} false a case, tumour Dice {total['dice'] / len(rows):.3f} "
+        f"{false:.2f} false a case, tumour Dice {mean:.3f} "
         f"(where there are lesions {np.mean(with_tumour):.3f}), "
         f"liver Dice {total['liver_dice'] / len(rows):.3f}"
     )

@@ -27,6 +27,7 @@ from aslseg.project.project import Project
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
     RELIABILITY_COLUMNS,
+    read_cross_validation,
     read_reliability,
     read_scores,
     read_table,
@@ -184,6 +185,17 @@ class RunFolder:
     def finish(self, number: int, validation: float) -> None:
         """Note that a round is complete: from now on it is read, never done again."""
         write_json_atomic(self.round(number) / "round.json", {"validation": validation})
+
+    def score_of(self, number: int) -> float | None:
+        """Return what the best round is chosen by; None of a round that is not finished.
+
+        The validation Dice; without validation cases, the Dice by cross-validation among labelled
+        cases. NaN if there is neither.
+        """
+        validation = self.validation_of(number)
+        if validation is None or not math.isnan(validation):
+            return validation
+        return read_cross_validation(self.round(number))
 
     def validation_of(self, number: int) -> float | None:
         """Return the validation Dice of a finished round (NaN without cases); None of others."""

@@ -32,7 +32,9 @@ RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
     "accepted_targets",
 )  # fmt: skip
+CROSS_VALIDATION_COLUMNS = ("case", "target", "dice")
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
+CROSS_VALIDATION = "cross_validation.csv"
 
 _REMEDY = "restore it, or delete the folder of its round and resume the run"
 _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -114,6 +116,19 @@ def read_reliability(round_folder: Path) -> list[Reliability]:
         RunError: When the table is damaged.
     """
     return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:-1], _reliability)
+
+
+def read_cross_validation(round_folder: Path) -> float:
+    """Return the mean Dice of a round's out-of-fold specialists over labelled cases and targets.
+
+    NaN where there were none.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    path = round_folder / CROSS_VALIDATION
+    values = _read(path, CROSS_VALIDATION_COLUMNS, lambda row, _: _number(row["dice"]))
+    return sum(values) / len(values) if values else math.nan
 
 
 def round_number(round_folder: Path) -> int:

@@ -9,9 +9,10 @@ from scores of classifiers that were fitted without the case.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from scipy import optimize
 from aslseg.config import CandidatesConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.data.volume import Mask
+from aslseg.evaluation.metrics import dice
 from aslseg.inference.candidates import FEATURES, Candidates, lesion_targets
 from aslseg.inference.cascade import Probabilities, Specialist, all_targets
 from aslseg.inference.lesion_classifier import (
@@ -34,6 +36,12 @@ from aslseg.inference.lesion_classifier import (
 )
 from aslseg.inference.lesion_stage import LesionStage, candidates_of
 from aslseg.inference.loading import load_lesion_stage
+from aslseg.inference.postprocessing import labels_from
+from aslseg.project.run_tables import (
+    CROSS_VALIDATION,
+    CROSS_VALIDATION_COLUMNS,
+    write_table,
+)
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, region_mask
 from aslseg.training.adaptation_samples import sam_probabilities_of
@@ -55,13 +63,41 @@ class CaseCandidates:
 
     Attributes:
         case_id: The case.
+        patient: Whose case it is.
         features: (n, F).
         is_lesion: (n,).
+        voxels: (n,) that the specialist labels in the zone of each.
+        true_voxels: (n,) of these, how many are true.
+        all_true: Voxels of the target in the human label map.
     """
 
     case_id: str
+    patient: str
     features: Float64
     is_lesion: NDArray[np.bool_]
+    voxels: NDArray[np.int64]
+    true_voxels: NDArray[np.int64]
+    all_true: int
+
+    def dice(self, accepted: NDArray[np.bool_]) -> float:
+        """Return the Dice of the specialist's label with the accepted candidates alone."""
+        total = int(self.voxels[accepted].sum()) + self.all_true
+        return 1.0 if total == 0 else 2 * int(self.true_voxels[accepted].sum()) / total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOutCase:
+    """A labelled case as predicted by a specialist that was trained without it.
+
+    Attributes:
+        case_id: The case.
+        candidates: By name of the lesion targets.
+        dice: Of the other targets' regions, by name.
+    """
+
+    case_id: str
+    candidates: Mapping[str, CaseCandidates]
+    dice: Mapping[str, float]
 
 
 def train_lesion_stage(
@@ -74,11 +110,13 @@ def train_lesion_stage(
 ) -> LesionStage | None:
     """Fit the classifiers that the folder does not hold yet, and load all of them.
 
-    Where no labelled case has an out-of-fold model, the fixed rule stands in for a classifier.
+    The Dice of the out-of-fold specialists, with decisions of classifiers that were fitted without
+    the case, is written to `cross_validation.csv`. Where no labelled case has such a specialist,
+    the fixed rule stands in for a classifier.
 
     Args:
         context: Cases and settings.
-        folder: Of the classifiers.
+        folder: Of the classifiers and the table.
         earlier: The deployed specialist at the snapshots of its schedule.
         out_of_fold_models: By case id.
         with_sam: Whether SAM proposes candidates too, and is a feature of them.
@@ -86,16 +124,46 @@ def train_lesion_stage(
     Returns:
         The stage; None if the settings want none, or no target is a lesion.
     """
-    wanted = lesion_targets(context.targets)
-    paths = {target.name: classifier_path(folder, target) for target in wanted}
-    missing = not all(path.exists() for path in paths.values())
-    if context.config.lesion_decision == "classifier" and missing:
-        training = _training_candidates(context, wanted, out_of_fold_models, with_sam=with_sam)
-        for target in wanted:
-            classifier = fit_classifier(training[target.name], context.config.candidates)
-            _log(target, training[target.name], classifier, context.config.candidates)
-            save_classifier(paths[target.name], classifier, context.config.candidates)
+    table = folder / CROSS_VALIDATION
+    learns = bool(out_of_fold_models) or context.config.lesion_decision == "classifier"
+    if learns and not table.exists():
+        cases = _held_out_cases(context, out_of_fold_models, with_sam=with_sam)
+        rows: list[dict[str, Any]] = [
+            {"case": case.case_id, "target": name, "dice": value}
+            for case in cases
+            for name, value in case.dice.items()
+        ]
+        for target in lesion_targets(context.targets):
+            of_target = [case.candidates[target.name] for case in cases]
+            rows += _train_target(context, target, of_target, classifier_path(folder, target))
+        rows = [{**row, "dice": round(row["dice"], 4)} for row in rows]
+        write_table(table, CROSS_VALIDATION_COLUMNS, rows)
     return load_lesion_stage(context, folder, earlier, with_sam=with_sam)
+
+
+def _train_target(
+    context: RunContext, target: Target, cases: Sequence[CaseCandidates], path: Path
+) -> list[dict[str, Any]]:
+    """Write the classifier of a target if one is wanted; return the rows of its held-out Dice."""
+    settings, how = context.config.candidates, context.config.lesion_decision
+    classifier = fixed_rule()
+    if how == "classifier":
+        classifier = fit_classifier(cases, settings)
+        _log(target, cases, classifier, settings)
+        save_classifier(path, classifier, settings)
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for case in cases:
+        end = start + len(case.is_lesion)
+        if how == "none":
+            accepted = np.ones(end - start, np.bool_)
+        elif classifier.held_out is None:
+            accepted = classifier.of_features(case.features, settings) > 0.5
+        else:
+            accepted = classifier.held_out.probability[start:end] > classifier.threshold(settings)
+        rows.append({"case": case.case_id, "target": target.name, "dice": case.dice(accepted)})
+        start = end
+    return rows
 
 
 def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> LesionClassifier:
@@ -106,13 +174,13 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
         settings: The rule, and how far the weights may move from it.
 
     Returns:
-        The classifier; the fixed rule where there are fewer than two cases.
+        The classifier; the fixed rule where there are fewer than two patients.
     """
-    if len(cases) < 2:
+    if len({case.patient for case in cases}) < 2:
         return fixed_rule()
     scores = []
-    for n, case in enumerate(cases):
-        without = _fitted([*cases[:n], *cases[n + 1 :]], settings)
+    for case in cases:
+        without = _fitted([c for c in cases if c.patient != case.patient], settings)
         scores.append(without.of_features(case.features, settings))
     is_lesion = np.concatenate([case.is_lesion for case in cases])
     held_out = HeldOutScores(np.concatenate(scores), is_lesion, len(cases))
@@ -155,42 +223,59 @@ def _middle_and_spread(features: Float64) -> tuple[Float64, Float64]:
     return centre, scale
 
 
-def _training_candidates(
-    context: RunContext,
-    wanted: Sequence[Target],
-    out_of_fold_models: OutOfFoldModels,
-    *,
-    with_sam: bool,
-) -> dict[str, list[CaseCandidates]]:
-    training: dict[str, list[CaseCandidates]] = {target.name: [] for target in wanted}
+def _held_out_cases(
+    context: RunContext, out_of_fold_models: OutOfFoldModels, *, with_sam: bool
+) -> list[HeldOutCase]:
+    found: list[HeldOutCase] = []
     for model in {id(m): m for m in out_of_fold_models.values()}.values():
         sam = cross_fitted_sam(context, model, out_of_fold_models) if with_sam else None
         cases = [case for case in context.labelled if case.id in model.fold]
-        for labelled in labelled_volumes(context, cases, "Finding candidates"):
-            found = _held_out_candidates(context, labelled, model, sam)
-            for target in wanted:
-                truth = region_mask(labelled.labels.labels, target, context.targets)
-                one = found[target.name]
-                training[target.name].append(
-                    CaseCandidates(labelled.case_id, one.features, are_lesions(one, truth))
-                )
-    return training
+        patients = {case.id: case.patient for case in cases}
+        found += [
+            _held_out_case(context, labelled, patients[labelled.case_id], model, sam)
+            for labelled in labelled_volumes(context, cases, "Finding candidates")
+        ]
+    return found
 
 
-def _held_out_candidates(
+def _held_out_case(
     context: RunContext,
     labelled: LabelledVolume,
+    patient: str,
     model: OutOfFoldModel,
     sam_predictor: VolumeSamPredictor | None,
-) -> dict[str, Candidates]:
-    stages = model.specialist.predict_stages(labelled.volume, context.monitor)
+) -> HeldOutCase:
+    volume, targets = labelled.volume, context.targets
+    stages = model.specialist.predict_stages(volume, context.monitor)
+    probabilities = all_targets(stages)
     sam: Probabilities | None = None
     if sam_predictor is not None:
-        sam = sam_probabilities_of(
-            sam_predictor, labelled.volume, all_targets(stages), context.targets, context.monitor
-        )
-    earlier = model.cascade.earlier
-    return candidates_of(labelled.volume, stages, sam, earlier, context.targets, context.config)
+        sam = sam_probabilities_of(sam_predictor, volume, probabilities, targets, context.monitor)
+    found = candidates_of(volume, stages, sam, model.cascade.earlier, targets, context.config)
+    labels = labels_from(probabilities, targets, volume, context.config.min_component_ml)
+    regions = {
+        target.name: [region_mask(one.labels, target, targets) for one in (labels, labelled.labels)]
+        for target in targets
+    }
+    candidates = {
+        name: _case_candidates(labelled.case_id, patient, one, *regions[name])
+        for name, one in found.items()
+    }
+    others = {name: dice(*masks) for name, masks in regions.items() if name not in found}
+    return HeldOutCase(labelled.case_id, candidates, others)
+
+
+def _case_candidates(
+    case_id: str, patient: str, candidates: Candidates, predicted: Mask, truth: Mask
+) -> CaseCandidates:
+    zones, count = candidates.zone_map(), len(candidates) + 1
+    voxels, true_voxels = (
+        np.bincount(zones[mask], minlength=count)[1:] for mask in (predicted, predicted & truth)
+    )
+    is_lesion = are_lesions(candidates, truth)
+    return CaseCandidates(
+        case_id, patient, candidates.features, is_lesion, voxels, true_voxels, int(truth.sum())
+    )
 
 
 def are_lesions(candidates: Candidates, truth: Mask) -> NDArray[np.bool_]:

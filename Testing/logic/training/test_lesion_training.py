@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
 from aslseg.inference.lesion_classifier import HeldOutScores, fixed_rule, load_classifier
 from aslseg.methods.baseline import training_plan_of
 from aslseg.project.run_folder import create_run
+from aslseg.project.run_tables import read_cross_validation, read_table
 from aslseg.training.cascade import default_ssl_method, train_cascade
 from aslseg.training.cross_fitting import cross_fitted_models
 from aslseg.training.lesion_training import (
@@ -33,6 +35,15 @@ SETTINGS = CandidatesConfig()
 CONTRAST = FEATURES.index("contrast")
 
 
+def case_of(name: str, features: np.ndarray, is_lesion: np.ndarray) -> CaseCandidates:
+    """Return candidates of 10 voxels each, all of which are true in lesions, and nothing else."""
+    voxels = np.full(len(is_lesion), 10)
+    true_voxels = voxels * is_lesion
+    return CaseCandidates(
+        name, name, features, is_lesion, voxels, true_voxels, int(true_voxels.sum())
+    )
+
+
 def a_case(
     name: str, lesions: int, mistakes: int, contrast: float, seed: int = 0
 ) -> CaseCandidates:
@@ -43,7 +54,7 @@ def a_case(
     features[:, FEATURES.index("volume")] = math.log(0.15)
     is_lesion = np.arange(lesions + mistakes) < lesions
     features[is_lesion, CONTRAST] -= contrast
-    return CaseCandidates(name, features, is_lesion)
+    return case_of(name, features, is_lesion)
 
 
 def test_a_feature_that_tells_lesions_from_mistakes_gets_a_weight() -> None:
@@ -66,11 +77,30 @@ def test_each_case_is_scored_by_a_classifier_that_did_not_see_it() -> None:
     held_out = fit_classifier(cases, SETTINGS).held_out
     assert isinstance(held_out, HeldOutScores)
     assert (held_out.cases, len(held_out.probability)) == (2, 20)
-    swapped = CaseCandidates("a", cases[0].features, ~cases[0].is_lesion)
+    swapped = case_of("a", cases[0].features, ~cases[0].is_lesion)
     other = fit_classifier([swapped, cases[1]], SETTINGS).held_out
     assert isinstance(other, HeldOutScores)
     np.testing.assert_allclose(held_out.probability[:10], other.probability[:10])
     assert np.abs(held_out.probability[10:] - other.probability[10:]).max() > 0.05
+
+
+def test_two_cases_of_one_patient_do_not_score_each_other() -> None:
+    first, second, other = a_case("a", 5, 5, 2.0), a_case("bb", 5, 5, 2.0), a_case("ccc", 5, 5, 2.0)
+    second = replace(second, patient="a")
+    held_out = fit_classifier([first, second, other], SETTINGS).held_out
+    alone = fit_classifier([first, other], SETTINGS).held_out
+    assert held_out is not None
+    assert alone is not None
+    np.testing.assert_allclose(held_out.probability[:10], alone.probability[:10])
+    assert fit_classifier([first, second], SETTINGS).held_out is None
+
+
+def test_the_dice_of_a_case_counts_accepted_candidates_and_all_of_the_truth() -> None:
+    case = replace(a_case("a", 1, 1, 2.0), true_voxels=np.array([8, 0]), all_true=30)
+    assert case.dice(np.array([True, False])) == pytest.approx(2 * 8 / (10 + 30))
+    assert case.dice(np.array([True, True])) == pytest.approx(2 * 8 / (20 + 30))
+    assert case.dice(np.array([False, False])) == 0.0
+    assert replace(case, all_true=0).dice(np.array([False, False])) == 1.0
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -81,8 +111,8 @@ def test_fewer_than_two_cases_leave_the_rule(count: int) -> None:
 
 
 def test_cases_without_a_candidate_are_no_trouble() -> None:
-    nothing = CaseCandidates("n", np.zeros((0, len(FEATURES))), np.zeros(0, bool))
-    classifier = fit_classifier([nothing, nothing], SETTINGS)
+    nothing = case_of("n", np.zeros((0, len(FEATURES))), np.zeros(0, bool))
+    classifier = fit_classifier([nothing, replace(nothing, patient="m")], SETTINGS)
     assert not classifier.weights.any()
     assert classifier.threshold(SETTINGS) > 0
     classifier = fit_classifier([nothing, a_case("a", 3, 3, 1.0)], SETTINGS)
@@ -144,6 +174,12 @@ def test_the_stage_is_trained_on_mistakes_of_models_that_did_not_see_a_case(
         loaded = load_classifier(plan.folder / "candidates-tumour.safetensors")
         assert loaded.held_out is not None
         assert stage.classifiers["tumour"].held_out is not None
+        rows = read_table(plan.folder / "cross_validation.csv")
+        assert {(row["case"], row["target"]) for row in rows} == {
+            (case, target) for case in ("c0", "c1") for target in ("liver", "tumour")
+        }
+        mean = sum(float(row["dice"]) for row in rows) / 4
+        assert read_cross_validation(plan.folder) == pytest.approx(mean)
         seen.append(models["c0"].specialist.predict(context.image(context.project.case("c0"))))
     np.testing.assert_array_equal(seen[0]["tumour"], seen[1]["tumour"])
 

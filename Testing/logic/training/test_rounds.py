@@ -27,7 +27,12 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, create_run
-from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
+from aslseg.project.run_tables import (
+    CROSS_VALIDATION_COLUMNS,
+    METRIC_COLUMNS,
+    RELIABILITY_COLUMNS,
+    write_table,
+)
 from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
@@ -143,7 +148,8 @@ def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
     assert finished.run.config == tiny_config()
     for number in (1, 2):
         folder = finished.run.round(number)
-        assert {path.name for path in folder.glob("*.csv")} == {"metrics.csv", "reliability.csv"}
+        tables = {"metrics.csv", "reliability.csv", "cross_validation.csv"}
+        assert {path.name for path in folder.glob("*.csv")} == tables
         specialists = {path.name for path in folder.glob("specialist-*.safetensors")}
         assert {"specialist-liver.safetensors", "specialist-tumour.safetensors"} <= specialists
         for name in (*UNLABELLED, *VALIDATION, *TEST):
@@ -640,6 +646,28 @@ def test_the_best_round_is_kept_and_patience_ends_the_run(
     assert any("Stopped after round" in str(event) for event in received) == (done < 3)
     result = read_labelmap(run.path / "labels" / "c2.nii.gz")
     assert np.count_nonzero(result.labels) == best
+
+
+@pytest.mark.parametrize(
+    ("validation", "best"), [(NAN, 1), (0.5, 3)], ids=["no case validates", "cases validate"]
+)
+def test_cross_validation_chooses_the_round_where_no_case_validates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: float, best: int
+) -> None:
+    held_out = {1: 0.8, 2: 0.7, 3: 0.6}
+    rising = [validation + n / 10 for n in range(3)]
+    inner = a_method(rising)
+
+    def run_round(context: RunContext, this: Round) -> RoundOutcome:
+        rows = [{"case": "c0", "target": "liver", "dice": held_out[this.number]}]
+        write_table(this.folder / "cross_validation.csv", CROSS_VALIDATION_COLUMNS, rows)
+        return inner(context, this)
+
+    monkeypatch.setitem(METHODS, "double", run_round)
+    config = tiny_config(method="double", rounds=3, patience=3)
+    run = start_run(a_tiny_project(tmp_path), config)
+    assert best_round(run) == best
+    assert run.score_of(1) == (0.8 if best == 1 else 0.5)
 
 
 # --- What cannot start --------------------------------------------------------------------------
