@@ -1,4 +1,4 @@
 """From a volume to probabilities and labels with trained networks.
 
-Nothing here trains, and `segment` enters no file of `training`, which may import it.
+Nothing here trains or imports `training`, which may import it; so `aslseg segment` does not either.
 """

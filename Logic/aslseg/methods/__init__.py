@@ -1,4 +1,4 @@
-"""How the published methods are trained, by name: adding one is one file and one line here.
+"""How the published methods are trained, by name: a file for each, and a line here.
 
 A method says which parts a round trains, in which order; the parts are in `training`, and
 `inference.loading` reads them again. Only `runs` and the benchmark import it.
