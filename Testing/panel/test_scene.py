@@ -24,7 +24,7 @@ from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreeme
 from ASLsegLib.scene.files import file_for, write_raw
 from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
-    CONTAINER_OPACITY_3D,
+    PARENT_OPACITY_3D,
     edited_segments,
     find_prediction,
     flag_disagreement,
@@ -274,7 +274,7 @@ def test_the_last_voxels_of_a_part_can_be_taken_away() -> None:
 
 def test_an_organ_is_seen_through_in_3d_but_not_what_lies_in_it(ct: Any, labels: Any) -> None:
     display = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE).GetDisplayNode()
-    assert display.GetSegmentOpacity3D("liver") == CONTAINER_OPACITY_3D
+    assert display.GetSegmentOpacity3D("liver") == PARENT_OPACITY_3D
     assert display.GetSegmentOpacity3D("tumour") == 1.0
 
 

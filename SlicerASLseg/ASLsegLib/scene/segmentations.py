@@ -44,7 +44,7 @@ SOURCES = ("prompts", *PREDICTIONS)
 _IN_NODE_NAMES = {"sam": "SAM"}
 OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
 """Colours of predictions shown as outlines; the refined one has its target's colour."""
-CONTAINER_OPACITY_3D = 0.4
+PARENT_OPACITY_3D = 0.4
 """Of an organ in the 3-D view, so that the tumours in it are seen."""
 _VOLUME = "ASLseg.Volume"
 
@@ -273,7 +273,7 @@ def _new_segment(node: Any, target: Target, source: str, *, holds_others: bool) 
     if source in OUTLINES:
         display.SetSegmentOverrideColor(segment_id, *OUTLINES[source])
     if holds_others:
-        display.SetSegmentOpacity3D(segment_id, CONTAINER_OPACITY_3D)
+        display.SetSegmentOpacity3D(segment_id, PARENT_OPACITY_3D)
     return str(segment_id)
 
 
