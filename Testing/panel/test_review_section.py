@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import slicer
 
-from standin.harness import choose_node, click, run_event_loop, wait_until
+from standin.harness import choose, choose_node, click, run_event_loop, wait_until
 
 TINY = (4, 10, 12)
 
@@ -242,6 +242,48 @@ def test_segments_without_a_target_are_named_in_a_question(person: Person, dialo
     dialogs.answer("'&lt;b&gt;cyst&lt;/b&gt;' makes no target", no())
     person.press(person.ui.saveLabelButton)
     assert person.logic.project.case("c2").label is None
+
+
+# What cases are for.
+
+
+def splits(person: Person, *case_ids: str) -> list[str]:
+    return [person.logic.project.case(case_id).split for case_id in case_ids]
+
+
+def test_all_volumes_of_a_patient_are_for_one_part_and_that_is_asked(
+    person: Person, dialogs: Any
+) -> None:
+    person.logic.set_patient("c3", "c2")
+    person.choose("c2", "casesTable")
+    dialogs.answer("c2, c3 are of one patient, so all of them have to be for one part.", no())
+    use_for(person, "for validation")
+    assert splits(person, "c2", "c3") == ["train", "train"]
+    assert person.ui.splitBox.currentText == "for training"
+    dialogs.answer("Use them for validation?", yes())
+    use_for(person, "for validation")
+    assert splits(person, "c2", "c3") == ["validation", "validation"]
+    person.choose("c1", "casesTable")
+    use_for(person, "for test")  # nobody else's volume: nothing is asked
+    assert splits(person, "c1") == ["test"]
+
+
+def use_for(person: Person, text: str) -> None:
+    choose(person.ui.splitBox, text)
+    person.rest()
+
+
+def test_a_script_may_not_divide_a_patient(person: Person) -> None:
+    from aslseg.errors import ProjectError
+
+    person.logic.set_patient("c3", "c2")
+    with pytest.raises(ProjectError, match=r"c2 \(test\) and c3 \(training\)"):
+        person.logic.set_split("c2", "test")
+    assert person.logic.same_patient("c2") == ("c2", "c3")
+    person.logic.set_split("c2", "test", whole_patient=True)
+    assert splits(person, "c2", "c3") == ["test", "test"]
+    with pytest.raises(ProjectError, match=r"c0 \(training\) and c2 \(test\)"):
+        person.logic.set_patient("c0", "c3")
 
 
 # Lesions.

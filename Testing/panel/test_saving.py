@@ -33,6 +33,19 @@ def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
     return made
 
 
+def test_volumes_are_added_as_those_of_a_patient(logic: Any, tmp_path: Path) -> None:
+    from aslseg.data.images import write_volume
+
+    logic.add_volume(add_ct("later", value=1), patient="ct")
+    for number in (2, 3):
+        volume = Volume(np.full(SHAPE, number, np.int16), GEOMETRY)
+        write_volume(volume, tmp_path / "more" / f"p9_{number}.nii.gz")
+    logic.add_folder(tmp_path / "more", patients="^(p[0-9]+)_")
+    assert {case.id: case.patient for case in logic.project.cases} == {
+        "ct": "ct", "later": "ct", "p9_2": "p9", "p9_3": "p9",
+    }  # fmt: skip
+
+
 def add_ct(name: str, geometry: Geometry = GEOMETRY, value: int = 0) -> Any:
     from ASLsegLib.scene.volumes import add_volume
 

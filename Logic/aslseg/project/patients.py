@@ -34,7 +34,7 @@ def divided_patient(cases: Iterable[Case | CaseFiles]) -> str | None:
         if other.split != case.split:
             return (
                 f"{other.id} ({IN_WORDS[other.split]}) and {case.id} ({IN_WORDS[case.split]}) are "
-                f"volumes of one patient ('{whose(case)}'): what is trained on would be judged by"
+                f"volumes of one patient ('{whose(case)}'), who cannot be on two sides"
             )
     return None
 
@@ -119,19 +119,35 @@ def with_patients(
 
     Args:
         cases: What there is.
-        patients: Patient of single cases, by the case's name; they overrule `source`.
+        patients: Patient of single cases, by the case's name; they overrule `source`. The name of
+            another case stands for its patient.
         source: A CSV file with columns `case` and `patient`, or a regular expression whose first
             group, found in each case's name, is the patient.
 
     Raises:
         ProjectError: When there is no such case, a name does not match, or the source is damaged.
     """
-    named = {**_named_by(source, [case.id for case in cases]), **(patients or {})}
-    _refuse_unknown(named, cases)
-    return [replace(case, patient=named.get(case.id, case.patient)) for case in cases]
+    by_source = _named_by(source, [case.id for case in cases])
+    _refuse_unknown([*by_source, *(patients or {})], cases)
+    found = [replace(case, patient=by_source.get(case.id, case.patient)) for case in cases]
+    meant = meant_patients(patients or {}, {case.id: whose(case) for case in found})
+    return [replace(case, patient=meant.get(case.id, case.patient)) for case in found]
 
 
-def _refuse_unknown(named: Mapping[str, str], cases: Sequence[CaseFiles]) -> None:
+def meant_patients(named: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the patients that are meant, where the name of another case means its patient.
+
+    Args:
+        named: What a person said, by case id.
+        known: Patient of each case as it was before, by its id.
+    """
+    return {
+        case: name if name == case else named.get(name, known.get(name, name))
+        for case, name in named.items()
+    }
+
+
+def _refuse_unknown(named: Iterable[str], cases: Sequence[CaseFiles]) -> None:
     known = {case.id for case in cases}
     for name in named:
         if name not in known:

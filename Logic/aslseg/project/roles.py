@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from aslseg.project.case import Case
+from aslseg.project.patients import meant_patients
 from aslseg.project.project import Project, change_project, validated
 from aslseg.storage import in_words
 
@@ -21,7 +22,7 @@ def assign(
 
     Args:
         project: The project.
-        patients: Patient by case id.
+        patients: Patient by case id; the id of another case stands for its patient.
         splits: `train`, `validation` or `test` by case id; all volumes of a patient have one.
 
     Returns:
@@ -32,13 +33,14 @@ def assign(
             splits; nothing changes then.
         StorageError: When the folder cannot be written.
     """
-    patients, splits = patients or {}, splits or {}
+    given, splits = patients or {}, splits or {}
 
     def change(current: Project) -> Project:
-        for name in (*patients, *splits):
+        for name in (*given, *splits):
             current.case(name)  # which says so when there is none
+        meant = meant_patients(given, {case.id: case.patient for case in current.cases})
         return validated(
-            current, cases=tuple(_changed(case, patients, splits) for case in current.cases)
+            current, cases=tuple(_changed(case, meant, splits) for case in current.cases)
         )
 
     return change_project(project.folder, change)

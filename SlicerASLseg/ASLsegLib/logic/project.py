@@ -95,6 +95,7 @@ class ProjectLogic(LogicBase):
         case_id: str | None = None,
         *,
         folder: Path | str | None = None,
+        patient: str | None = None,
         wait: bool = True,
     ) -> Project | None:
         """Add a volume of the scene to the project, or make one with it.
@@ -106,6 +107,7 @@ class ProjectLogic(LogicBase):
             volume: Volume node.
             case_id: Name of the case; made from the node's name when None.
             folder: Of a new project; the open one's when None.
+            patient: Whose volume it is; None takes the PatientID of DICOM slices, else the case.
             wait: Return the project; else None at once.
 
         Raises:
@@ -121,7 +123,10 @@ class ProjectLogic(LogicBase):
             return self.use(project)
 
         return self._in_background(
-            "adding a volume", lambda m: projects.add_volume(place, name, image, m), show, wait
+            "adding a volume",
+            lambda m: projects.add_volume(place, name, image, m, patient),
+            show,
+            wait,
         )
 
     def add_folder(
@@ -130,6 +135,7 @@ class ProjectLogic(LogicBase):
         *,
         folder: Path | str | None = None,
         same_size: SameSize = "refuse",
+        patients: str | None = None,
         wait: bool = True,
     ) -> Project | None:
         """Add all images of a folder to the project, or make one with them.
@@ -140,15 +146,49 @@ class ProjectLogic(LogicBase):
             folder: Of a new project; the open one's when None.
             same_size: What to go by when a label map has its image's size and another position:
                 its "voxels" or its "header".
+            patients: Whose volumes these are: a .csv with columns case and patient, or a regular
+                expression whose first group is the patient in a case's name.
             wait: Return the project; else None at once.
         """
         place = self._place(folder)
         return self._in_background(
             "adding a folder",
-            lambda m: projects.add_folder(place, Path(images), m, same_size),
+            lambda m: projects.add_folder(place, Path(images), m, same_size, patients),
             self.use,
             wait,
         )
+
+    def set_split(self, case_id: str, split: str, *, whole_patient: bool = False) -> Project:
+        """Set what a case is for: "train", "validation" or "test".
+
+        Args:
+            case_id: Name of the case.
+            split: What it is for from now on.
+            whole_patient: Whether all volumes of its patient change, which have to be on one side.
+
+        Raises:
+            ProjectError: When its patient would have volumes in two splits.
+        """
+        from aslseg.project.roles import assign
+
+        cases = self.same_patient(case_id) if whole_patient else (case_id,)
+        return self.updated(assign(self.opened(), splits=dict.fromkeys(cases, split)))
+
+    def set_patient(self, case_id: str, patient: str) -> Project:
+        """Set whose volume a case is; the name of another case stands for its patient.
+
+        Raises:
+            ProjectError: When that patient would have volumes in two splits.
+        """
+        from aslseg.project.roles import assign
+
+        return self.updated(assign(self.opened(), patients={case_id: patient}))
+
+    def same_patient(self, case_id: str) -> tuple[str, ...]:
+        """Return the names of all cases of a case's patient, that case among them."""
+        from aslseg.project.roles import volumes_of_same_patient
+
+        return volumes_of_same_patient(self.opened(), case_id)
 
     def load_case(
         self, case_id: str, *, then: Callable[[Any], None] | None = None, wait: bool = True

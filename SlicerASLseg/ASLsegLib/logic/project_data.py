@@ -52,10 +52,15 @@ def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Pr
 
 
 def add_folder(
-    folder: Path, images: Path, monitor: Monitor, same_size: SameSize = "refuse"
+    folder: Path,
+    images: Path,
+    monitor: Monitor,
+    same_size: SameSize = "refuse",
+    patients: str | None = None,
 ) -> Project:
     """Add all images of a folder, with the label maps beside them, that are not there yet."""
     from aslseg.project.datasets import cases_from_folder
+    from aslseg.project.patients import with_patients
     from aslseg.project.project import open_project
 
     known: set[str] = set()
@@ -63,13 +68,19 @@ def add_folder(
         known = {case.id for case in open_project(folder).cases}
     found = [
         replace(case, same_size=same_size)
-        for case in cases_from_folder(images)
+        for case in with_patients(cases_from_folder(images), source=patients)
         if case.id not in known
     ]
     return add_images(folder, found, monitor)
 
 
-def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monitor) -> Project:
+def add_volume(
+    folder: Path,
+    case_id: str,
+    volume: Volume | Path,
+    monitor: Monitor,
+    patient: str | None = None,
+) -> Project:
     """Add an image file, or a volume of the scene, which is written to the project then.
 
     Raises:
@@ -79,12 +90,12 @@ def add_volume(folder: Path, case_id: str, volume: Volume | Path, monitor: Monit
 
     _refuse_taken_case(folder, case_id)
     if isinstance(volume, Path):
-        return add_images(folder, [CaseFiles(case_id, volume)], monitor)
+        return add_images(folder, [CaseFiles(case_id, volume, patient=patient)], monitor)
     _refuse_taken_file(folder / IMAGES, case_id)
     path = folder / IMAGES / f"{case_id}.nrrd"
     write_raw(volume, path, new=True)
     try:
-        return add_images(folder, [CaseFiles(case_id, path)], monitor)
+        return add_images(folder, [CaseFiles(case_id, path, patient=patient)], monitor)
     except Exception:
         path.unlink(missing_ok=True)  # it is the one that was written above
         raise
@@ -109,16 +120,6 @@ def _refuse_taken_file(images: Path, case_id: str) -> None:
         if path.name.lower() == f"{case_id}.nrrd".lower():
             msg = f"{path} is there already and is left as it is; {_RENAME}"
             raise ProjectError(msg)
-
-
-def set_split(project: Project, case_id: str, split: str) -> Project:
-    """Set the split of a case, and save the project."""
-    from aslseg.project.project import change_project
-
-    def assign(current: Project) -> Project:
-        return current.with_case(current.case(case_id).model_copy(update={"split": split}))
-
-    return change_project(project.folder, assign)
 
 
 def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monitor) -> Project:

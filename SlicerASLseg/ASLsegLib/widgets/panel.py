@@ -133,6 +133,14 @@ class Panel(VTKObservationMixin):
         question = _("Replace it by what is shown? 'Undo' brings the old one back.")
         return self._confirm(f"{found} {question}".format(case=case_id))
 
+    def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
+        """Ask whether all volumes of a patient shall be for something else; no changes none."""
+        question = _(
+            "{names} are of one patient, so all of them have to be for one part. Use them for "
+            "{split}?"
+        )
+        return self._confirm(question.format(names=", ".join(case_ids), split=split))
+
     def update(self) -> None:
         """Let every section show the state of things."""
         if self._updating or self.parameters is None:

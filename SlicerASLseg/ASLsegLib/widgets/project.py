@@ -235,5 +235,10 @@ class ProjectSection(Section):
         self.logic.save_label(node, self._label_case, wait=False, questions=self.panel.questions)
 
     def _set_split(self) -> None:
-        split = self.ui.splitBox.currentData
-        self.logic.updated(projects.set_split(self.logic.opened(), self.case_id, split))
+        """Change what the chosen case is for, with the other volumes of its patient."""
+        case_id, split = self.case_id, self.ui.splitBox.currentData
+        cases = self.logic.same_patient(case_id)
+        if len(cases) > 1 and not self.panel.may_change_patient(cases, SPLITS[split]):
+            self._show_split()
+            return
+        self.logic.set_split(case_id, split, whole_patient=True)

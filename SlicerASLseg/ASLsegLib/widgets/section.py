@@ -63,6 +63,9 @@ class PanelContext(Protocol):
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
 
+    def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
+        """Ask whether all volumes of a patient shall be for something else."""
+
     def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""
 

@@ -131,6 +131,17 @@ def test_whose_a_volume_is_can_be_said_later(project: Project) -> None:
     assert [case.id for case in both.validation] == []
 
 
+def test_the_name_of_another_case_stands_for_its_patient(
+    project: Project, files: list[CaseFiles]
+) -> None:
+    changed = assign(project, patients={"c1": "c2"})
+    assert changed.case("c1").patient == "p"
+    own = assign(project, patients={"c2": "c2", "c3": "c2", "c4": "c4"})
+    assert [own.case(name).patient for name in ("c2", "c3", "c4")] == ["c2", "c2", "c4"]
+    cases = with_patients(files, {"c0": "c5", "c5": "q"}, "c([0-9])")
+    assert [case.patient for case in cases][::5] == ["q", "q"]
+
+
 def test_a_project_file_with_a_patient_on_two_sides_is_refused(project: Project) -> None:
     path = project.folder / FILE_NAME
     path.write_text(
