@@ -1,15 +1,14 @@
-"""The study of Docs/results.md: ASLseg's stages on LiTS with 2, 4 or 8 labelled volumes.
+"""ASLseg's stages on LiTS with 1, 2 or 4 labelled volumes, by patient (`protocol_2`).
 
     python Testing/benchmarks/lits_study.py --data ../shared/data/lits --work local/study \
-        --labelled 4 --seeds 0
+        --draw A --labelled 2 --seeds 0
 
 For each number of labelled volumes and seed this makes a project that names no hidden label, runs a
-method with a preset, and scores all predictions of all rounds: on the validation cases, and on the
-unlabelled cases against labels that are opened here, after the run, and nowhere else. Rows are
-written to a table in `<work>` for each run; those that are there already are skipped.
-
-With `--blind` the validation cases are test cases whose label map the project does not name:
-nothing is chosen on them, and they are scored after the run like the unlabelled ones.
+method with a preset, and scores all predictions of all rounds on the unlabelled cases and on the
+test cases, against labels that are opened here, after the run, and nowhere else: nothing is chosen
+on them. The volumes that are labelled are the first of the draw; another volume of their patients
+is left out. Rows are written to a table in `<work>` for each run; those that are there already are
+skipped. Docs/results.md was made at earlier commits, whose split it names.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from aslseg.data.images import read_labelmap
 from aslseg.evaluation.scores import score_rows
 from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
-from aslseg.project.case import CaseFiles, Split
+from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import METRIC_COLUMNS, PREDICTIONS, read_table
+from aslseg.project.run_tables import METRIC_COLUMNS, PREDICTIONS
 
 
 def main() -> None:
@@ -42,6 +41,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     tune_allocator()
     splits = json.loads((arguments.data / "splits.json").read_text(encoding="utf-8"))
+    splits = splits["protocol_2"]
     for labelled in arguments.labelled:
         for seed in arguments.seeds:
             experiment(arguments, splits, labelled, seed)
@@ -51,29 +51,29 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--labelled", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--draw", default="A")
+    parser.add_argument("--labelled", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--name", default="aslseg", help="name of this row of the study")
     parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
-    parser.add_argument("--blind", action="store_true", help="keep no case for validation")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
 def experiment(arguments: argparse.Namespace, splits: dict, labelled: int, seed: int) -> None:
-    name = "blind-" * arguments.blind + arguments.name
-    table = arguments.work / f"study-{name}-{labelled}-{seed}.csv"
+    name = f"{arguments.draw}-{arguments.name}-{labelled}-{seed}"
+    table = arguments.work / f"study-{name}.csv"
     if table.exists():
         return
     began = time.perf_counter()
     config = settings(arguments, seed)
     project = study_project(arguments, splits, labelled)
     run = finished_run(project, config, f"{arguments.name}-{seed}")
-    rows = scores(run, project, arguments.data, splits)
+    rows = scores(run, project, arguments.data)
     for row in rows:
-        row.update(name=arguments.name, labelled=labelled, seed=seed)
-    columns = ["name", "labelled", "seed", *METRIC_COLUMNS]
+        row.update(draw=arguments.draw, name=arguments.name, labelled=labelled, seed=seed)
+    columns = ["draw", "name", "labelled", "seed", *METRIC_COLUMNS]
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -86,15 +86,13 @@ def settings(arguments: argparse.Namespace, seed: int) -> RunConfig:
 
 
 def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) -> Project:
-    folder = arguments.work / f"labelled-{labelled}{'-blind' * arguments.blind}"
+    folder = arguments.work / f"{arguments.draw}-labelled-{labelled}"
     if (folder / "project.json").exists():
         return open_project(folder)
-    shown = set(splits["labelled_order"][:labelled])
-    if labelled >= len(splits["training"]):
-        shown = set(splits["training"])
-    if not arguments.blind:
-        shown |= set(splits["validation"])
-    held_out: Split = "test" if arguments.blind else "validation"
+    draw, training = splits["draws"][arguments.draw], splits["training"]
+    shown = training if labelled >= len(training) else draw[:labelled]
+    patients = {volume: patient for patient, all_ in splits["patients"].items() for volume in all_}
+    known = {patients.get(number, str(number)) for number in shown}
     files = [
         CaseFiles(
             id=f"lits-{number}",
@@ -102,19 +100,20 @@ def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) ->
             label=(arguments.data / f"segmentation-{number}.nii.gz").resolve()
             if number in shown
             else None,
-            split=held_out if number in splits["validation"] else "train",
+            split="test" if number in splits["test"] else "train",
+            patient=f"lits-{patients.get(number, number)}",
         )
-        for number in [*splits["training"], *splits["validation"]]
+        for number in [*training, *splits["test"]]
+        if number in shown or patients.get(number, str(number)) not in known
     ]
     return create_project(folder, files)
 
 
-def scores(run: RunFolder, project: Project, data: Path, splits: dict) -> list[dict]:
-    """Collect the validation scores of all rounds, and score the unlabelled cases."""
+def scores(run: RunFolder, project: Project, data: Path) -> list[dict]:
+    """Score the unlabelled and the test cases of all rounds."""
     rows: list[dict] = []
     hidden = [*project.unlabelled, *project.test]
     for number in run.rounds:
-        rows += read_table(run.round(number) / "metrics.csv")
         for case in hidden:
             split = "unlabelled" if case.split == "train" else "test"
             truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")

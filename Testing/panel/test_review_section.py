@@ -263,9 +263,9 @@ def test_all_volumes_of_a_patient_are_for_one_part_and_that_is_asked(
     dialogs.answer("Use them for validation?", yes())
     use_for(person, "for validation")
     assert splits(person, "c2", "c3") == ["validation", "validation"]
-    person.choose("c1", "casesTable")
+    person.choose("c0", "casesTable")
     use_for(person, "for test")  # nobody else's volume: nothing is asked
-    assert splits(person, "c1") == ["test"]
+    assert splits(person, "c0") == ["test"]
 
 
 def use_for(person: Person, text: str) -> None:
