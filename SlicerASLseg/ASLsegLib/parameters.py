@@ -47,8 +47,8 @@ class ASLsegParameterNode:
         tuning: What of SAM is trained.
         seed: Of the next run.
         baseline: Whether to train a supervised specialist besides.
-        wholeVolume: Ask SAM again in all slices.
-        followEdits: Ask SAM again after each edit.
+        wholeVolume: Run SAM again in all slices.
+        followEdits: Run SAM again after each edit.
         showPrompts: Show the prompts' node.
         showSpecialist: Show the specialist's node.
         showSam: Show SAM's node.

@@ -53,7 +53,7 @@ class Bare:
         from standin.harness import run_event_loop
 
         self.told["pressed"] += press_all(self.panel)
-        run_event_loop(0.4)  # prompts that rest are asked about after this time
+        run_event_loop(0.4)  # prompts that rest are sent after this time
 
     def take_errors(self) -> list[str]:
         """Return the messages that were shown since the last call."""

@@ -167,13 +167,13 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
     at_project.rest()
     add_point(volume, "tumour", (12.5, 28.5), 6, POSITIVE)
     slicer.app.processEvents()
-    wait_until(lambda: at_project.logic.engine.is_busy, 5.0, "SAM is asked again")
+    wait_until(lambda: at_project.logic.engine.is_busy, 5.0, "SAM predicts again")
     at_project.rest()
     after = at_project.logic.labelmap_of(at_project.logic.predictions(volume)["sam"]).labels
     assert not np.array_equal(after[6], before[6])
     others = [k for k in range(12) if k != 6]
     assert np.array_equal(after[others], before[others])
-    assert at_project.ui.promptsStatusLabel.text.startswith("Asked about slice 6")
+    assert at_project.ui.promptsStatusLabel.text.startswith("Updated slice 6")
 
 
 def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> None:
@@ -193,7 +193,7 @@ def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> No
     show_slice_of(volume, 6)
     add_point(volume, "liver", (20.5, 19.5), 6, POSITIVE)
     slicer.app.processEvents()
-    wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM is asked")
+    wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM predicts")
     person.rest()
     labels = person.logic.labelmap_of(person.logic.predictions(volume)["sam"]).labels
     assert labels[6].any()

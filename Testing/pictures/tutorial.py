@@ -137,7 +137,7 @@ class Tour:
         for _ in range(2):  # the first waits for SAM to be loaded
             self.ui.promptsStatusLabel.setText("")
             click(self.ui.refineButton)
-            self._until(lambda: "Asked about" in self.ui.promptsStatusLabel.text)
+            self._until(lambda: "Updated" in self.ui.promptsStatusLabel.text)
             self._rest()
 
     def _tidy(self, volume: Any) -> None:

@@ -90,7 +90,7 @@ class PromptsSection(Section):
         seconds, self._sent_at = time.monotonic() - self._sent_at, None
         where = facts.slice_index
         place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
-        text = _("Asked about {place}: {seconds:.1f} s ({device}).")
+        text = _("Updated {place} in {seconds:.1f} s ({device}).")
         text = text.format(place=place, seconds=seconds, device=facts.device.upper())
         parts = [text, facts.note, *facts.unmet_clicks]
         self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
