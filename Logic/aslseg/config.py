@@ -66,22 +66,35 @@ class Settings(BaseModel):
 
 
 class SemiSamConfig(Settings):
-    """What SemiSAM adds to mean teacher; defaults are those of the release unless marked.
+    """What SemiSAM adds to mean teacher; `PUBLISHED_METHODS` in `presets.py` has the release's.
 
     Attributes:
         weight: Of the term at its largest, beside a `consistency_weight` of 1.
         rampdown_share: Part of the schedule, at its end, over which the term fades out.
+        prompts: `clicks` simulates those of a person, as published; `box_mask` gives box and mask
+            of each component (ours).
+        gate: Ask SAM only for targets of which it has a better mask than cross-fitted specialists
+            on labelled cases (ours); needs `box_mask`.
         clicks: Simulated clicks per mask.
         planes: Of a block, SAM is prompted on at most so many planes per step (ours).
         confidence: Weigh voxels by how little SAM's mask changed from click to click (the aim of
-            SemiSAM+; the weight's form is ours).
+            SemiSAM+; the weight's form is ours), or by how sure it is of a mask from box and mask.
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.5
     rampdown_share: Rate = 1.0
+    prompts: Literal["clicks", "box_mask"] = "box_mask"
+    gate: bool = True
     clicks: Positive = 10
     planes: Positive = 8
     confidence: bool = True
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> SemiSamConfig:
+        if self.gate and self.prompts == "clicks":
+            msg = "gate judges box and mask prompts; set prompts to box_mask, or gate to false"
+            raise ValueError(msg)
+        return self
 
 
 class ScSamConfig(Settings):

@@ -127,6 +127,7 @@ PUBLISHED_PARADIGMS: Mapping[SSLName, Mapping[str, Any]] = {
 
 
 PUBLISHED_METHODS: Mapping[str, Mapping[str, Any]] = {
+    "semisam": {"prompts": "clicks", "gate": False},
     "scsam": {
         "dropped_points": 0.0,
         "warmup_share": 0.0,

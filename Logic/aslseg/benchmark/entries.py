@@ -8,7 +8,7 @@ from typing import Any
 
 from aslseg.config import RunConfig, SSLName, with_overrides
 from aslseg.errors import ConfigError
-from aslseg.presets import published_changes
+from aslseg.presets import PUBLISHED_METHODS, published_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,13 @@ def _published(paradigm: SSLName, title: str) -> BenchmarkEntry:
     return BenchmarkEntry(f"{paradigm}_published", f"{title}, as published", changes, "supervised")
 
 
-def _semisam(name: str, title: str, paradigm: str) -> BenchmarkEntry:
+def _semisam(name: str, title: str, paradigm: str, **own: Any) -> BenchmarkEntry:
     changes = {"method": "semisam", "paradigm": paradigm, "rounds": 1}
+    changes |= {f"semisam.{setting}": value for setting, value in own.items()}
     return BenchmarkEntry(name, title, changes, paradigm)
 
 
+_CLICKED = PUBLISHED_METHODS["semisam"]
 UPPER_BOUND = BenchmarkEntry(
     "upper_bound",
     "Upper bound",
@@ -69,8 +71,9 @@ ENTRIES: dict[str, BenchmarkEntry] = {
         _specialist("bidirectional_copy_paste", "BCP", "supervised"),
         _published("mean_teacher", "Mean teacher"),
         _published("unimatch", "UniMatch"),
-        _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher"),
-        _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware"),
+        _semisam("semisam_mean_teacher", "SemiSAM (mean teacher)", "mean_teacher", **_CLICKED),
+        _semisam("semisam_uncertainty_aware", "SemiSAM (UA-MT)", "uncertainty_aware", **_CLICKED),
+        _semisam("semisam_gated", "SemiSAM (mean teacher), gated", "mean_teacher"),
         BenchmarkEntry("scsam", "SC-SAM", {"method": "scsam", "rounds": 1}, "supervised"),
         BenchmarkEntry(
             "scsam_published",

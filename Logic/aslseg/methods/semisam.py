@@ -4,19 +4,21 @@ After Zhang et al., "SemiSAM: Enhancing Semi-Supervised Medical Image Segmentati
 Consistency Regularization" (arXiv 2312.06316, BIBM 2024), and SemiSAM+ (arXiv 2502.20749).
 
 A step on unlabelled patches, beside what mean teacher or UA-MT does: (1) the student's foreground
-is the reference of simulated clicks; (2) SAM predicts a mask after each click; (3) the squared
-difference of student and SAM is a loss, weighted by the consistency of the masks over the clicks;
-(4) its weight falls while the teacher's rises, because SAM helps most early on. SAM is not trained,
-and not needed to segment.
+prompts SAM, as published by simulated clicks that lead SAM to it; (2) the squared difference of
+student and SAM is a loss, weighted by the consistency of the masks over the clicks; (3) its weight
+falls while the teacher's rises, because SAM helps most early on. SAM is not trained, and not needed
+to segment.
 
 Here SAM is the 2-D one, prompted slice by slice on embeddings that are computed once. The location
-of a patch gives the slice and the points of the clicks, and maps SAM's masks back to the patch.
+of a patch gives the slice and the points of the prompts, and maps SAM's masks back to the patch.
+By default SAM is prompted with box and mask, sees the parent's crop as elsewhere, and is asked for
+those targets alone of which it had the better mask on cross-fitted labelled cases (ours).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,9 +28,10 @@ from torch.nn import functional as F
 
 from aslseg.config import SpecialistConfig, SSLName
 from aslseg.context import RunContext
+from aslseg.data.volume import Volume
 from aslseg.errors import ConfigError
 from aslseg.inference.loading import required_sam_predictor
-from aslseg.methods.baseline import run_with
+from aslseg.methods.baseline import run_with, training_plan_of
 from aslseg.preprocessing.patches import (
     Batch,
     PatchLocation,
@@ -36,13 +39,19 @@ from aslseg.preprocessing.patches import (
     pixels_under,
     slices_under,
 )
-from aslseg.sam.clicks import MASK_THRESHOLD, ClickSequence, ClickTask, simulate_clicks
+from aslseg.preprocessing.roi import Roi, to_volume
+from aslseg.prompts import SliceCrop
+from aslseg.sam.clicks import MASK_THRESHOLD, ClickTask, simulate_clicks
+from aslseg.sam.crops import crops_of
 from aslseg.sam.embeddings import SliceFrame, VolumeEmbeddings
+from aslseg.sam.patch_prompts import prompted_logits
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import default_ssl_method
+from aslseg.training.cross_fitting import cross_fitted_models
 from aslseg.training.losses import consistency_loss, ramp_down
 from aslseg.training.rounds import Round, RoundOutcome
+from aslseg.training.sam_gate import gate_scores
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 
@@ -58,6 +67,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
         ConfigError: When the settings have no SAM, or an SSL method without a teacher.
     """
     sam_predictor = required_sam_predictor(context, tuning="none")
+    asked = asked_targets(context, this, sam_predictor)
 
     def build(name: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         ssl_method = default_ssl_method(name, stage, settings)
@@ -67,10 +77,40 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
                 f"uncertainty_aware, not {name}."
             )
             raise ConfigError(msg)
-        ssl_method.auxiliary_losses = (SamConsistency(context, sam_predictor, settings),)
+        numbers = frozenset(n for n, t in enumerate(stage.targets, start=1) if t.name in asked)
+        if numbers:
+            loss = SamConsistency(context, sam_predictor, settings, stage, numbers)
+            ssl_method.auxiliary_losses = (loss,)
         return ssl_method
 
     return run_with(context, this, build)
+
+
+def asked_targets(
+    context: RunContext, this: Round, sam_predictor: VolumeSamPredictor
+) -> frozenset[str]:
+    """Return the names of the targets that SAM is asked for.
+
+    All of them without a gate. With it, those of which SAM's masks are better than the masks of
+    specialists that were not trained on the case; a target that cannot be judged is not asked for,
+    and a notice says so.
+    """
+    if not context.config.semisam.gate:
+        return frozenset(target.name for target in context.targets)
+    plan = replace(training_plan_of(context, this, default_ssl_method), folder=this.first_folder)
+    models = cross_fitted_models(context, replace(plan, pseudo={}, start={}))
+    scores = gate_scores(context, sam_predictor, models)
+    for name, score in scores.items():
+        gate = f"gate_{name}"
+        context.monitor.metric(gate, score.specialist, this.number, source="specialist")
+        context.monitor.metric(gate, score.sam, this.number, source="sam")
+    unjudged = [target.name for target in context.targets if target.name not in scores]
+    if unjudged:
+        context.monitor.warn(
+            f"SAM is not asked for {', '.join(unjudged)}: no specialist that was not trained on a "
+            "labelled case found it there. Label more cases, or set semisam.gate=false."
+        )
+    return frozenset(name for name, score in scores.items() if score.opens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,16 +128,22 @@ class PseudoTarget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _CachedCase:
-    """A case, and the embeddings of the slices of its ROI."""
+    """A case, and the embeddings of the slices of its ROI, or of a crop of these."""
 
     case: TrainingCase
     embeddings: VolumeEmbeddings
     frame: SliceFrame
+    crop: SliceCrop | None
+
+    def points(self, location: PatchLocation, edge: int) -> Tensor:
+        """Return the point (x, y) of what SAM sees under each pixel of a patch."""
+        points = pixels_under(location, self.case.roi, edge)
+        return points if self.crop is None else points - torch.tensor(self.crop.xyxy[:2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ClickQuery:
-    """A click task, and where in the batch its mask belongs."""
+class _Query:
+    """A wanted mask, and where in the batch SAM's mask of it belongs."""
 
     patch: int
     plane: int
@@ -113,11 +159,15 @@ class SamConsistency:
         context: Cases to look up, settings.
         sam_predictor: The frozen SAM.
         settings: Of the stage.
+        stage: Whose unlabelled patches SAM is asked about.
+        asked: Numbers of the classes that it is asked for.
     """
 
     context: RunContext
     sam_predictor: VolumeSamPredictor
     settings: SpecialistConfig
+    stage: CascadeStage
+    asked: frozenset[int]
     name: str = "sam"
     _cases: list[_CachedCase] = field(default_factory=list)
 
@@ -127,9 +177,24 @@ class SamConsistency:
         for case in cases:
             volume = self.context.image(images[case.case_id])
             part = case.roi.box.slices[0]
-            slices = range(part.start, part.stop)
-            embeddings = self.sam_predictor.embeddings(volume, slices, self.context.monitor)
-            self._cases.append(_CachedCase(case, embeddings, self.sam_predictor.frame(volume)))
+            crop = self._crop(case.roi, volume)
+            embeddings = self.sam_predictor.embeddings(
+                volume, range(part.start, part.stop), self.context.monitor, crop=crop
+            )
+            frame = self.sam_predictor.frame(volume, crop)
+            self._cases.append(_CachedCase(case, embeddings, frame, crop))
+
+    def _crop(self, roi: Roi, volume: Volume) -> SliceCrop | None:
+        """Return what SAM sees of the slices; as published all of them."""
+        if self.context.config.semisam.prompts == "clicks" or self.stage.inside is None:
+            return None
+        if roi.parent is None:
+            msg = f"Stage {self.stage.name} needs an ROI with the mask of its parent."
+            raise ValueError(msg)
+        parent = to_volume(np.asarray(roi.parent)[None], roi)[0] > 0.5
+        settings = self.context.config.sam
+        crops = crops_of(volume, {self.stage.inside.name: parent}, self.stage.targets, settings)
+        return crops.get(self.stage.targets[0].name)
 
     def loss(
         self, probability: Tensor, unlabelled: Batch, step: int, generator: torch.Generator
@@ -172,34 +237,47 @@ class SamConsistency:
         # Stored embeddings are float16, which autocast cannot mix with bfloat16.
         with torch.autocast(probability.device.type, enabled=False):
             queries = self._queries(foreground, locations, rng)
-            tasks = [query.task for query in queries]
-            sequences = simulate_clicks(self.sam_predictor.sam.eval(), tasks, own.clicks, rng)
-        pseudo_target = _pseudo_target(planes, queries, sequences, by_confidence=own.confidence)
+            answers = self._answers([query.task for query in queries], rng)
+        confidence = _equally
+        if own.confidence:
+            confidence = click_consistency if own.prompts == "clicks" else certainty
+        pseudo_target = _pseudo_target(planes, queries, answers, confidence)
         return PseudoTarget(
             pseudo_target.masks.reshape(probability.shape),
             pseudo_target.weight.reshape(probability[:, :1].shape),
         )
+
+    def _answers(
+        self, tasks: Sequence[ClickTask], rng: np.random.Generator
+    ) -> list[Sequence[Tensor]]:
+        """Return SAM's logits of each task, click by click or all at once; none where not asked."""
+        own, sam = self.context.config.semisam, self.sam_predictor.sam.eval()
+        if own.prompts == "clicks":
+            sequences = simulate_clicks(sam, tasks, own.clicks, rng)
+            return [sequence.logits for sequence in sequences]
+        settings = self.context.config.sam.prompts
+        found = [prompted_logits(sam, task, settings) for task in tasks]
+        return [[] if logits is None else [logits] for logits in found]
 
     def _queries(
         self,
         foreground: NDArray[np.int64],
         locations: Sequence[PatchLocation],
         rng: np.random.Generator,
-    ) -> list[_ClickQuery]:
-        """Return a click task for each class of each plane of each patch."""
-        queries: list[_ClickQuery] = []
+    ) -> list[_Query]:
+        """Return a task for each class of each plane of each patch that SAM is asked for."""
+        queries: list[_Query] = []
         for patch, location in enumerate(locations):
             cached, edge = self._cases[location.case], foreground.shape[-1]
-            points = pixels_under(location, cached.case.roi, edge)
+            points = cached.points(location, edge)
             slices = slices_under(location, cached.case.roi, edge)
             for plane, k in self._planes(foreground[patch], slices, rng):
                 embedding = cached.embeddings.stack([k])[0]
                 shown = foreground[patch, plane]
                 queries += [
-                    _ClickQuery(
-                        patch, plane, n, ClickTask(embedding, cached.frame, points, shown == n)
-                    )
+                    _Query(patch, plane, n, ClickTask(embedding, cached.frame, points, shown == n))
                     for n in np.unique(shown[shown > 0]).tolist()
+                    if n in self.asked
                 ]
         return queries
 
@@ -216,35 +294,40 @@ class SamConsistency:
 
 def _pseudo_target(
     planes: Tensor,
-    queries: Sequence[_ClickQuery],
-    sequences: Sequence[ClickSequence],
-    *,
-    by_confidence: bool,
+    queries: Sequence[_Query],
+    answers: Sequence[Sequence[Tensor]],
+    confidence: Callable[[Sequence[Tensor]], Tensor],
 ) -> PseudoTarget:
     """Assemble SAM's last masks; the weight is zero where it was not prompted.
 
     Args:
         planes: (B, C, planes, rows, columns) of the student, for the shape.
         queries: Where each mask belongs.
-        sequences: One per query.
-        by_confidence: Weight voxels by `click_consistency`; otherwise all count the same.
+        answers: SAM's logits of each query, one after each prompt; none if it was not prompted.
+        confidence: Weighs the voxels of an answer.
     """
     logits = torch.full_like(planes, -torch.inf)
     logits[:, 0] = MASK_THRESHOLD
     weight = torch.zeros_like(planes[:, :1])
-    for query, sequence in zip(queries, sequences, strict=True):
+    for query, answer in zip(queries, answers, strict=True):
+        if not answer:
+            continue
         patch, plane = query.patch, query.plane
-        logits[patch, query.number, plane] = sequence.logits[-1].to(logits)
-        consistency = (
-            click_consistency(sequence.logits)
-            if by_confidence
-            else torch.ones_like(sequence.logits[-1])
-        )
-        here = consistency.to(weight) * _within(sequence.task).to(weight)
+        logits[patch, query.number, plane] = answer[-1].to(logits)
+        here = confidence(answer).to(weight) * _within(query.task).to(weight)
         before = weight[patch, 0, plane]
         weight[patch, 0, plane] = torch.where(before > 0, torch.minimum(before, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)
     return PseudoTarget(masks.to(planes), weight)
+
+
+def _equally(answers: Sequence[Tensor]) -> Tensor:
+    return torch.ones_like(answers[-1])
+
+
+def certainty(answers: Sequence[Tensor]) -> Tensor:
+    """Return |2 p - 1| of SAM's last probabilities: 0 where it is undecided, up to 1 (ours)."""
+    return (2 * answers[-1].sigmoid() - 1).abs()
 
 
 def click_consistency(answers: Sequence[Tensor]) -> Tensor:

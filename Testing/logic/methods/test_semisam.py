@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from aslseg.config import RunConfig, SamConfig, SemiSamConfig, SpecialistConfig
+from aslseg.config import (
+    PromptConfig,
+    RunConfig,
+    SamConfig,
+    SamCropConfig,
+    SemiSamConfig,
+    SpecialistConfig,
+)
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.data.volume import Labelmap
+from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import ConfigError
-from aslseg.events import Monitor
+from aslseg.events import Event, Monitor, Notice
 from aslseg.inference.loading import required_sam_predictor, segment_volume
 from aslseg.methods import semisam
 from aslseg.methods.semisam import PseudoTarget, SamConsistency, click_consistency
@@ -23,15 +31,21 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import PatchTransform
 from aslseg.preprocessing.patches import BatchSource, TrainingCase, pixels_under, slices_under
 from aslseg.preprocessing.roi import build_roi
+from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.prompts import SlicePrompts
 from aslseg.runs import start_run
-from aslseg.sam import predictor
+from aslseg.sam import patch_prompts, predictor
 from aslseg.sam.clicks import ClickSequence, ClickTask
+from aslseg.sam.decoder import Decoded
+from aslseg.sam.embeddings import SliceFrame
 from aslseg.targets import Target, cascade_stages
 from aslseg.training.cascade import default_ssl_method
+from aslseg.training.rounds import Round
+from aslseg.training.sam_gate import gate_scores
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import step_generator
 from tiny_project import (
@@ -60,6 +74,11 @@ IN_3D = STAGE.model_copy(
 ATRIUM = (Target(name="atrium", value=1),)
 
 
+def clicked(**changes: object) -> SemiSamConfig:
+    """Return settings with the prompts of the release."""
+    return SemiSamConfig(**{**PUBLISHED_METHODS["semisam"], **changes})
+
+
 def semisam_config(**changes: object) -> RunConfig:
     values: dict[str, object] = {
         "method": "semisam",
@@ -67,7 +86,7 @@ def semisam_config(**changes: object) -> RunConfig:
         "sam": SAM,
         "organ": STAGE,
         "lesion": STAGE,
-        "semisam": SemiSamConfig(clicks=2, planes=2),
+        "semisam": clicked(clicks=2, planes=2),
     }
     return tiny_config(**{**values, **changes})
 
@@ -86,12 +105,21 @@ def a_context(tmp_path: Path, config: RunConfig) -> RunContext:
     return RunContext(project, config, run, torch.device("cpu"), Monitor())
 
 
+def a_loss(
+    context: RunContext, settings: SpecialistConfig, kind: type[SamConsistency] = SamConsistency
+) -> SamConsistency:
+    """Return a loss of the first stage in which SAM is asked for classes 1 and 2."""
+    stage = cascade_stages(context.targets)[0]
+    sam = required_sam_predictor(context, tuning="none")
+    return kind(context, sam, settings, stage, frozenset({1, 2}))
+
+
 def a_sam_loss(
     tmp_path: Path, settings: SpecialistConfig = STAGE, **changes: object
 ) -> tuple[SamConsistency, BatchSource]:
     """Return a auxiliary that has met the unlabelled cases, and the source of their patches."""
     context = a_context(tmp_path, semisam_config(organ=settings, **changes))
-    auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    auxiliary = a_loss(context, settings)
     stage = cascade_stages(context.targets)[0]
     cases = [
         TrainingCase(build_roi(context.image(case), stage, settings), case_id=case.id)
@@ -122,7 +150,7 @@ def test_the_term_has_a_gradient(
 ) -> None:
     """The released term was divided by its own sum: always 1, gradient 0."""
     auxiliary, source = a_sam_loss(
-        tmp_path, settings, semisam=SemiSamConfig(clicks=3, planes=2, confidence=confidence)
+        tmp_path, settings, semisam=clicked(clicks=3, planes=2, confidence=confidence)
     )
     batch = source.batch(0)
     logits = a_student(len(batch.classes), batch.classes.shape[1:])
@@ -148,7 +176,7 @@ def test_the_term_is_the_weighted_squared_difference_to_sams_masks(tmp_path: Pat
         def pseudo_target(self, *_: object) -> PseudoTarget:  # type: ignore[override]
             return pseudo
 
-    fixed = Fixed(auxiliary.context, auxiliary.sam_predictor, auxiliary.settings)
+    fixed = a_loss(auxiliary.context, auxiliary.settings, Fixed)
     term = fixed.loss(probability, batch, 0, step_generator(0, 0))
     squared = (2 * probability[:, 1].square() * weight[:, 0]).sum()
     expected = 0.5 * squared / (2 * weight.sum())
@@ -172,7 +200,7 @@ def test_the_teachers_weight_rises_and_sams_falls_as_published(
         update={"iterations": 6000, "consistency_weight": 0.1, "rampup_share": 1.0}
     )
     context = a_context(tmp_path, semisam_config(organ=settings))
-    auxiliary = SamConsistency(context, required_sam_predictor(context, tuning="none"), settings)
+    auxiliary = a_loss(context, settings)
     stage = cascade_stages(context.targets)[0]
     paradigm = MeanTeacher(lambda: build_network(stage, settings), settings)
     assert paradigm.consistency_weight(step) == pytest.approx(teacher, rel=0.01)
@@ -192,7 +220,7 @@ def test_consistent_masks_count_in_full_and_inconsistent_ones_do_not() -> None:
 
 def queries_of(
     auxiliary: SamConsistency, source: BatchSource, logits: Tensor
-) -> list[semisam._ClickQuery]:
+) -> list[semisam._Query]:
     planes = logits if logits.ndim == 5 else logits[:, :, None]
     foreground = planes.argmax(1).numpy()
     return auxiliary._queries(foreground, source.batch(0).locations, np.random.default_rng(0))
@@ -228,7 +256,7 @@ def test_sam_is_prompted_for_the_students_foreground_where_it_lies(
 
 
 def test_of_a_block_sam_is_prompted_on_a_few_planes(tmp_path: Path) -> None:
-    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=3))
+    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=clicked(clicks=1, planes=3))
     logits = a_student(2, (16, 16, 16)).detach()
     planes = [(q.patch, q.plane) for q in queries_of(auxiliary, source, logits)]
     assert len(planes) == len(set(planes))
@@ -260,7 +288,7 @@ def test_where_the_student_finds_nothing_sam_is_not_prompted_and_the_term_is_zer
 
 
 def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
-    auxiliary, source = a_sam_loss(tmp_path, semisam=SemiSamConfig(clicks=1, confidence=False))
+    auxiliary, source = a_sam_loss(tmp_path, semisam=clicked(clicks=1, confidence=False))
     batch = source.batch(0)
     far = replace(batch.locations[0], transform=PatchTransform((0.0, 0.0)))
     probability = torch.zeros(1, 2, 32, 32)
@@ -273,7 +301,7 @@ def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
 def test_sams_masks_are_put_where_they_were_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=SemiSamConfig(clicks=1, planes=2))
+    auxiliary, source = a_sam_loss(tmp_path, IN_3D, semisam=clicked(clicks=1, planes=2))
     batch = source.batch(0)
     logits = a_student(2, (16, 16, 16)).detach()
     sequences: list[ClickSequence] = []
@@ -304,6 +332,200 @@ def test_all_unlabelled_cases_are_met_and_none_of_their_labels_is_opened(
     auxiliary, source = a_sam_loss(tmp_path)
     assert [known.case.case_id for known in auxiliary._cases] == list(UNLABELLED)
     assert {p.case for step in range(20) for p in source.batch(step).locations} == {0, 1, 2}
+
+
+# --- Box and mask ---------------------------------------------------------------------------------
+
+
+BOX_MASK = SemiSamConfig(gate=False, planes=2)
+both_stages = pytest.mark.parametrize("stage_name", ["liver", "tumour"])
+
+
+def a_box_mask_loss(tmp_path: Path, stage_name: str) -> tuple[SamConsistency, BatchSource]:
+    """Return a loss that prompts with box and mask, of whole slices or of the parent's crop."""
+    config = semisam_config(semisam=BOX_MASK)
+    crop = SamCropConfig(region="parent", margin_mm=4.0)
+    config = config.model_copy(update={"sam": SAM.model_copy(update={"crop": crop})})
+    context = a_context(tmp_path, config)
+    stages = {stage.name: stage for stage in cascade_stages(context.targets)}
+    stage = stages[stage_name]
+    sam = required_sam_predictor(context, tuning="none")
+    auxiliary = SamConsistency(context, sam, STAGE, stage, frozenset({1}))
+    cases = []
+    for case in context.unlabelled:
+        parent = a_patient(int(case.id[1:]))[1].labels > 0 if stage.inside else None
+        roi = build_roi(context.image(case), stage, STAGE, parent=parent)
+        cases.append(TrainingCase(roi, case_id=case.id))
+    auxiliary.setup(cases)
+    return auxiliary, BatchSource(cases, STAGE, 0, 1)
+
+
+def obedient_decode(
+    _: object, embedding: Tensor, prompts: list[SlicePrompts], frame: SliceFrame
+) -> Decoded:
+    """Answer each prompt with the very mask that it has, 8 inside and -8 outside."""
+    assert all(prompt.box is not None and not prompt.points for prompt in prompts)
+    masks = torch.from_numpy(np.stack([np.asarray(p.mask_logits) for p in prompts]))
+    assert masks.shape[1:] == (frame.height, frame.width)
+    return Decoded(masks.sign() * 8, masks)
+
+
+@both_stages
+def test_a_mask_goes_to_the_slice_and_its_answer_back_to_the_patch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage_name: str
+) -> None:
+    auxiliary, source = a_box_mask_loss(tmp_path, stage_name)
+    monkeypatch.setattr(patch_prompts, "decode", obedient_decode)
+    known = auxiliary._cases[0]
+    assert (known.crop is not None) == (stage_name == "tumour")
+    logits = a_student(2, (32, 32)).detach()
+    for number in range(3):
+        batch = source.batch(number)
+        found = auxiliary.pseudo_target(logits.softmax(1), batch.locations, step_generator(0, 0))
+        wanted = logits.argmax(1) == 1
+        here = found.weight[:, 0] > 0  # within the slice, or the crop
+        assert (found.weight[:, 0] > 0.9).float().mean() > 0.2
+        answered, wanted = (found.masks[:, 1] > 0) & here, wanted & here
+        assert float((answered & wanted).sum()) > 0.9 * float(wanted.sum()) > 0
+        assert float((answered & ~wanted).sum()) < 0.15 * float(wanted.sum())
+
+
+def test_of_two_components_each_has_a_prompt_and_too_small_ones_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def counting(*arguments: object) -> Decoded:
+        seen.append(len(arguments[2]))  # type: ignore[arg-type]
+        return obedient_decode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(patch_prompts, "decode", counting)
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    points = torch.stack([x, y], -1) + 0.5
+    wanted = np.zeros((32, 32), bool)
+    wanted[4:8, 4:8] = wanted[20:28, 20:28] = wanted[0, 31] = True
+    task = ClickTask(torch.zeros(256, 4, 4), SliceFrame(32, 32, 64), points, wanted)
+    logits = patch_prompts.prompted_logits(torch.nn.Identity(), task, PromptConfig(min_area_px=4))
+    assert logits is not None
+    assert seen == [2]
+    assert (logits[5:7, 5:7] > 0).all()
+    assert (logits[21:27, 21:27] > 0).all()
+    assert not (logits[0, 31] > 0).any()
+    speck = replace(task, wanted=np.eye(32, dtype=bool)[::-1] & (points.numpy()[..., 0] < 2))
+    assert patch_prompts.prompted_logits(torch.nn.Identity(), speck, PromptConfig()) is None
+
+
+def test_a_turned_mask_lies_on_the_slice_where_its_pixels_do() -> None:
+    """Of a patch turned by 90 degrees and half as fine, row 1 and column 3 is at x = 9, y = 13."""
+    rows, columns = np.indices((8, 8))
+    points = torch.from_numpy(np.stack([11 - 2.0 * rows, 7 + 2.0 * columns], -1))
+    mask = np.zeros((8, 8), bool)
+    mask[1, 3] = True
+    found = patch_prompts.mask_on_slice(mask, points, (30, 20))
+    y, x = np.nonzero(found)
+    assert sorted(zip(x.tolist(), y.tolist(), strict=True)) == [(8, 12), (8, 13), (9, 12), (9, 13)]
+
+
+def test_what_sam_is_sure_of_counts_more() -> None:
+    logits = torch.tensor([0.0, math.log(3), -math.log(3), 40.0])
+    assert semisam.certainty([torch.zeros(4), logits]).tolist() == pytest.approx([0, 0.5, 0.5, 1])
+
+
+# --- The gate -------------------------------------------------------------------------------------
+
+
+class AFixedModel:
+    """A specialist that finds given masks."""
+
+    def __init__(self, masks: dict[str, np.ndarray]) -> None:
+        self.masks = masks
+        self.specialist = self
+
+    def predict(self, *_: object) -> dict[str, np.ndarray]:
+        return {name: mask.astype(np.float32) for name, mask in self.masks.items()}
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+    """Return a run whose out-of-fold models find the liver well and the tumour badly.
+
+    SAM answers with the left half of each liver, and with the true tumour.
+    """
+    context = a_context(tmp_path, semisam_config(semisam=SemiSamConfig(planes=2)))
+    models, truths = {}, {}
+    for case in context.labelled:
+        labels = context.labels(case).labels
+        shifted = np.roll(labels == 2, 2, axis=2)
+        models[case.id] = AFixedModel({"liver": labels > 0, "tumour": shifted})
+        truths[hash(context.image(case).voxels.tobytes())] = labels
+
+    def answering(self: object, volume: Volume, prompts: list[SlicePrompts], *_: object) -> object:
+        labels = truths[hash(volume.voxels.tobytes())]
+        left = np.arange(labels.shape[2]) < 20
+        full = {"liver": ((labels > 0) & left), "tumour": labels == 2}
+        return {p.target: full[p.target].astype(np.float32) for p in prompts}
+
+    monkeypatch.setattr(semisam, "cross_fitted_models", lambda *_: models)
+    monkeypatch.setattr(predictor.VolumeSamPredictor, "predict", answering)
+    return context
+
+
+def test_sam_is_asked_for_what_it_masks_better_than_specialists_that_never_saw_the_case(
+    judged: RunContext,
+) -> None:
+    sam = required_sam_predictor(judged, tuning="none")
+    this = Round(1, judged.folder.round(1), judged.folder.round(1))
+    assert semisam.asked_targets(judged, this, sam) == {"tumour"}
+    models = semisam.cross_fitted_models(judged, None)  # type: ignore[arg-type]
+    scores = gate_scores(judged, sam, models)
+    assert scores["liver"].specialist == 1.0 > scores["liver"].sam > 0.5
+    assert scores["tumour"].sam == 1.0 > scores["tumour"].specialist > 0.0
+
+
+def test_a_target_that_cannot_be_judged_is_not_asked_for_and_a_notice_says_so(
+    judged: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semisam, "cross_fitted_models", lambda *_: {})
+    events: list[Event] = []
+    context = replace(judged, monitor=Monitor(events.append))
+    sam = required_sam_predictor(context, tuning="none")
+    this = Round(1, context.folder.round(1), context.folder.round(1))
+    assert semisam.asked_targets(context, this, sam) == frozenset()
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert "SAM is not asked for liver, tumour" in notice.message
+    assert "semisam.gate=false" in notice.message
+
+
+def test_a_closed_gate_leaves_the_paradigm_as_it_is(
+    judged: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def building(_: object, __: object, build: object) -> None:
+        for stage in cascade_stages(judged.targets):
+            seen[stage.name] = build("mean_teacher", stage, STAGE)  # type: ignore[operator]
+
+    monkeypatch.setattr(semisam, "run_with", building)
+    semisam.run_round(judged, Round(1, judged.folder.round(1), judged.folder.round(1)))
+    assert seen["liver"].auxiliary_losses == ()  # type: ignore[attr-defined]
+    (loss,) = seen["tumour"].auxiliary_losses  # type: ignore[attr-defined]
+    assert loss.asked == {1}
+
+
+@pytest.mark.slow
+def test_a_gated_run_trains_and_writes_what_the_gate_has_seen(tmp_path: Path) -> None:
+    run = start_run(a_tiny_project(tmp_path), semisam_config(semisam=SemiSamConfig(planes=2)))
+    text = (run.path / "events.jsonl").read_text(encoding="utf-8")
+    assert '"gate_liver"' in text
+    assert '"gate_tumour"' in text
+    assert {row["source"] for row in rows_of(run.round(1) / "metrics.csv")} == {
+        "specialist", "refined"
+    }  # fmt: skip
+
+
+def test_a_gate_without_box_and_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match="set prompts to box_mask, or gate to false"):
+        SemiSamConfig(prompts="clicks")
 
 
 # --- Beside a teacher -----------------------------------------------------------------------------
@@ -348,7 +570,7 @@ def test_the_term_is_about_unlabelled_patches_alone(tmp_path: Path) -> None:
             seen.append(len(probability))
             return probability.sum() * 0
 
-    paradigm.auxiliary_losses = (Counting(auxiliary.context, auxiliary.sam_predictor, STAGE),)
+    paradigm.auxiliary_losses = (a_loss(auxiliary.context, STAGE, Counting),)
     labelled, unlabelled = source.batch(1), source.batch(0)
     labelled = replace(labelled, inputs=labelled.inputs[:1], classes=labelled.classes[:1])
     labelled = replace(labelled, weight=labelled.weight[:1])
