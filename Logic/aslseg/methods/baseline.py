@@ -18,11 +18,7 @@ from aslseg.training.cascade import (
     default_ssl_method,
     train_cascade,
 )
-from aslseg.training.cross_fitting import (
-    OutOfFoldModels,
-    cross_fitted_models,
-    fold_weights_before,
-)
+from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models
 from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 
@@ -59,8 +55,7 @@ def lesion_stage_of(
     """
     models: OutOfFoldModels = {}
     if context.config.lesion_decision == "classifier":
-        number = context.folder.number_of(plan.folder)
-        models = cross_fitted_models(context, plan, fold_weights_before(context, number))
+        models = cross_fitted_models(context, plan)
     return train_lesion_stage(context, plan.folder, trained.earlier, models)
 
 

@@ -178,6 +178,21 @@ class RunFolder:
             return self.round(number)
         return self.round(max(first for first in self.retrained_rounds if first <= number))
 
+    def before(self, path: Path) -> Path | None:
+        """Return what the round before has in place of a file or folder of a round.
+
+        None where training does not go on from there: in round 1, after labels have changed, where
+        the round before has nothing of that name, and for a path outside of the run's rounds.
+        """
+        if not path.is_relative_to(self.path):
+            return None
+        folder, *names = path.relative_to(self.path).parts
+        number = round_number(Path(folder))
+        if not number or number in self.retrained_rounds:
+            return None
+        earlier = self.round(number - 1).joinpath(*names)
+        return earlier if earlier.exists() else None
+
     def number_of(self, round_folder: Path) -> int:
         """Return the number of a round from its folder."""
         return round_number(round_folder)

@@ -61,28 +61,35 @@ def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return cross + soft_dice_loss(both, truth)
 
 
+def untrained_adaptation(
+    stage: CascadeStage, config: RunConfig, device: torch.device
+) -> AdaptationNetwork:
+    """Build the adaptation network of a stage's targets with the weights that its seed gives."""
+    torch.manual_seed(config.seed)
+    return build_adaptation(stage, config).to(device)
+
+
 def train_adaptation(
     name: str,
+    network: AdaptationNetwork,
     stage: CascadeStage,
     samples: list[TrainingSample],
     config: RunConfig,
     folder: Path,
-    device: torch.device,
     monitor: Monitor,
 ) -> AdaptationNetwork:
-    """Train the adaptation network of a target.
+    """Train the adaptation network of a target, and return it.
 
     Args:
         name: Of the training, for its events and the file that it is resumed from.
+        network: To start from.
         stage: Of the target.
         samples: To train from.
         config: The run's settings.
         folder: For the state of a training that is stopped.
-        device: Of the network.
         monitor: Who listens, and may ask to stop.
     """
-    torch.manual_seed(config.seed)
-    network = build_adaptation(stage, config).to(device)
+    device = next(network.parameters()).device
     settings = config.adaptation
     source = AdaptationSampler(
         samples, settings, adaptation_roi_settings(stage, config), config.seed
@@ -119,8 +126,9 @@ def train_refiner(
 ) -> Refiner:
     """Train the adaptation networks that the folder does not hold yet, and load all of them.
 
-    They are trained once, on human labels, like SAM; their fusion weights are then chosen on the
-    labelled validation cases, or by cross-validation if there are none.
+    They are trained on human labels, like SAM; their fusion weights are then chosen on the labelled
+    validation cases, or by cross-validation if there are none. In a later round they start from the
+    weights of the round before, for `later_share` of the steps.
     """
     pairs = [
         (stage, target) for stage in cascade_stages(context.targets) for target in stage.targets
@@ -196,8 +204,16 @@ def _trained(
     context: RunContext, stage: CascadeStage, path: Path, samples: list[TrainingSample]
 ) -> AdaptationNetwork:
     path.parent.mkdir(exist_ok=True)
+    before, config = context.folder.before(path), context.config
+    if before is None:
+        network = untrained_adaptation(stage, config, context.device)
+    else:
+        network = load_adaptation(context, stage, before)
+        steps = max(1, round(config.adaptation.iterations * config.later_share))
+        shorter = config.adaptation.model_copy(update={"iterations": steps})
+        config = config.model_copy(update={"adaptation": shorter})
     return train_adaptation(
-        path.stem, stage, samples, context.config, path.parent, context.device, context.monitor
+        path.stem, network, stage, samples, config, path.parent, context.monitor
     )
 
 

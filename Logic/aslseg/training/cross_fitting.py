@@ -73,27 +73,15 @@ def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
     return [frozenset(distinct[first::FOLDS]) for first in range(FOLDS)]
 
 
-def fold_weights_before(context: RunContext, number: int) -> Path | None:
-    """Return the folder of the round before, whose cross-fitted weights a round may start from.
-
-    None in round 1, and in a round before which labels have changed, and with them the folds.
-    """
-    if number in context.folder.retrained_rounds:
-        return None
-    return context.folder.round(number - 1)
-
-
-def cross_fitted_models(
-    context: RunContext, plan: CascadeTrainingPlan, before: Path | None = None
-) -> OutOfFoldModels:
+def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOfFoldModels:
     """Train a specialist without each fold of the labelled cases, or load it from the folder.
 
-    A fold has no model if the other cases show nothing of some target.
+    A fold has no model if the other cases show nothing of some target. Those of later rounds start
+    from the weights of the round before.
 
     Args:
         context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
         plan: Of the deployed specialist; weights are written to `crossfit` in its folder.
-        before: Folder of a plan with the same folds, whose weights to start from.
     """
     out_of_fold_models: OutOfFoldModels = {}
     share, labelled = context.config.crossfit_share, context.labelled
@@ -101,12 +89,14 @@ def cross_fitted_models(
         if share == 0:
             break
         fold = frozenset(case.id for case in labelled if case.patient in patients)
-        folder = _folder(plan.folder, number)
+        folder = plan.folder / "crossfit" / f"without-group-{number}"
+        before = context.folder.before(folder)
+        known = None if before is None else load_cascade(context, before, plan.network).specialist
         without = replace(
             plan,
             folder=folder,
-            start=_networks(context, plan, before, number),
-            share=plan.share * share,
+            start={} if known is None else known.networks,
+            share=share * (1.0 if known is None else plan.share),
             left_out=fold,
             name=f"cross-fitted-{number}",
             out_of_fold_models={},
@@ -118,16 +108,3 @@ def cross_fitted_models(
             continue
         out_of_fold_models.update(dict.fromkeys(fold, model))
     return out_of_fold_models
-
-
-def _folder(of_plan: Path, number: int) -> Path:
-    return of_plan / "crossfit" / f"without-group-{number}"
-
-
-def _networks(
-    context: RunContext, plan: CascadeTrainingPlan, before: Path | None, number: int
-) -> Mapping[str, nn.Module]:
-    """Return the networks of a fold after the round before; none where it has none."""
-    if before is None or not _folder(before, number).exists():
-        return {}
-    return load_cascade(context, _folder(before, number), plan.network).specialist.networks

@@ -203,7 +203,10 @@ def _loss_in_crop(
 def tune_sam_predictor(
     context: RunContext, folder: Path, out_of_fold_models: OutOfFoldModels | None = None
 ) -> VolumeSamPredictor | None:
-    """Tune SAM on the labelled cases unless the folder has its weights, and load them."""
+    """Tune SAM on the labelled cases unless the folder has its weights, and load them.
+
+    In a later round it starts from the weights of the round before, for `later_share` of the steps.
+    """
     cases = SamTuningCases(context.labelled, out_of_fold_models or {})
     return _tuned(context, folder, cases, context.config.sam.iterations)
 
@@ -241,6 +244,10 @@ def _tuned(
         return sam_predictor
     path = sam_path(folder)
     if not path.exists():
+        before = context.folder.before(path)
+        if before is not None:
+            load_tuned_weights(sam_predictor, before.parent)
+            steps = max(1, round(steps * context.config.later_share))
         _tune(context, sam_predictor, folder, cases, steps)
         tensors = trainable_state(sam_predictor.sam)
         facts = {"sam": context.config.sam.model_dump(mode="json")}

@@ -26,6 +26,7 @@ from aslseg.project.run_folder import (
     write_settings,
 )
 from aslseg.project.run_tables import read_table, write_table
+from aslseg.storage import write_text_atomic
 
 CONFIG = RunConfig(seed=7)
 
@@ -389,3 +390,35 @@ def test_a_run_in_a_folder_that_is_read_only_is_told(
     ):
         pytest.fail("The body must not run.")
     assert run.state == "cancelled"
+
+
+def test_training_goes_on_from_the_round_before_unless_labels_have_changed(tmp_path: Path) -> None:
+    run = create_run(tmp_path, RunConfig(), "a")
+    run.write_status(retrained_rounds=[1, 3])
+    for number in (1, 2, 3):
+        write_text_atomic(run.round(number) / "crossfit" / "sam.safetensors", "")
+    wanted = Path("crossfit", "sam.safetensors")
+    assert run.before(run.round(2) / wanted) == run.round(1) / wanted
+    assert run.before(run.round(2) / "crossfit") == run.round(1) / "crossfit"
+    assert run.before(run.round(4) / wanted) == run.round(3) / wanted
+    assert run.before(run.round(1) / wanted) is None
+    assert run.before(run.round(3) / wanted) is None  # its labels are others
+    assert run.before(run.round(2) / "absent.safetensors") is None
+    assert run.before(tmp_path / wanted) is None
+
+
+def test_parts_beside_the_specialist_are_in_each_round_or_in_the_first(tmp_path: Path) -> None:
+    again = create_run(tmp_path, RunConfig(), "again")
+    once = create_run(tmp_path, RunConfig(retrain=False), "once")
+    once.write_status(retrained_rounds=[1, 3])
+    assert [again.first_folder(n) for n in (1, 2)] == [again.round(n) for n in (1, 2)]
+    assert [once.first_folder(n) for n in (1, 2, 3)] == [once.round(n) for n in (1, 1, 3)]
+
+
+def test_a_run_of_an_earlier_version_trained_once_and_kept_all_candidates(tmp_path: Path) -> None:
+    run = create_run(tmp_path, RunConfig(), "a")
+    settings = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    del settings["retrain"], settings["candidates"]
+    write_text_atomic(run.path / "config.json", json.dumps(settings))
+    assert (run.config.retrain, run.config.lesion_decision) == (False, "none")
+    assert RunConfig().lesion_decision == "classifier"

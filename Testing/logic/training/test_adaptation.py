@@ -25,7 +25,11 @@ from aslseg.networks.adaptation import (
 )
 from aslseg.preprocessing.roi import Roi
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from aslseg.training.adaptation import adaptation_loss, train_adaptation
+from aslseg.training.adaptation import (
+    adaptation_loss,
+    train_adaptation,
+    untrained_adaptation,
+)
 from aslseg.training.adaptation_samples import AdaptationSampler, TrainingSample
 from aslseg.training.fusion import FusionTerms, best_weights, validated_weights
 
@@ -80,12 +84,16 @@ def samples() -> list[TrainingSample]:
     ]
 
 
+def untrained() -> AdaptationNetwork:
+    return untrained_adaptation(OF_TUMOUR, CONFIG, torch.device("cpu"))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> AdaptationNetwork:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("adaptation")
     return train_adaptation(
-        "adaptation-tumour", OF_TUMOUR, samples(), CONFIG, folder, torch.device("cpu"), Monitor()
+        "adaptation-tumour", untrained(), OF_TUMOUR, samples(), CONFIG, folder, Monitor()
     )
 
 
@@ -186,7 +194,7 @@ def test_training_leaves_no_file_and_repeats_bit_by_bit(
 ) -> None:
     torch.manual_seed(12)
     again = train_adaptation(
-        "adaptation-tumour", OF_TUMOUR, samples(), CONFIG, tmp_path, torch.device("cpu"), Monitor()
+        "adaptation-tumour", untrained(), OF_TUMOUR, samples(), CONFIG, tmp_path, Monitor()
     )
     first, second = trained.state_dict(), again.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)

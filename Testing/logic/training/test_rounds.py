@@ -354,6 +354,12 @@ def test_later_rounds_are_shorter_and_slower_as_the_settings_say(
         ("specialist-liver", 3, 0.001),
         ("specialist-tumour", 3, 0.001),
     ]
+    others = {
+        name: [s.steps for s in seen if s.name == name]
+        for name in ("adaptation-tumour", "cross-fitted-1-tumour")
+    }
+    expected = {"adaptation-tumour": [12, 3], "cross-fitted-1-tumour": [6, 2]}
+    assert others == (expected if method == "aslseg" else {name: [] for name in expected})
 
 
 # --- Loading ------------------------------------------------------------------------------------
