@@ -24,7 +24,7 @@ from aslseg.project.project import Project
 GEOMETRY = Geometry.axis_aligned((12, 40, 40), (4.0, 2.0, 2.0))
 LABELLED, UNLABELLED = ("c0", "c1"), ("c2", "c3", "c4")
 VALIDATION, TEST = ("c5",), ("c6",)
-NETWORK = NetworkConfig(channels=(4, 8), residual_units=1)
+NETWORK = NetworkConfig(channels=(4, 8, 8))
 SPECIALIST = SpecialistConfig(
     iterations=12,
     batch_size=4,

@@ -211,19 +211,37 @@ class RoiConfig(Settings):
 
 
 class NetworkConfig(Settings):
-    """A U-Net: MONAI's, with residual units.
+    """The network of a stage: MONAI's DynUNet, laid out as that of nnU-Net (Isensee et al., 2021).
 
     Attributes:
+        architecture: `dynunet`; `unet` is the network of runs made before there was a choice,
+            MONAI's U-Net with residual units, whose finest features are of half the resolution.
         dimensions: 2 for slices with neighbours as channels, 3 for volumes.
         channels: Feature maps per level, each level at half the resolution of the one before.
-        residual_units: Convolutions per level beyond the first.
+        residual_units: Of `unet` alone: convolutions per level beyond the first.
         dropout: Share of features dropped in training (uncertainty-aware training needs > 0).
     """
 
+    architecture: Literal["dynunet", "unet"] = "dynunet"
     dimensions: Literal[2, 3] = 2
     channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
     residual_units: NotNegative = 2
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_runs(cls, values: Any) -> Any:
+        """Take settings that count residual units for those of a run without a choice."""
+        if isinstance(values, Mapping) and "residual_units" in values:
+            return {"architecture": "unet", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _has_enough_levels(self) -> NetworkConfig:
+        if self.architecture == "dynunet" and len(self.channels) < 3:
+            msg = f"channels of dynunet are those of at least three levels, got {self.channels}"
+            raise ValueError(msg)
+        return self
 
     @property
     def stride(self) -> int:

@@ -51,7 +51,7 @@ def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
             "patch_size": 72,
             "learning_rate": 5e-3,
             "ema_decay": 0.9,
-            "network": NetworkConfig(channels=(16, 32, 64, 128), residual_units=1),
+            "network": NetworkConfig(channels=(16, 32, 64, 128)),
             "roi": settings.roi.model_copy(update={"pixel_mm": pixel_mm}),
         }
     )

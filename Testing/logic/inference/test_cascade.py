@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import NetworkConfig, RoiConfig, RunConfig, SpecialistConfig
+from aslseg.config import NetworkConfig, RoiConfig, RunConfig, SpecialistConfig, parse_config
 from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Geometry, Mask, Volume
-from aslseg.errors import CancelledError, RunError
+from aslseg.errors import CancelledError, RunError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist, predict_roi
 from aslseg.inference.postprocessing import labels_from
+from aslseg.networks.checkpoints import Checkpoint, load_weights, save_checkpoint
 from aslseg.networks.device import padding_of
 from aslseg.networks.unet import build_network, input_channels
 from aslseg.preprocessing.roi import Roi, build_roi
@@ -198,7 +200,7 @@ def test_slices_of_any_size_are_predicted_where_they_are(
     ],
 )
 def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) -> None:
-    settings = SpecialistConfig(patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8)))
+    settings = SpecialistConfig(patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8, 8)))
     roi = a_view(shape)
     found = predict_roi(Pointwise(0), roi, settings, CPU)
     assert found.shape == (2, *shape)
@@ -266,7 +268,7 @@ def test_a_prediction_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_network_has_the_channels_of_its_stage(dimensions: int) -> None:
-    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8, 8))
     settings = SPECIALIST.model_copy(update={"network": network})
     outer, inner = cascade_stages(SIBLINGS)
     images = 1 if dimensions == 3 else 3
@@ -279,8 +281,40 @@ def test_a_network_has_the_channels_of_its_stage(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_finest_features_have_full_resolution_and_the_logits_any_scale(dimensions: int) -> None:
+    """No convolution of the first level strides, and nothing normalises what the last one gives."""
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8, 8))
+    settings = SPECIALIST.model_copy(update={"network": network})
+    built = build_network(OF_LIVER, settings).eval()
+    shapes: list[tuple[int, ...]] = []
+    for part in built.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
+            part.register_forward_hook(lambda *seen: shapes.append(tuple(seen[2].shape[1:])))
+    patch = torch.randn(1, input_channels(OF_LIVER, settings), *[16] * dimensions)
+    logits = built(patch)
+    finest = (4, *[16] * dimensions)
+    assert shapes[:2] == [finest, finest]
+    for parameter in built.get_submodule("output_block").parameters():
+        parameter.data *= 3
+    torch.testing.assert_close(built(patch), 3 * logits)
+
+
+def test_settings_of_runs_from_before_the_choice_build_their_network(tmp_path: Path) -> None:
+    earlier = {"dimensions": 2, "channels": [4, 8], "residual_units": 1, "dropout": 0.1}
+    network = parse_config({"organ": {"network": earlier}}).organ.network
+    assert network.architecture == "unet"
+    assert NetworkConfig.model_validate(network.model_dump()) == network
+    assert NetworkConfig().architecture == "dynunet"
+    built = build_network(OF_LIVER, SPECIALIST.model_copy(update={"network": network}))
+    path = tmp_path / "weights.safetensors"
+    save_checkpoint(path, Checkpoint("specialist", built.state_dict()))
+    with pytest.raises(WeightsError, match="restore the settings that it was trained with"):
+        load_weights(build_network(OF_LIVER, SPECIALIST), path, "specialist")
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_patches_of_a_batch_do_not_depend_on_each_other(dimensions: int) -> None:
-    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8, 8))
     settings = SPECIALIST.model_copy(update={"network": network})
     built = build_network(OF_LIVER, settings).eval()
     patches = torch.randn(2, input_channels(OF_LIVER, settings), *[8] * dimensions)
@@ -314,7 +348,7 @@ def test_volumes_of_few_working_pixels_are_segmented(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], dimensions: int
 ) -> None:
     """Five levels: a network's stride is 16 pixels of 3 mm."""
-    network = NetworkConfig(dimensions=dimensions, channels=(2, 2, 2, 2, 4), residual_units=0)
+    network = NetworkConfig(dimensions=dimensions, channels=(2, 2, 2, 2, 4))
     settings = SpecialistConfig(patch_size=32, network=network, roi=RoiConfig(pixel_mm=3.0))
     networks = {s.name: build_network(s, settings).eval() for s in (OF_LIVER, OF_TUMOUR)}
     config = RunConfig(organ=settings, lesion=settings)

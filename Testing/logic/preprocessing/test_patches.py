@@ -17,8 +17,8 @@ from aslseg.preprocessing.patches import (
 )
 from aslseg.preprocessing.roi import IGNORED, Roi
 
-SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8)))
-IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8))})
+SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8, 8)))
+IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8, 8))})
 SHAPE = (6, 32, 32)
 
 

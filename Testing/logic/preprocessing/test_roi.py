@@ -25,7 +25,7 @@ GRID = Geometry.axis_aligned((6, 20, 24), (4.0, 2.0, 1.5))
 
 
 def settings(dimensions: int = 2, **roi: float | tuple[float, float]) -> SpecialistConfig:
-    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8))
+    network = NetworkConfig(dimensions=3 if dimensions == 3 else 2, channels=(4, 8, 8))
     return SpecialistConfig(network=network, patch_size=16, roi=RoiConfig.model_validate(roi))
 
 

@@ -377,7 +377,7 @@ def test_without_a_parent_roi_there_are_no_contents() -> None:
 
 
 def test_the_network_sees_slices_at_its_own_pixel_even_beside_a_3d_specialist() -> None:
-    in_3d = {"network": {"dimensions": 3, "channels": [4, 8]}, "roi": {"pixel_mm": 3.0}}
+    in_3d = {"network": {"dimensions": 3, "channels": [4, 8, 8]}, "roi": {"pixel_mm": 3.0}}
     config = RunConfig.model_validate({"organ": in_3d, "adaptation": {"pixel_mm": 1.25}})
     settings: SpecialistConfig = adaptation_roi_settings(OF_LIVER, config)
     assert settings.network.dimensions == 2

@@ -543,7 +543,7 @@ def a_deep_project(folder: Path) -> Project:
 def test_parents_of_parents_are_trained_by_every_paradigm(
     tmp_path: Path, paradigm: str, dimensions: int
 ) -> None:
-    network = {"dimensions": dimensions, "channels": [4, 8], "residual_units": 1}
+    network = {"dimensions": dimensions, "channels": [4, 8, 8]}
     settings = {**SPECIALIST.model_dump(), "network": network, "patch_size": 16, "iterations": 4}
     values = tiny_config(rounds=1, adaptation=ADAPTATION).model_dump()
     config = RunConfig.model_validate(

@@ -46,7 +46,7 @@ SETTINGS = SPECIALIST.model_copy(
     }
 )
 IN_3D = SETTINGS.model_copy(
-    update={"network": NetworkConfig(dimensions=3, channels=(4, 8), residual_units=1)}
+    update={"network": NetworkConfig(dimensions=3, channels=(4, 8, 8))}
 )
 RAMPED = 40  # steps, for the ramp takes 0.4 of the schedule
 SEMI: tuple[Name, ...] = (
@@ -280,14 +280,14 @@ def test_classes_of_unlabelled_patches_are_never_looked_at(name: Name) -> None:
 
 FLAT = SpecialistConfig(
     iterations=100,
-    patch_size=4,
+    patch_size=8,
     intensity_strength=0.0,
     teacher_noise=0.0,
     unlabelled_loss="published",
     consistency_weight=1.0,
     uncertainty_passes=2,
     unimatch=UniMatchConfig(feature_dropout=0.0),
-    network=NetworkConfig(channels=(4, 8)),
+    network=NetworkConfig(channels=(4, 8, 8)),
     roi=RoiConfig(context_slices=0),
 )
 

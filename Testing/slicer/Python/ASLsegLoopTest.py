@@ -12,7 +12,7 @@ import slicer
 
 from ASLsegLib import requirements
 
-NETWORK = {"channels": [8, 16], "residual_units": 1}
+NETWORK = {"channels": [8, 16, 16]}
 STAGE = {
     "iterations": 20,
     "batch_size": 4,

@@ -1,0 +1,312 @@
+"""Train the specialist alone on a draw of LiTS, and score it on the draw's unlabelled volumes.
+
+    python Testing/benchmarks/specialist.py --work local/specialist --draw A --labelled 2
+    python Testing/benchmarks/specialist.py --work local/specialist --name longer \
+        --set organ.iterations=3000
+
+The first `--labelled` volumes of a draw (`protocol_2` of splits.json) are trained on, with the
+schedule of a preset and changes to it. The other training volumes are segmented by the trained
+cascade, no true liver given, and scored against labels that are opened here, after the training.
+Another volume of a labelled patient is neither trained on nor scored. To compare with an older
+commit, put its `Logic` on PYTHONPATH and run this file from here.
+
+Written to `<work>/<name>/`: `cases.csv` (Dice, lesions from 0.5 ml found, false ones),
+`candidates.csv` (connected parts of the tumours' probability above 0.2 with their peak, from which
+the free-response curve is read), and `seconds.json` (processor time by task).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aslseg.cli.settings import changed
+from aslseg.context import RunContext
+from aslseg.data.images import read_labelmap
+from aslseg.data.masks import label_components
+from aslseg.data.orientation import axial_labelmap
+from aslseg.data.volume import Mask
+from aslseg.evaluation.metrics import dice
+from aslseg.events import Event, Monitor, Notice, Progress
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.postprocessing import labels_from
+from aslseg.networks.device import choose_device, tune_allocator
+from aslseg.presets import read_preset
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import create_run
+from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+
+LEAST_ML = 0.5
+"""Lesions below are neither required nor false."""
+
+MIN_OVERLAP = 0.1
+"""Of a lesion's voxels, for it to be found; of a candidate's, not to be false."""
+
+CANDIDATE_THRESHOLD = 0.2
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    tune_allocator()
+    volumes = volumes_of(arguments)
+    project = study_project(arguments, volumes)
+    folder = arguments.work / arguments.name
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock()
+    context = run_context(arguments, project, clock)
+    plan = CascadeTrainingPlan(
+        folder=folder / "weights", ssl_name=context.config.paradigm, pseudo={}, start={}
+    )
+    specialist = train_cascade(context, plan).specialist
+    clock.charge("rest of the training")
+    score(arguments, context, specialist, volumes.scored, clock)
+    clock.write(folder / "seconds.json")
+    print(summary(folder, clock))
+
+
+def parse() -> argparse.Namespace:
+    shared = Path(os.environ.get("ASLSEG_SHARED", "../shared"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=shared / "data" / "lits")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", default="quick", help="of this row of the comparison")
+    parser.add_argument("--draw", default="A")
+    parser.add_argument("--labelled", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """Numbers of the volumes that are trained on, and of those that are scored."""
+
+    labelled: tuple[int, ...]
+    scored: tuple[int, ...]
+
+
+def volumes_of(arguments: argparse.Namespace) -> Volumes:
+    protocol = json.loads((arguments.data / "splits.json").read_text(encoding="utf-8"))[
+        "protocol_2"
+    ]
+    labelled = protocol["draws"][arguments.draw][: arguments.labelled]
+    same_patient = {
+        volume
+        for volumes in protocol["patients"].values()
+        if set(volumes) & set(labelled)
+        for volume in volumes
+    }
+    scored = [n for n in protocol["training"] if n not in {*labelled, *same_patient}]
+    return Volumes(tuple(labelled), tuple(scored))
+
+
+def study_project(arguments: argparse.Namespace, volumes: Volumes) -> Project:
+    folder = arguments.work / f"project-{arguments.draw}-{arguments.labelled}"
+    if (folder / "project.json").exists():
+        return open_project(folder)
+    files = [
+        CaseFiles(
+            id=f"lits-{n}",
+            image=(arguments.data / f"volume-{n}.nii.gz").resolve(),
+            label=label_file(arguments, n) if n in volumes.labelled else None,
+            split="train",
+        )
+        for n in [*volumes.labelled, *volumes.scored]
+    ]
+    return create_project(folder, files)
+
+
+def label_file(arguments: argparse.Namespace, number: int) -> Path:
+    return (arguments.data / f"segmentation-{number}.nii.gz").resolve()
+
+
+@dataclass
+class Clock:
+    """Charges processor time to the task that reported last."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    last: float = field(default_factory=time.process_time)
+
+    def listen(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            print(event.message, flush=True)
+        if isinstance(event, Progress):
+            self.charge(event.stage)
+
+    def charge(self, task: str) -> None:
+        now = time.process_time()
+        self.seconds[task] += now - self.last
+        self.last = now
+
+    def write(self, path: Path) -> None:
+        rounded = {task: round(seconds, 1) for task, seconds in self.seconds.items()}
+        path.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+
+
+def run_context(arguments: argparse.Namespace, project: Project, clock: Clock) -> RunContext:
+    settings = [*arguments.set, f"seed={arguments.seed}"]
+    if not any(setting.startswith("paradigm=") for setting in arguments.set):
+        settings.append("paradigm=supervised")
+    config = changed(read_preset(arguments.preset), settings)
+    run = create_run(project.folder, config, f"{arguments.name}-{time.time_ns()}")
+    device = choose_device(config.device).torch_device
+    return RunContext(project, config, run, device, Monitor(clock.listen))
+
+
+def score(
+    arguments: argparse.Namespace,
+    context: RunContext,
+    specialist: Specialist,
+    scored: tuple[int, ...],
+    clock: Clock,
+) -> None:
+    cases: list[dict[str, Any]] = []
+    candidates: list[dict[str, Any]] = []
+    for case in context.unlabelled:
+        volume = context.image(case)
+        probabilities = specialist.predict(volume)
+        found = labels_from(
+            probabilities, context.targets, volume, context.config.min_component_ml
+        ).labels
+        clock.charge("segmenting")
+        number = int(case.id.removeprefix("lits-"))
+        truth = axial_labelmap(read_labelmap(label_file(arguments, number))).labels
+        lesions = Lesions.of(truth == 2, volume.geometry.voxel_ml)
+        of_case = lesions.candidates(found == 2, probabilities["tumour"], 0.5)
+        low = probabilities["tumour"] > CANDIDATE_THRESHOLD
+        candidates += [
+            {"case": number, **candidate}
+            for candidate in lesions.candidates(low, probabilities["tumour"])
+        ]
+        cases.append(
+            {
+                "case": number,
+                "liver_dice": round(dice(found > 0, truth > 0), 4),
+                "tumour_dice": round(dice(found == 2, truth == 2), 4),
+                "lesions": len(lesions.required),
+                "found": len({hit for one in of_case for hit in hits_of(one)}),
+                "false": sum(one["false"] for one in of_case),
+                "true_ml": round(np.count_nonzero(truth == 2) * volume.geometry.voxel_ml, 2),
+                "found_ml": round(np.count_nonzero(found == 2) * volume.geometry.voxel_ml, 2),
+            }
+        )
+        clock.charge("scoring")
+        print(cases[-1], flush=True)
+    folder = arguments.work / arguments.name
+    write_table(folder / "cases.csv", cases)
+    write_table(folder / "candidates.csv", candidates)
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """The true lesions of a volume.
+
+    Attributes:
+        numbered: (D, H, W) number of the lesion at each voxel, 0 outside.
+        sizes: Voxels by number.
+        required: Numbers of the lesions from `LEAST_ML`.
+        voxel_ml: Volume of a voxel.
+    """
+
+    numbered: np.ndarray
+    sizes: np.ndarray
+    required: frozenset[int]
+    voxel_ml: float
+
+    @classmethod
+    def of(cls, mask: Mask, voxel_ml: float) -> Lesions:
+        numbered, count = label_components(mask)
+        sizes = np.bincount(numbered.ravel(), minlength=count + 1)
+        large = [n for n in range(1, count + 1) if sizes[n] * voxel_ml >= LEAST_ML]
+        return cls(numbered, sizes, frozenset(large), voxel_ml)
+
+    def candidates(
+        self, mask: Mask, probability: np.ndarray, peak: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Describe each connected part of a mask whose probability reaches a peak."""
+        parts, count = label_components(mask)
+        found = []
+        for n in range(1, count + 1):
+            inside = parts == n
+            under = np.bincount(self.numbered[inside], minlength=len(self.sizes))
+            highest = float(probability[inside].max())
+            hits = [m for m in self.required if under[m] >= MIN_OVERLAP * self.sizes[m]]
+            if highest < peak:
+                continue
+            found.append(
+                {
+                    "peak": round(highest, 4),
+                    "volume_ml": round(int(inside.sum()) * self.voxel_ml, 3),
+                    "false": int(under[1:].sum() < MIN_OVERLAP * inside.sum()),
+                    "hits": " ".join(map(str, sorted(hits))),
+                }
+            )
+        return found
+
+
+def hits_of(candidate: dict[str, Any]) -> list[str]:
+    return str(candidate["hits"]).split()
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def found_at(candidates: list[dict[str, str]], cases: int, false_per_case: float) -> int:
+    """Return the lesions found where at most so many candidates a case are false.
+
+    Candidates are taken by falling peak; those of one peak stay or go together.
+    """
+    ordered = sorted(candidates, key=lambda one: -float(one["peak"]))
+    allowed, false, found, best = false_per_case * cases, 0, set(), 0
+    for n, one in enumerate(ordered):
+        false += int(one["false"])
+        found |= {(one["case"], hit) for hit in hits_of(one)}
+        last_of_peak = n + 1 == len(ordered) or ordered[n + 1]["peak"] != one["peak"]
+        if last_of_peak and false <= allowed:
+            best = len(found)
+    return best
+
+
+def summary(folder: Path, clock: Clock) -> str:
+    cases, candidates = read_table(folder / "cases.csv"), read_table(folder / "candidates.csv")
+    mean = {name: np.mean([float(c[name]) for c in cases]) for name in cases[0] if name != "case"}
+    total = {name: sum(int(c[name]) for c in cases) for name in ("lesions", "found")}
+    curve = " / ".join(str(found_at(candidates, len(cases), rate)) for rate in (0.5, 1, 2))
+    training = sum(
+        seconds for task, seconds in clock.seconds.items() if task not in ("segmenting", "scoring")
+    )
+    return (
+        f"{folder.name}: liver {mean['liver_dice']:.3f}, tumour {mean['tumour_dice']:.3f}, "
+        f"found {total['found']} of {total['lesions']} with {mean['false']:.1f} false a case; "
+        f"at 0.5 / 1 / 2 false a case {curve}; {training:.0f} s of training, "
+        f"{clock.seconds['segmenting']:.0f} s of segmenting\n"
+        f"{json.dumps({task: round(s) for task, s in clock.seconds.items()})}"
+    )
+
+
+if __name__ == "__main__":
+    main()
