@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from monai.networks.layers import gaussian_1d, separable_filtering
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-ANGLE_SD = 0.15
-
-
-LOG_SCALE_SD = 0.15
+MOST_TURNED = math.radians(30)
+SCALES = (0.7, 1.4)
+CHANGED_IN_PLACE = 0.5
+"""Chance that a patch is turned, and that it is scaled: the ranges are nnU-Net's (Isensee et al.,
+2021; turns those of its three-dimensional patches), which changes a fifth of its patches (ours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +40,33 @@ class PatchTransform:
 
 @dataclass(frozen=True, slots=True)
 class IntensityChange:
-    """One change of contrast, brightness, noise and sharpness for each element of a batch.
+    """Changes of intensity for each element of a batch, in the order in which they are applied.
 
     Attributes:
         contrast: (B,) factors.
         brightness: (B,) added values.
+        gamma: (B,) exponents of the intensities within the element's range; 1 changes nothing.
+        inverted: (B,) whether the exponent is that of the inverted image.
         noise: (B, C, *spatial) added noise.
-        blurred: (B,) whether the element is smoothed over 3 pixels.
+        blur_px: (B,) standard deviations of a Gaussian in pixels; 0 changes nothing.
+        resolution: (B,) part of the resolution that is left; 1 changes nothing.
     """
 
     contrast: Tensor
     brightness: Tensor
+    gamma: Tensor
+    inverted: Tensor
     noise: Tensor
-    blurred: Tensor
+    blur_px: Tensor
+    resolution: Tensor
 
 
 def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) -> PatchTransform:
     """Sample turn and scale around a centre."""
-    angle, log_scale = rng.normal(size=2)
-    return PatchTransform(
-        centre, ANGLE_SD * float(angle), math.exp(LOG_SCALE_SD * float(log_scale))
-    )
+    turned, scaled = rng.random(2) < CHANGED_IN_PLACE
+    angle = rng.uniform(-MOST_TURNED, MOST_TURNED) if turned else 0.0
+    log_scale = rng.uniform(*map(math.log, SCALES)) if scaled else 0.0
+    return PatchTransform(centre, float(angle), math.exp(log_scale))
 
 
 def cut_patch(
@@ -75,8 +83,11 @@ def cut_patch(
     Returns:
         (C, edge, edge) or (C, edge, edge, edge) float32.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(source, dtype=np.float32))[None]
     located = located_pixels(transform, edge)
+    needed = [_span(at, size) for at, size in zip(located, source.shape[1:], strict=True)]
+    located = [at - part.start for at, part in zip(located, needed, strict=True)]
+    part = np.ascontiguousarray(source[(slice(None), *needed)], dtype=np.float32)
+    tensor = torch.from_numpy(part)[None]
     sizes = tensor.shape[2:]
     # grid_sample wants (x, y[, z]) in [-1, 1], with -1 and 1 at the outer edges of the pixels.
     grid = torch.stack(
@@ -89,6 +100,12 @@ def cut_patch(
         padding_mode="zeros" if nearest else "border",
         align_corners=False,
     )[0]
+
+
+def _span(located: Tensor, size: int) -> slice:
+    """Return the part of an axis that interpolation between pixels needs."""
+    start = min(max(math.floor(float(located.min())) - 1, 0), size - 1)
+    return slice(start, max(min(math.ceil(float(located.max())) + 2, size), start + 1))
 
 
 def located_pixels(transform: PatchTransform, edge: int) -> list[Tensor]:
@@ -105,35 +122,98 @@ def located_pixels(transform: PatchTransform, edge: int) -> list[Tensor]:
     return [axis + centre for axis, centre in zip(turned, transform.centre, strict=True)]
 
 
+GAMMAS, GAMMA_CHANCE, INVERTED_SHARE = (0.7, 1.5), 0.4, 0.25
+BLURS_PX, BLUR_CHANCE = (0.5, 1.0), 0.2
+RESOLUTIONS, RESOLUTION_CHANCE = (0.5, 1.0), 0.25
+"""Ranges and chances of nnU-Net (Isensee et al., 2021, supplement 4); contrast, brightness and
+noise, which change each patch, are ours."""
+
+
 def sample_intensity(
     shape: torch.Size, generator: torch.Generator, strength: float = 1.0
 ) -> IntensityChange:
-    """Sample a change for a batch of `shape` (B, C, *spatial); strength 0 changes nothing."""
+    """Sample a change for a batch.
+
+    Args:
+        shape: (B, C, *spatial).
+        generator: Source of randomness.
+        strength: Scales the spread of contrast, brightness and noise, and the chance of all else;
+            0 changes nothing.
+    """
     batch = shape[0]
 
     def normal(*size: int) -> Tensor:
         return torch.randn(size, generator=generator)
 
-    amount = 0.25 * torch.rand(batch, generator=generator)
-    spread = amount.view(-1, *[1] * (len(shape) - 1))
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    def with_chance(chance: float, value: Tensor, otherwise: float) -> Tensor:
+        chosen = torch.rand(batch, generator=generator) < chance * strength
+        return torch.where(chosen, value, torch.full_like(value, otherwise))
+
+    spread = uniform(0, 0.25).view(-1, *[1] * (len(shape) - 1))
     return IntensityChange(
         contrast=torch.exp(0.15 * strength * normal(batch)),
         brightness=0.2 * strength * normal(batch),
-        noise=strength * spread * torch.randn(shape, generator=generator),
-        blurred=torch.rand(batch, generator=generator) < 0.3 * strength,
+        gamma=with_chance(GAMMA_CHANCE, uniform(*map(math.log, GAMMAS)).exp(), 1.0),
+        inverted=uniform(0, 1) < INVERTED_SHARE,
+        noise=strength * spread * normal(*shape),
+        blur_px=with_chance(BLUR_CHANCE, uniform(*BLURS_PX), 0.0),
+        resolution=with_chance(RESOLUTION_CHANCE, uniform(*RESOLUTIONS), 1.0),
     )
 
 
 def apply_intensity(image: Tensor, change: IntensityChange) -> Tensor:
     """Return the changed batch; `image` is (B, C, *spatial)."""
     ones = [1] * (image.ndim - 1)
-    changed = image * change.contrast.view(-1, *ones).to(image) + change.brightness.view(
-        -1, *ones
-    ).to(image)
+    changed = image * change.contrast.view(-1, *ones).to(image)
+    changed = changed + change.brightness.view(-1, *ones).to(image)
+    bent = (change.gamma != 1).nonzero().flatten().tolist()
+    for n in bent:
+        changed[n] = bend(changed[n], float(change.gamma[n]), inverted=bool(change.inverted[n]))
     changed = changed + change.noise.to(image)
-    pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
-    smooth = pool(changed, 3, 1, 1, count_include_pad=False)
-    return torch.where(change.blurred.view(-1, *ones).to(image.device), smooth, changed)
+    for n in (change.blur_px > 0).nonzero().flatten().tolist():
+        changed[n] = blur(changed[n], float(change.blur_px[n]))
+    for n in (change.resolution < 1).nonzero().flatten().tolist():
+        changed[n] = coarsen(changed[n], float(change.resolution[n]))
+    return changed
+
+
+def bend(image: Tensor, gamma: float, *, inverted: bool) -> Tensor:
+    """Return intensities to a power, within their range and with their mean and deviation kept.
+
+    Args:
+        image: (C, *spatial).
+        gamma: Exponent of the intensities, mapped to [0, 1].
+        inverted: Take the exponent of one minus the intensities.
+    """
+    low, reach = image.min(), (image.max() - image.min()).clamp(min=1e-6)
+    part = (image - low) / reach
+    bent = 1 - (1 - part) ** gamma if inverted else part**gamma
+    spread = image.std() / bent.std().clamp(min=1e-6)
+    return (bent - bent.mean()) * spread + image.mean()
+
+
+def blur(image: Tensor, sd_px: float) -> Tensor:
+    """Return (C, *spatial) smoothed by a Gaussian; borders are repeated."""
+    kernel = gaussian_1d(torch.tensor(sd_px), truncated=3.0).to(image)
+    kernel /= kernel.sum()
+    return separable_filtering(image[None], [kernel] * (image.ndim - 1), mode="replicate")[0]
+
+
+def coarsen(image: Tensor, resolution: float) -> Tensor:
+    """Return (C, *spatial) as an image of fewer pixels would show it.
+
+    Args:
+        image: (C, *spatial).
+        resolution: Part of the pixels along each edge.
+    """
+    spatial = image.shape[1:]
+    fewer = [max(1, round(resolution * length)) for length in spatial]
+    coarse = F.interpolate(image[None], fewer, mode="nearest-exact")
+    how = "bilinear" if len(spatial) == 2 else "trilinear"
+    return F.interpolate(coarse, list(spatial), mode=how, align_corners=False)[0]
 
 
 LARGEST_HOLE = 1 / 16

@@ -1,7 +1,8 @@
-"""Intensities: CT windows, normalisation to an organ, pictures for SAM."""
+"""Intensities: CT windows for SAM, and the scales that the specialist's inputs are given in."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from scipy import ndimage
 from aslseg.data.volume import Mask
 
 _SD_PER_MAD = 1.4826  # of a normal distribution
-_CLIP = 6.0
+WINDOW_REACH, ORGAN_REACH = 2.0, 6.0
+"""What networks are given of a window's scale, and of an organ's: that much on either side."""
+HEADROOM = 2.0
+"""How many times as far intensities are kept for training, which changes them before the cut."""
 _FEWEST_FOR_MODE = 1000
 _BINS = 64
 
@@ -35,27 +39,63 @@ def window(voxels: NDArray[Any], window_hu: tuple[float, float]) -> NDArray[np.f
     return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
-def normalise_to_organ(
+@dataclass(frozen=True, slots=True)
+class IntensityScale:
+    """Intensities x as (x - centre) / unit, of which a network is given [-reach, reach].
+
+    Attributes:
+        centre: In the unit of the voxels, HU for CT.
+        unit: In the unit of the voxels.
+        reach: In units of the scale.
+    """
+
+    centre: float
+    unit: float
+    reach: float
+
+    def normalised(self, voxels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return float32 of any shape, cut off at `HEADROOM` times the reach."""
+        scaled: NDArray[np.float32] = np.subtract(voxels, self.centre, dtype=np.float32)
+        scaled /= self.unit
+        return np.clip(scaled, -HEADROOM * self.reach, HEADROOM * self.reach, out=scaled)
+
+    def limits(self, lowest: float, highest: float) -> tuple[float, float]:
+        """Return the normalised limits of what networks are given of a volume.
+
+        They are those of the scale, or of the volume where that is narrower: in a file that was
+        saturated when it was written, a change of brightness has to saturate at the same level.
+
+        Args:
+            lowest: Of the volume's voxels.
+            highest: Of the volume's voxels.
+        """
+        low = max((lowest - self.centre) / self.unit, -self.reach)
+        high = min((highest - self.centre) / self.unit, self.reach)
+        return (low, high) if low < high else (-self.reach, self.reach)
+
+
+def window_scale(window_hu: tuple[float, float]) -> IntensityScale:
+    """Return the scale on which a window is [-2, 2]."""
+    low, high = window_hu
+    return IntensityScale((low + high) / 2, (high - low) / (2 * WINDOW_REACH), WINDOW_REACH)
+
+
+def organ_scale(
     voxels: NDArray[Any], organ_mask: Mask, least_scale: float = 1.0
-) -> NDArray[np.float32]:
-    """Express intensities as robust deviations from those of an organ.
+) -> IntensityScale:
+    """Return the scale of robust deviations from the intensities of an organ.
 
     Contrast phase and scanner shift the organ as a whole; what is left is the lesion in it. The
     centre is the organ's most frequent intensity, which a large lesion does not shift as it shifts
-    the median; the scale is 1.4826 times the median absolute deviation from it.
+    the median; the unit is 1.4826 times the median absolute deviation from it.
 
     Args:
         voxels: Any shape.
         organ_mask: Same shape; an empty mask stands for all voxels.
-        least_scale: Smallest scale, in the unit of `voxels`: noise is not blown up.
-
-    Returns:
-        float32 in [-6, 6] of the shape of `voxels`.
+        least_scale: Smallest unit, in that of `voxels`: noise is not blown up.
     """
     centre, spread = centre_and_spread(voxels, organ_mask)
-    scaled: NDArray[np.float32] = np.subtract(voxels, centre, dtype=np.float32)
-    scaled /= max(spread, least_scale)
-    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+    return IntensityScale(centre, max(spread, least_scale), ORGAN_REACH)
 
 
 def centre_and_spread(voxels: NDArray[Any], organ_mask: Mask) -> tuple[float, float]:

@@ -15,8 +15,10 @@ from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
 from aslseg.preprocessing.augmentation import (
     PatchTransform,
+    apply_intensity,
     cut_patch,
     located_pixels,
+    sample_intensity,
     sample_patch_transform,
 )
 from aslseg.preprocessing.roi import IGNORED, Roi
@@ -113,16 +115,25 @@ class TrainingCase:
         weight: Of its labels (1 for a human's).
         case_id: The case that it shows.
         pseudo: Whether its labels are pseudo-labels.
+        patient: Whose case it is; that of the case alone if nobody is named.
     """
 
     roi: Roi
     weight: float = 1.0
     case_id: str = ""
     pseudo: bool = False
+    patient: str = ""
 
 
 def slice_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
-    """Return slice `k` with its neighbours, then the parent mask: (C, h, w)."""
+    """Return slice `k` with its neighbours, within their limits, then the parent: (C, h, w)."""
+    channels = _uncut_channels(roi, k, settings)
+    images = channels[: image_channels(settings)]
+    np.clip(images, *roi.limits, out=images)
+    return channels
+
+
+def _uncut_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
     reach = settings.roi.context_slices
     wanted = k + roi.neighbour * np.arange(-reach, reach + 1)
     channels = [roi.image[n] for n in np.clip(wanted, 0, len(roi.image) - 1)]
@@ -137,13 +148,16 @@ def image_channels(settings: SpecialistConfig) -> int:
 
 
 class BatchSource:
-    """Samples batches from cases; lesions are sampled by component, not by voxel.
+    """Samples batches: a patient, a case of the patient, and a component of it or any place.
 
+    Turned, scaled and changed in intensity as `augmentation` says. Intensities are changed before
+    they are cut off, so that a patch may be saturated that was not, or show what had been cut off.
     Where there are pseudo-labels, so many patches of each batch are of human labels that they are
     `human_share` of it, or their part of the cases if that is more; pseudo-labels share the rest.
 
     Args:
-        cases: Equally likely among those of a kind (human or pseudo).
+        cases: Patients are equally likely among those of a kind (human or pseudo), as are cases of
+            a patient, ROIs of a case, and components of an ROI however large.
         settings: Patch size, batch size, share of patches centred on a component.
         seed: Of the run.
         stream: Tells apart the sources of one training (labelled, unlabelled).
@@ -176,7 +190,21 @@ class BatchSource:
         sampled = [self._sample(pool, rng) for pool in self._pools(rng)]
         inputs, classes, locations = zip(*sampled, strict=True)
         weights = [self._cases[location.case].weight for location in locations]
-        return Batch(torch.stack(inputs), torch.stack(classes), torch.tensor(weights), locations)
+        changed = self._with_changed_intensities(torch.stack(inputs), locations, rng)
+        return Batch(changed, torch.stack(classes), torch.tensor(weights), locations)
+
+    def _with_changed_intensities(
+        self, inputs: Tensor, locations: Sequence[PatchLocation], rng: np.random.Generator
+    ) -> Tensor:
+        """Return patches with changed intensities, which are then cut off at their ROIs' limits."""
+        images = image_channels(self._settings)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        strength = self._settings.intensity_strength
+        change = sample_intensity(inputs[:, :images].shape, generator, strength)
+        limits = torch.tensor([self._cases[location.case].roi.limits for location in locations])
+        low, high = limits.view(len(inputs), 2, *[1] * (inputs.ndim - 1)).to(inputs).unbind(1)
+        changed = apply_intensity(inputs[:, :images], change).clamp(low, high)
+        return torch.cat([changed, inputs[:, images:]], 1)
 
     def _pools(self, rng: np.random.Generator) -> list[list[int]]:
         """Return the cases that each patch of a batch may be of."""
@@ -193,16 +221,24 @@ class BatchSource:
     ) -> tuple[Tensor, Tensor, PatchLocation]:
         with_components = [n for n in pool if self._components[n]]
         if with_components and rng.random() < self._settings.lesion_share:
-            number = with_components[int(rng.integers(len(with_components)))]
+            number = self._draw(with_components, rng)
             centre = self._near_component(number, rng)
         else:
-            number = pool[int(rng.integers(len(pool)))]
+            number = self._draw(pool, rng)
             centre = _inside_organ(self._cases[number].roi, rng)
         inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
             inputs, classes = inputs.flip(axes), classes.flip(axes)
         return inputs, classes, replace(location, mirrored=axes)
+
+    def _draw(self, numbers: Sequence[int], rng: np.random.Generator) -> int:
+        """Draw a patient, then a case of the patient, then an ROI of the case."""
+        for name_of in (_patient_of, _case_of):
+            names = sorted({name_of(self._cases[n]) for n in numbers})
+            drawn = names[int(rng.integers(len(names)))]
+            numbers = [n for n in numbers if name_of(self._cases[n]) == drawn]
+        return numbers[int(rng.integers(len(numbers)))]
 
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
@@ -220,14 +256,24 @@ class BatchSource:
         labels = np.zeros((), np.uint8) if roi.labels is None else roi.labels
         if self._settings.network.dimensions == 3:
             location = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
-            inputs = cut_patch(roi.inputs, location.transform, edge)
+            arrays = [roi.image] if roi.parent is None else [roi.image, roi.parent]
+            parts = [cut_patch(array[None], location.transform, edge) for array in arrays]
+            inputs = torch.cat(parts)
             source = labels[None] if labels.ndim else None
         else:
             k, y, x = (int(value) for value in centre)
             location = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
-            inputs = cut_patch(slice_channels(roi, k, self._settings), location.transform, edge)
+            inputs = cut_patch(_uncut_channels(roi, k, self._settings), location.transform, edge)
             source = labels[k][None] if labels.ndim else None
         return inputs, _cut_classes(source, location.transform, inputs.shape[1:], edge), location
+
+
+def _case_of(case: TrainingCase) -> str:
+    return case.case_id
+
+
+def _patient_of(case: TrainingCase) -> str:
+    return case.patient or case.case_id
 
 
 def _cut_classes(

@@ -21,7 +21,7 @@ from aslseg.data.masks import BoundingBox, box_of
 from aslseg.data.orientation import UNTURNED, Turn, to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.errors import StorageError
-from aslseg.preprocessing.intensity import normalise_to_organ, window
+from aslseg.preprocessing.intensity import organ_scale, window_scale
 from aslseg.reading import read_object
 from aslseg.storage import storage_errors, write_json_atomic
 from aslseg.targets import CascadeStage, Target, region_mask
@@ -30,12 +30,16 @@ IGNORED = 255
 """Class number of pixels whose label is in doubt: no loss counts them, no patch seeks them."""
 
 
+NO_LIMITS = (-1e30, 1e30)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Roi:
     """The part of a volume that is the input of one stage.
 
     Attributes:
-        image: (d, h, w) float32, normalised.
+        image: (d, h, w) float32, normalised, beyond `limits` too: training changes intensities
+            before they are cut off.
         parent: (d, h, w) float32 in [0, 1], the mask of the parent target; None when there is none.
         labels: (d, h, w) uint8 class numbers of the stage, `IGNORED` where the label is in doubt;
             None for a case without labels.
@@ -43,6 +47,7 @@ class Roi:
         volume_shape: (D, H, W) of the axial grid.
         neighbour: Distance in slices of the neighbours that are given as channels.
         turn: From the volume as it was given to its axial grid.
+        limits: Lowest and highest intensity that a network is given.
     """
 
     image: Float32
@@ -52,12 +57,13 @@ class Roi:
     volume_shape: Shape3
     neighbour: int
     turn: Turn = UNTURNED
+    limits: tuple[float, float] = NO_LIMITS
 
     @property
     def inputs(self) -> Float32:
-        """(C, d, h, w): the image, and the parent mask where there is one."""
-        arrays = [self.image] if self.parent is None else [self.image, self.parent]
-        return np.stack(arrays)
+        """(C, d, h, w): the image within its limits, and the parent mask where there is one."""
+        image = np.clip(self.image, *self.limits)
+        return np.stack([image] if self.parent is None else [image, self.parent])
 
 
 def build_roi(
@@ -87,7 +93,7 @@ def build_roi(
     turn = to_axial(volume.geometry)
     volume = turn.volume(volume)
     parent = None if parent is None else turn.array(parent)
-    box, intensities = _crop_and_normalise(volume, stage, settings, parent)
+    box, intensities, limits = _crop_and_normalise(volume, stage, settings, parent)
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
     classes = None
@@ -101,6 +107,7 @@ def build_roi(
         volume_shape=volume.geometry.shape,
         neighbour=max(1, round(settings.roi.context_mm / spacing[0])),
         turn=turn,
+        limits=limits,
     )
 
 
@@ -171,6 +178,7 @@ def save_roi(roi: Roi, folder: Path) -> None:
         "shape": roi.volume_shape,
         "neighbour": roi.neighbour,
         "turn": asdict(roi.turn),
+        "limits": roi.limits,
     }
     write_json_atomic(folder / "view.json", facts)
 
@@ -191,6 +199,7 @@ def load_roi(folder: Path) -> Roi:
         }
         d, h, w = map(int, facts["shape"])
         first, last = (tuple(map(int, facts[name])) for name in ("start", "stop"))
+        low, high = map(float, facts["limits"])
         return Roi(
             image=arrays["image"],
             parent=arrays.get("parent"),
@@ -199,6 +208,7 @@ def load_roi(folder: Path) -> Roi:
             volume_shape=(d, h, w),
             neighbour=int(facts["neighbour"]),
             turn=Turn(**{name: tuple(values) for name, values in facts["turn"].items()}),
+            limits=(low, high),
         )
     except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         msg = f"{folder} holds no whole view ({error}); {remedy}."
@@ -207,21 +217,24 @@ def load_roi(folder: Path) -> Roi:
 
 def _crop_and_normalise(
     volume: Volume, stage: CascadeStage, settings: SpecialistConfig, parent: Mask | None
-) -> tuple[BoundingBox, Float32]:
+) -> tuple[BoundingBox, Float32, tuple[float, float]]:
+    """Return the crop, its normalised intensities, and the limits that they are cut off at."""
     if stage.inside is None:
-        low, high = settings.roi.window_hu
-        scaled = window(volume.voxels, (low, high))
-        return BoundingBox((0, 0, 0), volume.geometry.shape), (scaled - 0.5) * 4.0
-    if parent is None or not parent.any():
-        msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
-        raise ValueError(msg)
-    box = box_of(parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
-    if box is None:
-        msg = "A mask that is not empty must have a box."
-        raise ValueError(msg)
-    return box, normalise_to_organ(
-        volume.voxels[box.slices], parent[box.slices], settings.roi.least_scale_hu
-    )
+        box = BoundingBox((0, 0, 0), volume.geometry.shape)
+        scale = window_scale(settings.roi.window_hu)
+    else:
+        if parent is None or not parent.any():
+            msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
+            raise ValueError(msg)
+        box = box_of(parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
+        if box is None:
+            msg = "A mask that is not empty must have a box."
+            raise ValueError(msg)
+        scale = organ_scale(
+            volume.voxels[box.slices], parent[box.slices], settings.roi.least_scale_hu
+        )
+    limits = scale.limits(float(volume.voxels.min()), float(volume.voxels.max()))
+    return box, scale.normalised(volume.voxels[box.slices]), limits
 
 
 def _working_shape(

@@ -12,6 +12,9 @@ from aslseg.preprocessing.augmentation import (
     IntensityChange,
     PatchTransform,
     apply_intensity,
+    bend,
+    blur,
+    coarsen,
     cut_patch,
     sample_intensity,
     sample_patch_transform,
@@ -67,23 +70,48 @@ def test_beyond_the_edge_images_repeat_their_border_and_labels_are_zero() -> Non
     assert labels[0].tolist() == [[0, 0, 0], [0, 1, 2], [0, 8, 9]]
 
 
+def test_a_patch_is_the_same_whatever_lies_far_from_it() -> None:
+    """Only the part that a patch needs is read: the same part of a larger source gives the same."""
+    rng = np.random.default_rng(0)
+    large = rng.normal(size=(2, 90, 80)).astype(np.float32)
+    transform = PatchTransform((40.0, 30.0), angle=0.4, scale=1.3)
+    near = PatchTransform((20.0, 20.0), angle=0.4, scale=1.3)
+    torch.testing.assert_close(
+        cut_patch(large, transform, 16), cut_patch(large[:, 20:60, 10:60], near, 16)
+    )
+    beyond = cut_patch(large, PatchTransform((40.5, 400.0)), 4)
+    torch.testing.assert_close(beyond, torch.from_numpy(large[:, 39:43, 79:]).expand(2, 4, 4))
+
+
 def test_a_drawn_placement_keeps_its_centre_and_repeats_with_its_seed() -> None:
     first = sample_patch_transform((3.0, 4.0), np.random.default_rng(1))
     assert first.centre == (3.0, 4.0)
     assert first == sample_patch_transform((3.0, 4.0), np.random.default_rng(1))
     assert first != sample_patch_transform((3.0, 4.0), np.random.default_rng(2))
-    scales = [sample_patch_transform((0.0,), np.random.default_rng(n)).scale for n in range(200)]
-    assert 0.5 < min(scales) < 0.8
-    assert 1.2 < max(scales) < 2.0
+    drawn = [sample_patch_transform((0.0,), np.random.default_rng(n)) for n in range(400)]
+    scales, angles = [one.scale for one in drawn], [math.degrees(one.angle) for one in drawn]
+    assert 0.7 <= min(scales) < 0.72
+    assert 1.37 < max(scales) <= 1.4
+    assert -30 <= min(angles) < -28
+    assert 28 < max(angles) <= 30
+    assert 150 < scales.count(1.0) < 250
+    assert 150 < angles.count(0.0) < 250
 
 
 def a_change(**values: float) -> IntensityChange:
-    zeros = torch.zeros(2, 1, 4, 4)
+    """Return a change of the second of two elements."""
+
+    def of(name: str, unchanged: float) -> torch.Tensor:
+        return torch.tensor([unchanged, values.get(name, unchanged)])
+
     return IntensityChange(
-        contrast=torch.tensor([1.0, values.get("contrast", 1.0)]),
-        brightness=torch.tensor([0.0, values.get("brightness", 0.0)]),
-        noise=zeros + values.get("noise", 0.0),
-        blurred=torch.tensor([False, bool(values.get("blurred", 0))]),
+        contrast=of("contrast", 1.0),
+        brightness=of("brightness", 0.0),
+        gamma=of("gamma", 1.0),
+        inverted=of("inverted", 0.0).bool(),
+        noise=torch.full((2, 1, 4, 4), values.get("noise", 0.0)),
+        blur_px=of("blur_px", 0.0),
+        resolution=of("resolution", 1.0),
     )
 
 
@@ -92,14 +120,64 @@ def test_an_intensity_change_does_what_it_says_to_its_element_alone() -> None:
     changed = apply_intensity(image, a_change(contrast=2.0, brightness=-1.0))
     assert changed[0].unique().tolist() == [3.0]
     assert changed[1].unique().tolist() == [5.0]
+    assert image.unique().tolist() == [3.0]
 
 
-def test_smoothing_is_the_mean_of_the_neighbours_that_exist() -> None:
-    image = torch.zeros(2, 1, 4, 4)
-    image[:, 0, 0, 0] = 36.0
-    sharp, smooth = apply_intensity(image, a_change(blurred=1))[:, 0]
-    assert sharp[0, 0] == 36.0
-    assert smooth[:3, :3].tolist() == [[9, 6, 0], [6, 4, 0], [0, 0, 0]]
+@pytest.mark.parametrize(("inverted", "middle"), [(False, 0.25), (True, 0.75)])
+def test_a_power_bends_intensities_and_keeps_mean_and_deviation(
+    inverted: bool, middle: float
+) -> None:
+    """0, 1/2 and 1 become 0, 1/4 and 1, or 0, 3/4 and 1, before mean and deviation are restored."""
+    image = torch.tensor([[[-2.0, 0.0, 2.0]]])
+    bent = bend(image, 2.0, inverted=inverted)
+    plain = torch.tensor([0.0, middle, 1.0])
+    expected = (plain - plain.mean()) / plain.std() * 2.0
+    torch.testing.assert_close(bent[0, 0], expected)
+    changed = apply_intensity(
+        torch.randn(2, 1, 4, 4), a_change(gamma=2.0, inverted=float(inverted))
+    )
+    assert changed.shape == (2, 1, 4, 4)
+
+
+def test_blurring_spreads_a_point_by_a_gaussian_and_leaves_the_flat_flat() -> None:
+    image = torch.zeros(1, 9, 9)
+    image[0, 4, 4] = 1.0
+    smooth = blur(image, 1.0)
+    assert float(smooth.sum()) == pytest.approx(1.0, abs=1e-4)
+    ratio = float(smooth[0, 4, 5] / smooth[0, 4, 4])
+    assert ratio == pytest.approx(math.exp(-0.5), abs=0.05)
+    flat = torch.full((2, 5, 6, 7), 3.0)
+    torch.testing.assert_close(blur(flat, 0.7), flat)
+
+
+def test_half_the_resolution_keeps_every_other_pixel_and_interpolates() -> None:
+    coarse = coarsen(torch.arange(8.0).view(1, 1, 8).repeat(1, 8, 1), 0.5)
+    # nearest pixels 1, 3, 5 and 7 stand for two each: between their middles the ramp is kept
+    assert coarse[0, 0].tolist() == [1.0, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.0]
+    assert coarsen(torch.randn(2, 4, 6, 6), 0.6).shape == (2, 4, 6, 6)
+
+
+def test_each_change_reaches_its_element_alone() -> None:
+    image = torch.randn(2, 1, 4, 4)
+    for name, value in (("gamma", 1.4), ("blur_px", 0.8), ("resolution", 0.5)):
+        changed = apply_intensity(image, a_change(**{name: value}))
+        assert torch.equal(changed[0], image[0])
+        assert not torch.allclose(changed[1], image[1])
+
+
+def test_chances_and_ranges_are_those_of_nnunet() -> None:
+    change = sample_intensity(torch.Size((4000, 1, 1, 1)), torch.Generator().manual_seed(0))
+    bent, blurred = change.gamma != 1, change.blur_px > 0
+    assert 0.37 < float(bent.float().mean()) < 0.43
+    assert 0.7 <= float(change.gamma.min()) < 0.72
+    assert 1.45 < float(change.gamma.max()) <= 1.5
+    assert 0.22 < float(change.inverted.float().mean()) < 0.28
+    assert 0.17 < float(blurred.float().mean()) < 0.23
+    assert 0.5 <= float(change.blur_px[blurred].min())
+    assert float(change.blur_px.max()) <= 1.0
+    coarse = change.resolution < 1
+    assert 0.22 < float(coarse.float().mean()) < 0.28
+    assert 0.5 <= float(change.resolution.min()) < 0.55
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 6, 8, 8)], ids=["slices", "volumes"])

@@ -27,6 +27,7 @@ CRISP = SpecialistConfig(
     patch_size=16,
     mirror=True,
     lesion_share=0.0,
+    intensity_strength=0.0,
     network=NetworkConfig(channels=(4, 8, 8)),
     roi=RoiConfig(pixel_mm=2.0, slice_mm=3.0, context_slices=0, margin_mm=8.0),
 )

@@ -17,7 +17,9 @@ from aslseg.preprocessing.patches import (
 )
 from aslseg.preprocessing.roi import IGNORED, Roi
 
-SETTINGS = SpecialistConfig(batch_size=3, patch_size=16, network=NetworkConfig(channels=(4, 8, 8)))
+SETTINGS = SpecialistConfig(
+    batch_size=3, patch_size=16, intensity_strength=0.0, network=NetworkConfig(channels=(4, 8, 8))
+)
 IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8, 8))})
 SHAPE = (6, 32, 32)
 
@@ -169,6 +171,48 @@ def test_labels_move_with_the_image() -> None:
     sure = (middle < 0.05) | (middle > 0.95)
     assert torch.equal(middle[sure].round().long(), batch.classes[sure])
     assert batch.classes.any()
+
+
+def test_patients_are_met_equally_often_then_cases_then_rois() -> None:
+    """Of a patient with one case and one with two, of which one has three ROIs."""
+    whose = [("a", "p"), ("b", "q"), ("c1", "q"), ("c1", "q"), ("c1", "q")]
+    cases = [
+        TrainingCase(a_view(ONE_LESION, level=10.0 * n), case_id=case, patient=patient)
+        for n, (case, patient) in enumerate(whose)
+    ]
+    for share in (0.0, 1.0):
+        settings = SETTINGS.model_copy(update={"batch_size": 600, "lesion_share": share})
+        drawn = [place.case for place in BatchSource(cases, settings, 0, 0).batch(0).locations]
+        assert 250 < drawn.count(0) < 350
+        assert 110 < drawn.count(1) < 190
+        assert all(30 < drawn.count(n) < 75 for n in (2, 3, 4))
+
+
+def test_intensities_are_changed_before_they_are_cut_off() -> None:
+    """All is above the upper limit, so it is shown as the limit, or darkened as what it is."""
+    image = np.full(SHAPE, 1.4, np.float32)
+    box = BoundingBox((0, 0, 0), SHAPE)
+    roi = Roi(image, None, None, box, SHAPE, neighbour=1, limits=(-2.0, 1.0))
+    assert slice_channels(roi, 3, SETTINGS).max() == 1.0
+    assert roi.inputs.max() == 1.0
+    plain = BatchSource([TrainingCase(roi)], SETTINGS, 0, 0).batch(0).inputs
+    assert plain.unique().tolist() == [1.0]
+    strong = SETTINGS.model_copy(update={"batch_size": 100, "intensity_strength": 2.0})
+    level = BatchSource([TrainingCase(roi)], strong, 0, 0).batch(0).inputs
+    assert float(level.max()) == 1.0
+    assert float(level.min()) >= -2.0
+    flat = (level == 1.0).flatten(1).all(1)
+    assert 0 < int(flat.sum()) < 100
+    assert float(level.flatten(1).mean(1).min()) < 0.7
+
+
+def test_the_parent_mask_is_not_changed_with_the_intensities() -> None:
+    organ = np.ones(SHAPE, np.float32)
+    settings = SETTINGS.model_copy(update={"intensity_strength": 1.0})
+    for chosen in (settings, IN_3D.model_copy(update={"intensity_strength": 1.0})):
+        inputs = BatchSource([TrainingCase(a_view(organ=organ))], chosen, 0, 0).batch(0).inputs
+        torch.testing.assert_close(inputs[:, -1], torch.ones_like(inputs[:, -1]))
+        assert len(inputs[:, 0].unique()) > 10
 
 
 def test_mirroring_is_off_unless_asked_for() -> None:

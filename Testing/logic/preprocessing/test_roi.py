@@ -44,7 +44,9 @@ def test_the_whole_image_is_seen_in_its_window() -> None:
     assert roi.parent is None
     assert roi.labels is None
     assert roi.image.dtype == np.float32
-    assert roi.image[:4, 5, 5].tolist() == [-2.0, 2.0, 1.0, 0.0]
+    assert roi.image[:4, 5, 5].tolist() == [-4.0, 4.0, 1.0, 0.0]
+    assert roi.inputs[0, :4, 5, 5].tolist() == [-2.0, 2.0, 1.0, 0.0]
+    assert roi.limits == (-2.0, 2.0)
     assert roi.box.slices == (slice(0, 6), slice(0, 20), slice(0, 24))
 
 
@@ -92,6 +94,14 @@ def test_contents_are_seen_in_a_box_around_their_parent_roi() -> None:
     assert roi.parent.shape == roi.image.shape
     assert roi.inputs.shape == (2, 4, 10, 10)
     assert 0.0 <= roi.parent.min() < roi.parent.max() <= 1.0
+
+
+def test_a_file_that_was_saturated_limits_what_is_seen_of_it() -> None:
+    voxels = np.clip(smooth_values() * 1000, 0.0, 250.0)
+    chosen = settings(window_hu=(-100.0, 300.0))
+    assert build_roi(Volume(voxels, GRID), OF_LIVER, chosen).limits == (-1.0, 1.5)
+    roi = build_roi(Volume(voxels, GRID), OF_TUMOUR, settings(), parent=an_organ())
+    assert roi.limits[1] == pytest.approx(float(roi.image.max()))
 
 
 def test_contents_are_seen_as_deviations_from_their_parent_roi() -> None:

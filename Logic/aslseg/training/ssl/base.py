@@ -164,9 +164,9 @@ class SSLMethod(nn.Module):
         length = self.settings.rampup_share * self.settings.iterations
         return self.settings.consistency_weight * ramp_up(step, length)
 
-    def on_labelled(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the supervised loss of a network on perturbed labelled patches."""
-        logits = network(self.perturb(batch.inputs, generator))
+    def on_labelled(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the supervised loss of a network on labelled patches, changed as drawn."""
+        logits = network(batch.inputs)
         return supervised_loss(logits, batch.classes, batch.weight)
 
 
@@ -186,5 +186,5 @@ class Supervised(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
         """Return the supervised loss; the unlabelled term is zero."""
-        supervised = self.on_labelled(self.student, labelled, generator)
+        supervised = self.on_labelled(self.student, labelled)
         return LossTerms(supervised, torch.zeros_like(supervised))
