@@ -210,6 +210,10 @@ class RoiConfig(Settings):
     least_scale_hu: PositiveFloat = 25.0
 
 
+UNCERTAIN_DROPOUT = 0.1
+"""Of networks that are trained with awareness of their uncertainty, unless the settings say."""
+
+
 class NetworkConfig(Settings):
     """The network of a stage: MONAI's DynUNet, laid out as that of nnU-Net (Isensee et al., 2021).
 
@@ -219,14 +223,15 @@ class NetworkConfig(Settings):
         dimensions: 2 for slices with neighbours as channels, 3 for volumes.
         channels: Feature maps per level, each level at half the resolution of the one before.
         residual_units: Of `unet` alone: convolutions per level beyond the first.
-        dropout: Share of features dropped in training (uncertainty-aware training needs > 0).
+        dropout: Share of features dropped in training. None is 0.1 for uncertainty-aware training,
+            which measures with it, and 0 elsewhere: it costs two fifths of a step on a CPU.
     """
 
     architecture: Literal["dynunet", "unet"] = "dynunet"
     dimensions: Literal[2, 3] = 2
     channels: Annotated[tuple[Positive, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
     residual_units: NotNegative = 2
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -538,8 +543,16 @@ class RunConfig(Settings):
         return "classifier" if self.method == "aslseg" else "none"
 
     def stage(self, inside: str | None) -> SpecialistConfig:
-        """Return the settings of the stage that segments targets inside `inside`."""
-        return self.organ if inside is None else self.lesion
+        """Return the settings of the stage that segments targets inside `inside`.
+
+        Where they leave the network's dropout to the paradigm, it is filled in.
+        """
+        settings = self.organ if inside is None else self.lesion
+        if settings.network.dropout is not None:
+            return settings
+        dropout = UNCERTAIN_DROPOUT if self.paradigm == "uncertainty_aware" else 0.0
+        network = settings.network.model_copy(update={"dropout": dropout})
+        return settings.model_copy(update={"network": network})
 
 
 def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:

@@ -20,18 +20,15 @@ from aslseg.config import (
 from aslseg.errors import entry_of
 
 _ORGAN = SpecialistConfig(
-    iterations=1200,
+    iterations=1000,
     batch_size=8,
-    patch_size=128,
-    intensity_strength=1.5,
-    lesion_share=0.2,
-    roi=RoiConfig(pixel_mm=3.0, window_hu=(-100.0, 200.0)),
+    patch_size=96,
+    lesion_share=0.33,
+    network=NetworkConfig(channels=(16, 32, 64, 96, 128)),
+    roi=RoiConfig(pixel_mm=4.0, window_hu=(-100.0, 200.0)),
 )
 _LESION = _ORGAN.model_copy(
     update={
-        "iterations": 1000,
-        "batch_size": 12,
-        "patch_size": 96,
         "lesion_share": 0.5,
         "mirror": True,
         "roi": RoiConfig(pixel_mm=2.0),

@@ -146,7 +146,7 @@ class Clock:
         if isinstance(event, Notice):
             print(event.message, flush=True)
         if isinstance(event, Progress):
-            self.charge(event.stage)
+            self.charge(event.task)
 
     def charge(self, task: str) -> None:
         now = time.process_time()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from monai.networks.blocks.dynunet_block import UnetUpBlock
 from monai.networks.layers.simplelayers import SkipConnection
-from monai.networks.nets import DynUNet
+from monai.networks.nets.dynunet import DynUNet, DynUNetSkipLayer
 from torch import Tensor, nn
 
 
@@ -64,7 +64,10 @@ def _bottlenecks(network: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for module in network.modules():
         if isinstance(module, DynUNet):
-            found.append(module.bottleneck)
+            level = module.skip_layers
+            while isinstance(level, DynUNetSkipLayer):
+                level = level.next_layer
+            found.append(level)
         elif isinstance(module, SkipConnection) and not any(
             isinstance(inner, SkipConnection) for inner in module.submodule.modules()
         ):

@@ -65,6 +65,6 @@ def _unet(channels: int, classes: int, settings: NetworkConfig) -> nn.Module:
         strides=(2,) * (len(settings.channels) - 1),
         num_res_units=settings.residual_units,
         norm="instance",
-        dropout=settings.dropout,
+        dropout=settings.dropout or 0.0,
     )
     return network

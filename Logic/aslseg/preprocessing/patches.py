@@ -225,7 +225,7 @@ class BatchSource:
             centre = self._near_component(number, rng)
         else:
             number = self._draw(pool, rng)
-            centre = _inside_organ(self._cases[number].roi, rng)
+            centre = _inside_organ(self._cases[number].roi, self._settings.patch_size, rng)
         inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
@@ -299,10 +299,18 @@ def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64
     ]
 
 
-def _inside_organ(roi: Roi, rng: np.random.Generator) -> NDArray[np.int64]:
+def _inside_organ(roi: Roi, edge: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a place on a random slice: inside the parent if the slice has it, or anywhere."""
     centre = rng.integers(roi.image.shape)
-    if roi.parent is not None:
-        inside = np.argwhere(roi.parent[centre[0]] > 0.5)
-        if len(inside):
-            centre[1:] = inside[rng.integers(len(inside))]
+    inside = [] if roi.parent is None else np.argwhere(roi.parent[centre[0]] > 0.5)
+    if len(inside):
+        centre[1:] = inside[rng.integers(len(inside))]
+    else:
+        centre[1:] = [_mostly_inside(length, edge, rng) for length in roi.image.shape[1:]]
     return centre
+
+
+def _mostly_inside(length: int, edge: int, rng: np.random.Generator) -> int:
+    """Return the centre of a patch of which no more than a quarter reaches beyond an axis."""
+    margin = min(edge // 4, (length - 1) // 2)
+    return int(rng.integers(margin, length - margin))

@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.config import NetworkConfig, RoiConfig, RunConfig, SpecialistConfig, parse_config
+from aslseg.config import (
+    NetworkConfig,
+    RoiConfig,
+    RunConfig,
+    SpecialistConfig,
+    SSLName,
+    parse_config,
+)
 from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Geometry, Mask, Volume
 from aslseg.errors import CancelledError, RunError, WeightsError
@@ -324,10 +331,30 @@ def test_patches_of_a_batch_do_not_depend_on_each_other(dimensions: int) -> None
 
 
 def test_the_settings_of_a_stage_are_those_of_its_depth() -> None:
-    config = RunConfig()
+    config = RunConfig(lesion=SpecialistConfig(iterations=7))
     pick: Callable[[str | None], SpecialistConfig] = config.stage
-    assert pick(None) == config.organ
-    assert pick("liver") == config.lesion
+    assert pick(None).iterations == config.organ.iterations
+    assert pick("liver").iterations == 7
+
+
+@pytest.mark.parametrize(
+    ("paradigm", "chosen", "expected"),
+    [
+        ("mean_teacher", None, 0.0),
+        ("uncertainty_aware", None, 0.1),
+        ("uncertainty_aware", 0.0, 0.0),
+        ("mean_teacher", 0.3, 0.3),
+    ],
+)
+def test_dropout_is_there_for_who_measures_with_it_or_asks_for_it(
+    paradigm: SSLName, chosen: float | None, expected: float
+) -> None:
+    network = NetworkConfig(channels=(4, 8, 8), dropout=chosen)
+    settings = SPECIALIST.model_copy(update={"network": network})
+    found = RunConfig(paradigm=paradigm, organ=settings).stage(None)
+    assert found.network.dropout == expected
+    parts = build_network(OF_LIVER, found).modules()
+    assert {part.p for part in parts if isinstance(part, nn.Dropout)} == {expected} - {0.0}
 
 
 # --- Few pixels, and no numbers -------------------------------------------------------------------

@@ -33,7 +33,7 @@ class UniMatch(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
         """Return the supervised loss and the ramped losses of both kinds of perturbation."""
-        supervised = self.on_labelled(self.student, labelled, generator)
+        supervised = self.on_labelled(self.student, labelled)
         if unlabelled is None:
             return LossTerms(supervised, supervised * 0)
         probability = predicted(self.student, unlabelled.inputs)
