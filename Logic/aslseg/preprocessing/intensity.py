@@ -80,9 +80,7 @@ def window_scale(window_hu: tuple[float, float]) -> IntensityScale:
     return IntensityScale((low + high) / 2, (high - low) / (2 * WINDOW_REACH), WINDOW_REACH)
 
 
-def organ_scale(
-    voxels: NDArray[Any], organ_mask: Mask, least_scale: float = 1.0
-) -> IntensityScale:
+def organ_scale(voxels: NDArray[Any], organ_mask: Mask, least_scale: float = 1.0) -> IntensityScale:
     """Return the scale of robust deviations from the intensities of an organ.
 
     Contrast phase and scanner shift the organ as a whole; what is left is the lesion in it. The

@@ -226,7 +226,9 @@ def _crop_and_normalise(
         if parent is None or not parent.any():
             msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
             raise ValueError(msg)
-        box = box_of(parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm)
+        box = box_of(
+            parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm
+        )
         if box is None:
             msg = "A mask that is not empty must have a box."
             raise ValueError(msg)

@@ -207,7 +207,9 @@ def test_slices_of_any_size_are_predicted_where_they_are(
     ],
 )
 def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) -> None:
-    settings = SpecialistConfig(patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8, 8)))
+    settings = SpecialistConfig(
+        patch_size=8, network=NetworkConfig(dimensions=3, channels=(4, 8, 8))
+    )
     roi = a_view(shape)
     found = predict_roi(Pointwise(0), roi, settings, CPU)
     assert found.shape == (2, *shape)

@@ -45,9 +45,7 @@ SETTINGS = SPECIALIST.model_copy(
         "target_confidence": 0.5,
     }
 )
-IN_3D = SETTINGS.model_copy(
-    update={"network": NetworkConfig(dimensions=3, channels=(4, 8, 8))}
-)
+IN_3D = SETTINGS.model_copy(update={"network": NetworkConfig(dimensions=3, channels=(4, 8, 8))})
 RAMPED = 40  # steps, for the ramp takes 0.4 of the schedule
 SEMI: tuple[Name, ...] = (
     "mean_teacher",
