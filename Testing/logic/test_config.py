@@ -89,7 +89,7 @@ def test_a_patch_must_halve_at_every_level() -> None:
     five_levels = {"channels": [2, 4, 8, 16, 32]}
     with pytest.raises(ConfigError, match="patch_size must be a multiple of 16 for 5 levels"):
         parse_config({"organ": {"patch_size": 24, "network": five_levels}})
-    with pytest.raises(ConfigError, match="channels of dynunet .* at least three levels"):
+    with pytest.raises(ConfigError, match=r"channels of dynunet .* at least three levels"):
         parse_config({"lesion": {"network": {"channels": [16, 32]}}})
     with pytest.raises(ConfigError, match="and at least 32, got 16"):  # one pixel would be left
         parse_config({"organ": {"patch_size": 16, "network": five_levels}})

@@ -30,7 +30,7 @@ def build_network(stage: CascadeStage, settings: SpecialistConfig) -> nn.Module:
 
 
 _NAMED_TWICE = ("input_block", "downsamples", "bottleneck", "upsamples")
-"""Parts of a DynUNet that it runs as parts of `skip_layers`; safetensors writes each weight once."""
+"""Parts of a DynUNet that `skip_layers` has too; safetensors refuses weights of two names."""
 
 
 def _dynunet(channels: int, classes: int, settings: NetworkConfig) -> nn.Module:

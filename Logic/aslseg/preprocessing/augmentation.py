@@ -65,7 +65,7 @@ def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) 
     """Sample turn and scale around a centre."""
     turned, scaled = rng.random(2) < CHANGED_IN_PLACE
     angle = rng.uniform(-MOST_TURNED, MOST_TURNED) if turned else 0.0
-    log_scale = rng.uniform(*map(math.log, SCALES)) if scaled else 0.0
+    log_scale = rng.uniform(math.log(SCALES[0]), math.log(SCALES[1])) if scaled else 0.0
     return PatchTransform(centre, float(angle), math.exp(log_scale))
 
 
@@ -199,7 +199,9 @@ def blur(image: Tensor, sd_px: float) -> Tensor:
     """Return (C, *spatial) smoothed by a Gaussian; borders are repeated."""
     kernel = gaussian_1d(torch.tensor(sd_px), truncated=3.0).to(image)
     kernel /= kernel.sum()
-    return separable_filtering(image[None], [kernel] * (image.ndim - 1), mode="replicate")[0]
+    kernels = [kernel] * (image.ndim - 1)
+    smooth: Tensor = separable_filtering(image[None], kernels, mode="replicate")
+    return smooth[0]
 
 
 def coarsen(image: Tensor, resolution: float) -> Tensor:

@@ -302,8 +302,8 @@ def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64
 def _inside_organ(roi: Roi, edge: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return a place on a random slice: inside the parent if the slice has it, or anywhere."""
     centre = rng.integers(roi.image.shape)
-    inside = [] if roi.parent is None else np.argwhere(roi.parent[centre[0]] > 0.5)
-    if len(inside):
+    inside = None if roi.parent is None else np.argwhere(roi.parent[centre[0]] > 0.5)
+    if inside is not None and len(inside):
         centre[1:] = inside[rng.integers(len(inside))]
     else:
         centre[1:] = [_mostly_inside(length, edge, rng) for length in roi.image.shape[1:]]

@@ -219,24 +219,22 @@ def _crop_and_normalise(
     volume: Volume, stage: CascadeStage, settings: SpecialistConfig, parent: Mask | None
 ) -> tuple[BoundingBox, Float32, tuple[float, float]]:
     """Return the crop, its normalised intensities, and the limits that they are cut off at."""
+    voxels = volume.voxels
+    limits_of_file = float(voxels.min()), float(voxels.max())
     if stage.inside is None:
-        box = BoundingBox((0, 0, 0), volume.geometry.shape)
+        whole = BoundingBox((0, 0, 0), volume.geometry.shape)
         scale = window_scale(settings.roi.window_hu)
-    else:
-        if parent is None or not parent.any():
-            msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
-            raise ValueError(msg)
-        box = box_of(
-            parent, margin_mm=settings.roi.margin_mm, spacing_mm=volume.geometry.spacing_mm
-        )
-        if box is None:
-            msg = "A mask that is not empty must have a box."
-            raise ValueError(msg)
-        scale = organ_scale(
-            volume.voxels[box.slices], parent[box.slices], settings.roi.least_scale_hu
-        )
-    limits = scale.limits(float(volume.voxels.min()), float(volume.voxels.max()))
-    return box, scale.normalised(volume.voxels[box.slices]), limits
+        return whole, scale.normalised(voxels), scale.limits(*limits_of_file)
+    box = None
+    if parent is not None:
+        margin_mm, spacing_mm = settings.roi.margin_mm, volume.geometry.spacing_mm
+        box = box_of(parent, margin_mm=margin_mm, spacing_mm=spacing_mm)
+    if parent is None or box is None:
+        msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
+        raise ValueError(msg)
+    cropped, inside = voxels[box.slices], parent[box.slices]
+    scale = organ_scale(cropped, inside, settings.roi.least_scale_hu)
+    return box, scale.normalised(cropped), scale.limits(*limits_of_file)
 
 
 def _working_shape(

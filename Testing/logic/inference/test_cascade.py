@@ -194,7 +194,7 @@ def test_slices_of_any_size_are_predicted_where_they_are(
     found = predict_roi(Pointwise(1), roi, settings, CPU)
     assert found.shape == (2, *shape)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found[1], sigmoid(roi.image), atol=1e-5)
+    np.testing.assert_allclose(found[1], sigmoid(roi.inputs[0]), atol=1e-5)
     np.testing.assert_allclose(found.sum(0), 1.0, atol=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_a_sliding_block_sees_what_the_whole_would(shape: tuple[int, int, int]) 
     roi = a_view(shape)
     found = predict_roi(Pointwise(0), roi, settings, CPU)
     assert found.shape == (2, *shape)
-    np.testing.assert_allclose(found[1], sigmoid(roi.image), atol=1e-5)
+    np.testing.assert_allclose(found[1], sigmoid(roi.inputs[0]), atol=1e-5)
 
 
 class FromWindow(nn.Module):
