@@ -51,7 +51,13 @@ _QUICK = RunConfig(
 def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
     roi = settings.roi.model_copy(update={"pixel_mm": pixel_mm})
     return settings.model_copy(
-        update={"iterations": 8000, "batch_size": 24, "patch_size": 160, "roi": roi}
+        update={
+            "iterations": 8000,
+            "batch_size": 24,
+            "patch_size": 160,
+            "network": NetworkConfig(channels=(32, 64, 128, 256, 320)),
+            "roi": roi,
+        }
     )
 
 
