@@ -1,14 +1,13 @@
 """Train the specialist alone on a draw of LiTS, and score it on the draw's unlabelled volumes.
 
-    python Testing/benchmarks/specialist.py --work local/specialist --draw A --labelled 2
+    python Testing/benchmarks/specialist.py --work local/specialist --name quick --draw A
     python Testing/benchmarks/specialist.py --work local/specialist --name longer \
         --set organ.iterations=3000
 
 The first `--labelled` volumes of a draw (`protocol_2` of splits.json) are trained on, with the
 schedule of a preset and changes to it. The other training volumes are segmented by the trained
 cascade, no true liver given, and scored against labels that are opened here, after the training.
-Another volume of a labelled patient is neither trained on nor scored. To compare with an older
-commit, put its `Logic` on PYTHONPATH and run this file from here.
+Another volume of a labelled patient is neither trained on nor scored.
 
 Written to `<work>/<name>/`: `cases.csv` (Dice, lesions from 0.5 ml found, false ones),
 `candidates.csv` (connected parts of the tumours' probability above 0.2 with their peak, from which
@@ -23,6 +22,7 @@ import json
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import label_components
 from aslseg.data.orientation import axial_labelmap
-from aslseg.data.volume import Mask
+from aslseg.data.volume import Float32, Labels, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.presets import read_preset
-from aslseg.project.case import CaseFiles
+from aslseg.project.case import Case, CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import create_run
@@ -61,8 +61,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     tune_allocator()
-    volumes = volumes_of(arguments)
-    project = study_project(arguments, volumes)
+    project = study_project(arguments)
     folder = arguments.work / arguments.name
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
@@ -72,24 +71,29 @@ def main() -> None:
     )
     specialist = train_cascade(context, plan).specialist
     clock.charge("rest of the training")
-    score(arguments, context, specialist, volumes.scored, clock)
+    score(arguments, context.unlabelled, by_specialist(context, specialist), clock)
     clock.write(folder / "seconds.json")
     print(summary(folder, clock))
 
 
 def parse() -> argparse.Namespace:
+    parser = common_arguments(__doc__)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
+    return parser.parse_args()
+
+
+def common_arguments(description: str) -> argparse.ArgumentParser:
     shared = Path(os.environ.get("ASLSEG_SHARED", "../shared"))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--data", type=Path, default=shared / "data" / "lits")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", default="quick", help="of this row of the comparison")
+    parser.add_argument("--name", required=True, help="of this row of the comparison")
     parser.add_argument("--draw", default="A")
     parser.add_argument("--labelled", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    return parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ def volumes_of(arguments: argparse.Namespace) -> Volumes:
     return Volumes(tuple(labelled), tuple(scored))
 
 
-def study_project(arguments: argparse.Namespace, volumes: Volumes) -> Project:
+def study_project(arguments: argparse.Namespace) -> Project:
+    volumes = volumes_of(arguments)
     folder = arguments.work / f"project-{arguments.draw}-{arguments.labelled}"
     if (folder / "project.json").exists():
         return open_project(folder)
@@ -168,47 +173,51 @@ def run_context(arguments: argparse.Namespace, project: Project, clock: Clock) -
     return RunContext(project, config, run, device, Monitor(clock.listen))
 
 
-def score(
-    arguments: argparse.Namespace,
-    context: RunContext,
-    specialist: Specialist,
-    scored: tuple[int, ...],
-    clock: Clock,
-) -> None:
-    cases: list[dict[str, Any]] = []
-    candidates: list[dict[str, Any]] = []
-    for case in context.unlabelled:
+Segment = Callable[[Case], tuple[Labels, Float32]]
+"""From a case to its label map (liver 1, tumour 2) and its probability of tumour, axially."""
+
+
+def by_specialist(context: RunContext, specialist: Specialist) -> Segment:
+    def segment(case: Case) -> tuple[Labels, Float32]:
         volume = context.image(case)
-        probabilities = specialist.predict(volume)
-        found = labels_from(
-            probabilities, context.targets, volume, context.config.min_component_ml
-        ).labels
+        found = specialist.predict(volume)
+        labels = labels_from(found, context.targets, volume, context.config.min_component_ml)
+        return labels.labels, found["tumour"]
+
+    return segment
+
+
+def score(
+    arguments: argparse.Namespace, cases: Sequence[Case], segment: Segment, clock: Clock
+) -> None:
+    """Segment the cases, and write what was found beside their labels, which are read here."""
+    rows: list[dict[str, Any]] = []
+    candidates: list[dict[str, Any]] = []
+    for case in cases:
+        labels, tumour = segment(case)
         clock.charge("segmenting")
         number = int(case.id.removeprefix("lits-"))
-        truth = axial_labelmap(read_labelmap(label_file(arguments, number))).labels
-        lesions = Lesions.of(truth == 2, volume.geometry.voxel_ml)
-        of_case = lesions.candidates(found == 2, probabilities["tumour"], 0.5)
-        low = probabilities["tumour"] > CANDIDATE_THRESHOLD
-        candidates += [
-            {"case": number, **candidate}
-            for candidate in lesions.candidates(low, probabilities["tumour"])
-        ]
-        cases.append(
+        truth = axial_labelmap(read_labelmap(label_file(arguments, number)))
+        lesions = Lesions.of(truth.labels == 2, truth.geometry.voxel_ml)
+        low = lesions.candidates(tumour > CANDIDATE_THRESHOLD, tumour)
+        candidates += [{"case": number, **candidate} for candidate in low]
+        found = lesions.candidates(labels == 2, tumour)
+        rows.append(
             {
                 "case": number,
-                "liver_dice": round(dice(found > 0, truth > 0), 4),
-                "tumour_dice": round(dice(found == 2, truth == 2), 4),
+                "liver_dice": round(dice(labels > 0, truth.labels > 0), 4),
+                "tumour_dice": round(dice(labels == 2, truth.labels == 2), 4),
                 "lesions": len(lesions.required),
-                "found": len({hit for one in of_case for hit in hits_of(one)}),
-                "false": sum(one["false"] for one in of_case),
-                "true_ml": round(np.count_nonzero(truth == 2) * volume.geometry.voxel_ml, 2),
-                "found_ml": round(np.count_nonzero(found == 2) * volume.geometry.voxel_ml, 2),
+                "found": len({hit for one in found for hit in hits_of(one)}),
+                "false": sum(one["false"] for one in found),
+                "true_ml": lesions.millilitres(truth.labels == 2),
+                "found_ml": lesions.millilitres(labels == 2),
             }
         )
         clock.charge("scoring")
-        print(cases[-1], flush=True)
+        print(rows[-1], flush=True)
     folder = arguments.work / arguments.name
-    write_table(folder / "cases.csv", cases)
+    write_table(folder / "cases.csv", rows)
     write_table(folder / "candidates.csv", candidates)
 
 
@@ -235,22 +244,20 @@ class Lesions:
         large = [n for n in range(1, count + 1) if sizes[n] * voxel_ml >= LEAST_ML]
         return cls(numbered, sizes, frozenset(large), voxel_ml)
 
-    def candidates(
-        self, mask: Mask, probability: np.ndarray, peak: float = 0.0
-    ) -> list[dict[str, Any]]:
-        """Describe each connected part of a mask whose probability reaches a peak."""
+    def millilitres(self, mask: Mask) -> float:
+        return round(int(mask.sum()) * self.voxel_ml, 2)
+
+    def candidates(self, mask: Mask, probability: Float32) -> list[dict[str, Any]]:
+        """Describe each connected part of a mask."""
         parts, count = label_components(mask)
         found = []
         for n in range(1, count + 1):
             inside = parts == n
             under = np.bincount(self.numbered[inside], minlength=len(self.sizes))
-            highest = float(probability[inside].max())
             hits = [m for m in self.required if under[m] >= MIN_OVERLAP * self.sizes[m]]
-            if highest < peak:
-                continue
             found.append(
                 {
-                    "peak": round(highest, 4),
+                    "peak": round(float(probability[inside].max()), 4),
                     "volume_ml": round(int(inside.sum()) * self.voxel_ml, 3),
                     "false": int(under[1:].sum() < MIN_OVERLAP * inside.sum()),
                     "hits": " ".join(map(str, sorted(hits))),
