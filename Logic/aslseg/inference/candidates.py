@@ -17,7 +17,7 @@ from scipy import ndimage
 from aslseg.config import CandidatesConfig
 from aslseg.data.masks import BoundingBox, box_of, crop, label_components, uncrop
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
-from aslseg.preprocessing.intensity import normalise_to_organ
+from aslseg.preprocessing.intensity import organ_scale
 from aslseg.targets import Target
 
 FEATURES = (
@@ -216,7 +216,8 @@ def _of_parent(
     organ = crop(parent, both)
     rest = organ.copy()
     rest[within] &= ~candidates
-    intensities = normalise_to_organ(crop(volume.voxels, both), rest if rest.any() else organ)
+    voxels = crop(volume.voxels, both)
+    intensities = organ_scale(voxels, rest if rest.any() else organ).normalised(voxels)
     framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
     depth = ndimage.distance_transform_edt(framed, sampling=volume.geometry.spacing_mm)
     return intensities[within], depth[1:-1, 1:-1, 1:-1].astype(np.float32)[within]
