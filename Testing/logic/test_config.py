@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from aslseg.config import NetworkConfig, RunConfig, parse_config, read_config
+from aslseg.config import NetworkConfig, RunConfig, SpecialistConfig, parse_config, read_config
 from aslseg.errors import ConfigError
 from aslseg.presets import PRESETS, read_preset
 from aslseg.targets import LIVER_TARGETS, Target
@@ -146,9 +146,11 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_outermost_targets_take_the_settings_of_organs_and_others_those_of_lesions() -> None:
-    config = RunConfig()
-    assert config.stage(None) is config.organ
-    assert config.stage("liver") is config.lesion
+    network = NetworkConfig(dropout=0.2)
+    organ, lesion = (SpecialistConfig(iterations=n, network=network) for n in (5, 6))
+    config = RunConfig(organ=organ, lesion=lesion)
+    assert config.stage(None) == organ
+    assert config.stage("liver") == lesion
 
 
 def test_settings_do_not_change() -> None:
