@@ -18,8 +18,7 @@ from aslseg.data.volume import Float32, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
-from aslseg.preprocessing.patches import slice_channels
-from aslseg.preprocessing.roi import Roi, build_roi, to_volume
+from aslseg.preprocessing.roi import Roi, build_roi, slice_channels, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
 
 SLICES_AT_ONCE = 8

@@ -31,7 +31,7 @@ from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
 from aslseg.networks.checkpoints import copy_sharing_frozen, load_checkpoint, load_weights
 from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
-from aslseg.preprocessing.patches import image_channels
+from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, check_orientation
 from aslseg.sam.classwise import ClasswiseSam

@@ -29,8 +29,7 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.networks.device import predict_mirrored, require_finite
-from aslseg.preprocessing.patches import slice_channels
-from aslseg.preprocessing.roi import Roi, build_roi, resample, to_volume
+from aslseg.preprocessing.roi import Roi, build_roi, resample, slice_channels, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages
 
 

@@ -35,7 +35,8 @@ from aslseg.methods.baseline import lesion_stage_of, training_plan_of
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
-from aslseg.preprocessing.patches import Batch, image_channels
+from aslseg.preprocessing.patches import Batch
+from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.classwise import ABSENT, ClasswiseSam, random_points
 from aslseg.sam.tuning import trainable_state
 from aslseg.targets import CascadeStage

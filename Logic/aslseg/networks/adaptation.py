@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.volume import Float32
-from aslseg.preprocessing.patches import image_channels
-from aslseg.preprocessing.roi import Roi, from_volume
+from aslseg.preprocessing.roi import Roi, from_volume, image_channels
 from aslseg.targets import CascadeStage
 
 LOGIT_LIMIT = 4.0

@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet, UNet
 from torch import nn
 
 from aslseg.config import NetworkConfig, SpecialistConfig
-from aslseg.preprocessing.patches import image_channels
+from aslseg.preprocessing.roi import image_channels
 from aslseg.targets import CascadeStage
 
 

@@ -21,7 +21,7 @@ from aslseg.preprocessing.augmentation import (
     sample_intensity,
     sample_patch_transform,
 )
-from aslseg.preprocessing.roi import IGNORED, Roi
+from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, slice_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +123,6 @@ class TrainingCase:
     case_id: str = ""
     pseudo: bool = False
     patient: str = ""
-
-
-def slice_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
-    """Return slice `k` with its neighbours, within their limits, then the parent: (C, h, w)."""
-    channels = _uncut_channels(roi, k, settings)
-    images = channels[: image_channels(settings)]
-    np.clip(images, *roi.limits, out=images)
-    return channels
-
-
-def _uncut_channels(roi: Roi, k: int, settings: SpecialistConfig) -> NDArray[np.float32]:
-    reach = settings.roi.context_slices
-    wanted = k + roi.neighbour * np.arange(-reach, reach + 1)
-    channels = [roi.image[n] for n in np.clip(wanted, 0, len(roi.image) - 1)]
-    if roi.parent is not None:
-        channels.append(roi.parent[k])
-    return np.stack(channels)
-
-
-def image_channels(settings: SpecialistConfig) -> int:
-    """Return how many leading channels are intensities."""
-    return 1 if settings.network.dimensions == 3 else 2 * settings.roi.context_slices + 1
 
 
 class BatchSource:
@@ -263,7 +241,8 @@ class BatchSource:
         else:
             k, y, x = (int(value) for value in centre)
             location = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
-            inputs = cut_patch(_uncut_channels(roi, k, self._settings), location.transform, edge)
+            channels = slice_channels(roi, k, self._settings, within_limits=False)
+            inputs = cut_patch(channels, location.transform, edge)
             source = labels[k][None] if labels.ndim else None
         return inputs, _cut_classes(source, location.transform, inputs.shape[1:], edge), location
 

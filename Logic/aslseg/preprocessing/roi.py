@@ -159,6 +159,33 @@ def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> F
     return _numpy(tensor)
 
 
+def slice_channels(
+    roi: Roi, k: int, settings: SpecialistConfig, *, within_limits: bool = True
+) -> Float32:
+    """Return slice `k` with its neighbours, then the parent mask.
+
+    Args:
+        roi: Of any depth; beyond its ends the last slice is repeated.
+        k: Slice of the ROI.
+        settings: Number of neighbours.
+        within_limits: Whether intensities are cut off at the ROI's limits.
+
+    Returns:
+        (C, h, w) float32; the first `image_channels` are intensities.
+    """
+    reach = settings.roi.context_slices
+    wanted = k + roi.neighbour * np.arange(-reach, reach + 1)
+    images = np.stack([roi.image[n] for n in np.clip(wanted, 0, len(roi.image) - 1)])
+    if within_limits:
+        np.clip(images, *roi.limits, out=images)
+    return images if roi.parent is None else np.concatenate([images, roi.parent[k][None]])
+
+
+def image_channels(settings: SpecialistConfig) -> int:
+    """Return how many leading channels are intensities."""
+    return 1 if settings.network.dimensions == 3 else 2 * settings.roi.context_slices + 1
+
+
 def save_roi(roi: Roi, folder: Path) -> None:
     """Write an ROI as memory-mappable arrays, in place of whatever the folder held.
 

@@ -25,7 +25,7 @@ from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import AdaptationNetwork, adaptation_roi_settings, build_adaptation
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
-from aslseg.preprocessing.patches import image_channels
+from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import CascadeStage, Target, cascade_stages
 from aslseg.training.adaptation_samples import (

@@ -22,8 +22,7 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.preprocessing.augmentation import cut_patch, sample_patch_transform
-from aslseg.preprocessing.patches import image_channels, slice_channels
-from aslseg.preprocessing.roi import Roi, build_roi
+from aslseg.preprocessing.roi import Roi, build_roi, image_channels, slice_channels
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, cascade_stages, region_mask
 

@@ -8,14 +8,8 @@ import torch
 
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.masks import BoundingBox
-from aslseg.preprocessing.patches import (
-    Batch,
-    BatchSource,
-    TrainingCase,
-    image_channels,
-    slice_channels,
-)
-from aslseg.preprocessing.roi import IGNORED, Roi
+from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
+from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, slice_channels
 
 SETTINGS = SpecialistConfig(
     batch_size=3, patch_size=16, intensity_strength=0.0, network=NetworkConfig(channels=(4, 8, 8))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from aslseg.config import SpecialistConfig
 from aslseg.networks.checkpoints import copy_sharing_frozen
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
-from aslseg.preprocessing.patches import Batch, TrainingCase, image_channels
+from aslseg.preprocessing.patches import Batch, TrainingCase
+from aslseg.preprocessing.roi import image_channels
 from aslseg.training.losses import average_decay, ramp_up, supervised_loss, update_average
 from aslseg.training.trainer import OptimizerSpec
 

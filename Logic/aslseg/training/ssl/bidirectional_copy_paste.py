@@ -14,8 +14,8 @@ from torch import Tensor
 
 from aslseg.data.masks import keep_largest
 from aslseg.preprocessing.mixing import paste_region
-from aslseg.preprocessing.patches import Batch, image_channels
-from aslseg.preprocessing.roi import IGNORED
+from aslseg.preprocessing.patches import Batch
+from aslseg.preprocessing.roi import IGNORED, image_channels
 from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
 from aslseg.training.ssl.base import LossTerms, SSLMethod
 from aslseg.training.ssl.pseudo_labels import confident_labels, predicted
