@@ -20,7 +20,7 @@ from aslseg.config import (
 from aslseg.errors import entry_of
 
 _ORGAN = SpecialistConfig(
-    iterations=1000,
+    iterations=900,
     batch_size=8,
     patch_size=96,
     intensity_strength=1.5,
