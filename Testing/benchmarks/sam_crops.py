@@ -102,15 +102,20 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [VARIANTS[int(n)] for n in chosen.variant or range(len(VARIANTS))]
     scored = _numbers(chosen.data, without=LABELLED if chosen.tune else ())
-    rows: list[dict[str, object]] = []
     for variant in wanted:
-        rows += list(_rows(chosen.data, variant, scored, chosen.slices, chosen.tune))
-        _say(variant, [row for row in rows if row["variant"] == variant.name])
-    if chosen.csv:
-        with chosen.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+        rows = list(_rows(chosen.data, variant, scored, chosen.slices, chosen.tune))
+        _say(variant, rows)
+        if chosen.csv:
+            _append(chosen.csv, rows)
+
+
+def _append(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    begins = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if begins:
             writer.writeheader()
-            writer.writerows(rows)
+        writer.writerows(rows)
 
 
 def _numbers(data: Path, without: Sequence[int]) -> list[int]:
