@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "methods": NETWORKS_OF | {"context", "inference", "training"},
     "runs": NETWORKS_OF | {"project", "context", "inference", "training", "methods"},
     "report": PROJECT,
-    "benchmark": NETWORKS_OF | PROJECT | {"training", "methods", "runs", "report"},
+    "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},
     "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report"},
     "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark"},
 }

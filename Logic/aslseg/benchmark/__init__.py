@@ -1,4 +1,4 @@
-"""All methods on the same cases, seeds and number of steps, with tables and tests.
+"""All methods on the same cases, draws and seeds, with tables and tests.
 
 No method is defined here. Only the command line imports it.
 """

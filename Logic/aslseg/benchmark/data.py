@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aslseg.data.geometry import resample_labels
 from aslseg.data.images import read_geometry, read_volume, write_labelmap, write_volume
@@ -19,55 +20,121 @@ from aslseg.preprocessing.roi import resample
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.labels import load_labels
-from aslseg.project.patients import refuse_divided, with_dicom_patients
+from aslseg.project.patients import refuse_divided, whose, with_dicom_patients
 from aslseg.project.project import FILE_NAME, Project, open_project
 from aslseg.targets import LIVER_TARGETS, Target
+
+HIGHEST = 100.0
+"""Of intensities that are brought to a common range; the lowest is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How images are copied before anything else is done with them.
+
+    Attributes:
+        spacing_mm: Least voxel edges along (k, j, i) of the axial grid; None leaves them.
+        percentiles: Intensities of an image that become 0 and 100, what is beyond is cut off; None
+            leaves them. For images without a scale of their own, such as MR.
+    """
+
+    spacing_mm: tuple[float, float, float] | None = None
+    percentiles: tuple[float, float] | None = None
+
+
+AS_GIVEN = Grid()
+"""No copies: images stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkData:
-    """Cases with their label maps, and their split.
+    """Cases with their label maps, their parts, and draws of labels.
 
     Attributes:
-        cases: Training cases and held-out ones.
-        held_out: Ids of the cases that are scored; nothing is trained on them or chosen by them.
-        order: Ids of training cases; n labelled volumes are the first of the first n patients.
+        cases: Training cases, in the order in which unlabelled ones are taken, and held-out ones.
+        held_out: Ids of the cases that are scored; they are in no project.
+        draws: By name, ids of training cases in the order in which they are labelled.
         targets: Classes of the label maps.
     """
 
     cases: tuple[CaseFiles, ...]
     held_out: tuple[str, ...]
-    order: tuple[str, ...]
+    draws: Mapping[str, tuple[str, ...]]
     targets: tuple[Target, ...] = LIVER_TARGETS
 
-    @property
-    def training_labels(self) -> tuple[str, ...]:
-        """Ids of all training cases that have a label map."""
-        known = [case.id for case in self.cases if case.label and case.id not in self.held_out]
-        return (*self.order, *(name for name in known if name not in self.order))
+    @classmethod
+    def checked(
+        cls,
+        cases: Sequence[CaseFiles],
+        held_out: Sequence[str],
+        draws: Mapping[str, Sequence[str]],
+        targets: Sequence[Target],
+    ) -> BenchmarkData:
+        """Return the data, once it is sure that every case can play its part.
+
+        Raises:
+            ProjectError: When a name is unknown, a label map is missing, or a patient is held out
+                and trained on.
+        """
+        cases = with_dicom_patients(cases)
+        for order in draws.values():
+            refuse_divided(select_cases(cases, labelled=order, test=held_out))
+        for case in cases:
+            if case.id in held_out:
+                _given(case)
+        orders = {name: tuple(order) for name, order in draws.items()}
+        return cls(tuple(cases), tuple(held_out), orders, tuple(targets))
 
     @property
     def patients(self) -> dict[str, str]:
         """Patient of each case, by its id."""
-        return {case.id: case.patient or case.id for case in self.cases}
+        return {case.id: whose(case) for case in self.cases}
 
-    def shown(self, labelled: int | None) -> tuple[str, ...]:
-        """Return one training case of each of the first patients, or all that have a label map."""
-        if labelled is None:
-            return self.training_labels
+    @property
+    def training(self) -> tuple[CaseFiles, ...]:
+        """All cases for training."""
+        return tuple(case for case in self.cases if case.id not in self.held_out)
+
+    def shown(self, draw: str, labelled: int) -> tuple[str, ...]:
+        """Return the cases whose labels are shown: one of each of the first patients of a draw.
+
+        Args:
+            draw: Its name; not used where all labels are shown.
+            labelled: How many; 0 shows those of all training cases.
+
+        Raises:
+            ProjectError: When the draw has fewer patients.
+        """
+        if labelled == 0:
+            return tuple(case.id for case in self.training if case.label is not None)
         first: dict[str, str] = {}
-        for name in self.training_labels:
+        for name in self.draws[draw]:
             first.setdefault(self.patients[name], name)
+        if len(first) < labelled:
+            msg = (
+                f"Only {len(first)} patients of draw '{draw}' have a label map to train on; "
+                f"{labelled} cannot be shown."
+            )
+            raise ProjectError(msg)
         return tuple(first.values())[:labelled]
 
-    def used(self, shown: Sequence[str]) -> tuple[CaseFiles, ...]:
-        """Return the cases without further volumes of the patients whose labels are shown."""
+    def used(
+        self, draw: str, labelled: int, most_unlabelled: int | None = None
+    ) -> tuple[CaseFiles, ...]:
+        """Return the cases of a project: labels that are not shown are taken off.
+
+        Further volumes of patients whose labels are shown are left out.
+
+        Args:
+            draw: Its name.
+            labelled: As of `shown`.
+            most_unlabelled: At most so many unlabelled cases, the first; None for all.
+        """
+        shown = self.shown(draw, labelled)
         patients = {self.patients[name] for name in shown}
-        return tuple(
-            case
-            for case in self.cases
-            if case.id in shown or self.patients[case.id] not in patients
-        )
+        others = [c for c in self.training if self.patients[c.id] not in patients and labelled]
+        hidden = [replace(case, label=None) for case in others[:most_unlabelled]]
+        return (*(case for case in self.training if case.id in shown), *hidden)
 
     def truth(self, case_id: str) -> Labelmap:
         """Read the label map of a held-out case, on the grid of its image.
@@ -85,46 +152,14 @@ class BenchmarkData:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what tells one benchmark's data from another's."""
+        """Return what tells one benchmark's data from another's; draws can be added."""
         shared = {name: patient for name, patient in self.patients.items() if patient != name}
         return {
             "cases": {case.id: case.image.name for case in self.cases},
             "held_out": list(self.held_out),
-            "order": list(self.training_labels),
             "targets": [target.model_dump() for target in self.targets],
             **({"patients": shared} if shared else {}),
         }
-
-
-def choose_data(
-    cases: Sequence[CaseFiles],
-    held_out: Sequence[str],
-    order: Sequence[str] = (),
-    targets: Sequence[Target] = LIVER_TARGETS,
-) -> BenchmarkData:
-    """Divide cases into training and held-out ones, and check that this can be done.
-
-    Args:
-        cases: Images with the label maps that there are.
-        held_out: Names of the cases to score.
-        order: Names of the training cases in the order in which they are labelled; those that are
-            not named follow in the order of `cases`.
-        targets: Classes of the label maps.
-
-    Raises:
-        ProjectError: When a name is unknown or has two parts to play, a label map is missing, or a
-            patient is held out and trained on.
-    """
-    if not held_out:
-        msg = "No case is held out; name those that the methods are scored on."
-        raise ProjectError(msg)
-    cases = with_dicom_patients(cases)
-    refuse_divided(select_cases(cases, labelled=order, test=held_out))
-    for case in cases:
-        if case.id in held_out:
-            _given(case)
-    data = BenchmarkData(tuple(cases), tuple(held_out), tuple(order), tuple(targets))
-    return replace(data, order=data.training_labels)
 
 
 def _given(case: CaseFiles) -> Path:
@@ -134,15 +169,19 @@ def _given(case: CaseFiles) -> Path:
     return case.label
 
 
-def project_showing(data: BenchmarkData, folder: Path, labelled: int | None) -> Project:
+def project_showing(
+    data: BenchmarkData, folder: Path, draw: str, labelled: int, most_unlabelled: int | None = None
+) -> Project:
     """Open the project that shows some labels, made when it is first needed.
 
-    Held-out cases are its test cases, without their label maps.
+    Held-out cases are not in it: neither their label maps nor their images.
 
     Args:
         data: Cases.
         folder: Of the project.
-        labelled: How many labels are shown; None shows those of all training cases.
+        draw: Its name.
+        labelled: How many labels are shown; 0 shows those of all training cases.
+        most_unlabelled: At most so many unlabelled cases; None for all.
 
     Raises:
         ProjectError: When there are fewer labels than that.
@@ -150,43 +189,30 @@ def project_showing(data: BenchmarkData, folder: Path, labelled: int | None) -> 
     """
     if (folder / FILE_NAME).exists():
         return open_project(folder)
-    shown = data.shown(labelled)
-    if labelled is not None and len(shown) < labelled:
-        msg = (
-            f"Only {len(shown)} patients have a label map to train on; {labelled} cannot be shown."
-        )
-        raise ProjectError(msg)
-    used = data.cases if labelled is None else data.used(shown)
-    chosen = select_cases(used, labelled=shown, test=data.held_out)
-    hidden = [replace(case, label=None) if case.split == "test" else case for case in chosen]
-    return create_project(folder, hidden, data.targets)
+    return create_project(folder, data.used(draw, labelled, most_unlabelled), data.targets)
 
 
 def on_grid(
-    data: BenchmarkData,
-    folder: Path,
-    spacing_mm: tuple[float, float, float] | None,
-    monitor: Monitor | None = None,
+    data: BenchmarkData, folder: Path, grid: Grid, monitor: Monitor | None = None
 ) -> BenchmarkData:
-    """Return the cases with voxels of no less than a size, written to a folder.
+    """Return the cases as copies, written to a folder.
 
     Copies that are there already are not made again. Label maps of held-out cases are not copied.
 
     Args:
         data: Cases as they were given.
         folder: Where the copies go: `images` and, apart from them, `labels`.
-        spacing_mm: Least voxel edges along (k, j, i) of the axial grid; None leaves the cases as
-            they are.
+        grid: What is done with them.
         monitor: Told of the progress.
 
     Raises:
         ImageError: When a file cannot be read.
         StorageError: When the folder cannot be written.
     """
-    if spacing_mm is None:
+    if grid == AS_GIVEN:
         return data
-    tracked = (monitor or Monitor()).track(data.cases, "Making coarser copies")
-    cases = tuple(_coarser_case(case, data, folder, spacing_mm) for case in tracked)
+    tracked = (monitor or Monitor()).track(data.cases, "Copying images")
+    cases = tuple(_copied_case(case, data, folder, grid) for case in tracked)
     return replace(data, cases=cases)
 
 
@@ -206,9 +232,7 @@ def coarser(geometry: Geometry, spacing_mm: tuple[float, float, float]) -> Geome
     return Geometry(shape, geometry.ijk_to_ras @ step)
 
 
-def _coarser_case(
-    case: CaseFiles, data: BenchmarkData, folder: Path, spacing_mm: tuple[float, float, float]
-) -> CaseFiles:
+def _copied_case(case: CaseFiles, data: BenchmarkData, folder: Path, grid: Grid) -> CaseFiles:
     name = f"{case.id}.nii.gz"
     image, label = folder / "images" / name, folder / "labels" / name
     given = None if case.id in data.held_out else case.label
@@ -218,14 +242,26 @@ def _coarser_case(
     stored = read_volume(case.image)
     turn = to_axial(stored.geometry)
     volume, back = turn.volume(stored), turn.inverse
-    grid = coarser(volume.geometry, spacing_mm)
+    geometry = volume.geometry
+    if grid.spacing_mm is not None:
+        geometry = coarser(geometry, grid.spacing_mm)
     if given is not None:
         labels = load_labels(
             given, stored.geometry, data.targets, same_size=case.same_size, ignored=case.ignored
         )
-        write_labelmap(back.labelmap(resample_labels(labels, grid)), label)
-    voxels = resample(volume.voxels, grid.shape, "linear")
+        write_labelmap(back.labelmap(resample_labels(labels, geometry)), label)
+    voxels = _copied_voxels(volume, geometry, grid)
+    write_volume(back.volume(Volume(voxels, geometry)), image)
+    return made
+
+
+def _copied_voxels(volume: Volume, geometry: Geometry, grid: Grid) -> NDArray[Any]:
+    voxels: NDArray[Any] = resample(volume.voxels, geometry.shape, "linear")
+    if grid.percentiles is not None:
+        low, high = np.percentile(volume.voxels, grid.percentiles)
+        scaled = (voxels - low) / max(float(high - low), 1e-6) * HIGHEST
+        clipped: NDArray[Any] = np.clip(scaled, 0.0, HIGHEST).astype(np.float32)
+        return clipped
     if np.issubdtype(volume.voxels.dtype, np.integer):
         voxels = np.rint(voxels).astype(volume.voxels.dtype)
-    write_volume(back.volume(Volume(voxels, grid)), image)
-    return made
+    return voxels

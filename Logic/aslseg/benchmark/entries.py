@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from aslseg.config import RunConfig, SSLName, with_overrides
 from aslseg.errors import ConfigError
 from aslseg.presets import PUBLISHED_METHODS, published_changes
+
+Kind = Literal["run", "lesion_rule", "external", "true_boxes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,9 @@ class BenchmarkEntry:
         changes: Settings in which it differs from the other rows, by dotted name.
         baseline: Name of the row that it adds something to; empty for the first of all.
         shows_all: Whether every label of the training cases is shown, whatever the column.
+        kind: Where its predictions come from: a `run` of its own; the label maps of the row that it
+            builds upon, of which the `lesion_rule` drops components; label maps of an `external`
+            program; or SAM asked with `true_boxes`, which is a ceiling.
     """
 
     name: str
@@ -28,9 +33,20 @@ class BenchmarkEntry:
     changes: Mapping[str, Any] = field(default_factory=dict)
     baseline: str = ""
     shows_all: bool = False
+    kind: Kind = "run"
+
+    @property
+    def depends_on_draw(self) -> bool:
+        """Whether it is another experiment with another draw or number of labels."""
+        return not self.shows_all and self.kind != "true_boxes"
+
+    @property
+    def has_equal_time(self) -> bool:
+        """Whether its schedule can be lengthened to the time of another row."""
+        return self.kind == "run" and not self.shows_all
 
     def settings(self, shared: RunConfig, seed: int) -> RunConfig:
-        """Return the settings of a run of this row, before steps are allotted."""
+        """Return the settings of a run of this row."""
         changes = {**self.changes, "seed": seed}
         return with_overrides(shared, changes, f"benchmark row {self.name}")
 
@@ -53,12 +69,8 @@ def _semisam(name: str, title: str, paradigm: str, **own: Any) -> BenchmarkEntry
 
 
 _CLICKED = PUBLISHED_METHODS["semisam"]
-UPPER_BOUND = BenchmarkEntry(
-    "upper_bound",
-    "Upper bound",
-    {"method": "specialist", "paradigm": "supervised", "rounds": 1},
-    shows_all=True,
-)
+REFERENCE = "aslseg"
+"""The row whose processor time all others get in the table of equal time."""
 
 ENTRIES: dict[str, BenchmarkEntry] = {
     entry.name: entry
@@ -83,13 +95,26 @@ ENTRIES: dict[str, BenchmarkEntry] = {
         ),
         BenchmarkEntry("cpcsam", "CPC-SAM", {"method": "cpcsam", "rounds": 1}, "supervised"),
         BenchmarkEntry(
-            "aslseg", "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"
+            "lesion_rule",
+            "Mean teacher, false-positive rule",
+            baseline="mean_teacher",
+            kind="lesion_rule",
         ),
-        UPPER_BOUND,
+        BenchmarkEntry(
+            REFERENCE, "ASLseg", {"method": "aslseg", "paradigm": "mean_teacher"}, "mean_teacher"
+        ),
+        BenchmarkEntry("nnunet", "nnU-Net", baseline="supervised", kind="external"),
+        BenchmarkEntry("true_boxes", "SAM, true boxes", kind="true_boxes"),
+        BenchmarkEntry(
+            "all_labels",
+            "All labels",
+            {"method": "specialist", "paradigm": "supervised", "rounds": 1},
+            shows_all=True,
+        ),
     )
 }
 """All rows, in the order in which tables have them. ASLseg alone goes through rounds: they are its
-method, and their steps are counted like all others."""
+method."""
 
 
 def entries_named(names: Sequence[str]) -> list[BenchmarkEntry]:

@@ -1,4 +1,4 @@
-"""The benchmark as a figure: Dice against the number of labelled volumes, one line a method."""
+"""The benchmark as a figure: its primary endpoints against the number of labelled cases."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aslseg.benchmark.endpoints import PRIMARY, TITLES
 from aslseg.benchmark.entries import BenchmarkEntry
-from aslseg.benchmark.statistics import over_seeds
-from aslseg.benchmark.tables import Tables
+from aslseg.benchmark.experiments import Table
+from aslseg.benchmark.tables import TABLE_TITLES, Tables
 from aslseg.report.curves import COLOURS, DASHES
 from aslseg.storage import atomic_path
+from aslseg.targets import Target
 
 LINE_COLOURS = (*COLOURS, "#8C3B2E")
 MARKS = "osD^vPX*h"
@@ -22,19 +24,19 @@ STEP_ASIDE = 0.05
 
 
 def write_figure(tables: Tables, path: Path) -> Path:
-    """Draw one panel per target; bars are standard deviations over seeds.
+    """Draw one panel per table and target; bars are 95 % intervals over patients.
 
     Args:
         tables: What was measured.
         path: The picture; its suffix chooses the format.
     """
-    targets = tables.targets
+    targets, rows = tables.targets, len(tables.tables)
     with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.6 * len(targets), 4.8), layout="constrained")
-        for number, target in enumerate(targets):
-            axes = figure.add_subplot(1, len(targets), number + 1)
-            _panel(axes, tables, target)
-        figure.axes[0].set_ylabel("Dice on held-out volumes")
+        figure = Figure(figsize=(4.6 * len(targets), 3.8 * rows + 1), layout="constrained")
+        for row, table in enumerate(tables.tables):
+            for column, target in enumerate(targets):
+                number = row * len(targets) + column + 1
+                _panel(figure.add_subplot(rows, len(targets), number), tables, table, target)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         with atomic_path(path) as partial:
@@ -42,28 +44,46 @@ def write_figure(tables: Tables, path: Path) -> Path:
     return path
 
 
-def _panel(axes: Axes, tables: Tables, target: str) -> None:
-    axes.set_title(target)
-    axes.set_xlabel("labelled volumes")
-    entries = [entry for entry in tables.entries if not entry.shows_all]
-    for number, entry in enumerate(entries):
-        _line(axes, tables, target, entry, number, number - (len(entries) - 1) / 2)
-    for entry in (entry for entry in tables.entries if entry.shows_all):
-        _bound(axes, tables, target, entry)
+def _panel(axes: Axes, tables: Tables, table: Table, target: Target) -> None:
+    endpoint = PRIMARY[target.inside is not None]
+    axes.set_title(f"{target.name}\n{TABLE_TITLES[table]}")
+    axes.set_ylabel(TITLES[endpoint])
+    axes.set_xlabel("labelled cases")
+    entries = tables.entries(table)
+    lines = [entry for entry in entries if entry.depends_on_draw]
+    for number, entry in enumerate(lines):
+        aside = (number - (len(lines) - 1) / 2) * STEP_ASIDE
+        _line(axes, tables, table, target, entry, number=number, aside=aside)
+    for entry in (entry for entry in entries if not entry.depends_on_draw):
+        found = tables.measured(table, entry, target.name, 0, endpoint).estimate
+        axes.axhline(found.value, color="0.4", linewidth=1, label=entry.title)
     axes.set_xticks(range(len(tables.labelled)), [str(number) for number in tables.labelled])
     axes.margins(x=0.08)
     axes.grid(axis="y", alpha=0.3)
 
 
 def _line(
-    axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry, number: int, aside: float
+    axes: Axes,
+    tables: Tables,
+    table: Table,
+    target: Target,
+    entry: BenchmarkEntry,
+    *,
+    number: int,
+    aside: float,
 ) -> None:
-    means = [over_seeds(tables.scores(entry.name, target, n)) for n in tables.labelled]
-    positions = [position + aside * STEP_ASIDE for position in range(len(means))]
+    endpoint = PRIMARY[target.inside is not None]
+    found = [
+        tables.measured(table, entry, target.name, n, endpoint).estimate for n in tables.labelled
+    ]
+    ends = [
+        (0.0, 0.0) if math.isnan(e.low) else (max(e.value - e.low, 0), max(e.high - e.value, 0))
+        for e in found
+    ]
     axes.errorbar(
-        positions,
-        [mean.value for mean in means],
-        [0.0 if math.isnan(mean.sd) else mean.sd for mean in means],
+        [position + aside for position in range(len(found))],
+        [e.value for e in found],
+        [[low for low, _ in ends], [high for _, high in ends]],
         label=entry.title,
         color=LINE_COLOURS[number % len(LINE_COLOURS)],
         linestyle=DASHES[number % len(DASHES)],
@@ -73,12 +93,3 @@ def _line(
         linewidth=1.4,
         elinewidth=0.8,
     )
-
-
-def _bound(axes: Axes, tables: Tables, target: str, entry: BenchmarkEntry) -> None:
-    mean = over_seeds(tables.scores(entry.name, target, 0))
-    count = len(tables.setup.data.training_labels)
-    axes.axhline(mean.value, color="0.4", linewidth=1, label=f"{entry.title} ({count} labelled)")
-    if not math.isnan(mean.sd):
-        low, high = mean.value - mean.sd, mean.value + mean.sd
-        axes.axhspan(low, high, color="0.4", alpha=0.12, linewidth=0)

@@ -1,14 +1,16 @@
-"""Settings and budgets of the benchmark: `small` for two cores, `full` for a GPU."""
+"""Settings of the benchmark, by data and machine; Docs/benchmark.md has them in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aslseg.benchmark.data import AS_GIVEN, Grid
 from aslseg.benchmark.entries import ENTRIES
 from aslseg.config import (
     AdaptationConfig,
     NetworkConfig,
     PromptConfig,
+    RoiConfig,
     RunConfig,
     SamConfig,
     ScSamConfig,
@@ -24,29 +26,30 @@ class BenchmarkPreset:
     """What all rows share.
 
     Attributes:
-        config: Settings; numbers of steps are proportions, the budget makes them absolute.
-        budget: Training steps of every run, all its parts together.
-        labelled: Numbers of labelled volumes.
+        config: Settings.
+        labelled: Numbers of labelled cases.
         seeds: Of the runs.
         workers: Processes that run experiments side by side.
-        spacing_mm: Least voxel edges along (k, j, i) that images are brought to before all else;
-            None leaves them as they are.
+        grid: How images are copied first.
+        unlabelled: At most so many unlabelled cases of a draw are trained on; None for all.
+        tables: Which there are: `schedule`, `time`.
         entries: Names of the rows, if no others are asked for; all for none.
     """
 
     config: RunConfig
-    budget: int
     labelled: tuple[int, ...] = (1, 2, 4)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0,)
     workers: int = 1
-    spacing_mm: tuple[float, float, float] | None = None
+    grid: Grid = AS_GIVEN
+    unlabelled: int | None = None
+    tables: tuple[str, ...] = ("schedule", "time")
     entries: tuple[str, ...] = ()
 
 
 def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
     return settings.model_copy(
         update={
-            "iterations": 1000,
+            "iterations": 64,
             "batch_size": 4,
             "patch_size": 72,
             "learning_rate": 5e-3,
@@ -58,43 +61,70 @@ def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
 
 
 _QUICK, _STANDARD = PRESETS["quick"], PRESETS["standard"]
+_OWN = {"preset": "custom", "label_unlabelled": False}
+_EVERYTHING = tuple(name for name in ENTRIES if name != "nnunet")
+"""Rows that need nothing from outside."""
+
+_HIPPOCAMPUS = SpecialistConfig(
+    iterations=300,
+    batch_size=8,
+    patch_size=48,
+    learning_rate=2e-3,
+    ema_decay=0.97,
+    consistency_weight=1.0,
+    network=NetworkConfig(channels=(16, 32, 64), residual_units=1),
+    roi=RoiConfig(pixel_mm=1.0, context_mm=1.0, window_hu=(0.0, 100.0)),
+)
 
 BENCHMARKS: dict[str, BenchmarkPreset] = {
+    "hippocampus": BenchmarkPreset(
+        _QUICK.model_copy(
+            update={
+                **_OWN,
+                "organ": _HIPPOCAMPUS,
+                "lesion": _HIPPOCAMPUS,
+                "sam": SamConfig(
+                    input_size=112, iterations=100, versions=2, window_hu=(0.0, 100.0),
+                ),
+                "semisam": SemiSamConfig(clicks=3),
+                "scsam": ScSamConfig(input_size=112),
+                "cpcsam": _QUICK.cpcsam.model_copy(update={"input_size": 112}),
+                "adaptation": AdaptationConfig(
+                    iterations=150, versions=2, pixel_mm=1.0, patch_size=48, channels=(8, 16, 32),
+                ),
+            }
+        ),
+        labelled=(1, 2, 4, 8),
+        grid=Grid(percentiles=(0.5, 99.5)),
+        unlabelled=24,
+        entries=tuple(name for name in _EVERYTHING if name != "lesion_rule"),
+    ),
+    "liver": BenchmarkPreset(_QUICK.model_copy(update=_OWN), entries=_EVERYTHING),
+    "full": BenchmarkPreset(_STANDARD.model_copy(update=_OWN), entries=_EVERYTHING),
     "small": BenchmarkPreset(
         _QUICK.model_copy(
             update={
-                "preset": "custom",
+                **_OWN,
                 "crossfit_share": 0.0,
                 "later_learning_rate": 0.2,  # of five times that of `quick`
-                "label_unlabelled": False,
                 "organ": _small(_QUICK.organ, 5.5),
                 "lesion": _small(_QUICK.lesion, 3.0),
                 "sam": SamConfig(
-                    iterations=200, versions=1, input_size=224, batch_size=4, learning_rate=5e-4,
+                    iterations=20, versions=1, input_size=224, batch_size=4, learning_rate=5e-4,
                     prompts=PromptConfig(min_area_px=12, most_components=8),
                 ),
                 "semisam": SemiSamConfig(clicks=3),
                 "scsam": ScSamConfig(input_size=112, learning_rate=5e-4),
                 "adaptation": AdaptationConfig(
-                    iterations=150, versions=1, pixel_mm=2.5, patch_size=64, batch_size=4,
+                    iterations=15, versions=1, pixel_mm=2.5, patch_size=64, batch_size=4,
                     channels=(8, 16, 32), learning_rate=5e-3,
                 ),
             }
         ),
-        budget=128,
         workers=2,
-        spacing_mm=(6.0, 2.5, 2.5),
-        entries=tuple(name for name in ENTRIES if name != "cpcsam"),  # for the sake of time
-    ),
-    "full": BenchmarkPreset(
-        _STANDARD.model_copy(
-            update={
-                "preset": "custom",
-                "label_unlabelled": False,
-                "adaptation": _STANDARD.adaptation.model_copy(update={"iterations": 2000}),
-            }
-        ),
-        budget=16000,
+        grid=Grid(spacing_mm=(6.0, 2.5, 2.5)),
+        tables=("schedule",),
+        entries=tuple(name for name in _EVERYTHING if name != "cpcsam"),  # for the sake of time
     ),
 }  # fmt: skip
 

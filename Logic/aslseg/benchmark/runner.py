@@ -1,9 +1,8 @@
-"""The comparison of all methods: on the same cases, with the same seeds and the same budget.
+"""The comparison of all methods on the same cases, draws and seeds.
 
-An *experiment* is one method with a number of labelled volumes and a seed: a run like those of
-users, in a project that names no hidden label, neither those of the other training cases nor those
-of the cases that are scored. So nothing can be chosen on the cases that the table is about.
-The scores come from the label maps that the benchmark was given, after the run.
+An *experiment* is one method with a draw of labelled cases: a run like those of users, in a project
+that names no hidden label, and the scored cases not at all. So nothing can be chosen on the cases
+that the table is about. Their labels are opened after the run.
 
 Experiments may run in several processes, that stop together and of which none outlives the
 benchmark.
@@ -33,7 +32,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from aslseg.benchmark.data import BenchmarkData, on_grid
-from aslseg.benchmark.entries import entries_named
+from aslseg.benchmark.entries import ENTRIES, entries_named
 from aslseg.benchmark.experiments import (
     BenchmarkSetup,
     Experiment,
@@ -187,7 +186,7 @@ def run_benchmark(
     Args:
         folder: Of the benchmark; the same one goes on where it was stopped.
         data: Cases and their parts.
-        preset: Settings, budget, numbers of labelled volumes, seeds, processes.
+        preset: Settings, numbers of labelled cases, seeds, tables, processes.
         entries: Names of the rows; those of the preset for none.
         monitor: Told of each finished experiment, with the time left for all.
 
@@ -204,7 +203,7 @@ def run_benchmark(
     wanted = entries_named(entries or preset.entries)
     with _held(folder):
         setup = BenchmarkSetup(folder, data, preset)
-        experiments = setup.experiments(wanted, preset.labelled, preset.seeds)
+        experiments = setup.experiments(wanted)
         _check(setup, experiments)
         setup = _prepared(setup, experiments, monitor)
         _run(setup, experiments, monitor)
@@ -234,10 +233,12 @@ def _check(setup: BenchmarkSetup, experiments: Sequence[Experiment]) -> None:
     path = _facts_path(setup)
     remedy = "choose a new folder"
     if path.exists() and read_object(path, RunError, remedy) != _facts(setup):
-        msg = f"{path} is of other cases, settings or budget; {remedy}."
+        msg = f"{path} is of other cases or settings; {remedy}."
         raise RunError(msg)
     for experiment in experiments:
-        training_of(setup.config(experiment).method)
+        training_of(ENTRIES[experiment.entry].settings(setup.preset.config, 0).method)
+        if experiment.labelled:
+            setup.data.shown(experiment.draw, experiment.labelled)
 
 
 def _prepared(
@@ -245,10 +246,11 @@ def _prepared(
 ) -> BenchmarkSetup:
     """Write what all experiments share: images on their grid, and the projects."""
     copies_folder = setup.folder / "data"
-    copies = on_grid(setup.data, copies_folder, setup.preset.spacing_mm, monitor)
+    copies = on_grid(setup.data, copies_folder, setup.preset.grid, monitor)
     setup = replace(setup, copies=copies)
     for experiment in experiments:
-        setup.project(experiment)
+        if ENTRIES[experiment.entry].kind in ("run", "lesion_rule"):
+            setup.project(experiment)
     write_json_atomic(_facts_path(setup), _facts(setup))
     return setup
 
@@ -265,20 +267,26 @@ def _run(setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Moni
     done = finished(setup, experiments)
     left = [experiment for experiment in experiments if experiment not in done]
     failures: list[str] = []
-    for experiment, error in _outcomes(setup, left, monitor):
-        if error is not None:
-            failures.append(f"{experiment.name}: {error}")
-            continue
-        done.update(finished(setup, [experiment]))
-        _report(done[experiment], monitor)
-        seconds = seconds_left(done, [experiment for experiment in left if experiment not in done])
-        seconds /= setup.preset.workers
-        monitor.listener(Progress(STAGE, len(done), len(experiments), seconds))
+    for wave in (False, True):
+        now = [experiment for experiment in left if _waits_for_others(experiment) is wave]
+        for experiment, error in _outcomes(setup, now, monitor):
+            if error is not None:
+                failures.append(f"{experiment.name}: {error}")
+                continue
+            done.update(finished(setup, [experiment]))
+            _report(done[experiment], monitor)
+            seconds = seconds_left(done, [e for e in left if e not in done]) / setup.preset.workers
+            monitor.listener(Progress(STAGE, len(done), len(experiments), seconds))
     if failures:
         write_tables(Tables(setup, done))
         count = len(failures)
         msg = f"{count} experiments failed and are tried again next time. {' '.join(failures)}"
         raise RunError(msg)
+
+
+def _waits_for_others(experiment: Experiment) -> bool:
+    """Whether an experiment needs the time or the run of another one."""
+    return experiment.table == "time" or ENTRIES[experiment.entry].kind == "lesion_rule"
 
 
 def _outcomes(

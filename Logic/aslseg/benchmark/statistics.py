@@ -1,106 +1,156 @@
-"""Means, spreads and paired tests over the experiments of a benchmark.
+"""Intervals and paired tests over patients, as Docs/benchmark.md has them.
 
-The unit of a mean is a seed: scores are averaged over the held-out cases of a seed, and what is
-shown is mean and standard deviation of these averages. The unit of a difference is a pair: the same
-case, seed and number of labelled volumes, with a method and with the row that it builds upon.
-
-Pairs of one case with several seeds are not independent: its difficulty is in all of them. The test
-over pairs (Wilcoxon's signed ranks) takes them for independent and is therefore too hopeful. The
-test over cases first averages each case over its seeds; it is honest and has little power: with n
-cases it cannot give less than 2 / 2^n.
+The unit is the patient: values of a patient are first averaged over draws, volumes and seeds.
+Intervals are of the bootstrap over patients, p of Wilcoxon's signed-rank test over patients, and
+all p of a family are corrected by Holm's method.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from scipy.stats import wilcoxon
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, wilcoxon
 
-from aslseg.evaluation.scores import Mean, mean_of
+from aslseg.evaluation.lesions import f1_of
 
-Score = Mapping[str, Any]
-"""A row: entry, labelled (0 for all), seed, case, target, and metrics."""
+Key = tuple[str, int, int, str]
+"""Draw, number of labelled cases, seed, case."""
+Values = Mapping[Key, float]
+"""A value of each scored case; NaN where it has none."""
+
+RESAMPLES = 9999
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over patients with its 95 % interval; NaN where nothing was measured."""
+
+    value: float
+    low: float
+    high: float
+    patients: int
+
+
+NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a method adds to the row that it builds upon.
+    """What a row adds to the row that it builds upon.
 
     Attributes:
-        over_seeds: Of the mean difference of each seed (and number of labelled volumes).
-        pairs: Number of pairs.
-        wins: Pairs in which the method is better.
-        p_pairs: Two-sided, taking pairs for independent; NaN when nothing differs.
-        cases: Number of cases.
-        p_cases: Two-sided, with one difference per case.
+        difference: Over patients.
+        wins: Patients for whom the row is better.
+        p: Two-sided, not corrected; NaN when no patient differs.
     """
 
-    over_seeds: Mean
-    pairs: int
+    difference: Estimate
     wins: int
-    p_pairs: float
-    cases: int
-    p_cases: float
+    p: float
 
 
-def over_seeds(scores: Iterable[Score], metric: str = "dice") -> Mean:
-    """Return mean and deviation of the seeds' means.
+def over_patients(values: Values, patients: Mapping[str, str]) -> dict[str, float]:
+    """Average the values of each patient; patients without any are left out.
 
     Args:
-        scores: Of one row, number of labelled volumes and target.
-        metric: Column; scores without a value are left out.
+        values: Of cases.
+        patients: Patient of each case.
     """
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for score in scores:
-        if score[metric] is not None and math.isfinite(score[metric]):
-            by_seed[score["seed"]].append(score[metric])
-    return mean_of([statistics.fmean(values) for values in by_seed.values()])
+    found: dict[str, list[float]] = defaultdict(list)
+    for (*_, case), value in sorted(values.items()):
+        if math.isfinite(value):
+            found[patients[case]].append(value)
+    return {patient: math.fsum(these) / len(these) for patient, these in found.items()}
 
 
-def gain(method: Iterable[Score], baseline: Iterable[Score]) -> Gain | None:
-    """Compare a method with the row it builds upon, on the pairs that both have.
+def estimate(by_patient: Mapping[str, float]) -> Estimate:
+    """Return the mean over patients and its bootstrap interval."""
+    sample = np.array(list(by_patient.values()))
+    if sample.size == 0:
+        return NOTHING
+    return _interval(sample, sample.mean(), lambda index: sample[index].mean(-1))
+
+
+def pooled_f1(counts: Mapping[str, Sequence[float]]) -> Estimate:
+    """Return F1 of all lesions together and its bootstrap interval over patients.
+
+    Args:
+        counts: Found, missed and false lesions of each patient, over all draws.
+    """
+    sample = np.array(list(counts.values()), dtype=float).reshape(-1, 3)
+    value = f1_of(tuple(sample.sum(0)))
+    if not math.isfinite(value):
+        return NOTHING
+
+    def resampled(index: NDArray[np.int64]) -> NDArray[np.float64]:
+        found, missed, false = np.moveaxis(sample[index].sum(-2), -1, 0)
+        total = 2 * found + missed + false
+        return np.where(total > 0, 2 * found / np.maximum(total, 1e-9), 0.0)
+
+    return _interval(sample, value, resampled)
+
+
+def _interval(sample: NDArray[np.float64], value: float, resampled: object) -> Estimate:
+    """Bootstrap the index of patients, so that any statistic of them can be resampled."""
+    if len(sample) < 2:
+        return Estimate(float(value), math.nan, math.nan, len(sample))
+    result = bootstrap(
+        (np.arange(len(sample)),),
+        lambda index, axis=-1: resampled(index),  # type: ignore[operator]
+        n_resamples=RESAMPLES,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    )
+    interval = result.confidence_interval
+    return Estimate(float(value), float(interval.low), float(interval.high), len(sample))
+
+
+def gain(ours: Values, theirs: Values, patients: Mapping[str, str]) -> Gain | None:
+    """Compare a row with the one it builds upon, on the cases of the same draws.
+
+    Args:
+        ours: Values of the row.
+        theirs: Values of the row that it builds upon.
+        patients: Patient of each case.
 
     Returns:
-        None when they have no pair.
+        None when they have nothing in common.
     """
-    ours, theirs = _by_pair(method), _by_pair(baseline)
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
+    differences = {key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()}
+    by_patient = over_patients(differences, patients)
+    if not by_patient:
         return None
-    differences = {key: ours[key] - theirs[key] for key in both}
-    by_run: dict[tuple[int, int], list[float]] = defaultdict(list)
-    by_case: dict[str, list[float]] = defaultdict(list)
-    for (labelled, seed, case), difference in differences.items():
-        by_run[labelled, seed].append(difference)
-        by_case[case].append(difference)
-    return Gain(
-        over_seeds=mean_of([statistics.fmean(values) for values in by_run.values()]),
-        pairs=len(both),
-        wins=sum(difference > 0 for difference in differences.values()),
-        p_pairs=signed_rank_p(list(differences.values())),
-        cases=len(by_case),
-        p_cases=signed_rank_p([statistics.fmean(values) for values in by_case.values()]),
-    )
+    moved = np.array(list(by_patient.values()))
+    return Gain(estimate(by_patient), int((moved > 1e-6).sum()), signed_rank_p(moved))
 
 
-def signed_rank_p(differences: Sequence[float]) -> float:
+def signed_rank_p(differences: Iterable[float]) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test; NaN when nothing differs.
 
     Differences of zero are left out; of up to 50 others without ties the distribution is exact.
     """
-    moved = [round(difference, 6) for difference in differences if round(difference, 6)]
+    moved = [round(float(d), 6) for d in differences if round(float(d), 6)]
     if not moved:
         return math.nan
     return float(wilcoxon(moved).pvalue)
 
 
-def _by_pair(scores: Iterable[Score]) -> dict[tuple[int, int, str], float]:
-    return {
-        (int(score["labelled"]), int(score["seed"]), str(score["case"])): float(score["dice"])
-        for score in scores
-    }
+def holm(values: Sequence[float]) -> list[float]:
+    """Return the p of a family of tests, corrected by Holm's step-down method.
+
+    Args:
+        values: Uncorrected; NaN is a test that was not made and stays.
+    """
+    made = sorted((p, n) for n, p in enumerate(values) if math.isfinite(p))
+    corrected, largest = [math.nan] * len(values), 0.0
+    for rank, (p, n) in enumerate(made):
+        largest = max(largest, min(1.0, (len(made) - rank) * p))
+        corrected[n] = largest
+    return corrected

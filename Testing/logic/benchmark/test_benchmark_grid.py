@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aslseg.benchmark.data import BenchmarkData, coarser, on_grid
+from aslseg.benchmark.data import AS_GIVEN, BenchmarkData, Grid, coarser, on_grid
 from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, finished, run_experiment
 from aslseg.data.geometry import ijk_to_ras
 from aslseg.data.images import read_labelmap, read_volume, write_volume
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Geometry, Volume
-from tiny_benchmark import HELD_OUT, a_preset, data_in
+from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
 
-SPACING_MM = (8.0, 4.0, 4.0)  # twice that of the patients
+GRID = Grid(spacing_mm=(8.0, 4.0, 4.0))  # twice that of the patients
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def test_voxels_of_a_copy_are_means_and_keep_their_type(
     columns = np.arange(40, dtype=np.int16)[None, None].repeat(12, 0).repeat(40, 1)
     image = data.cases[0].image
     write_volume(Volume(columns, read_volume(image).geometry), image)
-    copies = on_grid(data, tmp_path / "copies", (8.0, 2.0, 2.0))
+    copies = on_grid(data, tmp_path / "copies", Grid((8.0, 2.0, 2.0)))
     copy = read_volume(copies.cases[0].image)
     assert copy.voxels.dtype == np.int16
     np.testing.assert_array_equal(copy.voxels, columns[:6])  # columns do not change along k
-    halved = on_grid(data, tmp_path / "halved", (4.0, 2.0, 4.0))
+    halved = on_grid(data, tmp_path / "halved", Grid((4.0, 2.0, 4.0)))
     middle = read_volume(halved.cases[0].image).voxels[0, 0, 2:-2]
     np.testing.assert_allclose(middle, np.arange(40).reshape(20, 2).mean(1)[2:-2], atol=0.51)
 
@@ -80,15 +80,15 @@ def test_a_copy_is_coarser_along_axial_axes_and_stored_as_its_image(
     volume = read_volume(case.image)
     stored = replace(case, image=tmp_path / "sagittal.nii.gz", label=None)
     write_volume(sagittal.volume(volume), stored.image)
-    made = on_grid(replace(data, cases=(stored,)), tmp_path / "s", SPACING_MM).cases[0]
-    axial = on_grid(replace(data, cases=(case,)), tmp_path / "a", SPACING_MM).cases[0]
+    made = on_grid(replace(data, cases=(stored,)), tmp_path / "s", GRID).cases[0]
+    axial = on_grid(replace(data, cases=(case,)), tmp_path / "a", GRID).cases[0]
     copy, expected = read_volume(made.image), sagittal.volume(read_volume(axial.image))
     np.testing.assert_array_equal(copy.voxels, expected.voxels)
     assert copy.geometry.matches(expected.geometry)
 
 
 def test_the_labels_of_held_out_cases_are_not_copied(tmp_path: Path, data: BenchmarkData) -> None:
-    copies = on_grid(data, tmp_path / "copies", SPACING_MM)
+    copies = on_grid(data, tmp_path / "copies", GRID)
     for case in copies.cases:
         assert (case.label is None) == (case.id in HELD_OUT)
         if case.label is not None:
@@ -97,29 +97,28 @@ def test_the_labels_of_held_out_cases_are_not_copied(tmp_path: Path, data: Bench
 
 
 def test_copies_are_made_once(tmp_path: Path, data: BenchmarkData) -> None:
-    first = on_grid(data, tmp_path / "copies", SPACING_MM)
+    first = on_grid(data, tmp_path / "copies", GRID)
     times = [case.image.stat().st_mtime_ns for case in first.cases]
-    again = on_grid(data, tmp_path / "copies", SPACING_MM)
+    again = on_grid(data, tmp_path / "copies", GRID)
     assert again == first
     assert [case.image.stat().st_mtime_ns for case in again.cases] == times
 
 
-def test_no_spacing_leaves_the_cases_as_they_are(tmp_path: Path, data: BenchmarkData) -> None:
-    assert on_grid(data, tmp_path / "copies", None) is data
+def test_no_change_leaves_the_cases_as_they_are(tmp_path: Path, data: BenchmarkData) -> None:
+    assert on_grid(data, tmp_path / "copies", AS_GIVEN) is data
     assert not (tmp_path / "copies").exists()
 
 
 def test_coarse_runs_are_scored_on_the_voxels_of_the_given_images(
     tmp_path: Path, data: BenchmarkData
 ) -> None:
-    preset = replace(a_preset(), spacing_mm=SPACING_MM)
-    setup = BenchmarkSetup(tmp_path, data, preset, on_grid(data, tmp_path / "data", SPACING_MM))
-    experiment = Experiment(0, 2, "supervised")
+    preset = replace(a_preset(), grid=GRID)
+    setup = BenchmarkSetup(tmp_path, data, preset, on_grid(data, tmp_path / "data", GRID))
+    experiment = an_experiment("supervised")
     run_experiment(setup, experiment)
-    run = tmp_path / "projects" / "labelled-2" / "runs" / "supervised-0"
-    found = read_labelmap(run / "labels" / "c4.nii.gz").labels > 0
-    assert found.shape == (6, 20, 20)
-    carried = found.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    found = read_labelmap(setup.labels_folder(experiment) / "c4.nii.gz").labels > 0
+    carried = found[::2, ::2, ::2].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    np.testing.assert_array_equal(found, carried)
     truth = data.truth("c4").labels > 0
     overlap = 2 * (carried & truth).sum() / (carried.sum() + truth.sum())
     row = bench_rows(setup, experiment)["c4", "liver"]
@@ -132,3 +131,14 @@ def bench_rows(
 ) -> dict[tuple[str, str], dict[str, float]]:
     rows = finished(setup, [experiment])[experiment]["rows"]
     return {(row["case"], row["target"]): row for row in rows}
+
+
+def test_intensities_are_brought_to_a_common_range(tmp_path: Path, data: BenchmarkData) -> None:
+    values = np.arange(12 * 40 * 40, dtype=np.float32).reshape(12, 40, 40)
+    image = data.cases[0].image
+    write_volume(Volume(values, read_volume(image).geometry), image)
+    made = on_grid(data, tmp_path / "copies", Grid(percentiles=(10.0, 90.0))).cases[0]
+    copy = read_volume(made.image).voxels
+    low, high = np.percentile(values, (10, 90))
+    expected = np.clip((values - low) / (high - low) * 100, 0, 100)
+    np.testing.assert_allclose(copy, expected, atol=1e-3)
