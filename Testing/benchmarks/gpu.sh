@@ -14,10 +14,11 @@ PYTHON=${PYTHON:-python3}
 OUT=${OUT:-gpu}
 export PYTHONPATH="$PWD/Logic${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$OUT"
+: >"$OUT/summary.txt"
 failed=0
 
 part() { # name, seconds, command...
-    local name=$1 seconds=$2
+    local name=$1 seconds=$(($2 * patience))
     shift 2
     local began=$SECONDS
     timeout "$seconds" "$@" >"$OUT/$name.log" 2>&1
@@ -27,9 +28,11 @@ part() { # name, seconds, command...
 }
 
 sizes=()
+patience=1
 if [ "${1:-}" = --dry-run ]; then
     DATA=$OUT/phantoms
     sizes=(--dry-run)
+    patience=5 # a CPU, perhaps a busy one
     part phantoms 120 "$PYTHON" Testing/benchmarks/gpu_parts.py phantoms "$DATA"
 fi
 : "${DATA:?name the folder of LiTS volumes, or give --dry-run}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -152,11 +152,16 @@ def write_tables(tables: Tables) -> list[Path]:
     folder = tables.setup.folder
     names = ("cases.csv", "lesions.csv", "summary.csv", "benchmark.md")
     places = [folder / name for name in names]
-    write_table(places[0], CASE_COLUMNS, _case_rows(tables))
-    write_table(places[1], LESION_COLUMNS, _lesion_rows(tables))
+    write_table(places[0], CASE_COLUMNS, _only(CASE_COLUMNS, _case_rows(tables)))
+    write_table(places[1], LESION_COLUMNS, _only(LESION_COLUMNS, _lesion_rows(tables)))
     write_table(places[2], SUMMARY_COLUMNS, _summary_rows(tables))
     write_text_atomic(places[3], markdown(tables))
     return places
+
+
+def _only(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {name: row[name] for name in columns}
 
 
 def _case_rows(tables: Tables) -> Iterator[dict[str, Any]]:

@@ -195,10 +195,11 @@ def test_projects_name_the_shown_labels_and_nothing_of_held_out_cases(
     project = project_showing(data, tmp_path / "p", "given", 1)
     assert [case.id for case in project.labelled] == ["c1"]
     assert [case.id for case in project.unlabelled] == ["c0", "c2", "c3"]
-    assert not project.test
+    assert {case.id for case in project.cases} == {"c0", "c1", "c2", "c3"}
     text = (tmp_path / "p" / "project.json").read_text(encoding="utf-8")
     assert re.findall(r"labels/\w+", text) == ["labels/c1"]
-    assert not re.search(r"truth|c4|c5", text)
+    assert "truth" not in text
+    assert not re.search(r"\bc[45]\b", text)
     assert [path.name for path in (tmp_path / "p" / "labels").iterdir()] == ["c1.nii.gz"]
 
 
