@@ -72,7 +72,9 @@ _HIPPOCAMPUS = SpecialistConfig(
     learning_rate=2e-3,
     ema_decay=0.97,
     consistency_weight=1.0,
-    network=NetworkConfig(channels=(16, 32, 64), residual_units=1),
+    network=NetworkConfig(
+        architecture="unet", channels=(16, 32, 64), residual_units=1, dropout=0.1
+    ),
     roi=RoiConfig(pixel_mm=1.0, context_mm=1.0, window_hu=(0.0, 100.0)),
 )
 
