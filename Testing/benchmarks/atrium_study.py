@@ -23,6 +23,7 @@ from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.evaluation.scores import score_rows
 from aslseg.networks.device import tune_allocator
+from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
@@ -43,6 +44,7 @@ STAGE = {
     "iterations": 800,
     "batch_size": 4,
     "patch_size": 64,
+    "unlabelled_loss": "published",
     "consistency_weight": 1.0,
     "lesion_share": 0.5,
     "network": {"channels": (16, 32, 64, 128), "dropout": 0.1},
@@ -52,7 +54,8 @@ SETTINGS = {
     "rounds": 1,
     "device": "cpu",
     "sam": {"model": "vit_t", "input_size": 256, "window_hu": (0.0, 255.0)},
-    "semisam": {"clicks": 3},
+    "semisam": {**PUBLISHED_METHODS["semisam"], "clicks": 3},
+    "scsam": dict(PUBLISHED_METHODS["scsam"]),
 }
 
 
