@@ -115,6 +115,8 @@ class ScSamConfig(Settings):
             U-Net is in full.
         entropy_weight: Of the U-Net's entropy, on all patches.
         strength: Of the strong changes of unlabelled patches, beside 1 for the weak ones (ours).
+        confident: Train each only on what the other is confident of, by the stage's thresholds
+            (ours); false takes all pixels.
         unlabelled_draws: Unlabelled patches that are drawn for each that is used. Of the used, as
             large a part as of the labelled ones is centred on components are those in which the
             U-Net finds most; 1 uses all that are drawn (ours).
@@ -132,6 +134,7 @@ class ScSamConfig(Settings):
     rampup_share: Share = 0.25
     entropy_weight: Annotated[float, Field(ge=0.0)] = 0.0
     strength: Annotated[float, Field(ge=1.0, le=5.0)] = 3.0
+    confident: bool = True
     unlabelled_draws: Positive = 2
     planes: Positive = 4
 
@@ -316,7 +319,7 @@ class SpecialistConfig(Settings):
     learning_rate: Rate = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     ema_decay: Share = 0.99
-    unlabelled_loss: Literal["published", "confident"] = "confident"
+    unlabelled_loss: Literal["published", "confident"] = "published"
     background_confidence: Share = 0.95
     target_confidence: Share = 0.8
     consistency_weight: Annotated[float, Field(ge=0.0)] = 1.0

@@ -137,6 +137,7 @@ PUBLISHED_METHODS: Mapping[str, Mapping[str, Any]] = {
         "dropped_points": 0.0,
         "warmup_share": 0.0,
         "entropy_weight": 0.9,
+        "confident": False,
         "unlabelled_draws": 1,
     },
 }
@@ -150,6 +151,6 @@ def published_changes(paradigm: SSLName, method: str = "") -> dict[str, Any]:
         paradigm: Of the specialist.
         method: With a group of settings of its own, which trains no paradigm but itself; or empty.
     """
-    of_stage = {**PUBLISHED_PARADIGMS[paradigm], "unlabelled_loss": "published"}
+    of_stage = PUBLISHED_PARADIGMS[paradigm]
     changes = {f"{stage}.{n}": v for stage in ("organ", "lesion") for n, v in of_stage.items()}
     return changes | {f"{method}.{n}": v for n, v in PUBLISHED_METHODS.get(method, {}).items()}

@@ -71,16 +71,17 @@ SCSAM = (
     "lesion.batch_size=4",
     "lesion.iterations=200",
 )
+CONFIDENT = "lesion.unlabelled_loss=confident"
 ROWS: Mapping[str, tuple[str, ...]] = {
     "supervised": ("paradigm=supervised",),
     "mean_teacher_published": ("paradigm=mean_teacher", "published"),
-    "mean_teacher": ("paradigm=mean_teacher",),
-    "uncertainty_aware": ("paradigm=uncertainty_aware",),
-    "cross_pseudo": ("paradigm=cross_pseudo",),
+    "mean_teacher": ("paradigm=mean_teacher", CONFIDENT),
+    "uncertainty_aware": ("paradigm=uncertainty_aware", CONFIDENT),
+    "cross_pseudo": ("paradigm=cross_pseudo", CONFIDENT),
     "unimatch_published": ("paradigm=unimatch", "published"),
-    "unimatch": ("paradigm=unimatch",),
+    "unimatch": ("paradigm=unimatch", CONFIDENT),
     "bidirectional_copy_paste_published": ("paradigm=bidirectional_copy_paste", "published"),
-    "bidirectional_copy_paste": ("paradigm=bidirectional_copy_paste",),
+    "bidirectional_copy_paste": ("paradigm=bidirectional_copy_paste", CONFIDENT),
     "scsam_published": (*SCSAM, "published"),
     "scsam_published_without_points": (*SCSAM, "published", "scsam.points=0"),
     "scsam_published_without_entropy": (*SCSAM, "published", "scsam.entropy_weight=0"),

@@ -135,7 +135,7 @@ class CoTraining(SSLMethod):
 
     def labels(self, logits: Tensor) -> Tensor:
         """Return hard labels of logits, without a gradient; as published, of all pixels."""
-        if self.settings.unlabelled_loss == "published":
+        if not self.own.confident:
             return logits.detach().argmax(1)
         return confident_labels(logits.detach().softmax(1), self.settings)
 

@@ -148,7 +148,7 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """U-Net and SAM are put in by hand, so that every term has a known value."""
-    paradigm = a_co_training(STAGE.model_copy(update={"unlabelled_loss": "published"}))
+    paradigm = a_co_training()
     # The U-Net says class 1 with 3/4, SAM class 0 with 4/5, in every pixel of every patch.
     unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
     sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
@@ -175,7 +175,7 @@ def test_each_is_told_only_what_the_other_is_confident_of(monkeypatch: pytest.Mo
     settings = STAGE.model_copy(
         update={"background_confidence": 0.9, "target_confidence": 0.7, "rampup_share": 0.0}
     )
-    paradigm = a_co_training(settings)
+    paradigm = a_co_training(settings, PUBLISHED.model_copy(update={"confident": True}))
     # The U-Net says class 1 with 3/4, SAM class 0 with 4/5.
     unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
     sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
