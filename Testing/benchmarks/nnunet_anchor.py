@@ -10,8 +10,8 @@ and the decay of the learning rate are nnU-Net's own. Cut are the epochs (1000) 
 of an epoch (250), the batch if `--batch` says so, and the validation after each epoch to one batch.
 Mirrored images are not averaged when segmenting, which nnU-Net leaves out on a CPU too.
 
-Equal processor time is by `--seconds`: after the first epoch the number of epochs is set so that
-training ends then, and the learning rate decays over that number.
+For equal processor time choose the iterations by `seconds.json` of a short run: all of nnU-Net
+runs in this process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,6 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = common_arguments(__doc__)
     parser.add_argument("--configuration", default="2d", help="2d or 3d_fullres")
-    parser.add_argument("--seconds", type=float, help="of processor time for training")
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--iterations", type=int, default=250, help="of an epoch")
     parser.add_argument("--batch", type=int, help="in place of the planned batch")
@@ -76,8 +74,7 @@ def parse() -> argparse.Namespace:
 def point_nnunet_to(folder: Path) -> None:
     """Say where nnU-Net reads and writes; it looks when it is imported."""
     here = {name: str((folder / name).resolve()) for name in ("raw", "preprocessed", "results")}
-    # Augmentation runs in this process, so that its time is counted.
-    for name, value in {**here, "n_proc_DA": "0", "compile": "false"}.items():
+    for name, value in {**here, "n_proc_DA": "1", "compile": "false"}.items():
         os.environ[f"nnUNet_{name}"] = value
 
 
@@ -97,16 +94,8 @@ def train(arguments: argparse.Namespace, folder: Path, clock: Clock) -> Path:
     """Train on all labelled volumes; return the folder that nnU-Net predicts from."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    began = time.process_time()
-
-    class nnUNetTrainerShort(nnUNetTrainer):  # noqa: N801 - nnU-Net finds it by this name
-        def on_epoch_end(self) -> None:
-            super().on_epoch_end()
-            if arguments.seconds and self.current_epoch == 1:
-                per_epoch = time.process_time() - began
-                self.num_epochs = max(1, round(arguments.seconds / per_epoch))
-                self.lr_scheduler.max_steps = self.num_epochs
-
+    # Augmentation runs in this process, so that its time is counted; planning refuses that.
+    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112
     preprocessed = folder / "preprocessed" / NAME
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
     if arguments.batch:
@@ -114,12 +103,11 @@ def train(arguments: argparse.Namespace, folder: Path, clock: Clock) -> Path:
     dataset = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
     torch.manual_seed(arguments.seed)
     np.random.seed(arguments.seed)  # noqa: NPY002 - which nnU-Net's loader draws from
-    trainer = nnUNetTrainerShort(
+    trainer = nnUNetTrainer(
         plans, arguments.configuration, "all", dataset, device=choose_device("auto").torch_device
     )
     trainer.num_epochs, trainer.num_iterations_per_epoch = arguments.epochs, arguments.iterations
     trainer.num_val_iterations_per_epoch = 1
-    trainer.perform_actual_validation = lambda *_: None
     trainer.run_training()
     clock.charge(f"training of {trainer.current_epoch} epochs of {arguments.iterations}")
     return Path(trainer.output_folder_base)
@@ -172,7 +160,7 @@ def load_network(trained: Path) -> tuple[Any, ...]:
     )
     weights = [saved["network_weights"]]
     axes = saved.get("inference_allowed_mirroring_axes")
-    return network, plans, configuration, weights, dataset, "nnUNetTrainerShort", axes
+    return network, plans, configuration, weights, dataset, "nnUNetTrainer", axes
 
 
 if __name__ == "__main__":
