@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aslseg.cli.settings import changed
+from aslseg.cli.runs import changed
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import label_components
