@@ -64,7 +64,7 @@ def _longer(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
 def _demo(settings: SpecialistConfig, steps: int) -> SpecialistConfig:
     small = NetworkConfig(channels=(16, 32, 64, 128))
     return settings.model_copy(
-        update={"iterations": steps, "patch_size": 64, "batch_size": 8, "network": small}
+        update={"iterations": steps, "patch_size": 64, "batch_size": 6, "network": small}
     )
 
 
@@ -87,12 +87,13 @@ PRESETS: dict[str, RunConfig] = {
         update={
             "preset": "demo",
             "crossfit_share": 0.25,
+            "retrain": False,
             "baseline": True,
-            "organ": _demo(_ORGAN, 400),
-            "lesion": _demo(_LESION, 1000),
-            "sam": SamConfig(iterations=80, versions=1, input_size=256),
+            "organ": _demo(_ORGAN, 160),
+            "lesion": _demo(_LESION, 320),
+            "sam": SamConfig(iterations=60, versions=1, input_size=256),
             "adaptation": AdaptationConfig(
-                iterations=150, versions=2, pixel_mm=2.0, patch_size=64, channels=(8, 16, 32)
+                iterations=100, versions=2, pixel_mm=2.0, patch_size=64, channels=(8, 16, 32)
             ),
         }
     ),

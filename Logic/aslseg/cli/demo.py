@@ -16,6 +16,9 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run
 from aslseg.sam.weights import get_weights
 
+LABELLED, UNLABELLED, VALIDATION = 2, 5, 3
+"""Phantoms of the demonstration."""
+
 
 def demo_project(folder: Path, monitor: Monitor) -> Project:
     """Make the project of the demonstration, or open the one that is there.
@@ -31,7 +34,13 @@ def demo_project(folder: Path, monitor: Monitor) -> Project:
     project = folder / "project"
     if (project / "project.json").exists():
         return open_project(project)
-    data = write_phantom_dataset(folder / "data", monitor=monitor)
+    data = write_phantom_dataset(
+        folder / "data",
+        cases=LABELLED + UNLABELLED + VALIDATION,
+        labelled=LABELLED,
+        validation=VALIDATION,
+        monitor=monitor,
+    )
     cases = cases_from_folder(data.images, data.labels)
     chosen = select_cases(cases, labelled=data.labelled, validation=data.validation)
     return create_project(project, chosen, preset="demo", monitor=monitor)

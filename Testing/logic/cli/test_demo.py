@@ -22,12 +22,12 @@ def a_demo_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return demo.demo_project(tmp_path, Monitor())
 
 
-def test_two_of_twelve_volumes_are_labelled_and_three_held_out(a_demo_project: Project) -> None:
+def test_two_of_ten_volumes_are_labelled_and_three_held_out(a_demo_project: Project) -> None:
     numbers = [
         len(cases)
         for cases in (a_demo_project.labelled, a_demo_project.unlabelled, a_demo_project.validation)
     ]
-    assert numbers == [2, 7, 3]
+    assert numbers == [2, 5, 3]
 
 
 def test_the_project_names_no_label_of_an_unlabelled_case(a_demo_project: Project) -> None:
