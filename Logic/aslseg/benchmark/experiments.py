@@ -2,6 +2,11 @@
 
 A finished experiment is one small file. It is written last and whole, so a benchmark that was
 killed goes on with the experiments that have none, and resumes the run that was stopped.
+
+In the table `schedule` every row has the schedule of the preset, and what its method does besides
+comes on top. In the table `time` a row's schedule is lengthened, or cut, so that its training takes
+the processor time of the reference row with the same draw and labels. Training time is proportional
+to the schedule but for the preparation of images, so one measured run gives the factor.
 """
 
 from __future__ import annotations
@@ -12,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aslseg.benchmark.budget import at_equal_time
 from aslseg.benchmark.data import BenchmarkData, project_showing
 from aslseg.benchmark.entries import ENTRIES, REFERENCE, BenchmarkEntry
 from aslseg.benchmark.presets import BenchmarkPreset
@@ -39,8 +43,13 @@ ExperimentResult = dict[str, Any]
 """The file of a finished experiment: its fields, `factor` of its schedule, `seconds` by the clock,
 `training_cpu_s` and `cpu_s` (of the last start only where `resumed` is true), `rows`."""
 
+
 Table = Literal["schedule", "time"]
+
+
 TABLES: tuple[Table, ...] = ("schedule", "time")
+
+
 NO_DRAW = "all"
 """Of experiments that are the same for every draw."""
 
@@ -296,3 +305,30 @@ def finished(
         for experiment in experiments
         if setup.path(experiment).exists()
     }
+
+
+SHORTEST = 10
+"""Steps of a stage that a cut schedule keeps."""
+
+
+def at_equal_time(
+    config: RunConfig, seconds: float, reference_seconds: float
+) -> tuple[RunConfig, float]:
+    """Return settings whose training takes as long as that of the reference row.
+
+    Args:
+        config: Settings of the row in the table `schedule`.
+        seconds: Processor seconds that its training took there.
+        reference_seconds: Those of the reference row.
+
+    Returns:
+        The settings with other numbers of steps of the specialist, and the factor between them.
+    """
+    factor = reference_seconds / seconds
+    scaled = {
+        name: stage.model_copy(
+            update={"iterations": max(SHORTEST, round(stage.iterations * factor))}
+        )
+        for name, stage in (("organ", config.organ), ("lesion", config.lesion))
+    }
+    return config.model_copy(update=scaled), factor

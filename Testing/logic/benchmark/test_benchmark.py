@@ -15,13 +15,14 @@ import torch
 from typer.testing import CliRunner
 
 from aslseg.benchmark import experiments as benchmark_cells
-from aslseg.benchmark.budget import SHORTEST, at_equal_time
 from aslseg.benchmark.data import BenchmarkData, project_showing
 from aslseg.benchmark.draws import DrawsFile, drawn_data, one_draw, read_draws
 from aslseg.benchmark.entries import ENTRIES, REFERENCE, entries_named
 from aslseg.benchmark.experiments import (
+    SHORTEST,
     BenchmarkSetup,
     Experiment,
+    at_equal_time,
     finished,
     run_experiment,
     trained_experiment,
