@@ -573,6 +573,16 @@ def test_labelled_patches_are_mixed_with_each_other_at_first() -> None:
     assert float(after.unlabelled.detach()) > 0.0
 
 
+def test_the_first_pseudo_labels_are_those_of_the_student_and_not_of_its_first_steps() -> None:
+    paradigm = build_ssl_method("bidirectional_copy_paste", a_pixel_network(1.0), FLAT)
+    bias = []
+    for step, value in ((23, 8.0), (24, 4.0), (25, 2.0), (26, 1.0)):
+        paradigm.student.bias.data[1] = value  # type: ignore[union-attr, operator, index]
+        paradigm.after_step(step)
+        bias.append(float(paradigm.average.bias[1]))  # type: ignore[index, arg-type]
+    assert bias == [8.0, 4.0, 2.0, 1.5]  # an average begins after a quarter of 100 steps
+
+
 def test_of_each_class_the_largest_component_is_kept() -> None:
     labels = torch.tensor([[[1, 1, 0, 1], [0, 0, 0, 0], [2, 0, 2, 2], [0, 0, 0, 2]]])
     kept = largest_components(labels, 3)

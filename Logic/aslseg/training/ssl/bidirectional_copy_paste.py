@@ -16,7 +16,12 @@ from aslseg.data.masks import keep_largest
 from aslseg.preprocessing.mixing import paste_region
 from aslseg.preprocessing.patches import Batch
 from aslseg.preprocessing.roi import IGNORED, image_channels
-from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
+from aslseg.training.losses import (
+    average_decay,
+    soft_dice_loss,
+    update_average,
+    weighted_cross_entropy,
+)
 from aslseg.training.ssl.base import LossTerms, SSLMethod
 from aslseg.training.ssl.pseudo_labels import confident_labels, predicted
 
@@ -70,6 +75,16 @@ class BidirectionalCopyPaste(SSLMethod):
         return torch.stack(
             [region_loss(logits, known, here, weight), region_loss(logits, labels[part], ~here)]
         )
+
+    def after_step(self, step: int) -> None:
+        """Update the averaged copy; in the first part of the schedule it is the student itself.
+
+        As released, the network that gives the pseudo-labels starts as the pre-trained student, not
+        as an average that includes its first steps.
+        """
+        begun = step - self.settings.copy_paste.pretraining_share * self.settings.iterations
+        decay = average_decay(int(begun), self.settings.ema_decay) if begun >= 0 else 0.0
+        update_average(self.average, self.student, decay)
 
     def pretraining_loss(
         self, labelled: Batch, region: Tensor, generator: torch.Generator
