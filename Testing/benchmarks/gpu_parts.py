@@ -53,7 +53,7 @@ COUNTED, LAST = 3, 12
 TINY: dict[str, Any] = {
     "organ.iterations": 15, "lesion.iterations": 15, "organ.patch_size": 32,
     "lesion.patch_size": 32, "organ.batch_size": 2, "lesion.batch_size": 2,
-    "organ.network.channels": [4, 8], "lesion.network.channels": [4, 8],
+    "organ.network.channels": [4, 8, 16], "lesion.network.channels": [4, 8, 16],
     "organ.roi.pixel_mm": 6.0, "lesion.roi.pixel_mm": 6.0, "device": "cpu",
     "scsam.input_size": 112, "cpcsam.input_size": 112, "sam.input_size": 112,
     "semisam.clicks": 1,
