@@ -22,6 +22,7 @@ def soft_dice_loss(
     *,
     smooth: float = 1.0,
     background: bool = False,
+    absent: bool = True,
 ) -> Tensor:
     """Return one minus the Dice overlap of the whole batch, averaged over classes.
 
@@ -34,6 +35,7 @@ def soft_dice_loss(
         weight: (B,) weight of each element of the batch.
         smooth: Added above and below.
         background: Whether class 0 is one of the classes that are averaged.
+        absent: Whether a class of which the target has no voxel is one of them.
     """
     known = target != IGNORED
     truth = F.one_hot(target * known, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
@@ -41,7 +43,10 @@ def soft_dice_loss(
     axes = (0, *range(2, probability.ndim))
     overlap = (scale * probability * truth).sum(axes)
     total = (scale * (probability.square() + truth)).sum(axes)
-    return (1 - (2 * overlap + smooth) / (total + smooth))[0 if background else 1 :].mean()
+    loss = 1 - (2 * overlap + smooth) / (total + smooth)
+    counted = torch.full_like(loss, absent, dtype=torch.bool) | ((scale * truth).sum(axes) > 0)
+    counted[0] &= background
+    return (loss * counted).sum() / counted.sum().clamp(min=1)
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -128,6 +128,17 @@ def test_dice_with_the_background_is_the_mean_over_all_classes() -> None:
     assert float(loss) == pytest.approx((1 / 3 + 1 / 5) / 2)
 
 
+def test_dice_can_leave_out_classes_that_the_target_has_nothing_of() -> None:
+    half = F.one_hot(torch.tensor([[[1, 2], [2, 2]]]), 3).movedim(-1, 1).float() / 2
+    truth = torch.tensor([[[1, 0], [0, 0]]])
+    # Class 1: 1 - (2 * 0.5 + 1) / (0.25 + 1 + 1). Class 2: 1 - 1 / (3 * 0.25 + 1).
+    first, second = 1 - 2 / 2.25, 1 - 1 / 1.75
+    assert float(soft_dice_loss(half, truth)) == pytest.approx((first + second) / 2)
+    assert float(soft_dice_loss(half, truth, absent=False)) == pytest.approx(first)
+    nothing = soft_dice_loss(half, torch.zeros_like(truth), absent=False)
+    assert float(nothing) == 0.0
+
+
 def test_losses_take_volumes_as_they_take_slices() -> None:
     flat = supervised_loss(SURE, TRUTH)
     deep = supervised_loss(SURE[:, :, None], TRUTH[:, None])

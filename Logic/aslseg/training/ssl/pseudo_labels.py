@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aslseg.config import SpecialistConfig
 from aslseg.preprocessing.roi import IGNORED
-from aslseg.training.losses import supervised_loss
+from aslseg.training.losses import soft_dice_loss, weighted_cross_entropy
 
 
 @torch.no_grad()
@@ -59,4 +59,15 @@ def pseudo_label_loss(
     labels = confident_labels(probability, settings)
     if certain is not None:
         labels = labels.masked_fill(certain[:, 0] == 0, IGNORED)
-    return supervised_loss(logits, labels)
+    return confident_loss(logits, labels)
+
+
+def confident_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return cross entropy plus Dice to confident labels, of the classes that any of them is of.
+
+    Early on no label of a target is confident. Dice of a class without a voxel would then train
+    the student to find none of it anywhere (ours).
+    """
+    logits = logits.float()
+    dice = soft_dice_loss(logits.softmax(1), labels, absent=False)
+    return weighted_cross_entropy(logits, labels) + dice

@@ -15,9 +15,9 @@ from torch import Tensor
 from aslseg.networks.feature_dropout import dropped_features
 from aslseg.preprocessing.mixing import cutmix_boxes
 from aslseg.preprocessing.patches import Batch
-from aslseg.training.losses import soft_dice_loss, supervised_loss
+from aslseg.training.losses import soft_dice_loss
 from aslseg.training.ssl.base import LossTerms, SSLMethod
-from aslseg.training.ssl.pseudo_labels import confident_labels, predicted
+from aslseg.training.ssl.pseudo_labels import confident_labels, confident_loss, predicted
 
 IMAGE_WEIGHT, FEATURE_WEIGHT = 0.25, 0.5
 """Of each of the two strong streams, and of the perturbed features, beside 1 for labelled patches:
@@ -54,7 +54,7 @@ class UniMatch(SSLMethod):
         to our whole CE + Dice its Dice counts twice.
         """
         if self.settings.unlabelled_loss == "confident":
-            return supervised_loss(logits, labels)
+            return confident_loss(logits, labels)
         probability = logits.float().softmax(1)
         return 2 * soft_dice_loss(probability, labels, smooth=RELEASED_SMOOTH, background=True)
 
