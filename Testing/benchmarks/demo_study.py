@@ -5,7 +5,7 @@
 For each seed this draws a set of phantoms as `aslseg demo` does, with further ones for testing, on
 which nothing is chosen, and runs the preset `demo` with that seed. Prints the processor time of
 each task, and mean Dice and lesions of each source of each round on validation and test phantoms.
-Sets that are done are kept in `<work>` and not run again.
+Sets that are done are kept in `<work>` and not run again; one that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aslseg.project.datasets import cases_from_folder
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.project.run_tables import Score, read_scores
-from aslseg.runs import start_run
+from aslseg.runs import resume_run, start_run
 
 
 class Stopwatch:
@@ -64,11 +64,15 @@ def main() -> None:
 
 def run_of(arguments: argparse.Namespace, seed: int) -> RunFolder:
     project = project_of(arguments.work / f"set-{seed}", seed, arguments.test)
-    if (project.folder / "runs" / "demo" / "report.html").exists():
+    is_begun = (project.folder / "runs" / "demo" / "config.json").exists()
+    if is_begun and open_run(project.folder, "demo").state == "done":
         return open_run(project.folder, "demo")
     config = changed(read_preset("demo"), [f"seed={seed}", *arguments.set])
     watch, began = Stopwatch(), time.process_time()
-    run = start_run(project, config, Monitor(watch), "demo")
+    if is_begun:
+        run = resume_run(project, "demo", Monitor(watch))
+    else:
+        run = start_run(project, config, Monitor(watch), "demo")
     for task, seconds in watch.seconds.most_common():
         print(f"{seconds:7.1f} s  {task}")
     print(f"{time.process_time() - began:7.1f} s  set {seed} in all", flush=True)
