@@ -39,7 +39,6 @@ from tiny_project import a_tiny_project, tiny_config, write_patients
 
 sys.path.insert(0, str(LOGIC.parent / "SlicerASLseg"))
 
-from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import EngineClient, Job
 
 pytestmark = pytest.mark.slow
@@ -427,7 +426,7 @@ class Panel:
     def __init__(self, *python: str) -> None:
         self.events: list[Any] = []
         command = python or [sys.executable]
-        self.client = EngineClient(command, LOGIC, Background(), environment())
+        self.client = EngineClient(command, LOGIC, environment())
         self.client.event.connect(self.events.append)
 
     def start(self, do: str, **arguments: Any) -> None:
@@ -503,10 +502,9 @@ PANEL = """
 import sys, time
 sys.path[:0] = [{logic!r}, {slicer!r}]
 from pathlib import Path
-from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import EngineClient, Job
 import json
-client = EngineClient([sys.executable], Path({logic!r}), Background())
+client = EngineClient([sys.executable], Path({logic!r}))
 client.event.connect(lambda event: print(event.event, flush=True))
 client.start(Job("train", json.loads(sys.argv[1])))
 told = False

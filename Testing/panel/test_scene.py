@@ -21,7 +21,6 @@ from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
 from ASLsegLib.engine.results import SliceResult, show_slice_result, volume_result
 from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
-from ASLsegLib.scene.files import file_for, write_raw
 from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
     PARENT_OPACITY_3D,
@@ -32,7 +31,15 @@ from ASLsegLib.scene.segmentations import (
     write_prediction_slice,
 )
 from ASLsegLib.scene.segments import part_of, segment_ids, with_slice
-from ASLsegLib.scene.volumes import SceneError, add_volume, geometry_of, volume_of, working_volume
+from ASLsegLib.scene.volumes import (
+    SceneError,
+    add_volume,
+    file_for,
+    geometry_of,
+    volume_of,
+    working_volume,
+    write_raw,
+)
 
 SHAPE = (4, 5, 6)
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)

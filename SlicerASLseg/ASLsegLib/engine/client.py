@@ -122,7 +122,6 @@ class EngineClient:
     Args:
         python: Command of the Python to run it with.
         library: Folder that holds the package `aslseg`.
-        background: Reads and writes the files of jobs; polled by its owner.
         environment: Variables of the process; those of this one when not given.
 
     Attributes:
@@ -138,14 +137,13 @@ class EngineClient:
         self,
         python: Sequence[str],
         library: Path,
-        background: Background,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.changed, self.event, self.log = Signal(), Signal(), Signal()
         self.state = State.IDLE
         self._command = [*python, "-m", "aslseg.engine"]
         self._environment = _environment(library, environment)
-        self._background = background
+        self._background = Background()
         self._process: EngineProcess | None = None
         self._job: Job | None = None
         self._number = 0
@@ -210,6 +208,7 @@ class EngineClient:
             if time.monotonic() > until:
                 return
         self._notice_silence()
+        self._background.poll()
         if self._steps is not None:
             self._show_a_part(self._steps)
 
@@ -235,13 +234,14 @@ class EngineClient:
         if process is not None:
             process.send(_CLOSE)
             process.end(GRACE_S)
+        self._background.close()
         self._become(State.IDLE)
 
-    def wait(self, breathe: Callable[[], None]) -> Done:
+    def wait(self, breathe: Callable[[], None] = lambda: None) -> Done:
         """Wait until the job has ended, and return the engine's answer.
 
         Args:
-            breathe: Called again and again; polls the background, keeps the application alive.
+            breathe: Called again and again; keeps the application alive.
 
         Raises:
             EngineError: When it failed.

@@ -22,10 +22,9 @@ from ASLsegLib.engine.results import proposed_prompts, result_handlers
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
-from ASLsegLib.scene.files import file_for
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
 from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep_edits
-from ASLsegLib.scene.volumes import working_volume
+from ASLsegLib.scene.volumes import file_for, working_volume
 
 if TYPE_CHECKING:
     from aslseg.engine.protocol import ComputerFacts, Done, WeightsFacts
@@ -281,7 +280,7 @@ class Logic(ReviewLogic):
 
     def _engine_for(self, purpose: str) -> EngineClient:
         if purpose not in self._engines:
-            engine = EngineClient(self._python, library(), self.background)
+            engine = EngineClient(self._python, library())
             if purpose == "training":  # predictions leave the project as it is
                 engine.event.connect(self._state_may_change)
             self._engines[purpose] = engine

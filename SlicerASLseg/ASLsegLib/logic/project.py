@@ -25,8 +25,7 @@ from ASLsegLib.scene.case_nodes import (
     mark_case,
     note_label,
 )
-from ASLsegLib.scene.files import own_file
-from ASLsegLib.scene.volumes import SceneError, add_volume, volume_of, working_volume
+from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize, Volume

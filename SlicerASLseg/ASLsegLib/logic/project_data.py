@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ASLsegLib.scene.files import write_raw
+from ASLsegLib.scene.volumes import write_raw
 
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize, Volume

@@ -14,6 +14,8 @@ from ASLsegLib.widgets.section import Section
 class AdvancedSection(Section):
     """What is rarely needed."""
 
+    shows = ("engine", "training")
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self.on_click(self.ui.openFolderButton, self._open_folder)

@@ -24,6 +24,8 @@ DEVICES = {
 class ModelsSection(Section):
     """What is trained, with which settings and where."""
 
+    shows = ("engine",)
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._computer: ComputerFacts | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -68,8 +68,9 @@ class Panel(VTKObservationMixin):
         self._shown_errors: set[str] = set()
         self._messages: list[str] = []
         self._messages_timer = self._single_shot(self._show_messages)
-        self._soon_timer = self._single_shot(self.update)
         self.sections: list[Section] = [make(self) for make in SECTIONS]
+        self._due: set[Section] = set()
+        self._soon_timer = self._single_shot(lambda: self._update(self._due))
         self._listen()
         self._timer = self._single_shot(self._tick)
         self._timer.start(POLL_MS)
@@ -96,11 +97,17 @@ class Panel(VTKObservationMixin):
         """The questions before something is saved."""
         return Questions(self.may_leave_out, self.may_overwrite)
 
-    def attempt(self, action: Callable[[], None]) -> None:
-        """Do something for a person; show what goes wrong in words."""
+    def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
+        """Do something for a person; show what goes wrong in words, and then the state of things.
+
+        Args:
+            action: What to do.
+            update: Whether the action may change more than what tells of its change.
+        """
         self._shown_errors.clear()
         self._catch(action)
-        self.update()
+        if update:
+            self.update()
 
     def show_error(self, message: str) -> None:
         """Show an error that a person has to know of, as soon as what is under way has returned."""
@@ -143,20 +150,31 @@ class Panel(VTKObservationMixin):
 
     def update(self) -> None:
         """Let every section show the state of things."""
+        self._update(self.sections)
+
+    def update_soon(self, of: str = "") -> None:
+        """Update once when everything that happens just now has happened.
+
+        Args:
+            of: Only the sections that show this (see `Section.shows`); all when empty.
+        """
+        if self._updating:
+            return
+        self._due |= {section for section in self.sections if not of or of in section.shows}
+        self._soon_timer.start(0)
+
+    def _update(self, sections: Iterable[Section]) -> None:
         if self._updating or self.parameters is None:
             return
         self._soon_timer.stop()
+        due, self._due = {*sections, *self._due}, set()
         self._updating, self._shows_busy = True, self.logic.background.is_busy
         try:
             for section in self.sections:
-                self._catch(section.update, once=True)
+                if section in due:
+                    self._catch(section.update, once=True)
         finally:
             self._updating = False
-
-    def update_soon(self) -> None:
-        """Update once when everything that happens just now has happened."""
-        if not self._updating:
-            self._soon_timer.start(0)
 
     def enter(self) -> None:
         """Show what the scene remembers, and whether packages have come or gone meanwhile."""
@@ -185,13 +203,13 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
         self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
-        for engine, on_event in (
-            (self.logic.engine, self._on_event),
-            (self.logic.trainer, self._on_training_event),
+        for client, what, on_event in (
+            (self.logic.engine, "engine", self._on_event),
+            (self.logic.trainer, "training", self._on_training_event),
         ):
-            engine.changed.connect(self._state_changed)
-            engine.event.connect(on_event)
-            engine.log.connect(self._log)
+            client.changed.connect(lambda _, what=what: self.update_soon(what))
+            client.event.connect(on_event)
+            client.log.connect(self._log)
         self.logic.background.event.connect(self._on_event)
         self.logic.project_changed.connect(self.update)
         self.logic.failed.connect(self._background_failed)
@@ -242,25 +260,20 @@ class Panel(VTKObservationMixin):
     def _on_event(self, event: PanelEvent) -> None:
         for section in self.sections:
             section.on_event(event)
-        self._end(event)
+        self._show_failure(event)
 
     def _on_training_event(self, event: PanelEvent) -> None:
         for section in self.sections:
             section.on_training_event(event)
-        self._end(event)
+        self._show_failure(event)
 
     def _log(self, line: str) -> None:
         for section in self.sections:
             section.on_log(line)
 
-    def _end(self, event: PanelEvent) -> None:
-        if event.event in ("done", "failed", "cancelled"):
-            self.update_soon()
+    def _show_failure(self, event: PanelEvent) -> None:
         if event.event == "failed":
             self.show_error(event.in_words)
-
-    def _state_changed(self, _state: str) -> None:
-        self.update_soon()
 
     def _background_failed(self, error: Exception) -> None:
         self.show_error(_in_a_sentence(error))

@@ -34,6 +34,8 @@ TARGETS = ("liver", "tumour")
 class PromptsSection(Section):
     """Places prompts and sends them to SAM."""
 
+    shows = ("engine",)
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._placement = Placement(self._placement_ended)
@@ -110,7 +112,7 @@ class PromptsSection(Section):
         if not self.panel.missing and self._prompts_text(volume) != self._sent.get(
             volume.GetID(), "[]"
         ):
-            self.panel.attempt(self.refine)
+            self.panel.attempt(self.refine, update=False)
 
     def refine(self) -> None:
         """Run SAM with the prompts as they are now."""

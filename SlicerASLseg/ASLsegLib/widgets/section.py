@@ -48,13 +48,13 @@ class PanelContext(Protocol):
     def questions(self) -> Questions:
         """The questions before something is saved."""
 
-    def attempt(self, action: Callable[[], None]) -> None:
-        """Do something for a person; show what goes wrong in words."""
+    def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
+        """Do something for a person; show what goes wrong in words, then the state of things."""
 
     def update(self) -> None:
         """Let every section show the state of things."""
 
-    def update_soon(self) -> None:
+    def update_soon(self, of: str = "") -> None:
         """Update once when everything that happens just now has happened."""
 
     def may_replace(self, names: Sequence[str]) -> bool:
@@ -80,10 +80,14 @@ class Section:
     """A part of the panel.
 
     Attributes:
+        shows: Of `engine` and `training`, whose state `update` shows beside that of scene and
+            project; it is called when that changes too.
         panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
     """
+
+    shows: tuple[str, ...] = ()
 
     def __init__(self, panel: PanelContext) -> None:
         self.panel = panel

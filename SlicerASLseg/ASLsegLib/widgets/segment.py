@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class SegmentSection(Section):
     """One button, four predictions."""
 
+    shows = ("engine",)
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._runs: list[tuple[str, str]] = []

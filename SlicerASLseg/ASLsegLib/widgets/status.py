@@ -24,6 +24,8 @@ INTRODUCTION = _(
 class StatusSection(Section):
     """Introduction, requirements, state and progress."""
 
+    shows = ("engine",)
+
     def connect_widgets(self) -> None:
         """Connect install and cancel."""
         self._progress: Progress | None = None

@@ -28,6 +28,8 @@ BUSY = _("A training is under way.")
 class TrainingSection(Section):
     """Start, stop and resume, with curves."""
 
+    shows = ("training",)
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self.curves = Curves()
@@ -85,6 +87,9 @@ class TrainingSection(Section):
             self.curves.add(event)
             if first:
                 self.update()  # there are curves to be shown now
+            if self._plotted.elapsed() > 1000 * _PLOT_EVERY_S:
+                self._plotted.restart()
+                self.curves.update()
         elif event.event in ("done", "failed", "cancelled"):
             self._progress, self._silence = None, ""
             self.curves.update()
@@ -92,12 +97,6 @@ class TrainingSection(Section):
                 self.logic.refresh()
         elif event.event == "artifact":
             self._show_rounds()
-
-    def tick(self) -> None:
-        """Bring the plot up to date now and then."""
-        if self.logic.trainer.is_busy and self._plotted.elapsed() > 1000 * _PLOT_EVERY_S:
-            self._plotted.restart()
-            self.curves.update()
 
     def forget_scene(self) -> None:
         """The plot's nodes went away with the scene; its points did not."""

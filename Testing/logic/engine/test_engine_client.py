@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT / "SlicerASLseg"))
 
 from aslseg.engine.protocol import MAX_LINE_BYTES, RequestError  # noqa: E402
 from aslseg.errors import CancelledError  # noqa: E402
-from ASLsegLib.engine.background import Background  # noqa: E402
 from ASLsegLib.engine.client import EngineBusyError, EngineClient, EngineError, Job  # noqa: E402
 from ASLsegLib.engine.process import explain  # noqa: E402
 
@@ -60,8 +59,7 @@ class Panel:
     """Keeps what a client emits, and waits as an event loop would."""
 
     def __init__(self, python: str, library: Path) -> None:
-        self.background = Background()
-        self.client = EngineClient([python], library, self.background)
+        self.client = EngineClient([python], library)
         self.states: list[str] = []
         self.events: list[Any] = []
         self.log: list[str] = []
@@ -77,7 +75,6 @@ class Panel:
         while not reached():
             assert time.monotonic() < end, (self.states, self.events, self.log)
             self.client.poll()
-            self.background.poll()
             time.sleep(0.005)
 
     def until_final(self) -> Any:
@@ -112,7 +109,6 @@ def panel(library: Path) -> Iterator[Panel]:
     panel = Panel(sys.executable, library)
     yield panel
     panel.client.close()
-    panel.background.close()
 
 
 def alive(pid: int) -> bool:
@@ -220,7 +216,8 @@ def test_results_that_were_there_before_the_request_to_stop_are_shown(panel: Pan
 def test_closing_while_files_are_written_sends_nothing_later(panel: Panel) -> None:
     panel.run("done()", prepare=lambda: time.sleep(0.3))
     panel.client.close()
-    panel.until(lambda: not panel.background.is_busy)
+    written = time.monotonic() + 0.6
+    panel.until(lambda: time.monotonic() > written)
     assert panel.client.pid is None
     assert panel.events == []
     assert panel.client.state == "idle"
@@ -228,13 +225,13 @@ def test_closing_while_files_are_written_sends_nothing_later(panel: Panel) -> No
 
 def test_a_script_waits_for_the_answer_or_the_error(panel: Panel) -> None:
     panel.run("done(3)")
-    assert values_of(panel.client.wait(panel.background.poll)) == ["3"]
+    assert values_of(panel.client.wait()) == ["3"]
     panel.run("say(number, 'failed', message='No.', remedy='Do.', kind='image')")
     with pytest.raises(EngineError, match=r"^No\. Do\.$"):
-        panel.client.wait(panel.background.poll)
+        panel.client.wait()
     panel.run("say(number, 'cancelled', message='Stopped after step 1.')")
     with pytest.raises(CancelledError, match="step 1"):
-        panel.client.wait(panel.background.poll)
+        panel.client.wait()
 
 
 def test_a_listener_may_ask_for_the_next_thing_at_once(panel: Panel) -> None:
@@ -615,9 +612,8 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         sys.path.insert(0, {str(ROOT / "SlicerASLseg")!r})
         from pathlib import Path
         sys.path.insert(0, {str(ROOT / "Logic")!r})
-        from ASLsegLib.engine.background import Background
         from ASLsegLib.engine.client import EngineClient, Job
-        client = EngineClient([sys.executable], Path({str(library)!r}), Background())
+        client = EngineClient([sys.executable], Path({str(library)!r}))
         settings = {{"code": {textwrap.dedent(STUBBORN)!r}}}
         client.start(Job("train", {{"project": "p", "settings": settings}}))
         end = time.monotonic() + 15
