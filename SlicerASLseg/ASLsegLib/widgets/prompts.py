@@ -103,7 +103,7 @@ class PromptsSection(Section):
             return
         if not self._shown:
             self._shown = True
-            self.panel.update_soon()
+            self.panel.update_soon("engine")
         volume = self.panel.volume
         busy = self.logic.engine.is_busy or self._placement.kind == BOX
         if volume is None or busy or not self.panel.parameters.followEdits:
