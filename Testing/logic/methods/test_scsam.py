@@ -16,6 +16,7 @@ from aslseg.config import RunConfig, SamConfig, ScSamConfig, SpecialistConfig
 from aslseg.data.images import read_labelmap, read_volume
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
+from aslseg.inference import loading
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import load_ensemble, segment_volume
 from aslseg.methods import scsam
@@ -475,7 +476,8 @@ def test_the_second_round_goes_on_with_the_sam_of_the_first(
         read.append(f"{path.parent.name}/{path.name}")
         original(sam, path)
 
-    monkeypatch.setattr(scsam, "load_classwise", recording)
+    for module in (scsam, loading):  # where training starts from it, and where it segments
+        monkeypatch.setattr(module, "load_classwise", recording)
     stage = STAGE.model_copy(update={"iterations": 2})
     run = start_run(
         a_tiny_project(tmp_path), scsam_config(rounds=2, patience=2, organ=stage, lesion=stage)
