@@ -47,7 +47,7 @@ from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 LIMIT_S = 10
 REPORT_EVERY = 12
-KNOWN = {"data", "project", "outside", "view", "task", "embeddings"} | {
+KNOWN = {"data", "project", "outside", "roi", "task", "embeddings"} | {
     "own.safetensors",
     "foreign.pth",
 }
@@ -128,7 +128,7 @@ def _write_dataset(folder: Path, project: Project) -> None:
 def _write_arrays(folder: Path) -> None:
     image = np.zeros((2, 4, 4), np.float32)
     save_roi(
-        Roi(image, None, None, BoundingBox((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1), folder / "view"
+        Roi(image, None, None, BoundingBox((0, 0, 0), (2, 4, 4)), (2, 4, 4), 1), folder / "roi"
     )
     tensors = {"a.weight": torch.arange(60.0).reshape(3, 20), "n": torch.tensor(3)}
     save_checkpoint(folder / "own.safetensors", Checkpoint("specialist", tensors, {"step": 3}))
@@ -150,7 +150,7 @@ def places_of(kind: str, folder: Path) -> list[Place]:
         Place(predictions / "prediction.json", lambda: _done(read_case_reliability(predictions))),
         Place(predictions / "prompts.json", lambda: use_prompts(predictions / "prompts.json")),
         Place(path / "cache" / "images.json", lambda: use_project(path)),
-        Place(folder / "view" / "view.json", lambda: _done(load_roi(folder / "view"))),
+        Place(folder / "roi" / "roi.json", lambda: _done(load_roi(folder / "roi"))),
         Place(folder / "task" / "dataset.json", lambda: use_dataset(folder / "task")),
     ]
     parts = sorted((folder / "embeddings").glob("*.safetensors"))
@@ -274,7 +274,7 @@ def damage(folder: Path, labels: set[bytes]) -> Iterator[str]:
         "data",
         "project",
         "outside",
-        "view",
+        "roi",
         "task",
         "embeddings",
         "own.safetensors",

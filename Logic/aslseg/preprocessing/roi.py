@@ -207,7 +207,7 @@ def save_roi(roi: Roi, folder: Path) -> None:
         "turn": asdict(roi.turn),
         "limits": roi.limits,
     }
-    write_json_atomic(folder / "view.json", facts)
+    write_json_atomic(folder / "roi.json", facts)
 
 
 def load_roi(folder: Path) -> Roi:
@@ -217,7 +217,7 @@ def load_roi(folder: Path) -> Roi:
         StorageError: When a file of it is missing or damaged.
     """
     remedy = f"delete the folder {folder} and resume the run"
-    facts = read_object(folder / "view.json", StorageError, remedy)
+    facts = read_object(folder / "roi.json", StorageError, remedy)
     try:
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r")

@@ -253,7 +253,7 @@ def _train_stage(
 
 def _roi_folder(plan: CascadeTrainingPlan) -> Path:
     """Return where copies of the images lie while a stage is trained."""
-    return plan.folder / "views"
+    return plan.folder / "rois"
 
 
 def _start(

@@ -69,7 +69,7 @@ def test_a_part_that_is_damaged_later_is_refused_with_the_remedy(tmp_path: Path)
         stored.stack([2])
 
 
-@pytest.mark.parametrize("name", ["view.json", "image.npy"])
+@pytest.mark.parametrize("name", ["roi.json", "image.npy"])
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\x93NUMPY", b"x" * 500, None])
 def test_a_damaged_roi_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
     save_roi(a_roi(), tmp_path / "roi")
