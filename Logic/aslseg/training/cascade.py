@@ -352,7 +352,15 @@ def _labelled_cases(
             )
             folder = rois / f"labelled-{case.id}-{number}"
             save_roi(roi, folder)
-            cases.append(TrainingCase(load_roi(folder), weight, case.id, pseudo=pseudo is not None))
+            cases.append(
+                TrainingCase(
+                    load_roi(folder),
+                    weight,
+                    case.id,
+                    pseudo=pseudo is not None,
+                    patient=case.patient,
+                )
+            )
     if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
@@ -380,5 +388,5 @@ def _unlabelled_cases(
         if stage.inside is not None and (parent is None or not parent.any()):
             continue
         save_roi(build_roi(volume, stage, settings, parent=parent), rois / case.id)
-        cases.append(TrainingCase(load_roi(rois / case.id), case_id=case.id))
+        cases.append(TrainingCase(load_roi(rois / case.id), case_id=case.id, patient=case.patient))
     return cases

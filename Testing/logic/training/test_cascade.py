@@ -14,6 +14,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Metric, Monitor
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
+from aslseg.project.roles import assign
 from aslseg.project.run_folder import create_run
 from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
@@ -89,3 +90,12 @@ def test_the_share_of_the_unlabelled_term_is_a_metric(context: RunContext, tmp_p
     share = found["unlabelled"] / found["loss"]
     assert found["share_unlabelled"] == pytest.approx(share, rel=1e-4)
     assert 0 < share < 1
+
+
+def test_training_cases_carry_their_patient(
+    context: RunContext, trained_on: list[list[TrainingCase]], tmp_path: Path
+) -> None:
+    project = assign(context.project, patients={"c0": "anna", "c1": "anna"})
+    plan = CascadeTrainingPlan(tmp_path, "supervised", {}, {})
+    train_cascade(replace(context, project=project), plan)
+    assert [{case.patient for case in cases} for cases in trained_on] == [{"anna"}, {"anna"}]
