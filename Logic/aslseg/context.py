@@ -107,7 +107,7 @@ class RunContext:
     @contextmanager
     def round(self, number: int) -> Iterator[RunContext]:
         """Yield the context with its events marked as those of a round."""
-        marked = Monitor(self.monitor.listener, self.monitor.token, number)
+        marked = replace(self.monitor, round=number)
         yield replace(self, monitor=marked)
 
 

@@ -86,7 +86,7 @@ def run_serial(
     """Run experiments one after the other in this process."""
     for experiment in experiments:
         monitor.check()
-        yield experiment, _attempt(setup, experiment, Monitor(monitor.listener, monitor.token))
+        yield experiment, _attempt(setup, experiment, monitor)
 
 
 def run_parallel(

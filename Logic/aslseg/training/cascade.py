@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
+from aslseg.data.images import read_labelmap
 from aslseg.data.masks import clean_parent
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Labelmap, Mask, Volume
@@ -148,19 +149,19 @@ def default_ssl_method(name: SSLName, stage: CascadeStage, settings: SpecialistC
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PseudoLabel:
-    """An accepted pseudo-label.
+    """An accepted pseudo-label, in files: memory holds those of one case at a time.
 
     Attributes:
-        labels: The label map.
+        labels: File of the label map.
         targets: Names of the targets that are accepted. A stage is trained on the case if all of
             its targets are.
-        doubtful: By value, the outermost target that a voxel's membership is in doubt of (see
-            `selection.doubtful_labels`); None where none is.
+        doubtful: File that has, by value, the outermost target that a voxel's membership is in
+            doubt of (see `selection.doubtful_labels`); None where none is.
     """
 
-    labels: Labelmap
+    labels: Path
     targets: frozenset[str]
-    doubtful: Labelmap | None = None
+    doubtful: Path | None = None
 
     def teaches(self, stage: CascadeStage) -> bool:
         """Whether a stage is trained on it."""
@@ -175,7 +176,7 @@ class PseudoLabel:
         while parent is not None:
             values.append(parent.value)
             parent = None if parent.inside is None else by_name[parent.inside]
-        return np.isin(axial_labelmap(self.doubtful).labels, values)
+        return np.isin(axial_labelmap(read_labelmap(self.doubtful)).labels, values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -336,7 +337,7 @@ def _labelled_cases(
     ]
     cases: list[TrainingCase] = []
     for case, pseudo in context.monitor.track(known, f"Preparing {stage.name}"):
-        labels = axial_labelmap(pseudo.labels) if pseudo else context.labels(case)
+        labels = axial_labelmap(read_labelmap(pseudo.labels)) if pseudo else context.labels(case)
         ignored = pseudo.ignored(stage, context.targets) if pseudo else None
         weight = context.config.reliability.pseudo_weight if pseudo else 1.0
         volume = context.image(case)

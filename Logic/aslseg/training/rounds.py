@@ -119,7 +119,7 @@ def finish_round(
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
     _report(context, rows)
     pseudo = {
-        decision.reliability.case_id: _pseudo(this, decision)
+        decision.reliability.case_id: _copied_pseudo_label(this, decision)
         for decision in decisions
         if decision.accepted
     }
@@ -137,7 +137,7 @@ def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
     usable = {case.id for case in context.unlabelled if case.status != "rejected"}
     every = [target.name for target in context.targets]
     pseudo = {
-        row.case: _read_pseudo(folder, row.case, row.accepted_targets or every)
+        row.case: _pseudo_label(folder, row.case, row.accepted_targets or every)
         for row in read_reliability(folder)
         if row.accepted and row.case in usable
     }
@@ -224,7 +224,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _pseudo(this: Round, decision: Decision) -> PseudoLabel:
+def _copied_pseudo_label(this: Round, decision: Decision) -> PseudoLabel:
     """Copy the refined label of a case, and what is doubtful of it, to the pseudo-labels."""
     case_id = decision.reliability.case_id
     predictions = this.folder / schema_1.PREDICTIONS / case_id
@@ -233,7 +233,7 @@ def _pseudo(this: Round, decision: Decision) -> PseudoLabel:
             msg = f"{predictions / source} was written but is gone; delete {predictions}."
             raise RunError(msg)
         copy_atomic(predictions / source, path)
-    return _read_pseudo(this.folder, case_id, decision.accepted)
+    return _pseudo_label(this.folder, case_id, decision.accepted)
 
 
 def _pseudo_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
@@ -242,14 +242,10 @@ def _pseudo_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
     return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"
 
 
-def _read_pseudo(folder: Path, case_id: str, targets: Collection[str]) -> PseudoLabel:
-    """Read a pseudo-label; rounds of earlier versions have none that is doubtful."""
+def _pseudo_label(folder: Path, case_id: str, targets: Collection[str]) -> PseudoLabel:
+    """Return a written pseudo-label; rounds of earlier versions have none that is doubtful."""
     labels, doubtful = _pseudo_paths(folder, case_id)
-    return PseudoLabel(
-        read_labelmap(labels),
-        frozenset(targets),
-        read_labelmap(doubtful) if doubtful.exists() else None,
-    )
+    return PseudoLabel(labels, frozenset(targets), doubtful if doubtful.exists() else None)
 
 
 def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from aslseg.context import RunContext
+from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Metric, Monitor
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
@@ -46,10 +47,16 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[list[TrainingCase]]:
     return given
 
 
+def written(labels: Labelmap, path: Path) -> Path:
+    write_labelmap(labels, path)
+    return path
+
+
 def test_pseudo_labels_are_told_from_those_of_humans(
     context: RunContext, trained_on: list[list[TrainingCase]], tmp_path: Path
 ) -> None:
-    pseudo = PseudoLabel(a_patient(2)[1], frozenset({"liver", "tumour"}))
+    labels = written(a_patient(2)[1], tmp_path / "pseudo.nii.gz")
+    pseudo = PseudoLabel(labels, frozenset({"liver", "tumour"}))
     train_cascade(context, CascadeTrainingPlan(tmp_path, "supervised", {"c2": pseudo}, {}))
     for cases in trained_on:
         assert {(case.case_id, case.weight, case.pseudo) for case in cases} == {
@@ -60,10 +67,11 @@ def test_pseudo_labels_are_told_from_those_of_humans(
 def test_a_stage_learns_of_a_pseudo_label_what_is_accepted_and_not_in_doubt(
     context: RunContext, trained_on: list[list[TrainingCase]], tmp_path: Path
 ) -> None:
-    labels = a_patient(2)[1]
-    doubt = np.zeros(labels.labels.shape, np.uint8)
+    labelmap = a_patient(2)[1]
+    doubt = np.zeros(labelmap.labels.shape, np.uint8)
     doubt[5, 10:20, 10:20], doubt[7, 10:20, 10:20] = 1, 2
-    doubtful = Labelmap(doubt, labels.geometry)
+    labels = written(labelmap, tmp_path / "pseudo.nii.gz")
+    doubtful = written(Labelmap(doubt, labelmap.geometry), tmp_path / "doubtful.nii.gz")
     liver_alone = PseudoLabel(labels, frozenset({"liver"}), doubtful)
     both = PseudoLabel(labels, frozenset({"liver", "tumour"}), doubtful)
     plan = CascadeTrainingPlan(tmp_path, "supervised", {"c2": liver_alone, "c3": both}, {})

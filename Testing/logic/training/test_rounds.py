@@ -420,7 +420,7 @@ def test_weights_of_another_network_are_refused(
     run = RunFolder(tmp_path / "copy" / "project" / "runs" / "a")
     settings = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     sizes = settings[part].get("network", settings[part])
-    sizes["channels"] = [4, 16]
+    sizes["channels"][-1] *= 2
     (run.path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(WeightsError, match="network of other sizes than the run's settings say"):
         load_ensemble(run)
