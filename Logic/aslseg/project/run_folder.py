@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -383,7 +383,7 @@ class Recorder:
 
     def attached(self) -> Monitor:
         """Return a monitor that records; its cancel token is that of `monitor`."""
-        return Monitor(self._record, self.monitor.token, self.monitor.round)
+        return replace(self.monitor, listener=self._record, detailed=False)
 
     def _record(self, event: Event) -> None:
         path = self.folder.path / "events.jsonl"
