@@ -86,7 +86,7 @@ PRESETS: dict[str, RunConfig] = {
     "demo": _QUICK.model_copy(
         update={
             "preset": "demo",
-            "crossfit_share": 0.25,
+            "crossfit_share": 0.0,  # so short, its prompts are wrong, and SAM would predict nothing
             "retrain": False,
             "baseline": True,
             "organ": _demo(_ORGAN, 160),
