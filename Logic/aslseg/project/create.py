@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ from aslseg.project.labels import load_labels
 from aslseg.project.patients import (
     dicom_patient_of,
     hashed_patient,
+    is_hashed,
+    or_of_dicom,
     repeated_patients,
     whose,
 )
@@ -225,18 +227,23 @@ class _Arrival:
 
 def _with_cases(project: Project, arrivals: Sequence[_Arrival]) -> Project:
     """Add cases; those of one DICOM PatientID, of now and of before, are of one patient."""
-    if all(arrival.dicom_patient is None for arrival in arrivals):
-        return validated(project, cases=project.cases + tuple(a.case for a in arrivals))
     salt = project.patient_salt or secrets.token_hex(16)
-    new = tuple(_with_patient(arrival, salt) for arrival in arrivals)
-    return validated(project, cases=project.cases + new, patient_salt=salt)
+    hashed = {
+        arrival.case.id: hashed_patient(arrival.dicom_patient, salt)
+        for arrival in arrivals
+        if arrival.dicom_patient is not None
+    }
+    known = {case.id: case.patient for case in project.cases if is_hashed(case.patient)}
+    new = tuple(_with_patient(arrival.case, {**known, **hashed}) for arrival in arrivals)
+    return validated(
+        project,
+        cases=project.cases + new,
+        patient_salt=salt if hashed else project.patient_salt,
+    )
 
 
-def _with_patient(arrival: _Arrival, salt: str) -> Case:
-    if arrival.dicom_patient is None:
-        return arrival.case
-    patient = hashed_patient(arrival.dicom_patient, salt)
-    return arrival.case.model_copy(update={"patient": patient})
+def _with_patient(case: Case, by_dicom: Mapping[str, str]) -> Case:
+    return case.model_copy(update={"patient": or_of_dicom(case.id, case.patient, by_dicom)})
 
 
 def _warn_of_windows(project: Project, arrivals: Sequence[_Arrival], monitor: Monitor) -> None:

@@ -20,6 +20,7 @@ from aslseg.reading import read_table
 IN_WORDS: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
 HASH_ROUNDS = 100_000
 """Of PBKDF2: PatientIDs are short, and must not be found by trying all of them."""
+_HASHED = re.compile(r"dicom-[0-9a-f]{16}")
 
 
 def divided_patient(cases: Iterable[Case | CaseFiles]) -> str | None:
@@ -80,12 +81,25 @@ def with_dicom_patients(cases: Sequence[CaseFiles]) -> tuple[CaseFiles, ...]:
         ImageError: When a folder holds no readable series.
     """
     first: dict[str, str] = {}
-    found = []
+    by_dicom: dict[str, str] = {}
     for case in cases:
         known = dicom_patient_of(case)
-        patient = case.patient if known is None else first.setdefault(known, case.id)
-        found.append(replace(case, patient=patient))
-    return tuple(found)
+        if known is not None:
+            by_dicom[case.id] = first.setdefault(known, case.id)
+    return tuple(
+        replace(case, patient=or_of_dicom(case.id, case.patient, by_dicom)) for case in cases
+    )
+
+
+def or_of_dicom(case_id: str, patient: str | None, by_dicom: Mapping[str, str]) -> str | None:
+    """Return the patient of a case, or that of DICOM files: its own, or those of a case it names.
+
+    Args:
+        case_id: Id of the case.
+        patient: Whose it is said to be; the name of another case stands for its patient.
+        by_dicom: Patient of each case whose patient is that of its DICOM files, by its id.
+    """
+    return by_dicom.get(case_id) or by_dicom.get(patient or "") or patient
 
 
 def dicom_patient_of(case: CaseFiles) -> str | None:
@@ -110,6 +124,11 @@ def hashed_patient(patient_id: str, salt: str) -> str:
         "sha256", patient_id.encode("utf-8", "surrogateescape"), bytes.fromhex(salt), HASH_ROUNDS
     )
     return f"dicom-{digest.hex()[:16]}"
+
+
+def is_hashed(patient: str) -> bool:
+    """Tell whether a patient is known by a PatientID, as `hashed_patient` names them."""
+    return _HASHED.fullmatch(patient) is not None
 
 
 def with_patients(

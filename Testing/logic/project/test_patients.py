@@ -15,7 +15,11 @@ from aslseg.errors import ProjectError
 from aslseg.events import Event, Monitor, Notice
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project, select_cases
-from aslseg.project.patients import hashed_patient, with_dicom_patients, with_patients
+from aslseg.project.patients import (
+    hashed_patient,
+    with_dicom_patients,
+    with_patients,
+)
 from aslseg.project.project import FILE_NAME, Project, open_project
 from aslseg.project.roles import assign, volumes_of_same_patient
 from tiny_project import a_patient, write_patients
@@ -213,6 +217,23 @@ def test_series_of_one_patient_id_are_of_one_patient_now_and_later(tmp_path: Pat
     other = create_project(tmp_path / "other", cases[:1])
     assert other.cases[0].patient != a  # another salt
     assert [case.patient for case in with_dicom_patients(cases)] == ["a", "a", "c", None]
+
+
+def test_the_name_of_a_series_stands_for_its_patient_id(tmp_path: Path) -> None:
+    names = ("a", "b", "c", "d")
+    folders = {
+        name: a_series(tmp_path / "dicom" / name, number, "HOSPITAL-77" if name in "ab" else "78")
+        for number, name in enumerate(names)
+    }
+    cases = with_patients([CaseFiles(name, folders[name]) for name in names[:3]], {"c": "b"})
+    project = create_project(tmp_path / "project", cases)
+    project = add_cases(project, [CaseFiles("d", folders["d"], patient="a")])
+    assert len({case.patient for case in project.cases}) == 1
+    assert project.cases[0].patient.startswith("dicom-")
+    assert [case.patient for case in with_dicom_patients(cases)] == ["a", "a", "a"]
+    on_two_sides = [cases[1], replace(cases[2], split="test")]
+    with pytest.raises(ProjectError, match=r"b \(training\) and c \(test\)"):
+        create_project(tmp_path / "other", on_two_sides)
 
 
 def test_a_word_of_a_person_overrules_the_patient_id(tmp_path: Path) -> None:
