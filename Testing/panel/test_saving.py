@@ -44,6 +44,8 @@ def test_volumes_are_added_as_those_of_a_patient(logic: Any, tmp_path: Path) -> 
     assert {case.id: case.patient for case in logic.project.cases} == {
         "ct": "ct", "later": "ct", "p9_2": "p9", "p9_3": "p9",
     }  # fmt: skip
+    logic.add_volume(add_ct("last", value=4), patient="p9_2")
+    assert logic.project.case("last").patient == "p9"
 
 
 def add_ct(name: str, geometry: Geometry = GEOMETRY, value: int = 0) -> Any:

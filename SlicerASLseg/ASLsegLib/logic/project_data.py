@@ -14,7 +14,7 @@ from ASLsegLib.scene.volumes import write_raw
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize, Volume
     from aslseg.events import Monitor
-    from aslseg.project.case import CaseFiles
+    from aslseg.project.case import Case, CaseFiles
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport
 
@@ -61,11 +61,8 @@ def add_folder(
     """Add all images of a folder, with the label maps beside them, that are not there yet."""
     from aslseg.project.datasets import cases_from_folder
     from aslseg.project.patients import with_patients
-    from aslseg.project.project import open_project
 
-    known: set[str] = set()
-    if (folder / "project.json").exists():
-        known = {case.id for case in open_project(folder).cases}
+    known = {case.id for case in _cases_in(folder)}
     found = [
         replace(case, same_size=same_size)
         for case in with_patients(cases_from_folder(images), source=patients)
@@ -83,12 +80,19 @@ def add_volume(
 ) -> Project:
     """Add an image file, or a volume of the scene, which is written to the project then.
 
+    The name of another case stands for its patient.
+
     Raises:
         ProjectError: When a case or a file has the name already; neither is touched.
     """
     from aslseg.project.case import CaseFiles
+    from aslseg.project.patients import meant_patients
 
-    _refuse_taken_case(folder, case_id)
+    cases = _cases_in(folder)
+    _refuse_taken_case(folder, cases, case_id)
+    if patient is not None:
+        known = {case.id: case.patient for case in cases}
+        patient = meant_patients({case_id: patient}, known)[case_id]
     if isinstance(volume, Path):
         return add_images(folder, [CaseFiles(case_id, volume, patient=patient)], monitor)
     _refuse_taken_file(folder / IMAGES, case_id)
@@ -101,11 +105,15 @@ def add_volume(
         raise
 
 
-def _refuse_taken_case(folder: Path, case_id: str) -> None:
-    from aslseg.errors import ProjectError
+def _cases_in(folder: Path) -> Sequence[Case]:
     from aslseg.project.project import open_project
 
-    cases = open_project(folder).cases if (folder / "project.json").exists() else ()
+    return open_project(folder).cases if (folder / "project.json").exists() else ()
+
+
+def _refuse_taken_case(folder: Path, cases: Sequence[Case], case_id: str) -> None:
+    from aslseg.errors import ProjectError
+
     for case in cases:
         if case.id.lower() == case_id.lower():
             msg = f"{folder} has a case '{case.id}' already; {_RENAME}"
