@@ -35,9 +35,9 @@ COLUMNS = {"stage": "source", "voice_agreement": "prediction_agreement"}
 CONFIG = {
     "organ": {"view": "roi"},
     "lesion": {"view": "roi"},
-    "adaptation": {"voices": "context_slices"},
+    "adaptation": {"voices": "context_slices", "predictions": "context_slices"},
 }
-"""Of the groups of settings in `config.json`."""
+"""Of the groups of settings in `config.json`; `predictions` is a name of version 2."""
 
 PREDICTIONS, _VOICES = "predictions", "voices"
 PREDICTION_FILE, _VOICES_FILE = "prediction.json", "voices.json"

@@ -83,6 +83,13 @@ def test_it_is_opened_and_listed_as_it_is(project: Project, run: RunFolder) -> N
     assert version_of(project) == 1
 
 
+def test_settings_that_were_renamed_since_version_2_are_read(run: RunFolder) -> None:
+    path = run.path / "config.json"
+    for old in ("voices", "predictions", "context_slices"):
+        path.write_text(json.dumps({"adaptation": {old: 2}}), encoding="utf-8")
+        assert read_run_config(path).adaptation.context_slices == 2
+
+
 def test_its_tables_are_read(run: RunFolder) -> None:
     scores = read_scores(run.round(1))
     assert [(s.source, s.target) for s in scores] == [
