@@ -88,7 +88,8 @@ def _write(project: Project, cases: list[Case]) -> None:
 def test_memory_of_training_does_not_grow_with_the_volumes(
     campaign: Campaign, tmp_path: Path
 ) -> None:
-    few, many = (10, 100) if is_full() else (10, 30)
+    """Freed memory stays with the process (`tune_allocator`), whose peak so rises at first."""
+    few, many = (10, 100) if is_full() else (10, 60)
     config = tmp_path / "settings.json"
     settings = small_config(
         rounds=1, sam=SamConfig(model="none"), crossfit_share=0.0, label_unlabelled=True
@@ -106,7 +107,7 @@ def test_memory_of_training_does_not_grow_with_the_volumes(
             assert_calm(ended, codes=(0,), limit_s=900.0)
             peaks[number] = ended.peak_mib
         grown = peaks[many] - peaks[few]
-        assert grown < (many - few) * BIG_MIB, peaks
+        assert grown < 0.5 * (many - few) * BIG_MIB, peaks
 
 
 def _big_project(folder: Path, number: int) -> Path:
