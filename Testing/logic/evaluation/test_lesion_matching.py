@@ -83,8 +83,8 @@ def test_a_touch_alone_finds_nothing_and_the_candidate_is_false() -> None:
 
 
 def test_an_iou_of_a_tenth_is_enough() -> None:
-    # 8 common voxels of 32 + 32 - 8 = 56: 0.143.
-    found = matched(probabilities((block(10, 13, height=4), 0.5)), block(10, 10))
+    # 8 common voxels of 32 + 56 - 8 = 80.
+    found = matched(probabilities((block(10, 13, width=7), 0.5)), block(10, 10))
     assert found.found_with == (0.5,)
 
 
@@ -106,8 +106,8 @@ def test_further_pieces_of_a_lesion_are_not_false() -> None:
 def test_as_many_lesions_as_possible_find_a_partner() -> None:
     """A overlaps both lesions, more with the one that is B's only chance."""
     first, second = block(10, 10, width=4), block(10, 16, width=8)
-    a = block(10, 12, width=8)  # 16 in common with the first, 32 with the second
-    b = block(10, 22, width=3)  # 16 in common with the second
+    a = block(10, 12, width=10)  # an IoU of 16/96 with the first, of 48/96 with the second
+    b = block(10, 23, width=1)  # of 8/64 with the second: both pairs have less than a's best
     found = matched(probabilities((a, 0.875), (b, 0.5)), first, second)
     assert sorted(found.found_with) == [0.5, 0.875]
 
@@ -145,6 +145,8 @@ def test_the_best_threshold_has_the_best_pooled_f1() -> None:
     # From 0.9: 1 found, 2 missed, 0 false: 2/4. From 0.4: 2, 1, 2: 4/7. From 0.8: 1, 2, 1: 2/5.
     assert best_threshold(CASES) == 0.4
     assert best_threshold([LesionMatches()]) == 1.0
+    # From 0.9: 1 found, 1 missed, 0 false: 2/3. From 0.4: 2, 0, 2: 4/6, and the highest counts.
+    assert best_threshold([LesionMatches((1.0, 2.0), (0.9, 0.4), (0.5, 0.45))]) == 0.9
 
 
 def test_sensitivity_is_read_off_at_false_ones_a_case() -> None:
