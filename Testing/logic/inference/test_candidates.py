@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from aslseg.config import CandidatesConfig
-from aslseg.data.volume import Float32, Geometry, Volume
+from aslseg.data.masks import within_reach
+from aslseg.data.volume import Float32, Geometry, Mask, Volume
 from aslseg.errors import WeightsError
 from aslseg.inference.candidates import (
     FEATURES,
@@ -18,6 +21,7 @@ from aslseg.inference.candidates import (
     find_candidates,
     lesion_targets,
 )
+from aslseg.inference.cascade import Specialist, StagePrediction
 from aslseg.inference.lesion_classifier import (
     LEAST_THRESHOLD,
     HeldOutScores,
@@ -27,8 +31,16 @@ from aslseg.inference.lesion_classifier import (
     rule_log_odds,
     save_classifier,
 )
-from aslseg.inference.lesion_stage import RESTORED, JudgedCandidates, candidate_map
-from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.inference.lesion_stage import (
+    RESTORED,
+    JudgedCandidates,
+    LesionStage,
+    candidate_map,
+    candidates_of,
+)
+from aslseg.preprocessing.roi import build_roi
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
+from tiny_project import tiny_config
 
 SHAPE = (10, 40, 40)
 GEOMETRY = Geometry.axis_aligned(SHAPE, (4.0, 2.0, 2.0))  # a voxel has 0.016 ml
@@ -185,6 +197,48 @@ def test_numbers_in_the_map_go_on_over_targets() -> None:
     first, second = judged(found(BOTH), 1, 1), judged(found(a_map((SMALL, 0.9))), 1)
     numbers = candidate_map({"tumour": first, "cyst": second}, SHAPE)
     assert set(np.unique(numbers)) == {0, 1, 3}  # the cyst lies over number 2
+
+
+# --- The stage --------------------------------------------------------------------------------
+
+CONFIG = tiny_config(candidates=SETTINGS)
+OF_TUMOUR = cascade_stages(LIVER_TARGETS)[1]
+
+
+def predicted(specialist: Float32, parent: Mask = PARENT) -> StagePrediction:
+    roi = build_roi(a_volume(), OF_TUMOUR, CONFIG.lesion, parent=parent)
+    return StagePrediction(OF_TUMOUR, roi, None, parent, {"tumour": specialist})
+
+
+@pytest.mark.parametrize(("with_sam", "count"), [(True, 2), (False, 1)])
+def test_sam_proposes_and_is_a_feature_only_in_a_stage_that_was_trained_with_it(
+    with_sam: bool, count: int
+) -> None:
+    stage = LesionStage({"tumour": fixed_rule()}, (), LIVER_TARGETS, CONFIG, with_sam)
+    sam = {"tumour": a_map((SMALL, 0.9))}
+    candidates = stage.judge(a_volume(), [predicted(a_map((LARGE, 0.9)))], sam)["tumour"].found
+    assert len(candidates) == count
+    assert np.isnan(feature(candidates, "sam_overlap")).all() != with_sam
+
+
+class TumourEverywhere(nn.Module):
+    """A network that is sure of a tumour in each pixel."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = torch.zeros(len(inputs), 2, *inputs.shape[2:])
+        logits[:, 1] = 3.0
+        return logits
+
+
+def test_earlier_weights_propose_within_reach_of_the_parent_alone() -> None:
+    parent = np.zeros(SHAPE, bool)
+    parent[2:8, 15:25, 15:25] = True
+    device = torch.device("cpu")
+    earlier = Specialist({OF_TUMOUR.name: TumourEverywhere()}, LIVER_TARGETS, CONFIG, device)
+    stages = [predicted(np.zeros(SHAPE, np.float32), parent)]
+    found = candidates_of(a_volume(), stages, None, [earlier], LIVER_TARGETS, CONFIG)["tumour"]
+    assert feature(found, "earlier_peak") == pytest.approx([3.0], abs=1e-4)
+    np.testing.assert_array_equal(found.core_map() > 0, within_reach(parent, a_volume()))
 
 
 # --- The rule, and the threshold -------------------------------------------------------------
