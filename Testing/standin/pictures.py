@@ -41,7 +41,7 @@ def window_picture(
     """Draw panel and views as they stand beside each other in Slicer's window.
 
     Args:
-        panel: The panel's widget (`slicer.modules.aslsegWidget.parent`); None: views alone.
+        panel: The panel's widget (`slicer.modules.MyModuleWidget.parent`); None: views alone.
         path: The PNG file to write.
         layout: One of `LAYOUTS`.
         title: What the module selector shows.

@@ -1,4 +1,4 @@
-"""Finds the names of Slicer's and Qt's API that the module uses, and those that the table lacks."""
+"""Finds the names of Slicer's and Qt's API that a module uses and the table lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 ROOTS = ("slicer", "qt", "ctk")
-# Modules of Python below slicer that are imported, not found as attributes.
 _OBJECTS = {"slicer.app": "qSlicerApplication"}
 _RETURNS = {
     "slicer.app.layoutManager()": "qSlicerLayoutManager",

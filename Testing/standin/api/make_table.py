@@ -78,7 +78,7 @@ VALUES = {
 }
 CTK_ALIASES = {"ctkLayoutFactory": "QObject"}
 MODULES = """
-aslseg data dicom markups models plots sampledata segmenteditor segmentations subjecthierarchy
+data dicom markups models plots sampledata segmenteditor segmentations subjecthierarchy
 tables terminologies texts transforms units volumerendering volumes
 """
 # First version of Slicer that has it; a use must be guarded by try or hasattr.
