@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.config import CandidatesConfig
+from aslseg.config import CandidatesConfig, RunConfig
 from aslseg.data.masks import BoundingBox, box_of, crop, label_components, uncrop
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
 from aslseg.preprocessing.intensity import organ_scale
@@ -45,6 +45,11 @@ def lesion_targets(targets: Sequence[Target]) -> list[Target]:
     """Return the targets that have candidates: those in a parent that hold no other target."""
     parents = {target.inside for target in targets}
     return [t for t in targets if t.inside is not None and t.name not in parents]
+
+
+def judged_targets(targets: Sequence[Target], config: RunConfig) -> list[Target]:
+    """Return the targets whose candidates are accepted or rejected; none if all are kept."""
+    return [] if config.lesion_decision == "none" else lesion_targets(targets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from aslseg.inference.candidates import (
     Candidates,
     Evidence,
     find_candidates,
-    lesion_targets,
+    judged_targets,
 )
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, predict_roi
 from aslseg.inference.lesion_classifier import LesionClassifier
@@ -148,7 +148,7 @@ def candidates_of(
     targets: Sequence[Target],
     config: RunConfig,
 ) -> dict[str, Candidates]:
-    """Find the candidates of all lesion targets of a volume.
+    """Find the candidates of the lesion targets of a volume; none where all are kept.
 
     Args:
         volume: The image, on its axial grid.
@@ -158,7 +158,7 @@ def candidates_of(
         targets: All targets.
         config: The run's settings.
     """
-    wanted = [target.name for target in lesion_targets(targets)]
+    wanted = [target.name for target in judged_targets(targets, config)]
     found: dict[str, Candidates] = {}
     for prediction in stages:
         names = [target.name for target in prediction.stage.targets]

@@ -20,7 +20,7 @@ from aslseg.context import RunContext
 from aslseg.data.volume import Volume
 from aslseg.errors import ConfigError, RunError, entry_of
 from aslseg.events import Monitor
-from aslseg.inference.candidates import lesion_targets
+from aslseg.inference.candidates import judged_targets
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
 from aslseg.inference.ensemble import Ensemble, Segmentation
@@ -166,8 +166,8 @@ def load_lesion_stage(
     Raises:
         WeightsError: When a file is missing, damaged, or of other features.
     """
-    how, wanted = context.config.lesion_decision, lesion_targets(context.targets)
-    if how == "none" or not wanted:
+    how, wanted = context.config.lesion_decision, judged_targets(context.targets, context.config)
+    if not wanted:
         return None
     classifiers = {
         target.name: fixed_rule()

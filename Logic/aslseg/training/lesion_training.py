@@ -22,7 +22,7 @@ from aslseg.config import CandidatesConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.data.volume import Mask
 from aslseg.evaluation.metrics import dice
-from aslseg.inference.candidates import FEATURES, Candidates, lesion_targets
+from aslseg.inference.candidates import FEATURES, Candidates, judged_targets
 from aslseg.inference.cascade import Probabilities, Specialist, all_targets
 from aslseg.inference.lesion_classifier import (
     Float64,
@@ -91,7 +91,7 @@ class HeldOutCase:
 
     Attributes:
         case_id: The case.
-        candidates: By name of the lesion targets.
+        candidates: By name of the lesion targets; none where all are kept.
         dice: Of the other targets' regions, by name.
     """
 
@@ -127,13 +127,14 @@ def train_lesion_stage(
     table = folder / CROSS_VALIDATION
     learns = bool(out_of_fold_models) or context.config.lesion_decision == "classifier"
     if learns and not table.exists():
-        cases = _held_out_cases(context, out_of_fold_models, with_sam=with_sam)
+        wanted = judged_targets(context.targets, context.config)
+        cases = _held_out_cases(context, out_of_fold_models, with_sam=with_sam and bool(wanted))
         rows: list[dict[str, Any]] = [
             {"case": case.case_id, "target": name, "dice": value}
             for case in cases
             for name, value in case.dice.items()
         ]
-        for target in lesion_targets(context.targets):
+        for target in wanted:
             of_target = [case.candidates[target.name] for case in cases]
             rows += _train_target(context, target, of_target, classifier_path(folder, target))
         rows = [{**row, "dice": round(row["dice"], 4)} for row in rows]
@@ -145,9 +146,8 @@ def _train_target(
     context: RunContext, target: Target, cases: Sequence[CaseCandidates], path: Path
 ) -> list[dict[str, Any]]:
     """Write the classifier of a target if one is wanted; return the rows of its held-out Dice."""
-    settings, how = context.config.candidates, context.config.lesion_decision
-    classifier = fixed_rule()
-    if how == "classifier":
+    settings, classifier = context.config.candidates, fixed_rule()
+    if context.config.lesion_decision == "classifier":
         classifier = fit_classifier(cases, settings)
         _log(target, cases, classifier, settings)
         save_classifier(path, classifier, settings)
@@ -155,9 +155,7 @@ def _train_target(
     start = 0
     for case in cases:
         end = start + len(case.is_lesion)
-        if how == "none":
-            accepted = np.ones(end - start, np.bool_)
-        elif classifier.held_out is None:
+        if classifier.held_out is None:
             accepted = classifier.of_features(case.features, settings) > 0.5
         else:
             accepted = classifier.held_out.probability[start:end] > classifier.threshold(settings)

@@ -14,14 +14,20 @@ from aslseg.config import CandidatesConfig
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
+from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
 from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
+from aslseg.inference.cascade import Specialist
 from aslseg.inference.lesion_classifier import HeldOutScores, fixed_rule, load_classifier
+from aslseg.inference.loading import TrainedCascade
 from aslseg.methods.baseline import training_plan_of
+from aslseg.networks.unet import build_network
 from aslseg.project.run_folder import create_run
 from aslseg.project.run_tables import read_cross_validation, read_table
-from aslseg.training.cascade import default_ssl_method, train_cascade
-from aslseg.training.cross_fitting import cross_fitted_models
+from aslseg.targets import cascade_stages, region_mask
+from aslseg.training import lesion_training
+from aslseg.training.cascade import default_ssl_method, scheduled, train_cascade
+from aslseg.training.cross_fitting import OutOfFoldModel, cross_fitted_models
 from aslseg.training.lesion_training import (
     CaseCandidates,
     are_lesions,
@@ -182,6 +188,35 @@ def test_the_stage_is_trained_on_mistakes_of_models_that_did_not_see_a_case(
         assert read_cross_validation(plan.folder) == pytest.approx(mean)
         seen.append(models["c0"].specialist.predict(context.image(context.project.case("c0"))))
     np.testing.assert_array_equal(seen[0]["tumour"], seen[1]["tumour"])
+
+
+def test_where_all_candidates_are_kept_labels_are_scored_as_they_are_and_no_sam_is_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = a_context(tmp_path, candidates=CandidatesConfig(decide="none"))
+    monkeypatch.setattr(lesion_training, "cross_fitted_sam", None)  # which cannot be called
+    torch.manual_seed(0)
+    networks = {
+        stage.name: build_network(stage, scheduled(context.config, stage)).eval()
+        for stage in cascade_stages(context.targets)
+    }
+    specialist = Specialist(networks, context.targets, context.config, context.device)
+    fold = frozenset(case.id for case in context.labelled)
+    model = OutOfFoldModel(TrainedCascade(specialist, ()), fold, tmp_path)
+    models = dict.fromkeys(fold, model)
+    assert train_lesion_stage(context, tmp_path, (), models, with_sam=True) is None
+    found = {
+        (row["case"], row["target"]): float(row["dice"])
+        for row in read_table(tmp_path / "cross_validation.csv")
+    }
+    expected = {}
+    for case in context.labelled:
+        labels = specialist.segment(context.image(case)).labels, context.labels(case).labels
+        for target in context.targets:
+            masks = (region_mask(each, target, context.targets) for each in labels)
+            expected[case.id, target.name] = dice(*masks)
+    assert found == pytest.approx(expected, abs=5e-5)
+    assert min(found.values()) > 0
 
 
 def test_the_rule_alone_needs_no_training_and_no_file(tmp_path: Path) -> None:
