@@ -37,6 +37,13 @@ def mask_on_slice(mask: Mask, points: Tensor, shape: tuple[int, int]) -> Mask:
     return found
 
 
+def box_and_mask(settings: PromptConfig) -> PromptConfig:
+    """Return the settings of prompts that are a box and a mask, without a point."""
+    return settings.model_copy(
+        update={"positive_points": 0, "negative_points": 0, "use_mask": True}
+    )
+
+
 @torch.no_grad()
 def prompted_logits(sam: nn.Module, task: ClickTask, settings: PromptConfig) -> Tensor | None:
     """Prompt SAM with box and mask of each component of a wanted mask.
@@ -52,10 +59,7 @@ def prompted_logits(sam: nn.Module, task: ClickTask, settings: PromptConfig) -> 
     """
     frame = task.frame
     shown = mask_on_slice(task.wanted, task.points, (frame.height, frame.width))
-    box_and_mask = settings.model_copy(
-        update={"positive_points": 0, "negative_points": 0, "use_mask": True}
-    )
-    prompts = prompts_from_mask(shown, target="", settings=box_and_mask)
+    prompts = prompts_from_mask(shown, target="", settings=box_and_mask(settings))
     if not prompts:
         return None
     logits = decode(sam, task.embedding.float(), prompts, frame).logits.amax(0)

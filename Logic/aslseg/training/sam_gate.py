@@ -6,17 +6,18 @@ A method that trains the specialist on SAM's masks gains nothing where these are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aslseg.context import RunContext
-from aslseg.data.volume import Mask, Volume
+from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.cascade import Probabilities
-from aslseg.prompts import prompts_from_mask
+from aslseg.prompts import SliceCrop, prompts_from_mask
 from aslseg.sam.crops import crops_in_parents, with_crops
+from aslseg.sam.patch_prompts import box_and_mask
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, region_mask
 from aslseg.training.cross_fitting import OutOfFoldModels
@@ -57,16 +58,13 @@ def gate_scores(
         By target name; targets that no specialist finds anywhere are missing.
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    for case in context.labelled:
-        if case.id not in models:
-            continue
-        volume, labels = context.image(case), context.labels(case).labels
-        probabilities = models[case.id].specialist.predict(volume, context.monitor)
+    cases = [case for case in context.labelled if case.id in models]
+    for labelled in labelled_volumes(context, cases, "Comparing SAM with the specialist"):
+        volume = labelled.volume
+        probabilities = models[labelled.case_id].specialist.predict(volume, context.monitor)
+        crops = crops_in_parents(volume, probabilities, context.targets, context.config.sam)
         for target in context.targets:
-            pair = _compare(
-                context, sam_predictor, volume, probabilities, target,
-                region_mask(labels, target, context.targets),
-            )  # fmt: skip
+            pair = _compare(context, sam_predictor, labelled, probabilities, crops, target)
             if pair is not None:
                 found.setdefault(target.name, []).append(pair)
     return {
@@ -78,24 +76,21 @@ def gate_scores(
 def _compare(
     context: RunContext,
     sam_predictor: VolumeSamPredictor,
-    volume: Volume,
+    labelled: LabelledVolume,
     probabilities: Probabilities,
+    crops: Mapping[str, SliceCrop],
     target: Target,
-    truth: Mask,
 ) -> tuple[float, float] | None:
     """Return the Dice of the specialist and of SAM on some slices; None where there are none."""
-    settings = context.config.sam
+    truth = region_mask(labelled.labels.labels, target, context.targets)
     shown = np.zeros_like(truth)
     slices = _spread(np.flatnonzero((probabilities[target.name] > 0.5).any(axis=(1, 2))))
     shown[slices] = probabilities[target.name][slices] > 0.5
-    box_and_mask = settings.prompts.model_copy(
-        update={"positive_points": 0, "negative_points": 0, "use_mask": True}
-    )
-    prompts = prompts_from_mask(shown, target=target.name, settings=box_and_mask)
+    settings = box_and_mask(context.config.sam.prompts)
+    prompts = prompts_from_mask(shown, target=target.name, settings=settings)
     if not prompts:
         return None
-    crops = crops_in_parents(volume, probabilities, context.targets, settings)
-    answer = sam_predictor.predict(volume, with_crops(prompts, crops), context.monitor)
+    answer = sam_predictor.predict(labelled.volume, with_crops(prompts, crops), context.monitor)
     by_sam = answer[target.name] > 0.5
     return dice(shown[slices], truth[slices]), dice(by_sam[slices], truth[slices])
 
