@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from aslseg.data.volume import Mask
 
-_SD_PER_MAD = 1.4826  # of a normal distribution
+SD_PER_MAD = 1.4826
+"""Standard deviation over median absolute deviation, of a normal distribution."""
 WINDOW_REACH, ORGAN_REACH = 2.0, 6.0
 """What networks are given of a window's scale, and of an organ's: that much on either side."""
 HEADROOM = 2.0
@@ -112,7 +113,7 @@ def centre_and_spread(voxels: NDArray[Any], organ_mask: Mask) -> tuple[float, fl
     inside = voxels[organ_mask] if organ_mask.any() else voxels.ravel()
     centre = most_frequent(inside)
     deviations = np.abs(np.subtract(inside, centre, dtype=np.float32))
-    return centre, _SD_PER_MAD * float(np.median(deviations))
+    return centre, SD_PER_MAD * float(np.median(deviations))
 
 
 def most_frequent(values: NDArray[Any]) -> float:
@@ -125,7 +126,7 @@ def most_frequent(values: NDArray[Any]) -> float:
     spread = float(np.median(np.abs(np.subtract(values, median, dtype=np.float32))))
     if values.size < _FEWEST_FOR_MODE or spread == 0:
         return median
-    reach = 4 * _SD_PER_MAD * spread
+    reach = 4 * SD_PER_MAD * spread
     counts, edges = np.histogram(values, _BINS, (median - reach, median + reach))
     peak = int(np.argmax(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)))
     return float(edges[peak] + edges[peak + 1]) / 2

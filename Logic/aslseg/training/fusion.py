@@ -20,7 +20,7 @@ from aslseg.evaluation.metrics import dice
 from aslseg.inference.refinement import roi_terms
 from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, ProbabilityPair, fuse
 from aslseg.training.adaptation_samples import TrainingSample
-from aslseg.training.cross_fitting import folds_of
+from aslseg.training.cross_fitting import FOLDS, folds_of
 
 SAM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -97,9 +97,6 @@ def terms_of(
         network, sample.roi, sample.predictions, settings, roi_settings
     )
     return FusionTerms(specialist, sam, correction, sample.truth)
-
-
-FOLDS = 2
 
 
 FOLD_SAM_WEIGHTS = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL_WEIGHT)

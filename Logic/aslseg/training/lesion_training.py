@@ -37,6 +37,7 @@ from aslseg.inference.lesion_classifier import (
 from aslseg.inference.lesion_stage import LesionStage, candidates_of
 from aslseg.inference.loading import load_lesion_stage
 from aslseg.inference.postprocessing import labels_from
+from aslseg.preprocessing.intensity import SD_PER_MAD
 from aslseg.project.run_tables import (
     CROSS_VALIDATION,
     CROSS_VALIDATION_COLUMNS,
@@ -54,7 +55,6 @@ MIN_OVERLAP = 0.1
 """Least part of a core that is true for its candidate to be a lesion, as in `detect_lesions`."""
 BIAS_SD = 1.0
 """Of the prior of the bias, in log-odds."""
-_SD_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +216,7 @@ def _middle_and_spread(features: Float64) -> tuple[Float64, Float64]:
         known = values[np.isfinite(values)]
         if len(known):
             centre[n] = np.median(known)
-            spread = _SD_PER_MAD * float(np.median(np.abs(known - centre[n])))
+            spread = SD_PER_MAD * float(np.median(np.abs(known - centre[n])))
             scale[n] = spread or float(known.std()) or 1.0
     return centre, scale
 
