@@ -289,7 +289,7 @@ class CopyPasteConfig(Settings):
 class SpecialistConfig(Settings):
     """Training of one stage of the specialist.
 
-    Where the published values are others, `PUBLISHED` in `presets.py` has them.
+    Where the published values are others, `PUBLISHED_PARADIGMS` in `presets.py` has them.
 
     Attributes:
         iterations: Optimiser steps.

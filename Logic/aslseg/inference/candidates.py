@@ -126,11 +126,11 @@ class Candidates:
 
     def core_map(self) -> Labels:
         """Return the cores on the whole axial grid, (D, H, W) uint8."""
-        return np.zeros(self.shape, np.uint8) if self.box is None else self._whole(self.cores)
+        return self._whole(self.cores)
 
     def zone_map(self) -> Labels:
         """Return the zones on the whole axial grid, (D, H, W) uint8."""
-        return np.zeros(self.shape, np.uint8) if self.box is None else self._whole(self.zones)
+        return self._whole(self.zones)
 
     def _whole(self, part: Labels) -> Labels:
         if self.box is None:
