@@ -103,11 +103,26 @@ class Specialist:
         roi = build_roi(volume, stage, settings, parent=parent)
         network = self.networks[stage.name]
         classes = predict_roi(network, roi, settings, self.device, monitor)
-        native = to_volume(classes[1:], roi)
-        if parent is not None:
-            native *= within_reach(parent, volume)
-        probabilities = {target.name: native[n] for n, target in enumerate(stage.targets)}
+        probabilities = on_volume(classes[1:], stage, roi, parent, volume)
         return StagePrediction(stage, roi, classes, parent, probabilities)
+
+
+def on_volume(
+    values: Float32, stage: CascadeStage, roi: Roi, parent: Mask | None, volume: Volume
+) -> Probabilities:
+    """Resample probabilities on a stage's ROI to the volume; zero beyond reach of the parent.
+
+    Args:
+        values: (targets, d, h, w).
+        stage: Whose targets they are of.
+        roi: That they lie on.
+        parent: (D, H, W) mask; None for a stage without a parent.
+        volume: The image.
+    """
+    native = to_volume(values, roi)
+    if parent is not None:
+        native *= within_reach(parent, volume)
+    return {target.name: native[n] for n, target in enumerate(stage.targets)}
 
 
 def all_targets(stages: Sequence[StagePrediction]) -> Probabilities:

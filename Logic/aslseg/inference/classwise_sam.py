@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aslseg.config import RunConfig
-from aslseg.data.masks import within_reach
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction
+from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, on_volume
 from aslseg.networks.device import mixed_precision, require_finite
-from aslseg.preprocessing.roi import Roi, to_volume
+from aslseg.preprocessing.roi import Roi
 from aslseg.prompts import XY, BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.sam.classwise import (
     NEGATIVE,
@@ -249,10 +248,7 @@ class ClasswisePredictor:
                     points = _points_in(here, number, tile, tiled)
                     if points:
                         aggregator.add(plane, tile, self._tile(tiled, plane, tile, points))
-        native = to_volume(aggregator.mean()[1:], tiled.roi)
-        if tiled.parent is not None:
-            native *= within_reach(tiled.parent, volume)
-        return {target.name: native[n] for n, target in enumerate(tiled.stage.targets)}
+        return on_volume(aggregator.mean()[1:], tiled.stage, tiled.roi, tiled.parent, volume)
 
     def _tile(
         self,

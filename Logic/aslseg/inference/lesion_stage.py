@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
-from aslseg.data.masks import within_reach
 from aslseg.data.volume import Float32, Labels, Mask, Volume
 from aslseg.inference.candidates import (
     MOST_CANDIDATES,
@@ -18,9 +17,14 @@ from aslseg.inference.candidates import (
     find_candidates,
     judged_targets,
 )
-from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, predict_roi
+from aslseg.inference.cascade import (
+    Probabilities,
+    Specialist,
+    StagePrediction,
+    on_volume,
+    predict_roi,
+)
 from aslseg.inference.lesion_classifier import LesionClassifier
-from aslseg.preprocessing.roi import to_volume
 from aslseg.targets import Target
 
 RESTORED = 0.6
@@ -161,16 +165,13 @@ def candidates_of(
     wanted = [target.name for target in judged_targets(targets, config)]
     found: dict[str, Candidates] = {}
     for prediction in stages:
-        names = [target.name for target in prediction.stage.targets]
-        if not set(names) & set(wanted):
-            continue
-        before = [_with_weights_of(one, prediction, volume) for one in earlier]
-        for number, name in enumerate(names):
-            if name in wanted:
-                evidence = _evidence(prediction, name, sam, [values[number] for values in before])
-                found[name] = find_candidates(
-                    evidence, volume, name, config.candidates, config.min_component_ml
-                )
+        names = [target.name for target in prediction.stage.targets if target.name in wanted]
+        before = [_with_weights_of(one, prediction, volume) for one in earlier if names]
+        for name in names:
+            evidence = _evidence(prediction, name, sam, [values[name] for values in before])
+            found[name] = find_candidates(
+                evidence, volume, name, config.candidates, config.min_component_ml
+            )
     return found
 
 
@@ -188,16 +189,15 @@ def _evidence(
 
 def _with_weights_of(
     specialist: Specialist, prediction: StagePrediction, volume: Volume
-) -> Float32:
-    """Return (targets, D, H, W) of a stage by other weights, in the same region of interest."""
-    stage = prediction.stage
-    if prediction.roi is None or prediction.parent is None:
-        return np.zeros((len(stage.targets), *volume.geometry.shape), np.float32)
+) -> Probabilities:
+    """Return the probabilities of a stage by other weights, in the same region of interest."""
+    stage, parent = prediction.stage, prediction.parent
+    if prediction.roi is None or parent is None:
+        return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
     settings = specialist.config.stage(stage.inside.name if stage.inside else None)
     network = specialist.networks[stage.name]
     classes = predict_roi(network, prediction.roi, settings, specialist.device)
-    reach = within_reach(prediction.parent, volume)
-    return to_volume(classes[1:], prediction.roi) * reach
+    return on_volume(classes[1:], stage, prediction.roi, parent, volume)
 
 
 def accepted_only(

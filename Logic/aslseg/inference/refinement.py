@@ -17,7 +17,7 @@ from torch import Tensor
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.masks import clean_parent, within_reach
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
-from aslseg.inference.cascade import SLICES_AT_ONCE, Probabilities
+from aslseg.inference.cascade import SLICES_AT_ONCE, Probabilities, on_volume
 from aslseg.inference.postprocessing import dilated_in_plane, parts_touching
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
@@ -29,7 +29,7 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.networks.device import predict_mirrored, require_finite
-from aslseg.preprocessing.roi import Roi, build_roi, resample, slice_channels, to_volume
+from aslseg.preprocessing.roi import Roi, build_roi, resample, slice_channels
 from aslseg.targets import CascadeStage, Target, cascade_stages
 
 
@@ -184,19 +184,16 @@ class Refiner:
             return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)
         roi = build_roi(volume, stage, settings, parent=parent)
-        result: Probabilities = {}
+        corrected = []
         for target in stage.targets:
             predictions = probabilities_on_roi(
                 roi, probabilities[0][target.name], probabilities[1][target.name]
             )
-            corrected = refine_roi(
-                self.networks[target.name], roi, predictions, self.config.adaptation, settings
+            network = self.networks[target.name]
+            corrected.append(
+                refine_roi(network, roi, predictions, self.config.adaptation, settings)
             )
-            native = to_volume(corrected[None], roi)[0]
-            result[target.name] = (
-                native if parent is None else native * within_reach(parent, volume)
-            )
-        return result
+        return on_volume(np.stack(corrected), stage, roi, parent, volume)
 
 
 class UseSpecialist:
