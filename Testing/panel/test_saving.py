@@ -501,6 +501,25 @@ def test_a_segmentation_that_is_deleted_while_it_is_saved_is_saved_as_it_was(
     assert np.array_equal(saved(reviewing.project, "c2"), shown)
 
 
+def test_a_result_that_comes_while_the_one_before_is_saved_is_not_taken_for_it(
+    reviewing: Any,
+) -> None:
+    from harness import write_labels
+
+    from ASLsegLib.scene.provenance import Provenance
+
+    volume = reviewing.load_case("c2")
+    node = reviewing.predictions(volume)["refined"]
+    shown = reviewing.labelmap_of(node).labels.copy()
+    reviewing.accept("c2", wait=False)
+    origin = Provenance("refined", "aslseg", reviewing.usable_run(), 1)
+    write_labels(volume, np.roll(shown, 3, axis=1), reviewing.targets(), origin)
+    finish(reviewing)
+    assert np.array_equal(saved(reviewing.project, "c2"), shown)
+    reviewing.load_case("c2")
+    assert np.array_equal(reviewing.labelmap_of(node).labels, shown)
+
+
 def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_path: Path) -> None:
     first = reviewing.project
     volume = reviewing.load_case("c2")

@@ -5,7 +5,7 @@ What is saved is what the segmentation holds when the person decides, not what a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from ASLsegLib.scene.segmentations import (
     reopen_prediction,
     rounds_shown,
     volume_of_prediction,
+    written_to,
 )
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
@@ -84,6 +85,7 @@ class _Drawn:
         node: The segmentation.
         case_node: Volume node that is the case.
         labels: On the voxels of the case's image.
+        written: What the segmentation was last given, see `segmentations.written_to`.
         label_before: Digest of the case's label map on disk; empty without one.
         sample: Voxels to be compared with the image on disk, for the node came with a scene; None
             when it was made from the image here.
@@ -93,6 +95,7 @@ class _Drawn:
     node: Any
     case_node: Any
     labels: Labelmap
+    written: Mapping[str, str]
     label_before: str
     sample: np.ndarray | None
 
@@ -282,7 +285,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         sample = None
         if known_as(case_node) not in self._verified:
             sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
-        return _Drawn(case_id, node, case_node, labels, before, sample)
+        return _Drawn(case_id, node, case_node, labels, written_to(node), before, sample)
 
     def _save(
         self, name: str, drawn: _Drawn, save: Callable[[], Project], wait: bool
@@ -299,10 +302,14 @@ class ReviewLogic(ProjectLogic, ExportLogic):
 
         def show(saved: tuple[Project, str]) -> Project:
             project, label = saved
-            if slicer.mrmlScene.IsNodePresent(drawn.case_node):
-                note_label(drawn.case_node, label)
+            is_there = slicer.mrmlScene.IsNodePresent
+            # A newer result may have come while this one was saved; that is not the label.
+            is_shown = is_there(drawn.node) and written_to(drawn.node) == drawn.written
+            if is_there(drawn.case_node):
                 self._verified.add(known_as(drawn.case_node))
-            if slicer.mrmlScene.IsNodePresent(drawn.node) and volume_of_prediction(drawn.node):
+                if is_shown:
+                    note_label(drawn.case_node, label)
+            if is_shown and volume_of_prediction(drawn.node):
                 accept_prediction(drawn.node)
             return self.updated(project)
 

@@ -103,7 +103,12 @@ def is_edited(segment: Any, part: Part | None) -> bool:
 
 def is_changed(segment: Any, part: Part | None) -> bool:
     """Tell whether one of our segments holds something else than was written to it."""
-    return tag(segment, _DIGEST) != digest_of(part)
+    return written_digest(segment) != digest_of(part)
+
+
+def written_digest(segment: Any) -> str:
+    """Return the digest of what was last written to one of our segments."""
+    return tag(segment, _DIGEST)
 
 
 def is_prompted(segment: Any) -> bool:

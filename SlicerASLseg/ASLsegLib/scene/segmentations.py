@@ -24,6 +24,7 @@ from ASLsegLib.scene.provenance import (
     target_of,
     write_provenance,
     write_source,
+    written_digest,
 )
 from ASLsegLib.scene.segments import (
     Part,
@@ -108,6 +109,12 @@ def is_as_written(node: Any, volume: Any) -> bool:
         or is_changed(segmentation.GetSegment(n), read_part(node, n, volume))
         for n in _ours(node)
     )
+
+
+def written_to(node: Any) -> dict[str, str]:
+    """Return digests of what was last written to our segments of a node, by their ids."""
+    segmentation = node.GetSegmentation()
+    return {n: written_digest(segmentation.GetSegment(n)) for n in _ours(node)}
 
 
 def write_prediction(
