@@ -30,10 +30,9 @@ from specialist import (
     found_at,
     hits_of,
     read_table,
-    volumes_of,
+    study_project,
     write_table,
 )
-from specialist import study_project as project_of
 from torch import nn
 
 from aslseg.cli.runs import changed
@@ -147,7 +146,7 @@ def config_of(arguments: argparse.Namespace, row: str) -> RunConfig:
 
 def study_of(arguments: argparse.Namespace, row: str) -> Study:
     config = config_of(arguments, row)
-    project = project_of(arguments, volumes_of(arguments))
+    project = study_project(arguments)
     run = create_run(project.folder, config, f"{row}-{time.time_ns()}")
     context = RunContext(project, config, run, torch.device("cpu"), Monitor())
     organ, stage = cascade_stages(context.targets)
@@ -268,7 +267,7 @@ def score(study: Study, row: str, predict: Any) -> None:
         lesions = Lesions.of(truth, voxel_ml)
         low = lesions.candidates(probability > CANDIDATE_THRESHOLD, probability)
         candidates += [{"case": number, **one} for one in low]
-        of_case = lesions.candidates(found, probability, 0.5)
+        of_case = lesions.candidates(found, probability)
         cases.append(
             {
                 "case": number,

@@ -27,15 +27,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     chosen = parser.parse_args()
-    for table in sorted(chosen.work.glob("study-aslseg-*.csv")):
-        labelled, seed = table.stem.split("-")[2:]
-        project = open_project(chosen.work / f"labelled-{labelled}")
+    for table in sorted(chosen.work.glob("study-*-aslseg-*.csv")):
+        draw, _, labelled, seed = table.stem.split("-")[1:]
+        project = open_project(chosen.work / f"{draw}-labelled-{labelled}")
         run = open_run(project.folder, f"aslseg-{seed}")
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        parts = (("validation", project.validation), ("unlabelled", project.unlabelled))
+        parts = (("test", project.test), ("unlabelled", project.unlabelled))
         for number in run.rounds:
-            title = f"{labelled} labelled, seed {seed}, round {number}"
+            title = f"draw {draw}, {labelled} labelled, seed {seed}, round {number}"
             for split, cases in parts:
                 names = [case.id for case in cases]
                 print(f"{title}, {split}: {wins(rows, number, split)}")
