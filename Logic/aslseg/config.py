@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aslseg.errors import ConfigError
+from aslseg.errors import ConfigError, first_finding
 from aslseg.reading import read_object
 from aslseg.schema_1 import renamed_config
 
@@ -567,9 +567,8 @@ def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
-        msg = f"{source}: setting '{where}' cannot be used: {first['msg']}; correct it."
+        where, what = first_finding(error)
+        msg = f"{source}: setting '{where or 'the whole'}' cannot be used: {what}; correct it."
         raise ConfigError(msg) from error
 
 

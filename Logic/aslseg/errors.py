@@ -7,7 +7,10 @@ A programmer's mistake stays a `TypeError` or `ValueError`; these classes are fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 Entry = TypeVar("Entry")
 
@@ -76,3 +79,9 @@ def short(value: object, most: int = 120) -> str:
     """Return what a file says as a message can quote it: in one line, and not longer than that."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[:most]} …"
+
+
+def first_finding(error: ValidationError) -> tuple[str, str]:
+    """Return where pydantic found the first thing wrong, such as `a.b.0`, and what it is."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"])[:100], first["msg"]

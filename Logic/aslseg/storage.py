@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aslseg.errors import ProjectError, StorageError, short
+from aslseg.errors import ProjectError, StorageError, first_finding, short
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -305,9 +305,8 @@ def plain(obj: Any) -> Any:
 
 def in_words(error: ValidationError, source: str) -> ProjectError:
     """Make the first finding of pydantic a sentence that names the source and the place in it."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])[:100]
-    what = short(first["msg"].removeprefix("Value error, "), 300)
+    where, what = first_finding(error)
+    what = short(what.removeprefix("Value error, "), 300)
     place = f" at '{where}'" if where else ""
     return ProjectError(f"{source} contradicts itself{place}: {what}. Correct it and try again.")
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from aslseg.benchmark.data import BenchmarkData
 from aslseg.config import Settings
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, first_finding
 from aslseg.project.case import CaseFiles
 from aslseg.reading import read_object
 from aslseg.targets import LIVER_TARGETS, Target
@@ -50,9 +50,8 @@ def read_draws(path: Path) -> DrawsFile:
     try:
         return DrawsFile.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
-        msg = f"{path}: '{where}' cannot be used ({first['msg']}); {remedy}."
+        where, what = first_finding(error)
+        msg = f"{path}: '{where or 'the whole'}' cannot be used ({what}); {remedy}."
         raise ProjectError(msg) from error
 
 

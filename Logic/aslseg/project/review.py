@@ -24,7 +24,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.errors import ProjectError, RunError
+from aslseg.errors import ProjectError, RunError, first_finding
 from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.labels import keep_history
 from aslseg.project.project import (
@@ -233,9 +233,8 @@ def _review_of(values: Any, damaged: str, remedy: str) -> Review:
     try:
         return _REVIEW.validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
-        what = f"'{where}': {first['msg'].removeprefix('Value error, ')}" if where else "no JSON"
+        where, what = first_finding(error)
+        what = f"'{where}': {what.removeprefix('Value error, ')}" if where else "no JSON"
         msg = f"{damaged} ({what}); {remedy}."
         raise ProjectError(msg) from error
 

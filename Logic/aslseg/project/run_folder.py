@@ -21,7 +21,7 @@ from aslseg import schema_1
 from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
-from aslseg.errors import AslsegError, CancelledError, RunError
+from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
 from aslseg.events import Event, Monitor, Progress
 from aslseg.project.project import Project
 from aslseg.project.run_tables import (
@@ -130,9 +130,8 @@ class RunFolder:
         try:
             _Status.model_validate(found)
         except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])[:100]
-            what = f"'{where}': {error.errors()[0]['msg']}"
-            msg = f"{path} is damaged ({what}); {remedy}."
+            where, what = first_finding(error)
+            msg = f"{path} is damaged ('{where}': {what}); {remedy}."
             raise RunError(msg) from error
         return found
 

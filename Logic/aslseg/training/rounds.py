@@ -20,7 +20,7 @@ from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import RunError
+from aslseg.errors import RunError, first_finding
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.candidates import FEATURES
 from aslseg.inference.cascade import Specialist
@@ -348,9 +348,8 @@ def read_case_reliability(folder: Path) -> Reliability | None:
     try:
         return _RELIABILITY.validate_python(facts)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
-        msg = f"{path} is damaged ('{where}': {first['msg']}); {remedy}."
+        where, what = first_finding(error)
+        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
         raise RunError(msg) from error
 
 
