@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -70,6 +70,9 @@ class Tables:
 
     setup: BenchmarkSetup
     results: Mapping[Experiment, Mapping[str, Any]]
+    _known: dict[tuple[str, str, str, int, str], Measured] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def tables(self) -> list[Table]:
@@ -115,7 +118,10 @@ class Tables:
     ) -> Measured:
         """Return an endpoint of a row; of one that is the same in all columns, that."""
         column = labelled if entry.depends_on_draw else 0
-        return measured(self.rows(table, entry.name, target, column), endpoint)
+        key = (table, entry.name, target, column, endpoint)
+        if key not in self._known:  # a bootstrap, which tables, gains and figure ask for again
+            self._known[key] = measured(self.rows(table, entry.name, target, column), endpoint)
+        return self._known[key]
 
     def gains(self, table: Table, target: str, endpoint: str) -> list[GainRow]:
         """Return the gains of all rows over what they build upon: a family of tests."""
