@@ -221,7 +221,8 @@ class BatchSource:
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
         voxels = components[rng.integers(len(components))]
-        centre: NDArray[np.int64] = voxels[rng.integers(len(voxels))].copy()
+        drawn = voxels[rng.integers(len(voxels))]
+        centre = np.array(np.unravel_index(drawn, self._cases[number].roi.image.shape))
         quarter = self._settings.patch_size // 4
         first = 1 if self._settings.network.dimensions == 2 else 0
         centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
@@ -263,19 +264,17 @@ def _cut_classes(
     return cut_patch(source, transform, edge, nearest=True)[0].round().long()
 
 
-def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int64]]:
+def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int32]]:
+    """Return the voxels of each component, as numbers in the flat array: they stay in memory."""
     if labels is None:
         return []
     shown = (np.asarray(labels) > 0) & (np.asarray(labels) != IGNORED)
-    numbered, count = label_components(shown, connectivity=3)
-    order = np.argsort(numbered.ravel(), kind="stable")
-    sizes = np.bincount(numbered.ravel(), minlength=count + 1)
-    parts = np.split(order, np.cumsum(sizes)[:-1])[1:]
-    return [
-        np.stack(np.unravel_index(part, numbered.shape), axis=1)
-        for part in parts
-        if len(part) >= MIN_LESION_PX
-    ]
+    numbered, _ = label_components(shown, connectivity=3)
+    voxels = np.flatnonzero(numbered)
+    owners = numbered.ravel()[voxels]
+    order = voxels[np.argsort(owners, kind="stable")].astype(np.int32)
+    parts = np.split(order, np.cumsum(np.bincount(owners)[1:])[:-1])
+    return [part for part in parts if len(part) >= MIN_LESION_PX]
 
 
 def _inside_organ(roi: Roi, edge: int, rng: np.random.Generator) -> NDArray[np.int64]:
