@@ -254,7 +254,7 @@ def test_lesions_are_measured_where_they_are_shown(logic: Any) -> None:
     for moved in (node, ct_of(logic)):
         move_by(moved, (10.0, 0.0, 0.0))
     found = logic.lesions(node)
-    assert found[0].centre_ras[0] == pytest.approx(-2.0 * 8.0 + 10.0)
+    assert found[0].centroid_ras[0] == pytest.approx(-2.0 * 8.0 + 10.0)
 
 
 # Of the case that is shown.

@@ -17,7 +17,7 @@ from ASLsegLib.scene.volumes import SceneError, place_beside
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Labelmap
-    from aslseg.evaluation.lesions import LesionMeasurement
+    from aslseg.evaluation.measurements import LesionMeasurement
     from aslseg.project.project import Project
     from aslseg.targets import Target
 
@@ -73,7 +73,7 @@ class ExportLogic(LogicBase):
             then: Called with the lesions when they are there.
             may_leave_out: As in `labelmap_of`.
         """
-        from aslseg.evaluation.lesions import measure_lesions
+        from aslseg.evaluation.measurements import measure_lesions
 
         labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
         targets = self.targets()
@@ -218,7 +218,7 @@ def rows_of(lesions: Sequence[LesionMeasurement]) -> list[tuple[str, ...]]:
             str(lesion.number),
             f"{lesion.volume_ml:.2f}",
             f"{lesion.longest_diameter_mm:.1f}",
-            *(f"{value:.1f}" for value in lesion.centre_ras),
+            *(f"{value:.1f}" for value in lesion.centroid_ras),
         )
         for lesion in lesions
     ]

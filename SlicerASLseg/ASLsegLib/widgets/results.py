@@ -121,7 +121,7 @@ class ResultsSection(Section):
     def _jump(self) -> None:
         row = self.ui.lesionsTable.currentRow()
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            node.JumpSliceByCentering(*self._lesions[row].centre_ras)
+            node.JumpSliceByCentering(*self._lesions[row].centroid_ras)
 
     def _copy(self) -> None:
         qt.QApplication.clipboard().setText(as_text(self._lesions, self._case))
