@@ -199,6 +199,36 @@ def write_json_atomic(path: Path, obj: object) -> None:
     write_text_atomic(path, text + "\n")
 
 
+def append_line(path: Path, obj: object) -> int:
+    """Append an object to a file of JSON objects, one a line, and wait until it is on disk.
+
+    What follows the last whole line is of a line that a crash cut off, and goes. The caller sees to
+    it that nobody else writes.
+
+    Returns:
+        How many bytes the file had without the line.
+
+    Raises:
+        StorageError: When the folder cannot be written; the file is as it was then.
+    """
+    line = f"{json.dumps(plain(obj))}\n".encode()
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(0)
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                with suppress(OSError):
+                    file.truncate(whole)
+                raise
+    return whole
+
+
 def copy_atomic(source: Path, path: Path) -> None:
     """Copy a file, whole or not at all.
 

@@ -117,3 +117,9 @@ def region_values(target: Target, targets: Sequence[Target]) -> list[int]:
                 names.add(other.name)
                 values.append(other.value)
     return values
+
+
+def lesion_targets(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets that have candidates: those in a parent that hold no other target."""
+    parents = {target.inside for target in targets}
+    return [t for t in targets if t.inside is not None and t.name not in parents]

@@ -18,7 +18,7 @@ from aslseg.config import CandidatesConfig, RunConfig
 from aslseg.data.masks import BoundingBox, box_of, crop, label_components, uncrop
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
 from aslseg.preprocessing.intensity import organ_scale
-from aslseg.targets import Target
+from aslseg.targets import Target, lesion_targets
 
 FEATURES = (
     "peak",
@@ -39,12 +39,6 @@ MOST_CANDIDATES = 255
 _ODDS_LIMIT = 6.0
 _STABLE = tuple(float(1 / (1 + np.exp(-odds))) for odds in (1.0, -1.0))
 """SAM's stability: overlap of its masks at log-odds of 1 and -1 (Kirillov et al., ICCV 2023)."""
-
-
-def lesion_targets(targets: Sequence[Target]) -> list[Target]:
-    """Return the targets that have candidates: those in a parent that hold no other target."""
-    parents = {target.inside for target in targets}
-    return [t for t in targets if t.inside is not None and t.name not in parents]
 
 
 def judged_targets(targets: Sequence[Target], config: RunConfig) -> list[Target]:

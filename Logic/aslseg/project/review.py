@@ -10,9 +10,7 @@ The queue says which cases a person should look at first, and how each case of a
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -37,7 +35,7 @@ from aslseg.project.project import (
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import Reliability, read_reliability
 from aslseg.reading import read_lines
-from aslseg.storage import copy_atomic, inside, storage_errors
+from aslseg.storage import append_line, copy_atomic, inside
 
 FILE_NAME = "reviews.jsonl"
 
@@ -351,15 +349,8 @@ def _noted(folder: Path, review: Mapping[str, Any]) -> Iterator[None]:
 def _append(folder: Path, review: Mapping[str, Any]) -> int:
     """Write the line of a decision; return how long the file was without it."""
     path = folder / FILE_NAME
-    known = path.read_bytes() if path.exists() else b""
-    whole = known.rfind(b"\n") + 1  # what follows is of a line that a crash cut off
-    line = json.dumps({**review, "number": known.count(b"\n") + 1}) + "\n"
-    with storage_errors(path), path.open("ab") as file:
-        file.truncate(whole)
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return whole
+    number = 1 + (path.read_bytes().count(b"\n") if path.exists() else 0)
+    return append_line(path, {**review, "number": number})
 
 
 CaseState = Literal[

@@ -19,7 +19,6 @@ from aslseg.inference.candidates import (
     Candidates,
     Evidence,
     find_candidates,
-    lesion_targets,
 )
 from aslseg.inference.cascade import Specialist, StagePrediction
 from aslseg.inference.lesion_classifier import (
@@ -39,7 +38,7 @@ from aslseg.inference.lesion_stage import (
     candidates_of,
 )
 from aslseg.preprocessing.roi import build_roi
-from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages, lesion_targets
 from tiny_project import tiny_config
 
 SHAPE = (10, 40, 40)

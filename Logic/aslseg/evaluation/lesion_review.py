@@ -1,0 +1,273 @@
+"""The lesions of a case as a person reviews them: measured, with what is in doubt, in that order.
+
+Measures and their limits are ours unless another source is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+
+from aslseg.data.geometry import ijk_to_ras
+from aslseg.data.masks import BoundingBox, crop
+from aslseg.data.orientation import to_axial
+from aslseg.data.volume import Geometry, Labels, Mask, Volume
+from aslseg.evaluation.lesions import LEAST_LESION_ML
+from aslseg.evaluation.metrics import DISPUTED_DICE, dice
+from aslseg.project.candidate_lesions import CandidateLesion, undecided
+from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+from aslseg.targets import Target
+
+NEAR_THRESHOLD = 1.0
+"""Log-odds from the threshold within which a candidate's probability decides little."""
+MARGIN_MM = 5.0
+"""Around a lesion, for the agreement of predictions there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AxialSize:
+    """The largest axial section of a lesion.
+
+    Attributes:
+        slice_index: Its number along the file's axis of axial slices.
+        centre_ras: Mean of its voxel centres, RAS in mm.
+        long_mm: Largest distance of two voxel centres, plus one voxel edge.
+        short_mm: Longest chord across that line, plus one voxel edge (the short axis of
+            Schwartz et al. 2016, RECIST 1.1 - update and clarification, for masks).
+    """
+
+    slice_index: int
+    centre_ras: tuple[float, float, float]
+    long_mm: float
+    short_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReviewedLesion:
+    """One lesion of a case, decided about or not.
+
+    Attributes:
+        target: Name of the target.
+        parent: Name of the target that it lies in.
+        number: Of a decision; 0 while it is undecided.
+        state: What was decided, or `undecided`.
+        voxels: What is shown of it: the lesion, or what was taken out.
+        found: The candidate's voxels; None of an added lesion.
+        shown: Whether the refined label has it.
+        volume_ml: Of `voxels`.
+        size: Of its largest axial section.
+        mean_hu: Mean of the image in `voxels`.
+        agreement: Least Dice of two predictions in its surroundings; None with fewer than two.
+        probability: Of being a lesion, by the run; None where it judged none.
+        doubt: From 0 to 1; what comes first is asked about first.
+        reasons: Why it is in doubt, in words; none where nothing speaks against it.
+        candidate: Its number in the run's table; 0 where it has none.
+    """
+
+    target: str
+    parent: str
+    number: int
+    state: str
+    voxels: BoxedMask
+    found: BoxedMask | None
+    shown: bool
+    volume_ml: float
+    size: AxialSize
+    mean_hu: float
+    agreement: float | None = None
+    probability: float | None = None
+    doubt: float = 0.0
+    reasons: tuple[str, ...] = ()
+    candidate: int = 0
+
+
+def lesions_to_review(
+    volume: Volume,
+    candidates: Sequence[CandidateLesion],
+    lesions: CaseLesions,
+    targets: Sequence[Target],
+    predictions: Mapping[str, Labels],
+) -> list[ReviewedLesion]:
+    """Return the lesions of a case: undecided ones, the most doubtful first, then decided ones.
+
+    Args:
+        volume: The image as it is stored.
+        candidates: Of the run.
+        lesions: Decisions that hold.
+        targets: All targets.
+        predictions: Label maps of the run by source, for their agreement.
+    """
+    by_name = {target.name: target for target in targets}
+    open_ones = [
+        _of_candidate(volume, one, by_name[one.target], predictions)
+        for one in undecided(candidates, lesions)
+    ]
+    done = [
+        of_decision(volume, number, one, by_name[one.target])
+        for number, one in lesions.decisions.items()
+        if one.target in by_name
+    ]
+    return [*sorted(open_ones, key=lambda one: (-one.doubt, -one.volume_ml)), *done]
+
+
+def of_decision(
+    volume: Volume, number: int, decision: LesionDecision, target: Target
+) -> ReviewedLesion:
+    """Measure a lesion that was decided about.
+
+    Args:
+        volume: The image as it is stored.
+        number: Of the lesion.
+        decision: About it.
+        target: Its target.
+    """
+    voxels = decision.masks[-1]
+    return ReviewedLesion(
+        target=target.name,
+        parent=target.inside or "",
+        number=number,
+        state=decision.what,
+        voxels=voxels,
+        found=decision.found,
+        shown=decision.final is not None,
+        candidate=decision.candidate,
+        **_measures(volume, voxels),
+    )
+
+
+def _of_candidate(
+    volume: Volume, candidate: CandidateLesion, target: Target, predictions: Mapping[str, Labels]
+) -> ReviewedLesion:
+    voxels, row = candidate.voxels, candidate.row
+    agreement = _agreement(voxels, target, predictions, volume.geometry)
+    distance = None if row is None else abs(_odds(row.probability) - _odds(row.threshold))
+    measures = _measures(volume, voxels)
+    parts = [] if distance is None else [math.exp(-distance)]
+    parts += [] if agreement is None else [1 - agreement]
+    return ReviewedLesion(
+        target=target.name,
+        parent=target.inside or "",
+        number=0,
+        state="undecided",
+        voxels=voxels,
+        found=voxels,
+        shown=candidate.shown,
+        agreement=agreement,
+        probability=None if row is None else row.probability,
+        doubt=sum(parts) / len(parts) if parts else 1.0,
+        reasons=_reasons(candidate, distance, agreement, measures["volume_ml"]),
+        candidate=0 if row is None else row.number,
+        **measures,
+    )
+
+
+def _measures(volume: Volume, voxels: BoxedMask) -> dict[str, Any]:
+    return {
+        "volume_ml": voxels.voxels * volume.geometry.voxel_ml,
+        "size": axial_size(voxels, volume.geometry),
+        "mean_hu": float(crop(volume.voxels, voxels.box)[voxels.mask].mean(dtype=np.float64)),
+    }
+
+
+def _reasons(
+    candidate: CandidateLesion, distance: float | None, agreement: float | None, volume_ml: float
+) -> tuple[str, ...]:
+    found = []
+    row = candidate.row
+    if row is not None and distance is not None and distance < NEAR_THRESHOLD:
+        found.append(f"probability {row.probability:.2f} is near the limit {row.threshold:.2f}")
+    elif row is not None and not row.accepted:
+        found.append(f"rejected by the run (probability {row.probability:.2f})")
+    if agreement is not None and agreement < DISPUTED_DICE:
+        found.append(f"predictions overlap by Dice {agreement:.2f} only")
+    if row is not None and row.features.get("sam_overlap") == 0:
+        found.append("SAM finds nothing of it")
+    if volume_ml < LEAST_LESION_ML:
+        found.append(f"smaller than {LEAST_LESION_ML} ml")
+    return tuple(found)
+
+
+def axial_size(voxels: BoxedMask, geometry: Geometry) -> AxialSize:
+    """Measure a lesion on its largest axial section.
+
+    Args:
+        voxels: The lesion.
+        geometry: Of the image as it is stored; slices are those across its axis nearest to
+            superior.
+    """
+    axis = to_axial(geometry).axes[0]
+    areas = voxels.mask.sum(axis=tuple(n for n in range(3) if n != axis))
+    largest = int(areas.argmax())
+    section = np.zeros_like(voxels.mask)
+    place = tuple(largest if n == axis else slice(None) for n in range(3))
+    section[place] = voxels.mask[place]
+    kji = np.argwhere(section) + np.asarray(voxels.box.start)
+    points_ras = ijk_to_ras(kji[:, ::-1].astype(np.float64), geometry)
+    edge_mm = max(n for k, n in enumerate(geometry.spacing_mm) if k != axis)
+    long_mm, short_mm = _axes_mm(points_ras, edge_mm)
+    r, a, s = points_ras.mean(axis=0).tolist()
+    return AxialSize(voxels.box.start[axis] + largest, (r, a, s), long_mm, short_mm)
+
+
+def _axes_mm(points_mm: NDArray[np.float64], edge_mm: float) -> tuple[float, float]:
+    """Return long and short axis of the points of a section, (n, 3), in mm."""
+    outline = _outline(points_mm)
+    if len(outline) < 2:
+        return edge_mm, edge_mm
+    distances = squareform(pdist(outline))
+    first, second = np.unravel_index(int(distances.argmax()), distances.shape)
+    along = outline[second] - outline[first]
+    along = along / np.linalg.norm(along)
+    offsets = points_mm - points_mm.mean(axis=0)
+    positions = offsets @ along
+    rest = offsets - positions[:, None] * along
+    # All points lie in one plane: the direction of largest rest is that across the long axis.
+    across = rest[int(np.linalg.norm(rest, axis=1).argmax())]
+    length = float(np.linalg.norm(across))
+    widths = rest @ (across / length) if length > 0 else np.zeros(len(rest))
+    strips = np.floor((positions - positions.min()) / edge_mm + 0.5).astype(int)
+    chords = [np.ptp(widths[strips == strip]) for strip in np.unique(strips)]
+    return float(distances.max()) + edge_mm, float(max(chords)) + edge_mm
+
+
+_MOST_POINTS = 1500
+
+
+def _outline(points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points that hold the two that lie farthest apart: the extremes in many directions."""
+    if len(points_mm) <= _MOST_POINTS:
+        return points_mm
+    _, _, axes = np.linalg.svd(points_mm - points_mm.mean(axis=0), full_matrices=False)
+    angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    directions = np.cos(angles)[:, None] * axes[0] + np.sin(angles)[:, None] * axes[1]
+    return np.asarray(points_mm[np.unique((points_mm @ directions.T).argmax(axis=0))])
+
+
+def _agreement(
+    voxels: BoxedMask, target: Target, predictions: Mapping[str, Labels], geometry: Geometry
+) -> float | None:
+    """Return the least Dice of two predictions in the surroundings of a lesion."""
+    if len(predictions) < 2:
+        return None
+    box = _widened(voxels.box, geometry)
+    masks: list[Mask] = [crop(labels, box) == target.value for labels in predictions.values()]
+    pairs = [(a, b) for n, a in enumerate(masks) for b in masks[n + 1 :]]
+    return min(dice(first, second) for first, second in pairs)
+
+
+def _widened(box: BoundingBox, geometry: Geometry) -> BoundingBox:
+    margins = [math.ceil(MARGIN_MM / edge_mm) for edge_mm in geometry.spacing_mm]
+    k, j, i = (max(n - m, 0) for n, m in zip(box.start, margins, strict=True))
+    d, h, w = (min(n + m, s) for n, m, s in zip(box.stop, margins, geometry.shape, strict=True))
+    return BoundingBox((k, j, i), (d, h, w))
+
+
+def _odds(probability: float) -> float:
+    known = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(known / (1 - known))

@@ -1,0 +1,64 @@
+"""A case is a person's when its lesions are decided, and has the label that the decisions make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.errors import ProjectError
+from aslseg.project.candidate_lesions import read_candidate_lesions
+from aslseg.project.lesion_labels import finish_case
+from aslseg.project.lesions import LesionDecision, put_lesion
+from aslseg.project.project import Project
+from aslseg.project.review import undo_last
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import write_json_atomic
+from aslseg.targets import LIVER_TARGETS
+from tiny_project import GEOMETRY, a_tiny_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+@pytest.fixture
+def run(project: Project) -> RunFolder:
+    """A run that found two lesions in case c2, of 8 and of 4 voxels."""
+    folder = RunFolder(project.folder / "runs" / "a")
+    write_json_atomic(folder.path / "config.json", {})
+    folder.write_status(state="done", best_round=1)
+    labels = np.ones(GEOMETRY.shape, np.uint8)
+    labels[2:4, 2:4, 2:4] = 2
+    labels[8, 10:12, 10:12] = 2
+    write_labelmap(Labelmap(labels, GEOMETRY), folder.predictions(1, "c2") / "refined.nii.gz")
+    return folder
+
+
+def test_a_case_is_done_when_all_is_decided(project: Project, run: RunFolder) -> None:
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels)
+    put_lesion(project, "c2", accepted)
+    with pytest.raises(ProjectError, match="1 lesions of case c2 are undecided"):
+        finish_case(project, run, "c2")
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", small.voxels, None))
+    done = finish_case(project, run, "c2")
+    labels = done.load_labels(done.case("c2")).labels
+    assert (labels == 2).sum() == 8
+    assert (labels[8, 10:12, 10:12] == 1).all()
+    assert done.case("c2") in done.labelled
+    before, undone = undo_last(done)
+    assert (before.case("c2").label, undone.case_id) == (None, "c2")
+
+
+def test_what_the_person_was_shown_is_what_is_saved(project: Project, run: RunFolder) -> None:
+    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS):
+        put_lesion(project, "c2", LesionDecision("deleted", "tumour", one.voxels, None))
+    shown = Labelmap(np.full(GEOMETRY.shape, 1, np.uint8), GEOMETRY)
+    shown.labels[0] = 0
+    done = finish_case(project, run, "c2", labels=shown)
+    np.testing.assert_array_equal(done.load_labels(done.case("c2")).labels, shown.labels)
