@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial.distance import pdist, squareform
 
 from aslseg.data.geometry import ijk_to_ras
 from aslseg.data.masks import BoundingBox, crop
-from aslseg.data.orientation import to_axial
+from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labels, Mask, Volume
 from aslseg.evaluation.lesions import LEAST_LESION_ML
+from aslseg.evaluation.measurements import axial_diameters_mm
 from aslseg.evaluation.metrics import DISPUTED_DICE, dice
 from aslseg.project.candidate_lesions import CandidateLesion, undecided
 from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
@@ -37,9 +36,8 @@ class AxialSize:
     Attributes:
         slice_index: Its number along the file's axis of axial slices.
         centre_ras: Mean of its voxel centres, RAS in mm.
-        long_mm: Largest distance of two voxel centres, plus one voxel edge.
-        short_mm: Longest chord across that line, plus one voxel edge (the short axis of
-            Schwartz et al. 2016, RECIST 1.1 - update and clarification, for masks).
+        long_mm: Its long diameter.
+        short_mm: Its short diameter.
     """
 
     slice_index: int
@@ -194,59 +192,22 @@ def _reasons(
 
 
 def axial_size(voxels: BoxedMask, geometry: Geometry) -> AxialSize:
-    """Measure a lesion on its largest axial section.
+    """Measure a lesion on its largest axial section, see `measurements.axial_diameters_mm`.
 
     Args:
         voxels: The lesion.
-        geometry: Of the image as it is stored; slices are those across its axis nearest to
-            superior.
+        geometry: Of the image as it is stored.
     """
-    axis = to_axial(geometry).axes[0]
-    areas = voxels.mask.sum(axis=tuple(n for n in range(3) if n != axis))
-    largest = int(areas.argmax())
-    section = np.zeros_like(voxels.mask)
-    place = tuple(largest if n == axis else slice(None) for n in range(3))
-    section[place] = voxels.mask[place]
-    kji = np.argwhere(section) + np.asarray(voxels.box.start)
-    points_ras = ijk_to_ras(kji[:, ::-1].astype(np.float64), geometry)
-    edge_mm = max(n for k, n in enumerate(geometry.spacing_mm) if k != axis)
-    long_mm, short_mm = _axes_mm(points_ras, edge_mm)
-    r, a, s = points_ras.mean(axis=0).tolist()
-    return AxialSize(voxels.box.start[axis] + largest, (r, a, s), long_mm, short_mm)
-
-
-def _axes_mm(points_mm: NDArray[np.float64], edge_mm: float) -> tuple[float, float]:
-    """Return long and short axis of the points of a section, (n, 3), in mm."""
-    outline = _outline(points_mm)
-    if len(outline) < 2:
-        return edge_mm, edge_mm
-    distances = squareform(pdist(outline))
-    first, second = np.unravel_index(int(distances.argmax()), distances.shape)
-    along = outline[second] - outline[first]
-    along = along / np.linalg.norm(along)
-    offsets = points_mm - points_mm.mean(axis=0)
-    positions = offsets @ along
-    rest = offsets - positions[:, None] * along
-    # All points lie in one plane: the direction of largest rest is that across the long axis.
-    across = rest[int(np.linalg.norm(rest, axis=1).argmax())]
-    length = float(np.linalg.norm(across))
-    widths = rest @ (across / length) if length > 0 else np.zeros(len(rest))
-    strips = np.floor((positions - positions.min()) / edge_mm + 0.5).astype(int)
-    chords = [np.ptp(widths[strips == strip]) for strip in np.unique(strips)]
-    return float(distances.max()) + edge_mm, float(max(chords)) + edge_mm
-
-
-_MOST_POINTS = 1500
-
-
-def _outline(points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return points that hold the two that lie farthest apart: the extremes in many directions."""
-    if len(points_mm) <= _MOST_POINTS:
-        return points_mm
-    _, _, axes = np.linalg.svd(points_mm - points_mm.mean(axis=0), full_matrices=False)
-    angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
-    directions = np.cos(angles)[:, None] * axes[0] + np.sin(angles)[:, None] * axes[1]
-    return np.asarray(points_mm[np.unique((points_mm @ directions.T).argmax(axis=0))])
+    box = voxels.box
+    long_mm, short_mm, index = axial_diameters_mm(
+        voxels.mask, Geometry(box.shape, geometry.ijk_to_ras)
+    )
+    axis = to_slices(geometry).axes[0]
+    kji = np.argwhere(voxels.mask) + np.asarray(box.start)
+    index += box.start[axis]
+    centre_kji = kji[kji[:, axis] == index].mean(axis=0)
+    r, a, s = ijk_to_ras(centre_kji[None, ::-1], geometry)[0].tolist()
+    return AxialSize(index, (r, a, s), long_mm, short_mm)
 
 
 def _agreement(
