@@ -25,11 +25,16 @@ class Target(Settings):
         name: The name that a person reads.
         value: Its value in label maps.
         inside: Name of the target that contains it (a tumour lies inside the liver), or None.
+        color: How it is shown, as `#rrggbb`; None leaves it to the viewer.
+        terminology: What it is, as a terminology entry of Slicer (category, type and anatomic
+            region in coded terms); None leaves it to the viewer.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .-]+$")]
     value: Annotated[int, Field(ge=1, le=255)]
     inside: str | None = None
+    color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")] | None = None
+    terminology: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
 
 
 LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, inside="liver"))

@@ -94,35 +94,72 @@ def fit_labels(
         GeometryMismatchError: When it lies elsewhere, no labelled voxel lies in the image, or it
             has the size of the image, another position, and nobody said what to go by.
     """
+    require_fit(
+        labelmap.geometry,
+        geometry,
+        name,
+        is_empty=not labelmap.labels.any(),
+        same_size=same_size,
+    )
     if labelmap.geometry.matches(geometry):
         return Labelmap(labelmap.labels, geometry)
     is_ambiguous = labelmap.geometry.shape == geometry.shape and labelmap.labels.any()
-    if is_ambiguous and same_size != "header":
+    if is_ambiguous and same_size == "voxels":
         difference = difference_of(labelmap.geometry, geometry)
-        if same_size == "refuse":
-            msg = (
-                f"{name} has the size of its image but another grid ({difference}); see in a "
-                "viewer what is right, then go by its voxels (aslseg init --same-size voxels) "
-                "or by its header (--same-size header)."
-            )
-            raise GeometryMismatchError(msg)
         logger.warning("%s: taken voxel by voxel, not by its header (%s).", name, difference)
         return Labelmap(labelmap.labels, geometry)
     turn = to_axial(labelmap.geometry).then(to_axial(geometry).inverse)
     if turn.geometry(labelmap.geometry).matches(geometry):
         return turn.labelmap(labelmap, geometry)
-    remedy = "choose the image that it was drawn on, or correct its origin and directions"
-    if not overlap(labelmap.geometry, geometry):
-        msg = f"{name} lies elsewhere in the patient than its image; {remedy}."
-        raise GeometryMismatchError(msg)
     fitted = resample_labels(labelmap, geometry)
     if labelmap.labels.any() and not fitted.labels.any():
-        msg = f"No labelled voxel of {name} lies within its image; {remedy}."
+        msg = f"No labelled voxel of {name} lies within its image; {_REMEDY}."
         raise GeometryMismatchError(msg)
     logger.warning(
         "%s was resampled to the grid of its image%s.", name, _kept_text(labelmap, fitted)
     )
     return fitted
+
+
+_REMEDY = "choose the image that it was drawn on, or correct its origin and directions"
+
+
+def require_fit(
+    labels: Geometry,
+    image: Geometry,
+    name: str = "The label map",
+    *,
+    is_empty: bool = False,
+    same_size: SameSize = "refuse",
+) -> None:
+    """Make sure that a label map can be brought onto its image, as far as their grids tell.
+
+    Args:
+        labels: Where the label map lies.
+        image: Where the image lies.
+        name: What messages call the label map, usually its file.
+        is_empty: Whether it holds no label, and so nothing that could lie wrong.
+        same_size: What to go by when it has the image's very size and another position.
+
+    Raises:
+        GeometryMismatchError: When it lies elsewhere, or has the size of the image and another
+            position and nobody said what to go by.
+    """
+    if labels.matches(image):
+        return
+    if labels.shape == image.shape and not is_empty and same_size != "header":
+        if same_size == "refuse":
+            msg = (
+                f"{name} has the size of its image but another grid "
+                f"({difference_of(labels, image)}); see in a viewer what is right, then go by its "
+                "voxels (aslseg init --same-size voxels) or by its header (--same-size header)."
+            )
+            raise GeometryMismatchError(msg)
+        return
+    turn = to_axial(labels).then(to_axial(image).inverse)
+    if not turn.geometry(labels).matches(image) and not overlap(labels, image):
+        msg = f"{name} lies elsewhere in the patient than its image; {_REMEDY}."
+        raise GeometryMismatchError(msg)
 
 
 def difference_of(first: Geometry, second: Geometry) -> str:

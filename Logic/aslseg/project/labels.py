@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
@@ -49,15 +50,41 @@ def load_labels(
         GeometryMismatchError: When it lies elsewhere.
     """
     labelmap, segments = read_segments(path)
-    if ignored is not None and (labelmap.labels == ignored).any():
+    require_known(present_values(labelmap), segments, targets, str(path), ignored=ignored)
+    labelmap = labels_by_name(labelmap, segments, targets, str(path))
+    return fit_labels(labelmap, geometry, str(path), same_size=same_size)
+
+
+def require_known(
+    present: NDArray[np.bool_],
+    segments: Sequence[Segment],
+    targets: Sequence[Target],
+    name: str,
+    *,
+    ignored: int | None = None,
+) -> None:
+    """Make sure that every value of a label map means a target.
+
+    Args:
+        present: (256,) bool, which values occur.
+        segments: What the file calls them; none for a file that names nothing.
+        targets: Classes that it may have.
+        name: What messages call the file.
+        ignored: Value of voxels that nobody looked at.
+
+    Raises:
+        ImageError: When a value or segment is no target, or voxels are those that nobody looked at.
+    """
+    if ignored is not None and present[ignored]:
         msg = (
-            f"{path} has voxels that nobody looked at (nnU-Net's ignore label, {ignored}), which "
+            f"{name} has voxels that nobody looked at (nnU-Net's ignore label, {ignored}), which "
             "cannot be left out of the training; finish it, or learn from other cases (--labelled)."
         )
         raise ImageError(msg)
-    labelmap = labels_by_name(labelmap, segments, targets, str(path))
-    check_values(labelmap, targets, str(path))
-    return fit_labels(labelmap, geometry, str(path), same_size=same_size)
+    if segments:
+        values_by_name(present, segments, targets, name)
+    else:
+        check_present(present, targets, name)
 
 
 def find_label(path: Path, digest: str) -> Path:
@@ -88,12 +115,32 @@ def check_values(labelmap: Labelmap, targets: Sequence[Target], name: str) -> No
     Raises:
         ImageError: Naming the values, and `name` for the label map.
     """
+    check_present(present_values(labelmap), targets, name)
+
+
+def present_values(labelmap: Labelmap) -> NDArray[np.bool_]:
+    """Return which of the values 0 to 255 occur in a label map, (256,) bool."""
     present = np.zeros(256, np.bool_)
     for plane in labelmap.labels:
         present[plane] = True
-    present[[0, *(target.value for target in targets)]] = False
-    if present.any():
-        values = ", ".join(str(value) for value in np.flatnonzero(present))
+    return present
+
+
+def check_present(present: NDArray[np.bool_], targets: Sequence[Target], name: str) -> None:
+    """Refuse values that no target has.
+
+    Args:
+        present: (256,) bool, which values occur.
+        targets: That have values.
+        name: What messages call the label map.
+
+    Raises:
+        ImageError: Naming the values, and `name` for the label map.
+    """
+    strange = present.copy()
+    strange[[0, *(target.value for target in targets)]] = False
+    if strange.any():
+        values = ", ".join(str(value) for value in np.flatnonzero(strange))
         known = ", ".join(f"{target.name} = {target.value}" for target in targets)
         msg = (
             f"{name} holds the value {values}, which is no target ({known}); make it one "
@@ -130,7 +177,8 @@ def _new_name(folder: Path, stem: str) -> Path:
 _BETWEEN = re.compile(r"[\s_-]+")
 
 
-_COUNTER = re.compile(r" ?\d+$")
+COUNTER = re.compile(r" ?\d+$")
+"""Ends the name of one of several segments of a target, as `plain_name` gives it."""
 
 
 _SPELLINGS = {"tumor": "tumour", "tumors": "tumours"}
@@ -165,7 +213,34 @@ def labels_by_name(
     """
     if not segments:
         return labelmap
-    present = np.bincount(labelmap.labels.ravel(), minlength=256) > 0
+    present = present_values(labelmap)
+    table = values_by_name(present, segments, targets, name, leave_others=leave_others)
+    return Labelmap(table[labelmap.labels], labelmap.geometry)
+
+
+def values_by_name(
+    present: NDArray[np.bool_],
+    segments: Sequence[Segment],
+    targets: Sequence[Target],
+    name: str,
+    *,
+    leave_others: bool = False,
+) -> NDArray[np.uint8]:
+    """Return the value of a target for each value of a file that names its segments.
+
+    Args:
+        present: (256,) bool, which values occur in the file.
+        segments: As for `labels_by_name`, at least one.
+        targets: As there.
+        name: As there.
+        leave_others: As there.
+
+    Returns:
+        (256,) uint8, by the value in the file.
+
+    Raises:
+        ImageError: As there.
+    """
     table = np.zeros(256, np.uint8)
     for segment in segments:
         if present[segment.value]:
@@ -173,20 +248,21 @@ def labels_by_name(
             if target is None and not leave_others:
                 _refuse_other(segment, targets, name)
             table[segment.value] = 0 if target is None else target.value
-    present[[0, *(segment.value for segment in segments)]] = False
-    if present.any():
+    strange = present.copy()
+    strange[[0, *(segment.value for segment in segments)]] = False
+    if strange.any():
         msg = (
-            f"{name} holds the value {np.flatnonzero(present)[0]}, which none of its segments has; "
+            f"{name} holds the value {np.flatnonzero(strange)[0]}, which none of its segments has; "
             "save it again in Slicer."
         )
         raise ImageError(msg)
-    return Labelmap(table[labelmap.labels], labelmap.geometry)
+    return table
 
 
 def _target_of(segment: Segment, targets: Sequence[Target], name: str) -> Target | None:
-    written = _plain(segment.name)
-    by_name = _named(written, targets) or _named(_COUNTER.sub("", written), targets)
-    by_kind = _named(_plain(segment.kind), targets)
+    written = plain_name(segment.name)
+    by_name = _named(written, targets) or _named(COUNTER.sub("", written), targets)
+    by_kind = _named(plain_name(segment.kind), targets)
     found = by_name or by_kind
     if len({target.name for target in (*by_name, *by_kind)}) > 1:
         both = " and ".join(sorted({target.name for target in (*by_name, *by_kind)}))
@@ -199,10 +275,11 @@ def _target_of(segment: Segment, targets: Sequence[Target], name: str) -> Target
 
 
 def _named(written: str, targets: Sequence[Target]) -> list[Target]:
-    return [target for target in targets if written and _plain(target.name) == written]
+    return [target for target in targets if written and plain_name(target.name) == written]
 
 
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
+    """Return a name as names are compared: however it is written, one spelling."""
     words = _BETWEEN.sub(" ", text).strip().casefold().split(" ")
     return " ".join(_SPELLINGS.get(word, word) for word in words)
 

@@ -1,0 +1,227 @@
+"""Which image and which label map of a folder belong together, by the names of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aslseg.data.dicom import is_dicom_folder
+from aslseg.data.images import stem_of, suffix_of
+from aslseg.errors import ProjectError
+from aslseg.project.case import CaseFiles
+from aslseg.targets import Target
+
+_IMAGE = "image|images|img|volume|vol|scan|ct|mr|mri"
+
+
+_LABEL = "label|labels|labelmap|seg|segmentation|mask|gt|truth|annotation"
+
+
+_IMAGE_END = re.compile(rf"(?:_0000|[-_. ](?:{_IMAGE}))$", re.IGNORECASE)
+
+
+_IMAGE_START = re.compile(rf"^(?:{_IMAGE})[-_. ]", re.IGNORECASE)
+
+
+_LABEL_END = re.compile(rf"[-_. ](?:{_LABEL})$", re.IGNORECASE)
+
+
+_LABEL_START = re.compile(rf"^(?:{_LABEL})(?:[-_. ]|$)", re.IGNORECASE)
+
+
+_OTHER_CHANNEL = re.compile(r"_000[1-9]$")
+
+
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+|^[^\w]+|\.+$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingProblem:
+    """Names of files that do not tell what belongs together.
+
+    Attributes:
+        image: The image that it is about.
+        message: What is wrong, and the remedy.
+    """
+
+    image: Path
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCases:
+    """What a source of volumes holds.
+
+    Attributes:
+        cases: In the order of their names, numbers by their value.
+        targets: That the source names; None when it names none.
+        unpaired: Label maps that belong to no image.
+        problems: What names do not tell.
+    """
+
+    cases: tuple[CaseFiles, ...]
+    targets: tuple[Target, ...] | None = None
+    unpaired: tuple[Path, ...] = ()
+    problems: tuple[PairingProblem, ...] = ()
+
+
+def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
+    """Find the cases of a folder by the names of its files.
+
+    These belong together: `a` with `a`, `a_0000` with `a`, `volume-7` with `segmentation-7`,
+    `a_image` with `a_label` or `a_seg`, and the only image with the only label map. A folder in
+    the folder is one case: DICOM slices, or an image and its label map.
+
+    Args:
+        images: Folder of images; without `labels`, of label maps as well.
+        labels: Folder of label maps.
+
+    Raises:
+        ProjectError: When there is no such folder, or no image.
+    """
+    for folder in (images, labels or images):
+        if not folder.is_dir():
+            msg = f"{folder} is no folder; give a folder of images or label maps."
+            raise ProjectError(msg)
+    files = _images_in(images)
+    if labels is not None:
+        found = [_paired(files, _images_in(labels), images)]
+    else:
+        own = [path for path in files if not _is_label(path)]
+        found = [_paired(own, [path for path in files if _is_label(path)], images)]
+        found += _nested_cases(images)
+    cases = _apart([case for one in found for case in one.cases])
+    if not cases:
+        msg = f"{images} holds no image; give the folder with the NIfTI, NRRD or DICOM files."
+        raise ProjectError(msg)
+    return FoundCases(
+        tuple(sorted(cases, key=lambda case: _natural(case.id))),
+        unpaired=tuple(path for one in found for path in one.unpaired),
+        problems=tuple(problem for one in found for problem in one.problems),
+    )
+
+
+def unpaired_in_words(label: Path, folder: Path | None = None) -> str:
+    """Say that a label map has no image, and the remedy."""
+    of = "" if folder is None else f" of {folder}"
+    return f"{label} belongs to no image{of} by its name; rename it like its image."
+
+
+def _apart(cases: Sequence[CaseFiles]) -> list[CaseFiles]:
+    """Name images by their whole names where a shorter one fits several: p1_ct and p1_mr."""
+    short = Counter(case.id.lower() for case in cases)
+    return [
+        replace(case, id=as_name(stem_of(case.image)))
+        if short[case.id.lower()] > 1 and case.id == _case_id(case.image)
+        else case
+        for case in cases
+    ]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """List image files and folders of DICOM slices; the folder itself if it holds slices."""
+    if is_dicom_folder(folder):
+        return [folder]
+    return [path for path in _visible(folder) if suffix_of(path) or _is_dicom_case(path)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_dicom_case(path: Path) -> bool:
+    return path.is_dir() and is_dicom_folder(path)
+
+
+def _is_label(path: Path) -> bool:
+    stem = stem_of(path)
+    return path.is_file() and bool(_LABEL_END.search(stem) or _LABEL_START.search(stem))
+
+
+def _nested_cases(folder: Path) -> list[FoundCases]:
+    """Take each folder that holds an image as one case of the folder's name."""
+    found = []
+    for inner in (path for path in _visible(folder) if path.is_dir() and not is_dicom_folder(path)):
+        files = [path for path in _visible(inner) if suffix_of(path)]
+        own = [path for path in files if not _is_label(path)]
+        pairs = _paired(own, [path for path in files if _is_label(path)], inner)
+        if len(pairs.cases) > 1:
+            msg = f"{inner} holds several images; give the folders of images and labels apart."
+            problems = (PairingProblem(pairs.cases[0].image, msg), *pairs.problems)
+            found.append(replace(pairs, problems=problems))
+        else:
+            cases = tuple(replace(case, id=as_name(inner.name)) for case in pairs.cases)
+            found.append(replace(pairs, cases=cases))
+    return found
+
+
+def _paired(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> FoundCases:
+    if len(images) == len(labels) == 1:
+        return FoundCases((CaseFiles(_case_id(images[0]), images[0], labels[0]),))
+    fitting = {path: _labels_of(path, labels) for path in images}
+    claims = Counter(found[0] for found in fitting.values() if len(found) == 1)
+    cases, problems = [], _channel_problems(images)
+    for image, found in fitting.items():
+        label = found[0] if len(found) == 1 and claims[found[0]] == 1 else None
+        cases.append(CaseFiles(_case_id(image), image, label))
+        if found and label is None:
+            problems.append(PairingProblem(image, _ambiguous(image, found, folder)))
+    fit = {label for found in fitting.values() for label in found}
+    return FoundCases(
+        tuple(cases),
+        unpaired=tuple(label for label in labels if label not in fit) if images else (),
+        problems=tuple(problems),
+    )
+
+
+def _ambiguous(image: Path, labels: Sequence[Path], folder: Path) -> str:
+    if len(labels) > 1:
+        return f"{labels[0]} and {labels[1].name} both fit {image.name} by their names; rename one."
+    return f"{labels[0]} fits several images of {folder} by its name; rename it like its image."
+
+
+def _channel_problems(images: Sequence[Path]) -> list[PairingProblem]:
+    stems = {stem_of(path) for path in images}
+    message = "{} is another channel of a case; leave one channel per case in the folder."
+    return [
+        PairingProblem(path, message.format(path))
+        for path in images
+        if _OTHER_CHANNEL.search(stem_of(path)) and f"{stem_of(path)[:-5]}_0000" in stems
+    ]
+
+
+def _labels_of(image: Path, labels: Sequence[Path]) -> list[Path]:
+    """Find the label maps of an image: of its very name, else of what the name means."""
+    name, key = stem_of(image).removesuffix("_0000"), _image_key(image)
+    same = [path for path in labels if stem_of(path) == name]
+    return same or [path for path in labels if _label_key(path) == key]
+
+
+def _image_key(path: Path) -> str:
+    return _IMAGE_START.sub("", _IMAGE_END.sub("", stem_of(path))).lower()
+
+
+def _label_key(path: Path) -> str:
+    return _IMAGE_START.sub("", _LABEL_START.sub("", _LABEL_END.sub("", stem_of(path)))).lower()
+
+
+def _case_id(path: Path) -> str:
+    return as_name(_IMAGE_END.sub("", stem_of(path)))
+
+
+def as_name(text: str) -> str:
+    """Return a text as a name of ASCII letters; a digest stands for letters that it cannot hold."""
+    name = _NOT_IN_NAMES.sub("_", text) or "case"
+    if text.isascii():
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{name.strip('_') or 'case'}-{digest[:8]}"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

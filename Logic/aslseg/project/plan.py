@@ -1,0 +1,307 @@
+"""A project before it is made: what was found, what pairs, what does not and why.
+
+A plan is looked at and changed by a person before anything is written. `plan_problems` says what is
+wrong with it, each sentence with the field that it is about; `write_plan` makes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from aslseg.data.geometry import require_fit
+from aslseg.errors import ImageError, ProjectError, short
+from aslseg.events import Monitor
+from aslseg.project.case import CaseFiles, CaseId
+from aslseg.project.create import add_cases, create_project
+from aslseg.project.datasets import find_cases
+from aslseg.project.file_facts import FileFacts, read_facts
+from aslseg.project.labels import require_known
+from aslseg.project.pairing import FoundCases, PairingProblem, unpaired_in_words
+from aslseg.project.patients import divided_patient
+from aslseg.project.problem import Column, Problem
+from aslseg.project.project import FILE_NAME, Project
+from aslseg.project.target_table import (
+    TargetRow,
+    rows_of,
+    suggested_targets,
+    target_problems,
+    targets_of,
+)
+from aslseg.targets import Target
+
+_CASE_ID: TypeAdapter[str] = TypeAdapter(CaseId)
+_NAMES = "use letters, digits, '-' and '_', and begin with a letter or digit"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A project that is to be made, or cases that are to be added to one.
+
+    Attributes:
+        folder: Of the project.
+        cases: Its volumes, with label maps.
+        targets: As they are typed.
+        unpaired: Label maps that belong to no volume.
+        pairing: What the names of files do not tell; settled when the volume has a label map or is
+            left out.
+        facts: What is known of the files, by path.
+        project: The project that cases are added to; None for a new one.
+    """
+
+    folder: Path
+    cases: tuple[CaseFiles, ...] = ()
+    targets: tuple[TargetRow, ...] = ()
+    unpaired: tuple[Path, ...] = ()
+    pairing: tuple[PairingProblem, ...] = ()
+    facts: Mapping[Path, FileFacts] = field(default_factory=dict)
+    project: Project | None = None
+
+
+def plan_project(
+    folder: Path,
+    source: Path,
+    labels: Path | None = None,
+    *,
+    targets: Sequence[Target] | None = None,
+    monitor: Monitor | None = None,
+) -> Plan:
+    """Find the cases of a source and read what their files say; nothing is written.
+
+    Args:
+        folder: Of the new project.
+        source: As for `find_cases`.
+        labels: As for `find_cases`.
+        targets: Classes of the label maps; None takes those that the source or segments name.
+        monitor: Told of the progress.
+
+    Raises:
+        ProjectError: When the source holds no case, or is damaged.
+        CancelledError: When the monitor says so.
+    """
+    plan = with_found(Plan(folder), find_cases(source, labels))
+    if targets is not None:
+        plan = replace(plan, targets=rows_of(targets))
+    return with_facts(plan, monitor)
+
+
+def plan_additions(
+    project: Project, source: Path, labels: Path | None = None, *, monitor: Monitor | None = None
+) -> Plan:
+    """Find the cases of a source that a project does not have; nothing is written.
+
+    Raises:
+        ProjectError: When the source holds no case, or is damaged.
+        CancelledError: When the monitor says so.
+    """
+    return with_facts(with_found(empty_additions(project), find_cases(source, labels)), monitor)
+
+
+def empty_additions(project: Project) -> Plan:
+    """Return a plan that adds nothing to a project yet."""
+    return Plan(project.folder, targets=rows_of(project.targets), project=project)
+
+
+def with_found(plan: Plan, found: FoundCases) -> Plan:
+    """Add what a source holds to a plan; images that are in it, or in its project, are left out."""
+    project = plan.project
+    known = {case.image.resolve() for case in plan.cases}
+    if project is not None:
+        known |= {project.image_path(case).resolve() for case in project.cases}
+    new = tuple(case for case in found.cases if case.image.resolve() not in known)
+    images = {case.image for case in new}
+    targets = plan.targets or rows_of(found.targets or ())
+    return replace(
+        plan,
+        cases=plan.cases + new,
+        targets=targets,
+        unpaired=tuple(dict.fromkeys(plan.unpaired + found.unpaired)),
+        pairing=plan.pairing + tuple(one for one in found.problems if one.image in images),
+    )
+
+
+def with_facts(plan: Plan, monitor: Monitor | None = None) -> Plan:
+    """Read what is not known yet of the files of a plan; without targets, propose some.
+
+    Raises:
+        CancelledError: When the monitor says so.
+    """
+    facts = read_facts(plan.cases, plan.facts, monitor)
+    labels = [facts[case.label] for case in plan.cases if case.label is not None]
+    held = [(found.values, found.segments) for found in labels]
+    return replace(plan, facts=facts, targets=plan.targets or suggested_targets(held))
+
+
+def patients_of(plan: Plan) -> list[str]:
+    """Return whose volume each case is: as it was said, else by its DICOM files, else its own."""
+    first: dict[str, str] = {}
+    found = []
+    for case in plan.cases:
+        facts = plan.facts.get(case.image)
+        patient_id = None if facts is None else facts.patient_id
+        by_dicom = case.id if patient_id is None else first.setdefault(patient_id, case.id)
+        found.append(case.patient or by_dicom)
+    return found
+
+
+def plan_problems(plan: Plan) -> list[Problem]:
+    """List what is wrong with a plan, as far as its files are known; none when it can be made."""
+    found = [*_folder(plan), *_repeated_cases(plan), *_divided(plan)]
+    found += [p for row, case in enumerate(plan.cases) for p in _names(row, case)]
+    found += [
+        Problem(
+            "unpaired", f"{unpaired_in_words(path)[:-1]}, choose its volume, or leave it out.", n
+        )
+        for n, path in enumerate(plan.unpaired)
+    ]
+    unclear = {one.image: one.message for one in plan.pairing}
+    found += [
+        Problem("case", unclear[case.image], row, "label")
+        for row, case in enumerate(plan.cases)
+        if case.image in unclear and case.label is None
+    ]
+    wrong_targets = target_problems(plan.targets)
+    targets = () if wrong_targets else targets_of(plan.targets)
+    found += [p for row, case in enumerate(plan.cases) for p in _files(row, case, plan, targets)]
+    return found + wrong_targets
+
+
+def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None = None) -> Project:
+    """Make the project of a plan, or add its cases to the project that it is about.
+
+    Args:
+        plan: What shall be; all images and label maps are read again and checked.
+        preset: Name of the settings that a new project is made for.
+        monitor: Told of the progress.
+
+    Raises:
+        ProjectError: When something is wrong with the plan; nothing is written then.
+        ImageError: When one file cannot be used; nothing is written then.
+        StorageError: When the folder cannot be written; nothing is left behind.
+    """
+    problems = plan_problems(plan)
+    if problems:
+        sentences = " ".join(dict.fromkeys(problem.message for problem in problems))
+        raise ProjectError(sentences)
+    if plan.project is not None:
+        return add_cases(plan.project, plan.cases, monitor)
+    targets = targets_of(plan.targets)
+    return create_project(plan.folder, plan.cases, targets, preset=preset, monitor=monitor)
+
+
+def _folder(plan: Plan) -> list[Problem]:
+    if not plan.cases:
+        message = "There is no volume; choose where the volumes are."
+        return [*_place(plan), Problem("cases", message)]
+    return _place(plan)
+
+
+def _place(plan: Plan) -> list[Problem]:
+    """Look whether the folder of a new project can be one."""
+    if plan.project is not None:
+        return []
+    folder = plan.folder
+    above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if (folder / FILE_NAME).exists():
+        message = f"{folder} holds a project already; open it, or choose another folder."
+    elif not above.is_dir():
+        message = f"{above} is a file; choose another folder."
+    elif not os.access(above, os.W_OK):
+        message = f"{above} cannot be written; choose a folder that you may write to."
+    else:
+        return []
+    return [Problem("folder", message)]
+
+
+def _names(row: int, case: CaseFiles) -> list[Problem]:
+    names: dict[Column, str | None] = {"name": case.id, "patient": case.patient}
+    message = "'{}' cannot be a name; " + _NAMES + "."
+    return [
+        Problem("case", message.format(short(name)), row, column)
+        for column, name in names.items()
+        if name is not None and not is_case_id(name)
+    ]
+
+
+def is_case_id(name: str) -> bool:
+    """Tell whether a case or a patient may have a name."""
+    try:
+        _CASE_ID.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _repeated_cases(plan: Plan) -> list[Problem]:
+    """Refuse two cases of one name, volume or label map; also with those of the project."""
+    project = plan.project
+    ids = Counter(case.id.lower() for case in plan.cases)
+    ids.update(case.id.lower() for case in (project.cases if project else ()))
+    images = Counter(case.image for case in plan.cases)
+    labels = Counter(case.label for case in plan.cases if case.label is not None)
+    found = []
+    for row, case in enumerate(plan.cases):
+        if ids[case.id.lower()] > 1:
+            message = f"Two cases have the name '{short(case.id)}'; rename one, or leave it out."
+            found.append(Problem("case", message, row, "name"))
+        if images[case.image] > 1:
+            message = f"{case.image} is the volume of two cases; leave one of them out."
+            found.append(Problem("case", message, row, "image"))
+        if case.label is not None and labels[case.label] > 1:
+            message = f"{case.label} is the label map of two cases; choose another for one of them."
+            found.append(Problem("case", message, row, "label"))
+    return found
+
+
+def _divided(plan: Plan) -> list[Problem]:
+    """Refuse a patient with volumes to learn from and others to check on."""
+    named = [
+        replace(case, patient=patient)
+        for case, patient in zip(plan.cases, patients_of(plan), strict=True)
+    ]
+    divided = divided_patient([*(plan.project.cases if plan.project else ()), *named])
+    if not divided:
+        return []
+    remedy = "Give both the same part, leave one out, or, if they are of two patients, name these"
+    message = f"{divided}. {remedy} (--patient CASE=PATIENT)."
+    rows = [row for row, case in enumerate(plan.cases) if f"{case.id} (" in divided]
+    return [Problem("case", message, row, "patient") for row in rows]
+
+
+def _files(row: int, case: CaseFiles, plan: Plan, targets: Sequence[Target]) -> list[Problem]:
+    """Look whether the files of a case can be used, and whether the label map fits."""
+    image = plan.facts.get(case.image)
+    label = None if case.label is None else plan.facts.get(case.label)
+    found = []
+    if image is not None and image.problem:
+        found.append(Problem("case", image.problem, row, "image"))
+    if label is None:
+        return found
+    if label.problem:
+        return [*found, Problem("case", label.problem, row, "label")]
+    try:
+        if targets:
+            _require_known(case, label, targets)
+        if image is not None and image.geometry is not None and label.geometry is not None:
+            require_fit(
+                label.geometry,
+                image.geometry,
+                str(case.label),
+                is_empty=not label.values,
+                same_size=case.same_size,
+            )
+    except ImageError as error:
+        found.append(Problem("case", str(error), row, "label"))
+    return found
+
+
+def _require_known(case: CaseFiles, label: FileFacts, targets: Sequence[Target]) -> None:
+    present = np.zeros(256, np.bool_)
+    present[list(label.values)] = True
+    require_known(present, label.segments, targets, str(case.label), ignored=case.ignored)
