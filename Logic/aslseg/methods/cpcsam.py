@@ -103,7 +103,7 @@ class CrossPrompting(SSLMethod):
 
         The release takes an optimiser step after each of the three parts; here their sum is one.
         """
-        inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
+        inputs = both_inputs(labelled, unlabelled)
         embeddings = self.student.embed(inputs)
         unprompted = [self.student.decode(n, embeddings) for n in range(DECODERS)]
         supervised = torch.stack(

@@ -196,7 +196,7 @@ class CoTraining(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, generator: torch.Generator
     ) -> Tensor:
         """Return all patches, labelled ones changed weakly and unlabelled ones strongly."""
-        weak = self._with_holes(self.perturb(labelled.inputs, generator), WEAK_HOLES, generator)
+        weak = self._with_holes(labelled.inputs, WEAK_HOLES, generator)
         if unlabelled is None:
             return weak
         inputs = unlabelled.inputs

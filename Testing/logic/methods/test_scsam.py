@@ -295,7 +295,7 @@ def test_both_networks_see_the_same_changed_patch(monkeypatch: pytest.MonkeyPatc
 
 
 def test_unlabelled_patches_are_changed_more_than_labelled_ones() -> None:
-    paradigm = a_co_training(STAGE.model_copy(update={"intensity_strength": 0.3}))
+    paradigm = a_co_training(STAGE.model_copy(update={"perturbation_strength": 0.3}))
     batch = replace(a_batch(), inputs=torch.linspace(-1, 1, 40).expand(2, 3, 40, 40).clone())
     ways = [
         (paradigm.changed(batch, batch, step_generator(0, step)) - batch.inputs.repeat(2, 1, 1, 1))

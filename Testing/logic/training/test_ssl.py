@@ -181,6 +181,18 @@ def test_changed_intensities_leave_the_parent_roi_as_it_is() -> None:
         assert not torch.equal(changed[:, :3], inputs[:, :3])
 
 
+@each
+def test_labelled_patches_are_changed_no_further_than_they_were_drawn(name: Name) -> None:
+    settings = SETTINGS.model_copy(update={"perturbation_strength": 1.0})
+    paradigm = a_paradigm(name, settings)
+    labelled, unlabelled = (source.batch(0) for source in sources(settings))
+    seen: list[Tensor] = []
+    paradigm.student.register_forward_hook(lambda *call: seen.append(call[1][0]))
+    paradigm.loss(labelled, unlabelled, 0, step_generator(0, 0))
+    drawn = set(labelled.inputs.flatten().tolist())
+    assert any(set(shown[: len(labelled.inputs)].flatten().tolist()) <= drawn for shown in seen)
+
+
 def test_the_noise_of_the_teacher_is_cut_off_at_two_deviations() -> None:
     paradigm = a_paradigm("mean_teacher", SETTINGS.model_copy(update={"teacher_noise": 0.25}))
     noise = paradigm.noisy(torch.zeros(4, 3, 32, 32), step_generator(0, 0))
@@ -279,7 +291,7 @@ def test_classes_of_unlabelled_patches_are_never_looked_at(name: Name) -> None:
 FLAT = SpecialistConfig(
     iterations=100,
     patch_size=8,
-    intensity_strength=0.0,
+    perturbation_strength=0.0,
     teacher_noise=0.0,
     unlabelled_loss="published",
     consistency_weight=1.0,
@@ -499,7 +511,7 @@ def test_a_cutmix_box_brings_the_label_of_the_patch_that_it_is_of(unlabelled_los
 
 
 def test_the_strong_streams_are_changed_beyond_how_patches_are_drawn_and_each_otherwise() -> None:
-    settings = SETTINGS.model_copy(update={"intensity_strength": 1.0})
+    settings = SETTINGS.model_copy(update={"perturbation_strength": 1.0})
     paradigm = a_paradigm("unimatch", settings)
     batch = sources(settings)[1].batch(0)
     seen: list[Tensor] = []

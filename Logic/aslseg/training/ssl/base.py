@@ -146,7 +146,7 @@ class SSLMethod(nn.Module):
         """
         images = image_channels(self.settings)
         drawn = sample_intensity(
-            inputs[:, :images].shape, generator, self.settings.intensity_strength
+            inputs[:, :images].shape, generator, self.settings.perturbation_strength
         )
         contrast, brightness = drawn.contrast**strength, drawn.brightness * strength
         change = replace(drawn, contrast=contrast, brightness=brightness)

@@ -36,7 +36,7 @@ class BidirectionalCopyPaste(SSLMethod):
         own, spatial = self.settings.copy_paste, labelled.inputs.shape[2:]
         region = paste_region(spatial, generator, own.edge_share).to(labelled.inputs.device)
         if unlabelled is None or step < own.pretraining_share * self.settings.iterations:
-            return self.pretraining_loss(labelled, region, generator)
+            return self.pretraining_loss(labelled, region)
         labels = self.pseudo_labels(unlabelled.inputs)
         count = min(len(labels), len(labelled.classes))
         first = count - count // 2
@@ -44,8 +44,7 @@ class BidirectionalCopyPaste(SSLMethod):
         # other; a single patch goes one way.
         ways = [(region, slice(first)), (~region, slice(first, count))][: min(count, 2)]
         losses = [
-            self.mixed_loss(labelled, unlabelled.inputs, labels, here, part, generator)
-            for here, part in ways
+            self.mixed_loss(labelled, unlabelled.inputs, labels, here, part) for here, part in ways
         ]
         supervised, consistency = torch.stack(losses).mean(0)
         return LossTerms(supervised, own.unlabelled_weight * consistency)
@@ -57,7 +56,6 @@ class BidirectionalCopyPaste(SSLMethod):
         labels: Tensor,
         here: Tensor,
         part: slice,
-        generator: torch.Generator,
     ) -> Tensor:
         """Return the losses of the labelled and of the pseudo-labelled part of mixed patches: (2,).
 
@@ -67,10 +65,9 @@ class BidirectionalCopyPaste(SSLMethod):
             labels: (B, *spatial) pseudo-labels of these.
             here: Bool of the spatial shape, where the labelled patches are.
             part: Which patches of both.
-            generator: Source of randomness.
         """
         mixed = torch.where(here, labelled.inputs[part], inputs[part])
-        logits = self.student(self.perturb(mixed, generator))
+        logits = self.student(mixed)
         known, weight = labelled.classes[part], labelled.weight[part]
         return torch.stack(
             [region_loss(logits, known, here, weight), region_loss(logits, labels[part], ~here)]
@@ -86,15 +83,13 @@ class BidirectionalCopyPaste(SSLMethod):
         decay = average_decay(int(begun), self.settings.ema_decay) if begun >= 0 else 0.0
         update_average(self.average, self.student, decay)
 
-    def pretraining_loss(
-        self, labelled: Batch, region: Tensor, generator: torch.Generator
-    ) -> LossTerms:
+    def pretraining_loss(self, labelled: Batch, region: Tensor) -> LossTerms:
         """Return the loss of labelled patches with a box of the next one in each."""
         inputs, classes, weight = (
             values.roll(1, 0) for values in (labelled.inputs, labelled.classes, labelled.weight)
         )
         mixed = torch.where(region, inputs, labelled.inputs)
-        logits = self.student(self.perturb(mixed, generator))
+        logits = self.student(mixed)
         pasted = region_loss(logits, classes, region, weight)
         around = region_loss(logits, labelled.classes, ~region, labelled.weight)
         supervised = (pasted + around) / 2

@@ -29,7 +29,7 @@ class CrossPseudoSupervision(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
         """Return both supervised losses and the ramped losses on the other's labels."""
-        inputs = self.perturb(both_inputs(labelled, unlabelled), generator)
+        inputs = both_inputs(labelled, unlabelled)
         count = len(labelled.classes)
         first, second = self.student(inputs).float(), self.partner(inputs).float()
         supervised = torch.stack(

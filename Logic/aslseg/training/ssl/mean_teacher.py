@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aslseg.preprocessing.patches import Batch
 from aslseg.training.losses import consistency_loss, entropy, supervised_loss, uncertainty_threshold
-from aslseg.training.ssl.base import LossTerms, SSLMethod, both_inputs
+from aslseg.training.ssl.base import LossTerms, SSLMethod
 from aslseg.training.ssl.pseudo_labels import pseudo_label_loss
 
 
@@ -24,18 +24,20 @@ class MeanTeacher(SSLMethod):
         self, labelled: Batch, unlabelled: Batch | None, step: int, generator: torch.Generator
     ) -> LossTerms:
         """Return the supervised loss and the ramped loss against the teacher."""
-        inputs = both_inputs(labelled, unlabelled)
-        logits = self.student(self.perturb(inputs, generator)).float()
+        if unlabelled is None:
+            supervised = self.on_labelled(self.student, labelled)
+            return LossTerms(supervised, supervised * 0)
+        inputs = torch.cat([labelled.inputs, self.perturb(unlabelled.inputs, generator)])
+        logits = self.student(inputs).float()
         count = len(labelled.classes)
         supervised = supervised_loss(logits[:count], labelled.classes, labelled.weight)
-        teacher, mask = self.teacher(inputs, step, generator)
-        probability = logits.softmax(1)
+        teacher, mask = self.teacher(unlabelled.inputs, step, generator)
+        probability = logits[count:].softmax(1)
         if self.settings.unlabelled_loss == "published":
             consistency = consistency_loss(probability, teacher, mask)
         else:
-            certain = None if mask is None else mask[count:]
-            consistency = pseudo_label_loss(logits[count:], teacher[count:], self.settings, certain)
-        auxiliary = self.auxiliary_terms(probability[count:], unlabelled, step, generator)
+            consistency = pseudo_label_loss(logits[count:], teacher, self.settings, mask)
+        auxiliary = self.auxiliary_terms(probability, unlabelled, step, generator)
         return LossTerms(supervised, self.consistency_weight(step) * consistency, auxiliary)
 
     @torch.no_grad()
