@@ -40,7 +40,7 @@ class ASLsegParameterNode:
         preset: Named settings.
         samModel: Which SAM.
         rounds: Rounds at most.
-        acceptedShare: Part of the unlabelled cases that round 1 may accept.
+        acceptedPercent: Part of the unlabelled cases, in %, whose AI labels round 1 may accept.
         reliabilityThreshold: Least score of an accepted case.
         paradigm: How the specialist trains on unlabelled volumes.
         inputSize: Edge of SAM's input.
@@ -66,7 +66,7 @@ class ASLsegParameterNode:
     preset: Annotated[str, Choice(PRESETS)] = "quick"
     samModel: Annotated[str, Choice(SAM_MODELS)] = "vit_t"
     rounds: Annotated[int, WithinRange(1, 20)] = 2
-    acceptedShare: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    acceptedPercent: Annotated[float, WithinRange(0.0, 100.0)] = 50.0
     reliabilityThreshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     paradigm: Annotated[str, Choice(PARADIGMS)] = "mean_teacher"
     inputSize: Annotated[str, Choice(INPUT_SIZES)] = "512"
@@ -173,7 +173,7 @@ def settings_changes(parameters: Any) -> dict[str, Any]:
             "tuning": parameters.tuning,
         },
         "reliability": {
-            "first_share": parameters.acceptedShare,
+            "first_share": parameters.acceptedPercent / 100,
             "min_score": parameters.reliabilityThreshold,
         },
     }
@@ -206,7 +206,7 @@ def apply_preset(parameters: Any) -> None:
     parameters.samModel = config.sam.model
     parameters.inputSize = str(config.sam.input_size)
     parameters.tuning = config.sam.tuning
-    parameters.acceptedShare = config.reliability.first_share
+    parameters.acceptedPercent = 100 * config.reliability.first_share
     parameters.reliabilityThreshold = config.reliability.min_score
 
 

@@ -43,7 +43,7 @@ def tutorial_of_the_readme() -> str:
 
 
 def test_the_panel_is_read() -> None:
-    assert {"Segment this volume", "Start self-training"} <= texts(CLICKABLE)
+    assert {"Segment this volume", "Start training"} <= texts(CLICKABLE)
 
 
 @pytest.mark.parametrize("name", ["tutorial.md", "faq.md"])

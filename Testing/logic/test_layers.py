@@ -17,7 +17,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
     "errors", "failures", "events", "storage", "reading", "schema_1", "config",
-    "presets",
+    "presets", "steps",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
 PROJECT = DATA | {"project", "evaluation", "prompts"}
@@ -25,6 +25,7 @@ NETWORKS_OF = DATA | {"prompts", "preprocessing", "networks", "sam"}
 MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
+    "steps": set(),
     "storage": {"errors"},
     "reading": {"errors"},
     "failures": {"errors", "events", "storage"},

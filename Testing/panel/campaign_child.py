@@ -50,7 +50,7 @@ CORPUS = (
 )  # fmt: skip
 PARAMETERS = (
     "inputVolume", "projectFolder", "run", "target", "method", "preset", "samModel", "rounds",
-    "acceptedShare", "seed", "showRefined", "labelSegmentation", "resultSegmentation",
+    "acceptedPercent", "seed", "showRefined", "labelSegmentation", "resultSegmentation",
 )  # fmt: skip
 
 VALUES = st.one_of(st.sampled_from(CORPUS), st.text(max_size=40))

@@ -123,8 +123,7 @@ def watch_training(widget: Any, seconds: float) -> None:
     from standin.harness import measured_event_loop, run_event_loop, wait_until
 
     ui, trainer = widget.panel.ui, widget.logic.trainer
-    for name in ("trainingSection", "modelsSection"):
-        getattr(ui, name).collapsed = False
+    ui.trainSection.collapsed = False
     click(ui.startButton)
     samples = []
     with measured_event_loop() as blocks:

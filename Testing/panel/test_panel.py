@@ -29,7 +29,7 @@ class Clicks:
     def __init__(self, widget: Any) -> None:
         self.widget, self.panel, self.logic = widget, widget.panel, widget.logic
         self.ui = widget.panel.ui
-        for name in ("project", "segment", "training", "review", "results", "advanced"):
+        for name in ("cases", "review", "results", "advanced"):
             getattr(self.ui, f"{name}Section").collapsed = False
 
     def open_project(self, folder: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_project_shows_its_cases_and_what_is_known_of_them(at_project: Clicks)
     names, shown = (at_project.texts("casesTable", column) for column in (0, 1))
     states = dict(zip(names, shown, strict=True))
     assert states["c0"] == states["c5"] == "labelled"
-    assert {states["c2"], states["c3"]} <= {"pseudo-label", "needs review"}
+    assert {states["c2"], states["c3"]} <= {"AI label (used)", "AI label (check)"}
     assert all(0 <= float(s) <= 1 for s in at_project.texts("casesTable", 3) if s)
     assert at_project.ui.labelledShareLabel.text.startswith("1 of 3 cases")
 
@@ -129,7 +129,7 @@ def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
     assert blocks.longest_ms < 100
     at_project.rest()
     names = {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}
-    expected = {"c2 - specialist", "c2 - refined", "c2 - prompts"}
+    expected = {"c2 - specialist", "c2 - final label", "c2 - prompts"}
     assert names == (expected | {"c2 - SAM"} if sam != "none" else expected)
     refined = at_project.logic.predictions(volume)["refined"]
     labels = at_project.logic.labelmap_of(refined).labels
@@ -202,6 +202,7 @@ def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> No
 
 def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_settings: None) -> None:
     ui, logic = at_project.ui, at_project.logic
+    ui.trainSection.collapsed = False
     ui.seedBox.value, ui.roundsBox.value = 7, 1
     before = {run.run_id for run in logic.runs()}
     click(ui.startButton)
@@ -334,7 +335,7 @@ def test_the_same_panel_comes_back_with_the_scene(
     slicer.util.loadScene(str(path))
     slicer.app.processEvents()
     ui, logic = at_project.ui, at_project.logic
-    assert (ui.roundsBox.value, ui.methodBox.currentText) == (5, "semisam")
+    assert (ui.roundsBox.value, ui.methodBox.currentText) == (5, "SemiSAM")
     assert ui.wholeVolumeBox.checked
     back = at_project.panel.volume
     assert back.GetName() == "c2"

@@ -27,7 +27,7 @@ def panel(open_module: Callable[..., Any]) -> Any:
     panel = open_module().panel
     from ASLsegLib.scene.volumes import add_volume
 
-    panel.ui.segmentSection.collapsed = False
+    panel.ui.reviewSection.collapsed = False
     views = slicer.app.layoutManager()
     views.resize(700, 700)
     views.show()

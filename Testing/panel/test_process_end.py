@@ -41,7 +41,7 @@ def engines() -> list[psutil.Process]:
 def ui(open_module: Callable[..., Any], trained: Path) -> Any:
     """The panel's widgets, with a project open and an unlabelled case loaded."""
     widget = open_module()
-    for name in ("project", "segment", "training"):
+    for name in ("cases", "train", "review"):
         getattr(widget.panel.ui, f"{name}Section").collapsed = False
     widget.panel.ui.projectFolderEdit.currentPath = str(trained)
     click(widget.panel.ui.openProjectButton)

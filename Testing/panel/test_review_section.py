@@ -21,7 +21,7 @@ class Person:
 
     def __init__(self, widget: Any, folder: Path) -> None:
         self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
-        for name in ("project", "segment", "review", "results"):
+        for name in ("cases", "review", "results"):
             getattr(self.ui, f"{name}Section").collapsed = False
         self.ui.projectFolderEdit.currentPath = str(folder)
         click(self.ui.openProjectButton)
@@ -256,15 +256,15 @@ def test_all_volumes_of_a_patient_are_for_one_part_and_that_is_asked(
 ) -> None:
     person.logic.set_patient("c3", "c2")
     person.choose("c2", "casesTable")
-    dialogs.answer("c2, c3 are of one patient, so all of them have to be for one part.", no())
-    use_for(person, "for validation")
+    dialogs.answer("c2, c3 are of one patient, so all of them have to be used alike", no())
+    use_for(person, "check on")
     assert splits(person, "c2", "c3") == ["train", "train"]
-    assert person.ui.splitBox.currentText == "for training"
-    dialogs.answer("Use them for validation?", yes())
-    use_for(person, "for validation")
+    assert person.ui.splitBox.currentText == "learn from"
+    dialogs.answer("use them to check on?", yes())
+    use_for(person, "check on")
     assert splits(person, "c2", "c3") == ["validation", "validation"]
     person.choose("c0", "casesTable")
-    use_for(person, "for test")  # nobody else's volume: nothing is asked
+    use_for(person, "test at the end")  # nobody else's volume: nothing is asked
     assert splits(person, "c0") == ["test"]
 
 

@@ -166,7 +166,7 @@ def test_a_segment_lies_where_the_engines_file_says(ct: Any, labels: Any, tmp_pa
 
 def test_the_node_is_named_and_tagged_and_ready_for_dicom(ct: Any, labels: Any) -> None:
     node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
-    assert node.GetName() == "ct - refined"
+    assert node.GetName() == "ct - final label"
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert node.GetNodeReference(role) is ct
     liver = node.GetSegmentation().GetSegment("liver")

@@ -271,7 +271,7 @@ def test_a_run_that_is_named_and_cannot_be_used_is_not_replaced_by_another(
 # -- settings of another version -------------------------------------------------------------------
 
 UNUSABLE = {
-    "samModel": "vit_x", "preset": "", "rounds": "many", "seed": "-1", "acceptedShare": "nan",
+    "samModel": "vit_x", "preset": "", "rounds": "many", "seed": "-1", "acceptedPercent": "nan",
     "reliabilityThreshold": "1e999", "inputSize": "511", "baseline": "yes", "method": "nnunet",
 }  # fmt: skip
 
@@ -295,7 +295,7 @@ def test_settings_of_the_scene_that_cannot_be_used_are_told_and_the_usual_ones_c
     assert all(name in told for name in (*UNUSABLE, "labelSegmentation"))
     assert "projectFolder" not in told
     assert panel.parameters.labelSegmentation is None
-    assert panel.ui.samBox.currentText == panel.parameters.samModel == "vit_t"
+    assert (panel.ui.samBox.currentText, panel.parameters.samModel) == ("MobileSAM (fast)", "vit_t")
     press_all(panel, LEFT_OUT)
 
 
@@ -314,9 +314,9 @@ def test_leaving_the_module_lets_the_parameters_go_with_all_that_they_observe(
 def test_settings_that_can_be_used_are_left_alone(panel: Any) -> None:
     from ASLsegLib.parameters import discard_unusable
 
-    panel.parameters.rounds, panel.parameters.acceptedShare = 20, 1.0
+    panel.parameters.rounds, panel.parameters.acceptedPercent = 20, 100.0
     assert discard_unusable(panel.parameters.parameterNode) == []
-    assert (panel.parameters.rounds, panel.parameters.acceptedShare) == (20, 1.0)
+    assert (panel.parameters.rounds, panel.parameters.acceptedPercent) == (20, 100.0)
 
 
 # -- leaving while something is placed -------------------------------------------------------------
@@ -358,10 +358,10 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     from ASLsegLib.parameters import settings_changes
 
     monkeypatch.setattr(panel.logic, "create_phantom_project", lambda *_, **__: None)
-    panel.ui.presetBox.currentText = "standard"
+    panel.ui.presetBox.currentText = "Standard"
     panel.ui.presetBox.activated(panel.ui.presetBox.currentIndex)
     click(panel.ui.demoButton)
-    assert panel.ui.presetBox.currentText == "demo"
+    assert panel.ui.presetBox.currentText == "Demo"
     sent = config_of(
         {"preset": panel.parameters.preset, "overrides": settings_changes(panel.parameters)}
     )

@@ -24,7 +24,7 @@ from standin import core  # noqa: E402  (has to come before Qt)
 
 WORK_S, TRAINING_S = 600.0, 3600.0
 ZOOM = 1.5
-SECTIONS = ("project", "models", "segment", "training", "review", "results", "advanced")
+SECTIONS = ("cases", "train", "review", "results", "advanced")
 
 
 class Tour:
@@ -51,12 +51,12 @@ class Tour:
         volume = self._load(self._cases()[1])
         self._segment(volume)
         self._show_surfaces(volume)
-        self._shoot("4-segment", "segment")
+        self._shoot("4-segment", "review")
         self._measure(volume)
         self._shoot("7-results", "results")
-        self._shoot("catalogue", "segment")
+        self._shoot("catalogue", "review")
         self._correct()
-        self._shoot("5-prompts", "segment")
+        self._shoot("5-prompts", "review")
         self._tidy(volume)
         self._review()
         self._shoot("6-review", "review")
@@ -65,11 +65,11 @@ class Tour:
         """Make a project, choose the settings, and start a training."""
         self.logic.create_phantom_project(Path(tempfile.mkdtemp()) / "liver-study")
         self._show_surfaces(self._load(self._cases()[0]))
-        self._shoot("1-project", "project")
+        self._shoot("1-project", "cases")
         self._choose_preset()
-        self._shoot("2-models", "models")
+        self._shoot("2-models", "train")
         self._start_training()
-        self._shoot("3-training", "training", "four-up plot")
+        self._shoot("3-training", "train", "four-up plot")
 
     def _finish(self) -> None:
         """Wait for the end of the training, or go on with the project that is given."""
@@ -94,7 +94,7 @@ class Tour:
     def _open(self, folder: Path) -> None:
         from standin.harness import click
 
-        self._show("project")
+        self._show("cases")
         self.ui.projectFolderEdit.currentPath = str(folder)
         click(self.ui.openProjectButton)
         self._rest()
@@ -108,7 +108,7 @@ class Tour:
     def _load(self, case_id: str) -> Any:
         from standin.harness import click
 
-        self._show("project")
+        self._show("cases")
         table = self.ui.casesTable
         row = next(r for r in range(table.rowCount) if table.item(r, 0).text() == case_id)
         table.selectRow(row)
@@ -120,14 +120,14 @@ class Tour:
     def _choose_preset(self) -> None:
         from standin.harness import choose
 
-        self._show("models")
-        choose(self.ui.presetBox, "demo")
+        self._show("train")
+        choose(self.ui.presetBox, "Demo")
         self._rest()
 
     def _segment(self, volume: Any) -> None:
         from standin.harness import choose_node, click
 
-        self._show("segment")
+        self._show("review")
         choose_node(self.ui.inputVolumeSelector, volume)
         click(self.ui.segmentButton)
         self._rest()
@@ -140,7 +140,7 @@ class Tour:
         """Take the slice's prompts over, and let SAM answer them as they are."""
         from standin.harness import click
 
-        self._show("segment")
+        self._show("review")
         click(self.ui.showSamBox)
         click(self.ui.editPromptsButton)
         self._rest()
@@ -156,7 +156,7 @@ class Tour:
 
         from standin.harness import click
 
-        self._show("segment")
+        self._show("review")
         for box in (self.ui.showPromptsBox, self.ui.showSpecialistBox, self.ui.showSamBox):
             if box.enabled and box.checked:
                 click(box)
@@ -207,7 +207,7 @@ class Tour:
         """Start a training, and look at it when a quarter of its first stage is done."""
         from standin.harness import click
 
-        self._show("training")
+        self._show("train")
         click(self.ui.startButton)
         self._until(lambda: self.ui.curvesButton.enabled, TRAINING_S)
         click(self.ui.curvesButton)

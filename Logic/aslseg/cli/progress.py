@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress
+from aslseg.steps import step_title
 
 Key = tuple[int, str]
 HEARTBEAT_S = 20.0
@@ -101,7 +101,7 @@ class ProgressView:
 
 def title(event: Progress) -> str:
     """Name the task of an event for a person."""
-    name = re.sub(r"\bsam\b", "SAM", event.task.replace("_", " "))
+    name = step_title(event.task)
     name = name[:1].upper() + name[1:]
     return f"Round {event.round}: {name}" if event.round else name
 

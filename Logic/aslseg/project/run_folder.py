@@ -332,6 +332,7 @@ class RunSummary:
         method: That it trains by.
         rounds: Numbers of its finished rounds.
         best_round: The one that segments; 0 when none is finished.
+        updated: When it was last worked on, ISO 8601; empty before `status.json` is written.
     """
 
     run_id: str
@@ -339,6 +340,7 @@ class RunSummary:
     method: str
     rounds: tuple[int, ...]
     best_round: int
+    updated: str = ""
 
     @property
     def is_usable(self) -> bool:
@@ -361,6 +363,7 @@ def _summary(run: RunFolder) -> RunSummary | None:
             str(status.get("method", "")),
             tuple(run.rounds),
             int(status.get("best_round") or 0),
+            str(status.get("updated", "")),
         )
     except AslsegError as error:
         logger.warning("A run is left out: %s", error)

@@ -21,7 +21,7 @@ SOURCES = {
     "specialist": "Specialist",
     "sam_untrained": "SAM, untrained",
     "sam": "SAM, tuned",
-    "refined": "Refined",
+    "refined": "Final label",
 }
 """Where a label map comes from, in the order in which they are made: the column `source`, and what
 a person reads."""

@@ -208,7 +208,7 @@ def _png(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
-NAMES = {"truth": "Truth", "specialist": "Specialist", "sam": "SAM", "refined": "Refined"}
+NAMES = {"truth": "Truth", "specialist": "Specialist", "sam": "SAM", "refined": "Final label"}
 """Of outlines."""
 
 
@@ -279,13 +279,13 @@ def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
     shown = [*judged[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
     what = (
         f"{len(shown)} of {len(judged)} volumes after round {_round_of(folder)}, the most doubtful "
-        "first and the most reliable last: of each the slice in which specialist and refined "
+        "first and the most reliable last: of each the slice in which specialist and final "
         "label agree least."
     )
     cases = [
         _case_pictures(
-            f"{item.case}: score {item.score:.2f}, "
-            f"{'joined' if item.accepted else 'did not join'} the training set",
+            f"{item.case}: reliability {item.score:.2f}, AI label "
+            f"{'used' if item.accepted else 'not used'}",
             partial(_least_agreeing, run, project, item.case, folder),
         )
         for item in shown
@@ -378,7 +378,7 @@ def _least_agreeing(
     image = project.load_image(case)
     picture = slice_picture(axial_volume(image), predicted, worst.index, project.targets)
     caption = (
-        f"{case.id}: slice {_number_of(worst, image.geometry)}. Dice of specialist and refined "
+        f"{case.id}: slice {_number_of(worst, image.geometry)}. Dice of specialist and final "
         f"label with each other in this slice: {_scores(worst)}."
     )
     return [Picture(picture, caption)]

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from aslseg.project.run_tables import SOURCES
 from aslseg.report.data import Point
+from aslseg.steps import step_title
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the dashes tell them twice.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -76,7 +77,7 @@ def _curve(points: Sequence[Point]) -> _Curve:
     rounds: dict[str, dict[int, float]] = defaultdict(dict)
     for point in points:
         if math.isfinite(point.value):
-            line = SOURCES.get(point.line, point.line.replace("_", " ") or "run")
+            line = SOURCES.get(point.line, step_title(point.line) or "run")
             rounds[line][point.round] = point.value
             steps[f"{line}, round {point.round}" if point.round else line][point.step] = point.value
     over_steps, over_rounds = _Curve("step", steps), _Curve("round", rounds)

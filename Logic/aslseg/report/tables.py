@@ -160,16 +160,13 @@ def _case_row(score: Score) -> Row:
 
 
 def reliability(run: RunRecord) -> list[Table]:
-    """Make a table of the judged pseudo-labels of each round, the most doubtful first."""
-    head = ["Case", "Joined", "Reason", "Checkpoints agree", "Predictions agree", "Score"]
+    """Make a table of the judged AI labels of each round, the most doubtful first."""
+    head = ["Case", "Used", "Why", "Checkpoints agree", "Networks agree", "Reliability"]
     tables = []
     for round_number in sorted({item.round for item in run.reliability}):
         items = [item for item in run.reliability if item.round == round_number]
         accepted = sum(item.accepted for item in items)
-        caption = (
-            f"Round {round_number}: {accepted} of {len(items)} pseudo-labels joined the training "
-            "set."
-        )
+        caption = f"Round {round_number}: {accepted} of {len(items)} AI labels are learnt from."
         rows = [_reliability_row(item) for item in sorted(items, key=lambda item: item.score)]
         tables.append(Table(head, rows, marked(run, caption), text_columns=3))
     return tables

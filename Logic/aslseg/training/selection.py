@@ -26,7 +26,7 @@ from aslseg.inference.lesion_stage import JudgedCandidates
 from aslseg.targets import Target, cascade_stages, region_mask
 
 REJECTED = "rejected by a person"
-RELIABLE = "reliable"
+RELIABLE = "networks agree"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,6 @@ def select(
     """
     share = min(1.0, settings.first_share + settings.growth * (round_number - 1))
     places = math.floor(share * len(cases) + 1e-9)
-    beyond = f"beyond the {share:.0%} that round {round_number} accepts"
     reasons: dict[str, dict[str, str]] = {case.case_id: {} for case in cases}
     for target in _parents_first(targets):
         quota = places
@@ -145,9 +144,9 @@ def select(
             given = reasons[case.case_id]
             reason = REJECTED if case.case_id in rejected else _objection(case, target, settings)
             if not reason and target.inside is not None and given[target.inside] != RELIABLE:
-                reason = f"its {target.inside} is not accepted"
+                reason = f"its {target.inside} is not used"
             if not reason and quota == 0:
-                reason = beyond
+                reason = "not needed this round"
             given[target.name] = reason or RELIABLE
             quota -= not reason
     order = sorted(cases, key=lambda c: (-c.score, c.case_id))
@@ -161,12 +160,12 @@ def _score(case: Reliability, target: Target) -> float | None:
 def _objection(case: Reliability, target: Target, settings: ReliabilityConfig) -> str:
     found = case.targets[target.name]
     if found.empty_in_one:
-        return "one prediction has it and the other has none"
+        return "one network finds it, the other does not"
     if found.is_empty:
-        return "it is not found"
+        return "no network finds it"
     score = found.score or 0.0
     if score < settings.min_score:
-        return f"score {score:.2f} is below {settings.min_score:.2f}"
+        return f"networks disagree (reliability {score:.2f}, below {settings.min_score:.2f})"
     return ""
 
 

@@ -249,6 +249,10 @@ class ProjectLogic(LogicBase):
         """Return the runs of the open project, latest first."""
         return [] if self.state is None else self.state.runs
 
+    def run_names(self) -> dict[str, str]:
+        """Return what the runs that can segment are called for a person, by id, latest first."""
+        return {} if self.state is None else self.state.run_names
+
     def usable_run(self, run_id: str | None = None) -> str | None:
         """Return the run that would segment: the given or latest one with a finished round."""
         usable = [run.run_id for run in self.runs() if run.is_usable]

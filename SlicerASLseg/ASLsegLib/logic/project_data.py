@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aslseg.project.case import Case, CaseFiles
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport
+    from aslseg.project.run_folder import RunSummary
 
 IMAGES = "images"
 _RENAME = "rename the volume (Data module) and add it again."
@@ -158,6 +159,28 @@ def good_case_id(name: str) -> str:
 
 def _may_stay(letter: str) -> bool:
     return letter in "-_" or unicodedata.category(letter)[0] in "LM" or letter.isdecimal()
+
+
+def run_name(project: Project, run: RunSummary) -> str:
+    """Return what a run is called for a person: when it was, its best round, and how good that is.
+
+    The Dice is that of the innermost target on the volumes to check on.
+    """
+    parts = [_when(run.updated) or run.run_id, f"round {run.best_round}"]
+    rows = {row["round"]: row for row in round_rows(project, run.run_id)}
+    target = project.targets[-1].name
+    if target in rows.get(run.best_round, {}):
+        parts.append(f"{target} Dice {rows[run.best_round][target]:.2f}")
+    return ", ".join(parts)
+
+
+def _when(updated: str) -> str:
+    """Return a time of `status.json` as people write it, in local time; empty if it is none."""
+    try:
+        time = datetime.fromisoformat(updated).astimezone()
+    except ValueError:
+        return ""
+    return f"{time.day} {time:%b %H:%M}"
 
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:

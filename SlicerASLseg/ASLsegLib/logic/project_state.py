@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ASLsegLib.logic.project_data import run_name
+
 if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport, Review
@@ -27,6 +29,12 @@ class ProjectState:
         from aslseg.project.run_folder import list_runs
 
         return list_runs(self.project.folder)
+
+    @cached_property
+    def run_names(self) -> dict[str, str]:
+        """What the runs that can segment are called for a person, by id."""
+        usable = [run for run in self.runs if run.is_usable]
+        return {run.run_id: run_name(self.project, run) for run in usable}
 
     @cached_property
     def run(self) -> RunFolder | None:

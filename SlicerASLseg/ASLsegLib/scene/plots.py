@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from aslseg.events import Metric
+from aslseg.steps import step_title
 
 _COLORS = (
     (0.30, 0.55, 0.90), (0.95, 0.60, 0.15), (0.30, 0.75, 0.40), (0.85, 0.35, 0.55),
@@ -35,7 +36,7 @@ class Curves:
 
     def add(self, metric: Metric) -> None:
         """Add a point."""
-        about = metric.task or metric.source or metric.case
+        about = step_title(metric.task) or metric.source or metric.case
         line = f"round {metric.round}, {about}" if about else ""
         name = ": ".join(part for part in (line, metric.name) if part)
         points = self._points.setdefault(name, [])
@@ -63,7 +64,7 @@ class Curves:
         chart = self._node("chart", "vtkMRMLPlotChartNode", "ASLseg training")
         chart.SetXAxisTitle("step")
         chart.SetYAxisTitle("loss, Dice")
-        chart.SetTitle("Self-training")
+        chart.SetTitle("Training")
         self.update()
         slicer.modules.plots.logic().ShowChartInLayout(chart)
         return chart

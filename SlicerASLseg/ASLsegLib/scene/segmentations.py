@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("prompts", *PREDICTIONS)
 """What segmentation nodes of ours show."""
-_IN_NODE_NAMES = {"sam": "SAM"}
+_IN_NODE_NAMES = {"sam": "SAM", "refined": "final label"}
+_OF_PERSON = "label"
 OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": (1.0, 0.75, 0.2)}
 """Colours of predictions shown as outlines; the refined one has its target's colour."""
 PARENT_OPACITY_3D = 0.4
@@ -149,6 +150,7 @@ def write_prediction(
             segment_id = _new_segment(node, target, provenance.source, holds_others=holds_others)
         write_part(node, segment_id, part, volume)
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
+    _name_by_who(node)
     return node
 
 
@@ -227,6 +229,18 @@ def set_status(segment: Any, status: str) -> None:
     logic.SetSegmentStatus(segment, getattr(logic, status))
 
 
+def _name_by_who(node: Any) -> None:
+    """Name the final label as a person's when it is one; another name that it was given stays."""
+    volume, ours = volume_of_prediction(node), _ours(node)
+    if volume is None or source_of(node) != "refined" or not ours:
+        return
+    found = [read_provenance(node.GetSegmentation().GetSegment(one)) for one in ours]
+    names = [f"{volume.GetName()} - {what}" for what in (_IN_NODE_NAMES["refined"], _OF_PERSON)]
+    name = names[all(one is not None and one.human for one in found)]
+    if node.GetName() in names and node.GetName() != name:
+        node.SetName(free_name(name))
+
+
 def _ours(node: Any) -> list[str]:
     segmentation = node.GetSegmentation()
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
@@ -255,6 +269,7 @@ def _set_human(node: Any, human: bool, status: str) -> None:
         segment = node.GetSegmentation().GetSegment(segment_id)
         mark_human(segment, human)
         set_status(segment, status)
+    _name_by_who(node)
 
 
 def _segment_for(node: Any, target: Target, kept: Sequence[str]) -> str | None:

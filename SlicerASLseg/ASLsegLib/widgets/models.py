@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from ASLsegLib import parameters, requirements
+from ASLsegLib.widgets.choices import METHODS, PRESETS
 from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ class ModelsSection(Section):
         )
         self.on_signal(self.ui.deviceBox, "activated(int)", self._choose_device)
         self.on_signal(self.ui.presetBox, "activated(int)", self._choose_preset)
-        self.on_signal(self.ui.modelsSection, "contentsCollapsed(bool)", self._look_up)
+        self.on_signal(self.ui.trainSection, "contentsCollapsed(bool)", self._look_up)
         self.on_click(self.ui.downloadButton, self._download)
 
     def update(self) -> None:
         """Show what is known about device and weights."""
         weights = self._weights()
         here = weights is not None and weights.path is not None
+        self.ui.presetLabel.setText(PRESETS[self.panel.parameters.preset][1])
+        self.ui.methodLabel.setText(METHODS[self.panel.parameters.method][1])
         self.ui.samLabel.setText(self._about_weights(weights))
         self.ui.deviceLabel.setText(self._about_device())
         self.gate(
@@ -75,7 +78,7 @@ class ModelsSection(Section):
         return self.panel.parameters.samModel if self.panel.parameters else "vit_t"
 
     def _look_up(self) -> None:
-        if not self.ui.modelsSection.collapsed and self._computer is None:
+        if not self.ui.trainSection.collapsed and self._computer is None:
             self.look_up()
 
     def _choose_device(self) -> None:

@@ -20,6 +20,7 @@ from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.volumes import is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
+from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    StatusSection, ProjectSection, ModelsSection, SegmentSection, PromptsSection, TrainingSection,
-    ReviewSection, ResultsSection, AdvancedSection,
+    StatusSection, ProjectSection, ModelsSection, TrainingSection, ReviewSection, SegmentSection,
+    PromptsSection, ResultsSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -143,8 +144,7 @@ class Panel(VTKObservationMixin):
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else; no changes none."""
         question = _(
-            "{names} are of one patient, so all of them have to be for one part. Use them for "
-            "{split}?"
+            "{names} are of one patient, so all of them have to be used alike: use them to {split}?"
         )
         return self._confirm(question.format(names=", ".join(case_ids), split=split))
 
@@ -285,6 +285,7 @@ class Panel(VTKObservationMixin):
         self._leave_parameters()
         self.parameters = self.logic.getParameterNode()
         self._connected = Connected(self.parameters, self.widget)
+        name_choices(self.ui)
         self._observed = self.parameters.parameterNode  # the mixin would keep the wrapper for ever
         self.addObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         if self.volume is None:

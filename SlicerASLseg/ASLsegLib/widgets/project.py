@@ -18,17 +18,17 @@ from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, sho
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Case"), _("State"), _("For"), _("Reliability"), _("Date")]
+HEAD = [_("Case"), _("State"), _("Used to"), _("Reliability"), _("Date")]
 STATES = {
     "labelled": _("labelled"),
     "unlabelled": _("unlabelled"),
-    "pseudo": _("pseudo-label"),
+    "pseudo": _("AI label (used)"),
     "accepted": _("accepted"),
     "corrected": _("corrected"),
-    "needs review": _("needs review"),
+    "needs review": _("AI label (check)"),
     "rejected": _("rejected"),
 }
-SPLITS = {"train": _("training"), "validation": _("validation"), "test": _("test")}
+SPLITS = {"train": _("learn from"), "validation": _("check on"), "test": _("test at the end")}
 
 
 class ProjectSection(Section):
@@ -72,7 +72,7 @@ class ProjectSection(Section):
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         closed = "" if project else _("Open or make a project first.")
         case = "" if self.case_id else _("Choose a case in the table.")
-        volume = "" if self.panel.volume else _("Choose a volume under 'Segment this volume'.")
+        volume = "" if self.panel.volume else _("Choose a volume under Review > Volume.")
         folder = self._no_folder()
         for button in (ui.openProjectButton, ui.newProjectButton):
             self.gate(button, can, folder, busy)
@@ -162,7 +162,7 @@ class ProjectSection(Section):
 
     def _show_split(self) -> None:
         row = next((row for row in self._shown if row.case_id == self.case_id), None)
-        entries = [(_("for {use}").format(use=text), name) for name, text in SPLITS.items()]
+        entries = [(text, name) for name, text in SPLITS.items()]
         fill_combo(self.ui.splitBox, entries, row.split if row else "train")
 
     @property

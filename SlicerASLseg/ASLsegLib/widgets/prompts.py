@@ -159,7 +159,7 @@ class PromptsSection(Section):
     def _no_sam(self) -> str:
         needs_sam = self.logic.usable_run(self.panel.parameters.run) is None
         if needs_sam and self.panel.parameters.samModel == "none":
-            return _("Choose a SAM under Models: without a trained run SAM works alone.")
+            return _("Choose a SAM under Train: without a trained run SAM works alone.")
         return ""
 
     def _fill_targets(self) -> None:

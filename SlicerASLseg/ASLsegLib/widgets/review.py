@@ -58,7 +58,7 @@ class ReviewSection(Section):
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         last = self.logic.last_decision()
         nothing = "" if last else _("There is no decision to take back.")
-        no_label = "" if self._refined else _("No refined label of this case is in the scene.")
+        no_label = "" if self._refined else _("No final label of this case is in the scene.")
         for button in (ui.previousButton, ui.nextButton):
             self.gate(button, can, cases, busy)
         for button in (ui.acceptButton, ui.correctButton):

@@ -1,4 +1,4 @@
-"""Segment this volume, and show or hide the predictions."""
+"""One volume: segment it, and show or hide the predictions."""
 
 from __future__ import annotations
 
@@ -128,11 +128,9 @@ class SegmentSection(Section):
         return _("Train first: this project has no finished round yet. SAM alone follows prompts.")
 
     def _fill_runs(self) -> None:
-        runs = [run for run in self.logic.runs() if run.is_usable]
-        latest = _("latest ({run})").format(run=runs[0].run_id) if runs else _("none yet")
-        text = _("{run}, round {round}")
-        named = [(text.format(run=r.run_id, round=r.best_round), r.run_id) for r in runs]
-        entries = [(latest, ""), *named]
+        runs = self.logic.run_names()
+        latest = _("latest: {run}").format(run=next(iter(runs.values()))) if runs else _("none yet")
+        entries = [(latest, ""), *((name, run_id) for run_id, name in runs.items())]
         if entries != self._runs:
             self._runs = entries
             fill_combo(self.ui.runBox, entries, self.run_id)

@@ -1,4 +1,4 @@
-"""Self-training: rounds that run behind, and what they give."""
+"""Training: rounds that run behind, and what they give."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from aslseg.events import Progress
+from aslseg.steps import step_title
 from ASLsegLib import parameters
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.logic import project_data as projects
@@ -142,16 +143,16 @@ class TrainingSection(Section):
         if state is not State.RUNNING or self._progress is None:
             return "" if state is State.IDLE else STATES[state]
         text = _("Round {round}: {task}") if self._progress.round else "{task}"
-        return text.format(round=self._progress.round, task=self._progress.task)
+        return text.format(round=self._progress.round, task=step_title(self._progress.task))
 
     def _show_rounds(self) -> None:
         run, project = self._run(), self.logic.project
         if run is None or project is None:
-            fill_table(self.ui.roundsTable, [_("Round"), _("Accepted")], [])
+            fill_table(self.ui.roundsTable, [_("Round"), _("AI labels used")], [])
             return
         rows = projects.round_rows(project, run.run_id)
         names = [target.name for target in project.targets]
-        head = [_("Round"), _("Accepted"), *(_("Dice {name}").format(name=n) for n in names)]
+        head = [_("Round"), _("AI labels used"), *(_("Dice {name}").format(name=n) for n in names)]
         fill_table(self.ui.roundsTable, head, [_round_row(row, names) for row in rows])
 
     def _show_curves(self) -> None:

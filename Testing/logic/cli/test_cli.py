@@ -238,7 +238,7 @@ class TestStatus:
     def test_the_scores_of_the_latest_run_are_shown(self, project: Path) -> None:
         write_run(project / "runs" / "one", {"c3": a_labelmap()})
         result = aslseg("status", project, "--report")
-        assert "Refined" in result.output
+        assert "Final label" in result.output
         assert "0.950" in result.output
         assert (project / "runs" / "one" / "report.html").is_file()
 
@@ -246,7 +246,7 @@ class TestStatus:
         write_run(project / "runs" / "one", {"c3": a_labelmap()}, sam="none")
         result = aslseg("status", project)
         assert "RUN WITHOUT SAM" in result.output
-        assert "Refined (without SAM)" in result.output
+        assert "Final label (without SAM)" in result.output
 
     def test_a_run_that_nobody_works_on_was_interrupted(self, tmp_path: Path) -> None:
         run = create_run(tmp_path, RunConfig(), "one")

@@ -82,7 +82,7 @@ def test_a_report_has_a_row_for_each_source_and_round(a_project_folder: Path) ->
 def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder: Path) -> None:
     text = report_of(a_project_folder)
     for case in ("v1", "v2"):
-        assert f"Worst slice of {case}: number 2. Dice of Refined in this slice: liver" in text
+        assert f"Worst slice of {case}: number 2. Dice of Final label in this slice: liver" in text
         assert f"Best slice of {case}: number 1." in text
     assert text.count("data:image/png;base64,") == 4
 
@@ -106,12 +106,12 @@ def test_unlabelled_volumes_are_shown_the_most_doubtful_first(
     text = with_unlabelled(tmp_path, ["case_05", "case_07"], rng)
     assert "No volume is kept for validation, so no round can be scored." in text
     section = text[text.index('id="unlabelled"') : text.index('id="curves"')]
-    first = section.index("case_05: score 0.36, did not join the training set")
-    assert first < section.index("case_07: score 0.90, joined the training set")
+    first = section.index("case_05: reliability 0.36, AI label not used")
+    assert first < section.index("case_07: reliability 0.90, AI label used")
     assert section.count("data:image/png;base64,") == 2
     assert "Truth" not in section
     assert re.search(
-        r"case_05: slice \d\. Dice of specialist and refined label .*: liver 0\.", section
+        r"case_05: slice \d\. Dice of specialist and final label .*: liver 0\.", section
     )
 
 
@@ -122,8 +122,8 @@ def test_of_many_unlabelled_volumes_the_ends_are_shown(
     monkeypatch.setattr(report_cases, "MOST_RELIABLE", 0)
     text = with_unlabelled(tmp_path, ["case_05", "case_07"], rng)
     assert "1 of 2 volumes after round 2" in text
-    assert "case_05: score" in text
-    assert "case_07: score" not in text
+    assert "case_05: reliability" in text
+    assert "case_07: reliability" not in text
 
 
 def test_every_table_of_a_run_without_sam_says_so(a_project_folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_every_table_of_a_run_without_sam_says_so(a_project_folder: Path) -> Non
     captions = re.findall(r"<caption>(.*?)</caption>", text)
     assert len(captions) > 5
     assert all("Run without SAM." in text for text in captions if "Versions" not in text)
-    assert "Refined (without SAM)" in text
+    assert "Final label (without SAM)" in text
     assert "SAM, tuned" not in text
 
 
@@ -222,8 +222,8 @@ def test_the_spread_is_that_of_a_sample() -> None:
 
 
 def test_only_the_refined_label_is_marked_as_without_sam() -> None:
-    assert source_name("refined", has_sam=True) == "Refined"
-    assert source_name("refined", has_sam=False) == "Refined (without SAM)"
+    assert source_name("refined", has_sam=True) == "Final label"
+    assert source_name("refined", has_sam=False) == "Final label (without SAM)"
     assert source_name("specialist", has_sam=False) == "Specialist"
 
 
@@ -290,7 +290,7 @@ class TestCurves:
         points = [Point("dice", "refined", number, number, 0.5) for number in (1, 2)]
         svg = curve_drawings(points)["dice"]
         assert ">round<" in svg
-        assert ">Refined<" in svg
+        assert ">Final label<" in svg
         assert single_values(points) == []
 
     def test_a_single_value_is_listed_and_not_drawn(self) -> None:

@@ -100,7 +100,7 @@ def test_decisions_come_in_order_of_score_and_then_of_name() -> None:
 def test_a_score_below_the_least_is_never_accepted() -> None:
     decisions = select(scored(a=0.49, b=0.5, c=0.3), SETTINGS, 9, LIVER)
     assert accepted(decisions) == ["b"]
-    assert decisions[1].reason == "score 0.49 is below 0.50"
+    assert decisions[1].reason == "networks disagree (reliability 0.49, below 0.50)"
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,12 @@ def test_a_score_below_the_least_is_never_accepted() -> None:
     [
         pytest.param(
             a_score(0.99, empty_in_one=True),
-            "one prediction has it and the other has none",
+            "one network finds it, the other does not",
             id="in one",
         ),
-        pytest.param(TargetReliability(None, None, is_empty=True), "it is not found", id="in none"),
+        pytest.param(
+            TargetReliability(None, None, is_empty=True), "no network finds it", id="in none"
+        ),
     ],
 )
 def test_a_lesion_that_is_not_found_is_no_label_and_takes_no_place_but_the_liver_is(
@@ -126,8 +128,8 @@ def test_a_lesion_that_is_not_found_is_no_label_and_takes_no_place_but_the_liver
     assert accepted(decisions, "tumour") == ["a"]
     by_case = {d.reliability.case_id: d for d in decisions}
     assert by_case["best"].reasons == {"liver": RELIABLE, "tumour": reason}
-    assert by_case["best"].reason == f"liver: reliable; tumour: {reason}"
-    assert by_case["b"].reasons["tumour"] == "its liver is not accepted"
+    assert by_case["best"].reason == f"liver: networks agree; tumour: {reason}"
+    assert by_case["b"].reasons["tumour"] == "its liver is not used"
 
 
 def test_a_case_that_a_person_rejected_is_not_accepted() -> None:
@@ -139,10 +141,10 @@ def test_a_case_that_a_person_rejected_is_not_accepted() -> None:
 def test_every_decision_has_a_reason() -> None:
     reasons = [d.reason for d in select(scored(a=0.9, b=0.8, c=0.2, d=0.7), SETTINGS, 1, LIVER)]
     assert reasons == [
-        "reliable",
-        "reliable",
-        "beyond the 50% that round 1 accepts",
-        "score 0.20 is below 0.50",
+        "networks agree",
+        "networks agree",
+        "not needed this round",
+        "networks disagree (reliability 0.20, below 0.50)",
     ]
 
 
