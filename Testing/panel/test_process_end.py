@@ -72,6 +72,7 @@ def both(ui: Any, logic: Any, long_training: None) -> list[psutil.Process]:
     """The processes of a training and of a request that are under way."""
     click(ui.startButton)
     wait_until(lambda: logic.trainer.state == "running", 60.0, "the training runs")
+    wait_until(lambda: not logic.engine.is_busy, 60.0, "the device is looked up")
     click(ui.segmentButton)
     wait_until(lambda: logic.engine.state == "running", 60.0, "the engine works")
     found = engines()
