@@ -11,7 +11,7 @@ class UnexpectedDialogError(AssertionError):
     """A dialog was opened that asks for an answer which no test has prepared."""
 
 
-_GIVE_TEXT = ("folder", "open file", "open files", "save file", "input")
+_GIVE_TEXT = ("folder", "open file", "open files", "save file", "input", "colour")
 _CANCEL = 0x00400000  # QMessageBox.Cancel
 
 

@@ -185,14 +185,22 @@ def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None
         ImageError: When one file cannot be used; nothing is written then.
         StorageError: When the folder cannot be written; nothing is left behind.
     """
-    problems = plan_problems(plan)
-    if problems:
-        sentences = " ".join(dict.fromkeys(problem.message for problem in problems))
-        raise ProjectError(sentences)
+    refuse_problems(plan)
     if plan.project is not None:
         return add_cases(plan.project, plan.cases, monitor)
     targets = targets_of(plan.targets)
     return create_project(plan.folder, plan.cases, targets, preset=preset, monitor=monitor)
+
+
+def refuse_problems(plan: Plan) -> None:
+    """Refuse a plan with which something is wrong.
+
+    Raises:
+        ProjectError: With all that is wrong.
+    """
+    problems = plan_problems(plan)
+    if problems:
+        raise ProjectError(" ".join(dict.fromkeys(problem.message for problem in problems)))
 
 
 def _folder(plan: Plan) -> list[Problem]:

@@ -19,6 +19,7 @@ import slicer
 from aslseg.errors import RunError
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.project_plan import PlanLogic
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
@@ -35,7 +36,7 @@ YIELD_S = 0.005
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
-class Logic(ReviewLogic):
+class Logic(ReviewLogic, PlanLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:

@@ -96,7 +96,7 @@ def add_volume(
         patient = meant_patients({case_id: patient}, known)[case_id]
     if isinstance(volume, Path):
         return add_images(folder, [CaseFiles(case_id, volume, patient=patient)], monitor)
-    _refuse_taken_file(folder / IMAGES, case_id)
+    refuse_taken_file(folder / IMAGES, case_id)
     path = folder / IMAGES / f"{case_id}.nrrd"
     write_raw(volume, path, new=True)
     try:
@@ -121,7 +121,7 @@ def _refuse_taken_case(folder: Path, cases: Sequence[Case], case_id: str) -> Non
             raise ProjectError(msg)
 
 
-def _refuse_taken_file(images: Path, case_id: str) -> None:
+def refuse_taken_file(images: Path, case_id: str) -> None:
     """Refuse a name that differs in case only, too: on some systems it is that file."""
     from aslseg.errors import ProjectError
 

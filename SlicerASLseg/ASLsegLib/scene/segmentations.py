@@ -34,7 +34,7 @@ from ASLsegLib.scene.segments import (
     with_slice,
     write_part,
 )
-from ASLsegLib.scene.terminology import style_of
+from ASLsegLib.scene.terminology import style_of_target
 from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _of_target(node: Any, target: Target) -> list[str]:
 
 
 def _new_segment(node: Any, target: Target, source: str, *, holds_others: bool) -> str:
-    segmentation, style = node.GetSegmentation(), style_of(target.name, target.value)
+    segmentation, style = node.GetSegmentation(), style_of_target(target)
     name = f"{target.name} (new)" if _of_target(node, target) else target.name
     segment_id = segmentation.AddEmptySegment(
         segmentation.GenerateUniqueSegmentID(target.name), name, style.color

@@ -15,10 +15,16 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from aslseg.data.nrrd import kind_of
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import CancelledError
 from ASLsegLib.scene.segments import Part, is_on, resampled, segment_ids, within
-from ASLsegLib.scene.terminology import is_newer_result, target_named, without_new
+from ASLsegLib.scene.terminology import (
+    is_newer_result,
+    target_named,
+    terminology_of,
+    without_new,
+)
 from ASLsegLib.scene.volumes import SceneError, as_array, geometry_of
 
 if TYPE_CHECKING:
@@ -60,15 +66,18 @@ def leave_out_nothing(name: str, left_out: Sequence[str]) -> bool:
 def choose_segments(segmentation: Any, targets: Sequence[Target]) -> Choice:
     """Return which segments make which target, by their names as they are shown.
 
-    A segment that was put beside one that a person edited counts only where that one is gone.
+    A name that is no target's leaves the decision to the terminology, as in files. A
+    segment that was put beside one that a person edited counts only where that one is gone.
     """
     names, node = [target.name for target in targets], segmentation.GetSegmentation()
     chosen: dict[str, list[str]] = {}
     newer: dict[str, list[str]] = {}
     left_out = []
     for segment_id in segment_ids(segmentation):
-        name = str(node.GetSegment(segment_id).GetName() or "")
-        target = target_named(without_new(name), names)
+        segment = node.GetSegment(segment_id)
+        name = str(segment.GetName() or "")
+        kind = kind_of(terminology_of(segment))
+        target = target_named(without_new(name), names) or target_named(kind, names)
         if target is None:
             left_out.append(segment_id)
         else:

@@ -9,9 +9,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import vtk
 
 from ASLsegLib.paths import resource
+
+if TYPE_CHECKING:
+    from aslseg.targets import Target
 
 _SYNONYMS = {"tumor": "tumour", "lesion": "tumour", "cancer": "tumour"}
 _NEW = re.compile(r"\s*\(new\)$")
@@ -31,6 +36,35 @@ class Style:
 
     color: tuple[float, float, float]
     terminology: str = ""
+
+
+def style_of_target(target: Target) -> Style:
+    """Return how a target is shown: as its project says, else as `style_of` knows it."""
+    usual = style_of(target.name, target.value)
+    color = usual.color if target.color is None else parts_of_color(target.color)
+    return Style(color, target.terminology or usual.terminology)
+
+
+def parts_of_color(color: str) -> tuple[float, float, float]:
+    """Return red, green and blue in [0, 1] of a colour written as `#rrggbb`."""
+    red, green, blue = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    return red, green, blue
+
+
+def as_color(parts: Sequence[float]) -> str:
+    """Return red, green and blue in [0, 1] as `#rrggbb`."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+
+
+def terminology_of(segment: Any) -> str:
+    """Return the terminology entry of a segment; empty without one."""
+    text = vtk.reference("")
+    return str(text) if segment.GetTag(segment.GetTerminologyEntryTagName(), text) else ""
+
+
+def known_terminologies() -> tuple[str, ...]:
+    """Return the terminology entries that targets can be given by name."""
+    return tuple(str(entry["terminology"]) for entry in _known().values())
 
 
 def style_of(target: str, value: int = 1) -> Style:

@@ -22,6 +22,7 @@ from ASLsegLib.scene.volumes import is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.models import ModelsSection
+from ASLsegLib.widgets.new_project import NewProjectDialog
 from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
 from ASLsegLib.widgets.results import ResultsSection
@@ -39,8 +40,8 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    StatusSection, ProjectSection, ModelsSection, TrainingSection, ReviewSection, SegmentSection,
-    PromptsSection, ResultsSection, AdvancedSection,
+    StatusSection, ProjectSection, NewProjectDialog, ModelsSection, TrainingSection, ReviewSection,
+    SegmentSection, PromptsSection, ResultsSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -191,6 +192,8 @@ class Panel(VTKObservationMixin):
         """End all work and listen no more."""
         for timer in (self._timer, self._nodes_timer, self._soon_timer, self._messages_timer):
             timer.stop()
+        for section in self.sections:
+            section.close()
         self._leave_parameters()
         self.removeObservers()
         self.logic.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -42,10 +41,8 @@ class ProjectSection(Section):
         ui = self.ui
         for button, action in (
             (ui.openProjectButton, self._open),
-            (ui.newProjectButton, self._new),
             (ui.demoButton, self._demo),
             (ui.addVolumeButton, self._add_volume),
-            (ui.addFolderButton, self._add_folder),
             (ui.addDicomButton, self._open_dicom),
             (ui.loadCaseButton, self._load_case),
             (ui.saveLabelButton, self._save_label),
@@ -74,12 +71,11 @@ class ProjectSection(Section):
         case = "" if self.case_id else _("Choose a case in the table.")
         volume = "" if self.panel.volume else _("Choose a volume under Review > Volume.")
         folder = self._no_folder()
-        for button in (ui.openProjectButton, ui.newProjectButton):
-            self.gate(button, can, folder, busy)
-        for button in (ui.demoButton,):
+        self.gate(ui.openProjectButton, can, folder, busy)
+        for button in (ui.newProjectButton, ui.demoButton):
             self.gate(button, can, busy)
-        self.gate(ui.addVolumeButton, can, volume, folder, busy)
-        self.gate(ui.addFolderButton, can, folder, busy)
+        self.gate(ui.addVolumeButton, can, closed, volume, busy)
+        self.gate(ui.addCasesButton, can, closed, busy)
         self.gate(ui.loadCaseButton, can, closed, case, busy)
         self.gate(ui.splitBox, can, closed, case, busy)
         self.gate(ui.saveLabelButton, can, closed, self._no_label(), busy)
@@ -154,7 +150,9 @@ class ProjectSection(Section):
 
     def _summary(self) -> str:
         if self.logic.project is None:
-            return _("No project is open. Choose a folder and press Open or New.")
+            return _(
+                "No project is open. Choose a folder and press Open, or make one by New project."
+            )
         count = {state: sum(row.state == state for row in self._shown) for state in STATES}
         parts = [f"{number} {STATES[state]}" for state, number in count.items() if number]
         text = _("{count} cases: {parts}.") if parts else _("The project has no cases yet.")
@@ -195,17 +193,6 @@ class ProjectSection(Section):
         if self._folder is not None:
             self.logic.open_project(self._folder)
 
-    def _new(self) -> None:
-        """Make the project with the volume that is chosen; without one, from a folder of images."""
-        if self._folder is None:
-            return
-        if (self._folder / "project.json").exists():
-            self._open()
-        elif self.panel.volume is not None:
-            self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
-        else:
-            self._add_folder()
-
     def _demo(self) -> None:
         folder = self._folder
         if folder is None or (folder.exists() and any(folder.iterdir())):
@@ -214,14 +201,7 @@ class ProjectSection(Section):
         self.logic.create_phantom_project(folder, wait=False)
 
     def _add_volume(self) -> None:
-        self.logic.add_volume(self.panel.volume, folder=self._folder, wait=False)
-
-    def _add_folder(self) -> None:
-        chosen = qt.QFileDialog.getExistingDirectory(
-            self.panel.widget, _("Folder with images"), str(self._folder)
-        )
-        if chosen:
-            self.logic.add_folder(chosen, folder=self._folder, wait=False)
+        self.logic.add_volume(self.panel.volume, wait=False)
 
     def _open_dicom(self) -> None:
         slicer.util.selectModule("DICOM")

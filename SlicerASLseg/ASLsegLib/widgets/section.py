@@ -121,6 +121,9 @@ class Section:
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
 
+    def close(self) -> None:
+        """Close what is no part of the panel's widget; called once, when the panel ends."""
+
     def on_click(self, button: Any, action: Callable[[], None]) -> None:
         """Let a button do something; what goes wrong is shown to the person."""
 

@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_name("table.json")
 
 QT_CLASSES = """
 QAbstractButton QAbstractItemView QAction QApplication QButtonGroup QCheckBox QClipboard
-QComboBox QCursor QDesktopServices QDialog QElapsedTimer QEvent QFile QFileDialog QFont
+QColorDialog QComboBox QCursor QDesktopServices QDialog QElapsedTimer QEvent QFile QFileDialog QFont
 QFormLayout QFrame QGridLayout QGroupBox QHBoxLayout QHeaderView QIcon QInputDialog QLabel
 QLayout QLineEdit QListWidget QListWidgetItem QMainWindow QMenu QMessageBox QObject QPixmap
 QPlainTextEdit QProgressBar QProgressDialog QPushButton QRadioButton QScrollArea QScrollBar

@@ -108,6 +108,15 @@ class QFileDialog(present(QtWidgets.QFileDialog)):  # type: ignore[misc]
         return str(dialogs.ask("save file", caption, folder) or "")
 
 
+class QColorDialog(present(QtWidgets.QColorDialog)):  # type: ignore[misc]
+    """The colour that the test has chosen; one that is not valid when the dialog was cancelled."""
+
+    @staticmethod
+    def getColor(initial: Any = None, parent: Any = None, title: str = "", *_: Any) -> Any:
+        chosen = dialogs.ask("colour", title, initial.name() if initial is not None else "")
+        return QtGui.QColor(chosen) if chosen else QtGui.QColor()
+
+
 class QMenu(present(QtWidgets.QMenu)):  # type: ignore[misc]
     """A menu of which the test names the entry."""
 
@@ -173,6 +182,6 @@ def single_shot(milliseconds: int, slot: Any) -> None:
 
 
 QTimer.singleShot = _SingleShot()
-REPLACED = [QDialog, QMessageBox, QInputDialog, QFileDialog, QMenu, QSettings, QTimer]
+REPLACED = [QDialog, QMessageBox, QInputDialog, QFileDialog, QColorDialog, QMenu, QSettings, QTimer]
 for _replacement in REPLACED:
     offer(_replacement)
