@@ -78,7 +78,7 @@ def test_every_enabled_button_can_be_pressed_with_a_project_and_in_an_empty_scen
     panel.ui.casesTable.selectRow(0)
     left_out = (*LEFT_OUT, "addVolumeButton")  # would add a case twice, which is refused in words
     with_project = press_all(panel, left_out)
-    assert {"loadCaseButton", "splitBox", "addBoxButton", "addFolderButton"} <= set(with_project)
+    assert {"loadCaseButton", "splitBox", "addBoxButton", "addCasesButton"} <= set(with_project)
     wait_until(lambda: not panel.logic.background.is_busy)
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
@@ -175,10 +175,10 @@ def test_a_path_that_begins_nowhere_is_refused_and_left_as_it_was_typed(
 ) -> None:
     ui = panel.ui
     ui.projectFolderEdit.currentPath = typed
-    for button in (ui.openProjectButton, ui.newProjectButton, ui.addVolumeButton):
+    assert not ui.openProjectButton.enabled
+    assert "Give the whole path of the folder" in ui.openProjectButton.toolTip
+    for button in (ui.addVolumeButton, ui.addCasesButton):
         assert not button.enabled
-        assert "Give the whole path of the folder" in button.toolTip
-    assert not ui.addFolderButton.enabled
     assert ui.projectFolderEdit.currentPath == typed
 
 
@@ -227,7 +227,7 @@ def test_a_project_that_stays_open_keeps_its_folder_when_the_scene_is_closed(
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
     assert panel.ui.projectFolderEdit.currentPath == str(project)
-    assert panel.ui.addFolderButton.enabled
+    assert panel.ui.addCasesButton.enabled
 
 
 # -- colour pictures -------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aslseg.data.masks import BoundingBox, box_of, crop
 from aslseg.data.volume import Labels, Mask, Shape3
 from aslseg.errors import ProjectError, first_finding
+from aslseg.project.case import HISTORY
 from aslseg.project.project import Project, changing, open_project
 from aslseg.reading import read_lines
-from aslseg.storage import append_line, inside
+from aslseg.storage import append_line, inside, storage_errors
 from aslseg.targets import Target
 
 FOLDER = "lesions"
@@ -235,6 +236,25 @@ def put_lesion(
         number = lesion or 1 + max(before.decisions, default=0)
         append_line(_path(current, case_id), _Line.of(number, decision).model_dump())
         return number, read_lesions(current, case_id)
+
+
+def set_lesions_aside(folder: Path, case_id: str) -> None:
+    """Keep the decisions about a case that leaves a project, where no other case finds them.
+
+    Args:
+        folder: Of the project; the caller holds its lock.
+        case_id: The case.
+
+    Raises:
+        StorageError: When the folder cannot be written.
+    """
+    path = inside(folder, Path(FOLDER, f"{case_id}.jsonl"))
+    if path.exists():
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+        kept = folder / FOLDER / HISTORY / f"{case_id}-{now}.jsonl"
+        with storage_errors(kept):
+            kept.parent.mkdir(exist_ok=True)
+            path.rename(kept)
 
 
 def _path(project: Project, case_id: str) -> Path:

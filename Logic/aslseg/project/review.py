@@ -40,7 +40,7 @@ from aslseg.storage import append_line, copy_atomic, inside
 FILE_NAME = "reviews.jsonl"
 
 
-What = Literal["accepted", "corrected", "labelled", "rejected", "undone"]
+What = Literal["accepted", "corrected", "labelled", "rejected", "undone", "removed"]
 
 
 def _in_labels(path: str | None) -> str | None:
@@ -58,7 +58,7 @@ class Review:
     Attributes:
         number: From 1.
         what: The decision; `labelled` is a label map drawn without a pseudo-label, `undone` takes
-            back an earlier decision.
+            back an earlier decision, `removed` ends all about a case that left the project.
         case_id: The case.
         time: UTC, ISO 8601.
         run: Run whose pseudo-label was looked at, or nothing.
@@ -210,7 +210,28 @@ def decisions(project: Project) -> tuple[Review, ...]:
     """Return the decisions that hold, in the order in which they were made."""
     everything = history(project)
     taken_back = {review.undoes for review in everything}
-    return tuple(r for r in everything if r.what != "undone" and r.number not in taken_back)
+    removed = {r.case_id: r.number for r in everything if r.what == "removed"}
+    return tuple(
+        r
+        for r in everything
+        if r.what != "undone"
+        and r.number not in taken_back
+        and r.number > removed.get(r.case_id, 0)
+    )
+
+
+def note_removal(folder: Path, case: Case) -> None:
+    """Note that a case leaves a project: what was decided about it holds no more.
+
+    Args:
+        folder: Of the project; the caller holds its lock.
+        case: As it was.
+
+    Raises:
+        StorageError: When the folder cannot be written.
+    """
+    if (folder / FILE_NAME).exists():
+        _append(folder, _of("removed", case, None, None))
 
 
 def history(project: Project) -> tuple[Review, ...]:

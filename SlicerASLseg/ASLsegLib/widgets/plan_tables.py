@@ -21,6 +21,7 @@ CASE_HEAD = [_("Case"), _("Volume"), _("Label map"), _("For"), _("Patient")]
 CASE_COLUMNS = ["name", "image", "label", "", "patient"]
 TARGET_HEAD = [_("Name"), _("Value"), _("Inside"), _("Colour"), _("Terminology")]
 TARGET_COLUMNS = ["name", "value", "inside", "color", "terminology"]
+_COMBO_PX = 110
 _WRONG = (220, 50, 50, 110)
 """Red, green, blue and opacity: on light and on dark, text stays readable."""
 
@@ -113,7 +114,6 @@ class PlanTable:
         combo = self.table.cellWidget(row, column)
         if combo is None:
             combo = qt.QComboBox()
-            combo.setMinimumWidth(60)
 
             def chosen(_index: int) -> None:
                 self._changed(row, column, combo.currentData or "")
@@ -122,6 +122,8 @@ class PlanTable:
             self._slots.append((combo, chosen))
             self.table.setCellWidget(row, column, combo)
         fill_combo(combo, entries, value)
+        if column < len(self._head) - 1:  # the last one gets what is left
+            self.table.setColumnWidth(column, _COMBO_PX)
 
     def _cell_changed(self, row: int, column: int) -> None:
         self._changed(row, column, self.table.item(row, column).text())

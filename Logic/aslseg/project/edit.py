@@ -1,0 +1,209 @@
+"""Cases and targets of a project that is there: renamed, removed, recoloured; no file is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aslseg.errors import ProjectError, short
+from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
+from aslseg.project.labels import keep_history
+from aslseg.project.lesions import FOLDER as LESIONS
+from aslseg.project.lesions import set_lesions_aside
+from aslseg.project.project import (
+    Project,
+    change_project,
+    changing,
+    open_project,
+    replacing_project,
+    validated,
+)
+from aslseg.project.review import history, note_removal
+from aslseg.project.run_folder import RunFolder, runs_of
+from aslseg.storage import inside
+from aslseg.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A case that was removed.
+
+    Attributes:
+        case_id: Its name.
+        image: Its image, which stays where it is.
+        label: Where its label map is kept now; None when it had none.
+    """
+
+    case_id: str
+    image: Path
+    label: Path | None
+
+
+def rename_case(project: Project, case_id: str, name: str) -> Project:
+    """Give a case another name; its label map gets that name too.
+
+    Args:
+        project: The project.
+        case_id: The name of now.
+        name: The new one; where the case is a patient of its own, that is renamed as well.
+
+    Returns:
+        The project as it is on disk now.
+
+    Raises:
+        ProjectError: When there is no such case, the name is taken or cannot be a file name, or a
+            run or a decision knows the case by its name of now; nothing changes then.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    with changing(open_project(project.folder).folder):
+        current = open_project(project.folder)
+        case = current.case(case_id)
+        _refuse_known(current, case)
+        renamed = _renamed(current, case, name)
+        updated = validated(
+            current, cases=tuple(renamed if c is case else c for c in current.cases)
+        )
+        with replacing_project(updated):
+            if case.label is not None and renamed.label != case.label:
+                old, new = current.label_path(case), inside(current.folder, renamed.label or "")
+                _refuse_taken(new)
+                old.rename(new)
+    return updated
+
+
+def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, list[Removal]]:
+    """Take cases out of a project; all of them or none, and no file of a person is deleted.
+
+    Images stay where they are, label maps go to the history, results of runs stay in their runs.
+
+    Returns:
+        The project as it is on disk now, and what became of the files.
+
+    Raises:
+        ProjectError: When there is no such case, or a run is being worked on; nothing changes then.
+        StorageError: When the folder cannot be written.
+    """
+    with changing(open_project(project.folder).folder):
+        current = open_project(project.folder)
+        gone = [current.case(name) for name in dict.fromkeys(case_ids)]
+        _refuse_running(current)
+        kept = tuple(case for case in current.cases if case not in gone)
+        updated = validated(current, cases=kept)
+        with replacing_project(updated):
+            removals = [_set_aside(current, case) for case in gone]
+        for case in gone:
+            if case.label is not None:
+                current.label_path(case).unlink(missing_ok=True)  # its copy is in the history
+    return updated, removals
+
+
+def restyle_targets(
+    project: Project,
+    *,
+    colors: Mapping[str, str] | None = None,
+    terminologies: Mapping[str, str] | None = None,
+) -> Project:
+    """Set how targets are shown and what they are called in DICOM.
+
+    Args:
+        project: The project.
+        colors: `#rrggbb` by the name of a target; empty leaves it to the viewer again.
+        terminologies: Terminology entry by the name of a target; empty as for colours.
+
+    Returns:
+        The project as it is on disk now.
+
+    Raises:
+        ProjectError: When there is no such target, or a colour is none; nothing changes then.
+        StorageError: When the folder cannot be written.
+    """
+    colors, terminologies = colors or {}, terminologies or {}
+
+    def change(current: Project) -> Project:
+        known = {target.name for target in current.targets}
+        for name in (*colors, *terminologies):
+            if name not in known:
+                msg = (
+                    f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
+                )
+                raise ProjectError(msg)
+        return validated(
+            current, targets=tuple(_styled(t, colors, terminologies) for t in current.targets)
+        )
+
+    return change_project(project.folder, change)
+
+
+def _styled(target: Target, colors: Mapping[str, str], terminologies: Mapping[str, str]) -> Target:
+    values = {
+        "color": colors.get(target.name, target.color or "").lower() or None,
+        "terminology": terminologies.get(target.name, target.terminology or "") or None,
+    }
+    try:
+        return Target.model_validate({**target.model_dump(), **values})
+    except ValueError as error:
+        msg = f"'{short(values['color'])}' is no colour of {target.name}; write it as #rrggbb."
+        raise ProjectError(msg) from error
+
+
+def _renamed(project: Project, case: Case, name: str) -> Case:
+    others = {other.id.lower() for other in project.cases if other is not case}
+    if name.lower() in others:
+        msg = f"{project.folder} has a case '{short(name)}' already; choose another name."
+        raise ProjectError(msg)
+    own = case.patient == case.id and not any(
+        other.patient == case.id for other in project.cases if other is not case
+    )
+    values = {
+        "id": name,
+        "label": None if case.label is None else Path(LABELS, name + LABEL_SUFFIX),
+        "patient": name if own else case.patient,
+    }
+    try:
+        return Case.model_validate({**case.model_dump(), **values})
+    except ValueError as error:
+        msg = f"'{short(name)}' cannot be the name of a case; use letters, digits, '-' and '_'."
+        raise ProjectError(msg) from error
+
+
+def _refuse_taken(path: Path) -> None:
+    if path.exists():
+        msg = f"{path} exists already; move it away, or choose another name."
+        raise ProjectError(msg)
+
+
+def _refuse_known(project: Project, case: Case) -> None:
+    """Refuse to rename what runs and decisions know by its name."""
+    knowing = [f"run {run.run_id}" for run in runs_of(project.folder) if _knows(run, case)]
+    decided = any(review.case_id == case.id for review in history(project))
+    if decided or (project.folder / LESIONS / f"{case.id}.jsonl").exists():
+        knowing.append("a decision of a person")
+    if knowing:
+        msg = (
+            f"Case {case.id} keeps its name: {', '.join(knowing)} knows it by that. Rename cases "
+            "before the first training, or delete the runs that are not needed any more."
+        )
+        raise ProjectError(msg)
+
+
+def _knows(run: RunFolder, case: Case) -> bool:
+    """Tell whether a run may hold something under the name of a case."""
+    if run.state != "done":
+        return True  # it may have begun with any case
+    label = run.path / LABELS / f"{case.id}{LABEL_SUFFIX}"
+    return label.exists() or any(run.path.glob(f"round-*/predictions/{case.id}"))
+
+
+def _refuse_running(project: Project) -> None:
+    working = [run.run_id for run in runs_of(project.folder) if run.state == "running"]
+    if working:
+        msg = f"Run {working[0]} is being worked on; wait for its end, or stop it first."
+        raise ProjectError(msg)
+
+
+def _set_aside(project: Project, case: Case) -> Removal:
+    kept = None if case.label is None else keep_history(project.label_path(case))
+    set_lesions_aside(project.folder, case.id)
+    note_removal(project.folder, case)
+    return Removal(case.id, project.image_path(case), kept)

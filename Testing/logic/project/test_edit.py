@@ -1,0 +1,145 @@
+"""Cases are renamed and removed, targets recoloured; no file of a person is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aslseg.data.images import read_labelmap
+from aslseg.errors import ProjectError
+from aslseg.events import Monitor
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import add_cases
+from aslseg.project.edit import remove_cases, rename_case, restyle_targets
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import decisions, draw, reject, undo_last
+from aslseg.project.run_folder import create_run, running
+from tiny_project import a_tiny_project, tiny_config
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+def test_a_renamed_case_keeps_its_label_map_and_image(project: Project) -> None:
+    before = project.case("c0")
+    content = read_labelmap(project.label_path(before)).labels
+    renamed = rename_case(project, "c0", "first")
+    case = renamed.case("first")
+    assert (case.image, case.patient, case.status) == (before.image, "first", before.status)
+    assert case.label == Path("labels/first.nii.gz")
+    assert (read_labelmap(renamed.label_path(case)).labels == content).all()
+    assert not (project.folder / "labels" / "c0.nii.gz").exists()
+    assert next(c.id for c in open_project(project.folder).cases) == "first"
+
+
+def test_a_patient_that_has_other_volumes_keeps_its_name(project: Project) -> None:
+    from aslseg.project.roles import assign
+
+    project = assign(project, patients={"c3": "c2"})
+    assert rename_case(project, "c2", "early").case("early").patient == "c2"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("C1", "has a case 'C1' already"), ("a/b", "cannot be the name"), ("", "cannot be the name")],
+)
+def test_a_name_that_cannot_be_changes_nothing(project: Project, name: str, words: str) -> None:
+    with pytest.raises(ProjectError, match=words):
+        rename_case(project, "c0", name)
+    assert open_project(project.folder) == project
+
+
+def test_a_file_in_the_way_is_not_replaced(project: Project) -> None:
+    other = project.folder / "labels" / "first.nii.gz"
+    other.write_bytes(b"somebody's")
+    with pytest.raises(ProjectError, match="exists already"):
+        rename_case(project, "c0", "first")
+    assert other.read_bytes() == b"somebody's"
+    assert open_project(project.folder) == project
+    assert project.label_path(project.case("c0")).exists()
+
+
+def test_a_case_that_a_run_knows_keeps_its_name(project: Project) -> None:
+    run = create_run(project.folder, tiny_config())
+    with pytest.raises(ProjectError, match=f"run {run.run_id} knows it"):
+        rename_case(project, "c0", "first")
+    run.write_status(state="done")
+    assert rename_case(project, "c2", "new").case("new").id == "new"
+    run.predictions(1, "c3").mkdir(parents=True)
+    with pytest.raises(ProjectError, match="knows it by that"):
+        rename_case(project, "c3", "other")
+
+
+def test_a_case_with_a_decision_keeps_its_name(project: Project) -> None:
+    project = reject(project, "c2")
+    with pytest.raises(ProjectError, match="a decision of a person knows it"):
+        rename_case(project, "c2", "other")
+
+
+def test_a_removed_case_leaves_all_its_files(project: Project) -> None:
+    case = project.case("c0")
+    image, content = project.image_path(case), project.label_path(case).read_bytes()
+    updated, (removal,) = remove_cases(project, ["c0"])
+    assert "c0" not in {c.id for c in updated.cases}
+    assert open_project(project.folder) == updated
+    assert image.exists()
+    assert removal.label is not None
+    assert removal.label.read_bytes() == content
+    assert not project.label_path(case).exists()
+
+
+def test_a_removed_case_can_be_added_again_with_its_label_map(project: Project) -> None:
+    image = project.image_path(project.case("c0"))
+    updated, (removal,) = remove_cases(project, ["c0"])
+    again = add_cases(updated, [CaseFiles("c0", image, removal.label)])
+    assert again.case("c0").label == Path("labels/c0.nii.gz")
+
+
+def test_decisions_about_a_removed_case_hold_no_more(project: Project) -> None:
+    project = reject(project, "c3")
+    labels = read_labelmap(project.label_path(project.case("c0")))
+    project = draw(project, "c2", labels)
+    project, _ = remove_cases(project, ["c2"])
+    assert [review.case_id for review in decisions(project)] == ["c3"]
+    project, last = undo_last(project)
+    assert (last.case_id, project.case("c3").status) == ("c3", "unlabelled")
+
+
+def test_several_cases_are_removed_all_or_none(project: Project) -> None:
+    with pytest.raises(ProjectError, match="no case 'nobody'"):
+        remove_cases(project, ["c0", "nobody"])
+    assert open_project(project.folder) == project
+    assert project.label_path(project.case("c0")).exists()
+    updated, _ = remove_cases(project, ["c0", "c2", "c0"])
+    assert len(updated.cases) == len(project.cases) - 2
+
+
+def test_nothing_is_removed_while_a_run_is_being_worked_on(project: Project) -> None:
+    run = create_run(project.folder, tiny_config())
+    with running(run, Monitor()), pytest.raises(ProjectError, match="is being worked on"):
+        remove_cases(project, ["c2"])
+    assert len(remove_cases(project, ["c2"])[0].cases) == len(project.cases) - 1
+
+
+def test_targets_are_recoloured_and_nothing_else_changes(project: Project) -> None:
+    restyled = restyle_targets(project, colors={"liver": "#AA00ff"}, terminologies={"tumour": "x"})
+    liver, tumour = restyled.targets
+    assert (liver.color, liver.terminology) == ("#aa00ff", None)
+    assert (tumour.color, tumour.terminology) == (None, "x")
+    assert restyled.cases == project.cases
+    assert restyle_targets(restyled, colors={"liver": ""}).targets[0].color is None
+
+
+@pytest.mark.parametrize(
+    ("colors", "words"),
+    [({"spleen": "#000000"}, "no target 'spleen'"), ({"liver": "red"}, "'red' is no colour")],
+)
+def test_what_is_no_target_or_colour_is_refused(
+    project: Project, colors: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ProjectError, match=words):
+        restyle_targets(project, colors=colors)
+    assert open_project(project.folder) == project
