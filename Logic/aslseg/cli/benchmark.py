@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aslseg.cli.console import examples, messages, show_table, tell
+from aslseg.cli.console import examples, messages, parse_targets, show_table, tell
 from aslseg.cli.progress import watched
-from aslseg.cli.projects import (
-    PatientOption,
-    PatientsOption,
-    cases_of,
-    names_of,
-    pairs_of,
-    targets_of,
-)
+from aslseg.cli.projects import PatientOption, PatientsOption, names_of, pairs_of
 from aslseg.cli.runs import changed
 from aslseg.errors import CancelledError
 
@@ -92,6 +85,7 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
     Ctrl-C stops; the same command goes on with what is not done yet.
     """
     from aslseg.benchmark.presets import benchmark_preset
+    from aslseg.project.datasets import cases_of, is_dataset, targets_from_dataset
     from aslseg.project.patients import with_patients
 
     given = benchmark_preset(preset)
@@ -105,7 +99,9 @@ def benchmark(  # noqa: PLR0913 - each argument is an option
     )
     cases = with_patients(cases_of(source, labels), pairs_of(patient, "--patient"), patients)
     parts = _Parts(draws, names_of(draw), names_of(held_out), names_of(order))
-    data = _data_of(cases, targets_of(source, target), parts)
+    is_named = not target and is_dataset(source)
+    targets = targets_from_dataset(source) if is_named else parse_targets(target)
+    data = _data_of(cases, targets, parts)
     _run(folder, data, chosen, names_of(method) or [])
 
 

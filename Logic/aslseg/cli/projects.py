@@ -19,9 +19,9 @@ from aslseg.cli.console import (
     show_table,
     tell,
 )
+from aslseg.cli.planned import left_out, show_plan
 from aslseg.cli.progress import watched
 from aslseg.errors import RunError
-from aslseg.project.case import CaseFiles
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
@@ -75,6 +75,16 @@ def init(  # noqa: PLR0913 - one for each option of the command
     patient: PatientOption = None,
     patients: PatientsOption = None,
     same_size: SameSizeOption = SameSizeChoice.REFUSE,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Case to leave out. Repeatable, or a,b,c.")
+    ] = None,
+    drop_unpaired: Annotated[
+        bool, typer.Option("--drop-unpaired", help="Leave out label maps without a volume.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what was found and what is wrong; write nothing."),
+    ] = False,
 ) -> None:
     """Make a project from images and the label maps that exist.
 
@@ -83,22 +93,32 @@ def init(  # noqa: PLR0913 - one for each option of the command
     Image and label map belong together by name: ct_7.nii.gz and ct_7.nii.gz of two folders,
     ct_7_0000.nii.gz and ct_7.nii.gz, volume-7.nii and segmentation-7.nii, a_ct.mha and a_seg.mha.
     A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
+    Targets are those of dataset.json, or those that segments are named after.
 
     All volumes of a patient are for training, or for validation, or for test. DICOM slices say
     whose they are; of other volumes each is taken for a patient of its own unless you say so.
     """
-    from aslseg.project.create import create_project, select_cases
+    from aslseg.project.create import select_cases
     from aslseg.project.patients import with_patients
+    from aslseg.project.plan import plan_project, write_plan
 
-    found = with_patients(cases_of(source, labels), pairs_of(patient, "--patient"), patients)
+    given = parse_targets(target) if target else None
+    with watched(messages) as monitor:
+        plan = plan_project(project, source, labels, targets=given, monitor=monitor)
+    found = left_out(plan.cases, names_of(leave_out))
+    found = with_patients(found, pairs_of(patient, "--patient"), patients)
     cases = select_cases(
         [replace(case, same_size=same_size.value) for case in found],
         labelled=names_of(labelled),
         validation=names_of(validation),
         test=names_of(test),
     )
+    plan = replace(plan, cases=tuple(cases), unpaired=() if drop_unpaired else plan.unpaired)
+    if dry_run:
+        show_plan(plan)
+        return
     with watched(messages) as monitor:
-        made = create_project(project, cases, targets_of(source, target), monitor=monitor)
+        made = write_plan(plan, monitor=monitor)
     tell(
         f"Made {project}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled, "
         f"{len(made.validation)} validation, {len(made.test)} test volumes of "
@@ -128,47 +148,6 @@ def _tell_targets(targets: tuple[Target, ...]) -> None:
 
 def _as_typed(target: Target) -> str:
     return f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
-
-
-def cases_of(source: Path, labels: Path | None) -> list[CaseFiles]:
-    """List the cases of a folder of images, a Decathlon task or nnU-Net raw data.
-
-    Raises:
-        typer.BadParameter: When a folder of label maps is given beside a task that names its own.
-        ProjectError: When there is no image, or names do not tell what belongs together.
-    """
-    from aslseg.project.datasets import (
-        cases_from_folder,
-        cases_from_msd,
-        cases_from_nnunet,
-        is_nnunet,
-    )
-
-    if not _is_dataset(source):
-        return cases_from_folder(source, labels)
-    if labels is not None:
-        msg = f"{source} names its label maps itself; leave --labels out."
-        raise typer.BadParameter(msg)
-    if is_nnunet(source):
-        return cases_from_nnunet(source)
-    return cases_from_msd(source)
-
-
-def targets_of(source: Path, texts: list[str] | None) -> tuple[Target, ...]:
-    """Read targets as typed, or else those of a task, or else liver and tumour.
-
-    Raises:
-        typer.BadParameter: When one is not written as a target.
-    """
-    from aslseg.project.datasets import targets_from_dataset
-
-    if texts or not _is_dataset(source):
-        return parse_targets(texts)
-    return targets_from_dataset(source)
-
-
-def _is_dataset(source: Path) -> bool:
-    return source.suffix == ".json" or (source / "dataset.json").is_file()
 
 
 def names_of(texts: list[str] | None) -> list[str] | None:
@@ -291,6 +270,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command(
         epilog=examples(
+            "aslseg init my_project ct --labels segmentations --dry-run",
             "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
             "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
             "aslseg init my_project ct --patients '^([^_]+)_' --patient ct_7=ct_9",

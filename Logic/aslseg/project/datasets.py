@@ -18,13 +18,16 @@ from aslseg.targets import Target
 logger = logging.getLogger(__name__)
 
 
-def find_cases(source: Path, labels: Path | None = None) -> FoundCases:
+def find_cases(
+    source: Path, labels: Path | None = None, *, with_targets: bool = True
+) -> FoundCases:
     """Look what a folder or a `dataset.json` holds: cases, targets, and what belongs to nothing.
 
     Args:
         source: Folder of images, or `dataset.json` of a Decathlon task or of nnU-Net raw data, or
             the folder of one.
         labels: Folder of label maps, where it is not that of the images; a data set names its own.
+        with_targets: Whether the targets that a data set names are read, too.
 
     Raises:
         ProjectError: When nothing is there, a data set is damaged, or `labels` is given beside one.
@@ -35,7 +38,19 @@ def find_cases(source: Path, labels: Path | None = None) -> FoundCases:
         msg = f"{source} names its label maps itself; leave the folder of label maps out."
         raise ProjectError(msg)
     cases = cases_from_nnunet(source) if is_nnunet(source) else cases_from_msd(source)
-    return FoundCases(tuple(cases), targets=targets_from_dataset(source))
+    targets = targets_from_dataset(source) if with_targets else None
+    return FoundCases(tuple(cases), targets=targets)
+
+
+def cases_of(source: Path, labels: Path | None = None) -> list[CaseFiles]:
+    """List the cases of a folder or data set, where names leave nothing open; see `find_cases`.
+
+    Raises:
+        ProjectError: As `find_cases`, or when names do not tell what belongs together.
+    """
+    if is_dataset(source):
+        return list(find_cases(source, labels, with_targets=False).cases)
+    return cases_from_folder(source, labels)
 
 
 def is_dataset(source: Path) -> bool:

@@ -85,10 +85,9 @@ def plan_project(
         ProjectError: When the source holds no case, or is damaged.
         CancelledError: When the monitor says so.
     """
-    plan = with_found(Plan(folder), find_cases(source, labels))
-    if targets is not None:
-        plan = replace(plan, targets=rows_of(targets))
-    return with_facts(plan, monitor)
+    plan = Plan(folder, targets=rows_of(targets or ()))
+    found = find_cases(source, labels, with_targets=not plan.targets)
+    return with_facts(with_found(plan, found), monitor)
 
 
 def plan_additions(
@@ -100,7 +99,8 @@ def plan_additions(
         ProjectError: When the source holds no case, or is damaged.
         CancelledError: When the monitor says so.
     """
-    return with_facts(with_found(empty_additions(project), find_cases(source, labels)), monitor)
+    found = find_cases(source, labels, with_targets=False)
+    return with_facts(with_found(empty_additions(project), found), monitor)
 
 
 def empty_additions(project: Project) -> Plan:

@@ -93,7 +93,8 @@ class PlanLogic(ProjectLogic):
         place = None if labels is None else Path(labels)
 
         def work(monitor: Monitor) -> Plan:
-            return with_facts(with_found(plan, find_cases(Path(source), place)), monitor)
+            found = find_cases(Path(source), place, with_targets=not plan.targets)
+            return with_facts(with_found(plan, found), monitor)
 
         self.background.start("finding cases", work, then, otherwise)
 

@@ -1,0 +1,69 @@
+"""A planned project on the command line: what was found, what pairs, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from aslseg.cli.console import FAILURE, say, show_table, tell
+from aslseg.errors import ProjectError, short
+
+if TYPE_CHECKING:
+    from aslseg.project.case import CaseFiles
+    from aslseg.project.plan import Plan
+    from aslseg.project.target_table import TargetRow
+
+
+def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[CaseFiles]:
+    """Return the cases that are not named.
+
+    Raises:
+        ProjectError: When there is no case of a name.
+    """
+    known = {case.id for case in cases}
+    for name in names or ():
+        if name not in known:
+            msg = f"There is no case '{short(name)}'; choose among {', '.join(sorted(known))}."
+            raise ProjectError(msg)
+    return [case for case in cases if case.id not in (names or ())]
+
+
+def show_plan(plan: Plan) -> None:
+    """Write what would be made, and what is wrong with it.
+
+    Raises:
+        typer.Exit: With an exit code of failure, when something is wrong.
+    """
+    from aslseg.project.patients import IN_WORDS
+    from aslseg.project.plan import patients_of, plan_problems
+
+    patients = patients_of(plan)
+    rows = [
+        [
+            case.id,
+            case.image.name,
+            "" if case.label is None else case.label.name,
+            IN_WORDS[case.split],
+            patient,
+        ]
+        for case, patient in zip(plan.cases, patients, strict=True)
+    ]
+    rows += [["", "no volume", path.name, "", ""] for path in plan.unpaired]
+    labelled = sum(case.label is not None for case in plan.cases)
+    title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
+    show_table(title, ["case", "volume", "label map", "for", "patient"], rows, words=5)
+    tell(f"Targets: {', '.join(_as_typed(row) for row in plan.targets)}.")
+    problems = list(dict.fromkeys(problem.message for problem in plan_problems(plan)))
+    for message in problems:
+        say(message, style="red")
+    if problems:
+        tell(f"{len(problems)} problems; nothing was written.")
+        raise typer.Exit(FAILURE)
+    tell("Nothing is wrong, and nothing was written; leave --dry-run out to make the project.")
+
+
+def _as_typed(row: TargetRow) -> str:
+    inside = f":{row.inside}" if row.inside else ""
+    return f"{row.name or '?'}={row.value}{inside}"

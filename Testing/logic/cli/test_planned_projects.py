@@ -1,0 +1,115 @@
+"""Projects planned, and their cases changed, on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from aslseg.cli.main import app
+from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.project.project import open_project
+from tiny_project import a_tiny_project
+
+GRID = Geometry.axis_aligned((3, 6, 6), (5.0, 2.0, 2.0))
+
+
+def aslseg(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+
+
+def write_image(path: Path) -> None:
+    seed = sum(path.name.encode())
+    voxels = np.random.default_rng(seed).integers(-100, 200, GRID.shape).astype(np.int16)
+    write_volume(Volume(voxels, GRID), path)
+
+
+def write_label(path: Path, value: int = 1) -> None:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[1, 2] = value
+    write_labelmap(Labelmap(labels, GRID), path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / "ct" / f"{name}.nii.gz")
+    for name in ("a", "b", "z"):
+        write_label(tmp_path / "seg" / f"{name}.nii.gz")
+    return tmp_path
+
+
+def test_a_dry_run_says_what_is_wrong_and_writes_nothing(source: Path) -> None:
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg", "--dry-run")
+    result = aslseg(*words)
+    assert result.exit_code == 1
+    assert "3 cases of 3 patients, 2 with a label map" in result.output
+    assert "z.nii.gz belongs to no image" in result.output
+    right = aslseg(*words, "--drop-unpaired", "--validation", "b")
+    assert right.exit_code == 0, right.output
+    assert "Nothing is wrong" in right.output
+    assert "Targets: liver=1, tumour=2:liver." in right.output
+    assert not (source / "p").exists()
+
+
+def test_what_a_dry_run_refuses_is_refused_without_it_too(source: Path) -> None:
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg")
+    result = aslseg(*words)
+    assert result.exit_code == 1
+    assert "z.nii.gz belongs to no image" in result.output
+    assert not (source / "p").exists()
+    assert aslseg(*words, "--drop-unpaired", "--leave-out", "c").exit_code == 0
+    assert [case.id for case in open_project(source / "p").cases] == ["a", "b"]
+
+
+def test_a_case_to_leave_out_has_to_be_there(source: Path) -> None:
+    result = aslseg("init", source / "p", source / "ct", "--leave-out", "nobody")
+    assert result.exit_code == 1
+    assert "There is no case 'nobody'" in result.output
+
+
+def test_values_that_nobody_named_are_asked_for(source: Path) -> None:
+    write_label(source / "seg" / "c.nii.gz", 9)
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg", "--drop-unpaired")
+    result = aslseg(*words)
+    assert result.exit_code == 1
+    assert "The target of value 9 has no name" in result.output
+    assert aslseg(*words, "--target", "bone=9", "--target", "liver=1").exit_code == 0
+
+
+def test_cases_are_listed_renamed_removed_and_given_a_role(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    result = aslseg(
+        "cases", project.folder, "--rename", "c2=anna", "--remove", "c0", "--role", "c3=test",
+        "--patient", "c4=p9", "--color", "liver=#102030",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "c0 was removed" in result.output
+    changed = open_project(project.folder)
+    assert "c0" not in [case.id for case in changed.cases]
+    assert changed.case("anna").patient == "anna"
+    assert changed.case("c3").split == "test"
+    assert changed.case("c4").patient == "p9"
+    assert changed.targets[0].color == "#102030"
+
+
+def test_cases_are_added_later(source: Path) -> None:
+    aslseg("init", source / "p", source / "ct")
+    write_image(source / "more" / "d.nii.gz")
+    write_label(source / "more_seg" / "d.nii.gz")
+    words = ("cases", source / "p", "--add", source / "more", "--labels", source / "more_seg")
+    assert aslseg(*words, "--dry-run").exit_code == 0
+    assert len(open_project(source / "p").cases) == 3
+    assert aslseg(*words).exit_code == 0
+    assert open_project(source / "p").case("d").label is not None
+
+
+def test_what_cannot_be_changed_is_one_sentence(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    result = aslseg("cases", project.folder, "--rename", "c2=c3")
+    assert result.exit_code == 1
+    assert "has a case 'c3' already" in result.output
+    assert open_project(project.folder) == project
