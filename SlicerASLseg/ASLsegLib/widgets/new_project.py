@@ -356,7 +356,7 @@ class NewProjectDialog(Section):
         rows, split = self._chosen_cases(), self.ui.roleBox.currentData
         self._change_cases(rows, split=split)
         for row in rows:
-            self._cases.set_text(row, CASE_HEAD.index(_("For")), SPLITS[split])
+            self._cases.set_text(row, CASE_HEAD.index(_("Used to")), SPLITS[split])
 
     def _set_same_size(self) -> None:
         rows = list(range(len(self._planned.cases)))

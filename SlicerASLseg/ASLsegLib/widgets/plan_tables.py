@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aslseg.project.problem import Problem
     from aslseg.project.target_table import TargetRow
 
-CASE_HEAD = [_("Case"), _("Volume"), _("Label map"), _("For"), _("Patient")]
+CASE_HEAD = [_("Case"), _("Volume"), _("Label map"), _("Used to"), _("Patient")]
 CASE_COLUMNS = ["name", "image", "label", "", "patient"]
 TARGET_HEAD = [_("Name"), _("Value"), _("Inside"), _("Colour"), _("Terminology")]
 TARGET_COLUMNS = ["name", "value", "inside", "color", "terminology"]
