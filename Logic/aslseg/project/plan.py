@@ -21,6 +21,7 @@ from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles, CaseId
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.datasets import find_cases
+from aslseg.project.edit import restyle_targets
 from aslseg.project.file_facts import FileFacts, read_facts
 from aslseg.project.labels import require_known
 from aslseg.project.pairing import FoundCases, PairingProblem, unpaired_in_words
@@ -186,10 +187,27 @@ def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None
         StorageError: When the folder cannot be written; nothing is left behind.
     """
     refuse_problems(plan)
-    if plan.project is not None:
-        return add_cases(plan.project, plan.cases, monitor)
     targets = targets_of(plan.targets)
+    if plan.project is not None:
+        return _written_into(plan.project, plan.cases, targets, monitor)
     return create_project(plan.folder, plan.cases, targets, preset=preset, monitor=monitor)
+
+
+def _written_into(
+    project: Project,
+    cases: Sequence[CaseFiles],
+    targets: Sequence[Target],
+    monitor: Monitor | None,
+) -> Project:
+    if cases:
+        project = add_cases(project, cases, monitor)
+    if tuple(targets) == project.targets:
+        return project
+    return restyle_targets(
+        project,
+        colors={target.name: target.color or "" for target in targets},
+        terminologies={target.name: target.terminology or "" for target in targets},
+    )
 
 
 def refuse_problems(plan: Plan) -> None:
@@ -204,10 +222,21 @@ def refuse_problems(plan: Plan) -> None:
 
 
 def _folder(plan: Plan) -> list[Problem]:
+    project = plan.project
+    if project is not None and _in_labels(plan.targets) != _in_labels(rows_of(project.targets)):
+        message = f"The targets of {project.folder} keep name, value and parent; put them back."
+        return [Problem("targets", message)]
+    if project is not None and plan.targets != rows_of(project.targets):
+        return []  # other colours are enough to do
     if not plan.cases:
         message = "There is no volume; choose where the volumes are."
         return [*_place(plan), Problem("cases", message)]
     return _place(plan)
+
+
+def _in_labels(rows: Sequence[TargetRow]) -> list[tuple[str, str, str]]:
+    """Return what label maps and runs know of targets."""
+    return [(row.name, row.value, row.inside) for row in rows]
 
 
 def _place(plan: Plan) -> list[Problem]:

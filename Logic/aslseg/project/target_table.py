@@ -159,7 +159,7 @@ def _in_words(number: int, row: TargetRow, column: str) -> Problem:
 def _repeated(
     rows: Sequence[TargetRow], column: Column, values: Sequence[str | int | None]
 ) -> list[Problem]:
-    count = Counter(value for value in values if value not in ("", None))
+    count: Counter[str | int | None] = Counter(values)
     return [
         Problem(
             "target",
@@ -168,7 +168,7 @@ def _repeated(
             column,
         )
         for number, value in enumerate(values)
-        if count[value] > 1
+        if value not in ("", None) and count[value] > 1
     ]
 
 

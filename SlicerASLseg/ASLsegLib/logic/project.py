@@ -183,6 +183,35 @@ class ProjectLogic(LogicBase):
 
         return self.updated(assign(self.opened(), patients={case_id: patient}))
 
+    def rename_case(self, case_id: str, name: str) -> Project:
+        """Give a case another name, as long as no run and no decision knows it.
+
+        Raises:
+            ProjectError: When the name cannot be, or the case is known by its name.
+        """
+        from aslseg.project.edit import rename_case
+
+        node = self.case_node(case_id)
+        project = rename_case(self.opened(), case_id, name)
+        if node is not None:
+            self._mark(node, project, name)
+        return self.updated(project)
+
+    def remove_cases(self, *case_ids: str) -> Project:
+        """Take cases out of the project; images stay, label maps go to its history.
+
+        Raises:
+            ProjectError: When there is no such case, or a run is being worked on.
+        """
+        from aslseg.project.edit import remove_cases
+
+        nodes = [self.case_node(case_id) for case_id in case_ids]
+        project, _ = remove_cases(self.opened(), case_ids)
+        for node in nodes:
+            if node is not None:
+                forget_case(node)
+        return self.updated(project)
+
     def same_patient(self, case_id: str) -> tuple[str, ...]:
         """Return the names of all cases of a case's patient, that case among them."""
         from aslseg.project.roles import volumes_of_same_patient

@@ -14,6 +14,7 @@ import slicer
 from ASLsegLib.logic import scene_cases
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import IMAGES, refuse_taken_file
+from ASLsegLib.scene.segmentations import restyle
 from ASLsegLib.scene.shown_labels import shown_labels
 from ASLsegLib.scene.volumes import volume_of, working_volume, write_raw
 
@@ -148,6 +149,8 @@ class PlanLogic(ProjectLogic):
 
         def show(project: Project) -> None:
             self._mark_volumes(plan, project)
+            if plan.project is not None and project.targets != plan.project.targets:
+                restyle(project.targets)
             ended.append(self.use(project))
             if then is not None:
                 then(project)

@@ -223,6 +223,20 @@ def flag_disagreement(nodes: Mapping[str, Any], agreement: Mapping[str, float]) 
                 set_status(segment, "Flagged" if disputed else "InProgress")
 
 
+def restyle(targets: Sequence[Target]) -> None:
+    """Show the targets of all predictions and labels in the scene as their project says."""
+    styles = {target.name: style_of_target(target) for target in targets}
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        for segment_id in _ours(node):
+            segment = node.GetSegmentation().GetSegment(segment_id)
+            style = styles.get(target_of(segment))
+            if style is None:
+                continue
+            segment.SetColor(*style.color)
+            if style.terminology:
+                segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+
+
 def set_status(segment: Any, status: str) -> None:
     """Set a segment's status: `InProgress`, `Completed` or `Flagged`."""
     logic = slicer.vtkSlicerSegmentationsModuleLogic

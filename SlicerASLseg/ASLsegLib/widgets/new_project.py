@@ -70,11 +70,11 @@ class NewProjectDialog(Section):
         self._open(Plan(Path() if is_taken else folder), _("New project"), _("Create &project"))
 
     def open_additions(self) -> None:
-        """Plan cases for the open project."""
+        """Plan cases for the open project, and other colours of its targets."""
         from aslseg.project.plan import empty_additions
 
         plan = empty_additions(self.logic.opened())
-        self._open(plan, _("Add cases"), _("&Add to project"))
+        self._open(plan, _("Cases and targets"), _("Change &project"))
 
     def on_event(self, event: PanelEvent) -> None:
         """Show how far reading and writing have come."""
@@ -191,8 +191,8 @@ class NewProjectDialog(Section):
             self.gate(widget, case, busy)
         self.gate(ui.leaveOutButton, row, busy)
         self.gate(ui.addTargetButton, fixed)
-        for button in (ui.removeTargetButton, ui.colorButton):
-            self.gate(button, fixed, target)
+        self.gate(ui.removeTargetButton, fixed, target)
+        self.gate(ui.colorButton, target)
         self.gate(ui.createButton, wrong, busy)
         ui.leaveOutUnpairedButton.setVisible(bool(plan.unpaired))
         ui.sameSizeBox.setVisible(self._asks_about_size())
@@ -411,7 +411,7 @@ class NewProjectDialog(Section):
         changed = replace(plan, targets=tuple(rows))
         self.panel.attempt(lambda: self._changed(changed))
         if name in ("name", "inside"):
-            show_choices(self._targets, rows, editable=True)
+            show_choices(self._targets, rows, editable=plan.project is None)
 
     def _add_target(self) -> None:
         from aslseg.project.target_table import TargetRow

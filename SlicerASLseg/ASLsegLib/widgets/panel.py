@@ -20,6 +20,7 @@ from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.volumes import is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
+from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
@@ -40,8 +41,8 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    StatusSection, ProjectSection, NewProjectDialog, ModelsSection, TrainingSection, ReviewSection,
-    SegmentSection, PromptsSection, ResultsSection, AdvancedSection,
+    StatusSection, ProjectSection, CaseEditsSection, NewProjectDialog, ModelsSection,
+    TrainingSection, ReviewSection, SegmentSection, PromptsSection, ResultsSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -148,6 +149,14 @@ class Panel(VTKObservationMixin):
             "{names} are of one patient, so all of them have to be used alike: use them to {split}?"
         )
         return self._confirm(question.format(names=", ".join(case_ids), split=split))
+
+    def may_remove_case(self, case_id: str) -> bool:
+        """Ask whether a case shall be taken out of the project."""
+        question = _(
+            "Take {case} out of the project? Its image stays where it is, and its label map is "
+            "kept in labels/history."
+        )
+        return self._confirm(question.format(case=case_id))
 
     def update(self) -> None:
         """Let every section show the state of things."""

@@ -174,9 +174,9 @@ def case_tip(plan: Plan, row: int, column: int) -> str:
 
 
 def show_targets(table: PlanTable, rows: Sequence[TargetRow], *, editable: bool) -> None:
-    """Show targets; those of a project that is there already cannot be changed here."""
+    """Show targets; of those of a project that is there only colour and terminology can change."""
     texts = [[row.name, row.value, "", row.color, ""] for row in rows]
-    table.fill(texts, lambda _row, column: editable and column in (0, 1, 3))
+    table.fill(texts, lambda _row, column: column == 3 or (editable and column in (0, 1)))
     show_choices(table, rows, editable=editable)
 
 
@@ -191,8 +191,7 @@ def show_choices(table: PlanTable, rows: Sequence[TargetRow], *, editable: bool)
         )
         named = [(kind_of(entry) or entry, entry) for entry in entries]
         table.put_combo(number, 4, [("-", ""), *named], row.terminology)
-        for column in (2, 4):
-            table.table.cellWidget(number, column).setEnabled(editable)
+        table.table.cellWidget(number, 2).setEnabled(editable)
 
 
 def show_colors(table: PlanTable, rows: Sequence[TargetRow], problems: Sequence[Problem]) -> None:

@@ -17,7 +17,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, sho
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Case"), _("State"), _("Used to"), _("Reliability"), _("Date")]
+HEAD = [_("Case"), _("State"), _("Used to"), _("Reliability"), _("Patient"), _("Date")]
 STATES = {
     "labelled": _("labelled"),
     "unlabelled": _("unlabelled"),
@@ -135,16 +135,21 @@ class ProjectSection(Section):
         self._stale = False
         project = self.logic.project
         self._shown = [] if project is None else self.logic.case_reports()
-        rows = [
-            [
-                row.case_id,
-                STATES[row.state],
-                SPLITS[row.split],
-                "" if row.score is None else f"{row.score:.2f}",
-                projects.date_of(self.logic.opened(), row),
+        rows = (
+            []
+            if project is None
+            else [
+                [
+                    row.case_id,
+                    STATES[row.state],
+                    SPLITS[row.split],
+                    "" if row.score is None else f"{row.score:.2f}",
+                    project.case(row.case_id).patient,
+                    projects.date_of(self.logic.opened(), row),
+                ]
+                for row in self._shown
             ]
-            for row in self._shown
-        ]
+        )
         fill_table(self.ui.casesTable, HEAD, rows)
         self.ui.casesSummaryLabel.setText(self._summary())
 

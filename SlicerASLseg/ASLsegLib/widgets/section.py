@@ -66,6 +66,9 @@ class PanelContext(Protocol):
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else."""
 
+    def may_remove_case(self, case_id: str) -> bool:
+        """Ask whether a case shall be taken out of the project."""
+
     def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""
 

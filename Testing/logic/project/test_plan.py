@@ -16,6 +16,7 @@ from aslseg.errors import ProjectError
 from aslseg.project.datasets import find_cases
 from aslseg.project.plan import (
     Plan,
+    empty_additions,
     patients_of,
     plan_additions,
     plan_problems,
@@ -244,3 +245,17 @@ def test_two_sources_are_joined_and_no_volume_comes_twice(source: Path) -> None:
     plan = with_found(plan, find_cases(source / "more"))
     plan = with_found(plan, find_cases(source / "ct"))
     assert [case.id for case in plan.cases] == ["a", "b", "c", "d"]
+
+
+def test_targets_of_a_project_get_other_colours_and_nothing_else(plan: Plan) -> None:
+    project = write_plan(plan)
+    more = empty_additions(project)
+    assert where(more)["cases", 0, ""].startswith("There is no volume")
+    liver, tumour = more.targets
+    blue = replace(more, targets=(replace(liver, color="#0000ff"), tumour))
+    assert plan_problems(blue) == []
+    written = write_plan(blue)
+    assert [target.color for target in written.targets] == ["#0000ff", None]
+    assert written.cases == project.cases
+    other = replace(more, targets=(replace(liver, value="9"), tumour))
+    assert "keep name, value and parent" in where(other)["targets", 0, ""]

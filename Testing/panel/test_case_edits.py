@@ -1,0 +1,99 @@
+"""Cases of an open project: listed with their patients, renamed, removed; targets recoloured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from test_new_project import Person, write_image, write_label
+
+from standin.harness import click, wait_until
+
+
+@pytest.fixture
+def person(open_module: Callable[..., Any], tmp_path: Path) -> Person:
+    """A person with an open project of three cases."""
+    from aslseg.project.plan import plan_project, write_plan
+
+    for name in "abc":
+        write_image(tmp_path / "ct" / f"{name}.nii.gz")
+    write_label(tmp_path / "labels" / "a.nii.gz", 1, 2)
+    write_plan(plan_project(tmp_path / "project", tmp_path / "ct", tmp_path / "labels"))
+    person = Person(open_module().panel)
+    person.logic.open_project(tmp_path / "project")
+    slicer.app.processEvents()
+    return person
+
+
+def choose_case(person: Person, case_id: str) -> None:
+    table = person.panel.ui.casesTable
+    rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == case_id]
+    table.selectRow(rows[0])
+    slicer.app.processEvents()
+
+
+def column(person: Person, title: str) -> list[str]:
+    table = person.panel.ui.casesTable
+    titles = [table.horizontalHeaderItem(n).text() for n in range(table.columnCount)]
+    return [table.item(row, titles.index(title)).text() for row in range(table.rowCount)]
+
+
+def test_the_table_says_whose_volumes_cases_are(person: Person, dialogs: Any) -> None:
+    assert column(person, "Patient") == ["a", "b", "c"]
+    choose_case(person, "c")
+    dialogs.answer("Whose volume c is", "b")
+    click(person.panel.ui.patientButton)
+    assert column(person, "Patient") == ["a", "b", "b"]
+
+
+def test_a_case_is_renamed_and_its_volume_in_the_scene_is_still_it(
+    person: Person, dialogs: Any
+) -> None:
+    volume = person.logic.load_case("a")
+    choose_case(person, "a")
+    dialogs.answer("New name of a", "first")
+    click(person.panel.ui.renameCaseButton)
+    assert column(person, "Case") == ["first", "b", "c"]
+    assert person.logic.case_node("first") is volume
+
+
+def test_a_name_that_is_taken_is_told(person: Person, dialogs: Any) -> None:
+    choose_case(person, "a")
+    dialogs.answer("New name of a", "b")
+    click(person.panel.ui.renameCaseButton)
+    slicer.app.processEvents()
+    dialogs.take("has a case 'b' already")
+    assert column(person, "Case") == ["a", "b", "c"]
+
+
+def test_a_case_is_removed_only_after_a_yes(person: Person, dialogs: Any) -> None:
+    import qt
+
+    volume = person.logic.load_case("a")
+    for answer, left in ((qt.QMessageBox.No, ["a", "b", "c"]), (qt.QMessageBox.Yes, ["b", "c"])):
+        choose_case(person, "a")
+        dialogs.answer("Take a out of the project", answer)
+        click(person.panel.ui.removeCaseButton)
+        assert column(person, "Case") == left
+    kept = person.logic.project.folder / "labels" / "history"
+    assert len(list(kept.glob("a-*.nii.gz"))) == 1
+    assert volume.GetAttribute("ASLseg.Case") is None
+
+
+def test_targets_get_other_colours_also_where_they_are_shown(person: Person, dialogs: Any) -> None:
+    person.logic.load_case("a")
+    click(person.panel.ui.addCasesButton)
+    person.choose_row(person.ui.targetsTable, 0)
+    assert not person.ui.removeTargetButton.enabled
+    dialogs.answer("colour", "#0000ff")
+    click(person.ui.colorButton)
+    click(person.ui.createButton)
+    wait_until(lambda: not person.logic.background.is_busy)
+    assert person.logic.project.targets[0].color == "#0000ff"
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    segments = [node.GetSegmentation() for node in nodes]
+    shown = [one.GetSegment(one.GetSegmentIdBySegmentName("liver")) for one in segments]
+    assert [segment.GetColor() for segment in shown if segment] == [(0.0, 0.0, 1.0)]
