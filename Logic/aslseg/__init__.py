@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aslseg.project.create import create_project, select_cases
     from aslseg.project.datasets import cases_from_folder
     from aslseg.project.export import export_nnunet
+    from aslseg.project.plan import plan_problems, plan_project, write_plan
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
     from aslseg.runs import continue_run, resume_run, start_run
@@ -38,7 +39,10 @@ _HOMES = {
     "Project": "project.project",
     "create_project": "project.create",
     "open_project": "project.project",
+    "plan_problems": "project.plan",
+    "plan_project": "project.plan",
     "select_cases": "project.create",
+    "write_plan": "project.plan",
     "write_report": "report.report",
     "continue_run": "runs",
     "load_ensemble": "inference.loading",
@@ -58,6 +62,8 @@ __all__ = [
     "export_nnunet",
     "load_ensemble",
     "open_project",
+    "plan_problems",
+    "plan_project",
     "read_labelmap",
     "read_preset",
     "read_volume",
@@ -66,6 +72,7 @@ __all__ = [
     "select_cases",
     "start_run",
     "write_labelmap",
+    "write_plan",
     "write_report",
 ]
 

@@ -12,6 +12,7 @@ from package.cmake_lists import ROOT
 from package.png_files import png_size
 
 PANEL = ROOT / "Resources" / "UI" / "ASLseg.ui"
+DIALOGS = sorted((ROOT / "Resources" / "UI").glob("*.ui"))
 DOCS = ROOT / "Docs"
 TUTORIAL = DOCS / "tutorial.md"
 CLICKABLE = ("QPushButton", "QCheckBox", "QToolButton", "QRadioButton")
@@ -23,13 +24,13 @@ def text_of(path: Path) -> str:
 
 
 def texts(kinds: tuple[str, ...] = ()) -> set[str]:
-    """What is written on controls of the panel."""
+    """What is written on controls of the panel and its dialogs, without the marks of keys."""
     found = set()
-    for widget in ET.parse(PANEL).iter("widget"):
+    for widget in (each for path in DIALOGS for each in ET.parse(path).iter("widget")):
         if not kinds or widget.get("class") in kinds:
             for each in widget.findall("property"):
                 if each.get("name") in ("text", "title"):
-                    found.add(str(each.findtext("string")).rstrip(":"))
+                    found.add(str(each.findtext("string")).rstrip(":").replace("&", ""))
     return found - {"", "None"}
 
 
