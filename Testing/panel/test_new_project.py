@@ -14,6 +14,7 @@ import slicer
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from standin.harness import choose, click, measured_event_loop, wait_until
+from textured_bodies import SPACING_MM, a_body
 
 GRID = Geometry.axis_aligned((4, 12, 14), (5.0, 2.0, 2.0))
 CASE, VOLUME, LABEL, ROLE, PATIENT = range(5)
@@ -383,6 +384,26 @@ def test_cases_are_added_to_the_open_project(planning: Person, source: Path) -> 
     click(planning.ui.leaveOutButton)
     planning.create()
     assert [case.id for case in planning.logic.project.cases] == ["a", "b", "c", "d"]
+
+
+def test_volumes_that_look_like_one_patient_are_named(person: Person, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        voxels = a_body(0)
+        voxels[0, 0, 0] += len(name)
+        write_volume(
+            Volume(voxels, Geometry.axis_aligned(voxels.shape, SPACING_MM)),
+            tmp_path / "ct" / f"{name}.nii.gz",
+        )
+    person.open()
+    person.find(tmp_path / "project", tmp_path / "ct")
+    assert person.ui.alikeLabel.isHidden()
+    click(person.ui.compareButton)
+    person.rest()
+    assert "a and b look like one patient" in person.ui.alikeLabel.text
+    person.type(person.ui.casesTable, 1, PATIENT, "a")
+    click(person.ui.compareButton)
+    person.rest()
+    assert "No two volumes" in person.ui.alikeLabel.text
 
 
 def test_reading_forty_volumes_never_holds_the_panel(person: Person, tmp_path: Path) -> None:

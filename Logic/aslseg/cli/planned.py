@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from aslseg.cli.console import FAILURE, say, show_table, tell
+from aslseg.cli.console import FAILURE, messages, say, show_table, tell
+from aslseg.cli.progress import watched
 from aslseg.errors import ProjectError, short
 
 if TYPE_CHECKING:
@@ -30,14 +31,19 @@ def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[Ca
     return [case for case in cases if case.id not in (names or ())]
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, *, compare: bool = False) -> None:
     """Write what would be made, and what is wrong with it.
+
+    Args:
+        plan: What would be made.
+        compare: Whether to look for volumes that look like one patient, which reads all of them.
 
     Raises:
         typer.Exit: With an exit code of failure, when something is wrong.
     """
     from aslseg.project.patients import IN_WORDS
     from aslseg.project.plan import patients_of, plan_problems
+    from aslseg.project.plan_bodies import look_alike
 
     patients = patients_of(plan)
     rows = [
@@ -55,6 +61,11 @@ def show_plan(plan: Plan) -> None:
     title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
     show_table(title, ["case", "volume", "label map", "for", "patient"], rows, words=5)
     tell(f"Targets: {', '.join(_as_typed(row) for row in plan.targets)}.")
+    if compare:
+        with watched(messages) as monitor:
+            alike = look_alike(plan, monitor)
+        for sentence in alike or ["No two volumes that were compared look like one patient."]:
+            tell(sentence)
     problems = list(dict.fromkeys(problem.message for problem in plan_problems(plan)))
     for message in problems:
         say(message, style="red")

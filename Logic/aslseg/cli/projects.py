@@ -85,6 +85,10 @@ def init(  # noqa: PLR0913 - one for each option of the command
         bool,
         typer.Option("--dry-run", help="Show what was found and what is wrong; write nothing."),
     ] = False,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="With --dry-run: look for volumes of one patient, too."),
+    ] = False,
 ) -> None:
     """Make a project from images and the label maps that exist.
 
@@ -115,7 +119,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     )
     plan = replace(plan, cases=tuple(cases), unpaired=() if drop_unpaired else plan.unpaired)
     if dry_run:
-        show_plan(plan)
+        show_plan(plan, compare=compare)
         return
     with watched(messages) as monitor:
         made = write_plan(plan, monitor=monitor)

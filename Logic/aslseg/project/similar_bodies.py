@@ -82,11 +82,17 @@ def in_words(match: BodyMatch, project: Project) -> str:
     named = [f"{case.id} ({IN_WORDS[case.split]})" for case in (first, second)]
     apart = first.split != second.split
     return (
-        f"{named[0]} and {named[1]} look like one patient: laid over each other, "
-        f"{match.overlap:.0%} of the smaller body overlap, and their fine structure has a "
-        f"correlation of {match.correlation:.2f}. If they are, say so: "
+        f"{named[0]} and {named[1]} {likeness_in_words(match)} If they are, say so: "
         f"aslseg patients {project.folder} --patient {second.id}={first.patient}"
         + (" --split CASE=..., so that both are for one part." if apart else "")
+    )
+
+
+def likeness_in_words(match: BodyMatch) -> str:
+    """Say by what two volumes look like one patient, as the end of a sentence about them."""
+    return (
+        f"look like one patient: laid over each other, {match.overlap:.0%} of the smaller body "
+        f"overlap, and their fine structure has a correlation of {match.correlation:.2f}."
     )
 
 

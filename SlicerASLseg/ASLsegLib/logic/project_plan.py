@@ -117,6 +117,20 @@ class PlanLogic(ProjectLogic):
 
         self.background.start("reading files", lambda m: with_facts(plan, m), then, otherwise)
 
+    def compare_plan(
+        self, plan: Plan, then: Callable[[list[str]], None], otherwise: Otherwise
+    ) -> None:
+        """Look which volumes of a plan look like one patient, beside the application.
+
+        Args:
+            plan: The plan.
+            then: Called with a sentence for each pair.
+            otherwise: Called with what went wrong.
+        """
+        from aslseg.project.plan_bodies import look_alike
+
+        self.background.start("comparing volumes", lambda m: look_alike(plan, m), then, otherwise)
+
     def write_plan(
         self,
         plan: Plan,

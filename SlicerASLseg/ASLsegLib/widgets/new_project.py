@@ -30,7 +30,7 @@ from ASLsegLib.widgets.plan_tables import (
     show_targets,
 )
 from ASLsegLib.widgets.project import SPLITS
-from ASLsegLib.widgets.section import Section, fill_combo
+from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
 if TYPE_CHECKING:
     from aslseg.project.plan import Plan
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
 SIZE_PX = (640, 760)
+_MOST_ALIKE = 3
 
 
 class NewProjectDialog(Section):
@@ -124,7 +125,8 @@ class NewProjectDialog(Section):
         self.plan = None  # what the next line lets be typed is no change of a plan
         ui.folderEdit.currentPath = str(plan.folder) if plan.folder.is_absolute() else ""
         ui.folderEdit.setEnabled(is_new)
-        ui.sourceProblemLabel.setText("")
+        for label in (ui.sourceProblemLabel, ui.alikeLabel):
+            label.setText("")
         self._show_plan(plan)
         self.dialog.show()
         self.dialog.raise_()
@@ -156,6 +158,7 @@ class NewProjectDialog(Section):
             (ui.dicomButton, lambda: slicer.util.selectModule("DICOM")),
             (ui.labelButton, self._choose_label),
             (ui.noLabelButton, self._remove_labels),
+            (ui.compareButton, self._compare),
             (ui.leaveOutButton, self._leave_out),
             (ui.leaveOutUnpairedButton, self._leave_out_unpaired),
             (ui.addTargetButton, self._add_target),
@@ -189,6 +192,8 @@ class NewProjectDialog(Section):
         self.gate(ui.sceneButton, busy)
         for widget in (ui.labelButton, ui.noLabelButton, ui.roleBox):
             self.gate(widget, case, busy)
+        several = "" if len(plan.cases) > 1 else _("There are no two volumes to compare.")
+        self.gate(ui.compareButton, several, busy)
         self.gate(ui.leaveOutButton, row, busy)
         self.gate(ui.addTargetButton, fixed)
         self.gate(ui.removeTargetButton, fixed, target)
@@ -236,7 +241,8 @@ class NewProjectDialog(Section):
         ui.folderProblemLabel.setText(folder)
         for label in (ui.folderProblemLabel, ui.casesProblemLabel, ui.targetsProblemLabel):
             label.setVisible(bool(label.text))
-        ui.sourceProblemLabel.setVisible(bool(ui.sourceProblemLabel.text))
+        for label in (ui.sourceProblemLabel, ui.alikeLabel):
+            label.setVisible(bool(label.text))
         ui.summaryLabel.setText(self._summary())
         self._gate()
 
@@ -255,7 +261,9 @@ class NewProjectDialog(Section):
             return _("Choose where the volumes are, and press Find cases.")
         labelled = sum(case.label is not None for case in plan.cases)
         parts = [
-            f"{sum(case.split == name for case in plan.cases)} {text}"
+            _("{count} to {use}").format(
+                count=sum(case.split == name for case in plan.cases), use=text
+            )
             for name, text in SPLITS.items()
             if any(case.split == name for case in plan.cases)
         ]
@@ -384,6 +392,17 @@ class NewProjectDialog(Section):
             for row, case in enumerate(plan.cases)
         )
         self._show_plan(replace(plan, cases=cases, pairing=pairing))
+
+    def _compare(self) -> None:
+        self.logic.compare_plan(self._planned, self._show_alike, self._not_found)
+        self._gate()
+
+    def _show_alike(self, sentences: list[str]) -> None:
+        """Say which volumes look like one patient; the person decides whether they are."""
+        none = _("No two volumes that were compared look like one patient.")
+        self.ui.alikeLabel.setText("\n".join(sentences[:_MOST_ALIKE]) or none)
+        self.ui.alikeLabel.setToolTip(as_plain("\n".join(sentences)))
+        self._check()
 
     def _leave_out(self) -> None:
         plan, rows = self._planned, self._cases.chosen_rows()

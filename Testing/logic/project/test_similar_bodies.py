@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.project import similar_bodies
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project, select_cases
+from aslseg.project.plan import Plan, with_facts
+from aslseg.project.plan_bodies import look_alike
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign
 from textured_bodies import SPACING_MM, a_body, moved
@@ -162,3 +165,19 @@ def test_the_command_lists_patients_compares_and_changes(
     assert both.startswith("2 patients patient volumes a a (training), again (training) b b")
     assert both.endswith("No two volumes that were compared look like one patient.")
     assert CliRunner().invoke(app, ["patients", str(folder), "--split", "a"]).exit_code == 2
+
+
+def test_a_plan_says_who_looks_alike_before_anything_is_written(
+    tmp_path: Path, files: list[CaseFiles]
+) -> None:
+    plan = with_facts(Plan(tmp_path / "p", tuple(files)))
+    (sentence,) = look_alike(plan)
+    assert sentence.startswith("a and again look like one patient: laid over each other")
+    assert sentence.endswith("give both one patient and one part.")
+    first, second, third = files
+    told = (first, second, replace(third, patient="a"))
+    assert look_alike(replace(plan, cases=told)) == []
+    words = ("init", str(tmp_path / "p"), str(first.image.parent), "--dry-run", "--compare")
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert "a and again look like one patient" in shown.output
+    assert not (tmp_path / "p").exists()
