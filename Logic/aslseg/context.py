@@ -19,7 +19,7 @@ from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
-from aslseg.targets import Target
+from aslseg.targets import CascadeStage, Target, cascade_stages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +63,21 @@ class RunContext:
         return tuple(self.project.targets)
 
     @property
+    def given_targets(self) -> frozenset[str]:
+        """Names of organs of which every case had a mask when the run was last started."""
+        return frozenset(self.folder.status.get("given_targets", ()))
+
+    @property
+    def stages(self) -> tuple[CascadeStage, ...]:
+        """The stages that are trained: not those whose targets all come with every volume."""
+        given = self.given_targets
+        return tuple(
+            stage
+            for stage in cascade_stages(self.targets)
+            if any(target.name not in given for target in stage.targets)
+        )
+
+    @property
     def labelled(self) -> list[Case]:
         """Training cases with a human label."""
         return list(self.project.labelled)
@@ -87,12 +102,26 @@ class RunContext:
         """The cache; anything in it may be deleted."""
         return self.shared_cache or self.project.folder / "cache"
 
+    def teaching(self, stage: CascadeStage) -> list[Case]:
+        """Return the training cases of which some target of a stage is known for sure."""
+        names = {target.name for target in stage.targets}
+        return [
+            case
+            for case in (*self.project.labelled, *self.project.unlabelled)
+            if names & self.project.known_targets(case)
+        ]
+
     def image(self, case: Case) -> Volume:
-        """Read a case's image on its axial grid."""
+        """Read a case's image on its axial grid, with the organ masks that are given for it."""
         return axial_volume(self.project.load_image(case))
 
     def labels(self, case: Case) -> Labelmap:
-        """Read a case's human label on the axial grid of its image."""
+        """Read what is known of a case on the axial grid of its image.
+
+        That is its human label, with the masks of organs that are given beside it.
+        """
+        if case.label is None:
+            return axial_labelmap(self.project.labels_of_masks(case))
         return axial_labelmap(self.labels_in_file(case))
 
     def labels_in_file(self, case: Case) -> Labelmap:

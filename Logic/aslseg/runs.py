@@ -13,6 +13,7 @@ from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.errors import RunError
 from aslseg.events import Monitor
+from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
@@ -27,7 +28,8 @@ from aslseg.project.run_folder import (
     write_settings,
 )
 from aslseg.project.windows import Intensities, intensities_of, window_notes
-from aslseg.storage import sha256_of, write_json_atomic
+from aslseg.storage import inside, sha256_of, write_json_atomic
+from aslseg.targets import cascade_stages
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
 
 
@@ -195,7 +197,11 @@ def _run(
         if more:
             _lengthen(folder, more, label_digests)
         elif is_new:
-            folder.write_status(retrained_rounds=[1], label_digests=label_digests)
+            given = list(project.given_organs)
+            folder.write_status(
+                retrained_rounds=[1], label_digests=label_digests, given_targets=given
+            )
+        _check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
@@ -205,6 +211,36 @@ def _run(
         best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder
+
+
+def _check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
+    """Say which organs are not learnt, and make sure that masks are those that the run knows.
+
+    Raises:
+        RunError: When a mask is not the one of before, or a case has none of an organ that the run
+            does not learn.
+    """
+    known = folder.status.get("label_digests", {})
+    for case in project.cases:
+        for name in folder.status.get("given_targets", ()):
+            if name not in case.masks:
+                msg = (
+                    f"Run '{folder.run_id}' does not learn {name}, for every case had a mask of "
+                    f"it, and {case.id} has none; give it one, or start a new run."
+                )
+                raise RunError(msg)
+        for name, place in case.masks.items():
+            key = place.as_posix()
+            if key in known and known[key] != sha256_of(inside(project.folder, place)):
+                msg = (
+                    f"The mask of {name} of case {case.id} is not the one that run "
+                    f"'{folder.run_id}' began with; add rounds to the run, or start a new one."
+                )
+                raise RunError(msg)
+    for stage in cascade_stages(project.targets):
+        if is_given(stage, folder.status.get("given_targets", ())):
+            name = ", ".join(target.name for target in stage.targets)
+            monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
 
 
 def _warn_of_windows(context: RunContext) -> None:
@@ -236,10 +272,13 @@ def _lengthen(folder: RunFolder, more: int, label_digests: dict[str, str]) -> No
 
 
 def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
-    """Return a project as it is now, and the digest of every label map that is trained on."""
+    """Return a project as it is now, and the digest of each label map and mask in use."""
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
-        return now, {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
+        digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
+        places = [place for case in now.cases for place in case.masks.values()]
+        masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
+        return now, {**digests, **masks}
 
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:

@@ -6,7 +6,7 @@ two stages (tumour is sought inside the liver), liver and spleen make one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -111,6 +111,25 @@ def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Ma
     belongs = np.zeros(256, np.bool_)
     belongs[region_values(target, targets)] = True
     return belongs[labels]
+
+
+def undecided_mask(labels: Labels, unknown: Collection[str], targets: Sequence[Target]) -> Mask:
+    """Find the voxels of which a label map does not say whether a target is there.
+
+    Where a target was not looked for, it may be anywhere in what contains it.
+
+    Args:
+        labels: Label map, any shape, without voxels of unknown targets.
+        unknown: Names of the targets that were not looked for.
+        targets: All targets of the label map.
+
+    Returns:
+        Mask of the shape of `labels`: the parents' own voxels, or the background.
+    """
+    values = {target.name: target.value for target in targets}
+    parents = {target.inside for target in targets if target.name in unknown}
+    found: Mask = np.isin(labels, [0 if name is None else values[name] for name in parents])
+    return found
 
 
 def region_values(target: Target, targets: Sequence[Target]) -> list[int]:

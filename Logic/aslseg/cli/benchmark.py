@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aslseg.cli.console import examples, messages, parse_targets, show_table, tell
+from aslseg.cli.console import (
+    examples,
+    messages,
+    names_of,
+    pairs_of,
+    parse_targets,
+    show_table,
+    tell,
+)
 from aslseg.cli.progress import watched
-from aslseg.cli.projects import PatientOption, PatientsOption, names_of, pairs_of
+from aslseg.cli.projects import PatientOption, PatientsOption
 from aslseg.cli.runs import changed
 from aslseg.errors import CancelledError
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from aslseg.cli.console import examples, messages, show_table, tell
+from aslseg.cli.console import examples, messages, names_of, pairs_of, show_table, tell
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
-from aslseg.cli.projects import PatientOption, names_of, pairs_of
+from aslseg.cli.projects import PatientOption
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 

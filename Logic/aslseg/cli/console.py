@@ -158,3 +158,27 @@ def _parse_target(text: str) -> Target:
     except ValueError as error:
         msg = f"'{text}' is no target; write NAME=VALUE or NAME=VALUE:INSIDE (tumour=2:liver)."
         raise typer.BadParameter(msg) from error
+
+
+def names_of(texts: list[str] | None) -> list[str] | None:
+    """Split what was given as `a,b` or in several options."""
+    if texts is None:
+        return None
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def pairs_of(texts: list[str] | None, option: str, written: str = "CASE=VALUE") -> dict[str, str]:
+    """Read `CASE=VALUE`, or what else is written so.
+
+    Raises:
+        typer.BadParameter: When one is not written so, or a name comes twice.
+    """
+    named: dict[str, str] = {}
+    for text in names_of(texts) or []:
+        case_id, _, value = text.partition("=")
+        if not (case_id and value) or case_id in named:
+            once = written.partition("=")[0].lower()
+            msg = f"{option} takes {written}, each {once} once, and not '{text}'."
+            raise typer.BadParameter(msg)
+        named[case_id] = value
+    return named

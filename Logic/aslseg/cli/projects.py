@@ -15,6 +15,8 @@ from aslseg.cli.console import (
     examples,
     find_run,
     messages,
+    names_of,
+    pairs_of,
     parse_targets,
     show_table,
     tell,
@@ -40,6 +42,16 @@ PatientsOption = Annotated[
 ]
 
 
+MasksOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="ORGAN=FOLDER: masks of a target that contains others, such as liver=masks, named as "
+        "images are or as TotalSegmentator writes them (CASE/liver.nii.gz); they are used as they "
+        "are. Repeatable."
+    ),
+]
+
+
 class Labels(str, Enum):
     """Which label maps an export takes along."""
 
@@ -55,6 +67,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     labels: Annotated[
         Path | None, typer.Option(help="Folder of label maps, where it is not that of the images.")
     ] = None,
+    masks: MasksOption = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,6 +116,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     whose they are; of other volumes each is taken for a patient of its own unless you say so.
     """
     from aslseg.project.create import select_cases
+    from aslseg.project.organ_masks import with_organ_masks
     from aslseg.project.patients import with_patients
     from aslseg.project.plan import plan_project, write_plan
 
@@ -111,6 +125,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
         plan = plan_project(project, source, labels, targets=given, monitor=monitor)
     found = left_out(plan.cases, names_of(leave_out))
     found = with_patients(found, pairs_of(patient, "--patient"), patients)
+    for organ, folder in pairs_of(masks, "--masks", "ORGAN=FOLDER").items():
+        found = with_organ_masks(found, organ, Path(folder))
     cases = select_cases(
         [replace(case, same_size=same_size.value) for case in found],
         labelled=names_of(labelled),
@@ -129,6 +145,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
         f"{len({case.patient for case in made.cases})} patients."
     )
     _tell_targets(made.targets)
+    _tell_masks(made)
     if made.labelled and not any(case.label for case in made.validation):
         tell(
             "No label is kept for validation: all are trained on, cross-validation decides how "
@@ -152,29 +169,6 @@ def _tell_targets(targets: tuple[Target, ...]) -> None:
 
 def _as_typed(target: Target) -> str:
     return f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
-
-
-def names_of(texts: list[str] | None) -> list[str] | None:
-    """Split what was given as `a,b` or in several options."""
-    if texts is None:
-        return None
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
-
-
-def pairs_of(texts: list[str] | None, option: str) -> dict[str, str]:
-    """Read `CASE=VALUE`.
-
-    Raises:
-        typer.BadParameter: When one is not written so, or a case is named twice.
-    """
-    named: dict[str, str] = {}
-    for text in names_of(texts) or []:
-        case_id, _, value = text.partition("=")
-        if not (case_id and value) or case_id in named:
-            msg = f"{option} takes CASE=VALUE, each case once, and not '{text}'."
-            raise typer.BadParameter(msg)
-        named[case_id] = value
-    return named
 
 
 def patients(
@@ -207,6 +201,48 @@ def patients(
     show_table(f"{len(rows)} patients", ["patient", "volumes"], lines, words=2)
     if compare:
         _compare(opened)
+
+
+def masks(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    organ: Annotated[str, typer.Argument(help="Target that contains others, such as liver.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of masks; without it, masks are taken away.")
+    ] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Case that is meant; default: all. Repeatable, or a,b.")
+    ] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
+) -> None:
+    """Give organ masks that you have already, from TotalSegmentator for example.
+
+    They are used as they are: in training, in place of the predicted organ, and in the results. An
+    organ of which every case has a mask is not trained; its lesions are all that needs labels.
+    """
+    from aslseg.project.organ_masks import find_organ_masks
+    from aslseg.project.project import open_project
+
+    opened = open_project(project)
+    chosen = [opened.case(name) for name in names_of(case) or [one.id for one in opened.cases]]
+    if source is None:
+        opened = opened.set_organ_masks(organ, dict.fromkeys(one.id for one in chosen))
+    else:
+        with watched(messages) as monitor:
+            images = {one.id: opened.image_path(one) for one in chosen}
+            found = find_organ_masks(images, organ, source)
+            for name in monitor.track(list(found), f"Reading masks of {organ}"):
+                given = {name: found[name]}
+                opened = opened.set_organ_masks(organ, given, same_size=same_size.value)
+    _tell_masks(opened)
+
+
+def _tell_masks(project: Project) -> None:
+    """Say of how many cases masks of each organ are there."""
+    for target in project.targets:
+        having = [case.id for case in project.cases if target.name in case.masks]
+        if having:
+            count = f"{len(having)} of {len(project.cases)} cases"
+            tell(f"Masks of {target.name} are given for {count}.")
 
 
 def _compare(project: Project) -> None:
@@ -278,6 +314,7 @@ def register(app: typer.Typer) -> None:
             "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
             "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
             "aslseg init my_project ct --patients '^([^_]+)_' --patient ct_7=ct_9",
+            "aslseg init my_project ct --labels tumours --masks liver=totalsegmentator_output",
             "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
         )
     )(init)
@@ -288,6 +325,12 @@ def register(app: typer.Typer) -> None:
         )
     )(patients)
     app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
+    app.command(
+        epilog=examples(
+            "aslseg masks my_project liver totalsegmentator_output",
+            "aslseg masks my_project liver --case ct_7",
+        )
+    )(masks)
     app.command(
         epilog=examples(
             "aslseg export my_project Dataset501_Liver",

@@ -14,6 +14,7 @@ from aslseg.cli.console import (
     examples,
     find_run,
     messages,
+    pairs_of,
     parse_targets,
     say,
     show_dice,
@@ -126,24 +127,42 @@ def segment(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="Write those of specialist and SAM as well.")
     ] = False,
+    organ: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ORGAN=FILE or ORGAN=FOLDER: masks that are used instead of a predicted organ, "
+            "such as liver=masks. Repeatable."
+        ),
+    ] = None,
     voices: Annotated[bool, typer.Option("--voices", hidden=True)] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
 ) -> None:
     """Segment new volumes with the networks of a run.
 
     Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
+
+    Masks of an organ that you have already (--organ) belong to the images by their names, as for
+    `aslseg init --masks`; where an image has none, the organ is predicted if the run has learnt it.
     """
     from aslseg.data.images import read_volume, stem_of
     from aslseg.inference.loading import load_ensemble
+    from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 
     folder = find_run(run)
     outputs = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
     _check_outputs(outputs, force=force)
+    named = {str(path): path for path in images}
+    masks = {
+        name: find_organ_masks(named, name, Path(source))
+        for name, source in pairs_of(organ, "--organ", "ORGAN=FOLDER").items()
+    }
     sweep(output_folder)
     with watched(messages) as monitor:
         ensemble = load_ensemble(folder, monitor)
         for path, output in outputs.items():
-            found = ensemble.segment(read_volume(path), monitor)
+            own = {name: found[str(path)] for name, found in masks.items() if str(path) in found}
+            volume = volume_with_organs(read_volume(path), own, ensemble.targets)
+            found = ensemble.segment(volume, monitor)
             _write_predictions(found, output, others=predictions or voices)
 
 

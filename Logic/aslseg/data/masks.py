@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.data.volume import Mask, Scalar, Shape3, Spacing3, Volume
+from aslseg.data.volume import Float32, Mask, Scalar, Shape3, Spacing3, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,18 @@ def clean_parent(mask: Mask) -> Mask:
     if box is None:
         return mask
     return uncrop(fill_holes_2d(keep_largest(crop(mask, box))), box, mask.shape)
+
+
+def parent_mask(volume: Volume, name: str, probability: Float32) -> Mask:
+    """Return the mask of a parent target: the one that came with the volume, else the predicted.
+
+    Args:
+        volume: The image.
+        name: Of the parent target.
+        probability: (D, H, W) predicted, of its region.
+    """
+    given = volume.given.get(name)
+    return clean_parent(probability > 0.5) if given is None else given
 
 
 def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimet
 _SCANNER = 1
 _SAME_SPACING = 0.01
 _LARGEST_OFFSET = 1 << 24
+_LARGEST_TABLE = 1 << 20
 # Place of each field: format of `struct`, then its byte in NIfTI-1 and in NIfTI-2.
 _FIELDS = {
     "dim": (("8h", 40), ("8q", 16)),
@@ -82,6 +84,22 @@ def read_header(path: Path) -> Header:
         slope=slope,
         intercept=intercept,
     )
+
+
+_LABEL_TABLE = re.compile(rb'<Label Key="(\d{1,3})"[^>]*>\s*(?:<!\[CDATA\[)?([^<\]]{1,99})')
+
+
+def label_names(path: Path) -> dict[int, str]:
+    """Return what a file calls its values, by value; empty where it names none.
+
+    The table of labels of Caret, an extension between header and voxels, is what TotalSegmentator
+    writes into its multi-label files.
+    """
+    is_compressed = _is_compressed(path)
+    end = _offset_of(path, _fields_of(path, _first_bytes(path, is_compressed)))
+    with gzip.open(path) if is_compressed else path.open("rb") as stream:
+        found = _LABEL_TABLE.findall(stream.read(min(end, _LARGEST_TABLE)))
+    return {int(key): name.decode("utf-8", "replace").strip() for key, name in found}
 
 
 def is_written_whole(path: Path, header: Header) -> bool:

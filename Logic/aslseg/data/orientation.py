@@ -85,11 +85,12 @@ class Turn:
         return Geometry(self.shape(geometry.shape), geometry.ijk_to_ras @ step)
 
     def volume(self, volume: Volume) -> Volume:
-        """Turn an image; one that need not be turned is returned itself."""
+        """Turn an image with its masks; one that need not be turned is returned itself."""
         if self.is_identity:
             return volume
         voxels = np.ascontiguousarray(self.array(volume.voxels))
-        return Volume(voxels, self.geometry(volume.geometry))
+        given = {n: np.ascontiguousarray(self.array(mask)) for n, mask in volume.given.items()}
+        return Volume(voxels, self.geometry(volume.geometry), given)
 
     def labelmap(self, labelmap: Labelmap, geometry: Geometry | None = None) -> Labelmap:
         """Turn a label map.

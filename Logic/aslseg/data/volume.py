@@ -8,7 +8,8 @@ a SAM point is `(x, y)` in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -105,14 +106,18 @@ class Volume:
     Attributes:
         voxels: (D, H, W), any real dtype; for CT the unit is HU.
         geometry: Where they lie.
+        given: By target name, (D, H, W) masks of organs that came with the image: they are not
+            predicted, and stay as they are in every result.
     """
 
     voxels: NDArray[Any]
     geometry: Geometry
+    given: Mapping[str, Mask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse an array that is not of the geometry's shape."""
-        _check_shape(self.voxels, self.geometry)
+        for array in (self.voxels, *self.given.values()):
+            _check_shape(array, self.geometry)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

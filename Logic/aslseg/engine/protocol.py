@@ -257,6 +257,7 @@ class ImageRequest(Message):
     device: Device | None = None
     sam: Settings | None = None
     targets: list[Target] | None = None
+    organs: dict[Name, PathText] = Field(default_factory=dict)
 
 
 class Segment(ImageRequest):

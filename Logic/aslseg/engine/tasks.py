@@ -37,6 +37,7 @@ from aslseg.inference.interactive.session import (
 from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
 from aslseg.presets import DEFAULT_PRESET, read_preset
+from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import (
     RunFolder,
@@ -163,7 +164,7 @@ class Engine:
         key = (*_file_key(request), *models_key)
         if self._volume is None or self._volume.key != key:
             self._volume = None  # before the next one is made: two do not fit in memory
-            volume = _read(request, monitor)
+            volume = _read(request, run, monitor)
             if self._models is None or self._models.key != models_key:
                 self._models = None
                 self._models = _load_models(models_key, run, request, monitor)
@@ -218,18 +219,31 @@ def _load_models(
     return _Models(key, models, facts_of(models, run, device))
 
 
-def _read(request: ImageRequest, monitor: Monitor) -> Volume:
+def _read(request: ImageRequest, run: RunFolder | None, monitor: Monitor) -> Volume:
+    """Read the volume, with the masks of organs that a run shall not predict.
+
+    Raises:
+        ConfigError: When organs are given and there is no run, whose place they could take.
+    """
+    if request.organs and run is None:
+        msg = "Organ masks are used with a trained run; train first, or leave them out."
+        raise ConfigError(msg)
+    files = {name: Path(path) for name, path in request.organs.items()}
     for _ in monitor.track(["image"], "Reading the volume"):
-        volume = read_volume(Path(request.image))
+        volume = volume_with_organs(read_volume(Path(request.image)), files, targets_of(request))
     return volume
 
 
 def _file_key(request: ImageRequest) -> Key:
-    path = Path(request.image)
-    if not path.exists():
-        msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
-        raise ImageError(msg)
-    return str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size
+    files = {"": Path(request.image), **{n: Path(path) for n, path in request.organs.items()}}
+    for path in files.values():
+        if not path.exists():
+            msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
+            raise ImageError(msg)
+    return tuple(
+        (name, str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size)
+        for name, file in files.items()
+    )
 
 
 def _models_key(run: RunFolder | None, request: ImageRequest) -> Key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SpecialistConfig
-from aslseg.data.masks import clean_parent, within_reach
+from aslseg.data.masks import parent_mask, within_reach
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labelmap, Mask, Volume
+from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
@@ -35,9 +36,9 @@ class StagePrediction:
 
     Attributes:
         stage: The stage.
-        roi: None where the parent's predicted mask is empty.
+        roi: None where the parent's mask is empty, and where nothing is predicted.
         classes: (classes, d, h, w) probabilities on the ROI's pixels, or None.
-        parent: (D, H, W) predicted mask of the parent; None for a stage without one.
+        parent: (D, H, W) predicted or given mask of the parent; None for a stage without one.
         probabilities: By target, on the volume's voxels.
     """
 
@@ -67,8 +68,11 @@ class Specialist:
     def predict(self, volume: Volume, monitor: Monitor | None = None) -> Probabilities:
         """Return the probability of every target's region on the volume's voxels.
 
-        Contents are predicted inside the predicted parent; where that is empty, their probability
-        is zero.
+        Contents are predicted inside the predicted parent, or inside the mask of it that came with
+        the volume; where that is empty, their probability is zero.
+
+        Raises:
+            ImageError: When the networks do not know an organ that did not come with the volume.
         """
         return all_targets(self.predict_stages(volume, monitor))
 
@@ -96,15 +100,47 @@ class Specialist:
     ) -> StagePrediction:
         monitor.check()
         settings = self.config.stage(stage.inside.name if stage.inside else None)
-        parent = None if stage.inside is None else clean_parent(found[stage.inside.name] > 0.5)
+        if is_given(stage, volume.given):
+            return StagePrediction(stage, None, None, None, with_given({}, stage, volume))
+        if stage.name not in self.networks:
+            names = ", ".join(t.name for t in stage.targets if t.name not in volume.given)
+            msg = (
+                f"This run was trained on given masks of {names} and cannot find it by itself; "
+                f"give its mask (aslseg segment --organ {names}=FILE), or train a run without them."
+            )
+            raise ImageError(msg)
+        parent = None
+        if stage.inside is not None:
+            parent = parent_mask(volume, stage.inside.name, found[stage.inside.name])
         if parent is not None and not parent.any():
             nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
         roi = build_roi(volume, stage, settings, parent=parent)
-        network = self.networks[stage.name]
-        classes = predict_roi(network, roi, settings, self.device, monitor)
+        classes = predict_roi(self.networks[stage.name], roi, settings, self.device, monitor)
         probabilities = on_volume(classes[1:], stage, roi, parent, volume)
-        return StagePrediction(stage, roi, classes, parent, probabilities)
+        found_here = with_given(probabilities, stage, volume)
+        return StagePrediction(stage, roi, classes, parent, found_here)
+
+
+def is_given(stage: CascadeStage, given: Collection[str]) -> bool:
+    """Return whether masks of all targets of a stage are given, so that no network is needed."""
+    return all(target.name in given for target in stage.targets)
+
+
+def with_given(probabilities: Probabilities, stage: CascadeStage, volume: Volume) -> Probabilities:
+    """Return the probabilities of a stage with the masks that came with the volume.
+
+    Args:
+        probabilities: By target of the stage; those of given targets may be missing.
+        stage: Whose targets they are of.
+        volume: The image. Other targets of the stage are zero in its masks.
+    """
+    masks = {t.name: volume.given[t.name] for t in stage.targets if t.name in volume.given}
+    if not masks:
+        return probabilities
+    free = ~np.any(list(masks.values()), axis=0)
+    others = {name: values * free for name, values in probabilities.items() if name not in masks}
+    return others | {name: mask.astype(np.float32) for name, mask in masks.items()}
 
 
 def on_volume(

@@ -114,6 +114,7 @@ class Ensemble:
         sam_probabilities: Probabilities = {}
         if self.sam_predictor is not None:
             sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
+            sam_probabilities |= {name: probabilities[name] for name in volume.given}
         monitor.check()
         of_sam = None if self.sam_predictor is None else sam_probabilities
         refined = self.refiner.refine(volume, probabilities, of_sam)
@@ -148,10 +149,11 @@ class Ensemble:
         return self.lesion_stage.judge(volume, stages, sam)
 
     def propose_prompts(self, volume: Volume, probabilities: Probabilities) -> list[SlicePrompts]:
-        """Return the prompts for SAM from the specialist's probabilities."""
+        """Return the prompts for SAM from the specialist's probabilities; none for given masks."""
         if self.sam_predictor is None:
             return []
-        return self.sam_predictor.propose_prompts(volume, probabilities, self.targets)
+        proposed = self.sam_predictor.propose_prompts(volume, probabilities, self.targets)
+        return [prompt for prompt in proposed if prompt.target not in volume.given]
 
     def _all(self, sam_probabilities: Probabilities, volume: Volume) -> Probabilities:
         empty = np.zeros(volume.geometry.shape, np.float32)

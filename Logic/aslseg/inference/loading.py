@@ -38,7 +38,7 @@ from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
 from aslseg.sam.two_decoders import TwoDecoderSam
-from aslseg.targets import CascadeStage, Target, cascade_stages
+from aslseg.targets import CascadeStage, Target
 
 SNAPSHOTS = (1 / 3, 2 / 3)
 """Parts of the schedule after which weights are kept to measure agreement (ST++)."""
@@ -121,9 +121,8 @@ def load_cascade(
     Raises:
         WeightsError: As `load_stage`.
     """
-    stages = cascade_stages(context.targets)
     return assemble_cascade(
-        context, {s.name: load_stage(context, folder, s, network) for s in stages}
+        context, {s.name: load_stage(context, folder, s, network) for s in context.stages}
     )
 
 
@@ -146,8 +145,9 @@ def load_refiner(context: RunContext, folder: Path) -> Refiner:
     """
     networks = {
         target.name: load_adaptation(context, stage, adaptation_path(folder, target))
-        for stage in cascade_stages(context.targets)
+        for stage in context.stages
         for target in stage.targets
+        if target.name not in context.given_targets
     }
     return Refiner(networks, context.targets, context.config)
 
@@ -286,7 +286,7 @@ def scsam_ensemble(context: RunContext, trained: TrainedCascade, folder: Path) -
         WeightsError: When a file is missing or damaged.
     """
     sams: dict[str, ClasswiseSam] = {}
-    for stage in cascade_stages(context.targets):
+    for stage in context.stages:
         sam = build_classwise(context, stage)
         load_classwise(sam, scsam_path(folder, stage.name))
         sams[stage.name] = sam.to(context.device).eval()
@@ -347,7 +347,7 @@ def cpcsam_networks(context: RunContext) -> BuildNetwork:
 
 
 def _refuse_blocks(context: RunContext) -> None:
-    for stage in cascade_stages(context.targets):
+    for stage in context.stages:
         if (
             context.config.stage(stage.inside.name if stage.inside else None).network.dimensions
             != 2

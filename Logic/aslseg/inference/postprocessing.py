@@ -30,9 +30,9 @@ def labels_from(
 ) -> Labelmap:
     """Return the label map of a volume.
 
-    A parent is its largest component without holes; contents lie within reach of it, and their
-    components below `min_component_ml` are removed. Among targets with one parent the most probable
-    one wins.
+    A parent is its largest component without holes, or the mask that came with the volume, as it
+    is; contents lie within reach of it, and their components below `min_component_ml` are removed.
+    Among targets with one parent the most probable one wins.
 
     Args:
         probabilities: By target, (D, H, W) probability of its region.
@@ -44,6 +44,8 @@ def labels_from(
     least = _least_voxels(volume, min_component_ml)
 
     def clean(target: Target, mask: Mask, parent: Mask | None) -> Mask:
+        if target.name in volume.given:
+            return volume.given[target.name]
         if parent is not None:
             mask &= within_reach(parent, volume)
         return clean_parent(mask) if target.name in parents else drop_small(mask, least)
@@ -82,6 +84,9 @@ def label_slice(
     least = _least_voxels(volume, min_component_ml)
 
     def clean(target: Target, mask: Mask, parent: Mask | None) -> Mask:
+        if target.name in volume.given:
+            given: Mask = volume.given[target.name][k]
+            return given
         if parent is not None:
             mask &= within_reach(parent[None], volume)[0]
         values = region_values(target, targets)

@@ -15,9 +15,15 @@ import torch
 from torch import Tensor
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.data.masks import clean_parent, within_reach
+from aslseg.data.masks import parent_mask, within_reach
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
-from aslseg.inference.cascade import SLICES_AT_ONCE, Probabilities, on_volume
+from aslseg.inference.cascade import (
+    SLICES_AT_ONCE,
+    Probabilities,
+    is_given,
+    on_volume,
+    with_given,
+)
 from aslseg.inference.postprocessing import dilated_in_plane, parts_touching
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
@@ -179,7 +185,11 @@ class Refiner:
         probabilities: tuple[Probabilities, Probabilities],
         refined: Probabilities,
     ) -> Probabilities:
-        parent = None if stage.inside is None else clean_parent(refined[stage.inside.name] > 0.5)
+        if is_given(stage, volume.given):
+            return with_given({}, stage, volume)
+        parent = None
+        if stage.inside is not None:
+            parent = parent_mask(volume, stage.inside.name, refined[stage.inside.name])
         if parent is not None and not parent.any():
             return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)
@@ -193,7 +203,8 @@ class Refiner:
             corrected.append(
                 refine_roi(network, roi, predictions, self.config.adaptation, settings)
             )
-        return on_volume(np.stack(corrected), stage, roi, parent, volume)
+        found = on_volume(np.stack(corrected), stage, roi, parent, volume)
+        return with_given(found, stage, volume)
 
 
 class UseSpecialist:
@@ -258,27 +269,38 @@ class SliceRefiner:
             sam: Gives SAM's; without SAM, the specialist's again.
         """
         refined: Planes = {}
+        given = {name: mask[k] for name, mask in self._volume.given.items()}
         for stage in cascade_stages(self._refiner.targets):
             reach = None
             if stage.inside is not None:
-                name = stage.inside.name
-                before = self._parents[name]
-                parent = parts_touching(
-                    refined[name] > 0.5, dilated_in_plane(before, k), is_first=not before.any()
-                )
-                reach = within_reach(parent[None], self._volume)[0]
+                parent = self._parent(stage.inside.name, k, refined)
+                reach = within_reach(parent[None], self._volume)
             for target in stage.targets:
+                if target.name in given:
+                    refined[target.name] = given[target.name].astype(np.float32)
+                    continue
                 plane = self._plane(stage, target, k, (specialist, sam))
-                refined[target.name] = plane if reach is None else plane * reach
+                refined[target.name] = plane if reach is None else plane * reach[0]
         return refined
+
+    def _parent(self, name: str, k: int, refined: Planes) -> Mask:
+        """Return the mask (H, W) of a parent on a slice: given, else what touches it around."""
+        before = self._parents[name]
+        if name in self._volume.given:
+            given: Mask = before[k]
+            return given
+        beside = dilated_in_plane(before, k)
+        return parts_touching(refined[name] > 0.5, beside, is_first=not before.any())
 
     def _prepare(self, stage: CascadeStage, refined: Probabilities) -> None:
         parent = None
         if stage.inside is not None:
-            parent = clean_parent(refined[stage.inside.name] > 0.5)
+            parent = parent_mask(self._volume, stage.inside.name, refined[stage.inside.name])
             self._parents[stage.inside.name] = parent
             if not parent.any():
                 return
+        if is_given(stage, self._volume.given):
+            return
         settings = adaptation_roi_settings(stage, self._refiner.config)
         self._rois[stage.name] = build_roi(self._volume, stage, settings, parent=parent)
 

@@ -104,7 +104,8 @@ def asked_targets(
         gate = f"gate_{name}"
         context.monitor.metric(gate, score.specialist, this.number, source="specialist")
         context.monitor.metric(gate, score.sam, this.number, source="sam")
-    unjudged = [target.name for target in context.targets if target.name not in scores]
+    wanted = [t.name for t in context.targets if t.name not in context.given_targets]
+    unjudged = [name for name in wanted if name not in scores]
     if unjudged:
         context.monitor.warn(
             f"SAM is not asked for {', '.join(unjudged)}: no specialist that was not trained on a "

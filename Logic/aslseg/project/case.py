@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from aslseg.data.volume import SameSize
 from aslseg.errors import ProjectError
 
 LABELS = "labels"
+MASKS = "masks"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
 MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
@@ -23,13 +25,13 @@ Status: TypeAlias = Literal["unlabelled", "labelled", "pseudo", "accepted", "rej
 CaseId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_](?:[\w.-]*[\w-])?$")]
 
 
-def _label_place(path: Any) -> Any:
-    """Refuse what is no file in `labels/`; what links lead to is looked at when it is used."""
+def _in_folder(folder: str, path: Any) -> Any:
+    """Refuse what is no file in a folder; what links lead to is looked at when it is used."""
     parts = PurePosixPath(str(path).replace("\\", "/")).parts
     if path is not None and (
-        parts[:1] != (LABELS,) or ".." in parts or len(parts) < 2 or parts[1] == HISTORY
+        parts[:1] != (folder,) or ".." in parts or len(parts) < 2 or parts[1] == HISTORY
     ):
-        allowed = f"the folder {LABELS}/ of the project, or in its history"
+        allowed = f"the folder {folder}/ of the project, or in its history"
         msg = f"'{str(path)[:100]}' lies outside of {allowed}"
         raise ValueError(msg)
     return path if path is None else Path(*parts)
@@ -45,7 +47,8 @@ def _possible(path: Path) -> Path:
 
 
 ImagePath = Annotated[Path, AfterValidator(_possible)]
-LabelPath = Annotated[Path, BeforeValidator(_label_place), AfterValidator(_possible)]
+LabelPath = Annotated[Path, BeforeValidator(partial(_in_folder, LABELS)), AfterValidator(_possible)]
+MaskPath = Annotated[Path, BeforeValidator(partial(_in_folder, MASKS)), AfterValidator(_possible)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class CaseFiles:
         same_size: What to go by when the label map has the image's size and another position.
         ignored: Value of the voxels of the label map that nobody looked at, or None.
         patient: Whose volume it is; None takes the PatientID of DICOM slices, else the case's name.
+        masks: Files of given organ masks, by target name (see `organ_masks`).
     """
 
     id: str
@@ -69,6 +73,7 @@ class CaseFiles:
     same_size: SameSize = "refuse"
     ignored: int | None = None
     patient: str | None = None
+    masks: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Case(Settings):
@@ -82,6 +87,7 @@ class Case(Settings):
         status: Where its label comes from, or what became of the pseudo-label.
         image_sha256: Digest of the image when it was brought in.
         patient: Whose volume it is; the case's own name where nothing else is known.
+        masks: Given masks of organs, in `masks/`, by target name; they are not predicted.
     """
 
     id: CaseId
@@ -91,6 +97,7 @@ class Case(Settings):
     status: Status = "unlabelled"
     image_sha256: str | None = None
     patient: CaseId = ""  # replaced by the case's name
+    masks: dict[str, MaskPath] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

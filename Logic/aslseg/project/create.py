@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from aslseg.config import RunConfig
 from aslseg.data.body_match import BodyDigest, body_digest
 from aslseg.data.images import read_volume, write_labelmap
+from aslseg.data.volume import Geometry, Mask
 from aslseg.errors import CancelledError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.presets import DEFAULT_PRESET, PRESETS
@@ -33,6 +34,7 @@ from aslseg.project.case import (
 )
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
+from aslseg.project.organ_masks import mask_place, organ_of, read_organ_mask, with_masks
 from aslseg.project.patients import (
     dicom_patient_of,
     hashed_patient,
@@ -207,7 +209,7 @@ def _with_added(
         with changing(project.folder):
             updated = _with_cases(current(), arrivals)
             _refuse_twins(updated)
-            with _placed(staging, project.folder / LABELS):
+            with _placed(staging, project.folder):
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})
     _warn_of_windows(updated, arrivals, monitor or Monitor())
@@ -342,6 +344,9 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         image_sha256=sha256_of(files.image),
         patient=whose(files),
     )
+    masks = _staged_masks(project, files, volume.geometry, staging)
+    places = {name: mask_place(organ_of(project.targets, name), files.id) for name in masks}
+    case = case.model_copy(update={"masks": places})
     arrival = _Arrival(case, False, stamp, (), dicom_patient_of(files), body_digest(volume))
     if files.label is None:
         return arrival
@@ -352,14 +357,28 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         same_size=files.same_size,
         ignored=files.ignored,
     )
-    name = files.id + LABEL_SUFFIX
-    write_labelmap(labels, staging / name)
+    place = Path(LABELS, files.id + LABEL_SUFFIX)
+    write_labelmap(labels, staging / place)
+    labels = with_masks(labels, masks, project.targets, str(files.label))
     return replace(
         arrival,
-        case=case.model_copy(update={"label": Path(LABELS, name), "status": "labelled"}),
+        case=case.model_copy(update={"label": place, "status": "labelled"}),
         has_foreground=bool(labels.labels.any()),
         intensities=tuple(intensities_of(files.id, volume, labels, project.targets)),
     )
+
+
+def _staged_masks(
+    project: Project, files: CaseFiles, geometry: Geometry, staging: Path
+) -> dict[str, Mask]:
+    """Write the organ masks of a case to where they are staged, and return them by target name."""
+    masks: dict[str, Mask] = {}
+    for name, path in files.masks.items():
+        organ = organ_of(project.targets, name)
+        mask = read_organ_mask(path, geometry, organ, project.targets, same_size=files.same_size)
+        write_labelmap(mask, staging / mask_place(organ, files.id))
+        masks[name] = mask.labels > 0
+    return masks
 
 
 def _relative(image: Path, folder: Path) -> Path:
@@ -389,22 +408,24 @@ def _refuse_twins(project: Project) -> None:
 
 
 @contextmanager
-def _placed(staging: Path, labels: Path) -> Iterator[None]:
-    """Move new label maps to their place, and take them away again if the body fails."""
+def _placed(staging: Path, folder: Path) -> Iterator[None]:
+    """Move staged files to their place, and take them away again if the body fails."""
     placed: list[Path] = []
-    is_new = not labels.exists()
+    made: list[Path] = []
     try:
-        labels.mkdir(exist_ok=True)
-        for path in sorted(staging.iterdir()):
-            if (labels / path.name).exists():
-                msg = f"{labels / path.name} exists already; move it away, or rename the case."
+        for path in sorted(path for path in staging.rglob("*") if path.is_file()):
+            place = folder / path.relative_to(staging)
+            if place.exists():
+                msg = f"{place} exists already; move it away, or rename the case."
                 raise ProjectError(msg)
-            placed.append(path.replace(labels / path.name))
+            made += [parent for parent in place.parents if not parent.exists()]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            placed.append(path.replace(place))
         yield
     except BaseException:
         for path in placed:
             path.unlink(missing_ok=True)
-        if is_new:
+        for parent in sorted(made, reverse=True):
             with suppress(OSError):
-                labels.rmdir()
+                parent.rmdir()
         raise

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aslseg.data.images import read_geometry, write_labelmap, write_volume
+from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import Case
-from aslseg.project.labels import load_labels
 from aslseg.project.project import Project, changing, open_project
 from aslseg.storage import atomic_folder, sweep, write_json_atomic
 from aslseg.targets import Target
@@ -87,8 +86,7 @@ def _label_paths(project: Project, labels: Mapping[str, Path]) -> dict[str, Path
 
 
 def _consecutive(project: Project, case: Case, path: Path) -> Labelmap:
-    geometry = read_geometry(project.image_path(case))
-    labelmap = load_labels(path, geometry, project.targets)
+    labelmap = project.read_labels(case, path)
     table = np.zeros(256, np.uint8)
     for value, target in enumerate(project.targets, start=1):
         table[target.value] = value

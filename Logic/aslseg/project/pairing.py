@@ -162,7 +162,7 @@ def _nested_cases(folder: Path) -> list[FoundCases]:
 def _paired(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> FoundCases:
     if len(images) == len(labels) == 1:
         return FoundCases((CaseFiles(_case_id(images[0]), images[0], labels[0]),))
-    fitting = {path: _labels_of(path, labels) for path in images}
+    fitting = {path: labels_of(path, labels) for path in images}
     claims = Counter(found[0] for found in fitting.values() if len(found) == 1)
     cases, problems = [], _channel_problems(images)
     for image, found in fitting.items():
@@ -194,7 +194,7 @@ def _channel_problems(images: Sequence[Path]) -> list[PairingProblem]:
     ]
 
 
-def _labels_of(image: Path, labels: Sequence[Path]) -> list[Path]:
+def labels_of(image: Path, labels: Sequence[Path]) -> list[Path]:
     """Find the label maps of an image: of its very name, else of what the name means."""
     name, key = stem_of(image).removesuffix("_0000"), _image_key(image)
     same = [path for path in labels if stem_of(path) == name]

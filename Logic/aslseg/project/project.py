@@ -10,23 +10,32 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError, model_validator
 
 from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
-from aslseg.data.images import read_geometry, read_volume, write_labelmap
-from aslseg.data.volume import Labelmap, SameSize, Volume
+from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
+from aslseg.data.volume import Labelmap, Mask, SameSize, Volume
 from aslseg.errors import ConfigError, ProjectError, StorageError, short
 from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, Case, Split
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, find_label, keep_history, load_labels
+from aslseg.project.organ_masks import (
+    checked_organ_mask,
+    mask_place,
+    organ_of,
+    read_organ_mask,
+    with_masks,
+)
 from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import read_object
 from aslseg.schema_1 import SCHEMA_VERSION
@@ -69,6 +78,15 @@ class Project(Settings):
         try:
             cascade_stages(self.targets)
         except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_of_organs(self) -> Project:
+        try:
+            for name in {name for case in self.cases for name in case.masks}:
+                organ_of(self.targets, name)
+        except ProjectError as error:
             raise ValueError(str(error).rstrip(".")) from error
         return self
 
@@ -127,18 +145,57 @@ class Project(Settings):
             raise ProjectError(msg)
         return inside(self.folder, case.label)
 
+    @property
+    def given_organs(self) -> tuple[str, ...]:
+        """Names of the targets of which every case has a mask: they need not be learnt."""
+        masks = [set(case.masks) for case in self.cases]
+        return tuple(t.name for t in self.targets if masks and all(t.name in m for m in masks))
+
+    def known_targets(self, case: Case) -> frozenset[str]:
+        """Return the names of the targets that a case's label map or its masks decide."""
+        drawn = () if case.label is None else (target.name for target in self.targets)
+        return frozenset((*drawn, *case.masks))
+
+    def unknown_targets(self, case: Case) -> frozenset[str]:
+        """Return the names of the targets that nobody has looked for in a case."""
+        return frozenset(target.name for target in self.targets) - self.known_targets(case)
+
+    def labels_of_masks(self, case: Case) -> Labelmap:
+        """Return the given masks of a case as a label map; outer ones lie below inner ones.
+
+        Raises:
+            ImageError: As `load_masks`.
+        """
+        geometry = read_geometry(self.image_path(case))
+        nothing = Labelmap(np.zeros(geometry.shape, np.uint8), geometry)
+        return with_masks(nothing, self.load_masks(case), self.targets, case.id)
+
+    def load_masks(self, case: Case) -> dict[str, Mask]:
+        """Read the given organ masks of a case, on the grid of its image, by target name.
+
+        Raises:
+            ImageError: When a file is missing or damaged.
+            StorageError: When a link leads out of the project.
+        """
+        return {
+            name: read_labelmap(inside(self.folder, place)).labels > 0
+            for name, place in case.masks.items()
+        }
+
     def load_image(self, case: Case) -> Volume:
-        """Read the image of a case.
+        """Read the image of a case, with its given organ masks.
 
         Raises:
             ImageError: When it is missing, damaged or of the wrong kind.
             ProjectError: When it is not the one that was brought in.
         """
         check_images(self.folder, [case])
-        return read_volume(self.image_path(case))
+        return replace(read_volume(self.image_path(case)), given=self.load_masks(case))
 
     def load_labels(self, case: Case, digest: str | None = None) -> Labelmap:
         """Read the label map of a case onto the grid of its image.
+
+        A given organ mask fills in an organ that the label map has no voxel of.
 
         Args:
             case: The case.
@@ -152,7 +209,19 @@ class Project(Settings):
         """
         path = self.label_path(case)
         path = path if digest is None else find_label(path, digest)
-        return load_labels(path, read_geometry(self.image_path(case)), self.targets)
+        return self.read_labels(case, path)
+
+    def read_labels(self, case: Case, path: Path) -> Labelmap:
+        """Read a label map that was made of a case, with its given organ masks filled in.
+
+        Raises:
+            ImageError: As `load_labels`.
+            GeometryMismatchError: When it lies elsewhere.
+        """
+        labelmap = load_labels(path, read_geometry(self.image_path(case)), self.targets)
+        if not case.masks:
+            return labelmap
+        return with_masks(labelmap, self.load_masks(case), self.targets, str(path))
 
     def require_labels(self) -> None:
         """Make sure that there is something to train on.
@@ -172,7 +241,8 @@ class Project(Settings):
         """List what cannot be found, one sentence each, without reading voxels."""
         found = []
         for case in self.cases:
-            paths = [self.image_path(case), *([self.folder / case.label] if case.label else [])]
+            places = [*([case.label] if case.label else []), *case.masks.values()]
+            paths = [self.image_path(case), *(self.folder / place for place in places)]
             found += [
                 f"{path} of case {case.id} does not exist; restore it, or remove the case."
                 for path in paths
@@ -230,6 +300,58 @@ class Project(Settings):
                 keep_history(path)
                 write_labelmap(fitted, path)
         return updated
+
+    def set_organ_masks(
+        self,
+        name: str,
+        masks: Mapping[str, Labelmap | Path | None],
+        *,
+        same_size: SameSize = "refuse",
+    ) -> Project:
+        """Keep masks of an organ that need not be predicted; those of before go to the history.
+
+        Args:
+            name: Of a target that contains others.
+            masks: By case id, a file as for `read_organ_mask`, or 0 and 1 on the grid of the image
+                or overlapping it; None takes the mask of a case away. Other cases stay as they are.
+            same_size: What to go by when a mask has the image's size and another position.
+
+        Returns:
+            The project as it is on disk now.
+
+        Raises:
+            ProjectError: When there is no such case, or nothing lies in that target.
+            ImageError: When a mask is empty or lies elsewhere. Nothing changes from that case on.
+            StorageError: When the folder cannot be written.
+        """
+        updated = open_project(self.folder)
+        for case_id, mask in masks.items():
+            with changing(updated.folder):
+                updated = open_project(self.folder)
+                organ, case = organ_of(updated.targets, name), updated.case(case_id)
+                place = case.masks.get(name, mask_place(organ, case_id))
+                others = {other: kept for other, kept in case.masks.items() if other != name}
+                checked = None
+                if mask is not None:
+                    checked = updated._checked_mask(case, organ, mask, same_size)
+                    others[name] = place
+                updated = updated.with_case(case.model_copy(update={"masks": others}))
+                path = inside(updated.folder, place)
+                with replacing_project(updated):
+                    keep_history(path)
+                    if checked is not None:
+                        write_labelmap(checked, path)
+        return updated
+
+    def _checked_mask(
+        self, case: Case, organ: Target, mask: Labelmap | Path, same_size: SameSize
+    ) -> Labelmap:
+        check_images(self.folder, [case])
+        grid = read_geometry(self.image_path(case))
+        if isinstance(mask, Path):
+            return read_organ_mask(mask, grid, organ, self.targets, same_size=same_size)
+        what = f"The mask of {organ.name} of case {case.id}"
+        return checked_organ_mask(mask, grid, organ, what, same_size=same_size)
 
     def _of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split == split)

@@ -92,6 +92,7 @@ class _Status(BaseModel):
     seconds_left: float | None = None
     retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
     label_digests: dict[str, str] = {}
+    given_targets: list[str] = []
     images: dict[str, str] = {}
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from aslseg.config import SamConfig, SamCropConfig
-from aslseg.data.masks import box_of, clean_parent
+from aslseg.data.masks import box_of, parent_mask
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.preprocessing.intensity import centre_and_spread
 from aslseg.prompts import XY, BoxPrompt, SliceCrop, SlicePrompts
@@ -46,7 +46,7 @@ def crops_in_parents(
     if settings.crop.region == "slice":
         return {}
     parents = {t.inside for t in targets if t.inside is not None and t.inside in probabilities}
-    bodies = {name: clean_parent(probabilities[name] > 0.5) for name in parents}
+    bodies = {name: parent_mask(volume, name, probabilities[name]) for name in parents}
     return crops_of(volume, bodies, targets, settings)
 
 

@@ -27,7 +27,7 @@ from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.predictor import VolumeSamPredictor
-from aslseg.targets import CascadeStage, Target, cascade_stages
+from aslseg.targets import CascadeStage, Target
 from aslseg.training.adaptation_samples import (
     AdaptationSampler,
     TrainingSample,
@@ -131,7 +131,10 @@ def train_refiner(
     weights of the round before, for `later_share` of the steps.
     """
     pairs = [
-        (stage, target) for stage in cascade_stages(context.targets) for target in stage.targets
+        (stage, target)
+        for stage in context.stages
+        for target in stage.targets
+        if target.name not in context.given_targets
     ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):

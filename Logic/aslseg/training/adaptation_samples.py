@@ -14,6 +14,7 @@ from aslseg.context import LabelledVolume
 from aslseg.data.masks import clean_parent
 from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.events import Monitor
+from aslseg.inference.cascade import is_given
 from aslseg.networks.adaptation import (
     HIDDEN_IMAGE_SHARE,
     ProbabilityPair,
@@ -131,10 +132,12 @@ def training_samples_of(
         sam: SAM's probability by target, for prompts made from it.
 
     Returns:
-        By target name; targets whose parent is empty are missing.
+        By target name; missing are targets whose parent is empty, and stages that are given.
     """
     samples: dict[str, TrainingSample] = {}
     for stage in cascade_stages(targets):
+        if is_given(stage, labelled.volume.given):
+            continue
         parent = None
         if stage.inside is not None:
             parent = _parent(labelled, stage.inside, targets, (probabilities, sam))
@@ -174,6 +177,8 @@ def _parent(
     targets: Sequence[Target],
     predictions: tuple[Mapping[str, Float32], Mapping[str, Float32]],
 ) -> Mask:
-    """Return the mean prediction of the parent target, or its true mask where that is empty."""
+    """Return the given mask of the parent target; else its mean prediction; else its true mask."""
+    if target.name in labelled.volume.given:
+        return labelled.volume.given[target.name]
     found = clean_parent(predictions[0][target.name] + predictions[1][target.name] > 1.0)
     return found if found.any() else region_mask(labelled.labels.labels, target, targets)

@@ -36,7 +36,7 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, load_roi, save_roi, to_volume
 from aslseg.project.case import Case
-from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask
+from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
@@ -92,13 +92,19 @@ class RoiAugmentation:
         At inference the parent mask is predicted and includes tissue around the parent, which a
         network trained on true masks alone labels as lesion. So the true mask is followed by one
         with parts added, a dilated one, and the prediction of an out-of-fold model if there is one.
+        A given mask stands for the true one, and is alone where no parent is ever predicted.
 
         Returns:
             (D, H, W) masks; [None] for a stage without a parent.
         """
-        if self._stage.inside is None:
+        parent = self._stage.inside
+        if parent is None:
             return [None]
-        true = region_mask(labels.labels, self._stage.inside, self._context.targets)
+        true = volume.given.get(parent.name)
+        if true is None:
+            true = region_mask(labels.labels, parent, self._context.targets)
+        elif parent.name in self._context.given_targets:
+            return [true]
         if not true.any():
             return []
         degraded = degraded_parents(true, volume, case_id, self._context.config.seed)
@@ -108,13 +114,17 @@ class RoiAugmentation:
         return [true, *degraded]
 
     def predict_parent(self, volume: Volume, networks: Mapping[str, nn.Module]) -> Mask | None:
-        """Return the parent mask that the networks predict; None without a parent."""
+        """Return the given parent mask, else the one that the networks predict; None without."""
         parent = None
         for stage in _path_to(self._stage, self._context):
+            inside = _next_parent(stage, self._stage, self._context)
+            given = volume.given.get(stage.targets[inside - 1].name)
+            if given is not None:
+                parent = given
+                continue
             settings = scheduled(self._context.config, stage)
             roi = build_roi(volume, stage, settings, parent=parent)
             classes = predict_roi(networks[stage.name], roi, settings, self._context.device)
-            inside = _next_parent(stage, self._stage, self._context)
             parent = clean_parent(to_volume(classes, roi)[inside] > 0.5)
             if not parent.any():
                 break
@@ -224,7 +234,7 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
         ProjectError: When no label has any voxel of a stage's targets.
     """
     stages: dict[str, list[nn.Module]] = {}
-    for stage in cascade_stages(context.targets):
+    for stage in context.stages:
         if not specialist_paths(plan.folder, stage)[-1].exists():
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
@@ -328,17 +338,19 @@ def _labelled_cases(
     rois: Path,
     augmentation: RoiAugmentation,
 ) -> list[TrainingCase]:
-    labelled = [case for case in context.labelled if case.id not in plan.left_out]
+    labelled = [case for case in context.teaching(stage) if case.id not in plan.left_out]
     known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
     known += [
         (case, plan.pseudo[case.id])
         for case in context.unlabelled
-        if case.id in plan.pseudo and plan.pseudo[case.id].teaches(stage)
+        if case not in labelled and case.id in plan.pseudo and plan.pseudo[case.id].teaches(stage)
     ]
     cases: list[TrainingCase] = []
     for case, pseudo in context.monitor.track(known, f"Preparing {stage.name}"):
         labels = axial_labelmap(read_labelmap(pseudo.labels)) if pseudo else context.labels(case)
         ignored = pseudo.ignored(stage, context.targets) if pseudo else None
+        if pseudo is None:
+            ignored = _undecided(context, stage, case, labels)
         weight = context.config.reliability.pseudo_weight if pseudo else 1.0
         volume = context.image(case)
         for number, parent in enumerate(augmentation.parents_of(case.id, volume, labels)):
@@ -369,6 +381,14 @@ def _labelled_cases(
     return cases
 
 
+def _undecided(
+    context: RunContext, stage: CascadeStage, case: Case, labels: Labelmap
+) -> Mask | None:
+    """Return where targets of a stage may be that nobody has looked for; None if all are known."""
+    unknown = context.project.unknown_targets(case) & {target.name for target in stage.targets}
+    return undecided_mask(labels.labels, unknown, context.targets) if unknown else None
+
+
 def _shows_a_target(roi: Roi) -> bool:
     """Whether an ROI has a labelled voxel of its stage's targets."""
     labels = np.zeros(0) if roi.labels is None else np.asarray(roi.labels)
@@ -383,7 +403,9 @@ def _unlabelled_cases(
     found: Callable[[Volume], Mask | None],
 ) -> list[TrainingCase]:
     cases: list[TrainingCase] = []
-    for case in context.monitor.track(context.unlabelled, f"Preparing unlabelled {stage.name}"):
+    known = {case.id for case in context.teaching(stage)}
+    unlabelled = [case for case in context.unlabelled if case.id not in known]
+    for case in context.monitor.track(unlabelled, f"Preparing unlabelled {stage.name}"):
         volume = context.image(case)
         parent = found(volume)
         if stage.inside is not None and (parent is None or not parent.any()):

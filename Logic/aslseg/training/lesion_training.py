@@ -259,7 +259,11 @@ def _held_out_case(
         name: _case_candidates(labelled.case_id, patient, one, *regions[name])
         for name, one in found.items()
     }
-    others = {name: dice(*masks) for name, masks in regions.items() if name not in found}
+    others = {
+        name: dice(*masks)
+        for name, masks in regions.items()
+        if name not in found and name not in volume.given
+    }
     return HeldOutCase(labelled.case_id, candidates, others)
 
 

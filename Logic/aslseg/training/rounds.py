@@ -177,7 +177,7 @@ def _predict_case(
     before = []
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
-    reliability = reliability_of(case.id, segmentation, before, context.targets)
+    reliability = reliability_of(case.id, segmentation, before, context.targets, volume.given)
     if case.split == "train":
         reach = context.config.candidates.doubt
         doubtful = doubtful_labels(segmentation, before, context.targets, reach)
@@ -256,7 +256,7 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
         if labels is not None:
             facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
             rows += score_rows(axial_labelmap(labels), truth, context.targets, facts)
-    return rows
+    return [row for row in rows if row["target"] not in case.masks]
 
 
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -296,6 +296,14 @@ def _training_cases(
         training_case = sam_training_case(
             labelled, context.targets, context.config.sam, context.config.seed, probabilities
         )
+        training_case = replace(
+            training_case,
+            samples={
+                name: samples
+                for name, samples in training_case.samples.items()
+                if name not in context.given_targets
+            },
+        )
         if any(training_case.samples.values()):
             training_cases.append(with_embeddings(sam_predictor, training_case, context.monitor))
     if not training_cases:

@@ -40,12 +40,14 @@ class TargetReliability:
             for a method with one prediction.
         empty_in_one: Whether exactly one of the two predictions is empty.
         is_empty: Whether the refined label is empty.
+        is_given: Whether a mask came with the volume, so that nothing was predicted.
     """
 
     checkpoint_agreement: float | None
     prediction_agreement: float | None
     empty_in_one: bool = False
     is_empty: bool = False
+    is_given: bool = False
 
     @property
     def score(self) -> float | None:
@@ -123,7 +125,7 @@ def select(
 
     The accepted share grows over the rounds. Never accepted: a score below the least one, a target
     that one prediction alone leaves empty or that is not found at all, one whose parent is not
-    accepted, and a case that a person rejected.
+    accepted, and a case that a person rejected. Given masks are accepted beyond the share.
 
     Args:
         cases: All unlabelled cases.
@@ -141,14 +143,14 @@ def select(
     for target in _parents_first(targets):
         quota = places
         for case in sorted(cases, key=lambda c: (-(_score(c, target) or 0.0), c.case_id)):
-            given = reasons[case.case_id]
+            others, is_given = reasons[case.case_id], case.targets[target.name].is_given
             reason = REJECTED if case.case_id in rejected else _objection(case, target, settings)
-            if not reason and target.inside is not None and given[target.inside] != RELIABLE:
+            if not reason and target.inside is not None and others[target.inside] != RELIABLE:
                 reason = f"its {target.inside} is not used"
-            if not reason and quota == 0:
+            if not reason and quota == 0 and not is_given:
                 reason = "not needed this round"
-            given[target.name] = reason or RELIABLE
-            quota -= not reason
+            others[target.name] = reason or RELIABLE
+            quota -= not reason and not is_given
     order = sorted(cases, key=lambda c: (-c.score, c.case_id))
     return [Decision(case, reasons[case.case_id]) for case in order]
 
@@ -159,6 +161,8 @@ def _score(case: Reliability, target: Target) -> float | None:
 
 def _objection(case: Reliability, target: Target, settings: ReliabilityConfig) -> str:
     found = case.targets[target.name]
+    if found.is_given:
+        return ""
     if found.empty_in_one:
         return "one network finds it, the other does not"
     if found.is_empty:
@@ -178,6 +182,7 @@ def reliability_of(
     segmentation: Segmentation,
     earlier: Sequence[Labelmap],
     targets: Sequence[Target],
+    given: Collection[str] = (),
 ) -> Reliability:
     """Measure how reliable a case's refined label is.
 
@@ -186,10 +191,16 @@ def reliability_of(
         segmentation: The predictions of this round.
         earlier: The specialist's label maps with earlier weights.
         targets: All targets.
+        given: Names of targets whose masks came with the volume; no agreement says anything there.
     """
     return Reliability(
         case_id,
-        {target.name: _of_target(segmentation, earlier, target, targets) for target in targets},
+        {
+            target.name: TargetReliability(None, None, is_given=True)
+            if target.name in given
+            else _of_target(segmentation, earlier, target, targets)
+            for target in targets
+        },
     )
 
 

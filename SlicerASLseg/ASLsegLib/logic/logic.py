@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ import slicer
 from aslseg.errors import RunError
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.organ_masks import OrganMaskLogic
 from ASLsegLib.logic.project_plan import PlanLogic
-from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
@@ -36,7 +37,7 @@ YIELD_S = 0.005
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
-class Logic(ReviewLogic, PlanLogic):
+class Logic(OrganMaskLogic, PlanLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:
@@ -93,6 +94,7 @@ class Logic(ReviewLogic, PlanLogic):
         volume: Any,
         run_id: str | None = None,
         *,
+        organs: Mapping[str, Any] | None = None,
         wait: bool = True,
         may_replace: Policy = keep_edits,
     ) -> dict[str, Any]:
@@ -101,6 +103,8 @@ class Logic(ReviewLogic, PlanLogic):
         Args:
             volume: Volume node; one under a linear transform is worked on as a hardened copy.
             run_id: Of the open project; its latest usable run when None.
+            organs: By target name, a mask that is used in place of the predicted organ: a file, or
+                a segmentation node with a segment of that name. A case brings its own.
             wait: Return when the nodes are there.
             may_replace: Asked before segments that a person edited are replaced.
 
@@ -113,7 +117,7 @@ class Logic(ReviewLogic, PlanLogic):
             EngineError: When the engine failed.
         """
         volume = working_volume(volume)
-        arguments, prepare = self._about(volume, run_id)
+        arguments, prepare = self._about(volume, run_id, organs)
         self.engine.start(
             Job("segment", arguments, prepare, *result_handlers(volume, None, may_replace))
         )
@@ -246,7 +250,7 @@ class Logic(ReviewLogic, PlanLogic):
         return done.facts_as(RunFacts).run
 
     def _about(
-        self, volume: Any, run_id: str | None
+        self, volume: Any, run_id: str | None, organs: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], Callable[[], None] | None]:
         run = self.usable_run(run_id)
         if run_id and run is None:
@@ -258,14 +262,19 @@ class Logic(ReviewLogic, PlanLogic):
         self.working_on = volume
         folder = self._scratch() / volume.GetID()
         image, prepare = file_for(volume, folder)
+        files, writes = ({}, [])
+        if run is not None:
+            files, writes = self._organ_files(volume, organs, folder)
+        steps = [*([prepare] if prepare else []), *writes]
         arguments = {
             "image": str(image),
             "project": str(self.project.folder) if self.project else None,
             "run": run,
             "output": str(folder),
             "device": chosen_device(),
+            "organs": files,
         }
-        return arguments, prepare
+        return arguments, partial(_do_all, steps) if steps else None
 
     def _predictions_after(self, volume: Any, wait: bool) -> dict[str, Any]:
         if wait:
@@ -295,6 +304,11 @@ class Logic(ReviewLogic, PlanLogic):
         if self._folder is None:
             self._folder = new_scratch(Path(slicer.app.temporaryPath))
         return self._folder
+
+
+def _do_all(steps: Sequence[Callable[[], None]]) -> None:
+    for step in steps:
+        step()
 
 
 def new_scratch(parent: Path) -> Path:

@@ -24,6 +24,7 @@ from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
+from ASLsegLib.widgets.organ_masks import OrganMaskSection
 from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
 from ASLsegLib.widgets.results import ResultsSection
@@ -41,8 +42,9 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    StatusSection, ProjectSection, CaseEditsSection, NewProjectDialog, ModelsSection,
-    TrainingSection, ReviewSection, SegmentSection, PromptsSection, ResultsSection, AdvancedSection,
+    StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection, NewProjectDialog,
+    ModelsSection, TrainingSection, ReviewSection, SegmentSection, PromptsSection, ResultsSection,
+    AdvancedSection,
 )  # fmt: skip
 
 

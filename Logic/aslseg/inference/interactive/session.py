@@ -251,6 +251,7 @@ class Session:
         if ensemble.sam_predictor is not None:
             self._proposed = tuple(ensemble.propose_prompts(self.volume, probabilities))
             sam_probabilities = ensemble.sam_predictor.predict(self.volume, self._proposed, monitor)
+            sam_probabilities |= {name: probabilities[name] for name in self.volume.given}
             is_empty = np.zeros(shape, np.float32)
             sam_probabilities = {
                 t.name: sam_probabilities.get(t.name, is_empty) for t in self.models.targets
@@ -281,6 +282,11 @@ class Session:
         shape = self._to_slices.shape(self.volume.geometry.shape)
         names = {target.name: target for target in self.models.targets}
         problems = [problem_of(prompt, shape, names) for prompt in given]
+        problems += [
+            f"The mask of {prompt.target} is given and stays; change that mask instead."
+            for prompt in given
+            if prompt.target in self.volume.given
+        ]
         if slice_index is not None and not 0 <= slice_index < shape[0]:
             problems.append(f"There is no slice {slice_index}; the volume has 0 to {shape[0] - 1}.")
         if given and self.models.sam is None:

@@ -1,0 +1,162 @@
+"""Organ masks that a person has already: from a folder, or from a segmentation of the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aslseg.data.volume import Labelmap
+from ASLsegLib.logic.review import ReviewLogic
+from ASLsegLib.scene.case_nodes import case_of, require_intact
+from ASLsegLib.scene.segments import segment_ids
+from ASLsegLib.scene.shown_labels import read_shown_part
+from ASLsegLib.scene.volumes import SceneError, geometry_of
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import SameSize
+    from aslseg.project.project import Project
+
+
+class OrganMaskLogic(ReviewLogic):
+    """The part of the logic that takes organs as they are given, instead of predicting them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files_of: dict[str, dict[str, str]] = {}
+
+    def organs(self) -> tuple[str, ...]:
+        """Return the names of the open project's targets that masks can be given of."""
+        parents = {target.inside for target in self.targets()}
+        return tuple(target.name for target in self.targets() if target.name in parents)
+
+    def add_organ_masks(
+        self,
+        organ: str,
+        folder: Path | str,
+        *,
+        same_size: SameSize = "refuse",
+        wait: bool = True,
+    ) -> Project | None:
+        """Give the cases of the project the masks of an organ that a folder holds for them.
+
+        Args:
+            organ: Name of a target that contains others, such as "liver".
+            folder: One file a case, named as its image; or TotalSegmentator's folders.
+            same_size: What to go by when a mask has its image's size and another position.
+            wait: Return the project; else None at once.
+        """
+        project, source = self.opened(), Path(folder)
+
+        def work(monitor: Any) -> Project:
+            from aslseg.project.organ_masks import find_organ_masks
+
+            images = {case.id: project.image_path(case) for case in project.cases}
+            found = find_organ_masks(images, organ, source)
+            changed = project
+            for name in monitor.track(list(found), f"Reading masks of {organ}"):
+                given = {name: found[name]}
+                changed = changed.set_organ_masks(organ, given, same_size=same_size)
+            return changed
+
+        return self._in_background("reading organ masks", work, self.updated, wait)
+
+    def save_organ_mask(
+        self, segmentation: Any, organ: str | None = None, *, wait: bool = True
+    ) -> Project | None:
+        """Keep a segment as the given mask of an organ of its case: it is not predicted any more.
+
+        Args:
+            segmentation: Segmentation node with a segment named like the organ.
+            organ: Name of the target; the only one that contains others when None.
+            wait: Return the project; else None at once.
+
+        Raises:
+            SceneError: When there is no such segment, or its volume is no case of the project.
+        """
+        project, volume = self.opened(), self.volume_of_label(segmentation)
+        case_id, name = case_of(volume, project), organ or self._only_organ()
+        if not case_id:
+            msg = f"{segmentation.GetName()} was drawn on no case of the project; load the case."
+            raise SceneError(msg)
+        node = self.case_node(case_id)
+        require_intact(node, case_id)
+        shown = self.organ_mask_of(segmentation, volume, name)
+        mask = Labelmap(shown.labels, geometry_of(node))
+        return self._in_background(
+            "saving an organ mask",
+            lambda _: project.set_organ_masks(name, {case_id: mask}),
+            self.updated,
+            wait,
+        )
+
+    def organ_mask_of(self, segmentation: Any, volume: Any, organ: str) -> Labelmap:
+        """Return what the segments named like an organ show, as 0 and 1 on the grid of a volume.
+
+        Raises:
+            SceneError: When there is no such segment.
+        """
+        from aslseg.project.labels import plain_name
+
+        names = segmentation.GetSegmentation()
+        wanted = [
+            one
+            for one in segment_ids(segmentation)
+            if plain_name(names.GetSegment(one).GetName()) == plain_name(organ)
+        ]
+        if not wanted:
+            msg = f"{segmentation.GetName()} has no segment '{organ}'; rename the one you mean."
+            raise SceneError(msg)
+        geometry = geometry_of(volume)
+        labels = np.zeros(geometry.shape, np.uint8)
+        for part in (read_shown_part(segmentation, one, volume)[0] for one in wanted):
+            if part is not None:
+                labels[part.place] |= part.values
+        return Labelmap(labels, geometry)
+
+    def _only_organ(self) -> str:
+        organs = self.organs()
+        if len(organs) != 1:
+            names = ", ".join(organs) or "none"
+            msg = f"Say which organ the mask is of ({names})."
+            raise SceneError(msg)
+        return organs[0]
+
+    def _organ_files(
+        self, volume: Any, organs: Mapping[str, Any] | None, folder: Path
+    ) -> tuple[dict[str, str], list[Callable[[], None]]]:
+        """Return the files of organ masks for the engine, and what writes them in a thread.
+
+        Args:
+            volume: Volume node that is segmented; a case of the project brings its own masks.
+            organs: By target name, a file or a segmentation node; those of before when None.
+            folder: Where masks of the scene are written.
+        """
+        files: dict[str, str] = {}
+        known = self._files_of.setdefault(volume.GetID(), {})
+        case_id = case_of(volume, self.project)
+        if self.project is not None and case_id:
+            case = self.project.case(case_id)
+            files = {name: str(self.project.folder / mask) for name, mask in case.masks.items()}
+        writes: list[Callable[[], None]] = []
+        if organs is None:
+            return files | known, writes
+        known.clear()
+        for number, (name, given) in enumerate(organs.items()):
+            is_file = isinstance(given, str | Path)
+            path = Path(given) if is_file else folder / f"organ-{number}.nii.gz"
+            if not is_file:
+                writes.append(_writer(self.organ_mask_of(given, volume, name), path))
+            known[name] = str(path)
+        return files | known, writes
+
+
+def _writer(mask: Labelmap, path: Path) -> Callable[[], None]:
+    def write() -> None:
+        from aslseg.data.images import write_labelmap
+
+        write_labelmap(mask, path)
+
+    return write

@@ -1,0 +1,108 @@
+"""Organ masks that are there already: from the scene, from a folder, and to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Labelmap
+from standin.harness import choose_node, click, run_event_loop, wait_until
+
+
+class Person:
+    """A person in front of the panel with a project open."""
+
+    def __init__(self, widget: Any, folder: Path) -> None:
+        self.logic, self.ui = widget.panel.logic, widget.panel.ui
+        self.ui.casesSection.collapsed = False
+        self.ui.projectFolderEdit.currentPath = str(folder)
+        self.press(self.ui.openProjectButton)
+
+    def press(self, button: Any) -> None:
+        click(button)
+        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
+        run_event_loop(0.1)
+
+    def mask(self, case_id: str) -> np.ndarray:
+        project = self.logic.project
+        return project.load_masks(project.case(case_id))["liver"]
+
+
+@pytest.fixture
+def person(open_module: Callable[..., Any], trained: Path) -> Person:
+    return Person(open_module(), trained)
+
+
+def draw(volume: Any, name: str) -> tuple[Any, np.ndarray]:
+    """Draw a box into a new segment on a volume."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segment = node.GetSegmentation().AddEmptySegment(name, name)
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    mask[1:3, 2:8, 2:9] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment, volume)
+    return node, mask > 0
+
+
+def test_the_organ_of_a_segmentation_becomes_the_mask_of_its_case(person: Person) -> None:
+    assert not person.ui.saveOrganMaskButton.enabled
+    volume = person.logic.load_case("c2")
+    node, mask = draw(volume, "Liver")
+    choose_node(person.ui.labelSegmentationSelector, node)
+    person.press(person.ui.saveOrganMaskButton)
+    assert np.array_equal(person.mask("c2"), mask)
+    assert person.logic.project.case("c2").label is None
+
+
+def test_a_segmentation_without_the_organ_is_refused(person: Person) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    node, _ = draw(person.logic.load_case("c2"), "spleen")
+    with pytest.raises(SceneError, match="no segment 'liver'"):
+        person.logic.save_organ_mask(node)
+
+
+def test_a_folder_gives_masks_to_the_cases_that_it_names(
+    person: Person, dialogs: Any, tmp_path: Path
+) -> None:
+    project = person.logic.project
+    image = project.load_image(project.case("c3"))
+    labels = np.zeros(image.geometry.shape, np.uint8)
+    labels[1:3, 2:8, 2:8] = 1
+    name = project.case("c3").image.name
+    write_labelmap(Labelmap(labels, image.geometry), tmp_path / name.split(".")[0] / "liver.nii.gz")
+    dialogs.answer("Folder with masks of liver", str(tmp_path))
+    person.press(person.ui.addOrganMasksButton)
+    assert np.array_equal(person.mask("c3"), labels > 0)
+    assert person.logic.project.case("c2").masks == {}
+
+
+def test_the_engine_is_told_the_masks_of_a_case_and_of_the_scene(
+    person: Person, tmp_path: Path
+) -> None:
+    volume = person.logic.load_case("c2")
+    node, mask = draw(volume, "liver")
+    person.logic.save_organ_mask(node)
+    own, _ = person.logic._organ_files(volume, None, tmp_path)
+    assert np.array_equal(read_labelmap(Path(own["liver"])).labels > 0, mask)
+    given, writes = person.logic._organ_files(volume, {"liver": node}, tmp_path)
+    for write in writes:
+        write()
+    assert Path(given["liver"]).parent == tmp_path
+    assert np.array_equal(read_labelmap(Path(given["liver"])).labels > 0, mask)
+    assert person.logic._organ_files(volume, None, tmp_path) == (given, [])  # as for prompts
+
+
+def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
+    volume = person.logic.load_case("c2")
+    node, mask = draw(volume, "liver")
+    shown = person.logic.segment(volume, organs={"liver": node})["refined"]
+    labels = person.logic.labelmap_of(shown, volume).labels
+    assert (labels[mask] > 0).all()
+    assert not (labels[~mask] == 1).any()
