@@ -329,7 +329,7 @@ class Project(Settings):
             with changing(updated.folder):
                 updated = open_project(self.folder)
                 organ, case = organ_of(updated.targets, name), updated.case(case_id)
-                place = case.masks.get(name, mask_place(organ, case_id))
+                place = case.masks.get(name, updated._free_place(organ, case_id))
                 others = {other: kept for other, kept in case.masks.items() if other != name}
                 checked = None
                 if mask is not None:
@@ -342,6 +342,14 @@ class Project(Settings):
                     if checked is not None:
                         write_labelmap(checked, path)
         return updated
+
+    def _free_place(self, organ: Target, case_id: str) -> Path:
+        """Return a place for a mask: a case that was renamed keeps the one of its old name."""
+        place = mask_place(organ, case_id)
+        taken = {mask for case in self.cases for mask in case.masks.values()}
+        while place in taken:
+            place = place.with_name(f"_{place.name}")
+        return place
 
     def _checked_mask(
         self, case: Case, organ: Target, mask: Labelmap | Path, same_size: SameSize

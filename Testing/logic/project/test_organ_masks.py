@@ -12,7 +12,8 @@ from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import create_project
+from aslseg.project.create import add_cases, create_project
+from aslseg.project.edit import rename_case
 from aslseg.project.organ_masks import (
     find_organ_masks,
     read_organ_mask,
@@ -187,3 +188,17 @@ def test_a_project_with_a_bad_mask_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="empty mask"):
         create_project(tmp_path / "project", cases)
     assert not (tmp_path / "project").exists()
+
+
+def test_a_new_case_does_not_take_the_mask_of_one_that_was_renamed(
+    project: Project, tmp_path: Path
+) -> None:
+    rename_case(project, "a", "z")
+    added = add_cases(
+        open_project(project.folder), [CaseFiles("a", an_image(tmp_path / "n.nii.gz", 5))]
+    )
+    other = ORGAN.copy()
+    other[1] = False
+    updated = added.set_organ_masks("liver", {"a": Labelmap(other.astype(np.uint8), GRID)})
+    assert np.array_equal(updated.load_masks(updated.case("z"))["liver"], ORGAN)
+    assert np.array_equal(updated.load_masks(updated.case("a"))["liver"], other)
