@@ -13,6 +13,8 @@ import slicer
 
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.errors import AslsegError
+from aslseg.project.plan import Plan, patients_of, with_facts
 from standin.harness import choose, click, measured_event_loop, wait_until
 from textured_bodies import SPACING_MM, a_body
 
@@ -348,6 +350,45 @@ def test_volumes_and_segmentations_of_the_scene_become_a_project(
     assert sorted(path.name for path in (tmp_path / "project").iterdir() if path.is_dir()) == [
         "cache", "images", "labels",
     ]  # fmt: skip
+
+
+def test_volumes_of_one_patient_of_the_dicom_browser_stay_together(
+    person: Person, tmp_path: Path
+) -> None:
+    volumes = [add_ct(name, seed) for seed, name in enumerate(("early", "late", "other"))]
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "Doe^Jane")
+    study = hierarchy.CreateStudyItem(patient, "CT")
+    for volume in volumes[:2]:
+        hierarchy.CreateItem(study, volume)
+    plan = person.logic.with_scene(Plan(tmp_path / "project"))
+    assert patients_of(plan) == ["early", "early", "other"]
+
+
+def test_a_segment_whose_name_says_nothing_counts_by_its_terminology(
+    person: Person, tmp_path: Path
+) -> None:
+    volume = add_ct("ct", 1)
+    node = draw(volume, Segment_1=a_mask(1))
+    segment = node.GetSegmentation().GetNthSegment(0)
+    entry = "Segmentation~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~^^~~^^~^^"
+    segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
+    plan = person.logic.with_scene(Plan(tmp_path / "project"))
+    plan = with_facts(plan)
+    assert [(row.name, row.terminology) for row in plan.targets] == [("kidney", entry)]
+    project = person.logic.write_plan(plan)
+    labels = read_labelmap(project.label_path(project.case("ct"))).labels
+    assert np.array_equal(labels == 1, a_mask(1))
+
+
+def test_what_comes_from_the_scene_leaves_nothing_when_it_cannot_be_used(
+    person: Person, tmp_path: Path
+) -> None:
+    first, second = add_ct("a", 1), add_ct("b", 1)  # one content under two names
+    plan = with_facts(person.logic.with_scene(Plan(tmp_path / "project"), [first, second]))
+    with pytest.raises(AslsegError, match="have the same image"):
+        person.logic.write_plan(plan)
+    assert not (tmp_path / "project").exists()
 
 
 def test_an_empty_scene_is_told_beside_the_sources(person: Person) -> None:

@@ -21,7 +21,6 @@ from aslseg.project.project import (
 )
 from aslseg.project.review import history, note_removal
 from aslseg.project.run_folder import RunFolder, runs_of
-from aslseg.storage import inside
 from aslseg.targets import Target
 
 
@@ -65,10 +64,10 @@ def rename_case(project: Project, case_id: str, name: str) -> Project:
             current, cases=tuple(renamed if c is case else c for c in current.cases)
         )
         with replacing_project(updated):
-            if case.label is not None and renamed.label != case.label:
-                old, new = current.label_path(case), inside(current.folder, renamed.label or "")
+            if case.label is not None and renamed.label not in (None, case.label):
+                new = current.folder / LABELS / (name + LABEL_SUFFIX)
                 _refuse_taken(new)
-                old.rename(new)
+                current.label_path(case).rename(new)
     return updated
 
 

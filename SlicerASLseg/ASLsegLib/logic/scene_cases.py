@@ -158,7 +158,7 @@ def _segments(node: Any) -> tuple[Segment, ...]:
     """Return the segments of a node that hold something, numbered from 1 as they come."""
     from aslseg.data.nrrd import Segment, kind_of
 
-    found = []
+    found: list[Segment] = []
     for segment_id in segment_ids(node):
         image = slicer.vtkOrientedImageData()
         node.GetBinaryLabelmapRepresentation(segment_id, image)
