@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from aslseg.config import RunConfig
     from aslseg.data.images import read_labelmap, read_volume, write_labelmap
     from aslseg.evaluation.scores import evaluate_folder
+    from aslseg.export.project import export_project
     from aslseg.inference.loading import load_ensemble, segment_volume
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
     from aslseg.project.datasets import cases_from_folder
-    from aslseg.project.export import export_nnunet
     from aslseg.project.plan import plan_problems, plan_project, write_plan
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
@@ -31,7 +31,7 @@ _HOMES = {
     "Target": "targets",
     "evaluate_folder": "evaluation.scores",
     "cases_from_folder": "project.datasets",
-    "export_nnunet": "project.export",
+    "export_project": "export.project",
     "read_labelmap": "data.images",
     "read_volume": "data.images",
     "write_labelmap": "data.images",
@@ -59,7 +59,7 @@ __all__ = [
     "continue_run",
     "create_project",
     "evaluate_folder",
-    "export_nnunet",
+    "export_project",
     "load_ensemble",
     "open_project",
     "plan_problems",

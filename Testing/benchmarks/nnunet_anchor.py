@@ -35,9 +35,9 @@ from specialist import (
 
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labels
+from aslseg.export.project import ExportOptions, export_project
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import Case
-from aslseg.project.export import export_nnunet
 from aslseg.project.project import Project
 
 DATASET, NAME = 1, "Dataset001_LiTS"
@@ -52,7 +52,7 @@ def main() -> None:
     point_nnunet_to(folder)
     clock = Clock()
     if not (folder / "raw" / NAME).exists():
-        export_nnunet(project, folder / "raw" / NAME)
+        export_project(project, folder / "raw" / NAME, ExportOptions(format="nnunet"))
         plan(arguments)
     clock.charge("planning and preprocessing")
     trained = train(arguments, folder, clock)

@@ -228,9 +228,14 @@ def test_segment_and_export(campaign: Campaign, trained: Template, tmp_path: Pat
                         codes=(0,),
                         limit_s=RUN_LIMIT_S,
                     )
-                assert contents(out / "out") == wholes[name].results
+                assert _without_times(contents(out / "out")) == _without_times(wholes[name].results)
                 assert_no_leftovers(out)
                 assert_no_leftovers(trained.folder)
+
+
+def _without_times(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Leave out the file that says when the others were written."""
+    return {name: content for name, content in found.items() if name != "origin.json"}
 
 
 def _at(moment: Moment, name: str, index: int) -> Moment:

@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "preprocessing": DATA,
     "networks": DATA | {"preprocessing"},
     "sam": DATA | {"prompts", "preprocessing", "networks"},
+    "export": PROJECT,
     "context": PROJECT,
     "inference": NETWORKS_OF | {"project", "context"},
     "training": NETWORKS_OF | PROJECT | {"context", "inference"},
@@ -47,15 +48,16 @@ MAY_IMPORT = {
     "runs": NETWORKS_OF | {"project", "context", "inference", "training", "methods"},
     "report": PROJECT,
     "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},
-    "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report"},
-    "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark"},
+    "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "export"},
+    "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark", "export"},
 }
-WITHOUT_TORCH = [*BASE, "data", "targets", "prompts", "evaluation", "project", "report"]
+WITHOUT_TORCH = [*BASE, "data", "targets", "prompts", "evaluation", "project", "report", "export"]
 
 VOCABULARY = {"numpy", "pydantic"}
 ARITHMETIC = VOCABULARY | {"scipy", "SimpleITK", "filelock", "psutil"}
 NETWORKS = ARITHMETIC | {"torch", "torchvision", "monai", "segment_anything", "safetensors", "onnx"}
 LINES_AND_PAGES = {"typer", "click", "rich", "matplotlib", "jinja2"}
+DICOM = {"pydicom", "highdicom"}
 APPLICATION = {"slicer", "qt", "ctk", "vtk"}
 
 
@@ -76,6 +78,8 @@ def allowed_packages(package: str) -> set[str]:
         return VOCABULARY
     if package == "benchmark":
         return NETWORKS | LINES_AND_PAGES
+    if package == "export":
+        return ARITHMETIC | DICOM
     if package in {"report", "cli"}:
         return ARITHMETIC | LINES_AND_PAGES
     return ARITHMETIC if package in WITHOUT_TORCH or package == "engine" else NETWORKS

@@ -124,7 +124,8 @@ def test_names_in_headers_reach_nothing_that_is_written(
     shown = command("init", made / "project", images_, "--labels", given / "labels")
     shown += command("train", made / "project", "--config", given / "config.json", "--run", "one")
     shown += command("segment", made / "project", images_ / "a", images_ / "b.nii.gz", "-o", made)
-    shown += command("export", made / "project", made / "Dataset001_A", "--labels", "all")
+    words = ("export", made / "project", made / "Dataset001_A", "--labels", "all")
+    shown += command(*words, "--format", "nnunet")
     shown += command("status", made / "project", "--report")
     assert len(list((made / "Dataset001_A").rglob("*.nii.gz"))) == 8
     assert (made / "project" / "runs" / "one" / "report.html").exists()

@@ -13,20 +13,18 @@ from aslseg.cli.console import (
     SameSizeChoice,
     SameSizeOption,
     examples,
-    find_run,
     messages,
     names_of,
     pairs_of,
     parse_targets,
+    say,
     show_table,
     tell,
 )
 from aslseg.cli.planned import left_out, show_plan
 from aslseg.cli.progress import watched
-from aslseg.errors import RunError
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder
 from aslseg.targets import Target
 
 PatientOption = Annotated[
@@ -56,7 +54,17 @@ class Labels(str, Enum):
     """Which label maps an export takes along."""
 
     HUMAN = "human"
+    ACCEPTED = "accepted"
     ALL = "all"
+
+
+class ExportFormat(str, Enum):
+    """Of the label maps of an export."""
+
+    NIFTI = "nifti"
+    NNUNET = "nnunet"
+    DICOM_SEG = "dicom_seg"
+    TABLES = "tables"
 
 
 def init(  # noqa: PLR0913 - one for each option of the command
@@ -277,33 +285,41 @@ def renew(
 
 def export(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
-    folder: Annotated[Path, typer.Argument(help="New folder, such as Dataset501_Liver.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; nnU-Net: Dataset501_Liver.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="Of the label maps.")] = (
+        ExportFormat.NIFTI
+    ),
     labels: Annotated[
-        Labels, typer.Option(help="Label maps made by people only, or also those of a run.")
-    ] = Labels.HUMAN,
-    run: Annotated[str | None, typer.Option(help="Run to take them from; default: latest.")] = None,
+        Labels,
+        typer.Option(help="Drawn or corrected by people; accepted by them too; all: AI's too."),
+    ] = Labels.ACCEPTED,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Case to export; default: all. Repeatable, or a,b,c.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Run that AI labels are of.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that this program did not write.")
+    ] = False,
 ) -> None:
-    """Write a project as an nnU-Net raw folder.
+    """Write label maps with their origin and what they measure.
 
-    With --labels all, volumes without a human label map get the one that the run wrote. Test
-    volumes become imagesTs.
+    Formats: nifti, nnunet (a raw data set with its images), dicom_seg (of images that are DICOM
+    folders), tables (cases.csv and lesions.csv alone, which the others have too). origin.json says
+    who or what made each label map. With nnunet, test volumes become imagesTs.
     """
-    from aslseg.project.export import export_nnunet
+    from aslseg.export.project import ExportOptions, export_project
     from aslseg.project.project import open_project
 
-    opened = open_project(project)
-    written = {} if labels is Labels.HUMAN else _labels_of_run(opened, find_run(project, run))
-    export_nnunet(opened, folder, labels=written)
-    tell(f"Wrote {folder}: nnU-Net raw data, {len(written)} label maps of them made by a run.")
-
-
-def _labels_of_run(project: Project, run: RunFolder) -> dict[str, Path]:
-    places = {case.id: run.path / "labels" / f"{case.id}.nii.gz" for case in project.unlabelled}
-    absent = [path for path in places.values() if not path.is_file()]
-    if absent:
-        msg = f"{absent[0]} is absent: run {run.run_id} has not finished; resume it first."
-        raise RunError(msg)
-    return places
+    cases = names_of(case)
+    options = ExportOptions(
+        format_.value, labels.value, None if cases is None else tuple(cases), run, force
+    )
+    with watched(messages) as monitor:
+        done = export_project(open_project(project), folder, options, monitor=monitor)
+    counts = ", ".join(f"{number} {made_by}" for made_by, number in sorted(done.label_maps.items()))
+    tell(f"Wrote {folder}: label maps of {sum(done.label_maps.values())} cases ({counts}).")
+    for note in done.notes:
+        say(f"Note: {note}", style="yellow")
 
 
 def register(app: typer.Typer) -> None:
@@ -333,7 +349,8 @@ def register(app: typer.Typer) -> None:
     )(masks)
     app.command(
         epilog=examples(
-            "aslseg export my_project Dataset501_Liver",
-            "aslseg export my_project Dataset501_Liver --labels all",
+            "aslseg export my_project labels",
+            "aslseg export my_project Dataset501_Liver --format nnunet --labels all",
+            "aslseg export my_project seg --format dicom_seg --case ct_3,ct_8",
         )
     )(export)

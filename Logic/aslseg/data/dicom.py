@@ -144,6 +144,15 @@ def read_folder_geometry(folder: Path) -> Geometry:
     return _placed(_choose(folder), folder)[1]
 
 
+def slice_files(folder: Path) -> list[Path]:
+    """Return the files that `read_folder` reads, in the order of its slices; one of all its frames.
+
+    Raises:
+        ImageError: As `read_folder` does.
+    """
+    return _placed(_choose(folder), folder)[0]
+
+
 def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 

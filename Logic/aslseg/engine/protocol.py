@@ -292,6 +292,18 @@ class Resume(Message):
     device: Device | None = None
 
 
+class Export(Message):
+    """Write the label maps of a project; the fields are those of `ExportOptions`."""
+
+    project: PathText
+    output: PathText
+    format: Literal["nifti", "nnunet", "dicom_seg", "tables"]
+    labels: Literal["human", "accepted", "all"]
+    cases: Annotated[list[Name], Field(max_length=100_000)] | None = None
+    run: Name | None = None
+    replace: bool = False
+
+
 class Describe(Message):
     """Describe this computer; a device that is not there is a result, no error."""
 
@@ -309,6 +321,7 @@ MODELS: dict[str, type[Message]] = {
     "refine": Refine,
     "train": Train,
     "resume": Resume,
+    "export": Export,
     "describe": Describe,
     "download": Weights,
     "remove": Weights,
@@ -452,6 +465,18 @@ class RemovalFacts(Message):
     removed: list[str]
 
 
+class ExportFacts(Message):
+    """What was exported.
+
+    Attributes:
+        label_maps: How many label maps of each origin.
+        notes: Sentences about what was left out.
+    """
+
+    label_maps: dict[str, int]
+    notes: list[str]
+
+
 class CancelFacts(Message):
     """The numbers of the requests that `cancel` or `close` stopped."""
 
@@ -459,7 +484,7 @@ class CancelFacts(Message):
 
 
 Facts = TypeVar("Facts", bound=Message)
-FileName = Literal["specialist", "sam", "refined", "disagreement", "prompts", "report", "weights"]
+FileName = Literal["specialist", "sam", "refined", "disagreement", "prompts", "report", "weights", "folder"]
 
 
 class Done(Message):
@@ -470,7 +495,15 @@ class Done(Message):
         facts: About it, as the request has it.
     """
 
-    facts: PredictionFacts | RunFacts | ComputerFacts | DownloadFacts | RemovalFacts | CancelFacts
+    facts: (
+        PredictionFacts
+        | RunFacts
+        | ExportFacts
+        | ComputerFacts
+        | DownloadFacts
+        | RemovalFacts
+        | CancelFacts
+    )
     files: dict[FileName, str] = {}
     event: Literal["done"] = "done"
 

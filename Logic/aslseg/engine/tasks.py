@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,8 @@ from aslseg.data.images import read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.protocol import (
     Done,
+    Export,
+    ExportFacts,
     FileName,
     ImageRequest,
     PredictionFacts,
@@ -27,6 +28,7 @@ from aslseg.engine.protocol import (
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import ConfigError, ImageError, RunError
 from aslseg.events import Monitor
+from aslseg.export.project import ExportOptions, export_project
 from aslseg.inference.interactive.predictions import SessionPrediction
 from aslseg.inference.interactive.session import (
     Session,
@@ -45,11 +47,12 @@ from aslseg.project.run_folder import (
     new_run_id,
     open_run,
     run_named,
+    weights_digest,
 )
 from aslseg.project.run_tables import PREDICTIONS
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, resume_run, start_run
-from aslseg.storage import cache_folder, sha256_of, write_json_atomic
+from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
 Key = tuple[Any, ...]
@@ -95,6 +98,7 @@ class Engine:
             "refine": self.refine,
             "train": self.train,
             "resume": self.resume,
+            "export": export,
             "describe": describe,
             "download": download,
             "remove": remove,
@@ -175,6 +179,22 @@ class Engine:
     def _release_models(self) -> None:
         """Free the memory of sessions for a training."""
         self._models = self._volume = None
+
+
+def export(request: Export, monitor: Monitor) -> Done:
+    """Write the label maps of a project."""
+    options = ExportOptions(
+        format=request.format,
+        labels=request.labels,
+        cases=None if request.cases is None else tuple(request.cases),
+        run=request.run,
+        replace=request.replace,
+    )
+    done = export_project(
+        open_project(Path(request.project)), Path(request.output), options, monitor=monitor
+    )
+    facts = ExportFacts(label_maps=dict(done.label_maps), notes=list(done.notes))
+    return Done(facts=facts, files={"folder": str(done.folder)})
 
 
 def prompts_of(values: Any) -> list[SlicePrompts]:
@@ -392,11 +412,3 @@ def facts_of(models: SessionModels, run: RunFolder | None, device: str) -> Predi
         "note": "",
     }
     return facts.model_copy(update=trained)
-
-
-def weights_digest(run: RunFolder, round_number: int) -> str:
-    """Return 16 hexadecimal digits that name the trained weights of a round."""
-    folders = dict.fromkeys([run.first_folder(round_number), run.round(round_number)])
-    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]

@@ -33,7 +33,7 @@ from aslseg.project.project import (
     replacing_project,
 )
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import Reliability, read_reliability
+from aslseg.project.run_tables import REFINED, Reliability, read_reliability
 from aslseg.reading import read_lines
 from aslseg.storage import append_line, copy_atomic, inside
 
@@ -264,7 +264,7 @@ def refined_path(run: RunFolder, case_id: str) -> Path:
     Raises:
         RunError: When there is none.
     """
-    path = run.predictions(_best(run), case_id) / "refined.nii.gz"
+    path = run.predictions(_best(run), case_id) / REFINED
     if not path.exists():
         msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
         raise RunError(msg)
@@ -481,7 +481,7 @@ def _known(value: float) -> float | None:
 def _refined(run: RunFolder | None, best: int, case_id: str) -> Path | None:
     if run is None or best == 0:
         return None
-    path = run.predictions(best, case_id) / "refined.nii.gz"
+    path = run.predictions(best, case_id) / REFINED
     return path if path.exists() else None
 
 

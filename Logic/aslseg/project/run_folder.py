@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -39,6 +40,7 @@ from aslseg.storage import (
     inside,
     is_disk_full,
     plain,
+    sha256_of,
     storage_errors,
     sweep,
     unwritable,
@@ -505,6 +507,14 @@ def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
             with path.open("rb+") as file:
                 file.write(text.ljust(room))
             return
+
+
+def weights_digest(run: RunFolder, round_number: int) -> str:
+    """Return 16 hexadecimal digits that name the trained weights of a round."""
+    folders = dict.fromkeys([run.first_folder(round_number), run.round(round_number)])
+    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def check_orientation(project: Project, run: RunFolder, monitor: Monitor) -> None:

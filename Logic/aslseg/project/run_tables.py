@@ -27,6 +27,8 @@ SOURCES = {
 a person reads."""
 PREDICTIONS: tuple[Literal["specialist", "sam", "refined"], ...] = ("specialist", "sam", "refined")
 """Sources that an ensemble predicts with; the others are there to compare with."""
+REFINED, DOUBTFUL = "refined.nii.gz", "doubtful.nii.gz"
+"""Files of a case's predictions."""
 
 RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",

@@ -30,8 +30,10 @@ from aslseg.inference.loading import load_round
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (
+    DOUBTFUL,
     METRIC_COLUMNS,
     PREDICTIONS,
+    REFINED,
     RELIABILITY,
     RELIABILITY_COLUMNS,
     SOURCES,
@@ -267,9 +269,6 @@ def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
                 name = f"validation dice {target.name}"
                 context.monitor.metric(name, value, context.monitor.round, source=source)
 
-
-REFINED, DOUBTFUL = "refined.nii.gz", "doubtful.nii.gz"
-"""Files of a case's predictions."""
 
 _RELIABILITY = TypeAdapter(Reliability)
 

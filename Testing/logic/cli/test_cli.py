@@ -319,21 +319,38 @@ class TestSegment:
 
 class TestExport:
     def test_people_s_labels_are_exported_alone(self, project: Path, data: Path) -> None:
-        result = aslseg("export", project, data / "Dataset501_Liver")
+        words = ("export", project, data / "Dataset501_Liver", "--format", "nnunet")
+        result = aslseg(*words)
         assert result.exit_code == 0, result.output
+        assert "label maps of 2 cases (2 given)" in result.output
         names = sorted(path.name for path in (data / "Dataset501_Liver" / "labelsTr").iterdir())
         assert names == ["c1.nii.gz", "c3.nii.gz"]
 
     def test_those_of_a_run_fill_the_gaps(self, project: Path, data: Path) -> None:
-        run = create_run(project, RunConfig(), "one").path
-        words = ("export", project, data / "Dataset501_Liver", "--labels", "all")
-        refused = aslseg(*words)
-        assert refused.exit_code == 1
-        assert "has not finished" in refused.stderr
+        run = create_run(project, RunConfig(), "one")
+        run.write_status(best_round=1)
         for case in ("c2", "c4"):
-            write_labelmap(a_labelmap(), run / "labels" / f"{case}.nii.gz")
-        assert aslseg(*words).exit_code == 0
-        assert len(list((data / "Dataset501_Liver" / "labelsTr").iterdir())) == 4
+            write_labelmap(a_labelmap(), run.predictions(1, case) / "refined.nii.gz")
+        result = aslseg("export", project, data / "out", "--labels", "all", "--case", "c1,c2")
+        assert result.exit_code == 0, result.output
+        assert "(1 ai, 1 given)" in result.output
+        assert sorted(path.name for path in (data / "out").iterdir()) == [
+            "c1.nii.gz", "c2.nii.gz", "cases.csv", "lesions.csv", "origin.json",
+        ]  # fmt: skip
+
+    def test_what_is_left_out_is_told(self, project: Path, data: Path) -> None:
+        result = aslseg("export", project, data / "out", "--labels", "all")
+        assert "No run has a finished round" in result.stderr
+        assert "Without a label map of those asked for: c2, c4." in result.stderr
+
+    def test_another_file_is_replaced_by_force_alone(self, project: Path, data: Path) -> None:
+        (data / "out").mkdir()
+        (data / "out" / "c1.nii.gz").write_text("mine")
+        refused = aslseg("export", project, data / "out")
+        assert refused.exit_code == 1
+        assert "--force" in refused.stderr
+        assert (data / "out" / "c1.nii.gz").read_text() == "mine"
+        assert aslseg("export", project, data / "out", "--force").exit_code == 0
 
 
 class TestWeights:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import AslsegError, ImageError, ProjectError, StorageError
+from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import (
@@ -22,9 +22,7 @@ from aslseg.project.datasets import (
     is_nnunet,
     targets_from_dataset,
 )
-from aslseg.project.export import export_nnunet
-from aslseg.project.project import open_project
-from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.targets import LIVER_TARGETS
 
 GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
 
@@ -291,126 +289,6 @@ def test_labels_that_are_no_targets_are_told(tmp_path: Path, labels: Any) -> Non
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     with pytest.raises(ProjectError, match="name the targets yourself"):
         targets_from_dataset(tmp_path)
-
-
-@pytest.fixture
-def a_project(tmp_path: Path) -> Path:
-    """Cases a and v with label maps, b without, t for the end with one; targets 1 and 5."""
-    images = tmp_path / "images"
-    for name, suffix in (("a", ".nii.gz"), ("b", ".nrrd"), ("t", ".nii.gz"), ("v", ".nii.gz")):
-        label = images / f"{name}-label.nii.gz" if name != "b" else None
-        write_case(images / f"{name}{suffix}", label, value=5 if name == "a" else 1)
-    targets = (Target(name="liver", value=1), Target(name="tumour", value=5, inside="liver"))
-    cases = select_cases(cases_from_folder(images), validation=["v"], test=["t"])
-    create_project(tmp_path / "project", cases, targets)
-    return tmp_path / "project"
-
-
-def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -> None:
-    project = open_project(a_project)
-    folder = export_nnunet(project, tmp_path / "nnUNet_raw" / "Dataset001_Liver")
-    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    assert found == [
-        "dataset.json",
-        "imagesTr/a_0000.nii.gz",
-        "imagesTr/v_0000.nii.gz",
-        "imagesTs/b_0000.nii.gz",
-        "imagesTs/t_0000.nii.gz",
-        "labelsTr/a.nii.gz",
-        "labelsTr/v.nii.gz",
-    ]
-    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8")) == {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "liver": 1, "tumour": 2},
-        "numTraining": 2,
-        "file_ending": ".nii.gz",
-    }
-    labels = read_labelmap(folder / "labelsTr" / "a.nii.gz")
-    assert set(np.unique(labels.labels)) == {0, 2}  # consecutive: 5 became 2
-    for case in project.cases:
-        image = next(folder.glob(f"images*/{case.id}_0000.nii.gz"))
-        np.testing.assert_array_equal(read_volume(image).voxels, project.load_image(case).voxels)
-        assert read_volume(image).geometry.matches(project.load_image(case).geometry)
-
-
-def test_a_label_map_that_is_taken_back_while_exporting_is_left_out(
-    tmp_path: Path, a_project: Path
-) -> None:
-    project = open_project(a_project)
-    values = json.loads((a_project / "project.json").read_text(encoding="utf-8"))
-    for case in values["cases"]:
-        if case["id"] == "a":
-            (a_project / case["label"]).unlink()
-            case["label"], case["status"] = None, "unlabelled"
-    (a_project / "project.json").write_text(json.dumps(values), encoding="utf-8")
-    folder = export_nnunet(project, tmp_path / "out")
-    assert (folder / "imagesTs" / "a_0000.nii.gz").exists()
-    assert not (folder / "labelsTr" / "a.nii.gz").exists()
-
-
-def test_a_label_map_that_is_gone_is_told(tmp_path: Path, a_project: Path) -> None:
-    project = open_project(a_project)
-    project.label_path(project.case("a")).unlink()
-    with pytest.raises(ImageError, match="does not exist"):
-        export_nnunet(project, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_exported_data_set_comes_back_as_a_project(tmp_path: Path, a_project: Path) -> None:
-    raw = export_nnunet(open_project(a_project), tmp_path / "Dataset001_Liver")
-    cases = cases_from_nnunet(raw)
-    assert [(case.id, case.split, case.label is not None) for case in cases] == [
-        ("a", "train", True),
-        ("v", "train", True),
-        ("b", "test", False),
-        ("t", "test", False),
-    ]
-    project = create_project(tmp_path / "again", cases, targets_from_dataset(raw))
-    assert len(project.labelled) == 2
-
-
-def test_pseudo_labels_can_be_exported_with_the_human_ones(tmp_path: Path, a_project: Path) -> None:
-    project = open_project(a_project)
-    pseudo = tmp_path / "pseudo.nii.gz"
-    write_labelmap(Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY), pseudo)
-    folder = export_nnunet(project, tmp_path / "out", labels={"b": pseudo})
-    assert (read_labelmap(folder / "labelsTr" / "b.nii.gz").labels == 1).all()
-    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == 3
-
-
-@pytest.mark.parametrize(
-    ("spoil", "error", "words"),
-    [
-        pytest.param("image", ProjectError, "its content has changed", id="image damaged"),
-        pytest.param("label", ImageError, "does not exist", id="label lost"),
-        pytest.param("taken", StorageError, "holds files already", id="folder taken"),
-        pytest.param("case", ProjectError, "no case 'z'", id="unknown case"),
-    ],
-)
-def test_an_export_is_whole_or_absent(
-    tmp_path: Path, a_project: Path, spoil: str, error: type[AslsegError], words: str
-) -> None:
-    project = open_project(a_project)
-    if spoil == "image":
-        path = project.image_path(project.case("b"))
-        path.write_bytes(path.read_bytes()[:-30])
-    if spoil == "label":
-        project.label_path(project.case("v")).unlink()
-    if spoil == "taken":
-        touch(tmp_path / "out", "mine.txt")
-    with pytest.raises(error, match=words):
-        export_nnunet(
-            project, tmp_path / "out", labels={"z": tmp_path / "z"} if spoil == "case" else None
-        )
-    left = [path.name for path in tmp_path.glob("out/*")] + [p.name for p in tmp_path.glob(".*")]
-    assert left == (["mine.txt"] if spoil == "taken" else [])
-
-
-def test_a_project_without_label_maps_has_nothing_to_export(tmp_path: Path) -> None:
-    write_case(tmp_path / "i" / "a.nii.gz")
-    project = create_project(tmp_path / "project", cases_from_folder(tmp_path / "i"))
-    with pytest.raises(ProjectError, match="no label map to export"):
-        export_nnunet(project, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

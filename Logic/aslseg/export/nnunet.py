@@ -1,0 +1,71 @@
+"""A case as a part of an nnU-Net raw data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap, Mask
+from aslseg.project.case import Case
+from aslseg.storage import write_json_atomic
+from aslseg.targets import Target
+
+ENDING = ".nii.gz"
+DESCRIPTION = "dataset.json"
+_CHANNEL = "CT"  # nnU-Net normalises by HU when it is called so
+
+
+def image_name(case: Case, *, is_train: bool) -> str:
+    """Return where the image of a case is in the data set."""
+    return f"{'imagesTr' if is_train else 'imagesTs'}/{case.id}_0000{ENDING}"
+
+
+def label_name(case: Case) -> str:
+    """Return where the label map of a case is in the data set."""
+    return f"labelsTr/{case.id}{ENDING}"
+
+
+def write_labels(
+    labelmap: Labelmap, targets: Sequence[Target], path: Path, ignored: Mask | None = None
+) -> None:
+    """Write a label map with consecutive values of the targets, as nnU-Net asks.
+
+    Args:
+        labelmap: With the project's values.
+        targets: All targets, in the order of the values that they get, from 1.
+        path: Where to.
+        ignored: Voxels that get the value of nnU-Net's ignore label, the one after the targets'.
+    """
+    table = np.zeros(256, np.uint8)
+    for value, target in enumerate(targets, start=1):
+        table[target.value] = value
+    labels = table[labelmap.labels]
+    if ignored is not None:
+        labels[ignored] = len(targets) + 1
+    write_labelmap(Labelmap(labels, labelmap.geometry), path)
+
+
+def write_description(
+    folder: Path, targets: Sequence[Target], number: int, *, has_ignored: bool
+) -> None:
+    """Write `dataset.json`.
+
+    Args:
+        folder: Of the data set.
+        targets: All targets.
+        number: Of cases to train on.
+        has_ignored: Whether a label map has ignored voxels; nnU-Net then leaves them out of loss
+            and scores.
+    """
+    names = ["background", *(target.name for target in targets)]
+    labels = {name: value for value, name in enumerate([*names, *["ignore"] * has_ignored])}
+    description = {
+        "channel_names": {"0": _CHANNEL},
+        "labels": labels,
+        "numTraining": number,
+        "file_ending": ENDING,
+    }
+    write_json_atomic(folder / DESCRIPTION, description)

@@ -1,0 +1,96 @@
+"""A folder that gets its files all at once, and loses none that this program did not write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aslseg.errors import StorageError
+from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files, read_origin
+from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
+
+
+def check_place(
+    folder: Path, format_name: str, names: Collection[str], *, replace: bool
+) -> Origin | None:
+    """Make sure that files may be written to a folder.
+
+    Args:
+        folder: Where to.
+        format_name: Of the label maps that come.
+        names: Of all files that will be written, relative to the folder.
+        replace: Whether files that this program did not write may be replaced.
+
+    Returns:
+        What an earlier export to the folder wrote; None where there was none.
+
+    Raises:
+        FilesThereError: When files are in the way that this program did not write.
+        StorageError: When the folder is none, or has an export of another format.
+    """
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is a file; choose a folder."
+        raise StorageError(msg)
+    before = read_origin(folder)
+    if before is not None and before.format != format_name:
+        msg = (
+            f"{folder} holds label maps that were exported as {before.format}; choose another "
+            f"folder for {format_name}."
+        )
+        raise StorageError(msg)
+    foreign = foreign_files(folder, names, {} if before is None else before.files)
+    if foreign and not replace:
+        many = f" and {len(foreign) - 1} more files are" if len(foreign) > 1 else " is"
+        msg = (
+            f"{folder / foreign[0]}{many} there already, and not as this program wrote it; choose "
+            "another folder, or let it be replaced (--force)."
+        )
+        raise FilesThereError(msg)
+    return before
+
+
+@contextmanager
+def staged(folder: Path, before: Origin | None, *, whole: bool) -> Iterator[Path]:
+    """Give an empty folder to fill, whose files then take their places in another one.
+
+    Args:
+        folder: Where they go. `origin.json` comes last.
+        before: What an earlier export to it wrote, which goes away if `whole`, unless it was
+            changed since.
+        whole: Whether all that an export wrote belongs together.
+
+    Yields:
+        A hidden folder beside `folder`; it is deleted whatever happens.
+
+    Raises:
+        StorageError: When the place cannot be written.
+    """
+    sweep(folder.parent)
+    staging = temporary_beside(folder)
+    with storage_errors(folder):
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            _publish(staging, folder, before if whole else None)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, folder: Path, before: Origin | None) -> None:
+    names = [path.relative_to(staging).as_posix() for path in visible_files(staging)]
+    if not folder.exists() or not any(folder.iterdir()):
+        if folder.exists():
+            folder.rmdir()
+        staging.replace(folder)
+        return
+    known = {} if before is None else before.files
+    gone = [name for name in known if name not in names]
+    changed = foreign_files(folder, gone, known)
+    for name in sorted(names, key=lambda name: name == ORIGIN):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).replace(folder / name)
+    for name in gone:
+        if name not in changed:
+            (folder / name).unlink(missing_ok=True)

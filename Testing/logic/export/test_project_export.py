@@ -1,0 +1,367 @@
+"""The label maps of a project are written with their origin and what they measure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.errors import AslsegError, CancelledError, ImageError, ProjectError, StorageError
+from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.export.origin import FilesThereError, read_origin
+from aslseg.export.project import ExportOptions, export_project
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import accept, correct, draw, reject
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import sha256_of, write_json_atomic, write_text_atomic
+from aslseg.targets import Target
+
+GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
+NNUNET = ExportOptions(format="nnunet")
+ALL = ExportOptions(labels="all")
+
+
+def write_case(image: Path, label: Path | None = None, *, value: int = 1) -> None:
+    seed = sum(image.as_posix().encode())
+    voxels = np.random.default_rng(seed).integers(-100, 200, GEOMETRY.shape).astype(np.int16)
+    write_volume(Volume(voxels, GEOMETRY), image)
+    if label is not None:
+        write_labelmap(block(value), label)
+
+
+def block(value: int) -> Labelmap:
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[1, 1:3, 1:3] = value
+    return Labelmap(labels, GEOMETRY)
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def a_project(tmp_path: Path) -> Path:
+    """Cases a and v with label maps, b without, t for the end with one; targets 1 and 5."""
+    images = tmp_path / "images"
+    for name, suffix in (("a", ".nii.gz"), ("b", ".nrrd"), ("t", ".nii.gz"), ("v", ".nii.gz")):
+        label = images / f"{name}-label.nii.gz" if name != "b" else None
+        write_case(images / f"{name}{suffix}", label, value=5 if name == "a" else 1)
+    targets = (Target(name="liver", value=1), Target(name="tumour", value=5, inside="liver"))
+    cases = select_cases(cases_from_folder(images), validation=["v"], test=["t"])
+    create_project(tmp_path / "project", cases, targets)
+    return tmp_path / "project"
+
+
+def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    folder = tmp_path / "nnUNet_raw" / "Dataset001_Liver"
+    done = export_project(project, folder, NNUNET)
+    assert done.label_maps == {"given": 3}
+    assert done.notes == (
+        "Without a label map of those asked for: b.",
+        "Measured, but not written, for nnU-Net does not train on them: t.",
+    )
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert found == [
+        "cases.csv",
+        "dataset.json",
+        "imagesTr/a_0000.nii.gz",
+        "imagesTr/v_0000.nii.gz",
+        "imagesTs/b_0000.nii.gz",
+        "imagesTs/t_0000.nii.gz",
+        "labelsTr/a.nii.gz",
+        "labelsTr/v.nii.gz",
+        "lesions.csv",
+        "origin.json",
+    ]
+    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8")) == {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "tumour": 2},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    labels = read_labelmap(folder / "labelsTr" / "a.nii.gz")
+    assert set(np.unique(labels.labels)) == {0, 2}  # consecutive: 5 became 2
+    for case in project.cases:
+        image = next(folder.glob(f"images*/{case.id}_0000.nii.gz"))
+        np.testing.assert_array_equal(read_volume(image).voxels, project.load_image(case).voxels)
+        assert read_volume(image).geometry.matches(project.load_image(case).geometry)
+
+
+def test_a_label_map_that_is_replaced_while_exporting_is_the_one_of_before(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    later = Labelmap(np.full(GEOMETRY.shape, 1, np.uint8), GEOMETRY)
+
+    def draw_at_once(event: Event) -> None:
+        if isinstance(event, Progress) and event.step == 0:
+            draw(project, "v", later)
+
+    done = export_project(project, tmp_path / "out", monitor=Monitor(draw_at_once))
+    assert done.label_maps == {"given": 3}
+    assert (read_labelmap(tmp_path / "out" / "v.nii.gz").labels > 0).sum() == 4
+    again = export_project(project, tmp_path / "out")
+    assert again.label_maps == {"drawn": 1, "given": 2}
+    assert (read_labelmap(tmp_path / "out" / "v.nii.gz").labels > 0).all()
+
+
+def test_a_label_map_that_is_gone_is_told(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    project.label_path(project.case("a")).unlink()
+    with pytest.raises(ImageError, match="does not exist"):
+        export_project(project, tmp_path / "out", NNUNET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_data_set_comes_back_as_a_project(tmp_path: Path, a_project: Path) -> None:
+    raw = export_project(open_project(a_project), tmp_path / "Dataset001_Liver", NNUNET).folder
+    cases = cases_from_nnunet(raw)
+    assert [(case.id, case.split, case.label is not None) for case in cases] == [
+        ("a", "train", True),
+        ("v", "train", True),
+        ("b", "test", False),
+        ("t", "test", False),
+    ]
+    project = create_project(tmp_path / "again", cases, targets_from_dataset(raw))
+    assert len(project.labelled) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        pytest.param("image", ProjectError, "its content has changed", id="image damaged"),
+        pytest.param("label", ImageError, "does not exist", id="label lost"),
+        pytest.param("taken", FilesThereError, "is there already, and not as", id="file taken"),
+        pytest.param("case", ProjectError, "no case 'z'", id="unknown case"),
+    ],
+)
+def test_an_export_is_whole_or_absent(
+    tmp_path: Path, a_project: Path, spoil: str, error: type[AslsegError], words: str
+) -> None:
+    project = open_project(a_project)
+    if spoil == "image":
+        path = project.image_path(project.case("b"))
+        path.write_bytes(path.read_bytes()[:-30])
+    if spoil == "label":
+        project.label_path(project.case("v")).unlink()
+    if spoil == "taken":
+        write_text_atomic(tmp_path / "out" / "dataset.json", "mine")
+    cases = ("a", "z") if spoil == "case" else None
+    with pytest.raises(error, match=words):
+        export_project(project, tmp_path / "out", ExportOptions(format="nnunet", cases=cases))
+    left = [path.name for path in tmp_path.glob("out/*")] + [p.name for p in tmp_path.glob(".*")]
+    assert left == (["dataset.json"] if spoil == "taken" else [])
+
+
+def test_a_project_without_label_maps_has_nothing_to_export(tmp_path: Path) -> None:
+    write_case(tmp_path / "i" / "a.nii.gz")
+    project = create_project(tmp_path / "project", cases_from_folder(tmp_path / "i"))
+    with pytest.raises(ProjectError, match="no label map to export"):
+        export_project(project, tmp_path / "out")
+
+
+def with_run(project: Project, *cases: str) -> RunFolder:
+    """Write a run that predicted some cases: 4 voxels of tumour, 2 of them in doubt."""
+    run = RunFolder(project.folder / "runs" / "first")
+    write_json_atomic(run.path / "config.json", {})
+    run.write_status(state="done", best_round=2)
+    doubtful = np.zeros(GEOMETRY.shape, np.uint8)
+    doubtful[1, 1, 1:3] = 5
+    for case in cases:
+        write_labelmap(block(5), run.predictions(2, case) / "refined.nii.gz")
+        write_labelmap(Labelmap(doubtful, GEOMETRY), run.predictions(2, case) / "doubtful.nii.gz")
+    return run
+
+
+def test_label_maps_come_with_their_origin(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    run = with_run(project, "b", "t")
+    project = correct(project, "v", block(1), run)
+    done = export_project(project, tmp_path / "out", ALL)
+    assert done.label_maps == {"given": 2, "corrected": 1, "ai": 1}
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    by_person, by_ai = origin.cases["v"], origin.cases["b"]
+    assert (by_person.made_by, by_person.run, by_person.round) == ("corrected", "first", 2)
+    assert by_person.decided
+    assert (by_ai.made_by, by_ai.run, by_ai.round, by_ai.decided) == ("ai", "first", 2, "")
+    assert by_ai.image_sha256 == sha256_of(project.image_path(project.case("b")))
+    assert by_ai.label_sha256 == sha256_of(run.predictions(2, "b") / "refined.nii.gz")
+    assert by_ai.files == ("b.nii.gz",)
+    assert set(origin.files) == {
+        "a.nii.gz", "b.nii.gz", "t.nii.gz", "v.nii.gz", "cases.csv", "lesions.csv",
+    }  # fmt: skip
+    for name, digest in origin.files.items():
+        assert sha256_of(tmp_path / "out" / name) == digest
+    assert origin.runs["first"].method == "aslseg"
+    assert origin.runs["first"].settings["rounds"] == run.config.rounds
+    np.testing.assert_array_equal(
+        read_labelmap(tmp_path / "out" / "b.nii.gz").labels, block(5).labels
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        pytest.param("human", {"a": "given", "t": "given", "v": "given"}, id="human"),
+        pytest.param(
+            "accepted", {"a": "given", "b": "accepted", "t": "given", "v": "given"}, id="accepted"
+        ),
+        pytest.param(
+            "all",
+            {"a": "given", "b": "accepted", "c": "ai", "t": "given", "v": "given"},
+            id="all",
+        ),
+    ],
+)
+def test_whose_label_maps_are_taken(tmp_path: Path, labels: str, expected: dict[str, str]) -> None:
+    for name in "abctv":
+        label = tmp_path / "images" / f"{name}-label.nii.gz" if name in "atv" else None
+        write_case(tmp_path / "images" / f"{name}.nii.gz", label)
+    targets = (Target(name="liver", value=1), Target(name="tumour", value=5, inside="liver"))
+    cases = select_cases(cases_from_folder(tmp_path / "images"), validation=["v"], test=["t"])
+    project = create_project(tmp_path / "project", cases, targets)
+    project = accept(project, with_run(project, "b", "c"), "b")
+    export_project(project, tmp_path / "out", ExportOptions(labels=labels))
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    assert {name: case.made_by for name, case in origin.cases.items()} == expected
+
+
+def test_a_rejected_prediction_stays_here_and_is_told(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    project = reject(project, "b", with_run(project, "b"))
+    done = export_project(project, tmp_path / "out", ALL)
+    assert done.notes == ("Left out, for their predictions were rejected: b.",)
+    assert not (tmp_path / "out" / "b.nii.gz").exists()
+
+
+def test_all_without_a_run_says_so(tmp_path: Path, a_project: Path) -> None:
+    done = export_project(open_project(a_project), tmp_path / "out", ALL)
+    assert done.notes[0] == "No run has a finished round, so there are no predictions."
+
+
+def test_doubtful_voxels_of_predictions_are_ignored_by_nnunet(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    with_run(project, "b", "t")
+    folder = tmp_path / "Dataset001_Liver"
+    export_project(project, folder, ExportOptions(format="nnunet", labels="all"))
+    labels = read_labelmap(folder / "labelsTr" / "b.nii.gz").labels
+    assert labels[1, 1, 1:3].tolist() == [3, 3]
+    assert labels[1, 2, 1:3].tolist() == [2, 2]
+    assert json.loads((folder / "dataset.json").read_text())["labels"] == {
+        "background": 0, "liver": 1, "tumour": 2, "ignore": 3,
+    }  # fmt: skip
+    origin = read_origin(folder)
+    assert origin is not None
+    assert (origin.cases["b"].made_by, origin.cases["b"].ignored_voxels) == ("ai", 2)
+    assert (origin.cases["a"].made_by, origin.cases["a"].ignored_voxels) == ("given", 0)
+
+
+def test_nnunet_validates_on_no_prediction(tmp_path: Path) -> None:
+    for name in "av":
+        write_case(tmp_path / "images" / f"{name}.nii.gz")
+    write_labelmap(block(1), tmp_path / "images" / "a-label.nii.gz")
+    cases = select_cases(cases_from_folder(tmp_path / "images"), validation=["v"])
+    project = create_project(tmp_path / "project", cases)
+    run = with_run(project)
+    write_labelmap(block(2), run.predictions(2, "v") / "refined.nii.gz")
+    folder = tmp_path / "Dataset001"
+    done = export_project(project, folder, ExportOptions(format="nnunet", labels="all"))
+    assert sorted(path.name for path in (folder / "labelsTr").iterdir()) == ["a.nii.gz"]
+    assert (folder / "imagesTs" / "v_0000.nii.gz").exists()
+    assert done.notes[-1].endswith("nnU-Net does not train on them: v.")
+
+
+def test_cases_and_lesions_are_measured(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    export_project(project, tmp_path / "out", ExportOptions(format="tables"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cases.csv", "lesions.csv", "origin.json",
+    ]  # fmt: skip
+    cases = rows(tmp_path / "out" / "cases.csv")
+    assert list(cases) == ["a", "b", "t", "v"]
+    # 4 voxels of 3 x 1.5 x 1 mm, all of them tumour
+    assert cases["a"]["liver_ml"] == cases["a"]["tumour_ml"] == "0.02"
+    assert cases["a"]["tumour_percent_of_liver"] == "100.00"
+    assert (cases["a"]["tumour_lesions"], cases["v"]["tumour_lesions"]) == ("1", "0")
+    assert (cases["v"]["split"], cases["v"]["state"]) == ("validation", "labelled")
+    assert (cases["b"]["made_by"], cases["b"]["liver_ml"]) == ("", "")
+    (lesion,) = rows(tmp_path / "out" / "lesions.csv").values()
+    voxels = project.load_image(project.case("a")).voxels[1, 1:3, 1:3]
+    assert lesion["volume_ml"] == "0.018"
+    assert lesion["mean_hu"] == f"{voxels.mean():.1f}"
+    # centres at the corners of 1.5 x 1 mm; a voxel reaches as far in that direction
+    assert lesion["axial_long_mm"] == f"{2 * np.hypot(1.5, 1):.1f}"
+    assert (lesion["r_mm"], lesion["a_mm"], lesion["s_mm"]) == ("-1.5", "-2.2", "3.0")
+    assert lesion["made_by"] == "given"
+
+
+def test_chosen_cases_are_added_to_an_earlier_export(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    export_project(project, tmp_path / "out", ExportOptions(cases=("a",)))
+    export_project(project, tmp_path / "out", ExportOptions(cases=("v",)))
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    assert sorted(origin.cases) == ["a", "v"]
+    assert set(origin.files) == {"a.nii.gz", "v.nii.gz", "cases.csv", "lesions.csv"}
+    assert sorted(rows(tmp_path / "out" / "cases.csv")) == ["a", "v"]
+    assert list(rows(tmp_path / "out" / "lesions.csv")) == ["a"]
+
+
+def test_an_nnunet_data_set_is_replaced_as_a_whole(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    export_project(project, tmp_path / "out", NNUNET)
+    write_text_atomic(tmp_path / "out" / "mine.txt", "mine")
+    export_project(project, tmp_path / "out", ExportOptions(format="nnunet", cases=("a",)))
+    assert not (tmp_path / "out" / "labelsTr" / "v.nii.gz").exists()
+    assert not (tmp_path / "out" / "imagesTs" / "b_0000.nii.gz").exists()
+    assert (tmp_path / "out" / "labelsTr" / "a.nii.gz").exists()
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_file_that_was_changed_since_is_not_written_over_unasked(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    export_project(project, tmp_path / "out")
+    export_project(project, tmp_path / "out")  # its own files may be replaced
+    write_labelmap(block(2), tmp_path / "out" / "a.nii.gz")
+    mine = sha256_of(tmp_path / "out" / "a.nii.gz")
+    with pytest.raises(FilesThereError, match=r"a\.nii\.gz is there already"):
+        export_project(project, tmp_path / "out")
+    assert sha256_of(tmp_path / "out" / "a.nii.gz") == mine
+    export_project(project, tmp_path / "out", ExportOptions(replace=True))
+    assert sha256_of(tmp_path / "out" / "a.nii.gz") != mine
+
+
+def test_another_format_needs_another_folder(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    export_project(project, tmp_path / "out")
+    with pytest.raises(StorageError, match="exported as nifti; choose another folder for nnunet"):
+        export_project(project, tmp_path / "out", NNUNET)
+
+
+def test_a_cancelled_export_leaves_nothing(tmp_path: Path, a_project: Path) -> None:
+    token = CancelToken()
+
+    def cancel_after_one(event: Event) -> None:
+        if isinstance(event, Progress) and event.step == 1:
+            token.cancel()
+
+    monitor = Monitor(cancel_after_one, token, interval_s=0.0)
+    with pytest.raises(CancelledError):
+        export_project(open_project(a_project), tmp_path / "out", monitor=monitor)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".aslseg-*"))
