@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aslseg.batch import segment_folder
     from aslseg.config import RunConfig
     from aslseg.data.images import read_labelmap, read_volume, write_labelmap
     from aslseg.evaluation.scores import evaluate_folder
@@ -47,6 +48,7 @@ _HOMES = {
     "continue_run": "runs",
     "load_ensemble": "inference.loading",
     "resume_run": "runs",
+    "segment_folder": "batch",
     "segment_volume": "inference.loading",
     "start_run": "runs",
 }
@@ -68,6 +70,7 @@ __all__ = [
     "read_preset",
     "read_volume",
     "resume_run",
+    "segment_folder",
     "segment_volume",
     "select_cases",
     "start_run",

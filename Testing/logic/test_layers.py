@@ -46,10 +46,11 @@ MAY_IMPORT = {
     "training": NETWORKS_OF | PROJECT | {"context", "inference"},
     "methods": NETWORKS_OF | {"context", "inference", "training"},
     "runs": NETWORKS_OF | {"project", "context", "inference", "training", "methods"},
+    "batch": NETWORKS_OF | PROJECT | {"inference", "export"},
     "report": PROJECT,
     "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},
-    "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "export"},
-    "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark", "export"},
+    "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "export", "batch"},
+    "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark", "export", "batch"},
 }
 WITHOUT_TORCH = [*BASE, "data", "targets", "prompts", "evaluation", "project", "report", "export"]
 

@@ -23,18 +23,16 @@ from aslseg.cli.console import (
 )
 from aslseg.cli.progress import duration, watched
 from aslseg.config import RunConfig, is_in_group, read_config, with_overrides
-from aslseg.errors import CancelledError, ImageError, RunError, StorageError
+from aslseg.errors import CancelledError, ImageError, RunError
 from aslseg.evaluation.scores import mean_of
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
 from aslseg.reading import parse_json
 from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
-from aslseg.storage import sweep
 
 if TYPE_CHECKING:
     from aslseg.events import Monitor
-    from aslseg.inference.ensemble import Segmentation
     from aslseg.project.project import Project
 
 
@@ -122,7 +120,9 @@ def finish(folder: RunFolder) -> Path:
 
 def segment(
     run: Annotated[Path, typer.Argument(help="Run folder, or a project for its latest run.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files or DICOM folders.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, DICOM folders, and folders of both.")
+    ],
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where label maps go.")],
     predictions: Annotated[
         bool, typer.Option("--predictions", help="Write those of specialist and SAM as well.")
@@ -135,59 +135,37 @@ def segment(
         ),
     ] = None,
     voices: Annotated[bool, typer.Option("--voices", hidden=True)] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace label maps there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that this command did not write.")
+    ] = False,
 ) -> None:
     """Segment new volumes with the networks of a run.
 
-    Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz.
+    Each label map lies exactly on its image: OUTPUT/<image name>.nii.gz. cases.csv and lesions.csv
+    say what they measure. The same command goes on where it was stopped: a volume that this run has
+    segmented is not segmented again. One that cannot be is told, and the others are segmented.
 
     Masks of an organ that you have already (--organ) belong to the images by their names, as for
     `aslseg init --masks`; where an image has none, the organ is predicted if the run has learnt it.
     """
-    from aslseg.data.images import read_volume, stem_of
-    from aslseg.inference.loading import load_ensemble
-    from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
+    from aslseg.batch import FolderOptions, segment_folder
 
-    folder = find_run(run)
-    outputs = {path: output_folder / f"{stem_of(path)}.nii.gz" for path in images}
-    _check_outputs(outputs, force=force)
-    named = {str(path): path for path in images}
-    masks = {
-        name: find_organ_masks(named, name, Path(source))
-        for name, source in pairs_of(organ, "--organ", "ORGAN=FOLDER").items()
-    }
-    sweep(output_folder)
+    given = pairs_of(organ, "--organ", "ORGAN=FOLDER")
+    options = FolderOptions(
+        predictions=predictions or voices,
+        replace=force,
+        organs={name: Path(source) for name, source in given.items()},
+    )
     with watched(messages) as monitor:
-        ensemble = load_ensemble(folder, monitor)
-        for path, output in outputs.items():
-            own = {name: found[str(path)] for name, found in masks.items() if str(path) in found}
-            volume = volume_with_organs(read_volume(path), own, ensemble.targets)
-            found = ensemble.segment(volume, monitor)
-            _write_predictions(found, output, others=predictions or voices)
-
-
-def _write_predictions(found: Segmentation, output: Path, *, others: bool) -> None:
-    from aslseg.data.images import stem_of, write_labelmap
-
-    write_labelmap(found.refined, output)
-    tell(str(output))
-    for name, labels in (("specialist", found.specialist), ("sam", found.sam)) if others else ():
-        if labels is not None:
-            write_labelmap(labels, output.with_name(f"{stem_of(output)}.{name}.nii.gz"))
-
-
-def _check_outputs(outputs: dict[Path, Path], *, force: bool) -> None:
-    for path in outputs:
-        if not path.exists():
-            msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
-            raise ImageError(msg)
-    if len(set(outputs.values())) < len(outputs):
-        msg = "Two images have the same name; segment them into different folders."
+        done = segment_folder(find_run(run), images, output_folder, options, monitor=monitor)
+    for name in done.done:
+        tell(str(output_folder / f"{name}.nii.gz"))
+    if done.skipped:
+        say(f"{len(done.skipped)} volumes were done already.")
+    if done.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in done.failed.items())
+        msg = f"{len(done.failed)} volumes could not be segmented ({reasons})"
         raise ImageError(msg)
-    for output in () if force else outputs.values():
-        if output.exists():
-            msg = f"{output} exists already; choose another folder, or add --force to replace it."
-            raise StorageError(msg)
 
 
 def status(
@@ -303,6 +281,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg segment my_project new_ct.nii.gz -o labels",
+            "aslseg segment my_project folder_of_cts -o labels",
             "aslseg segment my_project/runs/first scans/*.nrrd -o labels --predictions",
         )
     )(segment)

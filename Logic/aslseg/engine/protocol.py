@@ -304,6 +304,18 @@ class Export(Message):
     replace: bool = False
 
 
+class SegmentFolder(Message):
+    """Segment the volumes of a folder with a run; the latest finished one where none is named."""
+
+    project: PathText
+    run: Name | None = None
+    images: PathText
+    output: PathText
+    predictions: bool = False
+    replace: bool = False
+    device: Device | None = None
+
+
 class Describe(Message):
     """Describe this computer; a device that is not there is a result, no error."""
 
@@ -322,6 +334,7 @@ MODELS: dict[str, type[Message]] = {
     "train": Train,
     "resume": Resume,
     "export": Export,
+    "segment_folder": SegmentFolder,
     "describe": Describe,
     "download": Weights,
     "remove": Weights,
@@ -477,6 +490,20 @@ class ExportFacts(Message):
     notes: list[str]
 
 
+class FolderFacts(Message):
+    """What became of the volumes of a folder.
+
+    Attributes:
+        done: Names of volumes that were segmented.
+        skipped: Names of those that were done already.
+        failed: Why others could not be segmented, by name.
+    """
+
+    done: list[str]
+    skipped: list[str]
+    failed: dict[str, str]
+
+
 class CancelFacts(Message):
     """The numbers of the requests that `cancel` or `close` stopped."""
 
@@ -484,7 +511,9 @@ class CancelFacts(Message):
 
 
 Facts = TypeVar("Facts", bound=Message)
-FileName = Literal["specialist", "sam", "refined", "disagreement", "prompts", "report", "weights", "folder"]
+FileName = Literal[
+    "specialist", "sam", "refined", "disagreement", "prompts", "report", "weights", "folder"
+]
 
 
 class Done(Message):
@@ -499,6 +528,7 @@ class Done(Message):
         PredictionFacts
         | RunFacts
         | ExportFacts
+        | FolderFacts
         | ComputerFacts
         | DownloadFacts
         | RemovalFacts

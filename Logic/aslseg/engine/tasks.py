@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aslseg.batch import FolderOptions, segment_folder
 from aslseg.config import RunConfig, SamConfig, parse_config, with_overrides
 from aslseg.data.images import read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -16,12 +17,14 @@ from aslseg.engine.protocol import (
     Export,
     ExportFacts,
     FileName,
+    FolderFacts,
     ImageRequest,
     PredictionFacts,
     Refine,
     Resume,
     RunFacts,
     Segment,
+    SegmentFolder,
     Train,
     check_request,
 )
@@ -99,6 +102,7 @@ class Engine:
             "train": self.train,
             "resume": self.resume,
             "export": export,
+            "segment_folder": self.segment_folder,
             "describe": describe,
             "download": download,
             "remove": remove,
@@ -144,6 +148,22 @@ class Engine:
         else:
             folder = resume_run(project, name, monitor, device=device)
         return _finished(folder, monitor)
+
+    def segment_folder(self, request: SegmentFolder, monitor: Monitor) -> Done:
+        """Segment the volumes of a folder."""
+        self._release_models()
+        options = FolderOptions(request.predictions, request.replace, request.device)
+        done = segment_folder(
+            require_run(request),
+            Path(request.images),
+            Path(request.output),
+            options,
+            monitor=monitor,
+        )
+        facts = FolderFacts(
+            done=list(done.done), skipped=list(done.skipped), failed=dict(done.failed)
+        )
+        return Done(facts=facts, files={"folder": str(done.folder)})
 
     def _predicted(
         self,
@@ -324,7 +344,7 @@ def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:
     return parse_config({"sam": {**(settings or {}), "tuning": "none"}}, "SAM").sam
 
 
-def run_of(request: ImageRequest) -> RunFolder | None:
+def run_of(request: ImageRequest | SegmentFolder) -> RunFolder | None:
     """Return the run that a request is about: the one named, else the latest finished one.
 
     None when no project is named, or when it has no finished run and the request names none.
@@ -340,7 +360,7 @@ def run_of(request: ImageRequest) -> RunFolder | None:
     return latest_finished(folder)
 
 
-def require_run(request: ImageRequest) -> RunFolder:
+def require_run(request: ImageRequest | SegmentFolder) -> RunFolder:
     """Return the run that a request is about.
 
     Raises:

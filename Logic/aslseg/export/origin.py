@@ -6,7 +6,7 @@ content by now, is somebody else's, and is not written over without being asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -148,3 +148,15 @@ def foreign_files(folder: Path, names: Iterable[str], known: Mapping[str, str]) 
         if (folder / name).exists()
         and (name not in known or sha256_of(folder / name) != known[name])
     ]
+
+
+def are_as_written(folder: Path, names: Collection[str], known: Mapping[str, str]) -> bool:
+    """Tell whether some files of a folder are all there, and as they were written.
+
+    Args:
+        folder: Where they are.
+        names: Of the files, relative to the folder.
+        known: SHA-256 of files as they were written.
+    """
+    there = all(name in known and (folder / name).exists() for name in names)
+    return there and not foreign_files(folder, names, known)

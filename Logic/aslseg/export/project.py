@@ -24,7 +24,7 @@ from aslseg.export.origin import (
     CaseOrigin,
     Origin,
     RunOrigin,
-    foreign_files,
+    are_as_written,
     now,
     run_origin,
     write_origin,
@@ -336,7 +336,7 @@ def _finish(export: _Export, folder: Path, before: Origin | None) -> None:
 
 def _earlier_rows(path: Path, before: Origin, cases: Collection[str]) -> list[Row]:
     """Return the rows of some cases in a table that an earlier export wrote and nobody changed."""
-    if foreign_files(path.parent, [path.name], before.files) or not path.exists():
+    if not are_as_written(path.parent, [path.name], before.files):
         return []
     return [dict(row) for row in read_table(path) if row["case"] in cases]
 

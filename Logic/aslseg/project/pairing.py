@@ -129,6 +129,11 @@ def _images_in(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if suffix_of(path) or _is_dicom_case(path)]
 
 
+def volumes_in(folder: Path) -> list[Path]:
+    """List the images of a folder, without what is named as a label map."""
+    return [path for path in _images_in(folder) if not _is_label(path)]
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 

@@ -1,4 +1,4 @@
-"""Measuring and exporting: lesion tables, NIfTI, nnU-Net, DICOM SEG."""
+"""One segmentation of the scene, measured and exported: lesion table, NIfTI, DICOM SEG."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ import slicer
 from ASLsegLib.logic.base import LogicBase
 from ASLsegLib.scene.segmentations import volume_of_prediction
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
-from ASLsegLib.scene.volumes import SceneError, place_beside
+from ASLsegLib.scene.volumes import SceneError, place_beside, volume_of
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Labelmap
     from aslseg.evaluation.measurements import LesionMeasurement
-    from aslseg.project.project import Project
     from aslseg.targets import Target
 
 
-COLUMNS = ("target", "number", "volume_ml", "longest_diameter_mm", "r_mm", "a_mm", "s_mm")
-"""Of a lesion table."""
 _INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from DICOM
 
 
@@ -76,6 +73,7 @@ class ExportLogic(LogicBase):
         from aslseg.evaluation.measurements import measure_lesions
 
         labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
+        image = volume_of(reference_volume(segmentation))
         targets = self.targets()
 
         def show(found: list[LesionMeasurement]) -> list[LesionMeasurement]:
@@ -83,7 +81,7 @@ class ExportLogic(LogicBase):
                 then(found)
             return found
 
-        work = lambda _: measure_lesions(labelmap, targets)  # noqa: E731
+        work = lambda _: measure_lesions(labelmap, targets, image=image)  # noqa: E731
         return self._in_background("measuring lesions", work, show, wait) or []
 
     def write_lesions(
@@ -123,28 +121,6 @@ class ExportLogic(LogicBase):
         place = Path(path)
         self._in_background(
             "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
-        )
-        return place
-
-    def export_nnunet(
-        self, folder: Path | str, run_id: str | None = None, *, wait: bool = True
-    ) -> Path:
-        """Write the project as an nnU-Net raw data set.
-
-        Args:
-            folder: New or empty, such as `Dataset001_Liver`.
-            run_id: A run whose label maps stand in where there is no human one; None for none.
-            wait: Return when the folder is there.
-        """
-        from aslseg.project.export import export_nnunet
-
-        project, place = self.opened(), Path(folder)
-        labels = _labels_of_run(project, run_id) if run_id else None
-        self._in_background(
-            "exporting for nnU-Net",
-            lambda _: export_nnunet(project, place, labels=labels),
-            lambda _: place,
-            wait,
         )
         return place
 
@@ -210,34 +186,15 @@ def reference_volume(segmentation: Any) -> Any:
     return volume
 
 
-def rows_of(lesions: Sequence[LesionMeasurement]) -> list[tuple[str, ...]]:
-    """Return one row of text per lesion, in the order of `COLUMNS`."""
-    return [
-        (
-            lesion.target,
-            str(lesion.number),
-            f"{lesion.volume_ml:.2f}",
-            f"{lesion.longest_diameter_mm:.1f}",
-            *(f"{value:.1f}" for value in lesion.centroid_ras),
-        )
-        for lesion in lesions
-    ]
-
-
 def as_text(lesions: Sequence[LesionMeasurement], case: str, separator: str = "\t") -> str:
-    """Return the table with its head and the case in the first column, for a spreadsheet."""
+    """Return the table of lesions with its head and the case in the first column."""
+    from aslseg.export.tables import MEASUREMENT_COLUMNS, lesion_row
+
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    writer.writerow(("case", *COLUMNS))
-    writer.writerows((case, *row) for row in rows_of(lesions))
+    writer.writerow(("case", *MEASUREMENT_COLUMNS))
+    writer.writerows((case, *lesion_row(lesion).values()) for lesion in lesions)
     return text.getvalue()
-
-
-def _labels_of_run(project: Project, run_id: str) -> dict[str, Path]:
-    folder = project.folder / "runs" / run_id / "labels"
-    known = {case.id for case in project.cases}
-    found = {path.name.removesuffix(".nii.gz"): path for path in folder.glob("*.nii.gz")}
-    return {case_id: path for case_id, path in found.items() if case_id in known}
 
 
 def _item_of(node: Any) -> Any:

@@ -29,7 +29,9 @@ from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep
 from ASLsegLib.scene.volumes import file_for, working_volume
 
 if TYPE_CHECKING:
-    from aslseg.engine.protocol import ComputerFacts, Done, WeightsFacts
+    from aslseg.engine.protocol import ComputerFacts, Done, ExportFacts, WeightsFacts
+    from aslseg.export.labels import LabelChoice
+    from aslseg.export.project import Format as ExportFormat
     from ASLsegLib.engine.client import PanelEvent
 
 YIELD_S = 0.005
@@ -61,6 +63,11 @@ class Logic(OrganMaskLogic, PlanLogic):
         """The child process that trains, so that segmenting goes on meanwhile."""
         return self._engine_for("training")
 
+    @property
+    def batch(self) -> EngineClient:
+        """The child process that exports and segments folders, beside the other two."""
+        return self._engine_for("batch")
+
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
         super().poll()
@@ -77,6 +84,10 @@ class Logic(OrganMaskLogic, PlanLogic):
     def stop_training(self) -> None:
         """Stop the training; `resume` goes on from its last checkpoint."""
         self.trainer.cancel()
+
+    def stop_batch(self) -> None:
+        """Stop the export, or the segmenting of a folder, which can go on later."""
+        self.batch.cancel()
 
     def close(self) -> None:
         """End the child processes and delete the files that were handed to them."""
@@ -200,6 +211,47 @@ class Logic(OrganMaskLogic, PlanLogic):
         """
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
         return self._train("resume", arguments, wait)
+
+    # -- many cases at once --------------------------------------------------------------------
+
+    def export_project(
+        self,
+        folder: Path | str,
+        *,
+        format: ExportFormat = "nifti",  # noqa: A002 - as in `ExportOptions`
+        labels: LabelChoice = "accepted",
+        cases: Sequence[str] | None = None,
+        run_id: str | None = None,
+        replace: bool = False,
+        wait: bool = True,
+    ) -> ExportFacts | None:
+        """Write label maps of the open project, with their origin and what they measure.
+
+        Args:
+            folder: Where to.
+            format: `nifti`, `nnunet`, `dicom_seg`, or `tables` for CSV files alone.
+            labels: `human`, `accepted` (with those that people accepted), or `all` (of a run too).
+            cases: Names of cases; all when None.
+            run_id: Whose predictions `all` takes; the latest with a finished round when None.
+            replace: Whether files that the export did not write may be replaced.
+            wait: Return when it is done.
+
+        Returns:
+            How many label maps, and what was left out; None without `wait`.
+        """
+        from aslseg.engine.protocol import ExportFacts
+
+        arguments = {
+            "project": str(self.opened().folder),
+            "output": str(folder),
+            "format": format,
+            "labels": labels,
+            "cases": None if cases is None else list(cases),
+            "run": run_id,
+            "replace": replace,
+        }
+        self.batch.start(Job("export", arguments))
+        return self._wait(self.batch).facts_as(ExportFacts) if wait else None
 
     # -- about this computer -------------------------------------------------------------------
 

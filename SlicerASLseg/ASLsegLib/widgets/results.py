@@ -1,4 +1,4 @@
-"""Lesions measured, and everything exported."""
+"""One segmentation: its lesions measured, and the segmentation exported."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
 from ASLsegLib import requirements
-from ASLsegLib.logic.export import as_text, reference_volume, rows_of
+from ASLsegLib.logic.export import as_text, reference_volume
 from ASLsegLib.logic.project_data import good_case_id
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import Section, fill_table
 
-HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Longest (mm)"), "R", "A", "S"]
+HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Long (mm)"), _("Short (mm)"), _("Mean HU")]
 
 
 class ResultsSection(Section):
@@ -33,7 +33,6 @@ class ResultsSection(Section):
             (ui.csvButton, self._save_csv),
             (ui.show3dButton, self._show_3d),
             (ui.exportNiftiButton, self._export_nifti),
-            (ui.exportNnunetButton, self._export_nnunet),
             (ui.exportDicomButton, self._export_dicom),
         ):
             self.on_click(button, action)
@@ -47,14 +46,12 @@ class ResultsSection(Section):
         can = "" if requirements.can_open_projects() else self.panel.missing
         node = "" if self._node else _("Choose a segmentation.")
         table = "" if self._lesions else _("Measure first.")
-        project = "" if self.logic.project else _("Open a project first.")
         for button in (ui.measureButton, ui.exportNiftiButton, ui.exportDicomButton):
             self.gate(button, can, node)
         self.gate(ui.show3dButton, node)
         ui.show3dButton.setChecked(bool(self._node and has_surface(self._node)))
         for button in (ui.copyButton, ui.csvButton):
             self.gate(button, can, table)
-        self.gate(ui.exportNnunetButton, can, project)
 
     def measure(self) -> None:
         """Measure every lesion; the table comes when it is done."""
@@ -86,7 +83,7 @@ class ResultsSection(Section):
         if node is not self._node or node.GetSegmentation() is not self._observed:
             return  # another one was chosen, or this one was changed meanwhile
         self._lesions, self._measured = lesions, node
-        fill_table(self.ui.lesionsTable, HEAD, [list(row) for row in rows_of(lesions)])
+        fill_table(self.ui.lesionsTable, HEAD, [row_of(lesion) for lesion in lesions])
         self.update()
 
     @property
@@ -145,11 +142,6 @@ class ResultsSection(Section):
                 self._node, path, wait=False, may_leave_out=self.panel.may_leave_out
             )
 
-    def _export_nnunet(self) -> None:
-        chosen = self._ask_for_folder(_("New or empty folder for the nnU-Net data set"))
-        if chosen:
-            self.logic.export_nnunet(chosen, wait=False)
-
     def _export_dicom(self) -> None:
         chosen = self._ask_for_folder(_("Folder for the DICOM segmentation"))
         if chosen:
@@ -160,6 +152,18 @@ class ResultsSection(Section):
 
     def _ask_for_folder(self, title: str) -> str:
         return str(qt.QFileDialog.getExistingDirectory(self.panel.widget, title, ""))
+
+
+def row_of(lesion: Any) -> list[str]:
+    """Return a lesion as a row of the table; HU are unknown without an image."""
+    return [
+        lesion.target,
+        str(lesion.number),
+        f"{lesion.volume_ml:.2f}",
+        f"{lesion.axial_long_mm:.1f}",
+        f"{lesion.axial_short_mm:.1f}",
+        "" if lesion.mean_hu is None else f"{lesion.mean_hu:.0f}",
+    ]
 
 
 def has_surface(segmentation: Any) -> bool:

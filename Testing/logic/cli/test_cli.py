@@ -292,15 +292,20 @@ class TestSegment:
             def segment(self, _volume: Volume, _monitor: Monitor) -> type[Found]:
                 return Found
 
-        monkeypatch.setattr("aslseg.inference.loading.load_ensemble", lambda *_: Ensemble())
-        return create_run(project, RunConfig(), "one")
+        monkeypatch.setattr("aslseg.batch.load_ensemble", lambda *_: Ensemble())
+        run = create_run(project, RunConfig(), "one")
+        run.write_status(best_round=1)
+        return run
 
     def test_each_image_gets_a_label_map(self, a_run: RunFolder, data: Path) -> None:
         images = (data / "ct" / "c1.nii.gz", data / "ct" / "c4.nii.gz")
         result = aslseg("segment", a_run.path, *images, "-o", data / "out", "--predictions")
         assert result.exit_code == 0, result.output
         names = sorted(path.name for path in (data / "out").iterdir())
-        assert names == ["c1.nii.gz", "c1.specialist.nii.gz", "c4.nii.gz", "c4.specialist.nii.gz"]
+        assert names == [
+            "c1.nii.gz", "c1.specialist.nii.gz", "c4.nii.gz", "c4.specialist.nii.gz", "cases.csv",
+            "lesions.csv", "origin.json",
+        ]  # fmt: skip
         labels = read_labelmap(data / "out" / "c4.nii.gz")
         np.testing.assert_array_equal(labels.labels, a_labelmap().labels)
 
@@ -308,6 +313,20 @@ class TestSegment:
         words = ("segment", a_run.path, data / "ct" / "c1.nii.gz", "-o", data / "seg")
         assert aslseg(*words).exit_code == 1
         assert aslseg(*words, "--force").exit_code == 0
+        again = aslseg(*words)
+        assert again.exit_code == 0
+        assert "1 volumes were done already" in again.stderr
+
+    def test_a_folder_is_segmented_but_for_what_is_damaged(
+        self, a_run: RunFolder, data: Path
+    ) -> None:
+        (data / "ct" / "c2.nii.gz").write_bytes(b"no image")
+        result = aslseg("segment", a_run.path, data / "ct", "-o", data / "out")
+        assert result.exit_code == 1
+        assert "1 volumes could not be segmented (c2: " in result.stderr
+        assert [line.rpartition("/")[2] for line in result.stdout.splitlines()] == [
+            "c1.nii.gz", "c3.nii.gz", "c4.nii.gz",
+        ]  # fmt: skip
 
     def test_a_missing_image_is_named_before_any_work(self, a_run: RunFolder, data: Path) -> None:
         images = (data / "ct" / "c1.nii.gz", data / "missing.nii.gz")

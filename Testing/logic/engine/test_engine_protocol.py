@@ -22,6 +22,8 @@ from aslseg.engine.protocol import (
     DownloadFacts,
     EngineEvent,
     EventError,
+    ExportFacts,
+    FolderFacts,
     PredictionFacts,
     Ready,
     RemovalFacts,
@@ -58,6 +60,8 @@ EVENTS: list[EngineEvent] = [
     Failure("It failed.", "Do this.", "image"),
     Done(facts=PREDICTION, files={"sam": "sam.nii.gz"}),
     Done(facts=RunFacts(run="a")),
+    Done(facts=ExportFacts(label_maps={"ai": 2}, notes=["A note."]), files={"folder": "out"}),
+    Done(facts=FolderFacts(done=["a"], skipped=[], failed={"b": "Why."})),
     Done(
         facts=ComputerFacts(
             device=DeviceFacts(name="cpu", reason="r", problem=""), weights=[WEIGHTS]

@@ -1,0 +1,378 @@
+"""New volumes segmented with a trained run, one after the other, into a folder.
+
+The folder gets a label map for each volume, `origin.json`, `cases.csv` and `lesions.csv`, all of
+them after each volume, so that it can be stopped at any time and gone on with later: what the same
+weights have made of the same image, and nobody has changed since, is not made again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aslseg
+from aslseg.data.images import (
+    read_geometry,
+    read_labelmap,
+    read_volume,
+    stem_of,
+    write_labelmap,
+)
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.errors import AslsegError, CancelledError, ImageError, StorageError
+from aslseg.events import Event, Monitor, Progress
+from aslseg.export.origin import (
+    CaseOrigin,
+    Origin,
+    are_as_written,
+    now,
+    run_origin,
+    write_origin,
+)
+from aslseg.export.staging import check_place
+from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
+from aslseg.failures import failure_of
+from aslseg.inference.ensemble import Ensemble, Segmentation
+from aslseg.inference.loading import best_round, load_ensemble
+from aslseg.project.pairing import volumes_in
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import read_table
+from aslseg.storage import sha256_of, sweep
+from aslseg.targets import Target
+
+FORMAT = "segmented volumes"
+_ENDING = ".nii.gz"
+_TASK = "Segmenting volumes"
+_SEGMENTED = "segmented"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """How volumes are segmented.
+
+    Attributes:
+        predictions: Whether to write `<name>.specialist.nii.gz` and `<name>.sam.nii.gz` too.
+        replace: Whether files that this program did not write may be replaced.
+        device: Where to compute; what the run's settings say when None.
+    """
+
+    predictions: bool = False
+    replace: bool = False
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSummary:
+    """What became of the volumes.
+
+    Attributes:
+        folder: With the label maps.
+        done: Names of volumes that were segmented now.
+        skipped: Names of those that were done already.
+        failed: Why others could not be segmented, by name.
+    """
+
+    folder: Path
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+@dataclass
+class _Batch:
+    """Volumes under way.
+
+    Attributes:
+        run: That segments.
+        targets: Of its project.
+        output: The folder of label maps.
+        options: How.
+        origin: Of what is in the folder by now.
+        cases: Rows of the table of cases, by name.
+        lesions: Rows of the table of lesions, by name.
+    """
+
+    run: RunFolder
+    targets: tuple[Target, ...]
+    output: Path
+    options: FolderOptions
+    origin: Origin
+    cases: dict[str, Row] = field(default_factory=dict)
+    lesions: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def segment_folder(
+    run: RunFolder,
+    images: Path | Sequence[Path],
+    output: Path,
+    options: FolderOptions | None = None,
+    *,
+    monitor: Monitor | None = None,
+) -> FolderSummary:
+    """Segment many volumes with the best round of a run.
+
+    Each label map lies exactly on its image and is called `<image name>.nii.gz`. A volume that
+    cannot be segmented does not stop the others: its reason is in the summary and in the column
+    `state` of `cases.csv`, and it is tried again the next time.
+
+    Args:
+        run: With a finished round.
+        images: Image files, DICOM folders, and folders of both.
+        output: Where label maps go.
+        options: How.
+        monitor: Gets progress over all volumes, with the time left by their numbers of voxels; can
+            stop between two parts of the work on a volume.
+
+    Raises:
+        ImageError: When there is no image, one does not exist, or two have one name.
+        FilesThereError: When files are in the way that this program did not write.
+        StorageError: When the folder cannot be written.
+        RunError: When the run has no finished round.
+        WeightsError: When its weights are damaged.
+        CancelledError: When asked to stop; what is done stays.
+    """
+    monitor, options = monitor or Monitor(), options or FolderOptions()
+    volumes = _named(images, output)
+    sweep(output)
+    batch = _opened(run, volumes, output, options)
+    digests = {
+        name: _digest(path)
+        for name, path in monitor.track(list(volumes.items()), "Comparing volumes")
+    }
+    skipped = [name for name in volumes if _is_done(batch, name, digests[name])]
+    for name in skipped:
+        _take_rows(batch, name, volumes[name])
+    left = {name: path for name, path in volumes.items() if name not in skipped}
+    failed: dict[str, str] = {}
+    ensemble = load_ensemble(run, monitor, options.device) if left else None
+    progress = _FolderProgress(monitor, [_size(path) for path in left.values()])
+    for name, path in left.items():
+        if ensemble is not None:
+            reason = _tried(batch, ensemble, name, path, progress)
+            if reason:
+                failed[name] = reason
+            progress.next()
+    _write_folder(batch)
+    done = tuple(name for name in left if name not in failed)
+    return FolderSummary(output, done, tuple(skipped), failed)
+
+
+def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
+    """Find the volumes, by the name of their label map."""
+    found: dict[str, Path] = {}
+    for path in [images] if isinstance(images, Path) else images:
+        if not path.exists():
+            msg = f"{path} does not exist; give the path of an image or of a folder of images."
+            raise ImageError(msg)
+        inner = volumes_in(path) if path.is_dir() else [path]
+        if not inner:
+            msg = f"{path} holds no image; choose a folder of images or of DICOM folders."
+            raise ImageError(msg)
+        for image in inner:
+            if image.resolve().parent == output.resolve():
+                msg = f"{image} lies where label maps shall go; choose another folder for these."
+                raise ImageError(msg)
+            other = found.setdefault(stem_of(image), image)
+            if other != image:
+                msg = f"{other} and {image} have the same name; segment them into two folders."
+                raise ImageError(msg)
+    return found
+
+
+def _opened(
+    run: RunFolder, volumes: Mapping[str, Path], output: Path, options: FolderOptions
+) -> _Batch:
+    """Look at what an earlier call has left in the folder."""
+    number = best_round(run)
+    targets = open_project(run.path.parents[1]).targets
+    names = [name for volume in volumes for name in _files(volume, options)]
+    before = check_place(output, FORMAT, [*names, CASES, LESIONS], replace=options.replace)
+    runs = {} if before is None else before.runs
+    origin = Origin(
+        format=FORMAT,
+        aslseg=aslseg.__version__,
+        written=now(),
+        targets=targets,
+        runs={**runs, run.run_id: run_origin(run, [number])},
+        cases={} if before is None else before.cases,
+        files={} if before is None else before.files,
+    )
+    batch = _Batch(run, targets, output, options, origin)
+    _read_rows(batch)
+    if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
+        kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
+        batch.origin = origin.model_copy(update={"cases": kept})
+    return batch
+
+
+def _files(name: str, options: FolderOptions) -> list[str]:
+    """Return the files that a volume may get."""
+    others = ("specialist", "sam") if options.predictions else ()
+    return [f"{name}{_ENDING}", *(f"{name}.{source}{_ENDING}" for source in others)]
+
+
+def _read_rows(batch: _Batch) -> None:
+    """Take over what the tables of an earlier call measure, if nobody has changed them."""
+    if not are_as_written(batch.output, [CASES, LESIONS], batch.origin.files):
+        return
+    for row in read_table(batch.output / CASES):
+        if row["state"] == _SEGMENTED:
+            batch.cases[row["case"]] = dict(row)
+    for row in read_table(batch.output / LESIONS):
+        batch.lesions.setdefault(row["case"], []).append(dict(row))
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of an image; empty when it cannot be read, which is told later."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
+def _is_done(batch: _Batch, name: str, digest: str) -> bool:
+    case = batch.origin.cases.get(name)
+    if case is None or not digest or case.image_sha256 != digest:
+        return False
+    is_same = (case.run, case.round) == (batch.run.run_id, best_round(batch.run))
+    has_all = not batch.options.predictions or len(case.files) > 1
+    return is_same and has_all and are_as_written(batch.output, case.files, batch.origin.files)
+
+
+def _take_rows(batch: _Batch, name: str, path: Path) -> None:
+    """Measure a volume that is done, where no table says what it measures."""
+    if name not in batch.cases:
+        labelmap = read_labelmap(batch.output / f"{name}{_ENDING}")
+        _measure(batch, name, labelmap, read_volume(path))
+
+
+def _size(path: Path) -> int:
+    """Return the number of voxels of an image; 0 where it cannot be read."""
+    try:
+        k, j, i = read_geometry(path).shape
+    except (AslsegError, OSError):
+        return 0
+    return k * j * i
+
+
+def _tried(
+    batch: _Batch, ensemble: Ensemble, name: str, path: Path, progress: _FolderProgress
+) -> str:
+    """Segment a volume; return why it could not be, or nothing."""
+    try:
+        digest = sha256_of(path)
+        image = read_volume(path)
+        found = ensemble.segment(image, progress.monitor)
+        _keep(batch, name, digest, image, found)
+    except (CancelledError, StorageError):
+        raise
+    except Exception as error:  # one volume's edge: the others go on
+        reason = failure_of(error, f"segmenting {name}").in_words
+        progress.monitor.warn(f"{name} could not be segmented: {reason}")
+        batch.cases[name] = dict.fromkeys(CASE_COLUMNS, "") | {
+            "case": name,
+            "state": f"failed: {reason}",
+        }
+        batch.lesions.pop(name, None)
+        _write_folder(batch)
+        return reason
+    return ""
+
+
+def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: Segmentation) -> None:
+    """Write the label maps of a volume, and tables and origin with it."""
+    wanted: list[tuple[str, Labelmap | None]] = [(f"{name}{_ENDING}", found.refined)]
+    if batch.options.predictions:
+        others = (("specialist", found.specialist), ("sam", found.sam))
+        wanted += [(f"{name}.{source}{_ENDING}", labels) for source, labels in others]
+    files = []
+    for file, labels in wanted:
+        if labels is not None:
+            write_labelmap(labels, batch.output / file)
+            files.append(file)
+    _measure(batch, name, found.refined, image)
+    case = CaseOrigin(
+        made_by="ai",
+        run=batch.run.run_id,
+        round=best_round(batch.run),
+        image_sha256=digest,
+        files=tuple(files),
+    )
+    written = {file: sha256_of(batch.output / file) for file in files}
+    batch.origin = batch.origin.model_copy(
+        update={
+            "cases": {**batch.origin.cases, name: case},
+            "files": {**batch.origin.files, **written},
+        }
+    )
+    _write_folder(batch)
+
+
+def _measure(batch: _Batch, name: str, labelmap: Labelmap, image: Volume) -> None:
+    facts = {
+        "case": name,
+        "state": _SEGMENTED,
+        "made_by": "ai",
+        "run": batch.run.run_id,
+        "round": best_round(batch.run),
+    }
+    batch.cases[name], batch.lesions[name] = measured_rows(labelmap, image, batch.targets, facts)
+
+
+def _write_folder(batch: _Batch) -> None:
+    """Write tables and origin as they are by now; the origin comes last."""
+    lesions = [row for rows in batch.lesions.values() for row in rows]
+    write_tables(batch.output, batch.targets, batch.cases.values(), lesions)
+    tables = {name: sha256_of(batch.output / name) for name in (CASES, LESIONS)}
+    batch.origin = batch.origin.model_copy(
+        update={"files": {**batch.origin.files, **tables}, "written": now()}
+    )
+    write_origin(batch.output, batch.origin)
+
+
+class _FolderProgress:
+    """Tells how far all volumes are, also while one is worked on.
+
+    The time left is that of the voxels that are left, at the speed of those done.
+
+    Args:
+        monitor: Is told.
+        sizes: Number of voxels of each volume.
+    """
+
+    def __init__(self, monitor: Monitor, sizes: Sequence[int]) -> None:
+        self.monitor = replace(monitor, listener=self._listen)
+        self._tell: Callable[[Event], None] = monitor.listener
+        self._sizes = sizes
+        self._number = 0
+        self._began = self._volume_began = time.monotonic()
+        self._report()
+
+    def next(self) -> None:
+        """Say that a volume is finished."""
+        self._number += 1
+        self._volume_began = time.monotonic()
+        self._report()
+        self.monitor.check()
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._report()
+        else:
+            self._tell(event)
+
+    def _report(self) -> None:
+        self._tell(Progress(_TASK, self._number, len(self._sizes), self._seconds_left()))
+
+    def _seconds_left(self) -> float | None:
+        done, left = sum(self._sizes[: self._number]), self._sizes[self._number :]
+        if not left:
+            return 0.0
+        if not done:
+            return None
+        pace = (self._volume_began - self._began) / done
+        current = max(pace * left[0] - (time.monotonic() - self._volume_began), 0.0)
+        return current + pace * sum(left[1:])

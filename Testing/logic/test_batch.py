@@ -1,0 +1,246 @@
+"""Folders of new volumes are segmented, gone on with, and told about."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg import batch
+from aslseg.batch import FolderOptions, segment_folder
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.errors import CancelledError, ImageError
+from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.export.origin import FilesThereError, read_origin
+from aslseg.inference.ensemble import Segmentation
+from aslseg.project.create import create_project
+from aslseg.project.datasets import cases_from_folder
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import sha256_of, write_json_atomic
+
+GEOMETRY = Geometry.axis_aligned((4, 6, 6), (2.0, 1.0, 1.0))
+
+
+@dataclass
+class Bright:
+    """Segments what is above 50 HU as liver, above 150 HU as tumour; counts what it saw."""
+
+    seen: list[float] = field(default_factory=list)
+
+    def segment(self, volume: Volume, monitor: Monitor) -> Segmentation:
+        for _ in monitor.track(["a part"], "A part"):
+            self.seen.append(float(volume.voxels.max()))
+        labels = (volume.voxels > 50).astype(np.uint8) + (volume.voxels > 150)
+        found = Labelmap(labels.astype(np.uint8), volume.geometry)
+        return Segmentation(found, None, found, (), {})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    write_ct(tmp_path / "data" / "a.nii.gz", 1)
+    project = create_project(tmp_path / "project", cases_from_folder(tmp_path / "data"))
+    run = RunFolder(project.folder / "runs" / "first")
+    write_json_atomic(run.path / "config.json", {})
+    (run.round(1)).mkdir()
+    (run.round(1) / "specialist-liver.safetensors").write_bytes(b"weights")
+    run.write_status(state="done", best_round=1)
+    return run
+
+
+@pytest.fixture
+def bright(monkeypatch: pytest.MonkeyPatch) -> Bright:
+    found = Bright()
+    monkeypatch.setattr(batch, "load_ensemble", lambda *_: found)
+    return found
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    """A folder of three volumes and a label map; in the one of n tumours are n voxels."""
+    for number in (1, 2, 3):
+        write_ct(tmp_path / "ct" / f"p{number}.nii.gz", number)
+    write_labelmap(
+        Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY), tmp_path / "ct" / "p1-label.nii.gz"
+    )
+    return tmp_path / "ct"
+
+
+def write_ct(path: Path, tumour: int) -> None:
+    voxels = np.zeros(GEOMETRY.shape, np.int16)
+    voxels[1:3, 1:5, 1:5] = 100
+    voxels[1, 2, 1 : 1 + tumour] = 200 + tumour
+    write_volume(Volume(voxels, GEOMETRY), path)
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def test_each_volume_gets_a_label_map_and_its_measurements(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    done = segment_folder(run, ct, tmp_path / "out")
+    assert (done.done, done.skipped, dict(done.failed)) == (("p1", "p2", "p3"), (), {})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cases.csv", "lesions.csv", "origin.json", "p1.nii.gz", "p2.nii.gz", "p3.nii.gz",
+    ]  # fmt: skip
+    cases, lesions = table(tmp_path / "out" / "cases.csv"), table(tmp_path / "out" / "lesions.csv")
+    assert cases["p2"]["liver_ml"] == "0.06"  # 32 voxels of 2 cubic mm
+    assert cases["p2"]["tumour_percent_of_liver"] == "6.25"
+    assert (cases["p2"]["state"], cases["p2"]["run"], cases["p2"]["round"]) == (
+        "segmented", "first", "1",
+    )  # fmt: skip
+    assert {name: row["mean_hu"] for name, row in lesions.items()} == {
+        "p1": "201.0", "p2": "202.0", "p3": "203.0",
+    }  # fmt: skip
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    assert origin.cases["p1"].image_sha256 == sha256_of(ct / "p1.nii.gz")
+    assert list(origin.runs["first"].weights) == ["1"]
+
+
+def test_what_is_done_is_not_done_again(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct, tmp_path / "out")
+    bright.seen.clear()
+    write_ct(ct / "p2.nii.gz", 4)  # another image of that name
+    write_ct(ct / "p4.nii.gz", 5)  # a new one
+    done = segment_folder(run, ct, tmp_path / "out")
+    assert (done.done, done.skipped) == (("p2", "p4"), ("p1", "p3"))
+    assert bright.seen == [204.0, 205.0]
+    assert (read_labelmap(tmp_path / "out" / "p2.nii.gz").labels == 2).sum() == 4
+    cases = table(tmp_path / "out" / "cases.csv")
+    assert cases["p1"]["tumour_percent_of_liver"] == "3.12"
+    assert cases["p2"]["tumour_percent_of_liver"] == "12.50"
+
+
+def test_other_weights_do_all_again(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct, tmp_path / "out")
+    (run.round(1) / "specialist-liver.safetensors").write_bytes(b"others")
+    assert len(segment_folder(run, ct, tmp_path / "out").done) == 3
+
+
+def test_a_bad_volume_does_not_stop_the_others_and_is_tried_again(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    (ct / "p2.nii.gz").write_bytes(b"no image")
+    done = segment_folder(run, ct, tmp_path / "out")
+    assert done.done == ("p1", "p3")
+    assert "p2.nii.gz" in done.failed["p2"]
+    row = table(tmp_path / "out" / "cases.csv")["p2"]
+    assert row["state"].startswith("failed: ")
+    assert row["liver_ml"] == ""
+    write_ct(ct / "p2.nii.gz", 2)
+    assert segment_folder(run, ct, tmp_path / "out").done == ("p2",)
+    assert table(tmp_path / "out" / "cases.csv")["p2"]["state"] == "segmented"
+
+
+def test_an_error_of_the_networks_is_the_volumes_alone(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bright.segment
+
+    def fails_once(volume: Volume, monitor: Monitor) -> Segmentation:
+        if volume.voxels.max() == 202:
+            msg = "CUDA error: out of memory"
+            raise RuntimeError(msg)
+        return before(volume, monitor)
+
+    monkeypatch.setattr(bright, "segment", fails_once)
+    done = segment_folder(run, ct, tmp_path / "out")
+    assert done.done == ("p1", "p3")
+    assert "graphics card ran out of memory" in done.failed["p2"]
+
+
+def test_a_stopped_folder_is_gone_on_with(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    token = CancelToken()
+
+    def stop_after_one(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "Segmenting volumes" and event.step == 1:
+            token.cancel()
+
+    with pytest.raises(CancelledError):
+        segment_folder(run, ct, tmp_path / "out", monitor=Monitor(stop_after_one, token))
+    assert sorted(table(tmp_path / "out" / "cases.csv")) == ["p1"]
+    done = segment_folder(run, ct, tmp_path / "out")
+    assert (done.done, done.skipped) == (("p2", "p3"), ("p1",))
+
+
+def test_a_label_map_that_a_person_changed_is_not_replaced_unasked(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct, tmp_path / "out")
+    mine = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(mine, tmp_path / "out" / "p1.nii.gz")
+    with pytest.raises(FilesThereError, match="p1"):
+        segment_folder(run, ct, tmp_path / "out")
+    assert (read_labelmap(tmp_path / "out" / "p1.nii.gz").labels == 1).all()
+    done = segment_folder(run, ct, tmp_path / "out", FolderOptions(replace=True))
+    assert done.done == ("p1",)
+
+
+def test_tables_that_are_lost_are_made_again(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct, tmp_path / "out")
+    (tmp_path / "out" / "cases.csv").unlink()
+    assert segment_folder(run, ct, tmp_path / "out").skipped == ("p1", "p2", "p3")
+    assert table(tmp_path / "out" / "cases.csv")["p3"]["liver_ml"] == "0.06"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param("twin", "have the same name", id="one name twice"),
+        pytest.param("none", "holds no image", id="an empty folder"),
+        pytest.param("same", "lies where label maps shall go", id="the folder of the images"),
+        pytest.param("lost", "does not exist", id="no folder"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_told_before_any_work(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path, spoil: str, words: str
+) -> None:
+    images, output = ct, tmp_path / "out"
+    if spoil == "twin":
+        shutil.copy(ct / "p1.nii.gz", ct / "p1.nii")
+    if spoil == "none":
+        images = tmp_path / "empty"
+        images.mkdir()
+    if spoil == "same":
+        output = ct
+    if spoil == "lost":
+        images = tmp_path / "lost"
+    with pytest.raises(ImageError, match=words):
+        segment_folder(run, images, output)
+    assert bright.seen == []
+
+
+def test_the_time_left_is_that_of_the_voxels_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(batch.time, "monotonic", lambda: seconds[0])
+    told: list[Progress] = []
+    progress = batch._FolderProgress(
+        Monitor(lambda event: told.append(event)),  # type: ignore[arg-type]
+        [100, 300, 600],
+    )
+    assert (told[-1].step, told[-1].of, told[-1].seconds_left) == (0, 3, None)
+    seconds[0] = 10.0
+    progress.next()
+    assert (told[-1].step, told[-1].seconds_left) == (1, pytest.approx(90.0))
+    seconds[0] = 20.0
+    progress.monitor.listener(Progress("a part of it", 1, 2))
+    assert (told[-1].task, told[-1].seconds_left) == ("Segmenting volumes", pytest.approx(80.0))
+    seconds[0] = 70.0  # slower than thought: the rest is not less than what follows
+    progress.monitor.listener(Progress("a part of it", 2, 2))
+    assert told[-1].seconds_left == pytest.approx(60.0)
