@@ -29,7 +29,13 @@ from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep
 from ASLsegLib.scene.volumes import file_for, working_volume
 
 if TYPE_CHECKING:
-    from aslseg.engine.protocol import ComputerFacts, Done, ExportFacts, WeightsFacts
+    from aslseg.engine.protocol import (
+        ComputerFacts,
+        Done,
+        ExportFacts,
+        FolderFacts,
+        WeightsFacts,
+    )
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
     from ASLsegLib.engine.client import PanelEvent
@@ -252,6 +258,42 @@ class Logic(OrganMaskLogic, PlanLogic):
         }
         self.batch.start(Job("export", arguments))
         return self._wait(self.batch).facts_as(ExportFacts) if wait else None
+
+    def segment_folder(
+        self,
+        images: Path | str,
+        output: Path | str,
+        run_id: str | None = None,
+        *,
+        replace: bool = False,
+        wait: bool = True,
+    ) -> FolderFacts | None:
+        """Segment the volumes of a folder with a run of the open project; none becomes a case.
+
+        Called again, it goes on where it was stopped.
+
+        Args:
+            images: Folder of image files and DICOM folders.
+            output: Where label maps, their origin and tables go.
+            run_id: The latest with a finished round when None.
+            replace: Whether files that this program did not write may be replaced.
+            wait: Return when it is done.
+
+        Returns:
+            What became of the volumes; None without `wait`.
+        """
+        from aslseg.engine.protocol import FolderFacts
+
+        arguments = {
+            "project": str(self.opened().folder),
+            "run": run_id,
+            "images": str(images),
+            "output": str(output),
+            "replace": replace,
+            "device": chosen_device(),
+        }
+        self.batch.start(Job("segment_folder", arguments))
+        return self._wait(self.batch).facts_as(FolderFacts) if wait else None
 
     # -- about this computer -------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.volumes import is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
+from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
 from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.models import ModelsSection
@@ -44,7 +45,7 @@ _LONGEST_REASON = 200
 SECTIONS = (
     StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection, NewProjectDialog,
     ModelsSection, TrainingSection, ReviewSection, SegmentSection, PromptsSection, ResultsSection,
-    AdvancedSection,
+    BatchSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -128,6 +129,10 @@ class Panel(VTKObservationMixin):
         return not slicer.app.testingEnabled() and self._confirm(
             question.format(names=", ".join(names))
         )
+
+    def may_replace_files(self, reason: str) -> bool:
+        """Ask whether files that were not written here may be replaced."""
+        return self._confirm(_("{reason}\n\nReplace what is there?").format(reason=reason))
 
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
@@ -220,6 +225,7 @@ class Panel(VTKObservationMixin):
         for client, what, on_event in (
             (self.logic.engine, "engine", self._on_event),
             (self.logic.trainer, "training", self._on_training_event),
+            (self.logic.batch, "batch", self._on_batch_event),
         ):
             client.changed.connect(lambda _, what=what: self.update_soon(what))
             client.event.connect(on_event)
@@ -280,6 +286,12 @@ class Panel(VTKObservationMixin):
         for section in self.sections:
             section.on_training_event(event)
         self._show_failure(event)
+
+    def _on_batch_event(self, event: PanelEvent) -> None:
+        for section in self.sections:
+            section.on_batch_event(event)
+        if not (event.event == "failed" and event.kind == FILES_THERE):  # that was asked about
+            self._show_failure(event)
 
     def _log(self, line: str) -> None:
         for section in self.sections:

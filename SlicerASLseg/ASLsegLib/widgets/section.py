@@ -60,6 +60,9 @@ class PanelContext(Protocol):
     def may_replace(self, names: Sequence[str]) -> bool:
         """Ask whether segments that a person has changed may be replaced."""
 
+    def may_replace_files(self, reason: str) -> bool:
+        """Ask whether files that were not written here may be replaced."""
+
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
 
@@ -83,8 +86,8 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine` and `training`, whose state `update` shows beside that of scene and
-            project; it is called when that changes too.
+        shows: Of `engine`, `training` and `batch`, whose state `update` shows beside that of scene
+            and project; it is called when that changes too.
         panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
@@ -111,6 +114,9 @@ class Section:
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Handle an event of a training."""
+
+    def on_batch_event(self, event: PanelEvent) -> None:
+        """Handle an event of an export, or of a folder that is segmented."""
 
     def on_log(self, line: str) -> None:
         """Handle a line of the engine's log."""

@@ -1,0 +1,191 @@
+"""Many cases at once: labels exported, and folders of new volumes segmented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from aslseg.events import Progress
+from ASLsegLib import requirements
+from ASLsegLib.engine.client import AT_WORK, State
+from ASLsegLib.widgets.progress import STATES, show_progress
+from ASLsegLib.widgets.section import Section, as_plain, fill_combo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ASLsegLib.engine.client import PanelEvent
+
+LABELS = [
+    (_("Final labels (drawn, corrected, accepted)"), "accepted"),
+    (_("Only drawn or corrected by a person"), "human"),
+    (_("All, with AI labels"), "all"),
+]
+FORMATS = [
+    (_("NIfTI"), "nifti"),
+    (_("nnU-Net raw data set"), "nnunet"),
+    (_("DICOM SEG"), "dicom_seg"),
+    (_("Tables only (CSV)"), "tables"),
+]
+MADE_BY = {
+    "given": _("brought in"),
+    "drawn": _("drawn"),
+    "corrected": _("corrected"),
+    "accepted": _("accepted"),
+    "ai": _("by AI alone"),
+}
+FILES_THERE = "filesthere"
+"""Kind of the failure that a person can answer by letting files be replaced."""
+
+
+class BatchSection(Section):
+    """Export cases, segment a folder, and how far that is."""
+
+    shows = ("batch",)
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._progress: Progress | None = None
+        self._text = ""
+        self._silence = ""
+        self._again: Callable[[], None] | None = None
+        ui = self.ui
+        ui.exportCasesTable.setColumnCount(1)
+        ui.exportCasesTable.horizontalHeader().setVisible(False)
+        ui.exportCasesTable.horizontalHeader().setStretchLastSection(True)
+        ui.exportCasesTable.verticalHeader().setVisible(False)
+        fill_combo(ui.exportLabelsSelector, LABELS, LABELS[0][1])
+        fill_combo(ui.exportFormatSelector, FORMATS, FORMATS[0][1])
+        self.on_click(ui.exportCasesButton, self.export)
+        self.on_click(ui.segmentFolderButton, self.segment_folder)
+        self.on_click(ui.batchStopButton, self.logic.stop_batch)
+        for edit in (ui.exportFolderEdit, ui.newVolumesEdit, ui.newLabelsEdit):
+            self.on_signal(edit, "currentPathChanged(QString)", lambda: None)
+
+    def update(self) -> None:
+        """Show what is possible and how far it is."""
+        ui, batch, project = self.ui, self.logic.batch, self.logic.project
+        self._list_cases([case.id for case in project.cases] if project else [])
+        can = "" if requirements.can_open_projects() else self.panel.missing
+        closed = "" if project else _("Open a project first.")
+        busy = _("Wait for what is under way, or stop it.") if batch.is_busy else ""
+        folder = "" if _folder(ui.exportFolderEdit) else _("Choose the folder to export to.")
+        self.gate(ui.exportCasesButton, can, closed, folder, busy)
+        run = "" if self._run() else _("Train first: no run has a finished round.")
+        images = "" if _folder(ui.newVolumesEdit) else _("Choose the folder of new volumes.")
+        labels = "" if _folder(ui.newLabelsEdit) else _("Choose the folder for label maps.")
+        self.gate(ui.segmentFolderButton, self.panel.missing, closed, run, images, labels, busy)
+        ui.batchBar.setVisible(batch.is_busy)
+        ui.batchStopButton.setVisible(batch.is_busy)
+        stopping = _("It is stopping already.") if batch.state is State.CANCELLING else ""
+        self.gate(ui.batchStopButton, stopping)
+        self._show_text()
+
+    def on_batch_event(self, event: PanelEvent) -> None:
+        """Follow what is under way."""
+        if event.event == "progress":
+            self._progress, self._silence = event, ""
+            show_progress(self.ui.batchBar, event)
+        elif event.event in ("silent", "answering"):
+            self._silence = event.in_words
+        elif event.event == "done":
+            self._text = _in_words(event)
+        elif event.event == "cancelled":
+            self._text = as_plain(event.message)
+        elif event.event == "failed" and event.kind == FILES_THERE:
+            self._ask_to_replace(event.message)
+        if event.event in ("done", "failed", "cancelled"):
+            self._progress, self._silence = None, ""
+        self._show_text()
+
+    def export(self) -> None:
+        """Export the chosen cases, or all."""
+        ui = self.ui
+        rows = {item.row() for item in ui.exportCasesTable.selectedItems()}
+        names = [ui.exportCasesTable.item(row, 0).text() for row in sorted(rows)]
+        self._start(
+            lambda replace: self.logic.export_project(
+                _folder(ui.exportFolderEdit),
+                format=ui.exportFormatSelector.currentData,
+                labels=ui.exportLabelsSelector.currentData,
+                cases=names or None,
+                run_id=self._run() if ui.exportLabelsSelector.currentData == "all" else None,
+                replace=replace,
+                wait=False,
+            )
+        )
+
+    def segment_folder(self) -> None:
+        """Segment the volumes of the folder with the chosen run."""
+        ui = self.ui
+        self._start(
+            lambda replace: self.logic.segment_folder(
+                _folder(ui.newVolumesEdit),
+                _folder(ui.newLabelsEdit),
+                self._run(),
+                replace=replace,
+                wait=False,
+            )
+        )
+
+    def _start(self, work: Callable[[bool], Any]) -> None:
+        self._text = ""
+        self._again = lambda: work(True)
+        work(False)
+
+    def _ask_to_replace(self, message: str) -> None:
+        """Do it again with leave to replace, if a person gives it."""
+        again, self._again = self._again, None
+        if again is not None and self.panel.may_replace_files(message):
+            self.panel.attempt(again)
+        else:
+            self._text = message
+
+    def _run(self) -> str | None:
+        chosen = self.panel.parameters.run if self.panel.parameters else ""
+        return self.logic.usable_run(chosen) if self.logic.project else None
+
+    def _list_cases(self, names: list[str]) -> None:
+        """List the cases; where they are the same, those that are chosen stay so."""
+        table = self.ui.exportCasesTable
+        if names == [table.item(row, 0).text() for row in range(table.rowCount)]:
+            return
+        table.setRowCount(len(names))
+        for row, name in enumerate(names):
+            table.setItem(row, 0, qt.QTableWidgetItem(name))
+        table.clearSelection()
+
+    def _show_text(self) -> None:
+        state = self.logic.batch.state
+        text = self._text
+        if state in (*AT_WORK, State.CANCELLING):
+            task = self._progress.task if self._progress else ""
+            text = self._silence or (STATES[state] if not task or state not in AT_WORK else task)
+        self.ui.batchLabel.setVisible(bool(text))
+        self.ui.batchLabel.setText(text)
+
+
+def _folder(edit: Any) -> Path | None:
+    """Return the folder that is typed, None where there is none."""
+    text = str(edit.currentPath).strip()
+    return Path(text).expanduser() if text else None
+
+
+def _in_words(event: Any) -> str:
+    """Say what an export or a folder has come to."""
+    from aslseg.engine.protocol import ExportFacts
+
+    facts = event.facts
+    if isinstance(facts, ExportFacts):
+        counts = [f"{number} {MADE_BY[made_by]}" for made_by, number in facts.label_maps.items()]
+        text = _("{count} labels exported ({counts}).")
+        first = text.format(count=sum(facts.label_maps.values()), counts=", ".join(counts))
+        return "\n".join([first, *facts.notes])
+    text = _("{done} volumes segmented, {skipped} were done already.")
+    lines = [text.format(done=len(facts.done), skipped=len(facts.skipped))]
+    failed = _("Not segmented: {name}: {reason}")
+    lines += [failed.format(name=name, reason=reason) for name, reason in facts.failed.items()]
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""Labels are taken home, and folders of new volumes segmented, by the panel's own buttons."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standin.harness import choose, click, run_event_loop, wait_until
+
+
+@pytest.fixture
+def widget(open_module: Callable[..., Any], trained: Path) -> Any:
+    """The panel with a project open and the Results section unfolded."""
+    widget = open_module()
+    ui, logic = widget.panel.ui, widget.logic
+    ui.casesSection.collapsed = ui.resultsSection.collapsed = False
+    ui.projectFolderEdit.currentPath = str(trained)
+    click(ui.openProjectButton)
+    wait_until(lambda: logic.project is not None and not logic.background.is_busy, 60.0, "opened")
+    run_event_loop(0.1)
+    return widget
+
+
+def done(widget: Any) -> None:
+    wait_until(lambda: not widget.logic.batch.is_busy, 120.0, "the export is done")
+    run_event_loop(0.1)
+
+
+def yes() -> Any:
+    import qt
+
+    return qt.QMessageBox.Yes
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def test_cases_are_exported_and_nothing_is_replaced_unasked(
+    widget: Any, tmp_path: Path, dialogs: Any
+) -> None:
+    import qt
+
+    ui, out = widget.panel.ui, tmp_path / "out"
+    assert ui.exportCasesButton.toolTip == "Choose the folder to export to."
+    ui.exportFolderEdit.currentPath = str(out)
+    choose(ui.exportLabelsSelector, "All, with AI labels")
+    click(ui.exportCasesButton)
+    assert ui.batchStopButton.visible
+    done(widget)
+    ids = {case.id for case in widget.logic.project.cases}
+    assert set(rows(out / "cases.csv")) == ids
+    assert ui.batchLabel.text.startswith(f"{len(list(out.glob('*.nii.gz')))} labels exported (")
+    assert ui.batchBar.isHidden()
+    first = ui.exportCasesTable.item(0, 0).text()
+    (out / f"{first}.nii.gz").write_text("mine")
+    ui.exportCasesTable.selectRow(0)
+    dialogs.answer("ASLseg", qt.QMessageBox.No)
+    click(ui.exportCasesButton)
+    done(widget)
+    assert (out / f"{first}.nii.gz").read_text() == "mine"
+    dialogs.answer("ASLseg", yes())
+    click(ui.exportCasesButton)
+    done(widget)
+    assert ui.batchLabel.text.startswith("1 labels exported (")
+    assert (out / f"{first}.nii.gz").read_bytes() != b"mine"
+
+
+def test_a_folder_is_segmented_with_the_chosen_run(
+    widget: Any, trained: Path, tmp_path: Path
+) -> None:
+    ui, new = widget.panel.ui, tmp_path / "new"
+    new.mkdir()
+    image = sorted((trained.parent / "data").glob("ct*.nii.gz"))[0]
+    shutil.copy(image, new / "patient.nii.gz")
+    (new / "broken.nii.gz").write_bytes(b"no image")
+    ui.newVolumesEdit.currentPath = str(new)
+    assert ui.segmentFolderButton.toolTip == "Choose the folder for label maps."
+    ui.newLabelsEdit.currentPath = str(tmp_path / "labels")
+    click(ui.segmentFolderButton)
+    done(widget)
+    first, reason = ui.batchLabel.text.splitlines()
+    assert first == "1 volumes segmented, 0 were done already."
+    assert reason.startswith("Not segmented: broken: ")
+    assert rows(tmp_path / "labels" / "cases.csv")["patient"]["state"] == "segmented"
+    assert {case.id for case in widget.logic.project.cases}.isdisjoint({"patient", "broken"})
+    click(ui.segmentFolderButton)
+    done(widget)
+    assert ui.batchLabel.text.startswith("0 volumes segmented, 1 were done already.")
