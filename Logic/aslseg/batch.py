@@ -36,6 +36,7 @@ from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_row
 from aslseg.failures import failure_of
 from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.inference.loading import best_round, load_ensemble
+from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder
@@ -57,11 +58,14 @@ class FolderOptions:
         predictions: Whether to write `<name>.specialist.nii.gz` and `<name>.sam.nii.gz` too.
         replace: Whether files that this program did not write may be replaced.
         device: Where to compute; what the run's settings say when None.
+        organs: Masks that are used in place of predicted organs: by name of the organ a folder, or
+            the file of the only image, as for `find_organ_masks`.
     """
 
     predictions: bool = False
     replace: bool = False
     device: str | None = None
+    organs: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class _Batch:
         targets: Of its project.
         output: The folder of label maps.
         options: How.
+        masks: Files of given organs, by name of the volume and of the organ.
         origin: Of what is in the folder by now.
         cases: Rows of the table of cases, by name.
         lesions: Rows of the table of lesions, by name.
@@ -99,6 +104,7 @@ class _Batch:
     targets: tuple[Target, ...]
     output: Path
     options: FolderOptions
+    masks: Mapping[str, Mapping[str, Path]]
     origin: Origin
     cases: dict[str, Row] = field(default_factory=dict)
     lesions: dict[str, list[Row]] = field(default_factory=dict)
@@ -130,6 +136,7 @@ def segment_folder(
         ImageError: When there is no image, one does not exist, or two have one name.
         FilesThereError: When files are in the way that this program did not write.
         StorageError: When the folder cannot be written.
+        ProjectError: When a folder of organ masks has none of any volume.
         RunError: When the run has no finished round.
         WeightsError: When its weights are damaged.
         CancelledError: When asked to stop; what is done stays.
@@ -200,12 +207,21 @@ def _opened(
         cases={} if before is None else before.cases,
         files={} if before is None else before.files,
     )
-    batch = _Batch(run, targets, output, options, origin)
+    batch = _Batch(run, targets, output, options, _masks_of(volumes, options), origin)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
         batch.origin = origin.model_copy(update={"cases": kept})
     return batch
+
+
+def _masks_of(volumes: Mapping[str, Path], options: FolderOptions) -> dict[str, dict[str, Path]]:
+    """Find the given masks of organs, by name of the volume and of the organ."""
+    masks: dict[str, dict[str, Path]] = {name: {} for name in volumes}
+    for organ, source in options.organs.items():
+        for name, path in find_organ_masks(volumes, organ, source).items():
+            masks[name][organ] = path
+    return masks
 
 
 def _files(name: str, options: FolderOptions) -> list[str]:
@@ -238,7 +254,9 @@ def _is_done(batch: _Batch, name: str, digest: str) -> bool:
     if case is None or not digest or case.image_sha256 != digest:
         return False
     is_same = (case.run, case.round) == (batch.run.run_id, best_round(batch.run))
+    masks = {organ: _digest(mask) for organ, mask in batch.masks[name].items()}
     has_all = not batch.options.predictions or len(case.files) > 1
+    is_same = is_same and case.organs == masks
     return is_same and has_all and are_as_written(batch.output, case.files, batch.origin.files)
 
 
@@ -264,7 +282,7 @@ def _tried(
     """Segment a volume; return why it could not be, or nothing."""
     try:
         digest = sha256_of(path)
-        image = read_volume(path)
+        image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
         found = ensemble.segment(image, progress.monitor)
         _keep(batch, name, digest, image, found)
     except (CancelledError, StorageError):
@@ -299,6 +317,7 @@ def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: Segmentat
         run=batch.run.run_id,
         round=best_round(batch.run),
         image_sha256=digest,
+        organs={organ: sha256_of(mask) for organ, mask in batch.masks[name].items()},
         files=tuple(files),
     )
     written = {file: sha256_of(batch.output / file) for file in files}

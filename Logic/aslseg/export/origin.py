@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from aslseg.config import Settings
 from aslseg.errors import StorageError
@@ -52,6 +52,7 @@ class CaseOrigin(Settings):
         split: What the case is for in its project; empty outside of one.
         image_sha256: Digest of the image.
         label_sha256: Digest of the label map in the project; empty where a run has just made it.
+        organs: Digests of masks of organs that were used in place of predicted ones, by name.
         ignored_voxels: Voxels with the value `ignore`, for it is in doubt what they are.
         files: Of this case, relative to the folder.
     """
@@ -63,6 +64,7 @@ class CaseOrigin(Settings):
     split: str = ""
     image_sha256: str
     label_sha256: str = ""
+    organs: Mapping[str, str] = Field(default_factory=dict)
     ignored_voxels: int = 0
     files: tuple[str, ...] = ()
 

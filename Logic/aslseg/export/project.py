@@ -31,7 +31,6 @@ from aslseg.export.origin import (
 )
 from aslseg.export.staging import check_place, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
-from aslseg.project.labels import load_labels
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_table
@@ -230,7 +229,7 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
         return
     image = export.project.load_image(case)
     if label.path is not None:
-        labelmap = _labelmap(export, label, image)
+        labelmap = _labelmap(export, label)
         row, lesions = measured_rows(labelmap, image, export.project.targets, facts)
         export.cases.append(row)
         export.lesions += lesions
@@ -249,9 +248,9 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
         )
 
 
-def _labelmap(export: _Export, label: CaseLabel, image: Volume) -> Labelmap:
+def _labelmap(export: _Export, label: CaseLabel) -> Labelmap:
     if label.made_by == "ai" and label.path is not None:
-        return load_labels(label.path, image.geometry, export.project.targets)
+        return export.project.read_labels(label.case, label.path)
     return export.project.load_labels(label.case, export.digests[label.case.id])
 
 
