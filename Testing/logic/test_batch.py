@@ -129,6 +129,22 @@ def test_other_weights_do_all_again(
     assert len(segment_folder(run, ct, tmp_path / "out").done) == 3
 
 
+def test_a_given_organ_mask_belongs_to_what_was_done(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    whole = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(whole, masks / "p2.nii.gz")
+    segment_folder(run, ct, tmp_path / "out")
+    options = FolderOptions(organs={"liver": masks})
+    assert segment_folder(run, ct, tmp_path / "out", options).done == ("p2",)
+    assert segment_folder(run, ct, tmp_path / "out", options).done == ()
+    write_labelmap(
+        Labelmap(np.eye(6, dtype=np.uint8)[None].repeat(4, axis=0), GEOMETRY), masks / "p2.nii.gz"
+    )
+    assert segment_folder(run, ct, tmp_path / "out", options).done == ("p2",)
+
+
 def test_a_bad_volume_does_not_stop_the_others_and_is_tried_again(
     run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
 ) -> None:

@@ -199,12 +199,12 @@ def axial_diameters_mm(mask: Mask, geometry: Geometry) -> tuple[float, float, in
     slices, grid = turn.array(mask), turn.geometry(geometry)
     index, part = _largest_section(slices)
     centres = _surface_centres(part, grid)
-    in_plane = [grid.ijk_to_ras[:3, axis] for axis in (0, 1)]
+    i_mm, j_mm = (grid.ijk_to_ras[:3, axis] for axis in (0, 1))
     if len(centres) == 1:
-        sides = sorted(float(np.linalg.norm(axis)) for axis in in_plane)
+        sides = sorted(float(np.linalg.norm(axis)) for axis in (i_mm, j_mm))
         return sides[1], sides[0], index
     length, along = _farthest(centres)
-    across = np.cross(np.cross(*in_plane), along)
+    across = np.cross(np.cross(i_mm, j_mm), along)
     across /= np.linalg.norm(across)
     reach_along, reach_across = _reach_along(along, grid), _reach_along(across, grid)
     long_mm = length + reach_along

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from aslseg.errors import ImageError
 from aslseg.export.origin import MadeBy
 from aslseg.storage import atomic_path
 from aslseg.targets import Target
+
+if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
 
 ENDING = ".seg.dcm"
 _SERIES_NUMBER = 900
@@ -119,7 +122,9 @@ def _complete(source: Any, slice_mm: float) -> None:
         source.SliceThickness = slice_mm
 
 
-def _descriptions(targets: Sequence[Target], made_by: MadeBy, method: str) -> list[object]:
+def _descriptions(
+    targets: Sequence[Target], made_by: MadeBy, method: str
+) -> list[SegmentDescription]:
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from highdicom.sr import CodedConcept
@@ -132,7 +137,7 @@ def _descriptions(targets: Sequence[Target], made_by: MadeBy, method: str) -> li
             version=aslseg.__version__,
             family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
         )
-    described: list[object] = []
+    described: list[SegmentDescription] = []
     for number, target in enumerate(targets, start=1):
         own = (target.name, "99ASLSEG", target.name)
         category, type_ = _CODES.get(target.name.lower(), (_TISSUE, own))

@@ -144,7 +144,7 @@ def export_project(
         for label in monitor.track(found, "Exporting"):
             _export_case(export, label)
         _finish(export, folder, None if is_whole else before)
-    made = Counter(origin.made_by for origin in export.origins.values())
+    made = Counter[str](origin.made_by for origin in export.origins.values())
     return ExportSummary(folder, dict(made), tuple(_notes(export, found, options, predictor)))
 
 
