@@ -19,7 +19,7 @@ from standin.harness import choose, click, measured_event_loop, wait_until
 from textured_bodies import SPACING_MM, a_body
 
 GRID = Geometry.axis_aligned((4, 12, 14), (5.0, 2.0, 2.0))
-CASE, VOLUME, LABEL, ROLE, PATIENT = range(5)
+CASE, VOLUME, LABEL, MASKS, ROLE, PATIENT = range(6)
 NAME, VALUE, INSIDE, COLOR, TERMINOLOGY = range(5)
 
 
@@ -266,6 +266,28 @@ def test_a_label_map_is_chosen_for_a_case(person: Person, source: Path, dialogs:
     assert [row[LABEL] for row in person.cases()] == ["", "b.nii.gz", "z.nii.gz"]
     click(person.ui.leaveOutButton)
     assert [row[CASE] for row in person.cases()] == ["b", "c"]
+
+
+def test_organ_masks_are_found_and_named_like_their_target(planning: Person, source: Path) -> None:
+    for name in "ac":
+        write_label(source / "masks" / f"{name}.nii.gz", 1)
+    assert planning.ui.organBox.currentData == "liver"
+    assert planning.ui.masksButton.toolTip == "Choose a folder of organ masks."
+    planning.ui.masksEdit.currentPath = str(source / "masks")
+    click(planning.ui.masksButton)
+    planning.rest()
+    assert [row[MASKS] for row in planning.cases()] == ["liver", "", "liver"]
+    planning.type(planning.ui.targetsTable, 0, NAME, "organ")
+    assert [row[MASKS] for row in planning.cases()] == ["organ", "", "organ"]
+    planning.create()
+    assert [list(case.masks) for case in planning.logic.project.cases] == [["organ"], [], ["organ"]]
+
+
+def test_a_folder_without_masks_is_told_beside_the_sources(planning: Person, source: Path) -> None:
+    (source / "none").mkdir()
+    planning.ui.masksEdit.currentPath = str(source / "none")
+    click(planning.ui.masksButton)
+    assert "holds no mask of liver" in planning.ui.sourceProblemLabel.text
 
 
 def test_a_source_that_holds_nothing_is_told_beside_it(person: Person, tmp_path: Path) -> None:

@@ -51,15 +51,17 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
             case.id,
             case.image.name,
             "" if case.label is None else case.label.name,
+            ", ".join(case.masks),
             IN_WORDS[case.split],
             patient,
         ]
         for case, patient in zip(plan.cases, patients, strict=True)
     ]
-    rows += [["", "no volume", path.name, "", ""] for path in plan.unpaired]
+    rows += [["", "no volume", path.name, "", "", ""] for path in plan.unpaired]
     labelled = sum(case.label is not None for case in plan.cases)
     title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
-    show_table(title, ["case", "volume", "label map", "for", "patient"], rows, words=5)
+    head = ["case", "volume", "label map", "organ masks", "for", "patient"]
+    show_table(title, head, rows, words=6)
     tell(f"Targets: {', '.join(_as_typed(row) for row in plan.targets)}.")
     if compare:
         with watched(messages) as monitor:

@@ -126,7 +126,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.create import select_cases
     from aslseg.project.organ_masks import with_organ_masks
     from aslseg.project.patients import with_patients
-    from aslseg.project.plan import plan_project, write_plan
+    from aslseg.project.plan import plan_project, with_facts, write_plan
 
     given = parse_targets(target) if target else None
     with watched(messages) as monitor:
@@ -142,6 +142,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
         test=names_of(test),
     )
     plan = replace(plan, cases=tuple(cases), unpaired=() if drop_unpaired else plan.unpaired)
+    with watched(messages) as monitor:
+        plan = with_facts(plan, monitor)  # of the masks
     if dry_run:
         show_plan(plan, compare=compare)
         return

@@ -58,6 +58,7 @@ def read_facts(
     facts, cases = dict(known or {}), tuple(cases)
     readers = {case.image: _image_facts for case in cases}
     readers |= {case.label: _label_facts for case in cases if case.label is not None}
+    readers |= {path: _label_facts for case in cases for path in case.masks.values()}
     new = [path for path in readers if path not in facts]
     for path in (monitor or Monitor()).track(new, "reading images and label maps") if new else ():
         facts[path] = _facts_of(path, readers[path])

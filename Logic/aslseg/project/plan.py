@@ -24,12 +24,14 @@ from aslseg.project.datasets import find_cases
 from aslseg.project.edit import restyle_targets
 from aslseg.project.file_facts import FileFacts, read_facts
 from aslseg.project.labels import require_known
+from aslseg.project.organ_masks import organ_of, with_organ_masks
 from aslseg.project.pairing import FoundCases, PairingProblem, unpaired_in_words
 from aslseg.project.patients import divided_patient
 from aslseg.project.problem import Column, Problem
 from aslseg.project.project import FILE_NAME, Project
 from aslseg.project.target_table import (
     TargetRow,
+    renamed,
     rows_of,
     suggested_targets,
     target_problems,
@@ -127,6 +129,25 @@ def with_found(plan: Plan, found: FoundCases) -> Plan:
     )
 
 
+def with_masks(plan: Plan, organ: str, source: Path) -> Plan:
+    """Give cases the masks of an organ that a folder holds; see `find_organ_masks`.
+
+    Raises:
+        ProjectError: When the folder holds none, or names do not tell which.
+    """
+    return replace(plan, cases=tuple(with_organ_masks(plan.cases, organ, source)))
+
+
+def with_target_renamed(plan: Plan, row: int, name: str) -> Plan:
+    """Return a plan in which a target has another name, wherever it is named."""
+    before = plan.targets[row].name.strip()
+    cases = tuple(
+        replace(case, masks={name if key == before else key: v for key, v in case.masks.items()})
+        for case in plan.cases
+    )
+    return replace(plan, targets=renamed(plan.targets, row, name), cases=cases)
+
+
 def with_facts(plan: Plan, monitor: Monitor | None = None) -> Plan:
     """Read what is not known yet of the files of a plan; without targets, propose some.
 
@@ -170,6 +191,7 @@ def plan_problems(plan: Plan) -> list[Problem]:
     wrong_targets = target_problems(plan.targets)
     targets = () if wrong_targets else targets_of(plan.targets)
     found += [p for row, case in enumerate(plan.cases) for p in _files(row, case, plan, targets)]
+    found += [p for row, case in enumerate(plan.cases) for p in _masks(row, case, plan, targets)]
     return found + wrong_targets
 
 
@@ -325,17 +347,44 @@ def _files(row: int, case: CaseFiles, plan: Plan, targets: Sequence[Target]) -> 
     try:
         if targets:
             _require_known(case, label, targets)
-        if image is not None and image.geometry is not None and label.geometry is not None:
-            require_fit(
-                label.geometry,
-                image.geometry,
-                str(case.label),
-                is_empty=not label.values,
-                same_size=case.same_size,
-            )
+        misfit = _misfit(label, image, str(case.label), case)
     except ImageError as error:
-        found.append(Problem("case", str(error), row, "label"))
+        misfit = str(error)
+    return [*found, Problem("case", misfit, row, "label")] if misfit else found
+
+
+def _masks(row: int, case: CaseFiles, plan: Plan, targets: Sequence[Target]) -> list[Problem]:
+    """Look whether organ masks are of targets that contain others, and fit their volume."""
+    image, found = plan.facts.get(case.image), []
+    for name, path in case.masks.items():
+        mask = plan.facts.get(path)
+        message = _mask_problem(name, path, targets)
+        if not message and mask is not None:
+            message = mask.problem or _misfit(mask, image, str(path), case)
+        if message:
+            found.append(Problem("case", message, row, "masks"))
     return found
+
+
+def _mask_problem(name: str, path: Path, targets: Sequence[Target]) -> str:
+    try:
+        if targets:
+            organ_of(targets, name)
+    except ProjectError as error:
+        return f"{path}: {error}"
+    return ""
+
+
+def _misfit(labels: FileFacts, image: FileFacts | None, name: str, case: CaseFiles) -> str:
+    """Say why a label map or mask cannot be brought onto its volume; empty when it can."""
+    if image is None or image.geometry is None or labels.geometry is None:
+        return ""
+    is_empty, same_size = not labels.values, case.same_size
+    try:
+        require_fit(labels.geometry, image.geometry, name, is_empty=is_empty, same_size=same_size)
+    except ImageError as error:
+        return str(error)
+    return ""
 
 
 def _require_known(case: CaseFiles, label: FileFacts, targets: Sequence[Target]) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Place = Literal["folder", "cases", "case", "unpaired", "targets", "target"]
-Column = Literal["", "name", "image", "label", "patient", "value", "inside", "color", "terminology"]
+Column = Literal[
+    "", "name", "image", "label", "masks", "patient", "value", "inside", "color", "terminology"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,21 @@ class PlanLogic(ProjectLogic):
 
         self.background.start("reading files", lambda m: with_facts(plan, m), then, otherwise)
 
+    def with_masks(self, plan: Plan, organ: str, source: Path | str) -> Plan:
+        """Give cases of a plan the masks of an organ that a folder holds.
+
+        Args:
+            plan: The plan.
+            organ: Name of a target that contains others.
+            source: Folder of masks named like the volumes, or TotalSegmentator's output.
+
+        Raises:
+            ProjectError: When the folder holds none, or names do not tell which.
+        """
+        from aslseg.project.plan import with_masks
+
+        return with_masks(plan, organ, Path(source))
+
     def compare_plan(
         self, plan: Plan, then: Callable[[list[str]], None], otherwise: Otherwise
     ) -> None:

@@ -120,7 +120,7 @@ class NewProjectDialog(Section):
         ui, is_new = self.ui, plan.project is None
         self.dialog.setWindowTitle(title)
         ui.createButton.setText(verb)
-        for edit in (ui.volumesEdit, ui.labelsEdit):
+        for edit in (ui.volumesEdit, ui.labelsEdit, ui.masksEdit):
             edit.currentPath = ""
         self.plan = None  # what the next line lets be typed is no change of a plan
         ui.folderEdit.currentPath = str(plan.folder) if plan.folder.is_absolute() else ""
@@ -156,6 +156,7 @@ class NewProjectDialog(Section):
             (ui.findButton, self._find),
             (ui.sceneButton, self._add_scene),
             (ui.dicomButton, lambda: slicer.util.selectModule("DICOM")),
+            (ui.masksButton, self._find_masks),
             (ui.labelButton, self._choose_label),
             (ui.noLabelButton, self._remove_labels),
             (ui.compareButton, self._compare),
@@ -169,7 +170,7 @@ class NewProjectDialog(Section):
         ):
             self.on_click(button, action)
         self.on_signal(ui.folderEdit, "currentPathChanged(QString)", self._folder_typed)
-        for edit in (ui.volumesEdit, ui.labelsEdit):
+        for edit in (ui.volumesEdit, ui.labelsEdit, ui.masksEdit):
             self.on_signal(edit, "currentPathChanged(QString)", self._gate)
         self.on_signal(ui.roleBox, "activated(int)", self._set_role)
         self.on_signal(ui.sameSizeBox, "activated(int)", self._set_same_size)
@@ -190,6 +191,7 @@ class NewProjectDialog(Section):
         wrong = self._problems[0].message if self._problems else ""
         self.gate(ui.findButton, source, busy)
         self.gate(ui.sceneButton, busy)
+        self._gate_masks(busy)
         for widget in (ui.labelButton, ui.noLabelButton, ui.roleBox):
             self.gate(widget, case, busy)
         several = "" if len(plan.cases) > 1 else _("There are no two volumes to compare.")
@@ -201,6 +203,18 @@ class NewProjectDialog(Section):
         self.gate(ui.createButton, wrong, busy)
         ui.leaveOutUnpairedButton.setVisible(bool(plan.unpaired))
         ui.sameSizeBox.setVisible(self._asks_about_size())
+
+    def _gate_masks(self, busy: str) -> None:
+        """Offer the organs of which masks can be given: targets that contain others."""
+        ui, rows = self.ui, self._planned.targets
+        organs = list(dict.fromkeys(row.inside for row in rows if row.inside))
+        entries = [(_("of {organ}").format(organ=name), name) for name in organs]
+        fill_combo(ui.organBox, entries, ui.organBox.currentData or "")
+        organ = "" if organs else _("No target lies inside another; choose so in the lower table.")
+        folder = "" if ui.masksEdit.currentPath.strip() else _("Choose a folder of organ masks.")
+        cases = "" if self._planned.cases else _("Find cases first.")
+        self.gate(ui.organBox, organ)
+        self.gate(ui.masksButton, organ, folder, cases, busy)
 
     # -- what is shown -------------------------------------------------------------------------
 
@@ -320,6 +334,16 @@ class NewProjectDialog(Section):
         self.ui.sourceProblemLabel.setText(_("Stopped.") if stopped else str(error))
         self._check()
 
+    def _find_masks(self) -> None:
+        source = Path(self.ui.masksEdit.currentPath.strip()).expanduser()
+        self.ui.sourceProblemLabel.setText("")
+        try:
+            plan = self.logic.with_masks(self._planned, self.ui.organBox.currentData, source)
+        except AslsegError as error:
+            self._not_found(error)
+            return
+        self._read(plan)
+
     def _add_scene(self) -> None:
         try:
             plan = self.logic.with_scene(self._planned)
@@ -388,7 +412,7 @@ class NewProjectDialog(Section):
         settled = {plan.cases[row].image for row in rows}
         pairing = tuple(one for one in plan.pairing if one.image not in settled)
         cases = tuple(
-            replace(case, label=None) if row in rows else case
+            replace(case, label=None, masks={}) if row in rows else case
             for row, case in enumerate(plan.cases)
         )
         self._show_plan(replace(plan, cases=cases, pairing=pairing))
@@ -415,22 +439,36 @@ class NewProjectDialog(Section):
         self._show_plan(replace(self._planned, unpaired=()))
 
     def _target_typed(self, row: int, column: int, text: str) -> None:
-        from aslseg.project.target_table import renamed
 
         plan, name = self._planned, TARGET_COLUMNS[column]
-        rows = list(plan.targets)
         if name == "name":
-            before = rows[row]
-            rows = list(renamed(rows, row, text.strip()))
-            if before == _styled(before):  # nobody has chosen another style
-                rows[row] = _styled(rows[row])
-                self._targets.set_text(row, TARGET_COLUMNS.index("color"), rows[row].color)
+            plan = self._renamed(plan, row, text.strip())
         else:
+            rows = list(plan.targets)
             rows[row] = replace(rows[row], **{name: text.strip()})
-        changed = replace(plan, targets=tuple(rows))
-        self.panel.attempt(lambda: self._changed(changed))
+            plan = replace(plan, targets=tuple(rows))
+        self.panel.attempt(lambda: self._changed(plan))
         if name in ("name", "inside"):
-            show_choices(self._targets, rows, editable=plan.project is None)
+            show_choices(self._targets, plan.targets, editable=plan.project is None)
+            self._show_masks()
+
+    def _renamed(self, plan: Plan, row: int, name: str) -> Plan:
+        """Name a target; it gets the style of its new name, unless somebody has chosen another."""
+        from aslseg.project.plan import with_target_renamed
+
+        before = plan.targets[row]
+        plan = with_target_renamed(plan, row, name)
+        if before != _styled(before):
+            return plan
+        rows = list(plan.targets)
+        rows[row] = _styled(rows[row])
+        self._targets.set_text(row, TARGET_COLUMNS.index("color"), rows[row].color)
+        return replace(plan, targets=tuple(rows))
+
+    def _show_masks(self) -> None:
+        """Show of which organs cases have masks, by the names of now."""
+        for row, case in enumerate(self._planned.cases):
+            self._cases.set_text(row, CASE_COLUMNS.index("masks"), ", ".join(case.masks))
 
     def _add_target(self) -> None:
         from aslseg.project.target_table import TargetRow

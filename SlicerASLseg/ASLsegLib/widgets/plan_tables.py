@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from aslseg.project.problem import Problem
     from aslseg.project.target_table import TargetRow
 
-CASE_HEAD = [_("Case"), _("Volume"), _("Label map"), _("Used to"), _("Patient")]
-CASE_COLUMNS = ["name", "image", "label", "", "patient"]
+CASE_HEAD = [
+    _("Case"), _("Volume"), _("Label map"), _("Organ masks"), _("Used to"), _("Patient"),
+]  # fmt: skip
+CASE_COLUMNS = ["name", "image", "label", "masks", "", "patient"]
 TARGET_HEAD = [_("Name"), _("Value"), _("Inside"), _("Colour"), _("Terminology")]
 TARGET_COLUMNS = ["name", "value", "inside", "color", "terminology"]
 _COMBO_PX = 110
@@ -143,13 +145,14 @@ def show_cases(table: PlanTable, plan: Plan, roles: dict[str, str], patients: li
             case.id,
             case.image.name,
             "" if case.label is None else case.label.name,
+            ", ".join(case.masks),
             roles[case.split],
             patient,
         ]
         for case, patient in zip(plan.cases, patients, strict=True)
     ]
-    rows += [["", _("no volume"), path.name, "", ""] for path in plan.unpaired]
-    table.fill(rows, lambda row, column: row < len(plan.cases) and column in (0, 4))
+    rows += [["", _("no volume"), path.name, "", "", ""] for path in plan.unpaired]
+    table.fill(rows, lambda row, column: row < len(plan.cases) and column in (0, 5))
 
 
 def case_tip(plan: Plan, row: int, column: int) -> str:
@@ -157,6 +160,8 @@ def case_tip(plan: Plan, row: int, column: int) -> str:
     if row >= len(plan.cases):
         return str(plan.unpaired[row - len(plan.cases)])
     case = plan.cases[row]
+    if column == 3:
+        return "\n".join(map(str, case.masks.values()))
     path = {1: case.image, 2: case.label}.get(column)
     if path is None:
         return ""

@@ -23,6 +23,8 @@ from aslseg.project.plan import (
     plan_project,
     with_facts,
     with_found,
+    with_masks,
+    with_target_renamed,
     write_plan,
 )
 from aslseg.project.target_table import TargetRow
@@ -259,3 +261,26 @@ def test_targets_of_a_project_get_other_colours_and_nothing_else(plan: Plan) -> 
     assert written.cases == project.cases
     other = replace(more, targets=(replace(liver, value="9"), tumour))
     assert "keep name, value and parent" in where(other)["targets", 0, ""]
+
+
+def test_organ_masks_are_found_checked_and_follow_their_target(source: Path, plan: Plan) -> None:
+    for name in "ac":
+        write_label(source / "masks" / name / "liver.nii.gz", 1)
+    plan = with_facts(with_masks(plan, "liver", source / "masks"))
+    assert [list(case.masks) for case in plan.cases] == [["liver"], [], ["liver"]]
+    assert plan_problems(plan) == []
+    organ = with_target_renamed(plan, 0, "organ")
+    assert [list(case.masks) for case in organ.cases] == [["organ"], [], ["organ"]]
+    assert organ.targets[1].inside == "organ"
+    project = write_plan(organ)
+    assert [list(case.masks) for case in project.cases] == [["organ"], [], ["organ"]]
+
+
+def test_a_mask_elsewhere_or_of_no_organ_is_refused(source: Path, plan: Plan) -> None:
+    far = np.array(GRID.ijk_to_ras)
+    far[2, 3] += 2000.0
+    write_label(source / "masks" / "a.nii.gz", 1, geometry=Geometry((2, 6, 6), far))
+    elsewhere = with_facts(with_masks(plan, "liver", source / "masks"))
+    assert "lies elsewhere in the patient" in where(elsewhere)["case", 0, "masks"]
+    none = with_masks(plan, "tumour", source / "masks")
+    assert "Masks are given of targets that contain others" in where(none)["case", 0, "masks"]

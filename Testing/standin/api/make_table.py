@@ -47,7 +47,8 @@ slicer.ScriptedLoadableModule slicer.i18n slicer.packaging slicer.parameterNodeW
 SampleData PyTorchUtils
 """
 WITH_VALUES = """
-QAbstractItemView QDialog QFileDialog QFrame QHeaderView QIODevice QIODeviceBase QMessageBox
+QAbstractItemView QDialog QFileDialog QFrame QHeaderView QIODevice QIODeviceBase QLineEdit
+QMessageBox
 QPlainTextEdit QSizePolicy QSettings QTextEdit QToolButton
 """
 # Not in Qt 5.15, with which Slicer is still built.
