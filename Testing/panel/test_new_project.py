@@ -306,6 +306,16 @@ def test_the_folder_has_to_be_a_new_one(planning: Person, source: Path) -> None:
     assert "holds a project already" in planning.ui.folderProblemLabel.text
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [("", "Choose a folder for the project."), ("study", "'study' does not say where it begins")],
+)
+def test_a_folder_that_begins_nowhere_is_refused(planning: Person, typed: str, words: str) -> None:
+    planning.ui.folderEdit.currentPath = typed
+    assert words in planning.ui.folderProblemLabel.text
+    assert not planning.ui.createButton.enabled
+
+
 def test_an_nnunet_folder_brings_its_targets(person: Person, tmp_path: Path) -> None:
     folder = tmp_path / "Dataset001"
     write_image(folder / "imagesTr" / "x_0000.nii.gz")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,15 @@ def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
 
 def test_volumes_are_added_as_those_of_a_patient(logic: Any, tmp_path: Path) -> None:
     from aslseg.data.images import write_volume
+    from aslseg.project.patients import with_patients
 
     logic.add_volume(add_ct("later", value=1), patient="ct")
     for number in (2, 3):
         volume = Volume(np.full(SHAPE, number, np.int16), GEOMETRY)
         write_volume(volume, tmp_path / "more" / f"p9_{number}.nii.gz")
-    logic.add_folder(tmp_path / "more", patients="^(p[0-9]+)_")
+    plan = logic.plan_additions(tmp_path / "more")
+    named = with_patients(plan.cases, source="^(p[0-9]+)_")
+    logic.write_plan(replace(plan, cases=tuple(named)))
     assert {case.id: case.patient for case in logic.project.cases} == {
         "ct": "ct", "later": "ct", "p9_2": "p9", "p9_3": "p9",
     }  # fmt: skip

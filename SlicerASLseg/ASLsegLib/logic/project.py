@@ -28,7 +28,7 @@ from ASLsegLib.scene.case_nodes import (
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
 if TYPE_CHECKING:
-    from aslseg.data.volume import SameSize, Volume
+    from aslseg.data.volume import Volume
     from aslseg.project.project import Project
     from aslseg.project.run_folder import RunSummary
 
@@ -125,35 +125,6 @@ class ProjectLogic(LogicBase):
             "adding a volume",
             lambda m: projects.add_volume(place, name, image, m, patient),
             show,
-            wait,
-        )
-
-    def add_folder(
-        self,
-        images: Path | str,
-        *,
-        folder: Path | str | None = None,
-        same_size: SameSize = "refuse",
-        patients: str | None = None,
-        wait: bool = True,
-    ) -> Project | None:
-        """Add all images of a folder to the project, or make one with them.
-
-        Args:
-            images: Holds NIfTI, NRRD or MetaImage files, or folders of DICOM slices; label maps
-                beside them come along.
-            folder: Of a new project; the open one's when None.
-            same_size: What to go by when a label map has its image's size and another position:
-                its "voxels" or its "header".
-            patients: Whose volumes these are: a .csv with columns case and patient, or a regular
-                expression whose first group is the patient in a case's name.
-            wait: Return the project; else None at once.
-        """
-        place = self._place(folder)
-        return self._in_background(
-            "adding a folder",
-            lambda m: projects.add_folder(place, Path(images), m, same_size, patients),
-            self.use,
             wait,
         )
 

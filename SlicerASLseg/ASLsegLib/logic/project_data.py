@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ASLsegLib.scene.volumes import write_raw
 
 if TYPE_CHECKING:
-    from aslseg.data.volume import SameSize, Volume
+    from aslseg.data.volume import Volume
     from aslseg.events import Monitor
     from aslseg.project.case import Case, CaseFiles
     from aslseg.project.project import Project
@@ -50,26 +49,6 @@ def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Pr
     if (folder / "project.json").exists():
         return add_cases(open_project(folder), cases, monitor)
     return create_project(folder, cases, monitor=monitor)
-
-
-def add_folder(
-    folder: Path,
-    images: Path,
-    monitor: Monitor,
-    same_size: SameSize = "refuse",
-    patients: str | None = None,
-) -> Project:
-    """Add all images of a folder, with the label maps beside them, that are not there yet."""
-    from aslseg.project.datasets import cases_from_folder
-    from aslseg.project.patients import with_patients
-
-    known = {case.id for case in _cases_in(folder)}
-    found = [
-        replace(case, same_size=same_size)
-        for case in with_patients(cases_from_folder(images), source=patients)
-        if case.id not in known
-    ]
-    return add_images(folder, found, monitor)
 
 
 def add_volume(

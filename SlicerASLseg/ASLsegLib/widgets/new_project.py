@@ -234,12 +234,10 @@ class NewProjectDialog(Section):
 
     def _check(self) -> None:
         """Mark what is wrong, and say it below its table."""
-        from aslseg.project.plan import plan_problems
-
         plan, ui = self.plan, self.ui
         if plan is None:
             return
-        self._problems = problems = plan_problems(plan)
+        self._problems = problems = _problems_of(plan)
         cases = [(p.row, p.column, p.message) for p in problems if p.place == "case"]
         first = len(plan.cases)
         cases += [(first + p.row, "label", p.message) for p in problems if p.place == "unpaired"]
@@ -527,6 +525,20 @@ def _styled(row: TargetRow) -> TargetRow:
     """Return a target with the colour and the terminology of its name."""
     style = style_of(row.name, int(row.value) if row.value.isdigit() else 1)
     return replace(row, color=as_color(style.color), terminology=style.terminology)
+
+
+def _problems_of(plan: Plan) -> list[Problem]:
+    """List what is wrong; a folder named from another one would begin where Slicer was started."""
+    from aslseg.project.plan import plan_problems
+    from aslseg.project.problem import Problem
+
+    if plan.folder.is_absolute():
+        return plan_problems(plan)
+    typed = "" if plan.folder == Path() else str(plan.folder)
+    text = _("Give the whole path of the project's folder: '{path}' does not say where it begins.")
+    message = text.format(path=typed) if typed else _("Choose a folder for the project.")
+    others = [problem for problem in plan_problems(plan) if problem.place != "folder"]
+    return [Problem("folder", message), *others]
 
 
 def _is_moved(plan: Plan, case: Any) -> bool:
