@@ -170,6 +170,19 @@ def measure_lesion(
     return _measured(mask[box.slices], box.slices, geometry, image, (target, number))
 
 
+def number_lesions(mask: Mask) -> NDArray[np.int32]:
+    """Number the connected parts of a mask as `measure_lesions` does: from 1, largest first.
+
+    Args:
+        mask: (D, H, W), of one target.
+    """
+    numbered, count = label_components(mask)
+    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    ranks = np.zeros(count + 1, np.int32)
+    ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
+    return ranks[numbered]
+
+
 def longest_diameter_mm(mask: Mask, geometry: Geometry) -> float:
     """Return the largest distance within a mask: between voxel centres, plus one voxel edge.
 
@@ -215,13 +228,10 @@ def axial_diameters_mm(mask: Mask, geometry: Geometry) -> tuple[float, float, in
 def _lesions_of(
     mask: Mask, target: str, labelmap: Labelmap, image: Volume | None
 ) -> list[LesionMeasurement]:
-    numbered, _ = label_components(mask)
-    boxes = ndimage.find_objects(numbered)
-    sizes = np.bincount(numbered.ravel(), minlength=len(boxes) + 1)[1:]
-    order = np.argsort(-sizes, kind="stable").tolist()
+    numbered = number_lesions(mask)
     return [
-        _measured(numbered[boxes[n]] == n + 1, boxes[n], labelmap.geometry, image, (target, rank))
-        for rank, n in enumerate(order, start=1)
+        _measured(numbered[box] == n, box, labelmap.geometry, image, (target, n))
+        for n, box in enumerate(ndimage.find_objects(numbered), start=1)
     ]
 
 

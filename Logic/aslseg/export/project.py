@@ -31,6 +31,7 @@ from aslseg.export.origin import (
 )
 from aslseg.export.staging import check_place, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
+from aslseg.project.lesions import read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_table
@@ -230,7 +231,8 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
     image = export.project.load_image(case)
     if label.path is not None:
         labelmap = _labelmap(export, label)
-        row, lesions = measured_rows(labelmap, image, export.project.targets, facts)
+        decisions = tuple(read_lesions(export.project, case.id).decisions.values())
+        row, lesions = measured_rows(labelmap, image, export.project.targets, facts, decisions)
         export.cases.append(row)
         export.lesions += lesions
     ignored = _write(export, label, image, labelmap) if files else 0

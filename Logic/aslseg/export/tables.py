@@ -13,8 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from aslseg.data.masks import crop
 from aslseg.data.volume import Labelmap, Volume
-from aslseg.evaluation.measurements import LesionMeasurement, measure_lesions, measure_targets
+from aslseg.evaluation.measurements import (
+    LesionMeasurement,
+    measure_lesions,
+    measure_targets,
+    number_lesions,
+)
+from aslseg.project.lesions import LesionDecision
 from aslseg.project.run_tables import write_table
 from aslseg.targets import Target
 
@@ -25,7 +35,7 @@ MEASUREMENT_COLUMNS = (
     "target", "number", "volume_ml", "axial_long_mm", "axial_short_mm", "slice_index",
     "longest_diameter_mm", "mean_hu", "sd_hu", "r_mm", "a_mm", "s_mm",
 )  # fmt: skip
-LESION_COLUMNS = ("case", *MEASUREMENT_COLUMNS, *ORIGIN_COLUMNS)
+LESION_COLUMNS = ("case", *MEASUREMENT_COLUMNS, "decision", *ORIGIN_COLUMNS)
 
 _DIGITS = {"volume_ml": 3, "slice_index": 0, "number": 0}
 
@@ -47,7 +57,11 @@ def case_columns(targets: Sequence[Target]) -> list[str]:
 
 
 def measured_rows(
-    labelmap: Labelmap, image: Volume, targets: Sequence[Target], facts: Mapping[str, Any]
+    labelmap: Labelmap,
+    image: Volume,
+    targets: Sequence[Target],
+    facts: Mapping[str, Any],
+    decisions: Sequence[LesionDecision] = (),
 ) -> tuple[Row, list[Row]]:
     """Measure a case.
 
@@ -56,6 +70,7 @@ def measured_rows(
         image: In HU.
         targets: All targets.
         facts: Values of the other columns of both tables.
+        decisions: Of people about lesions of the case.
 
     Returns:
         Its row of `cases.csv`, and its rows of `lesions.csv`, target by target, largest first.
@@ -71,7 +86,34 @@ def measured_rows(
             row[f"{name}_lesions"] = one.lesions
             row[f"{name}_longest_axial_mm"] = _text(one.longest_axial_mm, 1)
     about = {name: facts.get(name, "") for name in ("case", *ORIGIN_COLUMNS)}
-    return row, [{**about, **lesion_row(lesion)} for lesion in lesions]
+    decided = _decided(labelmap, targets, decisions)
+    return row, [
+        {**about, **lesion_row(one), "decision": decided.get((one.target, one.number), "")}
+        for one in lesions
+    ]
+
+
+def _decided(
+    labelmap: Labelmap, targets: Sequence[Target], decisions: Sequence[LesionDecision]
+) -> dict[tuple[str, int], str]:
+    """Return what was decided about lesions, by target and number.
+
+    A decision is about the lesion that has most of its voxels; the latest one about it counts.
+    """
+    values = {target.name: target.value for target in targets}
+    numbered: dict[str, NDArray[np.int32]] = {}
+    found: dict[tuple[str, int], str] = {}
+    for decision in decisions:
+        if decision.final is None or decision.target not in values:
+            continue
+        name = decision.target
+        if name not in numbered:
+            numbered[name] = number_lesions(labelmap.labels == values[name])
+        counts = np.bincount(crop(numbered[name], decision.final.box)[decision.final.mask])
+        counts[0] = 0
+        if counts.any():
+            found[name, int(counts.argmax())] = decision.what
+    return found
 
 
 def lesion_row(lesion: LesionMeasurement) -> Row:

@@ -12,7 +12,7 @@ from aslseg.events import Progress
 from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.widgets.progress import STATES, show_progress
-from ASLsegLib.widgets.section import Section, as_plain, fill_combo
+from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,7 @@ class BatchSection(Section):
         ui.exportCasesTable.horizontalHeader().setVisible(False)
         ui.exportCasesTable.horizontalHeader().setStretchLastSection(True)
         ui.exportCasesTable.verticalHeader().setVisible(False)
+        ui.exportCasesTable.verticalHeader().setDefaultSectionSize(ROW_PX)
         fill_combo(ui.exportLabelsSelector, LABELS, LABELS[0][1])
         fill_combo(ui.exportFormatSelector, FORMATS, FORMATS[0][1])
         self.on_click(ui.exportCasesButton, self.export)

@@ -17,6 +17,7 @@ from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder
@@ -306,6 +307,25 @@ def test_cases_and_lesions_are_measured(tmp_path: Path, a_project: Path) -> None
     assert lesion["axial_long_mm"] == f"{2 * np.hypot(1.5, 1):.1f}"
     assert (lesion["r_mm"], lesion["a_mm"], lesion["s_mm"]) == ("-1.5", "-2.2", "3.0")
     assert lesion["made_by"] == "given"
+
+
+def test_a_persons_decision_stands_beside_its_lesion(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    labels = block(1).labels
+    labels[0, 0, 0] = 5
+    labels[2, 2:4, 3:5] = 5
+    project = draw(project, "v", Labelmap(labels, GEOMETRY))
+    lesion = boxed(labels == 5)
+    small = np.zeros(GEOMETRY.shape, bool)
+    small[0, 0, 0] = True
+    assert lesion is not None
+    put_lesion(project, "v", LesionDecision("edited", "tumour", lesion, lesion))
+    put_lesion(project, "v", LesionDecision("added", "tumour", None, boxed(small)))
+    put_lesion(project, "v", LesionDecision("deleted", "tumour", boxed(small), None))
+    export_project(project, tmp_path / "out", ExportOptions(cases=("v", "a")))
+    with (tmp_path / "out" / "lesions.csv").open(newline="", encoding="utf-8") as file:
+        decided = [(row["case"], row["number"], row["decision"]) for row in csv.DictReader(file)]
+    assert decided == [("a", "1", ""), ("v", "1", "edited"), ("v", "2", "added")]
 
 
 def test_chosen_cases_are_added_to_an_earlier_export(tmp_path: Path, a_project: Path) -> None:
