@@ -21,6 +21,7 @@ from aslseg.project.project import (
 )
 from aslseg.project.review import history, note_removal
 from aslseg.project.run_folder import RunFolder, runs_of
+from aslseg.storage import inside
 from aslseg.targets import Target
 
 
@@ -74,7 +75,8 @@ def rename_case(project: Project, case_id: str, name: str) -> Project:
 def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, list[Removal]]:
     """Take cases out of a project; all of them or none, and no file of a person is deleted.
 
-    Images stay where they are, label maps go to the history, results of runs stay in their runs.
+    Images stay where they are, label maps and organ masks go to the history beside them, results
+    of runs stay in their runs.
 
     Returns:
         The project as it is on disk now, and what became of the files.
@@ -91,9 +93,8 @@ def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, 
         updated = validated(current, cases=kept)
         with replacing_project(updated):
             removals = [_set_aside(current, case) for case in gone]
-        for case in gone:
-            if case.label is not None:
-                current.label_path(case).unlink(missing_ok=True)  # its copy is in the history
+        for path in (path for case in gone for path in _drawn(current, case)):
+            path.unlink(missing_ok=True)  # its copy is in the history
     return updated, removals
 
 
@@ -201,8 +202,15 @@ def _refuse_running(project: Project) -> None:
         raise ProjectError(msg)
 
 
+def _drawn(project: Project, case: Case) -> list[Path]:
+    """Return the files of the project that a case has: label map and organ masks."""
+    places = [*([case.label] if case.label else []), *case.masks.values()]
+    return [inside(project.folder, place) for place in places]
+
+
 def _set_aside(project: Project, case: Case) -> Removal:
-    kept = None if case.label is None else keep_history(project.label_path(case))
+    copies = [keep_history(path) for path in _drawn(project, case)]
+    kept = copies[0] if case.label else None
     set_lesions_aside(project.folder, case.id)
     note_removal(project.folder, case)
     return Removal(case.id, project.image_path(case), kept)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aslseg.data.images import read_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles
@@ -96,6 +97,17 @@ def test_a_removed_case_can_be_added_again_with_its_label_map(project: Project) 
     updated, (removal,) = remove_cases(project, ["c0"])
     again = add_cases(updated, [CaseFiles("c0", image, removal.label)])
     assert again.case("c0").label == Path("labels/c0.nii.gz")
+
+
+def test_organ_masks_of_a_removed_case_are_kept_too(project: Project) -> None:
+    labels = read_labelmap(project.label_path(project.case("c0")))
+    mask = Labelmap((labels.labels > 0).astype("uint8"), labels.geometry)
+    project = project.set_organ_masks("liver", {"c2": mask})
+    path = project.folder / project.case("c2").masks["liver"]
+    content = path.read_bytes()
+    remove_cases(project, ["c2"])
+    assert not path.exists()
+    assert [kept.read_bytes() for kept in (path.parent / "history").iterdir()] == [content]
 
 
 def test_decisions_about_a_removed_case_hold_no_more(project: Project) -> None:
