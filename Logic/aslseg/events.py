@@ -56,6 +56,28 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunProgress(Event):
+    """Progress of a training over all its rounds.
+
+    Attributes:
+        round: That is under way, from 1.
+        rounds: In all.
+        step: That is under way, from 1, over all rounds.
+        steps: In all.
+        share: Of the whole time, from 0 to 1; it never falls within a process.
+        seconds_left: Estimate for the whole run; None before anything was measured.
+    """
+
+    round: int
+    rounds: int
+    step: int
+    steps: int
+    share: float
+    seconds_left: float | None = None
+    event: Literal["run_progress"] = field(default="run_progress", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Metric(Event):
     """One point of a curve.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aslseg.config import RunConfig
@@ -30,7 +30,10 @@ from aslseg.project.run_folder import (
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import cascade_stages
+from aslseg.training.calibration import speed_of
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
+from aslseg.training.run_plan import RunEstimate, estimate_of, planned_steps, trained_stages
+from aslseg.training.run_progress import RunFollower
 
 
 def start_run(
@@ -125,6 +128,26 @@ def continue_run(
     return _run(project, folder, monitor or Monitor(), rounds, device=device)
 
 
+def estimate_run(
+    project: Project, config: RunConfig, monitor: Monitor | None = None
+) -> RunEstimate:
+    """Estimate how long a run would take on this computer; measured in seconds, then kept.
+
+    Args:
+        project: With at least one labelled case.
+        config: The settings.
+        monitor: Told of the progress, and may ask to stop.
+
+    Raises:
+        ProjectError: When nothing is labelled.
+        DeviceError: When the device of the settings cannot be used.
+    """
+    project.require_labels()
+    device = choose_device(config.device).torch_device
+    speed = speed_of(config, trained_stages(project)[0], device, monitor)
+    return estimate_of(planned_steps(config, project, speed))
+
+
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
@@ -205,7 +228,9 @@ def _run(
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
-        context = context_of(project, folder, recording, cache, device=device)
+        steps = planned_steps(config, project, retrained_rounds=folder.retrained_rounds)
+        followed = replace(recording, listener=RunFollower(steps, recording.listener))
+        context = context_of(project, folder, followed, cache, device=device)
         if is_new:
             _warn_of_windows(context)
         best = _rounds(context, training_of(config.method))

@@ -1,11 +1,10 @@
-"""What the steps of a run are called for a person; in events and files they have their own names.
-
-No torch.
-"""
+"""What a person reads of a run's steps; in events and files they have names of their own."""
 
 from __future__ import annotations
 
 import re
+
+from aslseg.events import RunProgress
 
 _TITLES = (
     (r"cross-fitted-(\d+)-(.+)", r"checking network \1: \2"),
@@ -28,3 +27,24 @@ def step_title(task: str) -> str:
         if found:
             return found.expand(title)
     return task
+
+
+def run_in_words(progress: RunProgress) -> str:
+    """Say how far a run is: `Round 1 of 2, step 4 of 14, about 1 h 10 min left`."""
+    text = f"Round {progress.round} of {progress.rounds}, step {progress.step} of {progress.steps}"
+    if progress.seconds_left is None:
+        return text
+    return f"{text}, about {rough_time(progress.seconds_left)} left"
+
+
+def rough_time(seconds: float) -> str:
+    """Write an estimate as people do: `less than a minute`, `12 min`, `1 h 10 min`."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        minutes = 5 * round(minutes / 5)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"{rest} min"
+    return f"{hours} h {rest:02d} min" if rest else f"{hours} h"

@@ -25,7 +25,7 @@ NETWORKS_OF = DATA | {"prompts", "preprocessing", "networks", "sam"}
 MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
-    "steps": set(),
+    "steps": {"errors", "events"},
     "storage": {"errors"},
     "reading": {"errors"},
     "failures": {"errors", "events", "storage"},

@@ -209,7 +209,7 @@ def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_setti
     assert ui.startButton.toolTip == "A training is under way."
     with measured_event_loop() as blocks:
         wait_until(lambda: "specialist" in ui.trainingLabel.text, SOON_S, "the specialist trains")
-        wait_until(lambda: ui.trainingBar.value > 0, SOON_S, "the bar moves")
+        wait_until(lambda: ui.progressBar.value > 0, SOON_S, "the bar moves")
     assert blocks.longest_ms < 100
     click(ui.stopButton)
     wait_until(lambda: logic.trainer.state == "idle", 5.0, "the tree is gone within seconds")

@@ -204,15 +204,15 @@ class Tour:
         view.resetCamera()
 
     def _start_training(self) -> None:
-        """Start a training, and look at it when a quarter of its first stage is done."""
+        """Start a training, and look at it when a fiftieth of it is done."""
         from standin.harness import click
 
         self._show("train")
         click(self.ui.startButton)
         self._until(lambda: self.ui.curvesButton.enabled, TRAINING_S)
         click(self.ui.curvesButton)
-        bar = self.ui.trainingBar
-        self._until(lambda: bar.maximum / 4 < bar.value < bar.maximum, TRAINING_S)
+        bar = self.ui.progressBar
+        self._until(lambda: bar.maximum > 0 and bar.value > bar.maximum / 50, TRAINING_S)
 
     # -- looking -------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress
-from aslseg.steps import step_title
+from aslseg.events import CancelToken, Event, Metric, Monitor, Notice, Progress, RunProgress
+from aslseg.steps import run_in_words, step_title
 
 Key = tuple[int, str]
 HEARTBEAT_S = 20.0
@@ -51,11 +51,15 @@ class ProgressView:
         )
         self._console = console
         self._tasks: dict[Key, _Task] = {}
+        self._run_bar: TaskID | None = None
+        self._run_step, self._run_told_at = (0, 0), float("-inf")
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, Progress):
             self._progress(event)
+        elif isinstance(event, RunProgress):
+            self._run(event)
         elif isinstance(event, Metric):
             self._metric(event)
         elif isinstance(event, Notice):
@@ -72,6 +76,18 @@ class ProgressView:
             self._finish(self._tasks.pop(key))
         elif not self._console.is_terminal:
             self._heartbeat(task, event, left)
+
+    def _run(self, event: RunProgress) -> None:
+        """Show how far the whole run is: above the bars, or as a line with each new step."""
+        text = run_in_words(event)
+        if self._run_bar is None:
+            self._run_bar = self.bars.add_task(text, total=100, left="", note="")
+        self.bars.update(self._run_bar, completed=round(100 * event.share), description=text)
+        now, step = time.monotonic(), (event.round, event.step)
+        is_due = step != self._run_step or now - self._run_told_at >= HEARTBEAT_S
+        if not self._console.is_terminal and is_due:
+            self._run_step, self._run_told_at = step, now
+            self._say(text)
 
     def _begin(self, name: str) -> _Task:
         now = time.monotonic()

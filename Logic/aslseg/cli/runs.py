@@ -85,6 +85,30 @@ def train(
     finish(folder)
 
 
+def estimate(
+    project: ProjectFolder,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings: quick, standard, demo.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as a JSON file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
+    ] = None,
+) -> None:
+    """Say how long `train` would take on this computer, from a few steps that are tried."""
+    from aslseg.presets import DEFAULT_PRESET
+    from aslseg.project.project import open_project
+    from aslseg.runs import estimate_run
+    from aslseg.steps import rough_time
+
+    opened = open_project(project)
+    base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
+    with watched(messages) as monitor:
+        found = estimate_run(opened, changed(base, settings or []), monitor)
+    tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
+
+
 def _check_options(settings: object, more: int | None, *, resume: bool) -> None:
     if resume and more is not None:
         msg = "--resume finishes a stopped run and --more adds rounds to a finished one; give one."
@@ -278,6 +302,11 @@ def register(app: typer.Typer) -> None:
             "aslseg train my_project --more 1",
         )
     )(train)
+    app.command(
+        epilog=examples(
+            "aslseg estimate my_project", "aslseg estimate my_project --preset standard"
+        )
+    )(estimate)
     app.command(
         epilog=examples(
             "aslseg segment my_project new_ct.nii.gz -o labels",

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from aslseg.errors import AslsegError
-from aslseg.events import Artifact, Cancelled, CancelToken, Metric, Notice, Progress
+from aslseg.events import Artifact, Cancelled, CancelToken, Metric, Notice, Progress, RunProgress
 from aslseg.failures import Failure
 from aslseg.targets import Target
 
@@ -283,6 +283,14 @@ class Train(Message):
     device: Device | None = None
 
 
+class Estimate(Message):
+    """Estimate how long a run would take, without starting it."""
+
+    project: PathText
+    settings: str | Settings | None = None
+    device: Device | None = None
+
+
 class Resume(Message):
     """Go on with a run; with `rounds`, for that many more."""
 
@@ -332,6 +340,7 @@ MODELS: dict[str, type[Message]] = {
     "segment": Segment,
     "refine": Refine,
     "train": Train,
+    "estimate": Estimate,
     "resume": Resume,
     "export": Export,
     "segment_folder": SegmentFolder,
@@ -431,6 +440,14 @@ class RunFacts(Message):
     run: str
 
 
+class EstimateFacts(Message):
+    """How long a run would take: its rounds, their steps in all, and seconds."""
+
+    rounds: int
+    steps: int
+    seconds: float
+
+
 class DeviceFacts(Message):
     """Where networks would run, and why; or the problem with the device that was asked about."""
 
@@ -527,6 +544,7 @@ class Done(Message):
     facts: (
         PredictionFacts
         | RunFacts
+        | EstimateFacts
         | ExportFacts
         | FolderFacts
         | ComputerFacts
@@ -550,7 +568,7 @@ class Done(Message):
 
 
 EngineEvent: TypeAlias = (
-    Ready | Alive | Progress | Metric | Artifact | Notice | Done | Failure | Cancelled
+    Ready | Alive | Progress | RunProgress | Metric | Artifact | Notice | Done | Failure | Cancelled
 )
 _EVENTS: TypeAdapter[EngineEvent] = TypeAdapter(
     Annotated[EngineEvent, Field(discriminator="event")]

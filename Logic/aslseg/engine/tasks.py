@@ -14,6 +14,8 @@ from aslseg.data.images import read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.protocol import (
     Done,
+    Estimate,
+    EstimateFacts,
     Export,
     ExportFacts,
     FileName,
@@ -43,7 +45,7 @@ from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
 from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.organ_masks import volume_with_organs
-from aslseg.project.project import open_project
+from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
     RunFolder,
     latest_finished,
@@ -54,7 +56,7 @@ from aslseg.project.run_folder import (
 )
 from aslseg.project.run_tables import PREDICTIONS
 from aslseg.prompts import SlicePrompts
-from aslseg.runs import continue_run, resume_run, start_run
+from aslseg.runs import continue_run, estimate_run, resume_run, start_run
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -100,6 +102,7 @@ class Engine:
             "segment": self.segment,
             "refine": self.refine,
             "train": self.train,
+            "estimate": self.estimate,
             "resume": self.resume,
             "export": export,
             "segment_folder": self.segment_folder,
@@ -127,13 +130,18 @@ class Engine:
             ),
         )
 
+    def estimate(self, request: Estimate, monitor: Monitor) -> Done:
+        """Estimate how long a run would take."""
+        project = open_project(Path(request.project))
+        found = estimate_run(project, _wanted_config(request, project), monitor)
+        facts = EstimateFacts(rounds=found.rounds, steps=found.steps, seconds=found.seconds)
+        return Done(facts=facts)
+
     def train(self, request: Train, monitor: Monitor) -> Done:
         """Start a run."""
         self._release_models()
         project = open_project(Path(request.project))
-        config = config_of(request.settings, project.preset)
-        if request.device is not None:
-            config = config.model_copy(update={"device": request.device})
+        config = _wanted_config(request, project)
         name = request.run or new_run_id(config.method)
         monitor.artifact("run", run_named(project.folder, name).path)
         return _finished(start_run(project, config, monitor, name), monitor)
@@ -215,6 +223,13 @@ def export(request: Export, monitor: Monitor) -> Done:
     )
     facts = ExportFacts(label_maps=dict(done.label_maps), notes=list(done.notes))
     return Done(facts=facts, files={"folder": str(done.folder)})
+
+
+def _wanted_config(request: Train | Estimate, project: Project) -> RunConfig:
+    config = config_of(request.settings, project.preset)
+    return (
+        config if request.device is None else config.model_copy(update={"device": request.device})
+    )
 
 
 def prompts_of(values: Any) -> list[SlicePrompts]:

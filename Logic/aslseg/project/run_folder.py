@@ -23,7 +23,7 @@ from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
-from aslseg.events import Event, Monitor, Progress
+from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
@@ -402,6 +402,13 @@ class Recorder:
                 step=event.step,
                 of=event.of,
                 seconds_left=event.seconds_left,
+            )
+        elif isinstance(event, RunProgress):
+            self.folder.write_status(
+                run_step=event.step,
+                run_steps=event.steps,
+                run_share=event.share,
+                run_seconds_left=event.seconds_left,
             )
         self.monitor.listener(event)
 

@@ -22,6 +22,7 @@ from aslseg.report import tables
 from aslseg.report.cases import unlabelled_pictures, validation_pictures
 from aslseg.report.curves import curve_drawings, single_values
 from aslseg.report.data import RunRecord, read_run
+from aslseg.report.overview import overview_table
 from aslseg.storage import write_text_atomic
 
 PACKAGES = ("aslseg", "torch", "torchvision", "monai", "segment-anything", "numpy", "SimpleITK")
@@ -30,8 +31,9 @@ WITHOUT_SAM = (
     "specialist alone."
 )
 SECTIONS = {
+    "overview": "All cases",
     "scores": "Scores",
-    "cases": "Cases",
+    "cases": "Validation",
     "unlabelled": "Unlabelled",
     "curves": "Curves",
     "reliability": "Reliability",
@@ -91,6 +93,7 @@ def _parts(run: RunRecord, project: Project) -> dict[str, Any]:
         "curves": {name: _address(svg) for name, svg in curve_drawings(run.curves).items()},
         "single_values": tables.measured_once(run, single_values(run.curves)),
         "reliability": tables.reliability(run),
+        "overview": overview_table(run, project),
         "settings": tables.pairs(
             ("Setting", "Value"), dict(_flat(run.config)), tables.marked(run, "From config.json.")
         ),

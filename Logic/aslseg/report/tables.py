@@ -21,11 +21,13 @@ class Cell:
         text: What stands in it.
         style: CSS classes; `n` is a number.
         percent: Length of the bar below the text, None without a bar.
+        picture: Address of a picture above the text; empty without one.
     """
 
     text: str
     style: str = ""
     percent: float | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)

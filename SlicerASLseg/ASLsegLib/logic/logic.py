@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,11 @@ import slicer
 from aslseg.errors import RunError
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.next_step import NextStep, Situation, next_step
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
+from ASLsegLib.logic.overview import Overview
 from ASLsegLib.logic.project_plan import PlanLogic
+from ASLsegLib.logic.review import DECIDED
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
@@ -32,12 +36,14 @@ if TYPE_CHECKING:
     from aslseg.engine.protocol import (
         ComputerFacts,
         Done,
+        EstimateFacts,
         ExportFacts,
         FolderFacts,
         WeightsFacts,
     )
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
+    from aslseg.project.overview import CaseOverview
     from ASLsegLib.engine.client import PanelEvent
 
 YIELD_S = 0.005
@@ -50,6 +56,7 @@ class Logic(OrganMaskLogic, PlanLogic):
 
     Attributes:
         working_on: The volume node of the last request to the engine, or None.
+        overview: How all cases stand, and what was measured of them.
     """
 
     def __init__(self, python: Sequence[str] | None = None) -> None:
@@ -57,6 +64,7 @@ class Logic(OrganMaskLogic, PlanLogic):
         self._python = tuple(python or python_command())
         self._engines: dict[str, EngineClient] = {}
         self.working_on: Any | None = None
+        self.overview = Overview()
         self._folder: Path | None = None
 
     @property
@@ -77,9 +85,14 @@ class Logic(OrganMaskLogic, PlanLogic):
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
         super().poll()
+        self.overview.poll()
         for engine in self._engines.values():
             engine.poll()
-        if self.background.is_busy or any(engine.is_busy for engine in self._engines.values()):
+        if (
+            self.background.is_busy
+            or self.overview.is_busy
+            or any(engine.is_busy for engine in self._engines.values())
+        ):
             time.sleep(YIELD_S)
 
     def cancel(self) -> None:
@@ -100,6 +113,7 @@ class Logic(OrganMaskLogic, PlanLogic):
         for engine in self._engines.values():
             engine.close()
         self.background.close()
+        self.overview.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -207,6 +221,27 @@ class Logic(OrganMaskLogic, PlanLogic):
         settings = {"preset": preset, "overrides": changes}
         return self._train("train", {"settings": settings, "device": device}, wait)
 
+    def estimate(
+        self, preset: str = "quick", changes: dict[str, Any] | None = None, *, wait: bool = True
+    ) -> EstimateFacts | None:
+        """Estimate how long a training on the open project would take on this computer.
+
+        Args:
+            preset: As in `train`.
+            changes: As in `train`.
+            wait: Return the estimate; else None at once.
+        """
+        from aslseg.engine.protocol import EstimateFacts
+
+        changes = changes or {}
+        arguments = {
+            "project": str(self.opened().folder),
+            "settings": {"preset": preset, "overrides": changes},
+            "device": changes.get("device", chosen_device()),
+        }
+        self.engine.start(Job("estimate", arguments))
+        return self._wait(self.engine).facts_as(EstimateFacts) if wait else None
+
     def resume(self, run_id: str | None = None, *, more_rounds: int = 0, wait: bool = True) -> str:
         """Go on with a run that was stopped, or train further rounds with what was reviewed since.
 
@@ -294,6 +329,46 @@ class Logic(OrganMaskLogic, PlanLogic):
         }
         self.batch.start(Job("segment_folder", arguments))
         return self._wait(self.batch).facts_as(FolderFacts) if wait else None
+
+    def case_overviews(self, *, wait: bool = True) -> list[CaseOverview]:
+        """Return a row for each case: state, what is labelled, lesions, volumes, reliability.
+
+        Args:
+            wait: Measure what is not known yet first, which reads each such image once.
+        """
+        if self.state is None:
+            return []
+        self.overview.rows(self.state)
+        self.overview.measure()
+        while wait and self.overview.is_busy:
+            self.poll()
+            slicer.app.processEvents()
+        return self.overview.rows(self.state)
+
+    def next_step(self) -> NextStep:
+        """Return what a person does next, in words."""
+        project, state = self.project, self.state
+        if project is None or state is None:
+            return next_step(Situation())
+        known = Situation(
+            targets=[target.name for target in project.targets],
+            cases=len(project.cases),
+            labelled=len(project.labelled),
+            unlabelled=len(project.unlabelled),
+            is_training=self.trainer.is_busy,
+        )
+        if known.is_training or not state.runs:  # what follows is read from files
+            return next_step(known)
+        decided = sum(report.state in DECIDED for report in state.reports)
+        return next_step(
+            replace(
+                known,
+                run_state=state.runs[0].state,
+                has_round=state.run is not None,
+                waiting=len(state.waiting),
+                decided=decided if state.run is not None else 0,
+            )
+        )
 
     # -- about this computer -------------------------------------------------------------------
 

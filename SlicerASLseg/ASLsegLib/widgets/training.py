@@ -8,12 +8,12 @@ import qt
 from slicer.i18n import tr as _
 
 from aslseg.events import Progress
-from aslseg.steps import step_title
+from aslseg.steps import rough_time, step_title
 from ASLsegLib import parameters
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.plots import Curves
-from ASLsegLib.widgets.progress import STATES, show_progress
+from ASLsegLib.widgets.progress import STATES
 from ASLsegLib.widgets.section import Section, as_plain, fill_table
 
 if TYPE_CHECKING:
@@ -24,17 +24,22 @@ _PLOT_EVERY_S = 1.0
 _NOTES = 3
 """So many warnings of a training are shown, the last ones."""
 BUSY = _("A training is under way.")
+ENDED = {
+    "done": _("The training is done; Review comes next."),
+    "cancelled": _("Stopped. Resume goes on from there."),
+}
 
 
 class TrainingSection(Section):
     """Start, stop and resume, with curves."""
 
-    shows = ("training",)
+    shows = ("engine", "training")
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self.curves = Curves()
         self._progress: Progress | None = None
+        self._ended = ""
         self._silence = ""
         self._notes: list[str] = []
         self._plotted = qt.QElapsedTimer()
@@ -42,6 +47,7 @@ class TrainingSection(Section):
         self._shown_run = ""
         for button, action in (
             (self.ui.startButton, self.start),
+            (self.ui.estimateButton, self.estimate),
             (self.ui.stopButton, self.logic.stop_training),
             (self.ui.resumeButton, self.resume),
             (self.ui.curvesButton, self._show_curves),
@@ -61,6 +67,8 @@ class TrainingSection(Section):
         idle = "" if trainer.is_busy else _("No training is under way.")
         stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
         self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
+        occupied = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
+        self.gate(self.ui.estimateButton, self.panel.missing, closed, labels, busy, occupied)
         self.gate(self.ui.resumeButton, self.panel.missing, closed, labels, no_run, busy)
         self.gate(self.ui.stopButton, idle, stopping)
         no_curves = "" if self.curves.names else _("Curves come with the first training.")
@@ -68,14 +76,12 @@ class TrainingSection(Section):
         report = "" if self._report() else _("The report is written at the end of a run.")
         self.gate(self.ui.reportButton, report)
         self.ui.labelledShareLabel.setText(self._share())
-        self.ui.trainingBar.setVisible(trainer.is_busy)
         self.ui.trainingLabel.setText(self._sentence())
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Follow the training."""
         if event.event == "progress":
             self._progress, self._silence = event, ""
-            show_progress(self.ui.trainingBar, event)
             self.ui.trainingLabel.setText(self._sentence())
         elif event.event in ("silent", "answering"):
             self._silence = event.in_words
@@ -93,6 +99,7 @@ class TrainingSection(Section):
                 self.curves.update()
         elif event.event in ("done", "failed", "cancelled"):
             self._progress, self._silence = None, ""
+            self._ended = ENDED.get(event.event, "")
             self.curves.update()
             if self.logic.project is not None:
                 self.logic.refresh()
@@ -107,8 +114,28 @@ class TrainingSection(Section):
         """Start a run with the panel's settings."""
         self.curves.clear()
         self._notes.clear()
+        self._ended = ""
         chosen = self.panel.parameters
         self.logic.train(chosen.preset, parameters.settings_changes(chosen), wait=False)
+
+    def estimate(self) -> None:
+        """Estimate how long a run with the panel's settings would take."""
+        chosen = self.panel.parameters
+        self.logic.estimate(chosen.preset, parameters.settings_changes(chosen), wait=False)
+
+    def on_event(self, event: PanelEvent) -> None:
+        """Show an estimate when it has come."""
+        if event.event != "done":
+            return
+        from aslseg.engine.protocol import EstimateFacts
+
+        if isinstance(event.facts, EstimateFacts):
+            text = _("A training takes about {time} here: {rounds} rounds, {steps} steps.")
+            facts = event.facts
+            self._ended = text.format(
+                time=rough_time(facts.seconds), rounds=facts.rounds, steps=facts.steps
+            )
+            self.update()
 
     def resume(self) -> None:
         """Finish a run that was stopped; go on with one that is done for as many rounds more."""
@@ -141,7 +168,7 @@ class TrainingSection(Section):
         if self._silence and state in AT_WORK:
             return self._silence
         if state is not State.RUNNING or self._progress is None:
-            return "" if state is State.IDLE else STATES[state]
+            return self._ended if state is State.IDLE else STATES[state]
         text = _("Round {round}: {task}") if self._progress.round else "{task}"
         return text.format(round=self._progress.round, task=step_title(self._progress.task))
 

@@ -21,6 +21,7 @@ from aslseg.engine.protocol import (
     Done,
     DownloadFacts,
     EngineEvent,
+    EstimateFacts,
     EventError,
     ExportFacts,
     FolderFacts,
@@ -32,7 +33,7 @@ from aslseg.engine.protocol import (
     event_line,
     parse_event,
 )
-from aslseg.events import Artifact, Cancelled, Metric, Notice, Progress
+from aslseg.events import Artifact, Cancelled, Metric, Notice, Progress, RunProgress
 from aslseg.failures import Failure
 from aslseg.targets import LIVER_TARGETS
 
@@ -53,6 +54,7 @@ EVENTS: list[EngineEvent] = [
     Ready(version="1", pid=7),
     Alive(quiet_s=2.5),
     Progress("a task", 1, 2, 3.5, 4),
+    RunProgress(1, 2, 4, 14, 0.3, 4100.0),
     Metric("loss", 0.5, 3, task="specialist-liver", round=2),
     Artifact("run", "runs/a"),
     Notice("Careful."),
@@ -62,6 +64,7 @@ EVENTS: list[EngineEvent] = [
     Done(facts=RunFacts(run="a")),
     Done(facts=ExportFacts(label_maps={"ai": 2}, notes=["A note."]), files={"folder": "out"}),
     Done(facts=FolderFacts(done=["a"], skipped=[], failed={"b": "Why."})),
+    Done(facts=EstimateFacts(rounds=2, steps=14, seconds=4100.0)),
     Done(
         facts=ComputerFacts(
             device=DeviceFacts(name="cpu", reason="r", problem=""), weights=[WEIGHTS]

@@ -21,6 +21,7 @@ from aslseg.errors import RunError
 from aslseg.evaluation.scores import Mean, mean_dice, mean_of
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
+from aslseg.project.project import open_project
 from aslseg.report import cases as report_cases
 from aslseg.report.cases import rank_slices, slice_picture
 from aslseg.report.curves import curve_drawings, single_values
@@ -73,7 +74,8 @@ def test_a_report_loads_nothing_from_elsewhere(a_project_folder: Path) -> None:
 
 def test_a_report_has_a_row_for_each_source_and_round(a_project_folder: Path) -> None:
     text = report_of(a_project_folder)
-    headline = text[text.index("<table") : text.index("</table>")]
+    scores = text[text.index('id="scores"') : text.index('id="cases"')]
+    headline = scores[scores.index("<table") : scores.index("</table>")]
     assert headline.count("<tr") == 1 + 5 + 4  # head, round 1, round 2 without the baseline
     assert headline.count("n bar best") == 2  # one for each target
     assert "Run without SAM" not in text
@@ -84,7 +86,18 @@ def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder:
     for case in ("v1", "v2"):
         assert f"Worst slice of {case}: number 2. Dice of Final label in this slice: liver" in text
         assert f"Best slice of {case}: number 1." in text
-    assert text.count("data:image/png;base64,") == 4
+    section = text[text.index('id="cases"') : text.index('id="unlabelled"')]
+    assert section.count("data:image/png;base64,") == 4
+
+
+def test_the_overview_has_a_row_and_a_picture_of_each_case(a_project_folder: Path) -> None:
+    text = report_of(a_project_folder)
+    section = text[text.index('id="overview"') : text.index('id="scores"')]
+    cases = open_project(a_project_folder).cases
+    assert section.count("<tr") == 1 + len(cases)
+    assert section.count("data:image/png;base64,") == len(cases)
+    assert all(f">{case.id}<" in section for case in cases)
+    assert "liver (ml)" in section
 
 
 def with_unlabelled(folder: Path, names: Sequence[str], rng: np.random.Generator) -> str:

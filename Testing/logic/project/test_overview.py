@@ -1,0 +1,117 @@
+"""The overview says how each case stands, and measures each once for each state of its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.project.case_facts import (
+    THUMBNAIL_PX,
+    known_facts,
+    measure_case,
+    thumbnail,
+    thumbnail_path,
+)
+from aslseg.project.overview import case_overviews, overview_cells, overview_head, thumbnail_of
+from aslseg.project.project import Project
+from aslseg.targets import LIVER_TARGETS
+from tiny_project import a_tiny_project
+
+NAMES = ["liver", "tumour"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return a_tiny_project(tmp_path_factory.mktemp("overview"))
+
+
+def a_volume(shape: tuple[int, int, int], spacing_ijk: tuple[float, float, float]) -> Volume:
+    affine = np.diag([-spacing_ijk[0], -spacing_ijk[1], spacing_ijk[2], 1.0])
+    return Volume(np.full(shape, 70, np.int16), Geometry(shape, affine))
+
+
+def test_without_a_run_rows_say_what_is_labelled_and_nothing_is_read(project: Project) -> None:
+    rows = case_overviews(project, None)
+    assert [row.report.case_id for row in rows] == [case.id for case in project.cases]
+    assert all(row.facts is None and row.turn == 0 for row in rows)
+    cells = overview_cells(rows[0], NAMES)
+    assert len(cells) == len(overview_head(NAMES))
+    assert cells[2:] == [""] * (len(cells) - 2)
+
+
+def test_a_labelled_case_is_measured_once_until_a_file_changes(project: Project) -> None:
+    case = project.labelled[0]
+    facts = measure_case(project, case, None)
+    labels = project.load_labels(case)
+    voxel_ml = labels.geometry.voxel_ml
+    assert facts.labelled == ("liver", "tumour")
+    assert facts.volumes_ml == pytest.approx(
+        {
+            "liver": (labels.labels > 0).sum() * voxel_ml,
+            "tumour": (labels.labels == 2).sum() * voxel_ml,
+        }
+    )
+    assert known_facts(project, case, None) == facts
+    row = next(r for r in case_overviews(project, None) if r.report.case_id == case.id)
+    assert row.facts == facts
+    assert overview_cells(row, NAMES)[2] == "liver, tumour"
+    assert thumbnail_of(project, row) == thumbnail_path(project, case.id)
+    path = project.label_path(case)
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+    assert known_facts(project, case, None) is None
+
+
+def test_an_ai_label_counts_where_a_person_has_drawn_none(project: Project, tmp_path: Path) -> None:
+    case = project.unlabelled[0]
+    geometry = project.load_image(case).geometry
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[2, 3:7, 3:7] = 1
+    labels[2, 4:6, 4:6] = 2
+    folder = tmp_path / "round-01" / "predictions" / case.id
+    write_labelmap(Labelmap(labels, geometry), folder / "refined.nii.gz")
+    (folder / "prediction.json").write_text(
+        '{"targets": {"liver": {"checkpoint_agreement": 0.9, "prediction_agreement": 0.7},'
+        ' "tumour": {"checkpoint_agreement": null, "prediction_agreement": null}}}',
+        encoding="utf-8",
+    )
+    facts = measure_case(project, case, folder)
+    assert facts.labelled == ()
+    assert facts.volumes_ml == pytest.approx(
+        {"liver": 16 * geometry.voxel_ml, "tumour": 4 * geometry.voxel_ml}
+    )
+    assert (facts.found, facts.decided) == (1, 0)
+    assert facts.reliability == pytest.approx({"liver": 0.8})
+    assert known_facts(project, case, None) is None  # those of another round
+
+
+def test_a_damaged_file_of_facts_is_measured_again(project: Project) -> None:
+    case = project.labelled[1]
+    measure_case(project, case, None)
+    thumbnail_path(project, case.id).with_suffix(".json").write_text("{}", encoding="utf-8")
+    assert known_facts(project, case, None) is None
+
+
+def test_the_picture_is_the_slice_with_most_of_the_lesion_true_to_scale() -> None:
+    image = a_volume((5, 20, 40), (1.0, 2.0, 4.0))  # 40 mm x 40 mm in plane
+    labels = np.zeros((5, 20, 40), np.uint8)
+    labels[1] = 1
+    labels[3, 8:12, 16:24] = 2
+    picture = thumbnail(image, Labelmap(labels, image.geometry), LIVER_TARGETS)
+    assert picture.shape == (THUMBNAIL_PX, THUMBNAIL_PX, 3)
+    middle, corner = picture[THUMBNAIL_PX // 2, THUMBNAIL_PX // 2], picture[2, 2]
+    assert middle[0] > corner[0] + 30  # tinted as a tumour
+    assert corner[0] == corner[1] == corner[2] == 127  # 70 HU in the middle of the window
+
+
+def test_a_picture_is_kept_as_a_file_that_others_read(project: Project) -> None:
+    case = project.labelled[0]
+    measure_case(project, case, None)
+    read = sitk.GetArrayFromImage(sitk.ReadImage(str(thumbnail_path(project, case.id))))
+    assert read.shape == (THUMBNAIL_PX, THUMBNAIL_PX, 3)
+    assert read.max() > 0

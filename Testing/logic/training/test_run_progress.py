@@ -1,0 +1,125 @@
+"""A run is planned over all its rounds, and followed without ever going backwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.presets import read_preset
+from aslseg.runs import start_run
+from aslseg.steps import run_in_words
+from aslseg.training.run_plan import SEGMENTING, PlannedStep, Speed, planned_steps
+from aslseg.training.run_progress import RunFollower
+from tiny_project import a_tiny_project, tiny_config
+
+STEPS = [
+    PlannedStep(1, "specialist-liver", "specialist-liver", 10, 1.0),
+    PlannedStep(1, "sam", "sam", 10, 1.0),
+    PlannedStep(2, "specialist-liver", "specialist-liver", 10, 1.0),
+]
+
+
+class Followed:
+    """A run with a clock of its own."""
+
+    def __init__(self, steps: list[PlannedStep]) -> None:
+        self.now, self.seen = 0.0, list[RunProgress]()
+        self.follower = RunFollower(steps, self._keep, lambda: self.now)
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, RunProgress):
+            self.seen.append(event)
+
+    def run(self, number: int, task: str, of: int = 10, unit_s: float = 2.0) -> None:
+        for step in range(of + 1):
+            self.now += unit_s if step else 0.0
+            self.follower(Progress(task, step, of, None, number))
+
+
+def test_the_whole_run_is_followed_to_its_end_and_never_goes_back() -> None:
+    run = Followed(STEPS)
+    run.run(0, "Looking at intensities", 2)
+    for number, task in ((1, "specialist-liver"), (1, "sam"), (2, "specialist-liver")):
+        run.run(number, f"Preparing {task}", 3)
+        run.run(number, task)
+    shares = [each.share for each in run.seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert run.seen[-1].seconds_left == pytest.approx(0.0)
+    assert {(each.rounds, each.steps) for each in run.seen} == {(2, 3)}
+    assert [each.step for each in run.seen] == sorted(each.step for each in run.seen)
+    assert run.seen[-1].round == 2
+
+
+def test_the_time_left_is_that_of_all_steps_by_what_was_measured() -> None:
+    run = Followed(STEPS)
+    run.run(1, "specialist-liver", unit_s=2.0)  # twice as long as was planned
+    assert run.seen[0].seconds_left is None
+    assert run.seen[2].seconds_left is None  # two units are too few
+    # sam is not measured: 10 x 1 s, twice as long as planned; then 10 x 2 s as in round 1
+    assert run.seen[-1].seconds_left == pytest.approx(20.0 + 20.0)
+    run.run(1, "sam", unit_s=5.0)
+    assert run.seen[-1].seconds_left == pytest.approx(20.0)
+
+
+def test_a_step_that_is_left_out_is_passed_over() -> None:
+    run = Followed(STEPS)
+    run.run(2, "specialist-liver")
+    assert (run.seen[0].round, run.seen[0].step) == (2, 3)
+    assert run.seen[0].share == pytest.approx(20 / 30)
+
+
+def test_a_task_of_the_same_name_is_the_next_step_when_it_begins_anew() -> None:
+    run = Followed([PlannedStep(1, "sam", "sam", 4, 1.0), PlannedStep(1, "sam", "sam", 4, 1.0)])
+    run.run(1, "sam", 4)
+    run.run(1, "sam", 4)
+    assert run.seen[0].step == 1
+    assert run.seen[6].step == 2
+    assert run.seen[-1].share == pytest.approx(1.0)
+
+
+def test_without_a_plan_events_pass_and_nothing_is_added() -> None:
+    run = Followed([])
+    run.run(1, "sam", 4)
+    assert run.seen == []
+
+
+@pytest.mark.parametrize("method", ["aslseg", "semisam", "scsam", "cpcsam", "specialist"])
+def test_a_plan_has_a_training_for_each_target_and_round_and_segments_last(
+    tmp_path: Path, method: str
+) -> None:
+    config = read_preset("quick").model_copy(update={"method": method, "rounds": 2})
+    steps = planned_steps(config, a_tiny_project(tmp_path), Speed())
+    for number in (1, 2):
+        tasks = [step.task for step in steps if step.round == number]
+        assert [t for t in tasks if t.startswith("specialist-")] == [
+            "specialist-liver",
+            "specialist-tumour",
+        ]
+        assert tasks[-1] == SEGMENTING
+        assert (method == "aslseg") == ("sam" in tasks)
+    assert all(step.units > 0 and step.unit_s > 0 for step in steps)
+    assert [step.round for step in steps] == sorted(step.round for step in steps)
+
+
+def test_a_real_run_takes_the_steps_of_its_plan_in_their_order(tmp_path: Path) -> None:
+    project, config = a_tiny_project(tmp_path), tiny_config(method="aslseg", rounds=2)
+    seen: list[Event] = []
+    start_run(project, config, Monitor(seen.append, interval_s=0.0))
+    planned = [(step.round, step.task, step.units) for step in planned_steps(config, project)]
+    begun = {(e.round, e.task, e.of): None for e in seen if isinstance(e, Progress) and e.step == 0}
+    assert [step for step in begun if step in planned] == planned
+    followed = [event for event in seen if isinstance(event, RunProgress)]
+    shares = [event.share for event in followed]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert followed[-1].seconds_left == pytest.approx(0.0)
+
+
+def test_a_run_is_told_in_words() -> None:
+    progress = RunProgress(1, 2, 4, 14, 0.3, 4100.0)
+    assert run_in_words(progress) == "Round 1 of 2, step 4 of 14, about 1 h 10 min left"
+    assert run_in_words(RunProgress(1, 2, 1, 14, 0.0)) == "Round 1 of 2, step 1 of 14"
+    assert run_in_words(RunProgress(1, 2, 1, 14, 0.0, 20.0)).endswith("less than a minute left")
