@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aslseg.data.images import read_labelmap, read_volume, write_labelmap
     from aslseg.evaluation.scores import evaluate_folder
     from aslseg.export.project import export_project
+    from aslseg.inference.interactive.growth import grow_lesion
     from aslseg.inference.loading import load_ensemble, segment_volume
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
@@ -46,6 +47,7 @@ _HOMES = {
     "write_plan": "project.plan",
     "write_report": "report.report",
     "continue_run": "runs",
+    "grow_lesion": "inference.interactive.growth",
     "load_ensemble": "inference.loading",
     "resume_run": "runs",
     "segment_folder": "batch",
@@ -62,6 +64,7 @@ __all__ = [
     "create_project",
     "evaluate_folder",
     "export_project",
+    "grow_lesion",
     "load_ensemble",
     "open_project",
     "plan_problems",

@@ -121,6 +121,26 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SliceMask(Event):
+    """The section of a growing lesion on a slice; a later one of the same slice replaces it.
+
+    Attributes:
+        slice_index: Which slice, in the file's own numbers.
+        target: Of the lesion.
+        first: Row and column of the mask's first pixel, in the file's own pixels.
+        shape: Rows and columns of the mask; 0 and 0 where nothing is left.
+        bits: Its pixels row by row, eight a byte, the first one highest; in Base64.
+    """
+
+    slice_index: int
+    target: str
+    first: tuple[int, int]
+    shape: tuple[int, int]
+    bits: str
+    event: Literal["slice_mask"] = field(default="slice_mask", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled(Event):
     """The work was stopped on request; the message says what is kept."""
 

@@ -49,6 +49,7 @@ class ASLsegParameterNode:
         baseline: Whether to train a supervised specialist besides.
         wholeVolume: Run SAM again in all slices.
         followEdits: Run SAM again after each edit.
+        eachBoxGrows: Let a lesion grow from each box.
         showPrompts: Show the prompts' node.
         showSpecialist: Show the specialist's node.
         showSam: Show SAM's node.
@@ -75,6 +76,7 @@ class ASLsegParameterNode:
     baseline: bool = False
     wholeVolume: bool = False
     followEdits: bool = True
+    eachBoxGrows: bool = False
     showPrompts: bool = True
     showSpecialist: bool = False
     showSam: bool = False

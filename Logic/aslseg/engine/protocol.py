@@ -22,7 +22,16 @@ from pydantic import (
 )
 
 from aslseg.errors import AslsegError
-from aslseg.events import Artifact, Cancelled, CancelToken, Metric, Notice, Progress, RunProgress
+from aslseg.events import (
+    Artifact,
+    Cancelled,
+    CancelToken,
+    Metric,
+    Notice,
+    Progress,
+    RunProgress,
+    SliceMask,
+)
 from aslseg.failures import Failure
 from aslseg.targets import Target
 
@@ -274,6 +283,19 @@ class Refine(Segment):
     edited_slices: Indices = []
 
 
+class Grow(ImageRequest):
+    """Grow one lesion from prompts, at most one a slice.
+
+    Attributes:
+        prompts: Of the lesion.
+        labels: A label map of what there is, on the image's voxels: the lesion stays in its parent
+            and out of other lesions.
+    """
+
+    prompts: Annotated[Prompts, Field(min_length=1)]
+    labels: PathText | None = None
+
+
 class Train(Message):
     """Start a run."""
 
@@ -339,6 +361,7 @@ class Weights(Message):
 MODELS: dict[str, type[Message]] = {
     "segment": Segment,
     "refine": Refine,
+    "grow": Grow,
     "train": Train,
     "estimate": Estimate,
     "resume": Resume,
@@ -432,6 +455,34 @@ class PredictionFacts(Message):
     slice_index: int | None
     targets: list[Target]
     unmet_clicks: list[str]
+
+
+class GrowthFacts(Message):
+    """About a lesion that has grown.
+
+    Attributes:
+        run: As of `PredictionFacts`.
+        method: As of `PredictionFacts`.
+        round: As of `PredictionFacts`.
+        weights: As of `PredictionFacts`.
+        device: Where SAM ran.
+        target: Of the lesion.
+        first_slice: The lowest number of its slices, in the file's own numbers; None for nothing.
+        last_slice: The highest.
+        volume_ml: Its volume.
+        ends: Why it ends, a sentence for each way.
+    """
+
+    run: str | None
+    method: str
+    round: int
+    weights: str
+    device: str
+    target: str
+    first_slice: int | None
+    last_slice: int | None
+    volume_ml: float
+    ends: list[str]
 
 
 class RunFacts(Message):
@@ -543,6 +594,7 @@ class Done(Message):
 
     facts: (
         PredictionFacts
+        | GrowthFacts
         | RunFacts
         | EstimateFacts
         | ExportFacts
@@ -568,7 +620,17 @@ class Done(Message):
 
 
 EngineEvent: TypeAlias = (
-    Ready | Alive | Progress | RunProgress | Metric | Artifact | Notice | Done | Failure | Cancelled
+    Ready
+    | Alive
+    | Progress
+    | RunProgress
+    | Metric
+    | Artifact
+    | Notice
+    | SliceMask
+    | Done
+    | Failure
+    | Cancelled
 )
 _EVENTS: TypeAdapter[EngineEvent] = TypeAdapter(
     Annotated[EngineEvent, Field(discriminator="event")]

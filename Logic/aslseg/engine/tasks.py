@@ -10,8 +10,9 @@ from typing import Any
 
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.config import RunConfig, SamConfig, parse_config, with_overrides
-from aslseg.data.images import read_volume, write_labelmap, write_volume
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
     Done,
     Estimate,
@@ -20,6 +21,7 @@ from aslseg.engine.protocol import (
     ExportFacts,
     FileName,
     FolderFacts,
+    Grow,
     ImageRequest,
     PredictionFacts,
     Refine,
@@ -101,6 +103,7 @@ class Engine:
         tasks: dict[str, Callable[[Any, Monitor], Done]] = {
             "segment": self.segment,
             "refine": self.refine,
+            "grow": self.grow,
             "train": self.train,
             "estimate": self.estimate,
             "resume": self.resume,
@@ -136,6 +139,13 @@ class Engine:
         found = estimate_run(project, _wanted_config(request, project), monitor)
         facts = EstimateFacts(rounds=found.rounds, steps=found.steps, seconds=found.seconds)
         return Done(facts=facts)
+
+    def grow(self, request: Grow, monitor: Monitor) -> Done:
+        """Grow a lesion; each section is an event as soon as it is there."""
+        opened = self._opened(run_of(request), request, monitor)
+        labels = None if request.labels is None else read_labelmap(Path(request.labels))
+        given = prompts_of([prompt.model_dump() for prompt in request.prompts])
+        return Done(facts=grown(opened.session, opened.models.facts, given, labels, monitor))
 
     def train(self, request: Train, monitor: Monitor) -> Done:
         """Start a run."""
@@ -180,6 +190,7 @@ class Engine:
         predict: Callable[[Session], SessionPrediction],
     ) -> Done:
         opened = self._opened(run_of(request), request, monitor)
+        opened.session.predict(monitor)
         prediction = predict(opened.session)
         for sentence in prediction.unmet_clicks:
             monitor.warn(sentence)
@@ -190,7 +201,9 @@ class Engine:
         files = write_prediction(prediction, Path(request.output))
         return Done(facts=opened.models.facts.model_copy(update=about), files=files)
 
-    def _opened(self, run: RunFolder | None, request: Segment, monitor: Monitor) -> _OpenVolume:
+    def _opened(
+        self, run: RunFolder | None, request: ImageRequest, monitor: Monitor
+    ) -> _OpenVolume:
         """Return the session of a request; that of the last one where nothing has changed."""
         models_key = _models_key(run, request)
         key = (*_file_key(request), *models_key)
@@ -200,7 +213,7 @@ class Engine:
             if self._models is None or self._models.key != models_key:
                 self._models = None
                 self._models = _load_models(models_key, run, request, monitor)
-            session = Session(volume, self._models.models, monitor)
+            session = Session(volume, self._models.models)
             self._volume = _OpenVolume(key, self._models, session)
         return self._volume
 

@@ -22,7 +22,7 @@ from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
 from aslseg.networks.device import require_finite
 from aslseg.preprocessing.intensity import window
-from aslseg.prompts import SliceCrop, SlicePrompts, propose_prompts
+from aslseg.prompts import MASK_LOGIT, SliceCrop, SlicePrompts, propose_prompts
 from aslseg.sam.crops import crops_in_parents, in_crop, with_crops
 from aslseg.sam.decoder import decode
 from aslseg.sam.embeddings import (
@@ -117,6 +117,33 @@ class VolumeSamPredictor:
         for crop, group in by_crop.items():
             self._predict_crop(volume, crop, group, probabilities, monitor or Monitor())
         return probabilities
+
+    def predict_logits(
+        self, volume: Volume, prompt: SlicePrompts, monitor: Monitor | None = None
+    ) -> Float32:
+        """Predict one mask on one slice, encoding that slice alone.
+
+        Returns:
+            (H, W) logits; above 0 is inside. What a crop does not show is far outside.
+
+        Raises:
+            RunError: When SAM predicts values that are no numbers.
+        """
+        self.sam.eval()
+        embeddings = self.embeddings(
+            volume,
+            [prompt.slice_index],
+            Monitor(token=(monitor or Monitor()).token),
+            crop=prompt.crop,
+        )
+        embedding = embeddings.stack([prompt.slice_index])[0].float()
+        decoded = decode(self.sam, embedding, [in_crop(prompt)], self.frame(volume, prompt.crop))
+        found = require_finite(decoded.logits[0].float().cpu().numpy(), "SAM")
+        if prompt.crop is None:
+            return found
+        plane = np.full(volume.geometry.shape[1:], -MASK_LOGIT, np.float32)
+        plane[prompt.crop.slices] = found
+        return plane
 
     def _predict_crop(
         self,

@@ -174,9 +174,7 @@ class EngineClient:
         """
         from aslseg.engine.protocol import check_request, encode
 
-        if self.is_busy:
-            msg = f"The engine is {self.state.value}; wait for it, or cancel first."
-            raise EngineBusyError(msg)
+        self.require_free()
         check_request(job.do, job.arguments)
         line = encode({"id": self._number + 1, "do": job.do, **job.arguments})
         self._number += 1
@@ -192,6 +190,16 @@ class EngineClient:
             lambda _: self._send(job, line),
             lambda error: self._fail(job, error),
         )
+
+    def require_free(self) -> None:
+        """Do nothing when a job can begin.
+
+        Raises:
+            EngineBusyError: When another one is under way.
+        """
+        if self.is_busy:
+            msg = f"The engine is {self.state.value}; wait for it, or cancel first."
+            raise EngineBusyError(msg)
 
     def poll(self, budget_s: float = POLL_BUDGET_S) -> None:
         """Emit what has come in, and go on with what is shown; called by a timer of the panel.

@@ -21,6 +21,15 @@ import slicer
 from aslseg.errors import RunError
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.growth import (
+    Growth,
+    begin_growth,
+    claim_corrections,
+    follow,
+    growth_job,
+    remove_growth,
+    withdraw_growth,
+)
 from ASLsegLib.logic.next_step import NextStep, Situation, next_step
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
 from ASLsegLib.logic.overview import Overview
@@ -30,7 +39,7 @@ from ASLsegLib.parameters import chosen_device
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
 from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep_edits
-from ASLsegLib.scene.volumes import file_for, working_volume
+from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
 
 if TYPE_CHECKING:
     from aslseg.engine.protocol import (
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
     from aslseg.project.overview import CaseOverview
+    from aslseg.targets import Target
     from ASLsegLib.engine.client import PanelEvent
 
 YIELD_S = 0.005
@@ -57,6 +67,8 @@ class Logic(OrganMaskLogic, PlanLogic):
     Attributes:
         working_on: The volume node of the last request to the engine, or None.
         overview: How all cases stand, and what was measured of them.
+        growths: Lesions that have grown since the scene was opened, in their order.
+        growing: The one that the engine is about, or None.
     """
 
     def __init__(self, python: Sequence[str] | None = None) -> None:
@@ -65,6 +77,8 @@ class Logic(OrganMaskLogic, PlanLogic):
         self._engines: dict[str, EngineClient] = {}
         self.working_on: Any | None = None
         self.overview = Overview()
+        self.growths: list[Growth] = []
+        self.growing: Growth | None = None
         self._folder: Path | None = None
 
     @property
@@ -187,6 +201,94 @@ class Logic(OrganMaskLogic, PlanLogic):
         handlers = result_handlers(volume, slice_index, may_replace, prompted=True)
         self.engine.start(Job("refine", arguments, prepare, *handlers))
         return self._predictions_after(volume, wait)
+
+    def grow(
+        self,
+        volume: Any,
+        slice_index: int,
+        target: str,
+        *,
+        segmentation: Any | None = None,
+        run_id: str | None = None,
+        sam: str = "vit_t",
+        wait: bool = True,
+    ) -> Growth:
+        """Let a lesion grow in three dimensions from the scene's prompts on one slice.
+
+        It becomes a segment of its own, such as "tumour 1", which counts as its target; other
+        segments stay as they are. It stays in its parent, and out of other lesions.
+
+        Args:
+            volume: Volume node.
+            slice_index: The axial slice with a box or points about the target.
+            target: Name of the target.
+            segmentation: Segmentation node to grow in; the refined prediction, else SAM's.
+            run_id: As in `segment`; without a trained run SAM as it was released is used.
+            sam: Which SAM is used without a trained run.
+            wait: Return when it has grown.
+
+        Raises:
+            SceneError: When there is no such prompt, or no such target.
+            EngineError: When the engine failed.
+        """
+        volume = working_volume(volume)
+        self.engine.require_free()
+        found = next((one for one in self.targets() if one.name == target), None)
+        if found is None:
+            names = ", ".join(one.name for one in self.targets())
+            msg = f"'{target}' is no target of the project; choose one of {names}."
+            raise SceneError(msg)
+        growth = begin_growth(volume, segmentation, found, slice_index)
+        self.growths.append(growth)
+        self.grow_again(growth, run_id, sam=sam, wait=wait)
+        return growth
+
+    def grow_again(
+        self, growth: Growth, run_id: str | None = None, *, sam: str = "vit_t", wait: bool = True
+    ) -> None:
+        """Let a lesion grow from its prompts as they are now; see `grow`."""
+        arguments, prepare = self._about(growth.volume, run_id)
+        arguments["sam"] = {"model": sam} if arguments["run"] is None else None
+        folder = Path(arguments.pop("output"))
+        self.engine.start(growth_job(growth, self.targets(), arguments, prepare, folder))
+        self.growing = growth
+        if wait:
+            self._wait(self.engine)
+
+    def correct_growth(self, growth: Growth) -> bool:
+        """Let further prompts in or beside a lesion belong to it; `grow_again` follows them.
+
+        Returns:
+            Whether there were any.
+        """
+        return claim_corrections(growth)
+
+    def undo_growth(self, growth: Growth | None = None) -> Growth | None:
+        """Take back a lesion that has grown, with its prompts; the last one when None.
+
+        Returns:
+            What was taken back; None when there was nothing.
+        """
+        growth = growth or next(iter(self.growths[::-1]), None)
+        if growth is None:
+            return None
+        if growth is self.growing:
+            self.growing = None
+            self.engine.cancel()
+        self.growths.remove(growth)
+        remove_growth(growth)
+        return growth
+
+    def targets(self) -> Sequence[Target]:
+        """Return the targets of the open project, or else those of the liver."""
+        from aslseg.targets import LIVER_TARGETS
+
+        return LIVER_TARGETS if self.project is None else self.project.targets
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        super().forget_scene()
+        self.growths, self.growing = [], None
 
     def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
         """Return the prompts in force: the proposed ones and those of the scene."""
@@ -460,10 +562,22 @@ class Logic(OrganMaskLogic, PlanLogic):
     def _engine_for(self, purpose: str) -> EngineClient:
         if purpose not in self._engines:
             engine = EngineClient(self._python, library())
+            if purpose == "interactive":
+                engine.event.connect(self._follow_growth)
             if purpose == "training":  # predictions leave the project as it is
                 engine.event.connect(self._state_may_change)
             self._engines[purpose] = engine
         return self._engines[purpose]
+
+    def _follow_growth(self, event: PanelEvent) -> None:
+        if self.growing is None:
+            return
+        follow(self.growing, event)
+        if event.event in ("done", "failed", "cancelled"):
+            growth, self.growing = self.growing, None
+            if not growth.segment.slices and growth.facts is None and growth in self.growths:
+                self.growths.remove(growth)  # it has not begun: its prompts are free again
+                withdraw_growth(growth)
 
     def _state_may_change(self, event: PanelEvent) -> None:
         if event.event in ("artifact", "done", "failed", "cancelled"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,13 @@ logger = logging.getLogger(__name__)
 XY = tuple[float, float]
 XYXY = tuple[float, float, float, float]
 
+FreePrompts = tuple[int, str, list[XYXY], list[tuple[XY, bool]]]
+
 _VOLUME, _TARGET, _KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
 _TAKEN_OVER = "ASLseg.SlicesTakenOver"
+_GROWTH = "ASLseg.Growth:"
+"""Before the id of the growth that a prompt belongs to: the description of a point, and the name of
+a box's attribute without the colon."""
 POSITIVE, NEGATIVE, BOX = "positive", "negative", "box"
 _SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
 _COLORS = {POSITIVE: (0.2, 0.9, 0.3), NEGATIVE: (0.95, 0.25, 0.2), BOX: (1.0, 1.0, 1.0)}
@@ -148,15 +153,104 @@ def read_prompts(
 
 
 def clear_slice(volume: Any, slice_index: int) -> None:
-    """Let a slice have no prompts at all, not even the proposed ones."""
+    """Let a slice have no prompts at all, not even the proposed ones; those of growths stay."""
     geometry = slice_geometry_of(volume)
     for node in prompt_nodes(volume):
         if node.GetAttribute(_KIND) == BOX:
-            if slice_index in _box_on_slices(node, geometry)[1]:
+            if not _growth_of_box(node) and slice_index in _box_on_slices(node, geometry)[1]:
                 remove_prompt(node)
         else:
-            _clear_points(node, geometry, slice_index)
+            _clear_points(node, lambda k, growth: k == slice_index and not growth, geometry)
     _note(volume, slice_index)
+
+
+def free_prompts(volume: Any, slice_index: int | None = None) -> list[FreePrompts]:
+    """Return the prompts in the scene that belong to no growing lesion.
+
+    Args:
+        volume: Volume node.
+        slice_index: Only of this slice; of all slices when None.
+
+    Returns:
+        Slice, target, boxes, and points with whether they are positive; in the order of the nodes.
+    """
+    return [
+        (k, target, boxes, points)
+        for (k, target), (boxes, points) in _by_slice(volume).items()
+        if slice_index in (None, k)
+    ]
+
+
+def claim_prompts(
+    volume: Any, target: str, growth: str, slices: Iterable[int], within: XYXY | None = None
+) -> bool:
+    """Let the prompts about a target on some slices belong to a growing lesion from now on.
+
+    Of several boxes the one that was placed last, with the points in it; without a box all points.
+
+    Args:
+        volume: Volume node.
+        target: Of the lesion.
+        growth: Id of the lesion.
+        slices: Which axial slices.
+        within: Pixels of a slice that hold the middle of the box, and the points; None for all.
+
+    Returns:
+        Whether there were any.
+    """
+    geometry, wanted = slice_geometry_of(volume), set(slices)
+    nodes = [node for node in prompt_nodes(volume) if node.GetAttribute(_TARGET) == target]
+    boxes = [(n, *_box_on_slices(n, geometry)) for n in nodes if n.GetAttribute(_KIND) == BOX]
+    free = [
+        (node, xyxy)
+        for node, xyxy, ks in boxes
+        if wanted & set(ks) and not _growth_of_box(node) and _is_in(_middle(xyxy), within)
+    ]
+    if free:
+        free[-1][0].SetAttribute(_GROWTH[:-1], growth)
+    around, claimed = free[-1][1] if free else within, bool(free)
+    for node in (node for node in nodes if node.GetAttribute(_KIND) != BOX):
+        for index, (i, j, k) in _points_ijk(node, geometry):
+            is_near = round(k) in wanted and _is_in((i + 0.5, j + 0.5), around)
+            if is_near and not _growth_of_point(node, index):
+                node.SetNthControlPointDescription(index, _GROWTH + growth)
+                claimed = True
+    return claimed
+
+
+def remove_prompts_of(volume: Any, growth: str) -> None:
+    """Remove the prompts of a growing lesion."""
+    geometry = slice_geometry_of(volume)
+    for node in prompt_nodes(volume):
+        if node.GetAttribute(_KIND) != BOX:
+            _clear_points(node, lambda _, owner: owner == growth, geometry)
+        elif _growth_of_box(node) == growth:
+            remove_prompt(node)
+
+
+def release_prompts(volume: Any, growth: str) -> None:
+    """Let the prompts of a growing lesion belong to none."""
+    for node in prompt_nodes(volume):
+        if node.GetAttribute(_KIND) == BOX:
+            if _growth_of_box(node) == growth:
+                node.RemoveAttribute(_GROWTH[:-1])
+            continue
+        for index in range(node.GetNumberOfControlPoints()):
+            if _growth_of_point(node, index) == growth:
+                node.SetNthControlPointDescription(index, "")
+
+
+def read_prompts_of(volume: Any, growth: str, first: int) -> list[SlicePrompts]:
+    """Return the prompts of a growing lesion, one a slice; those of slice `first` come first."""
+    from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
+
+    found = []
+    placed = _by_slice(volume, growth)
+    for (k, target), (boxes, points) in sorted(placed.items(), key=lambda one: one[0][0] != first):
+        box = BoxPrompt(_around(boxes)) if boxes else None
+        clicks = tuple(PointPrompt(xy, positive) for xy, positive in points)
+        found.append(SlicePrompts(k, target, 0, box, clicks))
+    return found
 
 
 def edited_slices(volume: Any) -> set[int]:
@@ -249,7 +343,8 @@ def _with_proposals(
     return placed
 
 
-def _by_slice(volume: Any) -> dict[tuple[int, str], TargetPrompts]:
+def _by_slice(volume: Any, growth: str = "") -> dict[tuple[int, str], TargetPrompts]:
+    """Return the prompts in the scene: those of a growing lesion, or those of none."""
     nodes = prompt_nodes(volume)
     if not nodes:
         return {}  # also when the volume has no voxels yet
@@ -259,12 +354,12 @@ def _by_slice(volume: Any) -> dict[tuple[int, str], TargetPrompts]:
         target = node.GetAttribute(_TARGET)
         if node.GetAttribute(_KIND) == BOX:
             xyxy, slices = _box_on_slices(node, geometry)
-            for index in slices:
+            for index in slices if _growth_of_box(node) == growth else ():
                 found.setdefault((index, target), ([], []))[0].append(xyxy)
             continue
         positive = node.GetAttribute(_KIND) == POSITIVE
-        for _, (i, j, k) in _points_ijk(node, geometry):
-            if _is_inside((i, j, k), geometry):
+        for index, (i, j, k) in _points_ijk(node, geometry):
+            if _is_inside((i, j, k), geometry) and _growth_of_point(node, index) == growth:
                 placed = found.setdefault((round(k), target), ([], []))
                 placed[1].append(((i + 0.5, j + 0.5), positive))
     return found
@@ -303,10 +398,33 @@ def _box_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
     return (left, top, right, bottom), range(0) if is_empty else range(first, last + 1)
 
 
-def _clear_points(node: Any, geometry: Geometry, slice_index: int) -> None:
+def _clear_points(node: Any, is_meant: Callable[[int, str], bool], geometry: Geometry) -> None:
+    """Remove the points whose slice and growth are meant."""
     for index, (_, _, k) in reversed(_points_ijk(node, geometry)):
-        if round(k) == slice_index:
+        if is_meant(round(k), _growth_of_point(node, index)):
             node.RemoveNthControlPoint(index)
+
+
+def _growth_of_box(node: Any) -> str:
+    return node.GetAttribute(_GROWTH[:-1]) or ""
+
+
+def _growth_of_point(node: Any, index: int) -> str:
+    text = str(node.GetNthControlPointDescription(index) or "")
+    return text.removeprefix(_GROWTH) if text.startswith(_GROWTH) else ""
+
+
+def _middle(xyxy: XYXY) -> XY:
+    return (xyxy[0] + xyxy[2]) / 2, (xyxy[1] + xyxy[3]) / 2
+
+
+def _is_in(xy: XY, box: XYXY | None) -> bool:
+    return box is None or _holds(box, xy)
+
+
+def _around(boxes: Sequence[XYXY]) -> XYXY:
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
 from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.dashboard import DashboardSection
+from ASLsegLib.widgets.growth import GrowthSection
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
 from ASLsegLib.widgets.organ_masks import OrganMaskSection
@@ -45,8 +46,8 @@ POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
     StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection, NewProjectDialog,
-    DashboardSection, ModelsSection, TrainingSection, ReviewSection, SegmentSection, PromptsSection,
-    ResultsSection, BatchSection, AdvancedSection,
+    DashboardSection, ModelsSection, TrainingSection, ReviewSection, SegmentSection, GrowthSection,
+    PromptsSection, ResultsSection, BatchSection, AdvancedSection,
 )  # fmt: skip
 
 

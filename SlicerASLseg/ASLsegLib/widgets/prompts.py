@@ -17,6 +17,7 @@ from ASLsegLib.scene.prompts import (
     POSITIVE,
     clear_slice,
     edited_slices,
+    free_prompts,
     prompt_nodes,
     take_over,
 )
@@ -105,7 +106,7 @@ class PromptsSection(Section):
             self._shown = True
             self.panel.update_soon("engine")
         volume = self.panel.volume
-        busy = self.logic.engine.is_busy or self._placement.kind == BOX
+        busy = self.logic.engine.is_busy or self._placement.kind == BOX or self._box_grows()
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
         self._changed_at = None
@@ -113,6 +114,15 @@ class PromptsSection(Section):
             volume.GetID(), "[]"
         ):
             self.panel.attempt(self.refine, update=False)
+
+    def _box_grows(self) -> bool:
+        """Tell whether a lesion will grow from a box, which is no prompt of its slice then."""
+        volume = self.panel.volume
+        return bool(
+            volume is not None
+            and self.panel.parameters.eachBoxGrows
+            and any(boxes for _k, _target, boxes, _points in free_prompts(volume))
+        )
 
     def refine(self) -> None:
         """Run SAM with the prompts as they are now."""

@@ -25,6 +25,7 @@ from aslseg.engine.protocol import (
     EventError,
     ExportFacts,
     FolderFacts,
+    GrowthFacts,
     PredictionFacts,
     Ready,
     RemovalFacts,
@@ -33,7 +34,7 @@ from aslseg.engine.protocol import (
     event_line,
     parse_event,
 )
-from aslseg.events import Artifact, Cancelled, Metric, Notice, Progress, RunProgress
+from aslseg.events import Artifact, Cancelled, Metric, Notice, Progress, RunProgress, SliceMask
 from aslseg.failures import Failure
 from aslseg.targets import LIVER_TARGETS
 
@@ -58,9 +59,24 @@ EVENTS: list[EngineEvent] = [
     Metric("loss", 0.5, 3, task="specialist-liver", round=2),
     Artifact("run", "runs/a"),
     Notice("Careful."),
+    SliceMask(7, "tumour", (3, 4), (2, 5), "/4A="),
     Cancelled("Stopped."),
     Failure("It failed.", "Do this.", "image"),
     Done(facts=PREDICTION, files={"sam": "sam.nii.gz"}),
+    Done(
+        facts=GrowthFacts(
+            run=None,
+            method="sam",
+            round=0,
+            weights="",
+            device="cpu",
+            target="tumour",
+            first_slice=3,
+            last_slice=7,
+            volume_ml=1.5,
+            ends=["Ends at slice 8: SAM is unsure."],
+        )
+    ),
     Done(facts=RunFacts(run="a")),
     Done(facts=ExportFacts(label_maps={"ai": 2}, notes=["A note."]), files={"folder": "out"}),
     Done(facts=FolderFacts(done=["a"], skipped=[], failed={"b": "Why."})),

@@ -122,7 +122,9 @@ def a_session(
         CONFIG,
         lesion_stage,
     )
-    return Session(volume, SessionModels(LIVER_TARGETS, ensemble, sam))
+    session = Session(volume, SessionModels(LIVER_TARGETS, ensemble, sam))
+    session.predict()
+    return session
 
 
 def box(k: int, target: str, *xyxy: float) -> SlicePrompts:

@@ -1,5 +1,7 @@
 """One volume with its predictions in memory: an edited prompt costs one pass of the mask decoder.
 
+The first prediction is made when it is first asked for; growing a lesion needs none.
+
 A person's prompts replace the proposed ones of the same slice and target; SAM predicts again only
 where prompts have changed.
 
@@ -14,7 +16,7 @@ turn them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, all_targets
 from aslseg.inference.ensemble import Ensemble, PromptPredictor
+from aslseg.inference.interactive.growth import grow_lesion
 from aslseg.inference.interactive.predictions import (
     PredictionStore,
     SessionPrediction,
@@ -43,6 +46,7 @@ from aslseg.inference.interactive.prompt_edits import (
     problem_of,
     with_mask_prompt,
 )
+from aslseg.inference.interactive.propagation import GrownSlice, GrowthEnd, SliceSam
 from aslseg.inference.lesion_stage import CandidateEffect, JudgedCandidates
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
 from aslseg.inference.refinement import Planes, Refiner, SliceRefiner, geometry_of_slice
@@ -61,11 +65,13 @@ class SessionModels:
         targets: The classes.
         ensemble: The trained parts of a run; None when SAM is alone.
         sam: Predicts with a person's prompts; None without SAM.
+        slice_sam: Grows lesions; None without SAM.
     """
 
     targets: tuple[Target, ...]
     ensemble: Ensemble | None
     sam: PromptPredictor | None
+    slice_sam: SliceSam | None = None
 
     @property
     def proposes(self) -> bool:
@@ -112,6 +118,17 @@ class ReleasedSam:
         """
         return self._predictor(monitor or Monitor()).predict(volume, prompts, monitor)
 
+    def predict_logits(
+        self, volume: Volume, prompt: SlicePrompts, monitor: Monitor | None = None
+    ) -> Float32:
+        """Predict one mask as `VolumeSamPredictor.predict_logits`.
+
+        Raises:
+            WeightsError: When the weights cannot be had.
+            ConfigError: When the settings want no SAM.
+        """
+        return self._predictor(monitor or Monitor()).predict_logits(volume, prompt, monitor)
+
     def _predictor(self, monitor: Monitor) -> VolumeSamPredictor:
         if self._loaded is None:
             device = choose_device(self._config.device).torch_device
@@ -125,18 +142,19 @@ class ReleasedSam:
 def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
     """Return the models of a session with a run.
 
-    An ensemble without SAM gets SAM as it was released, for a person's prompts.
+    An ensemble without SAM gets SAM as it was released, for a person's prompts; so does one whose
+    SAM predicts all classes of a slice at once, for growing lesions.
 
     Args:
         ensemble: Of a run.
         cache: Folder of the embeddings.
     """
-    sam: PromptPredictor | None = ensemble.sam_predictor
-    if sam is None:
-        model = ensemble.config.sam.model
-        wanted = ensemble.config.sam if model != "none" else SamConfig()
-        sam = ReleasedSam(ensemble.config.model_copy(update={"sam": wanted}), cache)
-    return SessionModels(ensemble.targets, ensemble, sam)
+    trained = ensemble.sam_predictor
+    if isinstance(trained, VolumeSamPredictor):
+        return SessionModels(ensemble.targets, ensemble, trained, trained)
+    wanted = ensemble.config.sam if ensemble.config.sam.model != "none" else SamConfig()
+    released = ReleasedSam(ensemble.config.model_copy(update={"sam": wanted}), cache)
+    return SessionModels(ensemble.targets, ensemble, trained or released, released)
 
 
 def models_without_run(
@@ -155,7 +173,8 @@ def models_without_run(
     """
     choose_device(device)
     config = RunConfig(sam=settings).model_copy(update={"device": device})
-    return SessionModels(tuple(targets), None, ReleasedSam(config, cache))
+    released = ReleasedSam(config, cache)
+    return SessionModels(tuple(targets), None, released, released)
 
 
 class Session:
@@ -164,19 +183,13 @@ class Session:
     Args:
         volume: The image.
         models: The trained parts of a run, or SAM alone.
-        monitor: Told of the progress of the first prediction.
 
     Attributes:
         volume: The image on its axial grid.
         models: The trained parts of a run, or SAM alone.
-
-    Raises:
-        CancelledError: When asked to stop.
     """
 
-    def __init__(
-        self, volume: Volume, models: SessionModels, monitor: Monitor | None = None
-    ) -> None:
+    def __init__(self, volume: Volume, models: SessionModels) -> None:
         self.volume = axial_volume(volume)
         self.models = models
         self._stored = volume.geometry
@@ -189,17 +202,60 @@ class Session:
         self._judged: dict[str, JudgedCandidates] = {}
         self._effects: dict[str, CandidateEffect] = {}
         self._stale = False
-        self._last = self._predict_first(monitor or Monitor())
+        self._last: SessionPrediction | None = None
 
     @property
     def proposed(self) -> tuple[SlicePrompts, ...]:
         """The run's prompts."""
+        self.predict()
         return self._turned_out(self._proposed)
 
     @property
     def prediction(self) -> SessionPrediction:
         """The last prediction of the whole volume."""
+        return self.predict()
+
+    def predict(self, monitor: Monitor | None = None) -> SessionPrediction:
+        """Return the last prediction of the whole volume; make the first one if there is none.
+
+        Args:
+            monitor: Told of the progress of the first prediction.
+
+        Raises:
+            CancelledError: When asked to stop.
+        """
+        if self._last is None:
+            self._last = self._predict_first(monitor or Monitor())
         return self._last
+
+    def grow(
+        self,
+        given: Sequence[SlicePrompts],
+        labels: Labelmap | None = None,
+        *,
+        monitor: Monitor | None = None,
+    ) -> Iterator[GrownSlice | GrowthEnd]:
+        """Yield a lesion in three dimensions; see `grow_lesion`.
+
+        Raises:
+            ConfigError: When a prompt lies outside of the volume, or has an unknown target; as
+                `grow_lesion`.
+            ImageError: As `grow_lesion`.
+            CancelledError: When asked to stop.
+        """
+        self._check(given, None)
+        if self.models.slice_sam is None:
+            msg = "Growing needs SAM, and this run has none; choose a SAM."
+            raise ConfigError(msg)
+        return grow_lesion(
+            self.models.slice_sam,
+            self.volume,
+            given,
+            stored=self._stored,
+            targets=self.models.targets,
+            labels=labels,
+            monitor=monitor,
+        )
 
     def refine(
         self,
@@ -224,6 +280,7 @@ class Session:
         """
         monitor = monitor or Monitor()
         self._check(given, slice_index)
+        last = self.predict(monitor)
         given, slice_index, edited_slices = self._given(given, slice_index, edited_slices)
         wanted = merge(self._proposed, given, edited_slices)
         if slice_index is not None:
@@ -234,8 +291,8 @@ class Session:
             return self._predict_slice(slice_index)
         if self._stale:
             monitor.check()
-            self._last = self._predict_volume(*self._stored_probabilities(), monitor)
-        return self._last
+            last = self._last = self._predict_volume(*self._stored_probabilities(), monitor)
+        return last
 
     def _predict_first(self, monitor: Monitor) -> SessionPrediction:
         shape, ensemble = self.volume.geometry.shape, self.models.ensemble

@@ -1,0 +1,214 @@
+"""Lesions that grow in three dimensions from the prompts of one slice.
+
+The engine tells each section as soon as it has it; here it comes into the lesion's segment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from aslseg.data.volume import Volume
+from ASLsegLib.engine.client import Job
+from ASLsegLib.scene.growths import (
+    GrownSegment,
+    add_growth,
+    node_for_growth,
+    note_models,
+    parts_beside,
+)
+from ASLsegLib.scene.prompts import (
+    claim_prompts,
+    read_prompts_of,
+    release_prompts,
+    remove_prompts_of,
+)
+from ASLsegLib.scene.volumes import SceneError, geometry_of, write_raw
+
+if TYPE_CHECKING:
+    from aslseg.engine.protocol import Done, GrowthFacts
+    from aslseg.targets import Target
+    from ASLsegLib.engine.client import PanelEvent
+
+
+BESIDE_PX, BESIDE_SLICES = 5, 3
+"""A prompt so near to a lesion corrects it."""
+
+
+@dataclass(eq=False)
+class Growth:
+    """One lesion that has grown or grows.
+
+    Attributes:
+        volume: Volume node.
+        node: Segmentation node that has its segment.
+        segment_id: Id of its segment, by which its prompts know it too.
+        target: What it is.
+        first: Number of the axial slice that it begins on.
+        facts: About it as it is now; None before it has grown.
+        asked: The prompts that it grows or has grown from, as JSON.
+    """
+
+    volume: Any
+    node: Any
+    segment_id: str
+    target: Target
+    first: int
+    facts: GrowthFacts | None = None
+    asked: str = ""
+    segment: GrownSegment = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the segment's view."""
+        self.segment = GrownSegment(self.node, self.segment_id, self.volume)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether volume and segment are still in the scene."""
+        scene = slicer.mrmlScene
+        return bool(
+            scene.IsNodePresent(self.volume)
+            and scene.IsNodePresent(self.node)
+            and self.node.GetSegmentation().GetSegment(self.segment_id) is not None
+        )
+
+    def prompts(self) -> list[Any]:
+        """Return its prompts as they are in the scene now, those that it begins with first."""
+        return read_prompts_of(self.volume, self.segment_id, self.first)
+
+    @property
+    def prompts_text(self) -> str:
+        """Its prompts as JSON; another text than `asked` when they have changed."""
+        return json.dumps([prompt.to_json() for prompt in self.prompts()])
+
+
+def begin_growth(volume: Any, node: Any | None, target: Target, slice_index: int) -> Growth:
+    """Begin a lesion from the prompts of a slice, which belong to it from now on.
+
+    Args:
+        volume: Volume node.
+        node: Segmentation node to grow in; see `node_for_growth`.
+        target: What it is.
+        slice_index: Which axial slice.
+
+    Raises:
+        SceneError: When there is no prompt about the target on the slice.
+    """
+    node = node_for_growth(volume) if node is None else node
+    growth = Growth(volume, node, add_growth(node, target, slice_index), target, slice_index)
+    if not claim_prompts(volume, target.name, growth.segment_id, [slice_index]):
+        node.GetSegmentation().RemoveSegment(growth.segment_id)
+        msg = f"Slice {slice_index} has no box or point for {target.name}: place one, then grow it."
+        raise SceneError(msg)
+    return growth
+
+
+def claim_corrections(growth: Growth) -> bool:
+    """Let prompts that lie in a lesion or right beside it belong to it.
+
+    Returns:
+        Whether there were any.
+    """
+    slices, extent = growth.segment.slices, growth.segment.extent_px
+    if extent is None:
+        return False
+    left, top, right, bottom = extent
+    within = (left - BESIDE_PX, top - BESIDE_PX, right + BESIDE_PX, bottom + BESIDE_PX)
+    near = range(slices[0] - BESIDE_SLICES, slices[-1] + BESIDE_SLICES + 1)
+    # One slice at a time, as each has a box of its own; all of them, so no generator.
+    claimed = [
+        claim_prompts(growth.volume, growth.target.name, growth.segment_id, [k], within)
+        for k in near
+    ]
+    return any(claimed)
+
+
+def remove_growth(growth: Growth) -> None:
+    """Remove a lesion and its prompts from the scene."""
+    if growth.is_there:
+        growth.node.GetSegmentation().RemoveSegment(growth.segment_id)
+        remove_prompts_of(growth.volume, growth.segment_id)
+
+
+def withdraw_growth(growth: Growth) -> None:
+    """Remove a lesion that has not begun to grow; its prompts stay, as those of no lesion."""
+    if growth.is_there:
+        growth.node.GetSegmentation().RemoveSegment(growth.segment_id)
+        release_prompts(growth.volume, growth.segment_id)
+
+
+def growth_job(
+    growth: Growth,
+    targets: Sequence[Target],
+    arguments: dict[str, Any],
+    prepare: Callable[[], None] | None,
+    folder: Path,
+) -> Job:
+    """Return the job that lets a lesion grow from its prompts as they are now.
+
+    Args:
+        growth: The lesion.
+        targets: Of the project.
+        arguments: About the image and the models.
+        prepare: Writes the image, where that is needed.
+        folder: Where the label map of what there is goes.
+    """
+    parts = parts_beside(growth.node, growth.volume, targets, growth.segment_id)
+    geometry = geometry_of(growth.volume)
+    path = folder / "labels.nrrd"
+
+    def write() -> None:
+        if prepare is not None:
+            prepare()
+        if parts:
+            labels = np.zeros(geometry.shape, np.uint8)
+            for target, part in parts:
+                labels[part.place][part.values] = target.value
+            write_raw(Volume(labels, geometry), path)
+
+    def read(done: Done) -> GrowthFacts:
+        from aslseg.engine.protocol import GrowthFacts
+
+        return done.facts_as(GrowthFacts)
+
+    def show(facts: GrowthFacts) -> Iterator[str]:
+        yield "showing the lesion"
+        finish_growth(growth, facts)
+
+    growth.segment.restart()
+    growth.asked = growth.prompts_text
+    request = {
+        **arguments,
+        "prompts": json.loads(growth.asked),
+        "labels": str(path) if parts else None,
+    }
+    return Job("grow", request, write, read, show)
+
+
+def finish_growth(growth: Growth, facts: GrowthFacts) -> None:
+    """Show a lesion as it has grown, and note by what."""
+    if not growth.is_there:
+        return
+    growth.segment.finish()
+    growth.facts = facts
+    note_models(
+        growth.node,
+        growth.segment_id,
+        method=facts.method,
+        run=facts.run or "",
+        round=str(facts.round),
+        model=facts.weights,
+        target=facts.target,
+    )
+
+
+def follow(growth: Growth, event: PanelEvent) -> None:
+    """Show a section of a lesion that grows."""
+    if event.event == "slice_mask" and growth.is_there and event.target == growth.target.name:
+        growth.segment.add(event)

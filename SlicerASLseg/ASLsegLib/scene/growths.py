@@ -1,0 +1,161 @@
+"""Lesions that grow from prompts: each is a segment of its own beside the other segments.
+
+Its name is that of its target and a number, so it counts as its target wherever segments are read,
+and nothing that is drawn or predicted later overwrites it; nor does it change another segment.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ASLsegLib.scene.provenance import tag
+from ASLsegLib.scene.segmentations import find_prediction, prediction_node, set_status
+from ASLsegLib.scene.segments import Part, segment_ids, with_slice, write_part
+from ASLsegLib.scene.shown_labels import choose_segments, read_shown_part
+from ASLsegLib.scene.terminology import style_of
+from ASLsegLib.scene.volumes import slice_axis_of, slice_geometry_of
+
+if TYPE_CHECKING:
+    from aslseg.events import SliceMask
+    from aslseg.targets import Target
+
+_PREFIX = "ASLseg."
+GROWTH = "Growth"
+"""Name of the tag of such a segment; its value is the slice that the lesion begins on."""
+
+
+def node_for_growth(volume: Any) -> Any:
+    """Return the segmentation node that lesions about a volume grow in; it is shown.
+
+    The refined prediction, else SAM's; one for SAM is made where there is none.
+    """
+    node = find_prediction(volume, "refined") or prediction_node(volume, "sam")
+    node.GetDisplayNode().SetVisibility(True)
+    return node
+
+
+def add_growth(node: Any, target: Target, first: int) -> str:
+    """Add an empty segment for a lesion that begins on a slice, and return its id."""
+    segmentation, style = node.GetSegmentation(), style_of(target.name, target.value)
+    taken = {segmentation.GetSegment(name).GetName() for name in segment_ids(node)}
+    number = next(n for n in range(1, len(taken) + 2) if f"{target.name} {n}" not in taken)
+    segment_id = str(
+        segmentation.AddEmptySegment(
+            segmentation.GenerateUniqueSegmentID(f"{target.name} {number}"),
+            f"{target.name} {number}",
+            style.color,
+        )
+    )
+    segment = segmentation.GetSegment(segment_id)
+    if style.terminology:
+        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+    segment.SetTag(_PREFIX + GROWTH, str(first))
+    segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
+    segment.SetTag("DICOM.SegmentAlgorithmName", "ASLseg growth")
+    set_status(segment, "InProgress")
+    return segment_id
+
+
+def growths_of(node: Any) -> list[str]:
+    """Return the ids of the segments that have grown, in their order."""
+    segmentation = node.GetSegmentation()
+    return [n for n in segment_ids(node) if tag(segmentation.GetSegment(n), GROWTH)]
+
+
+def note_models(node: Any, segment_id: str, **values: str) -> None:
+    """Keep with a grown segment what it was predicted by, as tags."""
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    for name, value in values.items():
+        segment.SetTag(_PREFIX + name.title(), value)
+
+
+def parts_beside(
+    node: Any, volume: Any, targets: Sequence[Target], segment_id: str
+) -> list[tuple[Target, Part]]:
+    """Return what a segmentation shows of the targets, but for one segment; a later one is on top.
+
+    Args:
+        node: Segmentation node.
+        volume: Volume node.
+        targets: Which.
+        segment_id: What is left out.
+    """
+    choice = choose_segments(node, targets)
+    found = [
+        (target, read_shown_part(node, one, volume)[0])
+        for target in targets
+        for one in choice.by_target.get(target.name, ())
+        if one != segment_id
+    ]
+    return [(target, part) for target, part in found if part is not None]
+
+
+class GrownSegment:
+    """The segment of a lesion while it grows: each section is shown as it comes.
+
+    When a lesion grows again, a section of before is shown until its slice comes or the end.
+
+    Args:
+        node: Segmentation node.
+        segment_id: Id of the segment.
+        volume: Volume node.
+    """
+
+    def __init__(self, node: Any, segment_id: str, volume: Any) -> None:
+        self._node, self._segment_id, self._volume = node, segment_id, volume
+        self._axis = slice_axis_of(volume)
+        self._plane = slice_geometry_of(volume).shape[1:]
+        self._sections: dict[int, np.ndarray] = {}
+        self._part: Part | None = None
+
+    @property
+    def slices(self) -> list[int]:
+        """The slices that hold something, in their order."""
+        return sorted(k for k, plane in self._sections.items() if plane.any())
+
+    @property
+    def extent_px(self) -> tuple[float, float, float, float] | None:
+        """Left, top, right and bottom edge of all sections, in pixels of a slice."""
+        filled = np.argwhere(np.any(list(self._sections.values()), axis=0)) if self.slices else ()
+        if not len(filled):
+            return None
+        (top, left), (bottom, right) = np.min(filled, axis=0), np.max(filled, axis=0) + 1
+        return float(left), float(top), float(right), float(bottom)
+
+    def restart(self) -> None:
+        """Begin to grow anew."""
+        self._sections = {}
+
+    def add(self, event: SliceMask) -> None:
+        """Show a section."""
+        plane = section_of(event, self._plane)
+        self._sections[event.slice_index] = plane
+        self._part = with_slice(self._part, event.slice_index, plane, self._axis)
+        write_part(self._node, self._segment_id, self._part, self._volume)
+
+    def finish(self) -> None:
+        """Show nothing but the sections that came since the last start."""
+        self._part = None
+        for k, plane in self._sections.items():
+            self._part = with_slice(self._part, k, plane, self._axis)
+        write_part(self._node, self._segment_id, self._part, self._volume)
+
+
+def section_of(event: SliceMask, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the mask of an event, (H, W) bool.
+
+    Args:
+        event: Of the engine.
+        shape: Rows and columns of a slice.
+    """
+    plane = np.zeros(shape, bool)
+    rows, columns = event.shape
+    bits = np.frombuffer(base64.b64decode(event.bits), np.uint8)
+    mask = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
+    top, left = event.first
+    plane[top : top + rows, left : left + columns] = mask
+    return plane

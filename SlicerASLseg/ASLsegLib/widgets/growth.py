@@ -1,0 +1,175 @@
+"""Lesions in three dimensions from the prompts of one slice."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from slicer.i18n import tr as _
+
+from ASLsegLib.scene.prompts import free_prompts
+from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.slice_views import current_slice
+from ASLsegLib.widgets.section import Section
+
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
+    from ASLsegLib.logic.growth import Growth
+
+LOOK_S = 0.1
+"""How often prompts are looked at: before those of a slice are sent."""
+SETTLE_S = 0.3
+"""How long prompts have to rest before a lesion grows from them."""
+
+
+class GrowthSection(Section):
+    """Lets lesions grow, follows prompts that correct them, and takes them back."""
+
+    shows = ("engine",)
+
+    def connect_widgets(self) -> None:
+        """Connect the section's widgets."""
+        self._looked_at = self._changed_at = 0.0
+        self._seen = ""
+        self._started_at: float | None = None
+        self.on_click(self.ui.growButton, self.grow)
+        self.on_click(self.ui.undoGrowthButton, self.undo)
+
+    def update(self) -> None:
+        """Show what is possible."""
+        volume, no_volume = self.panel.volume, _("Choose a volume.")
+        busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
+        place = _("Place a box or points on this slice first.")
+        can_grow = volume is not None and bool(free_prompts(volume, current_slice(volume)))
+        self.gate(
+            self.ui.growButton,
+            "" if volume else no_volume,
+            self.panel.missing,
+            "" if can_grow else place,
+            busy,
+        )
+        self.gate(
+            self.ui.undoGrowthButton, "" if self.logic.growths else _("No lesion has grown yet.")
+        )
+
+    def grow(self) -> None:
+        """Let a lesion grow from the prompts of the slice that is looked at."""
+        volume = self.panel.volume
+        if volume is not None:
+            self._grow(volume, current_slice(volume))
+
+    def undo(self) -> None:
+        """Take the last lesion back."""
+        growth = self.logic.undo_growth()
+        if growth is not None:
+            text = _("The {target} of slice {k} was taken back.")
+            text = text.format(target=growth.target.name, k=growth.first)
+            self.ui.growthStatusLabel.setText(text)
+
+    def tick(self) -> None:
+        """Let lesions grow from new boxes, and again when their prompts have changed and rest."""
+        volume, parameters = self.panel.volume, self.panel.parameters
+        if volume is None or self.panel.missing or not self._is_watching(volume, parameters):
+            return
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        growth = self._last_growth(volume)
+        if growth is not None and not self.ui.addBoxButton.checked:
+            self.logic.correct_growth(growth)
+        if self._rests(volume, growth) and not self.ui.addBoxButton.checked:
+            self._follow(volume, growth)
+
+    def _rests(self, volume: Any, growth: Growth | None) -> bool:
+        """Tell whether the prompts are for some time what they are now."""
+        text = json.dumps([free_prompts(volume), growth.prompts_text if growth else ""])
+        if text != self._seen:
+            self._seen, self._changed_at = text, time.monotonic()
+        return time.monotonic() - self._changed_at >= SETTLE_S
+
+    def _follow(self, volume: Any, growth: Growth | None) -> None:
+        """Let the last lesion grow again where its prompts have changed, or one from a new box."""
+        if growth is not None and growth.prompts_text != growth.asked:
+            self.panel.attempt(lambda: self._grow_again(growth), update=False)
+        elif self.panel.parameters.eachBoxGrows and not self.logic.engine.is_busy:
+            boxed = [
+                k
+                for k, target, boxes, _ in free_prompts(volume)
+                if boxes and target == self._target
+            ]
+            if boxed:
+                self.panel.attempt(lambda: self._grow(volume, boxed[-1]), update=False)
+
+    def on_event(self, event: PanelEvent) -> None:
+        """Show how far a lesion has grown."""
+        if event.event == "slice_mask" and self.logic.growing is not None:
+            count = len(self.logic.growing.segment.slices)
+            text = _("Growing: slice {k}, {count} slices so far.")
+            self.ui.growthStatusLabel.setText(text.format(k=event.slice_index, count=count))
+        elif event.event == "done" and self._started_at is not None:
+            self._show_end(event.facts)
+
+    def forget_scene(self) -> None:
+        """Forget what went away with the scene."""
+        self._seen = ""
+        self._started_at = None
+
+    def _show_end(self, facts: Any) -> None:
+        from aslseg.engine.protocol import GrowthFacts
+
+        if not isinstance(facts, GrowthFacts) or self._started_at is None:
+            return
+        seconds, self._started_at = time.monotonic() - self._started_at, None
+        if facts.first_slice is None:
+            text = _("Nothing was found there: draw the box anew, or add a point.")
+            self.ui.growthStatusLabel.setText(text)
+            return
+        text = _("{target}: slices {first} to {last}, {ml:.1f} ml, in {seconds:.1f} s ({device}).")
+        words = text.format(
+            target=facts.target,
+            first=facts.first_slice,
+            last=facts.last_slice,
+            ml=facts.volume_ml,
+            seconds=seconds,
+            device=facts.device.upper(),
+        )
+        self.ui.growthStatusLabel.setText(" ".join([words, *facts.ends]))
+
+    @property
+    def _target(self) -> str:
+        return self.ui.targetBox.currentData or self.panel.parameters.target
+
+    def _is_watching(self, volume: Any, parameters: Any) -> bool:
+        return bool(parameters.eachBoxGrows or self._last_growth(volume) is not None)
+
+    def _last_growth(self, volume: Any) -> Growth | None:
+        """Return the last lesion of the volume: prompts near it correct it."""
+        found = [one for one in self.logic.growths if one.volume is volume and one.is_there]
+        return found[-1] if found else None
+
+    def _grow(self, volume: Any, slice_index: int) -> None:
+        parameters = self.panel.parameters
+        growth = self.logic.grow(
+            volume,
+            slice_index,
+            self._target,
+            run_id=parameters.run or None,
+            sam=parameters.samModel,
+            wait=False,
+        )
+        self._note_start(growth)
+
+    def _grow_again(self, growth: Growth) -> None:
+        if self.logic.engine.is_busy:
+            if self.logic.growing is growth:
+                self.logic.cancel()  # it begins again when the engine is free
+            return
+        parameters = self.panel.parameters
+        self.logic.grow_again(growth, parameters.run or None, sam=parameters.samModel, wait=False)
+        self._note_start(growth)
+
+    def _note_start(self, growth: Growth) -> None:
+        self._started_at = time.monotonic()
+        if source_of(growth.node) == "sam":  # else hidden by default, and with it the lesion
+            self.panel.parameters.showSam = True

@@ -1,0 +1,272 @@
+"""A box on one slice becomes a lesion: shown while it grows, corrected, and taken back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import read_labels, read_mask, show_slice_of, write_labels, write_mask
+
+from aslseg.data.volume import Geometry, Volume
+from aslseg.targets import LIVER_TARGETS
+from standin.harness import choose_node, click, run_event_loop, wait_until
+
+SHAPE = (12, 40, 44)
+K, J, COLUMN = np.indices(SHAPE)
+LIVER = (J - 20) ** 2 + (COLUMN - 22) ** 2 <= 17**2
+TILT, TURN = np.deg2rad(12.0), np.deg2rad(8.0)
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = (
+    np.array([[1, 0, 0], [0, np.cos(TILT), -np.sin(TILT)], [0, np.sin(TILT), np.cos(TILT)]])
+    @ np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
+    @ np.diag([-2.0, 2.0, 4.0])  # j runs to anterior: not the axial grid
+)
+OBLIQUE[:3, 3] = (10.0, -20.0, 5.0)
+
+
+def ball(k: float, j: float, i: float, radius: float) -> np.ndarray:
+    """A ball in voxels, flattened to half along k."""
+    return (2 * (K - k)) ** 2 + (J - j) ** 2 + (COLUMN - i) ** 2 <= radius**2
+
+
+LESION = ball(5, 20, 16, 6.9)  # slices 2 to 8
+SECOND = ball(6, 18, 31, 4.9)
+
+
+@pytest.fixture
+def panel(open_module: Callable[..., Any]) -> Any:
+    panel = open_module().panel
+    use_engine(panel, 0.0)
+    return panel
+
+
+def use_engine(panel: Any, delay_s: float) -> None:
+    engine = panel.logic.engine
+    engine.close()
+    script = str(Path(__file__).with_name("growing_engine.py"))
+    engine._command = [sys.executable, script, str(delay_s)]
+
+
+@pytest.fixture
+def volume(panel: Any) -> Any:
+    """An oblique volume with two lesions, which the panel is about."""
+    from ASLsegLib.scene.volumes import add_volume
+
+    voxels = np.where(LIVER, 110, -80)
+    voxels[(LESION | SECOND) & LIVER] = 60
+    node = add_volume(Volume(voxels.astype(np.int16), Geometry(SHAPE, OBLIQUE)), "ct")
+    panel.ui.reviewSection.collapsed = False
+    run_event_loop(0.1)
+    choose_node(panel.ui.inputVolumeSelector, node)
+    panel.parameters.followEdits = False
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    return node
+
+
+def add_box(volume: Any, k: int, *xyxy: float) -> Any:
+    from ASLsegLib.scene.prompts import box_node
+
+    return box_node(volume, "tumour", xyxy, k)
+
+
+def rest(panel: Any) -> None:
+    run_event_loop(0.1)
+    wait_until(lambda: not panel.logic.engine.is_busy, 60.0)
+    run_event_loop(0.1)
+
+
+def grow_first(panel: Any, volume: Any) -> Any:
+    """Press the button with a box on slice 5, and return what has grown."""
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    run_event_loop(0.2)
+    panel.update()
+    click(panel.ui.growButton)
+    rest(panel)
+    return panel.logic.growths[-1]
+
+
+def shown(growth: Any) -> np.ndarray:
+    return np.asarray(read_mask(growth.node, growth.segment_id, growth.volume))
+
+
+def test_the_button_says_what_is_lacking(panel: Any, volume: Any) -> None:
+    show_slice_of(volume, 5)
+    panel.update()
+    assert not panel.ui.growButton.enabled
+    assert "Place a box or points" in panel.ui.growButton.toolTip
+    assert not panel.ui.undoGrowthButton.enabled
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    assert panel.ui.growButton.enabled
+
+
+def test_one_box_and_one_button_make_a_lesion_that_counts_as_its_target(
+    panel: Any, volume: Any
+) -> None:
+    growth = grow_first(panel, volume)
+    assert np.array_equal(shown(growth), LESION)
+    segment = growth.node.GetSegmentation().GetSegment(growth.segment_id)
+    assert segment.GetName() == "tumour 1"
+    assert growth.node.GetDisplayNode().GetVisibility()
+    assert np.array_equal(read_labels(growth.node, volume, LIVER_TARGETS) == 2, LESION)
+    said = panel.ui.growthStatusLabel.text
+    assert "slices 2 to 8" in said
+    assert "nothing there looks like the lesion" in said
+
+
+def test_a_prompt_that_has_grown_is_no_prompt_of_its_slice_any_more(
+    panel: Any, volume: Any
+) -> None:
+    grow_first(panel, volume)
+    assert panel.logic.prompts(volume) == []
+
+
+def test_sections_are_shown_while_the_lesion_grows(panel: Any, volume: Any) -> None:
+    use_engine(panel, 0.4)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    click(panel.ui.growButton)
+    wait_until(lambda: len(panel.logic.growths[-1].segment.slices) >= 2, 60.0)
+    growth = panel.logic.growths[-1]
+    assert panel.logic.engine.is_busy
+    seen = shown(growth)
+    assert seen.any()
+    assert not np.array_equal(seen, LESION)
+    rest(panel)
+    assert np.array_equal(shown(growth), LESION)
+
+
+def test_what_a_person_drew_and_other_lesions_stay_as_they_are(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.provenance import Provenance
+
+    labels = np.where(LIVER, 1, 0).astype(np.uint8)
+    labels[SECOND & LIVER] = 2
+    node = write_labels(volume, labels, LIVER_TARGETS, Provenance("refined", "aslseg"))
+    segmentation = node.GetSegmentation()
+    drawn = ball(5, 20, 25, 3.0)  # right beside the lesion, by hand
+    tumour = segmentation.GetSegmentIdBySegmentName("tumour")
+    write_mask(node, tumour, (SECOND & LIVER) | drawn, volume)
+    before = read_mask(node, tumour, volume).copy()
+    liver = read_mask(node, segmentation.GetSegmentIdBySegmentName("liver"), volume).copy()
+    growth = grow_first(panel, volume)
+    assert growth.node is node
+    assert np.array_equal(read_mask(node, tumour, volume), before)
+    assert np.array_equal(
+        read_mask(node, segmentation.GetSegmentIdBySegmentName("liver"), volume), liver
+    )
+    assert not (shown(growth) & before).any()
+    assert (shown(growth) & LESION).sum() > 0.8 * LESION.sum()
+
+
+def test_undo_takes_lesion_and_prompts_back_and_nothing_else(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.prompts import POSITIVE, add_point, prompt_nodes
+
+    add_point(volume, "tumour", (31.5, 18.5), 6, POSITIVE)
+    growth = grow_first(panel, volume)
+    click(panel.ui.undoGrowthButton)
+    run_event_loop(0.1)
+    assert growth.node.GetSegmentation().GetSegment(growth.segment_id) is None
+    assert [node.GetClassName() for node in prompt_nodes(volume)] == ["vtkMRMLMarkupsFiducialNode"]
+    assert len(panel.logic.prompts(volume)) == 1
+    assert panel.logic.growths == []
+    assert not panel.ui.undoGrowthButton.enabled
+
+
+def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
+    use_engine(panel, 0.5)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
+    growth = panel.logic.growths[-1]
+    click(panel.ui.undoGrowthButton)
+    rest(panel)
+    assert growth.node.GetSegmentation().GetSegment(growth.segment_id) is None
+    assert panel.logic.growths == []
+
+
+def test_a_negative_point_on_another_slice_corrects_the_lesion(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.prompts import NEGATIVE, add_point
+
+    growth = grow_first(panel, volume)
+    add_point(volume, "tumour", (16.5, 20.5), 7, NEGATIVE)
+    wait_until(lambda: not shown(growth)[7:].any(), 30.0)
+    rest(panel)
+    assert np.array_equal(shown(growth)[:7], LESION[:7])
+    assert len(panel.logic.growths) == 1
+
+
+def test_a_moved_box_lets_the_lesion_grow_anew(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.prompts import place_box, prompt_nodes
+
+    growth = grow_first(panel, volume)
+    (node,) = prompt_nodes(volume)
+    place_box(node, volume, (27, 14, 36, 23), 6)
+    wait_until(lambda: shown(growth)[6, 18, 31], 30.0)
+    rest(panel)
+    assert np.array_equal(shown(growth), SECOND & LIVER)
+
+
+def test_each_box_grows_where_that_is_chosen_and_no_slice_is_asked_for(
+    panel: Any, volume: Any
+) -> None:
+    panel.parameters.eachBoxGrows = True
+    panel.parameters.followEdits = True
+    add_box(volume, 5, 9, 13, 23, 27)
+    wait_until(lambda: bool(panel.logic.growths), 30.0)
+    rest(panel)
+    add_box(volume, 6, 27, 14, 36, 23)
+    wait_until(lambda: len(panel.logic.growths) == 2, 30.0)
+    rest(panel)
+    first, second = panel.logic.growths
+    assert np.array_equal(shown(first), LESION)
+    assert np.array_equal(shown(second), SECOND & LIVER)
+    assert panel.ui.promptsStatusLabel.text == ""
+
+
+def test_a_script_grows_a_lesion_and_takes_it_back(panel: Any, volume: Any) -> None:
+    add_box(volume, 5, 9, 13, 23, 27)
+    growth = panel.logic.grow(volume, 5, "tumour")
+    assert np.array_equal(shown(growth), LESION)
+    assert growth.facts.volume_ml == pytest.approx(
+        LESION.sum() * abs(np.linalg.det(OBLIQUE[:3, :3])) / 1000, rel=1e-3
+    )
+    assert panel.logic.undo_growth() is growth
+    assert panel.logic.undo_growth() is None
+
+
+def test_a_slice_without_a_prompt_or_a_name_that_is_no_target_is_refused(
+    panel: Any, volume: Any
+) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    with pytest.raises(SceneError, match="place one, then grow it"):
+        panel.logic.grow(volume, 3, "tumour")
+    with pytest.raises(SceneError, match="choose one of liver, tumour"):
+        panel.logic.grow(volume, 3, "spleen")
+    assert panel.logic.growths == []
+
+
+def test_what_fails_leaves_the_prompts_and_no_empty_segment(
+    panel: Any, volume: Any, dialogs: Any
+) -> None:
+    from ASLsegLib.engine.client import EngineError
+
+    panel.logic.engine._command = [sys.executable, "-c", "raise SystemExit(3)"]
+    add_box(volume, 5, 9, 13, 23, 27)
+    with pytest.raises(EngineError):
+        panel.logic.grow(volume, 5, "tumour")
+    run_event_loop(0.1)
+    dialogs.take("code 3")
+    assert panel.logic.growths == []
+    assert len(panel.logic.prompts(volume)) == 1
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert node.GetSegmentation().GetNumberOfSegments() == 0
