@@ -28,9 +28,7 @@ def label_name(case: Case) -> str:
     return f"labelsTr/{case.id}{ENDING}"
 
 
-def write_labels(
-    labelmap: Labelmap, targets: Sequence[Target], path: Path, ignored: Mask | None = None
-) -> None:
+def write_labels(labelmap: Labelmap, targets: Sequence[Target], path: Path, ignored: Mask) -> None:
     """Write a label map with consecutive values of the targets, as nnU-Net asks.
 
     Args:
@@ -43,8 +41,7 @@ def write_labels(
     for value, target in enumerate(targets, start=1):
         table[target.value] = value
     labels = table[labelmap.labels]
-    if ignored is not None:
-        labels[ignored] = len(targets) + 1
+    labels[ignored] = len(targets) + 1
     write_labelmap(Labelmap(labels, labelmap.geometry), path)
 
 

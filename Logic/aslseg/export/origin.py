@@ -53,7 +53,8 @@ class CaseOrigin(Settings):
         image_sha256: Digest of the image.
         label_sha256: Digest of the label map in the project; empty where a run has just made it.
         organs: Digests of masks of organs that were used in place of predicted ones, by name.
-        ignored_voxels: Voxels with the value `ignore`, for it is in doubt what they are.
+        unknown_targets: Names of targets that the label map says nothing of.
+        ignored_voxels: Voxels with the value `ignore`, for it is in doubt or unknown what they are.
         files: Of this case, relative to the folder.
     """
 
@@ -65,6 +66,7 @@ class CaseOrigin(Settings):
     image_sha256: str
     label_sha256: str = ""
     organs: Mapping[str, str] = Field(default_factory=dict)
+    unknown_targets: tuple[str, ...] = ()
     ignored_voxels: int = 0
     files: tuple[str, ...] = ()
 

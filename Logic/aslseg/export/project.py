@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+
 import aslseg
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
@@ -19,7 +21,7 @@ from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.export import dicom_seg, nnunet
-from aslseg.export.labels import CaseLabel, LabelChoice, labels_of, require_labels
+from aslseg.export.labels import CaseLabel, LabelChoice, labels_of, require_labels, undecided
 from aslseg.export.origin import (
     CaseOrigin,
     Origin,
@@ -232,7 +234,14 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
     if label.path is not None:
         labelmap = _labelmap(export, label)
         decisions = tuple(read_lesions(export.project, case.id).decisions.values())
-        row, lesions = measured_rows(labelmap, image, export.project.targets, facts, decisions)
+        row, lesions = measured_rows(
+            labelmap,
+            image,
+            export.project.targets,
+            facts,
+            decisions,
+            unknown=_unknown(export, label),
+        )
         export.cases.append(row)
         export.lesions += lesions
     ignored = _write(export, label, image, labelmap) if files else 0
@@ -245,6 +254,7 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
             split=case.split,
             image_sha256=case.image_sha256 or "",
             label_sha256=export.digests[case.id],
+            unknown_targets=tuple(sorted(_unknown(export, label))),
             ignored_voxels=ignored,
             files=tuple(files),
         )
@@ -287,14 +297,22 @@ def _write_nnunet(
     if labelmap is None or not is_train:
         return 0
     export.written.append(label.case.id)
-    path, ignored = export.staging / nnunet.label_name(label.case), _doubtful(label, image)
+    path = export.staging / nnunet.label_name(label.case)
+    ignored = undecided(labelmap, export.project.targets, _unknown(export, label))
+    ignored |= _doubtful(label, image)
     nnunet.write_labels(labelmap, export.project.targets, path, ignored)
-    return 0 if ignored is None else int(ignored.sum())
+    return int(ignored.sum())
 
 
-def _doubtful(label: CaseLabel, image: Volume) -> Mask | None:
+def _unknown(export: _Export, label: CaseLabel) -> frozenset[str]:
+    """Return the names of targets that a label map says nothing of; a prediction decides all."""
+    return frozenset() if label.made_by == "ai" else export.project.unknown_targets(label.case)
+
+
+def _doubtful(label: CaseLabel, image: Volume) -> Mask:
+    """Return the voxels of a prediction that are in doubt; none of a person's label map."""
     if label.doubtful is None:
-        return None
+        return np.zeros(image.geometry.shape, np.bool_)
     doubtful = fit_labels(read_labelmap(label.doubtful), image.geometry, str(label.doubtful))
     return doubtful.labels > 0
 

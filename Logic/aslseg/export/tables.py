@@ -8,7 +8,7 @@ lies inside of it. `evaluation.measurements` defines them. What is not known is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ def measured_rows(
     targets: Sequence[Target],
     facts: Mapping[str, Any],
     decisions: Sequence[LesionDecision] = (),
+    *,
+    unknown: Collection[str] = (),
 ) -> tuple[Row, list[Row]]:
     """Measure a case.
 
@@ -71,6 +73,7 @@ def measured_rows(
         targets: All targets.
         facts: Values of the other columns of both tables.
         decisions: Of people about lesions of the case.
+        unknown: Names of targets that the label map does not decide: nothing is said of them.
 
     Returns:
         Its row of `cases.csv`, and its rows of `lesions.csv`, target by target, largest first.
@@ -78,6 +81,8 @@ def measured_rows(
     lesions = measure_lesions(labelmap, targets, image=image)
     row: Row = {name: facts.get(name, "") for name in CASE_COLUMNS}
     for target, one in zip(targets, measure_targets(labelmap, targets, lesions), strict=True):
+        if one.target in unknown:
+            continue
         name = _word(one.target)
         row[f"{name}_ml"] = _text(one.volume_ml, 2)
         if target.inside:

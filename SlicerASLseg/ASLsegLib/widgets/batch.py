@@ -169,10 +169,10 @@ class BatchSection(Section):
         self.ui.batchLabel.setText(text)
 
 
-def _folder(edit: Any) -> Path | None:
-    """Return the folder that is typed, None where there is none."""
+def _folder(edit: Any) -> str:
+    """Return the folder that is typed; empty where there is none."""
     text = str(edit.currentPath).strip()
-    return Path(text).expanduser() if text else None
+    return str(Path(text).expanduser()) if text else ""
 
 
 def _in_words(event: Any) -> str:

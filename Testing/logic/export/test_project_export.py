@@ -270,6 +270,25 @@ def test_doubtful_voxels_of_predictions_are_ignored_by_nnunet(
     assert (origin.cases["a"].made_by, origin.cases["a"].ignored_voxels) == ("given", 0)
 
 
+def test_of_unknown_targets_nothing_is_said(
+    tmp_path: Path, a_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Project, "unknown_targets", lambda _, case: frozenset({"tumour"} if case.id == "v" else ())
+    )
+    project = open_project(a_project)
+    export_project(project, tmp_path / "raw", NNUNET)
+    labels = read_labelmap(tmp_path / "raw" / "labelsTr" / "v.nii.gz").labels
+    assert (labels == 3).sum() == 4  # its liver may be tumour
+    assert (labels[0] == 0).all()
+    row = rows(tmp_path / "raw" / "cases.csv")["v"]
+    assert (row["liver_ml"], row["tumour_ml"], row["tumour_lesions"]) == ("0.02", "", "")
+    origin = read_origin(tmp_path / "raw")
+    assert origin is not None
+    assert origin.cases["v"].unknown_targets == ("tumour",)
+    assert (origin.cases["v"].ignored_voxels, origin.cases["a"].ignored_voxels) == (4, 0)
+
+
 def test_nnunet_validates_on_no_prediction(tmp_path: Path) -> None:
     for name in "av":
         write_case(tmp_path / "images" / f"{name}.nii.gz")
