@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aslseg.project.plan import plan_problems, plan_project, write_plan
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
-    from aslseg.runs import continue_run, resume_run, start_run
+    from aslseg.runs import continue_run, resume_run, start_run, train_on
     from aslseg.targets import Target
 
 __version__ = "0.1.0"
@@ -53,6 +53,7 @@ _HOMES = {
     "segment_folder": "batch",
     "segment_volume": "inference.loading",
     "start_run": "runs",
+    "train_on": "runs",
 }
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "segment_volume",
     "select_cases",
     "start_run",
+    "train_on",
     "write_labelmap",
     "write_plan",
     "write_report",

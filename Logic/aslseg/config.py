@@ -508,6 +508,8 @@ class RunConfig(Settings):
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
+        review_share: Part of the schedule that stages of lesions are trained for after a review of
+            lesions, see `train_on`.
         later_learning_rate: Part of the specialist's learning rate that those rounds begin with.
         retrain: Train SAM, the adaptation network and the lesion stage again in each round, with
             the mistakes of its specialist; else once, in the first one.
@@ -527,6 +529,7 @@ class RunConfig(Settings):
     paradigm: SSLName = "mean_teacher"
     baseline: bool = False
     later_share: Rate = 0.5
+    review_share: Rate = 0.1
     later_learning_rate: Rate = 1.0
     retrain: bool = True
     crossfit_share: Share = 0.5

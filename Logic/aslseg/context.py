@@ -17,6 +17,7 @@ from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.events import Monitor
 from aslseg.project.case import Case
+from aslseg.project.lesions import CaseLesions, read_lesions
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.targets import CascadeStage, Target, cascade_stages
@@ -132,6 +133,11 @@ class RunContext:
         """
         label_digests = self.folder.status.get("label_digests", {}).get(case.id)
         return self.project.load_labels(case, label_digests)
+
+    def lesions(self, case: Case) -> CaseLesions:
+        """Read a person's decisions about the lesions of a case, as the run began to learn them."""
+        lines = self.folder.status.get("lesion_lines", {}).get(case.id, 0)
+        return read_lesions(self.project, case.id, lines)
 
     @contextmanager
     def round(self, number: int) -> Iterator[RunContext]:

@@ -6,12 +6,14 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.errors import RunError
+from aslseg.evaluation.round_changes import write_changes
 from aslseg.events import Monitor
 from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
@@ -148,6 +150,40 @@ def estimate_run(
     return estimate_of(planned_steps(config, project, speed))
 
 
+def train_on(
+    project: Project,
+    run_id: str | None = None,
+    monitor: Monitor | None = None,
+    *,
+    device: str | None = None,
+) -> RunFolder:
+    """Let a run learn from decisions about lesions that were made since, in a short round.
+
+    The stages of lesions go on from their weights for `review_share` of their schedule, on the
+    labels and decided lesions of now; all else stays as it is. `continue_run` trains all.
+
+    Args:
+        project: With its labels and decisions of now.
+        run_id: Name of the run; the latest one if not given.
+        monitor: Gets the events, and may ask to stop.
+        device: As in `resume_run`.
+
+    Raises:
+        RunError: When there is no such run, none of its rounds is finished, its method trains no
+            stage of lesions by itself, or nothing was decided since.
+        AslsegError: As `start_run`.
+    """
+    folder = open_run(project.folder, run_id)
+    if folder.config.method != "aslseg" or all(t.inside is None for t in project.targets):
+        msg = (
+            f"Run '{folder.run_id}' cannot be trained on from a review: that takes the method "
+            "aslseg, and a target inside another one. Add a round instead (--more 1)."
+        )
+        raise RunError(msg)
+    _ready(project, monitor)
+    return _run(project, folder, monitor or Monitor(), 1, device=device, short=True)
+
+
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
@@ -208,6 +244,7 @@ def _run(
     *,
     cache: Path | None = None,
     device: str | None = None,
+    short: bool = False,
 ) -> RunFolder:
     choose_device(device or folder.config.device)  # before the run says that it is running
     tune_allocator()
@@ -216,14 +253,12 @@ def _run(
         _same_images(project, folder)
         is_new = not more and "label_digests" not in folder.status
         if more or is_new:
-            project, label_digests = _labels_of(project)
+            project, known = _labels_of(project)
         if more:
-            _lengthen(folder, more, label_digests)
+            _lengthen(folder, more, known, short=short)
         elif is_new:
             given = list(project.given_organs)
-            folder.write_status(
-                retrained_rounds=[1], label_digests=label_digests, given_targets=given
-            )
+            folder.write_status(retrained_rounds=[1], given_targets=given, **known)
         _check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
@@ -278,32 +313,52 @@ def _warn_of_windows(context: RunContext) -> None:
         context.monitor.warn(note)
 
 
-def _lengthen(folder: RunFolder, more: int, label_digests: dict[str, str]) -> None:
-    """Ask for further rounds; with other labels, what is trained once is trained anew in them."""
+def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], *, short: bool) -> None:
+    """Ask for further rounds; with other labels, what is trained once is trained anew in them.
+
+    Args:
+        folder: Of the run.
+        more: How many.
+        known: What they learn from, as `_labels_of` gives it.
+        short: Whether they train the stages of lesions alone.
+
+    Raises:
+        RunError: When there is nothing to go on from, or a short round has nothing new to learn.
+    """
     done = 0
     while folder.validation_of(done + 1) is not None:
         done += 1
     if not done:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
-    if label_digests != folder.status.get("label_digests"):
+    status = folder.status
+    is_changed = any(status.get(name, {}) != value for name, value in known.items())
+    if short and not is_changed:
+        msg = f"Nothing was decided since run '{folder.run_id}' was trained; review lesions first."
+        raise RunError(msg)
+    if is_changed:
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
-        folder.write_status(
-            retrained_rounds=[*folder.retrained_rounds, done + 1], label_digests=label_digests
-        )
-    folder.write_status(patience_start=done + 1)
+    if short:
+        folder.write_status(short_rounds=[*folder.short_rounds, done + 1])
+    elif known["label_digests"] != status.get("label_digests"):
+        folder.write_status(retrained_rounds=[*folder.retrained_rounds, done + 1])
+    folder.write_status(patience_start=done + 1, **known)
     config = folder.config.model_copy(update={"rounds": done + more})
     write_settings(folder, config)
 
 
-def _labels_of(project: Project) -> tuple[Project, dict[str, str]]:
-    """Return a project as it is now, and the digest of each label map and mask in use."""
+def _labels_of(project: Project) -> tuple[Project, dict[str, Any]]:
+    """Return a project as it is now, and what is trained on, as the status of a run notes it.
+
+    That is the digest of each label map and mask in use, and how many decisions about lesions there
+    are.
+    """
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
         digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
         places = [place for case in now.cases for place in case.masks.values()]
         masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
-        return now, {**digests, **masks}
+        return now, {"label_digests": {**digests, **masks}, "lesion_lines": now.lesion_lines()}
 
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:
@@ -334,9 +389,14 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _P
         context.folder.first_folder(number),
         before.pseudo if before else {},
         before.networks if before else {},
+        context.folder.round(number - 1) if number in context.folder.short_rounds else None,
     )
     with context.round(number) as marked:
         so_far.outcome = run_round(marked, this)
+        if this.kept is not None:
+            names = [case.id for case in context.project.cases]
+            path = write_changes(context.folder, number, names, context.targets)
+            marked.monitor.artifact("changes", path)
     context.folder.finish(number, so_far.outcome.validation)
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "inference": NETWORKS_OF | {"project", "context"},
     "training": NETWORKS_OF | PROJECT | {"context", "inference"},
     "methods": NETWORKS_OF | {"context", "inference", "training"},
-    "runs": NETWORKS_OF | {"project", "context", "inference", "training", "methods"},
+    "runs": NETWORKS_OF | {"project", "evaluation", "context", "inference", "training", "methods"},
     "batch": NETWORKS_OF | PROJECT | {"inference", "export"},
     "report": PROJECT,
     "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 UI = ET.parse(ROOT / "Resources" / "UI" / "ASLseg.ui")
+LESIONS = ET.parse(ROOT / "Resources" / "UI" / "Lesions.ui")
 CONTROLS = (
     "QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QSpinBox", "QProgressBar",
     "QTableWidget", "QPlainTextEdit", "ctkSliderWidget", "ctkPathLineEdit", "ctkCollapsibleButton",
@@ -31,7 +32,7 @@ def parameters(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def controls() -> list[tuple[str, ET.Element]]:
-    found = [w for w in UI.iter("widget") if w.get("class") in CONTROLS]
+    found = [w for ui in (UI, LESIONS) for w in ui.iter("widget") if w.get("class") in CONTROLS]
     return [(str(widget.get("name")), widget) for widget in found]
 
 

@@ -109,6 +109,19 @@ def estimate(
     tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
 
 
+def finetune(project: ProjectFolder, run: RunName = None) -> None:
+    """Let a finished run learn from the lesions that you decided about since, in a short round.
+
+    Only the stages of lesions go on training; `train --more 1` trains everything.
+    """
+    from aslseg.project.project import open_project
+    from aslseg.runs import train_on
+
+    with watched(messages) as monitor:
+        folder = train_on(open_project(project), run, monitor)
+    finish(folder)
+
+
 def _check_options(settings: object, more: int | None, *, resume: bool) -> None:
     if resume and more is not None:
         msg = "--resume finishes a stopped run and --more adds rounds to a finished one; give one."
@@ -302,6 +315,7 @@ def register(app: typer.Typer) -> None:
             "aslseg train my_project --more 1",
         )
     )(train)
+    app.command(epilog=examples("aslseg finetune my_project"))(finetune)
     app.command(
         epilog=examples(
             "aslseg estimate my_project", "aslseg estimate my_project --preset standard"

@@ -346,6 +346,14 @@ class SegmentFolder(Message):
     device: Device | None = None
 
 
+class TrainOn(Message):
+    """Let a run learn from decisions about lesions in a short round."""
+
+    project: PathText
+    run: Name | None = None
+    device: Device | None = None
+
+
 class Describe(Message):
     """Describe this computer; a device that is not there is a result, no error."""
 
@@ -367,6 +375,7 @@ MODELS: dict[str, type[Message]] = {
     "resume": Resume,
     "export": Export,
     "segment_folder": SegmentFolder,
+    "train_on": TrainOn,
     "describe": Describe,
     "download": Weights,
     "remove": Weights,

@@ -30,6 +30,7 @@ from aslseg.engine.protocol import (
     Segment,
     SegmentFolder,
     Train,
+    TrainOn,
     check_request,
 )
 from aslseg.engine.system import describe, download, remove
@@ -58,7 +59,7 @@ from aslseg.project.run_folder import (
 )
 from aslseg.project.run_tables import PREDICTIONS
 from aslseg.prompts import SlicePrompts
-from aslseg.runs import continue_run, estimate_run, resume_run, start_run
+from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -109,6 +110,7 @@ class Engine:
             "resume": self.resume,
             "export": export,
             "segment_folder": self.segment_folder,
+            "train_on": self.train_on,
             "describe": describe,
             "download": download,
             "remove": remove,
@@ -182,6 +184,12 @@ class Engine:
             done=list(done.done), skipped=list(done.skipped), failed=dict(done.failed)
         )
         return Done(facts=facts, files={"folder": str(done.folder)})
+
+    def train_on(self, request: TrainOn, monitor: Monitor) -> Done:
+        """Let a run learn from decisions about lesions."""
+        self._release_models()
+        project = open_project(Path(request.project))
+        return _finished(train_on(project, request.run, monitor, device=request.device), monitor)
 
     def _predicted(
         self,

@@ -13,14 +13,23 @@ from typing import Any
 import numpy as np
 
 from aslseg.data.geometry import ijk_to_ras
+from aslseg.data.images import read_labelmap
 from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labels, Mask, Volume
 from aslseg.evaluation.lesions import LEAST_LESION_ML
 from aslseg.evaluation.measurements import axial_diameters_mm
 from aslseg.evaluation.metrics import DISPUTED_DICE, dice
-from aslseg.project.candidate_lesions import CandidateLesion, undecided
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+from aslseg.project.candidate_lesions import (
+    CandidateLesion,
+    read_candidate_lesions,
+    undecided,
+)
+from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
+from aslseg.project.project import Project
+from aslseg.project.review import refined_path
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import PREDICTIONS
 from aslseg.targets import Target
 
 NEAR_THRESHOLD = 1.0
@@ -83,6 +92,36 @@ class ReviewedLesion:
     doubt: float = 0.0
     reasons: tuple[str, ...] = ()
     candidate: int = 0
+
+
+def read_review(
+    project: Project, run: RunFolder, case_id: str, image: Volume
+) -> tuple[list[ReviewedLesion], CaseLesions]:
+    """Read what a run found in a case, and what a person decided about it.
+
+    Args:
+        project: The project.
+        run: Whose candidates are reviewed, in its best round.
+        case_id: The case.
+        image: Of the case, as it is stored.
+
+    Returns:
+        As `lesions_to_review`, and the decisions that hold.
+
+    Raises:
+        RunError: When the run has no refined label of the case, or a table is damaged.
+        ProjectError: When there is no such case, or its file of decisions is damaged.
+        ImageError: When a label map is damaged.
+    """
+    folder = refined_path(run, case_id).parent
+    candidates = read_candidate_lesions(folder, project.targets)
+    lesions = read_lesions(project, case_id)
+    predictions: dict[str, Labels] = {
+        source: read_labelmap(folder / f"{source}.nii.gz").labels
+        for source in PREDICTIONS
+        if (folder / f"{source}.nii.gz").exists()
+    }
+    return lesions_to_review(image, candidates, lesions, project.targets, predictions), lesions
 
 
 def lesions_to_review(

@@ -26,7 +26,7 @@ from aslseg.methods.baseline import training_plan_of
 from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method, train_cascade
-from aslseg.training.cross_fitting import cross_fitted_models, networks_of
+from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, networks_of
 from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.training.sam_tuning import tune_sam_predictor
@@ -40,7 +40,9 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
         this: Number and folder of the round, and the outcome of the round before.
     """
     plan = training_plan_of(context, this, default_ssl_method)
-    models = cross_fitted_models(context, replace(plan, folder=this.first_folder))
+    models: OutOfFoldModels = {}
+    if this.kept is None:
+        models = cross_fitted_models(context, replace(plan, folder=this.first_folder))
     trained = train_cascade(context, replace(plan, out_of_fold_models=networks_of(models)))
     sam_predictor = tune_sam_predictor(context, this.first_folder, models)
     refiner = train_refiner(context, trained, sam_predictor, this.first_folder, models)

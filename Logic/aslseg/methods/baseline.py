@@ -60,14 +60,16 @@ def lesion_stage_of(
 
 
 def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:
-    """Return the training plan of a round; later rounds are shorter."""
+    """Return the training plan of a round; later rounds are shorter, short ones much."""
     later = this.number > 1
+    share = context.config.later_share if this.kept is None else context.config.review_share
     return CascadeTrainingPlan(
         folder=this.folder,
         ssl_name=context.config.paradigm,
         pseudo=this.pseudo,
         start=this.start,
-        share=context.config.later_share if later else 1.0,
+        share=share if later else 1.0,
         rate=context.config.later_learning_rate if later else 1.0,
         build=build,
+        kept=this.kept,
     )

@@ -116,6 +116,7 @@ class TrainingCase:
         case_id: The case that it shows.
         pseudo: Whether its labels are pseudo-labels.
         patient: Whose case it is; that of the case alone if nobody is named.
+        partial: Whether labels are known in parts of the ROI only: patches are of these.
     """
 
     roi: Roi
@@ -123,6 +124,7 @@ class TrainingCase:
     case_id: str = ""
     pseudo: bool = False
     patient: str = ""
+    partial: bool = False
 
 
 class BatchSource:
@@ -156,7 +158,9 @@ class BatchSource:
         self._cases = list(cases)
         self._settings = settings
         self._seed = (seed, stream)
-        self._components = [_component_voxels(case.roi.labels) for case in cases]
+        self._components = [
+            _component_voxels(case.roi.labels, partial=case.partial) for case in cases
+        ]
         self._human = [n for n, case in enumerate(cases) if not case.pseudo]
         self._pseudo = [n for n, case in enumerate(cases) if case.pseudo]
         share = max(human_share, len(self._human) / len(cases)) if self._human else 0.0
@@ -203,7 +207,10 @@ class BatchSource:
             centre = self._near_component(number, rng)
         else:
             number = self._draw(pool, rng)
-            centre = _inside_organ(self._cases[number].roi, self._settings.patch_size, rng)
+            if self._cases[number].partial and self._components[number]:
+                centre = self._near_component(number, rng)
+            else:
+                centre = _inside_organ(self._cases[number].roi, self._settings.patch_size, rng)
         inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
@@ -264,11 +271,18 @@ def _cut_classes(
     return cut_patch(source, transform, edge, nearest=True)[0].round().long()
 
 
-def _component_voxels(labels: NDArray[np.uint8] | None) -> list[NDArray[np.int32]]:
-    """Return the voxels of each component, as numbers in the flat array: they stay in memory."""
+def _component_voxels(
+    labels: NDArray[np.uint8] | None, *, partial: bool
+) -> list[NDArray[np.int32]]:
+    """Return the voxels of each component, as numbers in the flat array: they stay in memory.
+
+    Where labels are known in parts, each part is a component, whatever it shows.
+    """
     if labels is None:
         return []
-    shown = (np.asarray(labels) > 0) & (np.asarray(labels) != IGNORED)
+    shown = np.asarray(labels) != IGNORED
+    if not partial:
+        shown &= np.asarray(labels) > 0
     numbered, _ = label_components(shown, connectivity=3)
     voxels = np.flatnonzero(numbered)
     owners = numbered.ravel()[voxels]

@@ -15,6 +15,7 @@ from aslseg.data.volume import SameSize
 from aslseg.errors import ProjectError
 
 LABELS = "labels"
+LESIONS = "lesions"
 MASKS = "masks"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"

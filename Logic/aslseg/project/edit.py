@@ -9,7 +9,6 @@ from pathlib import Path
 from aslseg.errors import ProjectError, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
 from aslseg.project.labels import keep_history
-from aslseg.project.lesions import FOLDER as LESIONS
 from aslseg.project.lesions import set_lesions_aside
 from aslseg.project.project import (
     Project,
@@ -177,7 +176,7 @@ def _refuse_known(project: Project, case: Case) -> None:
     """Refuse to rename what runs and decisions know by its name."""
     knowing = [f"run {run.run_id}" for run in runs_of(project.folder) if _knows(run, case)]
     decided = any(review.case_id == case.id for review in history(project))
-    if decided or (project.folder / LESIONS / f"{case.id}.jsonl").exists():
+    if decided or project.lesion_path(case.id).exists():
         knowing.append("a decision of a person")
     if knowing:
         msg = (

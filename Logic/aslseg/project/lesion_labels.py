@@ -7,14 +7,20 @@ rest is not.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
+from scipy import ndimage
+
 from aslseg.data.images import read_labelmap
-from aslseg.data.volume import Labelmap
+from aslseg.data.masks import BoundingBox, crop
+from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesions import BoxedMask, CaseLesions, read_lesions
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.review import correct, refined_path
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, run_named
 
 
 def finish_case(
@@ -48,3 +54,53 @@ def finish_case(
             refined = read_labelmap(path)
             labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
         return correct(current, case_id, labels, run)
+
+
+def partial_label(
+    project: Project, lesions: CaseLesions, names: Collection[str], margin_mm: float
+) -> tuple[Labelmap, Mask] | None:
+    """Return what decisions say of a case that is not done, and where they say it (ours).
+
+    A decision is about a lesion and its surroundings: what an accepted lesion has there is lesion,
+    all else there is none. Where another lesion is shown that nobody decided about, nothing is
+    said. Parents of lesions are those of the refined label that the person looked at.
+
+    Args:
+        project: The project.
+        lesions: Decisions about the case.
+        names: Of the targets that are meant.
+        margin_mm: How far the surroundings of a lesion reach.
+
+    Returns:
+        The label map, and where it is known, (D, H, W), both on the voxels of the image; None
+        without a decision about these targets, or where the refined label is gone.
+
+    Raises:
+        ImageError: When the refined label is damaged.
+    """
+    chosen = [one for one in lesions.decisions.values() if one.target in names]
+    seen = max(((one.run, one.round) for one in chosen if one.run), default=None)
+    if seen is None:
+        return None
+    path = run_named(project.folder, seen[0]).predictions(seen[1], lesions.case_id)
+    if not (path / "refined.nii.gz").exists():
+        return None
+    refined = read_labelmap(path / "refined.nii.gz")
+    labels = lesions.apply(refined.labels, project.targets)
+    decided = np.zeros(labels.shape, np.bool_)
+    known = np.zeros(labels.shape, np.bool_)
+    for mask in (mask for one in chosen for mask in one.masks):
+        mask.write(decided, 1)
+        _add_surroundings(known, mask, refined.geometry, margin_mm)
+    values = [target.value for target in project.targets if target.name in names]
+    known &= decided | ~np.isin(labels, values)
+    return Labelmap(labels, refined.geometry), known
+
+
+def _add_surroundings(known: Mask, mask: BoxedMask, geometry: Geometry, margin_mm: float) -> None:
+    margins = np.ceil(margin_mm / np.asarray(geometry.spacing_mm)).astype(int)
+    k, j, i = (int(n) for n in np.maximum(mask.box.start - margins, 0))
+    d, h, w = (int(n) for n in np.minimum(mask.box.stop + margins, known.shape))
+    box = BoundingBox((k, j, i), (d, h, w))
+    distance_mm = ndimage.distance_transform_edt(~mask.within(box), sampling=geometry.spacing_mm)
+    crop(known, box)[distance_mm <= margin_mm] = True

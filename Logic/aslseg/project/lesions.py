@@ -23,13 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aslseg.data.masks import BoundingBox, box_of, crop
 from aslseg.data.volume import Labels, Mask, Shape3
 from aslseg.errors import ProjectError, first_finding
-from aslseg.project.case import HISTORY
+from aslseg.project.case import HISTORY, LESIONS
 from aslseg.project.project import Project, changing, open_project
 from aslseg.reading import read_lines
 from aslseg.storage import append_line, inside, storage_errors
 from aslseg.targets import Target
 
-FOLDER = "lesions"
 ENOUGH_DECIDED = 0.5
 """Least part of a candidate that decisions cover for it to be decided about (ours)."""
 
@@ -179,8 +178,13 @@ def _require_inside(case_id: str, decision: LesionDecision, shape: tuple[int, ..
         raise ProjectError(msg)
 
 
-def read_lesions(project: Project, case_id: str) -> CaseLesions:
+def read_lesions(project: Project, case_id: str, lines: int | None = None) -> CaseLesions:
     """Read the decisions about the lesions of a case.
+
+    Args:
+        project: The project.
+        case_id: The case.
+        lines: As they were after so many lines of the file; as they are now when None.
 
     Raises:
         ProjectError: When there is no such case, or the file is damaged.
@@ -189,6 +193,8 @@ def read_lesions(project: Project, case_id: str) -> CaseLesions:
     decisions: dict[int, LesionDecision] = {}
     number = 0
     for number, values in read_lines(path, ProjectError, _REMEDY):
+        if lines is not None and number > lines:
+            break
         line = _line_of(values, f"{path} is damaged in line {number}")
         decision = line.decision(f"{path} is damaged in line {number}")
         if decision is None:
@@ -248,17 +254,17 @@ def set_lesions_aside(folder: Path, case_id: str) -> None:
     Raises:
         StorageError: When the folder cannot be written.
     """
-    path = inside(folder, Path(FOLDER, f"{case_id}.jsonl"))
+    path = inside(folder, Path(LESIONS, f"{case_id}.jsonl"))
     if path.exists():
         now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-        kept = folder / FOLDER / HISTORY / f"{case_id}-{now}.jsonl"
+        kept = folder / LESIONS / HISTORY / f"{case_id}-{now}.jsonl"
         with storage_errors(kept):
             kept.parent.mkdir(exist_ok=True)
             path.rename(kept)
 
 
 def _path(project: Project, case_id: str) -> Path:
-    return inside(project.folder, Path(FOLDER, f"{case_id}.jsonl"))
+    return project.lesion_path(case_id)
 
 
 Index = Annotated[int, Field(ge=0, lt=1 << 16)]

@@ -25,7 +25,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize, Volume
 from aslseg.errors import ConfigError, ProjectError, StorageError, short
-from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, Case, Split
+from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, LESIONS, Case, Split
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import check_values, find_label, keep_history, load_labels
@@ -180,6 +180,17 @@ class Project(Settings):
         return {
             name: read_labelmap(inside(self.folder, place)).labels > 0
             for name, place in case.masks.items()
+        }
+
+    def lesion_path(self, case_id: str) -> Path:
+        """Return where the decisions about the lesions of a case are, which need not be there."""
+        return inside(self.folder, Path(LESIONS, f"{case_id}.jsonl"))
+
+    def lesion_lines(self) -> dict[str, int]:
+        """Return how many decisions there are, taken back or not, of unlabelled training cases."""
+        paths = {case.id: self.lesion_path(case.id) for case in self.unlabelled}
+        return {
+            name: path.read_bytes().count(b"\n") for name, path in paths.items() if path.exists()
         }
 
     def load_image(self, case: Case) -> Volume:

@@ -93,8 +93,10 @@ class _Status(BaseModel):
     of: int = 0
     seconds_left: float | None = None
     retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
+    short_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
     label_digests: dict[str, str] = {}
     given_targets: list[str] = []
+    lesion_lines: dict[str, int] = {}
     images: dict[str, str] = {}
 
 
@@ -174,8 +176,15 @@ class RunFolder:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
         return tuple(sorted({1, *self.status.get("retrained_rounds", ())}))
 
+    @property
+    def short_rounds(self) -> tuple[int, ...]:
+        """Rounds that train the stages of lesions alone, with all else of the round before."""
+        return tuple(self.status.get("short_rounds", ()))
+
     def first_folder(self, number: int) -> Path:
         """Return the folder of what a round uses beside its specialist, SAM for example."""
+        while number in self.short_rounds:
+            number -= 1
         if self.config.retrain:
             return self.round(number)
         return self.round(max(first for first in self.retrained_rounds if first <= number))

@@ -19,7 +19,7 @@ from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import clean_parent
-from aslseg.data.orientation import axial_labelmap
+from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import predict_roi
@@ -36,6 +36,8 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, load_roi, save_roi, to_volume
 from aslseg.project.case import Case
+from aslseg.project.lesion_labels import partial_label
+from aslseg.storage import copy_atomic
 from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.ssl import build_ssl_method
@@ -205,6 +207,7 @@ class CascadeTrainingPlan:
         left_out: Ids of labelled cases that are not trained on.
         name: Of the training, in progress events and metrics.
         out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
+        kept: Folder whose stages without a parent are used as they are; None trains all stages.
     """
 
     folder: Path
@@ -218,6 +221,7 @@ class CascadeTrainingPlan:
     left_out: frozenset[str] = frozenset()
     name: str = "specialist"
     out_of_fold_models: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
+    kept: Path | None = None
 
     def settings(self, config: RunConfig, stage: CascadeStage) -> SpecialistConfig:
         """Return the settings that a stage is trained with."""
@@ -235,6 +239,10 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
     """
     stages: dict[str, list[nn.Module]] = {}
     for stage in context.stages:
+        if plan.kept is not None and stage.inside is None:
+            kept, here = (specialist_paths(folder, stage) for folder in (plan.kept, plan.folder))
+            for source, path in zip(kept, here, strict=True):
+                copy_atomic(source, path)
         if not specialist_paths(plan.folder, stage)[-1].exists():
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
@@ -347,7 +355,7 @@ def _labelled_cases(
     ]
     cases: list[TrainingCase] = []
     for case, pseudo in context.monitor.track(known, f"Preparing {stage.name}"):
-        labels = axial_labelmap(read_labelmap(pseudo.labels)) if pseudo else context.labels(case)
+        labels = _decided(context, case, pseudo) if pseudo else context.labels(case)
         ignored = pseudo.ignored(stage, context.targets) if pseudo else None
         if pseudo is None:
             ignored = _undecided(context, stage, case, labels)
@@ -374,6 +382,7 @@ def _labelled_cases(
                     patient=case.patient,
                 )
             )
+    cases += _decided_cases(context, plan, stage, rois)
     if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
@@ -387,6 +396,49 @@ def _undecided(
     """Return where targets of a stage may be that nobody has looked for; None if all are known."""
     unknown = context.project.unknown_targets(case) & {target.name for target in stage.targets}
     return undecided_mask(labels.labels, unknown, context.targets) if unknown else None
+
+
+def _decided(context: RunContext, case: Case, pseudo: PseudoLabel) -> Labelmap:
+    """Return a pseudo-label with what a person has decided about its lesions."""
+    found = read_labelmap(pseudo.labels)
+    labels = context.lesions(case).apply(found.labels, context.targets)
+    return axial_labelmap(Labelmap(labels, found.geometry))
+
+
+def _decided_cases(
+    context: RunContext, plan: CascadeTrainingPlan, stage: CascadeStage, rois: Path
+) -> list[TrainingCase]:
+    """Return cases of which a person has decided about some lesions, labelled there alone."""
+    if stage.inside is None:
+        return []
+    names = {target.name for target in stage.targets}
+    settings = plan.settings(context.config, stage)
+    cases: list[TrainingCase] = []
+    for case in context.unlabelled:
+        found = partial_label(
+            context.project, context.lesions(case), names, context.config.candidates.margin_mm
+        )
+        if found is None:
+            continue
+        labels, known = axial_labelmap(found[0]), to_axial(found[0].geometry).array(found[1])
+        volume = context.image(case)
+        parent = volume.given.get(stage.inside.name)
+        if parent is None:
+            parent = region_mask(labels.labels, stage.inside, context.targets)
+        roi = build_roi(
+            volume,
+            stage,
+            settings,
+            parent=parent,
+            labels=labels,
+            ignored=~known,
+            targets=context.targets,
+        )
+        folder = rois / f"decided-{case.id}"
+        save_roi(roi, folder)
+        loaded = load_roi(folder)
+        cases.append(TrainingCase(loaded, 1.0, case.id, patient=case.patient, partial=True))
+    return cases
 
 
 def _shows_a_target(roi: Roi) -> bool:

@@ -66,6 +66,8 @@ class Round:
             in which all else was trained once.
         pseudo: What the round before accepted, by case id.
         start: The specialist's networks after the round before, by stage name.
+        kept: Folder of the round before, whose stages without a parent this one uses as they are,
+            and trains the others shortly; None where all stages are trained.
     """
 
     number: int
@@ -73,6 +75,7 @@ class Round:
     first_folder: Path
     pseudo: Mapping[str, PseudoLabel] = field(default_factory=dict)
     start: Mapping[str, nn.Module] = field(default_factory=dict)
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import slicer
 
 from ASLsegLib.engine.background import Background, Signal
+from ASLsegLib.logic.history import History
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ class LogicBase:
         project: The open project, or None.
         background: Reads and writes files beside the application.
         project_changed: Emits whenever the project, or what is known about its cases, has changed.
+        history: What can be undone and redone.
         failed: Emits the error of work in the background that nobody waits for.
     """
 
     def __init__(self) -> None:
         self.project: Project | None = None
         self.background = Background()
+        self.history = History()
         self.project_changed, self.failed = Signal(), Signal()
 
     def opened(self) -> Project:

@@ -30,6 +30,7 @@ from ASLsegLib.logic.growth import (
     remove_growth,
     withdraw_growth,
 )
+from ASLsegLib.logic.lesions import LesionLogic
 from ASLsegLib.logic.next_step import NextStep, Situation, next_step
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
 from ASLsegLib.logic.overview import Overview
@@ -61,7 +62,7 @@ YIELD_S = 0.005
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
-class Logic(OrganMaskLogic, PlanLogic):
+class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:
@@ -354,6 +355,15 @@ class Logic(OrganMaskLogic, PlanLogic):
         """
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
         return self._train("resume", arguments, wait)
+
+    def train_on(self, run_id: str | None = None, *, wait: bool = True) -> str:
+        """Let a run learn from the lesions that were decided about since, in a short round.
+
+        Args:
+            run_id: The latest one when None.
+            wait: Return when it is done.
+        """
+        return self._train("train_on", {"run": run_id, "device": chosen_device()}, wait)
 
     # -- many cases at once --------------------------------------------------------------------
 

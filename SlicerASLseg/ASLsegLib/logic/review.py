@@ -5,6 +5,7 @@ What is saved is what the segmentation holds when the person decides, not what a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,22 +16,31 @@ import slicer
 from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
 from ASLsegLib.logic.export import ExportLogic, reference_volume
+from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.scene.case_nodes import (
     case_of,
+    is_intact,
     known_as,
     note_label,
     require_intact,
     sample_of,
     shown_label,
 )
+from ASLsegLib.scene.disagreement import find_overlay
+from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
 from ASLsegLib.scene.segmentations import (
+    SOURCES,
     accept_prediction,
     find_prediction,
+    holds_unsaved,
+    is_approved,
     is_as_written,
+    note_saved,
     reopen_prediction,
     rounds_shown,
+    shown_in,
     volume_of_prediction,
     written_to,
 )
@@ -87,6 +97,7 @@ class _Drawn:
         labels: On the voxels of the case's image.
         written: What the segmentation was last given, see `segmentations.written_to`.
         label_before: Digest of the case's label map on disk; empty without one.
+        shown: Digests of what the segments hold, see `segmentations.shown_in`.
         sample: Voxels to be compared with the image on disk, for the node came with a scene; None
             when it was made from the image here.
     """
@@ -98,6 +109,7 @@ class _Drawn:
     written: Mapping[str, str]
     label_before: str
     sample: np.ndarray | None
+    shown: Mapping[str, str]
 
 
 class ReviewLogic(ProjectLogic, ExportLogic):
@@ -147,22 +159,27 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             if latest is None:
                 msg = "There is no finished round whose label could be accepted; train first."
                 raise SceneError(msg)
+
+            def note(accepted: Project) -> Project:
+                self.updated(accepted)
+                again = lambda: self.updated(review.accept(project, latest, case_id))  # noqa: E731
+                self._note_decision(again)
+                return accepted
+
             return self._in_background(
                 "saving a decision",
                 lambda _: review.accept(project, latest, case_id),
-                self.updated,
+                note,
                 wait,
             )
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
         run, number = self._round_of(node)
 
-        def save() -> Project:
+        def save(labels: Labelmap) -> Project:
             if is_new and run is not None:
-                return review.accept(
-                    project, run, case_id, labels=drawn.labels, round_number=number
-                )
-            return review.correct(project, case_id, drawn.labels, run, round_number=number)
+                return review.accept(project, run, case_id, labels=labels, round_number=number)
+            return review.correct(project, case_id, labels, run, round_number=number)
 
         return self._save("saving a decision", drawn, save, wait)
 
@@ -171,10 +188,14 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         from aslseg.project import review
 
         run = None if self.state is None else self.state.run
-        return self.updated(review.reject(self.opened(), case_id, run))
+        rejected = self.updated(review.reject(self.opened(), case_id, run))
+        self._note_decision(lambda: self.updated(review.reject(self.opened(), case_id, run)))
+        return rejected
 
     def undo_decision(self, expected: str = "") -> Project:
-        """Take back the last decision; the label before it counts again.
+        """Take back the last decision about a case; the label before it counts again.
+
+        What was done since that decision has to be undone first, where it can be (`history`).
 
         Args:
             expected: What `last_decision` returned; another one is not taken back.
@@ -183,6 +204,12 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             ProjectError: When there is none.
             SceneError: When another decision was made meanwhile.
         """
+        if self.history.to_undo and self.history.to_undo in (expected, self.last_decision()):
+            self.history.undo()
+            return self.opened()
+        return self._take_back(expected)
+
+    def _take_back(self, expected: str) -> Project:
         from aslseg.project import review
 
         project = self.opened()
@@ -197,6 +224,29 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         if node is not None:
             reopen_prediction(node)
         return self.updated(project)
+
+    def release_case(self, case_id: str) -> bool:
+        """Take a case out of the scene, unless it shows something of a person that is not saved.
+
+        Returns:
+            Whether it is gone; what was saved of it is shown when it is loaded again.
+        """
+        volume = self.case_node(case_id)
+        if volume is None or not is_intact(volume):
+            return False
+        nodes = [node for source in SOURCES if (node := find_prediction(volume, source))]
+        if any(holds_unsaved(node, volume) for node in nodes):
+            return False
+        prompts, refined = prompt_nodes(volume), find_prediction(volume, "refined")
+        if prompts and (refined is None or not is_approved(refined)):
+            return False
+        for prompt in prompts:
+            remove_prompt(prompt)
+        overlay = find_overlay(volume)
+        for node in [*nodes, *([overlay] if overlay else []), volume]:
+            slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+            slicer.mrmlScene.RemoveNode(node)
+        return True
 
     def save_label(
         self,
@@ -241,7 +291,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             raise SceneError(msg)
         drawn = self._drawn(segmentation, drawn_on, named, questions)
         return self._save(
-            "saving a label map", drawn, lambda: review.draw(project, named, drawn.labels), wait
+            "saving a label map", drawn, lambda labels: review.draw(project, named, labels), wait
         )
 
     def volume_of_label(self, segmentation: Any, volume: Any | None = None) -> Any:
@@ -285,35 +335,48 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         sample = None
         if known_as(case_node) not in self._verified:
             sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
-        return _Drawn(case_id, node, case_node, labels, written_to(node), before, sample)
+        shown_now = shown_in(node, volume)
+        return _Drawn(case_id, node, case_node, labels, written_to(node), before, sample, shown_now)
 
     def _save(
-        self, name: str, drawn: _Drawn, save: Callable[[], Project], wait: bool
+        self, name: str, drawn: _Drawn, save: Callable[[Labelmap], Project], wait: bool
     ) -> Project | None:
-        opened = self.opened()
+        opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
+        node, case_node, written = drawn.node, drawn.case_node, drawn.written
+        shown_then = drawn.shown
 
-        def work(_: Any) -> tuple[Project, str]:
+        def work(_: Any) -> tuple[Project, str, bytes]:
             from aslseg.project.project import changing
 
             with changing(opened.folder):
                 _require_unchanged(opened, drawn)
-                project = save()
-                return project, label_digest(project, drawn.case_id)
+                project = save(drawn.labels)
+                digest = label_digest(project, case_id)
+            return project, digest, zlib.compress(drawn.labels.labels.tobytes(), 1)
 
-        def show(saved: tuple[Project, str]) -> Project:
-            project, label = saved
-            is_there = slicer.mrmlScene.IsNodePresent
-            # A newer result may have come while this one was saved; that is not the label.
-            is_shown = is_there(drawn.node) and written_to(drawn.node) == drawn.written
-            if is_there(drawn.case_node):
-                self._verified.add(known_as(drawn.case_node))
-                if is_shown:
-                    note_label(drawn.case_node, label)
-            if is_shown and volume_of_prediction(drawn.node):
-                accept_prediction(drawn.node)
-            return self.updated(project)
+        def show(saved: tuple[Project, str, bytes]) -> Project:
+            project, label, packed = saved
+            if slicer.mrmlScene.IsNodePresent(case_node):
+                self._verified.add(known_as(case_node))
+            _show_saved(node, case_node, written, label)
+            if slicer.mrmlScene.IsNodePresent(node) and volume_of_prediction(node):
+                note_saved(node, volume_of_prediction(node), shown_then)
+            self.updated(project)
+
+            def again() -> None:  # keeps the packed labels only
+                bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+                self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
+                _show_saved(node, case_node, written, label_digest(self.opened(), case_id))
+
+            self._note_decision(again)
+            return project
 
         return self._in_background(name, work, show, wait)
+
+    def _note_decision(self, again: Callable[[], object]) -> None:
+        """Let the last decision be undone and redone."""
+        last = self.last_decision()
+        self.history.add(Change(last, lambda: self._take_back(last), again))
 
     def _refined(self, case_id: str) -> Any | None:
         volume = self.case_node(case_id)
@@ -329,6 +392,24 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             return None, None
         run_id, number = next(iter(shown))
         return open_run(self.opened().folder, run_id), number
+
+
+def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: str) -> None:
+    """Note in the scene that what is shown was saved, unless something newer is shown.
+
+    Args:
+        node: Segmentation that was saved.
+        case_node: Volume node that is the case.
+        written: What the segmentation had been given when it was saved.
+        label: Digest of the label map.
+    """
+    is_there = slicer.mrmlScene.IsNodePresent
+    # A newer result may have come while this one was saved; that is not the label.
+    is_shown = is_there(node) and written_to(node) == written
+    if is_shown and is_there(case_node):
+        note_label(case_node, label)
+    if is_shown and volume_of_prediction(node):
+        accept_prediction(node)
 
 
 def _require_unchanged(project: Project, drawn: _Drawn) -> None:

@@ -56,11 +56,15 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
         ImageError: When a file is damaged.
     """
     from aslseg.data.images import read_geometry
+    from aslseg.project.lesions import read_lesions
 
     case = project.case(case_id)
     labels, prompts, origin = _predictions_of_run(project, case_id)
     if case.label is not None:
         labels["refined"] = project.load_labels(case).labels
+    elif "refined" in labels:
+        lesions = read_lesions(project, case_id)
+        labels["refined"] = lesions.apply(labels["refined"], project.targets)
     if not labels:
         return None
     geometry = read_geometry(project.image_path(case))

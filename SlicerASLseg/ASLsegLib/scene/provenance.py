@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +142,12 @@ def digest_of(part: Part | None) -> str:
         return "empty"
     bits = np.packbits(np.ascontiguousarray(part.values))
     return hashlib.blake2b(bits.data, digest_size=12, key=str(part.extent).encode()).hexdigest()
+
+
+def set_tags(segment: Any, tags: Mapping[str, str]) -> None:
+    """Change some of our tags of a segment."""
+    for name, value in tags.items():
+        segment.SetTag(_PREFIX + name, value)
 
 
 def tag(segment: Any, name: str) -> str:

@@ -15,12 +15,15 @@ import slicer
 from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.provenance import (
     Provenance,
+    digest_of,
     is_changed,
     is_edited,
     is_prompted,
     mark_human,
     read_provenance,
+    set_tags,
     source_of,
+    tag,
     target_of,
     write_provenance,
     write_source,
@@ -116,6 +119,41 @@ def written_to(node: Any) -> dict[str, str]:
     """Return digests of what was last written to our segments of a node, by their ids."""
     segmentation = node.GetSegmentation()
     return {n: written_digest(segmentation.GetSegment(n)) for n in _ours(node)}
+
+
+def shown_in(node: Any, volume: Any) -> dict[str, str]:
+    """Return digests of what our segments of a node hold now, by their ids."""
+    return {n: digest_of(read_part(node, n, volume)) for n in _ours(node)}
+
+
+def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
+    """Note which segments hold what was saved of them; what was drawn since is still unsaved.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        saved: As `shown_in` was when they were saved.
+    """
+    for segment_id, digest in shown_in(node, volume).items():
+        if saved.get(segment_id) == digest:
+            set_tags(node.GetSegmentation().GetSegment(segment_id), {"Digest": digest})
+
+
+def is_approved(node: Any) -> bool:
+    """Tell whether a person has approved all segments of a prediction."""
+    segments = (node.GetSegmentation().GetSegment(n) for n in _ours(node))
+    return all(tag(segment, "Human") == "yes" for segment in segments)
+
+
+def holds_unsaved(node: Any, volume: Any) -> bool:
+    """Tell whether a person drew in a prediction, or prompted the refined one, and did not save."""
+    if len(_ours(node)) < len(segment_ids(node)):
+        return True
+    segments = {n: node.GetSegmentation().GetSegment(n) for n in _ours(node)}
+    if any(is_changed(segment, read_part(node, n, volume)) for n, segment in segments.items()):
+        return True
+    prompted = any(is_prompted(segment) for segment in segments.values())
+    return source_of(node) == "refined" and prompted and not is_approved(node)
 
 
 def write_prediction(

@@ -25,6 +25,7 @@ from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.dashboard import DashboardSection
 from ASLsegLib.widgets.growth import GrowthSection
+from ASLsegLib.widgets.lesions import LesionsSection
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
 from ASLsegLib.widgets.organ_masks import OrganMaskSection
@@ -46,8 +47,8 @@ POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
     StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection, NewProjectDialog,
-    DashboardSection, ModelsSection, TrainingSection, ReviewSection, SegmentSection, GrowthSection,
-    PromptsSection, ResultsSection, BatchSection, AdvancedSection,
+    DashboardSection, ModelsSection, TrainingSection, ReviewSection, LesionsSection, SegmentSection,
+    GrowthSection, PromptsSection, ResultsSection, BatchSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -60,6 +61,8 @@ class Panel(VTKObservationMixin):
         ui: All its widgets by name.
         parameters: What is remembered with the scene; None while the scene is being closed.
         case_chosen: Emits the name of a case to be loaded and shown.
+        next_case_wanted: Emits when the case that is shown has nothing more to decide.
+        prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on.
     """
 
     def __init__(self, logic: Any) -> None:
@@ -69,7 +72,7 @@ class Panel(VTKObservationMixin):
         self.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
-        self.case_chosen = Signal()
+        self.case_chosen, self.next_case_wanted, self.prompt_wanted = Signal(), Signal(), Signal()
         self._observed: Any = None
         self._connected: Any = None
         self._updating = self._shows_busy = False
@@ -199,6 +202,8 @@ class Panel(VTKObservationMixin):
         """Show what the scene remembers, and whether packages have come or gone meanwhile."""
         requirements.look_again()
         self._use_parameters()
+        for section in self.sections:
+            section.enter()
 
     def exit(self) -> None:
         """Let the scene's parameters alone and place nothing more; work goes on."""

@@ -57,6 +57,7 @@ class PromptsSection(Section):
         self.on_click(ui.clearPromptsButton, self._clear_slice)
         self.on_click(ui.refineButton, self.refine)
         self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
+        self.panel.prompt_wanted.connect(self._place_for)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if interaction is not None:
             event = interaction.InteractionModeChangedEvent
@@ -161,6 +162,13 @@ class PromptsSection(Section):
                 self._placement.start(self.panel.volume, self._target, kind)
 
         return toggle
+
+    def _place_for(self, target: str) -> None:
+        """Begin to place a box on an object of a target."""
+        self.panel.parameters.target = target
+        self.ui.targetBox.setCurrentIndex(self.ui.targetBox.findData(target))
+        self._placement.stop()
+        self._placement.start(self.panel.volume, target, BOX)
 
     @property
     def _target(self) -> str:

@@ -1,4 +1,4 @@
-"""Review: cases in order of need, one decision each, the last one can be undone."""
+"""Review: cases in order of need, one decision each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected":
 
 
 class ReviewSection(Section):
-    """Next, accept, reject, correct, undo."""
+    """Next, accept, reject, correct."""
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._cases: list[Any] = []
         self._decided_at: int | None = None
+        self._left = ""
         ui = self.ui
         for button, action in (
             (ui.previousButton, self._previous),
@@ -33,12 +34,12 @@ class ReviewSection(Section):
             (ui.acceptButton, self._accept),
             (ui.rejectButton, self._reject),
             (ui.correctButton, self._correct),
-            (ui.undoButton, self._undo),
         ):
             self.on_click(button, action)
         self.on_signal(ui.reviewTable, "itemSelectionChanged()", self._nothing)
         self.on_signal(ui.reviewTable, "cellDoubleClicked(int,int)", self._load)
         self.logic.project_changed.connect(self._show_cases)
+        self.panel.next_case_wanted.connect(self._next)
 
     @property
     def case_id(self) -> str:
@@ -53,26 +54,24 @@ class ReviewSection(Section):
     def update(self) -> None:
         """Show what is possible; the buttons name the case that they are about."""
         ui, shown = self.ui, self.open_case
+        if self._left and shown not in ("", self._left):
+            left, self._left = self._left, ""
+            self.logic.release_case(left)
         can = "" if requirements.can_open_projects() else self.panel.missing
         cases = "" if self._cases else self._why_empty()
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
-        last = self.logic.last_decision()
-        nothing = "" if last else _("There is no decision to take back.")
         no_label = "" if self._refined else _("No final label of this case is in the scene.")
         for button in (ui.previousButton, ui.nextButton):
             self.gate(button, can, cases, busy)
         for button in (ui.acceptButton, ui.correctButton):
             self.gate(button, can, cases, self._not_open(), no_label, busy)
         self.gate(ui.rejectButton, can, cases, self._not_open(), self._is_labelled(), busy)
-        self.gate(ui.undoButton, can, nothing, busy)
         for button, text in (
             (ui.acceptButton, _("Accept")),
             (ui.rejectButton, _("Reject")),
             (ui.correctButton, _("Correct")),
         ):
             button.setText(f"{text} {shortened(shown)}" if shown and button.enabled else text)
-        undo = _("Undo: {decision}") if last else _("Undo last decision")
-        ui.undoButton.setText(undo.format(decision=shortened(last)))
         ui.reviewLabel.setText(self._about())
 
     @property
@@ -133,6 +132,7 @@ class ReviewSection(Section):
         undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
         following = undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
         self._decided_at = None
+        self._left = self.open_case
         self.ui.reviewTable.selectRow(following)
         self._load()
 
@@ -159,9 +159,6 @@ class ReviewSection(Section):
         row = self._row_of(self.open_case)
         self.logic.reject(self.open_case)
         self._decided_at = row
-
-    def _undo(self) -> None:
-        self.logic.undo_decision(self.logic.last_decision())
 
     def _correct(self) -> None:
         open_in_segment_editor(self._refined, self.panel.volume)

@@ -28,6 +28,8 @@ class PanelContext(Protocol):
         ui: All its widgets by name.
         parameters: What is remembered with the scene; None while the scene is being closed.
         case_chosen: Emits the name of a case to be loaded and shown.
+        next_case_wanted: Emits when the case that is shown has nothing more to decide.
+        prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on.
     """
 
     logic: Logic
@@ -35,6 +37,8 @@ class PanelContext(Protocol):
     ui: Any
     parameters: Any
     case_chosen: Signal
+    next_case_wanted: Signal
+    prompt_wanted: Signal
 
     @property
     def volume(self) -> Any | None:
@@ -86,8 +90,8 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine`, `training` and `batch`, whose state `update` shows beside that of scene
-            and project; it is called when that changes too.
+        shows: Of `engine`, `training`, `batch` and `lesions`, whose state `update` shows beside the
+            scene and the project; it is called when that changes too.
         panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
@@ -123,6 +127,9 @@ class Section:
 
     def tick(self) -> None:
         """Go on with what waits; called again and again."""
+
+    def enter(self) -> None:
+        """Go on when the module is opened again."""
 
     def leave(self) -> None:
         """End what would go on in other modules; called when the module is left."""

@@ -11,7 +11,7 @@ from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions
-from aslseg.project.lesion_labels import finish_case
+from aslseg.project.lesion_labels import finish_case, partial_label
 from aslseg.project.lesions import LesionDecision, put_lesion
 from aslseg.project.project import Project
 from aslseg.project.review import undo_last
@@ -62,3 +62,43 @@ def test_what_the_person_was_shown_is_what_is_saved(project: Project, run: RunFo
     shown.labels[0] = 0
     done = finish_case(project, run, "c2", labels=shown)
     np.testing.assert_array_equal(done.load_labels(done.case("c2")).labels, shown.labels)
+
+
+def test_decisions_say_what_is_so_around_them_and_nothing_elsewhere(
+    project: Project, run: RunFolder
+) -> None:
+    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    deleted = LesionDecision("deleted", "tumour", large.voxels, None, "a", 1)
+    _, lesions = put_lesion(project, "c2", deleted)
+    found = partial_label(project, lesions, {"tumour"}, margin_mm=4.0)
+    assert found is not None
+    labels, known = found
+    assert (labels.labels[2:4, 2:4, 2:4] == 1).all()
+    assert known[2:4, 2:4, 2:4].all()
+    assert known[3, 3, 5]  # 2 voxels of 2 mm away
+    assert not known[3, 3, 6]
+    assert known[1, 2, 2]  # a slice of 4 mm away
+    assert not known[8, 10:12, 10:12].any()
+    assert partial_label(project, lesions, {"liver"}, margin_mm=4.0) is None
+
+
+def test_what_is_undecided_in_the_surroundings_stays_unknown(
+    project: Project, run: RunFolder
+) -> None:
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
+    _, lesions = put_lesion(project, "c2", accepted)
+    found = partial_label(project, lesions, {"tumour"}, margin_mm=200.0)
+    assert found is not None
+    known = found[1]
+    assert known.sum() == known.size - small.voxels.voxels
+    assert not known[8, 10:12, 10:12].any()
+
+
+def test_without_the_label_that_was_looked_at_nothing_is_said(
+    project: Project, run: RunFolder
+) -> None:
+    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    gone = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "b", 1)
+    _, lesions = put_lesion(project, "c2", gone)
+    assert partial_label(project, lesions, {"tumour"}, margin_mm=4.0) is None

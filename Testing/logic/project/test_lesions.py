@@ -92,6 +92,14 @@ def test_the_last_line_of_a_lesion_counts_and_all_lines_stay(project: Project) -
     assert words == ["accepted", "deleted", "undecided"]
 
 
+def test_decisions_can_be_read_as_they_were(project: Project) -> None:
+    put_lesion(project, "c2", accepted(block(1, 1, 1)))
+    put_lesion(project, "c2", deleted(block(1, 1, 1)), lesion=1)
+    assert read_lesions(project, "c2", 1).decisions[1].what == "accepted"
+    assert read_lesions(project, "c2", 0).decisions == {}
+    assert project.lesion_lines() == {"c2": 2}
+
+
 def test_another_programs_decision_is_not_overwritten(project: Project) -> None:
     seen = read_lesions(project, "c2").latest
     put_lesion(project, "c2", accepted(block(1, 1, 1)))

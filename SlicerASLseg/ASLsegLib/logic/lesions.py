@@ -1,0 +1,433 @@
+"""Review lesion by lesion: the lesions of the case that is shown, and decisions about them.
+
+A decision is written to the project at once, shown in the refined prediction, and can be undone.
+The case gets a person's label map when all lesions are decided and there are no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ASLsegLib.engine.background import Signal
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
+from ASLsegLib.scene.lesion_masks import move_voxels, target_mask, together, without
+from ASLsegLib.scene.segmentations import find_prediction, latest_segments
+from ASLsegLib.scene.volumes import SceneError, volume_of
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import Volume
+    from aslseg.evaluation.lesion_review import ReviewedLesion
+    from aslseg.evaluation.round_changes import CaseChange
+    from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+    from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunFolder
+    from aslseg.targets import Target
+
+UNDECIDED, GONE = "undecided", "gone"
+"""States of lesions beside those that a person decides: `gone` was added and taken back."""
+
+
+@dataclass
+class LesionReview:
+    """The lesions of the case that is looked at.
+
+    Attributes:
+        case_id: The case.
+        run: Whose candidates they are, in its best round.
+        image: The case's image.
+        rows: The lesions, in an order that stays while the case is looked at.
+        decisions: What holds.
+    """
+
+    case_id: str
+    run: RunFolder
+    image: Volume
+    rows: list[ReviewedLesion]
+    decisions: CaseLesions
+
+    @property
+    def undecided(self) -> list[int]:
+        """Rows that nobody decided about."""
+        return [n for n, row in enumerate(self.rows) if row.state == UNDECIDED]
+
+
+@dataclass
+class _Drawing:
+    """A lesion that is being drawn or prompted.
+
+    Attributes:
+        row: Of the lesion; None for one that was missed.
+        target: Its target.
+        before: What the prediction showed of the target.
+    """
+
+    row: int | None
+    target: Target
+    before: BoxedMask | None = field(repr=False)
+
+
+class LesionLogic(ReviewLogic):
+    """The part of the logic that decides about lesions.
+
+    Attributes:
+        lesion_review: The lesions of the case that is looked at, or None.
+        lesions_changed: Emits when they, or decisions about them, have changed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lesion_review: LesionReview | None = None
+        self.lesions_changed = Signal()
+        self._drawing: _Drawing | None = None
+        self.project_changed.connect(self._forget_other_project)
+
+    def load_lesions(
+        self, case_id: str, *, then: Callable[[], None] | None = None, wait: bool = True
+    ) -> LesionReview | None:
+        """List the lesions that the latest run found in a case of the scene.
+
+        Args:
+            case_id: Name of a case that is loaded.
+            then: Called when they are there.
+            wait: Return them; else None at once.
+
+        Raises:
+            SceneError: When no run is finished, or the case is not in the scene.
+        """
+        from aslseg.evaluation.lesion_review import read_review
+
+        project, node = self.opened(), self.case_node(case_id)
+        run = None if self.state is None else self.state.run
+        if node is None or run is None:
+            what = "no finished round yet" if run is None else f"no case {case_id} in the scene"
+            msg = f"There are no lesions to review: there is {what}."
+            raise SceneError(msg)
+        image = volume_of(node)
+
+        def show(found: tuple[list[ReviewedLesion], CaseLesions]) -> LesionReview:
+            self.lesion_review, self._drawing = LesionReview(case_id, run, image, *found), None
+            if then is not None:
+                then()
+            self.lesions_changed.emit()
+            return self.lesion_review
+
+        return self._in_background(
+            "listing lesions", lambda _: read_review(project, run, case_id, image), show, wait
+        )
+
+    def accept_lesion(self, row: int) -> None:
+        """Let a lesion be right as it is shown, or as its candidate is where it is not shown.
+
+        A lesion that is being edited, or that was missed and is drawn now, is taken as drawn.
+        """
+        if self._drawing is not None:
+            self.take_drawn()
+            return
+        lesion = self._row(row)
+        mask = lesion.found if lesion.state == "deleted" else lesion.voxels
+        what = "accepted" if lesion.found is not None and lesion.state != "edited" else lesion.state
+        self._decide(row, what, mask, f"accept lesion {row + 1}")
+
+    def delete_lesion(self, row: int) -> None:
+        """Let a candidate be no lesion; one that was added is gone."""
+        self._drawing = None
+        lesion, word = self._row(row), f"delete lesion {row + 1}"
+        if lesion.found is None:
+            self._put(row, None, word)
+        else:
+            self._decide(row, "deleted", None, word)
+
+    def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
+        """Begin to change a lesion by drawing or prompts, or to add one that was missed.
+
+        Args:
+            row: Of the lesion; None for one that was missed.
+            target: Of a missed lesion; the first target with lesions when None.
+        """
+        from aslseg.targets import lesion_targets
+
+        review = self._review()
+        names = {one.name: one for one in self.targets()}
+        if row is not None:
+            chosen = names[self._row(row).target]
+        else:
+            possible = lesion_targets(list(names.values()))
+            wanted = [one for one in possible if target in (None, one.name)]
+            if not wanted:
+                msg = f"'{target or 'None'}' is no target inside another one; it has no lesions."
+                raise SceneError(msg)
+            chosen = wanted[0]
+        node, volume = self._shown(review.case_id)
+        before = target_mask(node, volume, chosen, self.targets())
+        self._drawing = _Drawing(row, chosen, before)
+        self.lesions_changed.emit()
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a lesion is being edited, or a missed one drawn."""
+        return self._drawing is not None
+
+    @property
+    def drawn_target(self) -> str:
+        """The target of the lesion that is drawn; empty while none is."""
+        return "" if self._drawing is None else self._drawing.target.name
+
+    def segment_of_drawing(self) -> str:
+        """Return the id of the segment that shows the target of the lesion that is drawn.
+
+        Raises:
+            SceneError: When none is being drawn.
+        """
+        node, _ = self._shown(self._review().case_id)
+        return latest_segments(node, self.targets()).get(self.drawn_target, "")
+
+    def take_drawn(self) -> int | None:
+        """Decide as was drawn since `draw_lesion`, and return the lesion's row.
+
+        None when nothing has changed.
+
+        Raises:
+            SceneError: When nothing is being drawn.
+        """
+        drawing, review = self._drawing, self._review()
+        if drawing is None:
+            msg = "No lesion is being drawn; begin with draw_lesion."
+            raise SceneError(msg)
+        node, volume = self._shown(review.case_id)
+        now = target_mask(node, volume, drawing.target, self.targets())
+        added, removed = without(now, drawing.before), without(drawing.before, now)
+        self._drawing = None
+        if added is None and removed is None:
+            self.lesions_changed.emit()
+            return None
+        row = drawing.row
+        if row is None:
+            if added is None:
+                msg = "Nothing was added: draw the lesion, or place a prompt in it, and accept."
+                self._drawing = drawing
+                raise SceneError(msg)
+            row = self._append(drawing.target, added)
+        else:
+            lesion = self._row(row)
+            own = lesion.voxels if lesion.shown else None
+            mask = without(together(own, added), removed)
+            what = "added" if lesion.found is None else "edited"
+            self._decide(
+                row, what if mask else "deleted", mask, f"edit lesion {row + 1}", drawn=True
+            )
+        return row
+
+    def finish_lesions(self, *, wait: bool = True, questions: Questions = REFUSE) -> Project | None:
+        """Say that the case has no more lesions: what is shown is a person's label map now.
+
+        Raises:
+            SceneError: When no case is looked at, or what is shown cannot be saved.
+            ProjectError: When a lesion is undecided.
+        """
+        from aslseg.project.lesion_labels import finish_case
+
+        review, project = self._review(), self.opened()
+        node, _ = self._shown(review.case_id)
+        drawn = self._drawn(node, self.case_node(review.case_id), review.case_id, questions)
+        return self._save(
+            "saving a decision",
+            drawn,
+            lambda labels: finish_case(project, review.run, review.case_id, labels=labels),
+            wait,
+        )
+
+    def round_changes(self) -> list[CaseChange]:
+        """Return what the latest short round of the latest run changed, case by case."""
+        run = None if self.state is None else self.state.run
+        if run is None or not run.short_rounds:
+            return []
+        from aslseg.evaluation.round_changes import read_changes
+
+        return read_changes(run, max(run.short_rounds))
+
+    def forget_lesions(self) -> None:
+        """Look at no case's lesions any more."""
+        self.lesion_review = self._drawing = None
+        self.lesions_changed.emit()
+
+    def forget_scene(self) -> None:
+        """Forget the lesions too: the scene is closed."""
+        super().forget_scene()
+        self.history.clear()
+        self.forget_lesions()
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _review(self) -> LesionReview:
+        if self.lesion_review is None:
+            msg = "No case is reviewed lesion by lesion; load one, and its lesions."
+            raise SceneError(msg)
+        return self.lesion_review
+
+    def _row(self, row: int) -> ReviewedLesion:
+        return self._review().rows[row]
+
+    def _shown(self, case_id: str) -> tuple[Any, Any]:
+        """Return the refined prediction of a case and its volume node."""
+        volume = self.case_node(case_id)
+        node = None if volume is None else find_prediction(volume, "refined")
+        if node is None:
+            msg = f"Case {case_id} is not in the scene any more; load it again."
+            raise SceneError(msg)
+        return node, volume
+
+    def _forget_other_project(self) -> None:
+        review = self.lesion_review
+        if review is not None and (
+            self.project is None or not review.run.path.is_relative_to(self.project.folder)
+        ):
+            self.history.clear()
+            self.forget_lesions()
+
+    def _append(self, target: Target, voxels: BoxedMask) -> int:
+        from aslseg.evaluation.lesion_review import of_decision
+        from aslseg.project.lesions import LesionDecision
+
+        review = self._review()
+        best = int(review.run.status.get("best_round", 0))
+        decision = LesionDecision("added", target.name, None, voxels, review.run.run_id, best)
+        row = len(review.rows)
+        lesion = of_decision(review.image, 0, decision, target)
+        review.rows.append(replace(lesion, state=GONE, shown=False))
+        self._put(row, decision, f"add lesion {row + 1}", drawn=True)
+        return row
+
+    def _decide(
+        self, row: int, what: Any, mask: BoxedMask | None, word: str, *, drawn: bool = False
+    ) -> None:
+        from aslseg.project.lesions import LesionDecision
+
+        lesion, run = self._row(row), self._review().run
+        best = int(run.status.get("best_round", 0))
+        decision = LesionDecision(
+            what, lesion.target, lesion.found, mask, run.run_id, best, lesion.candidate
+        )
+        self._put(row, decision, word, drawn=drawn)
+
+    def _put(
+        self, row: int, decision: LesionDecision | None, word: str, *, drawn: bool = False
+    ) -> None:
+        """Decide, and note how to take it back."""
+        review, before = self._review(), self._row(row)
+        known = review.decisions.decisions.get(before.number)
+        case_id = review.case_id
+        self._apply(case_id, row, decision, drawn=drawn)
+        after = self._row(row)
+        self.history.add(
+            Change(
+                word,
+                lambda: self._return_to(case_id, after, before, known),
+                lambda: self._return_to(case_id, before, after, decision),
+                case_id,
+            )
+        )
+        self.lesions_changed.emit()
+
+    def _return_to(
+        self,
+        case_id: str,
+        now: ReviewedLesion,
+        goal: ReviewedLesion,
+        decision: LesionDecision | None,
+    ) -> None:
+        """Bring a lesion back to how it was, on disk and in the scene."""
+        if self.lesion_review is None or self.lesion_review.case_id != case_id:
+            msg = f"This is about case {case_id}, which is not looked at; load it first."
+            raise SceneError(msg)
+        self._drawing = None
+        self._apply(case_id, self._row_of(now), decision, shown=goal)
+        self.lesions_changed.emit()
+
+    def _row_of(self, lesion: ReviewedLesion) -> int:
+        """Return the row of a lesion, also after the case was loaded again."""
+        rows = self._review().rows
+        for row, other in enumerate(rows):
+            same = other.number == lesion.number if lesion.number else _same(other, lesion)
+            if same:
+                return row
+        rows.append(lesion)
+        return len(rows) - 1
+
+    def _apply(
+        self,
+        case_id: str,
+        row: int,
+        decision: LesionDecision | None,
+        *,
+        drawn: bool = False,
+        shown: ReviewedLesion | None = None,
+    ) -> None:
+        """Write a decision, and show it.
+
+        Args:
+            case_id: The case.
+            row: Of the lesion.
+            decision: About it; None for none.
+            drawn: Whether the scene shows it already.
+            shown: The lesion as it shall be; measured anew when None.
+        """
+        from aslseg.evaluation.lesion_review import of_decision
+        from aslseg.project.lesions import put_lesion
+
+        review, before = self._review(), self._row(row)
+        target = next(one for one in self.targets() if one.name == before.target)
+        nodes = self._shown(case_id)
+        number, review.decisions = put_lesion(
+            self.opened(),
+            case_id,
+            decision,
+            lesion=before.number or (shown.number if shown else 0) or None,
+            seen=review.decisions.latest,
+        )
+        if shown is not None:
+            after = replace(shown, number=number if decision is not None else shown.number)
+        elif decision is not None:
+            measured = of_decision(review.image, number, decision, target)
+            after = replace(
+                measured,
+                agreement=before.agreement,
+                probability=before.probability,
+                doubt=before.doubt,
+                reasons=before.reasons,
+            )
+        else:
+            after = replace(before, state=GONE, shown=False)
+        review.rows[row] = after
+        if not drawn:
+            self._repaint(nodes, target, before, after)
+
+    def _repaint(
+        self,
+        nodes: tuple[Any, Any],
+        target: Target,
+        before: ReviewedLesion,
+        after: ReviewedLesion,
+    ) -> None:
+        """Let the refined prediction show a lesion as it is now; other lesions keep theirs."""
+        targets = self.targets()
+        parent = next(one for one in targets if one.name == target.inside)
+        was, now = (one.voxels if one.shown else None for one in (before, after))
+        gone, come = without(was, now), without(now, was)
+        for other in self._review().rows:
+            is_other = other is not after and other.shown and other.target == target.name
+            if gone is not None and is_other and _touch(other.voxels, gone):
+                gone = without(gone, other.voxels)
+        move_voxels(*nodes, targets, out_of=target, into=parent, voxels=gone)
+        move_voxels(*nodes, targets, out_of=parent, into=target, voxels=come)
+
+
+def _same(first: ReviewedLesion, second: ReviewedLesion) -> bool:
+    """Tell whether two lesions without a decision are one."""
+    return (first.target, first.voxels.box) == (second.target, second.voxels.box)
+
+
+def _touch(first: BoxedMask, second: BoxedMask) -> bool:
+    return bool((first.within(second.box) & second.mask).any())

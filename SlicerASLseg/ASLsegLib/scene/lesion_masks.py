@@ -1,0 +1,114 @@
+"""Voxels of single lesions in the segments of a prediction: put in, taken out, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ASLsegLib.scene.provenance import is_changed, read_provenance, target_of, write_provenance
+from ASLsegLib.scene.segmentations import latest_segments
+from ASLsegLib.scene.segments import Part, part_of, read_part, write_part
+from ASLsegLib.scene.volumes import SceneError
+
+if TYPE_CHECKING:
+    from aslseg.project.lesions import BoxedMask
+    from aslseg.targets import Target
+
+
+def mask_of(part: Part | None) -> BoxedMask | None:
+    """Return what a segment holds as a mask of the library."""
+    from aslseg.data.masks import BoundingBox
+    from aslseg.project.lesions import BoxedMask
+
+    if part is None:
+        return None
+    i0, i1, j0, j1, k0, k1 = part.extent
+    return BoxedMask(BoundingBox((k0, j0, i0), (k1 + 1, j1 + 1, i1 + 1)), part.values)
+
+
+def combined(
+    first: BoxedMask | None,
+    second: BoxedMask | None,
+    rule: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Part | None:
+    """Return what a rule makes of two masks, voxel by voxel.
+
+    Args:
+        first: A mask; None for nothing.
+        second: Another one on the same grid.
+        rule: Of two bool arrays; nothing of nothing has to be nothing. `np.greater` is the first
+            without the second.
+    """
+    from aslseg.data.masks import BoundingBox
+
+    boxes = [mask.box for mask in (first, second) if mask is not None]
+    if not boxes:
+        return None
+    k, j, i = (int(n) for n in np.min([box.start for box in boxes], axis=0))
+    d, h, w = (int(n) for n in np.max([box.stop for box in boxes], axis=0))
+    whole = BoundingBox((k, j, i), (d, h, w))
+    parts = [
+        np.zeros(whole.shape, bool) if mask is None else mask.within(whole)
+        for mask in (first, second)
+    ]
+    return part_of(rule(*parts), (i, j, k))
+
+
+def without(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | None:
+    """Return the voxels of the first mask that the second one does not have."""
+    return mask_of(combined(first, second, np.greater))
+
+
+def together(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | None:
+    """Return the voxels of either mask."""
+    return mask_of(combined(first, second, np.logical_or))
+
+
+def target_mask(node: Any, volume: Any, target: Target, targets: Sequence[Target]) -> Any | None:
+    """Return what a prediction shows of a target itself, without what lies inside of it."""
+    segment_id = latest_segments(node, targets).get(target.name)
+    return None if segment_id is None else mask_of(read_part(node, segment_id, volume))
+
+
+def move_voxels(
+    node: Any,
+    volume: Any,
+    targets: Sequence[Target],
+    *,
+    out_of: Target,
+    into: Target,
+    voxels: BoxedMask | None,
+) -> None:
+    """Give voxels of one target of a prediction to another one.
+
+    A segment that held what was written to it by us still counts as that.
+
+    Args:
+        node: Segmentation node of the prediction.
+        volume: Its volume node.
+        targets: All targets.
+        out_of: Loses them, if it has them.
+        into: Gets them.
+        voxels: On the grid of the volume.
+
+    Raises:
+        SceneError: When the prediction has no segment of a target.
+    """
+    if voxels is None:
+        return
+    segments = latest_segments(node, targets)
+    for target, rule in ((out_of, np.greater), (into, np.logical_or)):
+        if target.name not in segments:
+            msg = f"{node.GetName()} has no segment of {target.name}; load the case again."
+            raise SceneError(msg)
+        segment_id = segments[target.name]
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        before = read_part(node, segment_id, volume)
+        is_ours = not is_changed(segment, before)
+        after = combined(mask_of(before), voxels, rule)
+        write_part(node, segment_id, after, volume)
+        provenance = read_provenance(segment)
+        if is_ours and provenance is not None:
+            write_provenance(segment, target_of(segment), provenance, after)

@@ -1,0 +1,354 @@
+"""Review lesion by lesion: a list, the views at the lesion, and one key for each act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib.logic.lesions import GONE, UNDECIDED
+from ASLsegLib.paths import resource
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
+from ASLsegLib.scene.segmentations import find_prediction
+from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
+
+if TYPE_CHECKING:
+    from aslseg.evaluation.lesion_review import ReviewedLesion
+    from ASLsegLib.engine.client import PanelEvent
+
+HEAD = [_("Lesion"), _("ml"), _("mm"), _("HU"), _("Agree"), _("Decision or doubt")]
+CHANGES_HEAD = [
+    _("Case"), _("Target"), _("Kept"), _("Found"), _("Dropped"), _("ml before"), _("ml now"),
+]  # fmt: skip
+STATES = {
+    "accepted": _("accepted"),
+    "deleted": _("deleted"),
+    "edited": _("edited"),
+    "added": _("added"),
+}
+
+
+class LesionsSection(Section):
+    """Lists the lesions of the case that is shown, and decides about them."""
+
+    shows = ("lesions", "training")
+
+    def connect_widgets(self) -> None:
+        """Put the list into the review section, and connect its buttons and keys."""
+        widget = slicer.util.loadUI(str(resource("UI", "Lesions.ui")))
+        self.ui.reviewSection.layout().addWidget(widget)
+        for name, child in vars(slicer.util.childWidgetVariables(widget)).items():
+            setattr(self.ui, name, child)
+        self._listed = ""
+        self._place: Place | None = None
+        self._back_button: Any | None = None
+        self._waiting: Callable[[], object] | None = None
+        ui = self.ui
+        acts = (
+            (ui.lesionAcceptButton, "A", self._accept),
+            (ui.lesionDeleteButton, "Del", self._delete),
+            (ui.lesionEditButton, "C", self._edit),
+            (ui.lesionAddButton, "E", self._add),
+            (ui.lesionsDoneButton, "F", self._finish),
+            (ui.lesionNextButton, "N", self._next),
+            (ui.lesionBackButton, "Shift+N", self._back),
+            (ui.undoButton, "Ctrl+Z", self._undo),
+            (ui.redoButton, "Ctrl+Y", self._redo),
+        )
+        texts = [(key, button.text.rstrip("\u2026")) for button, key, _act in acts]
+        ui.keysLabel.setText(
+            _("Keys: {keys}").format(keys=", ".join(f"{key} {text}" for key, text in texts))
+        )
+        self._keys = [self._key(key, button) for button, key, _act in acts]
+        for button, _key, act in acts:
+            self.on_click(button, act)
+        self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
+        self.on_click(ui.trainOnButton, self._train_on)
+        self.logic.lesions_changed.connect(self._fill)
+        self.logic.project_changed.connect(self._show_changes)
+        self.logic.history.changed.connect(lambda: self.panel.update_soon("lesions"))
+        fill_table(ui.lesionTable, HEAD, [])
+        ui.changesTable.setVisible(False)
+
+    @property
+    def row(self) -> int | None:
+        """The lesion that is chosen in the list."""
+        chosen = cell(self.ui.lesionTable)
+        return int(chosen) - 1 if chosen else None
+
+    def update(self) -> None:
+        """Show what is possible, and why not; list the lesions of a case that has come."""
+        self._list_other_case()
+        ui, review = self.ui, self.logic.lesion_review
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        none = "" if review else _("Load a case that a run has segmented: its lesions come here.")
+        chosen = "" if self.row is not None else _("Choose a lesion.")
+        drawing = self.logic.is_drawing
+        self.gate(ui.lesionAcceptButton, none, busy, "" if drawing else chosen)
+        for button in (ui.lesionDeleteButton, ui.lesionEditButton):
+            self.gate(button, none, busy, chosen)
+        for button in (ui.lesionAddButton, ui.lesionNextButton, ui.lesionBackButton):
+            self.gate(button, none, busy)
+        left = len(review.undecided) if review else 0
+        undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
+        self.gate(ui.lesionsDoneButton, none, busy, undecided)
+        undo = self.logic.history.to_undo or self.logic.last_decision()
+        self.gate(ui.undoButton, "" if undo else _("There is nothing to undo."), busy)
+        text = _("Undo: {what}").format(what=shortened(undo)) if undo else _("Undo last decision")
+        ui.undoButton.setText(text)
+        redo = self.logic.history.to_redo
+        self.gate(ui.redoButton, "" if redo else _("Nothing was undone."), busy)
+        ui.redoButton.setText(_("Redo: {what}").format(what=shortened(redo)) if redo else _("Redo"))
+        no_run = (
+            "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
+        )
+        training = _("A training is under way.") if self.logic.trainer.is_busy else ""
+        self.gate(ui.trainOnButton, self.panel.missing, no_run, training)
+        ui.lesionLabel.setText(self._about())
+        for key in self._keys:
+            key.setEnabled(True)
+
+    def on_training_event(self, event: PanelEvent) -> None:
+        """Show what a training on decisions has changed."""
+        if event.event == "done":
+            self._show_changes()
+
+    def enter(self) -> None:
+        """Take a lesion that was changed in the Segment Editor, at the place that was left."""
+        place, self._place = self._place, None
+        if place is None:
+            return
+        if self._back_button is not None:
+            self._back_button.hide()
+        if self.logic.is_drawing:
+            self.panel.attempt(lambda: self._choose(self.logic.take_drawn()))
+        return_to(place)
+
+    def leave(self) -> None:
+        """Let the keys belong to the module that is opened."""
+        for key in self._keys:
+            key.setEnabled(False)
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        self._listed, self._place, self._waiting = "", None, None
+
+    # -- keys and buttons ----------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        if self.logic.is_drawing:
+            self._choose(self.logic.take_drawn())
+        elif self.row is not None:
+            self.logic.accept_lesion(self.row)
+            self._next_undecided()
+
+    def _delete(self) -> None:
+        if self.row is not None:
+            self.logic.delete_lesion(self.row)
+            self._next_undecided()
+
+    def _edit(self) -> None:
+        row, volume = self.row, self.panel.volume
+        node = None if volume is None else find_prediction(volume, "refined")
+        if row is None or node is None:
+            return
+        self.logic.draw_lesion(row)
+        self._place = place_of_views()
+        open_lesion_in_editor(node, volume, self.logic.segment_of_drawing())
+        self._offer_way_back(row)
+
+    def _add(self) -> None:
+        self.logic.draw_lesion(None)
+        self.panel.prompt_wanted.emit(self.logic.drawn_target)
+
+    def _finish(self) -> None:
+        self.logic.finish_lesions(wait=False, questions=self.panel.questions)
+
+    def _next(self) -> None:
+        review = self.logic.lesion_review
+        if review is None or not self._next_undecided():
+            self.panel.next_case_wanted.emit()
+
+    def _back(self) -> None:
+        rows = self._visible()
+        here = rows.index(self.row) if self.row in rows else len(rows)
+        if rows:
+            self._choose(rows[max(here - 1, 0)])
+
+    def _undo(self) -> None:
+        self._at_case(self.logic.history.undo_case, self._undo_now)
+
+    def _redo(self) -> None:
+        self._at_case(self.logic.history.redo_case, self.logic.history.redo)
+
+    def _train_on(self) -> None:
+        self.logic.train_on(wait=False)
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _undo_now(self) -> None:
+        if self.logic.history.to_undo:
+            self.logic.history.undo()
+        elif self.logic.last_decision():
+            self.logic.undo_decision(self.logic.last_decision())
+
+    def _list_other_case(self) -> None:
+        """List the lesions of another case once it is shown."""
+        case_id = case_of(self.panel.volume, self.logic.project)
+        if case_id == self._listed or self.logic.background.is_busy:
+            return
+        self._listed = case_id
+        if case_id and self._has_candidates(case_id):
+            self.logic.load_lesions(case_id, then=self._start, wait=False)
+            return
+        self._waiting = None
+        if self.logic.lesion_review is not None:
+            self.logic.forget_lesions()
+
+    def _show_changes(self) -> None:
+        changes = self.logic.round_changes()
+        self.ui.changesTable.setVisible(bool(changes))
+        rows = [
+            [
+                one.case, one.target, str(one.kept), str(one.found), str(one.dropped),
+                f"{one.before_ml:.1f}", f"{one.after_ml:.1f}",
+            ]
+            for one in changes
+        ]  # fmt: skip
+        fill_table(self.ui.changesTable, CHANGES_HEAD, rows)
+
+    def _at_case(self, case_id: str, act: Callable[[], object]) -> None:
+        """Do something about the lesions of a case, which is loaded first if it is not shown."""
+        review = self.logic.lesion_review
+        if not case_id or (review is not None and review.case_id == case_id):
+            act()
+            return
+        self._waiting = act
+        self.panel.case_chosen.emit(case_id)
+
+    def _has_candidates(self, case_id: str) -> bool:
+        """Whether a run has found lesions in a case that has no label of a person yet."""
+        reports = {one.case_id: one for one in self.logic.case_reports()}
+        report = reports.get(case_id)
+        return report is not None and report.refined is not None and report.state in OPEN
+
+    def _key(self, key: str, button: Any) -> Any:
+        """Let a key press a button, while the module is open."""
+        shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow() or self.panel.widget)
+        shortcut.setEnabled(False)
+
+        def press() -> None:
+            if button.enabled:
+                button.click()
+
+        self._slots.append(press)
+        shortcut.connect("activated()", press)
+        shortcut.connect("activatedAmbiguously()", press)
+        return shortcut
+
+    def _visible(self) -> list[int]:
+        review = self.logic.lesion_review
+        rows = [] if review is None else review.rows
+        return [row for row, lesion in enumerate(rows) if lesion.state != GONE]
+
+    def _fill(self) -> None:
+        review = self.logic.lesion_review
+        rows = [] if review is None else review.rows
+        values = [_cells(row, rows[row]) for row in self._visible()]
+        fill_table(self.ui.lesionTable, HEAD, values)
+        self.panel.update_soon("lesions")
+
+    def _start(self) -> None:
+        """Show the first undecided lesion of a case, and do what waited for the case."""
+        waiting, self._waiting = self._waiting, None
+        self._fill()
+        if not self._next_undecided():
+            self._choose(next(iter(self._visible()), None))
+        if waiting is not None:
+            waiting()
+
+    def _next_undecided(self) -> bool:
+        """Choose the next undecided lesion after the chosen one, and begin anew at the end."""
+        review = self.logic.lesion_review
+        left = [] if review is None else review.undecided
+        if not left:
+            return False
+        here = -1 if self.row is None else self.row
+        self._choose(next((row for row in left if row > here), left[0]))
+        return True
+
+    def _choose(self, row: int | None) -> None:
+        if row is None:
+            return
+        rows = self._visible()
+        if row in rows:
+            self.ui.lesionTable.selectRow(rows.index(row))
+            self._show_chosen()
+
+    def _show_chosen(self) -> None:
+        review = self.logic.lesion_review
+        if review is not None and self.row is not None:
+            size = review.rows[self.row].size
+            show_lesion(size.centre_ras, size.long_mm)
+
+    def _about(self) -> str:
+        review = self.logic.lesion_review
+        if review is None:
+            return ""
+        if self.logic.is_drawing:
+            return _("Draw the lesion, or place a prompt on it; then accept it here.")
+        rows = self._visible()
+        decided = len(rows) - len(review.undecided)
+        text = _("{case}: {decided} of {count} lesions decided. ")
+        text = text.format(case=review.case_id, decided=decided, count=len(rows))
+        if self.row is None:
+            return text
+        lesion = review.rows[self.row]
+        where = _("Lesion {number} in {parent}: ").format(number=self.row + 1, parent=lesion.parent)
+        return text + where + ("; ".join(lesion.reasons) or _("no doubt noted")) + "."
+
+    def _offer_way_back(self, row: int) -> None:
+        """Show a button above the Segment Editor that leads back to the lesion."""
+        representation = slicer.modules.segmenteditor.widgetRepresentation()
+        if self._back_button is None:
+            self._back_button = qt.QPushButton(representation)
+            self._back_button.connect("clicked()", _open_panel)
+            if representation.layout() is not None:
+                representation.layout().insertWidget(0, self._back_button)
+        self._back_button.setText(_("Back to lesion {number}").format(number=row + 1))
+        self._back_button.setToolTip(_("Take the lesion as it is drawn, and go on."))
+        self._back_button.show()
+
+
+OPEN = ("pseudo", "needs review", "rejected")
+"""States of cases without a label of a person, see `CaseReport`."""
+
+
+def _open_panel() -> None:
+    slicer.util.selectModule("ASLseg")
+
+
+def _cells(row: int, lesion: ReviewedLesion) -> list[str]:
+    agreement = "" if lesion.agreement is None else f"{lesion.agreement:.2f}"
+    state = STATES.get(lesion.state, "; ".join(lesion.reasons) or "-")
+    return [
+        str(row + 1),
+        f"{lesion.volume_ml:.2f}",
+        f"{lesion.size.long_mm:.0f} x {lesion.size.short_mm:.0f}",
+        f"{lesion.mean_hu:.0f}",
+        agreement,
+        state if lesion.state != UNDECIDED else f"? {state}",
+    ]
+
+
+def open_lesion_in_editor(segmentation: Any, volume: Any, segment_id: str) -> None:
+    """Open the Segment Editor with the segment of a lesion."""
+    slicer.util.selectModule("SegmentEditor")
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    editor.setSegmentationNode(segmentation)
+    editor.setSourceVolumeNode(volume)
+    editor.setCurrentSegmentID(segment_id)

@@ -1,0 +1,284 @@
+"""A person reviews a case lesion by lesion: list, keys, drawing, undo, and the label at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import write_mask
+
+from standin.harness import click, run_event_loop, wait_until
+
+CASE = "c2"
+LIVER, TUMOUR = 1, 2
+
+
+def a_lesion_label() -> np.ndarray:
+    """A liver with three lesions of 48, 27 and 8 voxels."""
+    labels = np.zeros((12, 40, 40), np.uint8)
+    labels[2:10, 8:34, 8:34] = LIVER
+    labels[3:6, 10:14, 10:14] = TUMOUR
+    labels[5:8, 20:23, 20:23] = TUMOUR
+    labels[7:9, 28:30, 12:14] = TUMOUR
+    return labels
+
+
+@pytest.fixture
+def folder(trained: Path) -> Path:
+    """A project whose run has found these lesions in case c2."""
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.data.volume import Labelmap
+    from aslseg.project.run_folder import open_run
+
+    run = open_run(trained)
+    predictions = run.predictions(int(run.status["best_round"]), CASE)
+    for source in ("refined", "specialist"):
+        path = predictions / f"{source}.nii.gz"
+        write_labelmap(Labelmap(a_lesion_label(), read_labelmap(path).geometry), path)
+    for name in ("candidates.csv", "candidates.nii.gz"):
+        (predictions / name).unlink(missing_ok=True)
+    return trained
+
+
+class Reviewer:
+    """A person in front of the panel, with the case loaded."""
+
+    def __init__(self, widget: Any, folder: Path) -> None:
+        self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
+        for name in ("cases", "review"):
+            getattr(self.ui, f"{name}Section").collapsed = False
+        self.logic.open_project(folder)
+        self.load(CASE)
+
+    def load(self, case_id: str) -> None:
+        self.panel.case_chosen.emit(case_id)
+        wait_until(
+            lambda: (
+                self.logic.lesion_review is not None and self.logic.lesion_review.case_id == case_id
+            ),
+            60.0,
+            "lesions are listed",
+        )
+        self.rest()
+
+    def rest(self) -> None:
+        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
+        run_event_loop(0.1)
+
+    def press(self, button: Any) -> None:
+        click(button)
+        self.rest()
+
+    @property
+    def rows(self) -> list[str]:
+        table = self.ui.lesionTable
+        return [table.item(n, 5).text() for n in range(table.rowCount)]
+
+    @property
+    def chosen(self) -> int:
+        return self.ui.lesionTable.currentRow() + 1
+
+    @property
+    def shown(self) -> np.ndarray:
+        from harness import read_labels
+
+        from ASLsegLib.scene.segmentations import find_prediction
+
+        volume = self.logic.case_node(CASE)
+        node = find_prediction(volume, "refined")
+        return read_labels(node, volume, self.logic.targets())
+
+    def on_disk(self) -> dict[int, str]:
+        from aslseg.project.lesions import read_lesions
+
+        found = read_lesions(self.logic.project, CASE).decisions
+        return {number: one.what for number, one in found.items()}
+
+
+@pytest.fixture
+def reviewer(open_module: Callable[..., Any], folder: Path) -> Reviewer:
+    return Reviewer(open_module(), folder)
+
+
+def test_lesions_are_listed_measured_and_shown_large(reviewer: Reviewer) -> None:
+    table = reviewer.ui.lesionTable
+    assert len(reviewer.rows) == 3
+    volumes = [float(table.item(n, 1).text()) for n in range(3)]
+    assert volumes == pytest.approx([48 * 0.016, 27 * 0.016, 8 * 0.016], abs=0.01)
+    assert reviewer.chosen == 1
+    assert "0 of 3 lesions decided" in reviewer.ui.lesionLabel.text
+    centre = reviewer.logic.lesion_review.rows[0].size.centre_ras
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        assert min(node.GetFieldOfView()[:2]) == pytest.approx(60.0)
+    red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    assert red.GetSliceToRAS().GetElement(2, 3) == pytest.approx(centre[2], abs=0.1)
+
+
+def test_accept_and_delete_go_to_the_next_one_and_are_kept(reviewer: Reviewer) -> None:
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert (reviewer.rows[0], reviewer.chosen) == ("accepted", 2)
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    assert (reviewer.rows[1], reviewer.chosen) == ("deleted", 3)
+    assert reviewer.on_disk() == {1: "accepted", 2: "deleted"}
+    expected = a_lesion_label()
+    expected[5:8, 20:23, 20:23] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, expected)
+
+
+def test_everything_is_undone_and_redone(reviewer: Reviewer) -> None:
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    assert reviewer.ui.undoButton.text == "Undo: delete lesion 1"
+    reviewer.press(reviewer.ui.undoButton)
+    assert reviewer.on_disk() == {}
+    assert "accepted" not in reviewer.rows
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+    assert reviewer.ui.redoButton.text == "Redo: delete lesion 1"
+    reviewer.press(reviewer.ui.redoButton)
+    assert reviewer.on_disk() == {1: "deleted"}
+    assert (reviewer.shown[3:6, 10:14, 10:14] == LIVER).all()
+
+
+def test_a_decision_is_there_when_the_case_is_loaded_again(reviewer: Reviewer) -> None:
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    slicer.mrmlScene.Clear()
+    run_event_loop(0.1)
+    reviewer.load(CASE)
+    assert reviewer.rows[-1] == "deleted"
+    assert (reviewer.shown[3:6, 10:14, 10:14] == LIVER).all()
+
+
+def test_a_lesion_is_edited_in_the_segment_editor_and_the_place_is_kept(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    before = [n.GetFieldOfView()[0] for n in slicer.util.getNodesByClass("vtkMRMLSliceNode")]
+    click(reviewer.ui.lesionEditButton)
+    assert slicer.util.selectedModule() == "SegmentEditor"
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    segment = reviewer.logic.segment_of_drawing()
+    mask = a_lesion_label() == TUMOUR
+    mask[3:6, 10:14, 14] = True
+    write_mask(node, segment, mask, volume)
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        view.SetFieldOfView(500.0, 500.0, 1.0)
+    slicer.util.selectModule("ASLseg")
+    reviewer.rest()
+    assert (reviewer.rows[0], reviewer.chosen) == ("edited", 1)
+    assert reviewer.logic.lesion_review.rows[0].voxels.voxels == 48 + 12
+    after = [n.GetFieldOfView()[0] for n in slicer.util.getNodesByClass("vtkMRMLSliceNode")]
+    assert after == pytest.approx(before)
+    reviewer.press(reviewer.ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+
+
+def test_a_missed_lesion_is_added_as_drawn(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    click(reviewer.ui.lesionAddButton)
+    assert reviewer.panel.parameters.target == "tumour"
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    mask = a_lesion_label() == TUMOUR
+    mask[8, 15:18, 30:32] = True
+    write_mask(node, reviewer.logic.segment_of_drawing(), mask, volume)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert reviewer.rows[3] == "added"
+    assert reviewer.on_disk() == {1: "added"}
+    reviewer.press(reviewer.ui.undoButton)
+    assert len(reviewer.rows) == 3
+    assert (reviewer.shown[8, 15:18, 30:32] == LIVER).all()
+    reviewer.press(reviewer.ui.redoButton)
+    assert len(reviewer.rows) == 4
+    assert (reviewer.shown[8, 15:18, 30:32] == TUMOUR).all()
+
+
+def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
+    ui, project = reviewer.ui, reviewer.logic.project
+    assert not ui.lesionsDoneButton.enabled
+    assert "3 lesions are undecided" in ui.lesionsDoneButton.toolTip
+    reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.lesionDeleteButton)
+    assert project.case(CASE).label is None
+    reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.lesionsDoneButton)
+    done = reviewer.logic.project
+    np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
+    assert ui.undoButton.text == f"Undo: {CASE}: corrected"
+    reviewer.press(ui.undoButton)
+    assert reviewer.logic.project.case(CASE).label is None
+    reviewer.press(ui.redoButton)
+    done = reviewer.logic.project
+    np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
+
+
+def test_keys_press_the_buttons_while_the_module_is_open(reviewer: Reviewer) -> None:
+    section = next(s for s in reviewer.panel.sections if type(s).__name__ == "LesionsSection")
+    accept = section._keys[0]
+    assert accept.key.toString() == "A"
+    assert "A Accept" in reviewer.ui.keysLabel.text
+    assert accept.enabled
+    accept.activated.emit() if hasattr(accept.activated, "emit") else accept.activated()
+    reviewer.rest()
+    assert reviewer.rows[0] == "accepted"
+    slicer.util.selectModule("SegmentEditor")
+    assert not accept.enabled
+    slicer.util.selectModule("ASLseg")
+
+
+def test_what_training_on_decisions_changed_is_shown_case_by_case(reviewer: Reviewer) -> None:
+    from aslseg.evaluation.round_changes import COLUMNS
+    from aslseg.project.run_folder import open_run
+    from aslseg.project.run_tables import write_table
+
+    ui, logic = reviewer.ui, reviewer.logic
+    assert ui.changesTable.isHidden()
+    assert ui.trainOnButton.enabled
+    sent: list[tuple[str, object]] = []
+    logic._train = lambda do, arguments, wait: sent.append((do, arguments["run"]))
+    click(ui.trainOnButton)
+    assert sent == [("train_on", None)]
+    run = open_run(logic.project.folder)
+    run.write_status(short_rounds=[2])
+    values = (CASE, "tumour", 2, 1, 0, "1.2", "1.5")
+    write_table(run.round(2) / "changes.csv", COLUMNS, [dict(zip(COLUMNS, values, strict=True))])
+    logic.refresh()
+    assert not ui.changesTable.isHidden()
+    assert [ui.changesTable.item(0, n).text() for n in range(7)] == [
+        CASE, "tumour", "2", "1", "0", "1.2", "1.5"
+    ]  # fmt: skip
+
+
+def test_the_case_that_is_left_goes_out_of_the_scene_and_comes_back(reviewer: Reviewer) -> None:
+    ui = reviewer.ui
+    reviewer.press(ui.lesionDeleteButton)
+    names = [ui.reviewTable.item(n, 0).text() for n in range(ui.reviewTable.rowCount)]
+    row = names.index(CASE)
+    ui.reviewTable.selectRow(row)
+    reviewer.press(ui.nextButton if row + 1 < len(names) else ui.previousButton)
+    run_event_loop(0.3)
+    assert reviewer.panel.volume is not None
+    assert reviewer.logic.case_node(CASE) is None
+    shown = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    assert not [name for name in shown if name.startswith(CASE)]
+    reviewer.press(ui.undoButton)
+    wait_until(lambda: reviewer.logic.case_node(CASE) is not None, 60.0, "the case is back")
+    wait_until(lambda: not reviewer.on_disk(), 60.0, "the decision is undone")
+    reviewer.rest()
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+
+
+def test_a_case_with_unsaved_drawing_stays_in_the_scene(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    mask = a_lesion_label() == TUMOUR
+    mask[8, 15:18, 30:32] = True
+    reviewer.logic.draw_lesion(None)
+    write_mask(node, reviewer.logic.segment_of_drawing(), mask, volume)
+    assert not reviewer.logic.release_case(CASE)
+    assert reviewer.logic.case_node(CASE) is volume
