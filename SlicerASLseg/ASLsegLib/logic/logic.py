@@ -543,7 +543,8 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         self.working_on = volume
         folder = self._scratch() / volume.GetID()
         image, prepare = file_for(volume, folder)
-        files, writes = ({}, [])
+        files: dict[str, str] = {}
+        writes: list[Callable[[], None]] = []
         if run is not None:
             files, writes = self._organ_files(volume, organs, folder)
         steps = [*([prepare] if prepare else []), *writes]
