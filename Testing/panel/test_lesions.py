@@ -196,6 +196,25 @@ def test_a_missed_lesion_is_added_as_drawn(reviewer: Reviewer) -> None:
     assert (reviewer.shown[8, 15:18, 30:32] == TUMOUR).all()
 
 
+def test_a_lesion_that_grew_is_added_and_taken_back(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.growths import add_growth
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    click(reviewer.ui.lesionAddButton)
+    assert reviewer.panel.parameters.eachBoxGrows
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    grown = np.zeros(a_lesion_label().shape, bool)
+    grown[8, 15:18, 30:32] = True
+    target = next(one for one in reviewer.logic.targets() if one.name == "tumour")
+    write_mask(node, add_growth(node, target, 8), grown, volume)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert reviewer.logic.lesion_review.rows[3].voxels.voxels == 6
+    assert (reviewer.shown[grown] == TUMOUR).all()
+    reviewer.press(reviewer.ui.undoButton)
+    assert (reviewer.shown[grown] == LIVER).all()
+
+
 def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     ui, project = reviewer.ui, reviewer.logic.project
     assert not ui.lesionsDoneButton.enabled

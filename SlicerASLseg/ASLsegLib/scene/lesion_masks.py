@@ -10,6 +10,7 @@ import numpy as np
 from ASLsegLib.scene.provenance import is_changed, read_provenance, target_of, write_provenance
 from ASLsegLib.scene.segmentations import latest_segments
 from ASLsegLib.scene.segments import Part, part_of, read_part, write_part
+from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -66,10 +67,14 @@ def together(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | N
     return mask_of(combined(first, second, np.logical_or))
 
 
-def target_mask(node: Any, volume: Any, target: Target, targets: Sequence[Target]) -> Any | None:
-    """Return what a prediction shows of a target itself, without what lies inside of it."""
-    segment_id = latest_segments(node, targets).get(target.name)
-    return None if segment_id is None else mask_of(read_part(node, segment_id, volume))
+def target_mask(
+    node: Any, volume: Any, target: Target, targets: Sequence[Target]
+) -> BoxedMask | None:
+    """Return what a prediction shows of a target itself, lesions that grew in it among it."""
+    found: BoxedMask | None = None
+    for segment_id in _segments_of(node, target, targets):
+        found = together(found, mask_of(read_part(node, segment_id, volume)))
+    return found
 
 
 def move_voxels(
@@ -98,12 +103,12 @@ def move_voxels(
     """
     if voxels is None:
         return
-    segments = latest_segments(node, targets)
-    for target, rule in ((out_of, np.greater), (into, np.logical_or)):
-        if target.name not in segments:
-            msg = f"{node.GetName()} has no segment of {target.name}; load the case again."
-            raise SceneError(msg)
-        segment_id = segments[target.name]
+    goal = latest_segments(node, targets).get(into.name)
+    if goal is None:
+        msg = f"{node.GetName()} has no segment of {into.name}; load the case again."
+        raise SceneError(msg)
+    losing = _segments_of(node, out_of, targets)
+    for segment_id, rule in [*((n, np.greater) for n in losing), (goal, np.logical_or)]:
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
         is_ours = not is_changed(segment, before)
@@ -112,3 +117,7 @@ def move_voxels(
         provenance = read_provenance(segment)
         if is_ours and provenance is not None:
             write_provenance(segment, target_of(segment), provenance, after)
+
+
+def _segments_of(node: Any, target: Target, targets: Sequence[Target]) -> list[str]:
+    return choose_segments(node, targets).by_target.get(target.name, [])

@@ -164,7 +164,8 @@ class PromptsSection(Section):
         return toggle
 
     def _place_for(self, target: str) -> None:
-        """Begin to place a box on an object of a target."""
+        """Begin to place a box on an object of a target, which grows from it."""
+        self.panel.parameters.eachBoxGrows = True
         self.panel.parameters.target = target
         self.ui.targetBox.setCurrentIndex(self.ui.targetBox.findData(target))
         self._placement.stop()
