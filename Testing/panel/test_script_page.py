@@ -45,4 +45,4 @@ def test_the_script_page_does_what_it_says(module: Any, tmp_path: Path, capsys: 
 
 
 def test_the_page_has_blocks() -> None:
-    assert len(blocks()) == 8
+    assert len(blocks()) == 10
