@@ -7,7 +7,16 @@ from typing import Any
 
 import slicer
 
-from ASLsegLib.scene.prompts import BOX, flatten_box, new_box, points_node, remove_prompt
+from ASLsegLib.scene.prompts import (
+    BOX,
+    LASSO,
+    SHAPES,
+    flatten_box,
+    new_box,
+    new_curve,
+    points_node,
+    remove_prompt,
+)
 
 
 class Placement:
@@ -21,13 +30,15 @@ class Placement:
         self.kind = ""
         self._ended = ended
         self._volume: Any | None = None
-        self._box: Any | None = None
+        self._shape: Any | None = None
 
     def start(self, volume: Any, target: str, kind: str) -> None:
-        """Begin to place points or a box."""
+        """Begin to place points or a shape; a scribble or lasso ends with a right click."""
         self._volume, self.kind = volume, kind
         if kind == BOX:
-            node = self._box = new_box(volume, target)
+            node = self._shape = new_box(volume, target)
+        elif kind in SHAPES:
+            node = self._shape = new_curve(volume, target, kind)
         else:
             node = points_node(volume, target, kind)
         slicer.modules.markups.logic().SetActiveList(node)
@@ -35,7 +46,7 @@ class Placement:
         application = slicer.app.applicationLogic()
         application.GetSelectionNode().SetReferenceActivePlaceNodeClassName(node.GetClassName())
         interaction = application.GetInteractionNode()
-        interaction.SetPlaceModePersistence(kind != BOX)
+        interaction.SetPlaceModePersistence(kind not in SHAPES)
         interaction.SetCurrentInteractionMode(interaction.Place)
 
     def stop(self) -> None:
@@ -50,19 +61,24 @@ class Placement:
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if not self.kind or interaction.GetCurrentInteractionMode() == interaction.Place:
             return
-        self.kind = ""
-        self._keep_or_drop_box()
+        kind, self.kind = self.kind, ""
+        self._keep_or_drop_shape(kind)
         self._ended()
 
     def forget(self) -> None:
         """Forget everything, for the scene was closed."""
-        self.kind, self._volume, self._box = "", None, None
+        self.kind, self._volume, self._shape = "", None, None
 
-    def _keep_or_drop_box(self) -> None:
-        box, self._box = self._box, None
-        if box is None or not slicer.mrmlScene.IsNodePresent(box):
+    def _keep_or_drop_shape(self, kind: str) -> None:
+        shape, self._shape = self._shape, None
+        if shape is None or not slicer.mrmlScene.IsNodePresent(shape):
             return
-        if box.GetNumberOfDefinedControlPoints() == 0 and min(box.GetSize()) <= 0.0:
-            remove_prompt(box)
+        placed = shape.GetNumberOfDefinedControlPoints()
+        if kind == BOX:
+            is_empty = placed == 0 and min(shape.GetSize()) <= 0.0
         else:
-            flatten_box(box, self._volume)
+            is_empty = placed < (3 if kind == LASSO else 2)
+        if is_empty:
+            remove_prompt(shape)
+        elif kind == BOX:
+            flatten_box(shape, self._volume)

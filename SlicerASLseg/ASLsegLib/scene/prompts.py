@@ -39,8 +39,14 @@ _GROWTH = "ASLseg.Growth:"
 """Before the id of the growth that a prompt belongs to: the description of a point, and the name of
 a box's attribute without the colon."""
 POSITIVE, NEGATIVE, BOX = "positive", "negative", "box"
+SCRIBBLE, LASSO = "scribble", "lasso"
+SHAPES = (BOX, SCRIBBLE, LASSO)
+"""Prompts that are a node each; points share a node by target and sign."""
+_CURVES = {SCRIBBLE: "vtkMRMLMarkupsCurveNode", LASSO: "vtkMRMLMarkupsClosedCurveNode"}
+_SCRIBBLE_POINTS, _LASSO_POINTS = 8, 3
 _SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
 _COLORS = {POSITIVE: (0.2, 0.9, 0.3), NEGATIVE: (0.95, 0.25, 0.2), BOX: (1.0, 1.0, 1.0)}
+_COLORS |= {SCRIBBLE: _COLORS[POSITIVE], LASSO: _COLORS[BOX]}
 _ARM_PX = 2  # half the width of the cross of a drawn positive point; a negative one is a bar
 _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
 
@@ -68,6 +74,17 @@ def new_box(volume: Any, target: str) -> Any:
     """Add a region of interest that has no place yet."""
     name = f"{volume.GetName()} - {target} box"
     return _new_node("vtkMRMLMarkupsROINode", volume, name, target, BOX)
+
+
+def new_curve(volume: Any, target: str, kind: str) -> Any:
+    """Add a `SCRIBBLE`, an open curve in the object, or a `LASSO`, a closed one around it.
+
+    It has no points yet.
+    """
+    node = _new_node(_CURVES[kind], volume, f"{volume.GetName()} - {target} {kind}", target, kind)
+    node.SetControlPointLabelFormat("")
+    node.GetDisplayNode().SetPropertiesLabelVisibility(False)
+    return node
 
 
 def place_box(node: Any, volume: Any, xyxy: XYXY, slice_index: int) -> None:
@@ -156,8 +173,8 @@ def clear_slice(volume: Any, slice_index: int) -> None:
     """Let a slice have no prompts at all, not even the proposed ones; those of growths stay."""
     geometry = slice_geometry_of(volume)
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) == BOX:
-            if not _growth_of_box(node) and slice_index in _box_on_slices(node, geometry)[1]:
+        if node.GetAttribute(_KIND) in SHAPES:
+            if not _growth_of_box(node) and slice_index in _shape_on_slices(node, geometry)[1]:
                 remove_prompt(node)
         else:
             _clear_points(node, lambda k, growth: k == slice_index and not growth, geometry)
@@ -200,7 +217,8 @@ def claim_prompts(
     """
     geometry, wanted = slice_geometry_of(volume), set(slices)
     nodes = [node for node in prompt_nodes(volume) if node.GetAttribute(_TARGET) == target]
-    boxes = [(n, *_box_on_slices(n, geometry)) for n in nodes if n.GetAttribute(_KIND) == BOX]
+    shapes = [n for n in nodes if n.GetAttribute(_KIND) in SHAPES]
+    boxes = [(n, *_shape_on_slices(n, geometry)) for n in shapes]
     free = [
         (node, xyxy)
         for node, xyxy, ks in boxes
@@ -209,7 +227,7 @@ def claim_prompts(
     if free:
         free[-1][0].SetAttribute(_GROWTH[:-1], growth)
     around, claimed = free[-1][1] if free else within, bool(free)
-    for node in (node for node in nodes if node.GetAttribute(_KIND) != BOX):
+    for node in (node for node in nodes if node.GetAttribute(_KIND) not in SHAPES):
         for index, (i, j, k) in _points_ijk(node, geometry):
             is_near = round(k) in wanted and _is_in((i + 0.5, j + 0.5), around)
             if is_near and not _growth_of_point(node, index):
@@ -222,7 +240,7 @@ def remove_prompts_of(volume: Any, growth: str) -> None:
     """Remove the prompts of a growing lesion."""
     geometry = slice_geometry_of(volume)
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) != BOX:
+        if node.GetAttribute(_KIND) not in SHAPES:
             _clear_points(node, lambda _, owner: owner == growth, geometry)
         elif _growth_of_box(node) == growth:
             remove_prompt(node)
@@ -231,7 +249,7 @@ def remove_prompts_of(volume: Any, growth: str) -> None:
 def release_prompts(volume: Any, growth: str) -> None:
     """Let the prompts of a growing lesion belong to none."""
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) == BOX:
+        if node.GetAttribute(_KIND) in SHAPES:
             if _growth_of_box(node) == growth:
                 node.RemoveAttribute(_GROWTH[:-1])
             continue
@@ -357,12 +375,79 @@ def _by_slice(volume: Any, growth: str = "") -> dict[tuple[int, str], TargetProm
             for index in slices if _growth_of_box(node) == growth else ():
                 found.setdefault((index, target), ([], []))[0].append(xyxy)
             continue
+        if node.GetAttribute(_KIND) in _CURVES:
+            if _growth_of_box(node) == growth:
+                _add_curve(found, node, geometry)
+            continue
         positive = node.GetAttribute(_KIND) == POSITIVE
         for index, (i, j, k) in _points_ijk(node, geometry):
             if _is_inside((i, j, k), geometry) and _growth_of_point(node, index) == growth:
                 placed = found.setdefault((round(k), target), ([], []))
                 placed[1].append(((i + 0.5, j + 0.5), positive))
     return found
+
+
+def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry: Geometry) -> None:
+    """Add a lasso as its box and points deep within it, and a scribble as points along it."""
+    curve = _curve_on_slice(node, geometry)
+    if curve is None:
+        return
+    k, line = curve
+    boxes, points = found.setdefault((k, node.GetAttribute(_TARGET)), ([], []))
+    if node.GetAttribute(_KIND) == SCRIBBLE:
+        steps = np.linspace(0, len(line) - 1, min(len(line), _SCRIBBLE_POINTS)).round()
+        points += [((float(x), float(y)), True) for x, y in line[steps.astype(int)]]
+        return
+    from aslseg.prompts import interior_points
+
+    boxes.append(_bounds(line))
+    inside = _inside_of(line, geometry.shape[1:])
+    points += [(xy, True) for xy in interior_points(inside, _LASSO_POINTS)]
+
+
+def _curve_on_slice(node: Any, geometry: Geometry) -> tuple[int, np.ndarray] | None:
+    """Return the slice that a curve lies on, and its line (n, 2) in pixels of it.
+
+    None when the curve has too few points, or when it lies outside of the volume.
+    """
+    least = 2 if node.GetAttribute(_KIND) == SCRIBBLE else 3
+    points = node.GetCurvePointsWorld()
+    if node.GetNumberOfDefinedControlPoints() < least or points is None:
+        return None
+    world = np.array([points.GetPoint(n) for n in range(points.GetNumberOfPoints())])
+    inverse = np.linalg.inv(geometry.ijk_to_ras)
+    ijk = world @ inverse[:3, :3].T + inverse[:3, 3]
+    slices, rows, columns = geometry.shape
+    k = round(float(np.median(ijk[:, 2])))
+    line = np.clip(ijk[:, :2] + 0.5, 0, (columns, rows))
+    is_flat = node.GetAttribute(_KIND) == LASSO and bool((np.ptp(line, axis=0) == 0).any())
+    return None if is_flat or not 0 <= k < slices else (k, line)
+
+
+def _shape_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
+    """Return what a box, scribble or lasso covers in pixels, and on which slices."""
+    if node.GetAttribute(_KIND) == BOX:
+        return _box_on_slices(node, geometry)
+    curve = _curve_on_slice(node, geometry)
+    if curve is None:
+        return (0.0, 0.0, 0.0, 0.0), range(0)
+    return _bounds(curve[1]), range(curve[0], curve[0] + 1)
+
+
+def _bounds(line: np.ndarray) -> XYXY:
+    (left, top), (right, bottom) = line.min(axis=0), line.max(axis=0)
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _inside_of(line: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels (H, W) whose centres a closed line goes around, by the even-odd rule."""
+    rows, columns = np.indices(shape) + 0.5
+    inside = np.zeros(shape, bool)
+    for (x0, y0), (x1, y1) in zip(line, np.roll(line, -1, axis=0), strict=True):
+        if y0 != y1:
+            crosses = (rows < max(y0, y1)) & (rows >= min(y0, y1))
+            inside ^= crosses & (columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
+    return inside
 
 
 def _points_ijk(node: Any, geometry: Geometry) -> list[tuple[int, tuple[float, float, float]]]:

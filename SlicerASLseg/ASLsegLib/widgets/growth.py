@@ -76,10 +76,14 @@ class GrowthSection(Section):
             return
         self._looked_at = time.monotonic()
         growth = self._last_growth(volume)
-        if growth is not None and not self.ui.addBoxButton.checked:
+        if growth is not None and not self._is_drawing():
             self.logic.correct_growth(growth)
-        if self._rests(volume, growth) and not self.ui.addBoxButton.checked:
+        if self._rests(volume, growth) and not self._is_drawing():
             self._follow(volume, growth)
+
+    def _is_drawing(self) -> bool:
+        buttons = self.ui.addBoxButton, self.ui.addScribbleButton, self.ui.addLassoButton
+        return any(button.checked for button in buttons)
 
     def _rests(self, volume: Any, growth: Growth | None) -> bool:
         """Tell whether the prompts are for some time what they are now."""

@@ -13,8 +13,11 @@ from ASLsegLib import requirements
 from ASLsegLib.scene.placement import Placement
 from ASLsegLib.scene.prompts import (
     BOX,
+    LASSO,
     NEGATIVE,
     POSITIVE,
+    SCRIBBLE,
+    SHAPES,
     clear_slice,
     edited_slices,
     free_prompts,
@@ -50,6 +53,8 @@ class PromptsSection(Section):
             POSITIVE: ui.addPositiveButton,
             NEGATIVE: ui.addNegativeButton,
             BOX: ui.addBoxButton,
+            SCRIBBLE: ui.addScribbleButton,
+            LASSO: ui.addLassoButton,
         }
         for kind, button in self._buttons.items():
             self.on_click(button, self._toggler(kind))
@@ -107,7 +112,7 @@ class PromptsSection(Section):
             self._shown = True
             self.panel.update_soon("engine")
         volume = self.panel.volume
-        busy = self.logic.engine.is_busy or self._placement.kind == BOX or self._box_grows()
+        busy = self.logic.engine.is_busy or self._placement.kind in SHAPES or self._box_grows()
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
         self._changed_at = None
