@@ -40,7 +40,7 @@ class LesionsSection(Section):
     def connect_widgets(self) -> None:
         """Put the list into the review section, and connect its buttons and keys."""
         widget = slicer.util.loadUI(str(resource("UI", "Lesions.ui")))
-        self.ui.reviewSection.layout().addWidget(widget)
+        self.ui.reviewSection.layout().insertWidget(BELOW_CASES, widget)
         for name, child in vars(slicer.util.childWidgetVariables(widget)).items():
             setattr(self.ui, name, child)
         self._listed = ""
@@ -324,6 +324,8 @@ class LesionsSection(Section):
         self._back_button.show()
 
 
+BELOW_CASES = 5
+"""Place in the review section: below the list of cases and the rows of buttons about them."""
 OPEN = ("pseudo", "needs review", "rejected")
 """States of cases without a label of a person, see `CaseReport`."""
 
