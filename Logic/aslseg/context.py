@@ -31,11 +31,13 @@ class LabelledVolume:
         case_id: For messages and seeds.
         volume: The image.
         labels: Its label map.
+        unknown: Names of the targets that it says nothing about.
     """
 
     case_id: str
     volume: Volume
     labels: Labelmap
+    unknown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,4 +153,5 @@ def labelled_volumes(
 ) -> Iterator[LabelledVolume]:
     """Read cases with their human labels, one after the other."""
     for case in context.monitor.track(cases, task):
-        yield LabelledVolume(case.id, context.image(case), context.labels(case))
+        unknown = context.project.unknown_targets(case)
+        yield LabelledVolume(case.id, context.image(case), context.labels(case), unknown)

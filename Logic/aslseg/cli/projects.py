@@ -50,6 +50,15 @@ MasksOption = Annotated[
 ]
 
 
+LabelsOfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="TARGET, or CASE=TARGET: label maps, or that of a case, were drawn of these targets "
+        "alone and say nothing of others. Repeatable, or a,b."
+    ),
+]
+
+
 class Labels(str, Enum):
     """Which label maps an export takes along."""
 
@@ -76,6 +85,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
         Path | None, typer.Option(help="Folder of label maps, where it is not that of the images.")
     ] = None,
     masks: MasksOption = None,
+    labels_of: LabelsOfOption = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,7 +133,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     All volumes of a patient are for training, or for validation, or for test. DICOM slices say
     whose they are; of other volumes each is taken for a patient of its own unless you say so.
     """
-    from aslseg.project.create import select_cases
+    from aslseg.project.create import select_cases, with_label_targets
     from aslseg.project.organ_masks import with_organ_masks
     from aslseg.project.patients import with_patients
     from aslseg.project.plan import plan_project, with_facts, write_plan
@@ -133,6 +143,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
         plan = plan_project(project, source, labels, targets=given, monitor=monitor)
     found = left_out(plan.cases, names_of(leave_out))
     found = with_patients(found, pairs_of(patient, "--patient"), patients)
+    for of, names in _claims(labels_of).items():
+        found = with_label_targets(found, names, None if of == "" else [of])
     for organ, folder in pairs_of(masks, "--masks", "ORGAN=FOLDER").items():
         found = with_organ_masks(found, organ, Path(folder))
     cases = select_cases(
@@ -246,6 +258,15 @@ def masks(
     _tell_masks(opened)
 
 
+def _claims(texts: list[str] | None) -> dict[str, list[str]]:
+    """Return names of targets by case; those under the empty name are for all cases, and first."""
+    claims: dict[str, list[str]] = {}
+    for text in names_of(texts) or []:
+        case_id, _, target = text.rpartition("=")
+        claims.setdefault(case_id, []).append(target)
+    return dict(sorted(claims.items()))
+
+
 def _tell_masks(project: Project) -> None:
     """Say of how many cases masks of each organ are there."""
     for target in project.targets:
@@ -332,6 +353,7 @@ def register(app: typer.Typer) -> None:
             "aslseg init my_project ct --labels segmentations --validation ct_3,ct_8",
             "aslseg init my_project Task03_Liver/dataset.json --labelled liver_0,liver_4",
             "aslseg init my_project ct --patients '^([^_]+)_' --patient ct_7=ct_9",
+            "aslseg init my_project ct --labels livers --labels-of liver --labels-of ct_7=tumour",
             "aslseg init my_project ct --labels tumours --masks liver=totalsegmentator_output",
             "aslseg init my_project Dataset003_Cyst --target organ=1 --target cyst=2:organ",
         )

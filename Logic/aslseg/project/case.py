@@ -65,6 +65,7 @@ class CaseFiles:
         ignored: Value of the voxels of the label map that nobody looked at, or None.
         patient: Whose volume it is; None takes the PatientID of DICOM slices, else the case's name.
         masks: Files of given organ masks, by target name (see `organ_masks`).
+        label_targets: Names of the targets that the label map decides; all when empty.
     """
 
     id: str
@@ -75,6 +76,7 @@ class CaseFiles:
     ignored: int | None = None
     patient: str | None = None
     masks: Mapping[str, Path] = field(default_factory=dict)
+    label_targets: tuple[str, ...] = ()
 
 
 class Case(Settings):
@@ -89,6 +91,8 @@ class Case(Settings):
         image_sha256: Digest of the image when it was brought in.
         patient: Whose volume it is; the case's own name where nothing else is known.
         masks: Given masks of organs, in `masks/`, by target name; they are not predicted.
+        label_targets: Names of the targets that the label map decides; all when empty. Of others it
+            says nothing: they are neither learnt nor scored, and never taken for background.
     """
 
     id: CaseId
@@ -99,6 +103,7 @@ class Case(Settings):
     image_sha256: str | None = None
     patient: CaseId = ""  # replaced by the case's name
     masks: dict[str, MaskPath] = Field(default_factory=dict)
+    label_targets: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.data.body_match import BodyDigest, body_digest
 from aslseg.data.images import read_volume, write_labelmap
-from aslseg.data.volume import Geometry, Mask
+from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import CancelledError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.presets import DEFAULT_PRESET, PRESETS
@@ -33,8 +34,14 @@ from aslseg.project.case import (
     refuse_same_ids,
 )
 from aslseg.project.image_digests import remember, stamp_of
-from aslseg.project.labels import load_labels
-from aslseg.project.organ_masks import mask_place, organ_of, read_organ_mask, with_masks
+from aslseg.project.labels import load_labels, refuse_unclaimed
+from aslseg.project.organ_masks import (
+    checked_organ_mask,
+    mask_place,
+    organ_of,
+    read_organ_mask,
+    with_masks,
+)
 from aslseg.project.patients import (
     dicom_patient_of,
     hashed_patient,
@@ -57,7 +64,7 @@ from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
 from aslseg.project.similar_bodies import in_words as similar_in_words
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import in_words, sha256_of, storage_errors, temporary_beside
-from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.targets import LIVER_TARGETS, Target, region_mask
 
 __all__ = [
     "Case",
@@ -270,6 +277,30 @@ def _warn_of_patients(project: Project, arrivals: Sequence[_Arrival], monitor: M
         monitor.warn(note)
 
 
+def with_label_targets(
+    cases: Sequence[CaseFiles], names: Collection[str], of: Collection[str] | None = None
+) -> list[CaseFiles]:
+    """Return cases whose label maps decide some targets alone, and say nothing of the others.
+
+    Args:
+        cases: What there is.
+        names: Of the targets.
+        of: Ids of the cases that are meant; all when None.
+
+    Raises:
+        ProjectError: When there is no such case.
+    """
+    known = [case.id for case in cases]
+    strange = [case_id for case_id in of or () if case_id not in known]
+    if strange:
+        msg = f"There is no case '{strange[0]}'; choose among {', '.join(sorted(known))}."
+        raise ProjectError(msg)
+    return [
+        replace(case, label_targets=tuple(names)) if of is None or case.id in of else case
+        for case in cases
+    ]
+
+
 def _check_choice(
     known: dict[str, CaseFiles], labelled: Collection[str], others: Sequence[str]
 ) -> None:
@@ -292,7 +323,13 @@ def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
     refuse_same_ids([*(CaseFiles(c.id, project.image_path(c)) for c in project.cases), *cases])
     try:
         new = tuple(
-            Case(id=case.id, image=case.image, split=case.split, patient=whose(case))
+            Case(
+                id=case.id,
+                image=case.image,
+                split=case.split,
+                patient=whose(case),
+                label_targets=case.label_targets,
+            )
             for case in cases
         )
     except ValidationError as error:
@@ -357,15 +394,48 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
         same_size=files.same_size,
         ignored=files.ignored,
     )
+    refuse_unclaimed(labels, project.targets, files.label_targets, str(files.label))
+    if _decides_organs_alone(project, files):
+        found = _staged_organs(project, files, labels, staging)
+        return replace(arrival, case=case.model_copy(update={"masks": {**places, **found}}))
     place = Path(LABELS, files.id + LABEL_SUFFIX)
     write_labelmap(labels, staging / place)
     labels = with_masks(labels, masks, project.targets, str(files.label))
     return replace(
         arrival,
-        case=case.model_copy(update={"label": place, "status": "labelled"}),
+        case=case.model_copy(
+            update={"label": place, "status": "labelled", "label_targets": files.label_targets}
+        ),
         has_foreground=bool(labels.labels.any()),
         intensities=tuple(intensities_of(files.id, volume, labels, project.targets)),
     )
+
+
+def _decides_organs_alone(project: Project, files: CaseFiles) -> bool:
+    """Return whether a label map to learn from says nothing but where organs are.
+
+    Its organs are given then, and what lies in them is sought: as a label map it would be all that
+    is ever known of the case.
+    """
+    organs = {target.inside for target in project.targets}
+    return (
+        files.split == "train" and bool(files.label_targets) and set(files.label_targets) <= organs
+    )
+
+
+def _staged_organs(
+    project: Project, files: CaseFiles, labels: Labelmap, staging: Path
+) -> dict[str, Path]:
+    """Write the organs of a label map as masks to where they are staged; return their places."""
+    places: dict[str, Path] = {}
+    for name in files.label_targets:
+        organ = organ_of(project.targets, name)
+        region = region_mask(labels.labels, organ, project.targets).astype(np.uint8)
+        mask = Labelmap(region, labels.geometry)
+        places[name] = mask_place(organ, files.id)
+        mask = checked_organ_mask(mask, labels.geometry, organ, str(files.label))
+        write_labelmap(mask, staging / places[name])
+    return places
 
 
 def _staged_masks(

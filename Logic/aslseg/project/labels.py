@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 from itertools import chain, count
 from pathlib import Path
@@ -147,6 +147,30 @@ def check_present(present: NDArray[np.bool_], targets: Sequence[Target], name: s
             "(--target NAME=VALUE), or save the label map without it if it is background."
         )
         raise ImageError(msg)
+
+
+def refuse_unclaimed(
+    labelmap: Labelmap, targets: Sequence[Target], claimed: Collection[str], name: str
+) -> None:
+    """Refuse values of targets that a label map is not said to decide.
+
+    Args:
+        labelmap: With values of targets only.
+        targets: All targets.
+        claimed: Names of those that it decides; all when empty.
+        name: What the message calls the label map.
+
+    Raises:
+        ImageError: Naming the first of these targets.
+    """
+    for target in targets if claimed else ():
+        if target.name not in claimed and (labelmap.labels == target.value).any():
+            msg = (
+                f"{name} has voxels of {target.name} though it is said to decide "
+                f"{', '.join(claimed)} alone; name {target.name} as well (--labels-of), or save "
+                "the label map without it."
+            )
+            raise ImageError(msg)
 
 
 def keep_history(path: Path) -> Path | None:

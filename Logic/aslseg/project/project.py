@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,13 @@ from aslseg.errors import ConfigError, ProjectError, StorageError, short
 from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, LESIONS, Case, Split
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
-from aslseg.project.labels import check_values, find_label, keep_history, load_labels
+from aslseg.project.labels import (
+    check_values,
+    find_label,
+    keep_history,
+    load_labels,
+    refuse_unclaimed,
+)
 from aslseg.project.organ_masks import (
     checked_organ_mask,
     mask_place,
@@ -79,6 +85,16 @@ class Project(Settings):
             cascade_stages(self.targets)
         except ConfigError as error:
             raise ValueError(str(error).rstrip(".")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _label_targets_exist(self) -> Project:
+        known = {target.name for target in self.targets}
+        for case in self.cases:
+            strange = [name for name in case.label_targets if name not in known]
+            if strange:
+                msg = f"case {case.id} has a label map of '{strange[0]}', which is no target"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -153,7 +169,8 @@ class Project(Settings):
 
     def known_targets(self, case: Case) -> frozenset[str]:
         """Return the names of the targets that a case's label map or its masks decide."""
-        drawn = () if case.label is None else (target.name for target in self.targets)
+        every = tuple(target.name for target in self.targets)
+        drawn = () if case.label is None else case.label_targets or every
         return frozenset((*drawn, *case.masks))
 
     def unknown_targets(self, case: Case) -> frozenset[str]:
@@ -230,6 +247,8 @@ class Project(Settings):
             GeometryMismatchError: When it lies elsewhere.
         """
         labelmap = load_labels(path, read_geometry(self.image_path(case)), self.targets)
+        if path.parent == self.folder / LABELS:
+            refuse_unclaimed(labelmap, self.targets, case.label_targets, str(path))
         if not case.masks:
             return labelmap
         return with_masks(labelmap, self.load_masks(case), self.targets, str(path))
@@ -276,6 +295,7 @@ class Project(Settings):
         labelmap: Labelmap,
         *,
         status: Literal["labelled", "accepted"] = "labelled",
+        targets: Sequence[str] = (),
         same_size: SameSize = "refuse",
     ) -> Project:
         """Keep a label map that a person made or accepted; the one before goes to the history.
@@ -284,6 +304,7 @@ class Project(Settings):
             case_id: Name of the case.
             labelmap: On the grid of the image, or overlapping it.
             status: Whether the person drew it or accepted a pseudo-label.
+            targets: Names of the targets that it decides; all when empty.
             same_size: What to go by when it has the image's size and another position.
 
         Returns:
@@ -300,17 +321,41 @@ class Project(Settings):
             current = open_project(self.folder)
             case = current.case(case_id)
             check_values(labelmap, current.targets, name)
+            refuse_unclaimed(labelmap, current.targets, targets, name)
             check_images(current.folder, [case])
             grid = read_geometry(current.image_path(case))
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
             path = inside(current.folder, label)
-            known = case.model_copy(update={"label": label, "status": status})
+            known = case.model_copy(
+                update={"label": label, "status": status, "label_targets": tuple(targets)}
+            )
             updated = current.with_case(known)
             with replacing_project(updated):
                 keep_history(path)
                 write_labelmap(fitted, path)
         return updated
+
+    def set_label_targets(self, case_id: str, names: Sequence[str]) -> Project:
+        """Say which targets the label map of a case decides; of others it says nothing.
+
+        Args:
+            case_id: Name of the case.
+            names: Of targets; all when empty.
+
+        Raises:
+            ProjectError: When there is no such case or target, or the case has no label map.
+            ImageError: When the label map has voxels of another target; nothing changes then.
+            StorageError: When the folder cannot be written.
+        """
+
+        def change(current: Project) -> Project:
+            case = current.case(case_id).model_copy(update={"label_targets": tuple(names)})
+            updated = current.with_case(case)
+            updated.load_labels(case)
+            return updated
+
+        return change_project(self.folder, change)
 
     def set_organ_masks(
         self,

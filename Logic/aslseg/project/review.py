@@ -65,6 +65,7 @@ class Review:
         round: Its round; 0 without a run.
         status_before: Of the case.
         label_before: Its label map, relative to the project, or None.
+        targets_before: Names of the targets that this label map decides; all when empty.
         kept_before: Where that label map is kept in the history, or None.
         undoes: Number of the decision that is taken back; 0 for others.
     """
@@ -77,6 +78,7 @@ class Review:
     round: int = 0
     status_before: Status = "unlabelled"
     label_before: Annotated[str | None, AfterValidator(_in_labels)] = None
+    targets_before: tuple[str, ...] = ()
     kept_before: Annotated[str | None, AfterValidator(_in_labels)] = None
     undoes: int = 0
 
@@ -195,7 +197,13 @@ def undo_last(project: Project) -> tuple[Project, Review]:
         current = open_project(project.folder)
         case = current.case(last.case_id)
         label = _place_before(current, case, last)
-        before = case.model_copy(update={"label": label, "status": last.status_before})
+        before = case.model_copy(
+            update={
+                "label": label,
+                "status": last.status_before,
+                "label_targets": last.targets_before,
+            }
+        )
         updated = current.with_case(before)
         with replacing_project(updated):
             _restore(current, case, last)
@@ -347,6 +355,7 @@ def _of(
         round=best if round_number is None else round_number,
         status_before=case.status,
         label_before=None if case.label is None else case.label.as_posix(),
+        targets_before=case.label_targets,
         kept_before=None if kept is None else kept.as_posix(),
     )
     return asdict(review)

@@ -132,11 +132,13 @@ def training_samples_of(
         sam: SAM's probability by target, for prompts made from it.
 
     Returns:
-        By target name; missing are targets whose parent is empty, and stages that are given.
+        By target name; missing are targets that are unknown, given, or in an unknown or
+        empty parent.
     """
     samples: dict[str, TrainingSample] = {}
     for stage in cascade_stages(targets):
-        if is_given(stage, labelled.volume.given):
+        around = set() if stage.inside is None else {stage.inside.name}
+        if is_given(stage, labelled.volume.given) or around & labelled.unknown:
             continue
         parent = None
         if stage.inside is not None:
@@ -152,6 +154,8 @@ def training_samples_of(
             targets=targets,
         )
         for number, target in enumerate(stage.targets, start=1):
+            if target.name in labelled.unknown:
+                continue
             predictions = probabilities_on_roi(roi, probabilities[target.name], sam[target.name])
             samples[target.name] = TrainingSample(roi, predictions, number)
     return samples

@@ -260,11 +260,11 @@ def _train_stage(
     settings = plan.settings(context.config, stage)
     rois = _roi_folder(plan)
     augmentation = RoiAugmentation(context, stage, plan.out_of_fold_models)
-    labelled = _labelled_cases(context, plan, stage, settings, rois, augmentation)
+    found = partial(augmentation.predict_parent, networks=parents)
+    labelled = _labelled_cases(context, plan, stage, settings, rois, augmentation, found)
     ssl_method = _start(context, plan, stage, settings)
     unlabelled = []
     if ssl_method.uses_unlabelled:
-        found = partial(augmentation.predict_parent, networks=parents)
         unlabelled = _unlabelled_cases(context, stage, settings, rois, found)
     _fit(context, plan, stage, ssl_method, (labelled, unlabelled))
     shutil.rmtree(rois, ignore_errors=True)
@@ -345,6 +345,7 @@ def _labelled_cases(
     settings: SpecialistConfig,
     rois: Path,
     augmentation: RoiAugmentation,
+    found: Callable[[Volume], Mask | None],
 ) -> list[TrainingCase]:
     labelled = [case for case in context.teaching(stage) if case.id not in plan.left_out]
     known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
@@ -361,7 +362,14 @@ def _labelled_cases(
             ignored = _undecided(context, stage, case, labels)
         weight = context.config.reliability.pseudo_weight if pseudo else 1.0
         volume = context.image(case)
-        for number, parent in enumerate(augmentation.parents_of(case.id, volume, labels)):
+        parents = augmentation.parents_of(case.id, volume, labels)
+        if (
+            stage.inside
+            and stage.inside.name in context.project.unknown_targets(case)
+            and not pseudo
+        ):
+            parents = _parents_around(found(volume), labels, stage, context)
+        for number, parent in enumerate(parents):
             roi = build_roi(
                 volume,
                 stage,
@@ -388,6 +396,18 @@ def _labelled_cases(
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
         raise ProjectError(msg)
     return cases
+
+
+def _parents_around(
+    found: Mask | None, labels: Labelmap, stage: CascadeStage, context: RunContext
+) -> list[Mask | None]:
+    """Return the predicted parent of a case whose label map does not say where the parent is.
+
+    What is labelled in it belongs to it.
+    """
+    if found is None or stage.inside is None:
+        return []
+    return [found | region_mask(labels.labels, stage.inside, context.targets)]
 
 
 def _undecided(

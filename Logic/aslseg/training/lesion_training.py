@@ -91,7 +91,7 @@ class HeldOutCase:
 
     Attributes:
         case_id: The case.
-        candidates: By name of the lesion targets; none where all are kept.
+        candidates: By name of the lesion targets that its label decides; none where all are kept.
         dice: Of the other targets' regions, by name.
     """
 
@@ -135,7 +135,7 @@ def train_lesion_stage(
             for name, value in case.dice.items()
         ]
         for target in wanted:
-            of_target = [case.candidates[target.name] for case in cases]
+            of_target = [c.candidates[target.name] for c in cases if target.name in c.candidates]
             rows += _train_target(context, target, of_target, classifier_path(folder, target))
         rows = [{**row, "dice": round(row["dice"], 4)} for row in rows]
         write_table(table, CROSS_VALIDATION_COLUMNS, rows)
@@ -258,11 +258,12 @@ def _held_out_case(
     candidates = {
         name: _case_candidates(labelled.case_id, patient, one, *regions[name])
         for name, one in found.items()
+        if name not in labelled.unknown
     }
     others = {
         name: dice(*masks)
         for name, masks in regions.items()
-        if name not in found and name not in volume.given
+        if name not in {*found, *volume.given, *labelled.unknown}
     }
     return HeldOutCase(labelled.case_id, candidates, others)
 

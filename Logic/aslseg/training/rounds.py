@@ -261,7 +261,8 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
         if labels is not None:
             facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
             rows += score_rows(axial_labelmap(labels), truth, context.targets, facts)
-    return [row for row in rows if row["target"] not in case.masks]
+    counted = context.project.known_targets(case) - set(case.masks)
+    return [row for row in rows if row["target"] in counted]
 
 
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -63,7 +63,9 @@ def gate_scores(
         volume = labelled.volume
         probabilities = models[labelled.case_id].specialist.predict(volume, context.monitor)
         crops = crops_in_parents(volume, probabilities, context.targets, context.config.sam)
-        for target in (t for t in context.targets if t.name not in volume.given):
+        for target in (
+            t for t in context.targets if t.name not in {*volume.given, *labelled.unknown}
+        ):
             pair = _compare(context, sam_predictor, labelled, probabilities, crops, target)
             if pair is not None:
                 found.setdefault(target.name, []).append(pair)

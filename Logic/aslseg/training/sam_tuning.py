@@ -301,7 +301,7 @@ def _training_cases(
             samples={
                 name: samples
                 for name, samples in training_case.samples.items()
-                if name not in context.given_targets
+                if name not in context.given_targets and name not in labelled.unknown
             },
         )
         if any(training_case.samples.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,18 @@ class OrganMaskLogic(ReviewLogic):
             self.updated,
             wait,
         )
+
+    def set_label_targets(self, case_id: str, names: Sequence[str]) -> Project:
+        """Say which targets the label map of a case decides; nothing is learnt of the others.
+
+        Args:
+            case_id: Name of the case.
+            names: Of the targets; all when empty.
+
+        Raises:
+            ImageError: When the label map has voxels of another target.
+        """
+        return self.updated(self.opened().set_label_targets(case_id, names))
 
     def organ_mask_of(self, segmentation: Any, volume: Any, organ: str) -> Labelmap:
         """Return what the segments named like an organ show, as 0 and 1 on the grid of a volume.
