@@ -13,11 +13,13 @@ from pathlib import Path
 import torch
 
 from aslseg.config import RunConfig
-from aslseg.data.orientation import axial_labelmap, axial_volume
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.images import read_geometry
+from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
+from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.lesions import CaseLesions, read_lesions
+from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.targets import CascadeStage, Target, cascade_stages
@@ -32,12 +34,14 @@ class LabelledVolume:
         volume: The image.
         labels: Its label map.
         unknown: Names of the targets that it says nothing about.
+        incomplete: (D, H, W) slices that are not marked as complete, or None.
     """
 
     case_id: str
     volume: Volume
     labels: Labelmap
     unknown: frozenset[str] = frozenset()
+    incomplete: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +131,14 @@ class RunContext:
             return axial_labelmap(self.project.labels_of_masks(case))
         return axial_labelmap(self.labels_in_file(case))
 
+    def incomplete(self, case: Case) -> Mask | None:
+        """Return the slices of a case's axial grid that are not marked as complete, or None."""
+        if case.complete_slices is None:
+            return None
+        geometry = read_geometry(self.project.image_path(case))
+        mask = incomplete_voxels(case, geometry)
+        return None if mask is None else to_axial(geometry).array(mask)
+
     def labels_in_file(self, case: Case) -> Labelmap:
         """Read a case's human label on the grid of its image.
 
@@ -154,4 +166,5 @@ def labelled_volumes(
     """Read cases with their human labels, one after the other."""
     for case in context.monitor.track(cases, task):
         unknown = context.project.unknown_targets(case)
-        yield LabelledVolume(case.id, context.image(case), context.labels(case), unknown)
+        labels, incomplete = context.labels(case), context.incomplete(case)
+        yield LabelledVolume(case.id, context.image(case), labels, unknown, incomplete)

@@ -106,3 +106,15 @@ def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
     labels = person.logic.labelmap_of(shown, volume).labels
     assert (labels[mask] > 0).all()
     assert not (labels[~mask] == 1).any()
+
+
+def test_the_slice_that_is_seen_is_marked_as_complete(person: Person) -> None:
+    assert not person.ui.completeSliceButton.enabled
+    volume = person.logic.load_case("c0")
+    choose_node(person.ui.inputVolumeSelector, volume)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    person.press(person.ui.completeSliceButton)
+    marked = person.logic.project.case("c0").complete_slices
+    assert marked is not None
+    assert len(marked) == 1
+    assert 0 <= marked[0] < slicer.util.arrayFromVolume(volume).shape[0]

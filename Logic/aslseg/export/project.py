@@ -34,6 +34,7 @@ from aslseg.export.origin import (
 from aslseg.export.staging import check_place, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.project.lesions import read_lesions
+from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_table
@@ -300,6 +301,9 @@ def _write_nnunet(
     path = export.staging / nnunet.label_name(label.case)
     ignored = undecided(labelmap, export.project.targets, _unknown(export, label))
     ignored |= _doubtful(label, image)
+    incomplete = incomplete_voxels(label.case, image.geometry)
+    if incomplete is not None and label.made_by != "ai":
+        ignored |= incomplete
     nnunet.write_labels(labelmap, export.project.targets, path, ignored)
     return int(ignored.sum())
 

@@ -93,6 +93,8 @@ class Case(Settings):
         masks: Given masks of organs, in `masks/`, by target name; they are not predicted.
         label_targets: Names of the targets that the label map decides; all when empty. Of others it
             says nothing: they are neither learnt nor scored, and never taken for background.
+        complete_slices: Axial slices, as the file numbers them, in which everything is labelled;
+            only these are learnt from and scored. None: all are.
     """
 
     id: CaseId
@@ -104,6 +106,7 @@ class Case(Settings):
     patient: CaseId = ""  # replaced by the case's name
     masks: dict[str, MaskPath] = Field(default_factory=dict)
     label_targets: tuple[str, ...] = ()
+    complete_slices: tuple[Annotated[int, Field(ge=0)], ...] | None = None
 
     @model_validator(mode="before")
     @classmethod

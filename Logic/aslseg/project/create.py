@@ -34,7 +34,7 @@ from aslseg.project.case import (
     refuse_same_ids,
 )
 from aslseg.project.image_digests import remember, stamp_of
-from aslseg.project.labels import load_labels, refuse_unclaimed
+from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
 from aslseg.project.organ_masks import (
     checked_organ_mask,
     mask_place,
@@ -398,13 +398,23 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     if _decides_organs_alone(project, files):
         found = _staged_organs(project, files, labels, staging)
         return replace(arrival, case=case.model_copy(update={"masks": {**places, **found}}))
+    complete = None
+    if files.ignored is not None:
+        complete = complete_slices_of(
+            files.label, volume.geometry, files.ignored, same_size=files.same_size
+        )
     place = Path(LABELS, files.id + LABEL_SUFFIX)
     write_labelmap(labels, staging / place)
     labels = with_masks(labels, masks, project.targets, str(files.label))
     return replace(
         arrival,
         case=case.model_copy(
-            update={"label": place, "status": "labelled", "label_targets": files.label_targets}
+            update={
+                "label": place,
+                "status": "labelled",
+                "label_targets": files.label_targets,
+                "complete_slices": complete,
+            }
         ),
         has_foreground=bool(labels.labels.any()),
         intensities=tuple(intensities_of(files.id, volume, labels, project.targets)),

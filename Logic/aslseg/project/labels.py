@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
 from aslseg.data.nrrd import Segment
+from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Geometry, Labelmap, SameSize
 from aslseg.errors import ImageError
 from aslseg.project.case import HISTORY, LABEL_SUFFIX
@@ -42,17 +43,53 @@ def load_labels(
         geometry: The grid of the image.
         targets: Classes that it may have.
         same_size: What to go by when it has the image's size and another position.
-        ignored: Value of voxels that nobody looked at.
+        ignored: Value of voxels that nobody looked at; they become background here.
 
     Raises:
-        ImageError: When it is missing, damaged, has a value of no target, or voxels that nobody
-            looked at.
+        ImageError: When it is missing, damaged, or has a value of no target.
         GeometryMismatchError: When it lies elsewhere.
     """
     labelmap, segments = read_segments(path)
     require_known(present_values(labelmap), segments, targets, str(path), ignored=ignored)
+    if ignored is not None:
+        labels = np.where(labelmap.labels == ignored, np.uint8(0), labelmap.labels)
+        labelmap = Labelmap(labels, labelmap.geometry)
     labelmap = labels_by_name(labelmap, segments, targets, str(path))
     return fit_labels(labelmap, geometry, str(path), same_size=same_size)
+
+
+def complete_slices_of(
+    path: Path, geometry: Geometry, ignored: int, *, same_size: SameSize = "refuse"
+) -> tuple[int, ...] | None:
+    """Return the axial slices of an image in which no voxel has the value of those not looked at.
+
+    Args:
+        path: The label map.
+        geometry: The grid of the image.
+        ignored: That value, nnU-Net's ignore label.
+        same_size: What to go by when it has the image's size and another position.
+
+    Returns:
+        Numbers as the image's file has them; None where all voxels were looked at.
+
+    Raises:
+        ImageError: When each slice has such voxels.
+    """
+    labelmap, _ = read_segments(path)
+    if not (labelmap.labels == ignored).any():
+        return None
+    unseen = Labelmap((labelmap.labels == ignored).astype(np.uint8), labelmap.geometry)
+    fitted = fit_labels(unseen, geometry, str(path), same_size=same_size)
+    axis = to_axial(geometry).axes[0]
+    others = tuple(n for n in range(3) if n != axis)
+    complete = np.flatnonzero(~fitted.labels.any(axis=others))
+    if not len(complete):
+        msg = (
+            f"Each slice of {path} has voxels that nobody looked at (nnU-Net's ignore label, "
+            f"{ignored}); only whole slices can be learnt from: finish some, or leave the case out."
+        )
+        raise ImageError(msg)
+    return tuple(complete.tolist())
 
 
 def require_known(
@@ -73,14 +110,11 @@ def require_known(
         ignored: Value of voxels that nobody looked at.
 
     Raises:
-        ImageError: When a value or segment is no target, or voxels are those that nobody looked at.
+        ImageError: When a value or segment is no target.
     """
-    if ignored is not None and present[ignored]:
-        msg = (
-            f"{name} has voxels that nobody looked at (nnU-Net's ignore label, {ignored}), which "
-            "cannot be left out of the training; finish it, or learn from other cases (--labelled)."
-        )
-        raise ImageError(msg)
+    if ignored is not None:
+        present = present.copy()
+        present[ignored] = False
     if segments:
         values_by_name(present, segments, targets, name)
     else:

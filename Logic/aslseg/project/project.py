@@ -327,9 +327,10 @@ class Project(Settings):
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
             path = inside(current.folder, label)
-            known = case.model_copy(
-                update={"label": label, "status": status, "label_targets": tuple(targets)}
-            )
+            facts = {"label": label, "status": status, "label_targets": tuple(targets)}
+            if status == "accepted":  # as a whole
+                facts["complete_slices"] = None
+            known = case.model_copy(update=facts)
             updated = current.with_case(known)
             with replacing_project(updated):
                 keep_history(path)

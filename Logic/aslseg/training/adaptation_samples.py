@@ -23,7 +23,7 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.preprocessing.augmentation import cut_patch, sample_patch_transform
-from aslseg.preprocessing.roi import Roi, build_roi, image_channels, slice_channels
+from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, image_channels, slice_channels
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, cascade_stages, region_mask
 
@@ -47,6 +47,12 @@ class TrainingSample:
         """(d, h, w) the target in the human label map."""
         truth: Mask = np.asarray(self.roi.labels) == self.number
         return truth
+
+    @property
+    def complete(self) -> Mask:
+        """(d,) in which slices the label is known."""
+        complete: Mask = (np.asarray(self.roi.labels) != IGNORED).any(axis=(1, 2))
+        return complete
 
 
 class AdaptationSampler:
@@ -89,6 +95,8 @@ class AdaptationSampler:
             k, y, x = voxels[rng.integers(len(voxels))]
         else:
             k, y, x = rng.integers(sample.roi.image.shape)
+            complete = np.flatnonzero(sample.complete)
+            k = k if k in complete else rng.choice(complete)
         edge = self._settings.patch_size
         transform = sample_patch_transform((float(y), float(x)), rng)
         reach = self._settings.context_slices
@@ -109,7 +117,8 @@ def _error_spots(sample: TrainingSample) -> np.ndarray[tuple[int, int], np.dtype
     truth = sample.truth
     probabilities = np.asarray(sample.predictions.specialist) > 0.5
     sam = np.asarray(sample.predictions.sam) > 0.5
-    voxels = np.argwhere((truth != probabilities) | (truth != sam) | truth)
+    known = sample.complete[:, None, None]
+    voxels = np.argwhere(((truth != probabilities) | (truth != sam) | truth) & known)
     if len(voxels) > 20_000:
         voxels = voxels[:: len(voxels) // 20_000 + 1]
     return voxels.astype(np.int64)
@@ -151,8 +160,11 @@ def training_samples_of(
             adaptation_roi_settings(stage, config),
             parent=parent,
             labels=labelled.labels,
+            ignored=labelled.incomplete,
             targets=targets,
         )
+        if (np.asarray(roi.labels) == IGNORED).all():
+            continue
         for number, target in enumerate(stage.targets, start=1):
             if target.name in labelled.unknown:
                 continue

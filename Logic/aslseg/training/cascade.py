@@ -413,9 +413,13 @@ def _parents_around(
 def _undecided(
     context: RunContext, stage: CascadeStage, case: Case, labels: Labelmap
 ) -> Mask | None:
-    """Return where targets of a stage may be that nobody has looked for; None if all are known."""
+    """Return where nobody has looked for targets of a stage; None if all is known."""
     unknown = context.project.unknown_targets(case) & {target.name for target in stage.targets}
-    return undecided_mask(labels.labels, unknown, context.targets) if unknown else None
+    undecided = undecided_mask(labels.labels, unknown, context.targets) if unknown else None
+    incomplete = context.incomplete(case)
+    if undecided is None or incomplete is None:
+        return incomplete if undecided is None else undecided
+    return undecided | incomplete
 
 
 def _decided(context: RunContext, case: Case, pseudo: PseudoLabel) -> Labelmap:

@@ -96,7 +96,8 @@ def terms_of(
     specialist, sam, correction = roi_terms(
         network, sample.roi, sample.predictions, settings, roi_settings
     )
-    return FusionTerms(specialist, sam, correction, sample.truth)
+    known = sample.complete
+    return FusionTerms(specialist[known], sam[known], correction[known], sample.truth[known])
 
 
 FOLD_SAM_WEIGHTS = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL_WEIGHT)

@@ -227,7 +227,8 @@ def _held_out_cases(
     found: list[HeldOutCase] = []
     for model in {id(m): m for m in out_of_fold_models.values()}.values():
         sam = cross_fitted_sam(context, model, out_of_fold_models) if with_sam else None
-        cases = [case for case in context.labelled if case.id in model.fold]
+        held_out = [case for case in context.labelled if case.id in model.fold]
+        cases = [case for case in held_out if case.complete_slices is None]
         patients = {case.id: case.patient for case in cases}
         found += [
             _held_out_case(context, labelled, patients[labelled.case_id], model, sam)

@@ -19,7 +19,7 @@ from aslseg.context import RunContext
 from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
-from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import RunError, first_finding
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.candidates import FEATURES
@@ -254,15 +254,23 @@ def _pseudo_label(folder: Path, case_id: str, targets: Collection[str]) -> Pseud
 
 
 def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:
-    truth = context.labels(case)
+    truth, incomplete = context.labels(case), context.incomplete(case)
     rows: list[dict[str, Any]] = []
     for source in SOURCES:
         labels = read_prediction(_folder(this, case), source)
         if labels is not None:
             facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
-            rows += score_rows(axial_labelmap(labels), truth, context.targets, facts)
+            predicted = axial_labelmap(labels)
+            if incomplete is not None:
+                predicted, truth = _without(predicted, incomplete), _without(truth, incomplete)
+            rows += score_rows(predicted, truth, context.targets, facts)
     counted = context.project.known_targets(case) - set(case.masks)
     return [row for row in rows if row["target"] in counted]
+
+
+def _without(labelmap: Labelmap, left_out: Mask) -> Labelmap:
+    """Return a label map that is empty where a person has labelled nothing."""
+    return Labelmap(np.where(left_out, np.uint8(0), labelmap.labels), labelmap.geometry)
 
 
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -58,7 +58,8 @@ def gate_scores(
         By target name; targets that no specialist finds anywhere are missing.
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    cases = [case for case in context.labelled if case.id in models]
+    whole = [case for case in context.labelled if case.complete_slices is None]
+    cases = [case for case in whole if case.id in models]
     for labelled in labelled_volumes(context, cases, "Comparing SAM with the specialist"):
         volume = labelled.volume
         probabilities = models[labelled.case_id].specialist.predict(volume, context.monitor)

@@ -299,7 +299,7 @@ def _training_cases(
         training_case = replace(
             training_case,
             samples={
-                name: samples
+                name: _in_complete_slices(samples, labelled.incomplete)
                 for name, samples in training_case.samples.items()
                 if name not in context.given_targets and name not in labelled.unknown
             },
@@ -310,3 +310,11 @@ def _training_cases(
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
         raise ProjectError(msg)
     return training_cases
+
+
+def _in_complete_slices(
+    samples: Sequence[PromptSample], incomplete: Mask | None
+) -> Sequence[PromptSample]:
+    if incomplete is None:
+        return samples
+    return [sample for sample in samples if not incomplete[sample.prompt.slice_index].any()]

@@ -104,6 +104,24 @@ class OrganMaskLogic(ReviewLogic):
         """
         return self.updated(self.opened().set_label_targets(case_id, names))
 
+    def mark_slice_complete(
+        self, case_id: str, slice_index: int, *, complete: bool = True
+    ) -> Project:
+        """Say that everything is labelled in a slice; only complete slices of the case are learnt.
+
+        Args:
+            case_id: Name of the case, which has a label map.
+            slice_index: Axial slice, as the file numbers them.
+            complete: Whether it is.
+
+        Raises:
+            ProjectError: When there is no such slice or label map.
+        """
+        from aslseg.project.complete_slices import mark_slice_complete
+
+        project = self.opened()
+        return self.updated(mark_slice_complete(project, case_id, slice_index, complete=complete))
+
     def organ_mask_of(self, segmentation: Any, volume: Any, organ: str) -> Labelmap:
         """Return what the segments named like an organ show, as 0 and 1 on the grid of a volume.
 

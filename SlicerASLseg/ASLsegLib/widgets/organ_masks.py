@@ -1,4 +1,4 @@
-"""Organ masks that are there already, of one case from the scene or of all from a folder."""
+"""What a person has already: organ masks from the scene or a folder, and complete slices."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import qt
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section
 
 
 class OrganMaskSection(Section):
-    """Two buttons: the chosen segmentation's organ, and a folder of masks."""
+    """Buttons for the chosen segmentation's organ, a folder of masks, and the slice on view."""
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self.on_click(self.ui.saveOrganMaskButton, self._save)
         self.on_click(self.ui.addOrganMasksButton, self._add)
+        self.on_click(self.ui.completeSliceButton, self._mark_slice)
 
     def update(self) -> None:
         """Show which actions are possible."""
@@ -27,6 +30,23 @@ class OrganMaskSection(Section):
         organs = "" if closed or self.logic.organs() else _("No target contains another one.")
         self.gate(self.ui.saveOrganMaskButton, can, closed, organs, chosen, busy)
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
+        self.gate(self.ui.completeSliceButton, can, closed, self._no_label(), busy)
+
+    @property
+    def _case_id(self) -> str:
+        """The case whose volume is chosen; empty without one."""
+        volume = self.panel.volume
+        return "" if volume is None else case_of(volume, self.logic.project)
+
+    def _no_label(self) -> str:
+        """Return why no slice can be marked; empty when one can."""
+        if not self._case_id:
+            return _("Load a case first.")
+        case = self.logic.opened().case(self._case_id)
+        return "" if case.label else _("Save a label of the case first.")
+
+    def _mark_slice(self) -> None:
+        self.logic.mark_slice_complete(self._case_id, current_slice(self.panel.volume))
 
     def _save(self) -> None:
         organ = self._organ()

@@ -1,0 +1,80 @@
+"""Sparse labels: slices of a case that a person marked as complete; the others say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aslseg.data.images import read_geometry
+from aslseg.data.orientation import to_axial
+from aslseg.data.volume import Geometry, Mask
+from aslseg.errors import ProjectError
+from aslseg.project.case import Case
+from aslseg.project.project import Project, change_project
+
+
+def mark_slice_complete(
+    project: Project, case_id: str, slice_index: int, *, complete: bool = True
+) -> Project:
+    """Say that everything is labelled in a slice, or not; only complete slices are learnt from.
+
+    Before the first slice is marked, all of a label map counts.
+
+    Args:
+        project: The project.
+        case_id: Name of the case.
+        slice_index: Axial slice, as the file numbers them.
+        complete: Whether it is.
+
+    Raises:
+        ProjectError: When there is no such case, slice or label map.
+        StorageError: When the folder cannot be written.
+    """
+
+    def change(current: Project) -> Project:
+        case = current.case(case_id)
+        current.label_path(case)  # which says so when there is none
+        depth = _slice_count(read_geometry(current.image_path(case)))
+        if not 0 <= slice_index < depth:
+            msg = f"Case {case_id} has no slice {slice_index}; it has 0 to {depth - 1}."
+            raise ProjectError(msg)
+        marked = {*(case.complete_slices or ()), slice_index}
+        marked -= set() if complete else {slice_index}
+        return current.with_case(case.model_copy(update={"complete_slices": tuple(sorted(marked))}))
+
+    return change_project(project.folder, change)
+
+
+def mark_all_complete(project: Project, case_id: str) -> Project:
+    """Say that the whole label map of a case counts, as before any slice was marked.
+
+    Raises:
+        ProjectError: When there is no such case.
+        StorageError: When the folder cannot be written.
+    """
+
+    def change(current: Project) -> Project:
+        case = current.case(case_id).model_copy(update={"complete_slices": None})
+        return current.with_case(case)
+
+    return change_project(project.folder, change)
+
+
+def _slice_count(geometry: Geometry) -> int:
+    return geometry.shape[to_axial(geometry).axes[0]]
+
+
+def incomplete_voxels(case: Case, geometry: Geometry) -> Mask | None:
+    """Return the slices that are not marked as complete, (D, H, W); None where all count.
+
+    Args:
+        case: The case.
+        geometry: Of its image as it is stored.
+    """
+    if case.complete_slices is None:
+        return None
+    axis = to_axial(geometry).axes[0]
+    incomplete = np.ones(geometry.shape[axis], np.bool_)
+    incomplete[list(case.complete_slices)] = False
+    along = [1, 1, 1]
+    along[axis] = -1
+    return np.broadcast_to(incomplete.reshape(along), geometry.shape)

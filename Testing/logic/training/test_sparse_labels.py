@@ -1,0 +1,118 @@
+"""Only complete slices are learnt from and scored; nnU-Net's ignore label says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.context import RunContext, labelled_volumes
+from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap
+from aslseg.errors import ImageError, ProjectError
+from aslseg.events import Monitor
+from aslseg.project.case import CaseFiles
+from aslseg.project.complete_slices import (
+    incomplete_voxels,
+    mark_all_complete,
+    mark_slice_complete,
+)
+from aslseg.project.create import create_project
+from aslseg.project.project import Project
+from aslseg.project.run_folder import create_run
+from aslseg.runs import start_run
+from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
+from aslseg.training.cascade import _undecided
+from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
+from whole_runs import rows_of
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = a_tiny_project(tmp_path)
+    return mark_slice_complete(mark_slice_complete(made, "c1", 6), "c1", 5)
+
+
+def context_of(project: Project) -> RunContext:
+    run = create_run(project.folder, tiny_config())
+    return RunContext(project, run.config, run, torch.device("cpu"), Monitor())
+
+
+def test_slices_are_marked_and_unmarked(project: Project) -> None:
+    assert project.case("c1").complete_slices == (5, 6)
+    fewer = mark_slice_complete(project, "c1", 5, complete=False)
+    assert fewer.case("c1").complete_slices == (6,)
+    assert mark_all_complete(fewer, "c1").case("c1").complete_slices is None
+    with pytest.raises(ProjectError, match="no slice 12; it has 0 to 11"):
+        mark_slice_complete(project, "c1", 12)
+    with pytest.raises(ProjectError, match=r"c2 .* has no label map"):
+        mark_slice_complete(project, "c2", 5)
+
+
+def test_slices_count_along_the_axial_axis_of_the_file(project: Project) -> None:
+    case = project.case("c1")
+    sagittal = Geometry((40, 40, 12), GEOMETRY.ijk_to_ras[:, [2, 1, 0, 3]])
+    mask = incomplete_voxels(case, sagittal)
+    assert mask is not None
+    assert np.flatnonzero(~mask.any(axis=(0, 1))).tolist() == [5, 6]
+    assert incomplete_voxels(project.case("c0"), GEOMETRY) is None
+
+
+def test_incomplete_slices_are_ignored_in_training(project: Project) -> None:
+    context, case = context_of(project), project.case("c1")
+    for stage in context.stages:
+        ignored = _undecided(context, stage, case, context.labels(case))
+        assert ignored is not None
+        assert np.flatnonzero(~ignored.any(axis=(1, 2))).tolist() == [5, 6]
+
+
+def test_the_adaptation_network_learns_from_complete_slices(project: Project) -> None:
+    context = context_of(project)
+    (labelled,) = labelled_volumes(context, [project.case("c1")], "Reading")
+    right = {"liver": labelled.labels.labels > 0, "tumour": labelled.labels.labels == 2}
+    found = {name: mask.astype(np.float32) for name, mask in right.items()}
+    sample = training_samples_of(labelled, context.targets, context.config, found, found)["liver"]
+    assert np.flatnonzero(sample.complete).tolist() == [5, 6]
+    settings = context.config.adaptation
+    sampler = AdaptationSampler([sample], settings, SPECIALIST, 0)
+    truths = torch.cat([sampler.batch(step)[2] for step in range(8)])
+    assert truths.any(dim=(1, 2)).float().mean() > 0.5  # those two slices show most of the liver
+
+
+def test_incomplete_slices_are_not_scored(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    project = a_tiny_project(tmp_path)
+    project = mark_slice_complete(project, "c5", 0)  # no liver there
+    run = start_run(project, tiny_config(method="specialist", rounds=1), run_id="a")
+    rows = rows_of(run.round(1) / "metrics.csv")
+    assert {row["lesions_true"] for row in rows} == {"0"}
+
+
+def test_the_ignore_label_of_nnunet_says_which_slices_are_complete(tmp_path: Path) -> None:
+    volume, labels = a_patient(0)
+    write_volume(volume, tmp_path / "a.nii.gz")
+    sparse = labels.labels.copy()
+    sparse[:4], sparse[9, 0, 0] = 3, 3
+    write_labelmap(Labelmap(sparse, GEOMETRY), tmp_path / "a-label.nii.gz")
+    files = CaseFiles("a", tmp_path / "a.nii.gz", tmp_path / "a-label.nii.gz", ignored=3)
+    project = create_project(tmp_path / "project", [files])
+    case = project.case("a")
+    assert case.complete_slices == (4, 5, 6, 7, 8, 10, 11)
+    kept = project.load_labels(case)
+    assert np.array_equal(kept.labels[4:9], labels.labels[4:9])
+    incomplete = incomplete_voxels(case, GEOMETRY)
+    assert incomplete is not None
+    assert np.flatnonzero(incomplete.all(axis=(1, 2))).tolist() == [0, 1, 2, 3, 9]
+
+
+def test_label_maps_without_a_complete_slice_are_refused(tmp_path: Path) -> None:
+    volume, labels = a_patient(0)
+    write_volume(volume, tmp_path / "a.nii.gz")
+    sparse = labels.labels.copy()
+    sparse[:, 0, 0] = 3
+    write_labelmap(Labelmap(sparse, GEOMETRY), tmp_path / "a-label.nii.gz")
+    files = CaseFiles("a", tmp_path / "a.nii.gz", tmp_path / "a-label.nii.gz", ignored=3)
+    with pytest.raises(ImageError, match=r"Each slice of .* nobody looked at"):
+        create_project(tmp_path / "project", [files])
