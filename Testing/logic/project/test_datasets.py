@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import ImageError, ProjectError
+from aslseg.errors import ProjectError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import (
@@ -233,17 +233,15 @@ def nnunet_with_ignored(folder: Path, **dataset: Any) -> Path:
     return folder
 
 
-def test_voxels_that_nobody_looked_at_are_no_background(tmp_path: Path) -> None:
+def test_slices_with_voxels_that_nobody_looked_at_are_not_complete(tmp_path: Path) -> None:
     cases = cases_from_nnunet(nnunet_with_ignored(tmp_path / "raw"))
     targets = targets_from_dataset(tmp_path / "raw")
-    with pytest.raises(
-        ImageError, match=r"b\.nii\.gz has voxels that nobody .*finish it"
-    ) as refused:
-        create_project(tmp_path / "p", cases, targets)
-    assert "erase" not in str(refused.value)
-    made = create_project(tmp_path / "q", select_cases(cases, labelled=["a"]), targets)
-    assert [case.id for case in made.labelled] == ["a"]
-    assert [case.id for case in made.unlabelled] == ["b"]
+    made = create_project(tmp_path / "p", cases, targets)
+    assert made.case("a").complete_slices is None
+    looked_at = read_labelmap(tmp_path / "raw" / "labelsTr" / "b.nii.gz").labels != 3
+    complete = np.flatnonzero(looked_at.all(axis=(1, 2)))
+    assert made.case("b").complete_slices == tuple(complete.tolist())
+    assert 0 < len(complete) < len(looked_at)
 
 
 def test_an_nnunet_data_set_that_lists_its_files_is_read(tmp_path: Path) -> None:
