@@ -18,8 +18,8 @@ from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.project.case import Case
-from aslseg.project.lesions import CaseLesions, read_lesions
 from aslseg.project.complete_slices import incomplete_voxels
+from aslseg.project.lesions import CaseLesions, read_lesions
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.targets import CascadeStage, Target, cascade_stages

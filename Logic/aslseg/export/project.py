@@ -33,8 +33,8 @@ from aslseg.export.origin import (
 )
 from aslseg.export.staging import check_place, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
-from aslseg.project.lesions import read_lesions
 from aslseg.project.complete_slices import incomplete_voxels
+from aslseg.project.lesions import read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_table
