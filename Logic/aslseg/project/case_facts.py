@@ -20,9 +20,8 @@ from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import AslsegError, ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
-from aslseg.project.case import Case
+from aslseg.project.case import LESIONS, Case
 from aslseg.project.image_digests import stamp_of
-from aslseg.project.lesions import FOLDER as LESIONS
 from aslseg.project.lesions import read_lesions
 from aslseg.reading import read_object
 from aslseg.storage import atomic_path, write_json_atomic
