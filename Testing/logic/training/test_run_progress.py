@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.events import Event, Monitor, PlannedStep, Progress, RunFollower, RunProgress
 from aslseg.presets import read_preset
-from aslseg.runs import start_run
+from aslseg.runs import SEGMENTING, planned_steps, start_run
 from aslseg.steps import run_in_words
-from aslseg.training.run_plan import SEGMENTING, PlannedStep, Speed, planned_steps
-from aslseg.training.run_progress import RunFollower
+from aslseg.training.calibration import Speed
 from tiny_project import a_tiny_project, tiny_config
 
 STEPS = [
