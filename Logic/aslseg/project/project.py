@@ -327,7 +327,8 @@ class Project(Settings):
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
             path = inside(current.folder, label)
-            facts = {"label": label, "status": status, "label_targets": tuple(targets)}
+            facts: dict[str, Any] = {"label": label, "status": status}
+            facts["label_targets"] = tuple(targets)
             if status == "accepted":  # as a whole
                 facts["complete_slices"] = None
             known = case.model_copy(update=facts)
