@@ -118,6 +118,8 @@ def _complete(source: Any, slice_mm: float) -> None:
     for name in _MAY_BE_EMPTY:
         if name not in source:
             setattr(source, name, "")
+    if "SpecificCharacterSet" in source and not source.SpecificCharacterSet:
+        del source.SpecificCharacterSet  # empty is as absent: the default one
     if not source.get("SliceThickness"):
         source.SliceThickness = slice_mm
 

@@ -61,8 +61,9 @@ def labels_of(folder: Path) -> Labelmap:
 
 def planes_of(found: Segmentation, number: int) -> dict[float, np.ndarray]:
     """Return the planes of a segment by the height of their first pixel."""
+    planes = found.pixel_array.reshape(-1, found.Rows, found.Columns)  # of one frame, too
     return {
-        float(frame.PlanePositionSequence[0].ImagePositionPatient[2]): found.pixel_array[index]
+        float(frame.PlanePositionSequence[0].ImagePositionPatient[2]): planes[index]
         for index, frame in enumerate(found.PerFrameFunctionalGroupsSequence)
         if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number
     }
