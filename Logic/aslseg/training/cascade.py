@@ -58,7 +58,7 @@ def scheduled(
 
 def step_voxels(settings: SpecialistConfig) -> int:
     """Return how many voxels of patches one step of the specialist's optimiser is about."""
-    return 2 * settings.batch_size * settings.patch_size**settings.network.dimensions
+    return int(2 * settings.batch_size * settings.patch_size**settings.network.dimensions)
 
 
 NEAR_MM = 25.0

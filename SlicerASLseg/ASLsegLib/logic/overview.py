@@ -67,8 +67,9 @@ class Overview:
         from aslseg.project.overview import thumbnail_of
 
         row = self._rows.get(case_id)
-        known = row is not None and self._state is not None
-        return thumbnail_of(self._state.project, row) if known else None
+        if row is None or self._state is None:
+            return None
+        return thumbnail_of(self._state.project, row)
 
     def _measure_next(self, state: ProjectState) -> None:
         from aslseg.project.case_facts import measure_case

@@ -108,9 +108,10 @@ class DashboardSection(Section):
             self._table.item(number, 0).setIcon(_icon(picture))
 
     def _case_measured(self, case_id: str) -> None:
-        if self._window is None or self._shown is not self.logic.state:
+        state = self.logic.state
+        if self._window is None or state is None or self._shown is not state:
             return
-        rows = self.logic.overview.rows(self.logic.state)
+        rows = self.logic.overview.rows(state)
         for number, row in enumerate(rows):
             if row.report.case_id == case_id:
                 self._show_row(number, row)
