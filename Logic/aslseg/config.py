@@ -1,4 +1,4 @@
-"""What all groups of settings are made of."""
+"""The settings of a run, in groups, and how they are read."""
 
 from __future__ import annotations
 
@@ -13,19 +13,10 @@ from aslseg.reading import read_object
 from aslseg.schema_1 import renamed_config
 
 Positive = Annotated[int, Field(ge=1)]
-
-
 NotNegative = Annotated[int, Field(ge=0)]
-
-
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-
-
 PositiveFloat = Annotated[float, Field(gt=0.0)]
-
 
 InputSize = Literal[112, 128, 224, 256, 448, 512, 1024]
 """Edges of SAM's square input in pixels. Windows of SAM's encoders cover multiples of 112 without
@@ -601,46 +592,3 @@ def read_run_config(path: Path) -> RunConfig:
     """
     values = read_object(path, ConfigError, "restore it from a copy, or start a new run")
     return parse_config(renamed_config({**_BEFORE, **values}), str(path))
-
-
-def with_overrides(
-    config: RunConfig, changes: Mapping[str, Any], source: str = "settings"
-) -> RunConfig:
-    """Return settings of which some are changed.
-
-    Args:
-        config: The settings.
-        changes: New values by name; names may have dots (`sam.model`), and the value of a group may
-            be an object of those of its settings that change.
-        source: What errors name.
-
-    Raises:
-        ConfigError: When a setting is unknown or out of range, or a name has a dot after something
-            that is no group.
-    """
-    values = config.model_dump(mode="json")
-    _override(values, changes)
-    return parse_config(values, source)
-
-
-def is_in_group(config: RunConfig, name: str) -> bool:
-    """Whether all that stands before a dot in a name is a group of settings, or unknown."""
-    values: Any = config.model_dump(mode="json")
-    for group in name.split(".")[:-1]:
-        values = values.get(group, {}) if isinstance(values, dict) else None
-    return isinstance(values, dict)
-
-
-def _override(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        group = values
-        for part in groups:
-            group = group.setdefault(part, {})
-            if not isinstance(group, dict):
-                msg = f"Setting '{name}' cannot be used: '{part}' is no group; correct it."
-                raise ConfigError(msg)
-        if isinstance(value, Mapping) and isinstance(group.get(last), dict):
-            _override(group[last], value)
-        else:
-            group[last] = value

@@ -33,10 +33,11 @@ from aslseg.benchmark.figure import write_figure
 from aslseg.benchmark.presets import BenchmarkPreset, benchmark_preset
 from aslseg.benchmark.runner import run_benchmark
 from aslseg.benchmark.scoring import held_out_rows, stored_prediction
-from aslseg.config import RunConfig, with_overrides
+from aslseg.config import RunConfig
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.phantom.dataset import make_phantom
 from aslseg.events import Monitor
+from aslseg.overrides import with_overrides
 from aslseg.project.datasets import cases_from_folder
 from aslseg.runs import start_run
 from aslseg.training.trainer import Trainer

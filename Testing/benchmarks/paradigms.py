@@ -36,7 +36,7 @@ from specialist import (
 from torch import nn
 
 from aslseg.cli.runs import changed
-from aslseg.config import RunConfig, with_overrides
+from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import drop_small, within_reach
@@ -49,6 +49,7 @@ from aslseg.inference.classwise_sam import ClasswisePredictor
 from aslseg.inference.loading import build_classwise
 from aslseg.methods.scsam import CoTraining
 from aslseg.networks.unet import build_network
+from aslseg.overrides import with_overrides
 from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import Roi, load_roi, save_roi, to_volume
 from aslseg.presets import published_changes, read_preset

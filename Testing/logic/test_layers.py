@@ -17,7 +17,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
     "errors", "failures", "events", "storage", "reading", "schema_1", "config",
-    "presets", "steps",
+    "overrides", "presets", "steps",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
 PROJECT = DATA | {"project", "evaluation", "prompts"}
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "failures": {"errors", "events", "storage"},
     "schema_1": {"errors", "storage", "reading"},
     "config": {"errors", "reading", "schema_1"},
+    "overrides": {"errors", "config"},
     "presets": {"errors", "config"},
     "data": {"errors", "events", "storage", "reading"},
     "targets": BASE | {"data"},

@@ -17,8 +17,9 @@ import numpy as np
 
 from aslseg.data.images import read_labelmap, read_volume
 from aslseg.data.orientation import axial_volume
+from aslseg.engine.facts import PredictionFacts
 from aslseg.engine.growing import grown
-from aslseg.engine.protocol import Done, Grow, PredictionFacts, check_request, read_lines
+from aslseg.engine.protocol import Done, Grow, check_request, read_lines
 from aslseg.engine.server import Server, own_input, own_output
 from aslseg.inference.interactive.growth import grow_lesion
 from aslseg.prompts import SlicePrompts

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aslseg.config import RunConfig, SSLName, with_overrides
+from aslseg.config import RunConfig, SSLName
 from aslseg.errors import ConfigError
+from aslseg.overrides import with_overrides
 from aslseg.presets import PUBLISHED_METHODS, published_changes
 
 Kind = Literal["run", "lesion_rule", "external", "true_boxes"]

@@ -22,9 +22,10 @@ from aslseg.cli.console import (
     tell,
 )
 from aslseg.cli.progress import duration, watched
-from aslseg.config import RunConfig, is_in_group, read_config, with_overrides
+from aslseg.config import RunConfig, read_config
 from aslseg.errors import CancelledError, ImageError, RunError
 from aslseg.evaluation.scores import mean_of
+from aslseg.overrides import is_in_group, with_overrides
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
 from aslseg.reading import parse_json

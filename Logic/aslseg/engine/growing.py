@@ -10,7 +10,7 @@ import numpy as np
 
 from aslseg.data.masks import box_of
 from aslseg.data.volume import Labelmap, Mask
-from aslseg.engine.protocol import GrowthFacts, PredictionFacts
+from aslseg.engine.facts import GrowthFacts, PredictionFacts
 from aslseg.events import Monitor, Progress, SliceMask
 from aslseg.inference.interactive.propagation import EndReason, GrowthEnd
 from aslseg.prompts import SlicePrompts

@@ -20,12 +20,12 @@ from functools import partial
 from typing import IO, Any
 
 from aslseg import __version__
+from aslseg.engine.facts import CancelFacts
 from aslseg.engine.protocol import (
     ALIVE_S,
     MAX_WAITING,
     Alive,
     BadLine,
-    CancelFacts,
     Done,
     EngineEvent,
     Ready,

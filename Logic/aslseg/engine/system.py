@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from aslseg.engine.protocol import (
+from aslseg.engine.facts import (
     ComputerFacts,
-    Describe,
     DeviceFacts,
-    Done,
     DownloadFacts,
     RemovalFacts,
-    Weights,
     WeightsFacts,
 )
+from aslseg.engine.protocol import Describe, Done, Weights
 from aslseg.errors import DeviceError
 from aslseg.events import Monitor
 from aslseg.networks.device import choose_device

@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from aslseg.batch import FolderOptions, segment_folder
-from aslseg.config import RunConfig, SamConfig, parse_config, with_overrides
+from aslseg.config import RunConfig, SamConfig, parse_config
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.engine.facts import EstimateFacts, ExportFacts, FolderFacts, PredictionFacts, RunFacts
 from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
     Done,
     Estimate,
-    EstimateFacts,
     Export,
-    ExportFacts,
     FileName,
-    FolderFacts,
     Grow,
     ImageRequest,
-    PredictionFacts,
     Refine,
     Resume,
-    RunFacts,
     Segment,
     SegmentFolder,
     Train,
@@ -46,6 +42,7 @@ from aslseg.inference.interactive.session import (
 )
 from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
+from aslseg.overrides import with_overrides
 from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-
-from aslseg.data.volume import Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
 from aslseg.project.case import Case
@@ -17,7 +14,6 @@ from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, Review, case_reports, decisions
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import DOUBTFUL
-from aslseg.targets import Target
 
 LabelChoice: TypeAlias = Literal["human", "accepted", "all"]
 """Label maps that people drew or corrected; also predictions that people accepted; also those that
@@ -123,24 +119,6 @@ def _made_by(case: Case, review: Review | None) -> MadeBy:
     if review is None:
         return "given"
     return "corrected" if review.what == "corrected" else "drawn"
-
-
-def undecided(labelmap: Labelmap, targets: Sequence[Target], unknown: Collection[str]) -> Mask:
-    """Find the voxels that may be of a target of which a label map says nothing.
-
-    That is the background, or the own voxels of the target that contains it.
-
-    Args:
-        labelmap: Of a case.
-        targets: All targets.
-        unknown: Names of those that it does not decide.
-
-    Returns:
-        (D, H, W) mask.
-    """
-    values = {target.name: target.value for target in targets}
-    own = [values[t.inside] if t.inside else 0 for t in targets if t.name in unknown]
-    return np.isin(labelmap.labels, np.array(own, np.uint8))
 
 
 def require_labels(found: Sequence[CaseLabel], choice: LabelChoice) -> None:

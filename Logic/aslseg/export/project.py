@@ -21,7 +21,7 @@ from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.export import dicom_seg, nnunet
-from aslseg.export.labels import CaseLabel, LabelChoice, labels_of, require_labels, undecided
+from aslseg.export.labels import CaseLabel, LabelChoice, labels_of, require_labels
 from aslseg.export.origin import (
     CaseOrigin,
     Origin,
@@ -39,6 +39,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_table
 from aslseg.storage import sha256_of, visible_files
+from aslseg.targets import undecided_mask
 
 Format: TypeAlias = Literal["nifti", "nnunet", "dicom_seg", "tables"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -299,7 +300,7 @@ def _write_nnunet(
         return 0
     export.written.append(label.case.id)
     path = export.staging / nnunet.label_name(label.case)
-    ignored = undecided(labelmap, export.project.targets, _unknown(export, label))
+    ignored = undecided_mask(labelmap.labels, _unknown(export, label), export.project.targets)
     ignored |= _doubtful(label, image)
     incomplete = incomplete_voxels(label.case, image.geometry)
     if incomplete is not None and label.made_by != "ai":

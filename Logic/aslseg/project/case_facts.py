@@ -141,7 +141,9 @@ def thumbnail(image: Volume, labels: Labelmap | None, targets: tuple[Target, ...
 
 
 def _section(drawn: np.ndarray | None, targets: tuple[Target, ...]) -> int | None:
-    for target in reversed(targets) if drawn is not None else ():
+    if drawn is None:
+        return None
+    for target in reversed(targets):
         areas = np.equal(drawn, target.value).sum(axis=(1, 2))
         if areas.any():
             return int(areas.argmax())

@@ -28,7 +28,8 @@ from ASLsegLib.scene.segments import Parts, parts_of
 from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
 
 if TYPE_CHECKING:  # pydantic may not be installed before a result is asked for
-    from aslseg.engine.protocol import Done, PredictionFacts
+    from aslseg.engine.facts import PredictionFacts
+    from aslseg.engine.protocol import Done
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +273,7 @@ def _parsed(kept: str) -> tuple[Any, ...]:
 
 
 def _facts_and_files(done: Done) -> tuple[PredictionFacts, dict[str, Path]]:
-    from aslseg.engine.protocol import PredictionFacts
+    from aslseg.engine.facts import PredictionFacts
 
     files: dict[str, Path] = {name: Path(path) for name, path in done.files.items()}
     return done.facts_as(PredictionFacts), files

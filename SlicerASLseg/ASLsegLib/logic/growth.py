@@ -32,7 +32,8 @@ from ASLsegLib.scene.prompts import (
 from ASLsegLib.scene.volumes import SceneError, geometry_of, write_raw
 
 if TYPE_CHECKING:
-    from aslseg.engine.protocol import Done, GrowthFacts
+    from aslseg.engine.facts import GrowthFacts
+    from aslseg.engine.protocol import Done
     from aslseg.targets import Target
     from ASLsegLib.engine.client import PanelEvent
 
@@ -173,7 +174,7 @@ def growth_job(
             write_raw(Volume(labels, geometry), path)
 
     def read(done: Done) -> GrowthFacts:
-        from aslseg.engine.protocol import GrowthFacts
+        from aslseg.engine.facts import GrowthFacts
 
         return done.facts_as(GrowthFacts)
 

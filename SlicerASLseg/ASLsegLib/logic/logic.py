@@ -43,14 +43,14 @@ from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep
 from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
 
 if TYPE_CHECKING:
-    from aslseg.engine.protocol import (
+    from aslseg.engine.facts import (
         ComputerFacts,
-        Done,
         EstimateFacts,
         ExportFacts,
         FolderFacts,
         WeightsFacts,
     )
+    from aslseg.engine.protocol import Done
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
     from aslseg.project.overview import CaseOverview
@@ -334,7 +334,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
             changes: As in `train`.
             wait: Return the estimate; else None at once.
         """
-        from aslseg.engine.protocol import EstimateFacts
+        from aslseg.engine.facts import EstimateFacts
 
         changes = changes or {}
         arguments = {
@@ -392,7 +392,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         Returns:
             How many label maps, and what was left out; None without `wait`.
         """
-        from aslseg.engine.protocol import ExportFacts
+        from aslseg.engine.facts import ExportFacts
 
         arguments = {
             "project": str(self.opened().folder),
@@ -429,7 +429,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         Returns:
             What became of the volumes; None without `wait`.
         """
-        from aslseg.engine.protocol import FolderFacts
+        from aslseg.engine.facts import FolderFacts
 
         arguments = {
             "project": str(self.opened().folder),
@@ -490,7 +490,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         Returns:
             None without `wait`.
         """
-        from aslseg.engine.protocol import ComputerFacts
+        from aslseg.engine.facts import ComputerFacts
 
         self.engine.start(Job("describe", {"device": device or chosen_device()}))
         return self._wait(self.engine).facts_as(ComputerFacts) if wait else None
@@ -501,7 +501,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         Returns:
             None without `wait`.
         """
-        from aslseg.engine.protocol import DownloadFacts
+        from aslseg.engine.facts import DownloadFacts
 
         self.engine.start(Job("download", {"model": model}))
         return self._wait(self.engine).facts_as(DownloadFacts).weights if wait else None
@@ -512,7 +512,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         Returns:
             The paths of the deleted files; empty without `wait`.
         """
-        from aslseg.engine.protocol import RemovalFacts
+        from aslseg.engine.facts import RemovalFacts
 
         self.engine.start(Job("remove", {"model": model}))
         return self._wait(self.engine).facts_as(RemovalFacts).removed if wait else []
@@ -520,7 +520,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
     # -- within --------------------------------------------------------------------------------
 
     def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
-        from aslseg.engine.protocol import RunFacts
+        from aslseg.engine.facts import RunFacts
 
         project = self.opened()
         self.trainer.start(Job(do, {"project": str(project.folder), **arguments}))

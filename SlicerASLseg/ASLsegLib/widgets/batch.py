@@ -177,7 +177,7 @@ def _folder(edit: Any) -> str:
 
 def _in_words(event: Any) -> str:
     """Say what an export or a folder has come to."""
-    from aslseg.engine.protocol import ExportFacts
+    from aslseg.engine.facts import ExportFacts
 
     facts = event.facts
     if isinstance(facts, ExportFacts):

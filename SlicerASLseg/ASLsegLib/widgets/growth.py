@@ -120,7 +120,7 @@ class GrowthSection(Section):
         self._started_at = None
 
     def _show_end(self, facts: Any) -> None:
-        from aslseg.engine.protocol import GrowthFacts
+        from aslseg.engine.facts import GrowthFacts
 
         if not isinstance(facts, GrowthFacts) or self._started_at is None:
             return

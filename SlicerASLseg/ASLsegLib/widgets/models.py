@@ -11,7 +11,7 @@ from ASLsegLib.widgets.choices import METHODS, PRESETS
 from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
-    from aslseg.engine.protocol import ComputerFacts, WeightsFacts
+    from aslseg.engine.facts import ComputerFacts, WeightsFacts
     from ASLsegLib.engine.client import PanelEvent
 
 DEVICES = {
@@ -60,7 +60,7 @@ class ModelsSection(Section):
         """Keep what the engine knows of this computer."""
         if event.event != "done":
             return
-        from aslseg.engine.protocol import ComputerFacts, DownloadFacts, RemovalFacts
+        from aslseg.engine.facts import ComputerFacts, DownloadFacts, RemovalFacts
 
         if isinstance(event.facts, ComputerFacts):
             self._computer = event.facts

@@ -91,7 +91,7 @@ class PromptsSection(Section):
         """Show how long the request took, and which clicks the result does not follow."""
         if event.event != "done" or self._sent_at is None:  # the request may be a script's
             return
-        from aslseg.engine.protocol import PredictionFacts
+        from aslseg.engine.facts import PredictionFacts
 
         facts = event.facts
         if not isinstance(facts, PredictionFacts):

@@ -127,7 +127,7 @@ class TrainingSection(Section):
         """Show an estimate when it has come."""
         if event.event != "done":
             return
-        from aslseg.engine.protocol import EstimateFacts
+        from aslseg.engine.facts import EstimateFacts
 
         if isinstance(event.facts, EstimateFacts):
             text = _("A training takes about {time} here: {rounds} rounds, {steps} steps.")

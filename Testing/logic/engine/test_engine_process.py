@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from aslseg.data.images import read_geometry, read_labelmap
-from aslseg.engine.protocol import CancelFacts, Done, RequestError
+from aslseg.engine.facts import CancelFacts
+from aslseg.engine.protocol import Done, RequestError
 from aslseg.engine.server import Server
 from aslseg.engine.tasks import Engine
 from aslseg.errors import (

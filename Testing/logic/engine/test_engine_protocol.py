@@ -13,24 +13,26 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from aslseg.engine import protocol
-from aslseg.engine.protocol import (
-    Alive,
+from aslseg.engine.facts import (
     CancelFacts,
     ComputerFacts,
     DeviceFacts,
-    Done,
     DownloadFacts,
-    EngineEvent,
     EstimateFacts,
-    EventError,
     ExportFacts,
     FolderFacts,
     GrowthFacts,
     PredictionFacts,
-    Ready,
     RemovalFacts,
     RunFacts,
     WeightsFacts,
+)
+from aslseg.engine.protocol import (
+    Alive,
+    Done,
+    EngineEvent,
+    EventError,
+    Ready,
     event_line,
     parse_event,
 )

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from aslseg.engine.facts import CancelFacts
 from aslseg.engine.protocol import (
     FINAL,
     MAX_LINE_BYTES,
@@ -23,7 +24,6 @@ from aslseg.engine.protocol import (
     MAX_WAITING,
     MODELS,
     BadLine,
-    CancelFacts,
     Done,
     Refine,
     Request,
@@ -309,7 +309,8 @@ def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
 def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -> None:
     code = (
         "import subprocess, sys, aslseg.engine.server as s\n"
-        "from aslseg.engine.protocol import CancelFacts, Done\n"
+        "from aslseg.engine.facts import CancelFacts\n"
+        "from aslseg.engine.protocol import Done\n"
         "done = Done(facts=CancelFacts(cancelled=[]))\n"
         "greedy = 'import os, sys; sys.stdin.read(); os.set_blocking(0, False)'\n"
         "run = lambda *_: subprocess.run([sys.executable, '-c', greedy], check=True) and done\n"
@@ -329,7 +330,8 @@ def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -
 def test_a_process_that_works_in_silence_says_that_it_lives() -> None:
     code = (
         "import time, aslseg.engine.server as s\n"
-        "from aslseg.engine.protocol import CancelFacts, Done\n"
+        "from aslseg.engine.facts import CancelFacts\n"
+        "from aslseg.engine.protocol import Done\n"
         "done = Done(facts=CancelFacts(cancelled=[]))\n"
         "s.ALIVE_S = 0.05\n"
         "s._tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or done}\n"

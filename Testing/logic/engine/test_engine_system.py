@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from aslseg.engine.protocol import (
+from aslseg.engine.facts import (
     ComputerFacts,
-    Describe,
     DeviceFacts,
     DownloadFacts,
     RemovalFacts,
-    Weights,
     WeightsFacts,
 )
+from aslseg.engine.protocol import Describe, Weights
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor, Progress
