@@ -429,7 +429,10 @@ class TestProgressView:
 
     @pytest.mark.parametrize(
         ("event", "expected"),
-        [(Progress("sam", 0, 1), "SAM"), (Progress("train_x", 0, 1, round=2), "Round 2: Train x")],
+        [
+            (Progress("sam", 0, 1), "Tuning SAM"),
+            (Progress("specialist-x", 0, 1, round=2), "Round 2: Specialist network: x"),
+        ],
     )
     def test_stages_are_named_for_people(self, event: Progress, expected: str) -> None:
         assert title(event) == expected
