@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from aslseg.errors import RunError
+from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
 from ASLsegLib.logic.growth import (
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
     from aslseg.project.overview import CaseOverview
-    from aslseg.targets import Target
     from ASLsegLib.engine.client import PanelEvent
 
 YIELD_S = 0.005
@@ -77,7 +77,8 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         self._python = tuple(python or python_command())
         self._engines: dict[str, EngineClient] = {}
         self.working_on: Any | None = None
-        self.overview = Overview()
+        self._measuring = Background()
+        self.overview = Overview(self._measuring)
         self.growths: list[Growth] = []
         self.growing: Growth | None = None
         self._folder: Path | None = None
@@ -100,12 +101,12 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
         super().poll()
-        self.overview.poll()
+        self._measuring.poll()
         for engine in self._engines.values():
             engine.poll()
         if (
             self.background.is_busy
-            or self.overview.is_busy
+            or self._measuring.is_busy
             or any(engine.is_busy for engine in self._engines.values())
         ):
             time.sleep(YIELD_S)
@@ -280,12 +281,6 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         remove_growth(growth)
         return growth
 
-    def targets(self) -> Sequence[Target]:
-        """Return the targets of the open project, or else those of the liver."""
-        from aslseg.targets import LIVER_TARGETS
-
-        return LIVER_TARGETS if self.project is None else self.project.targets
-
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
         super().forget_scene()
@@ -452,7 +447,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
             return []
         self.overview.rows(self.state)
         self.overview.measure()
-        while wait and self.overview.is_busy:
+        while wait and self._measuring.is_busy:
             self.poll()
             slicer.app.processEvents()
         return self.overview.rows(self.state)
@@ -545,7 +540,7 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
         image, prepare = file_for(volume, folder)
         files: dict[str, str] = {}
         writes: list[Callable[[], None]] = []
-        if run is not None:
+        if run is not None and (organs is not None or self._are_organs_given()):
             files, writes = self._organ_files(volume, organs, folder)
         steps = [*([prepare] if prepare else []), *writes]
         arguments = {
@@ -557,6 +552,10 @@ class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
             "organs": files,
         }
         return arguments, partial(_do_all, steps) if steps else None
+
+    def _are_organs_given(self) -> bool:
+        cases = () if self.project is None else self.project.cases
+        return any(self._files_of.values()) or any(case.masks for case in cases)
 
     def _predictions_after(self, volume: Any, wait: bool) -> dict[str, Any]:
         if wait:

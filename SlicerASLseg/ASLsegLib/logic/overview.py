@@ -19,15 +19,16 @@ logger = logging.getLogger(__name__)
 class Overview:
     """The rows of a project's overview, in the order of the project.
 
-    It has a thread of its own, so that nothing that a person does waits for it.
+    Args:
+        background: Of its own, so that nothing that a person does waits for it; its owner polls it.
 
     Attributes:
         changed: Emits the name of a case of which more is known now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, background: Background) -> None:
         self.changed = Signal()
-        self._background = Background()
+        self._background = background
         self._state: ProjectState | None = None
         self._rows: dict[str, CaseOverview] = {}
         self._wanted: list[str] = []
@@ -49,13 +50,9 @@ class Overview:
         return list(self._rows.values())
 
     def measure(self) -> None:
-        """Measure the cases of which nothing is known, one after the other; `poll` goes on."""
+        """Measure the cases of which nothing is known, one after the other."""
         if self._state is not None and self._wanted and not self._background.is_busy:
             self._measure_next(self._state)
-
-    def poll(self) -> None:
-        """Hand over what was measured."""
-        self._background.poll()
 
     def close(self) -> None:
         """Measure no more."""

@@ -14,7 +14,7 @@ from ASLsegLib.widgets.section import Section
 class AdvancedSection(Section):
     """What is rarely needed."""
 
-    shows = ("engine", "training")
+    shows = ("training",)
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -26,16 +26,12 @@ class AdvancedSection(Section):
         """Show what is possible."""
         project = self.logic.project
         closed = "" if project else _("Open a project first.")
-        busy = (
-            _("Wait until nothing is under way.")
-            if self.logic.engine.is_busy or self.logic.trainer.is_busy
-            else ""
-        )
+        busy = _("A training is under way.") if self.logic.trainer.is_busy else ""
         empty = "" if project and (project.folder / "cache").exists() else _("There is no cache.")
         self.gate(self.ui.openFolderButton, closed)
-        self.gate(self.ui.clearCacheButton, closed, empty, busy)
+        self.gate(self.ui.clearCacheButton, closed, empty, busy, needs_engine=True)
         no_sam = _("No SAM is chosen.") if self.panel.parameters.samModel == "none" else ""
-        self.gate(self.ui.removeWeightsButton, self.panel.missing, no_sam, busy)
+        self.gate(self.ui.removeWeightsButton, self.panel.missing, no_sam, busy, needs_engine=True)
 
     def on_log(self, line: str) -> None:
         """Add a line to the log, which keeps the last ones."""

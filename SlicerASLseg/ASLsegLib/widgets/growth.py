@@ -14,6 +14,7 @@ from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section
 
 if TYPE_CHECKING:
+    from aslseg.engine.facts import GrowthFacts
     from ASLsegLib.engine.client import PanelEvent
     from ASLsegLib.logic.growth import Growth
 
@@ -27,6 +28,7 @@ class GrowthSection(Section):
     """Lets lesions grow, follows prompts that correct them, and takes them back."""
 
     shows = ("engine",)
+    answers = ("GrowthFacts",)
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -39,7 +41,6 @@ class GrowthSection(Section):
     def update(self) -> None:
         """Show what is possible."""
         volume, no_volume = self.panel.volume, _("Choose a volume.")
-        busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
         place = _("Place a box or points on this slice first.")
         can_grow = volume is not None and bool(free_prompts(volume, current_slice(volume)))
         self.gate(
@@ -47,7 +48,7 @@ class GrowthSection(Section):
             "" if volume else no_volume,
             self.panel.missing,
             "" if can_grow else place,
-            busy,
+            needs_engine=True,
         )
         self.gate(
             self.ui.undoGrowthButton, "" if self.logic.growths else _("No lesion has grown yet.")
@@ -111,18 +112,15 @@ class GrowthSection(Section):
             count = len(self.logic.growing.segment.slices)
             text = _("Growing: slice {k}, {count} slices so far.")
             self.ui.growthStatusLabel.setText(text.format(k=event.slice_index, count=count))
-        elif event.event == "done" and self._started_at is not None:
-            self._show_end(event.facts)
 
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
         self._seen = ""
         self._started_at = None
 
-    def _show_end(self, facts: Any) -> None:
-        from aslseg.engine.facts import GrowthFacts
-
-        if not isinstance(facts, GrowthFacts) or self._started_at is None:
+    def on_answer(self, facts: GrowthFacts) -> None:
+        """Show what has grown, and why it ends where it ends."""
+        if self._started_at is None:
             return
         seconds, self._started_at = time.monotonic() - self._started_at, None
         if facts.first_slice is None:
@@ -142,7 +140,7 @@ class GrowthSection(Section):
 
     @property
     def _target(self) -> str:
-        return self.ui.targetBox.currentData or self.panel.parameters.target
+        return str(self.ui.targetBox.currentData or self.panel.parameters.target)
 
     def _is_watching(self, volume: Any, parameters: Any) -> bool:
         return bool(parameters.eachBoxGrows or self._last_growth(volume) is not None)

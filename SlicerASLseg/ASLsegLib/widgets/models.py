@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
@@ -12,7 +12,6 @@ from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import ComputerFacts, WeightsFacts
-    from ASLsegLib.engine.client import PanelEvent
 
 DEVICES = {
     "auto": _("automatic"),
@@ -25,7 +24,8 @@ DEVICES = {
 class ModelsSection(Section):
     """What is trained, with which settings and where."""
 
-    shows = ("engine",)
+    shows = ("computer",)
+    answers = ("ComputerFacts", "DownloadFacts", "RemovalFacts")
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -53,20 +53,17 @@ class ModelsSection(Section):
             self.panel.missing,
             _("No SAM is chosen.") if self._model == "none" else "",
             _("The weights are on this computer already.") if here else "",
-            _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
+            needs_engine=True,
         )
 
-    def on_event(self, event: PanelEvent) -> None:
-        """Keep what the engine knows of this computer."""
-        if event.event != "done":
-            return
-        from aslseg.engine.facts import ComputerFacts, DownloadFacts, RemovalFacts
+    def on_answer(self, facts: Any) -> None:
+        """Keep what the engine knows of this computer; weights that came or went are looked up."""
+        from aslseg.engine.facts import ComputerFacts
 
-        if isinstance(event.facts, ComputerFacts):
-            self._computer = event.facts
-        elif isinstance(event.facts, (DownloadFacts, RemovalFacts)):
-            self._computer = None
+        self._computer = facts if isinstance(facts, ComputerFacts) else None
+        if self._computer is None:
             self._look_up()
+        self.panel.update_soon("computer")
 
     def look_up(self) -> None:
         """Let the engine describe device and weights, if it is free."""

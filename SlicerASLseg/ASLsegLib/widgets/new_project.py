@@ -33,11 +33,11 @@ from ASLsegLib.widgets.project import SPLITS
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
 if TYPE_CHECKING:
+    from aslseg.events import Event
     from aslseg.project.plan import Plan
     from aslseg.project.problem import Problem
     from aslseg.project.project import Project
     from aslseg.project.target_table import TargetRow
-    from ASLsegLib.engine.client import PanelEvent
 
 SIZE_PX = (640, 760)
 _MOST_ALIKE = 3
@@ -58,6 +58,7 @@ class NewProjectDialog(Section):
         self.plan: Plan | None = None
         self.dialog: Any = None
         self._problems: list[Problem] = []
+        self.logic.background.event.connect(self._show_progress)
         self.on_click(self.panel.ui.newProjectButton, self.open_new)
         self.on_click(self.panel.ui.addCasesButton, self.open_additions)
 
@@ -77,9 +78,9 @@ class NewProjectDialog(Section):
         plan = empty_additions(self.logic.opened())
         self._open(plan, _("Cases and targets"), _("Change &project"))
 
-    def on_event(self, event: PanelEvent) -> None:
+    def _show_progress(self, event: Event) -> None:
         """Show how far reading and writing have come."""
-        if self.plan is not None and event.event == "progress" and self.logic.background.is_busy:
+        if self.plan is not None and event.event == "progress":
             text = _("{task}: {step} of {of}")
             shown = text.format(task=event.task.capitalize(), step=event.step, of=event.of)
             self.ui.summaryLabel.setText(shown)

@@ -28,6 +28,7 @@ from ASLsegLib.widgets.growth import GrowthSection
 from ASLsegLib.widgets.lesions import LesionsSection
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
+from ASLsegLib.widgets.next_step import NextStepSection
 from ASLsegLib.widgets.organ_masks import OrganMaskSection
 from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
@@ -46,9 +47,10 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection, NewProjectDialog,
-    DashboardSection, ModelsSection, TrainingSection, ReviewSection, LesionsSection, SegmentSection,
-    GrowthSection, PromptsSection, ResultsSection, BatchSection, AdvancedSection,
+    NextStepSection, StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection,
+    NewProjectDialog, DashboardSection, ModelsSection, TrainingSection, ReviewSection,
+    LesionsSection, SegmentSection, GrowthSection, PromptsSection, ResultsSection, BatchSection,
+    AdvancedSection,
 )  # fmt: skip
 
 
@@ -195,6 +197,7 @@ class Panel(VTKObservationMixin):
             for section in self.sections:
                 if section in due:
                     self._catch(section.update, once=True)
+                section.gate_again()
         finally:
             self._updating = False
 
@@ -285,8 +288,11 @@ class Panel(VTKObservationMixin):
             self.update()
 
     def _on_event(self, event: PanelEvent) -> None:
+        answer = type(event.facts).__name__ if event.event == "done" else ""
         for section in self.sections:
             section.on_event(event)
+            if event.event == "done" and answer in section.answers:
+                section.on_answer(event.facts)
         self._show_failure(event)
 
     def _on_training_event(self, event: PanelEvent) -> None:

@@ -28,7 +28,7 @@ from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
-    from ASLsegLib.engine.client import PanelEvent
+    from aslseg.engine.facts import PredictionFacts
 
 SETTLE_S = 0.25
 """How long prompts have to rest before they are sent."""
@@ -39,6 +39,7 @@ class PromptsSection(Section):
     """Places prompts and sends them to SAM."""
 
     shows = ("engine",)
+    answers = ("PredictionFacts",)
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -84,17 +85,11 @@ class PromptsSection(Section):
         self.gate(self.ui.editPromptsButton, no_volume, nothing)
         self.gate(self.ui.clearPromptsButton, no_volume)
         edited = "" if volume and (edited_slices(volume)) else _("Place a point or a box first.")
-        busy = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
-        self.gate(self.ui.refineButton, no_volume, no_model, edited, busy)
+        self.gate(self.ui.refineButton, no_volume, no_model, edited, needs_engine=True)
 
-    def on_event(self, event: PanelEvent) -> None:
+    def on_answer(self, facts: PredictionFacts) -> None:
         """Show how long the request took, and which clicks the result does not follow."""
-        if event.event != "done" or self._sent_at is None:  # the request may be a script's
-            return
-        from aslseg.engine.facts import PredictionFacts
-
-        facts = event.facts
-        if not isinstance(facts, PredictionFacts):
+        if self._sent_at is None:  # the request may be a script's
             return
         seconds, self._sent_at = time.monotonic() - self._sent_at, None
         where = facts.slice_index

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import qt
+from slicer.i18n import tr as _
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
 ROW_PX = 24
+ENGINE_BUSY = _("Wait until the engine is free, or cancel.")
 _MOST_LETTERS = 28
 
 
@@ -90,20 +92,23 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine`, `training`, `batch` and `lesions`, whose state `update` shows beside the
-            scene and the project; it is called when that changes too.
+        shows: Of `engine`, `training`, `batch`, `lesions` and `computer`, whose state `update`
+            shows beside the scene and the project; it is called when that changes too.
+        answers: Names of the facts with which the engine answers that `on_answer` wants.
         panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
     """
 
     shows: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
     def __init__(self, panel: PanelContext) -> None:
         self.panel = panel
         self.ui = panel.ui
         self.logic = panel.logic
         self._tips: dict[str, str] = {}
+        self._need_engine: dict[str, tuple[Any, str]] = {}
         self._slots: list[Callable[..., None]] = []
         self.connect_widgets()
 
@@ -115,6 +120,9 @@ class Section:
 
     def on_event(self, event: PanelEvent) -> None:
         """Handle an event of the engine or of work in the background."""
+
+    def on_answer(self, facts: Any) -> None:
+        """Handle what the engine has answered; see `answers`."""
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Handle an event of a training."""
@@ -158,17 +166,26 @@ class Section:
         self._slots.append(slot)
         widget.connect(signal, slot)
 
-    def gate(self, widget: Any, *problems: str) -> None:
+    def gate(self, widget: Any, *problems: str, needs_engine: bool = False) -> None:
         """Enable a widget, or disable it and let its tooltip say why.
 
         Args:
             widget: Button or other control.
             problems: Sentences; the first that is not empty is the reason.
+            needs_engine: Whether it has to wait while the engine is busy; `gate_again` looks.
         """
-        tip = self._tips.setdefault(widget.objectName, widget.toolTip)
         reason = next((problem for problem in problems if problem), "")
+        if needs_engine:
+            self._need_engine[widget.objectName] = widget, reason
+            reason = reason or (ENGINE_BUSY if self.logic.engine.is_busy else "")
+        tip = self._tips.setdefault(widget.objectName, widget.toolTip)
         widget.setEnabled(not reason)
         widget.setToolTip(as_plain(reason or tip))
+
+    def gate_again(self) -> None:
+        """Enable or disable what needs the engine, which may be busy now or free again."""
+        for widget, reason in list(self._need_engine.values()):
+            self.gate(widget, reason, needs_engine=True)
 
 
 def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:

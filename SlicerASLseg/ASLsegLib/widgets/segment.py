@@ -55,7 +55,7 @@ class SegmentSection(Section):
             self.panel.missing,
             "" if volume else _("Choose a volume."),
             "" if usable else self._no_run(),
-            _("Wait until the engine is free, or cancel.") if self.logic.engine.is_busy else "",
+            needs_engine=True,
         )
         for source, box in self._boxes.items():
             self.gate(box, "" if self._node(source) else _("There is no such prediction yet."))

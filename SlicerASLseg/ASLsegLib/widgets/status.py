@@ -1,4 +1,4 @@
-"""The top of the panel: what is missing, what comes next, and what is going on."""
+"""What is going on: a line for what was asked for, one for a training, and how far they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from slicer.i18n import tr as _
 
 from aslseg.events import Progress, RunProgress
 from aslseg.steps import step_title
-from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.widgets.progress import (
     STATES,
@@ -21,43 +20,25 @@ from ASLsegLib.widgets.section import Section, as_plain
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-INTRODUCTION = _(
-    "Label a few CT volumes; a specialist network and SAM label the rest, and you decide. "
-    "(Nothing to do with arterial spin labelling.)"
-)
 STOPPING = _("It is stopping already.")
-SECTION_NAMES = (
-    "casesSection", "trainSection", "reviewSection", "resultsSection", "advancedSection",
-)  # fmt: skip
 
 
 class StatusSection(Section):
-    """Introduction, requirements, next step, state and progress."""
+    """State and progress, and what stops them."""
 
     shows = ("engine", "training")
 
     def connect_widgets(self) -> None:
-        """Connect install, the next step, and cancel."""
+        """Connect cancel."""
         self._progress: Progress | None = None
         self._run: RunProgress | None = None
         self._task = ""
         self._silence = ""
         self._note = ""
-        self.ui.introLabel.setText(INTRODUCTION)
-        self.on_click(self.ui.installButton, self._install)
-        self.on_click(self.ui.nextStepButton, self._go)
         self.on_click(self.ui.cancelButton, self.logic.cancel)
 
     def update(self) -> None:
-        """Show what is missing, what comes next and what is going on."""
-        absent = requirements.missing()
-        self.ui.requirementsFrame.setVisible(bool(absent))
-        if absent:
-            text = _("To segment and train, these packages are needed: {names}.")
-            self.ui.requirementsLabel.setText(text.format(names=", ".join(absent)))
-        self.ui.introLabel.setVisible(self.logic.project is None)
-        self.ui.nextStepLabel.setText(self._next_step(bool(absent)))
-        self.gate(self.ui.nextStepButton, self.panel.missing)
+        """Show what is going on."""
         self.gate(
             self.ui.cancelButton,
             "" if self.logic.engine.state is not State.CANCELLING else STOPPING,
@@ -130,19 +111,3 @@ class StatusSection(Section):
             return STATES[state]
         task = self._progress.task
         return f"{task[0].upper()}{task[1:]} …"
-
-    def _next_step(self, absent: bool) -> str:
-        if absent:
-            return _("Next: install what is missing.")
-        return _("Next: {step}").format(step=self.logic.next_step().text)
-
-    def _go(self) -> None:
-        """Open the section of the next step, and close the others."""
-        wanted = f"{self.logic.next_step().section}Section"
-        for name in SECTION_NAMES:
-            getattr(self.ui, name).collapsed = name != wanted
-        getattr(self.ui, wanted).setFocus()
-
-    def _install(self) -> None:
-        requirements.install()
-        self.panel.reopen_project()  # what is installed is used at once

@@ -33,7 +33,8 @@ ENDED = {
 class TrainingSection(Section):
     """Start, stop and resume, with curves."""
 
-    shows = ("engine", "training")
+    shows = ("training",)
+    answers = ("EstimateFacts",)
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -67,8 +68,9 @@ class TrainingSection(Section):
         idle = "" if trainer.is_busy else _("No training is under way.")
         stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
         self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
-        occupied = _("Wait until the engine is free.") if self.logic.engine.is_busy else ""
-        self.gate(self.ui.estimateButton, self.panel.missing, closed, labels, busy, occupied)
+        self.gate(
+            self.ui.estimateButton, self.panel.missing, closed, labels, busy, needs_engine=True
+        )
         self.gate(self.ui.resumeButton, self.panel.missing, closed, labels, no_run, busy)
         self.gate(self.ui.stopButton, idle, stopping)
         no_curves = "" if self.curves.names else _("Curves come with the first training.")
@@ -123,19 +125,13 @@ class TrainingSection(Section):
         chosen = self.panel.parameters
         self.logic.estimate(chosen.preset, parameters.settings_changes(chosen), wait=False)
 
-    def on_event(self, event: PanelEvent) -> None:
+    def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
-        if event.event != "done":
-            return
-        from aslseg.engine.facts import EstimateFacts
-
-        if isinstance(event.facts, EstimateFacts):
-            text = _("A training takes about {time} here: {rounds} rounds, {steps} steps.")
-            facts = event.facts
-            self._ended = text.format(
-                time=rough_time(facts.seconds), rounds=facts.rounds, steps=facts.steps
-            )
-            self.update()
+        text = _("A training takes about {time} here: {rounds} rounds, {steps} steps.")
+        self._ended = text.format(
+            time=rough_time(facts.seconds), rounds=facts.rounds, steps=facts.steps
+        )
+        self.update()
 
     def resume(self) -> None:
         """Finish a run that was stopped; go on with one that is done for as many rounds more."""
