@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
     from aslseg.project.datasets import cases_from_folder
+    from aslseg.project.external_labels import add_external_labels
     from aslseg.project.plan import plan_problems, plan_project, write_plan
     from aslseg.project.project import Project, open_project
     from aslseg.report.report import write_report
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "RunConfig": "config",
     "Target": "targets",
+    "add_external_labels": "project.external_labels",
     "evaluate_folder": "evaluation.scores",
     "cases_from_folder": "project.datasets",
     "export_project": "export.project",
@@ -60,6 +62,7 @@ __all__ = [
     "Project",
     "RunConfig",
     "Target",
+    "add_external_labels",
     "cases_from_folder",
     "continue_run",
     "create_project",

@@ -495,6 +495,8 @@ class RunConfig(Settings):
         rounds: Self-training rounds at most.
         patience: Rounds without a better validation before stopping early.
         paradigm: How the specialist is trained on unlabelled cases.
+        start_labels: Origin of another model's labels (see `external_labels`) that round 1 learns
+            from as pseudo-labels; empty for none.
         baseline: Also train a supervised specialist, as the row to compare with.
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
@@ -518,6 +520,7 @@ class RunConfig(Settings):
     rounds: Positive = 2
     patience: Positive = 1
     paradigm: SSLName = "mean_teacher"
+    start_labels: str = ""
     baseline: bool = False
     later_share: Rate = 0.5
     review_share: Rate = 0.1

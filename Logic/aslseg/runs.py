@@ -20,6 +20,7 @@ from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
+from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, changing, open_project, upgrade_project
 from aslseg.project.run_folder import (
@@ -27,6 +28,7 @@ from aslseg.project.run_folder import (
     check_orientation,
     create_run,
     open_run,
+    require_trained,
     running,
     write_settings,
 )
@@ -34,7 +36,7 @@ from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training.calibration import Speed, speed_of
-from aslseg.training.cascade import scheduled, step_voxels
+from aslseg.training.cascade import PseudoLabel, scheduled, step_voxels
 from aslseg.training.cross_fitting import folds_of
 from aslseg.training.fusion import fold_steps
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
@@ -94,7 +96,7 @@ def resume_run(
         RunError: When there is no such run.
         AslsegError: As `start_run`.
     """
-    folder = open_run(project.folder, run_id)
+    folder = require_trained(open_run(project.folder, run_id))
     _ready(project, monitor)
     return _run(project, folder, monitor or Monitor(), cache=cache, device=device)
 
@@ -127,7 +129,7 @@ def continue_run(
     if rounds < 1:
         msg = f"At least one more round is needed, got {rounds}."
         raise RunError(msg)
-    folder = open_run(project.folder, run_id)
+    folder = require_trained(open_run(project.folder, run_id))
     _ready(project, monitor)
     return _run(project, folder, monitor or Monitor(), rounds, device=device)
 
@@ -175,7 +177,7 @@ def train_on(
             stage of lesions by itself, or nothing was decided since.
         AslsegError: As `start_run`.
     """
-    folder = open_run(project.folder, run_id)
+    folder = require_trained(open_run(project.folder, run_id))
     if folder.config.method != "aslseg" or all(t.inside is None for t in project.targets):
         msg = (
             f"Run '{folder.run_id}' cannot be trained on from a review: that takes the method "
@@ -186,6 +188,8 @@ def train_on(
     return _run(project, folder, monitor or Monitor(), 1, device=device, short=True)
 
 
+START = "start"
+"""Folder of a run with the labels of another model that its first round learns from."""
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
@@ -261,6 +265,7 @@ def _run(
         elif is_new:
             given = list(project.given_organs)
             folder.write_status(retrained_rounds=[1], given_targets=given, **known)
+            _take_start_labels(project, folder)
         _check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
@@ -273,6 +278,22 @@ def _run(
         best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder
+
+
+def _take_start_labels(project: Project, folder: RunFolder) -> None:
+    """Copy the labels of another model that a run begins with, which stay the same meanwhile."""
+    if folder.config.start_labels:
+        learnt = copy_for_training(project, folder.config.start_labels, folder.path / START)
+        folder.write_status(start_targets=learnt)
+
+
+def _start_labels(folder: RunFolder) -> dict[str, PseudoLabel]:
+    """Return the labels of another model that round 1 learns from."""
+    learnt = folder.status.get("start_targets", {})
+    return {
+        name: PseudoLabel(folder.path / START / f"{name}.nii.gz", frozenset(targets))
+        for name, targets in learnt.items()
+    }
 
 
 def _check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
@@ -389,7 +410,7 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _P
         number,
         context.folder.round(number),
         context.folder.first_folder(number),
-        before.pseudo if before else {},
+        before.pseudo if before else _start_labels(context.folder),
         before.networks if before else {},
         context.folder.round(number - 1) if number in context.folder.short_rounds else None,
     )

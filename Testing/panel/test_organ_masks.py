@@ -118,3 +118,37 @@ def test_the_slice_that_is_seen_is_marked_as_complete(person: Person) -> None:
     assert marked is not None
     assert len(marked) == 1
     assert 0 <= marked[0] < slicer.util.arrayFromVolume(volume).shape[0]
+
+
+def test_labels_of_another_model_are_reviewed_under_its_name(
+    person: Person, dialogs: Any, tmp_path: Path
+) -> None:
+    from ASLsegLib.scene.provenance import read_provenance
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    project = person.logic.project
+    case = project.case("c3")
+    labels = np.zeros(project.load_image(case).geometry.shape, np.uint8)
+    labels[1:5, 2:8, 2:8] = 1
+    labels[2, 3:5, 3:5] = 2
+    stem = case.image.name.split(".")[0]
+    found = Labelmap(labels, project.load_image(case).geometry)
+    write_labelmap(found, tmp_path / f"{stem}.nii.gz")
+    trained_run = person.logic.usable_run()
+    dialogs.answer("Folder with label maps of another model", str(tmp_path))
+    dialogs.answer("Name of the model", "nnU-Net")
+    person.press(person.ui.externalLabelsButton)
+    assert person.logic.usable_run() == trained_run  # segmenting goes on with what was trained
+    volume = person.logic.load_case("c3")
+    node = find_prediction(volume, "refined")
+    assert np.array_equal(person.logic.labelmap_of(node, volume).labels, labels)
+    segmentation = node.GetSegmentation()
+    origins = [
+        read_provenance(segmentation.GetNthSegment(n))
+        for n in range(segmentation.GetNumberOfSegments())
+    ]
+    assert {(one.run, one.human) for one in origins if one} == {("nnU-Net", False)}
+    review = person.logic.load_lesions("c3")
+    assert [lesion.target for lesion in review.rows] == ["tumour"]
+    person.logic.accept("c3")
+    assert person.logic.project.case("c3").status == "accepted"

@@ -1,4 +1,4 @@
-"""The command that lists and changes the cases of a project that is there."""
+"""The commands that change the cases of a project that is there, and take labels for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from aslseg.cli.console import examples, messages, names_of, pairs_of, show_table, tell
+from aslseg.cli.console import (
+    SameSizeChoice,
+    SameSizeOption,
+    examples,
+    messages,
+    names_of,
+    pairs_of,
+    show_table,
+    tell,
+)
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import PatientOption
@@ -89,6 +98,52 @@ def _removed(project: Project, names: list[str]) -> Project:
     return updated
 
 
+def labels(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of label maps, named as the images are, or of a folder for each case with "
+            "a mask of each target, as TotalSegmentator writes them."
+        ),
+    ],
+    origin: Annotated[str, typer.Option(help="Name of what made them, such as TotalSegmentator.")],
+    called: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="TARGET=NAME: what it is called there, a segment, a mask's file or a value, such "
+            "as tumour=liver_lesions; only these are taken then. Repeatable."
+        ),
+    ] = None,
+    same_size: SameSizeOption = SameSizeChoice.REFUSE,
+) -> None:
+    """Take labels of another model for cases without a label, to be reviewed like predictions.
+
+    They are nobody's labels until a person has accepted them, case by case or lesion by lesion.
+    They can be learnt from before: aslseg train --set start_labels=NAME.
+    """
+    from aslseg.project.external_labels import add_external_labels, read_external
+    from aslseg.project.project import open_project
+
+    names = pairs_of(called, "--called", "TARGET=NAME")
+    with watched(messages) as monitor:
+        run = add_external_labels(
+            open_project(project),
+            origin,
+            folder,
+            called=names,
+            same_size=same_size.value,
+            monitor=monitor,
+        )
+    found = read_external(run).cases
+    rows = [[name, ", ".join(case.targets), case.file] for name, case in found.items()]
+    show_table(f"{len(rows)} labels of {origin}", ["case", "decides", "file"], rows, words=3)
+    tell(
+        f"Review them in Slicer, or train with them: aslseg train {project} --set "
+        f"start_labels={origin}"
+    )
+
+
 def _show(project: Project) -> None:
     rows = [
         [
@@ -112,3 +167,9 @@ def register(app: typer.Typer) -> None:
             "aslseg cases my_project --rename ct_3=anna --remove ct_9 --role ct_4=test",
         )
     )(cases)
+    app.command(
+        epilog=examples(
+            "aslseg labels my_project totalsegmentator_out --origin TotalSegmentator",
+            "aslseg labels my_project nnunet_out --origin nnU-Net --called tumour=2",
+        )
+    )(labels)

@@ -33,6 +33,8 @@ _ALGORITHM: dict[MadeBy, str] = {
     "accepted": "AUTOMATIC",
     "ai": "AUTOMATIC",
 }
+OURS = "ASLseg"
+"""Begins the name of each algorithm of this program."""
 _MAY_BE_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName",
@@ -59,7 +61,7 @@ def write_dicom_seg(
     path: Path,
     *,
     made_by: MadeBy,
-    method: str = "",
+    algorithm: str = OURS,
 ) -> None:
     """Write a DICOM segmentation object, whole or not at all.
 
@@ -69,7 +71,7 @@ def write_dicom_seg(
         targets: All targets; each becomes a segment, in their order.
         path: Where to.
         made_by: Who or what made the label map.
-        method: Of the run that predicted, for the name of the algorithm.
+        algorithm: Name of what predicted.
 
     Raises:
         ImageError: When the image is no DICOM series, or its slices lack what an object of their
@@ -91,7 +93,7 @@ def write_dicom_seg(
             source_images=slices,
             pixel_array=numbers[labelmap.labels],
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=_descriptions(targets, made_by, method),
+            segment_descriptions=_descriptions(targets, made_by, algorithm),
             series_instance_uid=UID(),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=UID(),
@@ -125,7 +127,7 @@ def _complete(source: Any, slice_mm: float) -> None:
 
 
 def _descriptions(
-    targets: Sequence[Target], made_by: MadeBy, method: str
+    targets: Sequence[Target], made_by: MadeBy, name: str
 ) -> list[SegmentDescription]:
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
@@ -135,8 +137,8 @@ def _descriptions(
     algorithm = None
     if kind is not SegmentAlgorithmTypeValues.MANUAL:
         algorithm = AlgorithmIdentificationSequence(
-            name=f"ASLseg {method}".strip(),
-            version=aslseg.__version__,
+            name=name,
+            version=aslseg.__version__ if name.startswith(OURS) else "unknown",
             family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
         )
     described: list[SegmentDescription] = []

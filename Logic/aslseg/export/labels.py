@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
 from aslseg.project.case import Case
+from aslseg.project.external_labels import unknown_targets
 from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, Review, case_reports, decisions
 from aslseg.project.run_folder import RunFolder
@@ -34,6 +35,7 @@ class CaseLabel:
         round: Of that run.
         decided: When a person decided; empty where nobody did.
         doubtful: Which voxels of a prediction are in doubt: a label map that is 0 elsewhere.
+        unknown: Names of the targets that a prediction says nothing of, as another model may.
     """
 
     case: Case
@@ -44,6 +46,7 @@ class CaseLabel:
     round: int = 0
     decided: str = ""
     doubtful: Path | None = None
+    unknown: frozenset[str] = frozenset()
 
 
 def labels_of(
@@ -110,6 +113,7 @@ def _label_of(
         run=run.run_id,
         round=best,
         doubtful=doubtful if doubtful.exists() else None,
+        unknown=unknown_targets(project, run, case.id),
     )
 
 

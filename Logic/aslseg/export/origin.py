@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from aslseg.config import Settings
 from aslseg.errors import StorageError
+from aslseg.project.external_labels import read_external
 from aslseg.project.run_folder import RunFolder, weights_digest
 from aslseg.reading import read_object
 from aslseg.storage import sha256_of, write_json_atomic
@@ -32,7 +33,7 @@ class RunOrigin(Settings):
 
     Attributes:
         method: That it was trained by.
-        settings: Its `config.json`.
+        settings: Its `config.json`; of labels of another model its `external.json`.
         weights: By number of the round, a digest of the trained weights.
     """
 
@@ -109,6 +110,9 @@ def now() -> str:
 def run_origin(run: RunFolder, rounds: Iterable[int]) -> RunOrigin:
     """Describe a run by its settings and the weights of some rounds."""
     config = run.config
+    if run.is_external:
+        known = read_external(run).model_dump(mode="json")
+        return RunOrigin(method=config.method, settings=known, weights={})
     return RunOrigin(
         method=config.method,
         settings=config.model_dump(mode="json"),

@@ -37,7 +37,7 @@ from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.lesions import read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
-from aslseg.project.run_tables import read_table
+from aslseg.project.run_tables import EXTERNAL, read_table
 from aslseg.storage import sha256_of, visible_files
 from aslseg.targets import undecided_mask
 
@@ -156,7 +156,9 @@ def export_project(
 def _predictor(project: Project, options: ExportOptions) -> RunFolder | None:
     if options.run is not None:
         return open_run(project.folder, options.run)
-    return latest_finished(project.folder) if options.labels == "all" else None
+    if options.labels != "all":
+        return None
+    return latest_finished(project.folder, external=True)
 
 
 def _snapshot(
@@ -285,9 +287,15 @@ def _write(export: _Export, label: CaseLabel, image: Volume, labelmap: Labelmap 
         project.targets,
         export.staging / (case.id + dicom_seg.ENDING),
         made_by=label.made_by,
-        method=export.runs[label.run].method if label.run in export.runs else "",
+        algorithm=_algorithm(export, label.run),
     )
     return 0
+
+
+def _algorithm(export: _Export, run: str) -> str:
+    """Return the name of what predicted: a method of ours, or the other model."""
+    method = export.runs[run].method if run in export.runs else ""
+    return run if method == EXTERNAL else f"{dicom_seg.OURS} {method}".strip()
 
 
 def _write_nnunet(
@@ -310,8 +318,8 @@ def _write_nnunet(
 
 
 def _unknown(export: _Export, label: CaseLabel) -> frozenset[str]:
-    """Return the names of targets that a label map says nothing of; a prediction decides all."""
-    return frozenset() if label.made_by == "ai" else export.project.unknown_targets(label.case)
+    """Return the names of targets that a label map says nothing of."""
+    return label.unknown if label.made_by == "ai" else export.project.unknown_targets(label.case)
 
 
 def _doubtful(label: CaseLabel, image: Volume) -> Mask:

@@ -33,7 +33,7 @@ from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
-from aslseg.project.run_folder import RunFolder, check_orientation
+from aslseg.project.run_folder import RunFolder, check_orientation, require_trained
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
@@ -426,11 +426,11 @@ def load_ensemble(
 
     Raises:
         DeviceError: When the device is not there.
-        RunError: When the run has no finished round.
+        RunError: When the run has no finished round, or holds label maps of another model.
         WeightsError: When a file of trained weights is missing, damaged or changed.
     """
     project = open_project(run.path.parents[1])
-    best = run.round(best_round(run))
+    best = require_trained(run).round(best_round(run))
     check_orientation(project, run, monitor or Monitor())
     context = context_of(project, run, monitor or Monitor(), device=device)
     return load_round(context, best)

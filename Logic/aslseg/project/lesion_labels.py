@@ -21,6 +21,7 @@ from aslseg.project.lesions import BoxedMask, CaseLesions, read_lesions
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.review import correct, refined_path
 from aslseg.project.run_folder import RunFolder, run_named
+from aslseg.targets import lesion_targets
 
 
 def finish_case(
@@ -53,7 +54,12 @@ def finish_case(
         if labels is None:
             refined = read_labelmap(path)
             labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
-        return correct(current, case_id, labels, run)
+        finished = correct(current, case_id, labels, run)
+        decided = finished.case(case_id).label_targets
+        if not decided:
+            return finished
+        lesion_names = {target.name for target in lesion_targets(finished.targets)}
+        return finished.set_label_targets(case_id, sorted({*decided, *lesion_names}))
 
 
 def partial_label(

@@ -22,7 +22,7 @@ from aslseg.data.volume import Geometry, Labelmap, Labels, Mask, SameSize, Volum
 from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import LABEL_SUFFIX, MASKS, CaseFiles
 from aslseg.project.labels import plain_name
-from aslseg.project.pairing import labels_of
+from aslseg.project.pairing import labels_by_case
 from aslseg.targets import Target, cascade_stages, region_mask, region_values
 
 logger = logging.getLogger(__name__)
@@ -94,19 +94,8 @@ def find_organ_masks(images: Mapping[str, Path], name: str, source: Path) -> dic
     if not source.is_dir():
         msg = f"{source} is no folder; give the folder with the masks of {name}."
         raise ProjectError(msg)
-    places = {path: mask for path in sorted(source.iterdir()) if (mask := _mask_at(path, name))}
-    found: dict[str, Path] = {}
-    for case_id, image in images.items():
-        fitting = labels_of(image, list(places)) or labels_of(Path(case_id), list(places))
-        if len(fitting) > 1:
-            msg = f"{fitting[0]} and {fitting[1].name} both fit {case_id} by name; rename one."
-            raise ProjectError(msg)
-        if fitting:
-            found[case_id] = places[fitting[0]]
-    repeated = [path for path in found.values() if list(found.values()).count(path) > 1]
-    if repeated:
-        msg = f"{repeated[0]} fits several cases by its name; rename it like its image."
-        raise ProjectError(msg)
+    places = {path: mask for path in sorted(source.iterdir()) if (mask := mask_at(path, name))}
+    found = {name: places[path] for name, path in labels_by_case(images, list(places)).items()}
     if not found:
         example = stem_of(Path(next(iter(images), "case")))
         msg = (
@@ -117,7 +106,7 @@ def find_organ_masks(images: Mapping[str, Path], name: str, source: Path) -> dic
     return found
 
 
-def _mask_at(path: Path, name: str) -> Path | None:
+def mask_at(path: Path, name: str) -> Path | None:
     """Return a file, or the structure's file in a folder of TotalSegmentator; None for others."""
     if path.name.startswith("."):
         return None
@@ -156,12 +145,22 @@ def read_organ_mask(
         ImageError: When it is missing, damaged, empty, or does not say what is the target.
         GeometryMismatchError: When it lies elsewhere.
     """
-    labelmap, segments = read_segments(path)
-    if not segments and suffix_of(path).startswith(".nii"):
-        segments = tuple(Segment(name, value) for value, name in label_names(path).items())
+    labelmap, segments = read_named(path)
     mask = _mask_in(labelmap.labels, segments, target, targets, path)
     found = Labelmap(mask.astype(np.uint8), labelmap.geometry)
     return checked_organ_mask(found, geometry, target, str(path), same_size=same_size)
+
+
+def read_named(path: Path) -> tuple[Labelmap, tuple[Segment, ...]]:
+    """Read a label map as `read_segments`, with the names of TotalSegmentator's NIfTI files too.
+
+    Raises:
+        ImageError: As `read_segments`.
+    """
+    labelmap, segments = read_segments(path)
+    if not segments and suffix_of(path).startswith(".nii"):
+        segments = tuple(Segment(name, value) for value, name in label_names(path).items())
+    return labelmap, segments
 
 
 def checked_organ_mask(

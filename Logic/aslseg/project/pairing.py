@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -204,6 +204,34 @@ def labels_of(image: Path, labels: Sequence[Path]) -> list[Path]:
     name, key = stem_of(image).removesuffix("_0000"), _image_key(image)
     same = [path for path in labels if stem_of(path) == name]
     return same or [path for path in labels if _label_key(path) == key]
+
+
+def labels_by_case(images: Mapping[str, Path], labels: Sequence[Path]) -> dict[str, Path]:
+    """Find the label map of each case, by the name of its image or else by its own.
+
+    Args:
+        images: Image by case id.
+        labels: Files or folders.
+
+    Returns:
+        One of `labels` by case id; cases without one are missing.
+
+    Raises:
+        ProjectError: When names do not tell which belongs to which.
+    """
+    found: dict[str, Path] = {}
+    for case_id, image in images.items():
+        fitting = labels_of(image, labels) or labels_of(Path(case_id), labels)
+        if len(fitting) > 1:
+            msg = f"{fitting[0]} and {fitting[1].name} both fit {case_id} by name; rename one."
+            raise ProjectError(msg)
+        if fitting:
+            found[case_id] = fitting[0]
+    repeated = [path for path, count in Counter(found.values()).items() if count > 1]
+    if repeated:
+        msg = f"{repeated[0]} fits several cases by its name; rename it like its image."
+        raise ProjectError(msg)
+    return found
 
 
 def _image_key(path: Path) -> str:

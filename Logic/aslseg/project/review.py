@@ -24,6 +24,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, first_finding
 from aslseg.project.case import LABELS, Case, Split, Status
+from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
 from aslseg.project.project import (
     Project,
@@ -298,7 +299,8 @@ def _keep(
         status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
         kept_before = None if kept is None else kept.relative_to(current.folder)
         with _noted(current.folder, _of(what, case, run, kept_before, round_number)):
-            return project.save_label(case_id, labels, status=status)
+            names = decided_targets(current, run, case_id, labels)
+            return project.save_label(case_id, labels, status=status, targets=names)
 
 
 def _place_before(project: Project, case: Case, last: Review) -> Path | None:

@@ -26,6 +26,7 @@ from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
 from aslseg.project.run_tables import (
+    EXTERNAL,
     METRIC_COLUMNS,
     RELIABILITY_COLUMNS,
     read_cross_validation,
@@ -96,6 +97,7 @@ class _Status(BaseModel):
     short_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
     label_digests: dict[str, str] = {}
     given_targets: list[str] = []
+    start_targets: dict[str, list[str]] = {}
     lesion_lines: dict[str, int] = {}
     images: dict[str, str] = {}
 
@@ -114,6 +116,11 @@ class RunFolder:
     def run_id(self) -> str:
         """The folder's name."""
         return self.path.name
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it holds label maps of another model, and nothing that was trained here."""
+        return (self.path / "external.json").exists()
 
     @property
     def config(self) -> RunConfig:
@@ -297,7 +304,9 @@ def run_named(project_folder: Path, name: str) -> RunFolder:
 
 
 def open_run(project_folder: Path, run_id: str | None = None) -> RunFolder:
-    """Open a run by name, or the latest one.
+    """Open a run by name, or the latest one that was trained here.
+
+    Labels of another model are opened by name, or where nothing was trained.
 
     Raises:
         RunError: When there is no such run, or the name is none of a folder.
@@ -312,7 +321,22 @@ def open_run(project_folder: Path, run_id: str | None = None) -> RunFolder:
         known = ", ".join(run.run_id for run in found) or "none"
         msg = f"{project_folder} has no run '{run_id or 'at all'}' (known: {known}); train first."
         raise RunError(msg)
-    return found[-1]
+    return ([run for run in found if not run.is_external] or found)[-1]
+
+
+def require_trained(run: RunFolder) -> RunFolder:
+    """Return a run that has networks.
+
+    Raises:
+        RunError: When it holds label maps of another model.
+    """
+    if run.is_external:
+        msg = (
+            f"'{run.run_id}' holds label maps of another model, which can be reviewed; there are "
+            "no networks to segment or to train on with: name a trained run, or train one."
+        )
+        raise RunError(msg)
+    return run
 
 
 def runs_of(project_folder: Path) -> list[RunFolder]:
@@ -324,13 +348,17 @@ def runs_of(project_folder: Path) -> list[RunFolder]:
     return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
 
 
-def latest_finished(project_folder: Path) -> RunFolder | None:
+def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolder | None:
     """Return the latest run with a finished round, or None.
+
+    Args:
+        project_folder: Of the project.
+        external: Whether labels of another model count too.
 
     Raises:
         RunError: When a run that is looked at is damaged.
     """
-    runs = reversed(runs_of(project_folder))
+    runs = (run for run in reversed(runs_of(project_folder)) if external or not run.is_external)
     return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
 
 
@@ -357,7 +385,7 @@ class RunSummary:
     @property
     def is_usable(self) -> bool:
         """Whether it can segment."""
-        return self.best_round > 0
+        return self.best_round > 0 and self.method != EXTERNAL
 
 
 def list_runs(project_folder: Path) -> list[RunSummary]:

@@ -27,6 +27,9 @@ SOURCES = {
 a person reads."""
 PREDICTIONS: tuple[Literal["specialist", "sam", "refined"], ...] = ("specialist", "sam", "refined")
 """Sources that an ensemble predicts with; the others are there to compare with."""
+EXTERNAL = "external"
+"""Method of a folder with label maps of another model in place of a run's predictions, see
+`external_labels`."""
 REFINED, DOUBTFUL = "refined.nii.gz", "doubtful.nii.gz"
 """Files of a case's predictions."""
 

@@ -22,6 +22,7 @@ from aslseg.errors import RunError
 from ASLsegLib.engine.background import Background
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import proposed_prompts, result_handlers
+from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.growth import (
     Growth,
     begin_growth,
@@ -62,7 +63,7 @@ YIELD_S = 0.005
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 
-class Logic(LesionLogic, OrganMaskLogic, PlanLogic):
+class Logic(LesionLogic, OrganMaskLogic, ExternalLabelLogic, PlanLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:

@@ -38,11 +38,11 @@ class ProjectState:
 
     @cached_property
     def run(self) -> RunFolder | None:
-        """The latest run that can segment."""
+        """The latest run with predictions to review, or labels of another model."""
         from aslseg.project.run_folder import open_run
 
-        usable = [run.run_id for run in self.runs if run.is_usable]
-        return open_run(self.project.folder, usable[0]) if usable else None
+        finished = [run.run_id for run in self.runs if run.best_round > 0]
+        return open_run(self.project.folder, finished[0]) if finished else None
 
     @cached_property
     def reports(self) -> list[CaseReport]:

@@ -47,7 +47,7 @@ class SavedPredictions:
 
 
 def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions | None:
-    """Read a case's own label map and the predictions of the best round of the latest usable run.
+    """Read a case's own label map and the predictions of the latest run with some.
 
     Returns:
         None when there is neither.
@@ -119,7 +119,7 @@ def _predictions_of_run(
 
     for run in list_runs(project.folder):
         folder = run_named(project.folder, run.run_id).predictions(run.best_round, case_id)
-        if run.is_usable and prediction_file(folder).exists():
+        if run.best_round > 0 and prediction_file(folder).exists():
             origin = Provenance("", run.method, run.run_id, run.best_round)
             return *_read_predictions(folder), origin
     return {}, [], Provenance("")

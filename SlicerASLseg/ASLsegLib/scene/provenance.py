@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import vtk
 
+from aslseg.project.run_tables import EXTERNAL
 from ASLsegLib.scene.segments import Part
 
 _PREFIX = "ASLseg."
@@ -133,7 +134,8 @@ def _set_dicom_tags(segment: Any, human: bool) -> None:
     method = tag(segment, "Method")
     kind = "AUTOMATIC" if not human else "SEMIAUTOMATIC" if method else "MANUAL"
     segment.SetTag("DICOM.SegmentAlgorithmType", kind)
-    segment.SetTag("DICOM.SegmentAlgorithmName", f"ASLseg {method}".strip())
+    name = tag(segment, "Run") if method == EXTERNAL else f"ASLseg {method}".strip()
+    segment.SetTag("DICOM.SegmentAlgorithmName", name)
 
 
 def digest_of(part: Part | None) -> str:

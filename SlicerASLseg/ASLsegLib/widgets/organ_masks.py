@@ -1,4 +1,4 @@
-"""What a person has already: organ masks from the scene or a folder, and complete slices."""
+"""What is there already: organ masks, labels of another model, and complete slices."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class OrganMaskSection(Section):
         """Connect the section's widgets."""
         self.on_click(self.ui.saveOrganMaskButton, self._save)
         self.on_click(self.ui.addOrganMasksButton, self._add)
+        self.on_click(self.ui.externalLabelsButton, self._add_labels)
         self.on_click(self.ui.completeSliceButton, self._mark_slice)
 
     def update(self) -> None:
@@ -30,6 +31,7 @@ class OrganMaskSection(Section):
         organs = "" if closed or self.logic.organs() else _("No target contains another one.")
         self.gate(self.ui.saveOrganMaskButton, can, closed, organs, chosen, busy)
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
+        self.gate(self.ui.externalLabelsButton, can, closed, busy)
         self.gate(self.ui.completeSliceButton, can, closed, self._no_label(), busy)
 
     @property
@@ -63,6 +65,19 @@ class OrganMaskSection(Section):
         )
         if folder:
             self.logic.add_organ_masks(organ, folder, wait=False)
+
+    def _add_labels(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.panel.widget,
+            _("Folder with label maps of another model"),
+            str(self.logic.opened().folder),
+        )
+        if not folder:
+            return
+        title, text = _("Labels of another model"), _("Name of the model:")
+        origin = str(qt.QInputDialog.getText(self.panel.widget, title, text))
+        if origin:
+            self.logic.add_external_labels(origin, folder, wait=False)
 
     def _organ(self) -> str:
         """Return the organ that is meant; asked for where several contain others."""

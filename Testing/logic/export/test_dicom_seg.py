@@ -73,7 +73,9 @@ def test_segments_lie_on_the_slices_that_they_were_drawn_on(tmp_path: Path) -> N
     write_series(tmp_path / "ct")
     labelmap = labels_of(tmp_path / "ct")
     path = tmp_path / "out.seg.dcm"
-    write_dicom_seg(labelmap, tmp_path / "ct", LIVER_TARGETS, path, made_by="ai", method="semisam")
+    write_dicom_seg(
+        labelmap, tmp_path / "ct", LIVER_TARGETS, path, made_by="ai", algorithm="ASLseg semisam"
+    )
     found = segread(path)
     liver, tumour = planes_of(found, 1), planes_of(found, 2)
     assert sorted(liver) == [32.0, 34.0]
@@ -91,7 +93,9 @@ def test_the_object_belongs_to_its_study_and_says_who_made_it(tmp_path: Path) ->
     labelmap = labels_of(tmp_path / "ct")
     for made_by, kind in (("drawn", "MANUAL"), ("corrected", "SEMIAUTOMATIC"), ("ai", "AUTOMATIC")):
         path = tmp_path / f"{made_by}.seg.dcm"
-        write_dicom_seg(labelmap, tmp_path / "ct", targets, path, made_by=made_by, method="aslseg")
+        write_dicom_seg(
+            labelmap, tmp_path / "ct", targets, path, made_by=made_by, algorithm="ASLseg aslseg"
+        )
         found = dcmread(path)
         assert (found.PatientID, found.StudyInstanceUID) == ("P1", f"{ROOT}.1")
         referenced = found.ReferencedSeriesSequence[0]

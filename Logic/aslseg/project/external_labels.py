@@ -1,0 +1,345 @@
+"""Label maps of another model, as a start: pseudo-labels of a named origin, to be reviewed as ours.
+
+They lie in a folder among the runs that has the origin's name and the predictions of one round, but
+no networks. So cases and lesions are reviewed as those of any run, and every decision, export and
+segment says the origin's name. They are a person's labels only once a person has accepted them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from aslseg.config import RunConfig, SamConfig, Settings
+from aslseg.data.geometry import fit_labels
+from aslseg.data.images import SUFFIXES, read_geometry, read_labelmap, suffix_of, write_labelmap
+from aslseg.data.orientation import ORIENTATION
+from aslseg.data.volume import Labelmap, SameSize
+from aslseg.errors import ImageError, ProjectError, RunError, first_finding
+from aslseg.events import Monitor
+from aslseg.project.labels import check_values, present_values, values_by_name
+from aslseg.project.organ_masks import mask_at, read_named, with_masks
+from aslseg.project.pairing import labels_by_case
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RunFolder, run_named, running, write_settings
+from aslseg.project.run_tables import (
+    EXTERNAL,
+    METRIC_COLUMNS,
+    METRICS,
+    REFINED,
+    RELIABILITY,
+    RELIABILITY_COLUMNS,
+    write_table,
+)
+from aslseg.reading import read_object
+from aslseg.schema_1 import PREDICTION_FILE
+from aslseg.storage import copy_atomic, sha256_of, write_json_atomic
+from aslseg.targets import Target, cascade_stages
+
+ROUND = 1
+
+
+class ExternalCase(Settings):
+    """The label map of a case.
+
+    Attributes:
+        file: Name of what it was read from.
+        sha256: Digest of the label map, as it lies in the project.
+        targets: Names of the targets that it decides.
+    """
+
+    file: str
+    sha256: str
+    targets: tuple[str, ...]
+
+
+class ExternalLabels(Settings):
+    """What `external.json` says.
+
+    Attributes:
+        origin: Name of what made the label maps.
+        cases: By case id.
+    """
+
+    origin: str
+    cases: dict[str, ExternalCase] = Field(default_factory=dict)
+
+
+def read_external(run: RunFolder) -> ExternalLabels:
+    """Read what the folder of another model's label maps holds.
+
+    Raises:
+        RunError: When it is no such folder, or damaged.
+    """
+    path = run.path / "external.json"
+    remedy = f"add the labels of '{run.run_id}' again"
+    try:
+        return ExternalLabels.model_validate(read_object(path, RunError, remedy))
+    except ValidationError as error:
+        where, what = first_finding(error)
+        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
+        raise RunError(msg) from error
+
+
+def decided_targets(
+    project: Project, run: RunFolder | None, case_id: str, labels: Labelmap
+) -> tuple[str, ...]:
+    """Return the names of the targets that a label map decides which began with a prediction.
+
+    A run's prediction decides all. Another model's decides what it knows, and what a person has
+    added to it.
+
+    Args:
+        project: With the targets.
+        run: That the prediction is of; None without one.
+        case_id: The case.
+        labels: As the person saves it.
+
+    Returns:
+        Names as for `Case.label_targets`: empty for all.
+    """
+    unknown = frozenset() if run is None else unknown_targets(project, run, case_id)
+    present = present_values(labels)
+    decided = [t.name for t in project.targets if t.name not in unknown or present[t.value]]
+    return () if len(decided) == len(project.targets) else tuple(decided)
+
+
+def unknown_targets(project: Project, run: RunFolder, case_id: str) -> frozenset[str]:
+    """Return the names of the targets that a run's label map of a case says nothing of."""
+    known = read_external(run).cases if run.is_external else {}
+    if case_id not in known:
+        return frozenset()
+    return frozenset(t.name for t in project.targets) - set(known[case_id].targets)
+
+
+def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, list[str]]:
+    """Copy another model's label maps of unlabelled cases, which a training begins with.
+
+    Args:
+        project: With the cases; those that a person rejected are left out.
+        origin: As for `add_external_labels`.
+        folder: Gets `<case>.nii.gz`.
+
+    Returns:
+        By case id, the targets that are learnt: those that the label map decides together with what
+        they lie in.
+
+    Raises:
+        RunError: When the project has no label maps of that name.
+    """
+    run = run_named(project.folder, origin)
+    if not run.is_external:
+        msg = f"The project has no labels of '{origin}'; add them first (aslseg labels)."
+        raise RunError(msg)
+    known, learnt = read_external(run).cases, {}
+    for case in project.unlabelled:
+        names = known[case.id].targets if case.id in known and case.status != "rejected" else ()
+        if found := _with_parents(names, project.targets):
+            copy_atomic(run.predictions(ROUND, case.id) / REFINED, folder / f"{case.id}.nii.gz")
+            learnt[case.id] = found
+    return learnt
+
+
+def _with_parents(names: Collection[str], targets: Sequence[Target]) -> list[str]:
+    """Return those of some targets that lie in nothing, or in another one of them."""
+    kept: list[str] = []
+    for stage in cascade_stages(targets):
+        if stage.inside is None or stage.inside.name in kept:
+            kept += [target.name for target in stage.targets if target.name in names]
+    return kept
+
+
+def add_external_labels(
+    project: Project,
+    origin: str,
+    folder: Path,
+    *,
+    called: Mapping[str, str] | None = None,
+    same_size: SameSize = "refuse",
+    monitor: Monitor | None = None,
+) -> RunFolder:
+    """Take the label maps of another model for the cases that a person has not labelled.
+
+    Args:
+        project: With the cases.
+        origin: What made them, such as "TotalSegmentator"; labels of before under this name are
+            replaced case by case.
+        folder: One file a case, named as its image or as the case; or a folder with a mask of each
+            target, as TotalSegmentator writes it.
+        called: By target name, what the model calls it: the name of a segment or of the file of a
+            mask, or a value. Only these targets are taken then. Without it, segments and masks
+            count by the targets' names, and values are those of the project.
+        same_size: What to go by when a label map has its image's size and another position.
+        monitor: Gets progress; can stop it, and what was read until then is kept.
+
+    Returns:
+        The folder with the label maps, which is reviewed as a run is.
+
+    Raises:
+        ProjectError: When there is no such target, or no file is named as a case without a label.
+        RunError: When a run has that name.
+        ImageError: When a label map is damaged, or none of the targets is in it.
+        GeometryMismatchError: When a label map lies elsewhere.
+        StorageError: When the project folder cannot be written.
+    """
+    monitor = monitor or Monitor()
+    run = _folder_of(project, origin)
+    asked = _asked(project.targets, called or {})
+    files = _find(project, folder)
+    with running(run, monitor):
+        for case_id in monitor.track(files, f"Reading labels of {origin}"):
+            labelmap, names = _read(project, case_id, files[case_id], asked, same_size)
+            path = run.predictions(ROUND, case_id) / REFINED
+            write_labelmap(labelmap, path)
+            found = ExternalCase(file=files[case_id].name, sha256=sha256_of(path), targets=names)
+            _note(run, origin, {case_id: found})
+    return run
+
+
+def _folder_of(project: Project, origin: str) -> RunFolder:
+    run = run_named(project.folder, origin)
+    if (run.path / "config.json").exists() and not run.is_external:
+        msg = f"There is a trained run '{origin}'; name the other model otherwise."
+        raise RunError(msg)
+    return run
+
+
+def _asked(targets: Sequence[Target], called: Mapping[str, str]) -> dict[str, Target]:
+    """Return the targets that are taken, by what the other model calls them."""
+    known = {target.name: target for target in targets}
+    strange = [name for name in called if name not in known]
+    if strange:
+        msg = f"'{strange[0]}' is no target of the project; it has {', '.join(known)}."
+        raise ProjectError(msg)
+    return (
+        {called[name]: known[name] for name in called} if called else {t.name: t for t in targets}
+    )
+
+
+def _find(project: Project, folder: Path) -> dict[str, Path]:
+    """Return what is there of each case that a person has not labelled."""
+    if not folder.is_dir():
+        msg = f"{folder} is no folder; give the folder with the label maps of the other model."
+        raise ProjectError(msg)
+    places = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (path.is_dir() or suffix_of(path) in SUFFIXES)
+    ]
+    images = {case.id: project.image_path(case) for case in project.unlabelled}
+    found = labels_by_case(images, places)
+    if not found:
+        msg = (
+            f"{folder} has no label map that is named as a case without a label "
+            f"({', '.join(list(images)[:3]) or 'there is none'}); rename them like the images."
+        )
+        raise ProjectError(msg)
+    return found
+
+
+def _read(
+    project: Project,
+    case_id: str,
+    path: Path,
+    asked: Mapping[str, Target],
+    same_size: SameSize,
+) -> tuple[Labelmap, tuple[str, ...]]:
+    """Return the label map of a case on the grid of its image, and what it decides."""
+    case = project.case(case_id)
+    read = _read_masks if path.is_dir() else _read_labels
+    labelmap, decided = read(path, asked, project.targets)
+    grid = read_geometry(project.image_path(case))
+    fitted = fit_labels(labelmap, grid, str(path), same_size=same_size)
+    if case.masks:
+        fitted = with_masks(fitted, project.load_masks(case), project.targets, str(path))
+    names = {*decided, *case.masks}
+    return fitted, tuple(target.name for target in project.targets if target.name in names)
+
+
+def _read_labels(
+    path: Path, asked: Mapping[str, Target], targets: Sequence[Target]
+) -> tuple[Labelmap, Collection[str]]:
+    labelmap, segments = read_named(path)
+    present = present_values(labelmap)
+    own = {target.name: target for target in targets} == dict(asked)
+    table = np.zeros(256, np.uint8)
+    if segments:
+        present[[segment.value for segment in segments]] = True  # also those that are empty
+        wanted = [_renamed(target, name) for name, target in asked.items()]
+        table = values_by_name(present, segments, wanted, str(path), leave_others=True)
+    elif own:
+        check_values(labelmap, targets, str(path))
+        return labelmap, [target.name for target in targets]
+    else:
+        for text, target in asked.items():
+            if not (text.isascii() and text.isdigit() and 0 < int(text) < len(table)):
+                msg = f"{path} names no segments; say by its value, from 1 to 255, what "
+                raise ImageError(msg + f"{target.name} is, and not by '{text}'.")
+            table[int(text)] = target.value
+    decided = [target.name for target in asked.values() if (table == target.value).any()]
+    if not decided:
+        names = ", ".join(segment.name for segment in segments[:6])
+        msg = (
+            f"{path} has no segment of {', '.join(asked)} (but {names}); say what they are called."
+        )
+        raise ImageError(msg)
+    return Labelmap(table[labelmap.labels], labelmap.geometry), decided
+
+
+def _renamed(target: Target, name: str) -> Target:
+    return target.model_copy(update={"name": name})
+
+
+def _read_masks(
+    path: Path, asked: Mapping[str, Target], targets: Sequence[Target]
+) -> tuple[Labelmap, Collection[str]]:
+    """Read a folder with a mask of each target; what lies inside of another one goes before it."""
+    files = {target.name: mask_at(path, name) for name, target in asked.items()}
+    order = [target for stage in cascade_stages(targets) for target in stage.targets]
+    labelmap: Labelmap | None = None
+    for target in order:
+        file = files.get(target.name)
+        if file is None:
+            continue
+        mask = read_labelmap(file)
+        if labelmap is None:
+            labelmap = replace(mask, labels=np.zeros_like(mask.labels))
+        if not mask.geometry.matches(labelmap.geometry):
+            msg = f"{file} lies elsewhere than the other masks in {path}; make them anew."
+            raise ImageError(msg)
+        labelmap.labels[mask.labels > 0] = target.value
+    if labelmap is None:
+        msg = f"{path} has no mask named like {', '.join(asked)}; say what they are called."
+        raise ImageError(msg)
+    return labelmap, [name for name, file in files.items() if file is not None]
+
+
+def _note(run: RunFolder, origin: str, found: Mapping[str, ExternalCase]) -> None:
+    """Write what makes a folder of label maps one that can be reviewed."""
+    known = (read_external(run).cases if run.is_external else {}) | dict(found)
+    for case_id, case in found.items():
+        facts = {"origin": origin, **case.model_dump(mode="json")}
+        write_json_atomic(run.predictions(ROUND, case_id) / PREDICTION_FILE, facts)
+    external = ExternalLabels(origin=origin, cases=known)
+    write_json_atomic(run.path / "external.json", external.model_dump(mode="json"))
+    rows = [_row(case_id, origin) for case_id in known]
+    write_table(run.round(ROUND) / RELIABILITY, RELIABILITY_COLUMNS, rows)
+    write_table(run.round(ROUND) / METRICS, METRIC_COLUMNS, [])
+    run.finish(ROUND, math.nan)
+    facts = {"method": EXTERNAL, "sam": "none", "orientation": ORIENTATION}
+    run.write_status(best_round=ROUND, round=ROUND, rounds=ROUND, **facts)
+    config = RunConfig(method=EXTERNAL, rounds=ROUND, sam=SamConfig(model="none"))
+    write_settings(run, config)
+
+
+def _row(case_id: str, origin: str) -> dict[str, Any]:
+    """Return the row of a case that nothing is known of but who labelled it."""
+    empty = dict.fromkeys(RELIABILITY_COLUMNS, "")
+    reason = f"label of {origin}, nobody has looked at it"
+    return {**empty, "round": ROUND, "case": case_id, "accepted": False, "reason": reason}

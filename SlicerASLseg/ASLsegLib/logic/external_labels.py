@@ -1,0 +1,53 @@
+"""Label maps of another model, as a start: reviewed as those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ASLsegLib.logic.review import ReviewLogic
+
+if TYPE_CHECKING:
+    from aslseg.data.volume import SameSize
+    from aslseg.project.run_folder import RunFolder
+
+
+class ExternalLabelLogic(ReviewLogic):
+    """The part of the logic that takes another model's labels."""
+
+    def add_external_labels(
+        self,
+        origin: str,
+        folder: Path | str,
+        *,
+        called: Mapping[str, str] | None = None,
+        same_size: SameSize = "refuse",
+        wait: bool = True,
+    ) -> RunFolder | None:
+        """Take the label maps of another model for the cases without a label, to be reviewed.
+
+        Args:
+            origin: What made them, such as "TotalSegmentator".
+            folder: One file a case, named as its image; or a folder a case, with a mask of each
+                target.
+            called: By target name, what the model calls it: a segment, a mask's file, or a value.
+            same_size: What to go by when a label map has its image's size and another position.
+            wait: Return the folder of the labels; else None at once.
+
+        Raises:
+            ProjectError: When no file is named as a case without a label.
+            ImageError: When a label map is damaged, or none of the targets is in it.
+        """
+        project, source = self.opened(), Path(folder)
+
+        def work(monitor: Any) -> RunFolder:
+            from aslseg.project.external_labels import add_external_labels as add
+
+            return add(project, origin, source, called=called, same_size=same_size, monitor=monitor)
+
+        def show(run: RunFolder) -> RunFolder:
+            self.updated(project)
+            return run
+
+        return self._in_background("reading labels of another model", work, show, wait)

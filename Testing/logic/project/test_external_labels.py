@@ -1,0 +1,202 @@
+"""Labels of another model: read, named by their origin, reviewed, and no person's before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.errors import ImageError, ProjectError, RunError
+from aslseg.export.project import ExportOptions, export_project
+from aslseg.project.external_labels import (
+    add_external_labels,
+    copy_for_training,
+    read_external,
+    unknown_targets,
+)
+from aslseg.project.lesion_labels import finish_case
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import accept, case_reports, correct, decisions, reject
+from aslseg.project.run_folder import create_run, latest_finished, list_runs, open_run
+from tiny_project import GEOMETRY, a_tiny_project, tiny_config
+
+LIVER = np.zeros(GEOMETRY.shape, np.bool_)
+LIVER[2:8, 5:20, 5:20] = True
+LESION = np.zeros(GEOMETRY.shape, np.bool_)
+LESION[4, 8:11, 8:11] = True
+BOTH = LIVER * np.uint8(1) + LESION * np.uint8(1)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+def written(path: Path, labels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labelmap(Labelmap(labels.astype(np.uint8), GEOMETRY), path)
+    return path
+
+
+def refined(project: Project, origin: str, case_id: str) -> np.ndarray:
+    path = open_run(project.folder, origin).predictions(1, case_id) / "refined.nii.gz"
+    return read_labelmap(path).labels
+
+
+def test_labels_are_reviewed_and_nobodys_before_a_person_accepts(
+    project: Project, tmp_path: Path
+) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    written(tmp_path / "out" / "c0.nii.gz", BOTH)  # a person has labelled this one
+    run = add_external_labels(project, "nnU-Net", tmp_path / "out")
+    assert list(read_external(run).cases) == ["c2"]
+    now = open_project(project.folder)
+    assert now.case("c2").label is None
+    report = next(one for one in case_reports(now, run) if one.case_id == "c2")
+    assert (report.state, report.reason) == (
+        "needs review",
+        "label of nnU-Net, nobody has looked at it",
+    )
+    accepted = accept(now, run, "c2")
+    assert accepted.case("c2").status == "accepted"
+    assert decisions(accepted)[-1].run == "nnU-Net"
+    assert np.array_equal(accepted.load_labels(accepted.case("c2")).labels, BOTH)
+
+
+def test_masks_of_each_target_become_one_label_map(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c3" / "liver.nii.gz", LIVER)
+    written(tmp_path / "out" / "c3" / "liver_lesions.nii.gz", LESION)
+    written(tmp_path / "out" / "c3" / "spleen.nii.gz", ~LIVER)
+    names = {"liver": "liver", "tumour": "liver_lesions"}
+    add_external_labels(project, "TotalSegmentator", tmp_path / "out", called=names)
+    assert np.array_equal(refined(project, "TotalSegmentator", "c3"), BOTH)
+
+
+def test_values_of_the_other_model_are_told(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", LIVER * np.uint8(5) + LESION * np.uint8(2))
+    with pytest.raises(ImageError, match="no target"):
+        add_external_labels(project, "other", tmp_path / "out")
+    run = add_external_labels(project, "other", tmp_path / "out", called={"tumour": "7"})
+    assert np.array_equal(refined(project, "other", "c2") == 2, LESION)
+    assert unknown_targets(project, run, "c2") == {"liver"}
+    with pytest.raises(ImageError, match="names no segments"):
+        add_external_labels(project, "other", tmp_path / "out", called={"tumour": "lesion"})
+
+
+def test_what_the_model_does_not_know_stays_unknown(project: Project, tmp_path: Path) -> None:
+    for case_id in ("c2", "c3", "c4"):
+        written(tmp_path / "out" / case_id / "liver.nii.gz", LIVER)
+    run = add_external_labels(project, "organs", tmp_path / "out")
+    assert accept(project, run, "c2").case("c2").label_targets == ("liver",)
+    drawn = Labelmap(BOTH, GEOMETRY)
+    assert correct(project, "c3", drawn, run).case("c3").label_targets == ()
+    assert finish_case(project, run, "c4").case("c4").label_targets == ("liver", "tumour")
+
+
+def test_lesions_are_decided_as_those_of_a_run(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    run = add_external_labels(project, "nnU-Net", tmp_path / "out")
+    with pytest.raises(ProjectError, match="1 lesions of case c2 are undecided"):
+        finish_case(project, run, "c2")
+    lesion = boxed(LESION)
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", lesion, None, "nnU-Net", 1))
+    done = finish_case(project, run, "c2")
+    assert np.array_equal(done.load_labels(done.case("c2")).labels, LIVER)
+
+
+def test_a_later_folder_adds_to_the_labels_of_an_origin(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "first" / "c2.nii.gz", BOTH)
+    written(tmp_path / "second" / "c3.nii.gz", LIVER)
+    for name in ("first", "second"):
+        run = add_external_labels(project, "nnU-Net", tmp_path / name)
+    assert set(read_external(run).cases) == {"c2", "c3"}
+    assert [one.case_id for one in case_reports(project, run) if one.refined] == ["c2", "c3"]
+
+
+def test_an_origin_is_no_run_that_segments_or_trains_on(project: Project, tmp_path: Path) -> None:
+    from aslseg.inference.loading import load_ensemble
+    from aslseg.runs import continue_run, resume_run, train_on
+
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    create_run(project.folder, tiny_config(), "trained")
+    with pytest.raises(RunError, match="trained run 'trained'"):
+        add_external_labels(project, "trained", tmp_path / "out")
+    run = add_external_labels(project, "nnU-Net", tmp_path / "out")
+    for act in (resume_run, continue_run, train_on):
+        with pytest.raises(RunError, match="label maps of another model"):
+            act(project, "nnU-Net")
+    with pytest.raises(RunError, match="label maps of another model"):
+        load_ensemble(run)
+    assert open_run(project.folder).run_id == "trained"
+    assert latest_finished(project.folder) is None
+    assert [one.is_usable for one in list_runs(project.folder)] == [False, False]
+
+
+def test_an_export_names_the_origin(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c2" / "liver.nii.gz", LIVER)
+    add_external_labels(project, "organs", tmp_path / "out")
+    export_project(project, tmp_path / "home", ExportOptions(labels="all"))
+    origin = json.loads((tmp_path / "home" / "origin.json").read_text())
+    found = origin["cases"]["c2"]
+    assert (found["made_by"], found["run"], found["unknown_targets"]) == (
+        "ai",
+        "organs",
+        ["tumour"],
+    )
+    assert origin["runs"]["organs"]["weights"] == {}
+    assert origin["runs"]["organs"]["settings"]["origin"] == "organs"
+
+
+def test_training_begins_with_what_the_model_decides(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    written(tmp_path / "out" / "c3" / "tumour.nii.gz", LESION)
+    written(tmp_path / "out" / "c4.nii.gz", BOTH)
+    add_external_labels(project, "mixed", tmp_path / "out")
+    now = reject(project, "c4")
+    learnt = copy_for_training(now, "mixed", tmp_path / "start")
+    assert learnt == {"c2": ["liver", "tumour"]}
+    assert (tmp_path / "start" / "c2.nii.gz").exists()
+    assert not (tmp_path / "start" / "c4.nii.gz").exists()
+    with pytest.raises(RunError, match="no labels of 'absent'"):
+        copy_for_training(now, "absent", tmp_path / "start")
+
+
+def test_names_that_fit_no_case_are_refused(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "someone.nii.gz", BOTH)
+    with pytest.raises(ProjectError, match="no label map that is named as a case"):
+        add_external_labels(project, "nnU-Net", tmp_path / "out")
+    with pytest.raises(ProjectError, match="'lung' is no target"):
+        add_external_labels(project, "nnU-Net", tmp_path / "out", called={"lung": "1"})
+
+
+def test_only_a_run_that_asks_for_them_learns_from_them(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.context import RunContext
+    from aslseg.methods import METHODS
+    from aslseg.runs import start_run
+    from aslseg.training.rounds import Round, RoundOutcome
+
+    rounds: list[Round] = []
+
+    def run_round(context: RunContext, this: Round) -> RoundOutcome:
+        rounds.append(this)
+        return RoundOutcome({}, {}, float("nan"))
+
+    monkeypatch.setitem(METHODS, "specialist", run_round)
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    add_external_labels(project, "nnU-Net", tmp_path / "out")
+    for name in ("", "nnU-Net"):
+        config = tiny_config(method="specialist", rounds=1, start_labels=name)
+        start_run(project, config, run_id=f"run{name}")
+    written(tmp_path / "out" / "c2.nii.gz", LIVER)
+    add_external_labels(project, "nnU-Net", tmp_path / "out")  # too late for the run
+    without, begun = (this.pseudo for this in rounds)
+    assert without == {}
+    assert begun["c2"].targets == {"liver", "tumour"}
+    assert np.array_equal(read_labelmap(begun["c2"].labels).labels, BOTH)
