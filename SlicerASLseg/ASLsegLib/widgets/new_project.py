@@ -15,6 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError, CancelledError
+from aslseg.events import Event, Progress
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.terminology import as_color, style_of
 from ASLsegLib.widgets.plan_tables import (
@@ -33,7 +34,6 @@ from ASLsegLib.widgets.project import SPLITS
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
 if TYPE_CHECKING:
-    from aslseg.events import Event
     from aslseg.project.plan import Plan
     from aslseg.project.problem import Problem
     from aslseg.project.project import Project
@@ -80,7 +80,7 @@ class NewProjectDialog(Section):
 
     def _show_progress(self, event: Event) -> None:
         """Show how far reading and writing have come."""
-        if self.plan is not None and event.event == "progress":
+        if self.plan is not None and isinstance(event, Progress):
             text = _("{task}: {step} of {of}")
             shown = text.format(task=event.task.capitalize(), step=event.step, of=event.of)
             self.ui.summaryLabel.setText(shown)
