@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
 LABELS = [
-    (_("Final labels (drawn, corrected, accepted)"), "accepted"),
+    (_("Final labels (drawn or accepted)"), "accepted"),
     (_("Only drawn or corrected by a person"), "human"),
     (_("All, with AI labels"), "all"),
 ]

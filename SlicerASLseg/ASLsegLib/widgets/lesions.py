@@ -61,7 +61,7 @@ class LesionsSection(Section):
         )
         texts = [(key, button.text.rstrip("\u2026")) for button, key, _act in acts]
         ui.keysLabel.setText(
-            _("Keys: {keys}").format(keys=", ".join(f"{key} {text}" for key, text in texts))
+            _("Keys: {keys}").format(keys="; ".join(f"{key} {text}" for key, text in texts))
         )
         self._keys = [self._key(key, button) for button, key, _act in acts]
         for button, _key, act in acts:

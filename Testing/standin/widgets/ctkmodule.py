@@ -81,6 +81,7 @@ class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  
             font = painter.font()
             font.setBold(True)
             painter.setFont(font)
+            painter.setPen(QtGui.QColor("black"))
             flag = _Qt.AlignmentFlag.AlignVCenter
             painter.drawText(header.adjusted(22, 0, 0, 0), flag, self.text)
 
