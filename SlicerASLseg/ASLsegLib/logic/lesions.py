@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
 from ASLsegLib.scene.lesion_masks import move_voxels, target_mask, together, without
 from ASLsegLib.scene.segmentations import find_prediction, latest_segments
@@ -114,9 +115,15 @@ class LesionLogic(ReviewLogic):
             self.lesions_changed.emit()
             return self.lesion_review
 
-        return self._in_background(
-            "listing lesions", lambda _: read_review(project, run, case_id, image), show, wait
-        )
+        ahead = self.lesions_read(case_id)
+
+        def read(_: Any) -> tuple[list[ReviewedLesion], CaseLesions]:
+            if ahead is not None and ahead.lesions and state_of(project, case_id) == ahead.state:
+                rows, decisions = ahead.lesions
+                return list(rows), decisions
+            return read_review(project, run, case_id, image)
+
+        return self._in_background("listing lesions", read, show, wait)
 
     def accept_lesion(self, row: int) -> None:
         """Let a lesion be right as it is shown, or as its candidate is where it is not shown.

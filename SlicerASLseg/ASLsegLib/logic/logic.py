@@ -108,6 +108,7 @@ class Logic(LesionLogic, OrganMaskLogic, ExternalLabelLogic, PlanLogic):
         if (
             self.background.is_busy
             or self._measuring.is_busy
+            or self._ahead.is_busy
             or any(engine.is_busy for engine in self._engines.values())
         ):
             time.sleep(YIELD_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,14 @@ import slicer
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.logic.base import LogicBase
 from ASLsegLib.logic.project_state import ProjectState
-from ASLsegLib.logic.saved_predictions import (
-    SavedPredictions,
-    read_saved_predictions,
-    show_saved_predictions,
+from ASLsegLib.logic.read_ahead import (
+    CaseRead,
+    ReadAhead,
+    read_case,
+    read_case_with_lesions,
+    state_of,
 )
+from ASLsegLib.logic.saved_predictions import show_saved_predictions
 from ASLsegLib.scene.case_nodes import (
     find_case,
     forget_case,
@@ -28,27 +31,11 @@ from ASLsegLib.scene.case_nodes import (
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
 if TYPE_CHECKING:
-    from aslseg.data.volume import Volume
     from aslseg.project.project import Project
     from aslseg.project.run_folder import RunSummary
 
 CT_WINDOW_HU = (-100.0, 240.0)
 """Grey values of a case that is loaded: an abdominal window."""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A case as it is on disk.
-
-    Attributes:
-        project: As it is on disk.
-        volume: The image; None when it is in the scene already.
-        saved: Label map and predictions, or None.
-    """
-
-    project: Project
-    volume: Volume | None
-    saved: SavedPredictions | None
 
 
 class ProjectLogic(LogicBase):
@@ -59,6 +46,8 @@ class ProjectLogic(LogicBase):
         self._state: ProjectState | None = None
         self._verified: set[tuple[str, str]] = set()
         self._scene_number = 0
+        self._ahead = ReadAhead()
+        self._last_read: CaseRead | None = None
 
     def open_project(self, folder: Path | str) -> Project:
         """Open the project in a folder.
@@ -207,22 +196,37 @@ class ProjectLogic(LogicBase):
             known = None
         scene = self._scene_number
 
-        def read(_: Any) -> _Loaded:
-            from aslseg.project.project import open_project
+        def read(_: Any) -> CaseRead:
+            ahead = self._ahead.take(case_id)
+            if ahead is not None and known is None and _is_true_now(ahead, opened):
+                return ahead
+            return read_case(opened, case_id, with_volume=known is None)
 
-            project = open_project(opened.folder)  # another program may have saved a label
-            volume = project.load_image(project.case(case_id)) if known is None else None
-            return _Loaded(project, volume, read_saved_predictions(project, case_id))
-
-        def show(loaded: _Loaded) -> Any:
+        def show(loaded: CaseRead) -> Any:
             if scene != self._scene_number:
                 return None  # the scene was closed meanwhile
             node = self._show_case(loaded, known, case_id)
+            self._last_read = replace(loaded, volume=None, saved=None)
             if then is not None:
                 then(node)
             return node
 
         return self._in_background("loading a case", read, show, wait)
+
+    def read_ahead(self, case_id: str) -> None:
+        """Read a case in a thread, for it will be loaded next; nothing is shown.
+
+        Args:
+            case_id: Its name; one that is in the scene is not read.
+        """
+        opened = self.opened()
+        if self.case_node(case_id) is None:
+            self._ahead.begin(case_id, lambda: read_case_with_lesions(opened, case_id))
+
+    def lesions_read(self, case_id: str) -> CaseRead | None:
+        """Return what was read ahead of the case that was loaded last; None of another one."""
+        last = self._last_read
+        return last if last is not None and last.case_id == case_id and last.lesions else None
 
     def case_node(self, case_id: str) -> Any | None:
         """Return the volume node of a case if it is in the scene."""
@@ -231,6 +235,7 @@ class ProjectLogic(LogicBase):
     def forget_scene(self) -> None:
         """Show nothing any more of what is being loaded: the scene is closed."""
         self._scene_number += 1
+        self._ahead.forget()
 
     @property
     def state(self) -> ProjectState | None:
@@ -282,7 +287,7 @@ class ProjectLogic(LogicBase):
         mark_case(node, project, case_id)
         self._verified.add(known_as(node))
 
-    def _show_case(self, loaded: _Loaded, known: Any | None, case_id: str) -> Any:
+    def _show_case(self, loaded: CaseRead, known: Any | None, case_id: str) -> Any:
         project = loaded.project
         if self.project is None or self.project.folder != project.folder:
             msg = f"Case {case_id} is not shown: {project.folder} is not the open project any more."
@@ -306,6 +311,18 @@ class ProjectLogic(LogicBase):
         if folder is not None:
             return Path(folder)
         return self.opened().folder
+
+
+def _is_true_now(read: CaseRead, project: Project) -> bool:
+    """Tell whether a case is on disk as it was read."""
+    from aslseg.project.image_digests import check_images
+    from aslseg.project.project import open_project
+
+    now = open_project(project.folder)
+    if now.folder != read.project.folder or state_of(now, read.case_id) != read.state:
+        return False
+    check_images(now.folder, [now.case(read.case_id)])
+    return True
 
 
 def _add_case(volume: Any, case_id: str) -> Any:

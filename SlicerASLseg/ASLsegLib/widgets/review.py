@@ -27,6 +27,7 @@ class ReviewSection(Section):
         self._cases: list[Any] = []
         self._decided_at: int | None = None
         self._left = ""
+        self._seen = ""
         ui = self.ui
         for button, action in (
             (ui.previousButton, self._previous),
@@ -57,6 +58,7 @@ class ReviewSection(Section):
         if self._left and shown not in ("", self._left):
             left, self._left = self._left, ""
             self.logic.release_case(left)
+        self._read_next(shown)
         can = "" if requirements.can_open_projects() else self.panel.missing
         cases = "" if self._cases else self._why_empty()
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
@@ -123,6 +125,14 @@ class ReviewSection(Section):
 
     def _move(self, step: int) -> None:
         """Go to the next case without a decision, from the place where the last one was."""
+        following = self._following(step)
+        self._decided_at = None
+        self._left = self.open_case
+        self.ui.reviewTable.selectRow(following)
+        self._load()
+
+    def _following(self, step: int) -> int:
+        """Return the row of the next case without a decision; that at the end if there is none."""
         here = self._row_of(self.case_id)
         if here is None:
             here = -1 if step > 0 else len(self._cases)
@@ -130,11 +140,16 @@ class ReviewSection(Section):
             here = self._decided_at - 1  # the next one has moved up to its place
         rows = range(here + step, len(self._cases) if step > 0 else -1, step)
         undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
-        following = undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
-        self._decided_at = None
-        self._left = self.open_case
-        self.ui.reviewTable.selectRow(following)
-        self._load()
+        return undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
+
+    def _read_next(self, shown: str) -> None:
+        """Let the case after the one that has come be read while this one is looked at."""
+        if shown == self._seen or self.logic.background.is_busy or self._row_of(shown) is None:
+            return
+        self._seen = shown
+        following = self._cases[self._following(1)]
+        if shown == self.case_id and following.state not in DECISIONS:
+            self.logic.read_ahead(following.case_id)
 
     def _row_of(self, case_id: str) -> int | None:
         rows = [row for row, one in enumerate(self._cases) if one.case_id == case_id]
