@@ -41,8 +41,8 @@ def test_the_readme_names_the_whole_front_door() -> None:
 
 def test_the_readme_names_each_command() -> None:
     assert set(re.findall(r"^\| `aslseg (\w+)`", README, re.MULTILINE)) == {
-        "init", "cases", "labels", "masks", "train", "segment", "benchmark", "evaluate", "status",
-        "weights", "export", "demo",
+        "init", "cases", "labels", "lesions", "masks", "train", "segment", "benchmark", "evaluate",
+        "status", "weights", "export", "demo",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import typer
 from aslseg import __version__
 from aslseg.cli import benchmark as cli_benchmark
 from aslseg.cli import cases as cli_cases
+from aslseg.cli import lesions as cli_lesions
 from aslseg.cli import projects as cli_projects
 from aslseg.cli import runs as cli_runs
 from aslseg.cli import weights as cli_weights
@@ -62,6 +63,7 @@ def root(
 
 cli_projects.register(app)
 cli_cases.register(app)
+cli_lesions.register(app)
 cli_runs.register(app)
 cli_benchmark.register(app)
 app.add_typer(cli_weights.app)

@@ -1,0 +1,94 @@
+"""The command that lists the lesions of a case and decides about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aslseg.cli.console import examples, names_of, show_table, tell
+
+if TYPE_CHECKING:
+    from aslseg.evaluation.lesion_review import ReviewedLesion
+
+
+def lesions(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    case: Annotated[str, typer.Argument(help="Case that a run, or another model, has labelled.")],
+    run: Annotated[
+        str | None, typer.Option(help="Run or origin of the labels; default: the latest.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Number of a lesion that is right. Repeatable, or 1,2.")
+    ] = None,
+    delete: Annotated[
+        list[str] | None, typer.Option(help="Number of one that is none. Repeatable, or 1,2.")
+    ] = None,
+    undo: Annotated[
+        list[str] | None, typer.Option(help="Number of one to be undecided again. Repeatable.")
+    ] = None,
+    done: Annotated[
+        bool, typer.Option("--done", help="There are no more: the label becomes the case's.")
+    ] = False,
+) -> None:
+    """List the lesions of a case, and accept or delete them by number.
+
+    Numbers stay while the same run is reviewed. What is decided teaches the next training.
+    """
+    from aslseg.errors import RunError
+    from aslseg.evaluation.lesion_decisions import decide_lesions
+    from aslseg.project.lesion_labels import finish_case
+    from aslseg.project.project import open_project
+    from aslseg.project.run_folder import latest_finished, open_run
+
+    opened = open_project(project)
+    reviewed = open_run(project, run) if run else latest_finished(opened.folder, external=True)
+    if reviewed is None:
+        msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
+        raise RunError(msg)
+    rows = decide_lesions(
+        opened,
+        reviewed,
+        case,
+        accept=_numbers(accept, "--accept"),
+        delete=_numbers(delete, "--delete"),
+        undo=_numbers(undo, "--undo"),
+    )
+    head = ["number", "target", "ml", "mm", "HU", "decision or doubt"]
+    table = [_row(number, lesion) for number, lesion in rows.items()]
+    show_table(f"{len(rows)} lesions of {case} by {reviewed.run_id}", head, table, words=2)
+    if done:
+        finish_case(opened, reviewed, case)
+        tell(f"The label of {case} is a person's now.")
+
+
+def _numbers(texts: list[str] | None, option: str) -> list[int]:
+    names = names_of(texts) or []
+    wrong = [text for text in names if not (text.isascii() and text.isdigit())]
+    if wrong:
+        msg = f"{option} takes numbers of the list, and not '{wrong[0]}'."
+        raise typer.BadParameter(msg)
+    return [int(text) for text in names]
+
+
+def _row(number: int, lesion: ReviewedLesion) -> list[str]:
+    doubt = "; ".join(lesion.reasons) or "undecided"
+    return [
+        str(number),
+        lesion.target,
+        f"{lesion.volume_ml:.2f}",
+        f"{lesion.size.long_mm:.0f} x {lesion.size.short_mm:.0f}",
+        f"{lesion.mean_hu:.0f}",
+        lesion.state if lesion.state != "undecided" else f"? {doubt}",
+    ]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(
+        epilog=examples(
+            "aslseg lesions my_project ct_7",
+            "aslseg lesions my_project ct_7 --accept 1,3 --delete 2 --done",
+        )
+    )(lesions)

@@ -1,0 +1,84 @@
+"""Lesions of a case are decided about by number, without the panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from aslseg.cli.main import app
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.errors import ProjectError
+from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
+from aslseg.project.external_labels import add_external_labels
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder
+from tiny_project import GEOMETRY, a_tiny_project
+
+LABELS = np.zeros(GEOMETRY.shape, np.uint8)
+LABELS[1:9, 5:30, 5:30] = 1
+LABELS[2, 8:11, 8:11] = 2  # 9 voxels
+LABELS[5:7, 15:19, 15:19] = 2  # 32 voxels
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return a_tiny_project(tmp_path)
+
+
+@pytest.fixture
+def run(project: Project, tmp_path: Path) -> RunFolder:
+    (tmp_path / "out").mkdir()
+    write_labelmap(Labelmap(LABELS, GEOMETRY), tmp_path / "out" / "c2.nii.gz")
+    return add_external_labels(project, "nnU-Net", tmp_path / "out")
+
+
+def states(project: Project, run: RunFolder) -> list[str]:
+    return [row.state for row in numbered_lesions(project, run, "c2")[0].values()]
+
+
+def test_numbers_stay_while_lesions_are_decided(project: Project, run: RunFolder) -> None:
+    rows, _ = numbered_lesions(project, run, "c2")
+    assert [row.voxels.voxels for row in rows.values()] == [9, 32]
+    decide_lesions(project, run, "c2", accept=[2])
+    assert states(project, run) == ["undecided", "accepted"]
+    decide_lesions(project, run, "c2", delete=[1])
+    assert states(project, run) == ["deleted", "accepted"]
+    decide_lesions(project, run, "c2", undo=[1], delete=[2])
+    assert states(project, run) == ["undecided", "deleted"]
+
+
+def test_added_lesions_come_last_and_go(project: Project, run: RunFolder) -> None:
+    mask = np.zeros(GEOMETRY.shape, np.bool_)
+    mask[1, 25:28, 25:28] = True
+    put_lesion(project, "c2", LesionDecision("added", "tumour", None, boxed(mask), "nnU-Net", 1))
+    assert states(project, run) == ["undecided", "undecided", "added"]
+    decide_lesions(project, run, "c2", accept=[3])
+    assert states(project, run)[2] == "added"
+    decide_lesions(project, run, "c2", delete=[3])
+    assert len(states(project, run)) == 2
+
+
+def test_numbers_of_no_lesion_change_nothing(project: Project, run: RunFolder) -> None:
+    for numbers in ({"accept": [1, 3]}, {"accept": [1], "delete": [1]}):
+        with pytest.raises(ProjectError, match="each to be decided about once"):
+            decide_lesions(project, run, "c2", **numbers)
+    assert states(project, run) == ["undecided", "undecided"]
+
+
+def test_the_command_decides_and_finishes(project: Project, run: RunFolder) -> None:
+    words = ["lesions", str(project.folder), "c2"]
+    listed = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert "2 lesions of c2 by nnU-Net" in listed.output
+    early = CliRunner().invoke(app, [*words, "--accept", "1", "--done"])
+    assert early.exit_code == 1
+    done = CliRunner().invoke(app, [*words, "--delete", "2", "--done"])
+    assert done.exit_code == 0, done.output
+    now = open_project(project.folder)
+    labels = now.load_labels(now.case("c2")).labels
+    assert np.count_nonzero(labels == 2) == 9
+    assert CliRunner().invoke(app, [*words, "--accept", "one"]).exit_code == 2
