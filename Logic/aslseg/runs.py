@@ -363,7 +363,7 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], *, short: boo
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
     if short:
         folder.write_status(short_rounds=[*folder.short_rounds, done + 1])
-    elif known["label_digests"] != status.get("label_digests"):
+    elif any(known[name] != status.get(name, {}) for name in ("label_digests", "label_scopes")):
         folder.write_status(retrained_rounds=[*folder.retrained_rounds, done + 1])
     folder.write_status(patience_start=done + 1, **known)
     config = folder.config.model_copy(update={"rounds": done + more})
@@ -373,15 +373,19 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], *, short: boo
 def _labels_of(project: Project) -> tuple[Project, dict[str, Any]]:
     """Return a project as it is now, and what is trained on, as the status of a run notes it.
 
-    That is the digest of each label map and mask in use, and how many decisions about lesions there
-    are.
+    That is the digest of each label map and mask in use, what label maps decide that do not decide
+    all, and how many decisions about lesions there are.
     """
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
         digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
         places = [place for case in now.cases for place in case.masks.values()]
         masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
-        return now, {"label_digests": {**digests, **masks}, "lesion_lines": now.lesion_lines()}
+        return now, {
+            "label_digests": {**digests, **masks},
+            "label_scopes": {c.id: scope for c in now.labelled if (scope := c.label_scope)},
+            "lesion_lines": now.lesion_lines(),
+        }
 
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:

@@ -136,7 +136,7 @@ def test_its_networks_segment(project: Project, run: RunFolder, tmp_path: Path) 
     )
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "ct3.nii.gz", "ct3.specialist.nii.gz",
+        "ct3.nii.gz", "ct3.specialist.nii.gz", "cases.csv", "lesions.csv", "origin.json",
     }  # fmt: skip
     assert version_of(project) == 1
 

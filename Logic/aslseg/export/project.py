@@ -391,6 +391,9 @@ def _notes(
     without = [one.case.id for one in absent if one.case.id not in rejected]
     if without:
         notes.append(f"Without a label map of those asked for: {', '.join(without)}.")
+    sparse = [one.case.id for one in found if one.path and one.case.complete_slices is not None]
+    if sparse:
+        notes.append(f"Measured though some slices are not complete: {', '.join(sparse)}.")
     unwritten = [name for name in export.origins if name not in export.written]
     if unwritten and options.format != "tables":
         notes.append(

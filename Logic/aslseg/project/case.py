@@ -116,6 +116,12 @@ class Case(Settings):
             return {**values, "patient": values.get("id")}
         return values
 
+    @property
+    def label_scope(self) -> str:
+        """What the label map decides, to compare with later; empty where it decides all."""
+        slices = [] if self.complete_slices is None else [f"slices {self.complete_slices}"]
+        return "; ".join([*self.label_targets, *slices])
+
     @model_validator(mode="after")
     def _label_fits_status(self) -> Case:
         if self.label is None and self.status in ("labelled", "accepted"):

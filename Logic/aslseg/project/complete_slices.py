@@ -26,7 +26,7 @@ def mark_slice_complete(
         complete: Whether it is.
 
     Raises:
-        ProjectError: When there is no such case, slice or label map.
+        ProjectError: When there is no such case, slice or label map, or no mark to take away.
         StorageError: When the folder cannot be written.
     """
 
@@ -36,6 +36,9 @@ def mark_slice_complete(
         depth = _slice_count(read_geometry(current.image_path(case)))
         if not 0 <= slice_index < depth:
             msg = f"Case {case_id} has no slice {slice_index}; it has 0 to {depth - 1}."
+            raise ProjectError(msg)
+        if case.complete_slices is None and not complete:
+            msg = f"No slice of case {case_id} is marked, so all of it counts; mark one first."
             raise ProjectError(msg)
         marked = {*(case.complete_slices or ()), slice_index}
         marked -= set() if complete else {slice_index}

@@ -90,21 +90,25 @@ def read_external(run: RunFolder) -> ExternalLabels:
 def decided_targets(
     project: Project, run: RunFolder | None, case_id: str, labels: Labelmap
 ) -> tuple[str, ...]:
-    """Return the names of the targets that a label map decides which began with a prediction.
+    """Return the names of the targets that a label map of a person decides.
 
-    A run's prediction decides all. Another model's decides what it knows, and what a person has
-    added to it.
+    A run's prediction decides all. Another model's decides what it knows, and the label map of
+    before what it was said to decide; to both comes what the person has added.
 
     Args:
         project: With the targets.
-        run: That the prediction is of; None without one.
+        run: Whose prediction the person began with; None for the label map of before, or nothing.
         case_id: The case.
         labels: As the person saves it.
 
     Returns:
         Names as for `Case.label_targets`: empty for all.
     """
-    unknown = frozenset() if run is None else unknown_targets(project, run, case_id)
+    if run is None:
+        case = project.case(case_id)
+        unknown = project.unknown_targets(case) if case.label_targets else frozenset()
+    else:
+        unknown = unknown_targets(project, run, case_id)
     present = present_values(labels)
     decided = [t.name for t in project.targets if t.name not in unknown or present[t.value]]
     return () if len(decided) == len(project.targets) else tuple(decided)

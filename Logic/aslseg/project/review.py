@@ -203,6 +203,7 @@ def undo_last(project: Project) -> tuple[Project, Review]:
                 "label": label,
                 "status": last.status_before,
                 "label_targets": last.targets_before,
+                "complete_slices": None if label is None else case.complete_slices,
             }
         )
         updated = current.with_case(before)

@@ -96,6 +96,7 @@ class _Status(BaseModel):
     retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
     short_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
     label_digests: dict[str, str] = {}
+    label_scopes: dict[str, str] = {}
     given_targets: list[str] = []
     start_targets: dict[str, list[str]] = {}
     lesion_lines: dict[str, int] = {}

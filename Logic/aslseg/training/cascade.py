@@ -444,10 +444,13 @@ def _decided_cases(
     settings = plan.settings(context.config, stage)
     cases: list[TrainingCase] = []
     for case in context.unlabelled:
-        found = partial_label(
-            context.project, context.lesions(case), names, context.config.candidates.margin_mm
-        )
+        lesions = context.lesions(case)
+        margin_mm = context.config.candidates.margin_mm
+        found = partial_label(context.project, lesions, names, margin_mm)
         if found is None:
+            if any(one.target in names for one in lesions.decisions.values()):
+                msg = f"Decisions about lesions of {case.id} are not learnt: their run is gone."
+                context.monitor.warn(msg)
             continue
         labels, known = axial_labelmap(found[0]), to_axial(found[0].geometry).array(found[1])
         volume = context.image(case)

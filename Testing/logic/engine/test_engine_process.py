@@ -38,6 +38,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
+from aslseg.targets import LIVER_TARGETS, Target
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
@@ -389,7 +390,7 @@ def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
     assert (facts["run"], facts["method"]) == ("a", "aslseg")
     assert facts["round"] == run.status["best_round"]
     assert len(facts["weights"]) == 16
-    assert facts["targets"][1] == {"name": "tumour", "value": 2, "inside": "liver"}
+    assert tuple(map(Target.model_validate, facts["targets"])) == LIVER_TARGETS
 
 
 @pytest.mark.slow

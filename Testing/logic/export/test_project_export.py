@@ -15,6 +15,7 @@ from aslseg.errors import AslsegError, CancelledError, ImageError, ProjectError,
 from aslseg.events import CancelToken, Event, Monitor, Progress
 from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.export.project import ExportOptions, export_project
+from aslseg.project.complete_slices import mark_slice_complete
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
@@ -404,3 +405,12 @@ def test_a_cancelled_export_leaves_nothing(tmp_path: Path, a_project: Path) -> N
         export_project(open_project(a_project), tmp_path / "out", monitor=monitor)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".aslseg-*"))
+
+
+def test_measurements_of_label_maps_with_incomplete_slices_are_told(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = mark_slice_complete(open_project(a_project), "a", 1)
+    options = ExportOptions("tables", cases=("a", "v"))
+    done = export_project(project, tmp_path / "tables", options)
+    assert done.notes == ("Measured though some slices are not complete: a.",)

@@ -19,7 +19,7 @@ from aslseg.preprocessing.roi import IGNORED, build_roi
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases, with_label_targets
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import draw, undo_last
+from aslseg.project.review import correct, draw, undo_last
 from aslseg.project.run_folder import create_run
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages, undecided_mask
@@ -139,6 +139,19 @@ def test_unknown_targets_are_not_scored(tmp_path: Path) -> None:
     run = start_run(project, tiny_config(method="specialist", rounds=1), run_id="a")
     metrics = rows_of(run.round(1) / "metrics.csv")
     assert {(row["case"], row["target"]) for row in metrics} == {("c5", "tumour")}
+
+
+def test_a_label_map_that_is_saved_again_decides_what_it_did_and_what_it_shows_now(
+    tmp_path: Path,
+) -> None:
+    project = a_project(tmp_path, {"c1": "tumour"})
+    whole = a_patient(1)[1]
+    more = np.where(whole.labels == 2, whole.labels, 0).astype(np.uint8)
+    more[0, 0, 0] = 2
+    saved = correct(project, "c1", Labelmap(more, whole.geometry))
+    assert saved.case("c1").label_targets == ("tumour",)
+    assert saved.unknown_targets(saved.case("c1")) == {"liver"}
+    assert draw(saved, "c1", whole).case("c1").label_targets == ()
 
 
 def test_undo_brings_back_what_a_label_map_decided(tmp_path: Path) -> None:

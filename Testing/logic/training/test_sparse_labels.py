@@ -21,8 +21,9 @@ from aslseg.project.complete_slices import (
 )
 from aslseg.project.create import create_project
 from aslseg.project.project import Project
+from aslseg.project.review import draw, undo_last
 from aslseg.project.run_folder import create_run
-from aslseg.runs import start_run
+from aslseg.runs import _labels_of, _lengthen, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.cascade import _undecided
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
@@ -45,10 +46,28 @@ def test_slices_are_marked_and_unmarked(project: Project) -> None:
     fewer = mark_slice_complete(project, "c1", 5, complete=False)
     assert fewer.case("c1").complete_slices == (6,)
     assert mark_all_complete(fewer, "c1").case("c1").complete_slices is None
+    with pytest.raises(ProjectError, match="No slice of case c0 is marked, so all of it counts"):
+        mark_slice_complete(project, "c0", 5, complete=False)
     with pytest.raises(ProjectError, match="no slice 12; it has 0 to 11"):
         mark_slice_complete(project, "c1", 12)
     with pytest.raises(ProjectError, match=r"c2 .* has no label map"):
         mark_slice_complete(project, "c2", 5)
+
+
+def test_marks_go_with_the_label_map_that_is_taken_back(project: Project) -> None:
+    marked = mark_slice_complete(draw(project, "c2", a_patient(2)[1]), "c2", 5)
+    before, _ = undo_last(marked)
+    assert before.case("c2").complete_slices is None
+
+
+def test_a_run_knows_that_other_slices_count(project: Project) -> None:
+    run = create_run(project.folder, tiny_config())
+    run.write_status(retrained_rounds=[1], **_labels_of(project)[1])
+    assert run.status["label_scopes"] == {"c1": "slices (5, 6)"}
+    run.finish(1, 0.5)
+    more = mark_slice_complete(project, "c1", 7)
+    _lengthen(run, 1, _labels_of(more)[1], short=False)
+    assert run.retrained_rounds == (1, 2)
 
 
 def test_slices_count_along_the_axial_axis_of_the_file(project: Project) -> None:

@@ -11,7 +11,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.masks import BoundingBox
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import read_changes
-from aslseg.events import Monitor
+from aslseg.events import Event, Monitor, Notice
 from aslseg.inference.loading import context_of
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
@@ -133,3 +133,17 @@ def test_a_pseudo_label_has_what_was_decided(trained: tuple[Project, RunFolder])
     assert (labels.labels[5:7, 17:20, 18:21] == 2).all()
     assert not (labels.labels[5:7, 24:27, 18:21] == 2).any()
     assert read_labelmap(path).labels.shape == labels.labels.shape
+
+
+def test_decisions_whose_run_is_gone_are_told(trained: tuple[Project, RunFolder]) -> None:
+    project, run = trained
+    put_lesion(project, CASE, a_decision("deleted", (5, 24, 18), run))
+    run.write_status(lesion_lines=project.lesion_lines())
+    told: list[Event] = []
+    context = context_of(project, run, Monitor(told.append))
+    stage = cascade_stages(LIVER_TARGETS)[1]
+    plan = cascade.CascadeTrainingPlan(run.round(2), "supervised", {}, {})
+    refined = run.predictions(1, CASE) / "refined.nii.gz"
+    refined.rename(refined.with_name("away"))
+    assert cascade._decided_cases(context, plan, stage, run.path / "rois") == []
+    assert told == [Notice(f"Decisions about lesions of {CASE} are not learnt: their run is gone.")]
