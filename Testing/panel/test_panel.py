@@ -244,7 +244,7 @@ def test_review_accepts_corrects_rejects_and_takes_back(at_project: Clicks) -> N
     click(ui.rejectButton)
     assert logic.project.case(first).status == "rejected"
     click(ui.undoButton)
-    assert ui.undoButton.toolTip == "There is no decision to take back."
+    assert ui.undoButton.toolTip == "There is nothing to undo."
 
 
 def test_what_a_person_corrected_becomes_the_label(at_project: Clicks) -> None:

@@ -45,8 +45,8 @@ SHAPES = (BOX, SCRIBBLE, LASSO)
 _CURVES = {SCRIBBLE: "vtkMRMLMarkupsCurveNode", LASSO: "vtkMRMLMarkupsClosedCurveNode"}
 _SCRIBBLE_POINTS, _LASSO_POINTS = 8, 3
 _SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
-_COLORS = {POSITIVE: (0.2, 0.9, 0.3), NEGATIVE: (0.95, 0.25, 0.2), BOX: (1.0, 1.0, 1.0)}
-_COLORS |= {SCRIBBLE: _COLORS[POSITIVE], LASSO: _COLORS[BOX]}
+_GREEN, _RED, _WHITE = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2), (1.0, 1.0, 1.0)
+_COLORS = {POSITIVE: _GREEN, NEGATIVE: _RED, BOX: _WHITE, SCRIBBLE: _GREEN, LASSO: _WHITE}
 _ARM_PX = 2  # half the width of the cross of a drawn positive point; a negative one is a bar
 _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
 
