@@ -234,6 +234,19 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
 
 
+def test_after_the_last_lesion_comes_the_next_case_without_a_decision(reviewer: Reviewer) -> None:
+    ui, table = reviewer.ui, reviewer.ui.reviewTable
+    names = [table.item(row, 0).text() for row in range(table.rowCount)]
+    table.selectRow(names.index(CASE))
+    for _ in range(3):
+        reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.lesionsDoneButton)
+    assert table.item(table.rowCount - 1, 0).text() == CASE  # those with a decision come last
+    reviewer.press(ui.lesionNextButton)
+    other = next(name for name in names if name != CASE)
+    wait_until(lambda: reviewer.logic.case_node(other) is not None, 60.0, "the next case is there")
+
+
 def test_keys_press_the_buttons_while_the_module_is_open(reviewer: Reviewer) -> None:
     section = next(s for s in reviewer.panel.sections if type(s).__name__ == "LesionsSection")
     accept = section._keys[0]

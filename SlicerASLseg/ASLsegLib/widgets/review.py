@@ -106,7 +106,13 @@ class ReviewSection(Section):
         return _("Nothing to review: train first, then the unlabelled cases come here.")
 
     def _show_cases(self) -> None:
+        """List the cases; where one is decided about now, note where the next one moves up to."""
+        row = self._row_of(self.open_case)
+        was_open = row is not None and self._cases[row].state not in DECISIONS
         self._cases = self.logic.review_queue() if self.logic.project is not None else []
+        now = self._row_of(self.open_case)
+        if was_open and now is not None and self._cases[now].state in DECISIONS:
+            self._decided_at = row
         rows = [
             [one.case_id, _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
             for one in self._cases
@@ -166,14 +172,10 @@ class ReviewSection(Section):
             self.panel.case_chosen.emit(self.case_id)
 
     def _accept(self) -> None:
-        case_id, row = self.open_case, self._row_of(self.open_case)
-        self.logic.accept(case_id, wait=False, questions=self.panel.questions)
-        self._decided_at = row
+        self.logic.accept(self.open_case, wait=False, questions=self.panel.questions)
 
     def _reject(self) -> None:
-        row = self._row_of(self.open_case)
         self.logic.reject(self.open_case)
-        self._decided_at = row
 
     def _correct(self) -> None:
         open_in_segment_editor(self._refined, self.panel.volume)
