@@ -227,14 +227,21 @@ class DailyJob:
 
     def review(self) -> None:
         """Decide about all lesions of all cases that the run asks about."""
+        from standin.harness import measured_event_loop
+
         self.hands.unfold(self.ui.reviewSection)
         self.hands.click(self.ui.nextButton)
         count = self.ui.reviewTable.rowCount
         done: list[str] = []
         while len(done) < count:
             began = time.monotonic()
-            case_id = self.wait_for_lesions(done)
-            self.say(case=case_id, shown_s=time.monotonic() - began, **self.review_case(case_id))
+            with measured_event_loop() as loading:
+                case_id = self.wait_for_lesions(done)
+            shown_s = time.monotonic() - began
+            with measured_event_loop() as deciding:
+                facts = self.review_case(case_id)
+            longest = {"loading": loading.longest_ms, "deciding": deciding.longest_ms}
+            self.say(case=case_id, shown_s=shown_s, longest_block_ms=longest, **facts)
             done.append(case_id)
             if len(done) < count:
                 self.hands.key("N")
@@ -445,9 +452,9 @@ def tiny_schedule(sam: str) -> dict[str, Any]:
 
 LITS_SCHEDULE: dict[str, Any] = {
     "crossfit_share": 0.0,
-    "lesion": {"iterations": 300},
-    "sam": {"iterations": 20, "versions": 1, "input_size": 512},
-    "adaptation": {"iterations": 40, "versions": 1},
+    "lesion": {"iterations": 100},
+    "sam": {"iterations": 8, "versions": 1, "input_size": 512},
+    "adaptation": {"iterations": 20, "versions": 1},
 }
 """So short a training says nothing about quality: it is what fits into minutes of one core."""
 

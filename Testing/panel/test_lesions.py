@@ -215,6 +215,29 @@ def test_a_lesion_that_grew_is_added_and_taken_back(reviewer: Reviewer) -> None:
     assert (reviewer.shown[grown] == LIVER).all()
 
 
+def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Reviewer) -> None:
+    from ASLsegLib.logic.growth import Growth
+    from ASLsegLib.scene.growths import add_growth
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    logic = reviewer.logic
+    click(reviewer.ui.lesionAddButton)
+    volume = logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    grown = np.zeros(a_lesion_label().shape, bool)
+    grown[8, 15:18, 30:32] = True
+    target = next(one for one in logic.targets() if one.name == "tumour")
+    growth = Growth(volume, node, add_growth(node, target, 8), target, 8)
+    write_mask(node, growth.segment_id, grown, volume)
+    logic.growths.append(growth)
+    while logic.is_drawing or logic.lesion_review.undecided:
+        reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert logic.growths == [growth]
+    reviewer.press(reviewer.ui.lesionsDoneButton)
+    assert logic.release_case(CASE)
+    assert logic.growths == []
+
+
 def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     ui, project = reviewer.ui, reviewer.logic.project
     assert not ui.lesionsDoneButton.enabled

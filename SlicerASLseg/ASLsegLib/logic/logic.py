@@ -288,6 +288,12 @@ class Logic(LesionLogic, OrganMaskLogic, ExternalLabelLogic, PlanLogic):
         super().forget_scene()
         self.growths, self.growing = [], None
 
+    def release_case(self, case_id: str) -> bool:
+        """Take a case out of the scene, with what is known of the lesions that grew on it."""
+        is_gone = super().release_case(case_id)
+        self.growths = [growth for growth in self.growths if growth.is_there]
+        return is_gone
+
     def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
         """Return the prompts in force: the proposed ones and those of the scene."""
         return read_prompts(volume, self.proposed(volume), slice_index)

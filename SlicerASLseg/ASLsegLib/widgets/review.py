@@ -140,11 +140,14 @@ class ReviewSection(Section):
     def _following(self, step: int) -> int:
         """Return the row of the next case without a decision; that at the end if there is none."""
         here = self._row_of(self.case_id)
+        goes_on = here is not None and self._cases[here].state in DECISIONS and step > 0
         if here is None:
             here = -1 if step > 0 else len(self._cases)
-        elif self._cases[here].state in DECISIONS and self._decided_at is not None and step > 0:
+        elif goes_on and self._decided_at is not None:
             here = self._decided_at - 1  # the next one has moved up to its place
-        rows = range(here + step, len(self._cases) if step > 0 else -1, step)
+        rows = [*range(here + step, len(self._cases) if step > 0 else -1, step)]
+        if goes_on:
+            rows += range(len(self._cases))  # those that were left out before
         undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
         return undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
 
