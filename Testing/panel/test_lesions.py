@@ -233,6 +233,7 @@ def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Revie
     while logic.is_drawing or logic.lesion_review.undecided:
         reviewer.press(reviewer.ui.lesionAcceptButton)
     assert logic.growths == [growth]
+    assert not logic.release_case(CASE)  # the lesions are kept, the label is not saved yet
     reviewer.press(reviewer.ui.lesionsDoneButton)
     assert logic.release_case(CASE)
     assert logic.growths == []

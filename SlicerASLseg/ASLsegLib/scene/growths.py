@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import tag
+from ASLsegLib.scene.provenance import GROWTH, tag
 from ASLsegLib.scene.segmentations import find_prediction, prediction_node, set_status
 from ASLsegLib.scene.segments import Part, segment_ids, with_slice, write_part
 from ASLsegLib.scene.shown_labels import choose_segments, read_shown_part
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from aslseg.targets import Target
 
 _PREFIX = "ASLseg."
-GROWTH = "Growth"
-"""Name of the tag of such a segment; its value is the slice that the lesion begins on."""
 
 
 def node_for_growth(volume: Any) -> Any:

@@ -15,6 +15,8 @@ from ASLsegLib.scene.segments import Part
 
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
+GROWTH = "Growth"
+"""Tag of a segment that is a grown lesion; its value is the slice that the lesion begins on."""
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
 _MOST_DIGITS = 9

@@ -14,6 +14,7 @@ import slicer
 
 from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.provenance import (
+    GROWTH,
     Provenance,
     digest_of,
     is_changed,
@@ -52,6 +53,8 @@ OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": 
 PARENT_OPACITY_3D = 0.4
 """Of an organ in the 3-D view, so that the tumours in it are seen."""
 _VOLUME = "ASLseg.Volume"
+_SAVED = "Saved"
+"""Tag of a grown lesion: digest of what was saved of it."""
 
 Policy = Callable[[Sequence[str]], bool]
 """Asked with the names of segments that a person edited: may they be replaced?"""
@@ -122,8 +125,10 @@ def written_to(node: Any) -> dict[str, str]:
 
 
 def shown_in(node: Any, volume: Any) -> dict[str, str]:
-    """Return digests of what our segments of a node hold now, by their ids."""
-    return {n: digest_of(read_part(node, n, volume)) for n in _ours(node)}
+    """Return digests of what our segments and grown lesions of a node hold now, by their ids."""
+    segmentation, ours = node.GetSegmentation(), _ours(node)
+    grown = [n for n in segment_ids(node) if tag(segmentation.GetSegment(n), GROWTH)]
+    return {n: digest_of(read_part(node, n, volume)) for n in [*ours, *grown]}
 
 
 def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
@@ -136,7 +141,8 @@ def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
     """
     for segment_id, digest in shown_in(node, volume).items():
         if saved.get(segment_id) == digest:
-            set_tags(node.GetSegmentation().GetSegment(segment_id), {"Digest": digest})
+            segment = node.GetSegmentation().GetSegment(segment_id)
+            set_tags(segment, {_SAVED if tag(segment, GROWTH) else "Digest": digest})
 
 
 def is_approved(node: Any) -> bool:
@@ -147,12 +153,11 @@ def is_approved(node: Any) -> bool:
 
 def holds_unsaved(node: Any, volume: Any) -> bool:
     """Tell whether a person drew in a prediction, or prompted the refined one, and did not save."""
-    if len(_ours(node)) < len(segment_ids(node)):
+    segments = {n: node.GetSegmentation().GetSegment(n) for n in segment_ids(node)}
+    known = {n: written_digest(one) or tag(one, _SAVED) for n, one in segments.items()}
+    if any(known[n] != digest_of(read_part(node, n, volume)) for n in segments):
         return True
-    segments = {n: node.GetSegmentation().GetSegment(n) for n in _ours(node)}
-    if any(is_changed(segment, read_part(node, n, volume)) for n, segment in segments.items()):
-        return True
-    prompted = any(is_prompted(segment) for segment in segments.values())
+    prompted = any(is_prompted(segments[n]) for n in _ours(node))
     return source_of(node) == "refined" and prompted and not is_approved(node)
 
 
