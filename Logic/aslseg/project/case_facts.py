@@ -108,7 +108,6 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
     )
     picture = thumbnail(project.load_image(case), shown, project.targets)
     path = thumbnail_path(project, case.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(temporary))
     write_json_atomic(path.with_suffix(".json"), _FACTS.dump_python(facts, mode="json"))

@@ -272,7 +272,10 @@ def _place(plan: Plan) -> list[Problem]:
     elif not above.is_dir():
         message = f"{above} is a file; choose another folder."
     elif not os.access(above, os.W_OK):
-        message = f"{above} cannot be written; choose a folder that you may write to."
+        message = (
+            f"{above} cannot be written: the disk is read-only, or permission is denied; choose a "
+            "folder that you may write to."
+        )
     else:
         return []
     return [Problem("folder", message)]
