@@ -84,12 +84,17 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     add_point(ct, "tumour", (7.5, 8.5), 3)
     logic.segment(ct, wait=False)
     logic.refine(ct, 2, wait=False)
+    logic.grow(ct, 2, "liver", wait=False)
     logic.describe(wait=False)
     logic.download("vit_t", wait=False)
     logic.remove_weights("vit_t", wait=False)
     logic.project = SimpleNamespace(folder=tmp_path)
     logic.train("quick", {"rounds": 1}, wait=False)
+    logic.estimate("quick", {"rounds": 1}, wait=False)
     logic.resume("a", more_rounds=2, wait=False)
+    logic.train_on("a", wait=False)
+    logic.export_project(tmp_path / "out", wait=False)
+    logic.segment_folder(tmp_path / "images", tmp_path / "out", "a", wait=False)
     logic.project = None
     assert set(asked) == set(MODELS)
     for do, arguments in asked.items():
