@@ -136,7 +136,10 @@ def test_unknown_targets_give_no_samples_to_other_networks(context: RunContext) 
 def test_unknown_targets_are_not_scored(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     project = a_project(tmp_path, {"c1": "tumour", "c5": "tumour"})
-    run = start_run(project, tiny_config(method="specialist", rounds=1), run_id="a")
+    config = tiny_config(
+        method="specialist", rounds=1, organ=SHORT, lesion=SHORT, label_unlabelled=False
+    )
+    run = start_run(project, config, run_id="a")
     metrics = rows_of(run.round(1) / "metrics.csv")
     assert {(row["case"], row["target"]) for row in metrics} == {("c5", "tumour")}
 

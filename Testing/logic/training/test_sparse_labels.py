@@ -104,7 +104,11 @@ def test_incomplete_slices_are_not_scored(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     project = a_tiny_project(tmp_path)
     project = mark_slice_complete(project, "c5", 0)  # no liver there
-    run = start_run(project, tiny_config(method="specialist", rounds=1), run_id="a")
+    short = SPECIALIST.model_copy(update={"iterations": 1})
+    config = tiny_config(
+        method="specialist", rounds=1, organ=short, lesion=short, label_unlabelled=False
+    )
+    run = start_run(project, config, run_id="a")
     rows = rows_of(run.round(1) / "metrics.csv")
     assert {row["lesions_true"] for row in rows} == {"0"}
 

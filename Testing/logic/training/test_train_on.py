@@ -17,7 +17,7 @@ from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import start_run, train_on
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, cascade_stages
@@ -103,9 +103,7 @@ def test_later_decisions_are_not_those_that_a_run_began_to_learn(
 
 def test_a_method_that_tunes_otherwise_is_refused(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
-    run = start_run(
-        project, tiny_config(rounds=1, patience=1, method="specialist", label_unlabelled=False)
-    )
+    run = create_run(project.folder, tiny_config(method="specialist"))
     with pytest.raises(RunError, match=f"'{run.run_id}' cannot be trained on from a review"):
         train_on(project)
 
