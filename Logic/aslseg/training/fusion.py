@@ -31,6 +31,12 @@ EQUAL_WEIGHT = 0.5
 CORRECTION_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
+PATIENTS_OF_NO_CORRECTION = 4
+"""No correction counts as that of so many cross-validated patients. With two, each was segmented by
+networks of the other one alone, whose mistakes want a larger correction than those of the deployed
+ones (draw A of LiTS)."""
+
+
 BETTER_BY = 0.002
 """Dice that weights of a correction, or of more SAM, must gain."""
 
@@ -144,6 +150,8 @@ def cross_validated_weights(
 ) -> FusionWeights:
     """Return the weights that are best on the folds that the networks were not trained on.
 
+    The weight of the correction is its mean with `PATIENTS_OF_NO_CORRECTION` zeros (ours).
+
     Args:
         cases: Of the labelled cases, for one target.
         train: Trains a network for `fold_steps`, else like the final one.
@@ -157,7 +165,12 @@ def cross_validated_weights(
     for number, fold in enumerate(case_folds(cases), start=1):
         network = train(number, fold.train)
         terms += [terms_of(network, sample, settings, roi_settings) for sample in fold.validation]
-    return best_weights(terms, FOLD_SAM_WEIGHTS) if terms else FusionWeights(EQUAL_WEIGHT, 0.0)
+    if not terms:
+        return FusionWeights(EQUAL_WEIGHT, 0.0)
+    best, patients = best_weights(terms, FOLD_SAM_WEIGHTS), len({case.patient for case in cases})
+    return FusionWeights(
+        best.sam, best.correction * patients / (patients + PATIENTS_OF_NO_CORRECTION)
+    )
 
 
 def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:

@@ -142,9 +142,11 @@ def test_a_correction_that_harms_other_cases_is_not_followed() -> None:
 def test_a_correction_that_mends_other_cases_is_followed() -> None:
     truth = a_truth(2, 3)
     timid = np.where(truth, 0.3, 0.01).astype(np.float32)  # log-odds -0.85 and -4 (cut off)
-    samples = [a_sample(truth, timid, timid), a_sample(truth, timid, timid)]
+    sample = a_sample(truth, timid, timid)
     # A quarter of 2 is too little to lift -0.85 above 0, half of it is enough.
-    assert chosen(network_that_adds(2.0), *samples) == (0.0, 0.5)
+    for patients in (2, 12):
+        weights = chosen(network_that_adds(2.0), *[sample] * patients)
+        assert weights == pytest.approx((0.0, 0.5 * patients / (patients + 4)))
 
 
 def test_sam_which_was_tuned_on_the_cases_gets_no_more_than_an_equal_weight() -> None:
