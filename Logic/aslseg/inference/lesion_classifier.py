@@ -26,10 +26,6 @@ RULE_LIMIT = 3.0
 """The rule alone is never surer than this, in log-odds: 0.95."""
 LEAST_THRESHOLD, MOST_THRESHOLD = 0.1, 0.9
 """Thresholds that cross-validation over few cases may choose from."""
-CASES_OF_RULE = 4
-"""The rule's threshold counts as much as that of so many cross-validated cases. With two, each was
-scored by a specialist of the other one alone, and thresholds so high were chosen that next to no
-lesion stayed (draw A of LiTS)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,15 +43,6 @@ class HeldOutScores:
     cases: int
 
     def threshold(self, false_per_case: float) -> float:
-        """Return the threshold: in log-odds, a mean of the rule's and that of cross-validation.
-
-        The rule's log-odds are 0, and weigh as `CASES_OF_RULE` cases.
-        """
-        chosen = self.cross_validated_threshold(false_per_case)
-        odds = np.log(chosen / (1 - chosen))
-        return float(1 / (1 + np.exp(-odds * self.cases / (self.cases + CASES_OF_RULE))))
-
-    def cross_validated_threshold(self, false_per_case: float) -> float:
         """Return the least threshold with at most so many false candidates a case above it.
 
         It lies half-way between the last false candidate that is too much and the next candidate
