@@ -204,7 +204,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             ProjectError: When there is none.
             SceneError: When another decision was made meanwhile.
         """
-        if self.history.to_undo and self.history.to_undo in (expected, self.last_decision()):
+        if self.history.to_undo and self.history.to_undo == (expected or self.last_decision()):
             self.history.undo()
             return self.opened()
         return self._take_back(expected)
