@@ -50,6 +50,7 @@ def ui(open_module: Callable[..., Any], trained: Path) -> Any:
     table.selectRow(rows[0])
     click(widget.panel.ui.loadCaseButton)
     wait_until(lambda: widget.panel.volume is not None and not widget.logic.background.is_busy)
+    wait_until(lambda: widget.panel.ui.segmentButton.enabled, 60.0, "the device is looked up")
     return widget.panel.ui
 
 
@@ -72,7 +73,7 @@ def both(ui: Any, logic: Any, long_training: None) -> list[psutil.Process]:
     """The processes of a training and of a request that are under way."""
     click(ui.startButton)
     wait_until(lambda: logic.trainer.state == "running", 60.0, "the training runs")
-    wait_until(lambda: not logic.engine.is_busy, 60.0, "the device is looked up")
+    wait_until(lambda: ui.segmentButton.enabled, 60.0, "the device is looked up")
     click(ui.segmentButton)
     wait_until(lambda: logic.engine.state == "running", 60.0, "the engine works")
     found = engines()
