@@ -36,9 +36,9 @@ def folder(trained: Path) -> Path:
 
     run = open_run(trained)
     predictions = run.predictions(int(run.status["best_round"]), CASE)
-    for source in ("refined", "specialist"):
-        path = predictions / f"{source}.nii.gz"
-        write_labelmap(Labelmap(a_lesion_label(), read_labelmap(path).geometry), path)
+    geometry = read_labelmap(predictions / "refined.nii.gz").geometry
+    for path in (predictions / f"{source}.nii.gz" for source in ("refined", "specialist", "sam")):
+        write_labelmap(Labelmap(a_lesion_label(), geometry), path)
     for name in ("candidates.csv", "candidates.nii.gz"):
         (predictions / name).unlink(missing_ok=True)
     return trained

@@ -77,12 +77,11 @@ def looked_at(folder: Path) -> Iterator[list[str]]:
 def updates_of(panel: Any) -> Iterator[list[int]]:
     """One entry for each update of the panel meanwhile."""
     seen: list[int] = []
-    first = panel.sections[0]
-    first.update = lambda: (seen.append(1), type(first).update(first))
+    panel._update = lambda sections: (seen.append(1), type(panel)._update(panel, sections))
     try:
         yield seen
     finally:
-        del first.update
+        del panel._update
 
 
 def red() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -42,6 +43,11 @@ TUNINGS = {
     "lora": _("low-rank updates (LoRA)"),
     "adapter": _("adapters"),
 }
+
+
+def about(choices: Mapping[str, tuple[str, str]], value: str) -> str:
+    """Return the line about a value; nothing of one that an edited scene has made up."""
+    return choices[value][1] if value in choices else ""
 
 
 def name_choices(ui: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from ASLsegLib import parameters, requirements
-from ASLsegLib.widgets.choices import METHODS, PRESETS
+from ASLsegLib.widgets.choices import METHODS, PRESETS, about
 from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class ModelsSection(Section):
         """Show what is known about device and weights."""
         weights = self._weights()
         here = weights is not None and weights.path is not None
-        self.ui.presetLabel.setText(PRESETS[self.panel.parameters.preset][1])
-        self.ui.methodLabel.setText(METHODS[self.panel.parameters.method][1])
+        self.ui.presetLabel.setText(about(PRESETS, self.panel.parameters.preset))
+        self.ui.methodLabel.setText(about(METHODS, self.panel.parameters.method))
         self.ui.samLabel.setText(self._about_weights(weights))
         self.ui.deviceLabel.setText(self._about_device())
         self.gate(

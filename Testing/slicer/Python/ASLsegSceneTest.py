@@ -26,6 +26,7 @@ def read_labels(node, volume, targets):
 class Target:
     def __init__(self, name, value, inside=None):
         self.name, self.value, self.inside = name, value, inside
+        self.color = self.terminology = None
 
 
 TARGETS = (Target("liver", 1), Target("tumour", 2, "liver"))
