@@ -27,6 +27,7 @@ from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.inference.lesion_stage import JudgedCandidates, candidate_map
 from aslseg.inference.loading import load_round
+from aslseg.networks.device import give_back_memory
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (
@@ -119,6 +120,7 @@ def finish_round(
         _compare(context, this, case, comparisons or {})
     for case in context.monitor.track(_segmented(context, this), "Segmenting all cases"):
         _predict_case(context, this, case, ensemble, earlier)
+        give_back_memory()
     decisions = _decide(context, this)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
