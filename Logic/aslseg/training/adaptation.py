@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ from aslseg.training.adaptation_samples import (
 )
 from aslseg.training.cross_fitting import OutOfFoldModels
 from aslseg.training.fusion import (
+    SAM_WEIGHTS,
+    SAM_WEIGHTS_OF_TUNED,
     CaseSamples,
     cross_validated_weights,
     fold_steps,
@@ -43,6 +46,7 @@ from aslseg.training.fusion import (
 )
 from aslseg.training.losses import soft_dice_loss
 from aslseg.training.mask_corruption import pseudo_labels_of
+from aslseg.training.sam_tuning import cross_fitted_sam
 from aslseg.training.trainer import Schedule, Trainer
 
 
@@ -129,6 +133,13 @@ def train_refiner(
     They are trained on human labels, like SAM; their fusion weights are then chosen on the labelled
     validation cases, or by cross-validation if there are none. In a later round they start from the
     weights of the round before, for `later_share` of the steps.
+
+    Args:
+        context: Cases, settings, device, listener.
+        trained: The specialist.
+        sam_predictor: SAM as tuned on the labelled cases, if the run has one.
+        folder: Of the round's weights.
+        out_of_fold_models: By case; SAM is cross-fitted with them.
     """
     pairs = [
         (stage, target)
@@ -142,7 +153,8 @@ def train_refiner(
         validation = _validation_samples(context, trained, sam_predictor)
         for stage, target in pairs:
             both = samples[target.name], validation[target.name]
-            _train_refiner(context, stage, target, both, paths[target.name])
+            sam_weights = SAM_WEIGHTS if out_of_fold_models else SAM_WEIGHTS_OF_TUNED
+            _train_refiner(context, stage, target, both, sam_weights, paths[target.name])
     return load_refiner(context, folder)
 
 
@@ -151,6 +163,7 @@ def _train_refiner(
     stage: CascadeStage,
     target: Target,
     samples: tuple[list[CaseSamples], list[TrainingSample]],
+    sam_weights: Sequence[float],
     path: Path,
 ) -> None:
     """Train a target's network, and choose its fusion weights."""
@@ -167,7 +180,7 @@ def _train_refiner(
         weights = validated_weights(network, validation, settings, roi_settings)
     else:
         train_fold = partial(_fold_network, context, stage, path)
-        weights = cross_validated_weights(cases, train_fold, settings, roi_settings)
+        weights = cross_validated_weights(cases, train_fold, settings, roi_settings, sam_weights)
         network = _trained(context, stage, path, training)
     network.set_fusion_weights(weights)
     logger.info(
@@ -229,21 +242,28 @@ def _training_samples(
     """Make training samples of synthetic pseudo-labels and of predictions of specialists.
 
     The trained specialist overfits the labelled cases. Its first snapshot still makes errors there,
-    and an out-of-fold model makes those of unseen cases.
+    and an out-of-fold model makes those of unseen cases; so does SAM, tuned without them.
     """
+    sam_of_model = {
+        id(model): cross_fitted_sam(context, model, out_of_fold_models)
+        for model in out_of_fold_models.values()
+        if sam_predictor is not None
+    }
     samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
     patients = {case.id: case.patient for case in context.labelled}
     for labelled in labelled_volumes(context, context.labelled, "Making training samples"):
         training: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
-        specialists = list(trained.earlier[:1])
-        if labelled.case_id in out_of_fold_models:
-            specialists.append(out_of_fold_models[labelled.case_id].specialist)
-        real = [specialist.predict(labelled.volume, context.monitor) for specialist in specialists]
-        for probabilities in [*synthetic, *real]:
+        earlier = [one.predict(labelled.volume, context.monitor) for one in trained.earlier[:1]]
+        for probabilities in [*synthetic, *earlier]:
             _add_samples(context, sam_predictor, labelled, probabilities, training)
+        model = out_of_fold_models.get(labelled.case_id)
+        if model is not None:
+            probabilities = model.specialist.predict(labelled.volume, context.monitor)
+            sam = sam_of_model.get(id(model))
+            _add_samples(context, sam, labelled, probabilities, training)
         for name, found in training.items():
-            validation = found[-1:] if real else found
+            validation = found[-1:] if earlier or model is not None else found
             samples[name].append(CaseSamples(patients[labelled.case_id], found, validation))
     return samples
 

@@ -28,13 +28,17 @@ SAM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 EQUAL_WEIGHT = 0.5
 
 
+SAM_WEIGHTS_OF_TUNED = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL_WEIGHT)
+"""Where SAM was tuned on the cases that choose, and may be too good on them."""
+
+
 CORRECTION_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
-PATIENTS_OF_NO_CORRECTION = 4
-"""No correction counts as that of so many cross-validated patients. With two, each was segmented by
-networks of the other one alone, whose mistakes want a larger correction than those of the deployed
-ones (draw A of LiTS)."""
+PATIENTS_OF_EQUAL_WEIGHTS = 4
+"""Equal weights without correction count as those of so many cross-validated patients. With two,
+each was segmented by networks of the other one alone, whose mistakes want a larger correction than
+those of the deployed ones (draw A of LiTS)."""
 
 
 BETTER_BY = 0.002
@@ -106,9 +110,6 @@ def terms_of(
     return FusionTerms(specialist[known], sam[known], correction[known], sample.truth[known])
 
 
-FOLD_SAM_WEIGHTS = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL_WEIGHT)
-
-
 TrainFold = Callable[[int, list[TrainingSample]], AdaptationNetwork]
 """Trains the network of a fold (numbered from 1) on its training samples."""
 
@@ -147,16 +148,18 @@ def cross_validated_weights(
     train: TrainFold,
     settings: AdaptationConfig,
     roi_settings: SpecialistConfig,
+    sam_weights: Sequence[float] = SAM_WEIGHTS,
 ) -> FusionWeights:
     """Return the weights that are best on the folds that the networks were not trained on.
 
-    The weight of the correction is its mean with `PATIENTS_OF_NO_CORRECTION` zeros (ours).
+    Each weight is its mean with `PATIENTS_OF_EQUAL_WEIGHTS` times that of equal weights (ours).
 
     Args:
         cases: Of the labelled cases, for one target.
         train: Trains a network for `fold_steps`, else like the final one.
         settings: Of the network.
         roi_settings: Of the stage.
+        sam_weights: Choices for the weight of SAM, from the simplest on.
 
     Returns:
         The weights; equal ones and no correction where no fold shows the target on both sides.
@@ -167,10 +170,10 @@ def cross_validated_weights(
         terms += [terms_of(network, sample, settings, roi_settings) for sample in fold.validation]
     if not terms:
         return FusionWeights(EQUAL_WEIGHT, 0.0)
-    best, patients = best_weights(terms, FOLD_SAM_WEIGHTS), len({case.patient for case in cases})
-    return FusionWeights(
-        best.sam, best.correction * patients / (patients + PATIENTS_OF_NO_CORRECTION)
-    )
+    best = best_weights(terms, sam_weights)
+    patients = len({case.patient for case in cases})
+    share = patients / (patients + PATIENTS_OF_EQUAL_WEIGHTS)
+    return FusionWeights(EQUAL_WEIGHT + share * (best.sam - EQUAL_WEIGHT), share * best.correction)
 
 
 def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:

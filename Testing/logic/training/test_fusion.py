@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,13 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.adaptation_samples import TrainingSample
-from aslseg.training.fusion import CaseSamples, case_folds, cross_validated_weights
+from aslseg.training.fusion import (
+    SAM_WEIGHTS,
+    SAM_WEIGHTS_OF_TUNED,
+    CaseSamples,
+    case_folds,
+    cross_validated_weights,
+)
 from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
 from whole_runs import at_step, results, stop_at, weights_in
 
@@ -129,14 +136,24 @@ def test_where_nothing_can_be_validated_there_is_no_correction(cases: list[CaseS
 # --- What is chosen -----------------------------------------------------------------------------
 
 
-def chosen(network: AdaptationNetwork, *samples: TrainingSample) -> tuple[float, float]:
+def chosen(
+    network: AdaptationNetwork,
+    *samples: TrainingSample,
+    sam_weights: Sequence[float] = SAM_WEIGHTS,
+) -> tuple[float, float]:
     cases = [a_case(str(number), sample) for number, sample in enumerate(samples)]
-    return cross_validated_weights(cases, lambda *_: network, SETTINGS, ROI_SETTINGS)
+    return cross_validated_weights(cases, lambda *_: network, SETTINGS, ROI_SETTINGS, sam_weights)
+
+
+def drawn_to_equal(weight: float, patients: int) -> float:
+    """The mean of a weight over patients and of 0.5 of four more."""
+    return (weight * patients + 0.5 * 4) / (patients + 4)
 
 
 def test_a_correction_that_harms_other_cases_is_not_followed() -> None:
     samples = [a_sample(a_truth(2, 3)), a_sample(a_truth(1, 2))]
-    assert chosen(network_that_adds(8.0), *samples) == (0.0, 0.0)
+    weights = chosen(network_that_adds(8.0), *samples)
+    assert weights == pytest.approx((drawn_to_equal(0.0, 2), 0.0))
 
 
 def test_a_correction_that_mends_other_cases_is_followed() -> None:
@@ -146,17 +163,25 @@ def test_a_correction_that_mends_other_cases_is_followed() -> None:
     # A quarter of 2 is too little to lift -0.85 above 0, half of it is enough.
     for patients in (2, 12):
         weights = chosen(network_that_adds(2.0), *[sample] * patients)
-        assert weights == pytest.approx((0.0, 0.5 * patients / (patients + 4)))
+        expected = (drawn_to_equal(0.0, patients), 0.5 * patients / (patients + 4))
+        assert weights == pytest.approx(expected)
+
+
+def test_sam_which_did_not_see_the_cases_may_outweigh_the_specialist() -> None:
+    truth = a_truth(2, 3)
+    far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)  # as sure as SAM, and wrong
+    weights = chosen(network_that_adds(0.0), *[a_sample(truth, far_wrong)] * 4)
+    assert weights[0] == pytest.approx(drawn_to_equal(0.75, 4))
 
 
 def test_sam_which_was_tuned_on_the_cases_gets_no_more_than_an_equal_weight() -> None:
     truth = a_truth(2, 3)
     wrong = np.where(truth, 0.4, 0.6).astype(np.float32)
-    samples = [a_sample(truth, wrong), a_sample(truth, wrong)]
-    assert chosen(network_that_adds(0.0), *samples)[0] == 0.25
-    far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)  # as sure as SAM, and wrong
-    samples = [a_sample(truth, far_wrong), a_sample(truth, far_wrong)]
-    assert chosen(network_that_adds(0.0), *samples)[0] <= 0.5
+    far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)
+    for specialist, best in ((wrong, 0.25), (far_wrong, 0.0)):
+        samples = [a_sample(truth, specialist)] * 2
+        found = chosen(network_that_adds(0.0), *samples, sam_weights=SAM_WEIGHTS_OF_TUNED)
+        assert found[0] == pytest.approx(drawn_to_equal(best, 2))
 
 
 # --- In a run -----------------------------------------------------------------------------------

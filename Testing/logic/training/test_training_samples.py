@@ -11,14 +11,22 @@ import pytest
 import torch
 
 from aslseg.config import PromptConfig, SamConfig
-from aslseg.context import LabelledVolume
+from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.loading import TrainedCascade
+from aslseg.networks.unet import build_network
+from aslseg.project.run_folder import create_run
 from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
-from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
+from aslseg.training import adaptation
+from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of, training_samples_of
+from aslseg.training.cascade import scheduled
+from aslseg.training.cross_fitting import OutOfFoldModel
 from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
 from aslseg.training.sam_tuning import (
     PromptSample,
@@ -30,7 +38,7 @@ from aslseg.training.sam_tuning import (
     with_embeddings,
 )
 from sam_doubles import a_small_sam
-from tiny_project import GEOMETRY, a_patient, tiny_config
+from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 SHAPE = (3, 30, 30)
 EXACT = SamConfig(prompts=PromptConfig(box_margin_px=0.0))
@@ -422,3 +430,43 @@ def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume
     )
     training_case = sam_training_case(empty, LIVER_TARGETS, SamConfig(versions=3), seed=0)
     assert training_case.samples["tumour"] == []  # no liver, so nowhere to invent a tumour
+
+
+# --- Who predicts what ----------------------------------------------------------------------------
+
+
+def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of SAM chosen on its own training cases would be too high."""
+    torch.manual_seed(0)
+    project, config = a_tiny_project(tmp_path), tiny_config()
+    context = RunContext(
+        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
+    )
+    stages = cascade_stages(context.targets)
+    networks = {s.name: build_network(s, scheduled(config, s)).eval() for s in stages}
+    specialist = Specialist(networks, context.targets, config, context.device)
+    trained = TrainedCascade(specialist, (specialist,))
+    models = {
+        case.id: OutOfFoldModel(trained, frozenset({case.id}), tmp_path)
+        for case in context.labelled
+    }
+    tuned, asked = a_small_sam(), []
+    without = {case_id: a_small_sam() for case_id in models}
+
+    def sam_without(_: RunContext, model: OutOfFoldModel, *__: object) -> VolumeSamPredictor:
+        (case_id,) = model.fold
+        return without[case_id]
+
+    def answer(sam: VolumeSamPredictor, volume: Volume, specialist: Any, *_: object) -> Any:
+        asked.append(sam)
+        return specialist
+
+    monkeypatch.setattr(adaptation, "cross_fitted_sam", sam_without)
+    monkeypatch.setattr(adaptation, "sam_probabilities_of", answer)
+    train_refiner(context, trained, tuned, tmp_path, models)
+    before = asked.index(without["c0"])
+    assert before > 1
+    of_training = [sam for case in models for sam in [*[tuned] * before, without[case]]]
+    assert asked == [*of_training, tuned]  # which one validation case is asked with
