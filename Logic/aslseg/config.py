@@ -165,6 +165,10 @@ SSLName = Literal[
 ]
 
 
+TEACHERS: tuple[SSLName, ...] = ("mean_teacher", "uncertainty_aware")
+"""Paradigms with a teacher that SemiSAM builds upon."""
+
+
 SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]
 
 

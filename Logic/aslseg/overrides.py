@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aslseg.config import RunConfig, parse_config
+from aslseg.config import TEACHERS, RunConfig, parse_config
 from aslseg.errors import ConfigError
 
 
@@ -13,6 +13,8 @@ def with_overrides(
     config: RunConfig, changes: Mapping[str, Any], source: str = "settings"
 ) -> RunConfig:
     """Return settings of which some are changed.
+
+    Mean teacher is the paradigm where `method=semisam` comes without one that has a teacher.
 
     Args:
         config: The settings.
@@ -26,6 +28,8 @@ def with_overrides(
     """
     values = config.model_dump(mode="json")
     _override(values, changes)
+    if changes.get("method") == "semisam" and "paradigm" not in changes:
+        values["paradigm"] = config.paradigm if config.paradigm in TEACHERS else TEACHERS[0]
     return parse_config(values, source)
 
 

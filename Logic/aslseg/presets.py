@@ -38,6 +38,8 @@ _LESION = _ORGAN.model_copy(
 )
 _QUICK = RunConfig(
     preset="quick",
+    # So few steps teach a better liver in half of the time where labels alone teach it.
+    paradigm="supervised",
     organ=_ORGAN,
     # So few steps on so few lesions find fewer of them where intensities are changed.
     lesion=_LESION.model_copy(update={"intensity_strength": 0.0}),
@@ -74,6 +76,7 @@ PRESETS: dict[str, RunConfig] = {
     "standard": _QUICK.model_copy(
         update={
             "preset": "standard",
+            "paradigm": "mean_teacher",
             "rounds": 3,
             "organ": _longer(_ORGAN, 2.0),
             "lesion": _longer(_LESION, 1.25),
@@ -87,6 +90,7 @@ PRESETS: dict[str, RunConfig] = {
     "demo": _QUICK.model_copy(
         update={
             "preset": "demo",
+            "paradigm": "mean_teacher",
             "crossfit_share": 0.0,  # so short, its prompts are wrong, and SAM would predict nothing
             "retrain": False,
             "baseline": True,

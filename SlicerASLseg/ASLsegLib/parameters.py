@@ -69,7 +69,7 @@ class ASLsegParameterNode:
     rounds: Annotated[int, WithinRange(1, 20)] = 2
     acceptedPercent: Annotated[float, WithinRange(0.0, 100.0)] = 50.0
     reliabilityThreshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
-    paradigm: Annotated[str, Choice(PARADIGMS)] = "mean_teacher"
+    paradigm: Annotated[str, Choice(PARADIGMS)] = "supervised"
     inputSize: Annotated[str, Choice(INPUT_SIZES)] = "512"
     tuning: Annotated[str, Choice(TUNINGS)] = "decoder"
     seed: Annotated[int, WithinRange(0, 999999)] = 0
@@ -210,6 +210,15 @@ def apply_preset(parameters: Any) -> None:
     parameters.tuning = config.sam.tuning
     parameters.acceptedPercent = 100 * config.reliability.first_share
     parameters.reliabilityThreshold = config.reliability.min_score
+    choose_teacher(parameters)
+
+
+def choose_teacher(parameters: Any) -> None:
+    """Let a method that builds upon a teacher have one."""
+    from aslseg.config import TEACHERS
+
+    if parameters.method == "semisam" and parameters.paradigm not in TEACHERS:
+        parameters.paradigm = TEACHERS[0]
 
 
 def chosen_device() -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from aslseg.config import NetworkConfig, RunConfig, SpecialistConfig, parse_config, read_config
 from aslseg.errors import ConfigError
+from aslseg.overrides import with_overrides
 from aslseg.presets import PRESETS, read_preset
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -183,3 +184,13 @@ def test_edges_are_padded_to_what_the_levels_halve() -> None:
 def test_a_copy_with_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="RunConfig has no setting rounds_of"):
         RunConfig().model_copy(update={"rounds_of": 3})
+
+
+def test_semisam_has_a_teacher_unless_another_paradigm_is_asked_for() -> None:
+    quick = read_preset("quick")
+    assert quick.paradigm == "supervised"
+    assert with_overrides(quick, {"method": "semisam"}).paradigm == "mean_teacher"
+    for name in ("uncertainty_aware", "supervised"):
+        asked = with_overrides(quick, {"method": "semisam", "paradigm": name})
+        assert asked.paradigm == name
+    assert with_overrides(quick, {"method": "aslseg"}).paradigm == "supervised"

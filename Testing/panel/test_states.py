@@ -641,3 +641,19 @@ def test_packages_that_came_by_another_way_are_seen_when_the_module_is_entered(
     slicer.util.selectModule("Data")
     slicer.util.selectModule("ASLseg")
     assert ui.requirementsFrame.isHidden()
+
+
+def test_a_method_that_builds_upon_a_teacher_has_one(panel: Any) -> None:
+    from ASLsegLib.parameters import METHODS, PRESETS
+
+    ui = panel.ui
+    for box, index in (
+        (ui.methodBox, METHODS.index("semisam")),
+        (ui.presetBox, PRESETS.index("quick")),
+    ):
+        box.setCurrentIndex(index)
+        box.activated(index)
+        assert panel.parameters.paradigm == "mean_teacher"
+    panel.parameters.paradigm = "uncertainty_aware"
+    ui.methodBox.activated(ui.methodBox.currentIndex)
+    assert panel.parameters.paradigm == "uncertainty_aware"

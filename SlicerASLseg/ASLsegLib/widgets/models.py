@@ -37,6 +37,7 @@ class ModelsSection(Section):
         )
         self.on_signal(self.ui.deviceBox, "activated(int)", self._choose_device)
         self.on_signal(self.ui.presetBox, "activated(int)", self._choose_preset)
+        self.on_signal(self.ui.methodBox, "activated(int)", self._choose_method)
         self.on_signal(self.ui.trainSection, "contentsCollapsed(bool)", self._look_up)
         self.on_click(self.ui.downloadButton, self._download)
 
@@ -86,6 +87,10 @@ class ModelsSection(Section):
     def _choose_preset(self) -> None:
         if requirements.can_open_projects():
             parameters.apply_preset(self.panel.parameters)
+
+    def _choose_method(self) -> None:
+        if requirements.can_open_projects():
+            parameters.choose_teacher(self.panel.parameters)
 
     def _download(self) -> None:
         self.logic.download(self._model, wait=False)
