@@ -96,6 +96,7 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.window = window
         self.norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -103,16 +104,76 @@ class WindowAttention(nn.Module):
         self.register_buffer("distance_index", _distance_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend among the N = window * window tokens of each window; x is (B, N, C)."""
-        windows, tokens, channels = x.shape
-        qkv = self.qkv(self.norm(x)).view(windows, tokens, self.num_heads, 3, -1)
-        q, k, v = qkv.permute(3, 0, 2, 1, 4)  # each (B, heads, N, C / heads)
+        """Attend among the tokens of each window of an image, (B, H, W, C) to (B, H, W, C).
+
+        Windows that go beyond the image are filled up with zeros, which are attended to. All of
+        them have one key and one value, so that one token stands for them, with the logarithm of
+        the summed exponentials of their biases; the result is that of the filled window (ours).
+        """
+        qkv, filling = self.qkv(self.norm(x)), self.qkv(self.norm(x.new_zeros(x.shape[-1])))
         # Looked up at every call: a cached copy would survive the loading of other weights.
-        bias = self.attention_biases[:, self.distance_index].to(q.dtype)
-        with _attention_for(x):
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        out: Tensor = self.proj(x.transpose(1, 2).reshape(windows, tokens, channels))
+        bias = self.attention_biases[:, self.distance_index]
+        parts = [
+            torch.cat(
+                [self._attend(part, filling, bias) for part in _at_edges(rows, 2, self.window)], 2
+            )
+            for rows in _at_edges(qkv, 1, self.window)
+        ]
+        out: Tensor = self.proj(torch.cat(parts, 1))
         return out
+
+    def _attend(self, qkv: Tensor, filling: Tensor, bias: Tensor) -> Tensor:
+        """Attend within equal windows.
+
+        Args:
+            qkv: (B, H, W, 3 C): whole windows, or their part within the image.
+            filling: (3 C,) of a token of zeros.
+            bias: (heads, N, N) for whole windows.
+
+        Returns:
+            (B, H, W, C).
+        """
+        batch, height, width, channels = qkv.shape
+        h, w = min(height, self.window), min(width, self.window)
+        grid = (batch, height // h, width // w)
+        x = qkv.view(batch, grid[1], h, grid[2], w, channels).transpose(2, 3)
+        x = x.reshape(-1, h * w, self.num_heads, 3, channels // (3 * self.num_heads))
+        q, k, v = x.permute(3, 0, 2, 1, 4)  # each (windows, heads, h * w, C / heads)
+        if h * w < self.window**2:
+            one = filling.view(1, 1, self.num_heads, 3, -1).expand(len(x), -1, -1, -1, -1)
+            _, k_fill, v_fill = one.permute(3, 0, 2, 1, 4)
+            k, v = torch.cat([k, k_fill], 2), torch.cat([v, v_fill], 2)
+            bias = _with_filling(bias, h, w, self.window)
+        with _attention_for(x):
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
+        x = x.transpose(1, 2).reshape(*grid, h, w, channels // 3)
+        return x.transpose(2, 3).reshape(batch, height, width, channels // 3)
+
+
+def _at_edges(x: Tensor, axis: int, window: int) -> list[Tensor]:
+    """Split a tensor into the part that whole windows cover along an axis, and the rest of it."""
+    whole = x.shape[axis] // window * window
+    return [part for part in x.tensor_split([whole], axis) if part.shape[axis]]
+
+
+def _with_filling(bias: Tensor, h: int, w: int, window: int) -> Tensor:
+    """Return the biases among the part of a window within the image, and to all else as one.
+
+    Args:
+        bias: (heads, window * window, window * window).
+        h: Rows within the image.
+        w: Columns within the image.
+        window: Edge of the window.
+
+    Returns:
+        (heads, h * w, h * w + 1).
+    """
+    inside = torch.zeros(window, window, dtype=torch.bool, device=bias.device)
+    inside[:h, :w] = True
+    of_image, filled = bias[:, inside.flatten()], ~inside.flatten()
+    return torch.cat(
+        [of_image[..., ~filled], of_image[..., filled].logsumexp(-1, keepdim=True)], -1
+    )
 
 
 def _attention_for(x: Tensor) -> AbstractContextManager[None]:
@@ -201,28 +262,16 @@ class _WindowBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
-        self.window = window
         self.attn = WindowAttention(dim, heads, window)
         self.local_conv = _ConvNorm(dim, dim, 3, groups=dim)
         self.mlp = _Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(x)
-        x = self.local_conv(x)
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        x = (tokens + self.attn(tokens)).permute(0, 3, 1, 2)
+        tokens = self.local_conv(x).permute(0, 2, 3, 1)
         out: Tensor = tokens + self.mlp(tokens)
         return out.permute(0, 3, 1, 2)
-
-    def _attend(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        edge = self.window
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % edge, 0, -height % edge))
-        rows, columns = x.shape[1] // edge, x.shape[2] // edge
-        x = x.view(batch, rows, edge, columns, edge, channels).transpose(2, 3)
-        attended: Tensor = self.attn(x.reshape(-1, edge * edge, channels))
-        x = attended.view(batch, rows, columns, edge, edge, channels).transpose(2, 3)
-        x = x.reshape(batch, rows * edge, columns * edge, channels)[:, :height, :width]
-        return x.permute(0, 3, 1, 2)
 
 
 class _Stage(nn.Module):

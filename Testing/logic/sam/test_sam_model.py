@@ -25,7 +25,7 @@ from aslseg.sam.model import (
     load_state_of_any_size,
     load_weights,
 )
-from aslseg.sam.stock import Sam
+from aslseg.sam.stock import Sam, without_its_init
 from aslseg.sam.tiny_vit import TinyViT, WindowAttention
 from sam_doubles import SMALL_VIT, TINY, a_small_sam
 
@@ -69,7 +69,8 @@ def test_the_original_sizes_have_the_published_numbers_of_parameters(
 
 
 def test_an_original_sam_has_the_names_and_shapes_of_the_stock_builder() -> None:
-    from segment_anything import sam_model_registry  # after the shim
+    with without_its_init("segment_anything"):
+        from segment_anything.build_sam import sam_model_registry
 
     with torch.device("meta"):
         ours, stock = assemble_sam(SIZES["vit_b"], 1024), sam_model_registry["vit_b"]()
@@ -88,7 +89,7 @@ def test_mobile_sam_has_ten_million_parameters() -> None:
 def test_window_attention_equals_its_formula(trained: bool) -> None:
     attention = WindowAttention(8, 2, 3)
     nn.init.normal_(attention.attention_biases)
-    x = torch.randn(4, 9, 8)
+    x = torch.randn(4, 3, 3, 8)
     qkv = attention.qkv(attention.norm(x)).view(4, 9, 2, 12)
     q, k, v = (part.transpose(1, 2) for part in qkv.split([4, 4, 4], dim=3))
     bias = torch.empty(2, 9, 9)
@@ -97,9 +98,18 @@ def test_window_attention_equals_its_formula(trained: bool) -> None:
             rows, columns = abs(i // 3 - j // 3), abs(i % 3 - j % 3)
             bias[:, i, j] = attention.attention_biases[:, 3 * rows + columns]
     weights = (q @ k.transpose(-2, -1) / 2.0 + bias).softmax(dim=-1)  # 2 = sqrt(4)
-    expected = attention.proj((weights @ v).transpose(1, 2).reshape(4, 9, 8))
+    expected = attention.proj((weights @ v).transpose(1, 2).reshape(4, 3, 3, 8))
     with torch.set_grad_enabled(trained):
         torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (3, 5), (2, 2), (4, 3)])
+def test_windows_over_the_edge_see_zeros_there(shape: tuple[int, int]) -> None:
+    attention = WindowAttention(8, 2, 3)
+    nn.init.normal_(attention.attention_biases)
+    x = torch.randn(2, *shape, 8)
+    filled = F.pad(x, (0, 0, 0, -shape[1] % 3, 0, -shape[0] % 3))
+    torch.testing.assert_close(attention(x), attention(filled)[:, : shape[0], : shape[1]])
 
 
 def test_changed_attention_biases_are_felt_in_evaluation_mode() -> None:
@@ -145,7 +155,8 @@ def test_position_embeddings_fit_another_input_size() -> None:
 
 
 def test_relative_positions_are_fitted_as_the_stock_code_would() -> None:
-    from segment_anything.modeling.image_encoder import get_rel_pos
+    with without_its_init("segment_anything"):
+        from segment_anything.modeling.image_encoder import get_rel_pos
 
     large, small = a_small_sam("vit", 256), a_small_sam("vit", 64)
     load_state_of_any_size(small, large.state_dict(), named="large")
@@ -238,41 +249,28 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-FAKE_TORCHVISION = """
-    import sys, types, importlib.abc, importlib.machinery, torch
-    imports = []
-    class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        def find_spec(self, name, path, target=None):
-            if name == "torchvision":
-                return importlib.machinery.ModuleSpec(name, self)
-        def exec_module(self, module):
-            imports.append(module)
-            {body}
-    sys.meta_path.insert(0, Finder())
-    from aslseg.sam.torchvision_shim import ensure_torchvision
-"""
+def test_torchvision_is_not_needed_and_segment_anything_stays_importable() -> None:
+    code = """
+        import sys
+        from aslseg.sam.stock import Sam
+        print("torchvision" in sys.modules, "segment_anything" in sys.modules)
+        sys.modules["torchvision"] = None  # makes `import torchvision` raise ImportError
+        try:
+            import segment_anything
+        except ImportError as error:
+            print("torchvision" in str(error))
+        import aslseg.sam.decoder
+    """
+    assert run_python(code) == "False False\nTrue"
 
 
-def test_missing_operators_are_declared_after_the_error_only() -> None:
-    error = "RuntimeError('operator torchvision::nms does not exist')"
-    body = f"if not hasattr(torch.ops.torchvision, 'nms'): raise {error}"
-    code = FAKE_TORCHVISION.format(body=body) + (
-        "    print(ensure_torchvision(), len(imports), ensure_torchvision())\n"
-    )
-    assert run_python(code) == "True 2 False"
+def test_networks_are_those_that_segment_anything_has_of_itself() -> None:
+    with without_its_init("segment_anything"):
+        from segment_anything import modeling
+    assert modeling.Sam is Sam
 
 
-def test_a_working_torchvision_is_left_alone() -> None:
-    code = FAKE_TORCHVISION.format(body="pass") + (
-        "    print(ensure_torchvision(), hasattr(torch.ops.torchvision, 'nms'))\n"
-    )
-    assert run_python(code) == "False False"
-
-
-def test_another_error_of_torchvision_is_passed_on() -> None:
-    body = "raise RuntimeError('no such luck')"
-    code = FAKE_TORCHVISION.format(body=body) + (
-        "    try:\n        ensure_torchvision()\n    except RuntimeError as error:\n"
-        "        print(error)\n"
-    )
-    assert run_python(code) == "no such luck"
+def test_a_package_that_is_not_there_is_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):  # noqa: SIM117
+        with without_its_init("no_such_package"):
+            import no_such_package  # noqa: F401
