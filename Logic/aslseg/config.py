@@ -32,7 +32,6 @@ def _low_to_high(window_hu: tuple[float, float]) -> tuple[float, float]:
 
 Window = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
 
-
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
@@ -168,9 +167,7 @@ SSLName = Literal[
 TEACHERS: tuple[SSLName, ...] = ("mean_teacher", "uncertainty_aware")
 """Paradigms with a teacher that SemiSAM builds upon."""
 
-
 SamName = Literal["vit_t", "vit_b", "vit_l", "vit_h"]
-
 
 Tuning = Literal["none", "decoder", "lora", "adapter"]
 
@@ -353,8 +350,7 @@ class PromptConfig(Settings):
         use_mask: Give the low-resolution mask as a prompt too.
         connect: Whether the pixels of a prompt are connected in their slice, or anywhere in the
             volume: then the parts of a slice that are one body get one box around them all.
-        proposal_threshold: Specialist probability from which a pixel is proposed to SAM; lower
-            than 0.5 favours recall.
+        proposal_threshold: Specialist probability from which a pixel is proposed to SAM.
     """
 
     min_area_px: Positive = 4
@@ -392,6 +388,8 @@ class SamConfig(Settings):
         model: Checkpoint family; `none` runs the loop without SAM, and every table says so.
         checkpoint: A file of one's own, in place of the registered weights.
         input_size: Edge of SAM's square input.
+        precision: Of the untrained image encoder: `float32`, `half` (float16 on a GPU, bfloat16 on
+            a processor), or `auto`: half where that is tried to give the same masks, faster.
         tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
         rank: Of the low-rank update, or the width of an adapter.
         iterations: Steps of tuning, each on `batch_size` prompts of one volume.
@@ -402,6 +400,7 @@ class SamConfig(Settings):
     model: Literal["none", SamName] = "vit_t"
     checkpoint: str | None = None
     input_size: InputSize = 512
+    precision: Literal["auto", "float32", "half"] = "auto"
     tuning: Tuning = "decoder"
     rank: Positive = 4
     iterations: Positive = 400
@@ -419,8 +418,7 @@ class AdaptationConfig(Settings):
 
     Attributes:
         versions: Synthetic pseudo-labels made of each labelled case.
-        context_slices: Neighbours on each side whose specialist and SAM probabilities are given
-            too.
+        context_slices: Neighbours on each side whose probabilities are given too.
         pixel_mm: In-plane pixel that it works at: finer than the specialist's, it sharpens.
         channels: Feature maps per level.
     """

@@ -109,12 +109,13 @@ def prepare_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
-    """Run the image encoder, in float16 on a GPU and in float32 elsewhere.
+def embed_slices(sam: nn.Module, slices01: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Run the image encoder.
 
     Args:
         sam: In evaluation mode.
         slices01: (N, H, W) or (N, 3, H, W) in [0, 1].
+        dtype: That it computes with; see `precision`.
 
     Returns:
         (N, 256, S/16, S/16) float16 on the CPU.
@@ -124,8 +125,9 @@ def embed_slices(sam: nn.Module, slices01: Tensor) -> Tensor:
     cells = input_size_of(sam) // 16
     parts = [torch.empty(0, 256, cells, cells, dtype=torch.float16)]
     for one in torch.split(slices01, 1) if len(slices01) else ():
-        with torch.autocast(kind, torch.float16, enabled=kind == "cuda"):
-            parts.append(model.image_encoder(prepare_slices(sam, one)).to("cpu", torch.float16))
+        images = prepare_slices(sam, one).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            parts.append(model.image_encoder(images).to("cpu", torch.float16))
     return torch.cat(parts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,7 +76,8 @@ def build_sam(
     sam = assemble_sam(SIZES[name], input_size)
     if checkpoint is not None:
         load_weights(sam, checkpoint)
-    return sam
+    # Its convolutions are faster with the channels of a pixel side by side.
+    return sam.to(memory_format=torch.channels_last)
 
 
 def assemble_sam(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module:

@@ -35,6 +35,7 @@ from aslseg.sam.embeddings import (
     prepare_slices,
 )
 from aslseg.sam.model import build_sam
+from aslseg.sam.precision import choose_precision
 from aslseg.sam.tuning import tune
 from aslseg.sam.weights import get_weights
 from aslseg.targets import Target
@@ -47,11 +48,19 @@ class VolumeSamPredictor:
         sam: The model, on its device.
         settings: Window, prompts, tuning.
         cache: Folder of the embeddings; may be deleted at any time.
+        dtype: That the image encoder computes with.
     """
 
-    def __init__(self, sam: nn.Module, settings: SamConfig, cache: Path) -> None:
+    def __init__(
+        self,
+        sam: nn.Module,
+        settings: SamConfig,
+        cache: Path,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.sam = sam
         self.settings = settings
+        self._dtype = dtype
         self._store = EmbeddingStore(cache)
         self._digest = ""
         self._last_digest: tuple[weakref.ref[Any], str] | None = None
@@ -77,14 +86,14 @@ class VolumeSamPredictor:
         facts = {
             "window_hu": list(self.settings.window_hu if crop is None else crop.window_hu),
             "input_size": self.settings.input_size,
-            "computed_in": "float16" if next(self.sam.parameters()).is_cuda else "float32",
+            "computed_in": str(self._dtype).removeprefix("torch."),
         }
         if crop is not None:
             facts["crop"] = list(crop.xyxy)
         key = embedding_key(self._digest_of(volume), self._digest, facts)
 
         def compute(wanted: list[int]) -> Tensor:
-            return embed_slices(self.sam, self._slices01(volume, wanted, crop))
+            return embed_slices(self.sam, self._slices01(volume, wanted, crop), self._dtype)
 
         return self._store.get_or_compute(key, slices, compute, monitor=monitor)
 
@@ -240,6 +249,7 @@ def build_sam_predictor(
     else:
         checkpoint = Path(settings.checkpoint)
     sam = build_sam(settings.model, input_size=settings.input_size, checkpoint=checkpoint)
+    dtype = choose_precision(sam.to(device), settings)
     torch.manual_seed(config.seed)
     tune(sam, settings.tuning, rank=settings.rank)
-    return VolumeSamPredictor(sam.to(device), settings, cache)
+    return VolumeSamPredictor(sam, settings, cache, dtype)

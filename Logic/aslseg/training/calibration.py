@@ -26,6 +26,7 @@ from aslseg.preprocessing.patches import Batch
 from aslseg.reading import read_object
 from aslseg.sam.embeddings import embed_slices
 from aslseg.sam.model import build_sam
+from aslseg.sam.precision import choose_precision
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import default_ssl_method, scheduled, step_voxels
@@ -126,8 +127,9 @@ def _embedding_s(config: RunConfig, device: torch.device) -> float:
     if config.sam.model == "none":
         return 0.0
     sam: nn.Module = build_sam(config.sam.model, input_size=config.sam.input_size).to(device)
+    dtype = choose_precision(sam, config.sam)
     began = time.perf_counter()
-    embed_slices(sam, torch.rand(1, _SLICE_PX, _SLICE_PX))
+    embed_slices(sam, torch.rand(1, _SLICE_PX, _SLICE_PX), dtype)
     _finish(device)
     return time.perf_counter() - began
 
