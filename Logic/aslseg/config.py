@@ -99,10 +99,8 @@ class ScSamConfig(Settings):
         points: Positive points of each class, and as many negative ones; 0 gives none.
         dropped_points: Part of the training patches that SAM is given without points (ours).
         learned_boxes: Give two tokens per class that are learned from the image embedding.
-        warmup_share: Part of the schedule, at its start, in which U-Net and SAM are trained on
-            labels alone (ours).
-        rampup_share: Part of the schedule, after the warm-up, after which SAM's loss against the
-            U-Net is in full.
+        warmup_share: First part of the schedule, in which both learn from labels alone (ours).
+        rampup_share: Part of the schedule over which SAM's loss against the U-Net rises then.
         entropy_weight: Of the U-Net's entropy, on all patches.
         strength: Of the strong changes of unlabelled patches, beside 1 for the weak ones (ours).
         confident: Train each only on what the other is confident of, by the stage's thresholds
@@ -394,6 +392,7 @@ class SamConfig(Settings):
         rank: Of the low-rank update, or the width of an adapter.
         iterations: Steps of tuning, each on `batch_size` prompts of one volume.
         window_hu: Intensities that become black and white in SAM's input.
+        cache_gb: Most that a project's cache keeps of embeddings, in 10^9 bytes.
         versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
     """
 
@@ -408,6 +407,7 @@ class SamConfig(Settings):
     learning_rate: Rate = 1e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     window_hu: Window = (-50.0, 200.0)
+    cache_gb: PositiveFloat = 20.0
     versions: Positive = 3
     crop: SamCropConfig = SamCropConfig()
     prompts: PromptConfig = PromptConfig()

@@ -152,11 +152,14 @@ def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:
 
 
 def drop_small(mask: Mask, min_voxels: int, connectivity: int = 3) -> Mask:
-    """Remove the parts that have fewer than `min_voxels` voxels."""
-    numbered, _ = label_components(mask, connectivity)
+    """Remove the parts of a (D, H, W) mask that have fewer than `min_voxels` voxels."""
+    box = box_of(mask)
+    if box is None:
+        return mask.copy()
+    numbered, _ = label_components(crop(mask, box), connectivity)
     kept = np.bincount(numbered.ravel()) >= min_voxels
     kept[0] = False
-    return kept[numbered]
+    return uncrop(kept[numbered], box, (mask.shape[0], mask.shape[1], mask.shape[2]))
 
 
 def fill_holes_2d(mask: Mask) -> Mask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +76,15 @@ class Evidence:
     def proposal(self) -> Float32:
         """The largest of the specialist's probability, SAM's, and the earlier weights' mean."""
         sources = [self.specialist]
-        sources += [np.mean(self.earlier, axis=0)] if self.earlier else []
+        sources += [reduce(np.add, self.earlier) / len(self.earlier)] if self.earlier else []
         sources += [] if self.sam is None else [self.sam]
-        largest: Float32 = np.max(sources, axis=0)
+        largest: Float32 = reduce(np.maximum, sources)
         return largest
+
+    def region_above(self, threshold: float) -> BoundingBox | None:
+        """Return a box outside of which the proposal is nowhere above a threshold."""
+        sources = (self.specialist, *self.earlier, *(() if self.sam is None else (self.sam,)))
+        return box_of(reduce(np.logical_or, (values > threshold for values in sources)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +155,11 @@ def find_candidates(
         min_component_ml: Candidates with a smaller core are left out.
     """
     shape, spacing_mm = volume.geometry.shape, volume.geometry.spacing_mm
-    proposed = evidence.proposal > settings.threshold
+    region = evidence.region_above(settings.threshold)
+    if region is None:
+        return _none(target, shape)
+    proposed = np.zeros(shape, np.bool_)
+    proposed[region.slices] = evidence.cropped(region).proposal > settings.threshold
     box = box_of(proposed, margin_mm=settings.margin_mm, spacing_mm=spacing_mm)
     if box is None:
         return _none(target, shape)

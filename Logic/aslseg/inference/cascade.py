@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -157,7 +156,9 @@ def on_volume(
     """
     native = to_volume(values, roi)
     if parent is not None:
-        native *= within_reach(parent, volume)
+        reach, inside = within_reach(parent, volume), roi.box.slices
+        for channel in native:  # outside of the box they are zero
+            roi.turn.array(channel)[inside] *= roi.turn.array(reach)[inside]
     return {target.name: native[n] for n, target in enumerate(stage.targets)}
 
 
@@ -207,6 +208,8 @@ def predict_roi(
 def _predict_blocks(
     network: nn.Module, roi: Roi, settings: SpecialistConfig, device: torch.device
 ) -> Float32:
+    from monai.inferers import sliding_window_inference  # all of MONAI, for blocks alone
+
     inputs = torch.from_numpy(roi.inputs)[None].to(device)
     edge = (settings.patch_size,) * 3
 

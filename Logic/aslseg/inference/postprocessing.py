@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 from scipy import ndimage
@@ -121,11 +122,15 @@ def _decoded(
     labels = np.zeros(next(iter(probabilities.values())).shape, np.uint8)
     cleaned: dict[str, Mask] = {}
     for stage in cascade_stages(targets):
-        best = np.max([probabilities[target.name] for target in stage.targets], axis=0)
+        of_stage = [probabilities[target.name] for target in stage.targets]
+        best = reduce(np.maximum, of_stage)  # without a copy where there is one target
         parent = None if stage.inside is None else cleaned[stage.inside.name]
         for target in order(stage.targets):
             probability = probabilities[target.name]
-            mask = clean(target, (probability > 0.5) & (probability >= best), parent)
+            likely = probability > 0.5
+            if len(of_stage) > 1:
+                likely &= probability >= best
+            mask = clean(target, likely, parent)
             cleaned[target.name] = mask
             labels[mask] = target.value
     return labels

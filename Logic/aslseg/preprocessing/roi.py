@@ -123,7 +123,8 @@ def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
         (C, D, H, W) float32.
     """
     size, back = tuple(part.stop - part.start for part in roi.box.slices), roi.turn.inverse
-    result = np.full((len(probability), *back.shape(roi.volume_shape)), fill, np.float32)
+    shape = (len(probability), *back.shape(roi.volume_shape))
+    result = np.full(shape, fill, np.float32) if fill else np.zeros(shape, np.float32)
     for channel, values in zip(result, probability, strict=True):
         roi.turn.array(channel)[roi.box.slices] = resample(values, size, "linear")
     return result

@@ -175,7 +175,9 @@ def encode_dense(sam: nn.Module, prompts: Sequence[SlicePrompts], frame: SliceFr
 
 def _mask_input(prompt: SlicePrompts, frame: SliceFrame, encoder: Any) -> Tensor:
     logits = torch.from_numpy(np.ascontiguousarray(prompt.mask_logits, dtype=np.float32))
-    whole = F.interpolate(logits[None, None], (frame.height, frame.width), mode="bilinear")
+    whole = logits[None, None]
+    if logits.shape != (frame.height, frame.width):
+        whole = F.interpolate(whole, (frame.height, frame.width), mode="bilinear")
     square = frame.image_to_input(whole, fill=-MASK_LOGIT)
     small = F.interpolate(square, encoder.mask_input_size, mode="bilinear", antialias=True)
     return small[0]

@@ -1,24 +1,30 @@
-"""Image embeddings of slices: made once, in float16, and kept on disk."""
+"""Image embeddings of slices: made once, in float16, and kept on disk up to a bound."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import os
 import secrets
+import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aslseg.config import SamConfig
 from aslseg.errors import StorageError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import open_tensors, tensors_digest, write_tensors
-from aslseg.storage import TEMPORARY
+from aslseg.storage import TEMPORARY, storage_errors, sweep, temporary_beside
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +76,10 @@ class SliceFrame:
         Returns:
             (N, C, S, S).
         """
-        scaled = F.interpolate(images, self.scaled, mode="bilinear", antialias=True)
         height, width = self.scaled
+        scaled = images
+        if images.shape[-2:] != (height, width):
+            scaled = F.interpolate(images, self.scaled, mode="bilinear", antialias=True)
         return F.pad(scaled, (0, self.input_size - width, 0, self.input_size - height), value=fill)
 
     def mask_to_slice(self, logits: Tensor) -> Tensor:
@@ -88,6 +96,8 @@ class SliceFrame:
         full = F.interpolate(logits, square, mode="bilinear", align_corners=False)
         shape = (self.height, self.width)
         cropped = full[..., :height, :width]
+        if cropped.shape[-2:] == shape:
+            return cropped
         return F.interpolate(cropped, shape, mode="bilinear", align_corners=False)
 
 
@@ -162,7 +172,12 @@ class VolumeEmbeddings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._parts: dict[int, tuple[Path, int]] = {}
-        for part in sorted(folder.glob("*.safetensors")):
+        self._seen: set[Path] = set()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take in parts that were written since."""
+        for part in sorted(set(self.folder.glob("*.safetensors")) - self._seen):
             if not part.name.startswith(TEMPORARY):
                 self._add(part)
 
@@ -212,6 +227,7 @@ class VolumeEmbeddings:
         self._add(part)
 
     def _add(self, part: Path) -> None:
+        self._seen.add(part)
         try:
             with open_tensors(part, StorageError, _REMEDY) as file:
                 indices = file.get_tensor("indices").tolist()
@@ -226,12 +242,20 @@ class VolumeEmbeddings:
 class EmbeddingStore:
     """A cache of embeddings on disk that may be deleted at any time.
 
+    Several processes may use one. Where it grows beyond its bound, volumes go that were not used
+    for longest; those in use by a living process stay.
+
     Args:
-        folder: Where; it is made when first written to.
+        folder: Where; it is made when first written to. It holds a folder for each key, and a
+            hidden file for each volume in use, named after the process as temporary files are: one
+            of a killed process is known by that, and deleted.
+        limit_gb: The bound, in 10^9 bytes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit_gb: float = SamConfig().cache_gb) -> None:
         self.folder = folder
+        self.limit_gb = limit_gb
+        self._asked = self._found = 0
 
     def get_or_compute(
         self,
@@ -253,13 +277,87 @@ class EmbeddingStore:
             CancelledError: When asked to stop.
             StorageError: When the disk is full or the folder cannot be written.
         """
-        volume = VolumeEmbeddings(self.folder / key)
+        volume = self._in_use(key)
         missing = sorted(set(slice_indices) - set(volume.indices))
+        self._count(len(set(slice_indices)), len(missing))
         batches = list(_batches(missing, SLICES_PER_PART))
         if batches:
             for batch in (monitor or Monitor()).track(batches, "Encoding slices"):
-                volume.store(batch, compute(batch))
+                volume.look_again()  # another process may encode the same volume
+                wanted = sorted(set(batch) - set(volume.indices))
+                if wanted:
+                    volume.store(wanted, compute(wanted))
+            self.evict()
         return volume
+
+    def evict(self) -> list[str]:
+        """Delete the volumes that were not used for longest, as far as the cache is too large.
+
+        Returns:
+            Their keys, the longest unused one first.
+        """
+        gone: dict[str, Path] = {}
+        try:
+            with self._locked():
+                sizes, used = self._sizes(), self._used()
+                excess = sum(sizes.values()) - self.limit_gb * 1e9
+                for key in sizes:
+                    if excess > 0 and key not in used:
+                        doomed = temporary_beside(self.folder / key)
+                        (self.folder / key).rename(doomed)
+                        gone[key], excess = doomed, excess - sizes[key]
+        except OSError as error:  # somebody deletes the cache, or has a file of it open
+            logger.warning("The cache of SAM's embeddings could not be bounded: %s", error)
+        for doomed in gone.values():
+            shutil.rmtree(doomed, ignore_errors=True)
+        if gone:
+            logger.info("%d volumes went from the cache of SAM's embeddings.", len(gone))
+        return list(gone)
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the bytes of each volume by key, the longest unused one first."""
+        folders = [path for path in self.folder.iterdir() if path.is_dir()]
+        entries = [path for path in folders if not path.name.startswith(TEMPORARY)]
+        entries.sort(key=lambda path: path.stat().st_mtime_ns)
+        return {path.name: sum(part.stat().st_size for part in path.iterdir()) for path in entries}
+
+    def _used(self) -> set[str]:
+        """Return the keys that a living process uses."""
+        sweep(self.folder, deep=True)
+        marks = (path for path in self.folder.glob(f"{TEMPORARY}*-*") if path.is_file())
+        return {mark.name.rpartition("-")[2] for mark in marks}
+
+    def _in_use(self, key: str) -> VolumeEmbeddings:
+        """Open a volume's embeddings, which no process deletes as long as they are in use here."""
+        entry = self.folder / key
+        with storage_errors(entry), self._locked():
+            mark = temporary_beside(entry)
+            mark.touch()
+            if entry.is_dir():
+                os.utime(entry)
+        volume = VolumeEmbeddings(entry)
+        weakref.finalize(volume, _remove, mark)
+        return volume
+
+    def _locked(self) -> FileLock:
+        """Return the lock under which volumes begin to be used, and are chosen to be deleted."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
+
+    def _count(self, asked: int, missing: int) -> None:
+        self._asked, self._found = self._asked + asked, self._found + asked - missing
+        if asked > 1:
+            logger.info(
+                "%d of %d embeddings of SAM were on disk; %.0f %% of all so far.",
+                asked - missing,
+                asked,
+                100 * self._found / self._asked,
+            )
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:

@@ -61,7 +61,7 @@ class VolumeSamPredictor:
         self.sam = sam
         self.settings = settings
         self._dtype = dtype
-        self._store = EmbeddingStore(cache)
+        self._store = EmbeddingStore(cache, settings.cache_gb)
         self._digest = ""
         self._last_digest: tuple[weakref.ref[Any], str] | None = None
 
