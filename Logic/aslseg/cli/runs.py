@@ -187,7 +187,9 @@ def segment(
     `aslseg init --masks`; where an image has none, the organ is predicted if the run has learnt it.
     """
     from aslseg.batch import FolderOptions, segment_folder
+    from aslseg.networks.device import tune_allocator
 
+    tune_allocator()
     given = pairs_of(organ, "--organ", "ORGAN=FOLDER")
     options = FolderOptions(
         predictions=predictions or voices,

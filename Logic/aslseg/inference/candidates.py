@@ -75,11 +75,11 @@ class Evidence:
     @property
     def proposal(self) -> Float32:
         """The largest of the specialist's probability, SAM's, and the earlier weights' mean."""
-        sources = [self.specialist]
-        sources += [reduce(np.add, self.earlier) / len(self.earlier)] if self.earlier else []
-        sources += [] if self.sam is None else [self.sam]
-        largest: Float32 = reduce(np.maximum, sources)
-        return largest
+        largest = self.specialist
+        if self.earlier:
+            mean: Float32 = reduce(np.add, self.earlier) / np.float32(len(self.earlier))
+            largest = np.maximum(largest, mean)
+        return largest if self.sam is None else np.maximum(largest, self.sam)
 
     def region_above(self, threshold: float) -> BoundingBox | None:
         """Return a box outside of which the proposal is nowhere above a threshold."""

@@ -76,8 +76,10 @@ def build_sam(
     sam = assemble_sam(SIZES[name], input_size)
     if checkpoint is not None:
         load_weights(sam, checkpoint)
-    # Its convolutions are faster with the channels of a pixel side by side.
-    return sam.to(memory_format=torch.channels_last)
+    for parameter in sam.parameters():
+        if parameter.ndim == 4:  # convolutions are faster with the channels of a pixel side by side
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return sam
 
 
 def assemble_sam(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module:

@@ -198,6 +198,24 @@ def test_slices_of_any_size_are_predicted_where_they_are(
     np.testing.assert_allclose(found.sum(0), 1.0, atol=1e-5)
 
 
+def test_slices_without_the_parent_are_background_and_not_looked_at() -> None:
+    shape, seen = (20, 8, 8), []
+    volume = Volume(np.zeros(shape, np.int16), Geometry.axis_aligned(shape))
+    parent = np.zeros(shape, bool)
+    parent[[3, 4, 9], 2:6, 2:6] = True
+    chosen = SPECIALIST.model_copy(update={"mirror": False})
+    roi = build_roi(volume, OF_TUMOUR, chosen, parent=parent)
+    network = Pointwise(-1)  # of the parent mask
+    network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    found = predict_roi(network, roi, chosen, CPU)
+    assert sum(seen) == 3
+    inside = [k - roi.box.start[0] for k in (3, 4, 9)]
+    np.testing.assert_allclose(found[1, inside], sigmoid(roi.inputs[-1, inside]), atol=1e-5)
+    rest = np.delete(found, inside, axis=1)
+    assert (rest[0] == 1).all()
+    assert (rest[1] == 0).all()
+
+
 @pytest.mark.parametrize(
     "shape",
     [
