@@ -1,0 +1,220 @@
+"""A simulated person: looks at a case, and does what it takes until the label map is right.
+
+The truth is the person's eye, and nothing else is known to it than what the desk shows. Eye and
+hand are perfect: what is wrong is seen, what is drawn is the truth. That makes every way cheaper
+than it is, and the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aslseg.data.masks import label_components
+from aslseg.data.volume import Labels, Mask
+from aslseg.targets import Target, lesion_targets, region_mask
+from economy.desk import Desk, Row
+from economy.prices import Act
+from economy.sight import Standard, check_slice, filled_between, outline_mm, surface_dice
+
+HALF = 0.5
+LEAST_SHARE = 0.1
+"""A lesion is meant by what is shown of it if that is so much of the lesion, or half of itself."""
+DRAWN_EVERY = 3
+"""An organ is drawn from nothing in every third slice, and filled between (Slicer does that)."""
+
+
+def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
+    """Bring the label map of a case to the standard, save it, and return what was done.
+
+    Args:
+        desk: The case.
+        truth: Its label map (D, H, W), on the slice grid.
+        standard: When it is good enough.
+    """
+    visit = _Visit(desk, truth, standard)
+    visit.do("open")
+    visit.review_lesions()
+    visit.go_through_slices()
+    visit.add_missed()
+    visit.repair_organs()
+    visit.do("save")
+    desk.save()
+    return visit.acts
+
+
+def label_slices(desk: Desk, truth: Labels, standard: Standard, count: int) -> list[Act]:
+    """Draw some slices of a case, evenly over what there is, and mark them as complete.
+
+    Args:
+        desk: The case, with nothing shown.
+        truth: Its label map (D, H, W), on the slice grid.
+        standard: Of no meaning here, for what is drawn is the truth.
+        count: How many slices.
+    """
+    visit = _Visit(desk, truth, standard)
+    visit.do("open")
+    filled = np.flatnonzero(truth.any(axis=(1, 2)))
+    places = np.linspace(0, len(filled) - 1, count + 2)[1:-1]
+    slices = sorted({int(filled[round(place)]) for place in places})
+    for k in slices:
+        for target in desk.targets:
+            region = region_mask(truth, target, desk.targets)[k]
+            if region.any() and target.name not in desk.given:
+                _, strokes = label_components(region)
+                visit.draw(strokes, outline_mm(region, visit.pixel_mm))
+        desk.shown[k] = truth[k]
+        visit.do("scroll")
+        visit.do("click")  # the mark
+    visit.do("save")
+    desk.save_slices(slices)
+    return visit.acts
+
+
+class _Visit:
+    """A case while a person is at it."""
+
+    def __init__(self, desk: Desk, truth: Labels, standard: Standard) -> None:
+        self.desk, self.truth, self.standard = desk, truth, standard
+        self.spacing_mm = desk.geometry.spacing_mm
+        self.pixel_mm = (self.spacing_mm[1], self.spacing_mm[2])
+        self.acts: list[Act] = []
+        lesions = lesion_targets(desk.targets)
+        self.organs = [one for one in desk.targets if one not in lesions]
+        self.numbered = {one.name: label_components(truth == one.value)[0] for one in lesions}
+        self.done: dict[str, set[int]] = {one.name: set() for one in lesions}
+
+    def do(self, name: str, amount: float = 1.0) -> None:
+        if amount:
+            self.acts.append(Act(name, amount))
+
+    def draw(self, strokes: int, length_mm: float) -> None:
+        self.do("stroke", strokes)
+        self.do("draw", length_mm)
+
+    # -- lesions -------------------------------------------------------------------------------
+
+    def review_lesions(self) -> None:
+        """Decide about all lesions that are offered."""
+        for row in self.desk.rows():
+            self.do("look")
+            meant = self._meant(row)
+            goal = np.isin(self.numbered[row.target.name], sorted(meant))
+            if not meant or self._is_less_from_nothing(row.mask, goal):
+                self.do(*self.desk.deleted_by)
+                self.desk.delete(row)
+                continue
+            if self._is_right(row.mask, goal):
+                self.do(*self.desk.accepted_by)
+                self.desk.accept(row)
+            else:
+                self.do(*self.desk.edited_by)
+                self.desk.edit(row, self.repaired(row.mask, goal))
+            self.done[row.target.name] |= meant
+
+    def _meant(self, row: Row) -> set[int]:
+        """Return the true lesions that a row is about and that no row before was."""
+        numbered = self.numbered[row.target.name]
+        sizes = np.bincount(numbered.ravel())
+        common = np.bincount(numbered[row.mask], minlength=len(sizes))
+        is_meant = (common >= LEAST_SHARE * sizes) | (common >= HALF * row.mask.sum())
+        is_meant &= common > 0
+        found = {int(n) for n in np.flatnonzero(is_meant) if n}
+        return found - self.done[row.target.name]
+
+    def add_missed(self) -> None:
+        """Add the lesions that nothing was shown of."""
+        least_voxels = self.standard.least_lesion_ml / self.desk.geometry.voxel_ml
+        for target in lesion_targets(self.desk.targets):
+            numbered = self.numbered[target.name]
+            sizes = np.bincount(numbered.ravel())
+            for n in np.argsort(-sizes):
+                if n and sizes[n] >= least_voxels and n not in self.done[target.name]:
+                    self.do("look")
+                    self.do(*self.desk.edited_by)
+                    self.desk.add(target, self._made(target, numbered == n))
+
+    def _made(self, target: Target, goal: Mask) -> Mask:
+        """Return a region that was not there: grown from a box if that helps, else drawn."""
+        if self.desk.grower is not None:
+            grown = self._grown(target, goal)
+            if self._is_right(grown, goal):
+                return grown
+            if not self._is_less_from_nothing(grown, goal):
+                return self.repaired(grown, goal)
+            self.do("key")  # not so
+        return self.repaired(np.zeros_like(goal), goal)
+
+    def _grown(self, target: Target, goal: Mask) -> Mask:
+        k = int(goal.sum(axis=(1, 2)).argmax())
+        self.do("box")
+        self.do("wait")
+        self.do("look")
+        return self.desk.grow(target, k, goal[k])
+
+    # -- organs --------------------------------------------------------------------------------
+
+    def go_through_slices(self) -> None:
+        """Look at each slice once, for what is missing and for organs."""
+        self.do("scroll", int(np.count_nonzero((self.truth | self.desk.shown).any(axis=(1, 2)))))
+
+    def repair_organs(self) -> None:
+        """Repair the slices of all organs that were not given, or draw these."""
+        for target in self.organs:
+            if target.name not in self.desk.given:
+                goal = region_mask(self.truth, target, self.desk.targets)
+                self.desk.paint(target, self._organ(target, goal))
+
+    def _organ(self, target: Target, goal: Mask) -> Mask:
+        """Return an organ as it should be, by whichever is less to draw."""
+        shown = self.desk.region(target)
+        if not shown.any() and self.desk.grower is not None:
+            shown = self._grown(target, goal)
+        whole_mm = self._length_mm(np.zeros_like(goal), goal)
+        if self._length_mm(shown, goal) <= whole_mm / DRAWN_EVERY:
+            return self.repaired(shown, goal)
+        return self._drawn(goal)
+
+    def _drawn(self, goal: Mask) -> Mask:
+        """Return an organ drawn in some slices, filled between, and repaired."""
+        slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
+        drawn = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
+        mask = np.zeros_like(goal)
+        for k in drawn:
+            mask[k] = goal[k]
+            self.draw(label_components(goal[k])[1], outline_mm(goal[k], self.pixel_mm))
+        self.do("click")
+        return self.repaired(filled_between(mask, drawn), goal)
+
+    # -- both ----------------------------------------------------------------------------------
+
+    def _is_right(self, shown: Mask, goal: Mask) -> bool:
+        found = surface_dice(shown, goal, self.spacing_mm, self.standard.tolerance_mm)
+        return found >= self.standard.least_surface_dice
+
+    def repaired(self, shown: Mask, goal: Mask) -> Mask:
+        """Return a region after its slices were repaired that do not meet the standard."""
+        result = shown.copy()
+        for k, strokes, length_mm in self._wrong_slices(shown, goal):
+            if goal[k].any():
+                self.draw(strokes, length_mm)
+            else:
+                self.do("click")
+            result[k] = goal[k]
+        return result
+
+    def _is_less_from_nothing(self, shown: Mask, goal: Mask) -> bool:
+        """Tell whether a region is sooner drawn anew than repaired."""
+        nothing = np.zeros_like(goal)
+        return self._length_mm(shown, goal) > self._length_mm(nothing, goal)
+
+    def _length_mm(self, shown: Mask, goal: Mask) -> float:
+        return sum(length for _, _, length in self._wrong_slices(shown, goal))
+
+    def _wrong_slices(self, shown: Mask, goal: Mask) -> Iterator[tuple[int, int, float]]:
+        """Yield slices that do not meet the standard, with strokes and mm that they take."""
+        for k in np.flatnonzero((shown | goal).any(axis=(1, 2))):
+            check = check_slice(shown[k], goal[k], self.pixel_mm, self.standard.tolerance_mm)
+            if check.surface_dice < self.standard.least_surface_dice:
+                yield int(k), check.strokes, check.length_mm

@@ -1,0 +1,63 @@
+"""The ways to label a data set, and what each feature saves when it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+Shown: TypeAlias = Literal["nothing", "specialist", "refined"]
+Start: TypeAlias = Literal["full", "given", "sparse"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to label a data set.
+
+    Attributes:
+        title: What it is called in tables and figures.
+        shown: What a case shows when it is opened: nothing; the specialist's label map, to correct
+            in the Segment Editor; or the refined one, to review lesion by lesion.
+        start: What there is at the start: label maps of the first cases, the same with masks of the
+            organs of all cases, or five slices of the first cases.
+        by_need: Cases come in the order of the review, else in a random one.
+        candidates: Lesions that the run rejected are listed too.
+        grows: Missed lesions grow from a box, else they are drawn.
+        trains_on: The run learns from what was decided, batch after batch.
+        round: Round of the run that is shown; the best one if 0.
+    """
+
+    title: str
+    shown: Shown
+    start: Start = "full"
+    by_need: bool = False
+    candidates: bool = True
+    grows: bool = False
+    trains_on: bool = False
+    round: int = 0
+
+
+_TOOL = Way("this tool", "refined", by_need=True, grows=True, trains_on=True)
+WAYS: Mapping[str, Way] = {
+    "hand": Way("all by hand", "nothing"),
+    "sam": Way("SAM, lesion by lesion, untrained", "nothing", grows=True),
+    "once": Way("trained once, corrected in random order", "specialist", round=1),
+    "tool": _TOOL,
+    "tool-given": replace(_TOOL, title="this tool, organs given", start="given"),
+    "tool-sparse": replace(_TOOL, title="this tool, five slices of the first", start="sparse"),
+    "tool-random": replace(_TOOL, title="this tool, random order", by_need=False),
+    "tool-shown": replace(_TOOL, title="this tool, accepted candidates only", candidates=False),
+    "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
+    "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
+}
+
+
+def ways_of_finished_run(rounds: int) -> Mapping[str, Way]:
+    """Return the ways that need no further training: by hand, and reviews of a run's rounds."""
+    ways = {name: WAYS[name] for name in ("hand", "sam", "once")}
+    for number in range(1, rounds + 1):
+        after = replace(_TOOL, trains_on=False, round=number)
+        for by_need, name in ((True, "need"), (False, "random")):
+            title = f"review of round {number}, {'by need' if by_need else 'random order'}"
+            ways[f"round-{number}-{name}"] = replace(after, title=title, by_need=by_need)
+    return ways

@@ -1,0 +1,282 @@
+"""A simulated person labels made-up patients in several ways; every act is counted."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from economy import study as study_module
+from economy.curves import Logged, summary, write_results
+from economy.data import ThresholdSam, made_up, made_up_settings
+from economy.desk import Desk, ReviewDesk
+from economy.growing import Grower
+from economy.log import CaseState, CaseWork, Log
+from economy.person import label_case, label_slices
+from economy.prices import PRICES, Act, price_table, seconds_of
+from economy.sight import (
+    Quality,
+    Standard,
+    check_slice,
+    filled_between,
+    outline_mm,
+    quality_of,
+    surface_dice,
+)
+from economy.study import Study
+from economy.ways import WAYS
+
+from aslseg.config import RunConfig
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Labels, Volume
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+from aslseg.project.lesions import read_lesions
+from aslseg.project.project import Project, open_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import write_json_atomic
+from aslseg.targets import LIVER_TARGETS
+
+STANDARD = Standard()
+GRID = Geometry.axis_aligned((10, 40, 40), (4.0, 2.0, 2.0))
+
+
+def test_an_act_costs_its_price_and_twice_as_much_when_prices_are_doubled() -> None:
+    acts = [Act("key", 3), Act("draw", 50.0), Act("scroll", 10)]
+    assert seconds_of(acts) == pytest.approx(3 * 0.2 + 50 * 0.1 + 10 * 0.5)
+    assert seconds_of(acts, 2.0) == pytest.approx(2 * seconds_of(acts))
+    assert seconds_of(acts, 2.0, "draw") == pytest.approx(seconds_of(acts) + 50 * 0.1)
+
+
+def test_the_price_list_of_the_documents_is_the_one_that_is_used() -> None:
+    document = Path(__file__).resolve().parents[2] / "Docs" / "label-economy.md"
+    assert price_table() in document.read_text(encoding="utf-8")
+
+
+def test_the_outline_of_a_square_is_its_edges_times_a_quarter_of_pi() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[5:15, 5:15] = True
+    assert outline_mm(mask, (2.0, 1.0)) == pytest.approx(np.pi / 4 * (20 * 2.0 + 20 * 1.0))
+
+
+def test_a_section_within_the_tolerance_takes_no_stroke_and_a_missing_one_its_outline() -> None:
+    goal = np.zeros((40, 40), bool)
+    goal[10:30, 10:30] = True
+    moved, nothing = np.roll(goal, 1, axis=1), np.zeros_like(goal)
+    near = check_slice(moved, goal, (2.0, 2.0), 3.0)
+    assert (near.surface_dice, near.strokes, near.length_mm) == (1.0, 0, 0.0)
+    drawn = check_slice(nothing, goal, (2.0, 2.0), 3.0)
+    assert (drawn.surface_dice, drawn.strokes) == (0.0, 1)
+    assert drawn.length_mm == pytest.approx(outline_mm(goal, (2.0, 2.0)))
+    part = check_slice(np.roll(goal, 4, axis=1), goal, (2.0, 2.0), 3.0)
+    assert 0 < part.length_mm < drawn.length_mm
+    assert check_slice(nothing, nothing, (2.0, 2.0), 3.0).surface_dice == 1.0
+
+
+def test_slices_between_equal_ones_are_filled_with_the_same() -> None:
+    mask = np.zeros((7, 20, 20), bool)
+    mask[[0, 3, 6], 5:12, 6:15] = True
+    filled = filled_between(mask, [0, 3, 6])
+    assert (filled == mask[0]).all()
+
+
+def test_surface_dice_counts_both_surfaces_and_a_missing_one_as_wrong() -> None:
+    mask = np.zeros((10, 20, 20), bool)
+    mask[3:6, 5:12, 6:15] = True
+    nothing = np.zeros_like(mask)
+    assert surface_dice(mask, mask, (4.0, 2.0, 2.0), 0.0) == 1.0
+    assert surface_dice(mask, nothing, (4.0, 2.0, 2.0), 3.0) == 0.0
+    assert surface_dice(nothing, nothing, (4.0, 2.0, 2.0), 3.0) == 1.0
+
+
+def liver_with(*tumours: tuple[int, int, int, int]) -> Labels:
+    """Return a liver with tumours: first slice, row, column, and edge in pixels; 3 slices deep."""
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[1:9, 4:36, 4:36] = 1
+    for k, row, column, edge in tumours:
+        labels[k : k + 3, row : row + edge, column : column + edge] = 2
+    return labels
+
+
+RIGHT, FALSE, MISSED, BAD = (2, 6, 6, 6), (2, 6, 24, 5), (5, 24, 24, 8), (2, 24, 6, 7)
+SMALL = (6, 8, 28, 2)
+
+
+def test_a_lesion_that_is_missing_or_false_is_below_the_standard_and_a_small_one_is_not() -> None:
+    truth = liver_with(RIGHT, MISSED, SMALL)
+
+    def state(*tumours: tuple[int, int, int, int]) -> Quality:
+        return quality_of(liver_with(*tumours), truth, LIVER_TARGETS, GRID, STANDARD)
+
+    assert state(RIGHT, MISSED).meets(STANDARD)
+    assert state(RIGHT, MISSED, SMALL).meets(STANDARD)
+    assert (state(RIGHT).lesions, state(RIGHT).found) == (2, 1)
+    assert not state(RIGHT).meets(STANDARD)
+    assert state(RIGHT, MISSED, FALSE).false == 1
+    assert not state(RIGHT, MISSED, FALSE).meets(STANDARD)
+
+
+def a_reviewed_project(folder: Path) -> tuple[Project, RunFolder, Labels]:
+    """Make a case of which a run found a right, a false and a bad lesion, and missed one."""
+    truth, shifted = liver_with(RIGHT, MISSED, BAD), (BAD[0], BAD[1] + 4, BAD[2] + 2, BAD[3])
+    image = np.choose(truth, (-60.0, 100.0, 10.0)).astype(np.float32)
+    write_volume(Volume(image, GRID), folder / "a.nii.gz")
+    project = create_project(folder / "project", [CaseFiles("a", folder / "a.nii.gz")])
+    run = RunFolder(project.folder / "runs" / "r")
+    write_json_atomic(run.path / "config.json", RunConfig().model_dump(mode="json"))
+    run.write_status(state="done", best_round=1, rounds=1, method="aslseg")
+    refined = Labelmap(liver_with(RIGHT, FALSE, shifted), GRID)
+    for source in ("refined", "specialist"):
+        write_labelmap(refined, run.predictions(1, "a") / f"{source}.nii.gz")
+    return project, run, truth
+
+
+def amounts(acts: list[Act]) -> dict[str, float]:
+    return {name: sum(act.amount for act in acts if act.name == name) for name in PRICES}
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_person_decides_about_each_lesion_by_keys_and_adds_the_missed_one(
+    tmp_path: Path, grows: bool
+) -> None:
+    project, run, truth = a_reviewed_project(tmp_path)
+    grower = Grower(ThresholdSam(), tmp_path / "grown") if grows else None
+    desk = ReviewDesk(project, "a", run, grower=grower)
+    seen = desk.seen(truth)
+    acts = label_case(desk, seen, STANDARD)
+    decided = read_lesions(project, "a").decisions.values()
+    assert sorted(one.what for one in decided) == ["accepted", "added", "deleted", "edited"]
+    assert quality_of(desk.shown, seen, LIVER_TARGETS, desk.geometry, STANDARD).meets(STANDARD)
+    saved = read_labelmap(project.folder / "labels" / "a.nii.gz")
+    assert (saved.labels == desk.stored(desk.shown)).all()
+    done = amounts(acts)
+    assert (done["open"], done["save"], done["scroll"]) == (1, 1, 8)
+    assert done["box"] == done["wait"] == (1 if grows else 0)
+    assert done["look"] == (5 if grows else 4)
+    assert done["key"] == 1 + 1 + 2 + 2  # accept, delete, edit, add
+
+
+def test_what_grows_from_a_box_saves_drawing_and_is_kept(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+
+    def drawn(grower: Grower | None) -> float:
+        desk = Desk(project, "a", None, grower)
+        desk.save = lambda: desk.shown  # type: ignore[method-assign]
+        return amounts(label_case(desk, desk.seen(truth), STANDARD))["draw"]
+
+    class Refuses:
+        def predict_logits(self, *_: object) -> None:
+            pytest.fail("SAM was asked again")
+
+    by_hand = drawn(None)
+    grown = drawn(Grower(ThresholdSam(), tmp_path / "grown"))
+    assert 0 < grown < by_hand
+    again = drawn(Grower(Refuses(), tmp_path / "grown"))  # type: ignore[arg-type]
+    assert again == grown
+
+
+def test_a_wrong_shape_that_is_sooner_drawn_anew_is_deleted(tmp_path: Path) -> None:
+    project, run, truth = a_reviewed_project(tmp_path)
+    everything = np.where(truth > 0, 2, 0).astype(np.uint8)
+    write_labelmap(Labelmap(everything, GRID), run.predictions(1, "a") / "refined.nii.gz")
+    desk = ReviewDesk(project, "a", run)
+    label_case(desk, desk.seen(truth), STANDARD)
+    whats = sorted(one.what for one in read_lesions(project, "a").decisions.values())
+    assert whats == ["added", "added", "added", "deleted"]
+
+
+def test_sparse_labels_are_five_complete_slices(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    desk = Desk(project, "a")
+    acts = label_slices(desk, desk.seen(truth), STANDARD, 5)
+    slices = open_project(project.folder).case("a").complete_slices
+    assert slices is not None
+    assert len(slices) == 5
+    labels = read_labelmap(project.folder / "labels" / "a.nii.gz").labels
+    drawn = desk.seen(labels)
+    assert (drawn[list(slices)] == desk.seen(truth)[list(slices)]).all()
+    assert np.delete(drawn, slices, axis=0).max() == 0
+    assert amounts(acts)["click"] == 5
+
+
+def a_quality(value: float) -> Quality:
+    return Quality(1, 1, 0, value, value)
+
+
+def a_log(folder: Path, minutes: tuple[float, ...], title: str) -> Logged:
+    """Return a log of cases that took so many minutes of scrolling, of which the last is bad."""
+    log = Log(folder)
+    log.note_states(CaseState(1, f"c{n}", False, False, a_quality(0.5)) for n in range(3))
+    for n, one in enumerate(minutes):
+        meets = n + 1 < len(minutes)
+        log.note_states([CaseState(n + 1, f"c{n}", True, meets, a_quality(1.0))])
+        log.note_work(CaseWork(n + 1, f"c{n}", (Act("scroll", one * 120), Act("key", 0.0))))
+    return Logged(title, title, log)
+
+
+def test_curves_and_tables_say_what_was_logged(tmp_path: Path) -> None:
+    way = a_log(tmp_path / "a", (3.0, 2.0, 1.0), "once")
+    moments = list(way.moments())
+    assert [one.minutes for one in moments] == pytest.approx([0, 3, 5, 6])
+    assert [one.ready for one in moments] == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3])
+    assert [one.surface_dice for one in moments] == pytest.approx([0, 2 / 3, 5 / 6, 1])
+    assert way.minutes(2.0, "scroll") == pytest.approx(12)
+    assert way.minutes(2.0, "key") == pytest.approx(6)
+    other = a_log(tmp_path / "b", (1.5, 1.0, 0.5), "tool")
+    write_results([way, other], tmp_path)
+    rounds = (tmp_path / "rounds.csv").read_text(encoding="utf-8").splitlines()
+    assert rounds[1:4] == ["once,1,1,3.00", "once,2,1,2.00", "once,3,1,1.00"]
+    assert "0.50 (0.50 to 0.50)" in summary([way, other])
+    assert (tmp_path / "label-economy.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def a_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("economy")
+    data = made_up(folder / "data", cases=4, labelled=2)
+    return Study(data, folder, made_up_settings(), ThresholdSam(), batch=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hand", "once", "tool", "tool-sparse"])
+def test_each_way_labels_all_cases_to_the_standard(a_study: Study, name: str) -> None:
+    log = a_study.follow(name, WAYS[name])
+    final = {one.case: one for one in log.states() if one.final}
+    assert set(final) == set(a_study.data.images)
+    assert all(one.meets for one in final.values())
+    rounds = {one.round for one in log.work()}
+    trained_twice = {0, 1, 2} if WAYS[name].trains_on else {0, 1}
+    assert rounds == ({1} if name == "hand" else trained_twice)
+    project = open_project(log.folder / "project")
+    assert all(case.label is not None and case.complete_slices is None for case in project.cases)
+    times = [path.stat().st_mtime_ns for path in sorted(log.folder.rglob("*"))]
+    a_study.follow(name, WAYS[name])  # everything is there
+    assert times == [path.stat().st_mtime_ns for path in sorted(log.folder.rglob("*"))]
+
+
+def test_a_way_that_was_broken_off_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made_up(tmp_path / "data", cases=3, labelled=1)
+    whole = Study(data, tmp_path / "whole", made_up_settings(), None).follow("hand", WAYS["hand"])
+    broken = Study(data, tmp_path / "broken", made_up_settings(), None)
+    seen: list[str] = []
+
+    def stop_at_second(desk: Desk, *rest: object) -> list[Act]:
+        seen.append(desk.case_id)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return label_case(desk, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study_module, "label_case", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        broken.follow("hand", WAYS["hand"])
+    monkeypatch.undo()
+    log = broken.follow("hand", replace(WAYS["hand"]))
+    assert log.work() == whole.work()
+    assert log.states() == whole.states()
