@@ -191,8 +191,9 @@ def _none(target: str, shape: tuple[int, int, int]) -> Candidates:
 def _components(proposed: Mask, proposal: Float32, least: int) -> tuple[Labels, Labels]:
     """Number the components by the size of their cores, largest first, without small ones."""
     numbered, count = label_components(proposed)
-    numbers = np.arange(1, count + 1)
-    peaks = np.concatenate([[np.inf], ndimage.maximum(proposal, numbered, numbers)])
+    peaks = np.full(count + 1, -np.inf, np.float32)
+    np.maximum.at(peaks, numbered[proposed], proposal[proposed])
+    peaks[0] = np.inf
     in_core = proposal >= peaks[numbered] / 2
     sizes = np.bincount(numbered[in_core], minlength=count + 1)
     order = np.argsort(-sizes[1:], kind="stable")[:MOST_CANDIDATES] + 1
