@@ -132,12 +132,16 @@ class Hands:
     def key(self, sequence: str) -> None:
         """Press a key in the main window, as Qt delivers it to shortcuts."""
         import slicer
-        from PySide6 import QtGui, QtTest
+        from PySide6 import QtGui, QtTest, QtWidgets
+
+        from standin.harness import run_event_loop
 
         self.count["keys"] += 1
         window = slicer.util.mainWindow()  # the panel is a window of its own in the stand-in
-        window.activateWindow()
-        QtTest.QTest.qWaitForWindowActive(window, 1000)
+        if QtWidgets.QApplication.activeWindow() is not window:
+            window.activateWindow()
+            QtTest.QTest.qWaitForWindowActive(window, 1000)
+            run_event_loop(0.1)  # the first key after a dialog would be lost
         combination = QtGui.QKeySequence(sequence)[0]
         QtTest.QTest.keyClick(window, combination.key(), combination.keyboardModifiers())
 
@@ -289,7 +293,10 @@ class DailyJob:
             slicer.app.processEvents()
         slicer.util.forceRenderAllViews()
         self.seconds[what].append(time.process_time() - began)
-        assert len(self.logic.lesion_review.undecided) == left - 1, f"{what} decided nothing"
+        button = {"accept": self.ui.lesionAcceptButton, "delete": self.ui.lesionDeleteButton}[what]
+        if len(self.logic.lesion_review.undecided) != left - 1:
+            msg = f"{what} decided nothing: {button.toolTip!r}, {dialogs_seen()}"
+            raise AssertionError(msg)
 
     def add(self, truth: Labelmap, lesion: Mask) -> bool:
         """Add a missed lesion from a box on its largest slice; tell whether it has grown."""
@@ -457,6 +464,13 @@ LITS_SCHEDULE: dict[str, Any] = {
     "adaptation": {"iterations": 20, "versions": 1},
 }
 """So short a training says nothing about quality: it is what fits into minutes of one core."""
+
+
+def dialogs_seen() -> list[str]:
+    """Return the messages that were shown instead of being answered by a person."""
+    from standin.dialogs import dialogs
+
+    return [message.text for message in dialogs.errors()]
 
 
 def show_views(shape: tuple[int, int] = (700, 700)) -> None:

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from aslseg.data.images import write_labelmap, write_volume  # noqa: E402
 from aslseg.data.volume import Geometry, Labelmap, Volume  # noqa: E402
 from aslseg.project.case import CaseFiles  # noqa: E402
 from aslseg.project.create import create_project  # noqa: E402
+from aslseg.project.project import Project  # noqa: E402
 from aslseg.project.run_folder import RunFolder  # noqa: E402
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table  # noqa: E402
 from aslseg.storage import write_json_atomic  # noqa: E402
@@ -87,21 +89,26 @@ def make_project(folder: Path) -> None:
         k, j, i = 45 + 8 * n, 110 + 15 * n, 100 + (37 * n) % 180
         labels[k : k + 6, j : j + 14, i : i + 14] = 2
     project = create_project(folder / "project", [CaseFiles("a", folder / "a.nii.gz")])
+    write_run(project, {"a": Labelmap(labels, GRID)})
+
+
+def write_run(project: Project, predictions: Mapping[str, Labelmap]) -> None:
+    """Write a finished run with one round, which does not believe its predictions."""
     run = RunFolder(project.folder / "runs" / "made-up")
     write_json_atomic(run.path / "config.json", RunConfig().model_dump(mode="json"))
     run.write_status(state="done", best_round=1, rounds=1, method="aslseg")
     write_table(run.round(1) / "metrics.csv", METRIC_COLUMNS, [])
-    write_table(run.round(1) / "reliability.csv", RELIABILITY_COLUMNS, [judged()])
-    for source in ("refined", "specialist"):
-        path = run.predictions(1, "a") / f"{source}.nii.gz"
-        write_labelmap(Labelmap(labels, GRID), path)
-    write_json_atomic(run.predictions(1, "a") / "prediction.json", {})
+    write_table(run.round(1) / "reliability.csv", RELIABILITY_COLUMNS, map(judged, predictions))
+    for case_id, labelmap in predictions.items():
+        for source in ("refined", "specialist"):
+            write_labelmap(labelmap, run.predictions(1, case_id) / f"{source}.nii.gz")
+        write_json_atomic(run.predictions(1, case_id) / "prediction.json", {})
     write_json_atomic(run.round(1) / "round.json", {"validation": None})
 
 
-def judged() -> dict[str, object]:
+def judged(case_id: str) -> dict[str, object]:
     """Return the row of a case that the run does not believe."""
-    values = (1, "a", 0.5, 0.5, 0.5, False, "score 0.50 is below 0.60", "")
+    values = (1, case_id, 0.5, 0.5, 0.5, False, "score 0.50 is below 0.60", "")
     return dict(zip(RELIABILITY_COLUMNS, values, strict=True))
 
 

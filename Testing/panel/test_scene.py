@@ -96,6 +96,17 @@ def test_a_volume_comes_back_with_its_voxels_and_its_place(
     assert np.allclose(back.geometry.ijk_to_ras, geometry.ijk_to_ras, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+@pytest.mark.parametrize("value", [-1024, 3071, 5_000_000_000])
+def test_volumes_of_64_bit_integers_are_shown(scene: Any, kind: str, value: int) -> None:
+    value = abs(value) if kind == "uint64" else value
+    voxels = np.full(SHAPE, value, kind)
+    node = add_volume(Volume(voxels, Geometry.axis_aligned(SHAPE)), "ct")
+    shown = volume_of(node).voxels
+    assert np.array_equal(shown, voxels)
+    assert shown.dtype == (np.int32 if value < 5_000_000_000 else np.float64)
+
+
 def test_the_scene_shows_a_voxel_where_the_library_has_it(scene: Any) -> None:
     node = add_volume(Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, AFFINES["oblique"])), "ct")
     matrix = vtk.vtkMatrix4x4()

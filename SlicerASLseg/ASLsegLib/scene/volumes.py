@@ -27,6 +27,7 @@ _TYPES = {
     "float64": "double",
 }  # fmt: skip
 _CHUNK_BYTES = 8 << 20
+_LONG_BYTES = 8
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -89,9 +90,18 @@ def add_volume(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode")
     """Add a library volume to the scene as a volume node."""
     node = slicer.mrmlScene.AddNewNodeByClass(kind, free_name(name))
     node.SetIJKToRASMatrix(as_matrix(volume.geometry.ijk_to_ras))
-    slicer.util.updateVolumeFromArray(node, volume.voxels)
+    slicer.util.updateVolumeFromArray(node, _as_shown(volume.voxels))
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def _as_shown(voxels: np.ndarray) -> np.ndarray:
+    """Return voxels in a type that Slicer shows, which 64-bit integers are not."""
+    if voxels.dtype.kind not in "iu" or voxels.dtype.itemsize < _LONG_BYTES:
+        return voxels
+    limits = np.iinfo(np.int32)
+    fits = voxels.size == 0 or (voxels.min() >= limits.min and voxels.max() <= limits.max)
+    return voxels.astype(np.int32 if fits else np.float64)
 
 
 def free_name(name: str) -> str:
