@@ -173,7 +173,7 @@ class DailyJob:
 
     Attributes:
         facts: What was measured, in order.
-        seconds: Seconds of single acts: `accept`, `delete`, `grow`.
+        seconds: Of single acts, `accept`, `delete` and `grow`: by the clock, and of the processors.
     """
 
     def __init__(self, widget: Any, data: Data, project: Path) -> None:
@@ -181,7 +181,9 @@ class DailyJob:
         self.panel, self.data, self.project = widget.panel, data, project
         self.hands = Hands()
         self.facts: list[dict[str, Any]] = []
-        self.seconds: dict[str, list[float]] = {"accept": [], "delete": [], "grow": []}
+        self.seconds: dict[str, list[tuple[float, float]]] = {
+            act: [] for act in ("accept", "delete", "grow")
+        }
 
     def do(self) -> None:
         """Do all of it."""
@@ -196,7 +198,8 @@ class DailyJob:
         with self.step("export"):
             self.export()
         for name, values in self.seconds.items():
-            self.say(act=name, times=len(values), seconds=values)
+            clock, cpu = ([pair[n] for pair in values] for n in range(2))
+            self.say(act=name, times=len(values), seconds=clock, cpu_s=cpu)
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -287,12 +290,12 @@ class DailyJob:
         """Press the key of a decision, and wait until the next lesion is shown."""
         import slicer
 
-        left, began = len(self.logic.lesion_review.undecided), time.process_time()
+        left, began = len(self.logic.lesion_review.undecided), _clocks()
         self.hands.key({"accept": "A", "delete": "Del"}[what])
         for _ in range(3):
             slicer.app.processEvents()
         slicer.util.forceRenderAllViews()
-        self.seconds[what].append(time.process_time() - began)
+        self.seconds[what].append(_since(began))
         button = {"accept": self.ui.lesionAcceptButton, "delete": self.ui.lesionDeleteButton}[what]
         if len(self.logic.lesion_review.undecided) != left - 1:
             msg = f"{what} decided nothing: {button.toolTip!r}, {dialogs_seen()}"
@@ -312,10 +315,10 @@ class DailyJob:
         self.hands.turn_to(corners_ras.mean(0))
         grown = len(self.logic.growths)
         self.hands.draw_box(corners_ras)
-        began = time.monotonic()
-        wait_until(lambda: len(self.logic.growths) > grown, 30.0, "a lesion grows")
+        began = _clocks()
+        wait_until(lambda: len(self.logic.growths) > grown, 120.0, "a lesion grows")
         wait_until(lambda: not self.logic.engine.is_busy, 300.0, "it has grown")
-        self.seconds["grow"].append(time.monotonic() - began)
+        self.seconds["grow"].append(_since(began))
         is_there = self.logic.growths[-1].facts.first_slice is not None
         self.hands.key("A" if is_there else "Esc")
         self.rest()
@@ -374,7 +377,7 @@ class DailyJob:
             is_listed = review is not None and review.case_id == case_id and case_id not in done
             return case_id if is_listed else ""
 
-        case_id = wait_until(listed, 120.0, "lesions are listed")
+        case_id = wait_until(listed, 600.0, "lesions are listed")
         self.rest()
         return str(case_id)
 
@@ -425,6 +428,12 @@ def _clocks() -> tuple[float, float, float]:
     return time.monotonic(), time.process_time(), children
 
 
+def _since(began: tuple[float, float, float]) -> tuple[float, float]:
+    """Return seconds by the clock, and of the processors of this process and its children."""
+    clock, own, children = (now - then for now, then in zip(_clocks(), began, strict=True))
+    return clock, own + children
+
+
 def memory_mb() -> float:
     """Return the resident memory of this process, without its children."""
     import psutil
@@ -459,7 +468,7 @@ def tiny_schedule(sam: str) -> dict[str, Any]:
 
 LITS_SCHEDULE: dict[str, Any] = {
     "crossfit_share": 0.0,
-    "lesion": {"iterations": 100},
+    "lesion": {"iterations": 300},
     "sam": {"iterations": 8, "versions": 1, "input_size": 512},
     "adaptation": {"iterations": 20, "versions": 1},
 }

@@ -36,6 +36,7 @@ def test_the_overview_shows_all_cases_at_once_and_measures_them_meanwhile(widget
     assert texts(table, 0) == cases
     assert table.horizontalHeaderItem(4).text() == "liver (ml)"
     wait_until(lambda: not widget.logic.overview.is_busy, 60.0, "all are measured")
+    wait_until(lambda: not dashboard(widget)._due, 60.0, "all are shown")
     assert all(float(text) > 0 for text in texts(table, 4) if text)
     labelled = [case.label is not None for case in widget.logic.project.cases]
     assert [bool(text) for text in texts(table, 2)] == labelled

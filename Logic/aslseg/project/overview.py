@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aslseg.project.case import Case
 from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
 from aslseg.project.project import Project
-from aslseg.project.review import CaseReport, case_reports, review_queue
+from aslseg.project.review import CaseReport, case_reports, waiting
 from aslseg.project.run_folder import RunFolder
+from aslseg.schema_1 import predictions_folder
 
 STATES = {
     "labelled": "labelled",
@@ -40,25 +42,39 @@ class CaseOverview:
     facts: CaseFacts | None
 
 
-def case_overviews(project: Project, run: RunFolder | None) -> list[CaseOverview]:
+FactsOf = Callable[[Project, Case, Path | None], CaseFacts | None]
+"""Tells what was measured of a case, see `known_facts`."""
+
+
+def case_overviews(
+    project: Project,
+    run: RunFolder | None,
+    *,
+    reports: Sequence[CaseReport] | None = None,
+    facts_of: FactsOf = known_facts,
+) -> list[CaseOverview]:
     """Return a row for each case, in the order of the project; no image is read.
 
     Args:
         project: The cases.
         run: Whose best round is shown; None when there is none.
+        reports: Of the cases, if they are known already.
+        facts_of: Looks up what was measured of a case.
 
     Raises:
         RunError: When a file of the run is damaged.
         ProjectError: When the file of decisions is.
     """
-    waiting = [] if run is None else review_queue(project, run)
-    turns = {report.case_id: turn for turn, report in enumerate(waiting, start=1)}
+    reports = case_reports(project, run) if reports is None else reports
+    queue = [] if run is None else waiting(reports)
+    turns = {report.case_id: turn for turn, report in enumerate(queue, start=1)}
     best = 0 if run is None else int(run.status.get("best_round") or 0)
+    root = predictions_folder(run.round(best)) if run is not None and best else None
     rows = []
-    for report in case_reports(project, run):
-        folder = run.predictions(best, report.case_id) if run is not None and best else None
-        facts = known_facts(project, project.case(report.case_id), folder)
-        rows.append(CaseOverview(report, turns.get(report.case_id, 0), folder, facts))
+    for case, report in zip(project.cases, reports, strict=True):
+        folder = None if root is None else root / case.id
+        facts = facts_of(project, case, folder)
+        rows.append(CaseOverview(report, turns.get(case.id, 0), folder, facts))
     return rows
 
 

@@ -11,6 +11,7 @@ The queue says which cases a person should look at first, and how each case of a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from aslseg.project.project import (
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, Reliability, read_reliability
 from aslseg.reading import read_lines
+from aslseg.schema_1 import predictions_folder
 from aslseg.storage import append_line, copy_atomic, inside
 
 FILE_NAME = "reviews.jsonl"
@@ -407,6 +409,8 @@ class CaseReport:
         round: That judged it; 0 for none.
         refined: The refined label, or None.
         decided_at: When a person decided last, ISO 8601, or nothing.
+        written_s: When the label map, else the refined label, was written: seconds since 1970;
+            None without either.
     """
 
     case_id: str
@@ -419,29 +423,62 @@ class CaseReport:
     round: int = 0
     refined: Path | None = None
     decided_at: str = ""
+    written_s: float | None = None
 
 
-def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """A label map on disk.
+
+    Attributes:
+        path: The file.
+        written_s: When it was written, seconds since 1970.
+    """
+
+    path: Path
+    written_s: float
+
+
+def refined_files(run: RunFolder | None) -> dict[str, LabelFile]:
+    """Return the refined labels of a run's best round by case; each case is looked up once."""
+    best = 0 if run is None else _best(run)
+    if run is None or best == 0:
+        return {}
+    folder, found = predictions_folder(run.round(best)), {}
+    for case_folder in folder.iterdir() if folder.is_dir() else ():
+        path = case_folder / REFINED
+        with suppress(OSError):  # a case without one
+            found[case_folder.name] = LabelFile(path, path.stat().st_mtime)
+    return found
+
+
+def case_reports(
+    project: Project, run: RunFolder | None, refined: Mapping[str, LabelFile] | None = None
+) -> list[CaseReport]:
     """Say of every case how it stands, in the order of the project.
 
     Args:
         project: The cases.
         run: Whose best round judged them; None when there is none.
+        refined: What `refined_files` found; looked for anew when None.
 
     Raises:
         RunError: When a file of the run is damaged.
         ProjectError: When the file of decisions is.
     """
-    best = 0 if run is None else int(run.status.get("best_round", 0))
+    best = 0 if run is None else _best(run)
     judged: dict[str, Reliability] = {}
     if run is not None and best > 0:
         judged = {row.case: row for row in read_reliability(run.round(best))}
     decided = {review.case_id: review for review in decisions(project)}
+    refined = refined_files(run) if refined is None else refined
+    written = _label_dates(project)
     reports = []
     for case in project.cases:
-        review = decided.get(case.id)
+        review, file = decided.get(case.id), refined.get(case.id)
         corrected = review is not None and review.what == "corrected"
         row = judged.get(case.id)
+        predicted_s = None if file is None else file.written_s
         reports.append(
             CaseReport(
                 case_id=case.id,
@@ -452,8 +489,9 @@ def case_reports(project: Project, run: RunFolder | None) -> list[CaseReport]:
                 prediction_agreement=None if row is None else _known(row.prediction_agreement),
                 reason="" if row is None else row.reason,
                 round=best if row else 0,
-                refined=_refined(run, best, case.id),
+                refined=None if file is None else file.path,
                 decided_at="" if review is None else review.time,
+                written_s=predicted_s if case.label is None else written.get(case.label),
             )
         )
     return reports
@@ -465,8 +503,12 @@ def review_queue(project: Project, run: RunFolder) -> list[CaseReport]:
     First those that the run does not believe, then those that it does; in both, the least reliable
     first. Cases with a person's label or decision are left out.
     """
-    waiting = [r for r in case_reports(project, run) if r.state in ("needs review", "pseudo")]
-    return sorted(waiting, key=_need)
+    return waiting(case_reports(project, run))
+
+
+def waiting(reports: Iterable[CaseReport]) -> list[CaseReport]:
+    """Return those of all cases that wait for a person, in the order of `review_queue`."""
+    return sorted((one for one in reports if one.state in ("needs review", "pseudo")), key=_need)
 
 
 def _need(report: CaseReport) -> tuple[bool, float, str]:
@@ -490,11 +532,14 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _refined(run: RunFolder | None, best: int, case_id: str) -> Path | None:
-    if run is None or best == 0:
-        return None
-    path = run.predictions(best, case_id) / REFINED
-    return path if path.exists() else None
+def _label_dates(project: Project) -> dict[Path, float]:
+    """Return when the label maps were written, by their place in the project; one look a folder."""
+    places = {case.label.parent for case in project.cases if case.label is not None}
+    found: dict[Path, float] = {}
+    for place in places:
+        with suppress(OSError), os.scandir(project.folder / place) as entries:
+            found |= {place / entry.name: entry.stat().st_mtime for entry in entries}
+    return found
 
 
 def counts(reports: Iterable[CaseReport]) -> dict[str, int]:

@@ -47,6 +47,7 @@ class ExternalLabelLogic(ReviewLogic):
             return add(project, origin, source, called=called, same_size=same_size, monitor=monitor)
 
         def show(run: RunFolder) -> RunFolder:
+            self.forget_state()
             self.updated(project)
             return run
 

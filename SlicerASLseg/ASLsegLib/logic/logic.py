@@ -80,6 +80,7 @@ class Logic(LesionLogic, OrganMaskLogic, ExternalLabelLogic, PlanLogic):
         self.working_on: Any | None = None
         self._measuring = Background()
         self.overview = Overview(self._measuring)
+        self.lesions_changed.connect(self._note_decided_lesions)
         self.growths: list[Growth] = []
         self.growing: Growth | None = None
         self._folder: Path | None = None
@@ -596,6 +597,10 @@ class Logic(LesionLogic, OrganMaskLogic, ExternalLabelLogic, PlanLogic):
             if not growth.segment.slices and growth.facts is None and growth in self.growths:
                 self.growths.remove(growth)  # it has not begun: its prompts are free again
                 withdraw_growth(growth)
+
+    def _note_decided_lesions(self) -> None:
+        if self.lesion_review is not None:
+            self.overview.forget(self.lesion_review.case_id)
 
     def _state_may_change(self, event: PanelEvent) -> None:
         if event.event in ("artifact", "done", "failed", "cancelled"):

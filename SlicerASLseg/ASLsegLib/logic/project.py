@@ -280,7 +280,9 @@ class ProjectLogic(LogicBase):
     def updated(self, project: Project) -> Project:
         """Take notice of a project that was changed, unless another one is open by now."""
         if self.project is not None and self.project.folder == project.folder:
-            self.use(project)
+            self._state = ProjectState(project, self._state)
+            self.project = project
+            self.project_changed.emit()
         return project
 
     def _mark(self, node: Any, project: Project, case_id: str) -> None:

@@ -23,13 +23,11 @@ _RENAME = "rename the volume (Data module) and add it again."
 _LONGEST_ID_BYTES = 100  # file names have 255 bytes at most, and get endings
 
 
-def date_of(project: Project, report: CaseReport) -> str:
+def date_of(report: CaseReport) -> str:
     """Return when the label map of a case was written; empty without one."""
-    case = project.case(report.case_id)
-    path = report.refined if case.label is None else project.label_path(case)
-    if path is None or not path.exists():
+    if report.written_s is None:
         return ""
-    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(report.written_s).strftime("%Y-%m-%d %H:%M")
 
 
 def label_digest(project: Project, case_id: str) -> str:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ASLsegLib.logic.project_data import run_name
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
-    from aslseg.project.review import CaseReport, Review
+    from aslseg.project.review import CaseReport, LabelFile, Review
     from aslseg.project.run_folder import RunFolder, RunSummary
 
 
 class ProjectState:
     """Everything is read at its first use; a change of the project makes a new state.
 
+    Args:
+        project: That it is about.
+        before: What was known before a person changed the project; the predictions of a round,
+            which only trainings change, are not looked for again then.
+
     Attributes:
         project: That it is about.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, before: ProjectState | None = None) -> None:
         self.project = project
+        self._refined: dict[Path, dict[str, LabelFile]] = {} if before is None else before._refined
 
     @cached_property
     def runs(self) -> list[RunSummary]:
@@ -47,16 +54,21 @@ class ProjectState:
     @cached_property
     def reports(self) -> list[CaseReport]:
         """How every case stands, in the order of the project."""
-        from aslseg.project.review import case_reports
+        from aslseg.project.review import case_reports, refined_files
 
-        return case_reports(self.project, self.run)
+        if self.run is None:
+            return case_reports(self.project, None)
+        round_folder = self.run.round(int(self.run.status.get("best_round", 0)))
+        if round_folder not in self._refined:
+            self._refined[round_folder] = refined_files(self.run)
+        return case_reports(self.project, self.run, self._refined[round_folder])
 
     @cached_property
     def waiting(self) -> list[CaseReport]:
         """The cases that wait for a person, the most doubtful first."""
-        from aslseg.project.review import review_queue
+        from aslseg.project.review import waiting
 
-        return [] if self.run is None else review_queue(self.project, self.run)
+        return [] if self.run is None else waiting(self.reports)
 
     @cached_property
     def last_decision(self) -> Review | None:

@@ -135,21 +135,17 @@ class ProjectSection(Section):
         self._stale = False
         project = self.logic.project
         self._shown = [] if project is None else self.logic.case_reports()
-        rows = (
-            []
-            if project is None
-            else [
-                [
-                    row.case_id,
-                    STATES[row.state],
-                    SPLITS[row.split],
-                    "" if row.score is None else f"{row.score:.2f}",
-                    project.case(row.case_id).patient,
-                    projects.date_of(self.logic.opened(), row),
-                ]
-                for row in self._shown
+        rows = [
+            [
+                row.case_id,
+                STATES[row.state],
+                SPLITS[row.split],
+                "" if row.score is None else f"{row.score:.2f}",
+                case.patient,
+                projects.date_of(row),
             ]
-        )
+            for case, row in zip(() if project is None else project.cases, self._shown, strict=True)
+        ]
         fill_table(self.ui.casesTable, HEAD, rows)
         self.ui.casesSummaryLabel.setText(self._summary())
 

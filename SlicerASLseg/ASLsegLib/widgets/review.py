@@ -91,7 +91,8 @@ class ReviewSection(Section):
         return text.format(case=self.case_id)
 
     def _is_labelled(self) -> str:
-        state = next((one.state for one in self._cases if one.case_id == self.open_case), "")
+        row = self._row_of(self.open_case)
+        state = "" if row is None else self._cases[row].state
         is_labelled = state in ("accepted", "corrected")
         return _("The case has a label; undo that decision first.") if is_labelled else ""
 

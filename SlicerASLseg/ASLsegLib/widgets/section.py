@@ -214,9 +214,7 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     table.setRowCount(len(rows))
     for number, values in enumerate(rows):
         for column, value in enumerate(values):
-            item = qt.QTableWidgetItem(value)
-            item.setToolTip(as_plain(value))  # whole, also where the column is too narrow
-            table.setItem(number, column, item)
+            show_cell(table, number, column, value)  # whole, also where the column is too narrow
     table.verticalHeader().setVisible(False)
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
     head_row = table.horizontalHeader()
@@ -226,6 +224,22 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     head_row.setSectionResizeMode(len(head) - 1, qt.QHeaderView.Stretch)  # gets what is left
     choose_row(table, [values[0] for values in rows], chosen)
     table.blockSignals(was)
+
+
+def show_cell(table: Any, row: int, column: int, text: str, tip: str = "") -> Any:
+    """Let a cell show a text, which its tooltip repeats without `tip`; return its item.
+
+    What is shown already is left alone: a table may have a thousand rows.
+    """
+    item, tip = table.item(row, column), as_plain(tip or text)
+    if item is None:
+        item = qt.QTableWidgetItem(text)
+        table.setItem(row, column, item)
+    elif item.text() == text and item.toolTip() == tip:
+        return item
+    item.setText(text)
+    item.setToolTip(tip)
+    return item
 
 
 def choose_row(table: Any, names: list[str], name: str) -> None:
