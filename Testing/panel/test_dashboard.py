@@ -61,3 +61,35 @@ def test_the_console_gets_the_same_rows(widget: Any) -> None:
     assert [row.report.case_id for row in rows] == [c.id for c in widget.logic.project.cases]
     assert all(row.facts is not None for row in rows)
     slicer.app.processEvents()
+
+
+def test_a_decision_reads_the_files_of_no_other_case(
+    widget: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.project import case_facts, review
+
+    looked_up: list[str] = []
+    known, files = case_facts.known_facts, review.refined_files
+
+    def facts_of(project: Any, case: Any, predictions: Path | None) -> Any:
+        looked_up.append(case.id)
+        return known(project, case, predictions)
+
+    def no_round(run: Any) -> Any:
+        looked_up.append("a round")
+        return files(run)
+
+    logic = widget.logic
+    rows = logic.case_overviews()
+    monkeypatch.setattr(case_facts, "known_facts", facts_of)
+    monkeypatch.setattr(review, "refined_files", no_round)
+    waiting = logic.review_queue()[0].case_id
+    logic.reject(waiting)
+    now = logic.case_overviews()
+    assert looked_up == [waiting]
+    assert [row.facts for row in now] == [row.facts for row in rows]
+    assert next(row for row in now if row.report.case_id == waiting).report.state == "rejected"
+    logic.undo_decision()
+    logic.refresh()
+    assert logic.review_queue()[0].case_id == waiting
+    assert looked_up[1:] == ["a round"], "another program may have changed it"

@@ -60,6 +60,9 @@ class TrainingSection(Section):
     def update(self) -> None:
         """Show what is possible and how far the training is."""
         trainer, project = self.logic.trainer, self.logic.project
+        if trainer.state is State.STARTING:  # also where Review has started it
+            self._notes.clear()
+            self._ended = ""
         busy = BUSY if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = "" if project and project.labelled else _("Label at least one case to train on.")
@@ -115,8 +118,6 @@ class TrainingSection(Section):
     def start(self) -> None:
         """Start a run with the panel's settings."""
         self.curves.clear()
-        self._notes.clear()
-        self._ended = ""
         chosen = self.panel.parameters
         self.logic.train(chosen.preset, parameters.settings_changes(chosen), wait=False)
 
