@@ -25,15 +25,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from economy.curves import Logged, write_results
 from economy.data import (
+    DataSet,
     ThresholdSam,
     hippocampus,
     lits,
     made_up,
     made_up_settings,
 )
+from economy.sight import Standard
 from economy.study import Study
 from economy.ways import WAYS, Way, ways_of_finished_run
 
+from aslseg.benchmark.presets import benchmark_preset
 from aslseg.cli.runs import changed
 from aslseg.config import RunConfig, SamConfig
 from aslseg.inference.interactive.propagation import SliceSam
@@ -41,10 +44,6 @@ from aslseg.inference.interactive.session import ReleasedSam
 from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.run_folder import RunFolder
-
-HIPPOCAMPUS_SETTINGS = (
-    "organ.roi.pixel_mm=1.0", "organ.roi.window_hu=[0,1000]", "sam.window_hu=[0,1000]",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -75,34 +74,40 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=[], help="all when left out")
     parser.add_argument("--finished", type=Path, help="folder of a finished run")
-    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--preset", default="quick", help="for LiTS")
     parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
 def study_of(arguments: argparse.Namespace) -> Study:
-    work = arguments.work
-    released = SamConfig(model="vit_t", input_size=512)
-    sam: SliceSam = ReleasedSam(RunConfig(sam=released), work / "embeddings")
-    if arguments.made_up:
-        data, sam = made_up(work / "data", arguments.cases, arguments.labelled), ThresholdSam()
-        config = made_up_settings()
-    elif arguments.data:
-        data, config = lits(arguments.data, arguments.draw, arguments.labelled), settings(arguments)
-    else:
-        folder, cases = arguments.hippocampus, arguments.cases
-        data = hippocampus(folder, cases, arguments.labelled, arguments.seed)
-        config = settings(arguments, HIPPOCAMPUS_SETTINGS)
+    data, config, sam, standard = parts_of(arguments)
     finished = None if arguments.finished is None else RunFolder(arguments.finished)
     return Study(
-        data, work, config, sam, batch=arguments.batch, seed=arguments.seed, finished=finished
+        data,
+        arguments.work,
+        changed(config, ["rounds=1", f"seed={arguments.seed}", *arguments.set]),
+        sam,
+        standard,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        finished=finished,
     )
 
 
-def settings(arguments: argparse.Namespace, of_data: tuple[str, ...] = ()) -> RunConfig:
-    chosen = [*of_data, "rounds=1", f"seed={arguments.seed}", *arguments.set]
-    return changed(read_preset(arguments.preset), chosen)
+def parts_of(arguments: argparse.Namespace) -> tuple[DataSet, RunConfig, SliceSam, Standard]:
+    """Return data set, settings, SAM and standard."""
+    work, cases, labelled = arguments.work, arguments.cases, arguments.labelled
+    if arguments.made_up:
+        data = made_up(work / "data", cases, labelled)
+        return data, made_up_settings(), ThresholdSam(), Standard()
+    if arguments.data:
+        data, config = lits(arguments.data, arguments.draw, labelled), read_preset(arguments.preset)
+        released = config.model_copy(update={"sam": SamConfig(model="vit_t", input_size=512)})
+        return data, config, ReleasedSam(released, work / "embeddings"), Standard()
+    data = hippocampus(arguments.hippocampus, work / "data", cases, labelled, arguments.seed)
+    config = benchmark_preset("hippocampus").config.model_copy(update={"label_unlabelled": True})
+    return data, config, ReleasedSam(config, work / "embeddings"), Standard(tolerance_mm=1.0)
 
 
 def ways_of(arguments: argparse.Namespace, study: Study) -> Mapping[str, Way]:

@@ -190,6 +190,24 @@ def test_a_wrong_shape_that_is_sooner_drawn_anew_is_deleted(tmp_path: Path) -> N
     assert whats == ["added", "added", "added", "deleted"]
 
 
+def test_an_organ_is_drawn_in_every_third_slice_and_less_from_what_is_shown(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+
+    def drawn_mm(shown: Labels) -> float:
+        desk = Desk(project, "a", Labelmap(shown, GRID))
+        desk.save = lambda: desk.shown  # type: ignore[method-assign]
+        goal = np.where(desk.seen(truth) > 0, 1, 0).astype(np.uint8)
+        return amounts(label_case(desk, goal, STANDARD))["draw"]
+
+    liver = np.where(truth > 0, 1, 0).astype(np.uint8)
+    nothing, half = np.zeros_like(liver), liver.copy()
+    half[:, :, 20:] = 0
+    section_mm = outline_mm(liver[1] > 0, (2.0, 2.0))
+    assert drawn_mm(nothing) == pytest.approx(4 * section_mm)  # of eight: 1, 4, 7 and the last
+    assert 0 < drawn_mm(half) < drawn_mm(nothing)
+    assert drawn_mm(liver) == 0
+
+
 def test_sparse_labels_are_five_complete_slices(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
     desk = Desk(project, "a")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.config import RunConfig
-from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.images import read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
 from aslseg.prompts import SlicePrompts
@@ -62,13 +62,27 @@ def lits(data: Path, draw: str, labelled: int) -> DataSet:
     )
 
 
-def hippocampus(data: Path, cases: int, labelled: int, seed: int) -> DataSet:
-    """Return cases of the hippocampus in the order of their names; the first ones are drawn."""
-    images = {one.name.split(".")[0]: one.resolve() for one in sorted(data.glob("images/*.gz"))}
-    chosen = dict(list(images.items())[:cases])
-    first = np.random.default_rng(seed).choice(sorted(chosen), labelled, replace=False)
-    truths = {name: (data / "labels" / one.name).resolve() for name, one in chosen.items()}
-    return DataSet(chosen, truths, HIPPOCAMPUS, [*map(str, first)], {name: name for name in chosen})
+def hippocampus(data: Path, folder: Path, cases: int, labelled: int, seed: int) -> DataSet:
+    """Return cases of the hippocampus in the order of their names; the first ones are drawn.
+
+    Copies of the images are written, with intensities from 0 to 100 as the benchmark has them.
+    """
+    found = {one.name.split(".")[0]: one for one in sorted(data.glob("images/*.gz"))[:cases]}
+    images = {name: folder / one.name for name, one in found.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, copy in images.items():
+        if not copy.exists():
+            write_volume(_percent(read_volume(found[name])), copy)
+    truths = {name: (data / "labels" / one.name).resolve() for name, one in found.items()}
+    chosen = np.random.default_rng(seed).choice(sorted(images), labelled, replace=False)
+    first = [str(name) for name in chosen]
+    return DataSet(images, truths, HIPPOCAMPUS, first, {name: name for name in images})
+
+
+def _percent(volume: Volume) -> Volume:
+    low, high = np.percentile(volume.voxels, (0.5, 99.5))
+    scaled = np.clip((volume.voxels - low) * (100.0 / max(high - low, 1e-6)), 0.0, 100.0)
+    return Volume(scaled.astype(np.float32), volume.geometry)
 
 
 def made_up(folder: Path, cases: int, labelled: int) -> DataSet:

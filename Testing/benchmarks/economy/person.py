@@ -7,7 +7,7 @@ than it is, and the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ HALF = 0.5
 LEAST_SHARE = 0.1
 """A lesion is meant by what is shown of it if that is so much of the lesion, or half of itself."""
 DRAWN_EVERY = 3
-"""An organ is drawn from nothing in every third slice, and filled between (Slicer does that)."""
+"""An organ is repaired in every third slice, and filled between (Slicer does that)."""
 
 
 def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
@@ -167,25 +167,24 @@ class _Visit:
                 self.desk.paint(target, self._organ(target, goal))
 
     def _organ(self, target: Target, goal: Mask) -> Mask:
-        """Return an organ as it should be, by whichever is less to draw."""
+        """Return an organ as it should be, from what is shown of it or grows."""
         shown = self.desk.region(target)
         if not shown.any() and self.desk.grower is not None:
             shown = self._grown(target, goal)
-        whole_mm = self._length_mm(np.zeros_like(goal), goal)
-        if self._length_mm(shown, goal) <= whole_mm / DRAWN_EVERY:
-            return self.repaired(shown, goal)
-        return self._drawn(goal)
+        return shown if self._is_right(shown, goal) else self._filled(shown, goal)
 
-    def _drawn(self, goal: Mask) -> Mask:
-        """Return an organ drawn in some slices, filled between, and repaired."""
+    def _filled(self, shown: Mask, goal: Mask) -> Mask:
+        """Return an organ repaired in some slices, filled between these where that helps."""
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
-        drawn = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
-        mask = np.zeros_like(goal)
-        for k in drawn:
-            mask[k] = goal[k]
-            self.draw(label_components(goal[k])[1], outline_mm(goal[k], self.pixel_mm))
-        self.do("click")
-        return self.repaired(filled_between(mask, drawn), goal)
+        chosen = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
+        result = self.repaired(shown, goal, chosen)
+        wrong = {k: length_mm for k, _, length_mm in self._wrong_slices(result, goal)}
+        filled = filled_between(result, chosen)
+        left = {k: length_mm for k, _, length_mm in self._wrong_slices(filled, goal)}
+        better = [k for k in wrong if left.get(k, 0.0) < wrong[k]]
+        self.do("click", min(len(better), 1))
+        result[better] = filled[better]
+        return self.repaired(result, goal)
 
     # -- both ----------------------------------------------------------------------------------
 
@@ -193,10 +192,18 @@ class _Visit:
         found = surface_dice(shown, goal, self.spacing_mm, self.standard.tolerance_mm)
         return found >= self.standard.least_surface_dice
 
-    def repaired(self, shown: Mask, goal: Mask) -> Mask:
-        """Return a region after its slices were repaired that do not meet the standard."""
+    def repaired(self, shown: Mask, goal: Mask, chosen: Sequence[int] | None = None) -> Mask:
+        """Return a region after its slices were repaired that do not meet the standard.
+
+        Args:
+            shown: (D, H, W).
+            goal: What it should be.
+            chosen: Only these slices; all when None.
+        """
         result = shown.copy()
         for k, strokes, length_mm in self._wrong_slices(shown, goal):
+            if chosen is not None and k not in chosen:
+                continue
             if goal[k].any():
                 self.draw(strokes, length_mm)
             else:
