@@ -3,10 +3,10 @@
     python Testing/panel/measure_case_walk.py FOLDER [--cases 40] [--slices 300]
 
 A made-up project with a finished run of eight lesions a case is written to FOLDER, once: compressed
-files of about 15 MB a case. A person deletes the first lesion of each case and goes on by *Next*.
+files of about 8 MB a case. A person deletes the first lesion of each case and goes on by *Next*.
 Printed, one JSON object a case: seconds from the click until its lesions are listed, by the clock
-and of processor time, the longest block of the event loop since the click, and the memory of this
-process (RSS) once the next case is read ahead.
+and of processor time; the longest block of the event loop since the click, and the longest time
+that its thread computed; the memory of this process (RSS) once the next case is read ahead.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def walk(widget: Any, project: Path) -> None:
             listed_s=round(listed_s, 2),
             listed_cpu_s=round(listed_cpu_s, 2),
             longest_block_ms=round(blocks.longest_ms),
+            longest_busy_ms=round(blocks.longest_busy_ms),
             memory_mb=round(memory_mb()),
         )
 

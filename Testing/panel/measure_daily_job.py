@@ -9,9 +9,10 @@ export. Without `--lits` the patients are made up and tiny. The person in front 
 the truth: a lesion is accepted if a third of it is tumour, else deleted, and the largest missed
 lesions of a case are added.
 
-Printed, one JSON object a line: what each step took by the clock, in the panel's process and in its
-engines; clicks, keys, typed fields and slices turned; the longest block of the event loop; seconds
-from a key to the next lesion, and from a box to its lesion; memory of the panel's process.
+Printed, one JSON object a line: what each step and each kind of act took by the clock, in the
+panel's process and in its engines; clicks, keys, typed fields and slices turned; the longest block
+of the event loop; memory of the panel's process. With a project that is in FOLDER already, it goes
+on from the review.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,19 @@ def of_lits(folder: Path, source: Path) -> Data:
     return data
 
 
+def found_in(folder: Path) -> Data:
+    """Return what was laid out before."""
+    data = _data_of(folder)
+    data.truth = {path.name.split(".")[0]: path for path in (folder / "truth").iterdir()}
+    return data
+
+
+def _data_of(folder: Path) -> Data:
+    return Data(*(folder / name for name in ("volumes", "labels", "livers")))
+
+
 def _folders(folder: Path) -> Data:
-    data = Data(*(folder / name for name in ("volumes", "labels", "livers")))
+    data = _data_of(folder)
     for path in (data.volumes, data.labels, data.livers, folder / "truth"):
         path.mkdir(parents=True)
     return data
@@ -168,12 +180,31 @@ class Hands:
         slicer.app.processEvents()
 
 
+@dataclass(frozen=True)
+class Act:
+    """What an act took.
+
+    Attributes:
+        seconds: By the clock.
+        panel_cpu_s: Of processors, in the panel's process.
+        engines_cpu_s: The same in its engines.
+        block_ms: Longest block of the event loop; without the time that other programs had.
+        busy_ms: Longest time between two ticks that the panel's thread computed itself.
+    """
+
+    seconds: float
+    panel_cpu_s: float
+    engines_cpu_s: float
+    block_ms: float
+    busy_ms: float
+
+
 class DailyJob:
     """The job, step by step.
 
     Attributes:
         facts: What was measured, in order.
-        seconds: Of single acts, `accept`, `delete` and `grow`: by the clock, and of the processors.
+        acts: What single acts took, such as `accept` and `grow`, by their names.
     """
 
     def __init__(self, widget: Any, data: Data, project: Path) -> None:
@@ -181,9 +212,7 @@ class DailyJob:
         self.panel, self.data, self.project = widget.panel, data, project
         self.hands = Hands()
         self.facts: list[dict[str, Any]] = []
-        self.seconds: dict[str, list[tuple[float, float]]] = {
-            act: [] for act in ("accept", "delete", "grow")
-        }
+        self.acts: dict[str, list[Act]] = {}
 
     def do(self) -> None:
         """Do all of it."""
@@ -197,9 +226,19 @@ class DailyJob:
             self.train_on()
         with self.step("export"):
             self.export()
-        for name, values in self.seconds.items():
-            clock, cpu = ([pair[n] for pair in values] for n in range(2))
-            self.say(act=name, times=len(values), seconds=clock, cpu_s=cpu)
+        self.say_acts()
+
+    def go_on(self) -> None:
+        """Go on with the review of a project that was made and trained before."""
+        self.logic.open_project(self.project)
+        self.rest()
+        with self.step("review"):
+            self.review()
+        with self.step("train on"):
+            self.train_on()
+        with self.step("export"):
+            self.export()
+        self.say_acts()
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -234,23 +273,15 @@ class DailyJob:
 
     def review(self) -> None:
         """Decide about all lesions of all cases that the run asks about."""
-        from standin.harness import measured_event_loop
-
         self.hands.unfold(self.ui.reviewSection)
+        count, done = self.ui.reviewTable.rowCount, [""]
         self.hands.click(self.ui.nextButton)
-        count = self.ui.reviewTable.rowCount
-        done: list[str] = []
-        while len(done) < count:
-            began = time.monotonic()
-            with measured_event_loop() as loading:
+        while len(done) <= count:
+            with self.act("next case"):
                 case_id = self.wait_for_lesions(done)
-            shown_s = time.monotonic() - began
-            with measured_event_loop() as deciding:
-                facts = self.review_case(case_id)
-            longest = {"loading": loading.longest_ms, "deciding": deciding.longest_ms}
-            self.say(case=case_id, shown_s=shown_s, longest_block_ms=longest, **facts)
+            self.say(case=case_id, **self.review_case(case_id))
             done.append(case_id)
-            if len(done) < count:
+            if len(done) <= count:
                 self.hands.key("N")
 
     def review_case(self, case_id: str) -> dict[str, Any]:
@@ -265,8 +296,9 @@ class DailyJob:
             is_right = self.share_of(voxels, tumour) >= RIGHT_SHARE
             self.decide("accept" if is_right else "delete")
         added = sum(self.add(truth, lesion) for lesion in self.missed(truth))
-        self.hands.key("F")
-        self.rest()
+        with self.act("no more here"):
+            self.hands.key("F")
+            self.rest()
         state = {one.case_id: one.state for one in self.logic.case_reports()}[case_id]
         return {"lesions": found, "added": added, "state": state, "memory_mb": memory_mb()}
 
@@ -290,15 +322,14 @@ class DailyJob:
         """Press the key of a decision, and wait until the next lesion is shown."""
         import slicer
 
-        left, began = len(self.logic.lesion_review.undecided), _clocks()
-        self.hands.key({"accept": "A", "delete": "Del"}[what])
-        for _ in range(3):
-            slicer.app.processEvents()
-        slicer.util.forceRenderAllViews()
-        self.seconds[what].append(_since(began))
-        button = {"accept": self.ui.lesionAcceptButton, "delete": self.ui.lesionDeleteButton}[what]
+        left = len(self.logic.lesion_review.undecided)
+        with self.act(what):
+            self.hands.key({"accept": "A", "delete": "Del"}[what])
+            for _ in range(3):
+                slicer.app.processEvents()
+            slicer.util.forceRenderAllViews()
         if len(self.logic.lesion_review.undecided) != left - 1:
-            msg = f"{what} decided nothing: {button.toolTip!r}, {dialogs_seen()}"
+            msg = f"{what} decided nothing: {dialogs_seen()}"
             raise AssertionError(msg)
 
     def add(self, truth: Labelmap, lesion: Mask) -> bool:
@@ -314,14 +345,14 @@ class DailyJob:
         self.hands.key("E")
         self.hands.turn_to(corners_ras.mean(0))
         grown = len(self.logic.growths)
-        self.hands.draw_box(corners_ras)
-        began = _clocks()
-        wait_until(lambda: len(self.logic.growths) > grown, 120.0, "a lesion grows")
-        wait_until(lambda: not self.logic.engine.is_busy, 300.0, "it has grown")
-        self.seconds["grow"].append(_since(began))
+        with self.act("grow"):
+            self.hands.draw_box(corners_ras)
+            wait_until(lambda: len(self.logic.growths) > grown, 120.0, "a lesion grows")
+            wait_until(lambda: not self.logic.engine.is_busy, 600.0, "it has grown")
         is_there = self.logic.growths[-1].facts.first_slice is not None
-        self.hands.key("A" if is_there else "Esc")
-        self.rest()
+        with self.act("accept a grown one"):
+            self.hands.key("A" if is_there else "Esc")
+            self.rest()
         return is_there
 
     def missed(self, truth: Labelmap) -> Iterator[Mask]:
@@ -382,6 +413,28 @@ class DailyJob:
         return str(case_id)
 
     @contextmanager
+    def act(self, name: str) -> Iterator[None]:
+        """Measure a single act, until its end is shown."""
+        from standin.harness import measured_event_loop
+
+        began = _clocks()
+        with measured_event_loop() as blocks:
+            yield
+        clock, own, children = (now - then for now, then in zip(_clocks(), began, strict=True))
+        took = Act(clock, own, children, blocks.longest_ms, blocks.longest_busy_ms)
+        self.acts.setdefault(name, []).append(took)
+
+    def say_acts(self) -> None:
+        """Print the median and the worst of each kind of act."""
+        for name, acts in self.acts.items():
+            values = {
+                field.name: [getattr(act, field.name) for act in acts] for field in fields(Act)
+            }
+            median = {name: float(np.median(each)) for name, each in values.items()}
+            worst = {name: max(each) for name, each in values.items()}
+            self.say(act=name, times=len(acts), median=median, worst=worst)
+
+    @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measure a step."""
         from standin.dialogs import dialogs
@@ -398,6 +451,7 @@ class DailyJob:
             panel_cpu_s=now[1] - own,
             engines_cpu_s=now[2] - engines,
             longest_block_ms=blocks.longest_ms,
+            longest_busy_ms=blocks.longest_busy_ms,
             memory_mb=memory_mb(),
             **(self.hands.count - before),
             **({"errors": errors} if errors else {}),
@@ -426,12 +480,6 @@ def _clocks() -> tuple[float, float, float]:
     running = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
     children = ended.ru_utime + ended.ru_stime + sum(one.user + one.system for one in running)
     return time.monotonic(), time.process_time(), children
-
-
-def _since(began: tuple[float, float, float]) -> tuple[float, float]:
-    """Return seconds by the clock, and of the processors of this process and its children."""
-    clock, own, children = (now - then for now, then in zip(_clocks(), began, strict=True))
-    return clock, own + children
 
 
 def memory_mb() -> float:
@@ -500,7 +548,11 @@ def main() -> None:
     parser.add_argument("--lits", type=Path)
     chosen = parser.parse_args()
     folder = chosen.folder.resolve()
-    data = of_lits(folder, chosen.lits) if chosen.lits else made_up(folder)
+    is_begun = (folder / "project").exists()
+    if is_begun:
+        data = found_in(folder)
+    else:
+        data = of_lits(folder, chosen.lits) if chosen.lits else made_up(folder)
     from standin.core import start
 
     start(Path(tempfile.mkdtemp()))
@@ -509,7 +561,8 @@ def main() -> None:
     widget = open_module()
     show_views()
     cut_schedule(LITS_SCHEDULE if chosen.lits else tiny_schedule("vit_t"))
-    DailyJob(widget, data, folder / "project").do()
+    job = DailyJob(widget, data, folder / "project")
+    job.go_on() if is_begun else job.do()
     close_module()
 
 
