@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -148,3 +149,21 @@ def test_memory_stays_flat_over_forty_cases() -> None:
     )
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert "1 passed" in ran.stdout
+
+
+def test_a_finished_case_leaves_memory_with_its_voxels(
+    open_module: Callable[..., Any], tmp_path: Path
+) -> None:
+    person, gone = Reviewer(open_module(), a_project(tmp_path, 2).folder), []
+    person.next()
+    image = person.logic.case_node("p00").GetImageData()
+    image.AddObserver("DeleteEvent", lambda *_: gone.append("p00"))
+    del image
+    click(person.ui.lesionAcceptButton)
+    click(person.ui.lesionsDoneButton)
+    person.rest()
+    assert person.logic.project.case("p00").label is not None
+    person.next()
+    person.look()
+    gc.collect()
+    assert gone == ["p00"], "what can be undone keeps no volume"

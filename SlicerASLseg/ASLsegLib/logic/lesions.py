@@ -237,12 +237,13 @@ class LesionLogic(ReviewLogic):
         from aslseg.project.lesion_labels import finish_case
 
         review, project = self._review(), self.opened()
-        node, _ = self._shown(review.case_id)
-        drawn = self._drawn(node, self.case_node(review.case_id), review.case_id, questions)
+        run, case_id = review.run, review.case_id  # alone kept for redo, without the image
+        node, _ = self._shown(case_id)
+        drawn = self._drawn(node, self.case_node(case_id), case_id, questions)
         return self._save(
             "saving a decision",
             drawn,
-            lambda labels: finish_case(project, review.run, review.case_id, labels=labels),
+            lambda labels: finish_case(project, run, case_id, labels=labels),
             wait,
         )
 

@@ -343,7 +343,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
     ) -> Project | None:
         opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
         node, case_node, written = drawn.node, drawn.case_node, drawn.written
-        shown_then = drawn.shown
+        shown_then, node_ids = drawn.shown, (node.GetID(), case_node.GetID())
 
         def work(_: Any) -> tuple[Project, str, bytes]:
             from aslseg.project.project import changing
@@ -363,10 +363,11 @@ class ReviewLogic(ProjectLogic, ExportLogic):
                 note_saved(node, volume_of_prediction(node), shown_then)
             self.updated(project)
 
-            def again() -> None:  # keeps the packed labels only
+            def again() -> None:  # keeps packed labels and no node, which would keep its voxels
                 bits = np.frombuffer(zlib.decompress(packed), np.uint8)
                 self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
-                _show_saved(node, case_node, written, label_digest(self.opened(), case_id))
+                nodes = [slicer.mrmlScene.GetNodeByID(node_id) for node_id in node_ids]
+                _show_saved(*nodes, written, label_digest(self.opened(), case_id))
 
             self._note_decision(again)
             return project
@@ -398,12 +399,12 @@ def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: st
     """Note in the scene that what is shown was saved, unless something newer is shown.
 
     Args:
-        node: Segmentation that was saved.
-        case_node: Volume node that is the case.
+        node: Segmentation that was saved; None when it is gone.
+        case_node: Volume node that is the case; None when it is gone.
         written: What the segmentation had been given when it was saved.
         label: Digest of the label map.
     """
-    is_there = slicer.mrmlScene.IsNodePresent
+    is_there = lambda one: one is not None and slicer.mrmlScene.IsNodePresent(one)  # noqa: E731
     # A newer result may have come while this one was saved; that is not the label.
     is_shown = is_there(node) and written_to(node) == written
     if is_shown and is_there(case_node):
