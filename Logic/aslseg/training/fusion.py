@@ -35,10 +35,10 @@ SAM_WEIGHTS_OF_TUNED = tuple(weight for weight in SAM_WEIGHTS if weight <= EQUAL
 CORRECTION_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
-PATIENTS_OF_EQUAL_WEIGHTS = 4
-"""Equal weights without correction count as those of so many cross-validated patients. With two,
-each was segmented by networks of the other one alone, whose mistakes want a larger correction than
-those of the deployed ones (draw A of LiTS)."""
+PATIENTS_OF_MOST_SAM = 4
+"""As much SAM as may be, and no correction, count as the choice of so many cross-validated
+patients. With two, each was segmented by networks and a SAM that saw the other one alone: they want
+less of SAM and a larger correction than the deployed ones (draw A of LiTS)."""
 
 
 BETTER_BY = 0.002
@@ -152,7 +152,8 @@ def cross_validated_weights(
 ) -> FusionWeights:
     """Return the weights that are best on the folds that the networks were not trained on.
 
-    Each weight is its mean with `PATIENTS_OF_EQUAL_WEIGHTS` times that of equal weights (ours).
+    Each weight is its mean over the patients and `PATIENTS_OF_MOST_SAM` more, who choose the last
+    weight of SAM and no correction (ours).
 
     Args:
         cases: Of the labelled cases, for one target.
@@ -172,8 +173,8 @@ def cross_validated_weights(
         return FusionWeights(EQUAL_WEIGHT, 0.0)
     best = best_weights(terms, sam_weights)
     patients = len({case.patient for case in cases})
-    share = patients / (patients + PATIENTS_OF_EQUAL_WEIGHTS)
-    return FusionWeights(EQUAL_WEIGHT + share * (best.sam - EQUAL_WEIGHT), share * best.correction)
+    share = patients / (patients + PATIENTS_OF_MOST_SAM)
+    return FusionWeights(share * best.sam + (1 - share) * sam_weights[-1], share * best.correction)
 
 
 def case_folds(cases: Sequence[CaseSamples]) -> list[Fold]:

@@ -145,15 +145,15 @@ def chosen(
     return cross_validated_weights(cases, lambda *_: network, SETTINGS, ROI_SETTINGS, sam_weights)
 
 
-def drawn_to_equal(weight: float, patients: int) -> float:
-    """The mean of a weight over patients and of 0.5 of four more."""
-    return (weight * patients + 0.5 * 4) / (patients + 4)
+def drawn_to_most(weight: float, patients: int, most: float = 1.0) -> float:
+    """The mean of a weight over patients and of the most over four more."""
+    return (weight * patients + most * 4) / (patients + 4)
 
 
 def test_a_correction_that_harms_other_cases_is_not_followed() -> None:
     samples = [a_sample(a_truth(2, 3)), a_sample(a_truth(1, 2))]
     weights = chosen(network_that_adds(8.0), *samples)
-    assert weights == pytest.approx((drawn_to_equal(0.0, 2), 0.0))
+    assert weights == pytest.approx((drawn_to_most(0.0, 2), 0.0))
 
 
 def test_a_correction_that_mends_other_cases_is_followed() -> None:
@@ -163,7 +163,7 @@ def test_a_correction_that_mends_other_cases_is_followed() -> None:
     # A quarter of 2 is too little to lift -0.85 above 0, half of it is enough.
     for patients in (2, 12):
         weights = chosen(network_that_adds(2.0), *[sample] * patients)
-        expected = (drawn_to_equal(0.0, patients), 0.5 * patients / (patients + 4))
+        expected = (drawn_to_most(0.0, patients), 0.5 * patients / (patients + 4))
         assert weights == pytest.approx(expected)
 
 
@@ -171,7 +171,7 @@ def test_sam_which_did_not_see_the_cases_may_outweigh_the_specialist() -> None:
     truth = a_truth(2, 3)
     far_wrong = np.where(truth, 0.09, 0.91).astype(np.float32)  # as sure as SAM, and wrong
     weights = chosen(network_that_adds(0.0), *[a_sample(truth, far_wrong)] * 4)
-    assert weights[0] == pytest.approx(drawn_to_equal(0.75, 4))
+    assert weights[0] == pytest.approx(drawn_to_most(0.75, 4))
 
 
 def test_sam_which_was_tuned_on_the_cases_gets_no_more_than_an_equal_weight() -> None:
@@ -181,7 +181,7 @@ def test_sam_which_was_tuned_on_the_cases_gets_no_more_than_an_equal_weight() ->
     for specialist, best in ((wrong, 0.25), (far_wrong, 0.0)):
         samples = [a_sample(truth, specialist)] * 2
         found = chosen(network_that_adds(0.0), *samples, sam_weights=SAM_WEIGHTS_OF_TUNED)
-        assert found[0] == pytest.approx(drawn_to_equal(best, 2))
+        assert found[0] == pytest.approx(drawn_to_most(best, 2, 0.5))
 
 
 # --- In a run -----------------------------------------------------------------------------------
