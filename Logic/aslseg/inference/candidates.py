@@ -215,7 +215,10 @@ def _zones(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
 def _of_parent(
     parent: Mask, volume: Volume, box: BoundingBox, candidates: Mask
 ) -> tuple[Float32, Float32]:
-    """Return normalised intensities and the distance to the parent's border in mm, in a box."""
+    """Return normalised intensities in a box, and of candidates the distance to the border in mm.
+
+    The border is that of the parent; elsewhere in the box the distance is zero.
+    """
     reached = parent.copy()
     reached[box.slices] = True
     both = box_of(reached, margin_mm=1.0) or box  # one voxel: the border lies in the box
@@ -228,9 +231,25 @@ def _of_parent(
     rest[within] &= ~candidates
     voxels = crop(volume.voxels, both)
     intensities = organ_scale(voxels, rest if rest.any() else organ).normalised(voxels)
+    return intensities[within], _depth(organ, within, candidates, volume.geometry.spacing_mm)
+
+
+def _depth(
+    organ: Mask, within: tuple[slice, ...], candidates: Mask, spacing_mm: Spacing3
+) -> Float32:
+    """Return the distance of candidates in a box to the nearest voxel outside of an organ, in mm.
+
+    As `distance_transform_edt` gives it, which would compute it for all voxels of the organ.
+    """
     framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
-    depth = ndimage.distance_transform_edt(framed, sampling=volume.geometry.spacing_mm)
-    return intensities[within], depth[1:-1, 1:-1, 1:-1].astype(np.float32)[within]
+    nearest = ndimage.distance_transform_edt(
+        framed, sampling=spacing_mm, return_distances=False, return_indices=True
+    )
+    places = np.argwhere(candidates) + [part.start + 1 for part in within]
+    ways_mm = (nearest[(slice(None), *places.T)].T - places) * spacing_mm
+    depth = np.zeros(candidates.shape, np.float32)
+    depth[candidates] = np.sqrt(np.square(ways_mm).sum(axis=1))
+    return depth
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from aslseg.config import CandidatesConfig
@@ -18,6 +19,7 @@ from aslseg.inference.candidates import (
     FEATURES,
     Candidates,
     Evidence,
+    _depth,
     find_candidates,
 )
 from aslseg.inference.cascade import Specialist, StagePrediction
@@ -129,6 +131,17 @@ def test_features_tell_dark_from_bright_and_long_from_round() -> None:
     assert elongation[1] == pytest.approx(expected)
     box_over_ellipsoid = 6 / math.pi / (5 / 3) ** 1.5  # a box and its ellipsoid of equal moments
     assert feature(candidates, "fill")[0] == pytest.approx(box_over_ellipsoid)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 1.0])
+def test_depth_is_that_of_the_whole_organs_distance_transform(share: float) -> None:
+    rng, spacing_mm = np.random.default_rng(0), (2.0, 0.7, 0.9)
+    organ = ndimage.binary_dilation(rng.random((9, 12, 14)) < share, iterations=2)
+    within, candidates = (slice(2, 7), slice(1, 9), slice(3, 12)), rng.random((5, 8, 9)) > 0.5
+    framed = np.pad(organ, 1, constant_values=not organ.all())
+    whole = ndimage.distance_transform_edt(framed, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    expected = (whole[within] * candidates).astype(np.float32)
+    np.testing.assert_array_equal(_depth(organ, within, candidates, spacing_mm), expected)
 
 
 def test_depth_is_the_distance_to_the_border_of_the_parent() -> None:
