@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
@@ -69,6 +69,7 @@ class Review:
         status_before: Of the case.
         label_before: Its label map, relative to the project, or None.
         targets_before: Names of the targets that this label map decides; all when empty.
+        slices_before: Its complete slices, as `Case.complete_slices`; None: all.
         kept_before: Where that label map is kept in the history, or None.
         undoes: Number of the decision that is taken back; 0 for others.
     """
@@ -82,6 +83,7 @@ class Review:
     status_before: Status = "unlabelled"
     label_before: Annotated[str | None, AfterValidator(_in_labels)] = None
     targets_before: tuple[str, ...] = ()
+    slices_before: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     kept_before: Annotated[str | None, AfterValidator(_in_labels)] = None
     undoes: int = 0
 
@@ -205,7 +207,7 @@ def undo_last(project: Project) -> tuple[Project, Review]:
                 "label": label,
                 "status": last.status_before,
                 "label_targets": last.targets_before,
-                "complete_slices": None if label is None else case.complete_slices,
+                "complete_slices": None if label is None else _slices_before(case, last),
             }
         )
         updated = current.with_case(before)
@@ -316,6 +318,16 @@ def _place_before(project: Project, case: Case, last: Review) -> Path | None:
     return Path(last.label_before)
 
 
+def _slices_before(case: Case, last: Review) -> tuple[int, ...] | None:
+    """Return the slices that count of a label map that comes back: those of then and of now.
+
+    What was marked since was marked on another label map, and says nothing of this one.
+    """
+    if last.slices_before is None or case.complete_slices is None:
+        return case.complete_slices if last.slices_before is None else last.slices_before
+    return tuple(sorted({*last.slices_before} & {*case.complete_slices}))
+
+
 def _restore(project: Project, case: Case, last: Review) -> None:
     """Bring back the label map of before a decision, and keep the one of now."""
     if last.what == "rejected":
@@ -361,6 +373,7 @@ def _of(
         status_before=case.status,
         label_before=None if case.label is None else case.label.as_posix(),
         targets_before=case.label_targets,
+        slices_before=case.complete_slices,
         kept_before=None if kept is None else kept.as_posix(),
     )
     return asdict(review)

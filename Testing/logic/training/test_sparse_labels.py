@@ -60,6 +60,18 @@ def test_marks_go_with_the_label_map_that_is_taken_back(project: Project) -> Non
     assert before.case("c2").complete_slices is None
 
 
+def test_a_slice_that_was_marked_on_a_later_label_map_is_not_complete_in_the_one_before(
+    project: Project,
+) -> None:
+    drawn = draw(project, "c1", a_patient(2)[1])
+    before, _ = undo_last(mark_slice_complete(drawn, "c1", 7))
+    assert before.case("c1").complete_slices == (5, 6)
+    before, _ = undo_last(mark_all_complete(draw(before, "c1", a_patient(2)[1]), "c1"))
+    assert before.case("c1").complete_slices == (5, 6)
+    fewer = mark_slice_complete(draw(before, "c1", a_patient(2)[1]), "c1", 6, complete=False)
+    assert undo_last(fewer)[0].case("c1").complete_slices == (5,)
+
+
 def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     run = create_run(project.folder, tiny_config())
     run.write_status(retrained_rounds=[1], **_labels_of(project)[1])
