@@ -8,6 +8,7 @@ rest is not.
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -17,10 +18,11 @@ from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
-from aslseg.project.lesions import BoxedMask, CaseLesions, read_lesions
+from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.review import correct, refined_path
 from aslseg.project.run_folder import RunFolder, run_named
+from aslseg.project.run_tables import REFINED
 from aslseg.targets import lesion_targets
 
 
@@ -68,8 +70,10 @@ def partial_label(
     """Return what decisions say of a case that is not done, and where they say it (ours).
 
     A decision is about a lesion and its surroundings: what an accepted lesion has there is lesion,
-    all else there is none. Where another lesion is shown that nobody decided about, nothing is
-    said. Parents of lesions are those of the refined label that the person looked at.
+    all else there is none. Where another lesion was shown that nobody decided about, nothing is
+    said. Each decision was made on the refined label of its own run and round, and where that is
+    gone it says nothing of the surroundings; parents of lesions are those of the label that the
+    last lesion was decided on.
 
     Args:
         project: The project.
@@ -79,28 +83,34 @@ def partial_label(
 
     Returns:
         The label map, and where it is known, (D, H, W), both on the voxels of the image; None
-        without a decision about these targets, or where the refined label is gone.
+        without a decision about these targets, or where all refined labels are gone.
 
     Raises:
-        ImageError: When the refined label is damaged.
+        ImageError: When a refined label is damaged.
     """
     chosen = [one for one in lesions.decisions.values() if one.target in names]
-    seen = max(((one.run, one.round) for one in chosen if one.run), default=None)
-    if seen is None:
+    places = {one: _refined_path(project, lesions.case_id, one) for one in chosen if one.run}
+    shown = {path: read_labelmap(path) for path in dict.fromkeys(places.values()) if path.exists()}
+    if not shown:
         return None
-    path = run_named(project.folder, seen[0]).predictions(seen[1], lesions.case_id)
-    if not (path / "refined.nii.gz").exists():
-        return None
-    refined = read_labelmap(path / "refined.nii.gz")
-    labels = lesions.apply(refined.labels, project.targets)
+    last = list(shown.values())[-1]
+    labels = lesions.apply(last.labels, project.targets)
     decided = np.zeros(labels.shape, np.bool_)
     known = np.zeros(labels.shape, np.bool_)
-    for mask in (mask for one in chosen for mask in one.masks):
+    for decision, mask in ((one, mask) for one in chosen for mask in one.masks):
         mask.write(decided, 1)
-        _add_surroundings(known, mask, refined.geometry, margin_mm)
+        reach_mm = margin_mm if places.get(decision) in shown else 0.0
+        _add_surroundings(known, mask, last.geometry, reach_mm)
     values = [target.value for target in project.targets if target.name in names]
-    known &= decided | ~np.isin(labels, values)
-    return Labelmap(labels, refined.geometry), known
+    for others in (labels, *(one.labels for one in shown.values())):
+        known &= decided | ~np.isin(others, values)
+    return Labelmap(labels, last.geometry), known
+
+
+def _refined_path(project: Project, case_id: str, decision: LesionDecision) -> Path:
+    """Return the refined label that a person decided on, which may be gone."""
+    run = run_named(project.folder, decision.run)
+    return run.predictions(decision.round, case_id) / REFINED
 
 
 def _add_surroundings(known: Mask, mask: BoxedMask, geometry: Geometry, margin_mm: float) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from aslseg.data.images import write_labelmap
+from aslseg.data.masks import BoundingBox
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions
 from aslseg.project.lesion_labels import finish_case, partial_label
-from aslseg.project.lesions import LesionDecision, put_lesion
+from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
 from aslseg.project.review import undo_last
 from aslseg.project.run_folder import RunFolder
@@ -102,3 +103,40 @@ def test_without_the_label_that_was_looked_at_nothing_is_said(
     gone = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "b", 1)
     _, lesions = put_lesion(project, "c2", gone)
     assert partial_label(project, lesions, {"tumour"}, margin_mm=4.0) is None
+
+
+def test_what_another_run_showed_and_nobody_decided_about_stays_unknown(
+    project: Project, run: RunFolder
+) -> None:
+    """Run `a` showed two lesions, the later run `b` none of them: the second is no background."""
+    later = RunFolder(run.path.with_name("b"))
+    write_json_atomic(later.path / "config.json", {})
+    nothing = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(nothing, later.predictions(1, "c2") / "refined.nii.gz")
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    put_lesion(
+        project, "c2", LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
+    )
+    missed = BoxedMask(BoundingBox((5, 5, 5), (6, 6, 6)), np.ones((1, 1, 1), np.bool_))
+    _, lesions = put_lesion(project, "c2", LesionDecision("added", "tumour", None, missed, "b", 1))
+    found = partial_label(project, lesions, {"tumour"}, margin_mm=200.0)
+    assert found is not None
+    labels, known = found
+    assert (labels.labels == 2).sum() == 9
+    assert known.sum() == known.size - small.voxels.voxels
+    assert not known[8, 10:12, 10:12].any()
+
+
+def test_a_decision_whose_run_is_gone_says_what_its_own_voxels_are(
+    project: Project, run: RunFolder
+) -> None:
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", small.voxels, None, "gone", 1))
+    accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
+    _, lesions = put_lesion(project, "c2", accepted)
+    found = partial_label(project, lesions, {"tumour"}, margin_mm=4.0)
+    assert found is not None
+    labels, known = found
+    assert (labels.labels[8, 10:12, 10:12] == 1).all()
+    assert known[8].sum() == small.voxels.voxels
+    assert known[2:4, 2:4, 2:4].all()
