@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -270,7 +270,12 @@ def _run(
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, **facts)
-        steps = planned_steps(config, project, retrained_rounds=folder.retrained_rounds)
+        steps = planned_steps(
+            config,
+            project,
+            retrained_rounds=folder.retrained_rounds,
+            short_rounds=folder.short_rounds,
+        )
         followed = replace(recording, listener=RunFollower(steps, recording.listener))
         context = context_of(project, folder, followed, cache, device=device)
         if is_new:
@@ -480,7 +485,9 @@ def planned_steps(
     config: RunConfig,
     project: Project,
     speed: Speed | None = None,
+    *,
     retrained_rounds: tuple[int, ...] = (1,),
+    short_rounds: tuple[int, ...] = (),
 ) -> list[PlannedStep]:
     """Return the steps of a run in their order.
 
@@ -491,13 +498,15 @@ def planned_steps(
         project: The cases.
         speed: Of this computer; a typical one's when None.
         retrained_rounds: Rounds in which SAM and what follows it are trained, without `retrain`.
+        short_rounds: Rounds that train the stages of lesions alone.
     """
     plan = _Plan(config, project, speed or Speed())
-    return [
-        step
-        for number in range(1, config.rounds + 1)
-        for step in plan.round(number, trains_all=config.retrain or number in retrained_rounds)
-    ]
+    steps: list[PlannedStep] = []
+    for number in range(1, config.rounds + 1):
+        trains_all = config.retrain or number in retrained_rounds
+        is_short = number in short_rounds
+        steps += plan.short_round(number) if is_short else plan.round(number, trains_all=trains_all)
+    return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,8 +540,16 @@ class _Plan:
             yield from self._crossfit(number, later) if judged else ()
         yield from self._segmenting(number)
 
-    def _cascade(self, number: int, name: str, share: float) -> Iterator[PlannedStep]:
-        for stage in trained_stages(self.project):
+    def short_round(self, number: int) -> Iterator[PlannedStep]:
+        """Yield the steps of a round that trains the stages inside of a parent alone."""
+        inner = [stage for stage in trained_stages(self.project) if stage.inside is not None]
+        yield from self._cascade(number, "specialist", self.config.review_share, inner)
+        yield from self._segmenting(number)
+
+    def _cascade(
+        self, number: int, name: str, share: float, stages: Sequence[CascadeStage] | None = None
+    ) -> Iterator[PlannedStep]:
+        for stage in trained_stages(self.project) if stages is None else stages:
             settings = scheduled(self.config, stage, share)
             unit_s = self.speed.training_s * step_voxels(settings) / _MVOXEL
             kind = f"specialist-{stage.name}"

@@ -11,14 +11,14 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.masks import BoundingBox
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import read_changes
-from aslseg.events import Event, Monitor, Notice
+from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference.loading import context_of
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
-from aslseg.runs import start_run, train_on
+from aslseg.runs import planned_steps, start_run, train_on
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import cascade
@@ -67,7 +67,14 @@ def test_decisions_train_the_lesion_stage_alone_and_shortly(
 
     monkeypatch.setattr(cascade, "_fit", watched)
     before = {path.name: sha256_of(path) for path in run.round(1).glob("*.safetensors")}
-    train_on(project)
+    told: list[Event] = []
+    train_on(project, monitor=Monitor(told.append, interval_s=0.0))
+    begun = [(e.round, e.task, e.of) for e in told if isinstance(e, Progress) and e.step == 0]
+    rounds = {"retrained_rounds": run.retrained_rounds, "short_rounds": run.short_rounds}
+    planned = planned_steps(run.config, project, **rounds)
+    short = [(step.round, step.task, step.units) for step in planned if step.round == 2]
+    assert short[0] == (2, "specialist-tumour", SPECIALIST.iterations // 2)
+    assert [step for step in dict.fromkeys(begun) if step in short] == short
     assert run.state == "done"
     assert run.short_rounds == (2,)
     assert run.first_folder(2) == run.round(1)
