@@ -39,7 +39,15 @@ from aslseg.training.calibration import Speed, speed_of
 from aslseg.training.cascade import PseudoLabel, scheduled, step_voxels
 from aslseg.training.cross_fitting import folds_of
 from aslseg.training.fusion import fold_steps
-from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
+from aslseg.training.rounds import (
+    COMPARING,
+    SEGMENTING,
+    Round,
+    RoundOutcome,
+    RunRound,
+    read_prediction,
+    restore_outcome,
+)
 
 
 def start_run(
@@ -450,7 +458,6 @@ def _write_results(context: RunContext, best: int) -> None:
 
 # -- the steps of a run: only what takes long, each training and the cases of a round ------------
 
-SEGMENTING, COMPARING = "Segmenting all cases", "Segmenting for comparison"
 _MVOXEL = 1e6
 
 

@@ -52,6 +52,9 @@ from aslseg.training.selection import (
     select,
 )
 
+SEGMENTING, COMPARING = "Segmenting all cases", "Segmenting for comparison"
+"""What the tasks are called in events, of a round's cases and of `Comparisons`."""
+
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Functions that segment a volume and are scored on held-out cases beside the method, by name."""
 
@@ -114,11 +117,9 @@ def finish_round(
         earlier: The specialist at the snapshots of its schedule.
         comparisons: Further predictions to score.
     """
-    for case in context.monitor.track(
-        context.scored if comparisons else [], "Segmenting for comparison"
-    ):
+    for case in context.monitor.track(context.scored if comparisons else [], COMPARING):
         _compare(context, this, case, comparisons or {})
-    for case in context.monitor.track(_segmented(context, this), "Segmenting all cases"):
+    for case in context.monitor.track(_segmented(context, this), SEGMENTING):
         _predict_case(context, this, case, ensemble, earlier)
         give_back_memory()
     decisions = _decide(context, this)

@@ -8,9 +8,10 @@ import pytest
 
 from aslseg.events import Event, Monitor, PlannedStep, Progress, RunFollower, RunProgress
 from aslseg.presets import read_preset
-from aslseg.runs import SEGMENTING, planned_steps, start_run
+from aslseg.runs import planned_steps, start_run
 from aslseg.steps import run_in_words
 from aslseg.training.calibration import Speed
+from aslseg.training.rounds import SEGMENTING
 from tiny_project import a_tiny_project, tiny_config
 
 STEPS = [
