@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import write_changes
-from aslseg.events import Monitor, PlannedStep, RunFollower
+from aslseg.events import Monitor
 from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
@@ -34,19 +33,16 @@ from aslseg.project.run_folder import (
 )
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
-from aslseg.targets import CascadeStage, cascade_stages
-from aslseg.training.calibration import Speed, speed_of
-from aslseg.training.cascade import PseudoLabel, scheduled, step_voxels
-from aslseg.training.cross_fitting import folds_of
-from aslseg.training.fusion import fold_steps
-from aslseg.training.rounds import (
-    COMPARING,
-    SEGMENTING,
-    Round,
-    RoundOutcome,
-    RunRound,
-    read_prediction,
-    restore_outcome,
+from aslseg.targets import cascade_stages
+from aslseg.training.calibration import speed_of
+from aslseg.training.cascade import PseudoLabel
+from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
+from aslseg.training.run_plan import (
+    RunEstimate,
+    RunFollower,
+    estimate_of,
+    planned_steps,
+    trained_stages,
 )
 
 
@@ -454,165 +450,3 @@ def _write_results(context: RunContext, best: int) -> None:
             write_labelmap(refined, path)
             origin[case.id] = f"refined, round {best}"
     write_json_atomic(results / "origin.json", origin)
-
-
-# -- the steps of a run: only what takes long, each training and the cases of a round ------------
-
-_MVOXEL = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class RunEstimate:
-    """How long a run would take.
-
-    Attributes:
-        rounds: Of the run, at most.
-        steps: Over all rounds.
-        seconds: For all of them; what is prepared between them is not in it.
-    """
-
-    rounds: int
-    steps: int
-    seconds: float
-
-
-def trained_stages(project: Project) -> list[CascadeStage]:
-    """Return the stages that a run trains: not those of which every case has masks."""
-    stages = cascade_stages(project.targets)
-    return [stage for stage in stages if not is_given(stage, project.given_organs)]
-
-
-def estimate_of(steps: list[PlannedStep]) -> RunEstimate:
-    """Return how long some steps would take."""
-    seconds = sum(step.units * step.unit_s for step in steps)
-    return RunEstimate(steps[-1].round if steps else 0, len(steps), seconds)
-
-
-def planned_steps(
-    config: RunConfig,
-    project: Project,
-    speed: Speed | None = None,
-    *,
-    retrained_rounds: tuple[int, ...] = (1,),
-    short_rounds: tuple[int, ...] = (),
-) -> list[PlannedStep]:
-    """Return the steps of a run in their order.
-
-    Steps that a run leaves out, because they are done or nothing can be trained on, are among them.
-
-    Args:
-        config: The settings.
-        project: The cases.
-        speed: Of this computer; a typical one's when None.
-        retrained_rounds: Rounds in which SAM and what follows it are trained, without `retrain`.
-        short_rounds: Rounds that train the stages of lesions alone.
-    """
-    plan = _Plan(config, project, speed or Speed())
-    steps: list[PlannedStep] = []
-    for number in range(1, config.rounds + 1):
-        trains_all = config.retrain or number in retrained_rounds
-        is_short = number in short_rounds
-        steps += plan.short_round(number) if is_short else plan.round(number, trains_all=trains_all)
-    return steps
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    config: RunConfig
-    project: Project
-    speed: Speed
-
-    @property
-    def folds(self) -> int:
-        """Number of folds that networks are cross-fitted for."""
-        return len(folds_of(case.patient for case in self.project.labelled))
-
-    @property
-    def has_sam(self) -> bool:
-        """Whether SAM takes part."""
-        return self.config.sam.model != "none"
-
-    def round(self, number: int, *, trains_all: bool) -> Iterator[PlannedStep]:
-        """Yield the steps of a round."""
-        later = self.config.later_share if number > 1 else 1.0
-        if self.config.method == "aslseg":
-            yield from self._crossfit(number, later) if trains_all else ()
-            yield from self._cascade(number, "specialist", later)
-            yield from self._sam_parts(number, later) if trains_all else ()
-        else:
-            gated = self.config.method == "semisam" and self.config.semisam.gate and trains_all
-            yield from self._crossfit(number, later) if gated else ()
-            yield from self._cascade(number, "specialist", later)
-            judged = self.config.lesion_decision == "classifier"
-            yield from self._crossfit(number, later) if judged else ()
-        yield from self._segmenting(number)
-
-    def short_round(self, number: int) -> Iterator[PlannedStep]:
-        """Yield the steps of a round that trains the stages inside of a parent alone."""
-        inner = [stage for stage in trained_stages(self.project) if stage.inside is not None]
-        yield from self._cascade(number, "specialist", self.config.review_share, inner)
-        yield from self._segmenting(number)
-
-    def _cascade(
-        self, number: int, name: str, share: float, stages: Sequence[CascadeStage] | None = None
-    ) -> Iterator[PlannedStep]:
-        for stage in trained_stages(self.project) if stages is None else stages:
-            settings = scheduled(self.config, stage, share)
-            unit_s = self.speed.training_s * step_voxels(settings) / _MVOXEL
-            kind = f"specialist-{stage.name}"
-            yield PlannedStep(number, f"{name}-{stage.name}", kind, settings.iterations, unit_s)
-
-    def _crossfit(self, number: int, share: float) -> Iterator[PlannedStep]:
-        part = self.config.crossfit_share
-        for fold in range(1, self.folds + 1 if part else 1):
-            yield from self._cascade(number, f"cross-fitted-{fold}", part * share)
-
-    def _sam_parts(self, number: int, share: float) -> Iterator[PlannedStep]:
-        yield from self._sam(number, share)
-        settings = self.config.adaptation
-        whole = max(1, round(settings.iterations * share))
-        checked = any(case.label is not None for case in self.project.validation)
-        for target in self.project.targets:
-            if target.name in self.project.given_organs:
-                continue
-            name = f"adaptation-{target.name}"
-            folds = [] if checked else [f"{name}-fold-{fold}" for fold in (1, 2)]
-            for task in folds:
-                yield self._joining(number, task, fold_steps(whole))
-            yield self._joining(number, name, whole)
-        for _ in range(self.folds if self.config.crossfit_share else 0):
-            yield from self._sam(number, self.config.crossfit_share * share)
-        if self.config.baseline and number == 1:
-            yield from self._cascade(number, "specialist", 1.0)
-
-    def _sam(self, number: int, share: float) -> Iterator[PlannedStep]:
-        settings = self.config.sam
-        if self.has_sam and settings.tuning != "none":
-            steps = max(1, round(settings.iterations * share))
-            encodes = settings.tuning in ("lora", "adapter")
-            unit_s = self.speed.embedding_s * (3.0 if encodes else 0.1)
-            yield PlannedStep(number, "sam", "sam", steps, unit_s)
-
-    def _joining(self, number: int, task: str, units: int) -> PlannedStep:
-        settings = self.config.adaptation
-        voxels = settings.batch_size * settings.patch_size**2
-        return PlannedStep(
-            number, task, "adaptation", units, self.speed.training_s * voxels / _MVOXEL
-        )
-
-    def _segmenting(self, number: int) -> Iterator[PlannedStep]:
-        project, compares = self.project, self.config.baseline and number == 1
-        held_out = [*project.validation, *project.test]
-        scored = sum(case.label is not None for case in held_out)
-        if compares and self.config.method == "aslseg" and scored:
-            yield PlannedStep(number, COMPARING, COMPARING, scored, self._case_s)
-        goes_on = number < self.config.rounds or self.config.label_unlabelled
-        cases = len(held_out) + (len(project.unlabelled) if goes_on else 0)
-        if cases:
-            yield PlannedStep(number, SEGMENTING, SEGMENTING, cases, self._case_s)
-
-    @property
-    def _case_s(self) -> float:
-        """Seconds to segment a case: as many patches as slices, and SAM on each of these (ours)."""
-        slices = 60
-        return 5.0 * self.speed.training_s + self.speed.embedding_s * slices * self.has_sam

@@ -116,7 +116,7 @@ def read_segments(path: Path) -> tuple[Labelmap, tuple[Segment, ...]]:
             refuse(path, what, "export the segmentation as NIfTI or NRRD")
         header = read_header(path)
         labels = _labels_of(read_voxels(header), path)
-        segments = segments_of(header)
+        segments = segments_of(header) if header.fields else ()
     return Labelmap(labels, Geometry(header.shape, header.ijk_to_ras)), segments
 
 

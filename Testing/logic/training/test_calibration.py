@@ -9,13 +9,13 @@ import torch
 
 from aslseg.config import SamConfig
 from aslseg.errors import ProjectError
-from aslseg.events import PlannedStep
 from aslseg.presets import read_preset
 from aslseg.project.project import Project
-from aslseg.runs import estimate_of, estimate_run, planned_steps
+from aslseg.runs import estimate_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import calibration
 from aslseg.training.calibration import Speed, speed_of
+from aslseg.training.run_plan import PlannedStep, estimate_of, planned_steps
 from tiny_project import a_tiny_project, tiny_config
 
 CPU = torch.device("cpu")

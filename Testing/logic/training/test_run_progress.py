@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from aslseg.events import Event, Monitor, PlannedStep, Progress, RunFollower, RunProgress
+from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.presets import read_preset
-from aslseg.runs import planned_steps, start_run
+from aslseg.runs import start_run
 from aslseg.steps import run_in_words
 from aslseg.training.calibration import Speed
 from aslseg.training.rounds import SEGMENTING
+from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps
 from tiny_project import a_tiny_project, tiny_config
 
 STEPS = [

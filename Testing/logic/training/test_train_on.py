@@ -18,10 +18,11 @@ from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
-from aslseg.runs import planned_steps, start_run, train_on
+from aslseg.runs import start_run, train_on
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import cascade
+from aslseg.training.run_plan import planned_steps
 from tiny_project import SPECIALIST, a_tiny_project, tiny_config
 
 CASE = "c2"

@@ -1,0 +1,325 @@
+"""The plan of a run over all its rounds, how long it takes, and how far it is.
+
+The steps are what takes long alone: each training, and the cases of a round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aslseg.config import RunConfig
+from aslseg.events import Event, Progress, RunProgress
+from aslseg.inference.cascade import is_given
+from aslseg.project.project import Project
+from aslseg.targets import CascadeStage, cascade_stages
+from aslseg.training.calibration import Speed
+from aslseg.training.cascade import scheduled, step_voxels
+from aslseg.training.cross_fitting import folds_of
+from aslseg.training.fusion import fold_steps
+from aslseg.training.rounds import COMPARING, SEGMENTING
+
+_MVOXEL = 1e6
+_FEW_UNITS = 3
+"""The first units of all take longer, and tell nothing of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step of a run.
+
+    Attributes:
+        round: That it belongs to, from 1.
+        task: As its progress events name it.
+        kind: Steps of one kind take the same time per unit.
+        units: How often the same is done: steps of an optimiser, or cases.
+        unit_s: Seconds per unit, to begin with; what is measured counts more.
+    """
+
+    round: int
+    task: str
+    kind: str
+    units: int
+    unit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEstimate:
+    """How long a run would take.
+
+    Attributes:
+        rounds: Of the run, at most.
+        steps: Over all rounds.
+        seconds: For all of them; what is prepared between them is not in it.
+    """
+
+    rounds: int
+    steps: int
+    seconds: float
+
+
+def trained_stages(project: Project) -> list[CascadeStage]:
+    """Return the stages that a run trains: not those of which every case has masks."""
+    stages = cascade_stages(project.targets)
+    return [stage for stage in stages if not is_given(stage, project.given_organs)]
+
+
+def estimate_of(steps: list[PlannedStep]) -> RunEstimate:
+    """Return how long some steps would take."""
+    seconds = sum(step.units * step.unit_s for step in steps)
+    return RunEstimate(steps[-1].round if steps else 0, len(steps), seconds)
+
+
+def planned_steps(
+    config: RunConfig,
+    project: Project,
+    speed: Speed | None = None,
+    *,
+    retrained_rounds: tuple[int, ...] = (1,),
+    short_rounds: tuple[int, ...] = (),
+) -> list[PlannedStep]:
+    """Return the steps of a run in their order.
+
+    Steps that a run leaves out, because they are done or nothing can be trained on, are among them.
+
+    Args:
+        config: The settings.
+        project: The cases.
+        speed: Of this computer; a typical one's when None.
+        retrained_rounds: Rounds in which SAM and what follows it are trained, without `retrain`.
+        short_rounds: Rounds that train the stages of lesions alone.
+    """
+    plan = _Plan(config, project, speed or Speed())
+    steps: list[PlannedStep] = []
+    for number in range(1, config.rounds + 1):
+        trains_all = config.retrain or number in retrained_rounds
+        is_short = number in short_rounds
+        steps += plan.short_round(number) if is_short else plan.round(number, trains_all=trains_all)
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    config: RunConfig
+    project: Project
+    speed: Speed
+
+    @property
+    def folds(self) -> int:
+        """Number of folds that networks are cross-fitted for."""
+        return len(folds_of(case.patient for case in self.project.labelled))
+
+    @property
+    def has_sam(self) -> bool:
+        """Whether SAM takes part."""
+        return self.config.sam.model != "none"
+
+    def round(self, number: int, *, trains_all: bool) -> Iterator[PlannedStep]:
+        """Yield the steps of a round."""
+        later = self.config.later_share if number > 1 else 1.0
+        if self.config.method == "aslseg":
+            yield from self._crossfit(number, later) if trains_all else ()
+            yield from self._cascade(number, "specialist", later)
+            yield from self._sam_parts(number, later) if trains_all else ()
+        else:
+            gated = self.config.method == "semisam" and self.config.semisam.gate and trains_all
+            yield from self._crossfit(number, later) if gated else ()
+            yield from self._cascade(number, "specialist", later)
+            judged = self.config.lesion_decision == "classifier"
+            yield from self._crossfit(number, later) if judged else ()
+        yield from self._segmenting(number)
+
+    def short_round(self, number: int) -> Iterator[PlannedStep]:
+        """Yield the steps of a round that trains the stages inside of a parent alone."""
+        inner = [stage for stage in trained_stages(self.project) if stage.inside is not None]
+        yield from self._cascade(number, "specialist", self.config.review_share, inner)
+        yield from self._segmenting(number)
+
+    def _cascade(
+        self, number: int, name: str, share: float, stages: Sequence[CascadeStage] | None = None
+    ) -> Iterator[PlannedStep]:
+        for stage in trained_stages(self.project) if stages is None else stages:
+            settings = scheduled(self.config, stage, share)
+            unit_s = self.speed.training_s * step_voxels(settings) / _MVOXEL
+            kind = f"specialist-{stage.name}"
+            yield PlannedStep(number, f"{name}-{stage.name}", kind, settings.iterations, unit_s)
+
+    def _crossfit(self, number: int, share: float) -> Iterator[PlannedStep]:
+        part = self.config.crossfit_share
+        for fold in range(1, self.folds + 1 if part else 1):
+            yield from self._cascade(number, f"cross-fitted-{fold}", part * share)
+
+    def _sam_parts(self, number: int, share: float) -> Iterator[PlannedStep]:
+        yield from self._sam(number, share)
+        settings = self.config.adaptation
+        whole = max(1, round(settings.iterations * share))
+        checked = any(case.label is not None for case in self.project.validation)
+        for target in self.project.targets:
+            if target.name in self.project.given_organs:
+                continue
+            name = f"adaptation-{target.name}"
+            folds = [] if checked else [f"{name}-fold-{fold}" for fold in (1, 2)]
+            for task in folds:
+                yield self._joining(number, task, fold_steps(whole))
+            yield self._joining(number, name, whole)
+        for _ in range(self.folds if self.config.crossfit_share else 0):
+            yield from self._sam(number, self.config.crossfit_share * share)
+        if self.config.baseline and number == 1:
+            yield from self._cascade(number, "specialist", 1.0)
+
+    def _sam(self, number: int, share: float) -> Iterator[PlannedStep]:
+        settings = self.config.sam
+        if self.has_sam and settings.tuning != "none":
+            steps = max(1, round(settings.iterations * share))
+            encodes = settings.tuning in ("lora", "adapter")
+            unit_s = self.speed.embedding_s * (3.0 if encodes else 0.1)
+            yield PlannedStep(number, "sam", "sam", steps, unit_s)
+
+    def _joining(self, number: int, task: str, units: int) -> PlannedStep:
+        settings = self.config.adaptation
+        voxels = settings.batch_size * settings.patch_size**2
+        return PlannedStep(
+            number, task, "adaptation", units, self.speed.training_s * voxels / _MVOXEL
+        )
+
+    def _segmenting(self, number: int) -> Iterator[PlannedStep]:
+        project, compares = self.project, self.config.baseline and number == 1
+        held_out = [*project.validation, *project.test]
+        scored = sum(case.label is not None for case in held_out)
+        if compares and self.config.method == "aslseg" and scored:
+            yield PlannedStep(number, COMPARING, COMPARING, scored, self._case_s)
+        goes_on = number < self.config.rounds or self.config.label_unlabelled
+        cases = len(held_out) + (len(project.unlabelled) if goes_on else 0)
+        if cases:
+            yield PlannedStep(number, SEGMENTING, SEGMENTING, cases, self._case_s)
+
+    @property
+    def _case_s(self) -> float:
+        """Seconds to segment a case: as many patches as slices, and SAM on each of these (ours)."""
+        slices = 60
+        return 5.0 * self.speed.training_s + self.speed.embedding_s * slices * self.has_sam
+
+
+class RunFollower:
+    """Listens to a run's events, passes them on, and follows each progress by a `RunProgress`.
+
+    The time left is that of the steps to come: units times the seconds that a unit of their kind
+    has taken here, or the planned seconds times the ratio of measured to planned ones so far. What
+    comes before the first unit of a step (images are prepared, slices encoded) is measured by kind
+    too. The share never falls.
+
+    Args:
+        steps: In their order; see `planned_steps`.
+        listener: Gets all events.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[PlannedStep],
+        listener: Callable[[Event], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._steps, self._listener, self._clock = steps, listener, clock
+        self._at = -1
+        self._done_units = self._begun_units = 0
+        self._of = 0
+        self._share = 0.0
+        self._began = self._free_since = clock()
+        self._measured: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        self._before: dict[str, list[float]] = defaultdict(list)
+        self._planned_s = self._taken_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        self._listener(event)
+        if isinstance(event, Progress) and self._steps:
+            self._take(event)
+            self._listener(self._progress())
+
+    def _take(self, event: Progress) -> None:
+        now = self._clock()
+        if not self._continues(event):
+            following = self._find(event)
+            if following is None:
+                return  # it belongs to the step that follows
+            self._end_step(now)
+            self._begin_step(following, event, now)
+        self._done_units, self._of = event.step, max(event.of, event.step)
+        if self._of and self._done_units >= self._of:
+            self._free_since = now
+
+    def _continues(self, event: Progress) -> bool:
+        if self._at < 0:
+            return False
+        step = self._steps[self._at]
+        same = (step.round, step.task) == (event.round, event.task)
+        return same and event.step >= self._done_units and event.of == self._of
+
+    def _find(self, event: Progress) -> int | None:
+        wanted = (event.round, event.task)
+        later = range(self._at + 1, len(self._steps))
+        return next(
+            (n for n in later if (self._steps[n].round, self._steps[n].task) == wanted), None
+        )
+
+    def _begin_step(self, at: int, event: Progress, now: float) -> None:
+        self._before[self._steps[at].kind].append(now - self._free_since)
+        self._at, self._began, self._begun_units = at, now, event.step
+
+    def _end_step(self, now: float) -> None:
+        """Keep what the step has taken."""
+        if self._at < 0 or self._done_units <= self._begun_units:
+            return
+        step, units = self._steps[self._at], self._done_units - self._begun_units
+        seconds = self._free_since - self._began if self._is_over else now - self._began
+        known, count = self._measured[step.kind]
+        self._measured[step.kind] = known + seconds, count + units
+        self._planned_s += units * step.unit_s
+        self._taken_s += seconds
+
+    @property
+    def _is_over(self) -> bool:
+        return bool(self._of) and self._done_units >= self._of
+
+    def _unit_s(self, step: PlannedStep, now: float) -> float:
+        """Return the seconds that a unit of a step takes, as far as is known now."""
+        seconds, units = self._measured[step.kind]
+        planned, taken = self._planned_s, self._taken_s
+        if self._at >= 0:
+            current = self._steps[self._at]
+            here = self._done_units - self._begun_units
+            spent = (self._free_since if self._is_over else now) - self._began
+            if here:
+                planned, taken = planned + here * current.unit_s, taken + spent
+            if here and current.kind == step.kind:
+                seconds, units = seconds + spent, units + here
+        if units:
+            return seconds / units
+        return step.unit_s * (taken / planned if planned else 1.0)
+
+    def _step_s(self, step: PlannedStep, now: float, units: int) -> float:
+        before = self._before[step.kind]
+        return units * self._unit_s(step, now) + (sum(before) / len(before) if before else 0.0)
+
+    def _progress(self) -> RunProgress:
+        now, at = self._clock(), max(self._at, 0)
+        step = self._steps[at]
+        of = self._of or step.units
+        done = sum(self._step_s(one, now, one.units) for one in self._steps[:at])
+        done += self._done_units * self._unit_s(step, now)
+        left = max(of - self._done_units, 0) * self._unit_s(step, now)
+        left += sum(self._step_s(one, now, one.units) for one in self._steps[at + 1 :])
+        self._share = max(self._share, done / (done + left) if done + left else 0.0)
+        number = at + 1 if not self._is_over else min(at + 2, len(self._steps))
+        is_known = self._taken_s or self._done_units - self._begun_units >= _FEW_UNITS
+        return RunProgress(
+            round=self._steps[number - 1].round,
+            rounds=self._steps[-1].round,
+            step=number,
+            steps=len(self._steps),
+            share=self._share,
+            seconds_left=left if is_known else None,
+        )
