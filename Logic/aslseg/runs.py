@@ -19,9 +19,10 @@ from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
+from aslseg.project.case import LABEL_SUFFIX, LABELS
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
-from aslseg.project.project import Project, changing, open_project, upgrade_project
+from aslseg.project.project import Project, changing, open_project, upgrade_project, validated
 from aslseg.project.run_folder import (
     RunFolder,
     check_orientation,
@@ -87,6 +88,9 @@ def resume_run(
     device: str | None = None,
 ) -> RunFolder:
     """Go on with a run that was stopped, or the latest one; the result is that of an unbroken run.
+
+    So it learns from the labels, slices and decisions that there were when it began; a warning says
+    so where they are others by now, and `continue_run` learns from those.
 
     Args:
         project: With the cases of the run.
@@ -264,6 +268,8 @@ def _run(
         is_new = not more and "label_digests" not in folder.status
         if more or is_new:
             project, known = _labels_of(project)
+        else:
+            project = _as_begun(project, folder, recording)
         if more:
             _lengthen(folder, more, known, short=short)
         elif is_new:
@@ -395,6 +401,35 @@ def _labels_of(project: Project) -> tuple[Project, dict[str, Any]]:
             "label_scopes": {c.id: scope for c in now.labelled if (scope := c.label_scope)},
             "lesion_lines": now.lesion_lines(),
         }
+
+
+def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
+    """Return a project with the labels that a run began to learn from, and say if they changed.
+
+    Label maps themselves are found by their digests, see `RunContext.labels_in_file`. Organ masks
+    that were given since are used; those of before cannot change, see `_check_masks`.
+    """
+    now, known = _labels_of(project)
+    if any(folder.status.get(name, {}) != value for name, value in known.items()):
+        monitor.warn(
+            f"Labels or decisions have changed since run '{folder.run_id}' began; it goes on with "
+            "those of then. Add rounds to it afterwards to learn from those of now."
+        )
+    digests = folder.status["label_digests"]
+    scopes = folder.status.get("label_scopes", {})
+    cases = []
+    for case in now.cases:
+        if case.split == "train" and case.id in digests:
+            place = case.label or Path(LABELS, case.id + LABEL_SUFFIX)
+            status = case.status if case.label else "labelled"
+            facts = {"label": place, "status": status}
+            cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
+        elif case.split == "train" and case.label is not None:
+            facts = {"label": None, "status": "unlabelled"}
+            cases.append(case.model_copy(update=facts).scoped(""))
+        else:
+            cases.append(case)
+    return validated(now, cases=tuple(cases))
 
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:

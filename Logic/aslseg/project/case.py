@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,6 +122,14 @@ class Case(Settings):
         """What the label map decides, to compare with later; empty where it decides all."""
         slices = [] if self.complete_slices is None else [f"slices {self.complete_slices}"]
         return "; ".join([*self.label_targets, *slices])
+
+    def scoped(self, scope: str) -> Case:
+        """Return the case with a label map that decides what a `label_scope` says."""
+        names = scope.split("; ") if scope else []
+        slices = names.pop() if names and names[-1].startswith("slices (") else None
+        complete = None if slices is None else tuple(int(n) for n in re.findall(r"\d+", slices))
+        facts = {"label_targets": tuple(names), "complete_slices": complete}
+        return self.model_copy(update=facts)
 
     @model_validator(mode="after")
     def _label_fits_status(self) -> Case:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from aslseg import runs
 from aslseg.context import RunContext, labelled_volumes
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import ImageError, ProjectError
-from aslseg.events import Monitor
+from aslseg.events import Event, Monitor, Notice
 from aslseg.project.case import CaseFiles
 from aslseg.project.complete_slices import (
     incomplete_voxels,
@@ -20,10 +21,10 @@ from aslseg.project.complete_slices import (
     mark_slice_complete,
 )
 from aslseg.project.create import create_project
-from aslseg.project.project import Project
+from aslseg.project.project import Project, open_project
 from aslseg.project.review import draw, undo_last
 from aslseg.project.run_folder import create_run
-from aslseg.runs import _labels_of, _lengthen, start_run
+from aslseg.runs import _labels_of, _lengthen, resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.cascade import _undecided
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
@@ -80,6 +81,50 @@ def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     more = mark_slice_complete(project, "c1", 7)
     _lengthen(run, 1, _labels_of(more)[1], short=False)
     assert run.retrained_rounds == (1, 2)
+
+
+def test_a_run_that_goes_on_learns_the_labels_and_slices_that_it_began_with(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project.set_label_targets("c0", ["liver", "tumour"])
+    run = create_run(project.folder, tiny_config(), "a")
+    project, known = _labels_of(project)
+    run.write_status(retrained_rounds=[1], **known)
+    began = [project.load_labels(project.case(name)).labels for name in ("c0", "c1")]
+
+    def resumed() -> tuple[RunContext, list[str]]:
+        seen: list[RunContext] = []
+        monkeypatch.setattr(runs, "_rounds", lambda context, _: seen.append(context) or 1)
+        monkeypatch.setattr(runs, "_write_results", lambda *_: None)
+        told: list[Event] = []
+        resume_run(open_project(project.folder), "a", Monitor(told.append))
+        return seen[0], [one.message for one in told if isinstance(one, Notice)]
+
+    assert resumed()[1] == []
+    draw(project, "c1", a_patient(3)[1])
+    mark_slice_complete(project, "c1", 7)
+    draw(project, "c2", a_patient(2)[1])
+    context, notes = resumed()
+    assert [case.id for case in context.labelled] == [case.id for case in project.labelled]
+    assert context.project.case("c1").complete_slices == (5, 6)
+    assert context.project.case("c0").label_targets == ("liver", "tumour")
+    assert context.project.case("c2").status == "unlabelled"
+    found = [context.labels_in_file(context.project.case(name)).labels for name in ("c0", "c1")]
+    assert all(np.array_equal(*pair) for pair in zip(found, began, strict=True))
+    assert ["Labels or decisions have changed" in note for note in notes] == [True]
+
+
+def test_a_label_that_is_taken_back_is_learnt_by_the_run_that_began_with_it(
+    project: Project,
+) -> None:
+    drawn = draw(project, "c2", a_patient(2)[1])
+    run = create_run(drawn.folder, tiny_config(), "a")
+    run.write_status(retrained_rounds=[1], **_labels_of(drawn)[1])
+    undo_last(drawn)
+    begun = runs._as_begun(open_project(drawn.folder), run, Monitor())
+    assert begun.case("c2") in begun.labelled
+    context = RunContext(begun, run.config, run, torch.device("cpu"), Monitor())
+    assert np.array_equal(context.labels_in_file(begun.case("c2")).labels, a_patient(2)[1].labels)
 
 
 def test_slices_count_along_the_axial_axis_of_the_file(project: Project) -> None:
