@@ -220,25 +220,22 @@ class DailyJob:
             self.make_project()
         with self.step("train"):
             self.train()
-        with self.step("review"):
-            self.review()
-        with self.step("train on"):
-            self.train_on()
-        with self.step("export"):
-            self.export()
-        self.say_acts()
+        self._finish()
 
     def go_on(self) -> None:
         """Go on with the review of a project that was made and trained before."""
         self.logic.open_project(self.project)
         self.rest()
+        self._finish()
+
+    def _finish(self) -> None:
         with self.step("review"):
             self.review()
+        self.say_acts()
         with self.step("train on"):
             self.train_on()
         with self.step("export"):
             self.export()
-        self.say_acts()
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -274,7 +271,7 @@ class DailyJob:
     def review(self) -> None:
         """Decide about all lesions of all cases that the run asks about."""
         self.hands.unfold(self.ui.reviewSection)
-        count, done = self.ui.reviewTable.rowCount, [""]
+        count, done = sum(one.decided_at == "" for one in self.logic.review_queue()), [""]
         self.hands.click(self.ui.nextButton)
         while len(done) <= count:
             with self.act("next case"):
