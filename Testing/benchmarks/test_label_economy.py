@@ -180,7 +180,7 @@ def test_what_grows_from_a_box_saves_drawing_and_is_kept(tmp_path: Path) -> None
     assert again == grown
 
 
-def test_a_wrong_shape_that_is_sooner_drawn_anew_is_deleted(tmp_path: Path) -> None:
+def test_a_wrong_shape_that_saves_no_drawing_is_deleted(tmp_path: Path) -> None:
     project, run, truth = a_reviewed_project(tmp_path)
     everything = np.where(truth > 0, 2, 0).astype(np.uint8)
     write_labelmap(Labelmap(everything, GRID), run.predictions(1, "a") / "refined.nii.gz")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from aslseg.report.curves import COLOURS, DASHES
 from aslseg.storage import atomic_path
 from economy.log import CaseWork, Log
-from economy.prices import PRICES, seconds_of
+from economy.prices import PRICES, Act, seconds_of
 
 FACTORS = (0.5, 2.0)
 """Each price is halved and doubled by itself: all of them together change no ratio."""
@@ -50,6 +50,10 @@ class Logged:
         """Return the minutes of the whole data set; see `prices.seconds_of`."""
         return sum(seconds_of(one.acts, factor, changed) for one in self.log.work()) / 60
 
+    def acts(self) -> list[Act]:
+        """Return all that was done."""
+        return [act for one in self.log.work() for act in one.acts]
+
     def moments(self) -> Iterator[Moment]:
         """Yield the beginning, and what there is after each case."""
         states, minutes = self.log.states(), 0.0
@@ -80,7 +84,7 @@ def write_results(ways: Sequence[Logged], folder: Path) -> None:
     """Write the tables and the figure of ways that are done."""
     _write(folder / "moments.csv", ("way", "minutes", "ready", "surface_dice"), _moment_rows(ways))
     _write(folder / "rounds.csv", ("way", "round", "cases", "minutes_per_case"), _round_rows(ways))
-    _write(folder / "acts.csv", ("way", "act", "amount", "minutes"), _act_rows(ways))
+    _write(folder / "acts.csv", ("way", "about", "act", "amount", "minutes"), _act_rows(ways))
     (folder / "summary.md").write_text(summary(ways), encoding="utf-8")
     write_figure(ways, folder / "label-economy.svg")
     write_figure(ways, folder / "label-economy.png")
@@ -93,13 +97,18 @@ def summary(ways: Sequence[Logged]) -> str:
     """
     by_name = {way.name: way for way in ways}
     others = [by_name[name] for name in AGAINST if name in by_name]
-    head = ["way", "minutes", "a case", "to the standard", "surface Dice"]
+    targets = sorted({act.about for way in ways for act in way.acts()} - {""})
+    head = ["way", "minutes", *(f"of them {name}" for name in targets)]
+    head += ["a case", "to the standard", "surface Dice"]
     head += [f"part of '{other.title}'" for other in others]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for way in ways:
         cases = len({one.case for one in way.log.work()})
         last = list(way.moments())[-1]
-        cells = [way.title, f"{way.minutes():.0f}", f"{way.minutes() / cases:.1f}"]
+        about = [[act for act in way.acts() if act.about == name] for name in targets]
+        cells = [way.title, f"{way.minutes():.0f}"]
+        cells += [f"{seconds_of(acts) / 60:.0f}" for acts in about]
+        cells += [f"{way.minutes() / cases:.1f}"]
         cells += [f"{last.ready * cases:.0f} of {cases}", f"{last.surface_dice:.3f}"]
         cells += [_part(way, other) for other in others]
         lines.append(f"| {' | '.join(cells)} |")
@@ -130,11 +139,13 @@ def _round_rows(ways: Sequence[Logged]) -> Iterator[list[object]]:
 
 def _act_rows(ways: Sequence[Logged]) -> Iterator[list[object]]:
     for way in ways:
-        acts = [act for one in way.log.work() for act in one.acts]
-        for name in PRICES:
-            same = [act for act in acts if act.name == name]
-            amount, minutes = sum(act.amount for act in same), seconds_of(same) / 60
-            yield [way.name, name, f"{amount:.1f}", f"{minutes:.2f}"]
+        acts = way.acts()
+        for about in sorted({act.about for act in acts}):
+            for name in PRICES:
+                same = [act for act in acts if (act.name, act.about) == (name, about)]
+                if same:
+                    amount, minutes = sum(act.amount for act in same), seconds_of(same) / 60
+                    yield [way.name, about, name, f"{amount:.1f}", f"{minutes:.2f}"]
 
 
 def _minutes_a_case(works: Sequence[CaseWork]) -> float:

@@ -12,7 +12,7 @@ from economy.prices import Act
 from economy.sight import Quality
 
 ACTS, QUALITY, DONE = "acts.csv", "quality.csv", "done"
-ACT_COLUMNS = ("round", "case", "act", "amount")
+ACT_COLUMNS = ("round", "case", "act", "amount", "about")
 FACTS = tuple(field.name for field in fields(Quality))
 QUALITY_COLUMNS = ("round", "case", "state", "meets", *FACTS)
 
@@ -81,7 +81,7 @@ class Log:
 
     def note_work(self, work: CaseWork) -> None:
         """Add what was done about a case, all at once."""
-        rows = [[work.round, work.case, act.name, act.amount] for act in work.acts]
+        rows = [[work.round, work.case, act.name, act.amount, act.about] for act in work.acts]
         self._append(ACTS, ACT_COLUMNS, rows)
 
     def work(self) -> list[CaseWork]:
@@ -89,7 +89,7 @@ class Log:
         found: dict[tuple[int, str], list[Act]] = {}
         for row in self._rows(ACTS):
             key = int(row["round"]), row["case"]
-            found.setdefault(key, []).append(Act(row["act"], float(row["amount"])))
+            found.setdefault(key, []).append(Act(row["act"], float(row["amount"]), row["about"]))
         return [CaseWork(number, case, tuple(acts)) for (number, case), acts in found.items()]
 
     def states(self) -> list[CaseState]:

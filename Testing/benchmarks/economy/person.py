@@ -39,6 +39,7 @@ def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
     visit.go_through_slices()
     visit.add_missed()
     visit.repair_organs()
+    visit.about = ""
     visit.do("save")
     desk.save()
     return visit.acts
@@ -62,9 +63,11 @@ def label_slices(desk: Desk, truth: Labels, standard: Standard, count: int) -> l
         for target in desk.targets:
             region = region_mask(truth, target, desk.targets)[k]
             if region.any() and target.name not in desk.given:
+                visit.about = target.name
                 _, strokes = label_components(region)
                 visit.draw(strokes, outline_mm(region, visit.pixel_mm))
         desk.shown[k] = truth[k]
+        visit.about = ""
         visit.do("scroll")
         visit.do("click")  # the mark
     visit.do("save")
@@ -80,6 +83,7 @@ class _Visit:
         self.spacing_mm = desk.geometry.spacing_mm
         self.pixel_mm = (self.spacing_mm[1], self.spacing_mm[2])
         self.acts: list[Act] = []
+        self.about = ""
         lesions = lesion_targets(desk.targets)
         self.organs = [one for one in desk.targets if one not in lesions]
         self.numbered = {one.name: label_components(truth == one.value)[0] for one in lesions}
@@ -87,7 +91,7 @@ class _Visit:
 
     def do(self, name: str, amount: float = 1.0) -> None:
         if amount:
-            self.acts.append(Act(name, amount))
+            self.acts.append(Act(name, amount, self.about))
 
     def draw(self, strokes: int, length_mm: float) -> None:
         self.do("stroke", strokes)
@@ -98,10 +102,11 @@ class _Visit:
     def review_lesions(self) -> None:
         """Decide about all lesions that are offered."""
         for row in self.desk.rows():
+            self.about = row.target.name
             self.do("look")
             meant = self._meant(row)
             goal = np.isin(self.numbered[row.target.name], sorted(meant))
-            if not meant or self._is_less_from_nothing(row.mask, goal):
+            if not meant or self._saves_nothing(row.mask, goal):
                 self.do(*self.desk.deleted_by)
                 self.desk.delete(row)
                 continue
@@ -127,6 +132,7 @@ class _Visit:
         """Add the lesions that nothing was shown of."""
         least_voxels = self.standard.least_lesion_ml / self.desk.geometry.voxel_ml
         for target in lesion_targets(self.desk.targets):
+            self.about = target.name
             numbered = self.numbered[target.name]
             sizes = np.bincount(numbered.ravel())
             for n in np.argsort(-sizes):
@@ -141,7 +147,7 @@ class _Visit:
             grown = self._grown(target, goal)
             if self._is_right(grown, goal):
                 return grown
-            if not self._is_less_from_nothing(grown, goal):
+            if not self._saves_nothing(grown, goal):
                 return self.repaired(grown, goal)
             self.do("key")  # not so
         return self.repaired(np.zeros_like(goal), goal)
@@ -157,12 +163,14 @@ class _Visit:
 
     def go_through_slices(self) -> None:
         """Look at each slice once, for what is missing and for organs."""
+        self.about = ""
         self.do("scroll", int(np.count_nonzero((self.truth | self.desk.shown).any(axis=(1, 2)))))
 
     def repair_organs(self) -> None:
         """Repair the slices of all organs that were not given, or draw these."""
         for target in self.organs:
             if target.name not in self.desk.given:
+                self.about = target.name
                 goal = region_mask(self.truth, target, self.desk.targets)
                 self.desk.paint(target, self._organ(target, goal))
 
@@ -211,10 +219,10 @@ class _Visit:
             result[k] = goal[k]
         return result
 
-    def _is_less_from_nothing(self, shown: Mask, goal: Mask) -> bool:
-        """Tell whether a region is sooner drawn anew than repaired."""
+    def _saves_nothing(self, shown: Mask, goal: Mask) -> bool:
+        """Tell whether a region takes as much drawing as one that is drawn anew."""
         nothing = np.zeros_like(goal)
-        return self._length_mm(shown, goal) > self._length_mm(nothing, goal)
+        return self._length_mm(shown, goal) >= self._length_mm(nothing, goal)
 
     def _length_mm(self, shown: Mask, goal: Mask) -> float:
         return sum(length for _, _, length in self._wrong_slices(shown, goal))

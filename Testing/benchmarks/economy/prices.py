@@ -13,10 +13,12 @@ class Act:
     Attributes:
         name: One of `PRICES`.
         amount: How often, or how many slices or mm.
+        about: Name of the target; nothing for what is about the whole case.
     """
 
     name: str
     amount: float = 1.0
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def check_slice(
     """Compare a section (H, W) with what it should be.
 
     What is to be drawn is the outline that lies too far from the other one: of what should be, or
-    of what should not, whichever is longer. A section that should not be there is taken away by a
-    click.
+    of what should not, whichever is longer; or the whole outline, if that is shorter. Pieces with
+    less than twice the tolerance between them are one stroke.
     """
     if not goal.any() or not shown.any():
         same = goal.any() == shown.any()
@@ -75,11 +75,15 @@ def check_slice(
         for line, other in zip(outlines, outlines[::-1], strict=True)
     ]
     wrong, all_ = sum(int(one.sum()) for one in far), sum(int(one.sum()) for one in outlines)
-    _, strokes = label_components(ndimage.binary_dilation(far[0] | far[1], np.ones((3, 3), bool)))
+    away = ndimage.distance_transform_edt(~(far[0] | far[1]), sampling=pixel_mm)
+    _, strokes = label_components(away <= tolerance_mm) if wrong else (None, 0)
     lengths = [
         outline_mm(mask, pixel_mm) * float(one.sum()) / float(line.sum())
         for mask, one, line in zip((shown, goal), far, outlines, strict=True)
     ]
+    whole_mm = outline_mm(goal, pixel_mm)
+    if max(lengths) > whole_mm:
+        return SliceCheck(1 - wrong / all_, label_components(goal)[1], whole_mm)
     return SliceCheck(1 - wrong / all_, strokes, max(lengths))
 
 
