@@ -321,7 +321,7 @@ def _file_key(request: ImageRequest) -> Key:
 
 def _models_key(run: RunFolder | None, request: ImageRequest) -> Key:
     """Return what the networks depend on."""
-    trained = () if run is None else (str(run.path), run.status.get("best_round"))
+    trained = () if run is None else (str(run.path), run.best_round)
     parts = (request.project, request.device, request.sam, request.targets)
     return (*trained, *(str(part) for part in parts))
 
@@ -456,7 +456,7 @@ def facts_of(models: SessionModels, run: RunFolder | None, device: str) -> Predi
     )
     if run is None or models.ensemble is None:
         return facts
-    best = int(run.status.get("best_round", 0))
+    best = run.best_round
     trained = {
         "run": run.run_id,
         "method": models.ensemble.config.method,

@@ -76,7 +76,7 @@ def decide_lesions(
             f"{wrong[0]} is none of them or named twice; list them first."
         )
         raise ProjectError(msg)
-    best = int(run.status.get("best_round", 0))
+    best = run.best_round
     for number in asked:
         lesion = rows[number]
         decision = None

@@ -103,7 +103,6 @@ def _label_of(
         )
     if choice != "all" or report.refined is None or run is None or report.state == "rejected":
         return CaseLabel(case, report.state)
-    best = int(run.status.get("best_round", 0))
     doubtful = report.refined.with_name(DOUBTFUL)
     return CaseLabel(
         case,
@@ -111,7 +110,7 @@ def _label_of(
         report.refined,
         "ai",
         run=run.run_id,
-        round=best,
+        round=run.best_round,
         doubtful=doubtful if doubtful.exists() else None,
         unknown=unknown_targets(project, run, case.id),
     )

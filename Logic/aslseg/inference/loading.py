@@ -34,6 +34,7 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, check_orientation, require_trained
+from aslseg.project.run_tables import round_number
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
@@ -241,7 +242,7 @@ def aslseg_ensemble(context: RunContext, folder: Path) -> Ensemble:
     Raises:
         WeightsError: When a file is missing or damaged.
     """
-    first = context.folder.first_folder(context.folder.number_of(folder))
+    first = context.folder.first_folder(round_number(folder))
     trained = load_cascade(context, folder)
     refiner = load_refiner(context, first)
     sam_predictor = load_sam_predictor(context, first)
@@ -451,7 +452,7 @@ def best_round(run: RunFolder) -> int:
     Raises:
         RunError: When no round is finished.
     """
-    best = int(run.status.get("best_round", 0))
+    best = run.best_round
     if best < 1:
         msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
         raise RunError(msg)

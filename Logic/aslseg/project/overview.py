@@ -68,7 +68,7 @@ def case_overviews(
     reports = case_reports(project, run) if reports is None else reports
     queue = [] if run is None else waiting(reports)
     turns = {report.case_id: turn for turn, report in enumerate(queue, start=1)}
-    best = 0 if run is None else int(run.status.get("best_round") or 0)
+    best = 0 if run is None else run.best_round
     root = predictions_folder(run.round(best)) if run is not None and best else None
     rows = []
     for case, report in zip(project.cases, reports, strict=True):

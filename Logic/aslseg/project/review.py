@@ -278,15 +278,11 @@ def refined_path(run: RunFolder, case_id: str) -> Path:
     Raises:
         RunError: When there is none.
     """
-    path = run.predictions(_best(run), case_id) / REFINED
+    path = run.predictions(run.best_round, case_id) / REFINED
     if not path.exists():
         msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
         raise RunError(msg)
     return path
-
-
-def _best(run: RunFolder) -> int:
-    return int(run.status.get("best_round", 0))
 
 
 def _keep(
@@ -362,7 +358,7 @@ def _of(
     round_number: int | None = None,
 ) -> dict[str, Any]:
     """Describe a decision, and the case as it was before."""
-    best = 0 if run is None else _best(run)
+    best = 0 if run is None else run.best_round
     review = Review(
         number=0,
         what=what,
@@ -454,7 +450,7 @@ class LabelFile:
 
 def refined_files(run: RunFolder | None) -> dict[str, LabelFile]:
     """Return the refined labels of a run's best round by case; each case is looked up once."""
-    best = 0 if run is None else _best(run)
+    best = 0 if run is None else run.best_round
     if run is None or best == 0:
         return {}
     folder, found = predictions_folder(run.round(best)), {}
@@ -479,7 +475,7 @@ def case_reports(
         RunError: When a file of the run is damaged.
         ProjectError: When the file of decisions is.
     """
-    best = 0 if run is None else _best(run)
+    best = 0 if run is None else run.best_round
     judged: dict[str, Reliability] = {}
     if run is not None and best > 0:
         judged = {row.case: row for row in read_reliability(run.round(best))}

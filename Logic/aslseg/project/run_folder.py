@@ -180,6 +180,11 @@ class RunFolder:
         return sorted(number for number in done if number)
 
     @property
+    def best_round(self) -> int:
+        """Number of the round that segments; 0 as long as none is finished."""
+        return int(self.status.get("best_round", 0))
+
+    @property
     def retrained_rounds(self) -> tuple[int, ...]:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
         return tuple(sorted({1, *self.status.get("retrained_rounds", ())}))
@@ -211,10 +216,6 @@ class RunFolder:
             return None
         earlier = self.round(number - 1).joinpath(*names)
         return earlier if earlier.exists() else None
-
-    def number_of(self, round_folder: Path) -> int:
-        """Return the number of a round from its folder."""
-        return round_number(round_folder)
 
     def finish(self, number: int, validation: float) -> None:
         """Note that a round is complete: from now on it is read, never done again."""
@@ -360,7 +361,7 @@ def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolde
         RunError: When a run that is looked at is damaged.
     """
     runs = (run for run in reversed(runs_of(project_folder)) if external or not run.is_external)
-    return next((run for run in runs if int(run.status.get("best_round", 0)) > 0), None)
+    return next((run for run in runs if run.best_round > 0), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +404,7 @@ def _summary(run: RunFolder) -> RunSummary | None:
             run.state if status else "",
             str(status.get("method", "")),
             tuple(run.rounds),
-            int(status.get("best_round") or 0),
+            int(status.get("best_round", 0)),
             str(status.get("updated", "")),
         )
     except AslsegError as error:

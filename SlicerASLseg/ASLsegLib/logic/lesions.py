@@ -300,8 +300,9 @@ class LesionLogic(ReviewLogic):
         from aslseg.project.lesions import LesionDecision
 
         review = self._review()
-        best = int(review.run.status.get("best_round", 0))
-        decision = LesionDecision("added", target.name, None, voxels, review.run.run_id, best)
+        decision = LesionDecision(
+            "added", target.name, None, voxels, review.run.run_id, review.run.best_round
+        )
         row = len(review.rows)
         lesion = of_decision(review.image, 0, decision, target)
         review.rows.append(replace(lesion, state=GONE, shown=False))
@@ -314,9 +315,8 @@ class LesionLogic(ReviewLogic):
         from aslseg.project.lesions import LesionDecision
 
         lesion, run = self._row(row), self._review().run
-        best = int(run.status.get("best_round", 0))
         decision = LesionDecision(
-            what, lesion.target, lesion.found, mask, run.run_id, best, lesion.candidate
+            what, lesion.target, lesion.found, mask, run.run_id, run.best_round, lesion.candidate
         )
         self._put(row, decision, word, drawn=drawn)
 

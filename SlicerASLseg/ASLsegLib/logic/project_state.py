@@ -58,7 +58,7 @@ class ProjectState:
 
         if self.run is None:
             return case_reports(self.project, None)
-        round_folder = self.run.round(int(self.run.status.get("best_round", 0)))
+        round_folder = self.run.round(self.run.best_round)
         if round_folder not in self._refined:
             self._refined[round_folder] = refined_files(self.run)
         return case_reports(self.project, self.run, self._refined[round_folder])

@@ -105,7 +105,7 @@ def state_of(project: Project, case_id: str) -> object:
     lesions = project.lesion_path(case_id)
     runs = []
     for run in runs_of(project.folder):
-        best = int(run.status.get("best_round", 0))
+        best = run.best_round
         path = prediction_file(run.predictions(best, case_id))
         runs.append((run.run_id, best, path.stat().st_mtime_ns if path.exists() else 0))
     return (
