@@ -271,6 +271,26 @@ def test_after_the_last_lesion_comes_the_next_case_without_a_decision(reviewer: 
     wait_until(lambda: reviewer.logic.case_node(other) is not None, 60.0, "the next case is there")
 
 
+def test_decisions_are_about_the_round_that_is_shown_whatever_is_trained_meanwhile(
+    reviewer: Reviewer, folder: Path
+) -> None:
+    from aslseg.errors import AslsegError
+    from aslseg.project.lesions import read_lesions
+    from aslseg.project.run_folder import open_run
+    from ASLsegLib.scene.volumes import SceneError
+
+    run = open_run(folder)
+    seen = run.best_round
+    run.write_status(best_round=seen + 1)  # as a training in the background does
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    decisions = read_lesions(reviewer.logic.project, CASE).decisions
+    assert {(one.run, one.round) for one in decisions.values()} == {(run.run_id, seen)}
+    with pytest.raises(AslsegError, match="2 lesions of case c2 are undecided"):
+        reviewer.logic.finish_lesions()
+    with pytest.raises(SceneError, match=rf"case c2 as in round {seen} of .* round {seen + 1} "):
+        reviewer.logic.load_lesions(CASE)
+
+
 def test_keys_press_the_buttons_while_the_module_is_open(reviewer: Reviewer) -> None:
     section = next(s for s in reviewer.panel.sections if type(s).__name__ == "LesionsSection")
     accept = section._keys[0]

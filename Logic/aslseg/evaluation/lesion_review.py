@@ -95,15 +95,21 @@ class ReviewedLesion:
 
 
 def read_review(
-    project: Project, run: RunFolder, case_id: str, image: Volume
+    project: Project,
+    run: RunFolder,
+    case_id: str,
+    image: Volume,
+    *,
+    round_number: int | None = None,
 ) -> tuple[list[ReviewedLesion], CaseLesions]:
     """Read what a run found in a case, and what a person decided about it.
 
     Args:
         project: The project.
-        run: Whose candidates are reviewed, in its best round.
+        run: Whose candidates are reviewed.
         case_id: The case.
         image: Of the case, as it is stored.
+        round_number: Of the candidates; the best round when None.
 
     Returns:
         As `lesions_to_review`, and the decisions that hold.
@@ -113,7 +119,7 @@ def read_review(
         ProjectError: When there is no such case, or its file of decisions is damaged.
         ImageError: When a label map is damaged.
     """
-    folder = refined_path(run, case_id).parent
+    folder = refined_path(run, case_id, round_number).parent
     candidates = read_candidate_lesions(folder, project.targets)
     lesions = read_lesions(project, case_id)
     predictions: dict[str, Labels] = {

@@ -27,22 +27,28 @@ from aslseg.targets import lesion_targets
 
 
 def finish_case(
-    project: Project, run: RunFolder, case_id: str, *, labels: Labelmap | None = None
+    project: Project,
+    run: RunFolder,
+    case_id: str,
+    *,
+    labels: Labelmap | None = None,
+    round_number: int | None = None,
 ) -> Project:
     """Say that a case has no more lesions than those decided about: its label map is a person's.
 
     Args:
         project: The project.
-        run: Whose candidates were reviewed, in its best round.
+        run: Whose candidates were reviewed.
         case_id: The case.
         labels: What the person was shown; the refined label with the decisions when None.
+        round_number: Of the candidates; the best round when None.
 
     Raises:
         ProjectError: When there is no such case, or a candidate is undecided.
         RunError: When the run has no refined label of the case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    path = refined_path(run, case_id)
+    path = refined_path(run, case_id, round_number)
     with changing(project.folder):
         current = open_project(project.folder)
         lesions = read_lesions(current, case_id)
@@ -56,7 +62,7 @@ def finish_case(
         if labels is None:
             refined = read_labelmap(path)
             labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
-        finished = correct(current, case_id, labels, run)
+        finished = correct(current, case_id, labels, run, round_number=round_number)
         decided = finished.case(case_id).label_targets
         if not decided:
             return finished

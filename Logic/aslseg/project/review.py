@@ -272,13 +272,14 @@ def _review_of(values: Any, damaged: str, remedy: str) -> Review:
         raise ProjectError(msg) from error
 
 
-def refined_path(run: RunFolder, case_id: str) -> Path:
-    """Return where the refined label of a case is, of a run's best round.
+def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) -> Path:
+    """Return where the refined label of a case is, of a run's round, the best one when None.
 
     Raises:
         RunError: When there is none.
     """
-    path = run.predictions(run.best_round, case_id) / REFINED
+    number = run.best_round if round_number is None else round_number
+    path = run.predictions(number, case_id) / REFINED
     if not path.exists():
         msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
         raise RunError(msg)

@@ -15,7 +15,7 @@ from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
 from ASLsegLib.scene.lesion_masks import move_voxels, target_mask, together, without
-from ASLsegLib.scene.segmentations import find_prediction, latest_segments
+from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class LesionReview:
 
     Attributes:
         case_id: The case.
-        run: Whose candidates they are, in its best round.
+        run: Whose candidates they are.
+        round: Its round that they are of.
         image: The case's image.
         rows: The lesions, in an order that stays while the case is looked at.
         decisions: What holds.
@@ -45,6 +46,7 @@ class LesionReview:
 
     case_id: str
     run: RunFolder
+    round: int
     image: Volume
     rows: list[ReviewedLesion]
     decisions: CaseLesions
@@ -96,7 +98,8 @@ class LesionLogic(ReviewLogic):
             wait: Return them; else None at once.
 
         Raises:
-            SceneError: When no run is finished, or the case is not in the scene.
+            SceneError: When no run is finished, the case is not in the scene, or the scene shows
+                another round than the one whose lesions would be listed.
         """
         from aslseg.evaluation.lesion_review import read_review
 
@@ -106,10 +109,12 @@ class LesionLogic(ReviewLogic):
             what = "no finished round yet" if run is None else f"no case {case_id} in the scene"
             msg = f"There are no lesions to review: there is {what}."
             raise SceneError(msg)
-        image = volume_of(node)
+        image, number = volume_of(node), run.best_round
+        _require_round(node, case_id, run, number)
 
         def show(found: tuple[list[ReviewedLesion], CaseLesions]) -> LesionReview:
-            self.lesion_review, self._drawing = LesionReview(case_id, run, image, *found), None
+            self.lesion_review = LesionReview(case_id, run, number, image, *found)
+            self._drawing = None
             if then is not None:
                 then()
             self.lesions_changed.emit()
@@ -121,7 +126,7 @@ class LesionLogic(ReviewLogic):
             if ahead is not None and ahead.lesions and state_of(project, case_id) == ahead.state:
                 rows, decisions = ahead.lesions
                 return list(rows), decisions
-            return read_review(project, run, case_id, image)
+            return read_review(project, run, case_id, image, round_number=number)
 
         return self._in_background("listing lesions", read, show, wait)
 
@@ -237,13 +242,13 @@ class LesionLogic(ReviewLogic):
         from aslseg.project.lesion_labels import finish_case
 
         review, project = self._review(), self.opened()
-        run, case_id = review.run, review.case_id  # alone kept for redo, without the image
+        run, number, case_id = review.run, review.round, review.case_id  # for redo, not the image
         node, _ = self._shown(case_id)
         drawn = self._drawn(node, self.case_node(case_id), case_id, questions)
         return self._save(
             "saving a decision",
             drawn,
-            lambda labels: finish_case(project, run, case_id, labels=labels),
+            lambda labels: finish_case(project, run, case_id, labels=labels, round_number=number),
             wait,
         )
 
@@ -301,7 +306,7 @@ class LesionLogic(ReviewLogic):
 
         review = self._review()
         decision = LesionDecision(
-            "added", target.name, None, voxels, review.run.run_id, review.run.best_round
+            "added", target.name, None, voxels, review.run.run_id, review.round
         )
         row = len(review.rows)
         lesion = of_decision(review.image, 0, decision, target)
@@ -314,9 +319,15 @@ class LesionLogic(ReviewLogic):
     ) -> None:
         from aslseg.project.lesions import LesionDecision
 
-        lesion, run = self._row(row), self._review().run
+        lesion, review = self._row(row), self._review()
         decision = LesionDecision(
-            what, lesion.target, lesion.found, mask, run.run_id, run.best_round, lesion.candidate
+            what,
+            lesion.target,
+            lesion.found,
+            mask,
+            review.run.run_id,
+            review.round,
+            lesion.candidate,
         )
         self._put(row, decision, word, drawn=drawn)
 
@@ -430,6 +441,24 @@ class LesionLogic(ReviewLogic):
                 gone = without(gone, other.voxels)
         move_voxels(*nodes, targets, out_of=target, into=parent, voxels=gone)
         move_voxels(*nodes, targets, out_of=parent, into=target, voxels=come)
+
+
+def _require_round(volume: Any, case_id: str, run: RunFolder, number: int) -> None:
+    """Refuse to list lesions of another round than is shown: they would not be those seen.
+
+    Raises:
+        SceneError: When the refined prediction is of another run or round.
+    """
+    node = find_prediction(volume, "refined")
+    shown = set() if node is None else rounds_shown(node)
+    if shown and (run.run_id, number) not in shown:
+        run_id, old = max(shown)
+        msg = (
+            f"The scene shows case {case_id} as in round {old} of run {run_id}; its lesions are "
+            f"those of round {number} of {run.run_id}; save or undo what you drew, take the case "
+            "out of the scene and load it again."
+        )
+        raise SceneError(msg)
 
 
 def _same(first: ReviewedLesion, second: ReviewedLesion) -> bool:
