@@ -82,14 +82,7 @@ def write_changes(
         if all(path.exists() for path in paths):
             before, after = (read_labelmap(path) for path in paths)
             changes = changes_of(case_id, before, after, targets)
-            rows += [
-                {
-                    **asdict(one),
-                    "before_ml": f"{one.before_ml:.3f}",
-                    "after_ml": f"{one.after_ml:.3f}",
-                }
-                for one in changes
-            ]
+            rows += [_written(one) for one in changes]
     path = run.round(number) / CHANGES
     write_table(path, COLUMNS, rows)
     return path
