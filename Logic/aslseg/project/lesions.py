@@ -25,7 +25,7 @@ from aslseg.data.volume import Labels, Mask, Shape3
 from aslseg.errors import ProjectError, first_finding
 from aslseg.project.case import HISTORY, LESIONS
 from aslseg.project.project import Project, changing, open_project
-from aslseg.reading import read_lines
+from aslseg.reading import MOST_LINE_BYTES, read_lines
 from aslseg.storage import append_line, inside, storage_errors
 from aslseg.targets import Target
 
@@ -34,6 +34,8 @@ ENOUGH_DECIDED = 0.5
 
 What: TypeAlias = Literal["accepted", "deleted", "edited", "added"]
 
+_SPACES_BYTES = 4096
+"""More than what spaces add to a line when it is written."""
 _REMEDY = "restore it from a copy, or remove the damaged line"
 
 
@@ -225,8 +227,8 @@ def put_lesion(
         Number of the lesion, and all decisions about the case.
 
     Raises:
-        ProjectError: When there is no such case, the person saw another state, or the decision is
-            of no target that lies in another.
+        ProjectError: When there is no such case, the person saw another state, the decision is of
+            no target that lies in another, or its masks are too large for a line of the file.
         StorageError: When the folder cannot be written; nothing changes then.
     """
     with changing(project.folder):
@@ -240,7 +242,13 @@ def put_lesion(
             msg = f"'{decision.target}' is no target inside another one, so it has no lesions."
             raise ProjectError(msg)
         number = lesion or 1 + max(before.decisions, default=0)
-        append_line(_path(current, case_id), _Line.of(number, decision).model_dump())
+        line = _Line.of(number, decision)
+        if len(line.model_dump_json()) > MOST_LINE_BYTES - _SPACES_BYTES:
+            msg = (
+                f"The outline of this lesion of case {case_id} is too long to be kept; divide it, "
+            )
+            raise ProjectError(msg + "or smooth it.")
+        append_line(_path(current, case_id), line.model_dump())
         return number, read_lesions(current, case_id)
 
 

@@ -63,6 +63,15 @@ def test_a_mask_is_seen_within_another_box() -> None:
     assert not mask.within(BoundingBox((0, 0, 0), (2, 2, 2))).any()
 
 
+def test_a_lesion_that_could_not_be_read_again_is_refused(project: Project) -> None:
+    put_lesion(project, "c2", deleted(block(5, 5, 5)))
+    box = BoundingBox((0, 0, 0), (160, 160, 160))
+    noise = BoxedMask(box, np.random.default_rng(0).random(box.shape) > 0.5)
+    with pytest.raises(ProjectError, match="too long to be kept; divide it, or smooth it"):
+        put_lesion(project, "c2", accepted(noise))
+    assert read_lesions(project, "c2").latest == 1
+
+
 def test_decisions_are_read_as_they_were_made(project: Project) -> None:
     ragged = BoxedMask(BoundingBox((1, 2, 3), (2, 4, 6)), np.array([[[1, 0, 1], [1, 1, 1]]]) > 0)
     edit = LesionDecision("edited", "tumour", block(1, 1, 1), ragged, "run", 2, 7)
