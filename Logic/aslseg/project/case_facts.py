@@ -46,6 +46,7 @@ class CaseFacts:
         stamp: Of the files that it was measured from.
         labelled: Names of the targets that the person's label shows.
         volumes_ml: By target, with what lies in it; of the person's label, else of the AI label.
+            Absent where the person's label says nothing of a target.
         found: Lesions that the latest finished round found.
         decided: Of these, those that a person decided about.
         reliability: By target, from 0 to 1; absent where it was not judged.
@@ -97,11 +98,12 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
     stamp = _stamp(project, case, predictions)
     human = None if case.label is None else project.load_labels(case)
     shown = human or _refined(predictions)
+    unknown = frozenset() if human is None else project.unknown_targets(case)
     found, decided = _lesions(project, case, predictions)
     facts = CaseFacts(
         stamp,
         () if human is None else _present(human, project.targets),
-        None if shown is None else _volumes(shown, project.targets),
+        None if shown is None else _volumes(shown, project.targets, unknown),
         found,
         decided,
         _reliability(predictions),
@@ -171,9 +173,15 @@ def _present(labels: Labelmap, targets: tuple[Target, ...]) -> tuple[str, ...]:
     return tuple(t.name for t in targets if region_mask(labels.labels, t, targets).any())
 
 
-def _volumes(labels: Labelmap, targets: tuple[Target, ...]) -> dict[str, float]:
-    voxel_ml = labels.geometry.voxel_ml
-    return {t.name: float(region_mask(labels.labels, t, targets).sum() * voxel_ml) for t in targets}
+def _volumes(
+    labels: Labelmap, targets: tuple[Target, ...], unknown: frozenset[str]
+) -> dict[str, float]:
+    return {
+        target.name: float(region_mask(labels.labels, target, targets).sum())
+        * labels.geometry.voxel_ml
+        for target in targets
+        if target.name not in unknown
+    }
 
 
 def _lesions(project: Project, case: Case, predictions: Path | None) -> tuple[int, int]:
@@ -211,10 +219,12 @@ def _stamp(project: Project, case: Case, predictions: Path | None) -> str:
     paths = [project.image_path(case), project.folder / LESIONS / f"{case.id}.jsonl"]
     if case.label is not None:
         paths.append(project.label_path(case))
+    paths += [project.folder / place for place in case.masks.values()]
     if predictions is not None:
         paths += [predictions / name for name in ("refined.nii.gz", "prediction.json")]
     try:
         stamps = [stamp_of(path) if path.exists() else "" for path in paths]
     except AslsegError as error:
         return str(error)
-    return " ".join((predictions.parents[1].name if predictions else "", *stamps))
+    of_round = predictions.parents[1].name if predictions else ""
+    return " ".join((of_round, *stamps, *case.label_targets))

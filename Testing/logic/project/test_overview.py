@@ -67,6 +67,18 @@ def test_a_labelled_case_is_measured_once_until_a_file_changes(project: Project)
     assert known_facts(project, case, None) is None
 
 
+def test_a_target_that_nobody_looked_for_has_no_volume(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    case = project.labelled[0]
+    labels = project.load_labels(case)
+    drawn = Labelmap(np.minimum(labels.labels, 1), labels.geometry)
+    project = project.save_label(case.id, drawn)
+    assert set(measure_case(project, project.case(case.id), None).volumes_ml or ()) == set(NAMES)
+    project = project.set_label_targets(case.id, ["liver"])
+    assert known_facts(project, project.case(case.id), None) is None
+    assert set(measure_case(project, project.case(case.id), None).volumes_ml or ()) == {"liver"}
+
+
 def test_an_ai_label_counts_where_a_person_has_drawn_none(project: Project, tmp_path: Path) -> None:
     case = project.unlabelled[0]
     geometry = project.load_image(case).geometry
