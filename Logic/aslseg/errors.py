@@ -85,3 +85,9 @@ def first_finding(error: ValidationError) -> tuple[str, str]:
     """Return where pydantic found the first thing wrong, such as `a.b.0`, and what it is."""
     first = error.errors()[0]
     return ".".join(str(part) for part in first["loc"])[:100], first["msg"]
+
+
+def finding_in_line(error: ValidationError) -> str:
+    """Say what pydantic found wrong in a line of a file of JSON objects."""
+    where, what = first_finding(error)
+    return f"'{where}': {what.removeprefix('Value error, ')}" if where else "no JSON"

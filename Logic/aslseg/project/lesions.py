@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aslseg.data.masks import BoundingBox, box_of, crop
 from aslseg.data.volume import Labels, Mask, Shape3
-from aslseg.errors import ProjectError, first_finding
+from aslseg.errors import ProjectError, finding_in_line
 from aslseg.project.case import HISTORY, LESIONS
 from aslseg.project.project import Project, changing, open_project
 from aslseg.reading import MOST_LINE_BYTES, read_lines
@@ -369,7 +369,5 @@ def _line_of(values: Any, damaged: str) -> _Line:
     try:
         return _Line.model_validate(values)
     except ValidationError as error:
-        where, what = first_finding(error)
-        what = f"'{where}': {what.removeprefix('Value error, ')}" if where else "no JSON"
-        msg = f"{damaged} ({what}); {_REMEDY}."
+        msg = f"{damaged} ({finding_in_line(error)}); {_REMEDY}."
         raise ProjectError(msg) from error

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.errors import ProjectError, RunError, first_finding
+from aslseg.errors import ProjectError, RunError, finding_in_line
 from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
@@ -266,9 +266,7 @@ def _review_of(values: Any, damaged: str, remedy: str) -> Review:
     try:
         return _REVIEW.validate_python(values)
     except ValidationError as error:
-        where, what = first_finding(error)
-        what = f"'{where}': {what.removeprefix('Value error, ')}" if where else "no JSON"
-        msg = f"{damaged} ({what}); {remedy}."
+        msg = f"{damaged} ({finding_in_line(error)}); {remedy}."
         raise ProjectError(msg) from error
 
 
