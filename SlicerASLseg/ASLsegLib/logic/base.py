@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import slicer
@@ -65,9 +65,13 @@ class LogicBase:
         self.background.start(name, work, lambda value: ended.append(then(value)), failed)
         if not wait:
             return None
+        self._wait_for_thread(failures)
+        return ended[0]
+
+    def _wait_for_thread(self, failures: Sequence[Exception]) -> None:
+        """Wait for the thread while the application goes on, and raise the first failure."""
         while self.background.is_busy:
             self.poll()
             slicer.app.processEvents()
         if failures:
             raise failures[0]
-        return ended[0]

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import slicer
-
 from ASLsegLib.logic import scene_cases
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import IMAGES, refuse_taken_file
@@ -187,22 +185,14 @@ class PlanLogic(ProjectLogic):
         self._take_from_scene(plan, preset, show, fail)
         if not wait:
             return None
-        while self.background.is_busy:
-            self.poll()
-            slicer.app.processEvents()
-        if failures:
-            raise failures[0]
+        self._wait_for_thread(failures)
         return ended[0] if ended else None
 
     def _extended(self, plan: Plan, source: Path | str, labels: Path | str | None) -> Plan:
         ended: list[Plan] = []
         failures: list[Exception] = []
         self.extend_plan(plan, source, labels, ended.append, failures.append)
-        while self.background.is_busy:
-            self.poll()
-            slicer.app.processEvents()
-        if failures:
-            raise failures[0]
+        self._wait_for_thread(failures)
         return ended[0]
 
     def _take_from_scene(
