@@ -1,22 +1,25 @@
 """How good is a lesion that grows from one box? For Docs/results-methods.md.
 
-    python Testing/benchmarks/growth.py --data ../shared/data/lits \
-        --volumes 0 5 15 29 33 41
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --csv growth-lits.csv
 
-Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand the masks of
-the exact boxes of all sections, asked slice by slice (what SAM could do), and the section of the
-box alone. The liver and the other lesions are known, as `grow` is given them. Processor time with
-embeddings at hand, and without: those of a neighbouring lesion's slices are at hand there too.
+Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand: the rules as
+they would be without the lesion's patient, chosen from `CHOICES` by the mean Dice over the other
+patients ("held out"); the same from a loose box; a second box on the slice with most errors
+("corrected"); SAM's masks of the exact boxes of all sections; and the section of the first box
+alone. The liver and the other lesions are known, as `grow` is given them. Processor time with
+embeddings at hand ("warm"), of which the slice's own is the only one that growing needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,9 +28,17 @@ from aslseg.config import SamConfig
 from aslseg.data.images import read_labelmap, read_volume
 from aslseg.data.masks import label_components
 from aslseg.data.orientation import axial_labelmap, axial_volume
-from aslseg.data.volume import Labels, Mask, Volume
-from aslseg.inference.interactive.propagation import GrownSlice, allowed_region, propagate
-from aslseg.prompts import SlicePrompts, box_around
+from aslseg.data.volume import Float32, Labels, Mask, Volume
+from aslseg.evaluation.metrics import dice
+from aslseg.events import Monitor
+from aslseg.inference.interactive.propagation import (
+    GrownSlice,
+    SliceSam,
+    allowed_region,
+    propagate,
+)
+from aslseg.inference.interactive.sections import GrowthRules
+from aslseg.prompts import BoxPrompt, SlicePrompts, box_around
 from aslseg.sam.model import build_sam
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.sam.weights import get_weights
@@ -35,97 +46,228 @@ from aslseg.targets import LIVER_TARGETS
 
 LEAST_ML = 0.5
 TUMOUR = 2
+CHOICES = tuple(
+    GrowthRules(sam_weight=sam, shape_weight=shape, length_mm=length_mm)
+    for sam, shape, length_mm in itertools.product((0.0, 0.25), (1.0, 2.0, 3.0), (3.0, 5.0))
+)
+SUMMARISED = (
+    "grown", "held_out", "loose", "corrected", "boxes", "first_section", "section_alone", "warm_s",
+)  # fmt: skip
+LOOSE = 0.1
+"""Each edge of a loose box is moved outward by up to 1.5 times this share of its length, or inward
+by up to a half of it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A lesion: its volume, Dice of three ways, seconds with and without embeddings, slices."""
+    """A lesion: Dice of seven ways, slices, processor seconds, and what it grew to."""
+
+    patient: int
+    case: int
+    lesion: int
+    volume_ml: float
+    first_slice: int
+    true_slices: int
+    grown_slices: int
+    grown: float
+    held_out: float
+    loose: float
+    corrected: float
+    boxes: float
+    first_section: float
+    section_alone: float
+    warm_s: float
+    ends: str
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """A lesion and how it grows."""
 
     case: int
-    volume_ml: float
-    grown: float
-    boxes: float
-    section: float
-    warm_s: float
-    cold_s: float
-    slices: tuple[int, int]
+    number: int
+    volume: Volume
+    labels: Labels
+    truth: Mask
+
+    @property
+    def first(self) -> int:
+        return int(self.truth.sum(axis=(1, 2)).argmax())
+
+    def box(self, k: int) -> SlicePrompts:
+        return SlicePrompts(k, "tumour", box=box_around(self.truth[k]))
+
+
+class RememberingSam:
+    """SAM that decodes a box once, so that many rules can be tried."""
+
+    def __init__(self, sam: VolumeSamPredictor) -> None:
+        self._sam = sam
+        self._known: dict[object, Float32] = {}
+
+    def predict_logits(
+        self, volume: Volume, prompt: SlicePrompts, monitor: Monitor | None = None
+    ) -> Float32:
+        key = id(volume), prompt.slice_index, prompt.box, prompt.points
+        if key not in self._known:
+            self._known[key] = self._sam.predict_logits(volume, prompt, monitor)
+        return self._known[key]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--volumes", type=int, nargs="+", required=True)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--volumes", type=int, nargs="+", default=None, help="all without it")
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
+    model = build_sam("vit_t", input_size=512, checkpoint=get_weights("vit_t"))
     settings = SamConfig(model="vit_t", input_size=512)
-    sam = build_sam("vit_t", input_size=512, checkpoint=get_weights("vit_t"))
-    rows = []
-    for case in arguments.volumes:
-        with TemporaryDirectory() as folder:  # new, so that the first growth encodes its slices
-            predictor = VolumeSamPredictor(sam, settings, Path(folder))
-            for row in rows_of(predictor, case, arguments.data):
-                rows.append(row)
-                print(row, flush=True)
-    for name in ("grown", "boxes", "section", "warm_s", "cold_s"):
-        values = [getattr(row, name) for row in rows]
-        middle, mean, worst = np.median(values), np.mean(values), np.max(values)
-        print(f"{name}: mean {mean:.3f}, median {middle:.3f}, largest {worst:.3f}", flush=True)
+    sam = VolumeSamPredictor(model, settings, arguments.cache)
+    protocol = json.loads((arguments.data / "splits.json").read_text())["protocol_2"]
+    patients = {case: int(p) for p, cases in protocol["patients"].items() for case in cases}
+    cases = arguments.volumes or sorted(
+        int(path.name.removeprefix("volume-").split(".")[0])
+        for path in arguments.data.glob("volume-*")
+    )
+    rows, chosen = [], []
+    for case in cases:
+        remembering = RememberingSam(sam)
+        for lesion in lesions_of(case, arguments.data):
+            row, of_choices = row_of(sam, remembering, lesion, patients.get(case, case))
+            rows.append(row)
+            chosen.append(of_choices)
+            print(row, flush=True)
+    rows = with_held_out(rows, np.array(chosen))
+    write(rows, arguments.csv)
+    summarise("all", rows)
+    summarise("test patients", [row for row in rows if row.case in protocol["test"]])
 
 
-def rows_of(predictor: VolumeSamPredictor, case: int, data: Path) -> Iterator[Row]:
+def lesions_of(case: int, data: Path) -> Iterator[Lesion]:
     volume = axial_volume(read_volume(next(data.glob(f"volume-{case}.nii*"))))
     labels = axial_labelmap(read_labelmap(next(data.glob(f"segmentation-{case}.nii*")))).labels
     numbered, count = label_components(labels == TUMOUR)
     for number in range(1, count + 1):
-        lesion = numbered == number
-        volume_ml = float(lesion.sum()) * volume.geometry.voxel_ml
-        if volume_ml >= LEAST_ML:
-            yield row_of(predictor, case, volume, labels, lesion)
+        truth = numbered == number
+        if float(truth.sum()) * volume.geometry.voxel_ml >= LEAST_ML:
+            yield Lesion(case, number, volume, np.where(truth, 1, labels), truth)
 
 
 def row_of(
-    predictor: VolumeSamPredictor, case: int, volume: Volume, labels: Labels, lesion: Mask
-) -> Row:
-    others = np.where(lesion, 1, labels)
-    areas = lesion.sum(axis=(1, 2))
-    first = int(areas.argmax())
-    box = SlicePrompts(first, "tumour", box=box_around(lesion[first]))
-    _, cold_s = grow(predictor, volume, others, box)
-    grown, warm_s = grow(predictor, volume, others, box)
-    boxes = np.zeros_like(lesion)
-    for k in np.flatnonzero(areas):
-        prompt = SlicePrompts(int(k), "tumour", box=box_around(lesion[k]))
-        boxes[k] = predictor.predict_logits(volume, prompt) > 0
-    section = np.zeros_like(lesion)
-    section[first] = boxes[first]
-    return Row(
-        case,
-        round(float(lesion.sum()) * volume.geometry.voxel_ml, 2),
-        dice(grown, lesion),
-        dice(boxes, lesion),
-        dice(section, lesion),
-        round(warm_s, 2),
-        round(cold_s, 2),
-        (int(grown.any(axis=(1, 2)).sum()), int((areas > 0).sum())),
+    sam: VolumeSamPredictor, remembering: SliceSam, lesion: Lesion, patient: int
+) -> tuple[Row, list[float]]:
+    """Return a row without its held-out Dice, and the Dice of all choices."""
+    truth, first = lesion.truth, lesion.first
+    prompt = lesion.box(first)
+    sam.predict_logits(lesion.volume, prompt)  # the embedding is at hand from here on
+    began = time.process_time()
+    grown, ends = grow(sam, lesion, [prompt])
+    warm_s = time.process_time() - began
+    boxes = np.zeros_like(truth)
+    filled = np.flatnonzero(truth.any(axis=(1, 2)))
+    for k in filled:
+        boxes[k] = remembering.predict_logits(lesion.volume, lesion.box(int(k))) > 0
+    alone = np.zeros_like(truth)
+    alone[first] = grown[first]
+    row = Row(
+        patient,
+        lesion.case,
+        lesion.number,
+        round(float(truth.sum()) * lesion.volume.geometry.voxel_ml, 2),
+        first,
+        len(filled),
+        int(grown.any(axis=(1, 2)).sum()),
+        dice(grown, truth),
+        np.nan,
+        dice(grow(remembering, lesion, [loosened(prompt, lesion)])[0], truth),
+        dice(corrected(remembering, lesion, prompt, grown), truth),
+        dice(boxes, truth),
+        dice(grown[first], truth[first]),
+        dice(alone, truth),
+        warm_s,
+        ends,
     )
+    choices = [dice(grow(remembering, lesion, [prompt], rules)[0], truth) for rules in CHOICES]
+    return row, choices
 
 
 def grow(
-    sam: VolumeSamPredictor, volume: Volume, labels: Labels, box: SlicePrompts
-) -> tuple[Mask, float]:
-    """Return what has grown, (D, H, W), and the processor time."""
-    began = time.process_time()
-    allowed = allowed_region(labels, volume, [box], LIVER_TARGETS)
-    mask = np.zeros(labels.shape, bool)
-    for found in propagate(sam, volume, [box], allowed=allowed):
+    sam: SliceSam,
+    lesion: Lesion,
+    prompts: Sequence[SlicePrompts],
+    rules: GrowthRules | None = None,
+) -> tuple[Mask, str]:
+    """Return what has grown, (D, H, W), and where and why it ends."""
+    allowed = allowed_region(lesion.labels, lesion.volume, prompts, LIVER_TARGETS)
+    mask, ends = np.zeros(lesion.truth.shape, bool), []
+    for found in propagate(sam, lesion.volume, prompts, allowed=allowed, rules=rules):
         if isinstance(found, GrownSlice):
             mask[found.slice_index] = found.mask
-    return mask, time.process_time() - began
+        else:
+            ends.append(f"{found.slice_index} {found.reason}")
+    return mask, "; ".join(ends)
 
 
-def dice(first: Mask, second: Mask) -> float:
-    return round(2 * float((first & second).sum()) / float(first.sum() + second.sum()), 3)
+def corrected(sam: SliceSam, lesion: Lesion, prompt: SlicePrompts, grown: Mask) -> Mask:
+    """Return what grows with a second box, on the slice with most errors that has a lesion."""
+    errors = (grown ^ lesion.truth).sum(axis=(1, 2)) * lesion.truth.any(axis=(1, 2))
+    errors[lesion.first] = 0
+    if not errors.any():
+        return grown
+    return grow(sam, lesion, [prompt, lesion.box(int(errors.argmax()))])[0]
+
+
+def loosened(prompt: SlicePrompts, lesion: Lesion) -> SlicePrompts:
+    """Return a prompt whose box is as a person may draw it, the same at each call."""
+    if prompt.box is None:
+        return prompt
+    left, top, right, bottom = prompt.box.xyxy
+    _, height, width = lesion.truth.shape
+    x, y = max(1.0, LOOSE * (right - left)), max(1.0, LOOSE * (bottom - top))
+    seed = lesion.case, lesion.number
+    shifts = np.random.default_rng(seed).uniform(-0.5, 1.5, 4) * (x, y, x, y)
+    low_x, low_y, high_x, high_y = shifts.tolist()
+    edges = round(left - low_x), round(top - low_y), round(right + high_x), round(bottom + high_y)
+    box = BoxPrompt(
+        (max(edges[0], 0), max(edges[1], 0), min(edges[2], width), min(edges[3], height))
+    )
+    return replace(prompt, box=box)
+
+
+def with_held_out(rows: Sequence[Row], choices: np.ndarray) -> list[Row]:
+    """Add the Dice of the rules that are best for the other patients."""
+    patients = np.array([row.patient for row in rows])
+    found = []
+    for place, row in enumerate(rows):
+        others = choices[patients != row.patient]
+        best = int(others.mean(axis=0).argmax()) if len(others) else 0
+        found.append(replace(row, held_out=float(choices[place, best])))
+    for patient in np.unique(patients):
+        others = choices[patients != patient]
+        if len(others):
+            print(f"without patient {patient}: {CHOICES[int(others.mean(axis=0).argmax())]}")
+    for rules, mean in zip(CHOICES, choices.mean(axis=0), strict=True):
+        print(rules.sam_weight, rules.shape_weight, rules.length_mm, f"{mean:.3f}")
+    return found
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([field.name for field in fields(Row)])
+        for row in rows:
+            values = asdict(row).values()
+            table.writerow([round(v, 3) if isinstance(v, float) else v for v in values])
+
+
+def summarise(title: str, rows: Sequence[Row]) -> None:
+    print(f"{title}: {len(rows)} lesions")
+    for name in SUMMARISED if rows else ():
+        values = np.array([getattr(row, name) for row in rows])
+        middle, mean, most = np.median(values), np.mean(values), np.max(values)
+        print(f"{name}: mean {mean:.3f}, median {middle:.3f}, most {most:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 REASONS: Mapping[EndReason, str] = {
     "edge": "the volume ends",
     "appearance": "nothing there looks like the lesion",
-    "size": "the section would be much larger than the one before",
-    "position": "the section would lie beside the one before",
-    "score": "SAM is unsure",
+    "depth": "the lesion would be much deeper than it is wide",
     "prompt": "the prompts there leave nothing of it",
 }
 

@@ -76,7 +76,7 @@ EVENTS: list[EngineEvent] = [
             first_slice=3,
             last_slice=7,
             volume_ml=1.5,
-            ends=["Ends at slice 8: SAM is unsure."],
+            ends=["Ends at slice 8: nothing there looks like the lesion."],
         )
     ),
     Done(facts=RunFacts(run="a")),

@@ -14,12 +14,10 @@ from aslseg.events import CancelToken, Monitor
 from aslseg.inference.interactive.propagation import (
     GrownSlice,
     GrowthEnd,
-    GrowthRules,
     allowed_region,
-    learn_appearance,
     propagate,
-    stability_of,
 )
+from aslseg.inference.interactive.sections import GrowthRules, learn_appearance
 from aslseg.inference.interactive.session import Session, SessionModels
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
@@ -36,6 +34,7 @@ def ball(centre: tuple[int, int, int], radius: float) -> Mask:
 
 
 LIVER = (J - 20) ** 2 + (COLUMN - 20) ** 2 <= 17**2
+IN_LIVER = np.broadcast_to(LIVER, SHAPE)
 LESION = ball((6, 20, 20), 9.9)  # slices 3 to 9
 OTHER = ball((6, 20, 34), 3.0)
 
@@ -52,7 +51,6 @@ def ct(*lesions: Mask) -> Volume:
 class DarkSam:
     """Finds what is darker than liver within two pixels of a box, or five of a positive point."""
 
-    unsure: Iterable[int] = ()
     asked: list[SlicePrompts] = field(default_factory=list)
 
     def predict_logits(
@@ -67,8 +65,7 @@ class DarkSam:
             x, y = (int(n) for n in point.xy)
             near[max(y - 5, 0) : y + 6, max(x - 5, 0) : x + 6] |= point.positive
         found = near & (volume.voxels[prompt.slice_index] < 90)
-        height = 0.5 if prompt.slice_index in self.unsure else 5.0
-        return np.where(found, height, -height).astype(np.float32)
+        return np.where(found, 5.0, -5.0).astype(np.float32)
 
 
 def box(k: int, *xyxy: float) -> SlicePrompts:
@@ -89,12 +86,64 @@ def grown(found: Iterable[GrownSlice | GrowthEnd]) -> tuple[Mask, dict[int, str]
     return mask, ends
 
 
-def test_one_box_becomes_the_whole_lesion_and_asks_only_for_slices_that_are_needed() -> None:
+def overlap(mask: Mask, truth: Mask) -> float:
+    """Dice."""
+    return 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
+
+
+def test_one_box_becomes_the_whole_lesion_and_sam_is_asked_on_its_slice_alone() -> None:
     sam = DarkSam()
-    mask, ends = grown(propagate(sam, ct(LESION), [BOX]))
-    assert np.array_equal(mask, LESION)
+    mask, ends = grown(propagate(sam, ct(LESION), [BOX], allowed=IN_LIVER))
+    assert overlap(mask, LESION) > 0.9
     assert ends == {10: "appearance", 2: "appearance"}
-    assert [prompt.slice_index for prompt in sam.asked] == [6, 7, 8, 9, 5, 4, 3]
+    assert [prompt.slice_index for prompt in sam.asked] == [6]
+
+
+@dataclass
+class BlindSam:
+    """Finds nothing."""
+
+    def predict_logits(self, volume: Volume, *_: object) -> Float32:
+        return np.full(volume.voxels.shape[1:], -5.0, np.float32)
+
+
+def test_a_lesion_grows_though_sam_finds_nothing_in_its_box() -> None:
+    mask, _ = grown(propagate(BlindSam(), ct(LESION), [BOX], allowed=IN_LIVER))
+    assert overlap(mask[6], LESION[6]) > 0.9
+    assert overlap(mask, LESION) > 0.85
+
+
+def test_a_lesion_in_noise_does_not_leak() -> None:
+    volume = ct(LESION)
+    noise = np.random.default_rng(0).normal(0.0, 30.0, SHAPE)
+    noisy = Volume((volume.voxels + noise).astype(np.int16), GEOMETRY)
+    mask, _ = grown(propagate(DarkSam(), noisy, [BOX], allowed=IN_LIVER))
+    assert overlap(mask, LESION) > 0.8
+
+
+def test_a_loose_box_is_filled_as_far_as_it_looks_like_the_lesion() -> None:
+    loose = box(6, 8, 8, 33, 33)
+    mask, _ = grown(propagate(DarkSam(), ct(LESION), [loose], allowed=IN_LIVER))
+    assert overlap(mask[6], LESION[6]) > 0.9
+
+
+def test_one_lesion_is_found_on_fine_and_coarse_pixels() -> None:
+    coarse, _ = grown(propagate(BlindSam(), ct(LESION), [BOX], allowed=IN_LIVER))
+    finely = np.repeat(np.repeat(ct(LESION).voxels, 2, axis=1), 2, axis=2)
+    fine = Volume(finely, Geometry.axis_aligned(finely.shape, (3.0, 0.5, 0.5)))
+    prompt = box(6, 22, 22, 60, 60)
+    found = np.zeros(finely.shape, bool)
+    for one in propagate(BlindSam(), fine, [prompt]):
+        if isinstance(one, GrownSlice):
+            found[one.slice_index] = one.mask
+    assert overlap(found[:, ::2, ::2], coarse) > 0.9
+
+
+def test_a_large_lesion_grows_on_fewer_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aslseg.inference.interactive.propagation.MOST_VOXELS", 3000)
+    mask, ends = grown(propagate(DarkSam(), ct(LESION), [BOX]))
+    assert overlap(mask, LESION) > 0.8
+    assert sorted(ends) == [2, 10]
 
 
 def test_sections_come_one_after_the_other_upward_first() -> None:
@@ -105,87 +154,66 @@ def test_sections_come_one_after_the_other_upward_first() -> None:
     assert [(f.slice_index, f.is_prompted) for f in (first, second)] == [(6, True), (7, False)]
 
 
-def test_each_slice_is_asked_with_the_box_of_the_section_before() -> None:
-    sam = DarkSam()
-    list(propagate(sam, ct(LESION), [BOX]))
-    asked = next(prompt for prompt in sam.asked if prompt.slice_index == 9)
-    assert asked.box is not None
-    assert asked.mask_logits is None
-    rows, columns = np.nonzero(LESION[8])
-    edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert asked.box.xyxy == tuple(float(edge) for edge in edges)
-
-
 def test_what_does_not_look_like_the_lesion_is_none_of_it_though_sam_says_so() -> None:
     volume = ct(LESION)
-    fat = (K == 7) & (np.hypot(J - 20, COLUMN - 20) <= 3)
+    fat = (K == 6) & (COLUMN >= 30)
     volume.voxels[fat] = -100  # DarkSam takes it for the lesion, as it is darker than liver
-    mask, _ = grown(propagate(DarkSam(), volume, [BOX]))
-    core = (K == 7) & (np.hypot(J - 20, COLUMN - 20) <= 1)
-    assert not (mask & core).any()
-    assert (mask[7] & LESION[7]).sum() > 0.8 * (LESION[7] & ~fat[7]).sum()
+    prompt = box(6, 11, 11, 33, 30)
+    mask, _ = grown(propagate(DarkSam(), volume, [prompt], allowed=IN_LIVER))
+    assert not (mask & fat & (COLUMN > 30)).any()
+    assert overlap(mask[6], LESION[6]) > 0.85
 
 
-def test_a_lesion_ends_where_sam_is_unsure() -> None:
-    mask, ends = grown(propagate(DarkSam(unsure=[8]), ct(LESION), [BOX]))
-    assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [3, 4, 5, 6, 7]
-    assert ends[8] == "score"
-
-
-def test_a_lesion_ends_where_its_section_becomes_much_larger() -> None:
-    column = (np.hypot(J - 20, COLUMN - 20) <= 3) & (K >= 4)
-    wide = (np.hypot(J - 20, COLUMN - 20) <= 6) & (K == 9)
-    prompts = [box(6, 17, 17, 24, 24)]
-    mask, ends = grown(propagate(DarkSam(), ct(column, wide), prompts))
-    assert ends[9] == "size"
-    assert not mask[9:].any()
-    freely = GrowthRules(most_growth=99.0)
-    mask, ends = grown(propagate(DarkSam(), ct(column, wide), prompts, rules=freely))
-    assert mask[9].any()
+def test_a_lesion_is_not_much_deeper_than_it_is_wide() -> None:
+    vessel = np.broadcast_to((np.hypot(J - 20, COLUMN - 20) <= 3)[:1], SHAPE)
+    _, ends = grown(propagate(DarkSam(), ct(vessel), [box(6, 17, 17, 24, 24)]))
+    assert ends == {7: "appearance", 5: "appearance"}
+    rules = GrowthRules(shape_weight=0.1, length_mm=1.0, depth=3.0)
+    _, ends = grown(propagate(DarkSam(), ct(vessel), [box(6, 17, 17, 24, 24)], rules=rules))
+    assert ends == {9: "depth", 3: "depth"}
 
 
 def test_a_lesion_ends_with_the_volume() -> None:
-    column = np.hypot(J - 20, COLUMN - 20) <= 5
-    mask, ends = grown(propagate(DarkSam(), ct(column), [box(6, 15, 15, 26, 26)]))
-    assert np.array_equal(mask, column)
-    assert ends == {14: "edge", -1: "edge"}
+    lesion = ball((12, 20, 20), 9.9)
+    _, ends = grown(propagate(DarkSam(), ct(lesion), [box(12, 11, 11, 30, 30)]))
+    assert ends == {14: "edge", 8: "appearance"}
 
 
-def test_a_lesion_that_looks_like_its_surroundings_is_not_ended_by_appearance() -> None:
+def test_a_lesion_that_looks_like_its_surroundings_is_known_by_its_shape_alone() -> None:
     values = np.full(SHAPE[1:], 60.0, np.float32)
-    found = learn_appearance(values, LESION[6], LIVER[6], 8, 8.0)
-    assert not found.is_distinct
-    assert (found.likeness(values) == 1).all()
+    found = learn_appearance([values], [LESION[6]], [LIVER[6] & ~LESION[6]], 4.0)
+    assert (found.evidence(values, 3.0) == 0).all()
+    mask, ends = grown(propagate(BlindSam(), ct(), [BOX], allowed=IN_LIVER))
+    assert overlap(mask, LESION) > 0.55
+    assert ends == {9: "appearance", 3: "appearance"}
 
 
-def test_appearance_is_zero_outside_and_one_inside() -> None:
+def test_evidence_is_even_between_inside_and_outside_and_falls_beyond() -> None:
     values = np.where(LESION[6], 60.0, 110.0).astype(np.float32)
-    found = learn_appearance(values, LESION[6], LIVER[6], 8, 8.0)
-    assert (found.inside_hu, found.outside_hu, found.is_distinct) == (60.0, 110.0, True)
-    assert found.likeness(np.array([60, 85, 110], np.float32)).tolist() == [1.0, 0.5, 0.0]
-
-
-def test_the_stability_of_a_mask_is_the_part_that_both_thresholds_share() -> None:
-    logits = np.array([[2.0, 0.5, -0.5, -2.0]], np.float32)
-    assert stability_of(logits) == pytest.approx(1 / 3)
-    assert stability_of(np.full((2, 2), -5.0, np.float32)) == 0.0
+    found = learn_appearance([values], [LESION[6]], [LIVER[6] & ~LESION[6]], 25.0)
+    assert (found.inside_hu, found.outside_hu, found.spread_hu) == (60.0, 110.0, 25.0)
+    assert found.contrast_hu == 50.0
+    values = np.array([60, 85, 110, -100], np.float32)
+    assert found.evidence(values, 3.0).tolist() == [2.0, 0.0, -2.0, -3.0]
 
 
 # -- corrections ----------------------------------------------------------------------------------
 
 
 def test_a_prompt_beyond_the_end_makes_the_lesion_go_on_and_fills_the_gap() -> None:
-    sam = DarkSam(unsure=[8])
-    rules = GrowthRules(most_growth=9.0)
-    mask, _ = grown(propagate(sam, ct(LESION), [BOX, box(9, 14, 14, 27, 27)], rules=rules))
-    assert mask[9].any()
-    assert np.array_equal(mask[7], LESION[7])
-    assert not mask[8].any()  # SAM is as unsure from the other side
+    tube = np.broadcast_to((np.hypot(J - 20, COLUMN - 20) <= 5)[:1], SHAPE)
+    first = box(3, 15, 15, 26, 26)
+    alone, _ = grown(propagate(DarkSam(), ct(tube), [first]))
+    assert not alone[7].any()
+    mask, _ = grown(propagate(DarkSam(), ct(tube), [first, box(9, 15, 15, 26, 26)]))
+    assert mask[3:10].any(axis=(1, 2)).all()
 
 
-def test_what_a_person_prompts_stays_whatever_the_rules_say() -> None:
-    mask, _ = grown(propagate(DarkSam(unsure=[7]), ct(LESION), [BOX, box(7, 11, 11, 30, 30)]))
-    assert np.array_equal(mask[7:10], LESION[7:10])
+def test_what_a_person_prompts_stays_whatever_is_around_it() -> None:
+    second = box(7, 12, 12, 24, 29)
+    alone, _ = grown(propagate(DarkSam(), ct(LESION), [second]))
+    mask, _ = grown(propagate(DarkSam(), ct(LESION), [BOX, second]))
+    assert np.array_equal(mask[7], alone[7])
 
 
 def test_a_negative_point_alone_ends_the_lesion_on_its_slice() -> None:
@@ -261,7 +289,7 @@ def test_a_growing_lesion_does_not_enter_another_one() -> None:
     allowed = allowed_region(labels_with(touching), volume, [BOX], LIVER_TARGETS)
     mask, _ = grown(propagate(DarkSam(), volume, [BOX], allowed=allowed))
     assert not (mask & touching).any()
-    assert (mask & LESION).sum() > 0.9 * LESION.sum()
+    assert (mask & LESION).sum() > 0.8 * LESION.sum()
 
 
 def test_a_session_grows_in_the_numbers_and_pixels_of_a_mirrored_file() -> None:
@@ -275,7 +303,7 @@ def test_a_session_grows_in_the_numbers_and_pixels_of_a_mirrored_file() -> None:
     session = Session(volume, models)
     session.models = replace(models, sam=_Never())
     mask, ends = grown(session.grow([box(8, 15, 9, 34, 28)], labels))
-    assert np.array_equal(mask, lesion & LIVER)
+    assert overlap(mask, lesion & LIVER) > 0.85
     assert sorted(ends) == [4, 12]
 
 

@@ -1,20 +1,19 @@
 """A lesion in three dimensions from prompts on one slice (ours).
 
-SAM goes up and down from the prompted slice. On each slice it is asked with the box of the section
-before, and of its mask counts what looks like the lesion, or is next to that: what is nearer to the
-intensities inside of the prompted section than to those around it. The lesion ends where SAM is
-unsure of its mask, where the section changes too much, or where it does not look like the lesion
-any more (`GrowthRules`). The mask of the section before is no good as a prompt: as it was released,
-SAM follows it too far.
+SAM is asked on the prompted slices; what it finds in a box is weighed with intensities and the
+box's ellipse (`sections`). Above and below, two things speak for a voxel: that it looks like these
+sections and not like what is around them, and that a lesion is about as deep as it is wide. A
+random walker (`random_walker`) joins both with the sections, and stops at edges.
 
-Prompts on further slices correct it. They are met on the way: they stay whatever the rules say,
-and what lies beyond them grows from them. Sections never leave the parent, and never enter what the
+SAM as it was released is of no use on the slices in between (`Docs/results-methods.md`), so they
+are neither encoded nor asked about. Prompts on further slices correct a lesion: their sections stay
+as they are and it grows from all of them. Sections never leave the parent, and never enter what the
 label map has of other lesions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -23,19 +22,28 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.data.masks import keep_largest, label_components, within_reach
-from aslseg.data.volume import Float32, Labels, Mask, Volume
+from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
-from aslseg.inference.interactive.prompt_edits import SMOOTHING_PX, with_mask_prompt
-from aslseg.prompts import BoxPrompt, SlicePrompts, box_around
+from aslseg.inference.interactive.prompt_edits import with_mask_prompt
+from aslseg.inference.interactive.random_walker import walk
+from aslseg.inference.interactive.sections import (
+    Appearance,
+    GrowthRules,
+    boxed_section,
+    learn_appearance,
+    ring_around,
+)
+from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, box_around
 from aslseg.targets import Target, region_mask, region_values
 
 HALF = 0.5
-"""Likeness of a pixel that is neither more like the inside than like the outside."""
+MOST_VOXELS = 300_000
+"""Beyond it a lesion grows on every second, third, ... pixel."""
 
-EndReason: TypeAlias = Literal["edge", "appearance", "size", "position", "score", "prompt"]
-"""Why a lesion ends: at the volume's last slice, because nothing there looks like it, its section
-changes size or place too much, SAM is unsure, or a person's prompts leave nothing of it."""
+EndReason: TypeAlias = Literal["edge", "appearance", "depth", "prompt"]
+"""Why a lesion ends: at the volume's last slice, because nothing there looks like it, because it
+would be much deeper than wide, or a person's prompts leave nothing of it."""
 
 
 class SliceSam(Protocol):
@@ -47,36 +55,6 @@ class SliceSam(Protocol):
         """Return the logits (H, W) of the mask of a prompt on its slice; above 0 is inside."""
 
 
-@dataclass(frozen=True, slots=True)
-class GrowthRules:
-    """When a lesion ends, and how far from the section before the next one is looked for.
-
-    Attributes:
-        reach_mm: In plane, from the section before.
-        box_margin_px: Added on each side of the box of the section before.
-        least_contrast_hu: With less between inside and outside, appearance decides nothing.
-        ring_mm: Width of the ring around the prompted section that counts as outside.
-        least_stability: Least share of the mask at logit -1 that is left at logit 1 (the stability
-            score of Segment Anything, Kirillov et al., arXiv 2304.02643, with an offset of 1).
-        most_growth: A section is at most so many times as large as the one before.
-        least_overlap: Least part of the smaller of two neighbouring sections that both share.
-        least_likeness: Least mean likeness of a section: 0 is like outside, 1 like inside.
-        most_likeness: Beyond this a pixel, or the mean of a section, is unlike the lesion too.
-        least_area_px: A section has at least so many pixels.
-    """
-
-    reach_mm: float = 4.0
-    box_margin_px: float = 0.0
-    least_contrast_hu: float = 8.0
-    ring_mm: float = 8.0
-    least_stability: float = 0.7
-    most_growth: float = 1.4
-    least_overlap: float = 0.5
-    least_likeness: float = 0.4
-    most_likeness: float = 1.5
-    least_area_px: int = 4
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class GrownSlice:
     """The section of a lesion on a slice.
@@ -84,13 +62,11 @@ class GrownSlice:
     Attributes:
         slice_index: Which slice.
         mask: (H, W).
-        stability: Of SAM's mask, from 0 to 1.
         is_prompted: Whether a person prompted this slice.
     """
 
     slice_index: int
     mask: Mask
-    stability: float
     is_prompted: bool
 
 
@@ -118,15 +94,13 @@ def propagate(
 ) -> Iterator[GrownSlice | GrowthEnd]:
     """Yield the sections of a lesion, upward from the first prompted slice and then downward.
 
-    A slice that grows again from a later prompt is yielded again; the last one counts.
-
     Args:
         sam: Predicts its sections.
         volume: The image, on its axial grid.
         prompts: Of one lesion, on that grid, at most one a slice. The first one with a box or a
             positive point is where the lesion begins.
         allowed: (D, H, W) where it may lie; None for everywhere.
-        rules: When it ends.
+        rules: What belongs to it.
         monitor: Asked whether to stop, before each slice.
 
     Raises:
@@ -192,55 +166,13 @@ def _meant(numbered: NDArray[np.int32], prompt: SlicePrompts) -> Iterator[int]:
         inside = np.bincount(numbered[prompt.box.region(numbered.shape)], minlength=1)
         whole = np.bincount(numbered.ravel(), minlength=len(inside))[: len(inside)]
         yield from (int(n) for n in np.flatnonzero(inside > whole * HALF) if n > 0)
-    positive = replace(prompt, points=tuple(p for p in prompt.points if p.positive))
-    yield from (int(n) for n in numbered[_pixels_of(positive, numbered.shape)] if n > 0)
+    marked = numbered[_pixels_of(_positive(prompt), numbered.shape)]
+    yield from (int(n) for n in marked if n > 0)
 
 
 def is_start(prompt: SlicePrompts) -> bool:
     """Tell whether a lesion can begin with a prompt."""
     return prompt.box is not None or any(point.positive for point in prompt.points)
-
-
-@dataclass(frozen=True, slots=True)
-class Appearance:
-    """Intensities inside of a section and around it.
-
-    Attributes:
-        inside_hu: Median of the section.
-        outside_hu: Median of the ring around it.
-        is_distinct: Whether they differ enough to tell one from the other.
-    """
-
-    inside_hu: float
-    outside_hu: float
-    is_distinct: bool
-
-    def likeness(self, values_hu: Float32) -> Float32:
-        """Return how alike pixels are: 0 as outside, 1 as inside; 1 where both are one."""
-        if not self.is_distinct:
-            return np.ones_like(values_hu)
-        contrast_hu = self.inside_hu - self.outside_hu
-        return (values_hu - np.float32(self.outside_hu)) / np.float32(contrast_hu)
-
-
-def learn_appearance(
-    values_hu: Float32, section: Mask, allowed: Mask, ring_px: int, least_contrast_hu: float
-) -> Appearance:
-    """Learn how a section differs from the ring around it.
-
-    Args:
-        values_hu: (H, W), smoothed.
-        section: (H, W), not empty.
-        allowed: (H, W) where outside is looked for.
-        ring_px: Width of the ring, which begins one pixel away.
-        least_contrast_hu: Of two distinct intensities.
-    """
-    core = ndimage.binary_erosion(section)
-    near = ndimage.binary_dilation(section)
-    ring = ndimage.binary_dilation(near, iterations=ring_px) & ~near & allowed
-    inside = float(np.median(values_hu[core if core.any() else section]))
-    outside = float(np.median(values_hu[ring])) if ring.any() else inside
-    return Appearance(inside, outside, abs(inside - outside) >= least_contrast_hu)
 
 
 @dataclass
@@ -253,153 +185,270 @@ class _Growth:
     allowed: Mask | None
     rules: GrowthRules
     monitor: Monitor
-    appearance: Appearance = field(init=False)
+    found: dict[int, Mask] = field(default_factory=dict)
 
     def sections(self, first: int) -> Iterator[GrownSlice | GrowthEnd]:
         """Yield what lies on the first slice, above it, and below it."""
-        self.monitor.check()
-        start = self._begin(self.prompts[first])
-        if not start.mask.any():
+        for k in [first, *(k for k, one in self.prompts.items() if one.box and k != first)]:
+            self.found[k] = self._begin(self.prompts[k])
+        if not self.found[first].any():
             yield GrowthEnd(first, "prompt")
             return
-        self.appearance = self._learn(start)
-        yield start
+        yield GrownSlice(first, self.found[first], is_prompted=True)
+        lesion = self._fill()
+        others = [k for k in self.prompts if k not in self.found]
+        for k in others:
+            self.found[k] = self._corrected(self.prompts[k], lesion.mask(k))
+        if others:
+            lesion = self._fill()
         for step in (1, -1):
-            yield from self._one_way(start, step)
+            yield from self._one_way(lesion, first, step)
 
-    def _one_way(self, start: GrownSlice, step: int) -> Iterator[GrownSlice | GrowthEnd]:
-        first, beyond = start.slice_index, len(self.volume.voxels) if step > 0 else -1
-        met = sorted(
-            (k for k in self.prompts if (k - first) * step > 0), key=lambda k: abs(k - first)
-        )
-        last = start
-        for k in met:
-            last, reason = yield from self._walk(last, step, k)
-            if reason is not None and not is_start(self.prompts[k]):
-                continue  # it says what is no lesion, where there is none
-            found = self._prompted(self.prompts[k], None if reason else last)
-            if not found.mask.any():
-                yield GrowthEnd(k, "prompt")
-                return
-            yield found
-            if reason is not None:  # a person says that it goes on: back to where it seemed to end
-                yield from self._walk(found, -step, last.slice_index)
-            last = found
-        last, reason = yield from self._walk(last, step, beyond)
-        yield GrowthEnd(last.slice_index + step, reason or "edge")
-
-    def _walk(
-        self, section: GrownSlice, step: int, until: int
-    ) -> Generator[GrownSlice, None, tuple[GrownSlice, EndReason | None]]:
-        """Yield sections up to a slice, without it; return the last one and why it ended before."""
-        for k in range(section.slice_index + step, until, step):
+    def _one_way(self, lesion: _Block, first: int, step: int) -> Iterator[GrownSlice | GrowthEnd]:
+        last = lesion.last if step > 0 else lesion.first
+        for k in range(first + step, last + step, step):
             self.monitor.check()
-            found = self._next(section, k)
-            if not isinstance(found, GrownSlice):
-                return section, found
-            yield found
-            section = found
-        return section, None
+            if lesion.mask(k).any():
+                yield GrownSlice(k, lesion.mask(k), is_prompted=k in self.prompts)
+        yield GrowthEnd(last + step, self._reason_to_end(lesion, last + step))
 
-    def _next(self, before: GrownSlice, k: int) -> GrownSlice | EndReason:
-        prior = self._prior(before.mask, k)
-        if np.count_nonzero(prior) < self.rules.least_area_px:
-            return "appearance"
-        found = self._ask(self._prompt_for(before.mask, k), prior)
-        found = replace(found, mask=found.mask & ndimage.binary_dilation(prior))
-        return self._reason_to_end(before, found) or found
+    def _reason_to_end(self, lesion: _Block, k: int) -> EndReason:
+        if not 0 <= k < len(self.volume.voxels):
+            return "edge"
+        if k in self.found:
+            return "prompt"
+        return "appearance" if lesion.start[0] <= k < lesion.stop[0] else "depth"
 
-    def _begin(self, prompt: SlicePrompts) -> GrownSlice:
-        """Return the section of the first prompt, without a section to compare it with."""
-        if prompt.box is None:
+    def _begin(self, prompt: SlicePrompts) -> Mask:
+        """Return the section (H, W) of a prompt, without a lesion to compare it with."""
+        box = prompt.box
+        if box is None:
             prompt = with_mask_prompt(prompt, self.volume, (), is_parent=False)
-        return self._ask(prompt, None, is_prompted=True)
+        logits, allowed = self._ask(prompt), self._allowed(prompt.slice_index)
+        mask = (logits > 0) & allowed
+        if box is None:
+            section = keep_largest(mask)
+        else:
+            plane_hu, ring_px = self._plane(prompt.slice_index), self._pixels(self.rules.ring_mm)
+            section = boxed_section(
+                plane_hu, logits, box, allowed, ring_px=ring_px, rules=self.rules
+            )
+        return _follow_points(section, mask, prompt)
 
-    def _prompted(self, prompt: SlicePrompts, before: GrownSlice | None) -> GrownSlice:
-        """Return the section of a further prompt; points alone correct what grows there."""
+    def _corrected(self, prompt: SlicePrompts, expected: Mask) -> Mask:
+        """Return the section (H, W) of points on a slice that the lesion reaches, or may reach."""
+        if not expected.any():
+            return self._begin(prompt) if is_start(prompt) else expected
+        box = _box_with(box_around(expected), prompt)
+        crop = next(iter(self.prompts.values())).crop
+        mask = self._ask(replace(prompt, box=box, crop=crop)) > 0
+        mask &= self._allowed(prompt.slice_index)
+        near = expected | _pixels_of(prompt.points, expected.shape)
+        return _follow_points(_touching(mask, near), mask, prompt)
+
+    def _ask(self, prompt: SlicePrompts) -> Float32:
         self.monitor.check()
-        k = prompt.slice_index
-        if prompt.box is not None or before is None:
-            return self._begin(prompt)
-        expected = self._prompt_for(before.mask, k)
-        box = _box_with(expected.box, prompt)
-        near = self._prior(before.mask, k) | _pixels_of(prompt, before.mask.shape)
-        return self._ask(replace(expected, box=box, points=prompt.points), near, is_prompted=True)
+        return self.sam.predict_logits(self.volume, prompt, self.monitor)
 
-    def _prompt_for(self, before: Mask, k: int) -> SlicePrompts:
-        first = next(iter(self.prompts.values()))
-        box = box_around(before, self.rules.box_margin_px)
-        return SlicePrompts(k, first.target, box=box, crop=first.crop)
+    def _fill(self) -> _Block:
+        """Return the lesion between and around the sections that were found."""
+        self.monitor.check()
+        block = self._block()
+        looks, smooth_hu = self._learn(), self._smoothed(block.slices)
+        inside, outside = self._seeds(block)
+        spacing_mm = self.volume.geometry.spacing_mm
+        evidence = self.rules.intensity_weight * looks.evidence(smooth_hu, self.rules.most_evidence)
+        evidence += self.rules.shape_weight * self._roundness(block)
+        probability = _walk_coarsely(
+            smooth_hu / np.float32(looks.contrast_hu), evidence, inside, outside,
+            spacing_mm=spacing_mm, length_mm=self.rules.length_mm,
+        )  # fmt: skip
+        lesion = _touching((probability > HALF) & ~outside | inside, inside)
+        return replace(block, lesion=lesion)
 
-    def _ask(
-        self, prompt: SlicePrompts, near: Mask | None, *, is_prompted: bool = False
-    ) -> GrownSlice:
-        """Return what SAM finds, as far as it touches what lies near; or its largest part."""
-        logits = self.sam.predict_logits(self.volume, prompt, self.monitor)
-        mask = logits > 0
-        k = prompt.slice_index
-        if self.allowed is not None:
-            mask &= self.allowed[k]
-        mask = keep_largest(mask) if near is None else _touching(mask, near)
-        for point in prompt.points:
-            if not point.positive:
-                mask &= ~_touching(mask, _pixels_of(replace(prompt, points=(point,)), mask.shape))
-        return GrownSlice(k, mask, stability_of(logits), is_prompted)
+    def _block(self) -> _Block:
+        """Return the block that the lesion may fill, still empty."""
+        filled = {k: section for k, section in self.found.items() if section.any()}
+        height_mm, _, _ = self.volume.geometry.spacing_mm
+        ends = []
+        for k, section in filled.items():
+            radius_mm = self._diameter_mm(section) / 2
+            reach = max(1, int(self.rules.depth * radius_mm / height_mm))
+            ends += [k - reach, k + reach]
+        rows, columns = np.nonzero(np.logical_or.reduce(list(filled.values())))
+        margin = self._reach_px() + 1
+        shape = self.volume.voxels.shape
+        low = (min(ends), int(rows.min()) - margin, int(columns.min()) - margin)
+        high = (max(ends) + 1, int(rows.max()) + margin + 1, int(columns.max()) + margin + 1)
+        start = tuple(max(0, n) for n in low)
+        stop = tuple(min(size, n) for size, n in zip(shape, high, strict=True))
+        return _Block(start, stop, shape[1:])
 
-    def _prior(self, before: Mask, k: int) -> Mask:
-        """Return what looks like the lesion on a slice near the section before."""
-        near = ndimage.binary_dilation(before, iterations=self._pixels(self.rules.reach_mm))
-        if self.allowed is not None:
-            near &= self.allowed[k]
-        if not self.appearance.is_distinct:
-            shared: Mask = before & near
-            return shared
-        likeness = self.appearance.likeness(self._smoothed(k))
-        alike = near & (likeness > HALF) & (likeness < self.rules.most_likeness)
-        opened = ndimage.binary_opening(alike)
-        return _touching(opened if (opened & before).any() else alike, before)
+    def _seeds(self, block: _Block) -> tuple[Mask, Mask]:
+        """Return where the lesion is, and where it is not, for sure."""
+        near = np.logical_or.reduce(list(self.found.values()))
+        near = ndimage.binary_dilation(near, iterations=self._reach_px())
+        inside = np.zeros(
+            [high - low for low, high in zip(block.start, block.stop, strict=True)], bool
+        )
+        outside = np.empty_like(inside)
+        first = block.start[0]
+        in_plane = block.slices[1:]
+        for k in range(first, block.stop[0]):
+            outside[k - first] = ~(near & self._allowed(k))[in_plane]
+        for k, section in self.found.items():
+            if first <= k < block.stop[0]:
+                inside[k - first] = section[in_plane]
+                outside[k - first] = ~section[in_plane]
+        return inside, outside
 
-    def _reason_to_end(self, before: GrownSlice, found: GrownSlice) -> EndReason | None:
-        area, area_before = np.count_nonzero(found.mask), np.count_nonzero(before.mask)
-        if area < self.rules.least_area_px or found.stability < self.rules.least_stability:
-            return "score"
-        if area > self.rules.most_growth * area_before:
-            return "size"
-        common = np.count_nonzero(found.mask & before.mask)
-        if common < self.rules.least_overlap * min(area, area_before):
-            return "position"
-        likeness = self.appearance.likeness(self._smoothed(found.slice_index))[found.mask].mean()
-        is_alike = self.rules.least_likeness <= likeness <= self.rules.most_likeness
-        return None if is_alike else "appearance"
+    def _roundness(self, block: _Block) -> Float32:
+        """Return how far (D, H, W) voxels are within what sections are cut from, from -1 to 1.
 
-    def _learn(self, section: GrownSlice) -> Appearance:
-        k = section.slice_index
-        everywhere = np.ones_like(section.mask)
+        Beyond the outermost sections that is a ball: 1 in the centre, 0 at the surface. Between two
+        sections their distances are interpolated (Raya and Udupa, IEEE TMI 1990).
+        """
+        height_mm, row_mm, column_mm = self.volume.geometry.spacing_mm
+        at = sorted(k for k, section in self.found.items() if section.any())
+        radius_mm = [self._diameter_mm(self.found[k]) / 2 for k in at]
+        edge_mm = row_mm, column_mm
+        across = [
+            1 - _depth_in(self.found[k][block.slices[1:]], edge_mm) / radius
+            for k, radius in zip(at, radius_mm, strict=True)
+        ]
+        found = []
+        for k in range(block.start[0], block.stop[0]):
+            above = int(np.searchsorted(at, k))
+            low, high = max(above - 1, 0), min(above, len(at) - 1)
+            share = (k - at[low]) / (at[high] - at[low]) if low < high else 0.0
+            from_centre = (1 - share) * across[low] + share * across[high]
+            up = 0.0 if low < high else (k - at[low]) * height_mm / radius_mm[low]
+            found.append(1 - from_centre**2 - up**2)
+        return np.stack(found).clip(-1.0, 1.0).astype(np.float32)
+
+    def _learn(self) -> Appearance:
+        filled = [(k, section) for k, section in self.found.items() if section.any()]
+        ring_px = self._pixels(self.rules.ring_mm)
         return learn_appearance(
-            self._smoothed(k),
-            section.mask,
-            everywhere if self.allowed is None else self.allowed[k],
-            self._pixels(self.rules.ring_mm),
-            self.rules.least_contrast_hu,
+            [self._plane(k) for k, _ in filled],
+            [section for _, section in filled],
+            [ring_around(section, self._allowed(k), ring_px) for k, section in filled],
+            self.rules.least_spread_hu,
         )
 
-    def _smoothed(self, k: int) -> Float32:
-        plane = self.volume.voxels[k].astype(np.float32)
-        smooth: Float32 = ndimage.gaussian_filter(plane, SMOOTHING_PX)
+    def _plane(self, k: int) -> Float32:
+        """Return the smoothed intensities (H, W) of a slice."""
+        whole = slice(None)
+        return self._smoothed((slice(k, k + 1), whole, whole))[0]
+
+    def _smoothed(self, slices: tuple[slice, ...]) -> Float32:
+        sigma = [self.rules.smoothing_mm / edge for edge in self.volume.geometry.spacing_mm[1:]]
+        values_hu = self.volume.voxels[slices].astype(np.float32)
+        smooth: Float32 = ndimage.gaussian_filter(values_hu, (0.0, *sigma))
         return smooth
+
+    def _allowed(self, k: int) -> Mask:
+        if self.allowed is not None:
+            return self.allowed[k]
+        return np.ones(self.volume.voxels.shape[1:], bool)
+
+    def _reach_px(self) -> int:
+        widest_mm = max(self._diameter_mm(section) for section in self.found.values())
+        return self._pixels(max(self.rules.reach_mm, self.rules.reach_share * widest_mm))
+
+    def _diameter_mm(self, section: Mask) -> float:
+        """Return the diameter of a circle of a section's area."""
+        _, height_mm, width_mm = self.volume.geometry.spacing_mm
+        return 2 * float(np.sqrt(np.count_nonzero(section) * height_mm * width_mm / np.pi))
 
     def _pixels(self, length_mm: float) -> int:
         return max(1, round(length_mm / min(self.volume.geometry.spacing_mm[1:])))
 
 
-def stability_of(logits: Float32) -> float:
-    """Return the part of a mask at logit -1 that is left at logit 1."""
-    wide = np.count_nonzero(logits > -1)
-    return np.count_nonzero(logits > 1) / wide if wide else 0.0
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """A part of the volume, and what the lesion fills of it.
+
+    Attributes:
+        start: First voxel (k, j, i).
+        stop: Voxel after the last.
+        plane: (H, W) of the volume.
+        lesion: (D, H, W) of the part.
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    plane: tuple[int, ...]
+    lesion: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
+
+    @property
+    def first(self) -> int:
+        """The lesion's first slice."""
+        return self.start[0] + int(self.lesion.any(axis=(1, 2)).argmax())
+
+    @property
+    def last(self) -> int:
+        """The lesion's last slice."""
+        return self.stop[0] - 1 - int(self.lesion.any(axis=(1, 2))[::-1].argmax())
+
+    def mask(self, k: int) -> Mask:
+        """Return the lesion's section (H, W) on a slice of the volume."""
+        found = np.zeros(self.plane, bool)
+        if self.start[0] <= k < self.stop[0]:
+            found[self.slices[1:]] = self.lesion[k - self.start[0]]
+        return found
+
+
+def _walk_coarsely(
+    values: Float32,
+    evidence: Float32,
+    inside: Mask,
+    outside: Mask,
+    *,
+    spacing_mm: Spacing3,
+    length_mm: float,
+) -> Float32:
+    """Return the probability (D, H, W) of `walk`, on fewer pixels where there are very many."""
+    step = max(1, int(np.ceil(np.sqrt(values.size / MOST_VOXELS))))
+    every = (slice(None), slice(None, None, step), slice(None, None, step))
+    height_mm, row_mm, column_mm = spacing_mm
+    found = walk(
+        values[every], evidence[every], inside[every], outside[every],
+        spacing_mm=(height_mm, row_mm * step, column_mm * step), length_mm=length_mm,
+    )  # fmt: skip
+    if step == 1:
+        return found
+    scale = (1.0, 1.0 / step, 1.0 / step)
+    fine: Float32 = ndimage.affine_transform(
+        found, scale, output_shape=values.shape, order=1, mode="nearest"
+    )
+    return fine
+
+
+def _depth_in(section: Mask, spacing_mm: tuple[float, float]) -> Float32:
+    """Return how deep (H, W) pixels lie in a section, in mm; negative outside."""
+    padded = np.pad(section, 1)
+    inside = ndimage.distance_transform_edt(padded, spacing_mm)[1:-1, 1:-1]
+    outside = ndimage.distance_transform_edt(~section, spacing_mm)
+    depth: Float32 = (inside - outside).astype(np.float32)
+    return depth
+
+
+def _follow_points(section: Mask, mask: Mask, prompt: SlicePrompts) -> Mask:
+    """Add the parts of SAM's mask with positive points to a section, take away negative ones."""
+    section = section | _touching(mask, _pixels_of(_positive(prompt), mask.shape))
+    for point in prompt.points:
+        if not point.positive:
+            section = section & ~_touching(section, _pixels_of([point], mask.shape))
+    return section
 
 
 def _touching(mask: Mask, near: Mask) -> Mask:
-    """Return the connected parts of a mask (H, W) that share a pixel with another one."""
+    """Return the connected parts of a mask that share a pixel with another one."""
     numbered, count = label_components(mask)
     kept = np.zeros(count + 1, bool)
     kept[np.unique(numbered[near])] = True
@@ -408,10 +457,14 @@ def _touching(mask: Mask, near: Mask) -> Mask:
     return found
 
 
-def _pixels_of(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
-    """Return the pixels (H, W) of a prompt's points."""
+def _positive(prompt: SlicePrompts) -> list[PointPrompt]:
+    return [point for point in prompt.points if point.positive]
+
+
+def _pixels_of(points: Iterable[PointPrompt], shape: tuple[int, ...]) -> Mask:
+    """Return the pixels (H, W) of points."""
     found = np.zeros(shape, bool)
-    for point in prompt.points:
+    for point in points:
         x, y = point.xy
         found[min(int(y), shape[0] - 1), min(int(x), shape[1] - 1)] = True
     return found
@@ -419,7 +472,7 @@ def _pixels_of(prompt: SlicePrompts, shape: tuple[int, ...]) -> Mask:
 
 def _box_with(box: BoxPrompt | None, prompt: SlicePrompts) -> BoxPrompt | None:
     """Return a box widened to the positive points of a prompt."""
-    marks = [point.xy for point in prompt.points if point.positive]
+    marks = [point.xy for point in _positive(prompt)]
     if box is None or not marks:
         return box
     left, top, right, bottom = box.xyxy
