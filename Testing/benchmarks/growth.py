@@ -118,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--volumes", type=int, nargs="+", default=None, help="all without it")
+    parser.add_argument("--no-boxes", action="store_true", help="none of all sections: much faster")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings")
     arguments = parser.parse_args()
@@ -136,6 +137,8 @@ def main() -> None:
         remembering = RememberingSam(sam)
         for lesion in lesions_of(case, arguments.data):
             row, of_choices = row_of(sam, remembering, lesion, patients.get(case, case))
+            if not arguments.no_boxes:
+                row = replace(row, boxes=dice(boxes_of(remembering, lesion), lesion.truth))
             rows.append(row)
             chosen.append(of_choices)
             print(row, flush=True)
@@ -158,17 +161,13 @@ def lesions_of(case: int, data: Path) -> Iterator[Lesion]:
 def row_of(
     sam: VolumeSamPredictor, remembering: SliceSam, lesion: Lesion, patient: int
 ) -> tuple[Row, list[float]]:
-    """Return a row without its held-out Dice, and the Dice of all choices."""
+    """Return a row without its held-out Dice and that of boxes, and the Dice of all choices."""
     truth, first = lesion.truth, lesion.first
     prompt = lesion.box(first)
     sam.predict_logits(lesion.volume, prompt)  # the embedding is at hand from here on
     began = time.process_time()
     grown, ends = grow(sam, lesion, [prompt])
     warm_s = time.process_time() - began
-    boxes = np.zeros_like(truth)
-    filled = np.flatnonzero(truth.any(axis=(1, 2)))
-    for k in filled:
-        boxes[k] = remembering.predict_logits(lesion.volume, lesion.box(int(k))) > 0
     alone = np.zeros_like(truth)
     alone[first] = grown[first]
     row = Row(
@@ -177,13 +176,13 @@ def row_of(
         lesion.number,
         round(float(truth.sum()) * lesion.volume.geometry.voxel_ml, 2),
         first,
-        len(filled),
+        int(truth.any(axis=(1, 2)).sum()),
         int(grown.any(axis=(1, 2)).sum()),
         dice(grown, truth),
         np.nan,
         dice(grow(remembering, lesion, [loosened(prompt, lesion)])[0], truth),
         dice(corrected(remembering, lesion, prompt, grown), truth),
-        dice(boxes, truth),
+        np.nan,
         dice(grown[first], truth[first]),
         dice(alone, truth),
         warm_s,
@@ -191,6 +190,14 @@ def row_of(
     )
     choices = [dice(grow(remembering, lesion, [prompt], rules)[0], truth) for rules in CHOICES]
     return row, choices
+
+
+def boxes_of(sam: SliceSam, lesion: Lesion) -> Mask:
+    """Return SAM's masks (D, H, W) of the exact boxes of all sections."""
+    boxes = np.zeros_like(lesion.truth)
+    for k in np.flatnonzero(lesion.truth.any(axis=(1, 2))):
+        boxes[k] = sam.predict_logits(lesion.volume, lesion.box(int(k))) > 0
+    return boxes
 
 
 def grow(
@@ -266,6 +273,9 @@ def summarise(title: str, rows: Sequence[Row]) -> None:
     print(f"{title}: {len(rows)} lesions")
     for name in SUMMARISED if rows else ():
         values = np.array([getattr(row, name) for row in rows])
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
         middle, mean, most = np.median(values), np.mean(values), np.max(values)
         print(f"{name}: mean {mean:.3f}, median {middle:.3f}, most {most:.3f}", flush=True)
 
