@@ -339,7 +339,8 @@ class _Growth:
     def _plane(self, k: int) -> Float32:
         """Return the smoothed intensities (H, W) of a slice."""
         whole = slice(None)
-        return self._smoothed((slice(k, k + 1), whole, whole))[0]
+        smooth: Float32 = self._smoothed((slice(k, k + 1), whole, whole))[0]
+        return smooth
 
     def _smoothed(self, slices: tuple[slice, ...]) -> Float32:
         sigma = [self.rules.smoothing_mm / edge for edge in self.volume.geometry.spacing_mm[1:]]
@@ -348,9 +349,10 @@ class _Growth:
         return smooth
 
     def _allowed(self, k: int) -> Mask:
-        if self.allowed is not None:
-            return self.allowed[k]
-        return np.ones(self.volume.voxels.shape[1:], bool)
+        if self.allowed is None:
+            return np.ones(self.volume.voxels.shape[1:], bool)
+        allowed: Mask = self.allowed[k]
+        return allowed
 
     def _reach_px(self) -> int:
         widest_mm = max(self._diameter_mm(section) for section in self.found.values())
@@ -388,12 +390,12 @@ class _Block:
     @property
     def first(self) -> int:
         """The lesion's first slice."""
-        return self.start[0] + int(self.lesion.any(axis=(1, 2)).argmax())
+        return self.start[0] + int(np.flatnonzero(self.lesion.any(axis=(1, 2)))[0])
 
     @property
     def last(self) -> int:
         """The lesion's last slice."""
-        return self.stop[0] - 1 - int(self.lesion.any(axis=(1, 2))[::-1].argmax())
+        return self.start[0] + int(np.flatnonzero(self.lesion.any(axis=(1, 2)))[-1])
 
     def mask(self, k: int) -> Mask:
         """Return the lesion's section (H, W) on a slice of the volume."""

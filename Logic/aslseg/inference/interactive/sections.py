@@ -90,7 +90,8 @@ class Appearance:
         likeness = (values_hu - self.outside_hu) / between_hu
         folded = np.minimum(likeness, 2 * MOST_ALIKE - likeness)
         ratio = (between_hu / self.spread_hu) ** 2 * (folded - 0.5)
-        return np.clip(ratio, -most, most).astype(np.float32)
+        bounded: Float32 = np.clip(ratio, -most, most).astype(np.float32)
+        return bounded
 
 
 def learn_appearance(
