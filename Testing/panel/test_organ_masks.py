@@ -97,6 +97,22 @@ def test_the_engine_is_told_the_masks_of_a_case_and_of_the_scene(
     assert Path(given["liver"]).parent == tmp_path
     assert np.array_equal(read_labelmap(Path(given["liver"])).labels > 0, mask)
     assert person.logic._organ_files(volume, None, tmp_path) == (given, [])  # as for prompts
+    person.logic.save_organ_mask(node)
+    assert person.logic._organ_files(volume, None, tmp_path) == (own, [])
+
+
+def test_no_volume_gets_the_organ_of_another_one_that_had_its_place_in_the_scene(
+    person: Person, tmp_path: Path
+) -> None:
+    volume = person.logic.load_case("c2")
+    node, _ = draw(volume, "liver")
+    person.logic._organ_files(volume, {"liver": node}, tmp_path)
+    before = volume.GetID()
+    slicer.mrmlScene.Clear(0)
+    run_event_loop(0.1)
+    other = person.logic.load_case("c3")
+    assert other.GetID() == before
+    assert person.logic._organ_files(other, None, tmp_path) == ({}, [])
 
 
 def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:

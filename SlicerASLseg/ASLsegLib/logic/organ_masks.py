@@ -27,6 +27,11 @@ class OrganMaskLogic(ReviewLogic):
         super().__init__()
         self._files_of: dict[str, dict[str, str]] = {}
 
+    def forget_scene(self) -> None:
+        """Forget the masks of volumes too: another volume may get the id of one that is gone."""
+        super().forget_scene()
+        self._files_of.clear()
+
     def organs(self) -> tuple[str, ...]:
         """Return the names of the open project's targets that masks can be given of."""
         parents = {target.inside for target in self.targets()}
@@ -85,10 +90,15 @@ class OrganMaskLogic(ReviewLogic):
         require_intact(node, case_id)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
+
+        def show(changed: Project) -> Project:
+            self._files_of.get(volume.GetID(), {}).pop(name, None)  # the saved one counts
+            return self.updated(changed)
+
         return self._in_background(
             "saving an organ mask",
             lambda _: project.set_organ_masks(name, {case_id: mask}),
-            self.updated,
+            show,
             wait,
         )
 
