@@ -46,6 +46,12 @@ MONAI_EXTRAS = ("matplotlib", "matplotlib.pyplot", "scipy.signal", "scipy.stats"
 
 
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
+PresetName = Annotated[str | None, typer.Option(help="Named settings: quick, standard, demo.")]
+SettingsFile = Annotated[Path | None, typer.Option(help="Settings as a JSON file.")]
+SingleSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
+]
 
 
 def train(
@@ -56,14 +62,9 @@ def train(
         typer.Option(min=1, metavar="ROUNDS", help="Add rounds to a run, with the labels of now."),
     ] = None,
     run: RunName = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Named settings: quick, standard, demo.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings as a JSON file.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
-    ] = None,
+    preset: PresetName = None,
+    config: SettingsFile = None,
+    settings: SingleSettings = None,
 ) -> None:
     """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
 
@@ -73,15 +74,13 @@ def train(
     undisturbed run would have given. `--more 1` adds a round to a finished run, which is trained
     on the labels that you corrected or accepted since then too.
     """
-    from aslseg.presets import DEFAULT_PRESET
     from aslseg.project.project import open_project
 
     _check_options(preset or config or settings, more, resume=resume)
     opened = open_project(project)
     chosen = None
     if not resume and more is None:
-        base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
-        chosen = changed(base, settings or [])
+        chosen = _settings_of(opened, preset, config, settings)
     try:
         with watched(messages) as monitor:
             folder = _trained(opened, chosen, run, more, monitor)
@@ -93,25 +92,19 @@ def train(
 
 def estimate(
     project: ProjectFolder,
-    preset: Annotated[
-        str | None, typer.Option(help="Named settings: quick, standard, demo.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings as a JSON file.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="One setting, such as rounds=3 or sam.model=none; repeatable."),
-    ] = None,
+    preset: PresetName = None,
+    config: SettingsFile = None,
+    settings: SingleSettings = None,
 ) -> None:
     """Say how long `train` would take on this computer, from a few steps that are tried."""
-    from aslseg.presets import DEFAULT_PRESET
     from aslseg.project.project import open_project
     from aslseg.runs import estimate_run
     from aslseg.steps import rough_time
 
     opened = open_project(project)
-    base = base_config(preset, config, default=opened.preset or DEFAULT_PRESET)
+    chosen = _settings_of(opened, preset, config, settings)
     with watched(messages) as monitor:
-        found = estimate_run(opened, changed(base, settings or []), monitor)
+        found = estimate_run(opened, chosen, monitor)
     tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
 
 
@@ -346,6 +339,16 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("aslseg status my_project", "aslseg status my_project --report"))(
         status
     )
+
+
+def _settings_of(
+    project: Project, preset: str | None, file: Path | None, settings: list[str] | None
+) -> RunConfig:
+    """Return the settings of a new run of a project."""
+    from aslseg.presets import DEFAULT_PRESET
+
+    base = base_config(preset, file, default=project.preset or DEFAULT_PRESET)
+    return changed(base, settings or [])
 
 
 def base_config(preset: str | None, file: Path | None, *, default: str) -> RunConfig:
