@@ -57,7 +57,8 @@ def lesions(
     )
     head = ["number", "target", "ml", "mm", "HU", "decision or doubt"]
     table = [_row(number, lesion) for number, lesion in rows.items()]
-    show_table(f"{len(rows)} lesions of {case} by {reviewed.run_id}", head, table, words=2)
+    title = f"{len(rows)} lesions of {case} by {reviewed.run_id}, round {reviewed.best_round}"
+    show_table(title, head, table, words=2)
     if done:
         finish_case(opened, reviewed, case)
         tell(f"The label of {case} is a person's now.")
