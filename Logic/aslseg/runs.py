@@ -425,8 +425,8 @@ def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
             facts = {"label": place, "status": status}
             cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
         elif case.split == "train" and case.label is not None:
-            facts = {"label": None, "status": "unlabelled"}
-            cases.append(case.model_copy(update=facts).scoped(""))
+            none: dict[str, Any] = {"label": None, "status": "unlabelled"}
+            cases.append(case.model_copy(update=none).scoped(""))
         else:
             cases.append(case)
     return validated(now, cases=tuple(cases))

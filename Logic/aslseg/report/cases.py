@@ -320,7 +320,7 @@ def _legend(run: RunRecord, predictions: Sequence[str]) -> list[tuple[str, str]]
 def _predictions_folder(run: RunRecord) -> Path | None:
     rounds = sorted(run.folder.glob("round-*"))
     folders = [path for path in map(predictions_folder, rounds) if path.is_dir()]
-    best = run.best_round
+    best = int(run.status.get("best_round") or 0)
     of_best = next((folder for folder in folders if _round_of(folder) == best), None)
     return of_best or (folders[-1] if folders else None)
 
