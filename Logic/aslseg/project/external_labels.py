@@ -221,6 +221,9 @@ def _asked(targets: Sequence[Target], called: Mapping[str, str]) -> dict[str, Ta
     if strange:
         msg = f"'{strange[0]}' is no target of the project; it has {', '.join(known)}."
         raise ProjectError(msg)
+    if len({*called.values()}) < len(called):
+        msg = "Two targets are called alike in the other model's labels; name each by its own."
+        raise ProjectError(msg)
     return (
         {called[name]: known[name] for name in called} if called else {t.name: t for t in targets}
     )

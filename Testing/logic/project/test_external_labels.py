@@ -172,6 +172,9 @@ def test_names_that_fit_no_case_are_refused(project: Project, tmp_path: Path) ->
         add_external_labels(project, "nnU-Net", tmp_path / "out")
     with pytest.raises(ProjectError, match="'lung' is no target"):
         add_external_labels(project, "nnU-Net", tmp_path / "out", called={"lung": "1"})
+    alike = {"liver": "1", "tumour": "1"}
+    with pytest.raises(ProjectError, match="Two targets are called alike"):
+        add_external_labels(project, "nnU-Net", tmp_path / "out", called=alike)
 
 
 def test_only_a_run_that_asks_for_them_learns_from_them(
