@@ -206,7 +206,7 @@ class ProjectLogic(LogicBase):
             if scene != self._scene_number:
                 return None  # the scene was closed meanwhile
             node = self._show_case(loaded, known, case_id)
-            self._last_read = replace(loaded, volume=None, saved=None)
+            self._last_read = replace(loaded, volume=None, saved=None, image=None)
             if then is not None:
                 then(node)
             return node
@@ -295,7 +295,7 @@ class ProjectLogic(LogicBase):
             msg = f"Case {case_id} is not shown: {project.folder} is not the open project any more."
             raise SceneError(msg)
         if loaded.volume is not None:
-            node = _add_case(loaded.volume, case_id)
+            node = _add_case(loaded.volume, loaded.image, case_id)
             self._mark(node, project, case_id)
         elif known is not None and slicer.mrmlScene.IsNodePresent(known):
             node = known
@@ -327,8 +327,8 @@ def _is_true_now(read: CaseRead, project: Project) -> bool:
     return True
 
 
-def _add_case(volume: Any, case_id: str) -> Any:
-    node = add_volume(volume, case_id)
+def _add_case(volume: Any, image: Any, case_id: str) -> Any:
+    node = add_volume(volume, case_id, image=image)
     if volume.voxels.min() < 0:  # HU, and not the grey values of an MRI
         node.GetDisplayNode().AutoWindowLevelOff()
         node.GetDisplayNode().SetWindowLevelMinMax(*CT_WINDOW_HU)

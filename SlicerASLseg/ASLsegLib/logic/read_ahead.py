@@ -10,11 +10,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aslseg.errors import AslsegError
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.saved_predictions import SavedPredictions, read_saved_predictions
+from ASLsegLib.scene.volumes import array_of, image_of
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Volume
@@ -36,6 +37,7 @@ class CaseRead:
         volume: The image; None when it was not wanted.
         saved: Label map and predictions, or None.
         lesions: Its lesions and the decisions about them; None where they are not listed yet.
+        image: The volume's voxels as VTK's image, to be shown; None without a volume.
     """
 
     case_id: str
@@ -44,6 +46,7 @@ class CaseRead:
     volume: Volume | None
     saved: SavedPredictions | None
     lesions: tuple[list[ReviewedLesion], CaseLesions] | None = None
+    image: Any | None = None
 
 
 class ReadAhead:
@@ -128,8 +131,13 @@ def read_case(project: Project, case_id: str, *, with_volume: bool = True) -> Ca
 
     now = open_project(project.folder)  # another program may have saved a label
     state = state_of(now, case_id)
-    volume = now.load_image(now.case(case_id)) if with_volume else None
-    return CaseRead(case_id, now, state, volume, read_saved_predictions(now, case_id))
+    volume = image = None
+    if with_volume:
+        volume = now.load_image(now.case(case_id))
+        image = image_of(volume.voxels)
+        volume = replace(volume, voxels=array_of(image))  # once in memory
+    saved = read_saved_predictions(now, case_id)
+    return CaseRead(case_id, now, state, volume, saved, image=image)
 
 
 def read_case_with_lesions(project: Project, case_id: str) -> CaseRead:

@@ -366,8 +366,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             def again() -> None:  # keeps packed labels and no node, which would keep its voxels
                 bits = np.frombuffer(zlib.decompress(packed), np.uint8)
                 self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
-                nodes = [slicer.mrmlScene.GetNodeByID(node_id) for node_id in node_ids]
-                _show_saved(*nodes, written, label_digest(self.opened(), case_id))
+                shown, volume = map(slicer.mrmlScene.GetNodeByID, node_ids)
+                _show_saved(shown, volume, written, label_digest(self.opened(), case_id))
 
             self._note_decision(again)
             return project
@@ -404,13 +404,16 @@ def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: st
         written: What the segmentation had been given when it was saved.
         label: Digest of the label map.
     """
-    is_there = lambda one: one is not None and slicer.mrmlScene.IsNodePresent(one)  # noqa: E731
     # A newer result may have come while this one was saved; that is not the label.
-    is_shown = is_there(node) and written_to(node) == written
-    if is_shown and is_there(case_node):
+    is_shown = _is_there(node) and written_to(node) == written
+    if is_shown and _is_there(case_node):
         note_label(case_node, label)
     if is_shown and volume_of_prediction(node):
         accept_prediction(node)
+
+
+def _is_there(node: Any | None) -> bool:
+    return node is not None and bool(slicer.mrmlScene.IsNodePresent(node))
 
 
 def _require_unchanged(project: Project, drawn: _Drawn) -> None:

@@ -63,6 +63,7 @@ class Placement:
             return
         kind, self.kind = self.kind, ""
         self._keep_or_drop_shape(kind)
+        self._volume = None  # it may leave the scene, and memory
         self._ended()
 
     def forget(self) -> None:

@@ -15,6 +15,7 @@ from zlib import crc32
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Volume
@@ -86,13 +87,37 @@ def is_scalar(node: Any) -> bool:
     return image is None or image.GetNumberOfScalarComponents() == 1
 
 
-def add_volume(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
-    """Add a library volume to the scene as a volume node."""
+def add_volume(
+    volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode", *, image: Any = None
+) -> Any:
+    """Add a library volume to the scene as a volume node.
+
+    Args:
+        volume: The volume.
+        name: Of the node, with a number where it is taken.
+        kind: Of the node.
+        image: Its `image_of`, which may be made in a thread; made here when None.
+    """
     node = slicer.mrmlScene.AddNewNodeByClass(kind, free_name(name))
     node.SetIJKToRASMatrix(as_matrix(volume.geometry.ijk_to_ras))
-    slicer.util.updateVolumeFromArray(node, _as_shown(volume.voxels))
+    node.SetAndObserveImageData(image_of(volume.voxels) if image is None else image)
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def image_of(voxels: np.ndarray) -> Any:
+    """Return a copy of voxels (D, H, W) as VTK's image; it touches no scene."""
+    values, image = _as_shown(voxels), vtk.vtkImageData()
+    image.SetDimensions(*reversed(values.shape))
+    image.AllocateScalars(get_vtk_array_type(values.dtype), 1)
+    array_of(image)[...] = values
+    return image
+
+
+def array_of(image: Any) -> np.ndarray:
+    """Return the voxels of VTK's image, (D, H, W); they are shared, and kept as long as this is."""
+    shape = tuple(reversed(image.GetDimensions()))
+    return np.asarray(vtk_to_numpy(image.GetPointData().GetScalars())).reshape(shape)
 
 
 def _as_shown(voxels: np.ndarray) -> np.ndarray:
