@@ -422,7 +422,7 @@ def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
         if case.split == "train" and case.id in digests:
             place = case.label or Path(LABELS, case.id + LABEL_SUFFIX)
             status = case.status if case.label else "labelled"
-            facts = {"label": place, "status": status}
+            facts: dict[str, Any] = {"label": place, "status": status}
             cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
         elif case.split == "train" and case.label is not None:
             none: dict[str, Any] = {"label": None, "status": "unlabelled"}
