@@ -258,6 +258,24 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
 
 
+def test_what_is_done_again_leaves_a_label_that_was_saved_elsewhere_meanwhile(
+    reviewer: Reviewer,
+) -> None:
+    from aslseg.data.volume import Labelmap
+    from ASLsegLib.scene.volumes import SceneError
+
+    ui = reviewer.ui
+    for button in (*[ui.lesionAcceptButton] * 3, ui.lesionsDoneButton, ui.undoButton):
+        reviewer.press(button)
+    project = reviewer.logic.project
+    geometry = project.load_image(project.case(CASE)).geometry
+    theirs = Labelmap(np.ones(geometry.shape, np.uint8), geometry)
+    saved = project.save_label(CASE, theirs)
+    with pytest.raises(SceneError, match="label of case c2 was changed by another program"):
+        reviewer.logic.history.redo()
+    np.testing.assert_array_equal(saved.load_labels(saved.case(CASE)).labels, theirs.labels)
+
+
 def test_after_the_last_lesion_comes_the_next_case_without_a_decision(reviewer: Reviewer) -> None:
     ui, table = reviewer.ui, reviewer.ui.reviewTable
     names = [table.item(row, 0).text() for row in range(table.rowCount)]

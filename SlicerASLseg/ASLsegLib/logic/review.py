@@ -344,6 +344,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
         node, case_node, written = drawn.node, drawn.case_node, drawn.written
         shown_then, node_ids = drawn.shown, (node.GetID(), case_node.GetID())
+        label_before = drawn.label_before
 
         def work(_: Any) -> tuple[Project, str, bytes]:
             from aslseg.project.project import changing
@@ -364,6 +365,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             self.updated(project)
 
             def again() -> None:  # keeps packed labels and no node, which would keep its voxels
+                _require_label(self.opened(), case_id, label_before)
                 bits = np.frombuffer(zlib.decompress(packed), np.uint8)
                 self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
                 shown, volume = map(slicer.mrmlScene.GetNodeByID, node_ids)
@@ -437,9 +439,16 @@ def _require_unchanged(project: Project, drawn: _Drawn) -> None:
                 "scene says; load the case again from the table."
             )
             raise SceneError(msg)
-    if label_digest(current, drawn.case_id) != drawn.label_before:
+    _require_label(current, drawn.case_id, drawn.label_before)
+
+
+def _require_label(project: Project, case_id: str, digest: str) -> None:
+    """Make sure that a case has the label map that is about to be replaced, and no newer one."""
+    from aslseg.project.project import open_project
+
+    if label_digest(open_project(project.folder), case_id) != digest:
         msg = (
-            f"The label of case {drawn.case_id} was changed by another program at this moment and "
-            "is left as it is; look at it and save again."
+            f"The label of case {case_id} was changed by another program meanwhile and is left as "
+            "it is; look at it and save again."
         )
         raise SceneError(msg)
