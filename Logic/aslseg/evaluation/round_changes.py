@@ -14,7 +14,7 @@ from aslseg.data.masks import label_components
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.errors import RunError, short
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import read_table, write_table
+from aslseg.project.run_tables import REFINED, read_table, write_table
 from aslseg.targets import Target, lesion_targets
 
 CHANGES = "changes.csv"
@@ -78,7 +78,7 @@ def write_changes(
     """
     rows: list[dict[str, Any]] = []
     for case_id in case_ids:
-        paths = [run.predictions(n, case_id) / "refined.nii.gz" for n in (number - 1, number)]
+        paths = [run.predictions(n, case_id) / REFINED for n in (number - 1, number)]
         if all(path.exists() for path in paths):
             before, after = (read_labelmap(path) for path in paths)
             changes = changes_of(case_id, before, after, targets)

@@ -22,6 +22,7 @@ from aslseg.data.volume import Labelmap, Labels, Mask
 from aslseg.errors import GeometryMismatchError, RunError
 from aslseg.project.candidate_table import CandidateRow, read_candidate_map, read_candidates
 from aslseg.project.lesions import ENOUGH_DECIDED, BoxedMask, CaseLesions, boxed
+from aslseg.project.run_tables import REFINED
 from aslseg.targets import Target, lesion_targets
 
 
@@ -54,7 +55,7 @@ def read_candidate_lesions(folder: Path, targets: Sequence[Target]) -> list[Cand
             than the map can show.
         ImageError: When a label map is damaged.
     """
-    path = folder / "refined.nii.gz"
+    path = folder / REFINED
     if not path.exists():
         msg = f"{folder} has no refined label to review; train or resume the run."
         raise RunError(msg)

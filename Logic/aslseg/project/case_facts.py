@@ -23,7 +23,9 @@ from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.case import LESIONS, Case
 from aslseg.project.image_digests import stamp_of
 from aslseg.project.lesions import read_lesions
+from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_object
+from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import atomic_path, write_json_atomic
 from aslseg.targets import Target, region_mask
 
@@ -165,7 +167,7 @@ def _square(rgb: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
 
 
 def _refined(predictions: Path | None) -> Labelmap | None:
-    path = None if predictions is None else predictions / "refined.nii.gz"
+    path = None if predictions is None else predictions / REFINED
     return None if path is None or not path.exists() else read_labelmap(path)
 
 
@@ -186,7 +188,7 @@ def _volumes(
 
 def _lesions(project: Project, case: Case, predictions: Path | None) -> tuple[int, int]:
     """Return how many lesions were found in a case, and how many of these are decided."""
-    if predictions is None or not (predictions / "refined.nii.gz").exists():
+    if predictions is None or not (predictions / REFINED).exists():
         return 0, 0
     shown = [one for one in read_candidate_lesions(predictions, project.targets) if one.shown]
     left = undecided(shown, read_lesions(project, case.id))
@@ -195,7 +197,7 @@ def _lesions(project: Project, case: Case, predictions: Path | None) -> tuple[in
 
 def _reliability(predictions: Path | None) -> dict[str, float] | None:
     """Return the reliability of each target that was judged, as `prediction.json` has it."""
-    path = None if predictions is None else predictions / "prediction.json"
+    path = None if predictions is None else predictions / PREDICTION_FILE
     if path is None or not path.exists():
         return None
     remedy = "delete its folder and resume the run"
@@ -221,7 +223,7 @@ def _stamp(project: Project, case: Case, predictions: Path | None) -> str:
         paths.append(project.label_path(case))
     paths += [project.folder / place for place in case.masks.values()]
     if predictions is not None:
-        paths += [predictions / name for name in ("refined.nii.gz", "prediction.json")]
+        paths += [predictions / name for name in (REFINED, PREDICTION_FILE)]
     try:
         stamps = [stamp_of(path) if path.exists() else "" for path in paths]
     except AslsegError as error:
