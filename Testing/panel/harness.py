@@ -92,6 +92,19 @@ def show_slice_of(volume: Any, slice_index: int) -> None:
         node.JumpSliceByCentering(*position[:3].tolist())
 
 
+def press(panel: Any, keys: str) -> None:
+    """Press keys such as "Ctrl+Z" in Slicer's main window, by events of a keyboard."""
+    from PySide6 import QtGui, QtTest
+
+    window = slicer.util.mainWindow() or panel.widget.window()
+    window.show()
+    window.activateWindow()
+    window.setFocus()
+    slicer.app.processEvents()
+    QtTest.QTest.keySequence(window, QtGui.QKeySequence(keys))
+    harness.run_event_loop(0.1)
+
+
 def press_all(panel: Any, except_for: Sequence[str] = ()) -> list[str]:
     """Press every button and box that is enabled, also those that become so meanwhile.
 

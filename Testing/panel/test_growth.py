@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import read_labels, read_mask, show_slice_of, write_labels, write_mask
+from harness import press, read_labels, read_mask, show_slice_of, write_labels, write_mask
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.targets import LIVER_TARGETS
@@ -100,7 +100,7 @@ def test_the_button_says_what_is_lacking(panel: Any, volume: Any) -> None:
     panel.update()
     assert not panel.ui.growButton.enabled
     assert "Place a box or points" in panel.ui.growButton.toolTip
-    assert not panel.ui.undoGrowthButton.enabled
+    assert not panel.ui.undoButton.enabled
     add_box(volume, 5, 9, 13, 23, 27)
     panel.update()
     assert panel.ui.growButton.enabled
@@ -165,18 +165,79 @@ def test_what_a_person_drew_and_other_lesions_stay_as_they_are(panel: Any, volum
     assert (shown(growth) & LESION).sum() > 0.8 * LESION.sum()
 
 
-def test_undo_takes_lesion_and_prompts_back_and_nothing_else(panel: Any, volume: Any) -> None:
+def test_undo_takes_the_lesion_back_then_its_box_and_redo_brings_both(
+    panel: Any, volume: Any
+) -> None:
     from ASLsegLib.scene.prompts import POSITIVE, add_point, prompt_nodes
 
+    ui, logic = panel.ui, panel.logic
     add_point(volume, "tumour", (31.5, 18.5), 6, POSITIVE)
+    run_event_loop(0.4)
     growth = grow_first(panel, volume)
-    click(panel.ui.undoGrowthButton)
-    run_event_loop(0.1)
+    assert ui.undoButton.toolTip == "Undo: grow tumour 1, slice 5"
+    press(panel, "Ctrl+Z")
     assert growth.node.GetSegmentation().GetSegment(growth.segment_id) is None
+    assert logic.growths == []
+    assert len(logic.prompts(volume)) == 2  # the box is a prompt of its slice again
+    run_event_loop(0.6)
+    assert logic.growths == []  # and nothing grows from it by itself
+    assert ui.undoButton.toolTip == "Undo: place box, slice 5"
+    press(panel, "Ctrl+Z")
     assert [node.GetClassName() for node in prompt_nodes(volume)] == ["vtkMRMLMarkupsFiducialNode"]
-    assert len(panel.logic.prompts(volume)) == 1
+    press(panel, "Ctrl+Z")
+    assert logic.prompts(volume) == []
+    assert ui.undoButton.toolTip == "There is nothing to undo."
+    for _ in range(3):
+        press(panel, "Ctrl+Y")
+    assert logic.growths == [growth]
+    assert np.array_equal(shown(growth), LESION)
+    assert len(logic.prompts(volume)) == 1
+    run_event_loop(0.6)
+    assert not logic.engine.is_busy
+
+
+def test_a_box_that_grows_by_itself_is_one_step_with_its_lesion(panel: Any, volume: Any) -> None:
+    panel.parameters.eachBoxGrows = True
+    add_box(volume, 5, 9, 13, 23, 27)
+    wait_until(lambda: bool(panel.logic.growths), 30.0)
+    rest(panel)
+    press(panel, "Ctrl+Z")
     assert panel.logic.growths == []
-    assert not panel.ui.undoGrowthButton.enabled
+    assert panel.logic.prompts(volume) == []
+    run_event_loop(0.6)
+    assert panel.logic.growths == []
+    press(panel, "Ctrl+Y")
+    run_event_loop(0.6)
+    (growth,) = panel.logic.growths
+    assert np.array_equal(shown(growth), LESION)
+    assert not panel.logic.engine.is_busy
+
+
+def test_a_correction_is_taken_back_with_what_it_did(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.prompts import NEGATIVE, add_point
+
+    growth = grow_first(panel, volume)
+    add_point(volume, "tumour", (16.5, 20.5), 7, NEGATIVE)
+    wait_until(lambda: not shown(growth)[7:].any(), 30.0)
+    rest(panel)
+    assert panel.ui.undoButton.toolTip == "Undo: place negative point, slice 7"
+    press(panel, "Ctrl+Z")
+    assert np.array_equal(shown(growth), LESION)
+    assert len(growth.prompts()) == 1
+    press(panel, "Ctrl+Y")
+    assert np.array_equal(shown(growth)[:7], LESION[:7])
+    assert not shown(growth)[7:].any()
+    run_event_loop(0.6)
+    assert not panel.logic.engine.is_busy
+
+
+def test_what_a_person_drew_in_a_lesion_comes_back_with_redo(panel: Any, volume: Any) -> None:
+    growth = grow_first(panel, volume)
+    drawn = LESION | ball(9, 20, 16, 3.0)
+    write_mask(growth.node, growth.segment_id, drawn, volume)
+    press(panel, "Ctrl+Z")
+    press(panel, "Ctrl+Y")
+    assert np.array_equal(shown(growth), drawn)
 
 
 def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
@@ -187,10 +248,12 @@ def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
     click(panel.ui.growButton)
     wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
     growth = panel.logic.growths[-1]
-    click(panel.ui.undoGrowthButton)
+    press(panel, "Ctrl+Z")
     rest(panel)
     assert growth.node.GetSegmentation().GetSegment(growth.segment_id) is None
     assert panel.logic.growths == []
+    press(panel, "Ctrl+Y")  # it had not grown to its end, so it grows again
+    wait_until(lambda: np.array_equal(shown(growth), LESION), 30.0)
 
 
 def test_a_negative_point_on_another_slice_corrects_the_lesion(panel: Any, volume: Any) -> None:
@@ -239,8 +302,9 @@ def test_a_script_grows_a_lesion_and_takes_it_back(panel: Any, volume: Any) -> N
     assert growth.facts.volume_ml == pytest.approx(
         LESION.sum() * abs(np.linalg.det(OBLIQUE[:3, :3])) / 1000, rel=1e-3
     )
-    assert panel.logic.undo_growth() is growth
-    assert panel.logic.undo_growth() is None
+    assert panel.logic.undo() == "grow tumour 1, slice 5"
+    assert panel.logic.undo() == "place box, slice 5"
+    assert panel.logic.undo() == ""
 
 
 def test_a_slice_without_a_prompt_or_a_name_that_is_no_target_is_refused(
@@ -267,6 +331,7 @@ def test_what_fails_leaves_the_prompts_and_no_empty_segment(
     run_event_loop(0.1)
     dialogs.take("code 3")
     assert panel.logic.growths == []
+    assert panel.logic.to_undo == "place box, slice 5"
     assert len(panel.logic.prompts(volume)) == 1
     (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert node.GetSegmentation().GetNumberOfSegments() == 0

@@ -229,7 +229,7 @@ def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Revie
     target = next(one for one in logic.targets() if one.name == "tumour")
     growth = Growth(volume, node, add_growth(node, target, 8), target, 8)
     write_mask(node, growth.segment_id, grown, volume)
-    logic.growths.append(growth)
+    logic._grown.append(growth)
     while logic.is_drawing or logic.lesion_review.undecided:
         reviewer.press(reviewer.ui.lesionAcceptButton)
     assert logic.growths == [growth]

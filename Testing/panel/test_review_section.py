@@ -128,7 +128,7 @@ def test_undo_names_what_it_takes_back(person: Person) -> None:
     person.press(person.ui.acceptButton)
     assert person.ui.undoButton.text == f"Undo: {first}: accepted"
     person.press(person.ui.undoButton)
-    assert person.ui.undoButton.text == "Undo last decision"
+    assert person.ui.undoButton.text == "Undo"
     assert person.logic.project.case(first).label is None
 
 

@@ -435,12 +435,12 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
 
 def show_result_of_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     """Show what the engine makes of a person's prompts about a slice."""
-    from ASLsegLib.engine.results import SliceResult, show_slice_result
+    from ASLsegLib.engine.results import ShownAnswer, SliceResult, show_slice_result
     from ASLsegLib.scene.provenance import Provenance
 
     origin = Provenance("", "aslseg", logic.usable_run(), 1, prompted=True)
     result = SliceResult({"refined": plane}, k, list(logic.targets()), origin)
-    list(show_slice_result(volume, result, may_replace=lambda _: False))
+    list(show_slice_result(volume, result, may_replace=lambda _: False, shown=ShownAnswer(volume)))
 
 
 def test_the_result_of_a_prompt_is_saved_as_the_persons_correction(reviewing: Any) -> None:

@@ -19,7 +19,7 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
-from ASLsegLib.engine.results import SliceResult, show_slice_result, volume_result
+from ASLsegLib.engine.results import ShownAnswer, SliceResult, show_slice_result, volume_result
 from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
 from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
@@ -318,7 +318,7 @@ def test_a_result_about_a_slice_renews_that_slice_of_the_overlay(ct: Any, labels
     plane = np.arange(30, dtype=np.uint8).reshape(SHAPE[1:])
     origin = Provenance("", "aslseg", "run-1", 2)
     result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), origin, plane)
-    list(show_slice_result(ct, result, may_replace=lambda _: False))
+    list(show_slice_result(ct, result, may_replace=lambda _: False, shown=ShownAnswer(ct)))
     percent[2] = plane
     assert np.array_equal(slicer.util.arrayFromVolume(overlay), percent)
 
@@ -331,7 +331,7 @@ def test_a_result_about_an_axial_slice_of_a_sagittal_volume_goes_to_its_place(sc
     plane = np.zeros((4, 6), np.uint8)
     plane[1:3, 2:5] = 1
     result = SliceResult({"refined": plane}, 2, list(LIVER_TARGETS), ORIGIN, plane)
-    list(show_slice_result(ct, result, may_replace=lambda _: False))
+    list(show_slice_result(ct, result, may_replace=lambda _: False, shown=ShownAnswer(ct)))
     found = read_labels(prediction_node(ct, "refined"), ct, LIVER_TARGETS)
     assert np.array_equal(found[:, 2], plane)
     assert found.sum() == plane.sum()
@@ -350,7 +350,7 @@ def test_prompts_of_a_sagittal_volume_are_drawn_in_its_axial_slices() -> None:
 
 def test_a_result_about_a_slice_makes_no_overlay(ct: Any, labels: Any) -> None:
     result = SliceResult({"refined": labels[2]}, 2, list(LIVER_TARGETS), ORIGIN, labels[2])
-    list(show_slice_result(ct, result, may_replace=lambda _: False))
+    list(show_slice_result(ct, result, may_replace=lambda _: False, shown=ShownAnswer(ct)))
     assert find_overlay(ct) is None
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,22 @@ import slicer
 import vtk
 
 from aslseg.project.run_tables import PREDICTIONS
-from ASLsegLib.scene.disagreement import image_of, show_disagreement, update_disagreement
+from ASLsegLib.scene.disagreement import (
+    find_overlay,
+    image_of,
+    overlay_slice,
+    restore_overlay,
+    restore_overlay_slice,
+    show_disagreement,
+    update_disagreement,
+)
 from ASLsegLib.scene.prompts import draw_prompts
 from ASLsegLib.scene.provenance import Provenance
 from ASLsegLib.scene.segmentations import (
     Policy,
+    SegmentEdit,
+    apply_edit,
+    find_prediction,
     flag_disagreement,
     write_prediction,
     write_prediction_slice,
@@ -84,9 +95,65 @@ class SliceResult:
     disagreement: np.ndarray | None = None
 
 
+class ShownAnswer:
+    """What an answer has changed in the scene: a call takes it back, another call does it again.
+
+    Args:
+        volume: Volume node.
+    """
+
+    def __init__(self, volume: Any) -> None:
+        self._volume = volume
+        self._edits: list[SegmentEdit] = []
+        self._overlay: tuple[Callable[[Any], Any], Any] | None = None
+        self._proposed: str | None = None
+        self._proposes = False
+
+    @property
+    def edits(self) -> list[SegmentEdit]:
+        """What takes segments back; `write_prediction` adds to it."""
+        return self._edits
+
+    def count_bytes(self) -> int:
+        """Return how much memory it takes, about."""
+        kept = None if self._overlay is None else self._overlay[1]
+        is_image = isinstance(kept, vtk.vtkImageData)
+        overlay = 1024 * kept.GetActualMemorySize() if is_image else len(kept or b"")
+        return overlay + sum(edit.size_bytes for edit in self._edits)
+
+    def note_overlay(self, slice_index: int | None) -> None:
+        """Keep the overlay of disagreement before it changes: one slice of it, or all for None."""
+        if slice_index is not None:
+            kept = overlay_slice(self._volume, slice_index)
+            self._overlay = partial(restore_overlay_slice, self._volume, slice_index), kept
+            return
+        node = find_overlay(self._volume)
+        image = None if node is None else node.GetImageData()
+        self._overlay = partial(restore_overlay, self._volume), image
+
+    def note_proposed(self) -> None:
+        """Keep the proposed prompts before they change."""
+        node = find_prediction(self._volume, "prompts")
+        self._proposed, self._proposes = node.GetAttribute(_PROPOSED) if node else None, True
+
+    def __call__(self) -> None:
+        """Take it back, or do it again."""
+        _check_present(self._volume)
+        proposed = self._proposed
+        if self._proposes:
+            self.note_proposed()
+        self._edits = [apply_edit(self._volume, edit) for edit in self._edits[::-1]]
+        node = find_prediction(self._volume, "prompts")
+        if self._proposes and node is not None:
+            node.SetAttribute(_PROPOSED, proposed)  # None removes it
+        if self._overlay is not None:
+            restore, kept = self._overlay
+            self._overlay = restore, restore(kept)
+
+
 def result_handlers(
     volume: Any, slice_index: int | None, may_replace: Policy, *, prompted: bool = False
-) -> tuple[Callable[[Done], Any], Callable[[Any], Iterator[str]]]:
+) -> tuple[Callable[[Done], Any], Callable[[Any, ShownAnswer], Iterator[str]]]:
     """Return how a result is read in a thread, and how it then comes into the scene.
 
     Args:
@@ -98,12 +165,12 @@ def result_handlers(
     if slice_index is not None:
         return (
             lambda done: read_slice_result(done, prompted=prompted),
-            lambda result: show_slice_result(volume, result, may_replace),
+            lambda result, shown: show_slice_result(volume, result, may_replace, shown),
         )
     shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
     return (
         lambda done: read_volume_result(done, shape, axis, prompted=prompted),
-        lambda result: show_volume_result(volume, result, may_replace),
+        lambda result, shown: show_volume_result(volume, result, may_replace, shown),
     )
 
 
@@ -190,8 +257,12 @@ def volume_result(
     )
 
 
-def show_volume_result(volume: Any, result: VolumeResult, may_replace: Policy) -> Iterator[str]:
+def show_volume_result(
+    volume: Any, result: VolumeResult, may_replace: Policy, shown: ShownAnswer
+) -> Iterator[str]:
     """Bring a result about the whole volume into the scene, a node at each step.
+
+    `shown` takes it back.
 
     Yields:
         What comes next, for a person.
@@ -203,21 +274,28 @@ def show_volume_result(volume: Any, result: VolumeResult, may_replace: Policy) -
     for source, parts in result.predictions.items():
         yield f"showing the prediction: {source}"
         _check_present(volume)
+        provenance = provenance_of(source, result.origin)
         nodes[source] = write_prediction(
-            volume, parts, result.targets, provenance_of(source, result.origin), may_replace
+            volume, parts, result.targets, provenance, may_replace, undo=shown.edits
         )
     yield "showing the prompts"
     _check_present(volume)
-    show_proposed(volume, result)
+    shown.note_proposed()
+    show_proposed(volume, result, shown.edits)
     flag_disagreement(nodes, result.agreement)
     if result.disagreement is not None:
         yield "showing the disagreement"
         _check_present(volume)
+        shown.note_overlay(None)
         show_disagreement(volume, result.disagreement)
 
 
-def show_slice_result(volume: Any, result: SliceResult, may_replace: Policy) -> Iterator[str]:
+def show_slice_result(
+    volume: Any, result: SliceResult, may_replace: Policy, shown: ShownAnswer
+) -> Iterator[str]:
     """Bring a result about one slice into the scene, a node at each step.
+
+    `shown` takes it back.
 
     Yields:
         What comes next, for a person.
@@ -230,11 +308,18 @@ def show_slice_result(volume: Any, result: SliceResult, may_replace: Policy) -> 
         _check_present(volume)
         provenance = provenance_of(source, result.origin)
         write_prediction_slice(
-            volume, result.slice_index, plane, result.targets, provenance, may_replace
+            volume,
+            result.slice_index,
+            plane,
+            result.targets,
+            provenance,
+            may_replace,
+            undo=shown.edits,
         )
     if result.disagreement is not None:
         yield "showing the disagreement"
         _check_present(volume)
+        shown.note_overlay(result.slice_index)
         update_disagreement(volume, result.slice_index, result.disagreement)
 
 
@@ -243,10 +328,18 @@ def provenance_of(source: str, origin: Provenance) -> Provenance:
     return replace(origin, source=source, prompted=origin.prompted and source in PROMPTED)
 
 
-def show_proposed(volume: Any, result: VolumeResult) -> None:
-    """Draw the prompts into their segmentation node, and keep them there for editing."""
+def show_proposed(volume: Any, result: VolumeResult, undo: list[SegmentEdit] | None = None) -> None:
+    """Draw the prompts into their segmentation node, and keep them there for editing.
+
+    Args:
+        volume: Volume node.
+        result: With the prompts.
+        undo: Gets what takes the drawing back.
+    """
     provenance = provenance_of("prompts", result.origin)
-    node = write_prediction(volume, result.drawn, result.targets, provenance, lambda _: True)
+    node = write_prediction(
+        volume, result.drawn, result.targets, provenance, lambda _: True, undo=undo
+    )
     values = [prompt.to_json() for prompt in result.prompts]
     node.SetAttribute(_PROPOSED, json.dumps(values, separators=(",", ":")))
 
@@ -254,7 +347,7 @@ def show_proposed(volume: Any, result: VolumeResult) -> None:
 def proposed_prompts(node: Any | None) -> list[Any]:
     """Return the prompts that are kept in a prompts node; none without a node."""
     kept = node.GetAttribute(_PROPOSED) if node is not None else None
-    return list(_parsed(kept or "[]"))
+    return list(_parsed(kept)) if kept else []
 
 
 @lru_cache(maxsize=4)

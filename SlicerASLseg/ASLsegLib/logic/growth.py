@@ -16,8 +16,10 @@ import slicer
 
 from aslseg.data.volume import Volume
 from ASLsegLib.engine.client import Job
+from ASLsegLib.logic.history import Change
 from ASLsegLib.scene.growths import (
     GrownSegment,
+    KeptSegment,
     add_growth,
     node_for_growth,
     note_models,
@@ -27,7 +29,6 @@ from ASLsegLib.scene.prompts import (
     claim_prompts,
     read_prompts_of,
     release_prompts,
-    remove_prompts_of,
 )
 from ASLsegLib.scene.volumes import SceneError, geometry_of, write_raw
 
@@ -42,6 +43,23 @@ BESIDE_PX, BESIDE_SLICES = 5, 3
 """A prompt so near to a lesion corrects it."""
 
 
+@dataclass(frozen=True)
+class GrowthState:
+    """A lesion that has grown or grows, as it was.
+
+    Attributes:
+        segment: What it showed.
+        facts: As in `Growth`.
+        is_whole: As in `Growth`.
+        asked: As in `Growth`.
+    """
+
+    segment: KeptSegment
+    facts: GrowthFacts | None
+    is_whole: bool
+    asked: str
+
+
 @dataclass(eq=False)
 class Growth:
     """One lesion that has grown or grows.
@@ -54,6 +72,8 @@ class Growth:
         first: Number of the axial slice that it begins on.
         facts: About it as it is now; None before it has grown.
         asked: The prompts that it grows or has grown from, as JSON.
+        is_whole: Whether it has grown to its end.
+        change: What takes it back while it is new.
     """
 
     volume: Any
@@ -63,11 +83,32 @@ class Growth:
     first: int
     facts: GrowthFacts | None = None
     asked: str = ""
+    is_whole: bool = False
+    change: Change | None = None
+    name: str = field(init=False)
     segment: GrownSegment = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the segment's view."""
         self.segment = GrownSegment(self.node, self.segment_id, self.volume)
+        self.name = str(self.node.GetSegmentation().GetSegment(self.segment_id).GetName())
+
+    def keep(self) -> GrowthState | None:
+        """Return the lesion as it is; None when it is not there."""
+        kept = self.segment.keep() if self.is_there else None
+        return None if kept is None else GrowthState(kept, self.facts, self.is_whole, self.asked)
+
+    def restore(self, state: GrowthState | None) -> None:
+        """Bring the lesion back to how it was; None takes it out of the scene.
+
+        One that had not grown to its end has to grow again. Nothing is done where its node is gone.
+        """
+        if not slicer.mrmlScene.IsNodePresent(self.node):
+            return
+        self.segment.restore(None if state is None else state.segment)
+        if state is not None:
+            self.facts, self.is_whole = state.facts, state.is_whole
+            self.asked = state.asked if state.is_whole else ""
 
     @property
     def is_there(self) -> bool:
@@ -130,18 +171,42 @@ def claim_corrections(growth: Growth) -> bool:
     return any(claimed)
 
 
-def remove_growth(growth: Growth) -> None:
-    """Remove a lesion and its prompts from the scene."""
-    if growth.is_there:
-        growth.node.GetSegmentation().RemoveSegment(growth.segment_id)
-        remove_prompts_of(growth.volume, growth.segment_id)
-
-
 def withdraw_growth(growth: Growth) -> None:
     """Remove a lesion that has not begun to grow; its prompts stay, as those of no lesion."""
     if growth.is_there:
         growth.node.GetSegmentation().RemoveSegment(growth.segment_id)
         release_prompts(growth.volume, growth.segment_id)
+
+
+class GrowthSwap:
+    """A lesion as it shall be: a call brings it back, another call how it is now.
+
+    Args:
+        growth: The lesion.
+        state: How it shall be; None when it shall not be there.
+        prompts: Brings its prompts back; None where they stay.
+    """
+
+    def __init__(
+        self,
+        growth: Growth,
+        state: GrowthState | None,
+        prompts: Callable[[], None] | None = None,
+    ) -> None:
+        self._growth, self._state, self._prompts = growth, state, prompts
+
+    def __call__(self) -> None:
+        """Bring the lesion back."""
+        now = self._growth.keep()
+        self._growth.restore(self._state)
+        self._state = now
+        if self._prompts is not None:
+            self._prompts()
+
+    def count_bytes(self) -> int:
+        """Return how much memory it takes, about."""
+        part = None if self._state is None else self._state.segment.part
+        return 0 if part is None else len(part.bits)
 
 
 def growth_job(
@@ -183,6 +248,7 @@ def growth_job(
         finish_growth(growth, facts)
 
     growth.segment.restart()
+    growth.is_whole = False
     growth.asked = growth.prompts_text
     request = {
         **arguments,
@@ -197,7 +263,7 @@ def finish_growth(growth: Growth, facts: GrowthFacts) -> None:
     if not growth.is_there:
         return
     growth.segment.finish()
-    growth.facts = facts
+    growth.facts, growth.is_whole = facts, True
     note_models(
         growth.node,
         growth.segment_id,

@@ -6,15 +6,19 @@ Slicer's segmentations have no undo outside of the Segment Editor, so each entry
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ASLsegLib.engine.background import Signal
 
-MOST_CHANGES = 200
+MOST_CHANGES, MOST_BYTES = 200, 256 * 2**20
 """The oldest ones beyond are forgotten."""
 
 
-@dataclass(frozen=True)
+def _nothing() -> int:
+    return 0
+
+
+@dataclass(eq=False)
 class Change:
     """Something that was done.
 
@@ -23,12 +27,34 @@ class Change:
         undo: Brings back what was before.
         redo: Does it again.
         case_id: Case that has to be looked at for both; empty when none has to.
+        volume_id: MRML id of the volume that it is about; empty when it is about none of the scene.
+        slice_index: The axial slice where it shows; None for no slice.
+        size_bytes: Returns how much memory it takes, about.
+        then: What followed from it by itself, and is taken back with it.
+        is_open: Whether an answer to it is still awaited.
     """
 
     word: str
     undo: Callable[[], object]
     redo: Callable[[], object]
     case_id: str = ""
+    volume_id: str = ""
+    slice_index: int | None = None
+    size_bytes: Callable[[], int] = _nothing
+    then: list[Change] = field(default_factory=list)
+    is_open: bool = False
+
+    def take_back(self) -> None:
+        """Bring back what was before it and all that followed."""
+        for change in reversed(self.then):
+            change.undo()
+        self.undo()
+
+    def do_again(self) -> None:
+        """Do it again, with all that followed."""
+        self.redo()
+        for change in self.then:
+            change.redo()
 
 
 class History:
@@ -45,49 +71,84 @@ class History:
         self._is_applying = False
 
     @property
-    def to_undo(self) -> str:
-        """The word of what `undo` would take back; empty for nothing."""
-        return self._done[-1].word if self._done else ""
+    def last_done(self) -> Change | None:
+        """What `undo` would take back."""
+        return self._done[-1] if self._done else None
 
     @property
-    def to_redo(self) -> str:
-        """The word of what `redo` would do again; empty for nothing."""
-        return self._undone[-1].word if self._undone else ""
+    def last_undone(self) -> Change | None:
+        """What `redo` would do again."""
+        return self._undone[-1] if self._undone else None
 
-    @property
-    def undo_case(self) -> str:
-        """The case that has to be looked at to undo; empty when none has to."""
-        return self._done[-1].case_id if self._done else ""
+    def latest(self, volume_id: str) -> Change | None:
+        """Return the last change about a volume of the scene that is not taken back."""
+        found = (change for change in reversed(self._done) if change.volume_id == volume_id)
+        return next(found, None)
 
-    @property
-    def redo_case(self) -> str:
-        """The case that has to be looked at to redo; empty when none has to."""
-        return self._undone[-1].case_id if self._undone else ""
+    def add(self, change: Change, to: Change | None = None) -> None:
+        """Note what was done; what was taken back before cannot be done again.
 
-    def add(self, change: Change) -> None:
-        """Note what was done; what was taken back before cannot be done again."""
+        Args:
+            change: What was done.
+            to: What it followed from by itself, if that is not taken back or forgotten: then it
+                counts as a part of that.
+        """
         if self._is_applying:
             return
-        self._done = [*self._done, change][-MOST_CHANGES:]
-        self._undone.clear()
+        if to in self._done:
+            to.then.append(change)
+        else:
+            self._done.append(change)
+            self._undone.clear()
+        while len(self._done) > MOST_CHANGES or self._takes_too_much():
+            self._done.pop(0)
         self.changed.emit()
+
+    def fold(self, change: Change) -> None:
+        """Let a change be a part of the one before it, if both are about one volume."""
+        place = self._done.index(change)
+        before = self._done[place - 1] if place else None
+        if before is not None and before.volume_id == change.volume_id:
+            before.then.append(self._done.pop(place))
+            self.changed.emit()
+
+    def discard(self, change: Change) -> None:
+        """Forget something that has not happened after all."""
+        for one in [*self._done, *self._undone]:
+            one.then = [other for other in one.then if other is not change]
+        self._keep(lambda one: one is not change)
+
+    def forget_volume(self, volume_id: str) -> None:
+        """Forget what was done about a volume that is not in the scene any more."""
+        self._keep(lambda change: change.volume_id != volume_id)
 
     def undo(self) -> str:
         """Take back the last change, and return its word; empty for nothing.
 
         An entry that fails stays where it is.
         """
-        return self._move(self._done, self._undone, lambda change: change.undo())
+        return self._move(self._done, self._undone, lambda change: change.take_back())
 
     def redo(self) -> str:
         """Do the last change that was taken back again, and return its word."""
-        return self._move(self._undone, self._done, lambda change: change.redo())
+        return self._move(self._undone, self._done, lambda change: change.do_again())
 
     def clear(self) -> None:
         """Forget everything: the scene or the project is another one."""
         self._done.clear()
         self._undone.clear()
         self.changed.emit()
+
+    def _keep(self, stays: Callable[[Change], bool]) -> None:
+        before = len(self._done) + len(self._undone)
+        self._done = [change for change in self._done if stays(change)]
+        self._undone = [change for change in self._undone if stays(change)]
+        if len(self._done) + len(self._undone) != before:
+            self.changed.emit()
+
+    def _takes_too_much(self) -> bool:
+        changes = [one for change in self._done for one in (change, *change.then)]
+        return len(self._done) > 1 and sum(one.size_bytes() for one in changes) > MOST_BYTES
 
     def _move(
         self, source: list[Change], goal: list[Change], apply: Callable[[Change], object]

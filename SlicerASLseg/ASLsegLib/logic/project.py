@@ -260,7 +260,7 @@ class ProjectLogic(LogicBase):
 
     def usable_run(self, run_id: str | None = None) -> str | None:
         """Return the run that would segment: the given or latest one with a finished round."""
-        usable = [run.run_id for run in self.runs() if run.is_usable]
+        usable = list(self.run_names())
         if run_id:
             return run_id if run_id in usable else None
         return usable[0] if usable else None

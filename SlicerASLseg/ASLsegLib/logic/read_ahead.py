@@ -50,17 +50,17 @@ class CaseRead:
 
 
 class ReadAhead:
-    """Reads one case in a thread and keeps it until it is taken."""
+    """Reads one case in a thread and keeps it until it is taken.
+
+    Attributes:
+        is_busy: Whether a case is being read.
+    """
 
     def __init__(self) -> None:
+        self.is_busy = False
         self._case_id = ""
         self._thread: threading.Thread | None = None
         self._found: list[CaseRead] = []
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a case is being read."""
-        return self._thread is not None and self._thread.is_alive()
 
     def begin(self, case_id: str, read: Callable[[], CaseRead]) -> None:
         """Read a case; the one of before is dropped. Nothing is read while another one is.
@@ -78,7 +78,10 @@ class ReadAhead:
                 found.append(read())
             except (AslsegError, OSError, MemoryError) as error:
                 logger.info("Case %s was not read ahead: %s", case_id, error)
+            finally:
+                self.is_busy = False
 
+        self.is_busy = True
         self._case_id, self._found = case_id, found
         self._thread = threading.Thread(target=work, name="ASLseg next case", daemon=True)
         self._thread.start()

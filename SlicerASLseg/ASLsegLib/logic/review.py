@@ -204,7 +204,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             ProjectError: When there is none.
             SceneError: When another decision was made meanwhile.
         """
-        if self.history.to_undo and self.history.to_undo == (expected or self.last_decision()):
+        change = self.history.last_done
+        if change is not None and change.word == (expected or self.last_decision()):
             self.history.undo()
             return self.opened()
         return self._take_back(expected)

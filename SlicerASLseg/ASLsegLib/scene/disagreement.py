@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,41 @@ def update_disagreement(volume: Any, slice_index: int, percent: np.ndarray) -> N
         array = slicer.util.arrayFromVolume(node)
         np.moveaxis(array, slice_axis_of(volume), 0)[slice_index] = percent
         slicer.util.arrayFromVolumeModified(node)
+
+
+def overlay_slice(volume: Any, slice_index: int) -> bytes:
+    """Return one slice of the overlay, compressed; empty when there is no overlay."""
+    node = find_overlay(volume)
+    if node is None:
+        return b""
+    planes = np.moveaxis(slicer.util.arrayFromVolume(node), slice_axis_of(volume), 0)
+    return zlib.compress(planes[slice_index].tobytes(), 1)
+
+
+def restore_overlay_slice(volume: Any, slice_index: int, kept: bytes) -> bytes:
+    """Bring a slice of the overlay back to what `overlay_slice` returned, and return what it was.
+
+    Nothing is done where there was no overlay, or where there is none.
+    """
+    was, node = overlay_slice(volume, slice_index), find_overlay(volume)
+    if node is None or not kept:
+        return was
+    shape = np.moveaxis(slicer.util.arrayFromVolume(node), slice_axis_of(volume), 0).shape[1:]
+    plane = np.frombuffer(zlib.decompress(kept), np.uint8).reshape(shape)
+    update_disagreement(volume, slice_index, plane)
+    return was
+
+
+def restore_overlay(volume: Any, image: vtk.vtkImageData | None) -> vtk.vtkImageData | None:
+    """Let the overlay have an image that it had, or remove it for None; return what it had."""
+    node = find_overlay(volume)
+    was = None if node is None else node.GetImageData()
+    if image is not None:
+        show_disagreement(volume, image)
+    elif node is not None:
+        slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+        slicer.mrmlScene.RemoveNode(node)
+    return was
 
 
 def set_overlay_visible(volume: Any, visible: bool) -> None:

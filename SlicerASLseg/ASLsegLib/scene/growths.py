@@ -7,14 +7,25 @@ and nothing that is drawn or predicted later overwrites it; nor does it change a
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import GROWTH, tag
+from ASLsegLib.scene.provenance import GROWTH, all_tags, restore_tags, tag
 from ASLsegLib.scene.segmentations import find_prediction, prediction_node, set_status
-from ASLsegLib.scene.segments import Part, segment_ids, with_slice, write_part
+from ASLsegLib.scene.segments import (
+    PackedPart,
+    Part,
+    on_slice,
+    packed,
+    read_part,
+    segment_ids,
+    unpacked,
+    with_slice,
+    write_part,
+)
 from ASLsegLib.scene.shown_labels import choose_segments, read_shown_part
 from ASLsegLib.scene.terminology import style_of
 from ASLsegLib.scene.volumes import slice_axis_of, slice_geometry_of
@@ -92,6 +103,23 @@ def parts_beside(
     return [(target, part) for target, part in found if part is not None]
 
 
+@dataclass(frozen=True)
+class KeptSegment:
+    """The segment of a lesion as it was.
+
+    Attributes:
+        name: Of the segment.
+        part: What it held.
+        slices: Those that had come since the last start.
+        tags: Of the segment.
+    """
+
+    name: str
+    part: PackedPart | None
+    slices: tuple[int, ...]
+    tags: Mapping[str, str]
+
+
 class GrownSegment:
     """The segment of a lesion while it grows: each section is shown as it comes.
 
@@ -109,6 +137,7 @@ class GrownSegment:
         self._plane = slice_geometry_of(volume).shape[1:]
         self._sections: dict[int, np.ndarray] = {}
         self._part: Part | None = None
+        self._color = node.GetSegmentation().GetSegment(segment_id).GetColor()
 
     @property
     def slices(self) -> list[int]:
@@ -123,6 +152,28 @@ class GrownSegment:
             return None
         (top, left), (bottom, right) = np.min(filled, axis=0), np.max(filled, axis=0) + 1
         return float(left), float(top), float(right), float(bottom)
+
+    def keep(self) -> KeptSegment | None:
+        """Return the segment as it is, with what a person drew in it; None when it is gone."""
+        segment = self._node.GetSegmentation().GetSegment(self._segment_id)
+        if segment is None:
+            return None
+        part = packed(read_part(self._node, self._segment_id, self._volume))
+        return KeptSegment(segment.GetName(), part, tuple(self._sections), all_tags(segment))
+
+    def restore(self, kept: KeptSegment | None) -> None:
+        """Bring the segment back to how it was; None removes it."""
+        segmentation = self._node.GetSegmentation()
+        if kept is None:
+            segmentation.RemoveSegment(self._segment_id)
+            return
+        if segmentation.GetSegment(self._segment_id) is None:
+            segmentation.AddEmptySegment(self._segment_id, kept.name, self._color)
+        part = unpacked(kept.part)
+        restore_tags(segmentation.GetSegment(self._segment_id), kept.tags)
+        write_part(self._node, self._segment_id, part, self._volume)
+        self._part = part
+        self._sections = {k: self._plane_of(part, k) for k in kept.slices}
 
     def restart(self) -> None:
         """Begin to grow anew."""
@@ -141,6 +192,13 @@ class GrownSegment:
         for k, plane in self._sections.items():
             self._part = with_slice(self._part, k, plane, self._axis)
         write_part(self._node, self._segment_id, self._part, self._volume)
+
+    def _plane_of(self, part: Part | None, slice_index: int) -> np.ndarray:
+        plane, section = np.zeros(self._plane, bool), on_slice(part, slice_index, self._axis)
+        if section is not None:
+            place = [one for n, one in enumerate(section.place) if n != self._axis]
+            plane[tuple(place)] = section.values.squeeze(self._axis)
+        return plane
 
 
 def section_of(event: SliceMask, shape: tuple[int, ...]) -> np.ndarray:

@@ -33,20 +33,21 @@ XYXY = tuple[float, float, float, float]
 
 FreePrompts = tuple[int, str, list[XYXY], list[tuple[XY, bool]]]
 
-_VOLUME, _TARGET, _KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
-_TAKEN_OVER = "ASLseg.SlicesTakenOver"
-_GROWTH = "ASLseg.Growth:"
+_VOLUME, TARGET, KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
+TAKEN_OVER = "ASLseg.SlicesTakenOver"
+GROWTH = "ASLseg.Growth:"
 """Before the id of the growth that a prompt belongs to: the description of a point, and the name of
 a box's attribute without the colon."""
 POSITIVE, NEGATIVE, BOX = "positive", "negative", "box"
 SCRIBBLE, LASSO = "scribble", "lasso"
 SHAPES = (BOX, SCRIBBLE, LASSO)
 """Prompts that are a node each; points share a node by target and sign."""
-_CURVES = {SCRIBBLE: "vtkMRMLMarkupsCurveNode", LASSO: "vtkMRMLMarkupsClosedCurveNode"}
+CURVES = {SCRIBBLE: "vtkMRMLMarkupsCurveNode", LASSO: "vtkMRMLMarkupsClosedCurveNode"}
 _SCRIBBLE_POINTS, _LASSO_POINTS = 8, 3
 _SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
 _GREEN, _RED, _WHITE = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2), (1.0, 1.0, 1.0)
 _COLORS = {POSITIVE: _GREEN, NEGATIVE: _RED, BOX: _WHITE, SCRIBBLE: _GREEN, LASSO: _WHITE}
+_DIGITS = 4  # of pixels that are read
 _ARM_PX = 2  # half the width of the cross of a drawn positive point; a negative one is a bar
 _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
 
@@ -54,7 +55,7 @@ _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that
 def points_node(volume: Any, target: str, kind: str) -> Any:
     """Return the node with the `POSITIVE` or `NEGATIVE` points of a target; make it if need be."""
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) == kind and node.GetAttribute(_TARGET) == target:
+        if node.GetAttribute(KIND) == kind and node.GetAttribute(TARGET) == target:
             return node
     name = f"{volume.GetName()} - {target} {_SIGNS[kind]}"
     node = _new_node("vtkMRMLMarkupsFiducialNode", volume, name, target, kind)
@@ -81,7 +82,7 @@ def new_curve(volume: Any, target: str, kind: str) -> Any:
 
     It has no points yet.
     """
-    node = _new_node(_CURVES[kind], volume, f"{volume.GetName()} - {target} {kind}", target, kind)
+    node = _new_node(CURVES[kind], volume, f"{volume.GetName()} - {target} {kind}", target, kind)
     node.SetControlPointLabelFormat("")
     node.GetDisplayNode().SetPropertiesLabelVisibility(False)
     return node
@@ -107,8 +108,8 @@ def flatten_box(node: Any, volume: Any) -> None:
 def adopt(node: Any, volume: Any, target: str, kind: str) -> None:
     """Make a markups node that a person placed a prompt about a target of a volume."""
     node.SetNodeReferenceID(_VOLUME, volume.GetID())
-    node.SetAttribute(_TARGET, target)
-    node.SetAttribute(_KIND, kind)
+    node.SetAttribute(TARGET, target)
+    node.SetAttribute(KIND, kind)
 
 
 def prompt_nodes(volume: Any) -> list[Any]:
@@ -116,7 +117,7 @@ def prompt_nodes(volume: Any) -> list[Any]:
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode")
-        if node.GetAttribute(_KIND) and node.GetNodeReferenceID(_VOLUME) == volume.GetID()
+        if node.GetAttribute(KIND) and node.GetNodeReferenceID(_VOLUME) == volume.GetID()
     ]
 
 
@@ -173,8 +174,8 @@ def clear_slice(volume: Any, slice_index: int) -> None:
     """Let a slice have no prompts at all, not even the proposed ones; those of growths stay."""
     geometry = slice_geometry_of(volume)
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) in SHAPES:
-            if not _growth_of_box(node) and slice_index in _shape_on_slices(node, geometry)[1]:
+        if node.GetAttribute(KIND) in SHAPES:
+            if not growth_of_shape(node) and slice_index in _shape_on_slices(node, geometry)[1]:
                 remove_prompt(node)
         else:
             _clear_points(node, lambda k, growth: k == slice_index and not growth, geometry)
@@ -216,45 +217,35 @@ def claim_prompts(
         Whether there were any.
     """
     geometry, wanted = slice_geometry_of(volume), set(slices)
-    nodes = [node for node in prompt_nodes(volume) if node.GetAttribute(_TARGET) == target]
-    shapes = [n for n in nodes if n.GetAttribute(_KIND) in SHAPES]
+    nodes = [node for node in prompt_nodes(volume) if node.GetAttribute(TARGET) == target]
+    shapes = [n for n in nodes if n.GetAttribute(KIND) in SHAPES]
     boxes = [(n, *_shape_on_slices(n, geometry)) for n in shapes]
     free = [
         (node, xyxy)
         for node, xyxy, ks in boxes
-        if wanted & set(ks) and not _growth_of_box(node) and _is_in(_middle(xyxy), within)
+        if wanted & set(ks) and not growth_of_shape(node) and _is_in(_middle(xyxy), within)
     ]
     if free:
-        free[-1][0].SetAttribute(_GROWTH[:-1], growth)
+        free[-1][0].SetAttribute(GROWTH[:-1], growth)
     around, claimed = free[-1][1] if free else within, bool(free)
-    for node in (node for node in nodes if node.GetAttribute(_KIND) not in SHAPES):
+    for node in (node for node in nodes if node.GetAttribute(KIND) not in SHAPES):
         for index, (i, j, k) in _points_ijk(node, geometry):
             is_near = round(k) in wanted and _is_in((i + 0.5, j + 0.5), around)
-            if is_near and not _growth_of_point(node, index):
-                node.SetNthControlPointDescription(index, _GROWTH + growth)
+            if is_near and not growth_of_point(node, index):
+                node.SetNthControlPointDescription(index, GROWTH + growth)
                 claimed = True
     return claimed
-
-
-def remove_prompts_of(volume: Any, growth: str) -> None:
-    """Remove the prompts of a growing lesion."""
-    geometry = slice_geometry_of(volume)
-    for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) not in SHAPES:
-            _clear_points(node, lambda _, owner: owner == growth, geometry)
-        elif _growth_of_box(node) == growth:
-            remove_prompt(node)
 
 
 def release_prompts(volume: Any, growth: str) -> None:
     """Let the prompts of a growing lesion belong to none."""
     for node in prompt_nodes(volume):
-        if node.GetAttribute(_KIND) in SHAPES:
-            if _growth_of_box(node) == growth:
-                node.RemoveAttribute(_GROWTH[:-1])
+        if node.GetAttribute(KIND) in SHAPES:
+            if growth_of_shape(node) == growth:
+                node.RemoveAttribute(GROWTH[:-1])
             continue
         for index in range(node.GetNumberOfControlPoints()):
-            if _growth_of_point(node, index) == growth:
+            if growth_of_point(node, index) == growth:
                 node.SetNthControlPointDescription(index, "")
 
 
@@ -279,7 +270,7 @@ def edited_slices(volume: Any) -> set[int]:
 def taken_over(volume: Any) -> set[int]:
     """Return the slices whose proposed prompts count no more, for the scene has them."""
     try:
-        values = json.loads(volume.GetAttribute(_TAKEN_OVER) or "[]")
+        values = json.loads(volume.GetAttribute(TAKEN_OVER) or "[]")
         return {int(value) for value in values}
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # A scene may come from anywhere.
@@ -319,7 +310,7 @@ def draw_prompts(
 
 
 def _note(volume: Any, slice_index: int) -> None:
-    volume.SetAttribute(_TAKEN_OVER, json.dumps(sorted(taken_over(volume) | {int(slice_index)})))
+    volume.SetAttribute(TAKEN_OVER, json.dumps(sorted(taken_over(volume) | {int(slice_index)})))
 
 
 def _new_node(kind_of_node: str, volume: Any, name: str, target: str, kind: str) -> Any:
@@ -369,22 +360,27 @@ def _by_slice(volume: Any, growth: str = "") -> dict[tuple[int, str], TargetProm
     geometry = slice_geometry_of(volume)
     found: dict[tuple[int, str], TargetPrompts] = {}
     for node in nodes:
-        target = node.GetAttribute(_TARGET)
-        if node.GetAttribute(_KIND) == BOX:
+        target = node.GetAttribute(TARGET)
+        if node.GetAttribute(KIND) == BOX:
             xyxy, slices = _box_on_slices(node, geometry)
-            for index in slices if _growth_of_box(node) == growth else ():
-                found.setdefault((index, target), ([], []))[0].append(xyxy)
+            for index in slices if growth_of_shape(node) == growth else ():
+                found.setdefault((index, target), ([], []))[0].append(_rounded(xyxy))
             continue
-        if node.GetAttribute(_KIND) in _CURVES:
-            if _growth_of_box(node) == growth:
+        if node.GetAttribute(KIND) in CURVES:
+            if growth_of_shape(node) == growth:
                 _add_curve(found, node, geometry)
             continue
-        positive = node.GetAttribute(_KIND) == POSITIVE
+        positive = node.GetAttribute(KIND) == POSITIVE
         for index, (i, j, k) in _points_ijk(node, geometry):
-            if _is_inside((i, j, k), geometry) and _growth_of_point(node, index) == growth:
+            if _is_inside((i, j, k), geometry) and growth_of_point(node, index) == growth:
                 placed = found.setdefault((round(k), target), ([], []))
-                placed[1].append(((i + 0.5, j + 0.5), positive))
+                placed[1].append((_rounded((i + 0.5, j + 0.5)), positive))
     return found
+
+
+def _rounded(pixels: Any) -> Any:
+    """Return pixels without the noise of matrices, so that the same prompt has the same ones."""
+    return tuple(round(x, _DIGITS) + 0.0 for x in pixels)  # no -0.0
 
 
 def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry: Geometry) -> None:
@@ -393,8 +389,8 @@ def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry:
     if curve is None:
         return
     k, line = curve
-    boxes, points = found.setdefault((k, node.GetAttribute(_TARGET)), ([], []))
-    if node.GetAttribute(_KIND) == SCRIBBLE:
+    boxes, points = found.setdefault((k, node.GetAttribute(TARGET)), ([], []))
+    if node.GetAttribute(KIND) == SCRIBBLE:
         steps = np.linspace(0, len(line) - 1, min(len(line), _SCRIBBLE_POINTS)).round()
         points += [((float(x), float(y)), True) for x, y in line[steps.astype(int)]]
         return
@@ -410,7 +406,7 @@ def _curve_on_slice(node: Any, geometry: Geometry) -> tuple[int, np.ndarray] | N
 
     None when the curve has too few points, or when it lies outside of the volume.
     """
-    least = 2 if node.GetAttribute(_KIND) == SCRIBBLE else 3
+    least = 2 if node.GetAttribute(KIND) == SCRIBBLE else 3
     points = node.GetCurvePointsWorld()
     if node.GetNumberOfDefinedControlPoints() < least or points is None:
         return None
@@ -420,13 +416,13 @@ def _curve_on_slice(node: Any, geometry: Geometry) -> tuple[int, np.ndarray] | N
     slices, rows, columns = geometry.shape
     k = round(float(np.median(ijk[:, 2])))
     line = np.clip(ijk[:, :2] + 0.5, 0, (columns, rows))
-    is_flat = node.GetAttribute(_KIND) == LASSO and bool((np.ptp(line, axis=0) == 0).any())
+    is_flat = node.GetAttribute(KIND) == LASSO and bool((np.ptp(line, axis=0) == 0).any())
     return None if is_flat or not 0 <= k < slices else (k, line)
 
 
 def _shape_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
     """Return what a box, scribble or lasso covers in pixels, and on which slices."""
-    if node.GetAttribute(_KIND) == BOX:
+    if node.GetAttribute(KIND) == BOX:
         return _box_on_slices(node, geometry)
     curve = _curve_on_slice(node, geometry)
     if curve is None:
@@ -486,17 +482,19 @@ def _box_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
 def _clear_points(node: Any, is_meant: Callable[[int, str], bool], geometry: Geometry) -> None:
     """Remove the points whose slice and growth are meant."""
     for index, (_, _, k) in reversed(_points_ijk(node, geometry)):
-        if is_meant(round(k), _growth_of_point(node, index)):
+        if is_meant(round(k), growth_of_point(node, index)):
             node.RemoveNthControlPoint(index)
 
 
-def _growth_of_box(node: Any) -> str:
-    return node.GetAttribute(_GROWTH[:-1]) or ""
+def growth_of_shape(node: Any) -> str:
+    """Return the id of the growing lesion that a box, scribble or lasso belongs to, or nothing."""
+    return node.GetAttribute(GROWTH[:-1]) or ""
 
 
-def _growth_of_point(node: Any, index: int) -> str:
+def growth_of_point(node: Any, index: int) -> str:
+    """Return the id of the growing lesion that a point belongs to, or nothing."""
     text = str(node.GetNthControlPointDescription(index) or "")
-    return text.removeprefix(_GROWTH) if text.startswith(_GROWTH) else ""
+    return text.removeprefix(GROWTH) if text.startswith(GROWTH) else ""
 
 
 def _middle(xyxy: XYXY) -> XY:

@@ -20,6 +20,12 @@ GROWTH = "Growth"
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
 _MOST_DIGITS = 9
+_KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
+_OURS = (
+    SOURCE, FORMER_SOURCE, "Method", "Run", "Round", "Model", "Human", "Prompted", _TARGET, _DIGEST,
+    GROWTH, "Saved",
+)  # fmt: skip
+_ALL_TAGS = (*(_PREFIX + name for name in _OURS), _KIND, _ALGORITHM, "Segmentation.Status")
 
 
 @dataclass(frozen=True)
@@ -135,9 +141,9 @@ def _set_dicom_tags(segment: Any, human: bool) -> None:
     """Note who segmented as Slicer's DICOM exporter looks for it; it would say MANUAL else."""
     method = tag(segment, "Method")
     kind = "AUTOMATIC" if not human else "SEMIAUTOMATIC" if method else "MANUAL"
-    segment.SetTag("DICOM.SegmentAlgorithmType", kind)
+    segment.SetTag(_KIND, kind)
     name = tag(segment, "Run") if method == EXTERNAL else f"ASLseg {method}".strip()
-    segment.SetTag("DICOM.SegmentAlgorithmName", name)
+    segment.SetTag(_ALGORITHM, name)
 
 
 def digest_of(part: Part | None) -> str:
@@ -154,7 +160,25 @@ def set_tags(segment: Any, tags: Mapping[str, str]) -> None:
         segment.SetTag(_PREFIX + name, value)
 
 
+def all_tags(segment: Any) -> dict[str, str]:
+    """Return what our tags of a segment say, and those for DICOM, to be set by `restore_tags`."""
+    return {name: found for name in _ALL_TAGS if (found := _tag(segment, name))}
+
+
+def restore_tags(segment: Any, tags: Mapping[str, str]) -> None:
+    """Let a segment have the tags that `all_tags` returned, and no others of them."""
+    for name in _ALL_TAGS:
+        if name in tags:
+            segment.SetTag(name, tags[name])
+        else:
+            segment.RemoveTag(name)
+
+
 def tag(segment: Any, name: str) -> str:
     """Return one of our tags of a segment; empty when it is not there."""
+    return _tag(segment, _PREFIX + name)
+
+
+def _tag(segment: Any, name: str) -> str:
     value = vtk.reference("")
-    return str(value) if segment.GetTag(_PREFIX + name, value) else ""
+    return str(value) if segment.GetTag(name, value) else ""

@@ -7,6 +7,7 @@ changed, is never overwritten unless the caller allows it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.provenance import (
     GROWTH,
     Provenance,
+    all_tags,
     digest_of,
     is_changed,
     is_edited,
     is_prompted,
     mark_human,
     read_provenance,
+    restore_tags,
     set_tags,
     source_of,
     tag,
@@ -31,11 +34,17 @@ from ASLsegLib.scene.provenance import (
     written_digest,
 )
 from ASLsegLib.scene.segments import (
+    PackedPart,
     Part,
     Parts,
+    on_slice,
+    packed,
     read_part,
     segment_ids,
+    together,
+    unpacked,
     with_slice,
+    without,
     write_part,
 )
 from ASLsegLib.scene.terminology import style_of_target
@@ -58,6 +67,38 @@ _SAVED = "Saved"
 
 Policy = Callable[[Sequence[str]], bool]
 """Asked with the names of segments that a person edited: may they be replaced?"""
+
+
+@dataclass(frozen=True)
+class SegmentEdit:
+    """What brings a segment of a prediction back to how it was, voxel by voxel.
+
+    Voxels that a person drew meanwhile stay as they are.
+
+    Attributes:
+        source: Of the prediction.
+        segment_id: Id of the segment.
+        target: What it shows.
+        holds_others: Whether other targets lie in it.
+        is_there: Whether the segment is there now.
+        tags: Its tags as they shall be; None when it shall not be there.
+        add: Voxels that it gets.
+        remove: Voxels that it loses.
+    """
+
+    source: str
+    segment_id: str
+    target: Target
+    holds_others: bool
+    is_there: bool
+    tags: Mapping[str, str] | None
+    add: PackedPart | None
+    remove: PackedPart | None
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory it takes, about."""
+        return sum(len(part.bits) for part in (self.add, self.remove) if part is not None)
 
 
 def keep_edits(_: Sequence[str]) -> bool:
@@ -98,7 +139,8 @@ def volume_of_prediction(node: Any) -> Any | None:
 def edited_segments(node: Any, volume: Any) -> list[str]:
     """Return the names of our segments that a person edited, prompted, made or accepted."""
     segmentation = node.GetSegmentation()
-    return [segmentation.GetSegment(name).GetName() for name in _edited(node, volume)]
+    shown = {one: read_part(node, one, volume) for one in _ours(node)}
+    return [segmentation.GetSegment(name).GetName() for name in _edited(node, shown)]
 
 
 def rounds_shown(node: Any) -> set[tuple[str, int]]:
@@ -167,6 +209,9 @@ def write_prediction(
     targets: Sequence[Target],
     provenance: Provenance,
     may_replace: Policy = keep_edits,
+    *,
+    undo: list[SegmentEdit] | None = None,
+    slice_index: int | None = None,
 ) -> Any:
     """Show a prediction about a volume; no array of the volume's size is made.
 
@@ -177,22 +222,36 @@ def write_prediction(
         provenance: Written to each segment.
         may_replace: Asked when a person edited segments that would be replaced; where it says no,
             the result goes to a new segment beside them.
+        undo: Gets what takes it back.
+        slice_index: The only axial slice in which `parts` may differ from what is shown.
 
     Returns:
         The segmentation node.
     """
     node = prediction_node(volume, provenance.source)
     segmentation = node.GetSegmentation()
-    kept = _edited(node, volume, replaces_prompted=provenance.prompted)
+    shown = {one: read_part(node, one, volume) for one in _ours(node)}
+    kept = _edited(node, shown, replaces_prompted=provenance.prompted)
     if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
         kept = []
     for target in targets:
         segment_id, part = _segment_for(node, target, kept), parts[target.name]
+        holds_others = any(other.inside == target.name for other in targets)
+        tags = None if segment_id is None else all_tags(segmentation.GetSegment(segment_id))
         if segment_id is None:
-            holds_others = any(other.inside == target.name for other in targets)
             segment_id = _new_segment(node, target, provenance.source, holds_others=holds_others)
         write_part(node, segment_id, part, volume)
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
+        if undo is not None:
+            was, now = shown.get(segment_id), part
+            if slice_index is not None and tags is not None:
+                was, now = (on_slice(one, slice_index, slice_axis_of(volume)) for one in (was, now))
+            lost, gained = packed(without(was, now)), packed(without(now, was))
+            undo.append(
+                SegmentEdit(
+                    provenance.source, segment_id, target, holds_others, True, tags, lost, gained
+                )
+            )
     _name_by_who(node)
     return node
 
@@ -204,6 +263,8 @@ def write_prediction_slice(
     targets: Sequence[Target],
     provenance: Provenance,
     may_replace: Policy = keep_edits,
+    *,
+    undo: list[SegmentEdit] | None = None,
 ) -> Any:
     """Show a prediction about one slice; its other slices stay as they are.
 
@@ -214,6 +275,7 @@ def write_prediction_slice(
         targets: Whose values `labels` holds.
         provenance: Written to each segment.
         may_replace: As in `write_prediction`; beside an edited segment goes a copy with the slice.
+        undo: Gets what takes it back.
 
     Returns:
         The segmentation node.
@@ -226,7 +288,46 @@ def write_prediction_slice(
         segment_id = latest.get(target.name)
         part = None if segment_id is None else read_part(node, segment_id, volume)
         parts[target.name] = with_slice(part, slice_index, labels == target.value, axis)
-    return write_prediction(volume, parts, targets, provenance, may_replace)
+    return write_prediction(
+        volume, parts, targets, provenance, may_replace, undo=undo, slice_index=slice_index
+    )
+
+
+def apply_edit(volume: Any, edit: SegmentEdit) -> SegmentEdit:
+    """Bring a segment of a prediction about a volume back to how it was.
+
+    Nothing is done about a segment that a person removed; one that was made by what is taken back
+    goes away, unless a person drew in it.
+
+    Returns:
+        What takes this back.
+    """
+    node = find_prediction(volume, edit.source)
+    segment = None if node is None else node.GetSegmentation().GetSegment(edit.segment_id)
+    if segment is None and (edit.is_there or edit.tags is None):
+        return edit
+    tags = None if segment is None else all_tags(segment)
+    if segment is None:
+        node = prediction_node(volume, edit.source)
+        _new_segment(
+            node,
+            edit.target,
+            edit.source,
+            holds_others=edit.holds_others,
+            segment_id=edit.segment_id,
+        )
+    was = read_part(node, edit.segment_id, volume)
+    now = together(without(was, unpacked(edit.remove)), unpacked(edit.add))
+    goes = edit.tags is None and now is None
+    if goes:
+        _remove_segment(node, edit.segment_id)
+    else:
+        write_part(node, edit.segment_id, now, volume)
+        if edit.tags is not None:
+            restore_tags(node.GetSegmentation().GetSegment(edit.segment_id), edit.tags)
+        _name_by_who(node)
+    lost, gained = packed(without(was, now)), packed(without(now, was))
+    return replace(edit, is_there=not goes, tags=tags, add=lost, remove=gained)
 
 
 def latest_segments(node: Any, targets: Sequence[Target]) -> dict[str, str]:
@@ -303,20 +404,22 @@ def _ours(node: Any) -> list[str]:
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
 
 
-def _edited(node: Any, volume: Any, *, replaces_prompted: bool = False) -> list[str]:
+def _edited(
+    node: Any, shown: Mapping[str, Part | None], *, replaces_prompted: bool = False
+) -> list[str]:
     """Return the ids of our segments that a person has a share in.
 
     Args:
         node: Segmentation node.
-        volume: Its volume node.
+        shown: What our segments hold, by their ids.
         replaces_prompted: Leave out those that only follow earlier prompts.
     """
     segmentation = node.GetSegmentation()
     found = []
-    for segment_id in _ours(node):
+    for segment_id, part in shown.items():
         segment = segmentation.GetSegment(segment_id)
         prompted = is_prompted(segment) and not replaces_prompted
-        if prompted or is_edited(segment, read_part(node, segment_id, volume)):
+        if prompted or is_edited(segment, part):
             found.append(segment_id)
     return found
 
@@ -339,11 +442,13 @@ def _of_target(node: Any, target: Target) -> list[str]:
     return [n for n in _ours(node) if target_of(segmentation.GetSegment(n)) == target.name]
 
 
-def _new_segment(node: Any, target: Target, source: str, *, holds_others: bool) -> str:
+def _new_segment(
+    node: Any, target: Target, source: str, *, holds_others: bool, segment_id: str = ""
+) -> str:
     segmentation, style = node.GetSegmentation(), style_of_target(target)
     name = f"{target.name} (new)" if _of_target(node, target) else target.name
     segment_id = segmentation.AddEmptySegment(
-        segmentation.GenerateUniqueSegmentID(target.name), name, style.color
+        segment_id or segmentation.GenerateUniqueSegmentID(target.name), name, style.color
     )
     if style.terminology:
         segment = segmentation.GetSegment(segment_id)
@@ -354,6 +459,14 @@ def _new_segment(node: Any, target: Target, source: str, *, holds_others: bool) 
     if holds_others:
         display.SetSegmentOpacity3D(segment_id, PARENT_OPACITY_3D)
     return str(segment_id)
+
+
+def _remove_segment(node: Any, segment_id: str) -> None:
+    """Remove a segment, and its node with the last one."""
+    node.GetSegmentation().RemoveSegment(segment_id)
+    if not segment_ids(node):
+        slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+        slicer.mrmlScene.RemoveNode(node)
 
 
 def _show_as_outline(node: Any, source: str) -> None:

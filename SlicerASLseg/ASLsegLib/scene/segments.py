@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,84 @@ def with_slice(
         of_slice = np.moveaxis(values, axis, 0)[slice_index - first[2 - axis]]
         of_slice[:] = plane[tuple(cut)].squeeze(axis)
     return part_of(values, (i0, j0, k0))
+
+
+def without(first: Part | None, second: Part | None) -> Part | None:
+    """Return the voxels of the first part that the second one does not have."""
+    if first is None or second is None:
+        return first
+    one, two = first.extent, second.extent
+    bounds = list(zip(one[::2], one[1::2], two[::2], two[1::2], strict=True))
+    if any(max(a, c) > min(b, d) for a, b, c, d in bounds):
+        return first
+    values = first.values.copy()
+    own = tuple(slice(max(a, c) - a, min(b, d) - a + 1) for a, b, c, d in bounds[::-1])
+    other = tuple(slice(max(a, c) - c, min(b, d) - c + 1) for a, b, c, d in bounds[::-1])
+    values[own] &= ~second.values[other]
+    return part_of(values, first.extent[::2])
+
+
+def together(first: Part | None, second: Part | None) -> Part | None:
+    """Return the voxels of either part."""
+    parts = [part for part in (first, second) if part is not None]
+    if len(parts) < 2:
+        return next(iter(parts), None)
+    extents = np.array([part.extent for part in parts])
+    i0, j0, k0 = (int(n) for n in extents[:, ::2].min(axis=0))
+    i1, j1, k1 = (int(n) for n in extents[:, 1::2].max(axis=0))
+    values = np.zeros((k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1), bool)
+    for part in parts:
+        i, j, k = part.extent[0] - i0, part.extent[2] - j0, part.extent[4] - k0
+        depth, rows, columns = part.values.shape
+        values[k : k + depth, j : j + rows, i : i + columns] |= part.values
+    return Part((i0, i1, j0, j1, k0, k1), values)
+
+
+def on_slice(part: Part | None, slice_index: int, axis: int = 0) -> Part | None:
+    """Return what a part has on one slice; None for nothing.
+
+    Args:
+        part: What there is.
+        slice_index: Which slice.
+        axis: As in `with_slice`.
+    """
+    if part is None or not 0 <= slice_index - part.extent[4 - 2 * axis] < part.values.shape[axis]:
+        return None
+    first = list(part.extent[::2])
+    n = slice_index - first[2 - axis]
+    first[2 - axis] = slice_index
+    return part_of(part.values.take([n], axis), (first[0], first[1], first[2]))
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """A part that is kept for long.
+
+    Attributes:
+        extent: As in `Part`.
+        bits: Of its values, compressed.
+    """
+
+    extent: Extent
+    bits: bytes
+
+
+def packed(part: Part | None) -> PackedPart | None:
+    """Return a part in few bytes."""
+    if part is None:
+        return None
+    return PackedPart(part.extent, zlib.compress(np.packbits(part.values).tobytes(), 1))
+
+
+def unpacked(part: PackedPart | None) -> Part | None:
+    """Return what was packed."""
+    if part is None:
+        return None
+    i0, i1, j0, j1, k0, k1 = part.extent
+    shape = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+    bits = np.frombuffer(zlib.decompress(part.bits), np.uint8)
+    count = shape[0] * shape[1] * shape[2]
+    return Part(part.extent, np.unpackbits(bits, count=count).reshape(shape).astype(bool))
 
 
 def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:

@@ -42,6 +42,16 @@ def current_slice(volume: Any) -> int:
     return int(np.clip(round(float(k)), 0, geometry.shape[0] - 1))
 
 
+def show_slice(volume: Any, slice_index: int) -> None:
+    """Let the view of a volume's axial slices show one of them, if it does not."""
+    node, geometry = slice_view_of(volume), slice_geometry_of(volume)
+    if node is not None and current_slice(volume) != slice_index:
+        centre = as_array(node.GetSliceToRAS())[:, 3]
+        ijk = np.linalg.inv(geometry.ijk_to_ras) @ centre
+        ijk[2] = slice_index
+        node.JumpSliceByOffsetting(*(geometry.ijk_to_ras @ ijk)[:3].tolist())
+
+
 def _likeness(node: Any, volume: Any) -> float:
     """Return how nearly the slices of a view are a volume's axial ones: 1 for parallel ones."""
     plane = slice_geometry_of(volume).ijk_to_ras[:3, :2]

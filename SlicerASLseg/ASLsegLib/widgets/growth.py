@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aslseg.engine.facts import GrowthFacts
     from ASLsegLib.engine.client import PanelEvent
     from ASLsegLib.logic.growth import Growth
+    from ASLsegLib.logic.history import Change
 
 LOOK_S = 0.1
 """How often prompts are looked at: before those of a slice are sent."""
@@ -36,7 +37,8 @@ class GrowthSection(Section):
         self._seen = ""
         self._started_at: float | None = None
         self.on_click(self.ui.growButton, self.grow)
-        self.on_click(self.ui.undoGrowthButton, self.undo)
+        self._left_alone = ""
+        self.logic.undone.connect(self._leave_alone)
 
     def update(self) -> None:
         """Show what is possible."""
@@ -50,23 +52,12 @@ class GrowthSection(Section):
             "" if can_grow else place,
             needs_engine=True,
         )
-        self.gate(
-            self.ui.undoGrowthButton, "" if self.logic.growths else _("No lesion has grown yet.")
-        )
 
     def grow(self) -> None:
         """Let a lesion grow from the prompts of the slice that is looked at."""
         volume = self.panel.volume
         if volume is not None:
             self._grow(volume, current_slice(volume))
-
-    def undo(self) -> None:
-        """Take the last lesion back."""
-        growth = self.logic.undo_growth()
-        if growth is not None:
-            text = _("The {target} of slice {k} was taken back.")
-            text = text.format(target=growth.target.name, k=growth.first)
-            self.ui.growthStatusLabel.setText(text)
 
     def tick(self) -> None:
         """Let lesions grow from new boxes, and again when their prompts have changed and rest."""
@@ -77,7 +68,7 @@ class GrowthSection(Section):
             return
         self._looked_at = time.monotonic()
         growth = self._last_growth(volume)
-        if growth is not None and not self._is_drawing():
+        if growth is not None and not self._is_drawing() and not self._is_left_alone(volume):
             self.logic.correct_growth(growth)
         if self._rests(volume, growth) and not self._is_drawing():
             self._follow(volume, growth)
@@ -97,14 +88,27 @@ class GrowthSection(Section):
         """Let the last lesion grow again where its prompts have changed, or one from a new box."""
         if growth is not None and growth.prompts_text != growth.asked:
             self.panel.attempt(lambda: self._grow_again(growth), update=False)
-        elif self.panel.parameters.eachBoxGrows and not self.logic.engine.is_busy:
+        elif (
+            self.panel.parameters.eachBoxGrows
+            and not self.logic.engine.is_busy
+            and not self._is_left_alone(volume)
+        ):
             boxed = [
                 k
                 for k, target, boxes, _ in free_prompts(volume)
                 if boxes and target == self._target
             ]
             if boxed:
-                self.panel.attempt(lambda: self._grow(volume, boxed[-1]), update=False)
+                self.panel.attempt(lambda: self._grow_from_box(volume, boxed[-1]), update=False)
+
+    def _leave_alone(self, change: Change) -> None:
+        """Let no lesion grow from prompts that undo brought back, before they change again."""
+        volume = self.panel.volume
+        if volume is not None and volume.GetID() == change.volume_id:
+            self._left_alone = json.dumps(free_prompts(volume))
+
+    def _is_left_alone(self, volume: Any) -> bool:
+        return bool(self._left_alone) and self._left_alone == json.dumps(free_prompts(volume))
 
     def on_event(self, event: PanelEvent) -> None:
         """Show how far a lesion has grown."""
@@ -115,7 +119,7 @@ class GrowthSection(Section):
 
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
-        self._seen = ""
+        self._seen = self._left_alone = ""
         self._started_at = None
 
     def on_answer(self, facts: GrowthFacts) -> None:
@@ -150,7 +154,13 @@ class GrowthSection(Section):
         found = [one for one in self.logic.growths if one.volume is volume and one.is_there]
         return found[-1] if found else None
 
-    def _grow(self, volume: Any, slice_index: int) -> None:
+    def _grow_from_box(self, volume: Any, slice_index: int) -> None:
+        """Let a lesion grow, which is taken back together with its box."""
+        growth = self._grow(volume, slice_index)
+        if growth.change is not None:
+            self.logic.history.fold(growth.change)
+
+    def _grow(self, volume: Any, slice_index: int) -> Growth:
         parameters = self.panel.parameters
         growth = self.logic.grow(
             volume,
@@ -161,6 +171,7 @@ class GrowthSection(Section):
             wait=False,
         )
         self._note_start(growth)
+        return growth
 
     def _grow_again(self, growth: Growth) -> None:
         if self.logic.engine.is_busy:
@@ -168,7 +179,9 @@ class GrowthSection(Section):
                 self.logic.cancel()  # it begins again when the engine is free
             return
         parameters = self.panel.parameters
-        self.logic.grow_again(growth, parameters.run or None, sam=parameters.samModel, wait=False)
+        self.logic.grow_again(
+            growth, parameters.run or None, sam=parameters.samModel, wait=False, follows=True
+        )
         self._note_start(growth)
 
     def _note_start(self, growth: Growth) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -14,7 +13,7 @@ from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
 from ASLsegLib.scene.segmentations import find_prediction
-from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
+from ASLsegLib.widgets.section import Section, cell, fill_table
 
 if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
@@ -46,7 +45,6 @@ class LesionsSection(Section):
         self._listed = ""
         self._place: Place | None = None
         self._back_button: Any | None = None
-        self._waiting: Callable[[], object] | None = None
         ui = self.ui
         acts = (
             (ui.lesionAcceptButton, "A", self._accept),
@@ -56,21 +54,18 @@ class LesionsSection(Section):
             (ui.lesionsDoneButton, "F", self._finish),
             (ui.lesionNextButton, "N", self._next),
             (ui.lesionBackButton, "Shift+N", self._back),
-            (ui.undoButton, "Ctrl+Z", self._undo),
-            (ui.redoButton, "Ctrl+Y", self._redo),
         )
         texts = [(key, button.text.rstrip("\u2026")) for button, key, _act in acts]
         ui.keysLabel.setText(
             _("Keys: {keys}").format(keys="; ".join(f"{key} {text}" for key, text in texts))
         )
-        self._keys = [self._key(key, button) for button, key, _act in acts]
-        for button, _key, act in acts:
+        for button, key, act in acts:
             self.on_click(button, act)
+            self.on_key(key, button)
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
         self.on_click(ui.trainOnButton, self._train_on)
         self.logic.lesions_changed.connect(self._fill)
         self.logic.project_changed.connect(self._show_changes)
-        self.logic.history.changed.connect(lambda: self.panel.update_soon("lesions"))
         fill_table(ui.lesionTable, HEAD, [])
         ui.changesTable.setVisible(False)
 
@@ -96,21 +91,12 @@ class LesionsSection(Section):
         left = len(review.undecided) if review else 0
         undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
         self.gate(ui.lesionsDoneButton, none, busy, undecided)
-        undo = self.logic.history.to_undo or self.logic.last_decision()
-        self.gate(ui.undoButton, "" if undo else _("There is nothing to undo."), busy)
-        text = _("Undo: {what}").format(what=shortened(undo)) if undo else _("Undo last decision")
-        ui.undoButton.setText(text)
-        redo = self.logic.history.to_redo
-        self.gate(ui.redoButton, "" if redo else _("Nothing was undone."), busy)
-        ui.redoButton.setText(_("Redo: {what}").format(what=shortened(redo)) if redo else _("Redo"))
         no_run = (
             "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
         )
         training = _("A training is under way.") if self.logic.trainer.is_busy else ""
         self.gate(ui.trainOnButton, self.panel.missing, no_run, training)
         ui.lesionLabel.setText(self._about())
-        for key in self._keys:
-            key.setEnabled(True)
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Show what a training on decisions has changed."""
@@ -128,14 +114,9 @@ class LesionsSection(Section):
             self.panel.attempt(lambda: self._choose(self.logic.take_drawn()))
         return_to(place)
 
-    def leave(self) -> None:
-        """Let the keys belong to the module that is opened."""
-        for key in self._keys:
-            key.setEnabled(False)
-
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
-        self._listed, self._place, self._waiting = "", None, None
+        self._listed, self._place = "", None
 
     # -- keys and buttons ----------------------------------------------------------------------
 
@@ -179,22 +160,10 @@ class LesionsSection(Section):
         if rows:
             self._choose(rows[max(here - 1, 0)])
 
-    def _undo(self) -> None:
-        self._at_case(self.logic.history.undo_case, self._undo_now)
-
-    def _redo(self) -> None:
-        self._at_case(self.logic.history.redo_case, self.logic.history.redo)
-
     def _train_on(self) -> None:
         self.logic.train_on(wait=False)
 
     # -- within --------------------------------------------------------------------------------
-
-    def _undo_now(self) -> None:
-        if self.logic.history.to_undo:
-            self.logic.history.undo()
-        elif self.logic.last_decision():
-            self.logic.undo_decision(self.logic.last_decision())
 
     def _list_other_case(self) -> None:
         """List the lesions of another case once it is shown."""
@@ -205,7 +174,6 @@ class LesionsSection(Section):
         if case_id and self._has_candidates(case_id):
             self.logic.load_lesions(case_id, then=self._start, wait=False)
             return
-        self._waiting = None
         if self.logic.lesion_review is not None:
             self.logic.forget_lesions()
 
@@ -221,34 +189,11 @@ class LesionsSection(Section):
         ]  # fmt: skip
         fill_table(self.ui.changesTable, CHANGES_HEAD, rows)
 
-    def _at_case(self, case_id: str, act: Callable[[], object]) -> None:
-        """Do something about the lesions of a case, which is loaded first if it is not shown."""
-        review = self.logic.lesion_review
-        if not case_id or (review is not None and review.case_id == case_id):
-            act()
-            return
-        self._waiting = act
-        self.panel.case_chosen.emit(case_id)
-
     def _has_candidates(self, case_id: str) -> bool:
         """Whether a run has found lesions in a case that has no label of a person yet."""
         reports = {one.case_id: one for one in self.logic.case_reports()}
         report = reports.get(case_id)
         return report is not None and report.refined is not None and report.state in OPEN
-
-    def _key(self, key: str, button: Any) -> Any:
-        """Let a key press a button, while the module is open."""
-        shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow() or self.panel.widget)
-        shortcut.setEnabled(False)
-
-        def press() -> None:
-            if button.enabled:
-                button.click()
-
-        self._slots.append(press)
-        shortcut.connect("activated()", press)
-        shortcut.connect("activatedAmbiguously()", press)
-        return shortcut
 
     def _visible(self) -> list[int]:
         review = self.logic.lesion_review
@@ -263,13 +208,10 @@ class LesionsSection(Section):
         self.panel.update_soon("lesions")
 
     def _start(self) -> None:
-        """Show the first undecided lesion of a case, and do what waited for the case."""
-        waiting, self._waiting = self._waiting, None
+        """Show the first undecided lesion of a case."""
         self._fill()
         if not self._next_undecided():
             self._choose(next(iter(self._visible()), None))
-        if waiting is not None:
-            waiting()
 
     def _next_undecided(self) -> bool:
         """Choose the next undecided lesion after the chosen one, and begin anew at the end."""
@@ -324,7 +266,7 @@ class LesionsSection(Section):
         self._back_button.show()
 
 
-BELOW_CASES = 5
+BELOW_CASES = 4
 """Place in the review section: below the list of cases and the rows of buttons about them."""
 OPEN = ("pseudo", "needs review", "rejected")
 """States of cases without a label of a person, see `CaseReport`."""

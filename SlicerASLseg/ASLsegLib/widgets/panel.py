@@ -38,6 +38,7 @@ from ASLsegLib.widgets.section import Section, as_plain
 from ASLsegLib.widgets.segment import SegmentSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection
+from ASLsegLib.widgets.undo import UndoSection
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -47,10 +48,10 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    NextStepSection, StatusSection, ProjectSection, OrganMaskSection, CaseEditsSection,
-    NewProjectDialog, DashboardSection, ModelsSection, TrainingSection, ReviewSection,
-    LesionsSection, SegmentSection, GrowthSection, PromptsSection, ResultsSection, BatchSection,
-    AdvancedSection,
+    NextStepSection, StatusSection, UndoSection, ProjectSection, OrganMaskSection,
+    CaseEditsSection, NewProjectDialog, DashboardSection, ModelsSection, TrainingSection,
+    ReviewSection, LesionsSection, SegmentSection, GrowthSection, PromptsSection, ResultsSection,
+    BatchSection, AdvancedSection,
 )  # fmt: skip
 
 
@@ -207,11 +208,13 @@ class Panel(VTKObservationMixin):
         self._use_parameters()
         for section in self.sections:
             section.enter()
+            section.let_keys_work(True)
 
     def exit(self) -> None:
         """Let the scene's parameters alone and place nothing more; work goes on."""
         for section in self.sections:
             section.leave()
+            section.let_keys_work(False)
         self._leave_parameters()
 
     def close(self) -> None:
@@ -376,6 +379,7 @@ class Panel(VTKObservationMixin):
             self.logic.working_on = None
             if engine.is_busy:
                 engine.cancel()
+        self.logic.forget_removed_volumes()
         if self.parameters is not None and self.volume is None:
             self.parameters.inputVolume = _first_volume()
         self.update()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib import requirements
 from ASLsegLib.scene.placement import Placement
 from ASLsegLib.scene.prompts import (
     BOX,
@@ -29,6 +28,7 @@ from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import PredictionFacts
+    from ASLsegLib.logic.history import Change
 
 SETTLE_S = 0.25
 """How long prompts have to rest before they are sent."""
@@ -49,6 +49,7 @@ class PromptsSection(Section):
         self._changed_at: float | None = None
         self._shown = True
         self._sent_at: float | None = None
+        self._resumes = ""
         ui = self.ui
         self._buttons = {
             POSITIVE: ui.addPositiveButton,
@@ -64,6 +65,8 @@ class PromptsSection(Section):
         self.on_click(ui.refineButton, self.refine)
         self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
         self.panel.prompt_wanted.connect(self._place_for)
+        self.logic.undoing.connect(self._before_undo)
+        self.logic.undone.connect(self._after_undo)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if interaction is not None:
             event = interaction.InteractionModeChangedEvent
@@ -73,14 +76,16 @@ class PromptsSection(Section):
         """Show what is possible, and watch the prompts of the volume."""
         volume = self.panel.volume
         self._fill_targets()
+        if volume is not None:
+            self.logic.watch_prompts(volume)
         self._watch(volume)
         no_volume = "" if volume else _("Choose a volume.")
         no_model = self.panel.missing or self._no_sam()
         for kind, button in self._buttons.items():
             self.gate(button, no_volume)
             button.setChecked(self._placement.kind == kind)
-        proposed = volume is not None and requirements.can_open_projects()
-        proposals = self.logic.proposed(volume) if proposed else []
+        is_there = volume is not None and not self.panel.missing
+        proposals = self.logic.proposed(volume) if is_there else []
         nothing = "" if proposals else _("Segment the volume first: no prompts are proposed yet.")
         self.gate(self.ui.editPromptsButton, no_volume, nothing)
         self.gate(self.ui.clearPromptsButton, no_volume)
@@ -101,12 +106,17 @@ class PromptsSection(Section):
 
     def tick(self) -> None:
         """Show what is possible with changed prompts once they rest, and send them."""
-        if self._changed_at is None or time.monotonic() - self._changed_at < SETTLE_S:
+        if self._changed_at is None:
+            return
+        volume = self.panel.volume
+        rests = time.monotonic() - self._changed_at >= SETTLE_S
+        if volume is not None and self._placement.kind not in SHAPES:
+            self.logic.note_prompts(volume, is_resting=rests)
+        if not rests:
             return
         if not self._shown:
             self._shown = True
             self.panel.update_soon("engine")
-        volume = self.panel.volume
         busy = self.logic.engine.is_busy or self._placement.kind in SHAPES or self._box_grows()
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
@@ -114,7 +124,7 @@ class PromptsSection(Section):
         if not self.panel.missing and self._prompts_text(volume) != self._sent.get(
             volume.GetID(), "[]"
         ):
-            self.panel.attempt(self.refine, update=False)
+            self.panel.attempt(lambda: self._ask(follows=True), update=False)
 
     def _box_grows(self) -> bool:
         """Tell whether a lesion will grow from a box, which is no prompt of its slice then."""
@@ -127,6 +137,9 @@ class PromptsSection(Section):
 
     def refine(self) -> None:
         """Run SAM with the prompts as they are now."""
+        self._ask(follows=False)
+
+    def _ask(self, *, follows: bool) -> None:
         volume, parameters = self.panel.volume, self.panel.parameters
         if volume is None:
             return
@@ -139,6 +152,7 @@ class PromptsSection(Section):
             sam=parameters.samModel,
             wait=False,
             may_replace=self.panel.may_replace,
+            follows=follows,
         )
 
     def leave(self) -> None:
@@ -162,6 +176,26 @@ class PromptsSection(Section):
                 self._placement.start(self.panel.volume, self._target, kind)
 
         return toggle
+
+    def _before_undo(self, _change: Change) -> None:
+        """Place nothing while prompts are brought back."""
+        kind = self._placement.kind
+        self._resumes = "" if kind in SHAPES else kind
+        self._placement.stop()
+
+    def _after_undo(self, _change: Change) -> None:
+        """Ask SAM nothing about prompts that were brought back, but what it has not answered."""
+        volume = self.panel.volume
+        if volume is None:
+            return
+        latest = self.logic.history.latest(volume.GetID())
+        if latest is not None and latest.is_open:
+            self._sent.pop(volume.GetID(), None)
+            self._changed_at = time.monotonic()
+        else:
+            self._sent[volume.GetID()] = self._prompts_text(volume)
+        if self._resumes:
+            self._placement.start(volume, self._target, self._resumes)
 
     def _place_for(self, target: str) -> None:
         """Begin to place a box on an object of a target, which grows from it."""
@@ -216,6 +250,9 @@ class PromptsSection(Section):
         self._placement.mode_changed()
 
     def _watch(self, volume: Any | None) -> None:
+        for node_id in [one for one in self._watched if not slicer.mrmlScene.GetNodeByID(one)]:
+            del self._watched[node_id]
+            self._changed_at = time.monotonic()
         for node in prompt_nodes(volume) if volume is not None else []:
             if node.GetID() not in self._watched:
                 self._watched[node.GetID()] = node

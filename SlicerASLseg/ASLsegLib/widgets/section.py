@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.engine.background import Signal
@@ -92,8 +93,8 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine`, `training`, `batch`, `lesions` and `computer`, whose state `update`
-            shows beside the scene and the project; it is called when that changes too.
+        shows: Of `engine`, `training`, `batch`, `lesions`, `history` and `computer`, whose state
+            `update` shows beside the scene and the project; it is called when that changes too.
         answers: Names of the facts with which the engine answers that `on_answer` wants.
         panel: The panel that holds the section.
         ui: All widgets by name.
@@ -110,6 +111,7 @@ class Section:
         self._tips: dict[str, str] = {}
         self._need_engine: dict[str, tuple[Any, str]] = {}
         self._slots: list[Callable[..., None]] = []
+        self._keys: list[Any] = []
         self.connect_widgets()
 
     def connect_widgets(self) -> None:
@@ -142,6 +144,11 @@ class Section:
     def leave(self) -> None:
         """End what would go on in other modules; called when the module is left."""
 
+    def let_keys_work(self, work: bool) -> None:
+        """Let the keys of the section press its buttons, or leave them to another module."""
+        for key in self._keys:
+            key.setEnabled(work)
+
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
 
@@ -165,6 +172,20 @@ class Section:
 
         self._slots.append(slot)
         widget.connect(signal, slot)
+
+    def on_key(self, key: str, button: Any) -> None:
+        """Let a key press a button while the module is open, wherever in the window one works."""
+        shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow() or self.panel.widget)
+        shortcut.setEnabled(False)
+
+        def press() -> None:
+            if button.enabled:
+                button.click()
+
+        self._slots.append(press)
+        self._keys.append(shortcut)
+        shortcut.connect("activated()", press)
+        shortcut.connect("activatedAmbiguously()", press)
 
     def gate(self, widget: Any, *problems: str, needs_engine: bool = False) -> None:
         """Enable a widget, or disable it and let its tooltip say why.
@@ -256,9 +277,9 @@ def cell(table: Any, column: int = 0) -> str:
     return "" if item is None else item.text()
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, most: int = _MOST_LETTERS) -> str:
     """Return a name that fits on a button; '&' would be taken for the mark of a key."""
-    short = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}\u2026"
+    short = name if len(name) <= most else f"{name[: most - 1]}\u2026"
     return short.replace("&", "&&")
 
 

@@ -1,0 +1,468 @@
+"""The engine at work for a person: segmenting, SAM's answers, lesions that grow, and their undo."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from aslseg.errors import RunError
+from ASLsegLib.engine.background import Background
+from ASLsegLib.engine.client import EngineClient, Job
+from ASLsegLib.engine.results import ShownAnswer, proposed_prompts, result_handlers
+from ASLsegLib.logic.growth import (
+    Growth,
+    GrowthSwap,
+    begin_growth,
+    claim_corrections,
+    follow,
+    growth_job,
+    withdraw_growth,
+)
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.organ_masks import OrganMaskLogic
+from ASLsegLib.logic.undo import PromptSwap, UndoLogic
+from ASLsegLib.parameters import chosen_device
+from ASLsegLib.paths import library, python_command
+from ASLsegLib.scene.prompt_states import read_state
+from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
+from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep_edits
+from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
+
+if TYPE_CHECKING:
+    from aslseg.engine.protocol import Done
+    from ASLsegLib.engine.client import PanelEvent
+
+YIELD_S = 0.005
+"""PythonQt keeps the interpreter lock while Slicer's event loop runs, and the threads that write,
+read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
+
+Show = Callable[[Any, ShownAnswer], Iterator[str]]
+
+
+class _Awaited:
+    """An answer that has been asked for.
+
+    Attributes:
+        is_void: Whether what it answers was taken back meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.is_void = False
+
+
+class InteractiveLogic(UndoLogic, OrganMaskLogic):
+    """The part of the logic that asks the engine about the volume that a person looks at.
+
+    Attributes:
+        working_on: The volume node of the last request to the engine, or None.
+        measuring: Measures cases, beside `background`.
+        growing: The lesion that the engine is about, or None.
+    """
+
+    def __init__(self, python: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self._python = tuple(python or python_command())
+        self._engines: dict[str, EngineClient] = {}
+        self.working_on: Any | None = None
+        self.measuring = Background()
+        self._grown: list[Growth] = []
+        self.growing: Growth | None = None
+        self._awaited: _Awaited | None = None
+        self._folder: Path | None = None
+
+    @property
+    def growths(self) -> list[Growth]:
+        """Lesions that have grown since the scene was opened and are in it, in their order."""
+        return [growth for growth in self._grown if growth.is_there]
+
+    @property
+    def engine(self) -> EngineClient:
+        """The child process that segments and refines."""
+        return self._engine_for("interactive")
+
+    @property
+    def trainer(self) -> EngineClient:
+        """The child process that trains, so that segmenting goes on meanwhile."""
+        return self._engine_for("training")
+
+    @property
+    def batch(self) -> EngineClient:
+        """The child process that exports and segments folders, beside the other two."""
+        return self._engine_for("batch")
+
+    def poll(self) -> None:
+        """Go on with what is under way, for a moment."""
+        super().poll()
+        self.measuring.poll()
+        for engine in self._engines.values():
+            engine.poll()
+        if (
+            self.background.is_busy
+            or self.measuring.is_busy
+            or self._ahead.is_busy
+            or any(engine.is_busy for engine in self._engines.values())
+        ):
+            time.sleep(YIELD_S)
+
+    def cancel(self) -> None:
+        """Stop what is under way, but not a training."""
+        self.background.cancel()
+        self.engine.cancel()
+
+    def close(self) -> None:
+        """End the child processes and delete the files that were handed to them."""
+        for engine in self._engines.values():
+            engine.close()
+        self.background.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def segment(
+        self,
+        volume: Any,
+        run_id: str | None = None,
+        *,
+        organs: Mapping[str, Any] | None = None,
+        wait: bool = True,
+        may_replace: Policy = keep_edits,
+    ) -> dict[str, Any]:
+        """Segment a volume by a trained run.
+
+        Args:
+            volume: Volume node; one under a linear transform is worked on as a hardened copy.
+            run_id: Of the open project; its latest usable run when None.
+            organs: By target name, a mask that is used in place of the predicted organ: a file, or
+                a segmentation node with a segment of that name. A case brings its own.
+            wait: Return when the nodes are there.
+            may_replace: Asked before segments that a person edited are replaced.
+
+        Returns:
+            Segmentation nodes by source: "prompts", "specialist", "sam", "refined".
+
+        Raises:
+            SceneError: When the volume cannot be used.
+            RunError: When the run that is named cannot be used.
+            EngineError: When the engine failed.
+        """
+        volume = working_volume(volume)
+        self.note_prompts(volume)
+        arguments, prepare = self._about(volume, run_id, organs)
+        read, show = result_handlers(volume, None, may_replace)
+        word = f"segment {volume.GetName()}"
+        show_it = self._shows(_Awaited(), volume, show, word)
+        self.engine.start(Job("segment", arguments, prepare, read, show_it))
+        return self._predictions_after(volume, wait)
+
+    def refine(
+        self,
+        volume: Any,
+        slice_index: int | None = None,
+        run_id: str | None = None,
+        *,
+        sam: str = "vit_t",
+        wait: bool = True,
+        may_replace: Policy = keep_edits,
+        follows: bool = False,
+    ) -> dict[str, Any]:
+        """Run SAM with the scene's prompts, and refine the label by its result.
+
+        Args:
+            volume: Volume node.
+            slice_index: Only this slice, which takes the time of one mask decoding; the whole
+                volume when None.
+            run_id: As in `segment`; without a trained run SAM works alone.
+            sam: Which SAM is used without a trained run.
+            wait: As in `segment`.
+            may_replace: As in `segment`.
+            follows: Whether the answer is taken back together with the last change of prompts.
+        """
+        volume = working_volume(volume)
+        self.note_prompts(volume)
+        arguments, prepare = self._about(volume, run_id)
+        prompts = self.prompts(volume)
+        edited = edited_slices(volume)
+        sent = edited if slice_index is None else edited & {slice_index}
+        arguments["prompts"] = [p.to_json() for p in prompts if p.slice_index in sent]
+        arguments["edited_slices"] = sorted(taken_over(volume))
+        arguments["slice_index"] = slice_index
+        arguments["sam"] = {"model": sam} if arguments["run"] is None else None
+        read, show = result_handlers(volume, slice_index, may_replace, prompted=True)
+        where = "all slices with prompts" if slice_index is None else f"slice {slice_index}"
+        asked = self.history.latest(volume.GetID()) if follows else None
+        word, awaited = f"answer of SAM, {where}", _Awaited()
+        show_it = self._shows(awaited, volume, show, word, slice_index, asked)
+        self.engine.start(Job("refine", arguments, prepare, read, show_it))
+        self._awaited = awaited
+        if asked is not None:
+            asked.is_open = True
+        return self._predictions_after(volume, wait)
+
+    def grow(
+        self,
+        volume: Any,
+        slice_index: int,
+        target: str,
+        *,
+        segmentation: Any | None = None,
+        run_id: str | None = None,
+        sam: str = "vit_t",
+        wait: bool = True,
+    ) -> Growth:
+        """Let a lesion grow in three dimensions from the scene's prompts on one slice.
+
+        It becomes a segment of its own, such as "tumour 1", which counts as its target; other
+        segments stay as they are. It stays in its parent, and out of other lesions.
+
+        Args:
+            volume: Volume node.
+            slice_index: The axial slice with a box or points about the target.
+            target: Name of the target.
+            segmentation: Segmentation node to grow in; the refined prediction, else SAM's.
+            run_id: As in `segment`; without a trained run SAM as it was released is used.
+            sam: Which SAM is used without a trained run.
+            wait: Return when it has grown.
+
+        Raises:
+            SceneError: When there is no such prompt, or no such target.
+            EngineError: When the engine failed.
+        """
+        volume = working_volume(volume)
+        self.engine.require_free()
+        found = next((one for one in self.targets() if one.name == target), None)
+        if found is None:
+            names = ", ".join(one.name for one in self.targets())
+            msg = f"'{target}' is no target of the project; choose one of {names}."
+            raise SceneError(msg)
+        self.note_prompts(volume)
+        before = read_state(volume)
+        growth = begin_growth(volume, segmentation, found, slice_index)
+        swap = GrowthSwap(growth, None, PromptSwap(volume, before))
+        self._prompts_changed(volume)
+        self._grown.append(growth)
+        word = f"grow {growth.name}, slice {slice_index}"
+        growth.change = self._note(volume, word, swap, slice_index, size_bytes=swap.count_bytes)
+        self._start_growth(growth, run_id, sam, wait)
+        return growth
+
+    def grow_again(
+        self,
+        growth: Growth,
+        run_id: str | None = None,
+        *,
+        sam: str = "vit_t",
+        wait: bool = True,
+        follows: bool = False,
+    ) -> None:
+        """Let a lesion grow from its prompts as they are now; see `grow` and `refine`."""
+        self.engine.require_free()
+        self.note_prompts(growth.volume)
+        swap = GrowthSwap(growth, growth.keep())
+        self._note(
+            growth.volume,
+            f"grow {growth.name} again",
+            swap,
+            growth.first,
+            to=self.history.latest(growth.volume.GetID()) if follows else None,
+            size_bytes=swap.count_bytes,
+        )
+        self._start_growth(growth, run_id, sam, wait)
+
+    def correct_growth(self, growth: Growth) -> bool:
+        """Let further prompts in or beside a lesion belong to it; `grow_again` follows them.
+
+        Returns:
+            Whether there were any.
+        """
+        before = read_state(growth.volume)
+        if not claim_corrections(growth):
+            return False
+        self.note_prompts(growth.volume, before)
+        asked = self.history.latest(growth.volume.GetID())
+        swap = PromptSwap(growth.volume, before)
+        self._note(growth.volume, f"correct {growth.name}", swap, growth.first, to=asked)
+        self._prompts_changed(growth.volume)
+        return True
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        super().forget_scene()
+        self._grown, self.growing = [], None
+
+    def forget_removed_volumes(self) -> None:
+        """Forget what was done about volumes that are gone, and the lesions that grew on them."""
+        super().forget_removed_volumes()
+        is_there = slicer.mrmlScene.IsNodePresent
+        self._grown = [growth for growth in self._grown if is_there(growth.volume)]
+
+    def prompts(self, volume: Any, slice_index: int | None = None) -> list[Any]:
+        """Return the prompts in force: the proposed ones and those of the scene."""
+        return read_prompts(volume, self.proposed(volume), slice_index)
+
+    def proposed(self, volume: Any) -> list[Any]:
+        """Return the prompts that the run proposed for a volume."""
+        return proposed_prompts(find_prediction(volume, "prompts"))
+
+    def predictions(self, volume: Any) -> dict[str, Any]:
+        """Return the segmentation nodes about a volume that are in the scene, by source."""
+        found = {source: find_prediction(volume, source) for source in SOURCES}
+        return {source: node for source, node in found.items() if node is not None}
+
+    # -- within
+    def _shows(
+        self,
+        awaited: _Awaited,
+        volume: Any,
+        show: Show,
+        word: str,
+        slice_index: int | None = None,
+        asked: Change | None = None,
+    ) -> Callable[[Any], Iterator[str]]:
+        """Let what an answer shows be undone: by itself, or with the change that it answers."""
+
+        def steps(result: Any) -> Iterator[str]:
+            shown = ShownAnswer(volume)
+            try:
+                for step in show(result, shown):
+                    if awaited.is_void:
+                        break
+                    yield step
+            except Exception:
+                note(shown)
+                raise
+            if awaited.is_void:
+                shown()
+            else:
+                note(shown)
+
+        def note(shown: ShownAnswer) -> None:
+            self._note(volume, word, shown, slice_index, to=asked, size_bytes=shown.count_bytes)
+            if asked is not None:
+                asked.is_open = False
+
+        return steps
+
+    def _start_growth(self, growth: Growth, run_id: str | None, sam: str, wait: bool) -> None:
+        arguments, prepare = self._about(growth.volume, run_id)
+        arguments["sam"] = {"model": sam} if arguments["run"] is None else None
+        folder = Path(arguments.pop("output"))
+        job = growth_job(growth, self.targets(), arguments, prepare, folder)
+        show, awaited = job.show, _Awaited()
+
+        def steps(facts: Any) -> Iterator[str]:
+            if show is not None and not awaited.is_void:
+                yield from show(facts)
+
+        self.engine.start(replace(job, show=steps))
+        self._awaited, self.growing = awaited, growth
+        if wait:
+            self._wait(self.engine)
+
+    def _stop_answer(self, change: Change) -> None:
+        about = self.working_on
+        if self._awaited is None or about is None or about.GetID() != change.volume_id:
+            return
+        self._awaited.is_void, self.growing = True, None
+        self.engine.cancel()
+
+    def _about(
+        self, volume: Any, run_id: str | None, organs: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Callable[[], None] | None]:
+        run = self.usable_run(run_id)
+        if run_id and run is None:
+            msg = (
+                f"Run {run_id} cannot be used: the open project has no run of that name with a "
+                "finished round. Choose another run, or let the latest one be used."
+            )
+            raise RunError(msg)
+        self.working_on = volume
+        folder = self._scratch() / volume.GetID()
+        image, prepare = file_for(volume, folder)
+        files: dict[str, str] = {}
+        writes: list[Callable[[], None]] = []
+        if run is not None and (organs is not None or self._are_organs_given()):
+            files, writes = self._organ_files(volume, organs, folder)
+        steps = [*([prepare] if prepare else []), *writes]
+        arguments = {
+            "image": str(image),
+            "project": str(self.project.folder) if self.project else None,
+            "run": run,
+            "output": str(folder),
+            "device": chosen_device(),
+            "organs": files,
+        }
+        return arguments, partial(_do_all, steps) if steps else None
+
+    def _are_organs_given(self) -> bool:
+        cases = () if self.project is None else self.project.cases
+        return any(self._files_of.values()) or any(case.masks for case in cases)
+
+    def _predictions_after(self, volume: Any, wait: bool) -> dict[str, Any]:
+        if wait:
+            self._wait(self.engine)
+        return self.predictions(volume)
+
+    def _wait(self, engine: EngineClient) -> Done:
+        def breathe() -> None:
+            self.poll()
+            slicer.app.processEvents()
+
+        return engine.wait(breathe)
+
+    def _engine_for(self, purpose: str) -> EngineClient:
+        if purpose not in self._engines:
+            engine = EngineClient(self._python, library())
+            if purpose == "interactive":
+                engine.event.connect(self._follow_engine)
+            if purpose == "training":  # predictions leave the project as it is
+                engine.event.connect(self._state_may_change)
+            self._engines[purpose] = engine
+        return self._engines[purpose]
+
+    def _follow_engine(self, event: PanelEvent) -> None:
+        growth, is_over = self.growing, event.event in ("done", "failed", "cancelled")
+        if is_over:
+            self._awaited = self.growing = None
+        if growth is None:
+            return
+        follow(growth, event)
+        if is_over and not growth.segment.slices and growth.facts is None and growth.is_there:
+            withdraw_growth(growth)  # it has not begun: its prompts are free again
+            self._prompts_changed(growth.volume)
+            if growth.change is not None:
+                self.history.discard(growth.change)
+
+    def _state_may_change(self, event: PanelEvent) -> None:
+        if event.event in ("artifact", "done", "failed", "cancelled"):
+            self.forget_state()
+
+    def _scratch(self) -> Path:
+        if self._folder is None:
+            self._folder = new_scratch(Path(slicer.app.temporaryPath))
+        return self._folder
+
+
+def _do_all(steps: Sequence[Callable[[], None]]) -> None:
+    for step in steps:
+        step()
+
+
+def new_scratch(parent: Path) -> Path:
+    """Make a folder for copies of images; those that a killed application left are deleted."""
+    from aslseg.storage import temporary_beside
+
+    with suppress(ImportError):  # psutil comes with the requirements
+        from aslseg.storage import sweep
+
+        sweep(parent)
+    folder = temporary_beside(parent / "panel")
+    folder.mkdir(mode=0o700, parents=True)
+    return folder

@@ -1,0 +1,163 @@
+"""Undo and redo across everything: prompts, answers, growth, decisions, saved labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+from ASLsegLib.engine.background import Signal
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.lesions import LesionLogic
+from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
+
+
+class PromptSwap:
+    """Other prompts about a volume: a call brings them back, another call those of now.
+
+    Args:
+        volume: Volume node.
+        state: How the prompts shall be.
+    """
+
+    def __init__(self, volume: Any, state: PromptState) -> None:
+        self._volume, self._state = volume, state
+
+    def __call__(self) -> None:
+        """Bring the prompts back."""
+        now = read_state(self._volume)
+        restore_state(self._volume, self._state)
+        self._state = now
+
+
+class UndoLogic(LesionLogic):
+    """The part of the logic that takes back and does again, in the order in which it was done.
+
+    Attributes:
+        undoing: Emits a change before it is taken back, or done again.
+        undone: Emits it afterwards.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.undoing, self.undone = Signal(), Signal()
+        self._prompts: dict[str, PromptState] = {}
+
+    @property
+    def to_undo(self) -> str:
+        """What `undo` would take back, in words; empty for nothing."""
+        change = self.history.last_done
+        return self.last_decision() if change is None else change.word
+
+    @property
+    def to_redo(self) -> str:
+        """What `redo` would do again, in words; empty for nothing."""
+        change = self.history.last_undone
+        return "" if change is None else change.word
+
+    def undo(self) -> str:
+        """Take back the last prompt, answer, growth, decision or saved label.
+
+        What was saved stays in the project's history, and the label map before it counts again.
+
+        Returns:
+            What was taken back, in words; empty when there was nothing.
+
+        Raises:
+            SceneError: When it is about a case that has to be loaded first.
+        """
+        self.note_all_prompts()
+        change, last = self.history.last_done, self.last_decision()
+        if change is not None:
+            return self._move(change, self.history.undo)
+        if last:  # of before the project was opened
+            self.undo_decision(last)
+        return last
+
+    def redo(self) -> str:
+        """Do again what was taken back last; see `undo`."""
+        self.note_all_prompts()
+        change = self.history.last_undone
+        return "" if change is None else self._move(change, self.history.redo)
+
+    def watch_prompts(self, volume: Any) -> None:
+        """Take the prompts that a volume comes with for given."""
+        if volume.GetID() not in self._prompts:
+            self._prompts[volume.GetID()] = read_state(volume)
+
+    def note_prompts(
+        self, volume: Any, now: PromptState | None = None, *, is_resting: bool = True
+    ) -> None:
+        """Note what a person did to the prompts about a volume since the last call.
+
+        Args:
+            volume: Volume node.
+            now: Its prompts; as they are in the scene when None.
+            is_resting: Whether no prompt is being moved; else only what came or went is noted.
+        """
+        known = self._prompts.get(volume.GetID(), PromptState())
+        now = now or read_state(volume)
+        if now == known or not (is_resting or len(now.prompts) != len(known.prompts)):
+            return
+        word, slice_index = describe(known, now)
+        self._note(volume, word, PromptSwap(volume, known), slice_index)
+        self._prompts[volume.GetID()] = now
+
+    def note_all_prompts(self) -> None:
+        """Note what a person did to the prompts about all volumes; see `note_prompts`."""
+        self.forget_removed_volumes()
+        for volume_id in list(self._prompts):
+            self.note_prompts(slicer.mrmlScene.GetNodeByID(volume_id))
+
+    def forget_removed_volumes(self) -> None:
+        """Forget what was done about volumes that are not in the scene any more."""
+        for volume_id in list(self._prompts):
+            if slicer.mrmlScene.GetNodeByID(volume_id) is None:
+                del self._prompts[volume_id]
+                self.history.forget_volume(volume_id)
+
+    def release_case(self, case_id: str) -> bool:
+        """Take a case out of the scene, with what could be undone in its prompts and answers."""
+        is_gone = super().release_case(case_id)
+        self.forget_removed_volumes()
+        return is_gone
+
+    def forget_scene(self) -> None:
+        """Forget nodes that go away with the scene."""
+        super().forget_scene()
+        self._prompts = {}
+
+    def _note(
+        self,
+        volume: Any,
+        word: str,
+        swap: Callable[[], None],
+        slice_index: int | None = None,
+        *,
+        to: Change | None = None,
+        size_bytes: Callable[[], int] = int,
+    ) -> Change:
+        """Note a change of the scene, which the same call takes back and does again."""
+        known = {"volume_id": volume.GetID(), "slice_index": slice_index, "size_bytes": size_bytes}
+        change = Change(word, swap, swap, **known)
+        self.history.add(change, to)
+        return change
+
+    def _prompts_changed(self, volume: Any) -> None:
+        """Know the prompts about a volume as they are, for it was no person that changed them."""
+        self._prompts[volume.GetID()] = read_state(volume)
+
+    def _stop_answer(self, change: Change) -> None:
+        """Let no answer come that would show what is being taken back."""
+
+    def _move(self, change: Change, move: Callable[[], str]) -> str:
+        self.undoing.emit(change)
+        self._stop_answer(change)
+        try:
+            return move()
+        finally:
+            volume = slicer.mrmlScene.GetNodeByID(change.volume_id) if change.volume_id else None
+            if volume is not None:
+                self._prompts_changed(volume)
+            self.undone.emit(change)

@@ -1,0 +1,91 @@
+"""Undo and redo: two buttons and their keys, for everything that was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from ASLsegLib.scene.slice_views import show_slice
+from ASLsegLib.widgets.section import Section, as_plain, shortened
+
+if TYPE_CHECKING:
+    from ASLsegLib.logic.history import Change
+
+MOST_LETTERS = 16
+"""Of what is undone on a button; the tooltip has all of it."""
+
+
+class UndoSection(Section):
+    """Takes back the last act, and does it again, at the place where it was done."""
+
+    shows = ("history",)
+
+    def connect_widgets(self) -> None:
+        """Connect both buttons and their keys."""
+        self._waiting: tuple[str, Callable[[], object]] | None = None
+        for button, key, act in (
+            (self.ui.undoButton, "Ctrl+Z", self.undo),
+            (self.ui.redoButton, "Ctrl+Y", self.redo),
+        ):
+            self.on_click(button, act)
+            self.on_key(key, button)
+        self.logic.history.changed.connect(lambda: self.panel.update_soon("history"))
+        self.logic.lesions_changed.connect(self._case_has_come)
+        self.logic.undone.connect(self._show)
+
+    def update(self) -> None:
+        """Say what would be undone and redone."""
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        for button, what, name, nothing in (
+            (self.ui.undoButton, self.logic.to_undo, _("Undo"), _("There is nothing to undo.")),
+            (self.ui.redoButton, self.logic.to_redo, _("Redo"), _("Nothing was undone.")),
+        ):
+            self.gate(button, "" if what else nothing, busy)
+            button.setText(f"{name}: {shortened(what, MOST_LETTERS)}" if what else name)
+            if what and not busy:
+                button.setToolTip(as_plain(f"{name}: {what}"))
+
+    def undo(self) -> None:
+        """Take back the last act."""
+        self.logic.note_all_prompts()
+        change = self.logic.history.last_done
+        self._at_case("" if change is None else change.case_id, self.logic.undo)
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        change = self.logic.history.last_undone
+        self._at_case("" if change is None else change.case_id, self.logic.redo)
+
+    def forget_scene(self) -> None:
+        """Wait for no case that goes away with the scene."""
+        self._waiting = None
+
+    def _at_case(self, case_id: str, act: Callable[[], object]) -> None:
+        """Do something about the lesions of a case, which is loaded first if it is not shown."""
+        review = self.logic.lesion_review
+        if not case_id or (review is not None and review.case_id == case_id):
+            act()
+            return
+        self._waiting = case_id, act
+        self.panel.case_chosen.emit(case_id)
+
+    def _case_has_come(self) -> None:
+        review = self.logic.lesion_review
+        if self._waiting is None or review is None or review.case_id != self._waiting[0]:
+            return
+        act, self._waiting = self._waiting[1], None
+        self.panel.attempt(act)
+
+    def _show(self, change: Change) -> None:
+        """Show the volume and the slice that something was undone in."""
+        volume = slicer.mrmlScene.GetNodeByID(change.volume_id) if change.volume_id else None
+        if volume is None:
+            return
+        if self.panel.volume is not volume and self.panel.parameters is not None:
+            self.panel.parameters.inputVolume = volume
+            slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        if change.slice_index is not None:
+            show_slice(volume, change.slice_index)
