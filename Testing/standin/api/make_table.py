@@ -91,6 +91,7 @@ NEWER_THAN_5_10 = {
 SCOPES = """
 AlignmentFlag CheckState CursorShape ItemDataRole ItemFlag Orientation TextFormat SortOrder Key
 ScrollBarPolicy TextElideMode TextInteractionFlag WindowModality KeyboardModifier MouseButton
+ShortcutContext
 """
 
 

@@ -118,6 +118,32 @@ def test_a_section_folds_with_what_is_in_it(scene: Any) -> None:
     assert got == [True, False]
 
 
+def test_what_is_shown_or_hidden_in_a_folded_section_is_so_when_it_opens(scene: Any) -> None:
+    """As CTK's event filter has it, for children that are the section's own."""
+    import ctk
+    import qt
+
+    section = ctk.ctkCollapsibleButton()
+    column = qt.QVBoxLayout(section)
+    comes, goes, late = qt.QLabel("comes"), qt.QLabel("goes"), qt.QLabel("late")
+    column.addWidget(comes)
+    column.addWidget(goes)
+    comes.hide()
+    section.show()
+    section.hide()  # the section's own coming and going is not its children's
+    section.show()
+    section.collapsed = True
+    comes.show()
+    goes.hide()
+    column.addWidget(late)
+    assert comes.isHidden()
+    assert late.isHidden()
+    section.collapsed = False
+    assert not comes.isHidden()
+    assert goes.isHidden()
+    assert not late.isHidden()
+
+
 def test_a_path_edit_tells_its_path(scene: Any, tmp_path: Any) -> None:
     import ctk
 

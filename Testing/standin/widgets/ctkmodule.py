@@ -14,6 +14,7 @@ from standin.pythonqt.signals import Signal
 from .ctkfields import ctkDirectoryButton, ctkPathLineEdit, ctkSliderWidget
 
 _Qt = QtCore.Qt
+VISIBLE = "visibilityToParent"  # the property in which CTK remembers who hid a child
 HEADER_HEIGHT = 24
 
 
@@ -29,7 +30,7 @@ class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  
     def __init__(self, *arguments: Any) -> None:
         text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
         super().__init__(*(argument for argument in arguments if not isinstance(argument, str)))
-        self._hidden: list[Any] = []
+        self._forces = False
         self.setText(text)
         self.setCheckable(True)
         self.setChecked(True)
@@ -47,19 +48,42 @@ class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  
         self.setChecked(not value)
 
     def _fold(self, shown: bool) -> None:
-        children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
-        if shown:
-            self.setMaximumHeight(16777215)
-            for child in self._hidden:
-                child.setVisible(True)
-            self._hidden = []
-        else:
-            shown_now = [child for child in children if not child.isHidden()]
-            self._hidden += [child for child in shown_now if child not in self._hidden]
-            for child in self._hidden:
-                child.setVisible(False)
-            self.setMaximumHeight(HEADER_HEIGHT)
+        self.setMaximumHeight(16777215 if shown else HEADER_HEIGHT)
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget):
+                self._show_child(child)
         self.contentsCollapsed(not shown)
+
+    def _show_child(self, child: Any) -> None:
+        """Show a child if the section is open and the child is not hidden by itself."""
+        wanted = QtCore.QObject.property(child, VISIBLE)
+        self._forces = True
+        QtWidgets.QWidget.setVisible(child, self.isChecked() and wanted is not False)
+        if wanted is not False:  # not as if somebody had shown or hidden it
+            explicit = _Qt.WidgetAttribute.WA_WState_ExplicitShowHide
+            QtWidgets.QWidget.setAttribute(child, explicit, False)
+        self._forces = False
+
+    def childEvent(self, event: Any) -> None:
+        child = event.child()
+        if event.type() == QtCore.QEvent.Type.ChildAdded and child.isWidgetType():
+            child.installEventFilter(self)
+            self._show_child(child)
+        super().childEvent(event)
+
+    def setVisible(self, visible: bool) -> None:
+        self._forces = True  # children that come and go with the section are not meant
+        super().setVisible(visible)
+        self._forces = False
+
+    def eventFilter(self, child: Any, event: Any) -> bool:
+        kind = event.type()
+        if not self._forces and kind == QtCore.QEvent.Type.ShowToParent:
+            QtCore.QObject.setProperty(child, VISIBLE, True)
+            self._show_child(child)
+        elif not self._forces and kind == QtCore.QEvent.Type.HideToParent:
+            QtCore.QObject.setProperty(child, VISIBLE, False)
+        return False
 
     def take_over_properties(self) -> None:
         folded = QtCore.QObject.property(self, "collapsed")
@@ -82,7 +106,7 @@ class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  
             font.setBold(True)
             painter.setFont(font)
             painter.setPen(QtGui.QColor("black"))
-            flag = _Qt.AlignmentFlag.AlignVCenter
+            flag = _Qt.AlignmentFlag.AlignVCenter | _Qt.TextFlag.TextShowMnemonic
             painter.drawText(header.adjusted(22, 0, 0, 0), flag, self.text)
 
 
