@@ -56,6 +56,8 @@ class ASLsegParameterNode:
         showRefined: Show the refined node.
         showDisagreement: Show the overlay.
         labelSegmentation: What is saved as a label.
+        organSegmentation: Has the organ of the volume to segment; without one it is predicted.
+        startLabels: Origin of another model's labels that the next run starts from; empty for none.
         resultSegmentation: What is measured and exported.
     """
 
@@ -83,6 +85,8 @@ class ASLsegParameterNode:
     showRefined: bool = True
     showDisagreement: bool = False
     labelSegmentation: vtkMRMLSegmentationNode
+    organSegmentation: vtkMRMLSegmentationNode
+    startLabels: str = ""
     resultSegmentation: vtkMRMLSegmentationNode
 
 
@@ -168,6 +172,7 @@ def settings_changes(parameters: Any) -> dict[str, Any]:
         "paradigm": parameters.paradigm,
         "seed": parameters.seed,
         "baseline": parameters.baseline,
+        "start_labels": parameters.startLabels,
         "device": chosen_device(),
         "sam": {
             "model": parameters.samModel,

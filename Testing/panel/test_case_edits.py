@@ -97,3 +97,21 @@ def test_targets_get_other_colours_also_where_they_are_shown(person: Person, dia
     segments = [node.GetSegmentation() for node in nodes]
     shown = [one.GetSegment(one.GetSegmentIdBySegmentName("liver")) for one in segments]
     assert [segment.GetColor() for segment in shown if segment] == [(0.0, 0.0, 1.0)]
+
+
+def test_what_is_labelled_in_a_case_is_said_and_the_rest_is_unknown(
+    person: Person, dialogs: Any
+) -> None:
+    ui, logic = person.panel.ui, person.logic
+    ui.casesSection.collapsed = False
+    choose_case(person, "b")
+    assert ui.labelTargetsButton.toolTip == "The case has no label yet."
+    choose_case(person, "a")
+    dialogs.answer("What is labelled in a (liver, tumour)", "liver, spleen")
+    click(ui.labelTargetsButton)
+    slicer.app.processEvents()
+    dialogs.take("spleen")
+    assert logic.project.case("a").label_targets == ()
+    dialogs.answer("What is labelled in a (liver, tumour)", "tumour, liver")
+    click(ui.labelTargetsButton)
+    assert logic.project.case("a").label_targets == ()  # all

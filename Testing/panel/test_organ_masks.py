@@ -12,7 +12,7 @@ import slicer
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
-from standin.harness import choose_node, click, run_event_loop, wait_until
+from standin.harness import choose, choose_node, click, run_event_loop, wait_until
 
 
 class Person:
@@ -168,3 +168,40 @@ def test_labels_of_another_model_are_reviewed_under_its_name(
     assert [lesion.target for lesion in review.rows] == ["tumour"]
     person.logic.accept("c3")
     assert person.logic.project.case("c3").status == "accepted"
+
+
+def test_the_organ_of_one_volume_comes_from_the_segmentation_that_is_chosen(person: Person) -> None:
+    ui, logic = person.ui, person.logic
+    ui.reviewSection.collapsed = False
+    volume = logic.load_case("c2")
+    run_event_loop(0.1)
+    choose_node(ui.inputVolumeSelector, volume)
+    asked: list[Any] = []
+    logic.segment = lambda *_, organs, **__: asked.append(organs)
+    click(ui.segmentButton)
+    node, _ = draw(volume, "Liver")
+    choose_node(ui.organSegmentationSelector, node)
+    click(ui.segmentButton)
+    assert asked == [{}, {"liver": node}]
+
+
+def test_the_labels_to_start_from_are_those_that_the_project_has(
+    person: Person, tmp_path: Path
+) -> None:
+    from aslseg.project.external_labels import add_external_labels
+    from ASLsegLib.parameters import settings_changes
+
+    ui, logic = person.ui, person.logic
+    ui.advancedSection.collapsed = False
+    assert not ui.startLabelsBox.enabled
+    project = logic.project
+    image = project.load_image(project.case("c2"))
+    labels = np.zeros(image.geometry.shape, np.uint8)
+    labels[1:3, 2:8, 2:8] = 1
+    write_labelmap(Labelmap(labels, image.geometry), tmp_path / "other" / "c2.nii.gz")
+    add_external_labels(project, "other", tmp_path / "other")
+    logic.refresh()
+    run_event_loop(0.1)
+    choose(ui.startLabelsBox, "other")
+    widget = slicer.modules.ASLsegWidget
+    assert settings_changes(widget.panel.parameters)["start_labels"] == "other"

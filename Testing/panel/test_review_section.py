@@ -97,7 +97,7 @@ def test_a_decision_is_about_the_case_that_is_shown(person: Person) -> None:
     person.press(ui.nextButton)
     first, second = person.names()[:2]
     assert person.chosen() == first
-    assert ui.acceptButton.text == f"Accept {first}"
+    assert ui.caseGroup.title == f"Whole case: {first}"
     person.choose(second)
     for button in (ui.acceptButton, ui.rejectButton, ui.correctButton):
         assert not button.enabled

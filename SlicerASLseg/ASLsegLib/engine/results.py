@@ -117,8 +117,10 @@ class ShownAnswer:
     def count_bytes(self) -> int:
         """Return how much memory it takes, about."""
         kept = None if self._overlay is None else self._overlay[1]
-        is_image = isinstance(kept, vtk.vtkImageData)
-        overlay = 1024 * kept.GetActualMemorySize() if is_image else len(kept or b"")
+        if isinstance(kept, vtk.vtkImageData):
+            overlay = 1024 * int(kept.GetActualMemorySize())
+        else:
+            overlay = len(kept or b"")
         return overlay + sum(edit.size_bytes for edit in self._edits)
 
     def note_overlay(self, slice_index: int | None) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 class ExternalLabelLogic(ReviewLogic):
     """The part of the logic that takes another model's labels."""
 
+    def external_origins(self) -> list[str]:
+        """Return the models whose labels the open project has, to review or to start from."""
+        from aslseg.project.run_tables import EXTERNAL
+
+        return [run.run_id for run in self.runs() if run.method == EXTERNAL]
+
     def add_external_labels(
         self,
         origin: str,

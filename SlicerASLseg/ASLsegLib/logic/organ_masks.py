@@ -37,6 +37,14 @@ class OrganMaskLogic(ReviewLogic):
         parents = {target.inside for target in self.targets()}
         return tuple(target.name for target in self.targets() if target.name in parents)
 
+    def organs_in(self, segmentation: Any) -> tuple[str, ...]:
+        """Return the organs that a segmentation has a segment of."""
+        from aslseg.project.labels import plain_name
+
+        names = segmentation.GetSegmentation()
+        shown = {plain_name(names.GetSegment(n).GetName()) for n in segment_ids(segmentation)}
+        return tuple(organ for organ in self.organs() if plain_name(organ) in shown)
+
     def add_organ_masks(
         self,
         organ: str,

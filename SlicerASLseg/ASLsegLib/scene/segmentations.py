@@ -307,7 +307,7 @@ def apply_edit(volume: Any, edit: SegmentEdit) -> SegmentEdit:
     if segment is None and (edit.is_there or edit.tags is None):
         return edit
     tags = None if segment is None else all_tags(segment)
-    if segment is None:
+    if node is None or segment is None:
         node = prediction_node(volume, edit.source)
         _new_segment(
             node,

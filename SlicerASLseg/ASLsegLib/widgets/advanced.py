@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.section import Section, fill_combo
 
 
 class AdvancedSection(Section):
@@ -21,6 +21,7 @@ class AdvancedSection(Section):
         self.on_click(self.ui.openFolderButton, self._open_folder)
         self.on_click(self.ui.clearCacheButton, self._clear_cache)
         self.on_click(self.ui.removeWeightsButton, self._remove_weights)
+        self.on_signal(self.ui.startLabelsBox, "activated(int)", self._choose_start_labels)
 
     def update(self) -> None:
         """Show what is possible."""
@@ -28,6 +29,7 @@ class AdvancedSection(Section):
         closed = "" if project else _("Open a project first.")
         busy = _("A training is under way.") if self.logic.trainer.is_busy else ""
         empty = "" if project and (project.folder / "cache").exists() else _("There is no cache.")
+        self._fill_start_labels()
         self.gate(self.ui.openFolderButton, closed)
         self.gate(self.ui.clearCacheButton, closed, empty, busy, needs_engine=True)
         no_sam = _("No SAM is chosen.") if self.panel.parameters.samModel == "none" else ""
@@ -36,6 +38,19 @@ class AdvancedSection(Section):
     def on_log(self, line: str) -> None:
         """Add a line to the log, which keeps the last ones."""
         self.ui.logEdit.appendPlainText(line)
+
+    def _fill_start_labels(self) -> None:
+        origins = self.logic.external_origins()
+        entries = [(_("none"), ""), *((origin, origin) for origin in origins)]
+        box, chosen = self.ui.startLabelsBox, self.panel.parameters.startLabels
+        if chosen not in ("", *origins):  # of another project
+            chosen = self.panel.parameters.startLabels = ""
+        fill_combo(box, entries, chosen)
+        none = _("There are no labels of another model; add them under Cases.")
+        self.gate(box, "" if origins else none)
+
+    def _choose_start_labels(self) -> None:
+        self.panel.parameters.startLabels = self.ui.startLabelsBox.currentData or ""
 
     def _open_folder(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.logic.opened().folder)))

@@ -18,6 +18,7 @@ class CaseEditsSection(Section):
         self.on_click(ui.renameCaseButton, self._rename)
         self.on_click(ui.patientButton, self._set_patient)
         self.on_click(ui.removeCaseButton, self._remove)
+        self.on_click(ui.labelTargetsButton, self._set_label_targets)
 
     def update(self) -> None:
         """Show which actions are possible."""
@@ -27,6 +28,7 @@ class CaseEditsSection(Section):
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         for button in (self.ui.renameCaseButton, self.ui.patientButton, self.ui.removeCaseButton):
             self.gate(button, can, closed, case, busy)
+        self.gate(self.ui.labelTargetsButton, can, closed, case, self._no_label(), busy)
 
     @property
     def _case_id(self) -> str:
@@ -45,6 +47,24 @@ class CaseEditsSection(Section):
         patient = self._asked(_("Patient"), question.format(case=case_id), before)
         if patient not in ("", before):
             self.logic.set_patient(case_id, patient)
+
+    def _no_label(self) -> str:
+        is_labelled = bool(self._case_id) and self.logic.opened().case(self._case_id).label
+        return "" if is_labelled else _("The case has no label yet.")
+
+    def _set_label_targets(self) -> None:
+        case_id, project = self._case_id, self.logic.opened()
+        every = [target.name for target in project.targets]
+        before = ", ".join(project.case(case_id).label_targets or every)
+        question = _("What is labelled in {case} ({names}); of the rest nothing is learnt:")
+        text = self._asked(
+            _("Labelled targets"),
+            question.format(case=case_id, names=", ".join(every)),
+            before,
+        )
+        if text not in ("", before):
+            names = [name.strip() for name in text.split(",") if name.strip()]
+            self.logic.set_label_targets(case_id, [] if set(names) == set(every) else names)
 
     def _remove(self) -> None:
         case_id = self._case_id

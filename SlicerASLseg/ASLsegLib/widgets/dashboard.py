@@ -81,6 +81,7 @@ class DashboardSection(Section):
         layout = qt.QVBoxLayout(self._window)
         layout.addWidget(self._table)
         self.on_signal(self._table, "cellDoubleClicked(int,int)", self._open_case)
+        self.on_return(self._table, self._open_case)
         self._window.resize(900, 520)
 
     def _show(self) -> None:

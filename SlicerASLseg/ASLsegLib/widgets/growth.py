@@ -37,6 +37,7 @@ class GrowthSection(Section):
         self._seen = ""
         self._started_at: float | None = None
         self.on_click(self.ui.growButton, self.grow)
+        self.on_key("G", self.ui.growButton)
         self._left_alone = ""
         self.logic.undone.connect(self._leave_alone)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Lesion"), _("ml"), _("mm"), _("HU"), _("Agree"), _("Decision or doubt")]
+HEAD = [_("Lesion"), _("ml"), _("mm"), _("HU"), _("Agree"), _("Decision")]
 CHANGES_HEAD = [
     _("Case"), _("Target"), _("Kept"), _("Found"), _("Dropped"), _("ml before"), _("ml now"),
 ]  # fmt: skip
@@ -55,13 +56,13 @@ class LesionsSection(Section):
             (ui.lesionNextButton, "N", self._next),
             (ui.lesionBackButton, "Shift+N", self._back),
         )
-        texts = [(key, button.text.rstrip("\u2026")) for button, key, _act in acts]
-        ui.keysLabel.setText(
-            _("Keys: {keys}").format(keys="; ".join(f"{key} {text}" for key, text in texts))
-        )
         for button, key, act in acts:
             self.on_click(button, act)
             self.on_key(key, button)
+        order = [ui.correctButton, ui.lesionTable, *(button for button, _key, _act in acts[:-2])]
+        order += [ui.lesionBackButton, ui.lesionNextButton, ui.trainOnButton, ui.changesTable]
+        for before, after in pairwise(order):
+            qt.QWidget.setTabOrder(before, after)
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
         self.on_click(ui.trainOnButton, self._train_on)
         self.logic.lesions_changed.connect(self._fill)
@@ -266,7 +267,7 @@ class LesionsSection(Section):
         self._back_button.show()
 
 
-BELOW_CASES = 4
+BELOW_CASES = 1
 """Place in the review section: below the list of cases and the rows of buttons about them."""
 OPEN = ("pseudo", "needs review", "rejected")
 """States of cases without a label of a person, see `CaseReport`."""

@@ -31,6 +31,7 @@ class OrganMaskSection(Section):
         organs = "" if closed or self.logic.organs() else _("No target contains another one.")
         self.gate(self.ui.saveOrganMaskButton, can, closed, organs, chosen, busy)
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
+        self.gate(self.ui.organSegmentationSelector, closed, organs)
         self.gate(self.ui.externalLabelsButton, can, closed, busy)
         self.gate(self.ui.completeSliceButton, can, closed, self._no_label(), busy)
 

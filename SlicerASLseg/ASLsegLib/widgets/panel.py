@@ -83,6 +83,7 @@ class Panel(VTKObservationMixin):
         self._messages: list[str] = []
         self._messages_timer = self._single_shot(self._show_messages)
         self.sections: list[Section] = [make(self) for make in SECTIONS]
+        self.ui.keysLabel.setText(_list_of_keys(self.sections))
         self._due: set[Section] = set()
         self._soon_timer = self._single_shot(lambda: self._update(self._due))
         self._listen()
@@ -383,6 +384,12 @@ class Panel(VTKObservationMixin):
         if self.parameters is not None and self.volume is None:
             self.parameters.inputVolume = _first_volume()
         self.update()
+
+
+def _list_of_keys(sections: Iterable[Section]) -> str:
+    keys = [(key, button.text) for section in sections for key, button in section.keys]
+    words = [f"{key} {text.replace('&', '').rstrip(chr(0x2026))}" for key, text in keys]
+    return _("Keys: {keys}").format(keys="; ".join(words))
 
 
 def _first_volume() -> Any | None:

@@ -51,6 +51,7 @@ class ProjectSection(Section):
         self.on_signal(ui.projectFolderEdit, "currentPathChanged(QString)", self._folder_typed)
         self.on_signal(ui.casesTable, "itemSelectionChanged()", self._nothing)
         self.on_signal(ui.casesTable, "cellDoubleClicked(int,int)", self._load_case)
+        self.on_return(ui.casesTable, self._load_case)
         self.on_signal(ui.splitBox, "activated(int)", self._set_split)
         self.logic.project_changed.connect(self._project_changed)
 

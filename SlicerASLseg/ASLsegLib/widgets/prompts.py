@@ -58,11 +58,15 @@ class PromptsSection(Section):
             SCRIBBLE: ui.addScribbleButton,
             LASSO: ui.addLassoButton,
         }
-        for kind, button in self._buttons.items():
+        keys = ("O", "Shift+O", "B", "S", "L")
+        for key, (kind, button) in zip(keys, self._buttons.items(), strict=True):
             self.on_click(button, self._toggler(kind))
+            self.on_key(key, button)
         self.on_click(ui.editPromptsButton, self._edit_slice)
         self.on_click(ui.clearPromptsButton, self._clear_slice)
         self.on_click(ui.refineButton, self.refine)
+        self.on_key("R", ui.clearPromptsButton)
+        self.on_key("Ctrl+Return", ui.refineButton)
         self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
         self.panel.prompt_wanted.connect(self._place_for)
         self.logic.undoing.connect(self._before_undo)

@@ -37,6 +37,7 @@ class ResultsSection(Section):
         ):
             self.on_click(button, action)
         self.on_signal(ui.lesionsTable, "cellDoubleClicked(int,int)", self._jump)
+        self.on_return(ui.lesionsTable, self._jump)
 
     def update(self) -> None:
         """Show what is possible; the table belongs to the segmentation that is chosen."""

@@ -39,6 +39,7 @@ class ReviewSection(Section):
             self.on_click(button, action)
         self.on_signal(ui.reviewTable, "itemSelectionChanged()", self._nothing)
         self.on_signal(ui.reviewTable, "cellDoubleClicked(int,int)", self._load)
+        self.on_return(ui.reviewTable, self._load)
         self.logic.project_changed.connect(self._show_cases)
         self.panel.next_case_wanted.connect(self._next)
 
@@ -53,7 +54,7 @@ class ReviewSection(Section):
         return case_of(self.panel.volume, self.logic.project)
 
     def update(self) -> None:
-        """Show what is possible; the buttons name the case that they are about."""
+        """Show what is possible; the heading names the case that the buttons are about."""
         ui, shown = self.ui, self.open_case
         if self._left and shown not in ("", self._left):
             left, self._left = self._left, ""
@@ -68,12 +69,8 @@ class ReviewSection(Section):
         for button in (ui.acceptButton, ui.correctButton):
             self.gate(button, can, cases, self._not_open(), no_label, busy)
         self.gate(ui.rejectButton, can, cases, self._not_open(), self._is_labelled(), busy)
-        for button, text in (
-            (ui.acceptButton, _("Accept")),
-            (ui.rejectButton, _("Reject")),
-            (ui.correctButton, _("Correct")),
-        ):
-            button.setText(f"{text} {shortened(shown)}" if shown and button.enabled else text)
+        title = _("Whole case: {case}").format(case=shortened(shown)) if shown else _("Whole case")
+        ui.caseGroup.setTitle(title)
         ui.reviewLabel.setText(self._about())
 
     @property

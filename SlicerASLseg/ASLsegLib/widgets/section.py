@@ -99,6 +99,7 @@ class Section:
         panel: The panel that holds the section.
         ui: All widgets by name.
         logic: Does the work.
+        keys: Keys that press a button while the module is open, each with its button.
     """
 
     shows: tuple[str, ...] = ()
@@ -112,6 +113,7 @@ class Section:
         self._need_engine: dict[str, tuple[Any, str]] = {}
         self._slots: list[Callable[..., None]] = []
         self._keys: list[Any] = []
+        self.keys: list[tuple[str, Any]] = []
         self.connect_widgets()
 
     def connect_widgets(self) -> None:
@@ -175,6 +177,8 @@ class Section:
 
     def on_key(self, key: str, button: Any) -> None:
         """Let a key press a button while the module is open, wherever in the window one works."""
+        self.keys.append((key, button))
+        button.setToolTip(f"{button.toolTip} {_('Key: {key}.').format(key=key)}")
         shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow() or self.panel.widget)
         shortcut.setEnabled(False)
 
@@ -186,6 +190,12 @@ class Section:
         self._keys.append(shortcut)
         shortcut.connect("activated()", press)
         shortcut.connect("activatedAmbiguously()", press)
+
+    def on_return(self, table: Any, action: Callable[[], None]) -> None:
+        """Let the key Return do in a table what a double click does."""
+        shortcut = qt.QShortcut(qt.QKeySequence("Return"), table)
+        shortcut.setContext(qt.Qt.WidgetShortcut)
+        self.on_signal(shortcut, "activated()", action)
 
     def gate(self, widget: Any, *problems: str, needs_engine: bool = False) -> None:
         """Enable a widget, or disable it and let its tooltip say why.

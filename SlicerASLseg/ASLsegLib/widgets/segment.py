@@ -89,8 +89,20 @@ class SegmentSection(Section):
             self.panel.parameters.inputVolume = worked_on
             slicer.util.setSliceViewerLayers(background=worked_on)
         self.logic.segment(
-            worked_on, self.run_id or None, wait=False, may_replace=self.panel.may_replace
+            worked_on,
+            self.run_id or None,
+            organs=self._organs(),
+            wait=False,
+            may_replace=self.panel.may_replace,
         )
+
+    def _organs(self) -> dict[str, Any]:
+        """Return the organs that the chosen segmentation gives: those that it has a segment of."""
+        node, organs = self.panel.parameters.organSegmentation, self.logic.organs()
+        if node is None or not organs:
+            return {}
+        given = self.logic.organs_in(node)
+        return dict.fromkeys(given or organs[:1], node)  # without one, the logic says why
 
     def show_case(self, case_id: str) -> None:
         """Load a case into the scene with its label map or its latest predictions, and show it."""

@@ -77,7 +77,7 @@ class UndoSection(Section):
         if self._waiting is None or review is None or review.case_id != self._waiting[0]:
             return
         act, self._waiting = self._waiting[1], None
-        self.panel.attempt(act)
+        self.panel.attempt(lambda: _do(act))
 
     def _show(self, change: Change) -> None:
         """Show the volume and the slice that something was undone in."""
@@ -89,3 +89,7 @@ class UndoSection(Section):
             slicer.util.setSliceViewerLayers(background=volume, fit=True)
         if change.slice_index is not None:
             show_slice(volume, change.slice_index)
+
+
+def _do(act: Callable[[], object]) -> None:
+    act()
