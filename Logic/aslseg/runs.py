@@ -167,17 +167,19 @@ def train_on(
     run_id: str | None = None,
     monitor: Monitor | None = None,
     *,
+    share: float | None = None,
     device: str | None = None,
 ) -> RunFolder:
     """Let a run learn from decisions about lesions that were made since, in a short round.
 
-    The stages of lesions go on from their weights for `review_share` of their schedule, on the
-    labels and decided lesions of now; all else stays as it is. `continue_run` trains all.
+    The stages of lesions go on from their weights for a part of their schedule, on the labels and
+    decided lesions of now; all else stays as it is. `continue_run` trains all.
 
     Args:
         project: With its labels and decisions of now.
         run_id: Name of the run; the latest one if not given.
         monitor: Gets the events, and may ask to stop.
+        share: The part, above 0 and up to 1; the run keeps it as its `review_share`.
         device: As in `resume_run`.
 
     Raises:
@@ -193,7 +195,8 @@ def train_on(
         )
         raise RunError(msg)
     _ready(project, monitor)
-    return _run(project, folder, monitor or Monitor(), 1, device=device, short=True)
+    part = share or folder.config.review_share
+    return _run(project, folder, monitor or Monitor(), 1, device=device, share=part)
 
 
 START = "start"
@@ -258,7 +261,7 @@ def _run(
     *,
     cache: Path | None = None,
     device: str | None = None,
-    short: bool = False,
+    share: float | None = None,
 ) -> RunFolder:
     choose_device(device or folder.config.device)  # before the run says that it is running
     tune_allocator()
@@ -271,7 +274,7 @@ def _run(
         else:
             project = _as_begun(project, folder, recording)
         if more:
-            _lengthen(folder, more, known, short=short)
+            _lengthen(folder, more, known, share)
         elif is_new:
             given = list(project.given_organs)
             folder.write_status(retrained_rounds=[1], given_targets=given, **known)
@@ -351,14 +354,14 @@ def _warn_of_windows(context: RunContext) -> None:
         context.monitor.warn(note)
 
 
-def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], *, short: bool) -> None:
+def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float | None) -> None:
     """Ask for further rounds; with other labels, what is trained once is trained anew in them.
 
     Args:
         folder: Of the run.
         more: How many.
         known: What they learn from, as `_labels_of` gives it.
-        short: Whether they train the stages of lesions alone.
+        share: Where they train the stages of lesions alone, the part of their schedule.
 
     Raises:
         RunError: When there is nothing to go on from, or a short round has nothing new to learn.
@@ -371,18 +374,18 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], *, short: boo
         raise RunError(msg)
     status = folder.status
     is_changed = any(status.get(name, {}) != value for name, value in known.items())
-    if short and not is_changed:
+    if share is not None and not is_changed:
         msg = f"Nothing was decided since run '{folder.run_id}' was trained; review lesions first."
         raise RunError(msg)
     if is_changed:
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
-    if short:
+    if share is not None:
         folder.write_status(short_rounds=[*folder.short_rounds, done + 1])
     elif any(known[name] != status.get(name, {}) for name in ("label_digests", "label_scopes")):
         folder.write_status(retrained_rounds=[*folder.retrained_rounds, done + 1])
     folder.write_status(patience_start=done + 1, **known)
-    config = folder.config.model_copy(update={"rounds": done + more})
-    write_settings(folder, config)
+    changes = {"rounds": done + more, **({} if share is None else {"review_share": share})}
+    write_settings(folder, folder.config.model_copy(update=changes))
 
 
 def _labels_of(project: Project) -> tuple[Project, dict[str, Any]]:

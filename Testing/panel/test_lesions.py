@@ -329,9 +329,11 @@ def test_what_training_on_decisions_changed_is_shown_case_by_case(reviewer: Revi
     assert ui.changesTable.isHidden()
     assert ui.trainOnButton.enabled
     sent: list[tuple[str, object]] = []
-    logic._train = lambda do, arguments, wait: sent.append((do, arguments["run"]))
+    logic._train = lambda do, arguments, wait: sent.append((do, arguments["share"]))
     click(ui.trainOnButton)
-    assert sent == [("train_on", None)]
+    ui.trainOnShareBox.value = 25
+    click(ui.trainOnButton)
+    assert sent == [("train_on", 0.1), ("train_on", 0.25)]
     run = open_run(logic.project.folder)
     run.write_status(short_rounds=[2])
     values = (CASE, "tumour", 2, 1, 0, "1.2", "1.5")

@@ -108,7 +108,14 @@ def estimate(
     tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
 
 
-def finetune(project: ProjectFolder, run: RunName = None) -> None:
+def finetune(
+    project: ProjectFolder,
+    run: RunName = None,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1.0, help="Part of their schedule that is trained."),
+    ] = None,
+) -> None:
     """Let a finished run learn from the lesions that you decided about since, in a short round.
 
     Only the stages of lesions go on training; `train --more 1` trains everything.
@@ -117,7 +124,7 @@ def finetune(project: ProjectFolder, run: RunName = None) -> None:
     from aslseg.runs import train_on
 
     with watched(messages) as monitor:
-        folder = train_on(open_project(project), run, monitor)
+        folder = train_on(open_project(project), run, monitor, share=share)
     finish(folder)
 
 

@@ -356,6 +356,7 @@ class TrainOn(Message):
 
     project: PathText
     run: Name | None = None
+    share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     device: Device | None = None
 
 

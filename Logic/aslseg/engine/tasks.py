@@ -186,7 +186,9 @@ class Engine:
         """Let a run learn from decisions about lesions."""
         self._release_models()
         project = open_project(Path(request.project))
-        return _finished(train_on(project, request.run, monitor, device=request.device), monitor)
+        share, device = request.share, request.device
+        run = train_on(project, request.run, monitor, share=share, device=device)
+        return _finished(run, monitor)
 
     def _predicted(
         self,

@@ -113,14 +113,19 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
         return self._train("resume", arguments, wait)
 
-    def train_on(self, run_id: str | None = None, *, wait: bool = True) -> str:
+    def train_on(
+        self, run_id: str | None = None, *, share: float | None = None, wait: bool = True
+    ) -> str:
         """Let a run learn from the lesions that were decided about since, in a short round.
 
         Args:
             run_id: The latest one when None.
+            share: Part of the schedule of stages of lesions that is trained, above 0 and up to 1;
+                the run's `review_share` when None.
             wait: Return when it is done.
         """
-        return self._train("train_on", {"run": run_id, "device": chosen_device()}, wait)
+        arguments = {"run": run_id, "share": share, "device": chosen_device()}
+        return self._train("train_on", arguments, wait)
 
     # -- many cases at once --------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ class UndoLogic(LesionLogic):
         known = {"volume_id": volume.GetID(), "slice_index": slice_index, "size_bytes": size_bytes}
         change = Change(word, swap, swap, **known)
         self.history.add(change, to)
+        self._prompts.setdefault(volume.GetID(), PromptState())  # for `forget_removed_volumes`
         return change
 
     def _prompts_changed(self, volume: Any) -> None:

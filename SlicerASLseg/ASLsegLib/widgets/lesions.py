@@ -60,7 +60,8 @@ class LesionsSection(Section):
             self.on_click(button, act)
             self.on_key(key, button)
         order = [ui.correctButton, ui.lesionTable, *(button for button, _key, _act in acts[:-2])]
-        order += [ui.lesionBackButton, ui.lesionNextButton, ui.trainOnButton, ui.changesTable]
+        order += [ui.lesionBackButton, ui.lesionNextButton, ui.trainOnShareBox]
+        order += [ui.trainOnButton, ui.changesTable]
         for before, after in pairwise(order):
             qt.QWidget.setTabOrder(before, after)
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
@@ -162,7 +163,7 @@ class LesionsSection(Section):
             self._choose(rows[max(here - 1, 0)])
 
     def _train_on(self) -> None:
-        self.logic.train_on(wait=False)
+        self.logic.train_on(share=self.ui.trainOnShareBox.value / 100, wait=False)
 
     # -- within --------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ CASE = "c2"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, RunFolder]:
     """A run of one round on the tiny project; each test reads it or goes on with it in order."""
     project = a_tiny_project(tmp_path_factory.mktemp("train_on"))
-    settings = tiny_config(rounds=1, patience=1, crossfit_share=0.0, review_share=0.5)
+    settings = tiny_config(rounds=1, patience=1, crossfit_share=0.0)
     return project, start_run(project, settings)
 
 
@@ -69,7 +69,7 @@ def test_decisions_train_the_lesion_stage_alone_and_shortly(
     monkeypatch.setattr(cascade, "_fit", watched)
     before = {path.name: sha256_of(path) for path in run.round(1).glob("*.safetensors")}
     told: list[Event] = []
-    train_on(project, monitor=Monitor(told.append, interval_s=0.0))
+    train_on(project, monitor=Monitor(told.append, interval_s=0.0), share=0.5)
     begun = [(e.round, e.task, e.of) for e in told if isinstance(e, Progress) and e.step == 0]
     rounds = {"retrained_rounds": run.retrained_rounds, "short_rounds": run.short_rounds}
     planned = planned_steps(run.config, project, **rounds)
@@ -77,6 +77,7 @@ def test_decisions_train_the_lesion_stage_alone_and_shortly(
     assert short[0] == (2, "specialist-tumour", SPECIALIST.iterations // 2)
     assert [step for step in dict.fromkeys(begun) if step in short] == short
     assert run.state == "done"
+    assert run.config.review_share == 0.5
     assert run.short_rounds == (2,)
     assert run.first_folder(2) == run.round(1)
     assert (
