@@ -240,9 +240,11 @@ def a_log(folder: Path, minutes: tuple[float, ...], title: str) -> Logged:
 def test_curves_and_tables_say_what_was_logged(tmp_path: Path) -> None:
     way = a_log(tmp_path / "a", (3.0, 2.0, 1.0), "once")
     moments = list(way.moments())
-    assert [one.minutes for one in moments] == pytest.approx([0, 3, 5, 6])
-    assert [one.ready for one in moments] == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3])
-    assert [one.surface_dice for one in moments] == pytest.approx([0, 2 / 3, 5 / 6, 1])
+    assert [one.minutes for one in moments] == pytest.approx([0, 0, 0, 0, 3, 5, 6])
+    assert [one.ready for one in moments] == pytest.approx([0, 0, 0, 0, 1 / 3, 2 / 3, 2 / 3])
+    assert [one.surface_dice for one in moments] == pytest.approx(
+        [0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1]
+    )
     assert way.minutes(2.0, "scroll") == pytest.approx(12)
     assert way.minutes(2.0, "key") == pytest.approx(6)
     other = a_log(tmp_path / "b", (1.5, 1.0, 0.5), "tool")

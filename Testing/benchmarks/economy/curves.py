@@ -55,7 +55,7 @@ class Logged:
         return [act for one in self.log.work() for act in one.acts]
 
     def moments(self) -> Iterator[Moment]:
-        """Yield the beginning, and what there is after each case."""
+        """Yield the beginning, and what there is after each case or prediction."""
         states, minutes = self.log.states(), 0.0
         work = {(one.round, one.case): one for one in self.log.work()}
         names = {one.case for one in states}
@@ -66,7 +66,7 @@ class Logged:
             if state.final:
                 ready[state.case] = state.meets
                 minutes += seconds_of(work[state.round, state.case].acts) / 60
-                yield Moment(minutes, _mean(ready.values()), _mean(shape.values()))
+            yield Moment(minutes, _mean(ready.values()), _mean(shape.values()))
 
     def rounds(self) -> Mapping[int, list[CaseWork]]:
         """Return what was done, by round; 0 are the first cases."""

@@ -52,12 +52,20 @@ WAYS: Mapping[str, Way] = {
 }
 
 
+_REVIEWS: Mapping[str, tuple[str, dict[str, bool]]] = {
+    "need": ("by need", {}),
+    "random": ("random order", {"by_need": False}),
+    "shown": ("accepted candidates only", {"candidates": False}),
+    "drawn": ("missed lesions drawn", {"grows": False}),
+}
+
+
 def ways_of_finished_run(rounds: int) -> Mapping[str, Way]:
     """Return the ways that need no further training: by hand, and reviews of a run's rounds."""
     ways = {name: WAYS[name] for name in ("hand", "sam", "once")}
     for number in range(1, rounds + 1):
         after = replace(_TOOL, trains_on=False, round=number)
-        for by_need, name in ((True, "need"), (False, "random")):
-            title = f"review of round {number}, {'by need' if by_need else 'random order'}"
-            ways[f"round-{number}-{name}"] = replace(after, title=title, by_need=by_need)
+        for name, (words, changes) in _REVIEWS.items():
+            way = replace(after, title=f"review of round {number}, {words}", **changes)
+            ways[f"round-{number}-{name}"] = way
     return ways
