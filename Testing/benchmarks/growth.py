@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """A lesion and how it grows."""
+    """A lesion, and what is known around it."""
 
     case: int
     number: int
@@ -90,9 +91,14 @@ class Lesion:
     labels: Labels
     truth: Mask
 
-    @property
+    @cached_property
     def first(self) -> int:
         return int(self.truth.sum(axis=(1, 2)).argmax())
+
+    @cached_property
+    def allowed(self) -> Mask:
+        prompts = [self.box(self.first)]
+        return allowed_region(self.labels, self.volume, prompts, LIVER_TARGETS)
 
     def box(self, k: int) -> SlicePrompts:
         return SlicePrompts(k, "tumour", box=box_around(self.truth[k]))
@@ -207,9 +213,8 @@ def grow(
     rules: GrowthRules | None = None,
 ) -> tuple[Mask, str]:
     """Return what has grown, (D, H, W), and where and why it ends."""
-    allowed = allowed_region(lesion.labels, lesion.volume, prompts, LIVER_TARGETS)
     mask, ends = np.zeros(lesion.truth.shape, bool), []
-    for found in propagate(sam, lesion.volume, prompts, allowed=allowed, rules=rules):
+    for found in propagate(sam, lesion.volume, prompts, allowed=lesion.allowed, rules=rules):
         if isinstance(found, GrownSlice):
             mask[found.slice_index] = found.mask
         else:
