@@ -61,8 +61,11 @@ def window_picture(
         _draw_frame(painter, size, title)
         painter.drawPixmap(width + 2, body.top(), views.grab())
     if panel is not None:
-        with shown(panel, width, body.height()), QtGui.QPainter(picture) as painter:
-            painter.drawPixmap(0, body.top(), panel.grab())
+        # As the module dock, which scrolls: never lower than wrapped texts need.
+        height = max(body.height(), panel.layout().totalHeightForWidth(width))
+        with shown(panel, width, height), QtGui.QPainter(picture) as painter:
+            top = QtCore.QRect(0, 0, width, body.height())
+            painter.drawPixmap(QtCore.QPoint(0, body.top()), panel.grab(), top)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not picture.save(str(path)):
         raise OSError(f"{path} could not be written")
