@@ -62,7 +62,9 @@ def window_picture(
         painter.drawPixmap(width + 2, body.top(), views.grab())
     if panel is not None:
         # As the module dock, which scrolls: never lower than wrapped texts need.
-        height = max(body.height(), panel.layout().totalHeightForWidth(width))
+        inside = panel.layout()
+        needed = inside.totalHeightForWidth(width) if inside is not None else 0
+        height = max(body.height(), needed)
         with shown(panel, width, height), QtGui.QPainter(picture) as painter:
             top = QtCore.QRect(0, 0, width, body.height())
             painter.drawPixmap(QtCore.QPoint(0, body.top()), panel.grab(), top)
