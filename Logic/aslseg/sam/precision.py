@@ -41,6 +41,8 @@ _SHAPE, _SPACING_MM = (3, 256, 256), (40.0, 1.6, 1.6)
 class Trial:
     """How bfloat16 did beside float32 on this computer.
 
+    Times are for the log: a choice by them would be another one the next time, and so would labels.
+
     Attributes:
         dice: Of the masks of both.
         float32_s: Of encoding a slice.
@@ -53,8 +55,8 @@ class Trial:
 
     @property
     def holds(self) -> bool:
-        """Whether masks stay the same and time is saved."""
-        return self.dice >= LEAST_DICE and self.bfloat16_s < self.float32_s
+        """Whether masks stay the same."""
+        return self.dice >= LEAST_DICE
 
 
 _TRIAL = TypeAdapter(Trial)

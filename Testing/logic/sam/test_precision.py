@@ -44,12 +44,12 @@ def try_once(
 @pytest.mark.parametrize(
     ("trial", "expected"),
     [
-        pytest.param(GOOD, torch.bfloat16, id="same masks, faster"),
+        pytest.param(GOOD, torch.bfloat16, id="same masks"),
         pytest.param(Trial(0.985, 0.4, 0.2), torch.float32, id="other masks"),
-        pytest.param(Trial(0.999, 0.2, 0.3), torch.float32, id="slower"),
+        pytest.param(Trial(0.999, 0.2, 0.3), torch.bfloat16, id="same masks, slow this once"),
     ],
 )
-def test_half_precision_is_used_where_masks_stay_and_time_is_saved(
+def test_half_precision_is_used_where_masks_stay_whatever_the_clock_says(
     trial: Trial,
     expected: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
