@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -39,11 +40,12 @@ def shared_folder() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _private_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path_factory.getbasetemp() / "aslseg-cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of fixtures of modules too: a run made there is compared with one of a test."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path_factory.getbasetemp() / "aslseg-cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from aslseg.preprocessing.intensity import window
 from aslseg.prompts import SlicePrompts, box_around
 from aslseg.reading import read_object
 from aslseg.sam.decoder import decode
-from aslseg.sam.embeddings import SliceFrame, embed_slices
+from aslseg.sam.embeddings import SliceFrame, embed_slices, encoder_digest
 from aslseg.storage import cache_folder, write_json_atomic
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def choose_precision(sam: nn.Module, settings: SamConfig) -> torch.dtype:
 
 def _trial_of(sam: nn.Module, settings: SamConfig) -> Trial:
     """Return what was found on this computer before, or try."""
-    path = cache_folder() / f"precision-{_key(settings)}.json"
+    path = cache_folder() / f"precision-{_key(sam, settings)}.json"
     if path.exists():
         try:
             return _TRIAL.validate_python(read_object(path, StorageError, "delete it"))
@@ -108,9 +108,9 @@ def _trial_of(sam: nn.Module, settings: SamConfig) -> Trial:
     return trial
 
 
-def _key(settings: SamConfig) -> str:
+def _key(sam: nn.Module, settings: SamConfig) -> str:
     facts = {
-        "sam": [settings.model, settings.checkpoint, settings.input_size, settings.window_hu],
+        "sam": [encoder_digest(sam), settings.input_size, settings.window_hu],
         "computer": [platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability()],
         "torch": torch.__version__,
     }

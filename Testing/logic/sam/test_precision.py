@@ -71,6 +71,17 @@ def test_another_input_size_is_tried_for_itself(monkeypatch: pytest.MonkeyPatch)
     assert len(tried) == 2
 
 
+def test_another_network_of_the_same_name_is_tried_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = try_once(monkeypatch, GOOD)
+    for value in (0.0, 1.0, 0.0):
+        sam = a_small_sam()
+        torch.nn.init.constant_(next(sam.image_encoder.parameters()), value)
+        choose_precision(sam, SETTINGS)
+    assert len(tried) == 2
+
+
 def test_a_damaged_result_is_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = try_once(monkeypatch, GOOD)
     choose_precision(a_small_sam(), SETTINGS)
