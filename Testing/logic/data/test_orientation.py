@@ -286,7 +286,7 @@ def test_embeddings_are_those_of_axial_slices_and_are_shared(tmp_path: Path) -> 
     sam_predictor.embeddings(
         SAGITTAL.volume(volume), [3]
     )  # as a version before would have stored it
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 
 # --- Prompts of a person ------------------------------------------------------------------------
