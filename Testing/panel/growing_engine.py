@@ -1,4 +1,4 @@
-"""An engine that grows lesions without torch: `growing_engine.py DELAY`, in seconds a slice.
+"""An engine that grows lesions without torch: `growing_engine.py DELAY`, in seconds a section.
 
 Its SAM finds what is darker than liver near a box; all else is the library's.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +35,6 @@ class DarkSam:
     """Finds what is below 90 HU within three pixels of a box, or of a positive point."""
 
     def predict_logits(self, volume: Any, prompt: Any, _: Any = None) -> Any:
-        time.sleep(float(sys.argv[1]))
         near = np.zeros(volume.geometry.shape[1:], bool)
         boxes = [prompt.box.xyxy] if prompt.box is not None else []
         boxes += [(*point.xy, *point.xy) for point in prompt.points if point.positive]
@@ -46,14 +45,21 @@ class DarkSam:
         return np.where(found, 5.0, -5.0).astype(np.float32)
 
 
+def slowly(found: Iterable[Any]) -> Iterator[Any]:
+    """Give each section some time after the one before."""
+    for section in found:
+        time.sleep(float(sys.argv[1]))
+        yield section
+
+
 def grow(arguments: Mapping[str, Any], monitor: Any) -> Done:
     request = check_request("grow", arguments)
     assert isinstance(request, Grow)
     volume = read_volume(Path(request.image))
     session: Any = SimpleNamespace(
         volume=axial_volume(volume),
-        grow=lambda prompts, labels, monitor: grow_lesion(
-            DarkSam(), volume, prompts, labels=labels, monitor=monitor
+        grow=lambda prompts, labels, monitor: slowly(
+            grow_lesion(DarkSam(), volume, prompts, labels=labels, monitor=monitor)
         ),
     )
     prompts = [SlicePrompts.from_json(prompt.model_dump()) for prompt in request.prompts]
