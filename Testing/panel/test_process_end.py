@@ -153,7 +153,7 @@ def test_copies_of_images_that_a_killed_application_left_are_deleted(
     open_module: Callable[..., Any], tmp_path: Path
 ) -> None:
     open_module()
-    new_scratch = sys.modules["ASLsegLib.logic.logic"].new_scratch
+    new_scratch = sys.modules["ASLsegLib.logic.interactive"].new_scratch
     computer = sys.modules["aslseg.storage"].this_computer()
     left = tmp_path / f".aslseg-{computer}-{os.getpid()}-{'0' * 8}-{'0' * 8}-panel"
     left.mkdir()

@@ -79,7 +79,7 @@ def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     assert run.status["label_scopes"] == {"c1": "slices (5, 6)"}
     run.finish(1, 0.5)
     more = mark_slice_complete(project, "c1", 7)
-    _lengthen(run, 1, _labels_of(more)[1], short=False)
+    _lengthen(run, 1, _labels_of(more)[1], share=None)
     assert run.retrained_rounds == (1, 2)
 
 
