@@ -342,7 +342,7 @@ class EmbeddingStore:
     def _locked(self) -> FileLock:
         """Return the lock under which volumes begin to be used, and are chosen to be deleted."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock")
+        return FileLock(self.folder / ".cache.lock")
 
     def _count(self, asked: int, missing: int) -> None:
         self._asked, self._found = self._asked + asked, self._found + asked - missing
