@@ -115,6 +115,21 @@ def test_no_volume_gets_the_organ_of_another_one_that_had_its_place_in_the_scene
     assert person.logic._organ_files(other, None, tmp_path) == ({}, [])
 
 
+def test_the_organ_of_another_case_is_refused_also_when_that_case_is_gone(
+    person: Person, tmp_path: Path
+) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    volume, other = person.logic.load_case("c2"), person.logic.load_case("c3")
+    node, _ = draw(volume, "liver")
+    with pytest.raises(SceneError, match="drawn was drawn on c2, not on c3"):
+        person.logic._organ_files(other, {"liver": node}, tmp_path)
+    slicer.mrmlScene.RemoveNode(volume)
+    with pytest.raises(SceneError, match="does not say which volume it was made on"):
+        person.logic._organ_files(other, {"liver": node}, tmp_path)
+    assert person.logic._organ_files(other, None, tmp_path) == ({}, [])
+
+
 def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
     volume = person.logic.load_case("c2")
     node, mask = draw(volume, "liver")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.data.volume import Labelmap
+from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.segments import segment_ids
@@ -144,10 +145,13 @@ class OrganMaskLogic(ReviewLogic):
         """Return what the segments named like an organ show, as 0 and 1 on the grid of a volume.
 
         Raises:
-            SceneError: When there is no such segment.
+            SceneError: When there is no such segment, or when the segmentation was not drawn on the
+                volume, or does not say on which: it may be the organ of somebody else.
         """
         from aslseg.project.labels import plain_name
 
+        reference_volume(segmentation)  # none when its volume is gone
+        self.volume_of_label(segmentation, volume)
         names = segmentation.GetSegmentation()
         wanted = [
             one
