@@ -245,8 +245,8 @@ def _training_samples(
     and an out-of-fold model makes those of unseen cases; so does SAM, tuned without them.
     """
     sam_of_model = {
-        id(model): cross_fitted_sam(context, model, out_of_fold_models)
-        for model in out_of_fold_models.values()
+        model: cross_fitted_sam(context, model, out_of_fold_models)
+        for model in dict.fromkeys(out_of_fold_models.values())  # cases of a fold share one
         if sam_predictor is not None
     }
     samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
@@ -260,7 +260,7 @@ def _training_samples(
         model = out_of_fold_models.get(labelled.case_id)
         if model is not None:
             probabilities = model.specialist.predict(labelled.volume, context.monitor)
-            sam = sam_of_model.get(id(model))
+            sam = sam_of_model.get(model)
             _add_samples(context, sam, labelled, probabilities, training)
         for name, found in training.items():
             validation = found[-1:] if earlier or model is not None else found

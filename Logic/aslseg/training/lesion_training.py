@@ -225,7 +225,7 @@ def _held_out_cases(
     context: RunContext, out_of_fold_models: OutOfFoldModels, *, with_sam: bool
 ) -> list[HeldOutCase]:
     found: list[HeldOutCase] = []
-    for model in {id(m): m for m in out_of_fold_models.values()}.values():
+    for model in dict.fromkeys(out_of_fold_models.values()):
         sam = cross_fitted_sam(context, model, out_of_fold_models) if with_sam else None
         held_out = [case for case in context.labelled if case.id in model.fold]
         cases = [case for case in held_out if case.complete_slices is None]

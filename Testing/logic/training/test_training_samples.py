@@ -470,3 +470,29 @@ def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
     assert before > 1
     of_training = [sam for case in models for sam in [*[tuned] * before, without[case]]]
     assert asked == [*of_training, tuned]  # which one validation case is asked with
+
+
+def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, config = a_tiny_project(tmp_path), tiny_config()
+    context = RunContext(
+        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
+    )
+    nothing = TrainedCascade(Specialist({}, (), config, context.device), ())
+    monkeypatch.setattr(Specialist, "predict", lambda *_: {})
+    both = frozenset(case.id for case in context.labelled)
+    fitted, asked = [], []
+
+    def sam_without(_: RunContext, model: OutOfFoldModel, *__: object) -> VolumeSamPredictor:
+        fitted.append(model.fold)
+        return a_small_sam()
+
+    monkeypatch.setattr(adaptation, "cross_fitted_sam", sam_without)
+    monkeypatch.setattr(adaptation, "pseudo_labels_of", lambda *_: [])
+    monkeypatch.setattr(adaptation, "_add_samples", lambda _, sam, *__: asked.append(sam))
+    models = dict.fromkeys(both, OutOfFoldModel(nothing, both, tmp_path))
+    adaptation._training_samples(context, nothing, a_small_sam(), models)
+    assert fitted == [both]
+    assert len(asked) == len(both) > 1
+    assert len({id(sam) for sam in asked}) == 1
