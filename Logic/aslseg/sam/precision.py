@@ -69,16 +69,9 @@ def choose_precision(sam: nn.Module, settings: SamConfig) -> torch.dtype:
         sam: On its device, in evaluation mode.
         settings: `precision` is what a person wants.
     """
-    device = next(sam.parameters()).device
-    if settings.precision == "float32" or device.type == "mps":
-        return torch.float32
-    if device.type == "cuda":
-        return torch.float16
-    if settings.precision == "half":
-        return torch.bfloat16
-    if not mixed_precision(device):
-        logger.info("SAM's encoder computes in float32: this processor has no bfloat16.")
-        return torch.float32
+    hoped = hoped_precision(next(sam.parameters()).device, settings)
+    if hoped != torch.bfloat16 or settings.precision == "half":
+        return hoped
     trial = _trial_of(sam, settings)
     chosen = torch.bfloat16 if trial.holds else torch.float32
     logger.info(
@@ -90,6 +83,23 @@ def choose_precision(sam: nn.Module, settings: SamConfig) -> torch.dtype:
         trial.dice,
     )
     return chosen
+
+
+def hoped_precision(device: torch.device, settings: SamConfig) -> torch.dtype:
+    """Return the type that `choose_precision` chooses where it keeps the masks; nothing is tried.
+
+    Args:
+        device: Of SAM.
+        settings: As there.
+    """
+    if settings.precision == "float32" or device.type == "mps":
+        return torch.float32
+    if device.type == "cuda":
+        return torch.float16
+    if settings.precision == "half" or mixed_precision(device):
+        return torch.bfloat16
+    logger.info("SAM's encoder computes in float32: this processor has no bfloat16.")
+    return torch.float32
 
 
 def _trial_of(sam: nn.Module, settings: SamConfig) -> Trial:

@@ -26,7 +26,7 @@ from aslseg.preprocessing.patches import Batch
 from aslseg.reading import read_object
 from aslseg.sam.embeddings import embed_slices
 from aslseg.sam.model import build_sam
-from aslseg.sam.precision import choose_precision
+from aslseg.sam.precision import hoped_precision
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import default_ssl_method, scheduled, step_voxels
@@ -127,7 +127,7 @@ def _embedding_s(config: RunConfig, device: torch.device) -> float:
     if config.sam.model == "none":
         return 0.0
     sam: nn.Module = build_sam(config.sam.model, input_size=config.sam.input_size).to(device)
-    dtype = choose_precision(sam, config.sam)
+    dtype = hoped_precision(device, config.sam)  # a trial of random weights says nothing
     began = time.perf_counter()
     embed_slices(sam, torch.rand(1, _SLICE_PX, _SLICE_PX), dtype)
     _finish(device)
@@ -155,7 +155,7 @@ def _key(config: RunConfig, stage: CascadeStage, device: torch.device) -> str:
     facts = {
         "settings": scheduled(config, stage).model_dump(mode="json"),
         "paradigm": config.paradigm,
-        "sam": [config.sam.model, config.sam.input_size],
+        "sam": [config.sam.model, config.sam.input_size, config.sam.precision],
         "device": str(device),
         "computer": [platform.node(), platform.machine(), torch.get_num_threads()],
         "torch": torch.__version__,

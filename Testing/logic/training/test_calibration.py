@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from aslseg.config import SamConfig
 from aslseg.errors import ProjectError
 from aslseg.presets import read_preset
 from aslseg.project.project import Project
 from aslseg.runs import estimate_run
+from aslseg.sam import precision
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import calibration
 from aslseg.training.calibration import Speed, speed_of
 from aslseg.training.run_plan import PlannedStep, estimate_of, planned_steps
+from sam_doubles import a_small_sam
 from tiny_project import a_tiny_project, tiny_config
 
 CPU = torch.device("cpu")
@@ -42,12 +45,35 @@ def test_the_speed_is_measured_with_the_settings_of_the_run() -> None:
     assert speed.embedding_s == 0.0  # these settings have no SAM
 
 
+def test_measuring_sam_tries_no_precision_with_its_random_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASLSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(precision, "mixed_precision", lambda _: True)
+    seen: list[torch.dtype] = []
+
+    def embed(sam: nn.Module, slices01: Tensor, dtype: torch.dtype) -> Tensor:
+        seen.append(dtype)
+        return slices01
+
+    monkeypatch.setattr(calibration, "embed_slices", embed)
+    monkeypatch.setattr(calibration, "build_sam", lambda *_, **__: a_small_sam())
+    for wish in ("auto", "float32"):
+        sam = SamConfig(model="vit_t", input_size=128, precision=wish)
+        calibration.measure_speed(tiny_config(sam=sam), STAGE, CPU)
+    assert seen == [torch.bfloat16, torch.float32]
+    assert not (tmp_path / "cache").exists()
+
+
 def test_it_is_measured_once_for_the_same_settings(measured: list[str]) -> None:
     config = tiny_config()
     assert speed_of(config, STAGE, CPU) == speed_of(config, STAGE, CPU) == Speed(2.0, 0.25)
     assert len(measured) == 1
     speed_of(config.model_copy(update={"sam": SamConfig(model="vit_t")}), STAGE, CPU)
     assert len(measured) == 2
+    exact = SamConfig(model="vit_t", precision="float32")
+    speed_of(config.model_copy(update={"sam": exact}), STAGE, CPU)
+    assert len(measured) == 3
 
 
 def test_what_is_damaged_in_the_cache_is_measured_again(measured: list[str]) -> None:
