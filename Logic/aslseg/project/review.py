@@ -105,7 +105,7 @@ def accept(
         project: The project.
         run: Whose refined label it is.
         case_id: The case.
-        labels: What the person was shown; the refined label of the best round on disk when None.
+        labels: What the person was shown; the round's refined label on disk when None.
         round_number: Of what was shown; the best round when None.
 
     Raises:
@@ -122,7 +122,7 @@ def accept(
             msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do "
             raise ProjectError(msg + "that.")
         if labels is None:
-            labels = read_labelmap(refined_path(run, case_id))
+            labels = read_labelmap(refined_path(run, case_id, round_number))
         return _keep(project, case_id, labels, "accepted", run, round_number)
 
 

@@ -211,6 +211,13 @@ def test_a_case_that_no_round_predicted_cannot_be_accepted(
         accept(project, run, "c2")
 
 
+def test_the_round_that_is_named_is_accepted(project: Project, run: RunFolder) -> None:
+    write_labelmap(labels_with(5), run.predictions(1, "c3") / "refined.nii.gz")
+    updated = accept(project, run, "c3", round_number=1)
+    assert count(updated, "c3") == 5
+    assert [(review.what, review.round) for review in decisions(project)] == [("accepted", 1)]
+
+
 def rewrite_last(project: Project, **changes: object) -> None:
     """Change the last line of the file of decisions, as somebody else might."""
     path = project.folder / "reviews.jsonl"
