@@ -34,7 +34,7 @@ def lesions(
 ) -> None:
     """List the lesions of a case, and accept or delete them by number.
 
-    Numbers stay while the same run is reviewed. What is decided teaches the next training.
+    Numbers stay while the same round is reviewed. What is decided teaches the next training.
     """
     from aslseg.errors import RunError
     from aslseg.evaluation.lesion_decisions import decide_lesions
@@ -47,6 +47,7 @@ def lesions(
     if reviewed is None:
         msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
         raise RunError(msg)
+    shown = reviewed.best_round  # a run that goes on meanwhile may find another one
     rows = decide_lesions(
         opened,
         reviewed,
@@ -54,13 +55,14 @@ def lesions(
         accept=_numbers(accept, "--accept"),
         delete=_numbers(delete, "--delete"),
         undo=_numbers(undo, "--undo"),
+        round_number=shown,
     )
     head = ["number", "target", "ml", "mm", "HU", "decision or doubt"]
     table = [_row(number, lesion) for number, lesion in rows.items()]
-    title = f"{len(rows)} lesions of {case} by {reviewed.run_id}, round {reviewed.best_round}"
+    title = f"{len(rows)} lesions of {case} by {reviewed.run_id}, round {shown}"
     show_table(title, head, table, words=2)
     if done:
-        finish_case(opened, reviewed, case)
+        finish_case(opened, reviewed, case, round_number=shown)
         tell(f"The label of {case} is a person's now.")
 
 

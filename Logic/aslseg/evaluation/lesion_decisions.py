@@ -12,7 +12,7 @@ from aslseg.project.run_folder import RunFolder
 
 
 def numbered_lesions(
-    project: Project, run: RunFolder, case_id: str
+    project: Project, run: RunFolder, case_id: str, *, round_number: int | None = None
 ) -> tuple[dict[int, ReviewedLesion], int]:
     """Return the lesions of a case by number, from 1, which decisions do not change.
 
@@ -20,8 +20,9 @@ def numbered_lesions(
 
     Args:
         project: The project.
-        run: Whose candidates are reviewed, in its best round.
+        run: Whose candidates are reviewed.
         case_id: The case.
+        round_number: Of the candidates; the best round when None.
 
     Returns:
         The lesions, and `CaseLesions.latest` of the decisions.
@@ -31,7 +32,7 @@ def numbered_lesions(
     """
     now = open_project(project.folder)
     image = now.load_image(now.case(case_id))
-    rows, decisions = read_review(now, run, case_id, image)
+    rows, decisions = read_review(now, run, case_id, image, round_number=round_number)
     return dict(enumerate(sorted(rows, key=_place), start=1)), decisions.latest
 
 
@@ -48,6 +49,7 @@ def decide_lesions(
     accept: Sequence[int] = (),
     delete: Sequence[int] = (),
     undo: Sequence[int] = (),
+    round_number: int | None = None,
 ) -> dict[int, ReviewedLesion]:
     """Decide about lesions by number, as a person does in the panel.
 
@@ -58,6 +60,7 @@ def decide_lesions(
         accept: Numbers of lesions that are right; a deleted one is as it was found.
         delete: Numbers of those that are none.
         undo: Numbers of those that shall be undecided again; added ones are gone.
+        round_number: As for `numbered_lesions`.
 
     Returns:
         The lesions by number, as they are then.
@@ -67,7 +70,8 @@ def decide_lesions(
             changes then.
         AslsegError: As `numbered_lesions`.
     """
-    rows, latest = numbered_lesions(project, run, case_id)
+    shown = run.best_round if round_number is None else round_number
+    rows, latest = numbered_lesions(project, run, case_id, round_number=shown)
     asked = [*accept, *delete, *undo]
     wrong = [n for n in asked if n not in rows or asked.count(n) > 1]
     if wrong:
@@ -76,27 +80,28 @@ def decide_lesions(
             f"{wrong[0]} is none of them or named twice; list them first."
         )
         raise ProjectError(msg)
-    best = run.best_round
     for number in asked:
         lesion = rows[number]
         decision = None
         if number in accept:
-            decision = _accepted(lesion, run.run_id, best)
+            decision = _accepted(lesion, run.run_id, shown)
         elif number in delete and lesion.found is not None:
             decision = LesionDecision(
-                "deleted", lesion.target, lesion.found, None, run.run_id, best, lesion.candidate
+                "deleted", lesion.target, lesion.found, None, run.run_id, shown, lesion.candidate
             )
         elif not lesion.number:
             continue  # nothing was decided
         _, now = put_lesion(project, case_id, decision, lesion=lesion.number or None, seen=latest)
         latest = now.latest
-    return numbered_lesions(project, run, case_id)[0]
+    return numbered_lesions(project, run, case_id, round_number=shown)[0]
 
 
-def _accepted(lesion: ReviewedLesion, run_id: str, best: int) -> LesionDecision:
+def _accepted(lesion: ReviewedLesion, run_id: str, round_number: int) -> LesionDecision:
     """Return a lesion as it is shown, or as its candidate is where it was deleted."""
     mask = lesion.found if lesion.state == "deleted" else lesion.voxels
     what: What = "accepted"
     if lesion.found is None or lesion.state == "edited":
         what = "added" if lesion.found is None else "edited"
-    return LesionDecision(what, lesion.target, lesion.found, mask, run_id, best, lesion.candidate)
+    return LesionDecision(
+        what, lesion.target, lesion.found, mask, run_id, round_number, lesion.candidate
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from aslseg.cli.main import app
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
+from aslseg.evaluation import lesion_decisions
 from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
 from aslseg.project.external_labels import add_external_labels
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project
+from aslseg.project.review import decisions
 from aslseg.project.run_folder import RunFolder
 from tiny_project import GEOMETRY, a_tiny_project
 
@@ -82,3 +85,27 @@ def test_the_command_decides_and_finishes(project: Project, run: RunFolder) -> N
     labels = now.load_labels(now.case("c2")).labels
     assert np.count_nonzero(labels == 2) == 9
     assert CliRunner().invoke(app, [*words, "--accept", "one"]).exit_code == 2
+
+
+def test_what_is_saved_is_of_the_round_that_is_listed_though_another_one_is_best_by_then(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round 2, which ends while the lesions of round 1 are read, shows a liver without any."""
+    later = Labelmap(np.minimum(LABELS, 1), GEOMETRY)
+    write_labelmap(later, run.predictions(2, "c2") / "refined.nii.gz")
+    read = lesion_decisions.read_review
+
+    def meanwhile(*shown: Any, **settings: Any) -> Any:
+        found = read(*shown, **settings)
+        run.write_status(best_round=2)
+        return found
+
+    monkeypatch.setattr(lesion_decisions, "read_review", meanwhile)
+    words = ["lesions", str(project.folder), "c2", "--accept", "1,2", "--done"]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "2 lesions of c2 by nnU-Net, round 1" in done.output
+    now = open_project(project.folder)
+    assert np.array_equal(now.load_labels(now.case("c2")).labels, LABELS)
+    assert {one.round for one in read_lesions(now, "c2").decisions.values()} == {1}
+    assert [review.round for review in decisions(now)] == [1]
