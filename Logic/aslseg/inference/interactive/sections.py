@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from aslseg.data.masks import keep_largest
 from aslseg.data.volume import Float32, Mask
+from aslseg.preprocessing.intensity import SD_PER_MAD
 from aslseg.prompts import BoxPrompt
 
 LEAST_PIXELS = 5
@@ -23,7 +24,6 @@ CORE = 0.7
 """Part of the radii of a box's ellipse within which pixels are the lesion's."""
 MOST_ALIKE = 1.5
 """Likeness, 0 outside and 1 inside, beyond which a voxel is less and less like the inside."""
-MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def learn_appearance(
     if len(outside) < LEAST_PIXELS:
         outside = inside
     median_hu = float(np.median(inside))
-    spread_hu = MAD_TO_SIGMA * float(np.median(np.abs(inside - median_hu)))
+    spread_hu = SD_PER_MAD * float(np.median(np.abs(inside - median_hu)))
     return Appearance(median_hu, float(np.median(outside)), max(spread_hu, least_spread_hu))
 
 
