@@ -398,7 +398,7 @@ def test_a_section_that_falls_again_and_again_says_so_once(
 def test_placed_points_cause_one_update_and_read_nothing_from_disk(
     person: Person, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    from aslseg.project import review, run_folder
+    from aslseg.project import review, run_list
     from ASLsegLib.scene.prompts import POSITIVE, add_point
 
     volume = person.load("c2")
@@ -411,7 +411,7 @@ def test_placed_points_cause_one_update_and_read_nothing_from_disk(
         monkeypatch.setattr(owner, name, lambda *a, **k: (done.append(name), real(*a, **k))[1])
 
     counted(person.panel.sections[0], "update")
-    counted(run_folder, "list_runs")
+    counted(run_list, "list_runs")
     counted(review, "history")
     for number in range(count):
         add_point(volume, "liver", (10.5 + number, 9.5), 6, POSITIVE)

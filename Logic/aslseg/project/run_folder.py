@@ -26,7 +26,6 @@ from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
 from aslseg.project.run_tables import (
-    EXTERNAL,
     METRIC_COLUMNS,
     RELIABILITY_COLUMNS,
     read_cross_validation,
@@ -362,54 +361,6 @@ def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolde
     """
     runs = (run for run in reversed(runs_of(project_folder)) if external or not run.is_external)
     return next((run for run in runs if run.best_round > 0), None)
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """How a run stands, for a list of runs.
-
-    Attributes:
-        run_id: Its name.
-        state: As `RunFolder.state`; empty before `status.json` is written.
-        method: That it trains by.
-        rounds: Numbers of its finished rounds.
-        best_round: The one that segments; 0 when none is finished.
-        updated: When it was last worked on, ISO 8601; empty before `status.json` is written.
-    """
-
-    run_id: str
-    state: str
-    method: str
-    rounds: tuple[int, ...]
-    best_round: int
-    updated: str = ""
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it can segment."""
-        return self.best_round > 0 and self.method != EXTERNAL
-
-
-def list_runs(project_folder: Path) -> list[RunSummary]:
-    """Return how runs of a project stand, latest first; damaged ones are left out, and logged."""
-    summaries = (_summary(run) for run in reversed(runs_of(project_folder)))
-    return [summary for summary in summaries if summary is not None]
-
-
-def _summary(run: RunFolder) -> RunSummary | None:
-    try:
-        status = run.status
-        return RunSummary(
-            run.run_id,
-            run.state if status else "",
-            str(status.get("method", "")),
-            tuple(run.rounds),
-            int(status.get("best_round", 0)),
-            str(status.get("updated", "")),
-        )
-    except AslsegError as error:
-        logger.warning("A run is left out: %s", error)
-        return None
 
 
 @dataclass

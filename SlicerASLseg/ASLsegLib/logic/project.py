@@ -32,7 +32,7 @@ from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of,
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
-    from aslseg.project.run_folder import RunSummary
+    from aslseg.project.run_list import RunSummary
 
 CT_WINDOW_HU = (-100.0, 240.0)
 """Grey values of a case that is loaded: an abdominal window."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aslseg.project.case import Case, CaseFiles
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport
-    from aslseg.project.run_folder import RunSummary
+    from aslseg.project.run_list import RunSummary
 
 IMAGES = "images"
 _RENAME = "rename the volume (Data module) and add it again."

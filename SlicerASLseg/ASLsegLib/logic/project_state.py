@@ -11,7 +11,8 @@ from ASLsegLib.logic.project_data import run_name
 if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport, LabelFile, Review
-    from aslseg.project.run_folder import RunFolder, RunSummary
+    from aslseg.project.run_folder import RunFolder
+    from aslseg.project.run_list import RunSummary
 
 
 class ProjectState:
@@ -33,7 +34,7 @@ class ProjectState:
     @cached_property
     def runs(self) -> list[RunSummary]:
         """The runs of the project, latest first."""
-        from aslseg.project.run_folder import list_runs
+        from aslseg.project.run_list import list_runs
 
         return list_runs(self.project.folder)
 

@@ -114,7 +114,8 @@ def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> 
 def _predictions_of_run(
     project: Project, case_id: str
 ) -> tuple[dict[str, np.ndarray], list[Any], Provenance]:
-    from aslseg.project.run_folder import list_runs, run_named
+    from aslseg.project.run_folder import run_named
+    from aslseg.project.run_list import list_runs
     from aslseg.schema_1 import prediction_file
 
     for run in list_runs(project.folder):

@@ -17,7 +17,7 @@ from ASLsegLib.widgets.progress import STATES
 from ASLsegLib.widgets.section import Section, as_plain, fill_table
 
 if TYPE_CHECKING:
-    from aslseg.project.run_folder import RunSummary
+    from aslseg.project.run_list import RunSummary
     from ASLsegLib.engine.client import PanelEvent
 
 _PLOT_EVERY_S = 1.0

@@ -22,7 +22,8 @@ from aslseg.project.lesion_labels import finish_case
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, case_reports, correct, decisions, reject
-from aslseg.project.run_folder import create_run, latest_finished, list_runs, open_run
+from aslseg.project.run_folder import create_run, latest_finished, open_run
+from aslseg.project.run_list import list_runs
 from tiny_project import GEOMETRY, a_tiny_project, tiny_config
 
 LIVER = np.zeros(GEOMETRY.shape, np.bool_)
