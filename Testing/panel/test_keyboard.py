@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import slicer
-from harness import press
+from harness import press, reload_module
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
 from standin.harness import run_event_loop
@@ -63,6 +63,14 @@ def test_keys_leave_other_modules_alone(panel: Any) -> None:
     assert not [one for one in window.findChildren(QtGui.QShortcut) if one.isEnabled()]
     slicer.util.selectModule("ASLseg")
     assert [one for one in window.findChildren(QtGui.QShortcut) if one.isEnabled()]
+
+
+def test_keys_of_a_panel_that_is_reloaded_are_gone_with_it(panel: Any) -> None:
+    """They belong to the window, and would press buttons that are not there any more."""
+    window = slicer.util.mainWindow()
+    before = len(window.findChildren(QtGui.QShortcut))
+    assert reload_module().panel is not panel
+    assert len(window.findChildren(QtGui.QShortcut)) == before
 
 
 def test_marks_of_keys_are_unique_and_none_of_slicers_menus(panel: Any) -> None:

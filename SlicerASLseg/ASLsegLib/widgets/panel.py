@@ -223,6 +223,7 @@ class Panel(VTKObservationMixin):
         for timer in (self._timer, self._nodes_timer, self._soon_timer, self._messages_timer):
             timer.stop()
         for section in self.sections:
+            section.remove_keys()
             section.close()
         self._leave_parameters()
         self.removeObservers()

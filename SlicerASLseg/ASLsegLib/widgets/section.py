@@ -93,8 +93,8 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine`, `training`, `batch`, `lesions`, `history` and `computer`, whose state
-            `update` shows beside the scene and the project; it is called when that changes too.
+        shows: Of `engine`, `training`, `batch`, `lesions` and `computer`, whose state `update`
+            shows beside the scene and the project; it is called when that changes too.
         answers: Names of the facts with which the engine answers that `on_answer` wants.
         panel: The panel that holds the section.
         ui: All widgets by name.
@@ -150,6 +150,13 @@ class Section:
         """Let the keys of the section press its buttons, or leave them to another module."""
         for key in self._keys:
             key.setEnabled(work)
+
+    def remove_keys(self) -> None:
+        """Take the keys out of the window, which stays when the panel ends."""
+        for key in self._keys:
+            key.setEnabled(False)
+            key.deleteLater()
+        self._keys.clear()
 
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""

@@ -21,8 +21,6 @@ MOST_LETTERS = 16
 class UndoSection(Section):
     """Takes back the last act, and does it again, at the place where it was done."""
 
-    shows = ("history",)
-
     def connect_widgets(self) -> None:
         """Connect both buttons and their keys."""
         self._waiting: tuple[str, Callable[[], object]] | None = None
@@ -32,7 +30,7 @@ class UndoSection(Section):
         ):
             self.on_click(button, act)
             self.on_key(key, button)
-        self.logic.history.changed.connect(lambda: self.panel.update_soon("history"))
+        self.logic.history.changed.connect(self.update)  # two buttons, and often
         self.logic.lesions_changed.connect(self._case_has_come)
         self.logic.undone.connect(self._show)
 
