@@ -151,7 +151,7 @@ def test_undo_while_sam_is_asked_lets_no_answer_come(person: Person) -> None:
     press(person.panel, "Ctrl+Y")  # its answer has never come: it is asked for now
     wait_until(lambda: person.logic.engine.is_busy, 10.0)
     person.rest()
-    assert person.state()["sam tumour"] != before["sam tumour"]
+    assert person.state()["refined tumour"] != before["refined tumour"]
     person.press("Ctrl+Z")
     assert person.state() == before
 
