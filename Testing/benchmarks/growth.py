@@ -1,6 +1,7 @@
 """How good is a lesion that grows from one box? For Docs/results-methods.md.
 
-    python Testing/benchmarks/growth.py --data ../shared/data/lits --csv growth-lits.csv
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
+        --csv growth-lits.csv
 
 Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand: the rules as
 they would be without the lesion's patient, chosen from `CHOICES` by the mean Dice over the other
