@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -76,8 +76,8 @@ class Logged:
         return found
 
 
-def _mean(values: object) -> float:
-    return float(np.mean([float(value) for value in values]))  # type: ignore[attr-defined]
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def write_results(ways: Sequence[Logged], folder: Path) -> None:
