@@ -73,14 +73,15 @@ app.add_typer(cli_weights.app)
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")] = Path("demo"),
 ) -> None:
-    """Run the whole job on made-up patients: 12 volumes, 2 of them labelled, 3 held out.
+    """Run the whole job on made-up patients: 10 volumes, 2 of them labelled, 3 held out.
 
     Takes less than 10 minutes on 2 cores. SAM's weights (MobileSAM, 40 MB) are downloaded once;
     where that is impossible, the run goes on without SAM and says so. Repeating it adds a run.
     """
-    from aslseg.cli.demo import run_demo
+    from aslseg.cli.demo import LABELLED, UNLABELLED, VALIDATION, run_demo
 
-    tell(f"ASLseg on made-up patients in {folder}: 2 labelled, 7 unlabelled, 3 held out.")
+    cases = f"{LABELLED} labelled, {UNLABELLED} unlabelled, {VALIDATION} held out"
+    tell(f"ASLseg on made-up patients in {folder}: {cases}.")
     try:
         with watched(messages) as monitor:
             run = run_demo(folder, monitor)

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from aslseg.cli import demo
+from aslseg.cli.main import app
 from aslseg.data.phantom.dataset import make_phantom
-from aslseg.errors import WeightsError
+from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import Event, Monitor, Notice
 from aslseg.project.project import Project
 
@@ -28,6 +30,20 @@ def test_two_of_ten_volumes_are_labelled_and_three_held_out(a_demo_project: Proj
         for cases in (a_demo_project.labelled, a_demo_project.unlabelled, a_demo_project.validation)
     ]
     assert numbers == [2, 5, 3]
+
+
+def test_the_command_says_how_many_volumes_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        msg = "Stopped."
+        raise CancelledError(msg)
+
+    monkeypatch.setattr("aslseg.cli.demo.run_demo", stop)
+    said = CliRunner().invoke(app, ["demo", str(tmp_path)], env={"COLUMNS": "300"}).output
+    assert "2 labelled, 5 unlabelled, 3 held out" in said
+    said = CliRunner().invoke(app, ["demo", "--help"], env={"COLUMNS": "300"}).output
+    assert "10 volumes, 2 of them labelled, 3 held out" in said
 
 
 def test_the_project_names_no_label_of_an_unlabelled_case(a_demo_project: Project) -> None:
