@@ -232,12 +232,16 @@ def test_a_correction_is_taken_back_with_what_it_did(panel: Any, volume: Any) ->
 
 
 def test_what_a_person_drew_in_a_lesion_comes_back_with_redo(panel: Any, volume: Any) -> None:
+    from ASLsegLib.scene.terminology import terminology_of
+
     growth = grow_first(panel, volume)
     drawn = LESION | ball(9, 20, 16, 3.0)
     write_mask(growth.node, growth.segment_id, drawn, volume)
     press(panel, "Ctrl+Z")
     press(panel, "Ctrl+Y")
     assert np.array_equal(shown(growth), drawn)
+    segment = growth.node.GetSegmentation().GetSegment(growth.segment_id)
+    assert "^Mass~" in terminology_of(segment)  # as it is exported to DICOM
 
 
 def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:

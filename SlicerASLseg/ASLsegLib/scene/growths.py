@@ -27,7 +27,7 @@ from ASLsegLib.scene.segments import (
     write_part,
 )
 from ASLsegLib.scene.shown_labels import choose_segments, read_shown_part
-from ASLsegLib.scene.terminology import style_of
+from ASLsegLib.scene.terminology import Style, add_segment, style_of, terminology_of
 from ASLsegLib.scene.volumes import slice_axis_of, slice_geometry_of
 
 if TYPE_CHECKING:
@@ -49,19 +49,13 @@ def node_for_growth(volume: Any) -> Any:
 
 def add_growth(node: Any, target: Target, first: int) -> str:
     """Add an empty segment for a lesion that begins on a slice, and return its id."""
-    segmentation, style = node.GetSegmentation(), style_of(target.name, target.value)
+    segmentation = node.GetSegmentation()
     taken = {segmentation.GetSegment(name).GetName() for name in segment_ids(node)}
     number = next(n for n in range(1, len(taken) + 2) if f"{target.name} {n}" not in taken)
-    segment_id = str(
-        segmentation.AddEmptySegment(
-            segmentation.GenerateUniqueSegmentID(f"{target.name} {number}"),
-            f"{target.name} {number}",
-            style.color,
-        )
-    )
+    name = f"{target.name} {number}"
+    style = style_of(target.name, target.value)
+    segment_id = add_segment(node, segmentation.GenerateUniqueSegmentID(name), name, style)
     segment = segmentation.GetSegment(segment_id)
-    if style.terminology:
-        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
     segment.SetTag(_PREFIX + GROWTH, str(first))
     segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
     segment.SetTag("DICOM.SegmentAlgorithmName", "ASLseg growth")
@@ -109,12 +103,14 @@ class KeptSegment:
 
     Attributes:
         name: Of the segment.
+        style: How it is shown, and named in DICOM.
         part: What it held.
         slices: Those that had come since the last start.
         tags: Of the segment.
     """
 
     name: str
+    style: Style
     part: PackedPart | None
     slices: tuple[int, ...]
     tags: Mapping[str, str]
@@ -137,7 +133,6 @@ class GrownSegment:
         self._plane = slice_geometry_of(volume).shape[1:]
         self._sections: dict[int, np.ndarray] = {}
         self._part: Part | None = None
-        self._color = node.GetSegmentation().GetSegment(segment_id).GetColor()
 
     @property
     def slices(self) -> list[int]:
@@ -159,7 +154,8 @@ class GrownSegment:
         if segment is None:
             return None
         part = packed(read_part(self._node, self._segment_id, self._volume))
-        return KeptSegment(segment.GetName(), part, tuple(self._sections), all_tags(segment))
+        style = Style(segment.GetColor(), terminology_of(segment))
+        return KeptSegment(segment.GetName(), style, part, tuple(self._sections), all_tags(segment))
 
     def restore(self, kept: KeptSegment | None) -> None:
         """Bring the segment back to how it was; None removes it."""
@@ -168,7 +164,7 @@ class GrownSegment:
             segmentation.RemoveSegment(self._segment_id)
             return
         if segmentation.GetSegment(self._segment_id) is None:
-            segmentation.AddEmptySegment(self._segment_id, kept.name, self._color)
+            add_segment(self._node, self._segment_id, kept.name, kept.style)
         part = unpacked(kept.part)
         restore_tags(segmentation.GetSegment(self._segment_id), kept.tags)
         write_part(self._node, self._segment_id, part, self._volume)

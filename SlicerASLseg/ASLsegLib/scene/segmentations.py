@@ -47,7 +47,7 @@ from ASLsegLib.scene.segments import (
     without,
     write_part,
 )
-from ASLsegLib.scene.terminology import style_of_target
+from ASLsegLib.scene.terminology import add_segment, style_of_target
 from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 
 if TYPE_CHECKING:
@@ -445,20 +445,15 @@ def _of_target(node: Any, target: Target) -> list[str]:
 def _new_segment(
     node: Any, target: Target, source: str, *, holds_others: bool, segment_id: str = ""
 ) -> str:
-    segmentation, style = node.GetSegmentation(), style_of_target(target)
+    segment_id = segment_id or node.GetSegmentation().GenerateUniqueSegmentID(target.name)
     name = f"{target.name} (new)" if _of_target(node, target) else target.name
-    segment_id = segmentation.AddEmptySegment(
-        segment_id or segmentation.GenerateUniqueSegmentID(target.name), name, style.color
-    )
-    if style.terminology:
-        segment = segmentation.GetSegment(segment_id)
-        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+    segment_id = add_segment(node, segment_id, name, style_of_target(target))
     display = node.GetDisplayNode()
     if source in OUTLINES:
         display.SetSegmentOverrideColor(segment_id, *OUTLINES[source])
     if holds_others:
         display.SetSegmentOpacity3D(segment_id, PARENT_OPACITY_3D)
-    return str(segment_id)
+    return segment_id
 
 
 def _remove_segment(node: Any, segment_id: str) -> None:

@@ -62,6 +62,16 @@ def terminology_of(segment: Any) -> str:
     return str(text) if segment.GetTag(segment.GetTerminologyEntryTagName(), text) else ""
 
 
+def add_segment(node: Any, segment_id: str, name: str, style: Style) -> str:
+    """Add an empty segment that is shown and named as a style says, and return its id."""
+    segmentation = node.GetSegmentation()
+    segment_id = str(segmentation.AddEmptySegment(segment_id, name, style.color))
+    if style.terminology:
+        segment = segmentation.GetSegment(segment_id)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
+    return segment_id
+
+
 def known_terminologies() -> tuple[str, ...]:
     """Return the terminology entries that targets can be given by name."""
     return tuple(str(entry["terminology"]) for entry in _known().values())
