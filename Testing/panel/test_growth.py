@@ -260,6 +260,29 @@ def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
     wait_until(lambda: np.array_equal(shown(growth), LESION), 30.0)
 
 
+def test_a_lesion_grows_to_its_end_when_undo_of_something_else_has_stopped_it(
+    panel: Any, volume: Any
+) -> None:
+    from ASLsegLib.scene.prompts import POSITIVE, add_point
+
+    use_engine(panel, 0.2)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    run_event_loop(0.4)
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
+    (growth,) = panel.logic.growths
+    add_point(volume, "tumour", (38.5, 35.5), 6, POSITIVE)  # far from it
+    wait_until(lambda: panel.logic.to_undo == "place positive point, slice 6", 10.0)
+    assert panel.logic.growing is growth
+    press(panel, "Ctrl+Z")
+    wait_until(lambda: growth.is_whole, 30.0)
+    assert np.array_equal(shown(growth), LESION)
+    assert len(panel.logic.prompts(volume)) == 0
+    press(panel, "Ctrl+Z")
+    assert panel.logic.growths == []
+
+
 def test_a_negative_point_on_another_slice_corrects_the_lesion(panel: Any, volume: Any) -> None:
     from ASLsegLib.scene.prompts import NEGATIVE, add_point
 

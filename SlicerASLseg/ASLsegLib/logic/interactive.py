@@ -370,6 +370,8 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         about = self.working_on
         if self._awaited is None or about is None or about.GetID() != change.volume_id:
             return
+        if self.growing is not None:
+            self.growing.asked = ""  # if it stays, it has to grow again
         self._awaited.is_void, self.growing = True, None
         self.engine.cancel()
 
