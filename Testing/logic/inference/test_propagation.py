@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from aslseg.data.volume import Float32, Geometry, Labelmap, Mask, Volume
 from aslseg.errors import CancelledError, ConfigError
 from aslseg.events import CancelToken, Monitor
+from aslseg.inference.interactive import propagation, random_walker
 from aslseg.inference.interactive.propagation import (
     GrownSlice,
     GrowthEnd,
     allowed_region,
     propagate,
 )
-from aslseg.inference.interactive.sections import GrowthRules, learn_appearance
+from aslseg.inference.interactive.sections import GrowthRules, boxed_section, learn_appearance
 from aslseg.inference.interactive.session import Session, SessionModels
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
@@ -140,10 +142,30 @@ def test_one_lesion_is_found_on_fine_and_coarse_pixels() -> None:
 
 
 def test_a_large_lesion_grows_on_fewer_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aslseg.inference.interactive.propagation.MOST_VOXELS", 3000)
+    walked: list[int] = []
+
+    def counted(values: Float32, *given: Any, **settings: Any) -> Float32:
+        walked.append(values.size)
+        return random_walker.walk(values, *given, **settings)
+
+    monkeypatch.setattr(propagation, "walk", counted)
+    monkeypatch.setattr(propagation, "MOST_VOXELS", 3000)
     mask, ends = grown(propagate(DarkSam(), ct(LESION), [BOX]))
     assert overlap(mask, LESION) > 0.8
     assert sorted(ends) == [2, 10]
+    assert 1000 < max(walked) <= 3000
+
+
+def test_of_two_dark_spots_in_a_box_the_larger_is_the_section() -> None:
+    spot, other = np.hypot(J - 20, COLUMN - 20)[0] <= 4, ((J < 15) & (COLUMN < 15))[0]
+    plane_hu = np.where(spot | other, 60.0, 110.0).astype(np.float32)
+    logits = np.where(spot | other, 5.0, -5.0).astype(np.float32)
+    prompt, anywhere = BoxPrompt((11, 11, 30, 30)), np.ones(SHAPE[1:], bool)
+    found = boxed_section(
+        plane_hu, logits, prompt, anywhere, ring_px=5, rules=GrowthRules(shape_weight=1.0)
+    )
+    assert overlap(found, spot) > 0.9
+    assert not found[other].any()
 
 
 def test_sections_come_one_after_the_other_upward_first() -> None:

@@ -71,9 +71,16 @@ def test_a_volume_in_use_stays_and_goes_when_it_is_let_go(tmp_path: Path) -> Non
 
 def test_what_went_is_computed_again(tmp_path: Path) -> None:
     keep(tmp_path, "a", "b")
-    EmbeddingStore(tmp_path, limit_gb=1.5 * VOLUME_GB).evict()
-    again = EmbeddingStore(tmp_path).get_or_compute("a", [0, 1], numbered)
+    assert EmbeddingStore(tmp_path, limit_gb=1.5 * VOLUME_GB).evict() == ["a"]
+    computed: list[int] = []
+
+    def counted(indices: list[int]) -> Tensor:
+        computed.extend(indices)
+        return numbered(indices)
+
+    again = EmbeddingStore(tmp_path).get_or_compute("a", [0, 1], counted)
     assert again.stack([1])[0, 0, 0, 0] == 1
+    assert computed == [0, 1]
 
 
 def test_the_log_says_how_many_were_on_disk(

@@ -108,8 +108,16 @@ def test_a_person_may_choose(
     assert (chosen, tried) == (expected, [])
 
 
-def test_the_trial_compares_masks_and_times_both() -> None:
+def test_the_trial_compares_masks_and_times_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[torch.dtype] = []
+
+    def watched(sam: torch.nn.Module, slices01: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        encoded.append(dtype)
+        return embed_slices(sam, slices01, dtype)
+
+    monkeypatch.setattr(precision, "embed_slices", watched)
     trial = try_bfloat16(a_small_sam(), SETTINGS)
+    assert set(encoded) == {torch.float32, torch.bfloat16}
     assert 0.9 < trial.dice <= 1
     assert min(trial.float32_s, trial.bfloat16_s) > 0
 
