@@ -67,6 +67,21 @@ def test_a_labelled_case_is_measured_once_until_a_file_changes(project: Project)
     assert known_facts(project, case, None) is None
 
 
+def test_a_case_is_measured_anew_when_a_mask_that_is_given_for_it_changes(
+    tmp_path: Path,
+) -> None:
+    project = a_tiny_project(tmp_path)
+    place = Path("masks", "liver.nii.gz")
+    case = project.labelled[0].model_copy(update={"masks": {"liver": place}})
+    labels = project.load_labels(project.labelled[0])
+    mask = Labelmap((labels.labels > 0).astype(np.uint8), labels.geometry)
+    write_labelmap(mask, project.folder / place)
+    assert measure_case(project, case, None) == known_facts(project, case, None)
+    mask.labels[0, 0, :5] = 1
+    write_labelmap(mask, project.folder / place)
+    assert known_facts(project, case, None) is None
+
+
 def test_a_target_that_nobody_looked_for_has_no_volume(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
     case = project.labelled[0]

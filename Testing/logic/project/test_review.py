@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from aslseg.project.review import (
     undo_last,
 )
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import RELIABILITY_COLUMNS, write_table
+from aslseg.project.run_tables import REFINED, RELIABILITY_COLUMNS, write_table
 from aslseg.storage import write_json_atomic
 from tiny_project import GEOMETRY, a_tiny_project
 
@@ -81,6 +82,15 @@ def test_the_run_says_which_labels_it_believes(project: Project, run: RunFolder)
     found = states(project, run)
     assert (found["c2"], found["c3"], found["c4"]) == ("pseudo", "needs review", "needs review")
     assert (found["c0"], found["c6"]) == ("labelled", "unlabelled")
+
+
+def test_a_label_is_as_old_as_its_own_file(project: Project, run: RunFolder) -> None:
+    drawn, refined = project.label_path(project.case("c0")), run.predictions(2, "c2") / REFINED
+    write_labelmap(labels_with(3), run.predictions(2, "c0") / REFINED)  # a label map counts more
+    os.utime(drawn, (1000.0, 1000.0))
+    os.utime(refined, (2000.0, 2000.0))
+    found = {report.case_id: report.written_s for report in case_reports(project, run)}
+    assert (found["c0"], found["c2"], found["c6"]) == (1000.0, 2000.0, None)
 
 
 def test_what_is_least_reliable_is_reviewed_first(project: Project, run: RunFolder) -> None:
