@@ -19,7 +19,6 @@ from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
-from aslseg.project.case import LABEL_SUFFIX, LABELS
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, changing, open_project, upgrade_project, validated
@@ -423,9 +422,8 @@ def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
     cases = []
     for case in now.cases:
         if case.split == "train" and case.id in digests:
-            place = case.label or Path(LABELS, case.id + LABEL_SUFFIX)
             status = case.status if case.label else "labelled"
-            facts: dict[str, Any] = {"label": place, "status": status}
+            facts: dict[str, Any] = {"label": case.label_place, "status": status}
             cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
         elif case.split == "train" and case.label is not None:
             none: dict[str, Any] = {"label": None, "status": "unlabelled"}

@@ -123,6 +123,11 @@ class Case(Settings):
         slices = [] if self.complete_slices is None else [f"slices {self.complete_slices}"]
         return "; ".join([*self.label_targets, *slices])
 
+    @property
+    def label_place(self) -> Path:
+        """Where its label map is, or is put, relative to the project folder."""
+        return self.label or Path(LABELS, self.id + LABEL_SUFFIX)
+
     def scoped(self, scope: str) -> Case:
         """Return the case with a label map that decides what a `label_scope` says."""
         names = scope.split("; ") if scope else []

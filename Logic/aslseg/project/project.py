@@ -25,7 +25,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize, Volume
 from aslseg.errors import ConfigError, ProjectError, StorageError, short
-from aslseg.project.case import HISTORY, LABEL_SUFFIX, LABELS, LESIONS, Case, Split
+from aslseg.project.case import HISTORY, LABELS, LESIONS, Case, Split
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import (
@@ -325,7 +325,7 @@ class Project(Settings):
             check_images(current.folder, [case])
             grid = read_geometry(current.image_path(case))
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
-            label = case.label or Path(LABELS, case_id + LABEL_SUFFIX)
+            label = case.label_place
             path = inside(current.folder, label)
             facts: dict[str, Any] = {"label": label, "status": status}
             facts["label_targets"] = tuple(targets)
