@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ASLsegLib.scene.provenance import is_changed, read_provenance, target_of, write_provenance
 from ASLsegLib.scene.segmentations import latest_segments
-from ASLsegLib.scene.segments import Part, part_of, read_part, write_part
+from ASLsegLib.scene.segments import Part, combined, read_part, write_part
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError
 
@@ -29,42 +29,22 @@ def mask_of(part: Part | None) -> BoxedMask | None:
     return BoxedMask(BoundingBox((k0, j0, i0), (k1 + 1, j1 + 1, i1 + 1)), part.values)
 
 
-def combined(
-    first: BoxedMask | None,
-    second: BoxedMask | None,
-    rule: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> Part | None:
-    """Return what a rule makes of two masks, voxel by voxel.
-
-    Args:
-        first: A mask; None for nothing.
-        second: Another one on the same grid.
-        rule: Of two bool arrays; nothing of nothing has to be nothing. `np.greater` is the first
-            without the second.
-    """
-    from aslseg.data.masks import BoundingBox
-
-    boxes = [mask.box for mask in (first, second) if mask is not None]
-    if not boxes:
+def part_of_mask(mask: BoxedMask | None) -> Part | None:
+    """Return a mask of the library as what a segment holds."""
+    if mask is None:
         return None
-    k, j, i = (int(n) for n in np.min([box.start for box in boxes], axis=0))
-    d, h, w = (int(n) for n in np.max([box.stop for box in boxes], axis=0))
-    whole = BoundingBox((k, j, i), (d, h, w))
-    parts = [
-        np.zeros(whole.shape, bool) if mask is None else mask.within(whole)
-        for mask in (first, second)
-    ]
-    return part_of(rule(*parts), (i, j, k))
+    (k, j, i), (k1, j1, i1) = mask.box.start, mask.box.stop
+    return Part((i, i1 - 1, j, j1 - 1, k, k1 - 1), mask.mask)
 
 
 def without(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | None:
     """Return the voxels of the first mask that the second one does not have."""
-    return mask_of(combined(first, second, np.greater))
+    return mask_of(combined(part_of_mask(first), part_of_mask(second), np.greater))
 
 
 def together(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | None:
     """Return the voxels of either mask."""
-    return mask_of(combined(first, second, np.logical_or))
+    return mask_of(combined(part_of_mask(first), part_of_mask(second), np.logical_or))
 
 
 def target_mask(
@@ -112,7 +92,7 @@ def move_voxels(
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
         is_ours = not is_changed(segment, before)
-        after = combined(mask_of(before), voxels, rule)
+        after = combined(before, part_of_mask(voxels), rule)
         write_part(node, segment_id, after, volume)
         provenance = read_provenance(segment)
         if is_ours and provenance is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,35 +104,45 @@ def with_slice(
     return part_of(values, (i0, j0, k0))
 
 
+def combined(
+    first: Part | None,
+    second: Part | None,
+    rule: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Part | None:
+    """Return what a rule makes of two parts, voxel by voxel.
+
+    Args:
+        first: A part; None for nothing.
+        second: Another one on the same grid.
+        rule: Of two bool arrays; nothing of nothing has to be nothing. `np.greater` is the first
+            without the second.
+    """
+    parts = [part for part in (first, second) if part is not None]
+    if not parts:
+        return None
+    extents = np.array([part.extent for part in parts])
+    start, last = extents[:, ::2].min(axis=0), extents[:, 1::2].max(axis=0)
+    i0, j0, k0 = (int(n) for n in start)
+
+    def within_both(part: Part | None) -> np.ndarray:
+        values = np.zeros(tuple(last - start + 1)[::-1], bool)
+        if part is not None:
+            depth, rows, columns = part.values.shape
+            i, j, k = (int(n) for n in np.array(part.extent[::2]) - start)
+            values[k : k + depth, j : j + rows, i : i + columns] = part.values
+        return values
+
+    return part_of(rule(within_both(first), within_both(second)), (i0, j0, k0))
+
+
 def without(first: Part | None, second: Part | None) -> Part | None:
     """Return the voxels of the first part that the second one does not have."""
-    if first is None or second is None:
-        return first
-    one, two = first.extent, second.extent
-    bounds = list(zip(one[::2], one[1::2], two[::2], two[1::2], strict=True))
-    if any(max(a, c) > min(b, d) for a, b, c, d in bounds):
-        return first
-    values = first.values.copy()
-    own = tuple(slice(max(a, c) - a, min(b, d) - a + 1) for a, b, c, d in bounds[::-1])
-    other = tuple(slice(max(a, c) - c, min(b, d) - c + 1) for a, b, c, d in bounds[::-1])
-    values[own] &= ~second.values[other]
-    return part_of(values, first.extent[::2])
+    return combined(first, second, np.greater)
 
 
 def together(first: Part | None, second: Part | None) -> Part | None:
     """Return the voxels of either part."""
-    parts = [part for part in (first, second) if part is not None]
-    if len(parts) < 2:
-        return next(iter(parts), None)
-    extents = np.array([part.extent for part in parts])
-    i0, j0, k0 = (int(n) for n in extents[:, ::2].min(axis=0))
-    i1, j1, k1 = (int(n) for n in extents[:, 1::2].max(axis=0))
-    values = np.zeros((k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1), bool)
-    for part in parts:
-        i, j, k = part.extent[0] - i0, part.extent[2] - j0, part.extent[4] - k0
-        depth, rows, columns = part.values.shape
-        values[k : k + depth, j : j + rows, i : i + columns] |= part.values
-    return Part((i0, i1, j0, j1, k0, k1), values)
+    return combined(first, second, np.logical_or)
 
 
 def on_slice(part: Part | None, slice_index: int, axis: int = 0) -> Part | None:
