@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
 from test_new_project import Person, write_image, write_label
@@ -112,6 +114,12 @@ def test_what_is_labelled_in_a_case_is_said_and_the_rest_is_unknown(
     slicer.app.processEvents()
     dialogs.take("spleen")
     assert logic.project.case("a").label_targets == ()
+    labels = logic.project.load_labels(logic.project.case("a"))
+    liver = np.where(labels.labels == 1, labels.labels, 0).astype(labels.labels.dtype)
+    logic.updated(logic.project.save_label("a", replace(labels, labels=liver)))
+    dialogs.answer("What is labelled in a (liver, tumour)", " liver,")
+    click(ui.labelTargetsButton)
+    assert logic.project.case("a").label_targets == ("liver",)
     dialogs.answer("What is labelled in a (liver, tumour)", "tumour, liver")
     click(ui.labelTargetsButton)
     assert logic.project.case("a").label_targets == ()  # all
