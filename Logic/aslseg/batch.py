@@ -36,7 +36,7 @@ from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_row
 from aslseg.failures import failure_of
 from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.inference.loading import best_round, load_ensemble
-from aslseg.networks.device import give_back_memory
+from aslseg.memory import give_back_memory
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import volumes_in
 from aslseg.project.project import open_project

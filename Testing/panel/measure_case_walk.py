@@ -2,8 +2,8 @@
 
     python Testing/panel/measure_case_walk.py FOLDER [--cases 40] [--slices 300]
 
-A made-up project with a finished run of eight lesions a case is written to FOLDER, once: compressed
-files of about 8 MB a case. A person deletes the first lesion of each case and goes on by *Next*.
+A made-up project with a finished run of eight lesions a case is written to FOLDER, once: one volume
+in so many files. A person deletes the first lesion of each case and goes on by *Next*.
 Printed, one JSON object a case: seconds from the click until its lesions are listed, by the clock
 and of processor time; the longest block of the event loop since the click, and the longest time
 that its thread computed; the memory of this process (RSS) once the next case is read ahead.
@@ -12,6 +12,7 @@ that its thread computed; the memory of this process (RSS) once the next case is
 from __future__ import annotations
 
 import argparse
+import gzip
 import sys
 import tempfile
 import time
@@ -22,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
 
 import numpy as np  # noqa: E402
-from measure_lesions import say, write_run  # noqa: E402
+from measuring import memory_mb, say, write_run  # noqa: E402
 
-from aslseg.data.images import write_volume  # noqa: E402
+from aslseg.data.images import write_labelmap, write_volume  # noqa: E402
 from aslseg.data.volume import Geometry, Labelmap, Volume  # noqa: E402
 from aslseg.project.case import CaseFiles  # noqa: E402
 from aslseg.project.create import create_project  # noqa: E402
@@ -33,23 +34,24 @@ IN_PLANE, LESIONS = 512, 8
 
 
 def make_project(folder: Path, cases: int, slices: int) -> None:
-    """Write volumes that differ, and a run that found lesions in the liver of each."""
+    """Write one volume, files of the same voxels for all cases, and a run that found lesions."""
     rng = np.random.default_rng(0)
     grid = Geometry.axis_aligned((slices, IN_PLANE, IN_PLANE), (1.0, 0.8, 0.8))
-    coarse = rng.normal(40.0, 15.0, (slices, 128, 128)).astype(np.int16)
+    coarse = rng.normal(40.0, 15.0, (slices, 64, 64)).astype(np.int16)
     labels = np.zeros(grid.shape, np.uint8)
     labels[slices // 5 : 4 * slices // 5, 100:330, 90:320] = 1
     for n in range(LESIONS):
         k, j, i = slices // 4 + n * slices // 20, 110 + 20 * n, 100 + (37 * n) % 180
         labels[k : k + 6, j : j + 14, i : i + 14] = 2
-    labelmap, files = Labelmap(labels, grid), []
-    for number in range(cases):
-        voxels = np.roll(coarse, number, 0).repeat(4, 1).repeat(4, 2)
-        path = folder / f"patient-{number:02d}.nii.gz"
-        write_volume(Volume(voxels + np.int16(number), grid), path)
-        files.append(CaseFiles(path.name.split(".")[0], path))
+    first = folder / "patient-00.nii.gz"
+    write_volume(Volume(coarse.repeat(8, 1).repeat(8, 2), grid), first)
+    write_labelmap(Labelmap(labels, grid), folder / "labels.nii.gz")
+    images = [folder / f"patient-{number:02d}.nii.gz" for number in range(cases)]
+    for number, image in enumerate(images[1:]):  # a project takes no image twice
+        image.write_bytes(first.read_bytes() + gzip.compress(b"", mtime=number))
+    files = [CaseFiles(image.name.split(".")[0], image) for image in images]
     project = create_project(folder / "project", files)
-    write_run(project, {file.id: labelmap for file in files})
+    write_run(project, folder / "labels.nii.gz", {file.id: 0.5 for file in files})
 
 
 def walk(widget: Any, project: Path) -> None:
@@ -84,13 +86,6 @@ def walk(widget: Any, project: Path) -> None:
             longest_busy_ms=round(blocks.longest_busy_ms),
             memory_mb=round(memory_mb()),
         )
-
-
-def memory_mb() -> float:
-    """Return the resident memory of this process."""
-    import psutil
-
-    return float(psutil.Process().memory_info().rss / 1e6)
 
 
 def main() -> None:

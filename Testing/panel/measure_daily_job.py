@@ -18,7 +18,6 @@ on from the review.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import tempfile
@@ -34,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
 
 import numpy as np  # noqa: E402
+from measuring import memory_mb, say  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume  # noqa: E402
@@ -457,16 +457,7 @@ class DailyJob:
     def say(self, **facts: Any) -> None:
         """Note facts, and print them as a line of JSON."""
         self.facts.append(facts)
-        sys.stdout.write(json.dumps(_short(facts)) + "\n")
-        sys.stdout.flush()
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _short(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_short(one) for one in value]
-    return round(value, 3) if isinstance(value, float) else value
+        say(**facts)
 
 
 def _clocks() -> tuple[float, float, float]:
@@ -477,13 +468,6 @@ def _clocks() -> tuple[float, float, float]:
     running = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
     children = ended.ru_utime + ended.ru_stime + sum(one.user + one.system for one in running)
     return time.monotonic(), time.process_time(), children
-
-
-def memory_mb() -> float:
-    """Return the resident memory of this process, without its children."""
-    import psutil
-
-    return float(psutil.Process().memory_info().rss / 1e6)
 
 
 def cut_schedule(changes: dict[str, Any]) -> None:

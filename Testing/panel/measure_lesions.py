@@ -9,11 +9,9 @@ the next lesion is shown and all sections are up to date.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
 
 import numpy as np  # noqa: E402
+from measuring import say, write_run  # noqa: E402
 
-from aslseg.config import RunConfig  # noqa: E402
 from aslseg.data.images import write_labelmap, write_volume  # noqa: E402
 from aslseg.data.volume import Geometry, Labelmap, Volume  # noqa: E402
 from aslseg.project.case import CaseFiles  # noqa: E402
 from aslseg.project.create import create_project  # noqa: E402
-from aslseg.project.project import Project  # noqa: E402
-from aslseg.project.run_folder import RunFolder  # noqa: E402
-from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table  # noqa: E402
-from aslseg.storage import write_json_atomic  # noqa: E402
 
 SHAPE, LESIONS = (200, 512, 512), 12
 GRID = Geometry.axis_aligned(SHAPE, (1.5, 0.8, 0.8))
@@ -88,34 +82,9 @@ def make_project(folder: Path) -> None:
     for n in range(LESIONS):
         k, j, i = 45 + 8 * n, 110 + 15 * n, 100 + (37 * n) % 180
         labels[k : k + 6, j : j + 14, i : i + 14] = 2
+    write_labelmap(Labelmap(labels, GRID), folder / "labels.nii.gz")
     project = create_project(folder / "project", [CaseFiles("a", folder / "a.nii.gz")])
-    write_run(project, {"a": Labelmap(labels, GRID)})
-
-
-def write_run(project: Project, predictions: Mapping[str, Labelmap]) -> None:
-    """Write a finished run with one round, which does not believe its predictions."""
-    run = RunFolder(project.folder / "runs" / "made-up")
-    write_json_atomic(run.path / "config.json", RunConfig().model_dump(mode="json"))
-    run.write_status(state="done", best_round=1, rounds=1, method="aslseg")
-    write_table(run.round(1) / "metrics.csv", METRIC_COLUMNS, [])
-    write_table(run.round(1) / "reliability.csv", RELIABILITY_COLUMNS, map(judged, predictions))
-    for case_id, labelmap in predictions.items():
-        for source in ("refined", "specialist"):
-            write_labelmap(labelmap, run.predictions(1, case_id) / f"{source}.nii.gz")
-        write_json_atomic(run.predictions(1, case_id) / "prediction.json", {})
-    write_json_atomic(run.round(1) / "round.json", {"validation": None})
-
-
-def judged(case_id: str) -> dict[str, object]:
-    """Return the row of a case that the run does not believe."""
-    values = (1, case_id, 0.5, 0.5, 0.5, False, "score 0.50 is below 0.60", "")
-    return dict(zip(RELIABILITY_COLUMNS, values, strict=True))
-
-
-def say(**facts: Any) -> None:
-    """Print facts as one JSON object."""
-    sys.stdout.write(f"{json.dumps(facts)}\n")
-    sys.stdout.flush()
+    write_run(project, folder / "labels.nii.gz", {"a": 0.5})
 
 
 if __name__ == "__main__":

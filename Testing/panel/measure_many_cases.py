@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import sys
@@ -29,15 +28,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
 
 import numpy as np  # noqa: E402
+from measuring import say, write_run  # noqa: E402
 
-from aslseg.config import RunConfig  # noqa: E402
 from aslseg.data.images import write_labelmap, write_volume  # noqa: E402
 from aslseg.data.volume import Geometry, Labelmap, Volume  # noqa: E402
 from aslseg.project.case import CaseFiles  # noqa: E402
 from aslseg.project.create import create_project  # noqa: E402
-from aslseg.project.run_folder import RunFolder  # noqa: E402
-from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS, write_table  # noqa: E402
-from aslseg.storage import write_json_atomic  # noqa: E402
 
 GRID = Geometry.axis_aligned((8, 24, 24), (5.0, 2.0, 2.0))
 LABELLED_EVERY = 40
@@ -82,28 +78,10 @@ def make_project(folder: Path, count: int) -> float:
     began = time.monotonic()
     project = create_project(folder / "project", files)
     seconds = time.monotonic() - began
-    _write_run(RunFolder(project.folder / "runs" / "made-up"), files, folder / "labels.nii.gz")
-    return seconds
-
-
-def _write_run(run: RunFolder, files: list[CaseFiles], labels: Path) -> None:
     unlabelled = [file.id for file in files if file.label is None]
-    write_json_atomic(run.path / "config.json", RunConfig().model_dump(mode="json"))
-    write_table(run.round(1) / "metrics.csv", METRIC_COLUMNS, [])
-    judged = [_judged(case_id, 0.3 + 0.6 * n / len(files)) for n, case_id in enumerate(unlabelled)]
-    write_table(run.round(1) / "reliability.csv", RELIABILITY_COLUMNS, judged)
-    for case_id in unlabelled:
-        place = run.predictions(1, case_id)
-        write_json_atomic(place / "prediction.json", {})
-        for source in ("refined", "specialist"):
-            os.link(labels, place / f"{source}.nii.gz")
-    write_json_atomic(run.round(1) / "round.json", {"validation": None})
-    run.write_status(state="done", best_round=1, rounds=1, method="aslseg")
-
-
-def _judged(case_id: str, score: float) -> dict[str, object]:
-    values = (1, case_id, score, score, score, score > 0.6, f"score {score:.2f}", "")
-    return dict(zip(RELIABILITY_COLUMNS, values, strict=True))
+    scores = {case_id: 0.3 + 0.6 * n / count for n, case_id in enumerate(unlabelled)}
+    write_run(project, folder / "labels.nii.gz", scores)
+    return seconds
 
 
 class ManyCases:
@@ -193,16 +171,6 @@ class ManyCases:
         say(**facts, **(self.calls.count - before))
         if name == self.profiled:
             pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
-
-
-def say(**facts: Any) -> None:
-    """Print facts as one JSON object."""
-    short = {
-        name: round(value, 3) if isinstance(value, float) else value
-        for name, value in facts.items()
-    }
-    sys.stdout.write(f"{json.dumps(short)}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ seconds, and the memory of the application's process is sampled meanwhile.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "Logic")]
+
+from measuring import memory_mb, say  # noqa: E402
 
 
 def main() -> None:
@@ -155,25 +156,6 @@ def timed(name: str, action: Any) -> None:
 def shape_of(volume: Any) -> tuple[int, int, int]:
     """Return the voxels along (k, j, i)."""
     return volume.GetImageData().GetDimensions()[::-1]
-
-
-def memory_mb() -> float:
-    """Return the resident memory of this process, without its children."""
-    import psutil
-
-    return psutil.Process().memory_info().rss / 1e6
-
-
-def say(**facts: Any) -> None:
-    """Print facts as a line of JSON, rounded."""
-
-    def short(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [short(one) for one in value]
-        return round(value, 3) if isinstance(value, float) else value
-
-    sys.stdout.write(json.dumps({name: short(value) for name, value in facts.items()}) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,3 +168,20 @@ def test_a_finished_case_leaves_memory_with_its_voxels(
     person.look()
     gc.collect()
     assert gone == ["p00"], "what can be undone keeps no volume"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc")
+def test_memory_that_a_case_leaves_in_pieces_goes_back_with_it(
+    open_module: Callable[..., Any], tmp_path: Path
+) -> None:
+    person = Reviewer(open_module(), a_project(tmp_path, 3).folder)
+    person.next()
+    person.look()
+    pieces = [np.ones(10_000) for _ in range(2000)]  # 80 kB each, as sections that are shown
+    kept = pieces[::20]
+    del pieces
+    before = psutil.Process().memory_info().rss
+    person.next()
+    person.look()
+    given_back = before - psutil.Process().memory_info().rss
+    assert given_back > 0.5 * 1900 * kept[0].nbytes

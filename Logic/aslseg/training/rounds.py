@@ -27,7 +27,7 @@ from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.inference.lesion_stage import JudgedCandidates, candidate_map
 from aslseg.inference.loading import load_round
-from aslseg.networks.device import give_back_memory
+from aslseg.memory import give_back_memory
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (

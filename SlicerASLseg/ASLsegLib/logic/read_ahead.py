@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aslseg.errors import AslsegError
+from aslseg.memory import give_back_memory
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.saved_predictions import SavedPredictions, read_saved_predictions
 from ASLsegLib.scene.volumes import array_of, image_of
@@ -65,6 +66,9 @@ class ReadAhead:
     def begin(self, case_id: str, read: Callable[[], CaseRead]) -> None:
         """Read a case; the one of before is dropped. Nothing is read while another one is.
 
+        Afterwards freed memory goes back to the system: glibc keeps what each case, and each lesion
+        that grew in it, leaves in pieces, so that a review took more with each of its first cases.
+
         Args:
             case_id: Its name.
             read: Called in the thread.
@@ -79,6 +83,7 @@ class ReadAhead:
             except (AslsegError, OSError, MemoryError) as error:
                 logger.info("Case %s was not read ahead: %s", case_id, error)
             finally:
+                give_back_memory()  # and what the case before left in pieces
                 self.is_busy = False
 
         self.is_busy = True
