@@ -59,6 +59,18 @@ class UnforeseenError(AslsegError):
     """An error that nobody foresaw, in a sentence with the place of the log."""
 
 
+class FailedError(AslsegError):
+    """Work that another process did has failed.
+
+    Attributes:
+        failure: As that process put it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.in_words)
+        self.failure = failure
+
+
 def log_path() -> Path:
     """Return the file that unforeseen errors are written to."""
     return cache_folder() / "logs" / "errors.log"
@@ -125,6 +137,8 @@ def failure_of(error: BaseException, doing: str = "a request") -> Failure:
         error: What was raised.
         doing: What was under way, for the log.
     """
+    if isinstance(error, FailedError):
+        return error.failure
     known = _memory(error) or _package(error)
     if known is not None:
         return known

@@ -628,7 +628,7 @@ def endless(*_):
     while True:
         pass
 server.ALIVE_S = 0.2
-server._tasks = lambda: {"describe": endless}
+server.load_tasks = lambda: {"describe": endless}
 server.main()
 """
 

@@ -52,7 +52,10 @@ MAY_IMPORT = {
     "report": PROJECT,
     "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},
     "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "export", "batch"},
-    "cli": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "benchmark", "export", "batch"},
+    "remote": PROJECT | {"engine"},
+    "cli": NETWORKS_OF
+    | PROJECT
+    | {"inference", "runs", "report", "benchmark", "export", "batch", "engine", "remote"},
 }
 WITHOUT_TORCH = [*BASE, "data", "targets", "prompts", "evaluation", "project", "report", "export"]
 
@@ -85,7 +88,7 @@ def allowed_packages(package: str) -> set[str]:
         return ARITHMETIC | DICOM
     if package in {"report", "cli"}:
         return ARITHMETIC | LINES_AND_PAGES
-    return ARITHMETIC if package in WITHOUT_TORCH or package == "engine" else NETWORKS
+    return ARITHMETIC if package in WITHOUT_TORCH or package in {"engine", "remote"} else NETWORKS
 
 
 def module_name(path: Path) -> str:

@@ -18,7 +18,7 @@ NETWORK = {
 }  # fmt: skip
 WITHOUT_NETWORK = {"urllib.parse"}
 PROGRAMS = re.compile(
-    r'"(npm|pip|curl|wget)"|\bpip_install\b|PyTorchUtils\b|torch\.hub|registerCustom'
+    r'"(npm|pip|curl|wget|ssh)"|\bpip_install\b|PyTorchUtils\b|torch\.hub|registerCustom'
 )
 
 
@@ -56,6 +56,7 @@ def test_only_the_files_that_are_named_use_the_network() -> None:
         "def f():\n    from urllib import request",
         "import socket as s",
         'x = "npm"',
+        'command = ["ssh", host]',
     ],
 )
 def test_a_new_use_of_the_network_would_be_seen(line: str) -> None:

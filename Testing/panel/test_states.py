@@ -353,7 +353,7 @@ def test_placing_that_another_module_begins_and_ends_does_not_concern_the_panel(
 def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     panel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aslseg.engine.tasks import config_of
+    from aslseg.engine.settings import config_of
     from aslseg.presets import read_preset
     from ASLsegLib.parameters import settings_changes
 
@@ -373,7 +373,7 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
 
 
 def test_at_first_the_settings_are_those_of_the_preset_that_is_shown(panel: Any) -> None:
-    from aslseg.engine.tasks import config_of
+    from aslseg.engine.settings import config_of
     from aslseg.presets import read_preset
     from ASLsegLib.parameters import settings_changes
 

@@ -78,7 +78,7 @@ def test_the_methods_are_those_of_the_registry(parameters: Any) -> None:
 
 
 def test_the_settings_that_the_panel_sends_are_settings(parameters: Any, scene: Any) -> None:
-    from aslseg.engine.tasks import config_of
+    from aslseg.engine.settings import config_of
 
     node = parameters.ASLsegParameterNode(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
     node.rounds, node.samModel, node.reliabilityThreshold = 4, "none", 0.7

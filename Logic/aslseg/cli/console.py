@@ -20,7 +20,7 @@ from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
 from aslseg.project.project import FILE_NAME
 from aslseg.project.run_folder import RunFolder, open_run
-from aslseg.report.data import RunRecord, source_name
+from aslseg.report.data import RunRecord, read_run, source_name
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -202,3 +202,13 @@ def pairs_of(texts: list[str] | None, option: str, written: str = "CASE=VALUE") 
             raise typer.BadParameter(msg)
         named[case_id] = value
     return named
+
+
+def finish(folder: RunFolder) -> Path:
+    """Write the report of a run and show its scores."""
+    from aslseg.report.report import write_report
+
+    report = write_report(folder.path)
+    show_dice(read_run(folder.path))
+    tell(f"Report: {report}")
+    return report

@@ -10,13 +10,13 @@ import typer
 from aslseg import __version__
 from aslseg.cli import benchmark as cli_benchmark
 from aslseg.cli import cases as cli_cases
+from aslseg.cli import hosts as cli_hosts
 from aslseg.cli import lesions as cli_lesions
 from aslseg.cli import projects as cli_projects
 from aslseg.cli import runs as cli_runs
 from aslseg.cli import weights as cli_weights
-from aslseg.cli.console import FriendlyGroup, examples, messages, tell
+from aslseg.cli.console import FriendlyGroup, examples, finish, messages, tell
 from aslseg.cli.progress import watched
-from aslseg.cli.runs import finish
 from aslseg.errors import CancelledError
 
 WELCOME = """Label-efficient segmentation of CT: from a few labelled volumes to labels for all.
@@ -66,6 +66,7 @@ cli_cases.register(app)
 cli_lesions.register(app)
 cli_runs.register(app)
 cli_benchmark.register(app)
+cli_hosts.register(app)
 app.add_typer(cli_weights.app)
 
 

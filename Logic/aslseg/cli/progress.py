@@ -138,23 +138,27 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Monitor]:
+def watched(console: Console, stopping: bytes = STOPPING) -> Iterator[Monitor]:
     """Give a monitor that shows progress, and that Ctrl-C or a termination signal cancels.
 
     The first Ctrl-C asks the work to stop at the next safe place; the second stops at once.
+
+    Args:
+        console: Where progress is shown.
+        stopping: Written with the first Ctrl-C.
     """
     view, token = ProgressView(console), CancelToken()
-    with _signals_cancel(token), view.bars:
+    with _signals_cancel(token, stopping), view.bars:
         yield Monitor(view, token)
 
 
 @contextmanager
-def _signals_cancel(token: CancelToken) -> Iterator[None]:
+def _signals_cancel(token: CancelToken, stopping: bytes) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         if token.is_cancelled:
             raise KeyboardInterrupt
         token.cancel()
-        os.write(STDERR, STOPPING)  # the console may be busy with what was interrupted
+        os.write(STDERR, stopping)  # the console may be busy with what was interrupted
 
     if threading.current_thread() is not threading.main_thread():
         yield

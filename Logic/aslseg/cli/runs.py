@@ -13,6 +13,7 @@ from aslseg.cli.console import (
     SameSizeOption,
     examples,
     find_run,
+    finish,
     left_out,
     messages,
     pairs_of,
@@ -22,6 +23,7 @@ from aslseg.cli.console import (
     show_table,
     tell,
 )
+from aslseg.cli.hosts import HostOption, on_host, work_on_run
 from aslseg.cli.progress import duration, watched
 from aslseg.config import RunConfig, read_config
 from aslseg.errors import CancelledError, ImageError, RunError
@@ -54,7 +56,7 @@ SingleSettings = Annotated[
 ]
 
 
-def train(
+def train(  # noqa: PLR0913 - one for each option of the command
     project: ProjectFolder,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     more: Annotated[
@@ -65,6 +67,7 @@ def train(
     preset: PresetName = None,
     config: SettingsFile = None,
     settings: SingleSettings = None,
+    host: HostOption = None,
 ) -> None:
     """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
 
@@ -73,6 +76,9 @@ def train(
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
     undisturbed run would have given. `--more 1` adds a round to a finished run, which is trained
     on the labels that you corrected or accepted since then too.
+
+    With `--host` another computer does it. Ctrl-C leaves it to go on there: `aslseg follow` shows
+    it again and fetches what it has made, `aslseg stop` stops it.
     """
     from aslseg.project.project import open_project
 
@@ -81,6 +87,9 @@ def train(
     chosen = None
     if not resume and more is None:
         chosen = _settings_of(opened, preset, config, settings)
+    if host is not None:
+        work_on_run(host, *_train_request(project, chosen, run, more), project)
+        return
     try:
         with watched(messages) as monitor:
             folder = _trained(opened, chosen, run, more, monitor)
@@ -90,19 +99,37 @@ def train(
     finish(folder)
 
 
+def _train_request(
+    project: Path, config: RunConfig | None, run: str | None, more: int | None
+) -> tuple[str, dict[str, Any]]:
+    """Return what a host is asked for, as `_trained` does it here."""
+    about = {"project": str(project), "run": run}
+    if config is None:
+        return "resume", {**about, "rounds": more}
+    return "train", {**about, "settings": config.model_dump(mode="json")}
+
+
 def estimate(
     project: ProjectFolder,
     preset: PresetName = None,
     config: SettingsFile = None,
     settings: SingleSettings = None,
+    host: HostOption = None,
 ) -> None:
-    """Say how long `train` would take on this computer, from a few steps that are tried."""
+    """Say how long `train` would take here or on a host, from a few steps that are tried."""
     from aslseg.project.project import open_project
     from aslseg.runs import estimate_run
     from aslseg.steps import rough_time
 
     opened = open_project(project)
     chosen = _settings_of(opened, preset, config, settings)
+    if host is not None:
+        from aslseg.engine.facts import EstimateFacts
+
+        asked = {"project": str(project), "settings": chosen.model_dump(mode="json")}
+        facts = on_host(host, "estimate", asked).facts_as(EstimateFacts)
+        tell(f"About {rough_time(facts.seconds)}: {facts.rounds} rounds, {facts.steps} steps.")
+        return
     with watched(messages) as monitor:
         found = estimate_run(opened, chosen, monitor)
     tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
@@ -115,6 +142,7 @@ def finetune(
         float | None,
         typer.Option(min=0.001, max=1.0, help="Part of their schedule that is trained."),
     ] = None,
+    host: HostOption = None,
 ) -> None:
     """Let a finished run learn from the lesions that you decided about since, in a short round.
 
@@ -123,6 +151,10 @@ def finetune(
     from aslseg.project.project import open_project
     from aslseg.runs import train_on
 
+    if host is not None:
+        asked = {"project": str(project), "run": run, "share": share}
+        work_on_run(host, "train_on", asked, project)
+        return
     with watched(messages) as monitor:
         folder = train_on(open_project(project), run, monitor, share=share)
     finish(folder)
@@ -149,16 +181,6 @@ def _trained(
     if config is None:
         return resume_run(project, run, monitor)
     return start_run(project, config, monitor, run_id=run)
-
-
-def finish(folder: RunFolder) -> Path:
-    """Write the report of a run and show its scores."""
-    from aslseg.report.report import write_report
-
-    report = write_report(folder.path)
-    show_dice(read_run(folder.path))
-    tell(f"Report: {report}")
-    return report
 
 
 def segment(
@@ -264,9 +286,10 @@ def _run_row(run: RunFolder) -> list[str]:
 
 
 def state_of(run: RunFolder) -> str:
-    """Say how a run stands; one that says `running` but that nobody works on was interrupted."""
+    """Say how a run stands, and what goes on with one that nobody here works on."""
     state = run.state
-    return f"{state}: train --resume" if state == "interrupted" else state
+    ways = {"interrupted": "train --resume", "elsewhere": "follow"}
+    return f"{state}: {ways[state]}" if state in ways else state
 
 
 def evaluate(
@@ -322,6 +345,7 @@ def register(app: typer.Typer) -> None:
             "aslseg train my_project --set sam.model=none",
             "aslseg train my_project --resume",
             "aslseg train my_project --more 1",
+            "aslseg train my_project --host gpu1",
         )
     )(train)
     app.command(epilog=examples("aslseg finetune my_project"))(finetune)

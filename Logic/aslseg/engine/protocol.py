@@ -327,6 +327,13 @@ class Resume(Message):
     device: Device | None = None
 
 
+class FollowRun(Message):
+    """Follow a run that another computer works on, to its end; the latest such one if None."""
+
+    project: PathText
+    run: Name | None = None
+
+
 class Export(Message):
     """Write the label maps of a project; the fields are those of `ExportOptions`."""
 
@@ -379,6 +386,7 @@ MODELS: dict[str, type[Message]] = {
     "train": Train,
     "estimate": Estimate,
     "resume": Resume,
+    "follow_run": FollowRun,
     "export": Export,
     "segment_folder": SegmentFolder,
     "train_on": TrainOn,

@@ -245,6 +245,11 @@ class Server:
         self._load = tasks
         self._tasks: Mapping[str, Task] | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a request is worked on."""
+        return self._queue.at_work is not None
+
     def run(self) -> None:
         """Serve until the input ends or a `close` comes."""
         self._writer.write(0, Ready(version=__version__, pid=os.getpid()))
@@ -334,7 +339,8 @@ def _end_process() -> None:
     os._exit(1)
 
 
-def _tasks() -> Mapping[str, Task]:
+def load_tasks() -> Mapping[str, Task]:
+    """Return what the engine can do; imports the libraries."""
     from aslseg.engine.tasks import Engine
 
     return Engine().tasks
@@ -344,6 +350,6 @@ def main() -> None:
     """Serve requests from standard input until it ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     lines, stream = read_lines(own_input()), own_output()
-    Server(lines, stream, _tasks).run()
+    Server(lines, stream, load_tasks).run()
     logging.shutdown()
     os._exit(0)  # every event is written; taking the libraries down can take seconds

@@ -19,6 +19,7 @@ from aslseg.engine.protocol import (
     Estimate,
     Export,
     FileName,
+    FollowRun,
     Grow,
     ImageRequest,
     Refine,
@@ -29,6 +30,7 @@ from aslseg.engine.protocol import (
     TrainOn,
     check_request,
 )
+from aslseg.engine.settings import config_of
 from aslseg.engine.system import describe, download, remove
 from aslseg.errors import ConfigError, ImageError, RunError
 from aslseg.events import Monitor
@@ -42,8 +44,6 @@ from aslseg.inference.interactive.session import (
 )
 from aslseg.inference.loading import load_ensemble
 from aslseg.networks.device import choose_device
-from aslseg.overrides import with_overrides
-from aslseg.presets import DEFAULT_PRESET, read_preset
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
@@ -105,6 +105,7 @@ class Engine:
             "train": self.train,
             "estimate": self.estimate,
             "resume": self.resume,
+            "follow_run": follow_run,
             "export": export,
             "segment_folder": self.segment_folder,
             "train_on": self.train_on,
@@ -245,6 +246,17 @@ def export(request: Export, monitor: Monitor) -> Done:
     return Done(facts=facts, files={"folder": str(done.folder)})
 
 
+def follow_run(request: FollowRun, _: Monitor) -> Done:
+    """Refuse: what is worked on elsewhere is followed by the process that stands for that host.
+
+    Raises:
+        RunError: Always.
+    """
+    run = open_run(Path(request.project), request.run)
+    msg = f"Run '{run.run_id}' is this computer's; resume it, or choose the host that works on it."
+    raise RunError(msg)
+
+
 def _wanted_config(request: Train | Estimate, project: Project) -> RunConfig:
     config = config_of(request.settings, project.preset)
     return (
@@ -340,34 +352,6 @@ def _finished(folder: RunFolder, monitor: Monitor) -> Done:
 
 
 # -- what requests name --------------------------------------------------------------------------
-
-
-def config_of(settings: Any, default: str | None = None) -> RunConfig:
-    """Return the settings of a training.
-
-    Args:
-        settings: Name of a preset, or settings by group, or
-            `{"preset": name, "overrides": {...}}` whose keys may have dots (`sam.model`).
-        default: Name of the preset where `settings` names none.
-
-    Raises:
-        ConfigError: When a preset or a setting is unknown or out of range.
-    """
-    if settings is None or isinstance(settings, str):
-        return read_preset(settings or default or DEFAULT_PRESET)
-    if not isinstance(settings, Mapping):
-        msg = (
-            f"Settings are the name of a preset or an object, got {settings!r:.200}; correct them."
-        )
-        raise ConfigError(msg)
-    if "overrides" not in settings:
-        return parse_config(dict(settings), "settings")
-    changes = settings["overrides"]
-    if not isinstance(changes, Mapping):
-        msg = f"The overrides of settings are an object, not {changes!r:.99}; correct them."
-        raise ConfigError(msg)
-    base = read_preset(str(settings.get("preset") or default or DEFAULT_PRESET))
-    return with_overrides(base, changes)
 
 
 def sam_settings(settings: Mapping[str, Any] | None) -> SamConfig:

@@ -25,6 +25,7 @@ from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
+from aslseg.project.remote_run import claim_run, read_remote_run
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
     RELIABILITY_COLUMNS,
@@ -149,7 +150,10 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """How the run stands; `interrupted` when it says `running` and nobody works on it.
+        """How the run stands.
+
+        When it says `running` and nobody works on it here, it is `elsewhere` if another computer
+        may do so (see `remote_run`), else `interrupted`.
 
         Raises:
             RunError: When `status.json` is damaged.
@@ -160,7 +164,8 @@ class RunFolder:
         lock = FileLock(self.path / "lock")
         try:
             with lock.acquire(timeout=0):
-                return "interrupted"
+                note = read_remote_run(self.path)
+                return "elsewhere" if note is not None and note.is_open else "interrupted"
         except (Timeout, OSError, NotImplementedError):  # held, or of a folder that is read-only
             return state
 
@@ -413,7 +418,8 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         RunError: When another process works on the run.
         StorageError: When the run's folder cannot be written, or the disk is full.
     """
-    with _locked(folder), _logged(folder):
+    with locked(folder), _logged(folder):
+        claim_run(folder.path)
         sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
         if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
@@ -437,7 +443,13 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run, whose folder is made if need be.
+
+    Raises:
+        RunError: When another process works on the run.
+        StorageError: When its folder cannot be written.
+    """
     lock = FileLock(folder.path / "lock")
     with storage_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)

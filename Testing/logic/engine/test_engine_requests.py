@@ -290,7 +290,7 @@ def test_a_task_that_never_looks_up_does_not_outlive_the_input() -> None:
     code = (
         "import time, aslseg.engine.server as s\n"
         "s.LAST_RESORT_S = 0.5\n"
-        "s._tasks = lambda: {'sleep': lambda *_: time.sleep(600)}\n"
+        "s.load_tasks = lambda: {'sleep': lambda *_: time.sleep(600)}\n"
         "s.main()"
     )
     with a_process("-c", code) as process:
@@ -314,7 +314,7 @@ def test_a_program_that_a_task_starts_neither_takes_lines_nor_ends_the_input() -
         "done = Done(facts=CancelFacts(cancelled=[]))\n"
         "greedy = 'import os, sys; sys.stdin.read(); os.set_blocking(0, False)'\n"
         "run = lambda *_: subprocess.run([sys.executable, '-c', greedy], check=True) and done\n"
-        "s._tasks = lambda: {'run': run}\n"
+        "s.load_tasks = lambda: {'run': run}\n"
         "s.main()"
     )
     with a_process("-c", code) as process:
@@ -334,7 +334,7 @@ def test_a_process_that_works_in_silence_says_that_it_lives() -> None:
         "from aslseg.engine.protocol import Done\n"
         "done = Done(facts=CancelFacts(cancelled=[]))\n"
         "s.ALIVE_S = 0.05\n"
-        "s._tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or done}\n"
+        "s.load_tasks = lambda: {'sleep': lambda *_: time.sleep(0.5) or done}\n"
         "s.main()"
     )
     with a_process("-c", code) as process:

@@ -1,0 +1,95 @@
+"""What is said when a host cannot be worked on, and what is let pass."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from aslseg import __version__
+from aslseg.remote.connection import Connection, ConnectionLostError
+from aslseg.remote.hosts import HostError, host_of
+from aslseg.remote.wire import WIRE, Hello, Lacking, Missing
+
+HELLO = Hello(aslseg=__version__, wire=WIRE, root="/there").model_dump_json()
+
+
+def connect(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Connection:
+    """Connect by a program that does what a script says in place of ssh."""
+    path = folder / "ssh.sh"
+    path.write_text(script, encoding="utf-8")
+    monkeypatch.setenv("ASLSEG_SSH", shlex.join(["sh", str(path)]))
+    return Connection(host_of("gpu1", "venv/bin/python"), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("printed", "sentence", "is_lasting"),
+    [
+        ("Host key verification failed.", "key of gpu1 is not known .* 'ssh gpu1' once", True),
+        ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", "another one than before", True),
+        ("me@gpu1: Permission denied (publickey).", "refuses this computer's key; .*ssh-add", True),
+        ("ssh: Could not resolve hostname gpu1: -2", "no computer of the name gpu1", False),
+        ("ssh: connect to host gpu1 port 22: Connection refused", "does not answer", False),
+        ("ssh: connect to host gpu1 port 22: Connection timed out", "does not answer", False),
+        ("python: No module named aslseg", "'venv/bin/python' of gpu1 has no aslseg", True),
+        ("python: No module named aslseg.remote", "another version of aslseg", True),
+        ("ModuleNotFoundError: No module named 'pydantic'", "package is missing on gpu1", True),
+        ("sh: 1: exec: venv/bin/python: not found", "no program 'venv/bin/python'", True),
+        ("sh: venv/bin/python: No such file or directory", "no program 'venv/bin/python'", True),
+        ("something else", "No connection to gpu1 .something else.; try", False),
+    ],
+)
+def test_each_reason_is_a_sentence_with_its_remedy(
+    printed: str,
+    sentence: str,
+    is_lasting: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = f"echo {shlex.quote(printed)} >&2\nexit 255\n"
+    with pytest.raises(HostError, match=sentence) as caught:
+        connect(tmp_path, monkeypatch, script)
+    assert caught.value.is_lasting is is_lasting
+    assert ";" in str(caught.value)
+
+
+def test_without_ssh_its_installation_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASLSEG_SSH", str(tmp_path / "absent"))
+    with pytest.raises(HostError, match=r"cannot be started .*; install OpenSSH"):
+        Connection(host_of("gpu1"), lambda: None)
+
+
+def test_what_a_shell_prints_first_is_let_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"echo Welcome\necho '{{\"aslseg\": 3}}'\necho {shlex.quote(HELLO)}\ncat > /dev/null\n"
+    connection = connect(tmp_path, monkeypatch, script)
+    assert connection.root == "/there"
+    connection.close()
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hello = Hello(aslseg="9.9", wire=WIRE, root="/there").model_dump_json()
+    with pytest.raises(HostError, match=r"has aslseg 9\.9 and this computer .*the same version"):
+        connect(tmp_path, monkeypatch, f"echo {shlex.quote(hello)}\ncat > /dev/null\n")
+
+
+def test_an_end_amidst_an_answer_is_a_lost_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(
+        tmp_path, monkeypatch, f"echo {shlex.quote(HELLO)}\nread line\nprintf '{{\"ans'\n"
+    )
+    with pytest.raises(ConnectionLostError):
+        connection.ask(Missing(images=[]), Lacking)
+
+
+def test_what_is_no_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = connect(
+        tmp_path, monkeypatch, f"echo {shlex.quote(HELLO)}\nread line\necho '{{\"answer\": 1}}'\n"
+    )
+    with pytest.raises(HostError, match="answers what is not understood"):
+        connection.ask(Missing(images=[]), Lacking)

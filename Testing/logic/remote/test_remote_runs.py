@@ -1,0 +1,224 @@
+"""Runs at a host: lost connections, leaving and coming back, stopping, and what stays untouched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aslseg.data.images import read_labelmap
+from aslseg.data.volume import Labelmap
+from aslseg.engine.facts import RunFacts
+from aslseg.errors import CancelledError, RunError
+from aslseg.events import Event, Metric, Monitor, Progress
+from aslseg.project.project import Project, open_project
+from aslseg.project.remote_run import claim_run, open_remote_runs, read_remote_run
+from aslseg.project.run_folder import RunFolder
+from aslseg.remote import link
+from aslseg.remote.link import LeftError
+from aslseg.remote.tasks import RemoteEngine
+from remote_host import STEPS, a_host, allow_steps, station_of
+from tiny_project import GEOMETRY, a_tiny_project
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "PAUSES_S", (0.1,))
+    monkeypatch.setattr(link, "WAIT_S", 0.1)
+
+
+class Followed:
+    """A project of this computer and the engine of a host, with what it says."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.host = a_host(folder, monkeypatch)
+        self.project: Project = a_tiny_project(folder / "here")
+        self.events: list[Event] = []
+        self.when: dict[int, Callable[[], None]] = {}
+        self.is_left = False
+        self.monitor = Monitor(self.take)
+        self.engine = RemoteEngine(self.host, lambda: self.is_left)
+
+    def take(self, event: Event) -> None:
+        """Note an event; after the metric of a step, do what is wanted then."""
+        self.events.append(event)
+        if isinstance(event, Metric):
+            self.when.pop(event.step, lambda: None)()
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Serve a request about the project."""
+        return self.engine.tasks[do](
+            {"project": str(self.project.folder), **arguments}, self.monitor
+        )
+
+    def again(self) -> None:
+        """Come back as a process that knows nothing."""
+        self.engine.close()
+        self.events, self.is_left, self.monitor = [], False, Monitor(self.take)
+        self.engine = RemoteEngine(self.host, lambda: self.is_left)
+
+    def lose_connection(self) -> None:
+        """Cut the pipe, as a network does."""
+        self.engine._link._connection._process.kill()  # type: ignore[union-attr]
+
+    def leave(self) -> None:
+        self.is_left = True
+
+    @property
+    def metrics(self) -> list[int]:
+        """Steps of the metrics, in the order in which they came."""
+        return [event.step for event in self.events if isinstance(event, Metric)]
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.project.folder / "runs" / name)
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Followed]:
+    made = Followed(tmp_path, monkeypatch)
+    yield made
+    made.engine.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_run_goes_on_while_the_connection_is_lost_and_each_event_comes_once(
+    followed: Followed,
+) -> None:
+    allow_steps(followed.folder, 2)
+
+    def lose() -> None:
+        followed.lose_connection()
+        allow_steps(followed.folder, STEPS)
+
+    followed.when[2] = lose
+    done = followed.ask("train", settings="quick", run="a")
+    assert done.facts_as(RunFacts).run == "a"
+    assert followed.metrics == list(range(1, STEPS + 1))
+    tasks = [event.task for event in followed.events if isinstance(event, Progress)]
+    assert any("is lost; the work goes on there" in task for task in tasks)
+    run = followed.run("a")
+    assert done.files == {"report": str(run.path / "report.html")}
+    assert (run.path / "report.html").read_text("utf-8") == "report"
+    assert [(run.path / f"step-{n}.csv").read_text("utf-8") for n in (1, 4)] == ["1", "4"]
+    assert (run.path / "round-01" / "sam.safetensors").exists()
+    assert not (run.path / "round-01" / "sam.training.safetensors").exists(), "for work there alone"
+    assert run.state == "done"
+    assert open_remote_runs(followed.project.folder) == {}
+    claim_run(run.path)
+    assert read_remote_run(run.path) is None, "this computer's from now on"
+
+
+def test_a_run_that_was_left_is_found_again_with_all_that_it_said(followed: Followed) -> None:
+    allow_steps(followed.folder, 1)
+    followed.when[1] = followed.leave
+    with pytest.raises(LeftError, match="goes on at gpu1"):
+        followed.ask("train", settings="quick", run="a")
+    assert list(open_remote_runs(followed.project.folder)) == ["a"]
+    with pytest.raises(RunError, match="last worked on by gpu1 and may go on there; follow it"):
+        claim_run(followed.run("a").path)
+    allow_steps(followed.folder, STEPS)
+    mirror = next((station_of(followed.folder) / "projects").iterdir())
+    wait_for((mirror / "runs" / "a" / "report.html").exists)
+    followed.again()
+    followed.ask("follow_run")
+    assert followed.metrics == list(range(1, STEPS + 1))
+    assert followed.run("a").state == "done"
+
+
+def test_a_run_is_seen_to_be_elsewhere_and_is_stopped_there(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "FIRST_KEPT_S", 0.0)
+    allow_steps(followed.folder, 1)
+    run = followed.run("a")
+
+    monkeypatch.setattr(link, "KEEP_EVERY_S", 0.0)
+    followed.engine._link._is_left = lambda: run.status.get("state") == "running"
+    with pytest.raises(LeftError):
+        followed.ask("train", settings="quick", run="a")
+    assert run.state == "elsewhere"
+    followed.again()
+    followed.monitor.token.cancel()
+    with pytest.raises(CancelledError, match="Stopped on request"):
+        followed.ask("follow_run", run="a")
+    assert run.state == "cancelled"
+    assert open_remote_runs(followed.project.folder) == {}
+
+
+def test_a_host_that_cannot_be_told_to_stop_is_said_to_go_on(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_steps(followed.folder, 1)
+
+    def vanish() -> None:
+        monkeypatch.setenv("ASLSEG_SSH", "false")
+        followed.lose_connection()
+        followed.monitor.token.cancel()
+
+    followed.when[1] = vanish
+    with pytest.raises(CancelledError, match="cannot be reached and was not told to stop"):
+        followed.ask("train", settings="quick", run="a")
+    assert list(open_remote_runs(followed.project.folder)) == ["a"]
+    allow_steps(followed.folder, STEPS)
+
+
+def test_decisions_of_this_computer_are_kept_and_reach_the_host_with_the_next_request(
+    followed: Followed,
+) -> None:
+    allow_steps(followed.folder, 1)
+    project = followed.project
+    drawn = Labelmap(np.full(GEOMETRY.shape, 2, np.uint8), GEOMETRY)
+
+    def decide() -> None:
+        project.save_label("c0", drawn)
+        project.save_label("c2", drawn)
+        allow_steps(followed.folder, STEPS)
+
+    followed.when[1] = decide
+    followed.ask("train", settings="quick", run="a")
+    now = open_project(project.folder)
+    for name in ("c0", "c2"):
+        assert (read_labelmap(now.label_path(now.case(name))).labels == 2).all()
+    mirror = next((station_of(followed.folder) / "projects").iterdir())
+    assert not (mirror / "labels" / "c2.nii.gz").exists()
+    images = station_of(followed.folder) / "images"
+    before = {path: path.stat().st_ino for path in images.rglob("*.nii.gz")}
+    followed.ask("train", settings="quick", run="b")
+    there = open_project(mirror)
+    assert (there.load_labels(there.case("c2")).labels == 2).all()
+    assert len(list((mirror / "labels" / "history").iterdir())) == 1, "what c0 was before"
+    assert {path: path.stat().st_ino for path in images.rglob("*.nii.gz")} == before, "sent once"
+    assert not list(mirror.rglob("*patient*")), "no names of files go there"
+
+
+def test_the_last_volume_stays_there_and_answers_come_to_their_place(followed: Followed) -> None:
+    image = followed.project.image_path(followed.project.case("c6"))
+    output = followed.folder / "answers"
+    for _ in range(2):
+        done = followed.ask("refine", image=str(image), output=str(output))
+        assert done.files == {"refined": str(output / "refined.nii.gz")}
+        assert (output / "refined.nii.gz").read_text("utf-8") == str(GEOMETRY.shape)
+        (output / "refined.nii.gz").unlink()
+    assert len(list((station_of(followed.folder) / "sessions").iterdir())) == 1, "one engine"
+    followed.lose_connection()
+    followed.engine.tasks["describe"]({}, followed.monitor)
+    followed.engine.remove_project(followed.project.folder, followed.monitor)
+    assert not list((station_of(followed.folder) / "projects").iterdir())
+
+
+def test_what_is_no_work_for_a_host_is_refused(followed: Followed) -> None:
+    with pytest.raises(RunError, match="does not work on any run"):
+        followed.ask("follow_run")
+    with pytest.raises(Exception, match="'export' is not done by a host"):
+        followed.ask("export", output="x", format="nifti", labels="all")

@@ -1,0 +1,115 @@
+"""A host for tests: this computer, reached through a program that stands for ssh.
+
+Its engine is the library's, with tasks that need no networks (`ENGINE`); a "training" there writes
+a file and a metric for each step, and waits for `allow_steps` before it goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from aslseg.remote.hosts import Host, remember_host
+from aslseg.storage import write_text_atomic
+
+LIBRARY = Path(__file__).resolve().parents[1] / "Logic"
+STEPS = 4
+SSH = """#!/bin/sh
+# Runs its last argument in the shell of another home, as sshd does.
+for command; do :; done
+printf '%s ' "$@" >> '{log}'
+{first}
+cd '{home}' && HOME='{home}' PYTHONPATH='{path}' exec sh -c "$command"
+"""
+ENGINE = """
+import json, time
+from pathlib import Path
+import aslseg.engine.server as server
+
+def train(arguments, monitor):
+    from filelock import FileLock
+    from aslseg.engine.facts import RunFacts
+    from aslseg.engine.protocol import Done
+    from aslseg.project.run_folder import create_run, running
+    from aslseg.config import RunConfig
+    run = create_run(Path(arguments["project"]), RunConfig(), arguments["run"])
+    monitor.artifact("run", run.path)
+    with running(run, monitor) as recording:
+        for step in recording.track(range(1, {steps} + 1), "training"):
+            while int(Path.home().joinpath("steps").read_text()) < step:
+                recording.check()
+                time.sleep(0.01)
+            (run.path / f"step-{{step}}.csv").write_text(str(step))
+            recording.metric("loss", 1 / step, step)
+    (run.path / "round-01").mkdir()
+    (run.path / "round-01" / "sam.safetensors").write_text("weights")
+    (run.path / "round-01" / "sam.training.safetensors").write_text("state")
+    (run.path / "round-01" / "round.json").write_text("{{}}")
+    report = run.path / "report.html"
+    report.write_text("report")
+    return Done(facts=RunFacts(run=run.run_id), files={{"report": str(report)}})
+
+def refine(arguments, monitor):
+    from aslseg.data.images import read_volume
+    from aslseg.engine.facts import PredictionFacts
+    from aslseg.engine.protocol import Done
+    voxels = read_volume(Path(arguments["image"])).voxels
+    output = Path(arguments["output"])
+    output.mkdir(exist_ok=True)
+    path = output / "refined.nii.gz"
+    path.write_text(str(voxels.shape))
+    Path(arguments["project"], "project.json").read_text()
+    facts = PredictionFacts(run=None, method="sam", round=0, weights="", note="", device="cpu",
+                            slice_index=None, targets=[], unmet_clicks=[])
+    return Done(facts=facts, files={{"refined": str(path)}})
+
+def describe(arguments, monitor):
+    from aslseg.engine.facts import ComputerFacts, DeviceFacts
+    from aslseg.engine.protocol import Done
+    device = DeviceFacts(name="cuda", reason="of the host", problem="")
+    return Done(facts=ComputerFacts(device=device, weights=[]))
+
+server.load_tasks = lambda: {{"train": train, "refine": refine, "describe": describe}}
+"""
+
+
+def a_host(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str = "") -> Host:
+    """Make a host whose home is `folder/home`, and remember it.
+
+    Args:
+        folder: For its home and what belongs to it.
+        monkeypatch: Sets the variables that name it.
+        first: Shell commands that run before the one that is asked for.
+    """
+    (folder / "home").mkdir(parents=True, exist_ok=True)
+    site = folder / "site" / "sitecustomize.py"
+    site.parent.mkdir(exist_ok=True)
+    site.write_text(ENGINE.format(steps=STEPS), encoding="utf-8")
+    allow_steps(folder, STEPS)
+    values = {
+        "home": folder / "home",
+        "log": folder / "ssh.log",
+        "path": os.pathsep.join([str(site.parent), str(LIBRARY)]),
+        "first": first,
+    }
+    (folder / "ssh.sh").write_text(SSH.format(**values), encoding="utf-8")
+    monkeypatch.setenv("ASLSEG_SSH", shlex.join(["sh", str(folder / "ssh.sh")]))
+    monkeypatch.setenv("ASLSEG_HOSTS", str(folder / "hosts.json"))
+    monkeypatch.setenv("ASLSEG_CACHE", str(folder / "cache"))
+    host = Host(name="gpu1", python=(sys.executable,))
+    remember_host(host)
+    return host
+
+
+def allow_steps(folder: Path, count: int) -> None:
+    """Let trainings at the host do so many steps."""
+    write_text_atomic(folder / "home" / "steps", str(count))
+
+
+def station_of(folder: Path) -> Path:
+    """Return the station's folder of a host."""
+    return folder / "home" / "aslseg-remote"
