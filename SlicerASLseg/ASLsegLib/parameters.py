@@ -25,6 +25,8 @@ PARADIGMS = [
 INPUT_SIZES = ["112", "128", "224", "256", "448", "512", "1024"]
 TUNINGS = ["none", "decoder", "lora", "adapter"]
 DEVICES = ["auto", "cpu", "cuda", "mps"]
+AT_HOST = "host:"
+"""A choice of device that begins so names another computer, which chooses its device itself."""
 
 
 @parameterNodeWrapper
@@ -232,8 +234,14 @@ def chosen_device() -> str:
     return device if device in DEVICES else "auto"
 
 
+def chosen_host() -> str:
+    """Return the name of the computer that shall work in place of this one; else an empty text."""
+    text = str(slicer.util.settingsValue("ASLseg/device", "auto"))
+    return text.removeprefix(AT_HOST) if text.startswith(AT_HOST) else ""
+
+
 def choose_device(device: str) -> None:
-    """Remember where networks shall run on this computer."""
+    """Remember where networks shall run: one of `DEVICES`, or `AT_HOST` and a host's name."""
     import qt
 
     qt.QSettings().setValue("ASLseg/device", device)

@@ -72,6 +72,7 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aslseg.engine.protocol import MODELS, check_request
+    from aslseg.project.remote_run import RemoteRun, write_remote_run
     from ASLsegLib.engine.client import EngineClient
     from ASLsegLib.scene.prompts import add_point, box_node
 
@@ -93,6 +94,10 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic.estimate("quick", {"rounds": 1}, wait=False)
     logic.resume("a", more_rounds=2, wait=False)
     logic.train_on("a", wait=False)
+    note = RemoteRun(host="gpu1", project="ab" * 8, session="cd" * 8)
+    write_remote_run(tmp_path / "runs" / "b", note)
+    logic.follow_run(wait=False)
+    assert logic.trainer.host == "gpu1"
     logic.export_project(tmp_path / "out", wait=False)
     logic.segment_folder(tmp_path / "images", tmp_path / "out", "a", wait=False)
     logic.project = None

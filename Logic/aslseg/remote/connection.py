@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -123,8 +123,7 @@ class Connection:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                creationflags=subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0,
-                start_new_session=True,
+                **_by_itself(),
             )
         except OSError as error:
             msg = (
@@ -270,6 +269,13 @@ class Connection:
                 if text := line.decode("utf-8", "replace").strip():
                     self._stderr.append(text)
                     sys.stderr.write(f"{self.host.name}: {text}\n")
+
+
+def _by_itself() -> dict[str, Any]:
+    """Return what keeps Ctrl-C in a terminal, and a window on Windows, from the process."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
 
 
 def _given(stream: IO[bytes] | None) -> IO[bytes]:

@@ -137,7 +137,7 @@ def send_project(
     check_images(project.folder, project.cases, monitor)
     places = send_images(connection, images.values(), digests, monitor)
     external = [known for known in runs_of(project.folder) if known.is_external]
-    runs = [*external, *([run] if _is_ours(run, connection) else [])]
+    runs = external if run is None or not _is_ours(run, connection) else [*external, run]
     files = [*_label_files(project.folder), *(path for one in runs for path in _files_of(one))]
     folders = [*_FOLDERS, *(f"{RUNS}/{one.run_id}" for one in runs)]
     return _send_files(connection, project, places, files, folders, digests, monitor)
@@ -156,7 +156,9 @@ def send_run(
         StorageError: When the host cannot take it.
         ConnectionLostError: When the connection is gone.
     """
-    files = _files_of(run, _NOT_FOR_PREDICTIONS) if _is_ours(run, connection) else []
+    files: list[Path] = []
+    if run is not None and _is_ours(run, connection):
+        files = _files_of(run, _NOT_FOR_PREDICTIONS)
     return _send_files(connection, project, {}, files, [], digests, monitor)
 
 
@@ -224,10 +226,8 @@ def _image_of(project: Project, case: Case) -> Path:
     return path
 
 
-def _is_ours(run: RunFolder | None, connection: Connection) -> bool:
+def _is_ours(run: RunFolder, connection: Connection) -> bool:
     """Whether the files of a run are here, and not on that host as well and newer."""
-    if run is None:
-        return False
     note = read_remote_run(run.path)
     return note is None or note.host != connection.host.name
 
@@ -240,9 +240,7 @@ def _label_files(folder: Path) -> list[Path]:
     return [*found, *([reviews] if reviews.exists() else [])]
 
 
-def _files_of(run: RunFolder | None, without: Sequence[str] = ()) -> list[Path]:
-    if run is None:
-        return []
+def _files_of(run: RunFolder, without: Sequence[str] = ()) -> list[Path]:
     found = []
     for path in visible_files(run.path):
         parts = path.relative_to(run.path).parts

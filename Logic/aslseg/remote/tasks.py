@@ -86,8 +86,9 @@ class RemoteEngine:
             "download": partial(self._about_host, "download"),
             "remove": partial(self._about_host, "remove"),
         }
-        absent = {do: partial(self._refuse, do) for do in MODELS if do not in known}
-        return {do: partial(self._serve, do, task) for do, task in {**known, **absent}.items()}
+        for do in MODELS:
+            known.setdefault(do, partial(self._refuse, do))
+        return {do: partial(self._serve, do, task) for do, task in known.items()}
 
     def close(self) -> None:
         """End the engine that predicts, and the connection; trainings go on at the host."""

@@ -43,6 +43,7 @@ STATES = {
     "done": "finished",
     "running": "still running",
     "interrupted": "interrupted",
+    "elsewhere": "worked on by another computer",
     "cancelled": "stopped",
     "failed": "failed",
 }

@@ -51,6 +51,8 @@ AT_WORK = (State.STARTING, State.RUNNING)
 """States in which a job can be cancelled."""
 GRACE_S = 2.0
 """How long the engine may take to stop by itself before its whole tree is killed."""
+HOST_GRACE_S = 45.0
+"""The same where another computer works, which has to be told first; see `aslseg.remote.link`."""
 
 POLL_BUDGET_S = 0.05
 SILENT_S = 15.0
@@ -131,6 +133,7 @@ class EngineClient:
             `Done` comes when its results are in the scene.
         log: Emits what the engine writes besides, line by line.
         state: What is going on.
+        host: Name of the computer that works; empty for this one.
     """
 
     def __init__(
@@ -141,7 +144,8 @@ class EngineClient:
     ) -> None:
         self.changed, self.event, self.log = Signal(), Signal(), Signal()
         self.state = State.IDLE
-        self._command = [*python, "-m", "aslseg.engine"]
+        self.host = ""
+        self._python = list(python)
         self._environment = _environment(library, environment)
         self._background = Background()
         self._process: EngineProcess | None = None
@@ -164,6 +168,20 @@ class EngineClient:
     def pid(self) -> int | None:
         """Process id of the engine; None when it does not run."""
         return None if self._process is None or self._process.is_gone else self._process.pid
+
+    def work_at(self, host: str) -> None:
+        """Let the next jobs be done by another computer, or by this one.
+
+        Args:
+            host: As ssh takes it; empty for this computer.
+
+        Raises:
+            EngineBusyError: When a job is under way.
+        """
+        self.require_free()
+        if host != self.host:
+            self._end_process()
+            self.host = host
 
     def start(self, job: Job) -> None:
         """Begin a job.
@@ -230,18 +248,17 @@ class EngineClient:
         self._become(State.CANCELLING)
         if self._is_sent and self._process is not None:
             self._process.send(_CANCEL)
-            self._process.kill_within(GRACE_S)
+            self._process.kill_within(HOST_GRACE_S if self.host else GRACE_S)
 
     def close(self) -> None:
         """End the engine with its whole tree, without waiting; what it was doing stays resumable.
 
+        A training at another computer goes on there.
+
         Nothing of the job is emitted any more; a later job starts a fresh engine.
         """
-        process, self._process = self._process, None
         self._job, self._steps = None, None
-        if process is not None:
-            process.send(_CLOSE)
-            process.end(GRACE_S)
+        self._end_process()
         self._background.close()
         self._become(State.IDLE)
 
@@ -264,6 +281,18 @@ class EngineClient:
         if self._outcome is None or isinstance(self._outcome, Cancelled):
             raise CancelledError((self._outcome or _STOPPED).message)
         return self._outcome
+
+    @property
+    def _command(self) -> list[str]:
+        if self.host:
+            return [*self._python, "-m", "aslseg.remote", "relay", "--", self.host]
+        return [*self._python, "-m", "aslseg.engine"]
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send(_CLOSE)
+            process.end(GRACE_S)
 
     def _send(self, job: Job, line: bytes) -> None:
         from aslseg.engine.protocol import MAX_LINE_BYTES

@@ -29,7 +29,7 @@ from ASLsegLib.logic.growth import (
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
 from ASLsegLib.logic.undo import PromptSwap, UndoLogic
-from ASLsegLib.parameters import chosen_device
+from ASLsegLib.parameters import chosen_device, chosen_host
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompt_states import read_state
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
@@ -159,7 +159,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         read, show = result_handlers(volume, None, may_replace)
         word = f"segment {volume.GetName()}"
         show_it = self._shows(_Awaited(), volume, show, word)
-        self.engine.start(Job("segment", arguments, prepare, read, show_it))
+        self._start(self.engine, Job("segment", arguments, prepare, read, show_it))
         return self._predictions_after(volume, wait)
 
     def refine(
@@ -200,7 +200,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         asked = self.history.latest(volume.GetID()) if follows else None
         word, awaited = f"answer of SAM, {where}", _Awaited()
         show_it = self._shows(awaited, volume, show, word, slice_index, asked)
-        self.engine.start(Job("refine", arguments, prepare, read, show_it))
+        self._start(self.engine, Job("refine", arguments, prepare, read, show_it))
         self._awaited = awaited
         if asked is not None:
             asked.is_open = True
@@ -361,7 +361,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             if show is not None and not awaited.is_void:
                 yield from show(facts)
 
-        self.engine.start(replace(job, show=steps))
+        self._start(self.engine, replace(job, show=steps))
         self._awaited, self.growing = awaited, growth
         if wait:
             self._wait(self.engine)
@@ -411,6 +411,11 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         if wait:
             self._wait(self.engine)
         return self.predictions(volume)
+
+    def _start(self, engine: EngineClient, job: Job, host: str | None = None) -> None:
+        """Begin a job on the computer that is chosen, or on one that is named."""
+        engine.work_at(chosen_host() if host is None else host)
+        engine.start(job)
 
     def _wait(self, engine: EngineClient) -> Done:
         def breathe() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from aslseg.errors import RunError
 from ASLsegLib.engine.client import Job
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.interactive import InteractiveLogic
@@ -99,19 +100,48 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
             "settings": {"preset": preset, "overrides": changes},
             "device": changes.get("device", chosen_device()),
         }
-        self.engine.start(Job("estimate", arguments))
+        self._start(self.engine, Job("estimate", arguments))
         return self._wait(self.engine).facts_as(EstimateFacts) if wait else None
 
     def resume(self, run_id: str | None = None, *, more_rounds: int = 0, wait: bool = True) -> str:
         """Go on with a run that was stopped, or train further rounds with what was reviewed since.
+
+        A run that another computer may be working on is followed there.
 
         Args:
             run_id: The latest one when None.
             more_rounds: Rounds to train beyond those that the run has; 0 only finishes it.
             wait: Return when it is done.
         """
+        if self.runs_elsewhere().keys() & {run_id or self._latest_run()}:
+            return self.follow_run(run_id or self._latest_run(), wait=wait)
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
         return self._train("resume", arguments, wait)
+
+    def runs_elsewhere(self) -> dict[str, str]:
+        """Return the runs that other computers may be working on: hosts by id."""
+        from aslseg.project.remote_run import open_remote_runs
+
+        if self.project is None:
+            return {}
+        return {name: note.host for name, note in open_remote_runs(self.project.folder).items()}
+
+    def follow_run(self, run_id: str | None = None, *, wait: bool = True) -> str:
+        """Follow a run that another computer works on, and fetch what it has made.
+
+        Args:
+            run_id: The latest such run when None.
+            wait: Return when it has ended.
+
+        Raises:
+            RunError: When no other computer works on it.
+        """
+        hosts = self.runs_elsewhere()
+        name = run_id or next(reversed(hosts), "")
+        if name not in hosts:
+            msg = f"No other computer works on {name or 'a run of this project'}; resume it."
+            raise RunError(msg)
+        return self._train("follow_run", {"run": name}, wait, hosts[name])
 
     def train_on(
         self, run_id: str | None = None, *, share: float | None = None, wait: bool = True
@@ -254,7 +284,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         """
         from aslseg.engine.facts import ComputerFacts
 
-        self.engine.start(Job("describe", {"device": device or chosen_device()}))
+        self._start(self.engine, Job("describe", {"device": device or chosen_device()}))
         return self._wait(self.engine).facts_as(ComputerFacts) if wait else None
 
     def download(self, model: str, *, wait: bool = True) -> WeightsFacts | None:
@@ -265,7 +295,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         """
         from aslseg.engine.facts import DownloadFacts
 
-        self.engine.start(Job("download", {"model": model}))
+        self._start(self.engine, Job("download", {"model": model}))
         return self._wait(self.engine).facts_as(DownloadFacts).weights if wait else None
 
     def remove_weights(self, model: str, *, wait: bool = True) -> list[str]:
@@ -276,21 +306,27 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         """
         from aslseg.engine.facts import RemovalFacts
 
-        self.engine.start(Job("remove", {"model": model}))
+        self._start(self.engine, Job("remove", {"model": model}))
         return self._wait(self.engine).facts_as(RemovalFacts).removed if wait else []
 
     # -- within --------------------------------------------------------------------------------
 
-    def _train(self, do: str, arguments: dict[str, Any], wait: bool) -> str:
+    def _train(
+        self, do: str, arguments: dict[str, Any], wait: bool, host: str | None = None
+    ) -> str:
         from aslseg.engine.facts import RunFacts
 
         project = self.opened()
-        self.trainer.start(Job(do, {"project": str(project.folder), **arguments}))
+        self._start(self.trainer, Job(do, {"project": str(project.folder), **arguments}), host)
         if not wait:
             return ""
         done = self._wait(self.trainer)
         self.refresh()
         return done.facts_as(RunFacts).run
+
+    def _latest_run(self) -> str:
+        runs = self.runs()
+        return runs[0].run_id if runs else ""
 
     def _note_decided_lesions(self) -> None:
         if self.lesion_review is not None:

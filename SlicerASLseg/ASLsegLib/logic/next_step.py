@@ -57,6 +57,8 @@ def next_step(now: Situation) -> NextStep:
         return _first_cases(now)
     if now.is_training:
         return NextStep(_("The training goes on by itself; look at cases meanwhile."), "review")
+    if now.run_state == "elsewhere":
+        return NextStep(_("Another computer trains: Resume follows it again."), "train")
     if not now.has_round:
         return _first_training(now)
     if now.run_state in _UNFINISHED:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import qt
 from slicer.i18n import tr as _
 
+from aslseg.errors import AslsegError
 from ASLsegLib import parameters, requirements
 from ASLsegLib.widgets.choices import METHODS, PRESETS, about
 from ASLsegLib.widgets.section import Section, fill_combo
@@ -21,6 +24,10 @@ DEVICES = {
 }
 
 
+ANOTHER = "another"
+_WORDS = 2
+
+
 class ModelsSection(Section):
     """What is trained, with which settings and where."""
 
@@ -30,11 +37,7 @@ class ModelsSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._computer: ComputerFacts | None = None
-        fill_combo(
-            self.ui.deviceBox,
-            [(text, name) for name, text in DEVICES.items()],
-            parameters.chosen_device(),
-        )
+        self._fill_devices()
         self.on_signal(self.ui.deviceBox, "activated(int)", self._choose_device)
         self.on_signal(self.ui.presetBox, "activated(int)", self._choose_preset)
         self.on_signal(self.ui.methodBox, "activated(int)", self._choose_method)
@@ -53,7 +56,7 @@ class ModelsSection(Section):
             self.ui.downloadButton,
             self.panel.missing,
             _("No SAM is chosen.") if self._model == "none" else "",
-            _("The weights are on this computer already.") if here else "",
+            _("The weights are there already.") if here else "",
             needs_engine=True,
         )
 
@@ -79,10 +82,59 @@ class ModelsSection(Section):
         if not self.ui.trainSection.collapsed and self._computer is None:
             self.look_up()
 
+    def _fill_devices(self) -> None:
+        """List the devices of this computer, and the other computers that are known."""
+        entries = [(text, name) for name, text in DEVICES.items()]
+        host = parameters.chosen_host()
+        names = dict.fromkeys([*self._hosts(), *([host] if host else [])])
+        text = _("computer {name} (ssh)")
+        entries += [(text.format(name=name), parameters.AT_HOST + name) for name in names]
+        entries.append((_("another computer …"), ANOTHER))
+        chosen = parameters.AT_HOST + host if host else parameters.chosen_device()
+        fill_combo(self.ui.deviceBox, entries, chosen)
+
+    def _hosts(self) -> list[str]:
+        if not requirements.can_open_projects():
+            return []
+        from aslseg.remote.hosts import known_hosts
+
+        try:
+            return list(known_hosts())
+        except AslsegError as error:
+            self.panel.attempt(partial(_fail, error), update=False)
+            return []
+
     def _choose_device(self) -> None:
-        parameters.choose_device(self.ui.deviceBox.currentData)
-        self._computer = None
-        self.look_up()
+        device = self.ui.deviceBox.currentData
+        try:
+            if device == ANOTHER:
+                device = self._ask_for_host()
+            if device:
+                parameters.choose_device(device)
+        finally:
+            self._fill_devices()
+        if device:
+            self._computer = None
+            self.look_up()
+
+    def _ask_for_host(self) -> str:
+        """Ask for another computer and remember it; return the device that it is, or nothing."""
+        title = _("Another computer")
+        text = _(
+            "Name of a computer that ssh reaches without a password, and the command of the Python "
+            "there that has aslseg (python3 if it is left out), such as:\n"
+            "user@gpu1 venv/bin/python\n"
+            "Images, labels and decisions of the project are sent there."
+        )
+        answer = str(qt.QInputDialog.getText(self.panel.widget, title, text)).strip()
+        if not answer or not requirements.can_open_projects():
+            return ""
+        from aslseg.remote.hosts import host_of, remember_host
+
+        name, *python = answer.split(maxsplit=_WORDS - 1)
+        host = host_of(name, *python)
+        remember_host(host)
+        return parameters.AT_HOST + host.name
 
     def _choose_preset(self) -> None:
         if requirements.can_open_projects():
@@ -105,11 +157,13 @@ class ModelsSection(Section):
         if weights is None:
             return _("The weights are looked up when the engine runs.")
         size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else _("size unknown")
-        where = weights.problem or (
-            _("on this computer") if weights.path else _("not downloaded yet")
-        )
+        where = weights.problem or (self._where() if weights.path else _("not downloaded yet"))
         text = _("{name}: {size}, licence {licence}; {where}.")
         return text.format(name=weights.name, size=size, licence=weights.licence, where=where)
+
+    def _where(self) -> str:
+        host = parameters.chosen_host()
+        return _("on {host}").format(host=host) if host else _("on this computer")
 
     def _about_device(self) -> str:
         if self._computer is None:
@@ -117,5 +171,14 @@ class ModelsSection(Section):
         device = self._computer.device
         if device.problem:
             return device.problem
-        text = _("Networks run on {name}: {reason}.")
-        return text.format(name=device.name.upper(), reason=device.reason)
+        host = parameters.chosen_host()
+        text = (
+            _("Networks run on {name} of {host}: {reason}.")
+            if host
+            else _("Networks run on {name}: {reason}.")
+        )
+        return text.format(name=device.name.upper(), host=host, reason=device.reason)
+
+
+def _fail(error: Exception) -> None:
+    raise error

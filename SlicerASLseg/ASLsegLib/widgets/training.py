@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -55,7 +56,9 @@ class TrainingSection(Section):
             (self.ui.reportButton, self._open_report),
         ):
             self.on_click(button, action)
+        self._sought: set[Path] = set()
         self.logic.project_changed.connect(self._show_rounds)
+        self.logic.project_changed.connect(self._find_again)
 
     def update(self) -> None:
         """Show what is possible and how far the training is."""
@@ -142,6 +145,19 @@ class TrainingSection(Section):
         more = self.panel.parameters.rounds if run.state == "done" else 0
         self.logic.resume(run.run_id, more_rounds=more, wait=False)
 
+    def _find_again(self) -> None:
+        """Follow a run that another computer works on, when its project is opened."""
+        project = self.logic.project
+        if project is None or self.panel.missing or project.folder in self._sought:
+            return
+        self._sought.add(project.folder)
+        self.panel.attempt(self._follow, update=False)
+
+    def _follow(self) -> None:
+        if self.logic.runs_elsewhere() and not self.logic.trainer.is_busy:
+            self.curves.clear()
+            self.logic.follow_run(wait=False)
+
     def _run(self) -> RunSummary | None:
         runs = self.logic.runs()
         chosen = self.panel.parameters.run if self.panel.parameters else ""
@@ -165,8 +181,13 @@ class TrainingSection(Section):
         if self._silence and state in AT_WORK:
             return self._silence
         if state is not State.RUNNING or self._progress is None:
+            host = self.logic.trainer.host
+            if host and state in AT_WORK:
+                return _("At {host}: {state}").format(host=host, state=STATES[state])
             return self._ended if state is State.IDLE else STATES[state]
         text = _("Round {round}: {task}") if self._progress.round else "{task}"
+        host = self.logic.trainer.host
+        text = _("At {host}: {text}").format(host=host, text=text) if host else text
         return text.format(round=self._progress.round, task=step_title(self._progress.task))
 
     def _show_rounds(self) -> None:
