@@ -28,7 +28,7 @@ def test_a_moved_prompt_goes_through_few_files_to_its_label(
         widget = open_module()
         logic, ui = widget.logic, widget.panel.ui
         walked = Path(__file__).with_name("walked_engine.py")
-        logic.engine._command[0:1] = [sys.executable, str(walked), str(tmp_path / "entered")]
+        logic.engine._python = [sys.executable, str(walked), str(tmp_path / "entered")]
 
         def rest() -> None:
             wait_until(lambda: not (logic.engine.is_busy or logic.background.is_busy), 120.0)
