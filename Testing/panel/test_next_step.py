@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("liver", "tumour")
+PACE = {"review_time": "8 min"}
 
 
 @pytest.fixture
@@ -55,6 +56,17 @@ def steps(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         (
             {"targets": TARGETS, "cases": 9, "has_round": True, "waiting": 4, "decided": 3},
             "Review 4 AI labels: Next brings the most doubtful.",
+            "review",
+        ),
+        (
+            {
+                "targets": TARGETS,
+                "cases": 9,
+                "has_round": True,
+                "waiting": 4,
+                "review_time": "8 min",
+            },
+            "Review 4 AI labels, about 8 min at your pace: Next brings one.",
             "review",
         ),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import slicer
 
+from aslseg.storage import append_line
 from standin.harness import choose, choose_node, click, run_event_loop, wait_until
 
 TINY = (4, 10, 12)
@@ -120,6 +122,23 @@ def test_after_a_decision_the_case_that_is_shown_stays_chosen(person: Person) ->
     person.press(ui.rejectButton)
     assert logic.project.case(second).status == "rejected"
     assert logic.project.case(first).status == "accepted"
+
+
+def test_the_time_that_is_left_is_told_at_the_pace_of_the_person(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.project import review, review_pace
+
+    project = person.logic.project
+    assert "your pace" not in person.ui.reviewLabel.text
+    monkeypatch.setattr(review_pace, "CASES_OF_A_PACE", 1)
+    for number, case in enumerate(project.cases[:2], 1):
+        line = review.Review(number, "labelled", case.id, f"2026-11-20T09:0{3 * number}:00+00:00")
+        append_line(project.folder / review.FILE_NAME, asdict(line))
+    person.press(person.ui.openProjectButton)
+    pace = f"about {3 * len(person.names())} min at your pace"
+    assert person.ui.reviewLabel.text.endswith(f"cases have no decision yet: {pace}.")
+    assert pace in person.ui.nextStepLabel.text
 
 
 def test_undo_names_what_it_takes_back(person: Person) -> None:

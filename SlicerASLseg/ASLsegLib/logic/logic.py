@@ -270,6 +270,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
                 run_state=state.runs[0].state,
                 has_round=state.run is not None,
                 waiting=len(state.waiting),
+                review_time=self.review_time_left(),
                 decided=decided if state.run is not None else 0,
             )
         )

@@ -38,6 +38,7 @@ class Situation:
         has_round: Whether a run has a finished round.
         waiting: AI labels that nobody has decided about.
         decided: Cases that a person decided about after a run.
+        review_time: How long those that wait take at a person's pace, in words; empty if unknown.
     """
 
     targets: Sequence[str] = ()
@@ -49,6 +50,7 @@ class Situation:
     has_round: bool = False
     waiting: int = 0
     decided: int = 0
+    review_time: str = ""
 
 
 def next_step(now: Situation) -> NextStep:
@@ -65,7 +67,9 @@ def next_step(now: Situation) -> NextStep:
         return NextStep(_("The last training was stopped: Resume finishes it."), "train")
     if now.waiting:
         text = _("Review {count} AI labels: Next brings the most doubtful.")
-        return NextStep(text.format(count=now.waiting), "review")
+        if now.review_time:
+            text = _("Review {count} AI labels, about {time} at your pace: Next brings one.")
+        return NextStep(text.format(count=now.waiting, time=now.review_time), "review")
     if now.decided:
         return NextStep(_("All is decided: Resume trains on with it, or export."), "train")
     return NextStep(_("Measure and export."), "results")

@@ -72,6 +72,14 @@ class ProjectState:
         return [] if self.run is None else waiting(self.reports)
 
     @cached_property
+    def review_seconds_left(self) -> float | None:
+        """How long the cases that wait take at a person's pace; None before there is a pace."""
+        from aslseg.project.review_pace import seconds_a_case
+
+        pace = seconds_a_case(self.reports)
+        return None if pace is None else pace * len(self.waiting)
+
+    @cached_property
     def last_decision(self) -> Review | None:
         """The decision that would be taken back."""
         from aslseg.project.review import decisions

@@ -126,6 +126,13 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         decided = [one for one in self.state.reports if one.state in DECIDED]
         return [*self.state.waiting, *decided]
 
+    def review_time_left(self) -> str:
+        """Return how long the cases that wait take at a person's pace; empty when unknown."""
+        from aslseg.steps import rough_time
+
+        left = None if self.state is None else self.state.review_seconds_left
+        return "" if left is None else rough_time(left)
+
     def last_decision(self) -> str:
         """Return what `undo_decision` would take back; empty when there is nothing."""
         last = None if self.state is None else self.state.last_decision

@@ -121,8 +121,11 @@ class ReviewSection(Section):
         if not self._cases:
             return self._why_empty()
         left = sum(case.state not in DECISIONS for case in self._cases)
+        time = self.logic.review_time_left()
         text = _("{left} of {count} cases have no decision yet; the most doubtful come first.")
-        return text.format(left=left, count=len(self._cases))
+        if left and time:
+            text = _("{left} of {count} cases have no decision yet: about {time} at your pace.")
+        return text.format(left=left, count=len(self._cases), time=time)
 
     def _nothing(self) -> None:
         """Only let the panel show what is possible now."""
