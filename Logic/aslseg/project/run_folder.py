@@ -25,6 +25,7 @@ from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
+from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
 from aslseg.project.remote_run import claim_run, read_remote_run
 from aslseg.project.run_tables import (
     METRIC_COLUMNS,
@@ -419,7 +420,8 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         StorageError: When the run's folder cannot be written, or the disk is full.
     """
     with locked(folder), _logged(folder):
-        claim_run(folder.path)
+        if (folder.path / REMOTE_NOTE).exists():
+            claim_run(folder.path)
         sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
         if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
