@@ -17,9 +17,8 @@ from aslseg.evaluation.round_changes import write_changes
 from aslseg.events import Monitor
 from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
-from aslseg.memory import tune_allocator
 from aslseg.methods import training_of
-from aslseg.networks.device import choose_device
+from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, changing, open_project, upgrade_project, validated

@@ -22,7 +22,7 @@ from aslseg.cli.runs import changed
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.evaluation.scores import score_rows
-from aslseg.memory import tune_allocator
+from aslseg.networks.device import tune_allocator
 from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project

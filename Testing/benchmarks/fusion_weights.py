@@ -31,8 +31,8 @@ from aslseg.inference.ensemble import Ensemble, accepted_only
 from aslseg.inference.loading import aslseg_ensemble, context_of, load_cascade
 from aslseg.inference.postprocessing import labels_from
 from aslseg.inference.refinement import Refiner
-from aslseg.memory import tune_allocator
 from aslseg.networks.adaptation import FusionWeights
+from aslseg.networks.device import tune_allocator
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import open_run
 

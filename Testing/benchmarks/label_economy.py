@@ -41,7 +41,7 @@ from aslseg.cli.runs import changed
 from aslseg.config import RunConfig, SamConfig
 from aslseg.inference.interactive.propagation import SliceSam
 from aslseg.inference.interactive.session import ReleasedSam
-from aslseg.memory import tune_allocator
+from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.run_folder import RunFolder
 

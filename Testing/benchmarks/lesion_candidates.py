@@ -34,7 +34,7 @@ from aslseg.inference.lesion_classifier import fixed_rule
 from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.refinement import UseSpecialist
-from aslseg.memory import tune_allocator
+from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project

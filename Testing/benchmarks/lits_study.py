@@ -27,7 +27,7 @@ from aslseg.cli.runs import changed
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.evaluation.scores import score_rows
-from aslseg.memory import tune_allocator
+from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project

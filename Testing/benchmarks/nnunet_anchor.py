@@ -36,8 +36,7 @@ from specialist import (
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Labels
 from aslseg.export.project import ExportOptions, export_project
-from aslseg.memory import tune_allocator
-from aslseg.networks.device import choose_device
+from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import Case
 from aslseg.project.project import Project
 

@@ -40,8 +40,7 @@ from aslseg.evaluation.metrics import dice
 from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.postprocessing import labels_from
-from aslseg.memory import tune_allocator
-from aslseg.networks.device import choose_device
+from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import Case, CaseFiles
 from aslseg.project.create import create_project

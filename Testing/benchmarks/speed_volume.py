@@ -207,7 +207,7 @@ def session(arguments: argparse.Namespace) -> None:
     from aslseg.data.images import read_volume
     from aslseg.inference.interactive.session import Session, models_of_ensemble
     from aslseg.inference.loading import load_ensemble
-    from aslseg.memory import tune_allocator
+    from aslseg.networks.device import tune_allocator
     from aslseg.project.run_folder import open_run
 
     torch.set_num_threads(arguments.threads)

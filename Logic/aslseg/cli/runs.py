@@ -215,7 +215,7 @@ def segment(
     """
     with left_out(*MONAI_EXTRAS):
         from aslseg.batch import FolderOptions, segment_folder
-    from aslseg.memory import tune_allocator
+    from aslseg.networks.device import tune_allocator
 
     tune_allocator()
     given = pairs_of(organ, "--organ", "ORGAN=FOLDER")

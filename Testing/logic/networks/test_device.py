@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import resource
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 
 from aslseg.errors import DeviceError
-from aslseg.networks.device import choose_device
+from aslseg.networks.device import choose_device, tune_allocator
 
 
 @pytest.fixture
@@ -61,3 +68,33 @@ def test_a_gpu_that_does_not_answer_is_explained(
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(DeviceError, match="auto, cpu, cuda or mps"):
         choose_device("tpu")
+
+
+def page_faults(prelude: str) -> int:
+    code = f"""
+        import resource, torch
+        from aslseg.networks.device import tune_allocator
+        torch.set_num_threads(1)
+        {prelude}
+        faults = []
+        for _ in range(15):  # the heap finds its shape within some turns
+            torch.zeros(10_000_000) + 1
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        print(faults[-1] - faults[-6])
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc")
+def test_freed_memory_is_kept_for_the_next_tensor() -> None:
+    pages = 5 * 2 * 10_000_000 * 4 // resource.getpagesize()  # turns * tensors * bytes
+    assert page_faults("") > 0.9 * pages
+    assert page_faults("assert tune_allocator()") < 0.3 * pages
+
+
+def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert tune_allocator() is False
