@@ -1,18 +1,26 @@
 """The plan of a run over all its rounds, how long it takes, and how far it is.
 
-The steps are what takes long alone: each training, and the cases of a round.
+The steps are what takes long alone: each training, and the cases of a round. What cases take is
+counted in seconds of the specialist's steps and of SAM's encoder, so that it grows with the
+computer; its factors were measured on phantoms, by processor time of one core (ours).
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from aslseg.config import RunConfig
+import numpy as np
+
+from aslseg.config import RunConfig, SamName, SSLName
+from aslseg.data.images import read_geometry
+from aslseg.data.orientation import to_axial
+from aslseg.data.volume import Geometry
 from aslseg.events import Event, Progress, RunProgress
 from aslseg.inference.cascade import is_given
+from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training.calibration import Speed
@@ -24,6 +32,32 @@ from aslseg.training.rounds import COMPARING, SEGMENTING
 _MVOXEL = 1e6
 _FEW_UNITS = 3
 """The first units of all take longer, and tell nothing of the others."""
+STEP_COSTS: Mapping[SSLName, float] = {
+    "supervised": 1.0,
+    "mean_teacher": 1.8,
+    "uncertainty_aware": 8.0,
+    "cross_pseudo": 3.3,
+    "unimatch": 3.7,
+    "bidirectional_copy_paste": 1.0,
+}
+"""Time of a step by paradigm, of one on labels alone; processor time of `demo` on one core."""
+ENCODER_COSTS: Mapping[SamName, float] = {"vit_t": 1.0, "vit_b": 10.0, "vit_l": 35.0, "vit_h": 70.0}
+"""Time of SAM's encoders, of MobileSAM's: about their ratios of multiplications (ours)."""
+_SUPERVISED_S, _ENCODER_S, _ENCODER_PX = 2.2, 0.4, 512
+
+
+MOST_HEADERS = 16
+"""So many volumes are looked at; the others are taken to be as large as their mean."""
+FORWARD_SHARE = 0.7
+"""Of a step on labels alone, per voxel of its patches: predicting the same voxels."""
+PARENT_SHARE = 0.25
+"""Part of a volume that the box around a parent is taken to fill."""
+DECODING_SHARE = 0.3
+"""Of MobileSAM's encoding of a slice: decoding all prompts of the slice."""
+TUNING_SHARE = 2.2
+"""Of MobileSAM's encoding of a slice: a step that tunes the decoder."""
+SAMPLES_SHARE = 1.0
+"""Of a step on a million voxels: making one sample of a million voxels for the adaptation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +70,7 @@ class PlannedStep:
         kind: Steps of one kind take the same time per unit.
         units: How often the same is done: steps of an optimiser, or cases.
         unit_s: Seconds per unit, to begin with; what is measured counts more.
+        before_s: Seconds of what is prepared before the first unit, to begin with.
     """
 
     round: int
@@ -43,6 +78,7 @@ class PlannedStep:
     kind: str
     units: int
     unit_s: float
+    before_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +88,7 @@ class RunEstimate:
     Attributes:
         rounds: Of the run, at most.
         steps: Over all rounds.
-        seconds: For all of them; what is prepared between them is not in it.
+        seconds: For all of them, with what is prepared for SAM and the adaptation network.
     """
 
     rounds: int
@@ -68,7 +104,7 @@ def trained_stages(project: Project) -> list[CascadeStage]:
 
 def estimate_of(steps: list[PlannedStep]) -> RunEstimate:
     """Return how long some steps would take."""
-    seconds = sum(step.units * step.unit_s for step in steps)
+    seconds = sum(step.before_s + step.units * step.unit_s for step in steps)
     return RunEstimate(steps[-1].round if steps else 0, len(steps), seconds)
 
 
@@ -87,11 +123,15 @@ def planned_steps(
     Args:
         config: The settings.
         project: The cases.
-        speed: Of this computer; a typical one's when None.
+        speed: Of this computer with these settings; a typical one's when None.
         retrained_rounds: Rounds in which SAM and what follows it are trained, without `retrain`.
         short_rounds: Rounds that train the stages of lesions alone.
+
+    Raises:
+        ImageError: When the header of a volume cannot be read.
     """
-    plan = _Plan(config, project, speed or Speed())
+    speed = speed or typical_speed(config)
+    plan = _Plan(config, project, speed, CaseTimes(config, project, speed))
     steps: list[PlannedStep] = []
     for number in range(1, config.rounds + 1):
         trains_all = config.retrain or number in retrained_rounds
@@ -100,11 +140,104 @@ def planned_steps(
     return steps
 
 
+def typical_speed(config: RunConfig) -> Speed:
+    """Return how fast one core trains, about: measured on one core of 2024 (ours)."""
+    sam, embedding_s = config.sam, 0.0
+    if sam.model != "none":
+        edges = (sam.input_size / _ENCODER_PX) ** 2
+        embedding_s = _ENCODER_S * edges * ENCODER_COSTS[sam.model]
+    return Speed(_SUPERVISED_S * STEP_COSTS[config.paradigm], embedding_s)
+
+
+@dataclass
+class CaseTimes:
+    """What cases take, in the order of a run: a slice is encoded once, and its embedding kept.
+
+    Args:
+        config: The settings.
+        project: With the volumes, whose headers are read.
+        speed: Of the computer.
+
+    Raises:
+        ImageError: When a volume is missing or damaged.
+    """
+
+    config: RunConfig
+    project: Project
+    speed: Speed
+    _slices: float = field(init=False)
+    _mvoxels: float = field(init=False)
+    _organ_px: float = field(init=False)
+    _encoded: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Look at the volumes."""
+        cases = self.project.cases
+        looked_at = cases[:: max(1, -(-len(cases) // MOST_HEADERS))]
+        seen = [read_geometry(self.project.image_path(case)) for case in looked_at]
+        axial = [to_axial(one).geometry(one) for one in seen]
+        self._slices = float(np.mean([one.shape[0] for one in axial]))
+        self._mvoxels = float(np.mean([np.prod(one.shape) for one in axial])) / 1e6
+        self._organ_px = float(np.mean([_in_plane_mm2(one) for one in axial])) * self._slices
+
+    @property
+    def supervised_s(self) -> float:
+        """Seconds of a step on labels alone, per million voxels of its patches."""
+        return self.speed.training_s / STEP_COSTS[self.config.paradigm]
+
+    @property
+    def small_encoding_s(self) -> float:
+        """Seconds that MobileSAM would take for a slice; 0 without SAM."""
+        model = self.config.sam.model
+        return 0.0 if model == "none" else self.speed.embedding_s / ENCODER_COSTS[model]
+
+    def specialist_s(self) -> float:
+        """Return the seconds of the specialist for a case."""
+        mvoxels = 0.0
+        stages = [(self.config.organ, 1.0)]
+        if any(target.inside is not None for target in self.project.targets):
+            stages.append((self.config.lesion, PARENT_SHARE))
+        for settings, share in stages:
+            seen = share * self._organ_px / settings.roi.pixel_mm**2 / 1e6
+            mvoxels += seen * (2 if settings.mirror else 1)
+        return FORWARD_SHARE * self.supervised_s * mvoxels
+
+    def sam_s(self, cases: Sequence[Case]) -> float:
+        """Return the seconds of SAM for some cases; those that are new to it are encoded first."""
+        new = [case for case in cases if case.id not in self._encoded]
+        self._encoded.update(case.id for case in new)
+        decoding = DECODING_SHARE * self.small_encoding_s * len(cases)
+        return self._slices * (self.speed.embedding_s * len(new) + decoding)
+
+    def forget_embeddings(self) -> None:
+        """Let all cases be new to SAM: its encoder has changed."""
+        self._encoded.clear()
+
+    def segmenting_s(self, cases: Sequence[Case]) -> float:
+        """Return the seconds for segmenting some cases."""
+        earlier = 2 * sum(case.split == "train" for case in cases)
+        times = self.specialist_s() * (len(cases) + earlier) + self.sam_s(cases)
+        return times + self.supervised_s * self._mvoxels * len(cases)
+
+    def samples_s(self, cases: Sequence[Case], versions: int) -> float:
+        """Return the seconds for making the adaptation network's samples of some cases."""
+        made = len(cases) * versions
+        again = DECODING_SHARE * self.small_encoding_s * self._slices * made
+        return SAMPLES_SHARE * self.supervised_s * self._mvoxels * made + again
+
+
+def _in_plane_mm2(geometry: Geometry) -> float:
+    _, rows, columns = geometry.shape
+    _, row_mm, column_mm = geometry.spacing_mm
+    return float(rows * row_mm * columns * column_mm)
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     config: RunConfig
     project: Project
     speed: Speed
+    times: CaseTimes
 
     @property
     def folds(self) -> int:
@@ -141,10 +274,25 @@ class _Plan:
         self, number: int, name: str, share: float, stages: Sequence[CascadeStage] | None = None
     ) -> Iterator[PlannedStep]:
         for stage in trained_stages(self.project) if stages is None else stages:
-            settings = scheduled(self.config, stage, share)
-            unit_s = self.speed.training_s * step_voxels(settings) / _MVOXEL
-            kind = f"specialist-{stage.name}"
-            yield PlannedStep(number, f"{name}-{stage.name}", kind, settings.iterations, unit_s)
+            yield self._stage(number, f"{name}-{stage.name}", stage, share, self.speed.training_s)
+
+    def _supervised(self, number: int) -> Iterator[PlannedStep]:
+        for stage in trained_stages(self.project):
+            name = f"specialist-{stage.name}"
+            yield self._stage(number, name, stage, 1.0, self.times.supervised_s, "supervised")
+
+    def _stage(
+        self,
+        number: int,
+        task: str,
+        stage: CascadeStage,
+        share: float,
+        training_s: float,
+        kind: str = "specialist",
+    ) -> PlannedStep:
+        settings = scheduled(self.config, stage, share)
+        unit_s = training_s * step_voxels(settings) / _MVOXEL
+        return PlannedStep(number, task, f"{kind}-{stage.name}", settings.iterations, unit_s)
 
     def _crossfit(self, number: int, share: float) -> Iterator[PlannedStep]:
         part = self.config.crossfit_share
@@ -156,50 +304,59 @@ class _Plan:
         settings = self.config.adaptation
         whole = max(1, round(settings.iterations * share))
         checked = any(case.label is not None for case in self.project.validation)
+        before_s = self._samples_s()
         for target in self.project.targets:
             if target.name in self.project.given_organs:
                 continue
             name = f"adaptation-{target.name}"
             folds = [] if checked else [f"{name}-fold-{fold}" for fold in (1, 2)]
-            for task in folds:
-                yield self._joining(number, task, fold_steps(whole))
-            yield self._joining(number, name, whole)
+            steps = [(task, fold_steps(whole)) for task in folds] + [(name, whole)]
+            for task, units in steps:
+                yield self._joining(number, task, units, before_s)
+                before_s = 0.0  # all samples are made at once
         for _ in range(self.folds if self.config.crossfit_share else 0):
             yield from self._sam(number, self.config.crossfit_share * share)
         if self.config.baseline and number == 1:
-            yield from self._cascade(number, "specialist", 1.0)
+            yield from self._supervised(number)
 
     def _sam(self, number: int, share: float) -> Iterator[PlannedStep]:
         settings = self.config.sam
         if self.has_sam and settings.tuning != "none":
             steps = max(1, round(settings.iterations * share))
-            encodes = settings.tuning in ("lora", "adapter")
-            unit_s = self.speed.embedding_s * (3.0 if encodes else 0.1)
-            yield PlannedStep(number, "sam", "sam", steps, unit_s)
+            unit_s, before_s = TUNING_SHARE * self.times.small_encoding_s, 0.0
+            if settings.tuning in ("lora", "adapter"):
+                unit_s += 3.0 * self.speed.embedding_s
+                self.times.forget_embeddings()
+            else:
+                before_s = self.times.sam_s(self.project.labelled)
+            yield PlannedStep(number, "sam", "sam", steps, unit_s, before_s)
 
-    def _joining(self, number: int, task: str, units: int) -> PlannedStep:
+    def _samples_s(self) -> float:
+        """Return the seconds for the samples of the adaptation network, and for those to check."""
+        labelled = self.project.labelled
+        checked = [case for case in self.project.validation if case.label is not None]
+        versions = self.config.adaptation.versions + bool(self.config.crossfit_share)
+        seconds = self.times.sam_s(labelled) + self.times.samples_s(labelled, versions)
+        return seconds + self.times.specialist_s() * len(checked) + self.times.sam_s(checked)
+
+    def _joining(self, number: int, task: str, units: int, before_s: float) -> PlannedStep:
         settings = self.config.adaptation
         voxels = settings.batch_size * settings.patch_size**2
-        return PlannedStep(
-            number, task, "adaptation", units, self.speed.training_s * voxels / _MVOXEL
-        )
+        unit_s = self.times.supervised_s * voxels / _MVOXEL
+        return PlannedStep(number, task, "adaptation", units, unit_s, before_s)
 
     def _segmenting(self, number: int) -> Iterator[PlannedStep]:
         project, compares = self.project, self.config.baseline and number == 1
         held_out = [*project.validation, *project.test]
-        scored = sum(case.label is not None for case in held_out)
+        scored = [case for case in held_out if case.label is not None]
         if compares and self.config.method == "aslseg" and scored:
-            yield PlannedStep(number, COMPARING, COMPARING, scored, self._case_s)
+            seconds = 2 * self.times.specialist_s() * len(scored) + self.times.sam_s(scored)
+            yield PlannedStep(number, COMPARING, COMPARING, len(scored), seconds / len(scored))
         goes_on = number < self.config.rounds or self.config.label_unlabelled
-        cases = len(held_out) + (len(project.unlabelled) if goes_on else 0)
+        cases = [*held_out, *(project.unlabelled if goes_on else ())]
         if cases:
-            yield PlannedStep(number, SEGMENTING, SEGMENTING, cases, self._case_s)
-
-    @property
-    def _case_s(self) -> float:
-        """Seconds to segment a case: as many patches as slices, and SAM on each of these (ours)."""
-        slices = 60
-        return 5.0 * self.speed.training_s + self.speed.embedding_s * slices * self.has_sam
+            unit_s = self.times.segmenting_s(cases) / len(cases)
+            yield PlannedStep(number, SEGMENTING, SEGMENTING, len(cases), unit_s)
 
 
 class RunFollower:
@@ -301,8 +458,11 @@ class RunFollower:
         return step.unit_s * (taken / planned if planned else 1.0)
 
     def _step_s(self, step: PlannedStep, now: float, units: int) -> float:
-        before = self._before[step.kind]
-        return units * self._unit_s(step, now) + (sum(before) / len(before) if before else 0.0)
+        before, ratio = self._before[step.kind], 1.0
+        if step.unit_s:
+            ratio = self._unit_s(step, now) / step.unit_s
+        before_s = sum(before) / len(before) if before else step.before_s * ratio
+        return units * self._unit_s(step, now) + before_s
 
     def _progress(self) -> RunProgress:
         now, at = self._clock(), max(self._at, 0)

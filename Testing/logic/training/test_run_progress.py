@@ -10,9 +10,8 @@ from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.presets import read_preset
 from aslseg.runs import start_run
 from aslseg.steps import run_in_words
-from aslseg.training.calibration import Speed
 from aslseg.training.rounds import SEGMENTING
-from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps
+from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps, typical_speed
 from tiny_project import a_tiny_project, tiny_config
 
 STEPS = [
@@ -65,6 +64,13 @@ def test_the_time_left_is_that_of_all_steps_by_what_was_measured() -> None:
     assert run.seen[-1].seconds_left == pytest.approx(20.0)
 
 
+def test_what_is_prepared_is_expected_to_take_as_long_as_planned() -> None:
+    later = PlannedStep(1, "sam", "sam", 10, 1.0, before_s=6.0)
+    run = Followed([STEPS[0], later])
+    run.run(1, "specialist-liver", unit_s=2.0)  # twice as long as was planned
+    assert run.seen[-1].seconds_left == pytest.approx(2 * (6.0 + 10.0))
+
+
 def test_a_step_that_is_left_out_is_passed_over() -> None:
     run = Followed(STEPS)
     run.run(2, "specialist-liver")
@@ -92,7 +98,7 @@ def test_a_plan_has_a_training_for_each_target_and_round_and_segments_last(
     tmp_path: Path, method: str
 ) -> None:
     config = read_preset("quick").model_copy(update={"method": method, "rounds": 2})
-    steps = planned_steps(config, a_tiny_project(tmp_path), Speed())
+    steps = planned_steps(config, a_tiny_project(tmp_path), typical_speed(config))
     for number in (1, 2):
         tasks = [step.task for step in steps if step.round == number]
         assert [t for t in tasks if t.startswith("specialist-")] == [
