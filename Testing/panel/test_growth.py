@@ -49,7 +49,7 @@ def use_engine(panel: Any, delay_s: float) -> None:
     engine = panel.logic.engine
     engine.close()
     script = str(Path(__file__).with_name("growing_engine.py"))
-    engine._command = [sys.executable, script, str(delay_s)]
+    engine._python = [sys.executable, script, str(delay_s)]
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ def test_what_fails_leaves_the_prompts_and_no_empty_segment(
 ) -> None:
     from ASLsegLib.engine.client import EngineError
 
-    panel.logic.engine._command = [sys.executable, "-c", "raise SystemExit(3)"]
+    panel.logic.engine._python = [sys.executable, "-c", "raise SystemExit(3)"]
     add_box(volume, 5, 9, 13, 23, 27)
     with pytest.raises(EngineError):
         panel.logic.grow(volume, 5, "tumour")
