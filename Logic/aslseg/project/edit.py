@@ -18,6 +18,7 @@ from aslseg.project.project import (
     replacing_project,
     validated,
 )
+from aslseg.project.remote_run import open_remote_runs
 from aslseg.project.review import history, note_removal
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.storage import inside
@@ -175,6 +176,7 @@ def _refuse_taken(path: Path) -> None:
 def _refuse_known(project: Project, case: Case) -> None:
     """Refuse to rename what runs and decisions know by its name."""
     knowing = [f"run {run.run_id}" for run in runs_of(project.folder) if _knows(run, case)]
+    knowing += [f"run {name}" for name in _elsewhere(project)]
     decided = any(review.case_id == case.id for review in history(project))
     if decided or project.lesion_path(case.id).exists():
         knowing.append("a decision of a person")
@@ -196,9 +198,16 @@ def _knows(run: RunFolder, case: Case) -> bool:
 
 def _refuse_running(project: Project) -> None:
     working = [run.run_id for run in runs_of(project.folder) if run.state == "running"]
+    working += _elsewhere(project)
     if working:
         msg = f"Run {working[0]} is being worked on; wait for its end, or stop it first."
         raise ProjectError(msg)
+
+
+def _elsewhere(project: Project) -> list[str]:
+    """Return the runs that other computers may be working on, with their hosts."""
+    runs = open_remote_runs(project.folder)
+    return [f"{name} of {note.host}" for name, note in runs.items()]
 
 
 def _drawn(project: Project, case: Case) -> list[Path]:

@@ -14,6 +14,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases, rename_case, restyle_targets
 from aslseg.project.project import Project, open_project
+from aslseg.project.remote_run import RemoteRun, write_remote_run
 from aslseg.project.review import decisions, draw, reject, undo_last
 from aslseg.project.run_folder import create_run, running
 from tiny_project import a_tiny_project, tiny_config
@@ -133,6 +134,19 @@ def test_nothing_is_removed_while_a_run_is_being_worked_on(project: Project) -> 
     run = create_run(project.folder, tiny_config())
     with running(run, Monitor()), pytest.raises(ProjectError, match="is being worked on"):
         remove_cases(project, ["c2"])
+    assert len(remove_cases(project, ["c2"])[0].cases) == len(project.cases) - 1
+
+
+def test_cases_stay_and_keep_their_names_while_another_computer_works(project: Project) -> None:
+    folder = project.folder / "runs" / "a"
+    folder.mkdir(parents=True)
+    note = RemoteRun(host="gpu1", project="0" * 32, session="1" * 32)
+    write_remote_run(folder, note)  # nothing of the run has come yet
+    with pytest.raises(ProjectError, match="Run a of gpu1 is being worked on"):
+        remove_cases(project, ["c2"])
+    with pytest.raises(ProjectError, match="run a of gpu1 knows it by that"):
+        rename_case(project, "c2", "other")
+    write_remote_run(folder, note.model_copy(update={"is_open": False}))
     assert len(remove_cases(project, ["c2"])[0].cases) == len(project.cases) - 1
 
 
