@@ -1,7 +1,8 @@
 """A host for tests: this computer, reached through a program that stands for ssh.
 
 Its engine is the library's, with tasks that need no networks (`ENGINE`); a "training" there writes
-a file and a metric for each step, and waits for `allow_steps` before it goes on.
+a file and a metric for each step, and waits for `allow_steps` before it goes on. No engine outlives
+its test for long, also if that is killed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from aslseg.engine.session import REQUESTS
 from aslseg.remote.hosts import Host, remember_host
+from aslseg.remote.station import CLOSE
 from aslseg.storage import write_text_atomic
 
 LIBRARY = Path(__file__).resolve().parents[1] / "Logic"
 STEPS = 4
+PATIENCE_S = 60.0
 SSH = """#!/bin/sh
 # Runs its last argument in the shell of another home, as sshd does.
 for command; do :; done
@@ -40,7 +44,9 @@ def train(arguments, monitor):
     monitor.artifact("run", run.path)
     with running(run, monitor) as recording:
         for step in recording.track(range(1, {steps} + 1), "training"):
+            until = time.monotonic() + {patience}
             while int(Path.home().joinpath("steps").read_text()) < step:
+                assert time.monotonic() < until
                 recording.check()
                 time.sleep(0.01)
             (run.path / f"step-{{step}}.csv").write_text(str(step))
@@ -74,6 +80,9 @@ def describe(arguments, monitor):
     return Done(facts=ComputerFacts(device=device, weights=[]))
 
 server.load_tasks = lambda: {{"train": train, "refine": refine, "describe": describe}}
+
+import aslseg.engine.session as session
+session.IDLE_S = {patience}
 """
 
 
@@ -88,7 +97,7 @@ def a_host(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str = "") -> Ho
     (folder / "home").mkdir(parents=True, exist_ok=True)
     site = folder / "site" / "sitecustomize.py"
     site.parent.mkdir(exist_ok=True)
-    site.write_text(ENGINE.format(steps=STEPS), encoding="utf-8")
+    site.write_text(ENGINE.format(steps=STEPS, patience=PATIENCE_S), encoding="utf-8")
     allow_steps(folder, STEPS)
     values = {
         "home": folder / "home",
@@ -108,6 +117,13 @@ def a_host(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str = "") -> Ho
 def allow_steps(folder: Path, count: int) -> None:
     """Let trainings at the host do so many steps."""
     write_text_atomic(folder / "home" / "steps", str(count))
+
+
+def end_engines(folder: Path) -> None:
+    """End the engines of a host."""
+    for session in (station_of(folder) / "sessions").glob("*"):
+        with (session / REQUESTS).open("ab") as file:
+            file.write(CLOSE)
 
 
 def station_of(folder: Path) -> Path:

@@ -71,7 +71,7 @@ KEPT_S = 30 * 24 * 3600.0
 _LOOK_EVERY_S = 0.02
 _LOOK_FOR_LIFE_EVERY_S = 0.5
 _LOG_LINES = 40
-_CLOSE = b'{"id": 0, "do": "close"}\n'
+CLOSE = b'{"id": 0, "do": "close"}\n'
 _START_S = 60.0
 
 
@@ -246,7 +246,7 @@ class Station:
         folder = self._root / SESSIONS / question.session
         if folder.is_dir():
             with storage_errors(folder), (folder / session.REQUESTS).open("ab") as file:
-                file.write(_CLOSE)
+                file.write(CLOSE)
         return Ok()
 
     def _start(self, key: str, folder: Path) -> None:

@@ -294,6 +294,8 @@ class RemoteEngine:
 
         def keep(connection: Connection, is_over: bool) -> None:
             known[0] = fetch_run(connection, project.folder, run.run_id, known[0], is_over=is_over)
+            if is_over:  # its memory is free for others then
+                self._link.stop(Session(note.session))
 
         def work(connection: Connection) -> Work:
             places = {_mirror(connection, note.project): project.folder}

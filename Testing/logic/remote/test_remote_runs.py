@@ -13,6 +13,7 @@ import pytest
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import RunFacts
+from aslseg.engine.session import is_alive
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Metric, Monitor, Progress
 from aslseg.project.project import Project, open_project
@@ -21,7 +22,7 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.remote import link
 from aslseg.remote.link import LeftError
 from aslseg.remote.tasks import RemoteEngine
-from remote_host import STEPS, a_host, allow_steps, station_of
+from remote_host import STEPS, a_host, allow_steps, end_engines, station_of
 from tiny_project import GEOMETRY, a_tiny_project
 
 
@@ -83,6 +84,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow
     made = Followed(tmp_path, monkeypatch)
     yield made
     made.engine.close()
+    end_engines(tmp_path)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -92,6 +94,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_the_connection_is_lost_and_each_event_comes_once(
     followed: Followed,
 ) -> None:
@@ -115,10 +118,13 @@ def test_a_run_goes_on_while_the_connection_is_lost_and_each_event_comes_once(
     assert not (run.path / "round-01" / "sam.training.safetensors").exists(), "for work there alone"
     assert run.state == "done"
     assert open_remote_runs(followed.project.folder) == {}
+    (session,) = (station_of(followed.folder) / "sessions").iterdir()
+    wait_for(lambda: not is_alive(session))
     claim_run(run.path)
     assert read_remote_run(run.path) is None, "this computer's from now on"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_left_is_found_again_with_all_that_it_said(followed: Followed) -> None:
     allow_steps(followed.folder, 1)
     followed.when[1] = followed.leave
@@ -136,6 +142,7 @@ def test_a_run_that_was_left_is_found_again_with_all_that_it_said(followed: Foll
     assert followed.run("a").state == "done"
 
 
+@pytest.mark.slow
 def test_a_run_is_seen_to_be_elsewhere_and_is_stopped_there(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +180,7 @@ def test_a_host_that_cannot_be_told_to_stop_is_said_to_go_on(
     allow_steps(followed.folder, STEPS)
 
 
+@pytest.mark.slow
 def test_decisions_of_this_computer_are_kept_and_reach_the_host_with_the_next_request(
     followed: Followed,
 ) -> None:
@@ -202,6 +210,7 @@ def test_decisions_of_this_computer_are_kept_and_reach_the_host_with_the_next_re
     assert not list(mirror.rglob("*patient*")), "no names of files go there"
 
 
+@pytest.mark.slow
 def test_the_last_volume_stays_there_and_answers_come_to_their_place(followed: Followed) -> None:
     image = followed.project.image_path(followed.project.case("c6"))
     output = followed.folder / "answers"
