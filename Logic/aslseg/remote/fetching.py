@@ -30,6 +30,8 @@ def fetch_run(
 ) -> RemoteRun:
     """Fetch what has changed of a run, and delete what was fetched and is gone there.
 
+    Nothing is deleted where the host has nothing of the run any more: it has lost its folder.
+
     Weights of a round come when the round is done; networks of folds, and states that only a
     training there goes on from, stay there.
 
@@ -61,7 +63,7 @@ def fetch_run(
             names = wanted[start : start + _AT_ONCE]
             for name in _fetch(connection, note, folder, names):
                 fetched[name] = stamps[name]
-        for name in [name for name in fetched if name not in stamps]:
+        for name in [name for name in fetched if name not in stamps] if there else ():
             inside(folder, Path(name)).unlink(missing_ok=True)
             del fetched[name]
     finally:

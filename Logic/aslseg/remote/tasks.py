@@ -51,7 +51,7 @@ from aslseg.remote.fetching import fetch_run
 from aslseg.remote.hosts import Host
 from aslseg.remote.link import Link, Session, Work
 from aslseg.remote.mirror import Digests, key_of, send_images, send_project, send_run
-from aslseg.remote.wire import PROJECTS, Ok, Remove
+from aslseg.remote.wire import PROJECTS, Files, ListRun, Ok, Remove
 
 
 class RemoteEngine:
@@ -259,7 +259,18 @@ class RemoteEngine:
         """Let an engine of its own work on a run, and follow it to its end."""
         session = Session()
         with locked(run):
-            note = self._free_to_send(project, run)
+            note = self._free_to_send(run)
+            is_there = self._link.do(lambda connection: _is_there(connection, project, run))
+            if do == "train" and is_there:
+                msg = (
+                    f"{self.host.name} has a run '{run.run_id}' that is not here, maybe of another "
+                    f"project that was in {project.folder}; give another name, or delete what is "
+                    f"there: aslseg hosts clean {self.host.name} {project.folder}"
+                )
+                raise RunError(msg)
+            if not is_there:
+                claim_run(run.path)  # it goes there as it is here
+                note = None
 
             def send(connection: Connection) -> RemoteRun:
                 ours = None if do == "train" else run
@@ -273,19 +284,17 @@ class RemoteEngine:
 
             return self._followed(project, run, self._link.do(send))
 
-    def _free_to_send(self, project: Project, run: RunFolder) -> RemoteRun | None:
-        """Return what is noted of a run of this host; make sure that no other one works on it.
+    def _free_to_send(self, run: RunFolder) -> RemoteRun | None:
+        """Return what is noted of a run of this host; make sure that nobody works on it.
 
         Raises:
-            RunError: When another one may do so.
+            RunError: When this host or another one may do so.
         """
         note = read_remote_run(run.path)
-        if note is None or note.host == self.host.name:
-            return note
-        if note.is_open:
+        if note is not None and note.is_open:
             msg = f"Run '{run.run_id}' is worked on by {note.host}; follow it to its end first."
             raise RunError(msg)
-        return None
+        return note if note is not None and note.host == self.host.name else None
 
     def _followed(self, project: Project, run: RunFolder, note: RemoteRun) -> Done:
         """Follow a run whose lock is held here."""
@@ -308,6 +317,12 @@ class RemoteEngine:
 
 def _mirror(connection: Connection, key: str) -> str:
     return f"{connection.root}/{PROJECTS}/{key}"
+
+
+def _is_there(connection: Connection, project: Project, run: RunFolder) -> bool:
+    """Whether the host has files of a run."""
+    key = key_of(project.folder, connection.host.name)
+    return bool(connection.ask(ListRun(project=key, run=run.run_id), Files).files)
 
 
 def _run_of(project: Project | None, name: str | None) -> RunFolder | None:

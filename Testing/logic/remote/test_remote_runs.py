@@ -10,18 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import RunFacts
 from aslseg.engine.session import is_alive
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Metric, Monitor, Progress
+from aslseg.failures import FailedError
 from aslseg.project.project import Project, open_project
-from aslseg.project.remote_run import claim_run, open_remote_runs, read_remote_run
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.remote_run import (
+    RemoteRun,
+    claim_run,
+    open_remote_runs,
+    read_remote_run,
+    write_remote_run,
+)
+from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.remote import link
 from aslseg.remote.link import LeftError
+from aslseg.remote.mirror import key_of
 from aslseg.remote.tasks import RemoteEngine
+from aslseg.storage import visible_files
 from remote_host import STEPS, a_host, allow_steps, end_engines, station_of
 from tiny_project import GEOMETRY, a_tiny_project
 
@@ -224,6 +234,50 @@ def test_the_last_volume_stays_there_and_answers_come_to_their_place(followed: F
     followed.engine.tasks["describe"]({}, followed.monitor)
     followed.engine.remove_project(followed.project.folder, followed.monitor)
     assert not list((station_of(followed.folder) / "projects").iterdir())
+
+
+def test_a_run_of_another_project_that_was_here_is_not_taken_for_a_new_one(
+    followed: Followed,
+) -> None:
+    key = key_of(followed.project.folder, "gpu1")
+    there = station_of(followed.folder) / "projects" / key / "runs" / "a"
+    there.mkdir(parents=True)
+    (there / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match=r"has a run 'a' that is not here.*aslseg hosts clean gpu1"):
+        followed.ask("train", settings="quick", run="a")
+    assert visible_files(followed.run("a").path) == [followed.run("a").path / "lock"]
+
+
+@pytest.mark.parametrize("do", ["train", "train_on"])
+def test_what_is_noted_of_a_run_at_work_is_not_written_over(followed: Followed, do: str) -> None:
+    settings = {"settings": "quick"} if do == "train" else {}
+    run = followed.run("a")
+    if do == "train_on":
+        create_run(followed.project.folder, RunConfig(), "a")
+    note = RemoteRun(host="gpu1", project="0" * 32, session="1" * 32)
+    write_remote_run(run.path, note)
+    with pytest.raises(RunError, match="worked on by gpu1; follow it to its end first"):
+        followed.ask(do, run="a", **settings)
+    assert read_remote_run(run.path) == note
+
+
+def test_a_host_that_has_lost_a_run_deletes_nothing_here_and_gets_it_again(
+    followed: Followed,
+) -> None:
+    run = create_run(followed.project.folder, RunConfig(), "a")
+    label = run.path / "labels" / "c2.nii.gz"
+    label.parent.mkdir()
+    label.write_text("of the host", encoding="utf-8")
+    fetched = {"labels/c2.nii.gz": "11 1", "config.json": "3 1"}
+    note = RemoteRun(host="gpu1", project="0" * 32, session="1" * 32, fetched=fetched)
+    write_remote_run(run.path, note)
+    with pytest.raises(FailedError, match="ended unexpectedly"):
+        followed.ask("follow_run", run="a")
+    assert label.read_text("utf-8") == "of the host"
+    with pytest.raises(FailedError):  # the tasks of this host know no resuming
+        followed.ask("resume", run="a")
+    (there,) = (station_of(followed.folder) / "projects").glob("*/runs/a/labels/c2.nii.gz")
+    assert there.read_text("utf-8") == label.read_text("utf-8") == "of the host"
 
 
 def test_what_is_no_work_for_a_host_is_refused(followed: Followed) -> None:
