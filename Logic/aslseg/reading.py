@@ -10,10 +10,11 @@ import csv
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aslseg.errors import AslsegError, short
+from aslseg.errors import AslsegError, first_finding, short
 
 MOST_JSON_BYTES = 16 << 20
 MOST_LINES_BYTES = 256 << 20
@@ -70,6 +71,23 @@ def read_object(path: Path, error: type[AslsegError], remedy: str) -> dict[str, 
         msg = f"{path} is damaged, it holds no JSON object; {remedy}."
         raise error(msg)
     return values
+
+
+@contextmanager
+def damage_told(path: Path, error: type[AslsegError], remedy: str) -> Iterator[None]:
+    """Say what a model finds wrong with the values of a file.
+
+    Raises:
+        AslsegError: Of the kind `error`, in place of pydantic's.
+    """
+    from pydantic import ValidationError  # the panel opens without it
+
+    try:
+        yield
+    except ValidationError as found:
+        where, what = first_finding(found)
+        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
+        raise error(msg) from found
 
 
 def read_lines(

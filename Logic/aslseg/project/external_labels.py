@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from aslseg.config import RunConfig, SamConfig, Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import SUFFIXES, read_geometry, read_labelmap, suffix_of, write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.data.volume import Labelmap, SameSize
-from aslseg.errors import ImageError, ProjectError, RunError, first_finding
+from aslseg.errors import ImageError, ProjectError, RunError
 from aslseg.events import Monitor
 from aslseg.project.labels import check_values, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
@@ -37,7 +37,7 @@ from aslseg.project.run_tables import (
     RELIABILITY_COLUMNS,
     write_table,
 )
-from aslseg.reading import read_object
+from aslseg.reading import damage_told, read_object
 from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import copy_atomic, sha256_of, write_json_atomic
 from aslseg.targets import Target, cascade_stages
@@ -79,12 +79,8 @@ def read_external(run: RunFolder) -> ExternalLabels:
     """
     path = run.path / "external.json"
     remedy = f"add the labels of '{run.run_id}' again"
-    try:
+    with damage_told(path, RunError, remedy):
         return ExternalLabels.model_validate(read_object(path, RunError, remedy))
-    except ValidationError as error:
-        where, what = first_finding(error)
-        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
-        raise RunError(msg) from error
 
 
 def decided_targets(

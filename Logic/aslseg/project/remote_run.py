@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from aslseg.config import Settings
-from aslseg.errors import RunError, first_finding
-from aslseg.reading import read_object
+from aslseg.errors import RunError
+from aslseg.reading import damage_told, read_object
 from aslseg.storage import write_json_atomic
 
 FILE_NAME = "remote.json"
@@ -48,12 +48,8 @@ def read_remote_run(folder: Path) -> RemoteRun | None:
     if not path.exists():
         return None
     remedy = "delete it if the run shall be this computer's"
-    try:
+    with damage_told(path, RunError, remedy):
         return RemoteRun.model_validate(read_object(path, RunError, remedy))
-    except ValidationError as error:
-        where, what = first_finding(error)
-        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
-        raise RunError(msg) from error
 
 
 def write_remote_run(folder: Path, note: RemoteRun) -> None:

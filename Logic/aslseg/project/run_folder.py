@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from aslseg import schema_1
 from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
-from aslseg.errors import AslsegError, CancelledError, RunError, first_finding
+from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.project import Project
 from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
@@ -37,7 +37,7 @@ from aslseg.project.run_tables import (
     round_number,
     write_table,
 )
-from aslseg.reading import read_object
+from aslseg.reading import damage_told, read_object
 from aslseg.storage import (
     inside,
     is_disk_full,
@@ -141,12 +141,8 @@ class RunFolder:
             return {}
         remedy = "restore it from a copy, or start a new run"
         found = schema_1.renamed(read_object(path, RunError, remedy), schema_1.STATUS)
-        try:
+        with damage_told(path, RunError, remedy):
             _Status.model_validate(found)
-        except ValidationError as error:
-            where, what = first_finding(error)
-            msg = f"{path} is damaged ('{where}': {what}); {remedy}."
-            raise RunError(msg) from error
         return found
 
     @property

@@ -175,13 +175,10 @@ class Remove(Message):
     do: Literal["remove"] = "remove"
 
 
-Question: TypeAlias = Annotated[
-    Missing | PutImage | PutFile | Commit | Send | Stop | Follow | ListRun | Get | Remove,
-    Field(discriminator="do"),
-]
-QUESTIONS: TypeAdapter[
+Question: TypeAlias = (
     Missing | PutImage | PutFile | Commit | Send | Stop | Follow | ListRun | Get | Remove
-] = TypeAdapter(Question)
+)
+QUESTIONS: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="do")])
 
 
 class Ok(Message):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import nn
 
 from aslseg import schema_1
@@ -20,7 +20,7 @@ from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
-from aslseg.errors import RunError, first_finding
+from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.candidates import FEATURES
 from aslseg.inference.cascade import Specialist
@@ -41,7 +41,7 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
-from aslseg.reading import read_object
+from aslseg.reading import damage_told, read_object
 from aslseg.storage import copy_atomic, write_json_atomic
 from aslseg.training.cascade import PseudoLabel
 from aslseg.training.selection import (
@@ -359,12 +359,8 @@ def read_case_reliability(folder: Path) -> Reliability | None:
     facts = schema_1.renamed(read_object(path, RunError, remedy), schema_1.PREDICTION)
     if "checkpoint_agreement" in facts and "targets" not in facts:
         return None
-    try:
+    with damage_told(path, RunError, remedy):
         return _RELIABILITY.validate_python(facts)
-    except ValidationError as error:
-        where, what = first_finding(error)
-        msg = f"{path} is damaged ('{where}': {what}); {remedy}."
-        raise RunError(msg) from error
 
 
 def read_prediction(folder: Path, name: str) -> Labelmap | None:
