@@ -146,7 +146,10 @@ class TrainingSection(Section):
         self.logic.resume(run.run_id, more_rounds=more, wait=False)
 
     def _find_again(self) -> None:
-        """Follow a run that another computer works on, when its project is opened."""
+        """Follow a run that another computer works on, when its project is opened.
+
+        Only a computer that was named here: whoever made the project may have named any.
+        """
         project = self.logic.project
         if project is None or self.panel.missing or project.folder in self._sought:
             return
@@ -154,9 +157,13 @@ class TrainingSection(Section):
         self.panel.attempt(self._follow, update=False)
 
     def _follow(self) -> None:
-        if self.logic.runs_elsewhere() and not self.logic.trainer.is_busy:
+        from aslseg.remote.hosts import known_hosts
+
+        known = known_hosts()
+        runs = [name for name, host in self.logic.runs_elsewhere().items() if host in known]
+        if runs and not self.logic.trainer.is_busy:
             self.curves.clear()
-            self.logic.follow_run(wait=False)
+            self.logic.follow_run(runs[-1], wait=False)
 
     def _run(self) -> RunSummary | None:
         runs = self.logic.runs()
