@@ -1,14 +1,18 @@
-"""What is said when a host cannot be worked on, and what is let pass."""
+"""What is said when a host cannot be worked on, what is let pass, and what is never written."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
 
 from aslseg import __version__
+from aslseg.errors import AslsegError
+from aslseg.project.remote_run import RemoteRun
 from aslseg.remote.connection import Connection, ConnectionLostError
+from aslseg.remote.fetching import fetch_run
 from aslseg.remote.hosts import HostError, host_of
 from aslseg.remote.wire import WIRE, Hello, Lacking, Missing
 
@@ -93,3 +97,29 @@ def test_what_is_no_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(HostError, match="answers what is not understood"):
         connection.ask(Missing(images=[]), Lacking)
+
+
+@pytest.mark.parametrize("name", ["../../labels/c0", "/labels/c0", "..", "link/c0"])
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_no_file_outside_of_the_run_is_written_or_deleted(
+    name: str, is_gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    label, run = project / "labels" / "c0", project / "runs" / "a"
+    label.parent.mkdir(parents=True)
+    run.mkdir(parents=True)
+    label.write_text("of a person", encoding="utf-8")
+    (run / "link").symlink_to(label.parent)
+    listed = "status.json" if is_gone else name
+    files = json.dumps({"answer": "files", "files": [{"path": listed, "stamp": "1"}]})
+    connection = connect(
+        tmp_path,
+        monkeypatch,
+        f"printf '%s\\n' {shlex.quote(HELLO)}\nread line\nprintf '%s\\n' {shlex.quote(files)}\n",
+    )
+    fetched = {"status.json": "1", **({name: "1"} if is_gone else {})}
+    note = RemoteRun(host="gpu1", project="0" * 32, session="1" * 32, fetched=fetched)
+    with pytest.raises(AslsegError, match=r"not understood here|lies outside of"):
+        fetch_run(connection, project, "a", note, is_over=True)
+    connection.close()
+    assert label.read_text("utf-8") == "of a person"
