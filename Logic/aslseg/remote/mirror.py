@@ -54,7 +54,8 @@ class Digests:
         Raises:
             ImageError: When it cannot be read.
         """
-        return self._of("image", path, digest_of_image)
+        files = [path] if path.is_dir() else list(files_of_image(path).values())
+        return self._of("image", path, files, digest_of_image)
 
     def file(self, path: Path) -> str:
         """Return the SHA-256 of a file.
@@ -62,10 +63,10 @@ class Digests:
         Raises:
             ImageError: When it cannot be read.
         """
-        return self._of("file", path, sha256_of)
+        return self._of("file", path, [path], sha256_of)
 
-    def _of(self, kind: str, path: Path, take: Callable[[Path], str]) -> str:
-        stamp = stamp_of(path)
+    def _of(self, kind: str, path: Path, files: list[Path], take: Callable[[Path], str]) -> str:
+        stamp = " ".join(stamp_of(file) for file in files)
         if self.known.get((kind, path), ("", ""))[0] != stamp:
             self.known[kind, path] = stamp, take(path)
         return self.known[kind, path][1]
