@@ -311,7 +311,7 @@ _REASONS = (
         "and compare the fingerprint that it shows before you accept it.",
     ),
     (
-        "Permission denied",
+        r"Permission denied \(",  # of ssh; that of a file ends with it
         True,
         "{host} refuses this computer's key; put your public key there (ssh-copy-id {host}), or "
         "load the key into the agent (ssh-add).",

@@ -41,6 +41,7 @@ def connect(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Conne
         ("ModuleNotFoundError: No module named 'pydantic'", "package is missing on gpu1", True),
         ("sh: 1: exec: venv/bin/python: not found", "no program 'venv/bin/python'", True),
         ("sh: venv/bin/python: No such file or directory", "no program 'venv/bin/python'", True),
+        ("/scratch cannot be written: Permission denied", "connection to gpu1 ./scratch", False),
         ("something else", "No connection to gpu1 .something else.; try", False),
     ],
 )
