@@ -18,7 +18,9 @@ _MAY_BE_APART = (".mhd", ".nhdr", ".nrrd", ".mha")
 
 
 def files_of_image(path: Path) -> dict[str, Path]:
-    """Return the files of an image by the names that they have on a host, which tell no patient.
+    """Return the files of an image by the names that they have on a host.
+
+    The image's own name is not among them; files that a header or a DICOM folder holds keep theirs.
 
     Raises:
         ImageError: When a header cannot be read, or the file of its voxels is absent.
