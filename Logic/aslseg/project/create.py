@@ -60,6 +60,7 @@ from aslseg.project.project import (
     validated,
     write_project,
 )
+from aslseg.project.run_folder import refuse_foreign_results
 from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
 from aslseg.project.similar_bodies import in_words as similar_in_words
 from aslseg.project.windows import Intensities, intensities_of, window_notes
@@ -216,6 +217,7 @@ def _with_added(
         with changing(project.folder):
             updated = _with_cases(current(), arrivals)
             _refuse_twins(updated)
+            refuse_foreign_results(project.folder, [arrival.case for arrival in arrivals])
             with _placed(staging, project.folder):
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})

@@ -20,7 +20,7 @@ from aslseg.project.project import (
 )
 from aslseg.project.remote_run import open_remote_runs
 from aslseg.project.review import history, note_removal
-from aslseg.project.run_folder import RunFolder, runs_of
+from aslseg.project.run_folder import RunFolder, refuse_foreign_results, runs_of
 from aslseg.storage import inside
 from aslseg.targets import Target
 
@@ -61,6 +61,7 @@ def rename_case(project: Project, case_id: str, name: str) -> Project:
         case = current.case(case_id)
         _refuse_known(current, case)
         renamed = _renamed(current, case, name)
+        refuse_foreign_results(current.folder, [renamed])
         updated = validated(
             current, cases=tuple(renamed if c is case else c for c in current.cases)
         )

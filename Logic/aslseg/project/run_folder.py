@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -22,8 +22,9 @@ from aslseg import schema_1
 from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
-from aslseg.errors import AslsegError, CancelledError, RunError
+from aslseg.errors import AslsegError, CancelledError, ProjectError, RunError
 from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
 from aslseg.project.remote_run import claim_run, read_remote_run
@@ -349,6 +350,25 @@ def runs_of(project_folder: Path) -> list[RunFolder]:
         with suppress(AslsegError, OSError):
             dated.append((path.stat().st_mtime, run_named(project_folder, path.parent.name)))
     return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
+
+
+def refuse_foreign_results(project_folder: Path, cases: Iterable[Case]) -> None:
+    """Make sure that no run has results of another image under the name of a case.
+
+    Raises:
+        ProjectError: When one has: they would be shown and exported as this case's.
+    """
+    for run in runs_of(project_folder):
+        seen: dict[str, str] = {}
+        with suppress(AslsegError):  # a damaged run is never shown
+            seen = run.status.get("images", {})
+        for case in cases:
+            if seen.get(case.id, case.image_sha256) != case.image_sha256:
+                msg = (
+                    f"Run '{run.run_id}' has results of another image under the name {case.id}; "
+                    "choose another name, or delete the run's folder if it is not needed any more."
+                )
+                raise ProjectError(msg)
 
 
 def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolder | None:

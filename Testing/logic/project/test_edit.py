@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aslseg.data.images import read_labelmap
+from aslseg.data.images import read_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
@@ -17,7 +17,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
 from aslseg.project.review import decisions, draw, reject, undo_last
 from aslseg.project.run_folder import create_run, running
-from tiny_project import a_tiny_project, tiny_config
+from tiny_project import a_patient, a_tiny_project, tiny_config
 
 
 @pytest.fixture
@@ -98,6 +98,23 @@ def test_a_removed_case_can_be_added_again_with_its_label_map(project: Project) 
     updated, (removal,) = remove_cases(project, ["c0"])
     again = add_cases(updated, [CaseFiles("c0", image, removal.label)])
     assert again.case("c0").label == Path("labels/c0.nii.gz")
+
+
+def test_another_image_does_not_get_the_name_that_a_run_has_results_under(
+    project: Project, tmp_path: Path
+) -> None:
+    run = create_run(project.folder, tiny_config())
+    run.write_status(state="done", images={c.id: c.image_sha256 for c in project.cases})
+    image = project.image_path(project.case("c2"))
+    updated, _ = remove_cases(project, ["c2"])
+    other = tmp_path / "other.nii.gz"
+    write_volume(a_patient(9)[0], other)
+    with pytest.raises(ProjectError, match=f"{run.run_id}' has results of another image"):
+        add_cases(updated, [CaseFiles("c2", other)])
+    updated = add_cases(updated, [CaseFiles("new", other)])
+    with pytest.raises(ProjectError, match="has results of another image under the name c2"):
+        rename_case(updated, "new", "c2")
+    assert "c2" in {case.id for case in add_cases(updated, [CaseFiles("c2", image)]).cases}
 
 
 def test_organ_masks_of_a_removed_case_are_kept_too(project: Project) -> None:
