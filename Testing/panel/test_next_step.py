@@ -10,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("liver", "tumour")
-PACE = {"review_time": "8 min"}
 
 
 @pytest.fixture
