@@ -26,7 +26,16 @@ def seconds_a_case(reports: Iterable[CaseReport]) -> float | None:
     Returns:
         Seconds; None as long as too few cases were decided about one after the other.
     """
-    times = sorted(datetime.fromisoformat(one.decided_at) for one in reports if one.decided_at)
+    times = sorted(time for one in reports if (time := _time_of(one.decided_at)) is not None)
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
     working = [gap for gap in gaps if gap <= PAUSE_S][-RECENT_CASES:]
     return median(working) if len(working) >= CASES_OF_A_PACE else None
+
+
+def _time_of(text: str) -> datetime | None:
+    """Return a time of the file of decisions; None for none, and for one that cannot be read."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else None

@@ -33,6 +33,12 @@ def test_only_the_last_twenty_count() -> None:
     assert seconds_a_case(decided(*slow, *fast)) == pytest.approx(60)
 
 
+@pytest.mark.parametrize("damaged", ["", "yesterday", "2026-11-20T09:00:00"])
+def test_a_time_that_cannot_be_read_does_not_count(damaged: str) -> None:
+    odd = CaseReport("odd", "train", "accepted", decided_at=damaged)
+    assert seconds_a_case([odd, *decided(0, 2, 5, 9)]) == pytest.approx(3 * 60)
+
+
 @pytest.mark.parametrize("minutes", [(), (0,), (0, 2, 4), (0, 2, 4, 14 * 60)])
 def test_too_few_cases_are_no_pace(minutes: tuple[float, ...]) -> None:
     assert seconds_a_case(decided(*minutes)) is None
