@@ -166,8 +166,12 @@ def test_a_finished_case_leaves_memory_with_its_voxels(
     assert person.logic.project.case("p00").label is not None
     person.next()
     person.look()
-    gc.collect()
-    assert gone == ["p00"], "what can be undone keeps no volume"
+
+    def is_gone() -> bool:
+        gc.collect()
+        return gone == ["p00"]
+
+    wait_until(is_gone, 30.0, f"the volume of p00 is gone while {person.shown} is shown")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc")
