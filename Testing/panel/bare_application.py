@@ -80,6 +80,7 @@ def use_bare_module(bare: Bare) -> None:
     choose_node(bare.panel.ui.inputVolumeSelector, volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     bare.press()
+    undo_a_box(bare, volume)
     slicer.mrmlScene.Clear(0)
     bare.press()
     slicer.util.selectModule("Data")
@@ -88,6 +89,18 @@ def use_bare_module(bare: Bare) -> None:
     bare.widget = reload_module()
     bare.told["pressed"] += press_all(bare.panel)
     bare.told["errors"] = bare.take_errors()
+
+
+def undo_a_box(bare: Bare, volume: Any) -> None:
+    """Place a box, take it back and place it again by the buttons."""
+    from ASLsegLib.scene.prompts import box_node
+    from standin.harness import click, run_event_loop
+
+    box_node(volume, "tumour", (4.0, 4.0, 9.0, 9.0), 1)
+    run_event_loop(0.5)  # until it rests
+    click(bare.panel.ui.undoButton)
+    click(bare.panel.ui.redoButton)
+    bare.told["undone"] = bare.panel.ui.undoButton.enabled
 
 
 def install(bare: Bare, packages: str) -> None:

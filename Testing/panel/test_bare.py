@@ -81,6 +81,7 @@ def test_every_enabled_button_can_be_pressed(bare: dict[str, Any]) -> None:
     assert {"installButton", "addDicomButton", "addPositiveButton", "addBoxButton"} <= set(
         bare["pressed"]
     )
+    assert bare["undone"]
     assert bare["raised"] == []
 
 

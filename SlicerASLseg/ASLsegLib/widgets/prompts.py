@@ -196,7 +196,7 @@ class PromptsSection(Section):
         if latest is not None and latest.is_open:
             self._sent.pop(volume.GetID(), None)
             self._changed_at = time.monotonic()
-        else:
+        elif not self.panel.missing:
             self._sent[volume.GetID()] = self._prompts_text(volume)
         if self._resumes:
             self._placement.start(volume, self._target, self._resumes)
