@@ -123,6 +123,16 @@ def is_disk_full(error: OSError) -> bool:
 
 
 @contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a folder for files that are needed meanwhile; what an ended process left goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a name beside `path` to write to; it takes the place of `path` if the body succeeds.
 

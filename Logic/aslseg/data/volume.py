@@ -8,6 +8,8 @@ a SAM point is `(x, y)` in pixels.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -150,3 +152,18 @@ Float32 = NDArray[np.float32]
 
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+_LARGE_BYTES = 64 << 20
+
+
+def zeros(shape: tuple[int, ...]) -> Float32:
+    """Return float32 zeros for a whole volume, which take memory only where they are written.
+
+    A large array is mapped by itself: the system gives its pages as they are written and takes
+    them back when it goes, however the allocator of the process is tuned.
+    """
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    if size < _LARGE_BYTES:
+        return np.zeros(shape, np.float32)
+    return np.frombuffer(mmap.mmap(-1, size), np.float32).reshape(shape)

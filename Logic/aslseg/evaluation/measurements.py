@@ -24,7 +24,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from aslseg.data.geometry import ijk_to_ras
-from aslseg.data.masks import box_of, label_components
+from aslseg.data.masks import box_of, label_components, voxel_counts
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.targets import Target, region_values
@@ -95,7 +95,7 @@ def measure_targets(
     Returns:
         In the order of the targets.
     """
-    voxels = np.bincount(labelmap.labels.ravel(), minlength=256)
+    voxels = voxel_counts(labelmap.labels, 256)
     volume_ml = {
         target.name: float(voxels[region_values(target, targets)].sum())
         * labelmap.geometry.voxel_ml
@@ -177,7 +177,7 @@ def number_lesions(mask: Mask) -> NDArray[np.int32]:
         mask: (D, H, W), of one target.
     """
     numbered, count = label_components(mask)
-    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    sizes = voxel_counts(numbered, count + 1)[1:]
     ranks = np.zeros(count + 1, np.int32)
     ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
     return ranks[numbered]

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import CandidatesConfig, RunConfig
-from aslseg.data.masks import BoundingBox, box_of, crop, label_components, uncrop
+from aslseg.data.masks import (
+    BoundingBox,
+    box_of,
+    crop,
+    label_components,
+    uncrop,
+    voxel_counts,
+)
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
 from aslseg.preprocessing.intensity import organ_scale
 from aslseg.targets import Target, lesion_targets
@@ -174,7 +181,7 @@ def find_candidates(
         _features(inside, region, (core, zone), (contrast, depth), spacing_mm)
         for region, core, zone in _parts(regions, cores, zones)
     ]
-    sizes = np.bincount(cores.ravel())[1:].astype(np.float64) * volume.geometry.voxel_ml
+    sizes = voxel_counts(cores)[1:].astype(np.float64) * volume.geometry.voxel_ml
     numbers = np.arange(1, len(sizes) + 1)
     centres = np.array(ndimage.center_of_mass(cores > 0, cores, numbers)) + box.start
     return Candidates(target, shape, box, cores, zones, centres, sizes, np.array(measured))

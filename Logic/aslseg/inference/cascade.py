@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aslseg.config import RunConfig, SpecialistConfig
 from aslseg.data.masks import parent_mask, within_reach
 from aslseg.data.orientation import to_axial
-from aslseg.data.volume import Float32, Labelmap, Mask, Volume
+from aslseg.data.volume import Float32, Labelmap, Mask, Volume, zeros
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
@@ -112,7 +112,7 @@ class Specialist:
         if stage.inside is not None:
             parent = parent_mask(volume, stage.inside.name, found[stage.inside.name])
         if parent is not None and not parent.any():
-            nothing = {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+            nothing = {t.name: zeros(volume.geometry.shape) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
         roi = build_roi(volume, stage, settings, parent=parent)
         classes = predict_roi(self.networks[stage.name], roi, settings, self.device, monitor)
@@ -193,19 +193,28 @@ def predict_roi(
         logits: Tensor = network(images)
         return logits.float().softmax(1)
 
-    parts = []
+    classes: Float32 | None = None
     wanted = _slices_with_parent(roi)
     starts = range(0, len(wanted), SLICES_AT_ONCE)
     for first in (monitor or Monitor()).details(starts, "Running the specialist"):
         ks = wanted[first : first + SLICES_AT_ONCE]
         inputs = torch.from_numpy(np.stack([slice_channels(roi, k, settings) for k in ks]))
         found = predict_mirrored(probabilities, [inputs.to(device)], settings.network.stride, flips)
-        parts.append(found.cpu().numpy())
-    predicted = np.concatenate(parts).swapaxes(0, 1)
-    classes = np.zeros((len(predicted), *roi.image.shape), np.float32)
-    classes[0] = 1.0
-    classes[:, wanted] = predicted
-    return require_finite(classes, "The specialist")
+        predicted = require_finite(found.cpu().numpy(), "The specialist").swapaxes(0, 1)
+        if classes is None:
+            classes = _background(len(predicted), roi)
+        classes[:, ks] = predicted
+    if classes is None:
+        msg = "No slice of the region shows its parent."
+        raise ValueError(msg)
+    return classes
+
+
+def _background(classes: int, roi: Roi) -> Float32:
+    """Return (classes, d, h, w) probabilities of a ROI in which there is nothing."""
+    found = zeros((classes, *roi.image.shape))
+    found[0] = 1.0
+    return found
 
 
 def _slices_with_parent(roi: Roi) -> list[int]:

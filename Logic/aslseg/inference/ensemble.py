@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from aslseg.config import RunConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
-from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume, zeros
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, all_targets
 from aslseg.inference.lesion_stage import JudgedCandidates, LesionStage, accepted_only
@@ -116,18 +114,20 @@ class Ensemble:
             sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
             sam_probabilities |= {name: probabilities[name] for name in volume.given}
         monitor.check()
-        of_sam = None if self.sam_predictor is None else sam_probabilities
+        specialist, sam, of_sam = self._labels(probabilities, volume), None, None
+        if self.sam_predictor is not None:
+            of_sam = sam_probabilities
+            sam = self._labels(self._all(sam_probabilities, volume), volume)
         refined = self.refiner.refine(volume, probabilities, of_sam)
         alone = refined is probabilities
         judged = self.judge(volume, stages, sam_probabilities)
         refined = accepted_only(refined, judged) if judged else refined
-        specialist = self._labels(probabilities, volume)
+        is_specialist = refined is probabilities
+        del stages, probabilities, sam_probabilities, of_sam  # a volume each, for every target
         return Segmentation(
             specialist=specialist,
-            sam=None
-            if self.sam_predictor is None
-            else self._labels(self._all(sam_probabilities, volume), volume),
-            refined=specialist if refined is probabilities else self._labels(refined, volume),
+            sam=sam,
+            refined=specialist if is_specialist else self._labels(refined, volume),
             prompts=tuple(prompts),
             probabilities=refined,
             specialist_alone=alone,
@@ -156,7 +156,7 @@ class Ensemble:
         return [prompt for prompt in proposed if prompt.target not in volume.given]
 
     def _all(self, sam_probabilities: Probabilities, volume: Volume) -> Probabilities:
-        empty = np.zeros(volume.geometry.shape, np.float32)
+        empty = zeros(volume.geometry.shape)
         return {t.name: sam_probabilities.get(t.name, empty) for t in self.targets}
 
     def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:

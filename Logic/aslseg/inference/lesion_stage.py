@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
-from aslseg.data.volume import Float32, Labels, Mask, Volume
+from aslseg.data.volume import Float32, Labels, Mask, Volume, zeros
 from aslseg.inference.candidates import (
     MOST_CANDIDATES,
     Candidates,
@@ -91,7 +91,8 @@ class CandidateEffect:
             restore: Whether restored cores get the probability `RESTORED`.
         """
         where = slice(None) if k is None else k
-        changed: Float32 = probability * self.kept[where]
+        changed = zeros(probability.shape)
+        np.copyto(changed, probability, where=self.kept[where])
         if restore:
             changed[self.restored[where]] = RESTORED
         return changed
@@ -183,7 +184,9 @@ def _evidence(
 ) -> Evidence:
     specialist = prediction.probabilities[name]
     parent = np.zeros(specialist.shape, bool) if prediction.parent is None else prediction.parent
-    of_sam = None if sam is None else sam.get(name, np.zeros_like(specialist))
+    of_sam = None if sam is None else sam.get(name)
+    if sam is not None and of_sam is None:
+        of_sam = zeros(specialist.shape)
     return Evidence(specialist, parent, tuple(earlier), of_sam)
 
 
@@ -193,7 +196,7 @@ def _with_weights_of(
     """Return the probabilities of a stage by other weights, in the same region of interest."""
     stage, parent = prediction.stage, prediction.parent
     if prediction.roi is None or parent is None:
-        return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+        return {t.name: zeros(volume.geometry.shape) for t in stage.targets}
     settings = specialist.config.stage(stage.inside.name if stage.inside else None)
     network = specialist.networks[stage.name]
     classes = predict_roi(network, prediction.roi, settings, specialist.device)

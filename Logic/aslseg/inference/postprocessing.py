@@ -123,17 +123,21 @@ def _decoded(
     cleaned: dict[str, Mask] = {}
     for stage in cascade_stages(targets):
         of_stage = [probabilities[target.name] for target in stage.targets]
-        best = reduce(np.maximum, of_stage)  # without a copy where there is one target
         parent = None if stage.inside is None else cleaned[stage.inside.name]
         for target in order(stage.targets):
-            probability = probabilities[target.name]
-            likely = probability > 0.5
-            if len(of_stage) > 1:
-                likely &= probability >= best
-            mask = clean(target, likely, parent)
+            mask = clean(target, _most_probable(probabilities[target.name], of_stage), parent)
             cleaned[target.name] = mask
             labels[mask] = target.value
     return labels
+
+
+def _most_probable(probability: Float32, of_stage: Sequence[Float32]) -> Mask:
+    """Return where a target of a stage is above one half and no other one is above it."""
+    likely = probability > 0.5
+    if len(of_stage) > 1:
+        for n, row in enumerate(likely):  # one after the other, without a copy of a volume
+            row &= probability[n] >= reduce(np.maximum, [values[n] for values in of_stage])
+    return likely
 
 
 def _parents_first(targets: Sequence[Target]) -> Order:

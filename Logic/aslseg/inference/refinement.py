@@ -7,7 +7,7 @@ those of refining the whole volume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.masks import parent_mask, within_reach
-from aslseg.data.volume import Float32, Geometry, Mask, Volume
+from aslseg.data.volume import Float32, Geometry, Mask, Volume, zeros
 from aslseg.inference.cascade import (
     SLICES_AT_ONCE,
     Probabilities,
@@ -28,11 +28,11 @@ from aslseg.inference.postprocessing import dilated_in_plane, parts_touching
 from aslseg.networks.adaptation import (
     AdaptationNetwork,
     ProbabilityPair,
+    RoiSlices,
     adaptation_roi_settings,
     fuse,
     log_odds,
     prediction_channels,
-    probabilities_on_roi,
 )
 from aslseg.networks.device import predict_mirrored, require_finite
 from aslseg.preprocessing.roi import Roi, build_roi, resample, slice_channels
@@ -52,18 +52,29 @@ def refine_roi(
         (d, h, w) float32 in [0, 1].
     """
     weights = network.fusion_weights
+    corrected = zeros(roi.image.shape)
     if weights.correction == 0:  # no need to run the network
-        specialist, sam = (log_odds(torch.from_numpy(v)).numpy() for v in _pair(predictions))
-        odds = fuse(specialist, sam, weights)
+        for part in _in_parts(roi):
+            pair = (predictions.specialist[part], predictions.sam[part])
+            specialist, sam = (log_odds(torch.from_numpy(each)).numpy() for each in pair)
+            corrected[part] = _probability(fuse(specialist, sam, weights))
     else:
-        specialist, sam, correction = roi_terms(network, roi, predictions, settings, roi_settings)
-        odds = fuse(specialist, sam, weights, correction)
+        for part, (specialist, sam, correction) in _terms_in_parts(
+            network, roi, predictions, settings, roi_settings
+        ):
+            corrected[part] = _probability(fuse(specialist, sam, weights, correction))
+    return corrected
+
+
+def _probability(odds: Float32) -> Float32:
     found = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
     return require_finite(found, "The adaptation network")
 
 
-def _pair(predictions: ProbabilityPair) -> tuple[Float32, Float32]:
-    return np.ascontiguousarray(predictions.specialist), np.ascontiguousarray(predictions.sam)
+def _in_parts(roi: Roi) -> Iterator[slice]:
+    """Yield the slices of a ROI, a few at a time."""
+    for first in range(0, len(roi.image), SLICES_AT_ONCE):
+        yield slice(first, min(first + SLICES_AT_ONCE, len(roi.image)))
 
 
 @torch.no_grad()
@@ -104,7 +115,6 @@ def refine_slice(
     return require_finite(found, "The adaptation network")
 
 
-@torch.no_grad()
 def roi_terms(
     network: AdaptationNetwork,
     roi: Roi,
@@ -117,21 +127,33 @@ def roi_terms(
     Returns:
         Three (d, h, w) float32 arrays.
     """
+    parts = _terms_in_parts(network, roi, predictions, settings, roi_settings)
+    specialist, sam, correction = np.concatenate([terms for _, terms in parts], axis=1)
+    return specialist, sam, correction
+
+
+def _terms_in_parts(
+    network: AdaptationNetwork,
+    roi: Roi,
+    predictions: ProbabilityPair,
+    settings: AdaptationConfig,
+    roi_settings: SpecialistConfig,
+) -> Iterator[tuple[slice, Float32]]:
+    """Yield the terms of `roi_terms` for a few slices at a time, (3, n, h, w)."""
     device = next(network.parameters()).device
     stride = 2 ** (len(settings.channels) - 1)
     reach = settings.context_slices
     network.eval()
-    parts = []
-    for first in range(0, len(roi.image), SLICES_AT_ONCE):
-        ks = range(first, min(first + SLICES_AT_ONCE, len(roi.image)))
+    for part in _in_parts(roi):
+        ks = range(part.start, part.stop)
         image = np.stack([slice_channels(roi, k, roi_settings) for k in ks])
         probabilities = np.stack(
             [prediction_channels(predictions, k, reach, roi.neighbour) for k in ks]
         )
         inputs = torch.from_numpy(image).to(device), torch.from_numpy(probabilities).to(device)
-        parts.append(_terms(network, *inputs, stride, mirror=roi_settings.mirror).cpu().numpy())
-    specialist, sam, correction = np.concatenate(parts, axis=1)
-    return specialist, sam, correction
+        with torch.no_grad():
+            terms = _terms(network, *inputs, stride, mirror=roi_settings.mirror)
+        yield part, terms.cpu().numpy()
 
 
 def _terms(
@@ -191,14 +213,13 @@ class Refiner:
         if stage.inside is not None:
             parent = parent_mask(volume, stage.inside.name, refined[stage.inside.name])
         if parent is not None and not parent.any():
-            return {t.name: np.zeros(volume.geometry.shape, np.float32) for t in stage.targets}
+            return {t.name: zeros(volume.geometry.shape) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)
         roi = build_roi(volume, stage, settings, parent=parent)
         corrected = []
         for target in stage.targets:
-            predictions = probabilities_on_roi(
-                roi, probabilities[0][target.name], probabilities[1][target.name]
-            )
+            specialist, sam = (of_all[target.name] for of_all in probabilities)
+            predictions = ProbabilityPair(RoiSlices(specialist, roi), RoiSlices(sam, roi))
             network = self.networks[target.name]
             corrected.append(
                 refine_roi(network, roi, predictions, self.config.adaptation, settings)
@@ -230,7 +251,7 @@ class UseSam:
 def _all_of(sam: Probabilities, specialist: Probabilities) -> Probabilities:
     """Return SAM's probability of every target of the specialist, zero where it has no prompt."""
     return {
-        name: sam[name] if name in sam else np.zeros_like(values)
+        name: sam[name] if name in sam else zeros(values.shape)
         for name, values in specialist.items()
     }
 

@@ -9,21 +9,26 @@ and restore one that both missed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from monai.networks.nets import UNet
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.data.volume import Float32
-from aslseg.preprocessing.roi import Roi, from_volume, image_channels
+from aslseg.preprocessing.roi import Roi, from_volume, image_channels, resample
 from aslseg.targets import CascadeStage
 
 LOGIT_LIMIT = 4.0
 
 Odds = TypeVar("Odds", Tensor, Float32)
+
+
+KEPT_SLICES = 64
+"""Of a volume that is resampled slice by slice: more than any slice and its neighbours."""
 
 
 HIDDEN_IMAGE_SHARE = 0.25
@@ -39,8 +44,39 @@ class ProbabilityPair:
         sam: (d, h, w) probability of SAM; zero where it had no prompt.
     """
 
-    specialist: Float32
-    sam: Float32
+    specialist: Float32 | RoiSlices
+    sam: Float32 | RoiSlices
+
+
+class RoiSlices:
+    """A probability of a volume on the pixels of an ROI that is not resampled in depth.
+
+    Slices are resampled when they are asked for; the latest ones are kept.
+
+    Args:
+        values: (D, H, W).
+        roi: With slices of the volume.
+    """
+
+    def __init__(self, values: Float32, roi: Roi) -> None:
+        self._source = roi.turn.array(values)[roi.box.slices]
+        self._shape = roi.image.shape
+        self._latest: dict[int, Float32] = {}
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, wanted: slice | NDArray[np.integer[Any]]) -> Float32:
+        """Return (n, h, w) of some slices."""
+        numbers = np.arange(len(self))[wanted].tolist()
+        missing = [n for n in dict.fromkeys(numbers) if n not in self._latest]
+        if missing:
+            found = resample(self._source[missing], (len(missing), *self._shape[1:]), "linear")
+            self._latest.update(zip(missing, found, strict=True))
+        result = np.stack([self._latest[n] for n in numbers])
+        for n in list(self._latest)[:-KEPT_SLICES]:
+            del self._latest[n]
+        return result
 
 
 class AdaptationNetwork(nn.Module):
@@ -135,9 +171,7 @@ def log_odds(probability: Tensor) -> Tensor:
 def prediction_channels(predictions: ProbabilityPair, k: int, reach: int, step: int) -> Float32:
     """Return both probabilities on slice `k` and its neighbours: (2, 2 reach + 1, h, w)."""
     wanted = np.clip(k + step * np.arange(-reach, reach + 1), 0, len(predictions.sam) - 1)
-    return np.stack(
-        [np.asarray(predictions.specialist)[wanted], np.asarray(predictions.sam)[wanted]]
-    )
+    return np.stack([predictions.specialist[wanted], predictions.sam[wanted]])
 
 
 def build_adaptation(stage: CascadeStage, config: RunConfig) -> AdaptationNetwork:

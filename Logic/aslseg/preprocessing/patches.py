@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ from aslseg.preprocessing.augmentation import (
     sample_intensity,
     sample_patch_transform,
 )
-from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, slice_channels
+from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, load_roi, slice_channels
+from aslseg.storage import storage_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ class TrainingCase:
     """An ROI that patches are cut from.
 
     Attributes:
-        roi: With labels or without.
+        source: The ROI, with labels or without, or the folder that `save_roi` wrote it to: cases
+            that lie on disk take next to no memory, and no file of them stays open.
         weight: Of its labels (1 for a human's).
         case_id: The case that it shows.
         pseudo: Whether its labels are pseudo-labels.
@@ -119,12 +123,21 @@ class TrainingCase:
         partial: Whether labels are known in parts of the ROI only: patches are of these.
     """
 
-    roi: Roi
+    source: Roi | Path
     weight: float = 1.0
     case_id: str = ""
     pseudo: bool = False
     patient: str = ""
     partial: bool = False
+
+    @property
+    def roi(self) -> Roi:
+        """The ROI; one on disk is opened anew each time."""
+        return self.source if isinstance(self.source, Roi) else load_roi(self.source)
+
+
+OPEN_CASES = 64
+"""Of a batch source: a process may have no more than some hundred files open."""
 
 
 class BatchSource:
@@ -158,9 +171,8 @@ class BatchSource:
         self._cases = list(cases)
         self._settings = settings
         self._seed = (seed, stream)
-        self._components = [
-            _component_voxels(case.roi.labels, partial=case.partial) for case in cases
-        ]
+        self._roi = lru_cache(OPEN_CASES)(lambda number: self._cases[number].roi)
+        self._components = [_components_of(case) for case in cases]
         self._human = [n for n, case in enumerate(cases) if not case.pseudo]
         self._pseudo = [n for n, case in enumerate(cases) if case.pseudo]
         share = max(human_share, len(self._human) / len(cases)) if self._human else 0.0
@@ -183,7 +195,7 @@ class BatchSource:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         strength = self._settings.intensity_strength
         change = sample_intensity(inputs[:, :images].shape, generator, strength)
-        limits = torch.tensor([self._cases[location.case].roi.limits for location in locations])
+        limits = torch.tensor([self._roi(location.case).limits for location in locations])
         low, high = limits.view(len(inputs), 2, *[1] * (inputs.ndim - 1)).to(inputs).unbind(1)
         changed = apply_intensity(inputs[:, :images], change).clamp(low, high)
         return torch.cat([changed, inputs[:, images:]], 1)
@@ -201,16 +213,16 @@ class BatchSource:
     def _sample(
         self, pool: Sequence[int], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, PatchLocation]:
-        with_components = [n for n in pool if self._components[n]]
+        with_components = [n for n in pool if len(self._components[n])]
         if with_components and rng.random() < self._settings.lesion_share:
             number = self._draw(with_components, rng)
             centre = self._near_component(number, rng)
         else:
             number = self._draw(pool, rng)
-            if self._cases[number].partial and self._components[number]:
+            if self._cases[number].partial and len(self._components[number]):
                 centre = self._near_component(number, rng)
             else:
-                centre = _inside_organ(self._cases[number].roi, self._settings.patch_size, rng)
+                centre = _inside_organ(self._roi(number), self._settings.patch_size, rng)
         inputs, classes, location = self._cut(number, centre, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         if axes:
@@ -227,9 +239,9 @@ class BatchSource:
 
     def _near_component(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         components = self._components[number]
-        voxels = components[rng.integers(len(components))]
+        voxels = components.voxels_of(int(rng.integers(len(components))))
         drawn = voxels[rng.integers(len(voxels))]
-        centre = np.array(np.unravel_index(drawn, self._cases[number].roi.image.shape))
+        centre = np.array(np.unravel_index(drawn, self._roi(number).image.shape))
         quarter = self._settings.patch_size // 4
         first = 1 if self._settings.network.dimensions == 2 else 0
         centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
@@ -238,7 +250,7 @@ class BatchSource:
     def _cut(
         self, number: int, centre: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, PatchLocation]:
-        edge, roi = self._settings.patch_size, self._cases[number].roi
+        edge, roi = self._settings.patch_size, self._roi(number)
         labels = np.zeros((), np.uint8) if roi.labels is None else roi.labels
         if self._settings.network.dimensions == 3:
             location = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
@@ -271,10 +283,46 @@ def _cut_classes(
     return cut_patch(source, transform, edge, nearest=True)[0].round().long()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Components:
+    """The voxels of the components of an ROI, one component after the other.
+
+    Attributes:
+        stops: (n + 1,) where each begins, and where the last one ends.
+        voxels: Numbers in the flat array, or the file that holds them.
+    """
+
+    stops: NDArray[np.int64]
+    voxels: NDArray[np.int32] | Path
+
+    def __len__(self) -> int:
+        return len(self.stops) - 1
+
+    def voxels_of(self, number: int) -> NDArray[np.int32]:
+        """Return the voxels of a component."""
+        voxels = self.voxels
+        if isinstance(voxels, Path):
+            voxels = np.load(voxels, mmap_mode="r")
+        return voxels[self.stops[number] : self.stops[number + 1]]
+
+
+def _components_of(case: TrainingCase) -> _Components:
+    """Find the components of a case; of one on disk, their voxels lie beside it."""
+    parts = _component_voxels(case.roi.labels, partial=case.partial)
+    stops = np.cumsum([0, *map(len, parts)])
+    voxels = np.concatenate([np.zeros(0, np.int32), *parts])
+    if isinstance(case.source, Roi):
+        return _Components(stops, voxels)
+    path = case.source / "components.npy"
+    with storage_errors(path):
+        np.save(path, voxels)
+    return _Components(stops, path)
+
+
 def _component_voxels(
     labels: NDArray[np.uint8] | None, *, partial: bool
 ) -> list[NDArray[np.int32]]:
-    """Return the voxels of each component, as numbers in the flat array: they stay in memory.
+    """Return the voxels of each component, as numbers in the flat array.
 
     Where labels are known in parts, each part is a component, whatever it shows.
     """

@@ -7,8 +7,10 @@ memory-mapped, so that memory does not grow with the number of volumes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,9 @@ from torch.nn import functional as F
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import BoundingBox, box_of
 from aslseg.data.orientation import UNTURNED, Turn, to_axial
-from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
+from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume, zeros
 from aslseg.errors import StorageError
-from aslseg.preprocessing.intensity import organ_scale, window_scale
+from aslseg.preprocessing.intensity import IntensityScale, organ_scale, window_scale
 from aslseg.reading import read_object
 from aslseg.storage import storage_errors, write_json_atomic
 from aslseg.targets import CascadeStage, Target, region_mask
@@ -31,6 +33,9 @@ IGNORED = 255
 
 
 NO_LIMITS = (-1e30, 1e30)
+
+
+_SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,21 +98,21 @@ def build_roi(
     turn = to_axial(volume.geometry)
     volume = turn.volume(volume)
     parent = None if parent is None else turn.array(parent)
-    box, intensities, limits = _crop_and_normalise(volume, stage, settings, parent)
+    box, scale = _crop_and_scale(volume, stage, settings, parent)
     spacing = volume.geometry.spacing_mm
     shape = _working_shape(box, spacing, settings)
     classes = None
     if labels is not None:
         classes = turn.array(_classes(labels, ignored, stage, targets))[box.slices]
     return Roi(
-        image=resample(intensities, shape, "linear"),
+        image=resample(volume.voxels[box.slices], shape, "linear", scale.normalised),
         parent=None if parent is None else resample(parent[box.slices], shape, "linear"),
         labels=None if classes is None else resample(classes, shape, "nearest").astype(np.uint8),
         box=box,
         volume_shape=volume.geometry.shape,
         neighbour=max(1, round(settings.roi.context_mm / spacing[0])),
         turn=turn,
-        limits=limits,
+        limits=scale.limits(float(volume.voxels.min()), float(volume.voxels.max())),
     )
 
 
@@ -123,10 +128,11 @@ def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
         (C, D, H, W) float32.
     """
     size, back = tuple(part.stop - part.start for part in roi.box.slices), roi.turn.inverse
-    shape = (len(probability), *back.shape(roi.volume_shape))
-    result = np.full(shape, fill, np.float32) if fill else np.zeros(shape, np.float32)
+    result = zeros((len(probability), *back.shape(roi.volume_shape)))
+    if fill:
+        result[...] = fill
     for channel, values in zip(result, probability, strict=True):
-        roi.turn.array(channel)[roi.box.slices] = resample(values, size, "linear")
+        resample(values, size, "linear", out=roi.turn.array(channel)[roi.box.slices])
     return result
 
 
@@ -135,29 +141,66 @@ def from_volume(values: NDArray[np.generic], roi: Roi, how: str = "linear") -> F
     return resample(roi.turn.array(values)[roi.box.slices], roi.image.shape, how)
 
 
-def resample(values: NDArray[np.generic], shape: tuple[int, ...], how: str) -> Float32:
+def _as_float(values: NDArray[Any]) -> Float32:
+    return values.astype(np.float32, copy=False)
+
+
+def resample(
+    values: NDArray[np.generic],
+    shape: tuple[int, ...],
+    how: str,
+    convert: Callable[[NDArray[Any]], Float32] = _as_float,
+    out: Float32 | None = None,
+) -> Float32:
     """Resample a (d, h, w) array onto another grid over the same extent.
+
+    A few slices are converted and resampled at a time: of a whole volume no copy is made.
 
     Args:
         values: Any real dtype.
         shape: (d, h, w) of the result.
         how: `linear` (with smoothing where it shrinks in plane) or `nearest`.
+        convert: Makes float32 of some slices.
+        out: Where the result is written.
     """
-    array = np.ascontiguousarray(values, dtype=np.float32)
-    if array.shape == tuple(shape):
-        return array
-    tensor = torch.from_numpy(array)
     if how == "nearest":
-        return _numpy(F.interpolate(tensor[None, None], tuple(shape), mode="nearest-exact")[0, 0])
-    if shape[1:] != array.shape[1:]:
-        tensor = F.interpolate(
-            tensor[:, None], tuple(shape[1:]), mode="bilinear", align_corners=False, antialias=True
-        )[:, 0]
-    if shape[0] != array.shape[0]:
-        tensor = F.interpolate(
-            tensor[None, None], tuple(shape), mode="trilinear", align_corners=False
-        )[0, 0]
-    return _numpy(tensor)
+        tensor = torch.from_numpy(np.ascontiguousarray(convert(values)))
+        found = F.interpolate(tensor[None, None], tuple(shape), mode="nearest-exact")[0, 0]
+        return _written(_numpy(found), out)
+    if out is None and convert is _as_float and values.shape == tuple(shape):
+        return np.ascontiguousarray(values, np.float32)
+    if shape[0] == values.shape[0]:
+        return _in_plane(values, shape, convert, out)
+    flat = torch.from_numpy(_in_plane(values, (len(values), *shape[1:]), convert, None))
+    found = F.interpolate(flat[None, None], tuple(shape), mode="trilinear", align_corners=False)
+    return _written(_numpy(found[0, 0]), out)
+
+
+def _in_plane(
+    values: NDArray[np.generic],
+    shape: tuple[int, ...],
+    convert: Callable[[NDArray[Any]], Float32],
+    out: Float32 | None,
+) -> Float32:
+    """Resample each slice, linearly with smoothing where it shrinks."""
+    result = zeros(shape) if out is None else out
+    for first in range(0, len(values), _SLICES_AT_ONCE):
+        part = slice(first, first + _SLICES_AT_ONCE)
+        slices = np.ascontiguousarray(convert(values[part]))
+        if slices.shape[1:] != tuple(shape[1:]):
+            tensor = torch.from_numpy(slices)[:, None]
+            slices = F.interpolate(
+                tensor, tuple(shape[1:]), mode="bilinear", align_corners=False, antialias=True
+            )[:, 0].numpy()
+        result[part] = slices
+    return result
+
+
+def _written(values: Float32, out: Float32 | None) -> Float32:
+    if out is None:
+        return values
+    out[...] = values
+    return out
 
 
 def slice_channels(
@@ -243,16 +286,13 @@ def load_roi(folder: Path) -> Roi:
         raise StorageError(msg) from error
 
 
-def _crop_and_normalise(
+def _crop_and_scale(
     volume: Volume, stage: CascadeStage, settings: SpecialistConfig, parent: Mask | None
-) -> tuple[BoundingBox, Float32, tuple[float, float]]:
-    """Return the crop, its normalised intensities, and the limits that they are cut off at."""
-    voxels = volume.voxels
-    limits_of_file = float(voxels.min()), float(voxels.max())
+) -> tuple[BoundingBox, IntensityScale]:
+    """Return the crop, and the scale of its intensities."""
     if stage.inside is None:
         whole = BoundingBox((0, 0, 0), volume.geometry.shape)
-        scale = window_scale(settings.roi.window_hu)
-        return whole, scale.normalised(voxels), scale.limits(*limits_of_file)
+        return whole, window_scale(settings.roi.window_hu)
     box = None
     if parent is not None:
         margin_mm, spacing_mm = settings.roi.margin_mm, volume.geometry.spacing_mm
@@ -260,9 +300,8 @@ def _crop_and_normalise(
     if parent is None or box is None:
         msg = f"Stage {stage.name} needs a mask of '{stage.inside.name}' that is not empty."
         raise ValueError(msg)
-    cropped, inside = voxels[box.slices], parent[box.slices]
-    scale = organ_scale(cropped, inside, settings.roi.least_scale_hu)
-    return box, scale.normalised(cropped), scale.limits(*limits_of_file)
+    least = settings.roi.least_scale_hu
+    return box, organ_scale(volume.voxels[box.slices], parent[box.slices], least)
 
 
 def _working_shape(

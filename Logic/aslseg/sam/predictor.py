@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SamConfig
-from aslseg.data.volume import Float32, Volume
+from aslseg.data.volume import Float32, Volume, zeros
 from aslseg.events import Monitor
 from aslseg.networks.device import require_finite
 from aslseg.preprocessing.intensity import window
@@ -122,7 +122,7 @@ class VolumeSamPredictor:
         for prompt in prompts:
             by_crop.setdefault(prompt.crop, []).append(prompt)
         self.sam.eval()
-        probabilities = {p.target: np.zeros(volume.geometry.shape, np.float32) for p in prompts}
+        probabilities = {p: zeros(volume.geometry.shape) for p in {p.target for p in prompts}}
         for crop, group in by_crop.items():
             self._predict_crop(volume, crop, group, probabilities, monitor or Monitor())
         return probabilities

@@ -28,10 +28,11 @@ from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.storage import scratch
 from aslseg.targets import CascadeStage, Target
 from aslseg.training.adaptation_samples import (
     AdaptationSampler,
-    TrainingSample,
+    Sample,
     sam_probabilities_of,
     training_samples_of,
 )
@@ -77,7 +78,7 @@ def train_adaptation(
     name: str,
     network: AdaptationNetwork,
     stage: CascadeStage,
-    samples: list[TrainingSample],
+    samples: list[Sample],
     config: RunConfig,
     folder: Path,
     monitor: Monitor,
@@ -149,12 +150,15 @@ def train_refiner(
     ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
     if not all(path.exists() for path in paths.values()):
-        samples = _training_samples(context, trained, sam_predictor, out_of_fold_models or {})
-        validation = _validation_samples(context, trained, sam_predictor)
-        for stage, target in pairs:
-            both = samples[target.name], validation[target.name]
-            sam_weights = SAM_WEIGHTS if out_of_fold_models else SAM_WEIGHTS_OF_TUNED
-            _train_refiner(context, stage, target, both, sam_weights, paths[target.name])
+        with scratch(folder / "samples") as stored:
+            samples = _training_samples(
+                context, trained, sam_predictor, out_of_fold_models or {}, stored
+            )
+            validation = _validation_samples(context, trained, sam_predictor, stored)
+            for stage, target in pairs:
+                both = samples[target.name], validation[target.name]
+                sam_weights = SAM_WEIGHTS if out_of_fold_models else SAM_WEIGHTS_OF_TUNED
+                _train_refiner(context, stage, target, both, sam_weights, paths[target.name])
     return load_refiner(context, folder)
 
 
@@ -162,7 +166,7 @@ def _train_refiner(
     context: RunContext,
     stage: CascadeStage,
     target: Target,
-    samples: tuple[list[CaseSamples], list[TrainingSample]],
+    samples: tuple[list[CaseSamples], list[Sample]],
     sam_weights: Sequence[float],
     path: Path,
 ) -> None:
@@ -199,7 +203,7 @@ def _train_refiner(
 
 
 def _fold_network(
-    context: RunContext, stage: CascadeStage, path: Path, number: int, samples: list[TrainingSample]
+    context: RunContext, stage: CascadeStage, path: Path, number: int, samples: list[Sample]
 ) -> AdaptationNetwork:
     """Train the network of a fold, or load it if a stopped run has trained it."""
     name = f"{path.stem}-fold-{number}"
@@ -217,7 +221,7 @@ def _fold_network(
 
 
 def _trained(
-    context: RunContext, stage: CascadeStage, path: Path, samples: list[TrainingSample]
+    context: RunContext, stage: CascadeStage, path: Path, samples: list[Sample]
 ) -> AdaptationNetwork:
     path.parent.mkdir(exist_ok=True)
     before, config = context.folder.before(path), context.config
@@ -238,6 +242,7 @@ def _training_samples(
     trained: TrainedCascade,
     sam_predictor: VolumeSamPredictor | None,
     out_of_fold_models: OutOfFoldModels,
+    folder: Path,
 ) -> dict[str, list[CaseSamples]]:
     """Make training samples of synthetic pseudo-labels and of predictions of specialists.
 
@@ -252,16 +257,16 @@ def _training_samples(
     samples: dict[str, list[CaseSamples]] = {target.name: [] for target in context.targets}
     patients = {case.id: case.patient for case in context.labelled}
     for labelled in labelled_volumes(context, context.labelled, "Making training samples"):
-        training: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
+        training: dict[str, list[Sample]] = {target.name: [] for target in context.targets}
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
         earlier = [one.predict(labelled.volume, context.monitor) for one in trained.earlier[:1]]
         for probabilities in [*synthetic, *earlier]:
-            _add_samples(context, sam_predictor, labelled, probabilities, training)
+            _add_samples(context, sam_predictor, labelled, probabilities, training, folder)
         model = out_of_fold_models.get(labelled.case_id)
         if model is not None:
             probabilities = model.specialist.predict(labelled.volume, context.monitor)
             sam = sam_of_model.get(model)
-            _add_samples(context, sam, labelled, probabilities, training)
+            _add_samples(context, sam, labelled, probabilities, training, folder)
         for name, found in training.items():
             validation = found[-1:] if earlier or model is not None else found
             samples[name].append(CaseSamples(patients[labelled.case_id], found, validation))
@@ -269,14 +274,17 @@ def _training_samples(
 
 
 def _validation_samples(
-    context: RunContext, trained: TrainedCascade, sam_predictor: VolumeSamPredictor | None
-) -> dict[str, list[TrainingSample]]:
+    context: RunContext,
+    trained: TrainedCascade,
+    sam_predictor: VolumeSamPredictor | None,
+    folder: Path,
+) -> dict[str, list[Sample]]:
     """Return samples of the predictions on the labelled validation cases."""
-    samples: dict[str, list[TrainingSample]] = {target.name: [] for target in context.targets}
+    samples: dict[str, list[Sample]] = {target.name: [] for target in context.targets}
     cases = [case for case in context.scored if case.split == "validation"]
     for labelled in labelled_volumes(context, cases, "Predicting validation cases"):
         probabilities = trained.specialist.predict(labelled.volume, context.monitor)
-        _add_samples(context, sam_predictor, labelled, probabilities, samples)
+        _add_samples(context, sam_predictor, labelled, probabilities, samples, folder)
     return samples
 
 
@@ -285,7 +293,8 @@ def _add_samples(
     sam_predictor: VolumeSamPredictor | None,
     labelled: LabelledVolume,
     probabilities: Probabilities,
-    samples: dict[str, list[TrainingSample]],
+    samples: dict[str, list[Sample]],
+    folder: Path,
 ) -> None:
     sam = probabilities
     if sam_predictor is not None:
@@ -295,4 +304,5 @@ def _add_samples(
     for name, sample in training_samples_of(
         labelled, context.targets, context.config, probabilities, sam
     ).items():
-        samples[name].append(sample)
+        place = f"{labelled.case_id}-{name.replace(' ', '_')}-{len(samples[name])}"
+        samples[name].append(sample.stored(folder / place))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
@@ -23,8 +26,17 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.preprocessing.augmentation import cut_patch, sample_patch_transform
-from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, image_channels, slice_channels
+from aslseg.preprocessing.roi import (
+    IGNORED,
+    Roi,
+    build_roi,
+    image_channels,
+    load_roi,
+    save_roi,
+    slice_channels,
+)
 from aslseg.sam.predictor import VolumeSamPredictor
+from aslseg.storage import storage_errors
 from aslseg.targets import Target, cascade_stages, region_mask
 
 
@@ -54,6 +66,51 @@ class TrainingSample:
         complete: Mask = (np.asarray(self.roi.labels) != IGNORED).any(axis=(1, 2))
         return complete
 
+    def opened(self) -> TrainingSample:
+        """Return the sample itself, as `StoredSample.opened` returns one that is on disk."""
+        return self
+
+    def stored(self, folder: Path) -> StoredSample:
+        """Write the sample to a folder of its own.
+
+        Raises:
+            StorageError: When the disk is full or the folder cannot be written.
+        """
+        save_roi(self.roi, folder)
+        with storage_errors(folder):
+            for name in _PREDICTIONS:
+                np.save(folder / f"{name}.npy", np.asarray(getattr(self.predictions, name)))
+        return StoredSample(folder, self.number)
+
+
+_PREDICTIONS = ("specialist", "sam")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSample:
+    """A training sample on disk: it takes no memory, and none of its files stays open.
+
+    Attributes:
+        folder: Of its arrays.
+        number: As of `TrainingSample`.
+    """
+
+    folder: Path
+    number: int
+
+    def opened(self) -> TrainingSample:
+        """Open the sample; its arrays are mapped into memory."""
+        arrays = [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _PREDICTIONS]
+        return TrainingSample(load_roi(self.folder), ProbabilityPair(*arrays), self.number)
+
+
+Sample = TrainingSample | StoredSample
+"""A training sample in memory or on disk."""
+
+
+OPEN_SAMPLES = 64
+"""Of a sampler: a process may have no more than some hundred files open."""
+
 
 class AdaptationSampler:
     """Samples training patches, half of them centred on an error or on the target.
@@ -67,7 +124,7 @@ class AdaptationSampler:
 
     def __init__(
         self,
-        samples: list[TrainingSample],
+        samples: Sequence[Sample],
         settings: AdaptationConfig,
         roi_settings: SpecialistConfig,
         seed: int,
@@ -75,11 +132,12 @@ class AdaptationSampler:
         if not samples:
             msg = "The adaptation network needs at least one training sample."
             raise ValueError(msg)
-        self._samples = samples
+        self._opened = lru_cache(OPEN_SAMPLES)(lambda number: samples[number].opened())
+        self._count = len(samples)
         self._settings = settings
         self._roi_settings = roi_settings
         self._seed = seed
-        self._error_voxels = [_error_spots(sample) for sample in samples]
+        self._error_voxels = [_error_spots(sample.opened()) for sample in samples]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return image (B, C, h, w), predictions (B, 2, n, h, w) and truth (B, h, w) of a step."""
@@ -89,8 +147,8 @@ class AdaptationSampler:
         return torch.stack(image), torch.stack(predictions), torch.stack(truth)
 
     def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        number = int(rng.integers(len(self._samples)))
-        sample, voxels = self._samples[number], self._error_voxels[number]
+        number = int(rng.integers(self._count))
+        sample, voxels = self._opened(number), self._error_voxels[number]
         if len(voxels) and rng.random() < 0.5:
             k, y, x = voxels[rng.integers(len(voxels))]
         else:
@@ -113,7 +171,8 @@ class AdaptationSampler:
         return sampled
 
 
-def _error_spots(sample: TrainingSample) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _error_spots(sample: TrainingSample) -> NDArray[np.int16]:
+    """Return (n, 3) voxels of the target or of an error: of many some, for they stay in memory."""
     truth = sample.truth
     probabilities = np.asarray(sample.predictions.specialist) > 0.5
     sam = np.asarray(sample.predictions.sam) > 0.5
@@ -121,7 +180,7 @@ def _error_spots(sample: TrainingSample) -> np.ndarray[tuple[int, int], np.dtype
     voxels = np.argwhere(((truth != probabilities) | (truth != sam) | truth) & known)
     if len(voxels) > 20_000:
         voxels = voxels[:: len(voxels) // 20_000 + 1]
-    return voxels.astype(np.int64)
+    return voxels.astype(np.int16)
 
 
 def training_samples_of(

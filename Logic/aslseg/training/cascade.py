@@ -34,7 +34,7 @@ from aslseg.inference.loading import (
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
-from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, load_roi, save_roi, to_volume
+from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.project.lesion_labels import partial_label
 from aslseg.storage import copy_atomic
@@ -388,7 +388,7 @@ def _labelled_cases(
             save_roi(roi, folder)
             cases.append(
                 TrainingCase(
-                    load_roi(folder),
+                    folder,
                     weight,
                     case.id,
                     pseudo=pseudo is not None,
@@ -468,8 +468,7 @@ def _decided_cases(
         )
         folder = rois / f"decided-{case.id}"
         save_roi(roi, folder)
-        loaded = load_roi(folder)
-        cases.append(TrainingCase(loaded, 1.0, case.id, patient=case.patient, partial=True))
+        cases.append(TrainingCase(folder, 1.0, case.id, patient=case.patient, partial=True))
     return cases
 
 
@@ -495,5 +494,5 @@ def _unlabelled_cases(
         if stage.inside is not None and (parent is None or not parent.any()):
             continue
         save_roi(build_roi(volume, stage, settings, parent=parent), rois / case.id)
-        cases.append(TrainingCase(load_roi(rois / case.id), case_id=case.id, patient=case.patient))
+        cases.append(TrainingCase(rois / case.id, case_id=case.id, patient=case.patient))
     return cases

@@ -7,7 +7,7 @@ no validation case is labelled they are chosen by cross-validation. (Ours.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -19,7 +19,7 @@ from aslseg.data.volume import Float32, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.refinement import roi_terms
 from aslseg.networks.adaptation import AdaptationNetwork, FusionWeights, ProbabilityPair, fuse
-from aslseg.training.adaptation_samples import TrainingSample
+from aslseg.training.adaptation_samples import Sample, TrainingSample
 from aslseg.training.cross_fitting import FOLDS, folds_of
 
 SAM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -63,7 +63,7 @@ class FusionTerms:
 
 def validated_weights(
     network: AdaptationNetwork,
-    samples: Sequence[TrainingSample],
+    samples: Sequence[Sample],
     settings: AdaptationConfig,
     roi_settings: SpecialistConfig,
 ) -> FusionWeights:
@@ -75,22 +75,37 @@ def validated_weights(
         settings: Of the network.
         roi_settings: Of the stage.
     """
-    return best_weights([terms_of(network, sample, settings, roi_settings) for sample in samples])
+    return best_weights(terms_of(network, sample, settings, roi_settings) for sample in samples)
 
 
 def best_weights(
-    terms: Sequence[FusionTerms], sam_weights: Sequence[float] = SAM_WEIGHTS
+    terms: Iterable[FusionTerms], sam_weights: Sequence[float] = SAM_WEIGHTS
 ) -> FusionWeights:
     """Return the weights with the best mean Dice; the simpler ones where it is close.
 
     Args:
-        terms: Of each case.
+        terms: Of each case; those of one are in memory at a time.
         sam_weights: Choices for the weight of SAM, from the simplest on.
     """
+    return _best(_scores(terms, sam_weights))
+
+
+def _scores(
+    terms: Iterable[FusionTerms], sam_weights: Sequence[float]
+) -> dict[FusionWeights, list[float]]:
+    """Return the Dice of each case by all weights, from the simplest on."""
+    choices = product(CORRECTION_WEIGHTS, sam_weights)
+    scores: dict[FusionWeights, list[float]] = {FusionWeights(s, c): [] for c, s in choices}
+    for case in terms:
+        for weights, found in scores.items():
+            found.append(dice(case.fused(weights), case.truth))
+    return scores
+
+
+def _best(scores: Mapping[FusionWeights, Sequence[float]]) -> FusionWeights:
     best, chosen = -1.0, FusionWeights(0.0, 0.0)
-    for correction, sam in product(CORRECTION_WEIGHTS, sam_weights):
-        weights = FusionWeights(sam, correction)
-        score = float(np.mean([dice(case.fused(weights), case.truth) for case in terms]))
+    for weights, found in scores.items():
+        score = float(np.mean(found))
         if score > best + BETTER_BY:
             best, chosen = score, weights
     return chosen
@@ -98,11 +113,12 @@ def best_weights(
 
 def terms_of(
     network: AdaptationNetwork,
-    sample: TrainingSample,
+    sample: Sample,
     settings: AdaptationConfig,
     roi_settings: SpecialistConfig,
 ) -> FusionTerms:
     """Return the log-odds of a sample that are fused, with the network's correction."""
+    sample = sample.opened()
     specialist, sam, correction = roi_terms(
         network, sample.roi, sample.predictions, settings, roi_settings
     )
@@ -110,7 +126,7 @@ def terms_of(
     return FusionTerms(specialist[known], sam[known], correction[known], sample.truth[known])
 
 
-TrainFold = Callable[[int, list[TrainingSample]], AdaptationNetwork]
+TrainFold = Callable[[int, list[Sample]], AdaptationNetwork]
 """Trains the network of a fold (numbered from 1) on its training samples."""
 
 
@@ -126,16 +142,16 @@ class CaseSamples:
     """
 
     patient: str
-    train: list[TrainingSample]
-    validation: list[TrainingSample]
+    train: list[Sample]
+    validation: list[Sample]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
     """Samples to train on, and samples of other images to choose the weights on."""
 
-    train: list[TrainingSample]
-    validation: list[TrainingSample]
+    train: list[Sample]
+    validation: list[Sample]
 
 
 def fold_steps(iterations: int) -> int:
@@ -165,13 +181,17 @@ def cross_validated_weights(
     Returns:
         The weights; equal ones and no correction where no fold shows the target on both sides.
     """
-    terms: list[FusionTerms] = []
-    for number, fold in enumerate(case_folds(cases), start=1):
-        network = train(number, fold.train)
-        terms += [terms_of(network, sample, settings, roi_settings) for sample in fold.validation]
-    if not terms:
+
+    def terms() -> Iterator[FusionTerms]:
+        for number, fold in enumerate(case_folds(cases), start=1):
+            network = train(number, fold.train)
+            for sample in fold.validation:
+                yield terms_of(network, sample, settings, roi_settings)
+
+    scores = _scores(terms(), sam_weights)
+    if not all(scores.values()):
         return FusionWeights(EQUAL_WEIGHT, 0.0)
-    best = best_weights(terms, sam_weights)
+    best = _best(scores)
     patients = len({case.patient for case in cases})
     share = patients / (patients + PATIENTS_OF_MOST_SAM)
     return FusionWeights(share * best.sam + (1 - share) * sam_weights[-1], share * best.correction)
@@ -214,7 +234,8 @@ def _halves(cases: Sequence[CaseSamples]) -> list[Fold]:
     """Divide each case that shows the target at the middle of the slices that do."""
     folds = [Fold([], []), Fold([], [])]
     for case in cases:
-        shown = [k for sample in case.train for k in _slices(sample)[sample.truth.any((1, 2))]]
+        opened = [sample.opened() for sample in case.train]
+        shown = [k for sample in opened for k in _slices(sample)[sample.truth.any((1, 2))]]
         if not shown:
             continue
         middle = float(np.median(shown))
@@ -224,10 +245,10 @@ def _halves(cases: Sequence[CaseSamples]) -> list[Fold]:
     return folds
 
 
-def _half(samples: Sequence[TrainingSample], middle: float, *, upper: bool) -> list[TrainingSample]:
+def _half(samples: Sequence[Sample], middle: float, *, upper: bool) -> list[Sample]:
     """Return the samples cut to some slices; the box of their ROI stays that of the whole crop."""
-    found = []
-    for sample in samples:
+    found: list[Sample] = []
+    for sample in (one.opened() for one in samples):
         roi, predictions = sample.roi, sample.predictions
         kept = (_slices(sample) > middle) == upper
         if not kept.any():
@@ -248,5 +269,5 @@ def _slices(sample: TrainingSample) -> NDArray[np.int64]:
     return np.arange(len(sample.roi.image)) + sample.roi.box.start[0]
 
 
-def _shows_target(samples: Sequence[TrainingSample]) -> bool:
-    return any(sample.truth.any() for sample in samples)
+def _shows_target(samples: Sequence[Sample]) -> bool:
+    return any(sample.opened().truth.any() for sample in samples)

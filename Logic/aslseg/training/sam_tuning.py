@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -20,16 +21,23 @@ from aslseg.events import Monitor
 from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.project.case import Case
-from aslseg.prompts import SliceCrop, SlicePrompts, prompts_from_mask, proposed_masks
+from aslseg.prompts import (
+    SliceCrop,
+    SlicePrompts,
+    mask_to_logits,
+    prompts_from_mask,
+    proposed_masks,
+)
 from aslseg.sam.crops import crops_of, in_crop, with_crops
 from aslseg.sam.decoder import decode_batch
 from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.sam.tuning import trainable_state, tunes_encoder
+from aslseg.storage import scratch, storage_errors
 from aslseg.targets import Target, region_mask
 from aslseg.training.cross_fitting import OutOfFoldModel, OutOfFoldModels
 from aslseg.training.mask_corruption import case_number, synthetic_masks
-from aslseg.training.trainer import Schedule, Trainer
+from aslseg.training.trainer import Schedule, StepLoss, Trainer
 
 DICE_WEIGHT, CROSS_WEIGHT = 0.8, 0.2
 """Of the loss that SAM is tuned with; CPC-SAM's weights."""
@@ -48,6 +56,53 @@ class PromptSample:
     truth: Mask
 
 
+class StoredSamples(Sequence[PromptSample]):
+    """Samples of a case whose masks lie on disk, a bit a pixel: a slice each would fill the memory.
+
+    Args:
+        samples: With mask prompts of `mask_to_logits`, or without.
+        path: Where their masks are written.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, samples: Sequence[PromptSample], path: Path) -> None:
+        self._prompts = [replace(sample.prompt, mask_logits=None) for sample in samples]
+        self._with_mask = [sample.prompt.mask_logits is not None for sample in samples]
+        self._path = path
+        self._shape = samples[0].truth.shape if samples else (0, 0)
+        masks = [(one.truth, _mask_prompt(one)) for one in samples]
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.array([np.packbits(np.stack(pair)) for pair in masks], np.uint8))
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, number: int) -> PromptSample: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[PromptSample]: ...
+
+    def __getitem__(self, number: int | slice) -> PromptSample | Sequence[PromptSample]:
+        """Read a sample, or some."""
+        if isinstance(number, slice):
+            return [self[n] for n in range(len(self))[number]]
+        height, width = self._shape
+        packed = np.load(self._path, mmap_mode="r")[number]
+        truth, mask = np.unpackbits(packed, count=2 * height * width).reshape(2, height, width) > 0
+        logits = mask_to_logits(mask) if self._with_mask[number] else None
+        return PromptSample(replace(self._prompts[number], mask_logits=logits), truth)
+
+
+def _mask_prompt(sample: PromptSample) -> Mask:
+    """Return where the mask prompt of a sample is positive; nowhere without one."""
+    logits = sample.prompt.mask_logits
+    return np.zeros_like(sample.truth) if logits is None else logits > 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SamTrainingCase:
     """A labelled volume with the samples that SAM is tuned on.
@@ -62,6 +117,28 @@ class SamTrainingCase:
     volume: Volume
     samples: Mapping[str, Sequence[PromptSample]]
     embeddings: Mapping[SliceCrop | None, VolumeEmbeddings] = field(default_factory=dict)
+
+
+def stored_case(training_case: SamTrainingCase, folder: Path) -> SamTrainingCase:
+    """Return a case whose voxels and masks lie on disk, mapped into memory as they are read.
+
+    Args:
+        training_case: In memory.
+        folder: Of its files.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    volume, path = training_case.volume, folder / "voxels.npy"
+    samples = {
+        name: StoredSamples(samples, folder / f"{name.replace(' ', '_')}.npy")
+        for name, samples in training_case.samples.items()
+    }
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(path, volume.voxels)
+        mapped = Volume(np.load(path, mmap_mode="r"), volume.geometry)
+    return replace(training_case, volume=mapped, samples=samples)
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -264,8 +341,20 @@ def _tune(
     steps: int,
 ) -> None:
     settings, seed = context.config.sam, context.config.seed
-    training_cases = _training_cases(context, sam_predictor, cases)
+    schedule = Schedule("sam", steps, settings.learning_rate, settings.weight_decay, seed=seed)
+    # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
+    precise = not tunes_encoder(sam_predictor.sam)
+    trainer = Trainer(sam_predictor.sam, schedule, context.device, folder, precise=precise)
+    with scratch(folder / "sam-samples") as stored:
+        trainer.run(
+            _step_loss(sam_predictor, _training_cases(context, sam_predictor, cases, stored), seed),
+            context.monitor,
+        )
 
+
+def _step_loss(
+    sam_predictor: VolumeSamPredictor, training_cases: Sequence[SamTrainingCase], seed: int
+) -> StepLoss:
     def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
         return {
@@ -274,16 +363,11 @@ def _tune(
             )
         }
 
-    schedule = Schedule("sam", steps, settings.learning_rate, settings.weight_decay, seed=seed)
-    # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
-    precise = not tunes_encoder(sam_predictor.sam)
-    Trainer(sam_predictor.sam, schedule, context.device, folder, precise=precise).run(
-        step_loss, context.monitor
-    )
+    return step_loss
 
 
 def _training_cases(
-    context: RunContext, sam_predictor: VolumeSamPredictor, cases: SamTuningCases
+    context: RunContext, sam_predictor: VolumeSamPredictor, cases: SamTuningCases, folder: Path
 ) -> list[SamTrainingCase]:
     training_cases: list[SamTrainingCase] = []
     for labelled in labelled_volumes(context, cases.cases, "Making prompts for SAM"):
@@ -305,7 +389,8 @@ def _training_cases(
             },
         )
         if any(training_case.samples.values()):
-            training_cases.append(with_embeddings(sam_predictor, training_case, context.monitor))
+            training_case = with_embeddings(sam_predictor, training_case, context.monitor)
+            training_cases.append(stored_case(training_case, folder / labelled.case_id))
     if not training_cases:
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
         raise ProjectError(msg)
