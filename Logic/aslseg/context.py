@@ -165,6 +165,11 @@ def labelled_volumes(
 ) -> Iterator[LabelledVolume]:
     """Read cases with their human labels, one after the other."""
     for case in context.monitor.track(cases, task):
-        unknown = context.project.unknown_targets(case)
-        labels, incomplete = context.labels(case), context.incomplete(case)
-        yield LabelledVolume(case.id, context.image(case), labels, unknown, incomplete)
+        yield labelled_volume(context, case)
+
+
+def labelled_volume(context: RunContext, case: Case) -> LabelledVolume:
+    """Read a case with its human label."""
+    unknown = context.project.unknown_targets(case)
+    labels, incomplete = context.labels(case), context.incomplete(case)
+    return LabelledVolume(case.id, context.image(case), labels, unknown, incomplete)

@@ -186,6 +186,10 @@ class Monitor:
     interval_s: float = 0.2
     detailed: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make it in another process, where it is silent and nobody stops it."""
+        return _silent, (self.round,)
+
     def check(self) -> None:
         """Stop here if that was asked for.
 
@@ -250,3 +254,7 @@ class Monitor:
                 left = (now - began) / (done - start) * max(of - done, 0)
                 self.listener(Progress(task, done, of, left, self.round))
         self.check()
+
+
+def _silent(round_number: int) -> Monitor:
+    return Monitor(round=round_number)

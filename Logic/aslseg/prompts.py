@@ -104,6 +104,39 @@ class SliceCrop:
         return left <= xy[0] <= right and top <= xy[1] <= bottom
 
 
+class MaskLogits:
+    """A mask as a prompt: `MASK_LOGIT` inside and its negative outside, as an array of a slice.
+
+    It is made anew when it is read. Held is the part of the mask in the box around it: a volume has
+    many prompts, and an array of a slice for each would fill the memory.
+
+    Args:
+        mask: (H, W).
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self.shape = mask.shape
+        box = box_of(mask[None])
+        self._where = (slice(0, 0), slice(0, 0)) if box is None else box.slices[1:]
+        self._part = mask[self._where].copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """Return (H, W) float32."""
+        logits = np.full(self.shape, -MASK_LOGIT, np.float32)
+        logits[self._where][self._part] = MASK_LOGIT
+        return logits if dtype is None else np.asarray(logits, dtype)
+
+    def __gt__(self, limit: float) -> Mask:
+        """Return (H, W) where they are above a limit."""
+        found: Mask = np.asarray(self) > limit
+        return found
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        """Return a part of the array."""
+        part: NDArray[np.float32] = np.asarray(self)[index]
+        return part
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePrompts:
     """All prompts of one object in one slice, for which SAM predicts one mask.
@@ -124,7 +157,7 @@ class SlicePrompts:
     component: int = 0
     box: BoxPrompt | None = None
     points: tuple[PointPrompt, ...] = ()
-    mask_logits: NDArray[np.float32] | None = None
+    mask_logits: NDArray[np.float32] | MaskLogits | None = None
     crop: SliceCrop | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +169,8 @@ class SlicePrompts:
     def region(self, shape: tuple[int, ...]) -> Mask:
         """Return the pixels (H, W) that a prompt marks: its mask, else its box, else none."""
         if self.mask_logits is not None:
-            return self.mask_logits > 0
+            found: Mask = self.mask_logits > 0
+            return found
         return np.zeros(shape, bool) if self.box is None else self.box.region(shape)
 
     def to_json(self) -> dict[str, Any]:
@@ -329,9 +363,9 @@ def _spread(depth: FloatArray, count: int) -> list[XY]:
     return points
 
 
-def mask_to_logits(mask: Mask) -> NDArray[np.float32]:
+def mask_to_logits(mask: Mask) -> MaskLogits:
     """Turn a mask into a mask prompt of +-`MASK_LOGIT`."""
-    return np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT))
+    return MaskLogits(mask)
 
 
 def sample_jitter(rng: np.random.Generator) -> XYXY:
@@ -413,9 +447,16 @@ def _turned(prompt: SlicePrompts, turn: Turn, shape: Shape3) -> SlicePrompts:
         slice_index=turn.index(prompt.slice_index, shape[0]),
         box=box,
         points=tuple(replace(point, xy=moved(point.xy)) for point in prompt.points),
-        mask_logits=None if mask is None else np.ascontiguousarray(in_plane.array(mask[None])[0]),
+        mask_logits=None if mask is None else _turned_logits(mask, in_plane),
         crop=None,  # of the axial grid, on which SAM is prompted
     )
+
+
+def _turned_logits(
+    logits: NDArray[np.float32] | MaskLogits, turn: Turn
+) -> NDArray[np.float32] | MaskLogits:
+    turned = np.ascontiguousarray(turn.array(logits[None])[0])
+    return MaskLogits(turned > 0) if isinstance(logits, MaskLogits) else turned
 
 
 def propose_prompts(

@@ -12,6 +12,7 @@ from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import ORIENTATION
+from aslseg.distributed import led
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import write_changes
 from aslseg.events import Monitor
@@ -46,6 +47,7 @@ from aslseg.training.run_plan import (
 )
 
 
+@led
 def start_run(
     project: Project,
     config: RunConfig,
@@ -78,6 +80,7 @@ def start_run(
     return _run(project, folder, monitor or Monitor(), cache=cache)
 
 
+@led
 def resume_run(
     project: Project,
     run_id: str | None = None,
@@ -108,6 +111,7 @@ def resume_run(
     return _run(project, folder, monitor or Monitor(), cache=cache, device=device)
 
 
+@led
 def continue_run(
     project: Project,
     run_id: str | None = None,
@@ -161,6 +165,7 @@ def estimate_run(
     return estimate_of(planned_steps(config, project, speed))
 
 
+@led
 def train_on(
     project: Project,
     run_id: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,8 @@ def train(  # noqa: PLR0913 - one for each option of the command
 
     The setting `method` chooses aslseg, semisam, scsam, cpcsam or specialist (a baseline).
 
+    Several graphics cards or machines: torchrun --nproc-per-node 8 -m aslseg train PROJECT.
+
     Ctrl-C stops at the next safe place. `--resume` goes on from there and gives the result that the
     undisturbed run would have given. `--more 1` adds a round to a finished run, which is trained
     on the labels that you corrected or accepted since then too.
@@ -96,7 +99,8 @@ def train(  # noqa: PLR0913 - one for each option of the command
     except CancelledError as error:
         msg = f"{error} Go on with: aslseg train {project} --resume"
         raise CancelledError(msg) from error
-    finish(folder)
+    if int(os.environ.get("RANK", "0")) == 0:  # of processes that torchrun started, the first
+        finish(folder)
 
 
 def _train_request(

@@ -193,13 +193,16 @@ def fill_holes_2d(mask: Mask) -> Mask:
     box = box_of(mask)
     if box is None:
         return mask.copy()
-    # The added frame joins everything outside of the mask, slice by slice, to one part.
-    framed = np.pad(crop(mask, box), ((0, 0), (1, 1), (1, 1)))
     in_plane = ndimage.generate_binary_structure(3, 1)
     in_plane[[0, 2]] = False
-    numbered, _ = ndimage.label(~framed, in_plane)
-    filled = numbered != numbered[:, :1, :1]
-    return uncrop(filled[:, 1:-1, 1:-1], box, (mask.shape[0], mask.shape[1], mask.shape[2]))
+    filled = mask.copy()
+    inside = crop(filled, box)
+    for first in range(0, len(inside), _SLICES_AT_ONCE):
+        part = inside[first : first + _SLICES_AT_ONCE]
+        # The added frame joins everything outside of the mask, slice by slice, to one part.
+        numbered, _ = ndimage.label(~np.pad(part, ((0, 0), (1, 1), (1, 1))), in_plane)
+        part[...] = (numbered != numbered[:, :1, :1])[:, 1:-1, 1:-1]
+    return filled
 
 
 REACH_MM = 3.0

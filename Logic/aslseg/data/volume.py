@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -166,4 +167,5 @@ def zeros(shape: tuple[int, ...]) -> Float32:
     size = math.prod(shape) * np.dtype(np.float32).itemsize
     if size < _LARGE_BYTES:
         return np.zeros(shape, np.float32)
-    return np.frombuffer(mmap.mmap(-1, size), np.float32).reshape(shape)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    return np.frombuffer(mmap.mmap(-1, size, **private), np.float32).reshape(shape)

@@ -14,6 +14,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from aslseg.config import CandidatesConfig, RunConfig
 from aslseg.data.masks import (
@@ -246,16 +247,19 @@ def _depth(
 ) -> Float32:
     """Return the distance of candidates in a box to the nearest voxel outside of an organ, in mm.
 
-    As `distance_transform_edt` gives it, which would compute it for all voxels of the organ.
+    As `distance_transform_edt` gives it, which would need twelve bytes for each voxel of the organ:
+    the nearest voxel outside shares a face with one inside.
     """
     framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
-    nearest = ndimage.distance_transform_edt(
-        framed, sampling=spacing_mm, return_distances=False, return_indices=True
-    )
+    outside = np.argwhere(ndimage.binary_dilation(framed) & ~framed)
     places = np.argwhere(candidates) + [part.start + 1 for part in within]
-    ways_mm = (nearest[(slice(None), *places.T)].T - places) * spacing_mm
     depth = np.zeros(candidates.shape, np.float32)
-    depth[candidates] = np.sqrt(np.square(ways_mm).sum(axis=1))
+    if len(outside):
+        inside = framed[tuple(places.T)]
+        ways_mm = KDTree(outside * spacing_mm).query(places[inside] * spacing_mm)[0]
+        depths = np.zeros(len(places), np.float32)
+        depths[inside] = ways_mm
+        depth[candidates] = depths
     return depth
 
 

@@ -64,7 +64,7 @@ class RoiSlices:
         self._latest: dict[int, Float32] = {}
 
     def __len__(self) -> int:
-        return self._shape[0]
+        return len(self._source)
 
     def __getitem__(self, wanted: slice | NDArray[np.integer[Any]]) -> Float32:
         """Return (n, h, w) of some slices."""

@@ -7,7 +7,7 @@ patch is `(C, *spatial)`, a batch `(B, C, *spatial)`, with two or three spatial 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from monai.networks.layers import gaussian_1d, separable_filtering
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from aslseg.distributed import Part
 
 MOST_TURNED = math.radians(30)
 SCALES = (0.7, 1.4)
@@ -162,6 +164,12 @@ def sample_intensity(
         blur_px=with_chance(BLUR_CHANCE, uniform(*BLURS_PX), 0.0),
         resolution=with_chance(RESOLUTION_CHANCE, uniform(*RESOLUTIONS), 1.0),
     )
+
+
+def part_of_change(change: IntensityChange, part: Part) -> IntensityChange:
+    """Return the changes of a part of a batch."""
+    values: dict[str, Tensor] = {f.name: getattr(change, f.name) for f in fields(change)}
+    return IntensityChange(**{n: value[part.number :: part.of] for n, value in values.items()})
 
 
 def apply_intensity(image: Tensor, change: IntensityChange) -> Tensor:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
+from aslseg.distributed import WHOLE, Part
 from aslseg.preprocessing.augmentation import (
     PatchTransform,
     apply_intensity,
     cut_patch,
     located_pixels,
+    part_of_change,
     sample_intensity,
     sample_patch_transform,
 )
@@ -178,23 +180,34 @@ class BatchSource:
         share = max(human_share, len(self._human) / len(cases)) if self._human else 0.0
         self._human_count = math.ceil(share * settings.batch_size)
 
-    def batch(self, iteration: int) -> Batch:
-        """Return batch number `iteration`, always the same for the same number."""
+    def batch(self, iteration: int, part: Part = WHOLE) -> Batch:
+        """Return a batch, or a part of it.
+
+        Args:
+            iteration: Its number; the same batch for the same number.
+            part: Which of its patches are cut.
+        """
         rng = np.random.default_rng([*self._seed, iteration])
-        sampled = [self._sample(pool, rng) for pool in self._pools(rng)]
-        inputs, classes, locations = zip(*sampled, strict=True)
+        drawn = [self._sample(pool, rng) for pool in self._pools(rng)]
+        locations = tuple(part.share(drawn))
+        inputs, classes = zip(*[self._cut(location) for location in locations], strict=True)
         weights = [self._cases[location.case].weight for location in locations]
-        changed = self._with_changed_intensities(torch.stack(inputs), locations, rng)
+        changed = self._with_changed_intensities(torch.stack(inputs), locations, rng, part)
         return Batch(changed, torch.stack(classes), torch.tensor(weights), locations)
 
     def _with_changed_intensities(
-        self, inputs: Tensor, locations: Sequence[PatchLocation], rng: np.random.Generator
+        self,
+        inputs: Tensor,
+        locations: Sequence[PatchLocation],
+        rng: np.random.Generator,
+        part: Part,
     ) -> Tensor:
         """Return patches with changed intensities, which are then cut off at their ROIs' limits."""
         images = image_channels(self._settings)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         strength = self._settings.intensity_strength
-        change = sample_intensity(inputs[:, :images].shape, generator, strength)
+        whole = torch.Size((self._settings.batch_size, images, *inputs.shape[2:]))
+        change = part_of_change(sample_intensity(whole, generator, strength), part)
         limits = torch.tensor([self._roi(location.case).limits for location in locations])
         low, high = limits.view(len(inputs), 2, *[1] * (inputs.ndim - 1)).to(inputs).unbind(1)
         changed = apply_intensity(inputs[:, :images], change).clamp(low, high)
@@ -210,9 +223,8 @@ class BatchSource:
             for place in rng.permutation(size)
         ]
 
-    def _sample(
-        self, pool: Sequence[int], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, PatchLocation]:
+    def _sample(self, pool: Sequence[int], rng: np.random.Generator) -> PatchLocation:
+        """Draw where a patch is cut."""
         with_components = [n for n in pool if len(self._components[n])]
         if with_components and rng.random() < self._settings.lesion_share:
             number = self._draw(with_components, rng)
@@ -223,11 +235,13 @@ class BatchSource:
                 centre = self._near_component(number, rng)
             else:
                 centre = _inside_organ(self._roi(number), self._settings.patch_size, rng)
-        inputs, classes, location = self._cut(number, centre, rng)
+        place = tuple(float(value) for value in centre)
+        k = None
+        if self._settings.network.dimensions == 2:
+            k, place = int(centre[0]), place[1:]
+        transform = sample_patch_transform(place, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
-        if axes:
-            inputs, classes = inputs.flip(axes), classes.flip(axes)
-        return inputs, classes, replace(location, mirrored=axes)
+        return PatchLocation(number, transform, k, axes)
 
     def _draw(self, numbers: Sequence[int], rng: np.random.Generator) -> int:
         """Draw a patient, then a case of the patient, then an ROI of the case."""
@@ -247,24 +261,23 @@ class BatchSource:
         centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
         return centre
 
-    def _cut(
-        self, number: int, centre: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, PatchLocation]:
-        edge, roi = self._settings.patch_size, self._roi(number)
-        labels = np.zeros((), np.uint8) if roi.labels is None else roi.labels
-        if self._settings.network.dimensions == 3:
-            location = PatchLocation(number, sample_patch_transform(tuple(map(float, centre)), rng))
+    def _cut(self, location: PatchLocation) -> tuple[Tensor, Tensor]:
+        """Cut a patch and its classes."""
+        edge, roi, k = self._settings.patch_size, self._roi(location.case), location.slice_index
+        labels = roi.labels
+        if k is None:
             arrays = [roi.image] if roi.parent is None else [roi.image, roi.parent]
             parts = [cut_patch(array[None], location.transform, edge) for array in arrays]
             inputs = torch.cat(parts)
-            source = labels[None] if labels.ndim else None
+            source = None if labels is None else labels[None]
         else:
-            k, y, x = (int(value) for value in centre)
-            location = PatchLocation(number, sample_patch_transform((float(y), float(x)), rng), k)
             channels = slice_channels(roi, k, self._settings, within_limits=False)
             inputs = cut_patch(channels, location.transform, edge)
-            source = labels[k][None] if labels.ndim else None
-        return inputs, _cut_classes(source, location.transform, inputs.shape[1:], edge), location
+            source = None if labels is None else labels[k][None]
+        classes = _cut_classes(source, location.transform, inputs.shape[1:], edge)
+        if location.mirrored:
+            inputs, classes = inputs.flip(location.mirrored), classes.flip(location.mirrored)
+        return inputs, classes
 
 
 def _case_of(case: TrainingCase) -> str:

@@ -65,6 +65,10 @@ class VolumeSamPredictor:
         self._digest = ""
         self._last_digest: tuple[weakref.ref[Any], str] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process gets: not the digest of a volume that is here in memory."""
+        return {**self.__dict__, "_last_digest": None}
+
     def embeddings(
         self,
         volume: Volume,

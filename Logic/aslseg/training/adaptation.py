@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from aslseg.config import RunConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
+from aslseg.distributed import Part, together
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.loading import (
@@ -102,8 +103,8 @@ def train_adaptation(
 
     images = image_channels(adaptation_roi_settings(stage, config))
 
-    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        image, predictions, truth = (part.to(device) for part in source.batch(step))
+    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        image, predictions, truth = (tensor.to(device) for tensor in source.batch(step, part))
         change = sample_intensity(image[:, :images].shape, generator, settings.intensity_strength)
         image = torch.cat([apply_intensity(image[:, :images], change), image[:, images:]], 1)
         return {"loss": adaptation_loss(network(image, predictions), truth)}
@@ -115,7 +116,8 @@ def train_adaptation(
         settings.weight_decay,
         seed=config.seed,
     )
-    Trainer(network, schedule, device, folder).run(step_loss, monitor)
+    trainer = Trainer(network, schedule, device, folder, most_parts=settings.batch_size)
+    trainer.run(step_loss, monitor)
     return network
 
 
@@ -232,8 +234,15 @@ def _trained(
         steps = max(1, round(config.adaptation.iterations * config.later_share))
         shorter = config.adaptation.model_copy(update={"iterations": steps})
         config = config.model_copy(update={"adaptation": shorter})
-    return train_adaptation(
-        path.stem, network, stage, samples, config, path.parent, context.monitor
+    return together(
+        train_adaptation,
+        path.stem,
+        network,
+        stage,
+        samples,
+        config,
+        path.parent,
+        context.monitor,
     )
 
 

@@ -16,6 +16,7 @@ from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.context import LabelledVolume
 from aslseg.data.masks import clean_parent
 from aslseg.data.volume import Float32, Mask, Volume
+from aslseg.distributed import WHOLE, Part
 from aslseg.events import Monitor
 from aslseg.inference.cascade import is_given
 from aslseg.networks.adaptation import (
@@ -25,7 +26,11 @@ from aslseg.networks.adaptation import (
     prediction_channels,
     probabilities_on_roi,
 )
-from aslseg.preprocessing.augmentation import cut_patch, sample_patch_transform
+from aslseg.preprocessing.augmentation import (
+    PatchTransform,
+    cut_patch,
+    sample_patch_transform,
+)
 from aslseg.preprocessing.roi import (
     IGNORED,
     Roi,
@@ -139,14 +144,20 @@ class AdaptationSampler:
         self._seed = seed
         self._error_voxels = [_error_spots(sample.opened()) for sample in samples]
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image (B, C, h, w), predictions (B, 2, n, h, w) and truth (B, h, w) of a step."""
+    def batch(self, step: int, part: Part = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image (B, C, h, w), predictions (B, 2, n, h, w) and truth (B, h, w) of a step.
+
+        Args:
+            step: Its number.
+            part: Which of its patches are cut.
+        """
         rng = np.random.default_rng([self._seed, 7, step])
-        sampled = [self._sample(rng) for _ in range(self._settings.batch_size)]
+        drawn = [self._sample(rng) for _ in range(self._settings.batch_size)]
+        sampled = [self._cut(place) for place in part.share(drawn)]
         image, predictions, truth = zip(*sampled, strict=True)
         return torch.stack(image), torch.stack(predictions), torch.stack(truth)
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample(self, rng: np.random.Generator) -> _Place:
         number = int(rng.integers(self._count))
         sample, voxels = self._opened(number), self._error_voxels[number]
         if len(voxels) and rng.random() < 0.5:
@@ -155,20 +166,36 @@ class AdaptationSampler:
             k, y, x = rng.integers(sample.roi.image.shape)
             complete = np.flatnonzero(sample.complete)
             k = k if k in complete else rng.choice(complete)
-        edge = self._settings.patch_size
         transform = sample_patch_transform((float(y), float(x)), rng)
-        reach = self._settings.context_slices
-        image = cut_patch(slice_channels(sample.roi, int(k), self._roi_settings), transform, edge)
-        if rng.random() < HIDDEN_IMAGE_SHARE:
+        is_hidden = bool(rng.random() < HIDDEN_IMAGE_SHARE)
+        is_mirrored = bool(self._roi_settings.mirror and rng.random() < 0.5)
+        return _Place(number, int(k), transform, is_hidden, is_mirrored)
+
+    def _cut(self, place: _Place) -> tuple[Tensor, Tensor, Tensor]:
+        edge, reach = self._settings.patch_size, self._settings.context_slices
+        sample, k, transform = self._opened(place.sample), place.slice_index, place.transform
+        image = cut_patch(slice_channels(sample.roi, k, self._roi_settings), transform, edge)
+        if place.is_hidden:
             image[: image_channels(self._roi_settings)] = 0.0
-        predictions = prediction_channels(sample.predictions, int(k), reach, sample.roi.neighbour)
+        predictions = prediction_channels(sample.predictions, k, reach, sample.roi.neighbour)
         cut = cut_patch(predictions.reshape(-1, *predictions.shape[2:]), transform, edge)
-        labels = np.asarray(sample.roi.labels)[int(k)][None] == sample.number
+        labels = np.asarray(sample.roi.labels)[k][None] == sample.number
         truth = cut_patch(labels, transform, edge, nearest=True)[0]
         sampled = image, cut.reshape(2, -1, edge, edge), truth.round().long()
-        if self._roi_settings.mirror and rng.random() < 0.5:
+        if place.is_mirrored:
             return sampled[0].flip(-1), sampled[1].flip(-1), sampled[2].flip(-1)
         return sampled
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a training patch is cut, and what is done to it: hidden is its image."""
+
+    sample: int
+    slice_index: int
+    transform: PatchTransform
+    is_hidden: bool
+    is_mirrored: bool
 
 
 def _error_spots(sample: TrainingSample) -> NDArray[np.int16]:

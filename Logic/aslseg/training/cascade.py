@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.masks import clean_parent
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
+from aslseg.distributed import Part, mapped, my_part, together
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import predict_roi
 from aslseg.inference.loading import (
@@ -263,16 +263,52 @@ def _train_stage(
     parents: Mapping[str, nn.Module],
 ) -> None:
     settings = plan.settings(context.config, stage)
-    rois = _roi_folder(plan)
-    augmentation = RoiAugmentation(context, stage, plan.out_of_fold_models)
-    found = partial(augmentation.predict_parent, networks=parents)
-    labelled = _labelled_cases(context, plan, stage, settings, rois, augmentation, found)
+    preparation = _Preparation(stage, settings, _roi_folder(plan), parents, plan.out_of_fold_models)
+    labelled = _labelled_cases(context, plan, preparation)
     ssl_method = _start(context, plan, stage, settings)
     unlabelled = []
     if ssl_method.uses_unlabelled:
-        unlabelled = _unlabelled_cases(context, stage, settings, rois, found)
-    _fit(context, plan, stage, ssl_method, (labelled, unlabelled))
-    shutil.rmtree(rois, ignore_errors=True)
+        unlabelled = _unlabelled_cases(context, preparation)
+    training = _StageTraining(f"{plan.name}-{stage.name}", plan.folder, stage, settings)
+    together(_fit, context, training, ssl_method, (labelled, unlabelled))
+    shutil.rmtree(preparation.rois, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Preparation:
+    """How ROIs of cases are made for a stage.
+
+    Attributes:
+        stage: That is trained.
+        settings: Of the stage.
+        rois: Where they are written.
+        parents: Networks of the stages before, by stage name.
+        out_of_fold_models: As of the plan.
+    """
+
+    stage: CascadeStage
+    settings: SpecialistConfig
+    rois: Path
+    parents: Mapping[str, nn.Module]
+    out_of_fold_models: Mapping[str, Mapping[str, nn.Module]]
+
+    def augmentation(self, context: RunContext) -> RoiAugmentation:
+        """Return the parent masks that a case is trained with."""
+        return RoiAugmentation(context, self.stage, self.out_of_fold_models)
+
+    def found_parent(self, context: RunContext, volume: Volume) -> Mask | None:
+        """Return the parent mask that the stages before predict."""
+        return self.augmentation(context).predict_parent(volume, self.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class _StageTraining:
+    """What the training of a stage is called, where its weights go, and its settings."""
+
+    name: str
+    folder: Path
+    stage: CascadeStage
+    settings: SpecialistConfig
 
 
 def _roi_folder(plan: CascadeTrainingPlan) -> Path:
@@ -294,13 +330,12 @@ def _start(
 
 def _fit(
     context: RunContext,
-    plan: CascadeTrainingPlan,
-    stage: CascadeStage,
+    training: _StageTraining,
     ssl_method: SSLMethod,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
 ) -> None:
-    paths = specialist_paths(plan.folder, stage)
-    settings, seed = plan.settings(context.config, stage), context.config.seed
+    stage, settings, seed = training.stage, training.settings, context.config.seed
+    paths = specialist_paths(training.folder, stage)
     labelled = BatchSource(
         cases[0], settings, seed, 0, human_share=context.config.reliability.human_share
     )
@@ -310,9 +345,10 @@ def _fit(
     unlabelled = BatchSource(cases[1], drawn, seed, 1) if cases[1] else None
     ssl_method.setup(cases[1])
 
-    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        extra = unlabelled.batch(step).to(context.device) if unlabelled else None
-        terms = ssl_method.loss(labelled.batch(step).to(context.device), extra, step, generator)
+    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        extra = unlabelled.batch(step, part).to(context.device) if unlabelled else None
+        known = labelled.batch(step, part).to(context.device)
+        terms = ssl_method.loss(known, extra, step, generator)
         return {"loss": terms.total, **terms.named(), **terms.shares()}
 
     def keep(number: int) -> None:
@@ -321,7 +357,7 @@ def _fit(
         save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
 
     schedule = Schedule(
-        name=f"{plan.name}-{stage.name}",
+        name=training.name,
         steps=settings.iterations,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -337,21 +373,18 @@ def _fit(
         after_step=ssl_method.after_step,
         snapshot=keep,
         configure_optimizers=ssl_method.configure_optimizers(),
+        most_parts=settings.batch_size,
     )
     trainer.run(step_loss, context.monitor)
-    ssl_method.save_more(paths[-1].parent, stage.name)
-    keep(len(paths) - 1)
+    if my_part().is_first:
+        ssl_method.save_more(paths[-1].parent, stage.name)
+        keep(len(paths) - 1)
 
 
 def _labelled_cases(
-    context: RunContext,
-    plan: CascadeTrainingPlan,
-    stage: CascadeStage,
-    settings: SpecialistConfig,
-    rois: Path,
-    augmentation: RoiAugmentation,
-    found: Callable[[Volume], Mask | None],
+    context: RunContext, plan: CascadeTrainingPlan, preparation: _Preparation
 ) -> list[TrainingCase]:
+    stage = preparation.stage
     labelled = [case for case in context.teaching(stage) if case.id not in plan.left_out]
     known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
     known += [
@@ -359,47 +392,47 @@ def _labelled_cases(
         for case in context.unlabelled
         if case not in labelled and case.id in plan.pseudo and plan.pseudo[case.id].teaches(stage)
     ]
-    cases: list[TrainingCase] = []
-    for case, pseudo in context.monitor.track(known, f"Preparing {stage.name}"):
-        labels = _decided(context, case, pseudo) if pseudo else context.labels(case)
-        ignored = pseudo.ignored(stage, context.targets) if pseudo else None
-        if pseudo is None:
-            ignored = _undecided(context, stage, case, labels)
-        weight = context.config.reliability.pseudo_weight if pseudo else 1.0
-        volume = context.image(case)
-        parents = augmentation.parents_of(case.id, volume, labels)
-        if (
-            stage.inside
-            and stage.inside.name in context.project.unknown_targets(case)
-            and not pseudo
-        ):
-            parents = _parents_around(found(volume), labels, stage, context)
-        for number, parent in enumerate(parents):
-            roi = build_roi(
-                volume,
-                stage,
-                settings,
-                parent=parent,
-                labels=labels,
-                ignored=ignored,
-                targets=context.targets,
-            )
-            folder = rois / f"labelled-{case.id}-{number}"
-            save_roi(roi, folder)
-            cases.append(
-                TrainingCase(
-                    folder,
-                    weight,
-                    case.id,
-                    pseudo=pseudo is not None,
-                    patient=case.patient,
-                )
-            )
-    cases += _decided_cases(context, plan, stage, rois)
+    task = f"Preparing {stage.name}"
+    prepared = mapped(_prepared, known, context.monitor, task, context, preparation)
+    cases = [one for of_case in prepared for one in of_case]
+    cases += _decided_cases(context, plan, stage, preparation.rois)
     if not any(_shows_a_target(case.roi) for case in cases):
         names = ", ".join(target.name for target in stage.targets)
         msg = f"No labelled case has any voxel of {names}; label at least one and train again."
         raise ProjectError(msg)
+    return cases
+
+
+def _prepared(
+    known: tuple[Case, PseudoLabel | None], context: RunContext, preparation: _Preparation
+) -> list[TrainingCase]:
+    """Write the ROIs of a labelled case, one for each of its parent masks."""
+    (case, pseudo), stage = known, preparation.stage
+    labels = _decided(context, case, pseudo) if pseudo else context.labels(case)
+    ignored = pseudo.ignored(stage, context.targets) if pseudo else None
+    if pseudo is None:
+        ignored = _undecided(context, stage, case, labels)
+    weight = context.config.reliability.pseudo_weight if pseudo else 1.0
+    volume = context.image(case)
+    parents = preparation.augmentation(context).parents_of(case.id, volume, labels)
+    if stage.inside and stage.inside.name in context.project.unknown_targets(case) and not pseudo:
+        found = preparation.found_parent(context, volume)
+        parents = _parents_around(found, labels, stage, context)
+    cases: list[TrainingCase] = []
+    for number, parent in enumerate(parents):
+        roi = build_roi(
+            volume,
+            stage,
+            preparation.settings,
+            parent=parent,
+            labels=labels,
+            ignored=ignored,
+            targets=context.targets,
+        )
+        folder = preparation.rois / f"labelled-{case.id}-{number}"
+        save_roi(roi, folder)
+        is_pseudo = pseudo is not None
+        cases.append(TrainingCase(folder, weight, case.id, is_pseudo, case.patient))
     return cases
 
 
@@ -478,21 +511,20 @@ def _shows_a_target(roi: Roi) -> bool:
     return bool(((labels > 0) & (labels != IGNORED)).any())
 
 
-def _unlabelled_cases(
-    context: RunContext,
-    stage: CascadeStage,
-    settings: SpecialistConfig,
-    rois: Path,
-    found: Callable[[Volume], Mask | None],
-) -> list[TrainingCase]:
-    cases: list[TrainingCase] = []
-    known = {case.id for case in context.teaching(stage)}
+def _unlabelled_cases(context: RunContext, preparation: _Preparation) -> list[TrainingCase]:
+    known = {case.id for case in context.teaching(preparation.stage)}
     unlabelled = [case for case in context.unlabelled if case.id not in known]
-    for case in context.monitor.track(unlabelled, f"Preparing unlabelled {stage.name}"):
-        volume = context.image(case)
-        parent = found(volume)
-        if stage.inside is not None and (parent is None or not parent.any()):
-            continue
-        save_roi(build_roi(volume, stage, settings, parent=parent), rois / case.id)
-        cases.append(TrainingCase(rois / case.id, case_id=case.id, patient=case.patient))
-    return cases
+    task = f"Preparing unlabelled {preparation.stage.name}"
+    found = mapped(_unlabelled, unlabelled, context.monitor, task, context, preparation)
+    return [case for case in found if case is not None]
+
+
+def _unlabelled(case: Case, context: RunContext, preparation: _Preparation) -> TrainingCase | None:
+    """Write the ROI of a case without a label; None where no parent is found."""
+    volume, stage = context.image(case), preparation.stage
+    parent = preparation.found_parent(context, volume)
+    if stage.inside is not None and (parent is None or not parent.any()):
+        return None
+    folder = preparation.rois / case.id
+    save_roi(build_roi(volume, stage, preparation.settings, parent=parent), folder)
+    return TrainingCase(folder, case_id=case.id, patient=case.patient)

@@ -20,6 +20,7 @@ from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.distributed import mapped
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.candidates import FEATURES
@@ -119,9 +120,8 @@ def finish_round(
     """
     for case in context.monitor.track(context.scored if comparisons else [], COMPARING):
         _compare(context, this, case, comparisons or {})
-    for case in context.monitor.track(_segmented(context, this), SEGMENTING):
-        _predict_case(context, this, case, ensemble, earlier)
-        give_back_memory()
+    cases = _segmented(context, this)
+    mapped(_predict_case, cases, context.monitor, SEGMENTING, context, this, ensemble, earlier)
     decisions = _decide(context, this)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
@@ -176,7 +176,7 @@ def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparis
 
 
 def _predict_case(
-    context: RunContext, this: Round, case: Case, ensemble: Ensemble, earlier: Sequence[Specialist]
+    case: Case, context: RunContext, this: Round, ensemble: Ensemble, earlier: Sequence[Specialist]
 ) -> None:
     if read_case_reliability(_folder(this, case)) is not None:
         return
@@ -192,6 +192,7 @@ def _predict_case(
         write_labelmap(doubtful, _folder(this, case) / DOUBTFUL)
     save_predictions(_folder(this, case), segmentation, asdict(reliability))
     context.monitor.artifact("predictions", _folder(this, case), case.id)
+    give_back_memory()
 
 
 def _decide(context: RunContext, this: Round) -> list[Decision]:

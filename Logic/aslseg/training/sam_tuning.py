@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aslseg.config import SamConfig
-from aslseg.context import LabelledVolume, RunContext, labelled_volumes
+from aslseg.context import LabelledVolume, RunContext, labelled_volume
 from aslseg.data.masks import label_components
-from aslseg.data.volume import Float32, Mask, Volume
+from aslseg.data.volume import Float32, Geometry, Mask, Volume
+from aslseg.distributed import WHOLE, Part, is_shared, mapped, together
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
@@ -104,19 +105,36 @@ def _mask_prompt(sample: PromptSample) -> Mask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StoredVolume:
+    """Where an image lies on disk, its array as it is."""
+
+    path: Path
+    geometry: Geometry
+
+    def opened(self) -> Volume:
+        """Return the image, mapped into memory."""
+        return Volume(np.load(self.path, mmap_mode="r"), self.geometry)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SamTrainingCase:
     """A labelled volume with the samples that SAM is tuned on.
 
     Attributes:
-        volume: The image.
+        source: The image, or where it lies on disk.
         samples: By target name.
         embeddings: By crop, of all slices that the prompts are on; empty before
             `with_embeddings`, and when the image encoder is trained too.
     """
 
-    volume: Volume
+    source: Volume | StoredVolume
     samples: Mapping[str, Sequence[PromptSample]]
     embeddings: Mapping[SliceCrop | None, VolumeEmbeddings] = field(default_factory=dict)
+
+    @property
+    def volume(self) -> Volume:
+        """The image; one on disk is mapped into memory."""
+        return self.source if isinstance(self.source, Volume) else self.source.opened()
 
 
 def stored_case(training_case: SamTrainingCase, folder: Path) -> SamTrainingCase:
@@ -137,8 +155,7 @@ def stored_case(training_case: SamTrainingCase, folder: Path) -> SamTrainingCase
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         np.save(path, volume.voxels)
-        mapped = Volume(np.load(path, mmap_mode="r"), volume.geometry)
-    return replace(training_case, volume=mapped, samples=samples)
+    return replace(training_case, source=StoredVolume(path, volume.geometry), samples=samples)
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -236,20 +253,33 @@ def with_embeddings(
 
 
 def tuning_loss(
-    sam_predictor: VolumeSamPredictor, training_case: SamTrainingCase, rng: np.random.Generator
+    sam_predictor: VolumeSamPredictor,
+    training_case: SamTrainingCase,
+    rng: np.random.Generator,
+    part: Part = WHOLE,
 ) -> Tensor:
-    """Return the loss of SAM on a random batch of a volume's samples; targets take turns."""
+    """Return the loss of SAM on a random batch of a volume's samples; targets take turns.
+
+    Args:
+        sam_predictor: SAM.
+        training_case: The volume.
+        rng: Draws the batch.
+        part: Which samples of it the loss is of.
+    """
     names = [name for name, samples in training_case.samples.items() if samples]
-    batch: dict[SliceCrop | None, list[PromptSample]] = {}
+    drawn: list[tuple[str, int]] = []
     for n in range(sam_predictor.settings.batch_size):
-        samples = training_case.samples[names[n % len(names)]]
-        sample = samples[int(rng.integers(len(samples)))]
+        name = names[n % len(names)]
+        drawn.append((name, int(rng.integers(len(training_case.samples[name])))))
+    batch: dict[SliceCrop | None, list[PromptSample]] = {}
+    for name, number in part.share(drawn):
+        sample = training_case.samples[name][number]
         batch.setdefault(sample.prompt.crop, []).append(sample)
     losses = [
         _loss_in_crop(sam_predictor, training_case, crop, samples) * len(samples)
         for crop, samples in batch.items()
     ]
-    return torch.stack(losses).sum() / sam_predictor.settings.batch_size
+    return torch.stack(losses).sum() / len(part.share(drawn))
 
 
 def _loss_in_crop(
@@ -325,7 +355,9 @@ def _tuned(
         if before is not None:
             load_tuned_weights(sam_predictor, before.parent)
             steps = max(1, round(steps * context.config.later_share))
-        _tune(context, sam_predictor, folder, cases, steps)
+        with scratch(folder / "sam-samples") as stored:
+            training_cases = _training_cases(context, sam_predictor, cases, stored)
+            together(_tune, context, sam_predictor, folder, training_cases, steps)
         tensors = trainable_state(sam_predictor.sam)
         facts = {"sam": context.config.sam.model_dump(mode="json")}
         save_checkpoint(path, Checkpoint("sam", tensors, facts))
@@ -337,29 +369,34 @@ def _tune(
     context: RunContext,
     sam_predictor: VolumeSamPredictor,
     folder: Path,
-    cases: SamTuningCases,
+    training_cases: Sequence[SamTrainingCase],
     steps: int,
-) -> None:
+) -> VolumeSamPredictor:
+    """Train what is tuned of SAM, and return it."""
     settings, seed = context.config.sam, context.config.seed
     schedule = Schedule("sam", steps, settings.learning_rate, settings.weight_decay, seed=seed)
     # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
     precise = not tunes_encoder(sam_predictor.sam)
-    trainer = Trainer(sam_predictor.sam, schedule, context.device, folder, precise=precise)
-    with scratch(folder / "sam-samples") as stored:
-        trainer.run(
-            _step_loss(sam_predictor, _training_cases(context, sam_predictor, cases, stored), seed),
-            context.monitor,
-        )
+    trainer = Trainer(
+        sam_predictor.sam,
+        schedule,
+        context.device,
+        folder,
+        precise=precise,
+        most_parts=settings.batch_size,
+    )
+    trainer.run(_step_loss(sam_predictor, training_cases, seed), context.monitor)
+    return sam_predictor
 
 
 def _step_loss(
     sam_predictor: VolumeSamPredictor, training_cases: Sequence[SamTrainingCase], seed: int
 ) -> StepLoss:
-    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, part: Part) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
         return {
             "loss": tuning_loss(
-                sam_predictor, training_cases[rng.integers(len(training_cases))], rng
+                sam_predictor, training_cases[int(rng.integers(len(training_cases)))], rng, part
             )
         }
 
@@ -369,32 +406,50 @@ def _step_loss(
 def _training_cases(
     context: RunContext, sam_predictor: VolumeSamPredictor, cases: SamTuningCases, folder: Path
 ) -> list[SamTrainingCase]:
-    training_cases: list[SamTrainingCase] = []
-    for labelled in labelled_volumes(context, cases.cases, "Making prompts for SAM"):
-        out_of_fold_model = cases.out_of_fold_models.get(labelled.case_id)
-        probabilities = (
-            out_of_fold_model.specialist.predict(labelled.volume, context.monitor)
-            if out_of_fold_model
-            else None
-        )
-        training_case = sam_training_case(
-            labelled, context.targets, context.config.sam, context.config.seed, probabilities
-        )
-        training_case = replace(
-            training_case,
-            samples={
-                name: _in_complete_slices(samples, labelled.incomplete)
-                for name, samples in training_case.samples.items()
-                if name not in context.given_targets and name not in labelled.unknown
-            },
-        )
-        if any(training_case.samples.values()):
-            training_case = with_embeddings(sam_predictor, training_case, context.monitor)
-            training_cases.append(stored_case(training_case, folder / labelled.case_id))
+    task = "Making prompts for SAM"
+    models = cases.out_of_fold_models
+    found = mapped(
+        _training_case, cases.cases, context.monitor, task, context, sam_predictor, models, folder
+    )
+    training_cases = [case for case in found if case is not None]
     if not training_cases:
         msg = "No labelled case shows enough of a target to tune SAM; label a larger one."
         raise ProjectError(msg)
+    if is_shared():  # this process uses what others encoded: nobody may delete it meanwhile
+        training_cases = [with_embeddings(sam_predictor, case) for case in training_cases]
     return training_cases
+
+
+def _training_case(
+    case: Case,
+    context: RunContext,
+    sam_predictor: VolumeSamPredictor,
+    out_of_fold_models: OutOfFoldModels,
+    folder: Path,
+) -> SamTrainingCase | None:
+    """Make the samples of a case, on disk; None where it shows nothing to prompt."""
+    labelled = labelled_volume(context, case)
+    out_of_fold_model = out_of_fold_models.get(case.id)
+    probabilities = (
+        out_of_fold_model.specialist.predict(labelled.volume, context.monitor)
+        if out_of_fold_model
+        else None
+    )
+    training_case = sam_training_case(
+        labelled, context.targets, context.config.sam, context.config.seed, probabilities
+    )
+    training_case = replace(
+        training_case,
+        samples={
+            name: _in_complete_slices(samples, labelled.incomplete)
+            for name, samples in training_case.samples.items()
+            if name not in context.given_targets and name not in labelled.unknown
+        },
+    )
+    if not any(training_case.samples.values()):
+        return None
+    training_case = with_embeddings(sam_predictor, training_case, context.monitor)
+    return stored_case(training_case, folder / case.id)
 
 
 def _in_complete_slices(

@@ -6,17 +6,23 @@ whole, so a run that stopped and went on ends with the very weights of one that 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from aslseg.errors import CancelledError, RunError
+from aslseg.distributed import WHOLE, Part, gathered, my_part
+from aslseg.errors import CancelledError, DeviceError, RunError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from aslseg.networks.device import are_finite, mixed_precision
+from aslseg.training.gpu_memory import free_bytes, parts_that_fit
 from aslseg.training.losses import polynomial_decay, warm_up
 
 SAVE_EVERY = 250
@@ -77,8 +83,11 @@ class OptimizerSpec:
         return self.learning_rate * risen * polynomial_decay(step, steps, self.power)
 
 
-StepLoss = Callable[[int, torch.Generator], dict[str, Tensor]]
-"""From (step, generator) to named terms; `loss` is the one that is differentiated."""
+StepLoss = Callable[..., dict[str, Tensor]]
+"""From (step, generator) to named terms; `loss` is the one that is differentiated.
+
+Of a trainer with `most_parts` above 1 it takes a `Part` as well, and returns the terms of that part
+of the batch."""
 
 
 @dataclass
@@ -95,6 +104,9 @@ class Trainer:
         precise: Compute in float32 throughout.
         configure_optimizers: Parameter groups with their optimisers; one for all as the schedule
             says, if none are given.
+        most_parts: Into how many parts a batch may be divided: over processes that share the
+            training, and one after the other where memory is short. The gradient is the mean of
+            theirs.
     """
 
     module: nn.Module
@@ -105,6 +117,7 @@ class Trainer:
     snapshot: Callable[[int], None] = lambda _: None
     precise: bool = False
     configure_optimizers: Sequence[OptimizerSpec] = ()
+    most_parts: int = 1
 
     def __post_init__(self) -> None:
         """Build the optimisers over the trainable parameters."""
@@ -112,6 +125,8 @@ class Trainer:
         self._optimisers = [_build_optimiser(spec, self.schedule) for spec in self._specs]
         steps = self.schedule.steps
         self._due = [max(1, round(share * steps)) for share in self.schedule.snapshots]
+        self._rank = my_part()
+        self._divided = 1  # how many parts of a batch this process computes one after the other
 
     @property
     def state_path(self) -> Path:
@@ -121,19 +136,25 @@ class Trainer:
     def run(self, step_loss: StepLoss, monitor: Monitor) -> None:
         """Take the remaining steps, then remove the state file.
 
+        Processes that share the training all take part; the first one writes.
+
         Raises:
+            DeviceError: When not even the smallest part of a batch fits into memory.
             CancelledError: When asked to stop; the state is written first.
             RunError: When loss, gradient or weights are no longer numbers; the state that was
                 written last, which is good, stays.
         """
         done = self._resume()
+        self._agree(done)
+        terms = self._terms_of(step_loss)
+        self._fit_memory(done, terms, monitor)
         steps = monitor.track(
             range(done, self.schedule.steps), self.schedule.name, self.schedule.steps, done
         )
         finished = done
         try:
             for step in steps:
-                self._step(step, step_loss, monitor)
+                self._step(step, terms, monitor)
                 finished = step + 1
                 if finished % SAVE_EVERY == 0:
                     self._save(finished)
@@ -141,19 +162,68 @@ class Trainer:
             self._save(finished)
             raise
         self._require_finite(self.schedule.steps - 1)
-        self.state_path.unlink(missing_ok=True)
+        if self._rank.is_first:
+            self.state_path.unlink(missing_ok=True)
 
-    def _step(self, step: int, step_loss: StepLoss, monitor: Monitor) -> None:
+    def _agree(self, done: int) -> None:
+        """Make sure that all processes go on from the same step."""
+        if len(set(gathered(done))) > 1:
+            msg = (
+                f"Processes see different states of {self.state_path}; put the project on a disk "
+                "that all of them share."
+            )
+            raise RunError(msg)
+
+    def _terms_of(self, step_loss: StepLoss) -> nn.Module:
+        """Return a module whose call is the step's loss; gradients are shared where others help."""
+        terms: nn.Module = _Terms(self.module, step_loss)
+        if self._rank.of > 1:
+            with warnings.catch_warnings(category=FutureWarning, action="ignore"):
+                # Later versions of torch name it otherwise, and earlier ones know this name alone.
+                terms = DistributedDataParallel(
+                    terms, broadcast_buffers=False, find_unused_parameters=True
+                )
+        return terms
+
+    def _fit_memory(self, step: int, terms: nn.Module, monitor: Monitor) -> None:
+        """Divide batches that would not fit into the memory of a graphics card."""
+        parts = 1
+        if self.device.type == "cuda" and self._most_divided > 1:
+            found = parts_that_fit(
+                lambda parts: self._peak_bytes(step, terms, parts),
+                free_bytes(self.device),
+                self._most_divided,
+            )
+            parts = found.parts
+            if parts > 1:
+                monitor.warn(f"{self.schedule.name}: {found.in_words}")
+        self._divided = max(gathered(parts))
+
+    @property
+    def _most_divided(self) -> int:
+        return max(1, self.most_parts // self._rank.of)
+
+    def _peak_bytes(self, step: int, terms: nn.Module, parts: int) -> int:
+        """Return what a step takes of a graphics card's memory; nothing is changed by it."""
+        buffers = {name: value.clone() for name, value in self.module.named_buffers()}
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        with self._unshared(terms):
+            self._backward(step, terms, Part(0, parts), 1)
+        peak = torch.cuda.max_memory_allocated(self.device) - before
+        for name, value in self.module.named_buffers():
+            value.copy_(buffers[name])
+        self._zero_gradients()
+        # AdamW keeps two values for each weight; they are there from the first step on.
+        trained = sum(p.numel() * p.element_size() for s in self._specs for p in s.parameters)
+        return peak + (0 if self._optimisers[0].state else 2 * trained)
+
+    def _step(self, step: int, terms_of: nn.Module, monitor: Monitor) -> None:
         for spec, optimiser in zip(self._specs, self._optimisers, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = spec.rate(step, self.schedule.steps)
-        generator = step_generator(self.schedule.seed, step)
-        self.module.train()
-        # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
-        mixed = not self.precise and mixed_precision(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            terms = step_loss(step, generator)
-        self._descend(step, terms["loss"])
+        terms = self._gradients(step, terms_of, monitor)
+        self._descend(step)
         self.after_step(step)
         if step % REPORT_EVERY == 0:
             for name, value in terms.items():
@@ -161,15 +231,68 @@ class Trainer:
         for number, due in enumerate(self._due):
             if due == step + 1:
                 self._require_finite(step)
-                self.snapshot(number)
+                if self._rank.is_first:
+                    self.snapshot(number)
 
-    def _descend(self, step: int, loss: Tensor) -> None:
-        """Take a step of all optimisers, unless loss or gradient are not finite."""
+    def _gradients(self, step: int, terms: nn.Module, monitor: Monitor) -> dict[str, Tensor]:
+        """Compute the gradients of a batch, in more parts if memory turns out to be short."""
+        while True:
+            try:
+                return self._part_after_part(step, terms)
+            except torch.cuda.OutOfMemoryError as error:
+                if self._rank.of > 1 or self._divided * 2 > self._most_divided:
+                    msg = (
+                        f"{self.schedule.name} does not fit into the memory of the graphics card; "
+                        "choose a smaller batch_size, patch_size or SAM, or close other programs."
+                    )
+                    raise DeviceError(msg) from error
+            self._divided *= 2
+            self._zero_gradients()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            monitor.warn(
+                f"{self.schedule.name}: the graphics card ran out of memory; from step {step} on "
+                f"each batch is computed in {self._divided} parts, one after the other."
+            )
+
+    def _part_after_part(self, step: int, terms: nn.Module) -> dict[str, Tensor]:
+        self._zero_gradients()
+        shares = min(self._rank.of, self.most_parts)
+        first, of = self._rank.number % shares * self._divided, shares * self._divided
+        found = []
+        for n in range(self._divided):
+            last = n == self._divided - 1
+            with nullcontext() if last else self._unshared(terms):
+                found.append(self._backward(step, terms, Part(first + n, of), self._divided))
+        if len(found) == 1:
+            return found[0]
+        return {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+
+    def _backward(self, step: int, terms: nn.Module, part: Part, parts: int) -> dict[str, Tensor]:
+        """Add the gradients of a part of a batch, one of several; return its terms."""
+        generator = step_generator(self.schedule.seed, step, part)
+        self.module.train()
+        # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
+        mixed = not self.precise and mixed_precision(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            which = (part,) if self.most_parts > 1 else ()
+            found: dict[str, Tensor] = terms(step, generator, *which)
+        loss = found["loss"]
         if not torch.isfinite(loss):
             raise self._diverged(step, "the loss is not a number")
+        (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return {name: value.detach() for name, value in found.items()}
+
+    def _unshared(self, terms: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients are added up here, and not shared yet."""
+        return terms.no_sync() if isinstance(terms, DistributedDataParallel) else nullcontext()
+
+    def _zero_gradients(self) -> None:
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+
+    def _descend(self, step: int) -> None:
+        """Take a step of all optimisers, unless a gradient is not finite."""
         for spec in self._specs:
             norm = nn.utils.clip_grad_norm_(spec.parameters, GRADIENT_NORM)
             if not torch.isfinite(norm):
@@ -191,6 +314,8 @@ class Trainer:
 
     def _save(self, finished: int) -> None:
         self._require_finite(max(finished - 1, 0))
+        if not self._rank.is_first:
+            return
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
         for name, optimiser in self._named_optimisers():
             for number, values in optimiser.state_dict()["state"].items():
@@ -234,13 +359,25 @@ def _restore(optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None
     optimiser.load_state_dict(whole)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the source of randomness of a step, and seed dropout with it.
+class _Terms(nn.Module):
+    """The loss of a step as the call of a module, whose gradients can be shared."""
+
+    def __init__(self, module: nn.Module, step_loss: StepLoss) -> None:
+        super().__init__()
+        self.module = module
+        self._step_loss = step_loss
+
+    def forward(self, *args: Any) -> dict[str, Tensor]:
+        return self._step_loss(*args)
+
+
+def step_generator(seed: int, step: int, part: Part = WHOLE) -> torch.Generator:
+    """Return the source of randomness of a step, or of a part of it, and seed dropout with it.
 
     Dropout layers draw from torch's global generators; seeding these per step as well is what makes
     a resumed run equal to an uninterrupted one.
     """
-    mixed = (seed * 1_000_003 + step) % (2**63 - 1)
+    mixed = (seed * 1_000_003 + step + part.number * 998_244_353) % (2**63 - 1)
     torch.manual_seed(mixed)
     return torch.Generator().manual_seed(mixed)
 

@@ -492,7 +492,7 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
     monkeypatch.setattr(adaptation, "pseudo_labels_of", lambda *_: [])
     monkeypatch.setattr(adaptation, "_add_samples", lambda _, sam, *__: asked.append(sam))
     models = dict.fromkeys(both, OutOfFoldModel(nothing, both, tmp_path))
-    adaptation._training_samples(context, nothing, a_small_sam(), models)
+    adaptation._training_samples(context, nothing, a_small_sam(), models, tmp_path)
     assert fitted == [both]
     assert len(asked) == len(both) > 1
     assert len({id(sam) for sam in asked}) == 1
