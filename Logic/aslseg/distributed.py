@@ -129,7 +129,8 @@ def together(work: Callable[..., Result], *args: Any) -> Result:
         return work(*args)
     _broadcast(call)
     _shared = Part(distributed.get_rank(), distributed.get_world_size())
-    result = work(*args)  # where it fails the others may be anywhere: they see this process end
+    with others_there():
+        result = work(*args)  # where it fails, the others may be anywhere: they see it end
     _shared = WHOLE
     return result
 
@@ -229,7 +230,8 @@ def _follow() -> Any:
             return call.result
         work, args = call
         _shared = Part(distributed.get_rank(), distributed.get_world_size())
-        work(*args)
+        with others_there():
+            work(*args)
         _shared = WHOLE
 
 

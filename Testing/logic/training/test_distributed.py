@@ -1,0 +1,115 @@
+"""Two processes do the work of one: the same labels, each case once, and no loss when one dies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aslseg.data.images import read_labelmap
+from aslseg.distributed import WHOLE, Part, gathered, mapped, my_part, together
+from aslseg.evaluation.metrics import dice
+from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.project.run_folder import RunFolder
+from aslseg.runs import start_run
+from aslseg.targets import LIVER_TARGETS, region_mask
+from rank_of_a_run import CONFIG, RUN
+from tiny_project import a_tiny_project
+
+TESTING = Path(__file__).parents[2]
+SAME_LABELS = 0.98
+"""Least Dice of the labels of two processes and of one: sums are in another order."""
+
+
+def test_a_single_process_has_all_of_the_work() -> None:
+    assert my_part() == WHOLE == Part(0, 1)
+    assert WHOLE.share([1, 2, 3]) == [1, 2, 3]
+    assert gathered("value") == ["value"]
+    assert together(divmod, 7, 2) == (3, 1)
+
+
+@pytest.mark.parametrize("of", [2, 3, 8])
+def test_each_item_belongs_to_one_part(of: int) -> None:
+    items = list(range(7))
+    shares = [Part(number, of).share(items) for number in range(of)]
+    assert sorted(item for share in shares for item in share) == items
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_mapped_work_keeps_the_order_and_tells_its_progress() -> None:
+    events: list[Event] = []
+    assert mapped(pow, [3, 1, 2], Monitor(events.append, interval_s=0), "Powers", 2) == [9, 1, 4]
+    told = [(e.task, e.step, e.of) for e in events if isinstance(e, Progress)]
+    assert told == [("Powers", n, 3) for n in range(4)]
+
+
+def test_a_monitor_is_silent_and_not_stopped_in_another_process() -> None:
+    token = CancelToken()
+    token.cancel()
+    sent = pickle.loads(pickle.dumps(Monitor(print, token, round=3)))
+    assert sent.round == 3
+    assert sent.listener is not print
+    sent.check()
+
+
+def two_processes(project: Path, notes: Path, *more: str) -> list[tuple[int, str]]:
+    """Run two processes; return exit code and standard error of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(2):
+        environment = {
+            **os.environ,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, str(TESTING / "rank_of_a_run.py"), str(project), str(notes)]
+        process = subprocess.Popen(
+            [*command, *more], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+    try:
+        said = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(p.returncode, text) for p, text in zip(started, said, strict=True)]
+
+
+@pytest.mark.nightly  # five starts of torch
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
+def test_two_processes_give_the_labels_of_one_also_after_one_was_killed(tmp_path: Path) -> None:
+    project, notes = a_tiny_project(tmp_path), tmp_path / "notes"
+    (first, said), (killed, _) = two_processes(project.folder, notes, "5")
+    assert (first, killed) == (1, 9)
+    assert "Another process of this run has ended" in said, said
+    assert "--resume" in said
+    run = RunFolder(project.folder / "runs" / RUN)
+    assert run.status["state"] == "failed"
+    assert not notes.exists()
+
+    ended = two_processes(project.folder, notes)
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert run.status["state"] == "done"
+    done = [line.split() for line in notes.read_text(encoding="utf-8").splitlines()]
+    assert sorted(case for _, case in done) == ["c2", "c3", "c4", "c5", "c6"]  # each once
+    assert {rank for rank, _ in done} == {"0", "1"}
+
+    torch.set_num_threads(1)
+    alone = start_run(project, CONFIG, run_id="alone")
+    for case in project.cases:
+        one, two = (read_labelmap(r.path / "labels" / f"{case.id}.nii.gz") for r in (alone, run))
+        for target in LIVER_TARGETS:
+            masks = [region_mask(each.labels, target, LIVER_TARGETS) for each in (one, two)]
+            assert dice(*masks) >= SAME_LABELS, (case.id, target.name)
