@@ -26,7 +26,7 @@ SHAPE = (24, 96, 96)
 def train(folder: Path, count: int) -> None:
     from aslseg.data.images import write_labelmap, write_volume
     from aslseg.data.volume import Geometry, Labelmap, Volume
-    from aslseg.memory import tune_allocator
+    from aslseg.networks.device import tune_allocator
     from aslseg.project.case import CaseFiles
     from aslseg.project.create import create_project, select_cases
     from aslseg.runs import start_run

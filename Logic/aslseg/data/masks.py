@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.data.volume import Float32, Mask, Scalar, Shape3, Spacing3, Volume
+from aslseg.data.volume import Float32, Mask, Scalar, Shape3, Spacing3, Volume, zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int3
         msg = f"connectivity must be 1, 2 or 3, got {connectivity}."
         raise ValueError(msg)
     structure = ndimage.generate_binary_structure(mask.ndim, min(connectivity, mask.ndim))
-    numbered = np.zeros(mask.shape, np.int32)
+    numbered = zeros(mask.shape, np.int32)
     count = ndimage.label(mask, structure, output=numbered)
     return numbered, int(count)
 

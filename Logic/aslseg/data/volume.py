@@ -158,14 +158,14 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _LARGE_BYTES = 64 << 20
 
 
-def zeros(shape: tuple[int, ...]) -> Float32:
-    """Return float32 zeros for a whole volume, which take memory only where they are written.
+def zeros(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+    """Return zeros for a whole volume, which take memory only where they are written.
 
     A large array is mapped by itself: the system gives its pages as they are written and takes
     them back when it goes, however the allocator of the process is tuned.
     """
-    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE_BYTES:
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, dtype)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
-    return np.frombuffer(mmap.mmap(-1, size, **private), np.float32).reshape(shape)
+    return np.frombuffer(mmap.mmap(-1, size, **private), dtype).reshape(shape)

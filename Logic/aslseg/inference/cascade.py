@@ -139,7 +139,14 @@ def with_given(probabilities: Probabilities, stage: CascadeStage, volume: Volume
         return probabilities
     free = ~np.any(list(masks.values()), axis=0)
     others = {name: values * free for name, values in probabilities.items() if name not in masks}
-    return others | {name: mask.astype(np.float32) for name, mask in masks.items()}
+    return others | {name: _as_probability(mask) for name, mask in masks.items()}
+
+
+def _as_probability(mask: Mask) -> Float32:
+    """Return one in a mask, and zero elsewhere without writing it."""
+    probability = zeros(mask.shape)
+    probability[mask] = 1.0
+    return probability
 
 
 def on_volume(
@@ -212,7 +219,7 @@ def predict_roi(
 
 def _background(classes: int, roi: Roi) -> Float32:
     """Return (classes, d, h, w) probabilities of a ROI in which there is nothing."""
-    found = zeros((classes, *roi.image.shape))
+    found: Float32 = zeros((classes, *roi.image.shape))
     found[0] = 1.0
     return found
 

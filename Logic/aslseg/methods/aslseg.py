@@ -22,10 +22,14 @@ from aslseg.inference.loading import (
     released_sam_predictor,
 )
 from aslseg.inference.postprocessing import labels_from
-from aslseg.methods.baseline import training_plan_of
 from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of
-from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method, train_cascade
+from aslseg.training.cascade import (
+    Build,
+    CascadeTrainingPlan,
+    default_ssl_method,
+    train_cascade,
+)
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, networks_of
 from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
@@ -81,3 +85,19 @@ def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> C
         )
 
     return {"supervised": by_supervised, "sam_untrained": by_released_sam}
+
+
+def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:
+    """Return the training plan of a round; later rounds are shorter, short ones much."""
+    later = this.number > 1
+    share = context.config.later_share if this.kept is None else context.config.review_share
+    return CascadeTrainingPlan(
+        folder=this.folder,
+        ssl_name=context.config.paradigm,
+        pseudo=this.pseudo,
+        start=this.start,
+        share=share if later else 1.0,
+        rate=context.config.later_learning_rate if later else 1.0,
+        build=build,
+        kept=this.kept,
+    )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from aslseg.context import RunContext
 from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.loading import BuildNetwork, TrainedCascade, specialist_alone
+from aslseg.methods.aslseg import training_plan_of
 from aslseg.networks.unet import build_network
 from aslseg.training.cascade import (
     Build,
@@ -57,19 +58,3 @@ def lesion_stage_of(
     if context.config.lesion_decision == "classifier":
         models = cross_fitted_models(context, plan)
     return train_lesion_stage(context, plan.folder, trained.earlier, models)
-
-
-def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:
-    """Return the training plan of a round; later rounds are shorter, short ones much."""
-    later = this.number > 1
-    share = context.config.later_share if this.kept is None else context.config.review_share
-    return CascadeTrainingPlan(
-        folder=this.folder,
-        ssl_name=context.config.paradigm,
-        pseudo=this.pseudo,
-        start=this.start,
-        share=share if later else 1.0,
-        rate=context.config.later_learning_rate if later else 1.0,
-        build=build,
-        kept=this.kept,
-    )

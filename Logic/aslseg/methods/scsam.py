@@ -31,7 +31,8 @@ from aslseg.config import ScSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.inference.classwise_sam import picture01
 from aslseg.inference.loading import build_classwise, load_classwise, scsam_ensemble, scsam_path
-from aslseg.methods.baseline import lesion_stage_of, training_plan_of
+from aslseg.methods.aslseg import training_plan_of
+from aslseg.methods.baseline import lesion_stage_of
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp

@@ -31,7 +31,8 @@ from aslseg.context import RunContext
 from aslseg.data.volume import Volume
 from aslseg.errors import ConfigError
 from aslseg.inference.loading import required_sam_predictor
-from aslseg.methods.baseline import run_with, training_plan_of
+from aslseg.methods.aslseg import training_plan_of
+from aslseg.methods.baseline import run_with
 from aslseg.preprocessing.patches import (
     Batch,
     PatchLocation,

@@ -20,7 +20,7 @@ from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.lesion_classifier import HeldOutScores, fixed_rule, load_classifier
 from aslseg.inference.loading import TrainedCascade
-from aslseg.methods.baseline import training_plan_of
+from aslseg.methods.aslseg import training_plan_of
 from aslseg.networks.unet import build_network
 from aslseg.project.run_folder import create_run
 from aslseg.project.run_tables import read_cross_validation, read_table
