@@ -56,7 +56,7 @@ from aslseg.presets import published_changes, read_preset
 from aslseg.project.run_folder import create_run
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training import cascade
-from aslseg.training.cascade import CascadeTrainingPlan, RoiAugmentation, default_ssl_method
+from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method
 
 SMALL = (
     "organ.iterations=300", "organ.batch_size=6", "organ.roi.pixel_mm=4.0",
@@ -180,18 +180,16 @@ def prepare(
 ) -> None:
     """Keep the regions of interest of all cases, and the predicted livers of the unlabelled."""
     settings = context.config.lesion
-    augmentation = RoiAugmentation(context, stage, {})
     networks = {
         "liver": cascade.load_stage(context, plan.folder, cascade_stages(context.targets)[0])[-1]
     }
     (shared / "livers").mkdir(parents=True, exist_ok=True)
-    for number, case in enumerate(
-        cascade._labelled_cases(context, plan, stage, settings, shared / "parts", augmentation)
-    ):
+    preparation = cascade._Preparation(stage, settings, shared / "parts", networks, {})
+    for number, case in enumerate(cascade._labelled_cases(context, plan, preparation)):
         save_roi(case.roi, shared / "rois" / f"labelled-{number}")
     for case in context.unlabelled:
         volume = context.image(case)
-        liver = augmentation.predict_parent(volume, networks)
+        liver = preparation.found_parent(context, volume)
         np.save(shared / "livers" / f"{case.id}.npy", liver)
         save_roi(
             cascade.build_roi(volume, stage, settings, parent=liver), shared / "rois" / case.id
@@ -214,7 +212,13 @@ def trained(study: Study, row: str) -> dict[str, Any]:
     else:
         method = default_ssl_method(context.config.paradigm, study.stage, settings)
     unlabelled = study.unlabelled if method.uses_unlabelled else []
-    cascade._fit(context, plan, study.stage, method, (study.labelled, unlabelled))
+    training = cascade._StageTraining(
+        f"{plan.name}-{study.stage.name}",
+        folder,
+        study.stage,
+        plan.settings(context.config, study.stage),
+    )
+    cascade._fit(context, training, method, (study.labelled, unlabelled))
     network = method.average.eval()
     found: dict[str, Any] = {"unet": lambda _, roi, __: by_network(network, roi, context)}
     if isinstance(method, CoTraining):

@@ -60,11 +60,11 @@ def test_decisions_train_the_lesion_stage_alone_and_shortly(
     seen: list[TrainingCase] = []
     fit = cascade._fit
 
-    def watched(context, plan, stage, ssl_method, cases):  # type: ignore[no-untyped-def]
+    def watched(context, training, ssl_method, cases):  # type: ignore[no-untyped-def]
         seen.extend(cases[0])
-        assert stage.name == "tumour"
-        assert plan.settings(context.config, stage).iterations == SPECIALIST.iterations // 2
-        fit(context, plan, stage, ssl_method, cases)
+        assert training.stage.name == "tumour"
+        assert training.settings.iterations == SPECIALIST.iterations // 2
+        fit(context, training, ssl_method, cases)
 
     monkeypatch.setattr(cascade, "_fit", watched)
     before = {path.name: sha256_of(path) for path in run.round(1).glob("*.safetensors")}
