@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_decisions_train_the_lesion_stage_alone_and_shortly(
     fit = cascade._fit
 
     def watched(context, training, ssl_method, cases):  # type: ignore[no-untyped-def]
-        seen.extend(cases[0])
+        seen.extend(replace(case, source=case.roi) for case in cases[0])  # files go later
         assert training.stage.name == "tumour"
         assert training.settings.iterations == SPECIALIST.iterations // 2
         fit(context, training, ssl_method, cases)
