@@ -258,6 +258,39 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
 
 
+def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(
+    open_module: Callable[..., Any], folder: Path
+) -> None:
+    from aslseg.data.images import read_labelmap
+    from aslseg.data.volume import Labelmap
+    from aslseg.project.candidate_table import CandidateRow, write_candidates
+    from aslseg.project.run_folder import open_run
+
+    run = open_run(folder)
+    predictions = run.predictions(int(run.status["best_round"]), CASE)
+    geometry = read_labelmap(predictions / "refined.nii.gz").geometry
+    cores = np.zeros(geometry.shape, np.uint8)
+    cores[4:7, 28:31, 28:31] = 1
+    origin = (0.0, 0.0, 0.0)
+    row = CandidateRow(CASE, "tumour", 1, origin, origin, 0.4, 0.45, 0.5, accepted=False)
+    write_candidates(predictions, [row], Labelmap(cores, geometry), [])
+    reviewer = Reviewer(open_module(), folder)
+    assert reviewer.rows[3].startswith("left out: probability 0.45 is near the limit 0.50")
+    assert "0 of 3 lesions decided. The run left out 1 more" in reviewer.ui.lesionLabel.text
+    for _ in range(3):
+        reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert reviewer.ui.lesionsDoneButton.enabled
+    reviewer.ui.lesionTable.selectRow(3)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert "4 of 4 lesions decided" in reviewer.ui.lesionLabel.text
+    reviewer.press(reviewer.ui.undoButton)
+    reviewer.press(reviewer.ui.lesionsDoneButton)
+    done = reviewer.logic.project
+    labels = done.load_labels(done.case(CASE)).labels
+    np.testing.assert_array_equal(labels, reviewer.shown)
+    assert (labels[cores > 0] == LIVER).all()
+
+
 def test_what_is_done_again_leaves_a_label_that_was_saved_elsewhere_meanwhile(
     reviewer: Reviewer,
 ) -> None:

@@ -139,6 +139,8 @@ def lesions_to_review(
 ) -> list[ReviewedLesion]:
     """Return the lesions of a case: undecided ones, the most doubtful first, then decided ones.
 
+    Candidates that the run rejected come after those that are shown: few of them are lesions.
+
     Args:
         volume: The image as it is stored.
         candidates: Of the run.
@@ -156,7 +158,8 @@ def lesions_to_review(
         for number, one in lesions.decisions.items()
         if one.target in by_name
     ]
-    return [*sorted(open_ones, key=lambda one: (-one.doubt, -one.volume_ml)), *done]
+    order = sorted(open_ones, key=lambda one: (not one.shown, -one.doubt, -one.volume_ml))
+    return [*order, *done]
 
 
 def of_decision(

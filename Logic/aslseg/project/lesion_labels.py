@@ -1,7 +1,8 @@
 """The label map that decisions about lesions make: of a case that is done, and of one that is not.
 
-A case is done when every candidate is decided about and the person says that there are no more:
-then its label map is a person's like any other. Before, what is decided is a label already, the
+A case is done when every lesion that is shown is decided about and the person says that there are
+no more: then its label map is a person's like any other. A candidate that the run rejected is not
+shown, and is none unless the person accepted it. Before, what is decided is a label already, the
 rest is not.
 """
 
@@ -44,7 +45,7 @@ def finish_case(
         round_number: Of the candidates; the best round when None.
 
     Raises:
-        ProjectError: When there is no such case, or a candidate is undecided.
+        ProjectError: When there is no such case, or a lesion that is shown is undecided.
         RunError: When the run has no refined label of the case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
@@ -52,7 +53,8 @@ def finish_case(
     with changing(project.folder):
         current = open_project(project.folder)
         lesions = read_lesions(current, case_id)
-        left = undecided(read_candidate_lesions(path.parent, current.targets), lesions)
+        candidates = read_candidate_lesions(path.parent, current.targets)
+        left = undecided([one for one in candidates if one.shown], lesions)
         if left:
             msg = (
                 f"{len(left)} lesions of case {case_id} are undecided; accept, edit or delete them "

@@ -53,7 +53,16 @@ class LesionReview:
 
     @property
     def undecided(self) -> list[int]:
-        """Rows that nobody decided about."""
+        """Rows that are shown and that nobody decided about: the case waits for these."""
+        return [n for n in self._open if self.rows[n].shown]
+
+    @property
+    def rejected(self) -> list[int]:
+        """Rows that the run rejected and nobody decided about; they are none unless accepted."""
+        return [n for n in self._open if not self.rows[n].shown]
+
+    @property
+    def _open(self) -> list[int]:
         return [n for n, row in enumerate(self.rows) if row.state == UNDECIDED]
 
 

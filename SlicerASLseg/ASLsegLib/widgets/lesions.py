@@ -19,6 +19,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_table
 if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from ASLsegLib.engine.client import PanelEvent
+    from ASLsegLib.logic.lesions import LesionReview
 
 HEAD = [_("Lesion"), _("ml"), _("mm"), _("HU"), _("Agree"), _("Decision")]
 CHANGES_HEAD = [
@@ -245,10 +246,7 @@ class LesionsSection(Section):
             return ""
         if self.logic.is_drawing:
             return _("Draw the lesion, or place a prompt on it; then accept it here.")
-        rows = self._visible()
-        decided = len(rows) - len(review.undecided)
-        text = _("{case}: {decided} of {count} lesions decided. ")
-        text = text.format(case=review.case_id, decided=decided, count=len(rows))
+        text = _count_lesions(review, len(self._visible()))
         if self.row is None:
             return text
         lesion = review.rows[self.row]
@@ -278,16 +276,29 @@ def _open_panel() -> None:
     slicer.util.selectModule("ASLseg")
 
 
+def _count_lesions(review: LesionReview, listed: int) -> str:
+    """Say how many lesions are decided about, and what becomes of those that were left out."""
+    rejected = len(review.rejected)
+    count = listed - rejected
+    text = _("{case}: {decided} of {count} lesions decided. ")
+    text = text.format(case=review.case_id, decided=count - len(review.undecided), count=count)
+    if rejected:
+        more = _("The run left out {rejected} more, listed last: accept those that are lesions. ")
+        text += more.format(rejected=rejected)
+    return text
+
+
 def _cells(row: int, lesion: ReviewedLesion) -> list[str]:
     agreement = "" if lesion.agreement is None else f"{lesion.agreement:.2f}"
-    state = STATES.get(lesion.state, "; ".join(lesion.reasons) or "-")
+    why = "; ".join(lesion.reasons) or "-"
+    undecided = f"? {why}" if lesion.shown else _("left out: {why}").format(why=why)
     return [
         str(row + 1),
         f"{lesion.volume_ml:.2f}",
         f"{lesion.size.long_mm:.0f} x {lesion.size.short_mm:.0f}",
         f"{lesion.mean_hu:.0f}",
         agreement,
-        state if lesion.state != UNDECIDED else f"? {state}",
+        undecided if lesion.state == UNDECIDED else STATES.get(lesion.state, lesion.state),
     ]
 
 

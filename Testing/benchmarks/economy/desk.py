@@ -163,7 +163,8 @@ class ReviewDesk(Desk):
         project: The case's.
         case_id: The case.
         run: Whose candidates are reviewed, in its best round.
-        rejected: Whether candidates that the run rejected are listed too, as the panel does.
+        rejected: Whether candidates that the run rejected are looked at too; the panel lists them
+            last, and waits for no decision about them.
         grower: As for `Desk`.
     """
 
@@ -175,7 +176,7 @@ class ReviewDesk(Desk):
         case_id: str,
         run: RunFolder,
         *,
-        rejected: bool = True,
+        rejected: bool = False,
         grower: Grower | None = None,
     ) -> None:
         refined = read_labelmap(review.refined_path(run, case_id))
@@ -214,10 +215,7 @@ class ReviewDesk(Desk):
     def save(self) -> Labels:
         """Say that there are no more lesions."""
         project = open_project(self.project.folder)
-        if self.rejected:
-            finish_case(project, self.run, self.case_id, labels=self._labelmap())
-        else:  # what is not listed cannot be decided about
-            review.correct(project, self.case_id, self._labelmap(), self.run)
+        finish_case(project, self.run, self.case_id, labels=self._labelmap())
         return self.shown
 
     def _put(self, what: What, row: Row, mask: Mask | None) -> None:

@@ -143,7 +143,7 @@ class Study:
         if way.shown == "specialist" or not has_lesions:
             labels = read_labelmap(self._prediction(run, name, way))
             return Desk(project, name, labels, grower)
-        return ReviewDesk(project, name, run, rejected=way.candidates, grower=grower)
+        return ReviewDesk(project, name, run, rejected=way.rejected, grower=grower)
 
     def _complete(self, folder: Path, name: str, way: Way, log: Log) -> None:
         """Complete a case of which some slices were drawn, from what the run makes of it."""

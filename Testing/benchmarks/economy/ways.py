@@ -21,7 +21,7 @@ class Way:
         start: What there is at the start: label maps of the first cases, the same with masks of the
             organs of all cases, or five slices of the first cases.
         by_need: Cases come in the order of the review, else in a random one.
-        candidates: Lesions that the run rejected are listed too.
+        rejected: Candidates that the run rejected are looked at too.
         grows: Missed lesions grow from a box, else they are drawn.
         trains_on: The run learns from what was decided, batch after batch.
         round: Round of the run that is shown; the best one if 0.
@@ -31,7 +31,7 @@ class Way:
     shown: Shown
     start: Start = "full"
     by_need: bool = False
-    candidates: bool = True
+    rejected: bool = False
     grows: bool = False
     trains_on: bool = False
     round: int = 0
@@ -44,9 +44,15 @@ WAYS: Mapping[str, Way] = {
     "once": Way("trained once, corrected in random order", "specialist", round=1),
     "tool": _TOOL,
     "tool-given": replace(_TOOL, title="this tool, organs given", start="given"),
+    "once-given": Way(
+        "organs given, trained once, corrected in random order",
+        "specialist",
+        start="given",
+        round=1,
+    ),
     "tool-sparse": replace(_TOOL, title="this tool, five slices of the first", start="sparse"),
     "tool-random": replace(_TOOL, title="this tool, random order", by_need=False),
-    "tool-shown": replace(_TOOL, title="this tool, accepted candidates only", candidates=False),
+    "tool-rejected": replace(_TOOL, title="this tool, rejected candidates too", rejected=True),
     "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
     "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
 }
@@ -55,7 +61,7 @@ WAYS: Mapping[str, Way] = {
 _REVIEWS: Mapping[str, tuple[str, dict[str, bool]]] = {
     "need": ("by need", {}),
     "random": ("random order", {"by_need": False}),
-    "shown": ("accepted candidates only", {"candidates": False}),
+    "rejected": ("rejected candidates too", {"rejected": True}),
     "drawn": ("missed lesions drawn", {"grows": False}),
 }
 

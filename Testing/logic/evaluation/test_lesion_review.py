@@ -61,7 +61,7 @@ def a_volume() -> Volume:
 def test_the_most_doubtful_come_first_and_say_why() -> None:
     big, small = cuboid((1, 2, 2), (2, 10, 10)), cuboid((3, 20, 20), (1, 2, 2))
     sure = candidate(big, 0.99)
-    near = candidate(small, 0.45, sam_overlap=0.0, number=2)
+    near = candidate(small, 0.55, sam_overlap=0.0, number=2)
     same = np.ones(GRID.shape, np.uint8)
     big.write(same, 2)
     other = same.copy()
@@ -74,7 +74,7 @@ def test_the_most_doubtful_come_first_and_say_why() -> None:
     assert (first.candidate, last.candidate) == (2, 1)
     assert first.doubt > 0.8 > 0.1 > last.doubt
     assert first.reasons == (
-        "probability 0.45 is near the limit 0.50",
+        "probability 0.55 is near the limit 0.50",
         "predictions overlap by Dice 0.00 only",
         "SAM finds nothing of it",
         "smaller than 0.5 ml",
@@ -83,7 +83,15 @@ def test_the_most_doubtful_come_first_and_say_why() -> None:
     assert last.agreement == 1.0
     assert last.volume_ml == pytest.approx(200 * 16 / 1000)
     assert (first.mean_hu, last.mean_hu) == (100.0, 40.0)
-    assert (last.parent, last.state, last.shown, first.shown) == ("liver", "undecided", True, False)
+    assert (last.parent, last.state, last.shown, first.shown) == ("liver", "undecided", True, True)
+
+
+def test_what_the_run_left_out_comes_after_what_is_shown() -> None:
+    sure = candidate(cuboid((1, 2, 2), (2, 10, 10)), 0.99)
+    near = candidate(cuboid((3, 20, 20), (1, 2, 2)), 0.49, number=2)
+    far = candidate(cuboid((3, 10, 10), (1, 2, 2)), 0.02, number=3)
+    found = lesions_to_review(a_volume(), [far, near, sure], CaseLesions("a"), LIVER_TARGETS, {})
+    assert [one.candidate for one in found] == [1, 2, 3]
 
 
 def test_a_clear_rejection_is_named() -> None:

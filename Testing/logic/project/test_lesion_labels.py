@@ -12,6 +12,7 @@ from aslseg.data.masks import BoundingBox
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions
+from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.lesion_labels import finish_case, partial_label
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
@@ -54,6 +55,24 @@ def test_a_case_is_done_when_all_is_decided(project: Project, run: RunFolder) ->
     assert done.case("c2") in done.labelled
     before, undone = undo_last(done)
     assert (before.case("c2").label, undone.case_id) == (None, "c2")
+
+
+def test_a_case_waits_for_no_candidate_that_its_run_left_out(
+    project: Project, run: RunFolder
+) -> None:
+    cores = np.zeros(GEOMETRY.shape, np.uint8)
+    cores[5:7, 5:7, 5:8] = 1
+    origin = (0.0, 0.0, 0.0)
+    rejected = CandidateRow("c2", "tumour", 1, origin, origin, 0.2, 0.3, 0.5, accepted=False)
+    write_candidates(run.predictions(1, "c2"), [rejected], Labelmap(cores, GEOMETRY), [])
+    found = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    assert [one.shown for one in found] == [False, True, True]
+    for one in found[1:]:
+        put_lesion(project, "c2", LesionDecision("accepted", "tumour", one.voxels, one.voxels))
+    done = finish_case(project, run, "c2")
+    labels = done.load_labels(done.case("c2")).labels
+    assert (labels == 2).sum() == 12
+    assert (labels[cores > 0] == 1).all()
 
 
 def test_what_the_person_was_shown_is_what_is_saved(project: Project, run: RunFolder) -> None:
