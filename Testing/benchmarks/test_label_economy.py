@@ -30,6 +30,7 @@ from economy.sight import (
 )
 from economy.study import Study
 from economy.ways import WAYS
+from economy_draws import lines, read
 
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
@@ -253,6 +254,24 @@ def test_curves_and_tables_say_what_was_logged(tmp_path: Path) -> None:
     assert rounds[1:4] == ["once,1,1,3.00", "once,2,1,2.00", "once,3,1,1.00"]
     assert "0.50 (0.50 to 0.50)" in summary([way, other])
     assert (tmp_path / "label-economy.png").stat().st_size > 10_000
+
+
+def test_draws_are_put_together_by_their_mean_and_range(tmp_path: Path) -> None:
+    minutes = {
+        "B": {"hand": (6.0, 4.0), "once": (3.0, 1.0)},
+        "C": {"hand": (5.0, 5.0), "once": (6.0, 3.0), "tool": (1.0, 1.0)},
+    }
+    for draw, ways in minutes.items():
+        place = tmp_path / draw
+        done = [a_log(place / "ways" / name, times, name) for name, times in ways.items()]
+        write_results(done, place)
+    draws = [read(tmp_path / draw) for draw in minutes]
+    assert list(lines(draws)) == [
+        "| all by hand | 10 (10 to 10) | 5.0 (5.0 to 5.0) | 1.00 (1.00 to 1.00) "
+        "| 1.81 (1.11 to 2.50) |",
+        "| trained once, corrected in random order | 6 (4 to 9) | 3.2 (2.0 to 4.5) "
+        "| 0.65 (0.40 to 0.90) | 1.00 (1.00 to 1.00) |",
+    ]
 
 
 @pytest.fixture(scope="module")
