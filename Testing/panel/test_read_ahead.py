@@ -129,7 +129,10 @@ def test_what_changed_since_it_was_read_is_read_anew(
     assert [row.state for row in person.logic.lesion_review.rows] == ["accepted"]
 
 
-@pytest.mark.skipif(ALONE not in os.environ, reason="the test below runs it, in its own process")
+alone = pytest.mark.skipif(ALONE not in os.environ, reason="run below, in a process of its own")
+
+
+@alone
 def test_memory_over_forty_cases(open_module: Callable[..., Any], tmp_path: Path) -> None:
     person, memory_mib = Reviewer(open_module(), a_project(tmp_path, 40).folder), []
     for _ in range(40):
@@ -141,20 +144,8 @@ def test_memory_over_forty_cases(open_module: Callable[..., Any], tmp_path: Path
     assert memory_mib[-1] - memory_mib[9] < 10 * VOLUME_MIB
 
 
-def test_memory_stays_flat_over_forty_cases() -> None:
-    """What tests before have freed, in a process of all of them, is no measure of a review's."""
-    test = f"{__file__}::test_memory_over_forty_cases"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", test]
-    ran = subprocess.run(
-        command, env={**os.environ, ALONE: "1"}, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stdout[-3000:]
-    assert "1 passed" in ran.stdout
-
-
-def test_a_finished_case_leaves_memory_with_its_voxels(
-    open_module: Callable[..., Any], tmp_path: Path
-) -> None:
+@alone
+def test_memory_of_a_finished_case(open_module: Callable[..., Any], tmp_path: Path) -> None:
     person, gone = Reviewer(open_module(), a_project(tmp_path, 2).folder), []
     person.next()
     image = person.logic.case_node("p00").GetImageData()
@@ -172,6 +163,21 @@ def test_a_finished_case_leaves_memory_with_its_voxels(
         return gone == ["p00"]
 
     wait_until(is_gone, 30.0, f"the volume of p00 is gone while {person.shown} is shown")
+
+
+def test_memory_stays_flat_over_forty_cases_and_a_finished_one_leaves_it_with_its_voxels() -> None:
+    """What tests before hold or have freed, in a process of all of them, is none of a review's."""
+    tests = ("test_memory_over_forty_cases", "test_memory_of_a_finished_case")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    ran = subprocess.run(
+        [*command, *(f"{__file__}::{name}" for name in tests)],
+        env={**os.environ, ALONE: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert "2 passed" in ran.stdout
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc")
