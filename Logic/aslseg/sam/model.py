@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from aslseg.errors import WeightsError
 from aslseg.networks.checkpoints import load_state
 from aslseg.sam.stock import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from aslseg.sam.tiny_vit import TinyViT, TinyViTSizes
+from aslseg.sam.vit import ViTBlock
 
 CHANNELS = 256
 
@@ -113,7 +115,7 @@ def assemble_sam(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module:
 def _build_encoder(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module:
     if isinstance(sizes, TinyViTSizes):
         return TinyViT(input_size, sizes)
-    encoder: nn.Module = ImageEncoderViT(
+    encoder: Any = ImageEncoderViT(
         img_size=input_size,
         patch_size=PATCH,
         embed_dim=sizes.dim,
@@ -125,7 +127,8 @@ def _build_encoder(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module
         window_size=sizes.window,
         global_attn_indexes=sizes.global_blocks,
     )
-    return encoder
+    encoder.blocks = nn.ModuleList(ViTBlock(block) for block in encoder.blocks)
+    return cast("nn.Module", encoder)
 
 
 def load_weights(sam: nn.Module, checkpoint: Path) -> None:

@@ -39,7 +39,6 @@ with without_its_init("segment_anything"):
         TwoWayTransformer,
     )
     from segment_anything.modeling.common import LayerNorm2d
-    from segment_anything.modeling.image_encoder import Attention as ViTAttention
 
 __all__ = [
     "ImageEncoderViT",
@@ -48,5 +47,4 @@ __all__ = [
     "PromptEncoder",
     "Sam",
     "TwoWayTransformer",
-    "ViTAttention",
 ]

@@ -8,6 +8,7 @@ weights serves every input size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -113,47 +114,78 @@ class WindowAttention(nn.Module):
         qkv, filling = self.qkv(self.norm(x)), self.qkv(self.norm(x.new_zeros(x.shape[-1])))
         # Looked up at every call: a cached copy would survive the loading of other weights.
         bias = self.attention_biases[:, self.distance_index]
-        parts = [
-            torch.cat(
-                [self._attend(part, filling, bias) for part in _at_edges(rows, 2, self.window)], 2
-            )
-            for rows in _at_edges(qkv, 1, self.window)
-        ]
-        out: Tensor = self.proj(torch.cat(parts, 1))
+        out: Tensor = self.proj(
+            by_windows(qkv, self.window, lambda windows: self._attend(windows, filling, bias))
+        )
         return out
 
     def _attend(self, qkv: Tensor, filling: Tensor, bias: Tensor) -> Tensor:
         """Attend within equal windows.
 
         Args:
-            qkv: (B, H, W, 3 C): whole windows, or their part within the image.
+            qkv: (n, h, w, 3 C) of the tokens within the image.
             filling: (3 C,) of a token of zeros.
             bias: (heads, N, N) for whole windows.
 
         Returns:
-            (B, H, W, C).
+            (n, h, w, C).
         """
-        batch, height, width, channels = qkv.shape
-        h, w = min(height, self.window), min(width, self.window)
-        grid = (batch, height // h, width // w)
-        x = qkv.view(batch, grid[1], h, grid[2], w, channels).transpose(2, 3)
-        x = x.reshape(-1, h * w, self.num_heads, 3, channels // (3 * self.num_heads))
-        q, k, v = x.permute(3, 0, 2, 1, 4)  # each (windows, heads, h * w, C / heads)
+        n, h, w, channels = qkv.shape
+        x = qkv.reshape(n, h * w, self.num_heads, 3, channels // (3 * self.num_heads))
+        q, k, v = x.permute(3, 0, 2, 1, 4)  # each (n, heads, h * w, C / heads)
         if h * w < self.window**2:
-            one = filling.view(1, 1, self.num_heads, 3, -1).expand(len(x), -1, -1, -1, -1)
+            one = filling.view(1, 1, self.num_heads, 3, -1).expand(n, -1, -1, -1, -1)
             _, k_fill, v_fill = one.permute(3, 0, 2, 1, 4)
             k, v = torch.cat([k, k_fill], 2), torch.cat([v, v_fill], 2)
             bias = _with_filling(bias, h, w, self.window)
         with _attention_for(x):
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
-        x = x.transpose(1, 2).reshape(*grid, h, w, channels // 3)
-        return x.transpose(2, 3).reshape(batch, height, width, channels // 3)
+        return x.transpose(1, 2).reshape(n, h, w, channels // 3)
+
+
+def by_windows(x: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function to the tokens of each window, or of its part within the image.
+
+    Args:
+        x: (B, H, W, C) tokens of an image.
+        window: Edge of a window, in tokens.
+        attend: From (n, h, w, C), windows or parts of windows of one size, to (n, h, w, C').
+
+    Returns:
+        (B, H, W, C').
+    """
+    rows = [
+        torch.cat([_attended(part, window, attend) for part in _at_edges(row, 2, window)], 2)
+        for row in _at_edges(x, 1, window)
+    ]
+    return torch.cat(rows, 1)
+
+
+def _attended(x: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """Attend within equal windows, or equal parts of windows, that fill (B, H, W, C) tokens."""
+    batch, height, width, channels = x.shape
+    h, w = min(height, window), min(width, window)
+    windows = x.view(batch, height // h, h, width // w, w, channels).transpose(2, 3)
+    found = attend(windows.reshape(-1, h, w, channels))
+    found = found.view(batch, height // h, width // w, h, w, -1).transpose(2, 3)
+    return found.reshape(batch, height, width, -1)
 
 
 def _at_edges(x: Tensor, axis: int, window: int) -> list[Tensor]:
     """Split a tensor into the part that whole windows cover along an axis, and the rest of it."""
     whole = x.shape[axis] // window * window
     return [part for part in x.tensor_split([whole], axis) if part.shape[axis]]
+
+
+def outside_of(h: int, w: int, window: int, device: torch.device) -> Tensor:
+    """Return where a window is filled whose first h rows and w columns lie within the image.
+
+    Returns:
+        (window, window) bool.
+    """
+    outside = torch.ones(window, window, dtype=torch.bool, device=device)
+    outside[:h, :w] = False
+    return outside
 
 
 def _with_filling(bias: Tensor, h: int, w: int, window: int) -> Tensor:
@@ -168,9 +200,8 @@ def _with_filling(bias: Tensor, h: int, w: int, window: int) -> Tensor:
     Returns:
         (heads, h * w, h * w + 1).
     """
-    inside = torch.zeros(window, window, dtype=torch.bool, device=bias.device)
-    inside[:h, :w] = True
-    of_image, filled = bias[:, inside.flatten()], ~inside.flatten()
+    filled = outside_of(h, w, window, bias.device).flatten()
+    of_image = bias[:, ~filled]
     return torch.cat(
         [of_image[..., ~filled], of_image[..., filled].logsumexp(-1, keepdim=True)], -1
     )

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from aslseg.config import Tuning
 from aslseg.errors import WeightsError
-from aslseg.sam.stock import ViTAttention
 from aslseg.sam.tiny_vit import WindowAttention
+from aslseg.sam.vit import ViTAttention
 
 PARALLEL_SCALE = 0.5  # of the adapter beside an MLP, as in SC-SAM
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from aslseg.sam.model import (
     load_state_of_any_size,
     load_weights,
 )
-from aslseg.sam.stock import Sam, without_its_init
+from aslseg.sam.stock import ImageEncoderViT, Sam, without_its_init
 from aslseg.sam.tiny_vit import TinyViT, WindowAttention
 from sam_doubles import SMALL_VIT, TINY, a_small_sam
 
@@ -110,6 +111,31 @@ def test_windows_over_the_edge_see_zeros_there(shape: tuple[int, int]) -> None:
     x = torch.randn(2, *shape, 8)
     filled = F.pad(x, (0, 0, 0, -shape[1] % 3, 0, -shape[0] % 3))
     torch.testing.assert_close(attention(x), attention(filled)[:, : shape[0], : shape[1]])
+
+
+@pytest.mark.parametrize("cells", [7, 8, 9, 2])
+def test_a_vit_equals_that_of_segment_anything(cells: int) -> None:
+    # Windows of 3 are filled up by 2, 1, 0 and 1 on either side.
+    ours: Any = a_small_sam("vit", 16 * cells)
+    stock = ImageEncoderViT(
+        img_size=16 * cells,
+        embed_dim=SMALL_VIT.dim,
+        depth=SMALL_VIT.depth,
+        num_heads=SMALL_VIT.heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=SMALL_VIT.window,
+        global_attn_indexes=SMALL_VIT.global_blocks,
+    )
+    stock.load_state_dict(ours.image_encoder.state_dict())
+    images, weights = torch.randn(2, 3, 16 * cells, 16 * cells), torch.randn(2, 256, cells, cells)
+    found, expected = ours.image_encoder(images), stock(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for embedding in (found, expected):
+        (embedding * weights).sum().backward()
+    of_stock = dict(stock.named_parameters())
+    for name, value in ours.image_encoder.named_parameters():
+        torch.testing.assert_close(value.grad, of_stock[name].grad, rtol=1e-3, atol=1e-3)
 
 
 def test_changed_attention_biases_are_felt_in_evaluation_mode() -> None:
