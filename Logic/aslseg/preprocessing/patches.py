@@ -138,6 +138,9 @@ class TrainingCase:
         return self.source if isinstance(self.source, Roi) else load_roi(self.source)
 
 
+CPU = torch.device("cpu")
+
+
 OPEN_CASES = 64
 """Of a batch source: a process may have no more than some hundred files open."""
 
@@ -157,6 +160,7 @@ class BatchSource:
         seed: Of the run.
         stream: Tells apart the sources of one training (labelled, unlabelled).
         human_share: Least part of a batch that has human labels.
+        device: Where batches are wanted: patches are cut on the processor, and changed there.
     """
 
     def __init__(
@@ -166,12 +170,14 @@ class BatchSource:
         seed: int,
         stream: int,
         human_share: float = 0.5,
+        device: torch.device = CPU,
     ) -> None:
         if not cases:
             msg = "A batch source needs at least one case."
             raise ValueError(msg)
         self._cases = list(cases)
         self._settings = settings
+        self._device = device
         self._seed = (seed, stream)
         self._roi = lru_cache(OPEN_CASES)(lambda number: self._cases[number].roi)
         self._components = [_components_of(case) for case in cases]
@@ -192,8 +198,12 @@ class BatchSource:
         locations = tuple(part.share(drawn))
         inputs, classes = zip(*[self._cut(location) for location in locations], strict=True)
         weights = [self._cases[location.case].weight for location in locations]
-        changed = self._with_changed_intensities(torch.stack(inputs), locations, rng, part)
-        return Batch(changed, torch.stack(classes), torch.tensor(weights), locations)
+        batch = Batch(
+            torch.stack(inputs), torch.stack(classes), torch.tensor(weights), locations
+        ).to(self._device)
+        return replace(
+            batch, inputs=self._with_changed_intensities(batch.inputs, locations, rng, part)
+        )
 
     def _with_changed_intensities(
         self,
@@ -204,14 +214,15 @@ class BatchSource:
     ) -> Tensor:
         """Return patches with changed intensities, which are then cut off at their ROIs' limits."""
         images = image_channels(self._settings)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        strength = self._settings.intensity_strength
-        whole = torch.Size((self._settings.batch_size, images, *inputs.shape[2:]))
-        change = part_of_change(sample_intensity(whole, generator, strength), part)
+        changed, strength = inputs[:, :images], self._settings.intensity_strength
+        if strength:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            whole = torch.Size((self._settings.batch_size, images, *inputs.shape[2:]))
+            change = part_of_change(sample_intensity(whole, generator, strength), part)
+            changed = apply_intensity(changed, change)
         limits = torch.tensor([self._roi(location.case).limits for location in locations])
         low, high = limits.view(len(inputs), 2, *[1] * (inputs.ndim - 1)).to(inputs).unbind(1)
-        changed = apply_intensity(inputs[:, :images], change).clamp(low, high)
-        return torch.cat([changed, inputs[:, images:]], 1)
+        return torch.cat([changed.clamp(low, high), inputs[:, images:]], 1)
 
     def _pools(self, rng: np.random.Generator) -> list[list[int]]:
         """Return the cases that each patch of a batch may be of."""

@@ -49,7 +49,7 @@ from aslseg.training.fusion import (
 from aslseg.training.losses import soft_dice_loss
 from aslseg.training.mask_corruption import pseudo_labels_of
 from aslseg.training.sam_tuning import cross_fitted_sam
-from aslseg.training.trainer import Schedule, Trainer
+from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
 
 
 def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -103,12 +103,6 @@ def train_adaptation(
 
     images = image_channels(adaptation_roi_settings(stage, config))
 
-    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
-        image, predictions, truth = (tensor.to(device) for tensor in source.batch(step, part))
-        change = sample_intensity(image[:, :images].shape, generator, settings.intensity_strength)
-        image = torch.cat([apply_intensity(image[:, :images], change), image[:, images:]], 1)
-        return {"loss": adaptation_loss(network(image, predictions), truth)}
-
     schedule = Schedule(
         name,
         settings.iterations,
@@ -117,7 +111,16 @@ def train_adaptation(
         seed=config.seed,
     )
     trainer = Trainer(network, schedule, device, folder, most_parts=settings.batch_size)
-    trainer.run(step_loss, monitor)
+    with Prefetch(source.batch, settings.iterations, spare_threads(device)) as batches:
+
+        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+            image, predictions, truth = (tensor.to(device) for tensor in batches(step, part))
+            seen = image[:, :images]
+            change = sample_intensity(seen.shape, generator, settings.intensity_strength)
+            image = torch.cat([apply_intensity(seen, change), image[:, images:]], 1)
+            return {"loss": adaptation_loss(network(image, predictions), truth)}
+
+        trainer.run(step_loss, monitor)
     return network
 
 

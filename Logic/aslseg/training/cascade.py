@@ -33,7 +33,7 @@ from aslseg.inference.loading import (
 )
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
-from aslseg.preprocessing.patches import BatchSource, TrainingCase
+from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.project.lesion_labels import partial_label
@@ -42,7 +42,7 @@ from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, un
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
-from aslseg.training.trainer import Schedule, Trainer
+from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
 
 
 def scheduled(
@@ -334,22 +334,9 @@ def _fit(
     ssl_method: SSLMethod,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
 ) -> None:
-    stage, settings, seed = training.stage, training.settings, context.config.seed
+    stage, settings = training.stage, training.settings
     paths = specialist_paths(training.folder, stage)
-    labelled = BatchSource(
-        cases[0], settings, seed, 0, human_share=context.config.reliability.human_share
-    )
-    drawn = settings.model_copy(
-        update={"batch_size": settings.batch_size * ssl_method.unlabelled_draws}
-    )
-    unlabelled = BatchSource(cases[1], drawn, seed, 1) if cases[1] else None
     ssl_method.setup(cases[1])
-
-    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
-        extra = unlabelled.batch(step, part).to(context.device) if unlabelled else None
-        known = labelled.batch(step, part).to(context.device)
-        terms = ssl_method.loss(known, extra, step, generator)
-        return {"loss": terms.total, **terms.named(), **terms.shares()}
 
     def keep(number: int) -> None:
         tensors = ssl_method.average.state_dict()
@@ -362,7 +349,7 @@ def _fit(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         optimiser=settings.optimiser,
-        seed=seed,
+        seed=context.config.seed,
         snapshots=SNAPSHOTS,
     )
     trainer = Trainer(
@@ -375,10 +362,37 @@ def _fit(
         configure_optimizers=ssl_method.configure_optimizers(),
         most_parts=settings.batch_size,
     )
-    trainer.run(step_loss, context.monitor)
+    prepare = _batches(context, settings, ssl_method.unlabelled_draws, cases)
+    with Prefetch(prepare, settings.iterations, spare_threads(context.device)) as batches:
+
+        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+            terms = ssl_method.loss(*batches(step, part), step, generator)
+            return {"loss": terms.total, **terms.named(), **terms.shares()}
+
+        trainer.run(step_loss, context.monitor)
     if my_part().is_first:
         ssl_method.save_more(paths[-1].parent, stage.name)
         keep(len(paths) - 1)
+
+
+def _batches(
+    context: RunContext,
+    settings: SpecialistConfig,
+    unlabelled_draws: int,
+    cases: tuple[list[TrainingCase], list[TrainingCase]],
+) -> Callable[[int, Part], tuple[Batch, Batch | None]]:
+    """Return a function that cuts labelled and unlabelled patches of a step."""
+    seed, device = context.config.seed, context.device
+    human_share = context.config.reliability.human_share
+    labelled = BatchSource(cases[0], settings, seed, 0, human_share, device)
+    drawn = settings.model_copy(update={"batch_size": settings.batch_size * unlabelled_draws})
+    unlabelled = BatchSource(cases[1], drawn, seed, 1, device=device) if cases[1] else None
+
+    def prepare(step: int, part: Part) -> tuple[Batch, Batch | None]:
+        extra = unlabelled.batch(step, part) if unlabelled else None
+        return labelled.batch(step, part), extra
+
+    return prepare
 
 
 def _labelled_cases(

@@ -6,12 +6,15 @@ whole, so a run that stopped and went on ends with the very weights of one that 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +84,9 @@ class OptimizerSpec:
         """Return the learning rate of a step."""
         risen = warm_up(step, self.warmup)
         return self.learning_rate * risen * polynomial_decay(step, steps, self.power)
+
+
+Prepared = TypeVar("Prepared")
 
 
 StepLoss = Callable[..., dict[str, Tensor]]
@@ -369,6 +375,84 @@ class _Terms(nn.Module):
 
     def forward(self, *args: Any) -> dict[str, Tensor]:
         return self._step_loss(*args)
+
+
+MOST_THREADS = 4
+"""Of a training, that prepare batches."""
+
+
+def spare_threads(device: torch.device) -> int:
+    """Return how many threads may prepare batches: none where the step needs all cores."""
+    busy = torch.get_num_threads() if device.type == "cpu" else 1
+    return min(MOST_THREADS, max(0, _cores() - busy))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Prefetch(Generic[Prepared]):
+    """Calls a function for a step, and in threads for the steps that follow.
+
+    Patches are cut on the processor: where a graphics card computes, it would wait for them, and
+    where cores are to spare, these would.
+
+    What it returns depends on step and part alone, and so does what a call returns, whatever the
+    number of threads. Leaving the context ends them.
+
+    Args:
+        prepare: From a step and a part of its batch to what the step needs; may be called by
+            several threads at once. The call of a step raises what it raises.
+        steps: How many there are; none is prepared beyond.
+        threads: How many; with none the function is called when its result is wanted.
+    """
+
+    def __init__(self, prepare: Callable[[int, Part], Prepared], steps: int, threads: int) -> None:
+        self._prepare = prepare
+        self._steps = steps
+        self._threads = threads
+        cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        self._pool = ThreadPoolExecutor(max(1, threads), "batches", _use_card, (cards,))
+        self._coming: dict[tuple[int, Part], Future[Prepared]] = {}
+
+    def __enter__(self) -> Prefetch[Prepared]:
+        """Start nothing yet: the first call does."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for what is being prepared, and end the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, step: int, part: Part = WHOLE) -> Prepared:
+        """Return what a part of a step's batch needs; next wanted is that part of the next step."""
+        if not self._threads:
+            return self._prepared(step, part)
+        for number in range(step, min(step + self._threads + 1, self._steps)):
+            if (number, part) not in self._coming:
+                self._coming[number, part] = self._pool.submit(self._prepared, number, part)
+        found = self._coming.pop((step, part)).result()
+        for key in [key for key in self._coming if key[0] < step]:  # parts that were not wanted
+            self._coming.pop(key).cancel()
+        return found
+
+    def _prepared(self, step: int, part: Part) -> Prepared:
+        # Without mixed precision, as in threads, where it is not on.
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return self._prepare(step, part)
+
+
+def _use_card(cards: list[int]) -> None:
+    """Let a thread use the graphics card of the thread that starts it; each has its own choice."""
+    for card in cards:
+        torch.cuda.set_device(card)
 
 
 def step_generator(seed: int, step: int, part: Part = WHOLE) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aslseg.distributed import Part
 from aslseg.errors import CancelledError, RunError, WeightsError
 from aslseg.events import Event, Metric, Monitor, Progress
 from aslseg.training import trainer as training
-from aslseg.training.trainer import Schedule, StepLoss, Trainer, step_generator
+from aslseg.training.trainer import (
+    Prefetch,
+    Schedule,
+    StepLoss,
+    Trainer,
+    spare_threads,
+    step_generator,
+)
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule("network", steps=9, learning_rate=0.05, seed=3, snapshots=(1 / 3, 2 / 3))
@@ -310,3 +319,73 @@ def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
     for other in (drawn(1, 6), drawn(2, 5)):
         assert not torch.equal(first[0], other[0])
         assert not torch.equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_what_a_step_is_given_does_not_depend_on_threads(threads: int) -> None:
+    prepared: list[int] = []
+
+    def prepare(step: int, part: Part) -> Tensor:
+        prepared.append(step)
+        assert not torch.is_autocast_enabled("cpu")
+        generator = torch.Generator().manual_seed(10 * step + part.number)
+        return torch.rand(2, generator=generator)
+
+    halves = [Part(0, 2), Part(1, 2)]
+    with (
+        Prefetch(prepare, 5, threads) as batches,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        found = [batches(step, part) for step in range(2, 5) for part in halves]
+    expected = [prepare(step, part) for step in range(2, 5) for part in halves]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    assert sorted(prepared[:6]) == [2, 2, 3, 3, 4, 4]
+
+
+def test_coming_steps_are_prepared_beside_this_one() -> None:
+    wanted, prepared = threading.Event(), threading.Event()
+
+    def prepare(step: int, part: Part) -> str:
+        if step == 1:
+            wanted.wait(60)
+            prepared.set()
+        return threading.current_thread().name
+
+    with Prefetch(prepare, 2, 1) as batches:
+        assert batches(0) != threading.current_thread().name
+        wanted.set()
+        assert prepared.wait(60)
+
+
+def test_parts_of_a_batch_may_become_smaller_from_step_to_step() -> None:
+    with Prefetch(lambda step, part: (step, part), 3, 2) as batches:
+        assert batches(0, Part(0, 1)) == (0, Part(0, 1))
+        assert [batches(1, Part(n, 2)) for n in range(2)] == [(1, Part(n, 2)) for n in range(2)]
+        assert batches(2, Part(0, 2)) == (2, Part(0, 2))
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_error_of_a_batch_is_that_of_its_step(threads: int) -> None:
+    def prepare(step: int, _: Part) -> int:
+        if step == 1:
+            msg = "damaged"
+            raise RunError(msg)
+        return step
+
+    with Prefetch(prepare, 3, threads) as batches:
+        assert batches(0) == 0
+        with pytest.raises(RunError, match="damaged"):
+            batches(1)
+        assert batches(2) == 2
+
+
+def test_a_processor_whose_cores_compute_has_no_thread_to_spare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "_cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert spare_threads(CPU) == 0
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert spare_threads(CPU) == 2
+    assert spare_threads(torch.device("cuda")) == training.MOST_THREADS
