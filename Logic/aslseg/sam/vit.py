@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aslseg.sam.tiny_vit import by_windows, outside_of
 
@@ -91,10 +92,12 @@ class ViTAttention(nn.Module):
             outside = outside_of(h, w, self.window, qkv.device)
             pairs = (rows[..., :, None] + columns[..., None, :])[..., outside].flatten(2, 3)
             queries.append(pairs.float().logsumexp(-1, keepdim=True).to(q))
-            places = torch.block_diag(places, torch.ones(1, 1))
+            places = F.pad(places, (0, 1, 0, 1))
+            places[-1, -1] = 1
         keys = torch.cat([k, places.to(k).expand(n, self.num_heads, -1, -1)], -1)
         weights = (torch.cat(queries, -1) @ keys.transpose(-2, -1)).softmax(-1)
-        return (weights @ v).transpose(1, 2).reshape(n, h, w, channels // 3)
+        found: Tensor = (weights @ v).transpose(1, 2).reshape(n, h, w, channels // 3)
+        return found
 
     def _relative(self, positions: Tensor, count: int) -> Tensor:
         """Return the relative positions of the first tokens along an axis, (count, window, c)."""
