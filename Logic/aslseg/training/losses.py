@@ -38,7 +38,7 @@ def soft_dice_loss(
         absent: Whether a class of which the target has no voxel is one of them.
     """
     known = target != IGNORED
-    truth = F.one_hot(target * known, probability.shape[1]).movedim(-1, 1).to(probability.dtype)
+    truth = torch.stack([target == n for n in range(probability.shape[1])], 1).to(probability)
     scale = _per_element(weight, probability) * known[:, None].to(probability.dtype)
     axes = (0, *range(2, probability.ndim))
     overlap = (scale * probability * truth).sum(axes)
