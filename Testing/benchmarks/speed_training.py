@@ -1,7 +1,6 @@
 """How fast are steps of training, beside plain ones in float32? For Docs/performance.md.
 
     python Testing/benchmarks/speed_training.py scsam mean_teacher specialist
-    python Testing/benchmarks/speed_training.py stages PROJECT --steps 40
 
 Steps, ours and plain ones (`plain_training.py`) in turns, from equal weights and on equal patches,
 all in one process, in which the allocator keeps freed memory; made-up patches, random weights:
@@ -13,8 +12,7 @@ all in one process, in which the allocator keeps freed memory; made-up patches, 
 
 Medians of processor seconds, how many times faster ours is, and the largest difference of the
 losses of a step. `--precise` takes our steps in float32 too: losses are then equal but for the
-order of sums. `stages` trains a copy of a project with `quick` and short schedules, and tells the
-processor seconds of each task.
+order of sums.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,19 +27,15 @@ from tempfile import TemporaryDirectory
 
 import torch
 from plain_training import PlainMeanTeacher, PlainScSam, PlainStep
-from speed_volume import copied
 
 from aslseg.config import NetworkConfig, ScSamConfig, SpecialistConfig
-from aslseg.events import Event, Monitor, Progress
+from aslseg.events import Monitor
 from aslseg.methods.scsam import CoTraining
 from aslseg.networks.device import tune_allocator
 from aslseg.networks.unet import build_network
-from aslseg.overrides import with_overrides
 from aslseg.preprocessing.patches import Batch
 from aslseg.preprocessing.roi import image_channels
 from aslseg.presets import PUBLISHED_METHODS, PUBLISHED_PARADIGMS, read_preset
-from aslseg.project.project import open_project
-from aslseg.runs import start_run
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.model import build_sam
 from aslseg.sam.tuning import tune
@@ -77,10 +70,6 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     tune_allocator()
-    if arguments.what[0] == "stages":
-        for task, seconds in stages(Path(arguments.what[1]), arguments.steps).items():
-            print(f"{task}: {seconds:.1f} s", flush=True)
-        return
     print("| step | plain s | ours s | times | difference of losses |", flush=True)
     print("|---|---|---|---|---|", flush=True)
     for name in arguments.what:
@@ -90,7 +79,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="+", help=f"{', '.join(COMPARED)}; or stages PROJECT")
+    parser.add_argument("what", nargs="+", choices=list(COMPARED))
     parser.add_argument("--steps", type=int, default=3, help="after one that is not counted")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precise", action="store_true", help="ours in float32 too")
@@ -222,26 +211,6 @@ def patches(compared: Compared, step: int) -> tuple[Batch, Batch]:
         Batch(images[0], classes[0], weight),
         Batch(images[1], torch.zeros_like(classes[1]), weight),
     )
-
-
-def stages(project: Path, steps: int) -> dict[str, float]:
-    """Train with `quick` for a few steps of each schedule; return processor seconds by task."""
-    short = {f"{part}.iterations": steps for part in ("organ", "lesion", "sam", "adaptation")}
-    config = with_overrides(read_preset("quick"), {**short, "rounds": 1})
-    seconds: dict[str, float] = defaultdict(float)
-    task, clock = "start", Stopwatch()
-
-    def listen(event: Event) -> None:
-        nonlocal task
-        if isinstance(event, Progress) and event.task != task:
-            seconds[task] += clock.lap()
-            task = event.task
-
-    with TemporaryDirectory(prefix="aslseg-speed-") as folder:
-        work = copied(project, Path(folder) / "project")
-        start_run(open_project(work), config, Monitor(listen))
-    seconds[task] += clock.lap()
-    return dict(seconds)
 
 
 if __name__ == "__main__":
