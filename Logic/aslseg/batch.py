@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aslseg
 from aslseg.data.images import (
@@ -34,16 +35,25 @@ from aslseg.export.origin import (
 from aslseg.export.staging import check_place
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.failures import failure_of
-from aslseg.inference.ensemble import Ensemble, Segmentation
-from aslseg.inference.loading import best_round, load_ensemble
+from aslseg.inference.prediction_cache import (
+    LabelMaps,
+    PredictionCache,
+    open_predictions,
+    unchanged,
+)
 from aslseg.memory import give_back_memory
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import volumes_in
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.run_tables import read_table
 from aslseg.storage import sha256_of, sweep
 from aslseg.targets import Target
+
+if TYPE_CHECKING:
+    from aslseg.inference.ensemble import Ensemble
+
+    LoadNetworks = Callable[[RunFolder, Monitor, str | None], Ensemble]
 
 FORMAT = "segmented volumes"
 _ENDING = ".nii.gz"
@@ -99,6 +109,9 @@ class _Batch:
         origin: Of what is in the folder by now.
         cases: Rows of the table of cases, by name.
         lesions: Rows of the table of lesions, by name.
+        load: Loads the networks, when the first volume needs them.
+        predictions: Those of the run that are on disk; None where none are kept.
+        ensemble: The networks, once they are loaded.
     """
 
     run: RunFolder
@@ -109,6 +122,9 @@ class _Batch:
     origin: Origin
     cases: dict[str, Row] = field(default_factory=dict)
     lesions: dict[str, list[Row]] = field(default_factory=dict)
+    load: LoadNetworks | None = None
+    predictions: PredictionCache | None = None
+    ensemble: Ensemble | None = None
 
 
 def segment_folder(
@@ -118,6 +134,7 @@ def segment_folder(
     options: FolderOptions | None = None,
     *,
     monitor: Monitor | None = None,
+    load: LoadNetworks | None = None,
 ) -> FolderSummary:
     """Segment many volumes with the best round of a run.
 
@@ -132,6 +149,8 @@ def segment_folder(
         options: How.
         monitor: Gets progress over all volumes, with the time left by their numbers of voxels; can
             stop between two parts of the work on a volume.
+        load: Loads the networks; None is `load_ensemble`. They are loaded when the first volume
+            comes whose prediction is not on disk.
 
     Raises:
         ImageError: When there is no image, one does not exist, or two have one name.
@@ -155,15 +174,15 @@ def segment_folder(
         _take_rows(batch, name, volumes[name])
     left = {name: path for name, path in volumes.items() if name not in skipped}
     failed: dict[str, str] = {}
-    ensemble = load_ensemble(run, monitor, options.device) if left else None
+    if left:
+        batch.load, batch.predictions = load, open_predictions(run, options.device)
     progress = _FolderProgress(monitor, [_size(path) for path in left.values()])
     for name, path in left.items():
-        if ensemble is not None:
-            reason = _tried(batch, ensemble, name, path, progress)
-            if reason:
-                failed[name] = reason
-            give_back_memory()
-            progress.next()
+        reason = _tried(batch, name, path, progress)
+        if reason:
+            failed[name] = reason
+        give_back_memory()
+        progress.next()
     _write_folder(batch)
     done = tuple(name for name in left if name not in failed)
     return FolderSummary(output, done, tuple(skipped), failed)
@@ -278,14 +297,12 @@ def _size(path: Path) -> int:
     return k * j * i
 
 
-def _tried(
-    batch: _Batch, ensemble: Ensemble, name: str, path: Path, progress: _FolderProgress
-) -> str:
+def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> str:
     """Segment a volume; return why it could not be, or nothing."""
     try:
         digest = sha256_of(path)
         image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
-        found = ensemble.segment(image, progress.monitor)
+        found = _predicted(batch, image, progress.monitor)
         _keep(batch, name, digest, image, found)
     except (CancelledError, StorageError):
         raise
@@ -302,7 +319,31 @@ def _tried(
     return ""
 
 
-def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: Segmentation) -> None:
+def _predicted(batch: _Batch, image: Volume, monitor: Monitor) -> LabelMaps:
+    """Return the label maps of a volume: from disk, else from the networks."""
+    stored = None if batch.predictions is None else batch.predictions.of(image)
+    maps = None if stored is None else stored.label_maps(image.geometry)
+    if maps is not None:
+        return maps
+    found = _networks(batch, monitor).segment(image, monitor)
+    maps = LabelMaps(found.specialist, found.sam, found.refined)
+    if stored is not None and batch.predictions is not None:
+        stored.keep_label_maps(maps)
+    return maps
+
+
+def _networks(batch: _Batch, monitor: Monitor) -> Ensemble:
+    """Load the networks, once; imported here, as torch takes seconds that stored ones spare."""
+    if batch.ensemble is None:
+        from aslseg.inference.loading import load_ensemble
+
+        load, device = batch.load or load_ensemble, batch.options.device
+        batch.ensemble = load(batch.run, monitor, device)
+        batch.predictions = unchanged(batch.predictions, batch.run, device)
+    return batch.ensemble
+
+
+def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: LabelMaps) -> None:
     """Write the label maps of a volume, and tables and origin with it."""
     wanted: list[tuple[str, Labelmap | None]] = [(f"{name}{_ENDING}", found.refined)]
     if batch.options.predictions:

@@ -392,7 +392,7 @@ class SamConfig(Settings):
         rank: Of the low-rank update, or the width of an adapter.
         iterations: Steps of tuning, each on `batch_size` prompts of one volume.
         window_hu: Intensities that become black and white in SAM's input.
-        cache_gb: Most that a project's cache keeps of embeddings, in 10^9 bytes.
+        cache_gb: Most that a project's cache keeps of embeddings and predictions, in 10^9 bytes.
         versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
     """
 

@@ -9,10 +9,10 @@ after the other, each in a process of its own:
   slice with the organ `set_image`, and `predict` with the box around the truth. Its time is scaled
   to all such slices and has neither start-up nor loading. The encoder is ours: it gives the numbers
   of the released one in a little less time, since it computes nothing for the filling of windows.
-* command line, cold and warm: `aslseg segment` without and with SAM's embeddings on disk, start-up
-  and all.
-* session: first without embeddings on disk; again: all predicted anew, with what is in memory and
-  on disk; an edited prompt: the whole volume after one box was changed.
+* command line, start-up and all: `aslseg segment` with nothing on disk; with SAM's embeddings on
+  disk; with the prediction on disk.
+* session: with nothing on disk; with embeddings on disk; again, with the prediction on disk; an
+  edited prompt: the whole volume after one box was changed.
 
 Seconds by the clock and of processor (user and system), Dice of the organ with what lies in it on
 the slices that stock was asked for and on the whole volume, and how many times faster than stock.
@@ -68,7 +68,10 @@ def main() -> None:
         work = Path(folder)
         project = copied(arguments.project, work / "project")
         found = [in_process("stock", arguments, project, work)[0]]
-        found += [by_command(name, arguments, project, work) for name in ("cold", "warm")]
+        found.append(by_command("nothing on disk", arguments, project, work))
+        delete_predictions(project)
+        found.append(by_command("embeddings on disk", arguments, project, work))
+        found.append(by_command("prediction on disk", arguments, project, work))
         shutil.rmtree(project / "cache")
         found += in_process("session", arguments, project, work)
     show(found, truth, asked_slices(truth, arguments.every))
@@ -133,7 +136,7 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
 
 def by_command(name: str, arguments: argparse.Namespace, project: Path, work: Path) -> Timed:
     run = project if arguments.run is None else project / "runs" / arguments.run
-    output = work / f"command-{name}"
+    output = work / f"command-{name.replace(' ', '-')}"
     words = ["segment", str(run), str(arguments.image), "-o", str(output)]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, env=environment(arguments))
@@ -142,6 +145,11 @@ def by_command(name: str, arguments: argparse.Namespace, project: Path, work: Pa
     (label_map,) = output.glob("*.nii.gz")
     organ = np.isin(axial_labelmap(read_labelmap(label_map)).labels, arguments.organ_values)
     return Timed(f"command line, {name}", clock, cpu, organ)
+
+
+def delete_predictions(project: Path) -> None:
+    for path in (project / "cache" / "embeddings").glob("*/*.npz"):
+        path.unlink()
 
 
 class Stopwatch:
@@ -207,14 +215,16 @@ def session(arguments: argparse.Namespace) -> None:
     from aslseg.data.images import read_volume
     from aslseg.inference.interactive.session import Session, models_of_ensemble
     from aslseg.inference.loading import load_ensemble
+    from aslseg.inference.prediction_cache import open_predictions
     from aslseg.networks.device import tune_allocator
     from aslseg.project.run_folder import open_run
 
     torch.set_num_threads(arguments.threads)
     tune_allocator()
     project, values = arguments.project, arguments.organ_values
-    ensemble = load_ensemble(open_run(project, arguments.run))
-    models = models_of_ensemble(ensemble, project / "cache" / "embeddings")
+    run = open_run(project, arguments.run)
+    ensemble = load_ensemble(run)
+    models = models_of_ensemble(ensemble, project / "cache" / "embeddings", open_predictions(run))
     volume, watch = read_volume(arguments.image), Stopwatch(arguments.output)
     opened: list[Session] = []
 
@@ -227,8 +237,11 @@ def session(arguments: argparse.Namespace) -> None:
         found = opened[-1].refine([middle])
         return np.isin(axial_labelmap(found.refined).labels, values)
 
-    watch.measure("session, cold", first)
-    watch.measure("session, again", first)
+    watch.measure("session, nothing on disk", first)
+    del opened[:]
+    delete_predictions(project)
+    watch.measure("session, embeddings on disk", first)
+    watch.measure("session, prediction on disk", first)
     indices = [p.slice_index for p in opened[-1].proposed]
     volume_middle = int(np.median(indices))
     watch.measure("session, edited prompt", edited)

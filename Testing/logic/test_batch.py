@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> Bright:
     found = Bright()
-    monkeypatch.setattr(batch, "load_ensemble", lambda *_: found)
+    monkeypatch.setattr("aslseg.inference.loading.load_ensemble", lambda *_: found)
     return found
 
 

@@ -82,7 +82,7 @@ def package_of(module: str) -> str:
 def allowed_packages(package: str) -> set[str]:
     """Third-party packages that a package of the library may use."""
     if package == "storage":
-        return VOCABULARY | {"psutil"}
+        return VOCABULARY | {"psutil", "filelock"}
     if package in BASE:
         return VOCABULARY
     if package == "benchmark":

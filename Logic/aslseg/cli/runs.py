@@ -38,6 +38,7 @@ from aslseg.report.tables import mean_text, number
 
 if TYPE_CHECKING:
     from aslseg.events import Monitor
+    from aslseg.inference.ensemble import Ensemble
     from aslseg.project.project import Project
 
 
@@ -217,11 +218,8 @@ def segment(
     Masks of an organ that you have already (--organ) belong to the images by their names, as for
     `aslseg init --masks`; where an image has none, the organ is predicted if the run has learnt it.
     """
-    with left_out(*MONAI_EXTRAS):
-        from aslseg.batch import FolderOptions, segment_folder
-    from aslseg.networks.device import tune_allocator
+    from aslseg.batch import FolderOptions, segment_folder
 
-    tune_allocator()
     given = pairs_of(organ, "--organ", "ORGAN=FOLDER")
     options = FolderOptions(
         predictions=predictions or voices,
@@ -229,7 +227,9 @@ def segment(
         organs={name: Path(source) for name, source in given.items()},
     )
     with watched(messages) as monitor:
-        done = segment_folder(find_run(run), images, output_folder, options, monitor=monitor)
+        done = segment_folder(
+            find_run(run), images, output_folder, options, monitor=monitor, load=_load_networks
+        )
     for name in done.done:
         tell(str(output_folder / f"{name}.nii.gz"))
     if done.skipped:
@@ -238,6 +238,16 @@ def segment(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in done.failed.items())
         msg = f"{len(done.failed)} volumes could not be segmented ({reasons})"
         raise ImageError(msg)
+
+
+def _load_networks(run: RunFolder, monitor: Monitor, device: str | None) -> Ensemble:
+    """Load the networks of a run for a process that does nothing else."""
+    with left_out(*MONAI_EXTRAS):
+        from aslseg.inference.loading import load_ensemble
+    from aslseg.networks.device import tune_allocator
+
+    tune_allocator()
+    return load_ensemble(run, monitor, device)
 
 
 def status(

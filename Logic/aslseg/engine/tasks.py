@@ -43,6 +43,7 @@ from aslseg.inference.interactive.session import (
     models_without_run,
 )
 from aslseg.inference.loading import load_ensemble
+from aslseg.inference.prediction_cache import open_predictions, unchanged
 from aslseg.networks.device import choose_device
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
@@ -301,8 +302,10 @@ def _load_models(
             models = models_without_run(targets_of(request), settings, cache / "embeddings", wish)
         else:
             cache = run.path.parents[1] / "cache"
+            stored = open_predictions(run, request.device)
             ensemble = load_ensemble(run, monitor, request.device)
-            models = models_of_ensemble(ensemble, cache / "embeddings")
+            stored = unchanged(stored, run, request.device)
+            models = models_of_ensemble(ensemble, cache / "embeddings", stored)
     return _Models(key, models, facts_of(models, run, device))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from aslseg.config import SpecialistConfig
 from aslseg.context import RunContext
 from aslseg.data.volume import Volume
-from aslseg.errors import ConfigError, RunError, entry_of
+from aslseg.errors import ConfigError, entry_of
 from aslseg.events import Monitor
 from aslseg.inference.candidates import judged_targets
 from aslseg.inference.cascade import Specialist
@@ -33,7 +33,7 @@ from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
-from aslseg.project.run_folder import RunFolder, check_orientation, require_trained
+from aslseg.project.run_folder import RunFolder, best_round, check_orientation, require_trained
 from aslseg.project.run_tables import round_number
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
@@ -444,16 +444,3 @@ def segment_volume(run: RunFolder, volume: Volume, monitor: Monitor | None = Non
         AslsegError: As `load_ensemble`, and when asked to stop.
     """
     return load_ensemble(run, monitor).segment(volume, monitor)
-
-
-def best_round(run: RunFolder) -> int:
-    """Return the number of the round that the run kept.
-
-    Raises:
-        RunError: When no round is finished.
-    """
-    best = run.best_round
-    if best < 1:
-        msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
-        raise RunError(msg)
-    return best

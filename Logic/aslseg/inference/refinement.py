@@ -270,16 +270,17 @@ class SliceRefiner:
     Args:
         refiner: The networks.
         volume: The image.
-        refined: Their probabilities of the whole volume; they give the parent masks.
+        parents: Masks (D, H, W) of the targets that others lie in, of their probabilities of the
+            whole volume.
     """
 
-    def __init__(self, refiner: Refiner, volume: Volume, refined: Probabilities) -> None:
+    def __init__(self, refiner: Refiner, volume: Volume, parents: Mapping[str, Mask]) -> None:
         self._refiner = refiner
         self._volume = volume
         self._rois: dict[str, Roi] = {}
-        self._parents: dict[str, Mask] = {}
+        self._parents = parents
         for stage in cascade_stages(refiner.targets):
-            self._prepare(stage, refined)
+            self._prepare(stage)
 
     def refine(self, k: int, specialist: Stack, sam: Stack) -> Planes:
         """Return the refined probabilities of slice `k`.
@@ -313,11 +314,10 @@ class SliceRefiner:
         beside = dilated_in_plane(before, k)
         return parts_touching(refined[name] > 0.5, beside, is_first=not before.any())
 
-    def _prepare(self, stage: CascadeStage, refined: Probabilities) -> None:
+    def _prepare(self, stage: CascadeStage) -> None:
         parent = None
         if stage.inside is not None:
-            parent = parent_mask(self._volume, stage.inside.name, refined[stage.inside.name])
-            self._parents[stage.inside.name] = parent
+            parent = self._parents[stage.inside.name]
             if not parent.any():
                 return
         if is_given(stage, self._volume.given):

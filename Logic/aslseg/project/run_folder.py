@@ -343,6 +343,19 @@ def require_trained(run: RunFolder) -> RunFolder:
     return run
 
 
+def best_round(run: RunFolder) -> int:
+    """Return the number of the round that the run kept.
+
+    Raises:
+        RunError: When no round is finished.
+    """
+    best = run.best_round
+    if best < 1:
+        msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
+        raise RunError(msg)
+    return best
+
+
 def runs_of(project_folder: Path) -> list[RunFolder]:
     """Return all runs of a project, the latest last; links that lead out of it are left out."""
     dated = []

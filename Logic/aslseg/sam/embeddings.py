@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
-import shutil
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +19,7 @@ from aslseg.config import SamConfig
 from aslseg.errors import StorageError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import open_tensors, tensors_digest, write_tensors
-from aslseg.storage import TEMPORARY, storage_errors, sweep, temporary_beside
+from aslseg.storage import TEMPORARY, BoundedCache
 
 logger = logging.getLogger(__name__)
 
@@ -239,22 +234,16 @@ class VolumeEmbeddings:
             self._parts.update({k: (part, row) for row, k in enumerate(indices)})
 
 
-class EmbeddingStore:
+class EmbeddingStore(BoundedCache):
     """A cache of embeddings on disk that may be deleted at any time.
 
-    Several processes may use one. Where it grows beyond its bound, volumes go that were not used
-    for longest; those in use by a living process stay.
-
     Args:
-        folder: Where; it is made when first written to. It holds a folder for each key, and a
-            hidden file for each volume in use, named after the process as temporary files are: one
-            of a killed process is known by that, and deleted.
+        folder: Where; it holds a folder for each key.
         limit_gb: The bound, in 10^9 bytes.
     """
 
     def __init__(self, folder: Path, limit_gb: float = SamConfig().cache_gb) -> None:
-        self.folder = folder
-        self.limit_gb = limit_gb
+        super().__init__(folder, limit_gb)
         self._asked = self._found = 0
 
     def get_or_compute(
@@ -277,7 +266,7 @@ class EmbeddingStore:
             CancelledError: When asked to stop.
             StorageError: When the disk is full or the folder cannot be written.
         """
-        volume = self._in_use(key)
+        volume = self.hold(key, VolumeEmbeddings)
         missing = sorted(set(slice_indices) - set(volume.indices))
         self._count(len(set(slice_indices)), len(missing))
         batches = list(_batches(missing, SLICES_PER_PART))
@@ -290,60 +279,6 @@ class EmbeddingStore:
             self.evict()
         return volume
 
-    def evict(self) -> list[str]:
-        """Delete the volumes that were not used for longest, as far as the cache is too large.
-
-        Returns:
-            Their keys, the longest unused one first.
-        """
-        gone: dict[str, Path] = {}
-        try:
-            with self._locked():
-                sizes, used = self._sizes(), self._used()
-                excess = sum(sizes.values()) - self.limit_gb * 1e9
-                for key in sizes:
-                    if excess > 0 and key not in used:
-                        doomed = temporary_beside(self.folder / key)
-                        (self.folder / key).rename(doomed)
-                        gone[key], excess = doomed, excess - sizes[key]
-        except OSError as error:  # somebody deletes the cache, or has a file of it open
-            logger.warning("The cache of SAM's embeddings could not be bounded: %s", error)
-        for doomed in gone.values():
-            shutil.rmtree(doomed, ignore_errors=True)
-        if gone:
-            logger.info("%d volumes went from the cache of SAM's embeddings.", len(gone))
-        return list(gone)
-
-    def _sizes(self) -> dict[str, int]:
-        """Return the bytes of each volume by key, the longest unused one first."""
-        folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        entries = [path for path in folders if not path.name.startswith(TEMPORARY)]
-        entries.sort(key=lambda path: path.stat().st_mtime_ns)
-        return {path.name: sum(part.stat().st_size for part in path.iterdir()) for path in entries}
-
-    def _used(self) -> set[str]:
-        """Return the keys that a living process uses."""
-        sweep(self.folder, deep=True)
-        marks = (path for path in self.folder.glob(f"{TEMPORARY}*-*") if path.is_file())
-        return {mark.name.rpartition("-")[2] for mark in marks}
-
-    def _in_use(self, key: str) -> VolumeEmbeddings:
-        """Open a volume's embeddings, which no process deletes as long as they are in use here."""
-        entry = self.folder / key
-        with storage_errors(entry), self._locked():
-            mark = temporary_beside(entry)
-            mark.touch()
-            if entry.is_dir():
-                os.utime(entry)
-        volume = VolumeEmbeddings(entry)
-        weakref.finalize(volume, _remove, mark)
-        return volume
-
-    def _locked(self) -> FileLock:
-        """Return the lock under which volumes begin to be used, and are chosen to be deleted."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".cache.lock")
-
     def _count(self, asked: int, missing: int) -> None:
         self._asked, self._found = self._asked + asked, self._found + asked - missing
         if asked > 1:
@@ -353,11 +288,6 @@ class EmbeddingStore:
                 asked,
                 100 * self._found / self._asked,
             )
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:

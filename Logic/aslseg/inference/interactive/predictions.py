@@ -47,6 +47,14 @@ HALF = np.float16
 """Type of the stored probabilities, which stay as long as the session: half the memory."""
 
 
+Halves = dict[str, NDArray[np.float16]]
+"""By target name, (D, H, W) stored probability."""
+
+
+_LEAST = 2.0**-11
+"""Smaller probabilities are stored as zero: halves near one are as far off."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePrediction:
     """SAM's probabilities of one target on one slice.
@@ -84,20 +92,20 @@ class PredictionStore:
     Args:
         shape: (D, H, W) of the volume.
         targets: All targets.
-        specialist: The specialist's probabilities; None when there is none.
-        sam: SAM's with the run's prompts; targets without a prompt are missing.
+        specialist: The specialist's probabilities; those of missing targets are zero.
+        sam: SAM's with the run's prompts; the same.
     """
 
     def __init__(
         self,
         shape: Shape3,
         targets: Sequence[Target],
-        specialist: Probabilities | None,
-        sam: Probabilities,
+        specialist: Halves,
+        sam: Halves,
     ) -> None:
         self._targets = tuple(targets)
-        self._specialist = _halved(specialist or {}, shape, targets)
-        self._sam = _halved(sam, shape, targets)
+        self._specialist = _of_all(specialist, shape, targets)
+        self._sam = _of_all(sam, shape, targets)
         self._instead: dict[SliceTarget, Float32] = {}
         self._inside: dict[SliceTarget, Float32] = {}
 
@@ -245,10 +253,14 @@ def _pixel(xy: tuple[float, float], shape: tuple[int, ...]) -> tuple[int, int]:
     return min(int(xy[1]), shape[0] - 1), min(int(xy[0]), shape[1] - 1)
 
 
-def _halved(
-    given: Probabilities, shape: Shape3, targets: Sequence[Target]
-) -> dict[str, NDArray[np.float16]]:
-    return {
-        t.name: given[t.name].astype(HALF) if t.name in given else np.zeros(shape, HALF)
-        for t in targets
-    }
+def halved(probabilities: Probabilities) -> Halves:
+    """Return (D, H, W) probabilities as they are stored."""
+    found: Halves = {}
+    for name, values in probabilities.items():
+        found[name] = values.astype(HALF)
+        found[name][found[name] < _LEAST] = 0
+    return found
+
+
+def _of_all(given: Halves, shape: Shape3, targets: Sequence[Target]) -> Halves:
+    return {t.name: given[t.name] if t.name in given else np.zeros(shape, HALF) for t in targets}

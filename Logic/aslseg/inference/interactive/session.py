@@ -21,14 +21,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aslseg.config import RunConfig, SamConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
-from aslseg.data.volume import Float32, Labelmap, Labels, Volume
+from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities, all_targets
+from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import Ensemble, PromptPredictor
+from aslseg.inference.interactive.first_prediction import first_prediction, parents_of
 from aslseg.inference.interactive.growth import grow_lesion
 from aslseg.inference.interactive.predictions import (
     PredictionStore,
@@ -47,12 +49,13 @@ from aslseg.inference.interactive.prompt_edits import (
     with_mask_prompt,
 )
 from aslseg.inference.interactive.propagation import GrownSlice, GrowthEnd, SliceSam
-from aslseg.inference.lesion_stage import CandidateEffect, JudgedCandidates
+from aslseg.inference.lesion_stage import CandidateEffect
 from aslseg.inference.postprocessing import label_slice, labels_from, plain_labels
+from aslseg.inference.prediction_cache import PredictionCache
 from aslseg.inference.refinement import Planes, Refiner, SliceRefiner, geometry_of_slice
 from aslseg.networks.device import choose_device
 from aslseg.prompts import SliceCrop, SlicePrompts, turned_prompts
-from aslseg.sam.crops import crops_in_parents, with_crops
+from aslseg.sam.crops import with_crops
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.targets import Target, region_mask
 
@@ -66,12 +69,14 @@ class SessionModels:
         ensemble: The trained parts of a run; None when SAM is alone.
         sam: Predicts with a person's prompts; None without SAM.
         slice_sam: Grows lesions; None without SAM.
+        predictions: Those of the run that are on disk; None where none are kept.
     """
 
     targets: tuple[Target, ...]
     ensemble: Ensemble | None
     sam: PromptPredictor | None
     slice_sam: SliceSam | None = None
+    predictions: PredictionCache | None = None
 
     @property
     def proposes(self) -> bool:
@@ -139,7 +144,9 @@ class ReleasedSam:
         return self._loaded
 
 
-def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
+def models_of_ensemble(
+    ensemble: Ensemble, cache: Path, predictions: PredictionCache | None = None
+) -> SessionModels:
     """Return the models of a session with a run.
 
     An ensemble without SAM gets SAM as it was released, for a person's prompts; so does one whose
@@ -148,13 +155,15 @@ def models_of_ensemble(ensemble: Ensemble, cache: Path) -> SessionModels:
     Args:
         ensemble: Of a run.
         cache: Folder of the embeddings.
+        predictions: Those of that run that are on disk; None where none are kept.
     """
     trained = ensemble.sam_predictor
     if isinstance(trained, VolumeSamPredictor):
-        return SessionModels(ensemble.targets, ensemble, trained, trained)
+        return SessionModels(ensemble.targets, ensemble, trained, trained, predictions)
     wanted = ensemble.config.sam if ensemble.config.sam.model != "none" else SamConfig()
     released = ReleasedSam(ensemble.config.model_copy(update={"sam": wanted}), cache)
-    return SessionModels(ensemble.targets, ensemble, trained or released, released)
+    sam = trained or released
+    return SessionModels(ensemble.targets, ensemble, sam, released, predictions)
 
 
 def models_without_run(
@@ -199,8 +208,7 @@ class Session:
         self._states: dict[SliceTarget, SlicePromptState] = {}
         self._labels: dict[str, Labelmap] = {}
         self._slices: SliceRefiner | None = None
-        self._judged: dict[str, JudgedCandidates] = {}
-        self._effects: dict[str, CandidateEffect] = {}
+        self._effects: Mapping[str, CandidateEffect] = {}
         self._stale = False
         self._last: SessionPrediction | None = None
 
@@ -297,28 +305,17 @@ class Session:
     def _predict_first(self, monitor: Monitor) -> SessionPrediction:
         shape, ensemble = self.volume.geometry.shape, self.models.ensemble
         if ensemble is None:
-            self._store = PredictionStore(shape, self.models.targets, None, {})
+            self._store = PredictionStore(shape, self.models.targets, {}, {})
             return self._predict_volume({}, {}, monitor)
-        stages = ensemble.specialist.predict_stages(self.volume, monitor)
-        probabilities = all_targets(stages)
-        self._crops = crops_in_parents(
-            self.volume, probabilities, self.models.targets, ensemble.config.sam
-        )
-        sam_probabilities: Probabilities = {}
-        if ensemble.sam_predictor is not None:
-            self._proposed = tuple(ensemble.propose_prompts(self.volume, probabilities))
-            sam_probabilities = ensemble.sam_predictor.predict(self.volume, self._proposed, monitor)
-            sam_probabilities |= {name: probabilities[name] for name in self.volume.given}
-            is_empty = np.zeros(shape, np.float32)
-            sam_probabilities = {
-                t.name: sam_probabilities.get(t.name, is_empty) for t in self.models.targets
-            }
-        self._judged = ensemble.judge(self.volume, stages, sam_probabilities)
+        kept = self.models.predictions
+        stored = None if kept is None else kept.of(self.volume)
+        first = first_prediction(ensemble, self.volume, stored, monitor)
+        self._proposed, self._crops, self._effects = first.proposed, first.crops, first.effects
         self._states = merge(self._proposed, ())
-        self._store = PredictionStore(shape, self.models.targets, probabilities, sam_probabilities)
-        self._labels["specialist"] = self.models.label_volume(probabilities, self.volume)
-        monitor.check()
-        return self._predict_volume(probabilities, sam_probabilities, monitor)
+        self._store = PredictionStore(shape, self.models.targets, first.specialist, first.sam)
+        self._labels = dict(first.labels)
+        self._prepare_slices(ensemble, first.parents)
+        return self._prediction_of(self._labels, first.disagreement, None)
 
     def _given(
         self,
@@ -409,7 +406,7 @@ class Session:
                 refined, is_specialist=refined is probabilities
             )
         self._stale = False
-        return self._prediction_of(self._labels, predictions, None)
+        return self._prediction_of(self._labels, self._disagreement(predictions, None), None)
 
     def _refined_labels(self, refined: Probabilities, *, is_specialist: bool) -> Labelmap:
         if is_specialist and not any(state.is_edited for state in self._states.values()):
@@ -427,17 +424,17 @@ class Session:
                 refined[name][k] = follow_clicks(
                     refined[name][k], probabilities[name][k], state, sam_probabilities[name][k]
                 )
-        if isinstance(ensemble.refiner, Refiner) and self.models.sam is not None:
-            self._slices = SliceRefiner(ensemble.refiner, self.volume, refined)
+        self._prepare_slices(ensemble, parents_of(self.volume, refined, self.models.targets))
         return refined
+
+    def _prepare_slices(self, ensemble: Ensemble, parents: Mapping[str, Mask]) -> None:
+        if isinstance(ensemble.refiner, Refiner) and self.models.sam is not None:
+            self._slices = SliceRefiner(ensemble.refiner, self.volume, parents)
 
     def _decided(self, refined: Probabilities) -> Probabilities:
         """Apply the decisions about candidates, which were made once, without a person's edits."""
-        if not self._judged:
+        if not self._effects:
             return refined
-        self._effects = self._effects or {
-            name: judged.effect(refined[name]) for name, judged in self._judged.items()
-        }
         decided = refined | {n: e.apply(refined[n]) for n, e in self._effects.items()}
         for (k, name), state in self._states.items():
             if name in self._effects and state.is_edited:
@@ -462,7 +459,16 @@ class Session:
             predictions += [probabilities, planes["refined"]]
         labels = {source: self._label_slice(source, k, values) for source, values in planes.items()}
         thin = [{name: plane[None] for name, plane in values.items()} for values in predictions]
-        return self._prediction_of(labels, thin, k)
+        return self._prediction_of(labels, self._disagreement(thin, k), k)
+
+    def _disagreement(
+        self, predictions: Sequence[Probabilities], k: int | None
+    ) -> NDArray[np.uint8]:
+        """Return that of predictions of the volume, or of slice `k`; zero of a single one."""
+        if len(predictions) > 1:
+            return disagreement(predictions)
+        depth, *plane = self.volume.geometry.shape
+        return np.zeros((depth if k is None else 1, *plane), np.uint8)
 
     def _refined_planes(
         self, ensemble: Ensemble, k: int, probabilities: Planes, sam: Planes
@@ -499,23 +505,19 @@ class Session:
         return Labelmap(whole[k : k + 1], geometry_of_slice(geometry, k))
 
     def _prediction_of(
-        self, labels: Mapping[str, Labelmap], predictions: Sequence[Probabilities], k: int | None
+        self, labels: Mapping[str, Labelmap], difference: NDArray[np.uint8], k: int | None
     ) -> SessionPrediction:
-        depth, *plane = self.volume.geometry.shape
-        no_difference = np.zeros((depth if k is None else 1, *plane), np.uint8)
         states = {key: s for key, s in self._states.items() if k in (None, key[0])}
         last = labels.get("refined", labels.get("sam"))
         turn = self._to_slices if k is not None else to_axial(self._stored).inverse
         geometry = self._stored if k is None else None
         stored = {source: turn.labelmap(found, geometry) for source, found in labels.items()}
         return SessionPrediction(
-            slice_index=None if k is None else turn.index(k, depth),
+            slice_index=None if k is None else turn.index(k, len(self.volume.voxels)),
             specialist=stored.get("specialist"),
             sam=stored.get("sam"),
             refined=stored.get("refined"),
-            disagreement=turn.array(
-                disagreement(predictions) if len(predictions) > 1 else no_difference
-            ),
+            disagreement=turn.array(difference),
             prompts=self._turned_out(p for s in states.values() for p in s.in_force),
             unmet_clicks=() if last is None else self._unmet_clicks(states, last, k or 0),
         )
