@@ -441,9 +441,14 @@ def test_a_session_from_disk_goes_on_as_the_one_that_predicted(
     same(read.refine([box]), made.refine([box]))
     inside = SlicePrompts(6, "tumour", box=BoxPrompt((10.0, 18.0, 16.0, 24.0)))
     same(read.refine([box, inside], 6), made.refine([box, inside], 6))
-    segment_folder(run, image_of(run), tmp_path / "a", load=small)
+    both = FolderOptions(predictions=True)
+    segment_folder(run, image_of(run), tmp_path / "read", both, load=refused)
+    for path in no_predictions.glob("*/*.npz"):
+        path.unlink()
+    segment_folder(run, image_of(run), tmp_path / "made", both, load=small)
     assert same_now.refined is not None
-    assert label_maps(tmp_path / "a")["ct6.nii.gz"] == same_now.refined.labels.tobytes()
+    assert label_maps(tmp_path / "made")["ct6.nii.gz"] == same_now.refined.labels.tobytes()
+    assert label_maps(tmp_path / "read") == label_maps(tmp_path / "made")
 
 
 def test_a_damaged_session_is_predicted_again(

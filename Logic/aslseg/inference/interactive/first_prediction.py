@@ -22,7 +22,7 @@ from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.interactive.predictions import Halves, disagreement, halved
 from aslseg.inference.lesion_stage import CandidateEffect
 from aslseg.inference.postprocessing import labels_from
-from aslseg.inference.prediction_cache import Arrays, StoredPrediction
+from aslseg.inference.prediction_cache import Arrays, LabelMaps, StoredPrediction
 from aslseg.prompts import MaskLogits, SliceCrop, SlicePrompts
 from aslseg.sam.crops import crops_in_parents
 from aslseg.storage import plain
@@ -76,6 +76,10 @@ def first_prediction(
         return found
     made = _predict(ensemble, volume, monitor)
     if stored is not None:
+        labels = made.labels
+        stored.keep_label_maps(
+            LabelMaps(labels["specialist"], labels.get("sam"), labels["refined"])
+        )
         stored.write(SESSION, _to_arrays(made))
     return made
 
