@@ -231,7 +231,7 @@ def _prompts_of(
 ) -> tuple[SlicePrompts, ...]:
     prompts, used = [], 0
     for one in values:
-        logits = None
+        logits: MaskLogits | None = None
         if one["has_mask"] and masks is not None:
             logits, used = MaskLogits(_mask_of(masks[used], shape)), used + 1
         seen = None if one["crop"] is None else _crop_of(one["crop"])
