@@ -215,6 +215,69 @@ def test_a_lesion_that_grew_is_added_and_taken_back(reviewer: Reviewer) -> None:
     assert (reviewer.shown[grown] == LIVER).all()
 
 
+def test_a_missed_lesion_that_is_deleted_leaves_nothing_of_what_was_drawn(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.growths import add_growth
+    from ASLsegLib.scene.prompts import box_node, read_prompts
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    before, ui, logic = reviewer.shown, reviewer.ui, reviewer.logic
+    volume = logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    click(ui.lesionAddButton)
+    drawn, grown = before == TUMOUR, np.zeros(before.shape, bool)
+    drawn[8, 15:18, 4:12] = True  # reaches out of the liver
+    drawn[3:6, 10:12, 10:14] = False  # half of another lesion
+    grown[8, 24:27, 24:26] = True
+    target = next(one for one in logic.targets() if one.name == "tumour")
+    write_mask(node, logic.segment_of_drawing(), drawn, volume)
+    write_mask(node, add_growth(node, target, 8), grown, volume)
+    box_node(volume, "tumour", (24, 24, 26, 27), 8)
+    assert len(read_prompts(volume, [])) == 1
+    changed = reviewer.shown
+    assert (changed[drawn | grown] == TUMOUR).all()
+
+    ui.lesionTable.selectRow(2)
+    reviewer.press(ui.lesionDeleteButton)
+    np.testing.assert_array_equal(reviewer.shown, before)
+    assert (reviewer.on_disk(), len(reviewer.rows), logic.is_drawing) == ({}, 3, False)
+    assert read_prompts(volume, []) == []
+    assert ui.undoButton.text.startswith("Undo: delete drawn")
+    reviewer.press(ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, changed)
+    assert logic.is_drawing
+    assert len(read_prompts(volume, [])) == 1
+    reviewer.press(ui.redoButton)
+    np.testing.assert_array_equal(reviewer.shown, before)
+    assert read_prompts(volume, []) == []
+
+
+def test_a_lesion_that_is_deleted_while_it_is_edited_is_gone_as_drawn(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+    from ASLsegLib.scene.volumes import SceneError
+
+    before, logic, ui = reviewer.shown, reviewer.logic, reviewer.ui
+    logic.draw_lesion(0)
+    mask = before == TUMOUR
+    mask[3:6, 10:14, 14:17] = True
+    volume = logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    write_mask(node, logic.segment_of_drawing(), mask, volume)
+    with pytest.raises(SceneError, match="Lesion 1 is being drawn"):
+        logic.delete_lesion(1)
+    reviewer.press(ui.lesionDeleteButton)
+    assert reviewer.on_disk() == {1: "deleted"}
+    after = before.copy()
+    after[3:6, 10:14, 10:14] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, after)
+    reviewer.press(ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, before)
+    reviewer.press(ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, np.where(mask, TUMOUR, before))
+    assert logic.drawn_row == 0
+
+
 def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Reviewer) -> None:
     from ASLsegLib.logic.growth import Growth
     from ASLsegLib.scene.growths import add_growth

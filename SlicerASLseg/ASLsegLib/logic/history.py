@@ -5,7 +5,7 @@ Slicer's segmentations have no undo outside of the Segment Editor, so each entry
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ASLsegLib.engine.background import Signal
@@ -71,6 +71,11 @@ class History:
         self._is_applying = False
 
     @property
+    def done(self) -> tuple[Change, ...]:
+        """What was done and is not taken back, in its order."""
+        return tuple(self._done)
+
+    @property
     def last_done(self) -> Change | None:
         """What `undo` would take back."""
         return self._done[-1] if self._done else None
@@ -111,6 +116,21 @@ class History:
         if before is not None and before.volume_id == change.volume_id:
             before.then.append(self._done.pop(place))
             self.changed.emit()
+
+    def replace(self, changes: Sequence[Change], by: Change) -> None:
+        """Do something in place of what was done, which is a part of it from now on.
+
+        Args:
+            changes: Forgotten as changes of their own.
+            by: Its `redo` is called now, and has to take them back; its `undo` does them again.
+        """
+        self._is_applying = True
+        try:
+            by.do_again()
+        finally:
+            self._is_applying = False
+        self._done = [one for one in self._done if one not in changes]
+        self.add(by)
 
     def discard(self, change: Change) -> None:
         """Forget something that has not happened after all."""

@@ -67,18 +67,22 @@ class LesionReview:
 
 
 @dataclass
-class _Drawing:
+class Drawing:
     """A lesion that is being drawn or prompted.
 
     Attributes:
         row: Of the lesion; None for one that was missed.
         target: Its target.
         before: What the prediction showed of the target.
+        parent_before: What it showed of the target that this one lies in.
+        known: What had been done before.
     """
 
     row: int | None
     target: Target
     before: BoxedMask | None = field(repr=False)
+    parent_before: BoxedMask | None = field(repr=False)
+    known: tuple[Change, ...] = field(repr=False)
 
 
 class LesionLogic(ReviewLogic):
@@ -93,7 +97,7 @@ class LesionLogic(ReviewLogic):
         super().__init__()
         self.lesion_review: LesionReview | None = None
         self.lesions_changed = Signal()
-        self._drawing: _Drawing | None = None
+        self._drawing: Drawing | None = None
         self.project_changed.connect(self._forget_other_project)
 
     def load_lesions(
@@ -154,7 +158,6 @@ class LesionLogic(ReviewLogic):
 
     def delete_lesion(self, row: int) -> None:
         """Let a candidate be no lesion; one that was added is gone."""
-        self._drawing = None
         lesion, word = self._row(row), f"delete lesion {row + 1}"
         if lesion.found is None:
             self._put(row, None, word)
@@ -181,15 +184,22 @@ class LesionLogic(ReviewLogic):
                 msg = f"'{target or 'None'}' is no target inside another one; it has no lesions."
                 raise SceneError(msg)
             chosen = wanted[0]
-        node, volume = self._shown(review.case_id)
-        before = target_mask(node, volume, chosen, self.targets())
-        self._drawing = _Drawing(row, chosen, before)
+        nodes, targets = self._shown(review.case_id), self.targets()
+        before, parent_before = (
+            target_mask(*nodes, one, targets) for one in (chosen, names[chosen.inside or ""])
+        )
+        self._drawing = Drawing(row, chosen, before, parent_before, self.history.done)
         self.lesions_changed.emit()
 
     @property
     def is_drawing(self) -> bool:
         """Whether a lesion is being edited, or a missed one drawn."""
         return self._drawing is not None
+
+    @property
+    def drawn_row(self) -> int | None:
+        """Row of the lesion that is being edited; None while none is, or a missed one is drawn."""
+        return None if self._drawing is None else self._drawing.row
 
     @property
     def drawn_target(self) -> str:

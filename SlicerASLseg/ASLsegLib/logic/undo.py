@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import slicer
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesions import LesionLogic
+from ASLsegLib.logic.lesions import Drawing, LesionLogic
+from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
 from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
+from ASLsegLib.scene.volumes import SceneError
+
+if TYPE_CHECKING:
+    from aslseg.project.lesions import BoxedMask
+    from aslseg.targets import Target
+
+Moved = TypeVar("Moved")
 
 
 class PromptSwap:
@@ -29,6 +37,39 @@ class PromptSwap:
         now = read_state(self._volume)
         restore_state(self._volume, self._state)
         self._state = now
+
+
+class DrawnVoxels:
+    """The voxels that were drawn by hand while a lesion was drawn: taken out, and put in again.
+
+    Args:
+        nodes: Refined prediction and volume node.
+        targets: Of the project.
+        drawing: The lesion, and what the prediction showed before.
+    """
+
+    def __init__(self, nodes: tuple[Any, Any], targets: Sequence[Target], drawing: Drawing) -> None:
+        self._nodes, self._targets, self._drawing = nodes, targets, drawing
+        self._come: BoxedMask | None = None
+        self._gone: BoxedMask | None = None
+        self._of_parent: BoxedMask | None = None
+
+    def hide(self) -> None:
+        """Bring back what was there before the lesion was drawn."""
+        drawing, targets = self._drawing, self._targets
+        parent = next(one for one in targets if one.name == drawing.target.inside)
+        now = target_mask(*self._nodes, drawing.target, targets)
+        self._come, self._gone = without(now, drawing.before), without(drawing.before, now)
+        of_parent = target_mask(*self._nodes, parent, targets)
+        self._of_parent = without(self._gone, without(self._gone, of_parent))
+        self._exchange(come=self._gone, gone=self._come, parent_mask=drawing.parent_before)
+
+    def show(self) -> None:
+        """Bring back what was drawn."""
+        self._exchange(come=self._come, gone=self._gone, parent_mask=self._of_parent)
+
+    def _exchange(self, **masks: BoxedMask | None) -> None:
+        exchange_voxels(*self._nodes, self._targets, target=self._drawing.target, **masks)
 
 
 class UndoLogic(LesionLogic):
@@ -81,6 +122,36 @@ class UndoLogic(LesionLogic):
         change = self.history.last_undone
         return "" if change is None else self._move(change, self.history.redo)
 
+    def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
+        """Begin to draw a lesion; see `LesionLogic`. Prompts of before are no part of it."""
+        self.note_all_prompts()
+        super().draw_lesion(row, target)
+
+    def delete_lesion(self, row: int | None) -> None:
+        """Let a candidate be no lesion; one that was added is gone.
+
+        Of a lesion that is being drawn, voxels, prompts and answers since `draw_lesion` go first,
+        and come back by an `undo` of their own.
+
+        Args:
+            row: Of the lesion; None for a missed one that is being drawn.
+
+        Raises:
+            SceneError: When another lesion is being drawn, or none.
+        """
+        drawing = self._drawing
+        if drawing is None and row is None:
+            msg = "No lesion is being drawn; say which one is to be deleted."
+            raise SceneError(msg)
+        if drawing is not None:
+            if row != drawing.row:
+                which = "A missed lesion" if drawing.row is None else f"Lesion {drawing.row + 1}"
+                msg = f"{which} is being drawn; accept or delete that first."
+                raise SceneError(msg)
+            self._take_out_drawn(drawing)
+        if row is not None:
+            super().delete_lesion(row)
+
     def watch_prompts(self, volume: Any) -> None:
         """Take the prompts that a volume comes with for given."""
         if volume.GetID() not in self._prompts:
@@ -128,6 +199,43 @@ class UndoLogic(LesionLogic):
         super().forget_scene()
         self._prompts = {}
 
+    def _take_out_drawn(self, drawing: Drawing) -> None:
+        """Bring the prediction back to how it was when a lesion was begun to be drawn."""
+        self.note_all_prompts()
+        review, targets = self._review(), self.targets()
+        nodes = self._shown(review.case_id)
+        volume_id = nodes[1].GetID()
+        changes = [
+            one
+            for one in self.history.done
+            if one.volume_id == volume_id and one not in drawing.known
+        ]
+        drawn = DrawnVoxels(nodes, targets, drawing)
+
+        def hide() -> None:
+            for change in reversed(changes):
+                change.take_back()
+            drawn.hide()
+            self._drawing = None
+            self.lesions_changed.emit()
+
+        def show() -> None:
+            drawn.show()
+            for change in changes:
+                change.do_again()
+            if self.lesion_review is review:
+                self._drawing = drawing
+            self.lesions_changed.emit()
+
+        def count_bytes() -> int:
+            return sum(change.size_bytes() for change in changes)
+
+        what = Change(
+            "delete drawn lesion", show, hide, volume_id=volume_id, size_bytes=count_bytes
+        )
+        self._prompts.setdefault(volume_id, PromptState())  # for `forget_removed_volumes`
+        self._move(what, lambda: self.history.replace(changes, what))
+
     def _note(
         self,
         volume: Any,
@@ -152,7 +260,7 @@ class UndoLogic(LesionLogic):
     def _stop_answer(self, change: Change) -> None:
         """Let no answer come that would show what is being taken back."""
 
-    def _move(self, change: Change, move: Callable[[], str]) -> str:
+    def _move(self, change: Change, move: Callable[[], Moved]) -> Moved:
         self.undoing.emit(change)
         self._stop_answer(change)
         try:

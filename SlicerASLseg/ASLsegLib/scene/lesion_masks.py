@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def move_voxels(
     targets: Sequence[Target],
     *,
     out_of: Target,
-    into: Target,
+    into: Target | None,
     voxels: BoxedMask | None,
 ) -> None:
     """Give voxels of one target of a prediction to another one.
@@ -75,7 +75,7 @@ def move_voxels(
         volume: Its volume node.
         targets: All targets.
         out_of: Loses them, if it has them.
-        into: Gets them.
+        into: Gets them; None for background.
         voxels: On the grid of the volume.
 
     Raises:
@@ -83,12 +83,15 @@ def move_voxels(
     """
     if voxels is None:
         return
-    goal = latest_segments(node, targets).get(into.name)
-    if goal is None:
-        msg = f"{node.GetName()} has no segment of {into.name}; load the case again."
-        raise SceneError(msg)
-    losing = _segments_of(node, out_of, targets)
-    for segment_id, rule in [*((n, np.greater) for n in losing), (goal, np.logical_or)]:
+    changes: list[tuple[str, Callable[..., Any]]]
+    changes = [(n, np.greater) for n in _segments_of(node, out_of, targets)]
+    if into is not None:
+        goal = latest_segments(node, targets).get(into.name)
+        if goal is None:
+            msg = f"{node.GetName()} has no segment of {into.name}; load the case again."
+            raise SceneError(msg)
+        changes.append((goal, np.logical_or))
+    for segment_id, rule in changes:
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
         is_ours = not is_changed(segment, before)
@@ -97,6 +100,37 @@ def move_voxels(
         provenance = read_provenance(segment)
         if is_ours and provenance is not None:
             write_provenance(segment, target_of(segment), provenance, after)
+
+
+def exchange_voxels(
+    node: Any,
+    volume: Any,
+    targets: Sequence[Target],
+    *,
+    target: Target,
+    come: BoxedMask | None,
+    gone: BoxedMask | None,
+    parent_mask: BoxedMask | None,
+) -> None:
+    """Give voxels to a target that lies in another one, and take others away from it.
+
+    Args:
+        node: Segmentation node of the prediction.
+        volume: Its volume node.
+        targets: All targets.
+        target: Which.
+        come: What it gets.
+        gone: What it loses.
+        parent_mask: What its parent gets of `gone`; the rest becomes background.
+    """
+    parent = next(one for one in targets if one.name == target.inside)
+    outside = without(gone, parent_mask)
+    for out_of, into, voxels in (
+        (parent, target, come),
+        (target, parent, without(gone, outside)),
+        (target, None, outside),
+    ):
+        move_voxels(node, volume, targets, out_of=out_of, into=into, voxels=voxels)
 
 
 def _segments_of(node: Any, target: Target, targets: Sequence[Target]) -> list[str]:

@@ -86,9 +86,9 @@ class LesionsSection(Section):
         none = "" if review else _("Load a case that a run has segmented: its lesions come here.")
         chosen = "" if self.row is not None else _("Choose a lesion.")
         drawing = self.logic.is_drawing
-        self.gate(ui.lesionAcceptButton, none, busy, "" if drawing else chosen)
-        for button in (ui.lesionDeleteButton, ui.lesionEditButton):
-            self.gate(button, none, busy, chosen)
+        for button in (ui.lesionAcceptButton, ui.lesionDeleteButton):
+            self.gate(button, none, busy, "" if drawing else chosen)
+        self.gate(ui.lesionEditButton, none, busy, chosen)
         for button in (ui.lesionAddButton, ui.lesionNextButton, ui.lesionBackButton):
             self.gate(button, none, busy)
         left = len(review.undecided) if review else 0
@@ -131,9 +131,12 @@ class LesionsSection(Section):
             self._next_undecided()
 
     def _delete(self) -> None:
-        if self.row is not None:
-            self.logic.delete_lesion(self.row)
-            self._next_undecided()
+        row = self.logic.drawn_row if self.logic.is_drawing else self.row
+        if row is None:  # a missed one that is drawn, for without a lesion there is no button
+            self.logic.delete_lesion(None)
+            return
+        self.logic.delete_lesion(row)
+        self._next_undecided()
 
     def _edit(self) -> None:
         row, volume = self.row, self.panel.volume
@@ -245,7 +248,7 @@ class LesionsSection(Section):
         if review is None:
             return ""
         if self.logic.is_drawing:
-            return _("Draw the lesion, or place a prompt on it; then accept it here.")
+            return _("Draw the lesion, or place a prompt on it; then accept or delete it here.")
         text = _count_lesions(review, len(self._visible()))
         if self.row is None:
             return text
