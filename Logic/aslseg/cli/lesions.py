@@ -17,7 +17,11 @@ def lesions(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     case: Annotated[str, typer.Argument(help="Case that a run, or another model, has labelled.")],
     run: Annotated[
-        str | None, typer.Option(help="Run or origin of the labels; default: the latest.")
+        str | None,
+        typer.Option(
+            help="Run or origin of the labels, default: the latest; with numbers RUN/ROUND, as it "
+            "stands above their list."
+        ),
     ] = None,
     accept: Annotated[
         list[str] | None, typer.Option(help="Number of a lesion that is right. Repeatable, or 1,2.")
@@ -34,7 +38,8 @@ def lesions(
 ) -> None:
     """List the lesions of a case, and accept or delete them by number.
 
-    Numbers stay while the same round is reviewed. What is decided teaches the next training.
+    Another round numbers other lesions, so that with numbers `--run` has to say which round they
+    are of. What is decided teaches the next training.
     """
     from aslseg.errors import RunError
     from aslseg.evaluation.lesion_decisions import decide_lesions
@@ -43,11 +48,12 @@ def lesions(
     from aslseg.project.run_folder import latest_finished, open_run
 
     opened = open_project(project)
-    reviewed = open_run(project, run) if run else latest_finished(opened.folder, external=True)
+    name, number = _list_of(run, needed=bool(accept or delete or undo))
+    reviewed = open_run(project, name) if name else latest_finished(opened.folder, external=True)
     if reviewed is None:
         msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
         raise RunError(msg)
-    shown = reviewed.best_round  # a run that goes on meanwhile may find another one
+    shown = number or reviewed.best_round  # a run that goes on meanwhile may find another one
     rows = decide_lesions(
         opened,
         reviewed,
@@ -59,11 +65,20 @@ def lesions(
     )
     head = ["number", "target", "ml", "mm", "HU", "decision or doubt"]
     table = [_row(number, lesion) for number, lesion in rows.items()]
-    title = f"{len(rows)} lesions of {case} by {reviewed.run_id}, round {shown}"
+    title = f"{len(rows)} lesions of {case}; decide about them with --run {reviewed.run_id}/{shown}"
     show_table(title, head, table, words=2)
     if done:
         finish_case(opened, reviewed, case, round_number=shown)
         tell(f"The label of {case} is a person's now.")
+
+
+def _list_of(run: str | None, *, needed: bool) -> tuple[str, int]:
+    """Return the run and the round that are named; an empty name and 0 where they are not."""
+    name, _, number = (run or "").partition("/")
+    if (number or needed) and not (number.isascii() and number.isdigit() and int(number)):
+        msg = "Say which list the numbers are of: --run RUN/ROUND stands above it."
+        raise typer.BadParameter(msg)
+    return name, int(number or 0)
 
 
 def _numbers(texts: list[str] | None, option: str) -> list[int]:
@@ -92,6 +107,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg lesions my_project ct_7",
-            "aslseg lesions my_project ct_7 --accept 1,3 --delete 2 --done",
+            "aslseg lesions my_project ct_7 --run aslseg-20261121-101500-0a1b/2 --accept 1,3 "
+            "--delete 2 --done",
         )
     )(lesions)

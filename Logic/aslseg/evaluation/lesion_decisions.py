@@ -16,7 +16,8 @@ def numbered_lesions(
 ) -> tuple[dict[int, ReviewedLesion], int]:
     """Return the lesions of a case by number, from 1, which decisions do not change.
 
-    Candidates come first, in the order of their place in the file; then what a person has added.
+    Candidates come first, in the order of their place in the file; then what a person has added,
+    whose numbers have gaps: that of a lesion that is gone is given to no other one.
 
     Args:
         project: The project.
@@ -33,12 +34,15 @@ def numbered_lesions(
     now = open_project(project.folder)
     image = now.load_image(now.case(case_id))
     rows, decisions = read_review(now, run, case_id, image, round_number=round_number)
-    return dict(enumerate(sorted(rows, key=_place), start=1)), decisions.latest
+    candidates = sorted((row for row in rows if row.found is not None), key=_place)
+    added = {row.number: row for row in rows if row.found is None}
+    numbered = dict(enumerate(candidates, start=1))
+    numbered |= {len(candidates) + number: added[number] for number in sorted(added)}
+    return numbered, decisions.latest
 
 
-def _place(lesion: ReviewedLesion) -> tuple[bool, tuple[int, ...]]:
-    found = lesion.found
-    return (True, (lesion.number,)) if found is None else (False, (*found.box.start,))
+def _place(lesion: ReviewedLesion) -> tuple[int, ...]:
+    return () if lesion.found is None else tuple(lesion.found.box.start)
 
 
 def decide_lesions(
@@ -46,10 +50,10 @@ def decide_lesions(
     run: RunFolder,
     case_id: str,
     *,
+    round_number: int,
     accept: Sequence[int] = (),
     delete: Sequence[int] = (),
     undo: Sequence[int] = (),
-    round_number: int | None = None,
 ) -> dict[int, ReviewedLesion]:
     """Decide about lesions by number, as a person does in the panel.
 
@@ -57,10 +61,10 @@ def decide_lesions(
         project: The project.
         run: As for `numbered_lesions`.
         case_id: The case.
+        round_number: Of the candidates that the numbers are of.
         accept: Numbers of lesions that are right; a deleted one is as it was found.
         delete: Numbers of those that are none.
         undo: Numbers of those that shall be undecided again; added ones are gone.
-        round_number: As for `numbered_lesions`.
 
     Returns:
         The lesions by number, as they are then.
@@ -70,8 +74,7 @@ def decide_lesions(
             changes then.
         AslsegError: As `numbered_lesions`.
     """
-    shown = run.best_round if round_number is None else round_number
-    rows, latest = numbered_lesions(project, run, case_id, round_number=shown)
+    rows, latest = numbered_lesions(project, run, case_id, round_number=round_number)
     asked = [*accept, *delete, *undo]
     wrong = [n for n in asked if n not in rows or asked.count(n) > 1]
     if wrong:
@@ -84,16 +87,22 @@ def decide_lesions(
         lesion = rows[number]
         decision = None
         if number in accept:
-            decision = _accepted(lesion, run.run_id, shown)
+            decision = _accepted(lesion, run.run_id, round_number)
         elif number in delete and lesion.found is not None:
             decision = LesionDecision(
-                "deleted", lesion.target, lesion.found, None, run.run_id, shown, lesion.candidate
+                "deleted",
+                lesion.target,
+                lesion.found,
+                None,
+                run.run_id,
+                round_number,
+                lesion.candidate,
             )
         elif not lesion.number:
             continue  # nothing was decided
         _, now = put_lesion(project, case_id, decision, lesion=lesion.number or None, seen=latest)
         latest = now.latest
-    return numbered_lesions(project, run, case_id, round_number=shown)[0]
+    return numbered_lesions(project, run, case_id, round_number=round_number)[0]
 
 
 def _accepted(lesion: ReviewedLesion, run_id: str, round_number: int) -> LesionDecision:

@@ -241,7 +241,7 @@ def put_lesion(
         if decision is not None and decision.target not in inner:
             msg = f"'{decision.target}' is no target inside another one, so it has no lesions."
             raise ProjectError(msg)
-        number = lesion or 1 + max(before.decisions, default=0)
+        number = lesion or 1 + before.latest  # of no lesion before, also of none that is gone
         line = _Line.of(number, decision)
         if len(line.model_dump_json()) > MOST_LINE_BYTES - _SPACES_BYTES:
             msg = (

@@ -47,36 +47,42 @@ def states(project: Project, run: RunFolder) -> list[str]:
 def test_numbers_stay_while_lesions_are_decided(project: Project, run: RunFolder) -> None:
     rows, _ = numbered_lesions(project, run, "c2")
     assert [row.voxels.voxels for row in rows.values()] == [9, 32]
-    decide_lesions(project, run, "c2", accept=[2])
+    decide_lesions(project, run, "c2", round_number=1, accept=[2])
     assert states(project, run) == ["undecided", "accepted"]
-    decide_lesions(project, run, "c2", delete=[1])
+    decide_lesions(project, run, "c2", round_number=1, delete=[1])
     assert states(project, run) == ["deleted", "accepted"]
-    decide_lesions(project, run, "c2", undo=[1], delete=[2])
+    decide_lesions(project, run, "c2", round_number=1, undo=[1], delete=[2])
     assert states(project, run) == ["undecided", "deleted"]
 
 
 def test_added_lesions_come_last_and_go(project: Project, run: RunFolder) -> None:
     mask = np.zeros(GEOMETRY.shape, np.bool_)
     mask[1, 25:28, 25:28] = True
-    put_lesion(project, "c2", LesionDecision("added", "tumour", None, boxed(mask), "nnU-Net", 1))
+    added = LesionDecision("added", "tumour", None, boxed(mask), "nnU-Net", 1)
+    put_lesion(project, "c2", added)
     assert states(project, run) == ["undecided", "undecided", "added"]
-    decide_lesions(project, run, "c2", accept=[3])
+    decide_lesions(project, run, "c2", round_number=1, accept=[3])
     assert states(project, run)[2] == "added"
-    decide_lesions(project, run, "c2", delete=[3])
+    decide_lesions(project, run, "c2", round_number=1, delete=[3])
     assert len(states(project, run)) == 2
+    put_lesion(project, "c2", added)
+    assert 3 not in numbered_lesions(project, run, "c2")[0]  # as somebody may have read it
+    with pytest.raises(ProjectError, match="3 is none of them"):
+        decide_lesions(project, run, "c2", round_number=1, accept=[3])
 
 
 def test_numbers_of_no_lesion_change_nothing(project: Project, run: RunFolder) -> None:
     for numbers in ({"accept": [1, 3]}, {"accept": [1], "delete": [1]}):
         with pytest.raises(ProjectError, match="each to be decided about once"):
-            decide_lesions(project, run, "c2", **numbers)
+            decide_lesions(project, run, "c2", round_number=1, **numbers)
     assert states(project, run) == ["undecided", "undecided"]
 
 
 def test_the_command_decides_and_finishes(project: Project, run: RunFolder) -> None:
     words = ["lesions", str(project.folder), "c2"]
     listed = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
-    assert "2 lesions of c2 by nnU-Net" in listed.output
+    assert "2 lesions of c2; decide about them with --run nnU-Net/1" in listed.output
+    words += ["--run", "nnU-Net/1"]
     early = CliRunner().invoke(app, [*words, "--accept", "1", "--done"])
     assert early.exit_code == 1
     done = CliRunner().invoke(app, [*words, "--delete", "2", "--done"])
@@ -85,6 +91,25 @@ def test_the_command_decides_and_finishes(project: Project, run: RunFolder) -> N
     labels = now.load_labels(now.case("c2")).labels
     assert np.count_nonzero(labels == 2) == 9
     assert CliRunner().invoke(app, [*words, "--accept", "one"]).exit_code == 2
+
+
+def test_numbers_are_those_of_a_round_that_is_named(project: Project, run: RunFolder) -> None:
+    """Round 2 ends after the list was read: it lacks the first lesion, and number 1 is another."""
+    words, wide = ["lesions", str(project.folder), "c2"], {"COLUMNS": "200"}
+    later = LABELS.copy()
+    later[2] = np.minimum(later[2], 1)
+    write_labelmap(Labelmap(later, GEOMETRY), run.predictions(2, "c2") / "refined.nii.gz")
+    run.write_status(best_round=2)
+    for unsaid in ([], ["--run", "nnU-Net"], ["--run", "nnU-Net/"], ["--run", "nnU-Net/0"]):
+        refused = CliRunner().invoke(app, [*words, *unsaid, "--accept", "1"], env=wide)
+        assert refused.exit_code == 2, unsaid
+        assert "which list the numbers are of" in refused.output
+    assert read_lesions(project, "c2").decisions == {}
+    read = CliRunner().invoke(app, [*words, "--run", "nnU-Net/1", "--accept", "1"], env=wide)
+    assert read.exit_code == 0, read.output
+    (decision,) = read_lesions(project, "c2").decisions.values()
+    assert decision.final is not None
+    assert (decision.round, decision.final.voxels) == (1, 9)
 
 
 def test_what_is_saved_is_of_the_round_that_is_listed_though_another_one_is_best_by_then(
@@ -101,10 +126,19 @@ def test_what_is_saved_is_of_the_round_that_is_listed_though_another_one_is_best
         return found
 
     monkeypatch.setattr(lesion_decisions, "read_review", meanwhile)
-    words = ["lesions", str(project.folder), "c2", "--accept", "1,2", "--done"]
+    words = [
+        "lesions",
+        str(project.folder),
+        "c2",
+        "--run",
+        "nnU-Net/1",
+        "--accept",
+        "1,2",
+        "--done",
+    ]
     done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "2 lesions of c2 by nnU-Net, round 1" in done.output
+    assert "2 lesions of c2; decide about them with --run nnU-Net/1" in done.output
     now = open_project(project.folder)
     assert np.array_equal(now.load_labels(now.case("c2")).labels, LABELS)
     assert {one.round for one in read_lesions(now, "c2").decisions.values()} == {1}
