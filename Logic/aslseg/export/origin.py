@@ -55,6 +55,8 @@ class CaseOrigin(Settings):
         label_sha256: Digest of the label map in the project; empty where a run has just made it.
         organs: Digests of masks of organs that were used in place of predicted ones, by name.
         unknown_targets: Names of targets that the label map says nothing of.
+        complete_slices: Axial slices that a person marked as complete, as the file numbers them:
+            the others are labelled in part or not at all. None: all of the label map counts.
         ignored_voxels: Voxels with the value `ignore`, for it is in doubt or unknown what they are.
         files: Of this case, relative to the folder.
     """
@@ -68,6 +70,7 @@ class CaseOrigin(Settings):
     label_sha256: str = ""
     organs: Mapping[str, str] = Field(default_factory=dict)
     unknown_targets: tuple[str, ...] = ()
+    complete_slices: tuple[int, ...] | None = None
     ignored_voxels: int = 0
     files: tuple[str, ...] = ()
 

@@ -259,6 +259,7 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
             image_sha256=case.image_sha256 or "",
             label_sha256=export.digests[case.id],
             unknown_targets=tuple(sorted(_unknown(export, label))),
+            complete_slices=_complete_slices(label),
             ignored_voxels=ignored,
             files=tuple(files),
         )
@@ -320,6 +321,11 @@ def _write_nnunet(
 def _unknown(export: _Export, label: CaseLabel) -> frozenset[str]:
     """Return the names of targets that a label map says nothing of."""
     return label.unknown if label.made_by == "ai" else export.project.unknown_targets(label.case)
+
+
+def _complete_slices(label: CaseLabel) -> tuple[int, ...] | None:
+    """Return the slices that a person's label map is complete in; None where all of it counts."""
+    return None if label.made_by == "ai" else label.case.complete_slices
 
 
 def _doubtful(label: CaseLabel, image: Volume) -> Mask:

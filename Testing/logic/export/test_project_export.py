@@ -414,3 +414,9 @@ def test_measurements_of_label_maps_with_incomplete_slices_are_told(
     options = ExportOptions("tables", cases=("a", "v"))
     done = export_project(project, tmp_path / "tables", options)
     assert done.notes == ("Measured though some slices are not complete: a.",)
+    found = read_origin(tmp_path / "tables")
+    assert found is not None
+    assert {name: one.complete_slices for name, one in found.cases.items()} == {
+        "a": (1,),
+        "v": None,
+    }
