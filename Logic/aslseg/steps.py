@@ -34,11 +34,11 @@ def run_in_words(progress: RunProgress) -> str:
     text = f"Round {progress.round} of {progress.rounds}, step {progress.step} of {progress.steps}"
     if progress.seconds_left is None:
         return text
-    return f"{text}, about {rough_time(progress.seconds_left)} left"
+    return f"{text}, {rough_time(progress.seconds_left)} left"
 
 
 def rough_time(seconds: float) -> str:
-    """Write an estimate as people do: `less than a minute`, `12 min`, `1 h 10 min`."""
+    """Write an estimate as people do: `less than a minute`, `about 12 min`, `about 1 h 10 min`."""
     if seconds < 60:
         return "less than a minute"
     minutes = round(seconds / 60)
@@ -46,5 +46,5 @@ def rough_time(seconds: float) -> str:
         minutes = 5 * round(minutes / 5)
     hours, rest = divmod(minutes, 60)
     if not hours:
-        return f"{rest} min"
-    return f"{hours} h {rest:02d} min" if rest else f"{hours} h"
+        return f"about {rest} min"
+    return f"about {hours} h {rest:02d} min" if rest else f"about {hours} h"

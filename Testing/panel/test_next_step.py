@@ -63,7 +63,7 @@ def steps(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
                 "cases": 9,
                 "has_round": True,
                 "waiting": 4,
-                "review_time": "8 min",
+                "review_time": "about 8 min",
             },
             "Review 4 AI labels, about 8 min at your pace: Next brings one.",
             "review",

@@ -37,9 +37,11 @@ from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
 
 if TYPE_CHECKING:
+    from aslseg.engine.facts import EstimateFacts
     from aslseg.events import Monitor
     from aslseg.inference.ensemble import Ensemble
     from aslseg.project.project import Project
+    from aslseg.training.run_plan import RunEstimate
 
 
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
@@ -132,12 +134,14 @@ def estimate(
         from aslseg.engine.facts import EstimateFacts
 
         asked = {"project": str(project), "settings": chosen.model_dump(mode="json")}
-        facts = on_host(host, "estimate", asked).facts_as(EstimateFacts)
-        tell(f"About {rough_time(facts.seconds)}: {facts.rounds} rounds, {facts.steps} steps.")
-        return
-    with watched(messages) as monitor:
-        found = estimate_run(opened, chosen, monitor)
-    tell(f"About {rough_time(found.seconds)}: {found.rounds} rounds, {found.steps} steps.")
+        found: EstimateFacts | RunEstimate = on_host(host, "estimate", asked).facts_as(
+            EstimateFacts
+        )
+    else:
+        with watched(messages) as monitor:
+            found = estimate_run(opened, chosen, monitor)
+    time = rough_time(found.seconds)
+    tell(f"{time[0].upper()}{time[1:]}: {found.rounds} rounds, {found.steps} steps.")
 
 
 def finetune(

@@ -68,7 +68,7 @@ def next_step(now: Situation) -> NextStep:
     if now.waiting:
         text = _("Review {count} AI labels: Next brings the most doubtful.")
         if now.review_time:
-            text = _("Review {count} AI labels, about {time} at your pace: Next brings one.")
+            text = _("Review {count} AI labels, {time} at your pace: Next brings one.")
         return NextStep(text.format(count=now.waiting, time=now.review_time), "review")
     if now.decided:
         return NextStep(_("All is decided: Resume trains on with it, or export."), "train")

@@ -40,7 +40,7 @@ def run_progress_text(progress: RunProgress) -> str:
     """Return how far a training is: `Round 1 of 2, step 4 of 14, about 1 h 10 min left`."""
     text = _("Round {round} of {rounds}, step {step} of {steps}")
     if progress.seconds_left is not None:
-        text = _("Round {round} of {rounds}, step {step} of {steps}, about {time} left")
+        text = _("Round {round} of {rounds}, step {step} of {steps}, {time} left")
     return text.format(
         round=progress.round,
         rounds=progress.rounds,

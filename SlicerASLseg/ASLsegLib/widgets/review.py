@@ -124,7 +124,7 @@ class ReviewSection(Section):
         time = self.logic.review_time_left()
         text = _("{left} of {count} cases have no decision yet; the most doubtful come first.")
         if left and time:
-            text = _("{left} of {count} cases have no decision yet: about {time} at your pace.")
+            text = _("{left} of {count} cases have no decision yet: {time} at your pace.")
         return text.format(left=left, count=len(self._cases), time=time)
 
     def _nothing(self) -> None:

@@ -131,7 +131,7 @@ class TrainingSection(Section):
 
     def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
-        text = _("A training takes about {time} here: {rounds} rounds, {steps} steps.")
+        text = _("A training takes {time} here: {rounds} rounds, {steps} steps.")
         self._ended = text.format(
             time=rough_time(facts.seconds), rounds=facts.rounds, steps=facts.steps
         )

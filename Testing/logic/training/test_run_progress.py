@@ -129,4 +129,4 @@ def test_a_run_is_told_in_words() -> None:
     progress = RunProgress(1, 2, 4, 14, 0.3, 4100.0)
     assert run_in_words(progress) == "Round 1 of 2, step 4 of 14, about 1 h 10 min left"
     assert run_in_words(RunProgress(1, 2, 1, 14, 0.0)) == "Round 1 of 2, step 1 of 14"
-    assert run_in_words(RunProgress(1, 2, 1, 14, 0.0, 20.0)).endswith("less than a minute left")
+    assert run_in_words(RunProgress(1, 2, 1, 14, 0.0, 20.0)).endswith(", less than a minute left")
