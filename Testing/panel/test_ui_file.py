@@ -57,6 +57,16 @@ def test_every_control_explains_itself(name: str, widget: ET.Element) -> None:
     assert tip.endswith("."), f"{name} has the tooltip '{tip}'"
 
 
+def test_a_line_that_wraps_has_the_whole_width_of_its_form() -> None:
+    """Beside a label it gets its preferred width, and wraps where there is room."""
+    forms = [form for form in UI.iter("layout") if form.get("class") == "QFormLayout"]
+    items = [item for form in forms for item in form.findall("item")]
+    lines = [(w, item) for item in items if (w := item.find("widget")) is not None]
+    wrapping = {w.get("name"): item for w, item in lines if text_of(w, "wordWrap") == "true"}
+    assert {"presetLabel", "samLabel", "methodLabel"} <= set(wrapping)
+    assert {name for name, item in wrapping.items() if item.get("colspan") != "2"} == set()
+
+
 def test_the_choices_are_those_of_the_library(parameters: Any) -> None:
     from aslseg.config import RunConfig, SamConfig
     from aslseg.presets import PRESETS

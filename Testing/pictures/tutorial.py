@@ -51,12 +51,12 @@ class Tour:
         volume = self._load(self._cases()[1])
         self._segment(volume)
         self._show_surfaces(volume)
-        self._shoot("4-segment", "review")
+        self._shoot("4-segment", "review", scroll_to=self.ui.segmentGroup)
         self._measure(volume)
         self._shoot("7-results", "results")
         self._shoot("catalogue", "review")
         self._correct()
-        self._shoot("5-prompts", "review")
+        self._shoot("5-prompts", "review", scroll_to=self.ui.segmentGroup)
         self._tidy(volume)
         self._review()
         self._shoot("6-review", "review")
@@ -246,8 +246,10 @@ class Tour:
         for each in SECTIONS:
             getattr(self.ui, f"{each}Section").collapsed = each != section
 
-    def _shoot(self, name: str, section: str, layout: str = "four-up") -> None:
-        """Open one section of the panel, and take a picture of the window."""
+    def _shoot(
+        self, name: str, section: str, layout: str = "four-up", scroll_to: Any | None = None
+    ) -> None:
+        """Open one section of the panel, scroll to a widget, and take a picture of the window."""
         import slicer
 
         from standin.pictures import window_picture
@@ -255,7 +257,7 @@ class Tour:
         self._show(section)
         self._rest()
         path, title = self.folder / f"{name}.png", slicer.modules.aslseg.title
-        window_picture(self.widget.parent, path, layout=layout, title=title)
+        window_picture(self.widget.parent, path, layout=layout, title=title, scroll_to=scroll_to)
 
     def _until(self, condition: Callable[[], bool], seconds: float = WORK_S) -> None:
         from standin.harness import wait_until

@@ -37,6 +37,7 @@ def window_picture(
     layout: str = "four-up",
     title: str = "",
     size: WindowSize | None = None,
+    scroll_to: Any | None = None,
 ) -> QtGui.QImage:
     """Draw panel and views as they stand beside each other in Slicer's window.
 
@@ -46,6 +47,8 @@ def window_picture(
         layout: One of `LAYOUTS`.
         title: What the module selector shows.
         size: Of the window.
+        scroll_to: Widget of the panel that stands at the top as far as the panel scrolls; its
+            beginning when None.
 
     Returns:
         What was written.
@@ -63,11 +66,14 @@ def window_picture(
     if panel is not None:
         # As the module dock, which scrolls: never lower than wrapped texts need.
         inside = panel.layout()
-        needed = inside.totalHeightForWidth(width) if inside is not None else 0
+        needed = 0
+        if inside is not None:
+            needed = max(inside.totalHeightForWidth(width), inside.totalMinimumSize().height())
         height = max(body.height(), needed)
         with shown(panel, width, height), QtGui.QPainter(picture) as painter:
-            top = QtCore.QRect(0, 0, width, body.height())
-            painter.drawPixmap(QtCore.QPoint(0, body.top()), panel.grab(), top)
+            at = 0 if scroll_to is None else scroll_to.mapTo(panel, QtCore.QPoint(0, 0)).y()
+            part = QtCore.QRect(0, min(at, height - body.height()), width, body.height())
+            painter.drawPixmap(QtCore.QPoint(0, body.top()), panel.grab(), part)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not picture.save(str(path)):
         raise OSError(f"{path} could not be written")

@@ -123,6 +123,31 @@ def test_a_picture_of_the_window_holds_panel_and_views(tmp_path: Path) -> None:
     assert path.stat().st_size > 5000
 
 
+def test_a_picture_shows_the_panel_scrolled_to_a_widget(tmp_path: Path) -> None:
+    import qt
+
+    from standin.pictures import WindowSize, window_picture
+
+    panel, layout, colors = qt.QWidget(), qt.QVBoxLayout(), ("255, 0, 0", "0, 0, 255", "0, 128, 0")
+    panel.setLayout(layout)
+    parts = [qt.QLabel("part") for _ in colors]
+    for part, color in zip(parts, colors, strict=True):
+        part.setStyleSheet(f"background: rgb({color})")
+        part.setMinimumHeight(600)
+        layout.addWidget(part)
+
+    def middle(scroll_to: Any) -> tuple[int, int, int]:
+        picture = window_picture(
+            panel, tmp_path / "one.png", size=WindowSize(900, 600, 300), scroll_to=scroll_to
+        )
+        red, green, blue, _ = picture.pixelColor(250, 300).getRgb()
+        return red, green, blue
+
+    assert middle(None) == middle(parts[0]) == (255, 0, 0)
+    assert middle(parts[1]) == (0, 0, 255)
+    assert middle(parts[2]) == (0, 128, 0)
+
+
 def test_a_block_of_the_event_loop_is_measured() -> None:
     import qt
 
