@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+from aslseg.data.volume import Labelmap
 from standin.harness import choose, click, run_event_loop, wait_until
 
 
@@ -93,3 +96,14 @@ def test_a_folder_is_segmented_with_the_chosen_run(
     click(ui.segmentFolderButton)
     done(widget)
     assert ui.batchLabel.text.startswith("0 volumes segmented, 1 were done already.")
+
+    volume = read_volume(image)
+    liver = np.zeros(volume.geometry.shape, np.uint8)
+    liver[2:5, 3:20, 4:22] = 1
+    write_labelmap(Labelmap(liver, volume.geometry), tmp_path / "masks" / "patient.nii.gz")
+    ui.newOrgansEdit.currentPath = str(tmp_path / "masks")
+    click(ui.segmentFolderButton)
+    done(widget)
+    assert ui.batchLabel.text.startswith("1 volumes segmented, 0 were done already.")
+    found = read_labelmap(tmp_path / "labels" / "patient.nii.gz").labels
+    np.testing.assert_array_equal(found > 0, liver > 0)

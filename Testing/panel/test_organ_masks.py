@@ -60,6 +60,40 @@ def test_the_organ_of_a_segmentation_becomes_the_mask_of_its_case(person: Person
     assert person.logic.project.case("c2").label is None
 
 
+def test_a_mask_is_replaced_by_another_one_when_a_person_says_so(
+    person: Person, dialogs: Any, tmp_path: Path
+) -> None:
+    import qt
+
+    from ASLsegLib.scene.volumes import SceneError
+
+    node, mask = draw(person.logic.load_case("c2"), "liver")
+    person.logic.save_organ_mask(node)
+    with pytest.raises(SceneError, match=r"There is a mask of liver already of c2"):
+        person.logic.save_organ_mask(node)
+    project = person.logic.project
+    other = mask.copy()
+    other[1] = False
+    for name in ("c2", "c3"):
+        case = project.case(name)
+        labels = Labelmap(other.astype(np.uint8), project.load_image(case).geometry)
+        write_labelmap(labels, tmp_path / case.image.name)
+    with pytest.raises(SceneError, match=r"already of c2; "):
+        person.logic.add_organ_masks("liver", tmp_path)
+    assert person.logic.project.case("c3").masks == {}
+    for answer, of_c2 in ((qt.QMessageBox.No, mask), (qt.QMessageBox.Yes, other)):
+        dialogs.answer("Folder with masks of liver", str(tmp_path))
+        dialogs.answer("ASLseg", answer)
+        person.press(person.ui.addOrganMasksButton)
+        assert np.array_equal(person.mask("c2"), of_c2)
+        assert np.array_equal(person.mask("c3"), other)
+    choose_node(person.ui.labelSegmentationSelector, node)
+    for answer, of_c2 in ((qt.QMessageBox.No, other), (qt.QMessageBox.Yes, mask)):
+        dialogs.answer("ASLseg", answer)
+        person.press(person.ui.saveOrganMaskButton)
+        assert np.array_equal(person.mask("c2"), of_c2)
+
+
 def test_a_segmentation_without_the_organ_is_refused(person: Person) -> None:
     from ASLsegLib.scene.volumes import SceneError
 
@@ -97,7 +131,7 @@ def test_the_engine_is_told_the_masks_of_a_case_and_of_the_scene(
     assert Path(given["liver"]).parent == tmp_path
     assert np.array_equal(read_labelmap(Path(given["liver"])).labels > 0, mask)
     assert person.logic._organ_files(volume, None, tmp_path) == (given, [])  # as for prompts
-    person.logic.save_organ_mask(node)
+    person.logic.save_organ_mask(node, may_replace=lambda *_: True)
     assert person.logic._organ_files(volume, None, tmp_path) == (own, [])
 
 

@@ -235,13 +235,18 @@ def masks(
         list[str] | None, typer.Option(help="Case that is meant; default: all. Repeatable, or a,b.")
     ] = None,
     same_size: SameSizeOption = SameSizeChoice.REFUSE,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace other masks that cases have already.")
+    ] = False,
 ) -> None:
     """Give organ masks that you have already, from TotalSegmentator for example.
 
     They are used as they are: in training, in place of the predicted organ, and in the results. An
     organ of which every case has a mask is not trained; its lesions are all that needs labels.
+    Another mask that a case has already is replaced when you say so alone.
     """
-    from aslseg.project.organ_masks import find_organ_masks
+    from aslseg.errors import ProjectError
+    from aslseg.project.organ_masks import another_mask, find_organ_masks
     from aslseg.project.project import open_project
 
     opened = open_project(project)
@@ -252,9 +257,19 @@ def masks(
         with watched(messages) as monitor:
             images = {one.id: opened.image_path(one) for one in chosen}
             found = find_organ_masks(images, organ, source)
-            for name in monitor.track(list(found), f"Reading masks of {organ}"):
-                given = {name: found[name]}
-                opened = opened.set_organ_masks(organ, given, same_size=same_size.value)
+            given = [{name: path} for name, path in found.items()]
+            if not replace:
+                others = [
+                    name
+                    for one in monitor.track(given, f"Comparing masks of {organ}")
+                    for name in opened.other_organ_masks(organ, one, same_size=same_size.value)
+                ]
+                if others:
+                    raise ProjectError(another_mask(organ, others))
+            for one in monitor.track(given, f"Reading masks of {organ}"):
+                opened = opened.set_organ_masks(
+                    organ, one, same_size=same_size.value, replace=replace
+                )
     _tell_masks(opened)
 
 

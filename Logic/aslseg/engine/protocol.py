@@ -353,6 +353,7 @@ class SegmentFolder(Message):
     run: Name | None = None
     images: PathText
     output: PathText
+    organs: dict[Name, PathText] = Field(default_factory=dict)
     predictions: bool = False
     replace: bool = False
     device: Device | None = None

@@ -171,7 +171,8 @@ class Engine:
     def segment_folder(self, request: SegmentFolder, monitor: Monitor) -> Done:
         """Segment the volumes of a folder."""
         self._release_models()
-        options = FolderOptions(request.predictions, request.replace, request.device)
+        organs = {name: Path(folder) for name, folder in request.organs.items()}
+        options = FolderOptions(request.predictions, request.replace, request.device, organs)
         done = segment_folder(
             require_run(request),
             Path(request.images),

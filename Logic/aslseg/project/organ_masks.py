@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.data.geometry import fit_labels
-from aslseg.data.images import SUFFIXES, read_segments, stem_of, suffix_of
+from aslseg.data.images import SUFFIXES, read_labelmap, read_segments, stem_of, suffix_of
 from aslseg.data.nifti import label_names
 from aslseg.data.nrrd import Segment
 from aslseg.data.volume import Geometry, Labelmap, Labels, Mask, SameSize, Volume
@@ -47,6 +47,20 @@ def organ_of(targets: Sequence[Target], name: str) -> Target:
         "labels as label maps instead."
     )
     raise ProjectError(msg)
+
+
+def is_other_mask(path: Path, mask: Labelmap) -> bool:
+    """Tell whether a file is there and holds another mask on the same grid."""
+    return path.exists() and not np.array_equal(read_labelmap(path).labels > 0, mask.labels > 0)
+
+
+def another_mask(name: str, case_ids: Sequence[str]) -> str:
+    """Say that cases have another mask of an organ, which must not be replaced, and the remedy."""
+    return (
+        f"There is another mask of {name} already of {', '.join(case_ids)}; say that it may be "
+        "replaced (--replace, in Python replace=True; the old one stays in the history), or leave "
+        "the case out."
+    )
 
 
 def mask_place(target: Target, case_id: str) -> Path:

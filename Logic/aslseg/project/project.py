@@ -36,7 +36,9 @@ from aslseg.project.labels import (
     refuse_unclaimed,
 )
 from aslseg.project.organ_masks import (
+    another_mask,
     checked_organ_mask,
+    is_other_mask,
     mask_place,
     organ_of,
     read_organ_mask,
@@ -365,6 +367,7 @@ class Project(Settings):
         masks: Mapping[str, Labelmap | Path | None],
         *,
         same_size: SameSize = "refuse",
+        replace: bool = False,
     ) -> Project:
         """Keep masks of an organ that need not be predicted; those of before go to the history.
 
@@ -373,12 +376,14 @@ class Project(Settings):
             masks: By case id, a file as for `read_organ_mask`, or 0 and 1 on the grid of the image
                 or overlapping it; None takes the mask of a case away. Other cases stay as they are.
             same_size: What to go by when a mask has the image's size and another position.
+            replace: Whether it may take the place of another one, which a person may have drawn.
 
         Returns:
             The project as it is on disk now.
 
         Raises:
-            ProjectError: When there is no such case, or nothing lies in that target.
+            ProjectError: When there is no such case, nothing lies in that target, or a case has
+                another mask, which must not be replaced. Nothing changes from that case on.
             ImageError: When a mask is empty or lies elsewhere. Nothing changes from that case on.
             StorageError: When the folder cannot be written.
         """
@@ -392,6 +397,9 @@ class Project(Settings):
                 checked = None
                 if mask is not None:
                     checked = updated._checked_mask(case, organ, mask, same_size)
+                    had = not replace and name in case.masks
+                    if had and is_other_mask(inside(updated.folder, place), checked):
+                        raise ProjectError(another_mask(name, [case_id]))
                     others[name] = place
                 updated = updated.with_case(case.model_copy(update={"masks": others}))
                 path = inside(updated.folder, place)
@@ -400,6 +408,22 @@ class Project(Settings):
                     if checked is not None:
                         write_labelmap(checked, path)
         return updated
+
+    def other_organ_masks(
+        self, name: str, masks: Mapping[str, Labelmap | Path], *, same_size: SameSize = "refuse"
+    ) -> list[str]:
+        """Return the cases that have another mask of an organ than the one that is given.
+
+        Arguments and errors are those of `set_organ_masks`.
+        """
+        organ, others = organ_of(self.targets, name), []
+        for case_id, mask in masks.items():
+            case = self.case(case_id)
+            if name in case.masks:
+                checked = self._checked_mask(case, organ, mask, same_size)
+                if is_other_mask(inside(self.folder, case.masks[name]), checked):
+                    others.append(case_id)
+        return others
 
     def _free_place(self, organ: Target, case_id: str) -> Path:
         """Return a place for a mask: a case that was renamed keeps the one of its old name."""

@@ -7,7 +7,7 @@ timer does, and the result comes with the event `done`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +204,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         output: Path | str,
         run_id: str | None = None,
         *,
+        organs: Mapping[str, Path | str] | None = None,
         replace: bool = False,
         wait: bool = True,
     ) -> FolderFacts | None:
@@ -215,6 +216,9 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
             images: Folder of image files and DICOM folders.
             output: Where label maps, their origin and tables go.
             run_id: The latest with a finished round when None.
+            organs: By target name, a folder of masks that are used in place of the predicted
+                organ: one file a volume, named as it is, or TotalSegmentator's folders. Volumes
+                without a mask get the predicted one.
             replace: Whether files that this program did not write may be replaced.
             wait: Return when it is done.
 
@@ -228,6 +232,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
             "run": run_id,
             "images": str(images),
             "output": str(output),
+            "organs": {name: str(masks) for name, masks in (organs or {}).items()},
             "replace": replace,
             "device": chosen_device(),
         }

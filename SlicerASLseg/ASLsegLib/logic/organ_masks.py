@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.data.volume import Labelmap
+from aslseg.errors import CancelledError
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
@@ -19,6 +20,23 @@ from ASLsegLib.scene.volumes import SceneError, geometry_of
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize
     from aslseg.project.project import Project
+
+
+MayReplace = Callable[[str, Sequence[str]], bool]
+"""Asked with an organ and the cases that have a mask of it: may the new one take its place?"""
+
+
+def replace_no_mask(organ: str, case_ids: Sequence[str]) -> bool:
+    """For scripts: what would have to be asked is refused.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"There is a mask of {organ} already of {', '.join(case_ids)}; with `may_replace` that "
+        "returns True it is replaced, and kept in the history."
+    )
+    raise SceneError(msg)
 
 
 class OrganMaskLogic(ReviewLogic):
@@ -52,6 +70,7 @@ class OrganMaskLogic(ReviewLogic):
         folder: Path | str,
         *,
         same_size: SameSize = "refuse",
+        may_replace: MayReplace = replace_no_mask,
         wait: bool = True,
     ) -> Project | None:
         """Give the cases of the project the masks of an organ that a folder holds for them.
@@ -60,35 +79,67 @@ class OrganMaskLogic(ReviewLogic):
             organ: Name of a target that contains others, such as "liver".
             folder: One file a case, named as its image; or TotalSegmentator's folders.
             same_size: What to go by when a mask has its image's size and another position.
+            may_replace: Asked about cases that have another mask; where it says no, they keep it.
             wait: Return the project; else None at once.
+
+        Raises:
+            SceneError: When nobody was asked about masks that would be replaced.
         """
         project, source = self.opened(), Path(folder)
 
-        def work(monitor: Any) -> Project:
+        def find(monitor: Any) -> tuple[list[dict[str, Path]], list[str]]:
             from aslseg.project.organ_masks import find_organ_masks
 
             images = {case.id: project.image_path(case) for case in project.cases}
             found = find_organ_masks(images, organ, source)
+            given = [{name: path} for name, path in found.items()]
+            others = [
+                name
+                for one in monitor.track(given, f"Comparing masks of {organ}")
+                for name in project.other_organ_masks(organ, one, same_size=same_size)
+            ]
+            return given, others
+
+        def ask(found: tuple[list[dict[str, Path]], list[str]]) -> Project | None:
+            given, others = found
+            if others and not may_replace(organ, others):
+                given = [one for one in given if not set(one) & set(others)]
+            return self._in_background(
+                "reading organ masks", lambda monitor: take(given, monitor), self.updated, wait
+            )
+
+        def take(given: list[dict[str, Path]], monitor: Any) -> Project:
             changed = project
-            for name in monitor.track(list(found), f"Reading masks of {organ}"):
-                given = {name: found[name]}
-                changed = changed.set_organ_masks(organ, given, same_size=same_size)
+            for one in monitor.track(given, f"Reading masks of {organ}"):
+                changed = changed.set_organ_masks(organ, one, same_size=same_size, replace=True)
             return changed
 
-        return self._in_background("reading organ masks", work, self.updated, wait)
+        task = "comparing organ masks"
+        if not wait:
+            return self._in_background(task, find, ask, wait)
+        found = self._in_background(task, find, lambda one: one, wait)
+        return None if found is None else ask(found)
 
     def save_organ_mask(
-        self, segmentation: Any, organ: str | None = None, *, wait: bool = True
+        self,
+        segmentation: Any,
+        organ: str | None = None,
+        *,
+        may_replace: MayReplace = replace_no_mask,
+        wait: bool = True,
     ) -> Project | None:
         """Keep a segment as the given mask of an organ of its case: it is not predicted any more.
 
         Args:
             segmentation: Segmentation node with a segment named like the organ.
             organ: Name of the target; the only one that contains others when None.
+            may_replace: Asked when the case has a mask already.
             wait: Return the project; else None at once.
 
         Raises:
-            SceneError: When there is no such segment, or its volume is no case of the project.
+            SceneError: When there is no such segment, its volume is no case of the project, or
+                nobody was asked about a mask that would be replaced.
+            CancelledError: When it must not be replaced.
         """
         project, volume = self.opened(), self.volume_of_label(segmentation)
         case_id, name = case_of(volume, project), organ or self._only_organ()
@@ -99,6 +150,9 @@ class OrganMaskLogic(ReviewLogic):
         require_intact(node, case_id)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
+        if name in project.case(case_id).masks and not may_replace(name, [case_id]):
+            msg = "Nothing was saved."
+            raise CancelledError(msg)
 
         def show(changed: Project) -> Project:
             self._files_of.get(volume.GetID(), {}).pop(name, None)  # the saved one counts
@@ -106,7 +160,7 @@ class OrganMaskLogic(ReviewLogic):
 
         return self._in_background(
             "saving an organ mask",
-            lambda _: project.set_organ_masks(name, {case_id: mask}),
+            lambda _: project.set_organ_masks(name, {case_id: mask}, replace=True),
             show,
             wait,
         )

@@ -63,7 +63,7 @@ class BatchSection(Section):
         self.on_click(ui.exportCasesButton, self.export)
         self.on_click(ui.segmentFolderButton, self.segment_folder)
         self.on_click(ui.batchStopButton, self.logic.stop_batch)
-        for edit in (ui.exportFolderEdit, ui.newVolumesEdit, ui.newLabelsEdit):
+        for edit in (ui.exportFolderEdit, ui.newVolumesEdit, ui.newLabelsEdit, ui.newOrgansEdit):
             self.on_signal(edit, "currentPathChanged(QString)", lambda: None)
 
     def update(self) -> None:
@@ -79,6 +79,7 @@ class BatchSection(Section):
         images = "" if _folder(ui.newVolumesEdit) else _("Choose the folder of new volumes.")
         labels = "" if _folder(ui.newLabelsEdit) else _("Choose the folder for label maps.")
         self.gate(ui.segmentFolderButton, self.panel.missing, closed, run, images, labels, busy)
+        self.gate(ui.newOrgansEdit, closed, self.panel.no_organ())
         ui.batchBar.setVisible(batch.is_busy)
         ui.batchStopButton.setVisible(batch.is_busy)
         stopping = _("It is stopping already.") if batch.state is State.CANCELLING else ""
@@ -120,13 +121,19 @@ class BatchSection(Section):
         )
 
     def segment_folder(self) -> None:
-        """Segment the volumes of the folder with the chosen run."""
+        """Segment the volumes of the folder with the chosen run, and with organ masks."""
         ui = self.ui
+        masks = _folder(ui.newOrgansEdit)
+        organ = self.panel.choose_organ() if masks else ""
+        if masks and not organ:
+            return  # nobody said which organ the masks are of
+        organs = {organ: masks} if masks else {}
         self._start(
             lambda replace: self.logic.segment_folder(
                 _folder(ui.newVolumesEdit),
                 _folder(ui.newLabelsEdit),
                 self._run(),
+                organs=organs,
                 replace=replace,
                 wait=False,
             )

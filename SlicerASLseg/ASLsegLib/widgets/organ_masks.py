@@ -28,7 +28,7 @@ class OrganMaskSection(Section):
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         node = None if self.panel.parameters is None else self.panel.parameters.labelSegmentation
         chosen = "" if node is not None else _("Choose a segmentation.")
-        organs = "" if closed or self.logic.organs() else _("No target contains another one.")
+        organs = self.panel.no_organ()
         self.gate(self.ui.saveOrganMaskButton, can, closed, organs, chosen, busy)
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
         self.gate(self.ui.organSegmentationSelector, closed, organs)
@@ -52,20 +52,24 @@ class OrganMaskSection(Section):
         self.logic.mark_slice_complete(self._case_id, current_slice(self.panel.volume))
 
     def _save(self) -> None:
-        organ = self._organ()
+        organ = self.panel.choose_organ()
         if organ:
             node = self.panel.parameters.labelSegmentation
-            self.logic.save_organ_mask(node, organ, wait=False)
+            self.logic.save_organ_mask(
+                node, organ, wait=False, may_replace=self.panel.may_replace_organ_masks
+            )
 
     def _add(self) -> None:
-        organ = self._organ()
+        organ = self.panel.choose_organ()
         folder = organ and qt.QFileDialog.getExistingDirectory(
             self.panel.widget,
             _("Folder with masks of {organ}").format(organ=organ),
             str(self.logic.opened().folder),
         )
         if folder:
-            self.logic.add_organ_masks(organ, folder, wait=False)
+            self.logic.add_organ_masks(
+                organ, folder, wait=False, may_replace=self.panel.may_replace_organ_masks
+            )
 
     def _add_labels(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -79,11 +83,3 @@ class OrganMaskSection(Section):
         origin = str(qt.QInputDialog.getText(self.panel.widget, title, text))
         if origin:
             self.logic.add_external_labels(origin, folder, wait=False)
-
-    def _organ(self) -> str:
-        """Return the organ that is meant; asked for where several contain others."""
-        organs = self.logic.organs()
-        if len(organs) == 1:
-            return organs[0]
-        title, text = _("Organ masks"), _("Which organ are the masks of?")
-        return str(qt.QInputDialog.getItem(self.panel.widget, title, text, list(organs)))

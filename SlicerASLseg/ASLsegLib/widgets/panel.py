@@ -139,6 +139,27 @@ class Panel(VTKObservationMixin):
             question.format(names=", ".join(names))
         )
 
+    def no_organ(self) -> str:
+        """Return why there are no organs that masks could be given of; empty when there are."""
+        closed = self.logic.project is None
+        return "" if closed or self.logic.organs() else _("No target contains another one.")
+
+    def choose_organ(self) -> str:
+        """Return the organ that masks are of; asked for where several contain other targets."""
+        organs = self.logic.organs()
+        if len(organs) == 1:
+            return str(organs[0])
+        title, text = _("Organ masks"), _("Which organ are the masks of?")
+        return str(qt.QInputDialog.getItem(self.widget, title, text, list(organs)))
+
+    def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
+        """Ask whether the organ masks of cases may be replaced; no keeps theirs."""
+        question = _(
+            "There is a mask of {organ} already of {names}. Replace it by the new one?\n\n"
+            "'No' keeps it. What is replaced stays in the history beside it."
+        )
+        return self._confirm(question.format(organ=organ, names=", ".join(case_ids)))
+
     def may_replace_files(self, reason: str) -> bool:
         """Ask whether files that were not written here may be replaced."""
         return self._confirm(_("{reason}\n\nReplace what is there?").format(reason=reason))

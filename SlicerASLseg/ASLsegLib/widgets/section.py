@@ -67,6 +67,15 @@ class PanelContext(Protocol):
     def may_replace(self, names: Sequence[str]) -> bool:
         """Ask whether segments that a person has changed may be replaced."""
 
+    def no_organ(self) -> str:
+        """Return why there are no organs that masks could be given of; empty when there are."""
+
+    def choose_organ(self) -> str:
+        """Return the organ that masks are of; asked for where several contain other targets."""
+
+    def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
+        """Ask whether the organ masks of cases may be replaced; no keeps theirs."""
+
     def may_replace_files(self, reason: str) -> bool:
         """Ask whether files that were not written here may be replaced."""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
@@ -162,12 +164,38 @@ def test_masks_are_set_replaced_and_taken_away(project: Project, tmp_path: Path)
     assert open_project(project.folder) == updated
     smaller = ORGAN.copy()
     smaller[1] = False
-    updated = updated.set_organ_masks("liver", {"b": a_mask(tmp_path / "new.nii.gz", smaller)})
+    new = a_mask(tmp_path / "new.nii.gz", smaller)
+    assert updated.other_organ_masks("liver", {"a": new, "b": new}) == ["a", "b"]
+    with pytest.raises(ProjectError, match=r"another mask of liver already of b; .*--replace"):
+        updated.set_organ_masks("liver", {"b": new})
+    assert np.array_equal(updated.load_masks(updated.case("b"))["liver"], ORGAN)
+    updated = updated.set_organ_masks("liver", {"b": new}, replace=True)
+    assert updated.other_organ_masks("liver", {"b": new}) == []
+    assert updated.set_organ_masks("liver", {"b": new}) == updated  # the same one
     assert np.array_equal(updated.load_masks(updated.case("b"))["liver"], smaller)
     gone = updated.set_organ_masks("liver", {"b": None})
     assert gone.load_masks(gone.case("b")) == {}
     kept = list((project.folder / "masks").rglob("history/*.nii.gz"))
     assert any(np.array_equal(read_labelmap(path).labels > 0, smaller) for path in kept)
+
+
+def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) -> None:
+    smaller = ORGAN.copy()
+    smaller[1] = False
+    for name in ("a", "b"):
+        a_mask(tmp_path / "new" / f"{name}.nii.gz", smaller)
+    words = ["masks", str(project.folder), "liver", str(tmp_path / "new")]
+    refused = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert (refused.exit_code, "already of a; " in refused.output) == (1, True)
+    assert open_project(project.folder) == project  # b has got none either
+    one = CliRunner().invoke(app, [*words, "--case", "b"])
+    assert one.exit_code == 0, one.output
+    both = CliRunner().invoke(app, [*words, "--replace"])
+    assert both.exit_code == 0, both.output
+    now = open_project(project.folder)
+    assert np.array_equal(now.load_masks(now.case("a"))["liver"], smaller)
+    (kept,) = (project.folder / "masks").rglob("history/a-*.nii.gz")
+    assert np.array_equal(read_labelmap(kept).labels > 0, ORGAN)
 
 
 def test_masks_are_given_of_targets_that_contain_others_alone(project: Project) -> None:
