@@ -107,6 +107,25 @@ def test_volumes_of_64_bit_integers_are_shown(scene: Any, kind: str, value: int)
     assert shown.dtype == (np.int32 if value < 5_000_000_000 else np.float64)
 
 
+def test_no_voxel_is_read_to_find_a_window_that_is_known(scene: Any) -> None:
+    """Slicer reads all of them where a volume is there before its display node."""
+    had_voxels: list[bool] = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def look(_caller: Any, _event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLScalarVolumeDisplayNode"):
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            had_voxels.append(any(one.GetImageData() is not None for one in volumes))
+
+    scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, look)
+    grid = Geometry.axis_aligned((2, 3, 4), (1.0, 1.0, 1.0))
+    node = add_volume(Volume(np.zeros(grid.shape, np.int16), grid), "ct", window=(-100.0, 240.0))
+    assert had_voxels == [False]
+    shown = node.GetDisplayNode()
+    limits = (shown.GetWindowLevelMin(), shown.GetWindowLevelMax())
+    assert (limits, shown.GetAutoWindowLevel()) == ((-100.0, 240.0), 0)
+
+
 def test_the_scene_shows_a_voxel_where_the_library_has_it(scene: Any) -> None:
     node = add_volume(Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, AFFINES["oblique"])), "ct")
     matrix = vtk.vtkMatrix4x4()

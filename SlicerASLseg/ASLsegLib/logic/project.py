@@ -328,8 +328,5 @@ def _is_true_now(read: CaseRead, project: Project) -> bool:
 
 
 def _add_case(volume: Any, image: Any, case_id: str) -> Any:
-    node = add_volume(volume, case_id, image=image)
-    if volume.voxels.min() < 0:  # HU, and not the grey values of an MRI
-        node.GetDisplayNode().AutoWindowLevelOff()
-        node.GetDisplayNode().SetWindowLevelMinMax(*CT_WINDOW_HU)
-    return node
+    is_ct = volume.voxels.min() < 0  # HU, and not the grey values of an MRI
+    return add_volume(volume, case_id, image=image, window=CT_WINDOW_HU if is_ct else None)
