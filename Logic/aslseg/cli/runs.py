@@ -37,11 +37,9 @@ from aslseg.report.data import read_run
 from aslseg.report.tables import mean_text, number
 
 if TYPE_CHECKING:
-    from aslseg.engine.facts import EstimateFacts
     from aslseg.events import Monitor
     from aslseg.inference.ensemble import Ensemble
     from aslseg.project.project import Project
-    from aslseg.training.run_plan import RunEstimate
 
 
 ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
@@ -126,7 +124,6 @@ def estimate(
     """Say how long `train` would take here or on a host, from a few steps that are tried."""
     from aslseg.project.project import open_project
     from aslseg.runs import estimate_run
-    from aslseg.steps import rough_time
 
     opened = open_project(project)
     chosen = _settings_of(opened, preset, config, settings)
@@ -134,14 +131,19 @@ def estimate(
         from aslseg.engine.facts import EstimateFacts
 
         asked = {"project": str(project), "settings": chosen.model_dump(mode="json")}
-        found: EstimateFacts | RunEstimate = on_host(host, "estimate", asked).facts_as(
-            EstimateFacts
-        )
-    else:
-        with watched(messages) as monitor:
-            found = estimate_run(opened, chosen, monitor)
-    time = rough_time(found.seconds)
-    tell(f"{time[0].upper()}{time[1:]}: {found.rounds} rounds, {found.steps} steps.")
+        facts = on_host(host, "estimate", asked).facts_as(EstimateFacts)
+        _tell_estimate(facts.seconds, facts.rounds, facts.steps)
+        return
+    with watched(messages) as monitor:
+        found = estimate_run(opened, chosen, monitor)
+    _tell_estimate(found.seconds, found.rounds, found.steps)
+
+
+def _tell_estimate(seconds: float, rounds: int, steps: int) -> None:
+    from aslseg.steps import rough_time
+
+    time = rough_time(seconds)
+    tell(f"{time[0].upper()}{time[1:]}: {rounds} rounds, {steps} steps.")
 
 
 def finetune(
