@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -218,6 +218,7 @@ def session(arguments: argparse.Namespace) -> None:
     from aslseg.inference.prediction_cache import open_predictions
     from aslseg.networks.device import tune_allocator
     from aslseg.project.run_folder import open_run
+    from aslseg.prompts import BoxPrompt
 
     torch.set_num_threads(arguments.threads)
     tune_allocator()
@@ -234,7 +235,9 @@ def session(arguments: argparse.Namespace) -> None:
 
     def edited() -> Mask:
         *_, middle = (p for p in opened[-1].proposed if p.slice_index <= volume_middle)
-        found = opened[-1].refine([middle])
+        left, top, right, bottom = middle.box.xyxy  # moved: the same box would change nothing
+        moved = replace(middle, box=BoxPrompt((left + 2, top, right, bottom)))
+        found = opened[-1].refine([moved])
         return np.isin(axial_labelmap(found.refined).labels, values)
 
     watch.measure("session, nothing on disk", first)
