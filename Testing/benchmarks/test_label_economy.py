@@ -162,6 +162,23 @@ def test_a_person_decides_about_each_lesion_by_keys_and_adds_the_missed_one(
     assert done["key"] == 1 + 1 + 2 + 2  # accept, delete, edit, add
 
 
+def test_lesions_that_touch_are_told_apart_though_each_of_them_is_within_the_tolerance(
+    tmp_path: Path,
+) -> None:
+    project, _, _ = a_reviewed_project(tmp_path)
+    truth = liver_with((2, 6, 6, 8), (2, 6, 15, 8))
+    joined = truth.copy()
+    joined[2:5, 6:14, 14] = 2
+    desk = Desk(project, "a", Labelmap(joined, GRID))
+    before = quality_of(joined, truth, LIVER_TARGETS, desk.geometry, STANDARD)
+    assert before.lesion_surface_dice > STANDARD.least_surface_dice
+    assert not before.meets(STANDARD)
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    acts = label_case(desk, desk.seen(truth), STANDARD)
+    assert (desk.shown == desk.seen(truth)).all()
+    assert amounts(acts)["stroke"] == 3
+
+
 def test_what_grows_from_a_box_saves_drawing_and_is_kept(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
 

@@ -89,13 +89,17 @@ class Desk:
         """Return what is shown of a target, with what lies in it."""
         return region_mask(self.shown, target, self.targets)
 
+    def parent(self, target: Target) -> Target:
+        """Return the target that a lesion lies in."""
+        return self._target(target.inside or "")
+
     def accept(self, row: Row) -> None:
         """Let a lesion be right."""
         self.shown[row.mask] = row.target.value
 
     def delete(self, row: Row) -> None:
         """Let it be none."""
-        self.shown[row.mask & (self.shown == row.target.value)] = self._parent(row.target).value
+        self.shown[row.mask & (self.shown == row.target.value)] = self.parent(row.target).value
 
     def edit(self, row: Row, mask: Mask) -> None:
         """Let it be another mask."""
@@ -151,9 +155,6 @@ class Desk:
 
     def _target(self, name: str) -> Target:
         return next(one for one in self.targets if one.name == name)
-
-    def _parent(self, target: Target) -> Target:
-        return self._target(target.inside or "")
 
 
 class ReviewDesk(Desk):

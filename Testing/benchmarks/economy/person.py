@@ -8,6 +8,7 @@ than it is, and the same for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +17,15 @@ from aslseg.data.volume import Labels, Mask
 from aslseg.targets import Target, lesion_targets, region_mask
 from economy.desk import Desk, Row
 from economy.prices import Act
-from economy.sight import Standard, check_slice, filled_between, outline_mm, surface_dice
+from economy.sight import (
+    Standard,
+    check_slice,
+    filled_between,
+    may_be_missing,
+    outline_mm,
+    quality_of,
+    surface_dice,
+)
 
 HALF = 0.5
 LEAST_SHARE = 0.1
@@ -38,6 +47,7 @@ def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
     visit.review_lesions()
     visit.go_through_slices()
     visit.add_missed()
+    visit.look_again()
     visit.repair_organs()
     visit.about = ""
     visit.do("save")
@@ -73,6 +83,16 @@ def label_slices(desk: Desk, truth: Labels, standard: Standard, count: int) -> l
     visit.do("save")
     desk.save_slices(slices)
     return visit.acts
+
+
+@dataclass(frozen=True)
+class _WrongSlice:
+    """A slice to be repaired: its number, surface Dice, and what it takes."""
+
+    k: int
+    shape: float
+    strokes: int
+    length_mm: float
 
 
 class _Visit:
@@ -159,6 +179,37 @@ class _Visit:
         self.do("look")
         return self.desk.grow(target, k, goal[k])
 
+    def look_again(self) -> None:
+        """Repair lesions that were right one by one and are not together, the worst slices first.
+
+        Within the tolerance two lesions may touch, and a stack of nearly right sections be wrong.
+        """
+        for target in lesion_targets(self.desk.targets):
+            self.about = target.name
+            shown = self.desk.shown == target.value
+            wanted = self._wanted(target, shown)
+            wrong = sorted(self._wrong_slices(shown, wanted, least=1.0), key=lambda one: one.shape)
+            for one in wrong:
+                if self._lesions_are_right():
+                    break
+                self._repair(one, wanted)
+                section = self.desk.shown[one.k]
+                section[shown[one.k]] = self.desk.parent(target).value
+                section[wanted[one.k]] = target.value
+
+    def _lesions_are_right(self) -> bool:
+        found = quality_of(
+            self.desk.shown, self.truth, self.desk.targets, self.desk.geometry, self.standard
+        )
+        return replace(found, organ_surface_dice=1.0).meets(self.standard)
+
+    def _wanted(self, target: Target, shown: Mask) -> Mask:
+        """Return the true lesions, but small ones of which nothing is shown."""
+        true = self.truth == target.value
+        least_voxels = self.standard.least_lesion_ml / self.desk.geometry.voxel_ml
+        wanted: Mask = true & ~may_be_missing(shown, true, least_voxels)
+        return wanted
+
     # -- organs --------------------------------------------------------------------------------
 
     def go_through_slices(self) -> None:
@@ -186,9 +237,9 @@ class _Visit:
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
         chosen = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
         result = self.repaired(shown, goal, chosen)
-        wrong = {k: length_mm for k, _, length_mm in self._wrong_slices(result, goal)}
+        wrong = {one.k: one.length_mm for one in self._wrong_slices(result, goal)}
         filled = filled_between(result, chosen)
-        left = {k: length_mm for k, _, length_mm in self._wrong_slices(filled, goal)}
+        left = {one.k: one.length_mm for one in self._wrong_slices(filled, goal)}
         better = [k for k in wrong if left.get(k, 0.0) < wrong[k]]
         self.do("click", min(len(better), 1))
         result[better] = filled[better]
@@ -209,15 +260,17 @@ class _Visit:
             chosen: Only these slices; all when None.
         """
         result = shown.copy()
-        for k, strokes, length_mm in self._wrong_slices(shown, goal):
-            if chosen is not None and k not in chosen:
-                continue
-            if goal[k].any():
-                self.draw(strokes, length_mm)
-            else:
-                self.do("click")
-            result[k] = goal[k]
+        for one in self._wrong_slices(shown, goal):
+            if chosen is None or one.k in chosen:
+                self._repair(one, goal)
+                result[one.k] = goal[one.k]
         return result
+
+    def _repair(self, wrong: _WrongSlice, goal: Mask) -> None:
+        if goal[wrong.k].any():
+            self.draw(wrong.strokes, wrong.length_mm)
+        else:
+            self.do("click")
 
     def _saves_nothing(self, shown: Mask, goal: Mask) -> bool:
         """Tell whether a region takes as much drawing as one that is drawn anew."""
@@ -225,11 +278,14 @@ class _Visit:
         return self._length_mm(shown, goal) >= self._length_mm(nothing, goal)
 
     def _length_mm(self, shown: Mask, goal: Mask) -> float:
-        return sum(length for _, _, length in self._wrong_slices(shown, goal))
+        return sum(one.length_mm for one in self._wrong_slices(shown, goal))
 
-    def _wrong_slices(self, shown: Mask, goal: Mask) -> Iterator[tuple[int, int, float]]:
-        """Yield slices that do not meet the standard, with strokes and mm that they take."""
+    def _wrong_slices(
+        self, shown: Mask, goal: Mask, least: float | None = None
+    ) -> Iterator[_WrongSlice]:
+        """Yield slices below a surface Dice; below that of the standard when None."""
+        least = self.standard.least_surface_dice if least is None else least
         for k in np.flatnonzero((shown | goal).any(axis=(1, 2))):
             check = check_slice(shown[k], goal[k], self.pixel_mm, self.standard.tolerance_mm)
-            if check.surface_dice < self.standard.least_surface_dice:
-                yield int(k), check.strokes, check.length_mm
+            if check.surface_dice < least:
+                yield _WrongSlice(int(k), check.surface_dice, check.strokes, check.length_mm)

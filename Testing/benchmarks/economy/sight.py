@@ -169,13 +169,13 @@ def quality_of(
         if is_lesion:
             matches = match_lesions(shown.astype(np.float32), true, on.voxel_ml)
             counts += matches.counts(0.5)
-            true = true & ~_may_be_missing(shown, true, standard.least_lesion_ml / on.voxel_ml)
+            true = true & ~may_be_missing(shown, true, standard.least_lesion_ml / on.voxel_ml)
         shapes[is_lesion].append(surface_dice(shown, true, on.spacing_mm, standard.tolerance_mm))
     found, missed, false = (int(n) for n in counts)
     return Quality(found + missed, found, false, min(shapes[True]), min(shapes[False]))
 
 
-def _may_be_missing(shown: Mask, true: Mask, least_voxels: float) -> Mask:
+def may_be_missing(shown: Mask, true: Mask, least_voxels: float) -> Mask:
     """Return the true lesions that are too small to count and of which nothing is shown."""
     numbered, count = label_components(true)
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)
