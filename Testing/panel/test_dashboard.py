@@ -1,4 +1,4 @@
-"""The overview of cases: a window with what is known of each, which never asks a person to wait."""
+"""The overview of cases: a table below the views, which never asks a person to wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import slicer
+from PySide6 import QtTest
 
-from standin.harness import click, wait_until
+from standin.harness import choose, click, reload_module, wait_until
 
 
 @pytest.fixture
@@ -27,6 +28,19 @@ def texts(table: Any, column: int) -> list[str]:
 
 def dashboard(widget: Any) -> Any:
     return next(s for s in widget.panel.sections if type(s).__name__ == "DashboardSection")
+
+
+def opened(widget: Any) -> Any:
+    """The section with its table shown, when everything is measured."""
+    click(widget.panel.ui.overviewButton)
+    section = dashboard(widget)
+    wait_until(lambda: not widget.logic.overview.is_busy, 60.0, "all are measured")
+    wait_until(lambda: not section._due, 60.0, "all are shown")
+    return section
+
+
+def layout() -> int:
+    return int(slicer.app.layoutManager().layout)
 
 
 def test_the_overview_shows_all_cases_at_once_and_measures_them_meanwhile(widget: Any) -> None:
@@ -54,6 +68,108 @@ def test_a_double_click_opens_the_case_in_review(widget: Any) -> None:
     wait_until(lambda: not widget.logic.background.is_busy, 60.0)
     assert widget.panel.volume is widget.logic.case_node(case_id)
     assert not widget.panel.ui.reviewSection.collapsed
+
+
+def test_a_click_on_a_title_orders_the_cases_by_numbers_and_again_the_other_way(
+    widget: Any,
+) -> None:
+    import qt
+
+    section = opened(widget)
+    table, head = section._table, section._table.horizontalHeader()
+    place = qt.QPoint(head.sectionViewportPosition(4) + 5, 5)
+    QtTest.QTest.mouseClick(head.viewport()._native, qt.Qt.LeftButton, pos=place)
+    wait_until(lambda: not section._due, 60.0)
+    upwards = [float(text) for text in texts(table, 4) if text]
+    assert upwards == sorted(upwards)
+    assert len(set(upwards)) > 1
+    head.setSortIndicator(4, qt.Qt.DescendingOrder)
+    wait_until(lambda: not section._due, 60.0)
+    assert [float(text) for text in texts(table, 4) if text] == upwards[::-1]
+    rows = {row.report.case_id: row for row in widget.logic.case_overviews()}
+    volumes = [rows[case_id].facts.volumes_ml.get("liver") for case_id in texts(table, 0)]
+    shown = [None if volume is None else f"{volume:.1f}" for volume in volumes]
+    assert shown == [text or None for text in texts(table, 4)], "cells stay with their case"
+
+
+def test_the_overview_is_filtered_by_text_and_by_state(widget: Any) -> None:
+    section = opened(widget)
+    every = texts(section._table, 0)
+    assert section._count_label.text == f"{len(every)} of {len(every)} cases"
+    choose(section._state_box, "labelled")
+    assert 0 < section._table.rowCount < len(every)
+    assert set(texts(section._table, 1)) == {"labelled"}
+    section._search.setText("no such case")
+    assert section._table.rowCount == 0
+    choose(section._state_box, "All states")
+    section._search.setText(every[1].upper())
+    assert texts(section._table, 0) == [every[1]]
+    assert section._count_label.text == f"1 of {len(every)} cases"
+    section._search.setText("")
+    assert texts(section._table, 0) == every
+
+
+def test_the_chosen_case_stays_chosen_when_the_order_changes(widget: Any) -> None:
+    import qt
+
+    section = opened(widget)
+    table = section._table
+    table.selectRow(1)
+    chosen = table.item(1, 0).text()
+    table.horizontalHeader().setSortIndicator(0, qt.Qt.DescendingOrder)
+    assert table.item(table.currentRow(), 0).text() == chosen
+    assert table.currentRow() == table.rowCount - 2
+
+
+def test_the_table_stands_below_the_views_of_before_and_goes_back_to_them(widget: Any) -> None:
+    layouts, button = slicer.vtkMRMLLayoutNode, widget.panel.ui.overviewButton
+    slicer.app.layoutManager().setLayout(layouts.SlicerLayoutFourUpPlotView)
+    section = opened(widget)
+    assert button.checked
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    before = node.GetLayoutDescription(layouts.SlicerLayoutFourUpPlotView)
+    assert before in node.GetCurrentLayoutDescription()
+    assert not section._box.parent().isHidden()
+    click(button)
+    assert layout() == layouts.SlicerLayoutFourUpPlotView
+    assert section._box.parent().isHidden()
+    slicer.app.layoutManager().setLayout(layouts.SlicerLayoutFourUpView)
+    click(button)
+    assert "PlotView" not in node.GetCurrentLayoutDescription(), "the views of now, not of before"
+    slicer.app.layoutManager().setLayout(layouts.SlicerLayoutOneUpRedSliceView)
+    assert not button.checked, "Slicer's menu of layouts leads out of it too"
+
+
+def test_a_scene_is_saved_without_a_layout_that_another_slicer_has_not(
+    widget: Any, tmp_path: Path
+) -> None:
+    def saved() -> str:
+        slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+        slicer.mrmlScene.Commit()
+        return (tmp_path / "scene.mrml").read_text(encoding="utf-8")
+
+    assert "currentViewArrangement" in saved()
+    for go_back in (
+        lambda: click(widget.panel.ui.overviewButton),
+        lambda: slicer.app.layoutManager().setLayout(6),
+    ):
+        opened(widget)
+        assert "currentViewArrangement" not in saved()
+        go_back()
+        assert f'currentViewArrangement="{layout()}"' in saved()
+
+
+def test_a_module_that_is_loaded_again_finds_the_place_below_the_views(widget: Any) -> None:
+    section = opened(widget)
+    shown = layout()
+    reload_module("ASLseg")
+    assert layout() != shown
+    again = slicer.modules.ASLsegWidget
+    again.panel.ui.projectFolderEdit.currentPath = str(widget.logic.project.folder)
+    click(again.panel.ui.openProjectButton)
+    section = opened(again)
+    assert layout() == shown
+    assert section._box.parent().layout().count() == 1
 
 
 def test_the_console_gets_the_same_rows(widget: Any) -> None:

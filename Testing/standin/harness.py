@@ -197,6 +197,7 @@ class UnhandledErrors:
 def clean_scene() -> None:
     """Close the scene and leave no dialog, setting or override cursor of the test before."""
     slicer.mrmlScene.Clear(0)
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
     slicer.app.layoutManager().standin_fit()
     slicer.app.processEvents()
     slicer.app.settings().clear()

@@ -34,7 +34,7 @@ def window_picture(
     panel: Any,
     path: Path,
     *,
-    layout: str = "four-up",
+    layout: str | None = "four-up",
     title: str = "",
     size: WindowSize | None = None,
     scroll_to: Any | None = None,
@@ -44,7 +44,7 @@ def window_picture(
     Args:
         panel: The panel's widget (`slicer.modules.MyModuleWidget.parent`); None: views alone.
         path: The PNG file to write.
-        layout: One of `LAYOUTS`.
+        layout: One of `LAYOUTS`; as it is when None.
         title: What the module selector shows.
         size: Of the window.
         scroll_to: Widget of the panel that stands at the top as far as the panel scrolls; its
@@ -57,7 +57,8 @@ def window_picture(
     width = size.panel if panel is not None else 0
     body = QtCore.QRect(0, _MENU + _TOOLS, size.width, size.height - _MENU - _TOOLS - _STATUS)
     views = slicer.app.layoutManager()
-    views.setLayout(LAYOUTS[layout])
+    if layout is not None:
+        views.setLayout(LAYOUTS[layout])
     picture = QtGui.QImage(size.width, size.height, QtGui.QImage.Format.Format_RGB32)
     with shown(views, size.width - width - 2, body.height()), QtGui.QPainter(picture) as painter:
         picture.fill(_GREY)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aslseg.project.case import Case
 from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
@@ -98,6 +100,59 @@ def overview_cells(row: CaseOverview, targets: Sequence[str]) -> list[str]:
         *(f"{agreements[name]:.2f}" if name in agreements else "" for name in targets),
         f"{row.turn}." if row.turn else "",
     ]
+
+
+def overview_order(
+    rows: Sequence[CaseOverview], targets: Sequence[str], column: int, *, descending: bool = False
+) -> list[CaseOverview]:
+    """Return rows in the order of a column of `overview_cells`.
+
+    Numbers are ordered as numbers, also within names; decided lesions by their share of those
+    found. What is not known comes last in both directions.
+
+    Raises:
+        IndexError: When there is no such column.
+    """
+    keys = [(_values(row, targets)[column], row) for row in rows]
+    known = sorted(
+        ((key, row) for key, row in keys if key is not None),
+        key=lambda pair: pair[0],
+        reverse=descending,
+    )
+    return [row for _, row in known] + [row for key, row in keys if key is None]
+
+
+def overview_matches(row: CaseOverview, text: str, state: str = "") -> bool:
+    """Return whether a row has a text in its name, state or labelled targets, and a state.
+
+    Args:
+        row: Of the overview.
+        text: In capital letters or small ones; any when empty.
+        state: A key of `STATES`; any when empty.
+    """
+    words = " ".join(overview_cells(row, [])[:3]).casefold()
+    return text.strip().casefold() in words and state in ("", row.report.state)
+
+
+def _values(row: CaseOverview, targets: Sequence[str]) -> list[Any]:
+    """Return what stands in the cells of a row so that it can be ordered; unknown is None."""
+    facts = row.facts or CaseFacts("")
+    volumes, agreements = facts.volumes_ml or {}, facts.reliability or {}
+    return [
+        _natural(row.report.case_id),
+        _natural(STATES[row.report.state]),
+        _natural(", ".join(facts.labelled)) if facts.labelled else None,
+        (facts.decided / facts.found, facts.found) if facts.found else None,
+        *(volumes.get(name) for name in targets),
+        *(agreements.get(name) for name in targets),
+        row.turn or None,
+    ]
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Return a key by which 'case 9' comes before 'case 10'."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def thumbnail_of(project: Project, row: CaseOverview) -> Path | None:

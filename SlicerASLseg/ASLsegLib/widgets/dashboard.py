@@ -1,15 +1,16 @@
-"""The overview of cases: a window with a table that stays open beside the views."""
+"""The overview of cases: a table below the views, to be ordered and filtered."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ctk
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.widgets.section import Section, show_cell
+from ASLsegLib.widgets.below_views import BelowViews
+from ASLsegLib.widgets.section import Section, cell, choose_row, fill_combo, show_cell
 
 if TYPE_CHECKING:
     from aslseg.project.overview import CaseOverview
@@ -20,20 +21,22 @@ _DIGITS = "0123456789."
 
 
 class DashboardSection(Section):
-    """Opens the overview, and keeps it true while it is open."""
+    """Shows the overview below the views, and keeps it true while it is there."""
 
     def connect_widgets(self) -> None:
-        """Connect the button; the window is made when it is first wanted."""
-        self._window: Any = None
+        """Connect the button; the table is made when it is first wanted."""
+        self._place = BelowViews(self._layout_changed)
+        self._box: Any = None
         self._table: Any = None
         self._shown: object = None
         self._drawn: dict[int, CaseOverview] = {}
         self._numbers: dict[str, int] = {}
         self._due: dict[str, int] = {}
+        self._order_is_old = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._show_some)
-        self.on_click(self.ui.overviewButton, self.open)
+        self.on_click(self.ui.overviewButton, self._show_or_hide)
         self.logic.overview.changed.connect(self._case_measured)
 
     def update(self) -> None:
@@ -42,47 +45,85 @@ class DashboardSection(Section):
         cases = project is not None and len(project.cases) > 0
         self.gate(
             self.ui.overviewButton,
+            "" if self._place.is_possible else _("Needs the views of Slicer's main window."),
             self.panel.missing if not cases else "",
             "" if project else _("Open a project first."),
             "" if cases else _("The project has no cases yet."),
         )
-        if self._window is not None and self._window.visible:
+        self.ui.overviewButton.setChecked(self._place.is_shown)
+        if self._box is not None and self._place.is_shown:
             self._show()
 
-    def open(self) -> None:
-        """Open the window, or bring it to the front."""
-        if self._window is None:
-            self._make()
-        self._shown = None
-        self._show()
-        self._window.show()
-        self._window.raise_()
-
     def close(self) -> None:
-        """Close the window with the panel."""
+        """Take the table away with the panel."""
         self._timer.stop()
-        if self._window is not None:
-            self._window.close()
-            self._window.deleteLater()
-            self._window = self._table = None
+        self._place.close()
+        if self._box is not None:
+            self._box.deleteLater()
+            self._box = self._table = None
             self._due.clear()
 
+    def _show_or_hide(self) -> None:
+        if self._place.is_shown:
+            self._place.hide()
+            return
+        if self._box is None:
+            self._make()
+        self._shown = None
+        self._place.show()
+
+    def _layout_changed(self) -> None:
+        if self._box is not None:  # else nothing of this can be shown
+            self.panel.attempt(self.update, update=False)
+
+    # -- making --------------------------------------------------------------------------------
+
     def _make(self) -> None:
-        self._window = qt.QDialog(slicer.util.mainWindow())
-        self._window.setWindowTitle(_("ASLseg: overview of cases"))
+        self._box = qt.QWidget()
         self._table = qt.QTableWidget()
         self._table.setToolTip(_("Double-click a case to open it in Review."))
         self._table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         self._table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self._table.setIconSize(qt.QSize(THUMBNAIL_PX, THUMBNAIL_PX))
-        self._table.setSortingEnabled(False)
+        self._table.setSortingEnabled(False)  # Qt would order numbers as texts
         self._table.verticalHeader().setVisible(False)
         self._table.verticalHeader().setDefaultSectionSize(THUMBNAIL_PX + 4)
-        layout = qt.QVBoxLayout(self._window)
+        head = self._table.horizontalHeader()
+        head.setToolTip(_("Click a title to order the cases by it; click again for the other way."))
+        head.setSectionsClickable(True)
+        head.setSortIndicatorShown(True)
+        head.setSortIndicator(-1, qt.Qt.AscendingOrder)  # the order of the project
+        layout = qt.QVBoxLayout(self._box)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addLayout(self._make_filter())
         layout.addWidget(self._table)
         self.on_signal(self._table, "cellDoubleClicked(int,int)", self._open_case)
+        self.on_signal(head, "sortIndicatorChanged(int,Qt::SortOrder)", self._show_anew)
         self.on_return(self._table, self._open_case)
-        self._window.resize(900, 520)
+        self._place.put(self._box)
+
+    def _make_filter(self) -> Any:
+        """Make the line above the table: what is looked for, how many that is, and the way back."""
+        self._search, self._state_box = ctk.ctkSearchBox(), qt.QComboBox()
+        self._search.setPlaceholderText(_("Name, state or target"))
+        self._search.setToolTip(_("Show cases whose name, state or labelled targets have this."))
+        self._state_box.setToolTip(_("Show the cases of one state."))
+        self._count_label, close_button = qt.QLabel(), qt.QPushButton(_("Close"))
+        close_button.setToolTip(_("Show the views as they were before."))
+        line = qt.QHBoxLayout()
+        line.addWidget(self._search, 1)
+        for widget in (self._state_box, self._count_label, close_button):
+            line.addWidget(widget)
+        self.on_signal(self._search, "textChanged(QString)", self._show_anew)
+        self.on_signal(self._state_box, "currentIndexChanged(int)", self._show_anew)
+        self.on_click(close_button, self._place.hide)
+        return line
+
+    # -- showing -------------------------------------------------------------------------------
+
+    def _show_anew(self) -> None:
+        self._shown = None
+        self._show()
 
     def _show(self) -> None:
         """Begin to show the rows; only what has changed since is drawn anew."""
@@ -91,11 +132,14 @@ class DashboardSection(Section):
         state = self.logic.state
         if state is self._shown:
             return
-        self._shown = state
-        rows = [] if state is None else self.logic.overview.rows(state)
+        self._shown, self._order_is_old = state, False
+        every = [] if state is None else self.logic.overview.rows(state)
+        self._fill_states(every)
+        rows = self._chosen_rows(every)
         table, head = self._table, overview_head(self._targets)
         if table.columnCount != len(head):
             self._drawn.clear()
+        chosen = cell(table)
         table.setColumnCount(len(head))
         table.setHorizontalHeaderLabels(head)
         table.setRowCount(len(rows))
@@ -104,9 +148,35 @@ class DashboardSection(Section):
         self._due = dict(self._numbers)
         for number, row in enumerate(rows):
             show_cell(table, number, 0, row.report.case_id, row.report.reason)
+        choose_row(table, list(self._numbers), chosen)
+        self._count_label.setText(
+            _("{shown} of {all} cases").format(shown=len(rows), all=len(every))
+        )
         self._fit_columns()
         self._show_some()
         self.logic.overview.measure()
+
+    def _fill_states(self, rows: list[CaseOverview]) -> None:
+        """Offer the states that cases have."""
+        from aslseg.project.overview import STATES
+
+        present = {row.report.state for row in rows}
+        entries = [(_("All states"), "")]
+        entries += [(words, state) for state, words in STATES.items() if state in present]
+        fill_combo(self._state_box, entries, self._state_box.currentData or "")
+
+    def _chosen_rows(self, rows: list[CaseOverview]) -> list[CaseOverview]:
+        """Return the rows that are looked for, in the order of the column that was clicked."""
+        from aslseg.project.overview import overview_head, overview_matches, overview_order
+
+        text, state = self._search.text, self._state_box.currentData or ""
+        rows = [row for row in rows if overview_matches(row, text, state)]
+        head = self._table.horizontalHeader()
+        column = head.sortIndicatorSection()
+        if not 0 <= column < len(overview_head(self._targets)):  # as in the project
+            return rows
+        is_descending = head.sortIndicatorOrder() == qt.Qt.DescendingOrder
+        return overview_order(rows, self._targets, column, descending=is_descending)
 
     def _show_some(self) -> None:
         """Show some rows that have changed: a thousand at once would hold everything up."""
@@ -116,6 +186,8 @@ class DashboardSection(Section):
                 self._show_row(number, row)
         if self._due:
             self._timer.start(0)
+        elif self._order_is_old and not self.logic.overview.is_busy:
+            self._show_anew()
         else:
             self._fit_columns()
 
@@ -137,9 +209,12 @@ class DashboardSection(Section):
             self._table.item(number, 0).setIcon(qt.QIcon() if picture is None else _icon(picture))
 
     def _case_measured(self, case_id: str) -> None:
-        if self._window is not None and case_id in self._numbers:
+        if self._box is None or not self._place.is_shown:
+            return
+        self._order_is_old = True
+        if case_id in self._numbers:
             self._due[case_id] = self._numbers[case_id]
-            self._timer.start(0)
+        self._timer.start(0)
 
     @property
     def _targets(self) -> list[str]:
@@ -148,10 +223,10 @@ class DashboardSection(Section):
 
     def _open_case(self) -> None:
         """Open the case of the chosen row in Review."""
-        item = self._table.item(self._table.currentRow(), 0)
-        if item is not None:
+        case_id = cell(self._table)
+        if case_id:
             self.ui.reviewSection.collapsed = False
-            self.panel.case_chosen.emit(item.text())
+            self.panel.case_chosen.emit(case_id)
 
 
 def _icon(path: Path) -> Any:

@@ -13,13 +13,23 @@ from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.project.case_facts import (
     THUMBNAIL_PX,
+    CaseFacts,
     known_facts,
     measure_case,
     thumbnail,
     thumbnail_path,
 )
-from aslseg.project.overview import case_overviews, overview_cells, overview_head, thumbnail_of
+from aslseg.project.overview import (
+    CaseOverview,
+    case_overviews,
+    overview_cells,
+    overview_head,
+    overview_matches,
+    overview_order,
+    thumbnail_of,
+)
 from aslseg.project.project import Project
+from aslseg.project.review import CaseReport
 from aslseg.targets import LIVER_TARGETS
 from tiny_project import a_tiny_project
 
@@ -142,3 +152,41 @@ def test_a_picture_is_kept_as_a_file_that_others_read(project: Project) -> None:
     read = sitk.GetArrayFromImage(sitk.ReadImage(str(thumbnail_path(project, case.id))))
     assert read.shape == (THUMBNAIL_PX, THUMBNAIL_PX, 3)
     assert read.max() > 0
+
+
+def a_row(case_id: str, state: str = "labelled", *, turn: int = 0, **facts: object) -> CaseOverview:
+    known = CaseFacts("", **facts) if facts else None  # type: ignore[arg-type]
+    return CaseOverview(CaseReport(case_id, "train", state), turn, None, known)  # type: ignore[arg-type]
+
+
+def names_of(rows: list[CaseOverview]) -> list[str]:
+    return [row.report.case_id for row in rows]
+
+
+def test_rows_are_ordered_by_numbers_and_what_is_not_known_comes_last() -> None:
+    rows = [
+        a_row("case 10", volumes_ml={"liver": 900.0}, found=4, decided=1),
+        a_row("case 9", volumes_ml={"liver": 1200.0}, found=20, decided=20),
+        a_row("case 11", "accepted", turn=1),
+        a_row("case 2", volumes_ml={"liver": 85.5}, found=3, decided=1, labelled=("liver",)),
+    ]
+    assert names_of(overview_order(rows, NAMES, 0)) == ["case 2", "case 9", "case 10", "case 11"]
+    volumes = ["case 2", "case 10", "case 9", "case 11"]
+    assert names_of(overview_order(rows, NAMES, 4)) == volumes
+    downwards = ["case 9", "case 10", "case 2", "case 11"]
+    assert names_of(overview_order(rows, NAMES, 4, descending=True)) == downwards
+    decided = ["case 10", "case 2", "case 9", "case 11"]
+    assert names_of(overview_order(rows, NAMES, 3)) == decided, "by share: 1/4, 1/3, all"
+    assert names_of(overview_order(rows, NAMES, len(overview_head(NAMES)) - 1))[0] == "case 11"
+    with pytest.raises(IndexError, match="range"):
+        overview_order(rows, NAMES, len(overview_head(NAMES)))
+
+
+def test_rows_are_found_by_a_part_of_name_state_or_labelled_targets_and_by_state() -> None:
+    row = a_row("Case 7", "needs review", labelled=("liver",))
+    assert overview_matches(row, "")
+    assert overview_matches(row, " case 7 ")
+    assert overview_matches(row, "AI LABEL")
+    assert overview_matches(row, "liver", "needs review")
+    assert not overview_matches(row, "tumour")
+    assert not overview_matches(row, "", "accepted")

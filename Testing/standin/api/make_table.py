@@ -40,8 +40,18 @@ qMRMLWidget qMRMLAbstractViewWidget ctkVTKAbstractView ctkVTKSliceView ctkVTKRen
 qSlicerAbstractModuleWidget qSlicerApplication qSlicerCoreApplication
 qSlicerExtensionsManagerModel qSlicerLayoutManager qSlicerMainWindow qSlicerMarkupsPlaceWidget
 qSlicerModuleManager qSlicerScriptedLoadableModule qSlicerScriptedLoadableModuleWidget
-qSlicerSimpleMarkupsWidget qSlicerWidget
+qSlicerSimpleMarkupsWidget qSlicerWidget qSlicerSingletonViewFactory
 """
+# Classes that the list of Slicer's API does not have, from their headers.
+FROM_HEADERS = {
+    "qSlicerSingletonViewFactory": {
+        "base": "ctkLayoutViewFactory",
+        "properties": [],
+        "signals": [],
+        "slots": ["onWidgetDestroyed"],
+        "invokables": ["setTagName", "setWidget", "tagName", "widget"],
+    }
+}
 PYTHON_MODULES = """
 slicer.ScriptedLoadableModule slicer.i18n slicer.packaging slicer.parameterNodeWrapper
 SampleData PyTorchUtils
@@ -172,7 +182,7 @@ def make_table(api: dict[str, Any]) -> dict[str, Any]:
     while waiting:
         name = waiting.pop()
         if name and name not in classes:
-            known = api["qt"].get(name)
+            known = api["qt"].get(name) or FROM_HEADERS.get(name)
             classes[name] = slicer_class(name, known) if known else qt_class(name)
             waiting.append(classes[name]["base"])
     return {

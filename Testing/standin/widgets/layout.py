@@ -1,7 +1,11 @@
-"""The layout manager: slice views, a 3D view and a plot view, as in the layout Four-Up."""
+"""The layout manager: slice views, a 3D view and a plot view, as in the layout Four-Up.
+
+A widget that a layout names by the tag of its factory stands below them.
+"""
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import slicer
@@ -21,6 +25,30 @@ SLICES = {
     "Yellow": ("Sagittal", "Y", (0.929, 0.835, 0.298)),
 }
 _PLACES = {"Red": (0, 0), "Green": (1, 0), "Yellow": (1, 1)}
+
+
+class qSlicerSingletonViewFactory(QtCore.QObject):
+    """Gives a layout the one widget that its tag stands for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tag, self._widget = "", None
+        self._holder = QtWidgets.QWidget()
+
+    def setTagName(self, tag: str) -> None:
+        self._tag = tag
+
+    def tagName(self) -> str:
+        return self._tag
+
+    def setWidget(self, widget: Any) -> None:
+        """Keep a widget, hidden, until a layout wants it."""
+        self._widget = widget
+        if widget is not None:
+            widget.setParent(self._holder)
+
+    def widget(self) -> Any:
+        return self._widget
 
 
 class qSlicerLayoutManager(Widget):
@@ -43,6 +71,10 @@ class qSlicerLayoutManager(Widget):
         self._grid.addWidget(self._threed, 0, 1)
         self._plot = qMRMLPlotWidget(logic.GetMRMLScene())
         self._grid.addWidget(self._plot, 2, 0, 1, 2)
+        for row in (0, 1):
+            self._grid.setRowStretch(row, 1)
+        self._factories: list[qSlicerSingletonViewFactory] = []
+        self._shown_layout = ""
         self._layout_logic = slicer.vtkMRMLLayoutLogic()
         self._layout_logic.SetMRMLScene(logic.GetMRMLScene())
         self._node = self._layout_logic.GetLayoutNode()
@@ -65,17 +97,25 @@ class qSlicerLayoutManager(Widget):
         self._slices[name] = qMRMLSliceWidget(logic)
         self._grid.addWidget(self._slices[name], *_PLACES[name])
 
+    def registerViewFactory(self, factory: qSlicerSingletonViewFactory) -> None:
+        self._factories.append(factory)
+
     def _arrange(self) -> None:
-        """Show the plot view in the layouts that have one."""
-        layouts = slicer.vtkMRMLLayoutNode
-        arrangement = self._node.GetViewArrangement()
-        shown = arrangement in (
-            layouts.SlicerLayoutFourUpPlotView,
-            layouts.SlicerLayoutConventionalPlotView,
-        )
-        if shown != (not self._plot.isHidden()):
-            self._plot.setVisible(shown)
-            self.layoutChanged(arrangement)
+        """Show what the layout names beside the four views: the plot view, widgets by their tag."""
+        described = self._node.GetCurrentLayoutDescription() or ""
+        if described == self._shown_layout:
+            return
+        self._shown_layout = described
+        elements = list(ET.fromstring(described).iter()) if described else []
+        self._plot.setVisible(any(e.get("class") == "vtkMRMLPlotViewNode" for e in elements))
+        tags = {element.tag for element in elements}
+        for row, factory in enumerate(self._factories, start=3):
+            widget, wanted = factory.widget(), factory.tagName() in tags
+            if widget is not None:
+                self._grid.addWidget(widget, row, 0, 1, 2)
+                widget.setVisible(wanted)
+            self._grid.setRowStretch(row, int(wanted))
+        self.layoutChanged(self.layout)
 
     @property
     def layout(self) -> int:
