@@ -136,6 +136,27 @@ def test_a_section_fits_a_narrow_column(panel: Any, name: str) -> None:
     assert QtWidgets.QWidget.minimumSizeHint(section).width() <= NARROW_PX - 12
 
 
+def test_titles_fit_a_narrow_table_and_long_texts_are_cut_at_a_letter(panel: Any) -> None:
+    """A text that is cut at a word leaves nothing but an ellipsis in a narrow column."""
+    from ASLsegLib.widgets import lesions, review
+    from ASLsegLib.widgets.section import fill_table
+
+    why = "? probability 0.12 is near the limit 0.10"
+    lesion = ["1", "45.63", "66 x 24", "118", "0.00", why]
+    case = ["phantom_06", "0.72", "-", "liver: beyond the 50% that round 1 accepts"]
+    tables = (panel.ui.lesionTable, lesions.HEAD, lesion), (panel.ui.reviewTable, review.HEAD, case)
+    for table, titles, row in tables:
+        fill_table(table, titles, [row])
+    slicer.app.moduleManager().module("ASLseg").widgetRepresentation().resize(NARROW_PX, 2000)
+    run_event_loop(0.2)
+    for table, titles, _row in tables:
+        head, last = table.horizontalHeader(), len(titles) - 1
+        text = head.fontMetrics().horizontalAdvance(titles[last])
+        assert table.width < NARROW_PX
+        assert text <= head.sectionSize(last), titles[last]
+        assert not table.property("wordWrap")
+
+
 def change(word: str) -> Any:
     from ASLsegLib.logic.history import Change
 

@@ -198,6 +198,19 @@ def test_targets_are_named_coloured_and_put_inside_of_each_other(
     assert tumour.color == "#123456"
 
 
+def test_a_colour_is_read_on_itself_in_light_and_in_dark_style(planning: Person) -> None:
+    import qt
+
+    table = planning.ui.targetsTable
+    for colour, readable in (("#123456", "#ffffff"), ("#f0e68c", "#000000")):
+        planning.type(table, 0, COLOR, colour)
+        assert table.item(0, COLOR).background().color().name() == colour
+        assert table.item(0, COLOR).foreground().color().name() == readable
+    planning.type(table, 0, COLOR, "no colour")
+    assert planning.is_marked(table, 0, COLOR)
+    assert table.item(0, COLOR).foreground() == qt.QBrush(), "that of the style again"
+
+
 def test_a_target_cannot_lie_inside_itself_or_have_the_value_of_another(planning: Person) -> None:
     table = planning.ui.targetsTable
     click(planning.ui.addTargetButton)

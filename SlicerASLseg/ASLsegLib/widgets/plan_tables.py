@@ -26,6 +26,8 @@ TARGET_COLUMNS = ["name", "value", "inside", "color", "terminology"]
 _COMBO_PX = 110
 _WRONG = (220, 50, 50, 110)
 """Red, green, blue and opacity: on light and on dark, text stays readable."""
+_MIDDLE = 127
+"""Lightness above which black is read on a colour, and white below."""
 
 
 class PlanTable:
@@ -96,6 +98,7 @@ class PlanTable:
                 message = wrong.get((row, column), "")
                 item = self.table.item(row, column)
                 item.setBackground(qt.QBrush(qt.QColor(*_WRONG)) if message else qt.QBrush())
+                item.setForeground(qt.QBrush())  # that of the style
                 text = as_plain(message or tip(row, column))
                 item.setToolTip(text)
                 combo = self.table.cellWidget(row, column)
@@ -206,5 +209,8 @@ def show_colors(table: PlanTable, rows: Sequence[TargetRow], problems: Sequence[
     for number, row in enumerate(rows):
         color = qt.QColor(row.color) if row.color and number not in wrong else None
         if color is not None and color.isValid():
-            table.table.item(number, 3).setBackground(qt.QBrush(color))
+            item = table.table.item(number, 3)
+            item.setBackground(qt.QBrush(color))
+            readable = "black" if color.lightness() > _MIDDLE else "white"
+            item.setForeground(qt.QBrush(qt.QColor(readable)))
     table.table.blockSignals(was)

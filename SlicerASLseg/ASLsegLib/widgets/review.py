@@ -15,7 +15,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why it needs a look")]
+HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why")]
 DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
 
 

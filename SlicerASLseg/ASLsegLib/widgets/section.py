@@ -262,6 +262,7 @@ def fill_table(table: Any, head: list[str], rows: list[list[str]]) -> None:
     for number, values in enumerate(rows):
         for column, value in enumerate(values):
             show_cell(table, number, column, value)  # whole, also where the column is too narrow
+    table.setWordWrap(False)  # else a text too long is cut at a word, and may leave nothing
     table.verticalHeader().setVisible(False)
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
     head_row = table.horizontalHeader()

@@ -98,14 +98,17 @@ class ctkCollapsibleButton(StandinWidget, present(QtWidgets.QAbstractButton)):  
     def paintEvent(self, event: Any) -> None:
         header = QtCore.QRect(0, 0, self.rect.width(), HEADER_HEIGHT - 2)
         corners = [(7, 8), (15, 8), (11, 14)] if self.checked else [(8, 6), (14, 10), (8, 14)]
+        palette = QtWidgets.QWidget.palette(self)
+        is_dark = palette.window().color().lightness() < 128
+        text = palette.windowText().color()
         with QtGui.QPainter(self) as painter:
-            painter.fillRect(header, QtGui.QColor(212, 216, 222))
-            painter.setBrush(QtGui.QColor("black"))
+            painter.fillRect(header, QtGui.QColor(*((76, 80, 86) if is_dark else (212, 216, 222))))
+            painter.setPen(text)
+            painter.setBrush(text)
             painter.drawPolygon([QtCore.QPointF(*corner) for corner in corners])
             font = painter.font()
             font.setBold(True)
             painter.setFont(font)
-            painter.setPen(QtGui.QColor("black"))
             flag = _Qt.AlignmentFlag.AlignVCenter | _Qt.TextFlag.TextShowMnemonic
             painter.drawText(header.adjusted(22, 0, 0, 0), flag, self.text)
 
