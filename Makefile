@@ -74,9 +74,11 @@ format: $(STAMP) ## Write all files in the project's style
 
 setup: $(STAMP) $(PANEL_STAMP) ## Make or renew the environment only
 
-screenshots: $(PANEL_STAMP) ## Take the pictures of the tutorial again
+screenshots: $(PANEL_STAMP) ## Take the pictures of tutorial and panel again
 	@echo "==> taking the pictures of Docs/screenshots"
-	@$(BIN)/python Testing/pictures/tutorial.py Docs/screenshots $(if $(PROJECT),--project "$(PROJECT)")
+	@for script in tutorial lesion_series widths; do \
+		$(BIN)/python Testing/pictures/$$script.py Docs/screenshots $(if $(PROJECT),--project "$(PROJECT)") || exit 1; \
+	done
 
 clean: ## Remove the environment, the demonstration and what the tools left
 	@echo "==> removing $(VENV), $(DEMO) and the tools' caches"

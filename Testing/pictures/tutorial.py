@@ -272,9 +272,9 @@ class Tour:
         run_event_loop(0.6)
 
 
-def main() -> None:
-    """Take the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(tour_class: type[Tour] = Tour, description: str = str(__doc__)) -> None:
+    """Take the pictures of a tour."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--project", type=Path)
     options = parser.parse_args()
@@ -284,7 +284,7 @@ def main() -> None:
         project = Path(place) / "liver-study" if options.project else None
         if project is not None:
             shutil.copytree(options.project, project)
-        tour = Tour(options.folder, project)
+        tour = tour_class(options.folder, project)
         tour.take_all()
         tour.widget.cleanup()
         core.stop(app)

@@ -71,8 +71,9 @@ class qSlicerLayoutManager(Widget):
         self._grid.addWidget(self._threed, 0, 1)
         self._plot = qMRMLPlotWidget(logic.GetMRMLScene())
         self._grid.addWidget(self._plot, 2, 0, 1, 2)
-        for row in (0, 1):
-            self._grid.setRowStretch(row, 1)
+        for half in (0, 1):
+            self._grid.setRowStretch(half, 1)
+            self._grid.setColumnStretch(half, 1)
         self._factories: list[qSlicerSingletonViewFactory] = []
         self._shown_layout = ""
         self._layout_logic = slicer.vtkMRMLLayoutLogic()
