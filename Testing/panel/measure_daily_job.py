@@ -23,9 +23,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from measuring import memory_mb, say  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume  # noqa: E402
-from aslseg.data.volume import Labelmap, Mask  # noqa: E402
+from aslseg.data.volume import Geometry, Labelmap, Mask  # noqa: E402
 
 LIVER, TUMOUR = 1, 2
 LITS = (4, 9, 3, 14, 22, 29, 33, 37)
@@ -180,6 +181,33 @@ class Hands:
         slicer.app.processEvents()
 
 
+def missed_lesions(truth: Labelmap, rows: Sequence[Any]) -> Iterator[Mask]:
+    """Yield the lesions of the truth that no lesion of a review touches, the largest first."""
+    parts, _count = ndimage.label(truth.labels == TUMOUR)
+    sizes_ml = np.bincount(parts.ravel())[1:] * float(np.prod(truth.geometry.spacing_mm)) / 1000
+    shown = [one.voxels for one in rows if one.shown]
+    for number in np.argsort(-sizes_ml):
+        lesion = parts == number + 1
+        is_shown = any(share_of(voxels, lesion) > 0 for voxels in shown)
+        if sizes_ml[number] >= ADDED_ML and not is_shown:
+            yield lesion
+
+
+def share_of(voxels: Any, mask: Mask) -> float:
+    """Return which part of a lesion's voxels a mask holds."""
+    return float(mask[voxels.box.slices][voxels.mask].mean())
+
+
+def box_around(lesion: Mask, geometry: Geometry) -> np.ndarray:
+    """Return two corners (2, 3) in RAS, in mm, of a box around a lesion on its largest slice."""
+    k = int(lesion.sum((1, 2)).argmax())
+    rows, columns = (np.flatnonzero(lesion[k].any(axis)) for axis in (1, 0))
+    corners = np.array(
+        [[columns[0] - 1, rows[0] - 1, k, 1], [columns[-1] + 1, rows[-1] + 1, k, 1]], float
+    )
+    return np.asarray((corners @ geometry.ijk_to_ras.T)[:, :3])
+
+
 @dataclass(frozen=True)
 class Act:
     """What an act took.
@@ -290,9 +318,10 @@ class DailyJob:
         while review.undecided:
             row = self.panel_row()
             voxels = review.rows[row].voxels
-            is_right = self.share_of(voxels, tumour) >= RIGHT_SHARE
+            is_right = share_of(voxels, tumour) >= RIGHT_SHARE
             self.decide("accept" if is_right else "delete")
-        added = sum(self.add(truth, lesion) for lesion in self.missed(truth))
+        missed = islice(missed_lesions(truth, review.rows), ADDED_LESIONS)
+        added = sum(self.add(truth, lesion) for lesion in missed)
         with self.act("no more here"):
             self.hands.key("F")
             self.rest()
@@ -333,12 +362,7 @@ class DailyJob:
         """Add a missed lesion from a box on its largest slice; tell whether it has grown."""
         from standin.harness import wait_until
 
-        k = int(lesion.sum((1, 2)).argmax())
-        rows, columns = (np.flatnonzero(lesion[k].any(axis)) for axis in (1, 0))
-        corners = np.array(
-            [[columns[0] - 1, rows[0] - 1, k, 1], [columns[-1] + 1, rows[-1] + 1, k, 1]], float
-        )
-        corners_ras = (corners @ truth.geometry.ijk_to_ras.T)[:, :3]
+        corners_ras = box_around(lesion, truth.geometry)
         self.hands.key("E")
         self.hands.turn_to(corners_ras.mean(0))
         grown = len(self.logic.growths)
@@ -351,24 +375,6 @@ class DailyJob:
             self.hands.key("A" if is_there else "Esc")
             self.rest()
         return is_there
-
-    def missed(self, truth: Labelmap) -> Iterator[Mask]:
-        """Yield the largest lesions of the truth that no lesion of the review touches."""
-        parts, _count = ndimage.label(truth.labels == TUMOUR)
-        sizes_ml = np.bincount(parts.ravel())[1:] * float(np.prod(truth.geometry.spacing_mm)) / 1000
-        shown = [one.voxels for one in self.logic.lesion_review.rows if one.shown]
-        added = 0
-        for number in np.argsort(-sizes_ml):
-            lesion = parts == number + 1
-            is_shown = any(self.share_of(voxels, lesion) > 0 for voxels in shown)
-            if sizes_ml[number] >= ADDED_ML and not is_shown and added < ADDED_LESIONS:
-                added += 1
-                yield lesion
-
-    @staticmethod
-    def share_of(voxels: Any, mask: Mask) -> float:
-        """Return which part of a lesion's voxels a mask holds."""
-        return float(mask[voxels.box.slices][voxels.mask].mean())
 
     def panel_row(self) -> int:
         """Return the lesion that the panel shows."""
