@@ -21,7 +21,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap, Mask
 
 CASE = "phantom_04"
-VIEWS_PX, LIST_PX = (480, 344), 270
+VIEWS_PX, LIST_PX = (420, 390), 350
 FIELD_MM = 110.0
 WINDOW_HU, LEVEL_HU = 160.0, 100.0
 
@@ -160,22 +160,22 @@ class LesionSeries(Tour):
         show_views(VIEWS_PX)
 
     def _picture(self, name: str) -> None:
-        """Write the views with the list of lesions below them."""
+        """Write the views with the list of lesions beside them."""
         import slicer
         from PySide6 import QtCore, QtGui
 
         from standin.pictures import shown
 
         width, height = VIEWS_PX
-        picture = QtGui.QImage(width, height + LIST_PX, QtGui.QImage.Format.Format_RGB32)
+        picture = QtGui.QImage(width + LIST_PX, height, QtGui.QImage.Format.Format_RGB32)
         panel, box = self.widget.parent, self.ui.lesionTable.parent()
         with QtGui.QPainter(picture) as painter:
             with shown(slicer.app.layoutManager(), width, height):
                 painter.drawPixmap(0, 0, slicer.app.layoutManager().grab())
-            with shown(panel, width, 1600):
+            with shown(panel, LIST_PX, 1800):
                 at = box.mapTo(panel, QtCore.QPoint(0, 0))
-                part = QtCore.QRect(0, at.y(), width, LIST_PX)
-                painter.drawPixmap(QtCore.QPoint(0, height), panel.grab(), part)
+                part = QtCore.QRect(0, at.y(), LIST_PX, height)
+                painter.drawPixmap(QtCore.QPoint(width, 0), panel.grab(), part)
         if not picture.save(str(self.folder / f"{name}.png")):
             msg = f"{self.folder / name}.png could not be written"
             raise OSError(msg)
