@@ -21,7 +21,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap, Mask
 
 CASE = "phantom_04"
-VIEWS_PX, LIST_PX = (420, 390), 350
+VIEWS_PX, LIST_PX = (400, 356), 350
 FIELD_MM = 110.0
 WINDOW_HU, LEVEL_HU = 160.0, 100.0
 
