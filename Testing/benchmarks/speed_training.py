@@ -29,6 +29,7 @@ import torch
 from plain_training import PlainMeanTeacher, PlainScSam, PlainStep
 
 from aslseg.config import NetworkConfig, ScSamConfig, SpecialistConfig
+from aslseg.distributed import Part
 from aslseg.events import Monitor
 from aslseg.methods.scsam import CoTraining
 from aslseg.networks.device import tune_allocator
@@ -170,7 +171,7 @@ def in_turns(compared: Compared, steps: int, *, precise: bool) -> Turns:
         plain = compared.plain(ours, specs, steps)
         clock = Stopwatch()
 
-        def step_loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, torch.Tensor]:
             labelled, unlabelled = patches(compared, step)
             total = ours.loss(labelled, unlabelled, step, generator).total
             turns.ours.append(float(total.detach()))

@@ -38,7 +38,12 @@ CONFIG = tiny_config(
 
 
 DESIGN = Path(__file__).parents[2] / "Docs" / "design.md"
-BEFORE_THE_VOLUME = {"aslseg/cli/runs.py", "aslseg/batch.py", "aslseg/inference/loading.py"}
+BEFORE_THE_VOLUME = {
+    "aslseg/cli/runs.py",
+    "aslseg/batch.py",
+    "aslseg/inference/loading.py",
+    "aslseg/inference/prediction_cache.py",
+}
 
 
 def files_named_in(section: str, until: str = "\n## ") -> set[str]:

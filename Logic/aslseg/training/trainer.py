@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -89,11 +89,11 @@ class OptimizerSpec:
 Prepared = TypeVar("Prepared")
 
 
-StepLoss = Callable[..., dict[str, Tensor]]
-"""From (step, generator) to named terms; `loss` is the one that is differentiated.
+StepLoss = Callable[[int, torch.Generator, Part], dict[str, Tensor]]
+"""From step, generator and part of the batch to the named terms of that part.
 
-Of a trainer with `most_parts` above 1 it takes a `Part` as well, and returns the terms of that part
-of the batch."""
+`loss` is the one that is differentiated. Without `Trainer.most_parts` the part is the whole batch.
+"""
 
 
 @dataclass
@@ -281,8 +281,7 @@ class Trainer:
         # bfloat16 has float32's range, so neither GPU nor CPU needs a loss scale.
         mixed = not self.precise and mixed_precision(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            which = (part,) if self.most_parts > 1 else ()
-            found: dict[str, Tensor] = terms(step, generator, *which)
+            found: dict[str, Tensor] = terms(step, generator, part)
         loss = found["loss"]
         if not torch.isfinite(loss):
             raise self._diverged(step, "the loss is not a number")
@@ -373,8 +372,8 @@ class _Terms(nn.Module):
         self.module = module
         self._step_loss = step_loss
 
-    def forward(self, *args: Any) -> dict[str, Tensor]:
-        return self._step_loss(*args)
+    def forward(self, step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        return self._step_loss(step, generator, part)
 
 
 MOST_THREADS = 4

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aslseg.config import CpcSamConfig, RunConfig, SamConfig
 from aslseg.data.images import read_labelmap, read_volume
+from aslseg.distributed import Part
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference.ensemble import Ensemble
@@ -350,7 +351,7 @@ def test_the_rate_rises_then_falls_and_moves_all_that_is_trained(tmp_path: Path)
         configure_optimizers=(learner,),
     )
 
-    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, __: Part) -> dict[str, Tensor]:
         rates.append(trainer._optimisers[0].param_groups[0]["lr"])
         return {"loss": sum((p.sum() * 0 for p in learner.parameters), torch.zeros(()))}
 

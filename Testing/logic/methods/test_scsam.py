@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aslseg.config import RunConfig, SamConfig, ScSamConfig, SpecialistConfig
 from aslseg.data.images import read_labelmap, read_volume
+from aslseg.distributed import Part
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference import loading
@@ -353,7 +354,7 @@ def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Pa
     )
     rates = []
 
-    def step_loss(step: int, _: torch.Generator) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, __: Part) -> dict[str, Tensor]:
         rates.append([o.param_groups[0]["lr"] for o in trainer._optimisers])
         return {"loss": sum((p.sum() * 0 for p in paradigm.parameters()), torch.zeros(()))}
 

@@ -34,7 +34,7 @@ def a_module() -> nn.Module:
 
 
 def step_loss_of(module: nn.Module) -> StepLoss:
-    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, Tensor]:
         inputs = torch.randn(8, 4, generator=generator)
         loss = (module(inputs)[:, 0] - inputs.sum(1)).square().mean()
         return {"loss": loss, "half": loss / 2}
@@ -237,8 +237,8 @@ def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path, val
     module = a_module()
     usual = step_loss_of(module)
 
-    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        loss = usual(step, generator)["loss"]
+    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        loss = usual(step, generator, part)["loss"]
         return {"loss": loss * value if step == 2 else loss}
 
     with pytest.raises(RunError, match=r"network diverged at step 2.*Lower the learning rate"):
@@ -252,8 +252,8 @@ def test_a_gradient_that_is_no_number_ends_the_training_before_weights_are_spoil
     module = a_module()
     usual = step_loss_of(module)
 
-    def step_loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        loss = usual(step, generator)["loss"]
+    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        loss = usual(step, generator, part)["loss"]
         return {"loss": loss + (loss - loss.detach()).sqrt() if step == 8 else loss}
 
     with pytest.raises(RunError, match=r"network diverged at step 8: the gradient .* Resuming"):
