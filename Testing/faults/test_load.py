@@ -111,15 +111,19 @@ def test_memory_of_training_does_not_grow_with_the_volumes(
 
 
 def _big_project(folder: Path, number: int) -> Path:
-    """Make a project of two labelled volumes and many others."""
-    rng = np.random.default_rng(0)
+    """Make a project of two labelled volumes and many others, of ten contents in turn.
+
+    What a case takes goes by what is found in it: of the same ten, more take no more.
+    """
     k, j, i = np.indices(BIG.shape)
     files = []
     for index in range(number):
-        liver = (j - 80 - index % 5) ** 2 + (i - 80) ** 2 + 16 * (k - 8) ** 2 <= 40**2
-        tumour = (j - 70) ** 2 + (i - 80 - index % 3) ** 2 + 16 * (k - 8) ** 2 <= 15**2
-        voxels = rng.normal(-60.0, 10.0, BIG.shape).astype(np.float32)
+        content = index % 10
+        liver = (j - 80 - content % 5) ** 2 + (i - 80) ** 2 + 16 * (k - 8) ** 2 <= 40**2
+        tumour = (j - 70) ** 2 + (i - 80 - content % 3) ** 2 + 16 * (k - 8) ** 2 <= 15**2
+        voxels = np.random.default_rng(content).normal(-60.0, 10.0, BIG.shape).astype(np.float32)
         voxels += 160.0 * liver - 90.0 * (liver & tumour)
+        voxels[0, 0, 0] = index  # no two images are the same
         image, truth = folder / f"ct{index}.nii.gz", folder / f"truth{index}.nii.gz"
         write_volume(Volume(voxels.astype(np.int16).astype(np.float32), BIG), image)
         if index < 2:

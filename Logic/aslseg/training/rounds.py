@@ -178,10 +178,17 @@ def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparis
 def _predict_case(
     case: Case, context: RunContext, this: Round, ensemble: Ensemble, earlier: Sequence[Specialist]
 ) -> None:
-    if read_case_reliability(_folder(this, case)) is not None:
-        return
+    if read_case_reliability(_folder(this, case)) is None:
+        _segment_case(case, context, this, ensemble, earlier)
+        give_back_memory()
+
+
+def _segment_case(
+    case: Case, context: RunContext, this: Round, ensemble: Ensemble, earlier: Sequence[Specialist]
+) -> None:
     volume = context.project.load_image(case)  # what is written lies on the voxels of the file
     segmentation = ensemble.segment(volume, context.monitor)
+    give_back_memory()  # before more is made beside what stays
     before = []
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
@@ -192,7 +199,6 @@ def _predict_case(
         write_labelmap(doubtful, _folder(this, case) / DOUBTFUL)
     save_predictions(_folder(this, case), segmentation, asdict(reliability))
     context.monitor.artifact("predictions", _folder(this, case), case.id)
-    give_back_memory()
 
 
 def _decide(context: RunContext, this: Round) -> list[Decision]:
