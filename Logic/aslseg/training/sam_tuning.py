@@ -149,8 +149,8 @@ def stored_case(training_case: SamTrainingCase, folder: Path) -> SamTrainingCase
     """
     volume, path = training_case.volume, folder / "voxels.npy"
     samples = {
-        name: StoredSamples(samples, folder / f"{name.replace(' ', '_')}.npy")
-        for name, samples in training_case.samples.items()
+        name: StoredSamples(samples, folder / f"masks-{number}.npy")
+        for number, (name, samples) in enumerate(training_case.samples.items())
     }
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -371,8 +371,8 @@ def _tune(
     folder: Path,
     training_cases: Sequence[SamTrainingCase],
     steps: int,
-) -> VolumeSamPredictor:
-    """Train what is tuned of SAM, and return it."""
+) -> None:
+    """Train what is tuned of SAM."""
     settings, seed = context.config.sam, context.config.seed
     schedule = Schedule("sam", steps, settings.learning_rate, settings.weight_decay, seed=seed)
     # Stored embeddings are float16, which CPUs cannot mix with bfloat16.
@@ -386,7 +386,6 @@ def _tune(
         most_parts=settings.batch_size,
     )
     trainer.run(_step_loss(sam_predictor, training_cases, seed), context.monitor)
-    return sam_predictor
 
 
 def _step_loss(

@@ -171,3 +171,14 @@ def test_stored_samples_of_sam_have_their_masks_bit_for_bit(tmp_path: Path) -> N
         one, other = found.prompt.mask_logits, expected.prompt.mask_logits
         assert (one is None) == (other is None)
         assert one is None or other is None or np.array_equal(one, other)
+
+
+def test_targets_with_names_like_those_of_files_keep_samples_of_their_own(tmp_path: Path) -> None:
+    samples = sam_case(3).samples["liver"]
+    names = ("left lobe", "left_lobe", "voxels", "a/b")
+    case = replace(sam_case(3), samples={name: samples[n:] for n, name in enumerate(names)})
+    stored = stored_case(case, tmp_path)
+    assert np.array_equal(stored.volume.voxels, case.volume.voxels)
+    for name in names:
+        for found, expected in zip(stored.samples[name], case.samples[name], strict=True):
+            assert np.array_equal(found.truth, expected.truth)
