@@ -188,7 +188,6 @@ def _segment_case(
 ) -> None:
     volume = context.project.load_image(case)  # what is written lies on the voxels of the file
     segmentation = ensemble.segment(volume, context.monitor)
-    give_back_memory()  # before more is made beside what stays
     before = []
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
