@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def tiny_config(**changes: Any) -> RunConfig:
     values: dict[str, Any] = {
         "rounds": 2,
         "patience": 2,
-        "device": "cpu",
+        "device": os.environ.get("ASLSEG_TEST_DEVICE", "cpu"),
         "organ": SPECIALIST,
         "lesion": SPECIALIST,
         "adaptation": ADAPTATION,

@@ -1,4 +1,4 @@
-"""The parts of `gpu.sh`: what card it is, steps against its peak, paradigms, nnU-Net.
+"""The parts of `gpu.sh`: what card it is, encoders and steps against its peak, paradigms, nnU-Net.
 
     python Testing/benchmarks/gpu_parts.py steps <out> --data <lits>
 
@@ -40,6 +40,7 @@ from aslseg.events import Monitor
 from aslseg.overrides import with_overrides
 from aslseg.project.datasets import cases_from_folder
 from aslseg.runs import start_run
+from aslseg.sam.model import build_sam
 from aslseg.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,45 @@ def peak_tflops(device: torch.device, *, tiny: bool) -> float:
     a, b = (torch.randn(edge, edge, device=device, dtype=torch.bfloat16) for _ in range(2))
     best = min(_seconds_of(lambda: a @ b, device) for _ in range(10))
     return 2 * edge**3 / best / 1e12
+
+
+def encoder(chosen: argparse.Namespace) -> None:
+    """Time SAM's image encoders, with one slice after the other and with several at once."""
+    device = _device(chosen)
+    peak = peak_tflops(device, tiny=chosen.dry_run)
+    dtype = torch.bfloat16 if chosen.dry_run else torch.float16
+    sizes: Sequence[int] = (256,) if chosen.dry_run else (512, 1024)
+    rows: list[dict[str, object]] = []
+    for model in ("vit_t",) if chosen.dry_run else ("vit_t", "vit_b"):
+        for size in sizes:
+            sam = build_sam(model, input_size=size).to(device).eval()
+            for count in (1, 4) if chosen.dry_run else (1, 2, 4, 8, 16):
+                rows.append(_encoded(sam, size, count, dtype) | {"model": model})
+                rows[-1]["share_of_peak"] = round(rows[-1]["tflops"] / peak, 4)
+                _write_rows(chosen.out / "encoder.csv", rows)
+
+
+@torch.inference_mode()
+def _encoded(sam: Any, size: int, count: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Encode some pictures at once, and count and time it."""
+    images = torch.randn(count, 3, size, size, device=sam.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(sam.device.type, dtype):
+        with FlopCounterMode(display=False) as counter:
+            sam.image_encoder(images)
+        seconds = sorted(
+            _seconds_of(lambda: sam.image_encoder(images), sam.device) for _ in range(7)
+        )
+    tflops = counter.get_total_flops() / seconds[3] / 1e12
+    memory = torch.cuda.max_memory_allocated() if sam.device.type == "cuda" else 0
+    return {
+        "input_size": size,
+        "slices_at_once": count,
+        "milliseconds_a_slice": round(1000 * seconds[3] / count, 3),
+        "gflop_a_slice": round(counter.get_total_flops() / count / 1e9, 2),
+        "tflops": round(tflops, 3),
+        "peak_gb_so_far": round(memory / 1e9, 3),
+    }
 
 
 def steps(chosen: argparse.Namespace) -> None:
@@ -326,6 +366,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
 PARTS = {
     "phantoms": phantoms,
     "machine": machine,
+    "encoder": encoder,
     "steps": steps,
     "paradigms": paradigms,
     "nnunet": nnunet,

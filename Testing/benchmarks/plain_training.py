@@ -130,7 +130,7 @@ class PlainScSam(PlainStep):
         """Return SAM's masks, prompted by points of the U-Net's map: a pass for each class."""
         own, predictor = self.module.own, self.module.sam_predictor
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        points = random_points(classes.numpy(), predictor.classes, own.points, rng)
+        points = random_points(classes.cpu().numpy(), predictor.classes, own.points, rng)
         images = image_channels(self.module.settings)
         picture = picture01(inputs[:, images // 2], has_parent=inputs.shape[1] > images)
         sam, edge = predictor.sam, inputs.shape[-1]
@@ -138,7 +138,8 @@ class PlainScSam(PlainStep):
         frame = SliceFrame(edge, edge, input_size_of(sam))
         masks = []
         for n in range(predictor.classes):
-            prompts = (frame.to_input(points.xy[:, n]) - 0.5, points.labels[:, n])
+            xy, labels = (of[:, n].to(inputs.device) for of in (points.xy, points.labels))
+            prompts = (frame.to_input(xy) - 0.5, labels)
             sparse, dense = sam.prompt_encoder(points=prompts, boxes=None, masks=None)
             if predictor.boxes:
                 sparse = torch.cat([sparse[:, :-1], predictor.boxes[n](embeddings)], 1)

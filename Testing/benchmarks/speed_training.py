@@ -10,9 +10,9 @@ all in one process, in which the allocator keeps freed memory; made-up patches, 
 * mean_teacher: 2 and 2 blocks of 112 x 112 x 80, network of 16 to 256 channels in 3-D.
 * specialist: mean teacher with the liver's settings of the preset `quick`.
 
-Medians of processor seconds, how many times faster ours is, and the largest difference of the
-losses of a step. `--precise` takes our steps in float32 too: losses are then equal but for the
-order of sums.
+Medians of processor seconds (`--device cuda`: of the card, by the clock), how many times faster
+ours is, and the largest difference of the losses of a step. `--precise` takes our steps in float32
+too: losses are then equal but for the order of sums.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from aslseg.training.trainer import OptimizerSpec, Schedule, Trainer, step_gener
 
 ADAPTER_WIDTH = 192
 """As released: a quarter of a token's width."""
+CPU = torch.device("cpu")
 LENGTH = 30_000
 """Of the schedules, of which the first steps are taken."""
 
@@ -83,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("what", nargs="+", choices=list(COMPARED))
     parser.add_argument("--steps", type=int, default=3, help="after one that is not counted")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precise", action="store_true", help="ours in float32 too")
     return parser.parse_args()
 
@@ -134,15 +136,16 @@ def liver() -> CascadeStage:
 
 def compare(name: str, compared: Compared, arguments: argparse.Namespace) -> str:
     """Take steps of both in turns, and return a row of the table."""
-    found = in_turns(compared, 1 + arguments.steps, precise=arguments.precise)
+    device = torch.device(arguments.device)
+    found = in_turns(compared, 1 + arguments.steps, device, precise=arguments.precise)
     plain, ours = (statistics.median(seconds[1:]) for seconds in (found.plain_s, found.ours_s))
     apart = max(abs(a - b) for a, b in zip(found.plain, found.ours, strict=True))
-    return f"| {name} | {plain:.2f} | {ours:.2f} | {plain / ours:.2f} | {apart:.1e} |"
+    return f"| {name} | {plain:.4f} | {ours:.4f} | {plain / ours:.2f} | {apart:.1e} |"
 
 
 @dataclass
 class Turns:
-    """Losses and processor seconds of each step of both."""
+    """Losses and seconds of each step of both."""
 
     plain: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
@@ -150,7 +153,7 @@ class Turns:
     ours_s: list[float] = field(default_factory=list)
 
 
-def in_turns(compared: Compared, steps: int, *, precise: bool) -> Turns:
+def in_turns(compared: Compared, steps: int, device: torch.device = CPU, *, precise: bool) -> Turns:
     """Take the first steps of a training, ours and plain ones in turns."""
     ours, settings, turns = compared.ours, compared.ours.settings, Turns()
     rates = settings.learning_rate, settings.weight_decay
@@ -162,18 +165,18 @@ def in_turns(compared: Compared, steps: int, *, precise: bool) -> Turns:
         trainer = Trainer(
             ours,
             schedule,
-            torch.device("cpu"),
+            device,
             Path(folder),
             precise=precise,
             configure_optimizers=specs,
             after_step=lambda step: after(step),
         )
         plain = compared.plain(ours, specs, steps)
-        clock = Stopwatch()
+        drawn = [patches(compared, step, device) for step in range(steps)]
+        clock = Stopwatch(device)
 
         def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, torch.Tensor]:
-            labelled, unlabelled = patches(compared, step)
-            total = ours.loss(labelled, unlabelled, step, generator).total
+            total = ours.loss(*drawn[step], step, generator).total
             turns.ours.append(float(total.detach()))
             return {"loss": total}
 
@@ -181,7 +184,7 @@ def in_turns(compared: Compared, steps: int, *, precise: bool) -> Turns:
             ours.after_step(step)
             turns.ours_s.append(clock.lap())
             generator = step_generator(schedule.seed, step)
-            turns.plain.append(plain(*patches(compared, step), step, generator))
+            turns.plain.append(plain(*drawn[step], step, generator))
             turns.plain_s.append(clock.lap())
 
         trainer.run(step_loss, Monitor())
@@ -189,17 +192,24 @@ def in_turns(compared: Compared, steps: int, *, precise: bool) -> Turns:
 
 
 class Stopwatch:
-    """Tells the processor seconds since it was last asked."""
+    """Tells the seconds of the processor or of a card since it was last asked."""
 
-    def __init__(self) -> None:
-        self._last = time.process_time()
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last = self._now()
 
     def lap(self) -> float:
-        before, self._last = self._last, time.process_time()
+        before, self._last = self._last, self._now()
         return self._last - before
 
+    def _now(self) -> float:
+        if self._device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter()
 
-def patches(compared: Compared, step: int) -> tuple[Batch, Batch]:
+
+def patches(compared: Compared, step: int, device: torch.device) -> tuple[Batch, Batch]:
     """Return labelled and unlabelled patches of a step: smooth noise, and where it is bright."""
     generator = torch.Generator().manual_seed(step)
     shape = (2, compared.batch_size, *compared.shape)
@@ -209,8 +219,8 @@ def patches(compared: Compared, step: int) -> tuple[Batch, Batch]:
     classes = (images[:, :, 0] > 0.5).long()
     weight = torch.ones(shape[1])
     return (
-        Batch(images[0], classes[0], weight),
-        Batch(images[1], torch.zeros_like(classes[1]), weight),
+        Batch(images[0], classes[0], weight).to(device),
+        Batch(images[1], torch.zeros_like(classes[1]), weight).to(device),
     )
 
 

@@ -174,6 +174,7 @@ def stock(arguments: argparse.Namespace) -> None:
 
     from aslseg.data.images import read_volume
     from aslseg.data.orientation import axial_volume
+    from aslseg.networks.device import choose_device
     from aslseg.preprocessing.intensity import window
     from aslseg.prompts import box_around
     from aslseg.sam.model import build_sam
@@ -191,7 +192,7 @@ def stock(arguments: argparse.Namespace) -> None:
             declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from segment_anything import SamPredictor
 
-    predictor = SamPredictor(sam)
+    predictor = SamPredictor(sam.to(choose_device().torch_device))
     pictures = (window(volume.voxels[slices], WINDOW_HU) * 255).astype(np.uint8)
     pictures = np.repeat(pictures[..., None], 3, axis=-1)
     boxes = [np.array(box_around(truth[k], BOX_MARGIN_PX).xyxy) for k in slices]
