@@ -155,7 +155,7 @@ class Turns:
 
 def in_turns(compared: Compared, steps: int, device: torch.device = CPU, *, precise: bool) -> Turns:
     """Take the first steps of a training, ours and plain ones in turns."""
-    ours, settings, turns = compared.ours, compared.ours.settings, Turns()
+    ours, settings, turns = compared.ours.to(device), compared.ours.settings, Turns()
     rates = settings.learning_rate, settings.weight_decay
     schedule = Schedule("speed", steps, *rates)
     specs = ours.configure_optimizers() or (

@@ -129,11 +129,24 @@ def embed_slices(sam: nn.Module, slices01: Tensor, dtype: torch.dtype = torch.fl
     kind = model.device.type
     cells = input_size_of(sam) // 16
     parts = [torch.empty(0, 256, cells, cells, dtype=torch.float16)]
-    for one in torch.split(slices01, 1) if len(slices01) else ():
-        images = prepare_slices(sam, one).contiguous(memory_format=torch.channels_last)
+    for some in torch.split(slices01, slices_at_once(kind, 16 * cells)) if len(slices01) else ():
+        images = prepare_slices(sam, some).contiguous(memory_format=torch.channels_last)
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             parts.append(model.image_encoder(images).to("cpu", torch.float16))
     return torch.cat(parts)
+
+
+def slices_at_once(kind: str, input_size: int) -> int:
+    """Return how many slices are encoded together.
+
+    A graphics card takes as long for one as for several; a processor is as fast one by one, in less
+    memory.
+
+    Args:
+        kind: Of device: `cpu`, `cuda` or `mps`.
+        input_size: Edge of SAM's input in pixels.
+    """
+    return max(1, min(16, 4 * (1024 // input_size) ** 2)) if kind == "cuda" else 1
 
 
 def encoder_digest(sam: nn.Module) -> str:

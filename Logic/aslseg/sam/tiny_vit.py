@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -177,15 +178,20 @@ def _at_edges(x: Tensor, axis: int, window: int) -> list[Tensor]:
     return [part for part in x.tensor_split([whole], axis) if part.shape[axis]]
 
 
-def outside_of(h: int, w: int, window: int, device: torch.device) -> Tensor:
-    """Return where a window is filled whose first h rows and w columns lie within the image.
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def cells_of(h: int, w: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the cells of a window whose first h rows and w columns lie within the image.
+
+    They are kept, for a graphics card would be waited for where a mask is turned into numbers.
 
     Returns:
-        (window, window) bool.
+        Numbers of the cells within the image, and of those that are filled, in the flat window.
     """
-    outside = torch.ones(window, window, dtype=torch.bool, device=device)
-    outside[:h, :w] = False
-    return outside
+    numbers = torch.arange(window**2).view(window, window)
+    filled = torch.ones(window, window, dtype=torch.bool)
+    filled[:h, :w] = False
+    return numbers[~filled].to(device), numbers[filled].to(device)
 
 
 def _with_filling(bias: Tensor, h: int, w: int, window: int) -> Tensor:
@@ -200,11 +206,9 @@ def _with_filling(bias: Tensor, h: int, w: int, window: int) -> Tensor:
     Returns:
         (heads, h * w, h * w + 1).
     """
-    filled = outside_of(h, w, window, bias.device).flatten()
-    of_image = bias[:, ~filled]
-    return torch.cat(
-        [of_image[..., ~filled], of_image[..., filled].logsumexp(-1, keepdim=True)], -1
-    )
+    inside, filled = cells_of(h, w, window, bias.device)
+    of_image = bias[:, inside]
+    return torch.cat([of_image[..., inside], of_image[..., filled].logsumexp(-1, keepdim=True)], -1)
 
 
 def _attention_for(x: Tensor) -> AbstractContextManager[None]:

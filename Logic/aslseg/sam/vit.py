@@ -12,13 +12,14 @@ Names of weights are those of the released ones.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.sam.tiny_vit import by_windows, outside_of
+from aslseg.sam.tiny_vit import by_windows, cells_of
 
 
 class ViTBlock(nn.Module):
@@ -85,19 +86,17 @@ class ViTAttention(nn.Module):
         rows = torch.einsum("nayxc,ykc->nayxk", grid, self._relative(self.rel_pos_h, h))
         columns = torch.einsum("nayxc,xkc->nayxk", grid, self._relative(self.rel_pos_w, w))
         queries = [q * self.scale, rows[..., :h].flatten(2, 3), columns[..., :w].flatten(2, 3)]
-        places = _places(h, w)
-        if h * w < self.window**2:
+        is_filled = h * w < self.window**2
+        if is_filled:
             one = filling.view(3, 1, self.num_heads, 1, -1).expand(-1, n, -1, -1, -1)
             k, v = torch.cat([k, one[1]], 2), torch.cat([v, one[2]], 2)
-            outside = outside_of(h, w, self.window, qkv.device)
-            pairs = (rows[..., :, None] + columns[..., None, :])[..., outside].flatten(2, 3)
-            queries.append(pairs.float().logsumexp(-1, keepdim=True).to(q))
-            places = F.pad(places, (0, 1, 0, 1))
-            places[-1, -1] = 1
-        keys = torch.cat([k, places.to(k).expand(n, self.num_heads, -1, -1)], -1)
-        weights = (torch.cat(queries, -1) @ keys.transpose(-2, -1)).softmax(-1)
-        found: Tensor = (weights @ v).transpose(1, 2).reshape(n, h, w, channels // 3)
-        return found
+            _, outside = cells_of(h, w, self.window, qkv.device)
+            pairs = (rows[..., :, None] + columns[..., None, :]).flatten(-2)[..., outside]
+            queries.append(pairs.flatten(2, 3).float().logsumexp(-1, keepdim=True).to(q))
+        places = _places(h, w, is_filled, k.device, k.dtype).expand(n, self.num_heads, -1, -1)
+        attend = attend_fused if q.is_cuda else attend_plain
+        found = attend(torch.cat(queries, -1), torch.cat([k, places], -1), v)
+        return found.transpose(1, 2).reshape(n, h, w, channels // 3)
 
     def _relative(self, positions: Tensor, count: int) -> Tensor:
         """Return the relative positions of the first tokens along an axis, (count, window, c)."""
@@ -105,7 +104,41 @@ class ViTAttention(nn.Module):
         return positions[places[:count, None] - places + self.window - 1]
 
 
-def _places(h: int, w: int) -> Tensor:
-    """Return a one for the row and for the column of each token, (h * w, h + w)."""
+def attend_plain(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return the values averaged by the exponentials of the products of queries and keys.
+
+    Args:
+        queries: (n, heads, tokens, c).
+        keys: (n, heads, tokens', c).
+        values: (n, heads, tokens', c').
+
+    Returns:
+        (n, heads, tokens, c').
+    """
+    weights = (queries @ keys.transpose(-2, -1)).softmax(-1)
+    return weights @ values
+
+
+def attend_fused(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return the same without a map of all pairs in memory, which a graphics card would wait for.
+
+    Its kernel wants channels by eights: both get zeros, which leave their product as it is.
+    """
+    missing = -queries.shape[-1] % 8
+    queries, keys = F.pad(queries, (0, missing)), F.pad(keys, (0, missing))
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _places(h: int, w: int, is_filled: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return a one for the row and for the column of each token, (h * w, h + w).
+
+    Where windows are filled, another row and column stand for what fills them.
+    """
     rows, columns = torch.eye(h).repeat_interleave(w, 0), torch.eye(w).repeat(h, 1)
-    return torch.cat([rows, columns], 1)
+    places = torch.cat([rows, columns], 1)
+    if is_filled:
+        places = F.pad(places, (0, 1, 0, 1))
+        places[-1, -1] = 1
+    return places.to(device, dtype)

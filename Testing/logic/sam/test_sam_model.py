@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.errors import WeightsError
-from aslseg.sam.embeddings import input_size_of
+from aslseg.sam import embeddings
+from aslseg.sam.embeddings import embed_slices, input_size_of, slices_at_once
 from aslseg.sam.model import (
     SIZES,
     ViTSizes,
@@ -28,6 +29,7 @@ from aslseg.sam.model import (
 )
 from aslseg.sam.stock import ImageEncoderViT, Sam, without_its_init
 from aslseg.sam.tiny_vit import TinyViT, WindowAttention
+from aslseg.sam.vit import attend_fused, attend_plain
 from sam_doubles import SMALL_VIT, TINY, a_small_sam
 
 
@@ -136,6 +138,39 @@ def test_a_vit_equals_that_of_segment_anything(cells: int) -> None:
     of_stock = dict(stock.named_parameters())
     for name, value in ours.image_encoder.named_parameters():
         torch.testing.assert_close(value.grad, of_stock[name].grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [5, 8])
+def test_fused_attention_equals_the_plain_one(channels: int) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(2, 3, 7, channels, requires_grad=True) for _ in range(2)]
+    parts.append(torch.randn(2, 3, 7, 4, requires_grad=True))
+    found, gradients = [], []
+    for attend in (attend_plain, attend_fused):
+        found.append(attend(*parts))
+        gradients.append(torch.autograd.grad(found[-1].square().sum(), parts))
+    torch.testing.assert_close(*found)
+    for plain, fused in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, fused)
+
+
+def test_slices_encoded_together_have_the_embeddings_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sam, slices01 = a_small_sam("tiny", 64), torch.rand(5, 40, 50)
+    alone = embed_slices(sam, slices01)
+    monkeypatch.setattr(embeddings, "slices_at_once", lambda kind, size: 3)
+    torch.testing.assert_close(embed_slices(sam, slices01), alone, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "input_size", "count"),
+    [("cpu", 256, 1), ("mps", 1024, 1), ("cuda", 1024, 4), ("cuda", 512, 16), ("cuda", 2048, 1)],
+)
+def test_a_graphics_card_encodes_several_slices_at_once(
+    kind: str, input_size: int, count: int
+) -> None:
+    assert slices_at_once(kind, input_size) == count
 
 
 def test_changed_attention_biases_are_felt_in_evaluation_mode() -> None:
