@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -23,6 +24,7 @@ from aslseg.cli.console import (
 )
 from aslseg.cli.planned import left_out, show_plan
 from aslseg.cli.progress import watched
+from aslseg.project.case import MASKS, Case
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 from aslseg.targets import Target
@@ -229,7 +231,7 @@ def masks(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     organ: Annotated[str, typer.Argument(help="Target that contains others, such as liver.")],
     source: Annotated[
-        Path | None, typer.Argument(help="Folder of masks; without it, masks are taken away.")
+        Path | None, typer.Argument(help="Folder of masks; none with --remove.")
     ] = None,
     case: Annotated[
         list[str] | None, typer.Option(help="Case that is meant; default: all. Repeatable, or a,b.")
@@ -238,21 +240,32 @@ def masks(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace other masks that cases have already.")
     ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Take masks away: the organ is predicted from then on."),
+    ] = False,
 ) -> None:
     """Give organ masks that you have already, from TotalSegmentator for example.
 
     They are used as they are: in training, in place of the predicted organ, and in the results. An
     organ of which every case has a mask is not trained; its lesions are all that needs labels.
-    Another mask that a case has already is replaced when you say so alone.
+    Another mask that a case has already is replaced when you say so alone. What is replaced or
+    taken away stays in the history.
     """
     from aslseg.errors import ProjectError
     from aslseg.project.organ_masks import another_mask, find_organ_masks
     from aslseg.project.project import open_project
 
+    if remove == (source is not None):
+        msg = (
+            f"Give the folder of the masks of {organ}, or --remove to take away those that cases "
+            "have: one of both."
+        )
+        raise ProjectError(msg)
     opened = open_project(project)
     chosen = [opened.case(name) for name in names_of(case) or [one.id for one in opened.cases]]
     if source is None:
-        opened = opened.set_organ_masks(organ, dict.fromkeys(one.id for one in chosen))
+        _remove_masks(opened, organ, chosen)
     else:
         with watched(messages) as monitor:
             images = {one.id: opened.image_path(one) for one in chosen}
@@ -270,7 +283,24 @@ def masks(
                 opened = opened.set_organ_masks(
                     organ, one, same_size=same_size.value, replace=replace
                 )
-    _tell_masks(opened)
+        _tell_masks(opened)
+
+
+def _remove_masks(project: Project, organ: str, cases: Sequence[Case]) -> None:
+    """Take masks of an organ away from cases, and say from which."""
+    from aslseg.project.organ_masks import organ_of
+
+    organ_of(project.targets, organ)
+    having = [case.id for case in cases if organ in case.masks]
+    if not having:
+        tell(f"None of these cases has a mask of {organ}; nothing was taken away.")
+        return
+    kept = project.set_organ_masks(organ, dict.fromkeys(having))
+    tell(
+        f"Masks of {organ} were taken away from {', '.join(having)}: it is predicted there from "
+        f"now on. The files stay in the history, in {project.folder / MASKS}."
+    )
+    _tell_masks(kept)
 
 
 def _claims(texts: list[str] | None) -> dict[str, list[str]]:
@@ -383,7 +413,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg masks my_project liver totalsegmentator_output",
-            "aslseg masks my_project liver --case ct_7",
+            "aslseg masks my_project liver --remove --case ct_7",
         )
     )(masks)
     app.command(

@@ -198,6 +198,25 @@ def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) 
     assert np.array_equal(read_labelmap(kept).labels > 0, ORGAN)
 
 
+def test_the_command_takes_no_mask_away_unasked(project: Project, tmp_path: Path) -> None:
+    words = ["masks", str(project.folder), "liver"]
+    for wrong in (words, [*words, str(tmp_path), "--remove"]):
+        refused = CliRunner().invoke(app, wrong, env={"COLUMNS": "200"})
+        assert (refused.exit_code, "or --remove to take away" in refused.output) == (1, True)
+    assert open_project(project.folder) == project
+    none = CliRunner().invoke(app, [*words, "--remove", "--case", "b"], env={"COLUMNS": "200"})
+    assert (none.exit_code, "nothing was taken away" in none.output) == (0, True)
+    assert open_project(project.folder) == project
+    gone = CliRunner().invoke(app, [*words, "--remove"], env={"COLUMNS": "200"})
+    assert (gone.exit_code, "taken away from a: it is" in gone.output) == (0, True)
+    now = open_project(project.folder)
+    assert now.load_masks(now.case("a")) == {}
+    (kept,) = (project.folder / "masks").rglob("history/a-*.nii.gz")
+    assert np.array_equal(read_labelmap(kept).labels > 0, ORGAN)
+    wrong_organ = CliRunner().invoke(app, [*words[:2], "tumour", "--remove"])
+    assert wrong_organ.exit_code == 1
+
+
 def test_masks_are_given_of_targets_that_contain_others_alone(project: Project) -> None:
     mask = Labelmap(ORGAN.astype(np.uint8), GRID)
     with pytest.raises(ProjectError, match=r"contain others \(liver\), and 'tumour' is none"):
