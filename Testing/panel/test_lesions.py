@@ -11,6 +11,7 @@ import pytest
 import slicer
 from harness import press, write_mask
 
+from standin.dialogs import dialogs
 from standin.harness import click, run_event_loop, wait_until
 
 CASE = "c2"
@@ -276,6 +277,84 @@ def test_a_lesion_that_is_deleted_while_it_is_edited_is_gone_as_drawn(reviewer: 
     reviewer.press(ui.undoButton)
     np.testing.assert_array_equal(reviewer.shown, np.where(mask, TUMOUR, before))
     assert logic.drawn_row == 0
+
+
+def test_the_key_again_stops_an_empty_drawing_and_loses_no_other(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.prompts import box_node
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    ui, logic = reviewer.ui, reviewer.logic
+    click(ui.lesionAddButton)
+    assert ui.addBoxButton.checked
+    click(ui.lesionAddButton)
+    assert (logic.is_drawing, ui.addBoxButton.checked) == (False, False)
+    click(ui.lesionAddButton)
+    volume = logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    mask = a_lesion_label() == TUMOUR
+    mask[8, 15:18, 30:32] = True
+    write_mask(node, logic.segment_of_drawing(), mask, volume)
+    for button in (ui.lesionAddButton, ui.lesionEditButton):
+        click(button)
+        dialogs.take("A missed lesion is being drawn; accept or delete that first")
+    reviewer.press(ui.lesionAcceptButton)
+    assert reviewer.logic.lesion_review.rows[3].voxels.voxels == 6
+    assert reviewer.on_disk() == {1: "added"}
+    click(ui.lesionAddButton)
+    box_node(volume, "tumour", (24, 24, 26, 27), 8)
+    assert not logic.stop_drawing()  # a box that has not grown is something too
+
+
+def test_a_lesion_that_is_edited_goes_on_being_edited(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    logic = reviewer.logic
+    logic.draw_lesion(0)
+    volume = logic.case_node(CASE)
+    mask = a_lesion_label() == TUMOUR
+    mask[3:6, 10:14, 14] = True
+    node = find_prediction(volume, "refined")
+    write_mask(node, logic.segment_of_drawing(), mask, volume)
+    logic.draw_lesion(0)
+    logic.take_drawn()
+    assert (reviewer.on_disk(), logic.lesion_review.rows[0].voxels.voxels) == (
+        {1: "edited"},
+        48 + 12,
+    )
+
+
+@pytest.mark.parametrize("how", ["added", "edited"])
+def test_what_was_drawn_outside_of_the_organ_is_none_of_it_when_the_lesion_goes(
+    reviewer: Reviewer, how: str
+) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    logic, before = reviewer.logic, reviewer.shown
+    row = None if how == "added" else 0
+    logic.draw_lesion(row)
+    volume = logic.case_node(CASE)
+    mask = before == TUMOUR
+    mask[3:6, 10:14, 4:10] = True  # the liver begins at 8; the first lesion at 10
+    node = find_prediction(volume, "refined")
+    write_mask(node, logic.segment_of_drawing(), mask, volume)
+    row = logic.take_drawn()
+    after = np.where(mask, TUMOUR, before)
+    gone = before.copy()
+    if how == "edited":
+        gone[3:6, 10:14, 10:14] = LIVER
+
+    logic.delete_lesion(row)
+    np.testing.assert_array_equal(reviewer.shown, gone)
+    for act, expected in ((logic.undo, after), (logic.undo, before), (logic.redo, after)):
+        act()
+        np.testing.assert_array_equal(reviewer.shown, expected)
+    slicer.mrmlScene.Clear()
+    run_event_loop(0.1)
+    reviewer.load(CASE)
+    np.testing.assert_array_equal(reviewer.shown, after)
+    (row,) = (n for n, one in enumerate(logic.lesion_review.rows) if one.state == how)
+    logic.delete_lesion(row)
+    np.testing.assert_array_equal(reviewer.shown, gone)
 
 
 def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Reviewer) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,18 @@ from aslseg.project.candidate_lesions import (
     read_candidate_lesions,
     undecided,
 )
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
+from aslseg.project.lesions import (
+    BoxedMask,
+    CaseLesions,
+    LesionDecision,
+    boxed,
+    read_lesions,
+)
 from aslseg.project.project import Project
 from aslseg.project.review import refined_path
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import PREDICTIONS
-from aslseg.targets import Target
+from aslseg.targets import Target, region_mask
 
 NEAR_THRESHOLD = 1.0
 """Log-odds from the threshold within which a candidate's probability decides little."""
@@ -75,6 +81,8 @@ class ReviewedLesion:
         doubt: From 0 to 1; what comes first is asked about first.
         reasons: Why it is in doubt, in words; none where nothing speaks against it.
         candidate: Its number in the run's table; 0 where it has none.
+        outside: What of it a person drew outside of its parent, which is none of the parent when
+            the lesion is taken out; None for nothing.
     """
 
     target: str
@@ -92,6 +100,7 @@ class ReviewedLesion:
     doubt: float = 0.0
     reasons: tuple[str, ...] = ()
     candidate: int = 0
+    outside: BoxedMask | None = None
 
 
 def read_review(
@@ -153,8 +162,12 @@ def lesions_to_review(
         _of_candidate(volume, one, by_name[one.target], predictions)
         for one in undecided(candidates, lesions)
     ]
+    refined = predictions.get("refined")
     done = [
-        of_decision(volume, number, one, by_name[one.target])
+        replace(
+            of_decision(volume, number, one, by_name[one.target]),
+            outside=_outside(one, by_name, targets, refined),
+        )
         for number, one in lesions.decisions.items()
         if one.target in by_name
     ]
@@ -185,6 +198,20 @@ def of_decision(
         candidate=decision.candidate,
         **_measures(volume, voxels),
     )
+
+
+def _outside(
+    decision: LesionDecision,
+    by_name: Mapping[str, Target],
+    targets: Sequence[Target],
+    refined: Labels | None,
+) -> BoxedMask | None:
+    """Return what of a lesion the refined label has outside of its parent."""
+    parent = by_name.get(by_name[decision.target].inside or "")
+    if decision.final is None or parent is None or refined is None:
+        return None
+    region = region_mask(crop(refined, decision.final.box), parent, targets)
+    return boxed(decision.final.mask & ~region, decision.final.box.start)
 
 
 def _of_candidate(

@@ -14,7 +14,7 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
-from ASLsegLib.scene.lesion_masks import move_voxels, target_mask, together, without
+from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, together, without
 from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
 
@@ -167,13 +167,22 @@ class LesionLogic(ReviewLogic):
     def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
         """Begin to change a lesion by drawing or prompts, or to add one that was missed.
 
+        A lesion that is being edited already goes on being edited.
+
         Args:
             row: Of the lesion; None for one that was missed.
             target: Of a missed lesion; the first target with lesions when None.
+
+        Raises:
+            SceneError: When something was drawn of another lesion, that is not decided about yet.
         """
         from aslseg.targets import lesion_targets
 
         review = self._review()
+        if row is not None and row == self.drawn_row:
+            return
+        if not self.stop_drawing():
+            raise being_drawn(self.drawn_row)
         names = {one.name: one for one in self.targets()}
         if row is not None:
             chosen = names[self._row(row).target]
@@ -190,6 +199,19 @@ class LesionLogic(ReviewLogic):
         )
         self._drawing = Drawing(row, chosen, before, parent_before, self.history.done)
         self.lesions_changed.emit()
+
+    def stop_drawing(self) -> bool:
+        """Draw no lesion any more, unless something was drawn: that has to be decided about.
+
+        Returns:
+            Whether none is being drawn now.
+        """
+        if self._drawing is not None:
+            if self._has_drawn(self._drawing):
+                return False
+            self._drawing = None
+            self.lesions_changed.emit()
+        return True
 
     @property
     def is_drawing(self) -> bool:
@@ -240,9 +262,11 @@ class LesionLogic(ReviewLogic):
                 msg = "Nothing was added: draw the lesion, or place a prompt in it, and accept."
                 self._drawing = drawing
                 raise SceneError(msg)
-            row = self._append(drawing.target, added)
+            row = self._append(drawing.target, added, without(added, drawing.parent_before))
         else:
             lesion = self._row(row)
+            outside = together(lesion.outside, without(added, drawing.parent_before))
+            review.rows[row] = replace(lesion, outside=outside)
             own = lesion.voxels if lesion.shown else None
             mask = without(together(own, added), removed)
             what = "added" if lesion.found is None else "edited"
@@ -299,6 +323,20 @@ class LesionLogic(ReviewLogic):
             raise SceneError(msg)
         return self.lesion_review
 
+    def _has_drawn(self, drawing: Drawing) -> bool:
+        """Tell whether there were prompts, answers or strokes since a lesion was begun."""
+        node, volume = self._shown(self._review().case_id)
+        if self._changes_since(drawing, volume):
+            return True
+        now = target_mask(node, volume, drawing.target, self.targets())
+        before = drawing.before
+        return without(now, before) is not None or without(before, now) is not None
+
+    def _changes_since(self, drawing: Drawing, volume: Any) -> list[Change]:
+        """Return what was done about a volume since a lesion was begun to be drawn."""
+        about = (one for one in self.history.done if one.volume_id == volume.GetID())
+        return [one for one in about if one not in drawing.known]
+
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]
 
@@ -319,7 +357,8 @@ class LesionLogic(ReviewLogic):
             self.history.clear()
             self.forget_lesions()
 
-    def _append(self, target: Target, voxels: BoxedMask) -> int:
+    def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
+        """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""
         from aslseg.evaluation.lesion_review import of_decision
         from aslseg.project.lesions import LesionDecision
 
@@ -329,7 +368,7 @@ class LesionLogic(ReviewLogic):
         )
         row = len(review.rows)
         lesion = of_decision(review.image, 0, decision, target)
-        review.rows.append(replace(lesion, state=GONE, shown=False))
+        review.rows.append(replace(lesion, state=GONE, shown=False, outside=outside))
         self._put(row, decision, f"add lesion {row + 1}", drawn=True)
         return row
 
@@ -435,6 +474,7 @@ class LesionLogic(ReviewLogic):
                 probability=before.probability,
                 doubt=before.doubt,
                 reasons=before.reasons,
+                outside=before.outside,
             )
         else:
             after = replace(before, state=GONE, shown=False)
@@ -451,15 +491,20 @@ class LesionLogic(ReviewLogic):
     ) -> None:
         """Let the refined prediction show a lesion as it is now; other lesions keep theirs."""
         targets = self.targets()
-        parent = next(one for one in targets if one.name == target.inside)
         was, now = (one.voxels if one.shown else None for one in (before, after))
         gone, come = without(was, now), without(now, was)
         for other in self._review().rows:
             is_other = other is not after and other.shown and other.target == target.name
             if gone is not None and is_other and _touch(other.voxels, gone):
                 gone = without(gone, other.voxels)
-        move_voxels(*nodes, targets, out_of=target, into=parent, voxels=gone)
-        move_voxels(*nodes, targets, out_of=parent, into=target, voxels=come)
+        of_parent = without(gone, before.outside)
+        exchange_voxels(*nodes, targets, target=target, come=come, gone=gone, parent_mask=of_parent)
+
+
+def being_drawn(row: int | None) -> SceneError:
+    """Return the error that says which lesion has to be decided about first."""
+    which = "A missed lesion" if row is None else f"Lesion {row + 1}"
+    return SceneError(f"{which} is being drawn; accept or delete that first.")
 
 
 def _require_round(volume: Any, case_id: str, run: RunFolder, number: int) -> None:

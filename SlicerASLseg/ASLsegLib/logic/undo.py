@@ -9,7 +9,7 @@ import slicer
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesions import Drawing, LesionLogic
+from ASLsegLib.logic.lesions import Drawing, LesionLogic, being_drawn
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
 from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
 from ASLsegLib.scene.volumes import SceneError
@@ -127,6 +127,11 @@ class UndoLogic(LesionLogic):
         self.note_all_prompts()
         super().draw_lesion(row, target)
 
+    def stop_drawing(self) -> bool:
+        """Draw no lesion any more; see `LesionLogic`. Prompts are something that was drawn."""
+        self.note_all_prompts()
+        return super().stop_drawing()
+
     def delete_lesion(self, row: int | None) -> None:
         """Let a candidate be no lesion; one that was added is gone.
 
@@ -145,9 +150,7 @@ class UndoLogic(LesionLogic):
             raise SceneError(msg)
         if drawing is not None:
             if row != drawing.row:
-                which = "A missed lesion" if drawing.row is None else f"Lesion {drawing.row + 1}"
-                msg = f"{which} is being drawn; accept or delete that first."
-                raise SceneError(msg)
+                raise being_drawn(drawing.row)
             self._take_out_drawn(drawing)
         if row is not None:
             super().delete_lesion(row)
@@ -205,11 +208,7 @@ class UndoLogic(LesionLogic):
         review, targets = self._review(), self.targets()
         nodes = self._shown(review.case_id)
         volume_id = nodes[1].GetID()
-        changes = [
-            one
-            for one in self.history.done
-            if one.volume_id == volume_id and one not in drawing.known
-        ]
+        changes = self._changes_since(drawing, nodes[1])
         drawn = DrawnVoxels(nodes, targets, drawing)
 
         def hide() -> None:

@@ -149,6 +149,10 @@ class LesionsSection(Section):
         self._offer_way_back(row)
 
     def _add(self) -> None:
+        """Begin to draw a missed lesion; where one was begun and nothing drawn, stop."""
+        if self.logic.is_drawing and self.logic.drawn_row is None and self.logic.stop_drawing():
+            self.panel.prompt_wanted.emit("")
+            return
         self.logic.draw_lesion(None)
         self.panel.prompt_wanted.emit(self.logic.drawn_target)
 

@@ -65,7 +65,8 @@ class Panel(VTKObservationMixin):
         parameters: What is remembered with the scene; None while the scene is being closed.
         case_chosen: Emits the name of a case to be loaded and shown.
         next_case_wanted: Emits when the case that is shown has nothing more to decide.
-        prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on.
+        prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on; an
+            empty name when none any more.
     """
 
     def __init__(self, logic: Any) -> None:

@@ -202,7 +202,10 @@ class PromptsSection(Section):
             self._placement.start(volume, self._target, self._resumes)
 
     def _place_for(self, target: str) -> None:
-        """Begin to place a box on an object of a target, which grows from it."""
+        """Begin to place a box on an object of a target, which grows from it; on none, stop."""
+        if not target:
+            self._placement.stop()
+            return
         self.panel.parameters.eachBoxGrows = True
         self.panel.parameters.target = target
         self.ui.targetBox.setCurrentIndex(self.ui.targetBox.findData(target))
