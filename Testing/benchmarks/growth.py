@@ -2,6 +2,8 @@
 
     python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
         --csv growth-lits.csv
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
+        --csv growth-points-lits.csv --points 3
 
 Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand: the rules as
 they would be without the lesion's patient, chosen from `CHOICES` by the mean Dice over the other
@@ -9,6 +11,9 @@ patients ("held out"); the same from a loose box; a second box on the slice with
 ("corrected"); SAM's masks of the exact boxes of all sections; and the section of the first box
 alone. The liver and the other lesions are known, as `grow` is given them. Processor time with
 embeddings at hand ("warm"), of which the slice's own is the only one that growing needs.
+
+With `--points N` a person clicks N times into the middle of what is missing, on the slice on which
+most is: Dice after each click, and what the clicks took away.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from aslseg.config import SamConfig
 from aslseg.data.images import read_labelmap, read_volume
@@ -40,7 +46,7 @@ from aslseg.inference.interactive.propagation import (
     propagate,
 )
 from aslseg.inference.interactive.sections import GrowthRules
-from aslseg.prompts import BoxPrompt, SlicePrompts, box_around
+from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts, box_around
 from aslseg.sam.model import build_sam
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.sam.weights import get_weights
@@ -126,6 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--volumes", type=int, nargs="+", default=None, help="all without it")
     parser.add_argument("--no-boxes", action="store_true", help="none of all sections: much faster")
+    parser.add_argument("--points", type=int, default=0, help="clicks, and nothing else")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings")
     arguments = parser.parse_args()
@@ -139,6 +146,9 @@ def main() -> None:
         int(path.name.removeprefix("volume-").split(".")[0])
         for path in arguments.data.glob("volume-*")
     )
+    if arguments.points:
+        study_points(sam, cases, arguments)
+        return
     rows, chosen = [], []
     for case in cases:
         remembering = RememberingSam(sam)
@@ -230,6 +240,52 @@ def corrected(sam: SliceSam, lesion: Lesion, prompt: SlicePrompts, grown: Mask) 
     if not errors.any():
         return grown
     return grow(sam, lesion, [prompt, lesion.box(int(errors.argmax()))])[0]
+
+
+def study_points(
+    sam: VolumeSamPredictor, cases: Sequence[int], arguments: argparse.Namespace
+) -> None:
+    """Write Dice after each click, and which part of what had grown the clicks took away."""
+    table = []
+    for case in cases:
+        for lesion in lesions_of(case, arguments.data):
+            dices, lost = clicked(sam, lesion, arguments.points)
+            table.append([case, lesion.number, *dices, lost])
+            print(*table[-1], flush=True)
+    head = [f"after_{n}" for n in range(arguments.points + 1)]
+    with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["case", "lesion", *head, "lost"])
+        writer.writerows([*row[:2], *(round(value, 3) for value in row[2:])] for row in table)
+    values = np.array(table)[:, 2:]
+    print(len(table), "lesions; mean", values.mean(axis=0).round(3))
+    print("median", np.median(values, axis=0).round(3), "most", values.max(axis=0).round(3))
+    print("worse by more than 0.03:", int((values[:, -2] < values[:, 0] - 0.03).sum()))
+
+
+def clicked(sam: SliceSam, lesion: Lesion, count: int) -> tuple[list[float], float]:
+    """Return the Dice before and after each click, and the largest part that one took away."""
+    prompts = {lesion.first: lesion.box(lesion.first)}
+    mask, _ = grow(sam, lesion, list(prompts.values()))
+    dices, lost = [dice(mask, lesion.truth)], 0.0
+    for _ in range(count):
+        missing = lesion.truth & ~mask
+        k = int(missing.sum(axis=(1, 2)).argmax())
+        if missing[k].any():
+            before = prompts.get(k, SlicePrompts(k, "tumour"))
+            prompts[k] = replace(before, points=(*before.points, middle_of(missing[k])))
+            after, _ = grow(sam, lesion, list(prompts.values()))
+            lost = max(lost, float((mask & ~after).sum() / max(mask.sum(), 1)))
+            mask = after
+        dices.append(dice(mask, lesion.truth))
+    return dices, lost
+
+
+def middle_of(mask: Mask) -> PointPrompt:
+    """Return a positive point where a mask (H, W) is deepest."""
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), mask.shape)
+    return PointPrompt((float(x) + 0.5, float(y) + 0.5))
 
 
 def loosened(prompt: SlicePrompts, lesion: Lesion) -> SlicePrompts:

@@ -239,22 +239,79 @@ def test_what_a_person_prompts_stays_whatever_is_around_it() -> None:
 
 
 def test_a_negative_point_alone_ends_the_lesion_on_its_slice() -> None:
-    negative = SlicePrompts(8, "tumour", points=(PointPrompt((20.5, 20.5), positive=False),))
+    negative = point(8, 20.5, 20.5, positive=False)
     mask, ends = grown(propagate(DarkSam(), ct(LESION), [BOX, negative]))
     assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [3, 4, 5, 6, 7]
     assert ends[8] == "prompt"
 
 
-def test_a_positive_point_adds_to_what_is_expected_on_its_slice() -> None:
-    beside = (np.hypot(J - 20, COLUMN - 31) <= 2) & (K == 7)
-    point = SlicePrompts(7, "tumour", points=(PointPrompt((31.5, 20.5)),))
-    mask, _ = grown(propagate(DarkSam(), ct(LESION, beside), [BOX, point]))
-    assert mask[7][20, 31]
-    assert (mask[7] & LESION[7]).sum() == LESION[7].sum()
+def point(k: int, x: float, y: float, *, positive: bool = True) -> SlicePrompts:
+    return SlicePrompts(k, "tumour", points=(PointPrompt((x, y), positive=positive),))
+
+
+BESIDE = (np.hypot(J - 20, COLUMN - 31) <= 3) & (abs(K - 7) <= 1)
+"""A part of a lesion that its box does not hold."""
+
+
+@pytest.mark.parametrize("k", [6, 7, 10], ids=["box's slice", "reached slice", "beyond the end"])
+def test_a_positive_point_adds_and_takes_nothing_away(k: int) -> None:
+    place = {6: (31.5, 20.5), 7: (31.5, 20.5), 10: (20.5, 20.5)}[k]
+    volume, sam = ct(LESION, BESIDE), DarkSam()
+    before, _ = grown(propagate(sam, volume, [BOX], allowed=IN_LIVER))
+    prompts = [BOX, point(k, *place)]
+    if k == 6:
+        prompts = [replace(BOX, points=prompts[1].points)]
+    after, _ = grown(propagate(sam, volume, prompts, allowed=IN_LIVER))
+    assert not before[k, 20, int(place[0])]
+    assert after[k, 20, int(place[0])]
+    assert (after >= before).all()
+    assert np.argwhere(after & ~before)[:, 0].tolist().count(k) > 4  # more than its pixel
+    assert {(one.slice_index, one.points) for one in sam.asked} == {(6, ())}
+
+
+def test_the_middle_of_what_is_missing_on_a_slice_brings_most_of_it() -> None:
+    lesion = LESION | BESIDE
+    before, _ = grown(propagate(DarkSam(), ct(lesion), [BOX], allowed=IN_LIVER))
+    prompts = [BOX, point(7, 31.5, 20.5)]
+    after, _ = grown(propagate(DarkSam(), ct(lesion), prompts, allowed=IN_LIVER))
+    missing = BESIDE & ~LESION & ~before
+    assert (after & missing)[7].sum() > 0.6 * missing[7].sum() > 0
+    assert overlap(after, lesion) > overlap(before, lesion)
+
+
+def test_sam_which_finds_less_takes_nothing_from_a_lesion_with_a_positive_point() -> None:
+    prompts = [BOX, point(8, 20.5, 20.5)]  # BlindSam finds nothing there
+    before, _ = grown(propagate(BlindSam(), ct(LESION), [BOX], allowed=IN_LIVER))
+    after, _ = grown(propagate(BlindSam(), ct(LESION), prompts, allowed=IN_LIVER))
+    np.testing.assert_array_equal(after, before)  # it lies in the lesion already
+
+
+def test_a_positive_point_takes_away_nothing_that_another_one_added() -> None:
+    volume = ct(LESION, BESIDE)
+    one, other = point(7, 31.5, 20.5), point(10, 20.5, 20.5)
+    first, _ = grown(propagate(DarkSam(), volume, [BOX, one], allowed=IN_LIVER))
+    both, _ = grown(propagate(DarkSam(), volume, [BOX, one, other], allowed=IN_LIVER))
+    assert (both >= first).all()
+
+
+def test_points_never_enter_what_is_not_allowed_or_was_taken_away() -> None:
+    volume = ct(LESION, OTHER)
+    allowed = IN_LIVER & ~OTHER
+    alone, _ = grown(propagate(DarkSam(), volume, [BOX], allowed=allowed))
+    within, _ = grown(propagate(DarkSam(), volume, [BOX, point(6 + 1, 34.5, 20.5)]))
+    assert within[7, 20, 34]
+    outside, _ = grown(
+        propagate(DarkSam(), volume, [BOX, point(6 + 1, 34.5, 20.5)], allowed=allowed)
+    )
+    np.testing.assert_array_equal(outside, alone)
+    taken = point(8, 20.5, 20.5, positive=False)
+    prompts = [BOX, taken, point(9, 20.5, 20.5)]
+    mask, _ = grown(propagate(DarkSam(), ct(LESION), prompts, allowed=IN_LIVER))
+    assert not mask[8].any()
 
 
 def test_prompts_that_are_not_of_one_lesion_are_refused() -> None:
-    negative = SlicePrompts(6, "tumour", points=(PointPrompt((20.5, 20.5), positive=False),))
+    negative = point(6, 20.5, 20.5, positive=False)
     with pytest.raises(ConfigError, match="from a box or a positive point"):
         propagate(DarkSam(), ct(LESION), [negative])
     with pytest.raises(ConfigError, match="one section a slice"):

@@ -6,8 +6,9 @@ sections and not like what is around them, and that a lesion is about as deep as
 random walker (`random_walker`) joins both with the sections, and stops at edges.
 
 SAM as it was released is of no use on the slices in between (`Docs/results-methods.md`), so they
-are neither encoded nor asked about. Prompts on further slices correct a lesion: their sections stay
-as they are and it grows from all of them. Sections never leave the parent, and never enter what the
+are neither encoded nor asked about. Boxes and negative points on further slices correct a lesion:
+their sections stay as they are and it grows from all of them. Positive points add to it, and take
+nothing away (`added_points`). Sections never leave the parent, and never enter what the
 label map has of other lesions.
 """
 
@@ -22,9 +23,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.data.masks import keep_largest, label_components, within_reach
-from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
+from aslseg.data.volume import Float32, Labels, Mask, Shape3, Spacing3, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
+from aslseg.inference.interactive.added_points import (
+    AddedPoint,
+    added_points,
+    adds_only,
+    opened_by,
+    roundness_of,
+)
 from aslseg.inference.interactive.prompt_edits import with_mask_prompt
 from aslseg.inference.interactive.random_walker import walk
 from aslseg.inference.interactive.sections import (
@@ -196,11 +204,14 @@ class _Growth:
             return
         yield GrownSlice(first, self.found[first], is_prompted=True)
         lesion = self._fill()
-        others = [k for k in self.prompts if k not in self.found]
+        others = [k for k in self.prompts if k not in self.found and not self._adds_only(k)]
         for k in others:
             self.found[k] = self._corrected(self.prompts[k], lesion.mask(k))
         if others:
             lesion = self._fill()
+        lesion = self._with_points(lesion, first)
+        if not np.array_equal(lesion.mask(first), self.found[first]):
+            yield GrownSlice(first, lesion.mask(first), is_prompted=True)
         for step in (1, -1):
             yield from self._one_way(lesion, first, step)
 
@@ -219,9 +230,30 @@ class _Growth:
             return "prompt"
         return "appearance" if lesion.start[0] <= k < lesion.stop[0] else "depth"
 
+    def _adds_only(self, k: int) -> bool:
+        prompt = self.prompts[k]
+        return prompt.mask_logits is None and adds_only(prompt)
+
+    def _with_points(self, lesion: _Block, first: int) -> _Block:
+        """Return a lesion with what positive points add to it."""
+        prompts = {
+            k: prompt
+            for k, prompt in self.prompts.items()
+            if self._adds_only(k) and (k != first or prompt.box is not None)
+        }
+        added = added_points(
+            prompts, lesion.lesion, lesion.start, self.volume.geometry.spacing_mm,
+            widest_mm=max(self._diameter_mm(section) for section in self.found.values()) / 2,
+            rules=self.rules,
+        )  # fmt: skip
+        added = [one for one in added if self._allowed(one.voxel[0])[one.voxel[1:]]]
+        return self._fill(added).joined(lesion) if added else lesion
+
     def _begin(self, prompt: SlicePrompts) -> Mask:
         """Return the section (H, W) of a prompt, without a lesion to compare it with."""
         box = prompt.box
+        if box is not None and self._adds_only(prompt.slice_index):
+            prompt = replace(prompt, points=())  # they add to it later
         if box is None:
             prompt = with_mask_prompt(prompt, self.volume, (), is_parent=False)
         logits, allowed = self._ask(prompt), self._allowed(prompt.slice_index)
@@ -236,7 +268,7 @@ class _Growth:
         return _follow_points(section, mask, prompt)
 
     def _corrected(self, prompt: SlicePrompts, expected: Mask) -> Mask:
-        """Return the section (H, W) of points on a slice that the lesion reaches, or may reach."""
+        """Return the section (H, W) of prompts on a slice that the lesion reaches, or may reach."""
         if not expected.any():
             return self._begin(prompt) if is_start(prompt) else expected
         box = _box_with(box_around(expected), prompt)
@@ -250,15 +282,16 @@ class _Growth:
         self.monitor.check()
         return self.sam.predict_logits(self.volume, prompt, self.monitor)
 
-    def _fill(self) -> _Block:
-        """Return the lesion between and around the sections that were found."""
+    def _fill(self, added: Sequence[AddedPoint] = ()) -> _Block:
+        """Return the lesion between and around the sections that were found, and points."""
         self.monitor.check()
-        block = self._block()
+        block = self._block(added)
         looks, smooth_hu = self._learn(), self._smoothed(block.slices)
-        inside, outside = self._seeds(block)
         spacing_mm = self.volume.geometry.spacing_mm
+        around = roundness_of(added, block.start, block.shape, spacing_mm)
+        inside, outside = self._seeds(block, added, around > 0)
         evidence = self.rules.intensity_weight * looks.evidence(smooth_hu, self.rules.most_evidence)
-        evidence += self.rules.shape_weight * self._roundness(block)
+        evidence += self.rules.shape_weight * np.maximum(self._roundness(block), around)
         probability = _walk_coarsely(
             smooth_hu / np.float32(looks.contrast_hu), evidence, inside, outside,
             spacing_mm=spacing_mm, length_mm=self.rules.length_mm,
@@ -266,7 +299,7 @@ class _Growth:
         lesion = _touching((probability > HALF) & ~outside | inside, inside)
         return replace(block, lesion=lesion)
 
-    def _block(self) -> _Block:
+    def _block(self, added: Sequence[AddedPoint]) -> _Block:
         """Return the block that the lesion may fill, still empty."""
         filled = {k: section for k, section in self.found.items() if section.any()}
         height_mm, _, _ = self.volume.geometry.spacing_mm
@@ -280,26 +313,33 @@ class _Growth:
         shape = self.volume.voxels.shape
         low = (min(ends), int(rows.min()) - margin, int(columns.min()) - margin)
         high = (max(ends) + 1, int(rows.max()) + margin + 1, int(columns.max()) + margin + 1)
-        start = tuple(max(0, n) for n in low)
-        stop = tuple(min(size, n) for size, n in zip(shape, high, strict=True))
-        return _Block(start, stop, shape[1:])
+        extents = [one.extent(self.volume.geometry.spacing_mm) for one in added]
+        start = np.min([low, *(first for first, _ in extents)], axis=0).clip(min=0)
+        stop = np.max([high, *(last for _, last in extents)], axis=0).clip(max=shape)
+        (k, j, i), (k1, j1, i1) = start.tolist(), stop.tolist()
+        return _Block((k, j, i), (k1, j1, i1), shape[1:])
 
-    def _seeds(self, block: _Block) -> tuple[Mask, Mask]:
-        """Return where the lesion is, and where it is not, for sure."""
+    def _seeds(self, block: _Block, added: Sequence[AddedPoint], around: Mask) -> tuple[Mask, Mask]:
+        """Return where the lesion is, and where it is not, for sure; points reach `around`."""
         near = np.logical_or.reduce(list(self.found.values()))
         near = ndimage.binary_dilation(near, iterations=self._reach_px())
-        inside = np.zeros(
-            [high - low for low, high in zip(block.start, block.stop, strict=True)], bool
-        )
+        inside = np.zeros(block.shape, bool)
         outside = np.empty_like(inside)
         first = block.start[0]
         in_plane = block.slices[1:]
         for k in range(first, block.stop[0]):
-            outside[k - first] = ~(near & self._allowed(k))[in_plane]
+            reached = near[in_plane] | around[k - first]
+            outside[k - first] = ~(reached & self._allowed(k)[in_plane])
         for k, section in self.found.items():
             if first <= k < block.stop[0]:
                 inside[k - first] = section[in_plane]
                 outside[k - first] = ~section[in_plane]
+        for k in {one.voxel[0] for one in added}:
+            allowed = self._allowed(k)[in_plane]
+            spacing_mm = self.volume.geometry.spacing_mm
+            sure, possible = opened_by(added, k, block.start, block.shape, spacing_mm)
+            inside[k - first] |= sure & allowed
+            outside[k - first] &= ~(possible & allowed)
         return inside, outside
 
     def _roundness(self, block: _Block) -> Float32:
@@ -378,14 +418,26 @@ class _Block:
         lesion: (D, H, W) of the part.
     """
 
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
+    start: Shape3
+    stop: Shape3
     plane: tuple[int, ...]
     lesion: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
 
     @property
     def slices(self) -> tuple[slice, ...]:
         return tuple(slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
+
+    @property
+    def shape(self) -> Shape3:
+        (k, j, i), (k1, j1, i1) = self.start, self.stop
+        return k1 - k, j1 - j, i1 - i
+
+    def joined(self, other: _Block) -> _Block:
+        """Return it with what another block within it has of the lesion."""
+        lesion = self.lesion.copy()
+        inner = zip(other.slices, self.start, strict=True)
+        lesion[tuple(slice(s.start - at, s.stop - at) for s, at in inner)] |= other.lesion
+        return replace(self, lesion=lesion)
 
     @property
     def first(self) -> int:
