@@ -272,8 +272,11 @@ def clicked(sam: SliceSam, lesion: Lesion, count: int) -> tuple[list[float], flo
         missing = lesion.truth & ~mask
         k = int(missing.sum(axis=(1, 2)).argmax())
         if missing[k].any():
-            before = prompts.get(k, SlicePrompts(k, "tumour"))
-            prompts[k] = replace(before, points=(*before.points, middle_of(missing[k])))
+            new = SlicePrompts(k, "tumour", points=(middle_of(missing[k]),))
+            before = prompts.get(k)
+            prompts[k] = (
+                new if before is None else replace(before, points=(*before.points, *new.points))
+            )
             after, _ = grow(sam, lesion, list(prompts.values()))
             lost = max(lost, float((mask & ~after).sum() / max(mask.sum(), 1)))
             mask = after
