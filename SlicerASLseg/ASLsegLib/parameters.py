@@ -52,6 +52,7 @@ class ASLsegParameterNode:
         wholeVolume: Run SAM again in all slices.
         followEdits: Run SAM again after each edit.
         eachBoxGrows: Let a lesion grow from each box.
+        doubtfulFirst: Review the least reliable cases first.
         showPrompts: Show the prompts' node.
         showSpecialist: Show the specialist's node.
         showSam: Show SAM's node.
@@ -81,6 +82,7 @@ class ASLsegParameterNode:
     wholeVolume: bool = False
     followEdits: bool = True
     eachBoxGrows: bool = False
+    doubtfulFirst: bool = False
     showPrompts: bool = True
     showSpecialist: bool = False
     showSam: bool = False

@@ -31,6 +31,7 @@ from economy.sight import (
 from economy.study import Study
 from economy.ways import WAYS
 from economy_draws import lines, read
+from economy_orders import ORDERS, Reviewed, measured, off_by
 
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
@@ -39,6 +40,8 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.lesions import read_lesions
 from aslseg.project.project import Project, open_project
+from aslseg.project.review import CaseReport
+from aslseg.project.review_pace import CASE_ML
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
@@ -289,6 +292,44 @@ def test_draws_are_put_together_by_their_mean_and_range(tmp_path: Path) -> None:
         "| trained once, corrected in random order | 6 (4 to 9) | 3.2 (2.0 to 4.5) "
         "| 0.65 (0.40 to 0.90) | 1.00 (1.00 to 1.00) |",
     ]
+
+
+def reviewed(case: str, minutes: float, lesion_ml: float, organ: float = 0.0) -> Reviewed:
+    report = CaseReport(case, "train", "needs review", score=0.5, lesion_ml=lesion_ml)
+    return Reviewed(report, minutes, 0.5, 1.0, lesions=lesion_ml, organ=(organ, 0.0, 0.0))
+
+
+def test_an_order_is_measured_by_when_parts_are_done_and_by_what_the_data_set_is_worth() -> None:
+    long, short = reviewed("long", 30.0, 9.0), reviewed("short", 10.0, 1.0)
+    first = measured([short, long], done=[1.0, 1.0])
+    assert (first.half, first.three_quarters) == (10.0, 40.0)
+    assert first.worth == pytest.approx((10 * 0.75 + 30 * 0.875) / 40)
+    assert measured([long, short], done=[1.0, 1.0]).worth == pytest.approx(
+        (30 * 0.75 + 10 * 0.875) / 40
+    )
+
+
+def test_orders_differ_in_which_case_comes_first() -> None:
+    cases = [
+        reviewed("a", 30.0, 2.0, 1.0),
+        reviewed("b", 9.0, 7.0, 1.1),
+        reviewed("c", 5.0, 4.0, 9.0),
+    ]
+    found = {
+        name: "".join(one.report.case_id for one in order(cases)) for name, order in ORDERS.items()
+    }
+    assert found["least lesion volume first"] == found["fewest lesions first"] == "acb"
+    assert found["most lesion volume first"] == found["most lesions first"] == "bca"
+    assert found["shortest first, which nobody knows"] == "cba"
+    assert found["most unlike those before"] == "cab"
+
+
+def test_time_that_is_left_is_off_by_the_volume_that_is_not_known() -> None:
+    """Each case takes a minute for each ml, so that it is known exactly by its volume."""
+    volumes = (0.0, 0.0, 0.0, CASE_ML, CASE_ML)
+    cases = [reviewed(str(n), CASE_ML + ml, ml) for n, ml in enumerate(volumes)]
+    assert off_by(cases, by_volume=True) == pytest.approx(1.0)
+    assert off_by(cases, by_volume=False) == pytest.approx(2.0)
 
 
 @pytest.fixture(scope="module")

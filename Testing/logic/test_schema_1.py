@@ -22,7 +22,8 @@ from aslseg.data.images import read_labelmap
 from aslseg.errors import ProjectError
 from aslseg.inference.loading import load_ensemble
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import accept, reject, review_queue, undo_last
+from aslseg.project.review import accept, reject, undo_last
+from aslseg.project.review_order import review_queue
 from aslseg.project.run_folder import RunFolder, open_run, runs_of
 from aslseg.project.run_tables import read_reliability, read_scores
 from aslseg.report.data import read_run

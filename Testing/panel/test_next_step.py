@@ -54,7 +54,7 @@ def steps(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         ),
         (
             {"targets": TARGETS, "cases": 9, "has_round": True, "waiting": 4, "decided": 3},
-            "Review 4 AI labels: Next brings the most doubtful.",
+            "Review 4 AI labels: Next brings one after the other.",
             "review",
         ),
         (

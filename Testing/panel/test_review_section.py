@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,21 +124,63 @@ def test_after_a_decision_the_case_that_is_shown_stays_chosen(person: Person) ->
     assert logic.project.case(first).status == "accepted"
 
 
+def write_candidates_of(person: Person, expected_ml: dict[str, float]) -> None:
+    """Let a run have judged one candidate in each case, which is surely a lesion."""
+    from aslseg.project import candidate_table as tables
+
+    run = person.logic.state.run
+    for case_id, volume_ml in expected_ml.items():
+        folder = run.predictions(run.best_round, case_id)
+        numbers = tables.read_candidate_map(folder)
+        nowhere = (0.0, 0.0, 0.0)
+        row = tables.CandidateRow(
+            case_id, "tumour", 1, nowhere, nowhere, volume_ml, 1.0, 0.5, accepted=True
+        )
+        tables.write_candidates(folder, [row], numbers, ())
+    person.press(person.ui.openProjectButton)
+
+
 def test_the_time_that_is_left_is_told_at_the_pace_of_the_person(
     person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aslseg.project import review, review_pace
 
-    project = person.logic.project
+    large, small = person.names()
+    write_candidates_of(person, {small: 0.0, large: 2 * review_pace.CASE_ML})
+    assert person.names() == [small, large]
+    person.logic.reject(small)
     assert "your pace" not in person.ui.reviewLabel.text
     monkeypatch.setattr(review_pace, "CASES_OF_A_PACE", 1)
-    for number, case in enumerate(project.cases[:2], 1):
-        line = review.Review(number, "labelled", case.id, f"2026-11-20T09:0{3 * number}:00+00:00")
-        append_line(project.folder / review.FILE_NAME, asdict(line))
+    path = person.logic.project.folder / review.FILE_NAME
+    rejected = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    drawn = {"number": 1, "what": "labelled", "case_id": person.logic.project.labelled[0].id}
+    path.unlink()
+    append_line(path, {**drawn, "time": "2026-11-20T09:00:00+00:00"})
+    append_line(path, {**rejected, "number": 2, "time": "2026-11-20T09:04:00+00:00"})
     person.press(person.ui.openProjectButton)
-    pace = f"about {3 * len(person.names())} min at your pace"
+    pace = "about 12 min at your pace"  # for it is three times a case without lesions
     assert person.ui.reviewLabel.text.endswith(f"cases have no decision yet: {pace}.")
     assert pace in person.ui.nextStepLabel.text
+
+
+def test_the_case_with_the_least_lesion_volume_comes_first_or_the_most_doubtful(
+    person: Person,
+) -> None:
+    names = person.names()
+    assert len(names) > 1
+    write_candidates_of(person, {name: 2.5 * (n + 1) for n, name in enumerate(reversed(names))})
+    assert person.names() == names[::-1]
+    table = person.ui.reviewTable
+    shown = [table.item(row, 1).text() for row in range(table.rowCount)]
+    assert shown == [f"{2.5 * (n + 1):.1f}" for n in range(len(names))]
+    click(person.ui.doubtfulFirstBox)
+    person.rest()
+    doubt = {one.case_id: (one.state == "pseudo", one.score) for one in person.logic.case_reports()}
+    assert person.names() == sorted(names, key=doubt.__getitem__)
+    turns = {row.report.case_id: row.turn for row in person.logic.case_overviews(wait=False)}
+    assert [turns[name] for name in person.names()] == [n + 1 for n in range(len(names))]
+    with pytest.raises(ValueError, match="least, doubtful, not random"):
+        person.logic.order_review("random")
 
 
 def test_undo_names_what_it_takes_back(person: Person) -> None:
@@ -154,7 +196,6 @@ def test_undo_names_what_it_takes_back(person: Person) -> None:
 def test_another_project_leaves_no_case_to_decide_about(
     person: Person, tmp_path: Path, open_module: Any
 ) -> None:
-    import json
     import shutil
 
     person.press(person.ui.nextButton)

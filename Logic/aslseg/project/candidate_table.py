@@ -92,6 +92,23 @@ def read_candidates(folder: Path) -> list[CandidateRow]:
         raise RunError(msg) from error
 
 
+def expected_volume_ml(folder: Path) -> float | None:
+    """Return the expected volume of a case's lesions: of each candidate, times its probability.
+
+    Args:
+        folder: Of the case's predictions.
+
+    Returns:
+        In ml; None where a method decides about no candidates, 0 where none was found.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    if not (folder / CANDIDATES).exists():
+        return None
+    return sum(row.volume_ml * row.probability for row in read_candidates(folder))
+
+
 def read_candidate_map(folder: Path) -> Labelmap | None:
     """Read the map of a case's candidates, or None.
 

@@ -11,7 +11,8 @@ from typing import Any
 from aslseg.project.case import Case
 from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
 from aslseg.project.project import Project
-from aslseg.project.review import CaseReport, case_reports, waiting
+from aslseg.project.review import CaseReport, case_reports
+from aslseg.project.review_order import ReviewOrder, waiting
 from aslseg.project.run_folder import RunFolder
 from aslseg.schema_1 import predictions_folder
 
@@ -53,6 +54,7 @@ def case_overviews(
     run: RunFolder | None,
     *,
     reports: Sequence[CaseReport] | None = None,
+    order: ReviewOrder = "least",
     facts_of: FactsOf = known_facts,
 ) -> list[CaseOverview]:
     """Return a row for each case, in the order of the project; no image is read.
@@ -61,6 +63,7 @@ def case_overviews(
         project: The cases.
         run: Whose best round is shown; None when there is none.
         reports: Of the cases, if they are known already.
+        order: In which cases are looked at.
         facts_of: Looks up what was measured of a case.
 
     Raises:
@@ -68,7 +71,7 @@ def case_overviews(
         ProjectError: When the file of decisions is.
     """
     reports = case_reports(project, run) if reports is None else reports
-    queue = [] if run is None else waiting(reports)
+    queue = [] if run is None else waiting(reports, order)
     turns = {report.case_id: turn for turn, report in enumerate(queue, start=1)}
     best = 0 if run is None else run.best_round
     root = predictions_folder(run.round(best)) if run is not None and best else None

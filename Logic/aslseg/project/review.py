@@ -5,7 +5,7 @@ on them with full weight. `reviews.jsonl` in the project folder is only ever app
 to; taking back is a line too, so it works after a restart. Nothing that a person made is lost: what
 is replaced or taken back stays in `labels/history`.
 
-The queue says which cases a person should look at first, and how each case of a project stands.
+The reports say how each case of a project stands; `review_order` says which comes next.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, finding_in_line
+from aslseg.project.candidate_table import expected_volume_ml
 from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
@@ -419,6 +420,7 @@ class CaseReport:
         decided_at: When a person decided last, ISO 8601, or nothing.
         written_s: When the label map, else the refined label, was written: seconds since 1970;
             None without either.
+        lesion_ml: Expected volume of its lesions; None where the run judged no candidates.
     """
 
     case_id: str
@@ -432,6 +434,7 @@ class CaseReport:
     refined: Path | None = None
     decided_at: str = ""
     written_s: float | None = None
+    lesion_ml: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,8 +463,31 @@ def refined_files(run: RunFolder | None) -> dict[str, LabelFile]:
     return found
 
 
+def expected_lesions_ml(run: RunFolder | None) -> dict[str, float]:
+    """Return the expected volume of lesions by case, of the last round that judged its candidates.
+
+    Later rounds than the best one do not count; each case is looked up once.
+
+    Raises:
+        RunError: When a table of candidates is damaged.
+    """
+    found: dict[str, float] = {}
+    if run is None:
+        return found
+    for number in range(run.best_round, 0, -1):
+        folder = predictions_folder(run.round(number))
+        for case_folder in folder.iterdir() if folder.is_dir() else ():
+            if case_folder.name not in found:
+                expected = expected_volume_ml(case_folder)
+                found |= {} if expected is None else {case_folder.name: expected}
+    return found
+
+
 def case_reports(
-    project: Project, run: RunFolder | None, refined: Mapping[str, LabelFile] | None = None
+    project: Project,
+    run: RunFolder | None,
+    refined: Mapping[str, LabelFile] | None = None,
+    lesions_ml: Mapping[str, float] | None = None,
 ) -> list[CaseReport]:
     """Say of every case how it stands, in the order of the project.
 
@@ -469,6 +495,7 @@ def case_reports(
         project: The cases.
         run: Whose best round judged them; None when there is none.
         refined: What `refined_files` found; looked for anew when None.
+        lesions_ml: What `expected_lesions_ml` found; looked for anew when None.
 
     Raises:
         RunError: When a file of the run is damaged.
@@ -480,6 +507,7 @@ def case_reports(
         judged = {row.case: row for row in read_reliability(run.round(best))}
     decided = {review.case_id: review for review in decisions(project)}
     refined = refined_files(run) if refined is None else refined
+    lesions_ml = expected_lesions_ml(run) if lesions_ml is None else lesions_ml
     written = _label_dates(project)
     reports = []
     for case in project.cases:
@@ -500,28 +528,10 @@ def case_reports(
                 refined=None if file is None else file.path,
                 decided_at="" if review is None else review.time,
                 written_s=predicted_s if case.label is None else written.get(case.label),
+                lesion_ml=lesions_ml.get(case.id),
             )
         )
     return reports
-
-
-def review_queue(project: Project, run: RunFolder) -> list[CaseReport]:
-    """Return the cases that wait for a person, in order of need.
-
-    First those that the run does not believe, then those that it does; in both, the least reliable
-    first. Cases with a person's label or decision are left out.
-    """
-    return waiting(case_reports(project, run))
-
-
-def waiting(reports: Iterable[CaseReport]) -> list[CaseReport]:
-    """Return those of all cases that wait for a person, in the order of `review_queue`."""
-    return sorted((one for one in reports if one.state in ("needs review", "pseudo")), key=_need)
-
-
-def _need(report: CaseReport) -> tuple[bool, float, str]:
-    score = -1.0 if report.score is None else report.score
-    return report.state == "pseudo", score, report.case_id
 
 
 def _state(case: Case, row: Reliability | None, *, corrected: bool) -> CaseState:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
 from aslseg.project.review import CaseReport
+from aslseg.project.review_order import waiting
 
 PAUSE_S = 3600.0
 """Who decides nothing for longer did something else in between."""
@@ -15,10 +16,18 @@ CASES_OF_A_PACE = 3
 """Fewer cases say nothing of how long the others take (ours)."""
 RECENT_CASES = 20
 """A person becomes faster, and so do cases from round to round: earlier ones do not count."""
+CASE_ML = 20.0
+"""A case without lesions takes as long as so much more lesion volume in another one (ours; derived
+on one draw of LiTS and checked on two, see Docs/label-economy.md)."""
+REVIEWED = ("accepted", "corrected", "rejected")
 
 
-def seconds_a_case(reports: Iterable[CaseReport]) -> float | None:
-    """Return how long a case takes a person: the median time between decisions about cases, (ours).
+def seconds_left(reports: Sequence[CaseReport]) -> float | None:
+    """Return how long the cases that wait take a person, at the pace of those decided about (ours).
+
+    A case is taken to last in proportion to `CASE_ML` and the expected volume of its lesions, for
+    those that wait may have more lesions than those that were decided about. The pace is the
+    median; label maps drawn by hand do not count.
 
     Args:
         reports: How each case stands, in any order.
@@ -26,10 +35,20 @@ def seconds_a_case(reports: Iterable[CaseReport]) -> float | None:
     Returns:
         Seconds; None as long as too few cases were decided about one after the other.
     """
-    times = sorted(time for one in reports if (time := _time_of(one.decided_at)) is not None)
-    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
-    working = [gap for gap in gaps if gap <= PAUSE_S][-RECENT_CASES:]
-    return median(working) if len(working) >= CASES_OF_A_PACE else None
+    timed = [(time, one) for one in reports if (time := _time_of(one.decided_at)) is not None]
+    timed.sort(key=lambda pair: pair[0])
+    paces = [
+        gap / _work_ml(case)
+        for (earlier, _), (later, case) in pairwise(timed)
+        if (gap := (later - earlier).total_seconds()) <= PAUSE_S and case.state in REVIEWED
+    ][-RECENT_CASES:]
+    if len(paces) < CASES_OF_A_PACE:
+        return None
+    return median(paces) * sum(_work_ml(one) for one in waiting(reports))
+
+
+def _work_ml(report: CaseReport) -> float:
+    return CASE_ML + (report.lesion_ml or 0.0)
 
 
 def _time_of(text: str) -> datetime | None:

@@ -66,7 +66,7 @@ def next_step(now: Situation) -> NextStep:
     if now.run_state in _UNFINISHED:
         return NextStep(_("The last training was stopped: Resume finishes it."), "train")
     if now.waiting:
-        text = _("Review {count} AI labels: Next brings the most doubtful.")
+        text = _("Review {count} AI labels: Next brings one after the other.")
         if now.review_time:
             text = _("Review {count} AI labels, {time} at your pace: Next brings one.")
         return NextStep(text.format(count=now.waiting, time=now.review_time), "review")

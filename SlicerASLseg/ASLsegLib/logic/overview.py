@@ -52,6 +52,7 @@ class Overview:
                 state.project,
                 state.run,
                 reports=state.reports,
+                order=state.order,
                 facts_of=lambda _, case, folder: kept.get((case.id, folder)),
             )
             self._state = state

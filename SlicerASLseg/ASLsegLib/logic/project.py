@@ -32,6 +32,7 @@ from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of,
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
+    from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_list import RunSummary
 
 CT_WINDOW_HU = (-100.0, 240.0)
@@ -44,6 +45,7 @@ class ProjectLogic(LogicBase):
     def __init__(self) -> None:
         super().__init__()
         self._state: ProjectState | None = None
+        self._review_order: ReviewOrder = "least"
         self._verified: set[tuple[str, str]] = set()
         self._scene_number = 0
         self._ahead = ReadAhead()
@@ -243,7 +245,7 @@ class ProjectLogic(LogicBase):
         if self.project is None:
             return None
         if self._state is None or self._state.project is not self.project:
-            self._state = ProjectState(self.project)
+            self._state = ProjectState(self.project, order=self._review_order)
         return self._state
 
     def forget_state(self) -> None:
@@ -280,7 +282,7 @@ class ProjectLogic(LogicBase):
     def updated(self, project: Project) -> Project:
         """Take notice of a project that was changed, unless another one is open by now."""
         if self.project is not None and self.project.folder == project.folder:
-            self._state = ProjectState(project, self._state)
+            self._state = ProjectState(project, self._state, self._review_order)
             self.project = project
             self.project_changed.emit()
         return project

@@ -11,6 +11,7 @@ from ASLsegLib.logic.project_data import run_name
 if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport, LabelFile, Review
+    from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_folder import RunFolder
     from aslseg.project.run_list import RunSummary
 
@@ -22,14 +23,23 @@ class ProjectState:
         project: That it is about.
         before: What was known before a person changed the project; the predictions of a round,
             which only trainings change, are not looked for again then.
+        order: In which cases are looked at.
 
     Attributes:
         project: That it is about.
+        order: In which cases are looked at.
     """
 
-    def __init__(self, project: Project, before: ProjectState | None = None) -> None:
-        self.project = project
-        self._refined: dict[Path, dict[str, LabelFile]] = {} if before is None else before._refined
+    def __init__(
+        self,
+        project: Project,
+        before: ProjectState | None = None,
+        order: ReviewOrder = "least",
+    ) -> None:
+        self.project, self.order = project, order
+        self._predicted: dict[Path, tuple[dict[str, LabelFile], dict[str, float]]] = (
+            {} if before is None else before._predicted
+        )
 
     @cached_property
     def runs(self) -> list[RunSummary]:
@@ -55,29 +65,28 @@ class ProjectState:
     @cached_property
     def reports(self) -> list[CaseReport]:
         """How every case stands, in the order of the project."""
-        from aslseg.project.review import case_reports, refined_files
+        from aslseg.project.review import case_reports, expected_lesions_ml, refined_files
 
         if self.run is None:
             return case_reports(self.project, None)
         round_folder = self.run.round(self.run.best_round)
-        if round_folder not in self._refined:
-            self._refined[round_folder] = refined_files(self.run)
-        return case_reports(self.project, self.run, self._refined[round_folder])
+        if round_folder not in self._predicted:
+            self._predicted[round_folder] = refined_files(self.run), expected_lesions_ml(self.run)
+        return case_reports(self.project, self.run, *self._predicted[round_folder])
 
     @cached_property
     def waiting(self) -> list[CaseReport]:
-        """The cases that wait for a person, the most doubtful first."""
-        from aslseg.project.review import waiting
+        """The cases that wait for a person, in the chosen order."""
+        from aslseg.project.review_order import waiting
 
-        return [] if self.run is None else waiting(self.reports)
+        return [] if self.run is None else waiting(self.reports, self.order)
 
     @cached_property
     def review_seconds_left(self) -> float | None:
         """How long the cases that wait take at a person's pace; None before there is a pace."""
-        from aslseg.project.review_pace import seconds_a_case
+        from aslseg.project.review_pace import seconds_left
 
-        pace = seconds_a_case(self.reports)
-        return None if pace is None else pace * len(self.waiting)
+        return seconds_left(self.reports)
 
     @cached_property
     def last_decision(self) -> Review | None:

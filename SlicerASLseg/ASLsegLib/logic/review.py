@@ -50,6 +50,7 @@ from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 if TYPE_CHECKING:
     from aslseg.project.project import Project
     from aslseg.project.review import CaseReport
+    from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_folder import RunFolder
 
 _SAME = 0.5  # grey values: readers round differently
@@ -120,11 +121,34 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         return [] if self.state is None else self.state.reports
 
     def review_queue(self) -> list[CaseReport]:
-        """Return the cases that wait for a person, the most doubtful first, then decided ones."""
+        """Return the cases that wait for a person, in the order of the review, then decided ones.
+
+        That order is the one that `order_review` was called with last.
+        """
         if self.state is None:
             return []
         decided = [one for one in self.state.reports if one.state in DECIDED]
         return [*self.state.waiting, *decided]
+
+    def order_review(self, order: ReviewOrder) -> None:
+        """Let the cases that wait come in another order.
+
+        Args:
+            order: `least`: the least expected lesion volume first, as long as nothing else was
+                chosen; or `doubtful`: the least reliable first.
+
+        Raises:
+            ValueError: When there is no such order.
+        """
+        from aslseg.project.review_order import ORDERS
+
+        if order not in ORDERS:
+            msg = f"order is one of {', '.join(ORDERS)}, not {order}"
+            raise ValueError(msg)
+        if order != self._review_order:
+            self._review_order = order
+            if self.project is not None:
+                self.updated(self.project)
 
     def review_time_left(self) -> str:
         """Return how long the cases that wait take at a person's pace; empty when unknown."""

@@ -1,4 +1,4 @@
-"""Review: cases in order of need, one decision each."""
+"""Review: cases one after the other, one decision each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Case"), _("Reliability"), _("Decision"), _("Why")]
+HEAD = [_("Case"), _("Lesions (ml)"), _("Reliability"), _("Decision"), _("Why")]
 DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
 
 
@@ -56,6 +56,7 @@ class ReviewSection(Section):
     def update(self) -> None:
         """Show what is possible; the heading names the case that the buttons are about."""
         ui, shown = self.ui, self.open_case
+        self.logic.order_review("doubtful" if self.panel.parameters.doubtfulFirst else "least")
         if self._left and shown not in ("", self._left):
             left, self._left = self._left, ""
             self.logic.release_case(left)
@@ -112,7 +113,7 @@ class ReviewSection(Section):
         if was_open and now is not None and self._cases[now].state in DECISIONS:
             self._decided_at = row
         rows = [
-            [one.case_id, _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
+            [one.case_id, _expected(one), _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
             for one in self._cases
         ]
         fill_table(self.ui.reviewTable, HEAD, rows)
@@ -122,7 +123,7 @@ class ReviewSection(Section):
             return self._why_empty()
         left = sum(case.state not in DECISIONS for case in self._cases)
         time = self.logic.review_time_left()
-        text = _("{left} of {count} cases have no decision yet; the most doubtful come first.")
+        text = _("{left} of {count} cases have no decision yet.")
         if left and time:
             text = _("{left} of {count} cases have no decision yet: {time} at your pace.")
         return text.format(left=left, count=len(self._cases), time=time)
@@ -187,6 +188,10 @@ class ReviewSection(Section):
 
 def _score(report: Any) -> str:
     return "" if report.score is None else f"{report.score:.2f}"
+
+
+def _expected(report: Any) -> str:
+    return "" if report.lesion_ml is None else f"{report.lesion_ml:.1f}"
 
 
 def _reason(report: Any) -> str:

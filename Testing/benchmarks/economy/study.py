@@ -27,7 +27,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.lesions import set_lesions_aside
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import review_queue
+from aslseg.project.review_order import review_queue
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.runs import continue_run, resume_run, train_on
 from aslseg.targets import lesion_targets, region_mask
@@ -129,8 +129,8 @@ class Study:
             )
         done = [one for one in log.work() if one.round == number]
         order = self._random(waiting)
-        if way.by_need:
-            needed = [one.case_id for one in review_queue(project, run)]
+        if way.order != "random":
+            needed = [one.case_id for one in review_queue(project, run, way.order)]
             order = [*needed, *(name for name in order if name not in needed)]
         at_once = len(waiting) if not way.trains_on else max(0, self.batch - len(done))
         for name in order[:at_once]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from aslseg.project.review_order import ReviewOrder
 
 Shown: TypeAlias = Literal["nothing", "specialist", "refined"]
 Start: TypeAlias = Literal["full", "given", "sparse"]
@@ -20,7 +22,7 @@ class Way:
             in the Segment Editor; or the refined one, to review lesion by lesion.
         start: What there is at the start: label maps of the first cases, the same with masks of the
             organs of all cases, or five slices of the first cases.
-        by_need: Cases come in the order of the review, else in a random one.
+        order: Cases come in an order of the review, or in a random one.
         rejected: Candidates that the run rejected are looked at too.
         grows: Missed lesions grow from a box, else they are drawn.
         trains_on: The run learns from what was decided, batch after batch.
@@ -30,20 +32,21 @@ class Way:
     title: str
     shown: Shown
     start: Start = "full"
-    by_need: bool = False
+    order: ReviewOrder | Literal["random"] = "random"
     rejected: bool = False
     grows: bool = False
     trains_on: bool = False
     round: int = 0
 
 
-_TOOL = Way("this tool", "refined", by_need=True, grows=True, trains_on=True)
+_TOOL = Way("this tool", "refined", order="least", grows=True, trains_on=True)
+_GIVEN = replace(_TOOL, title="this tool, organs given", start="given")
 WAYS: Mapping[str, Way] = {
     "hand": Way("all by hand", "nothing"),
     "sam": Way("SAM, lesion by lesion, untrained", "nothing", grows=True),
     "once": Way("trained once, corrected in random order", "specialist", round=1),
     "tool": _TOOL,
-    "tool-given": replace(_TOOL, title="this tool, organs given", start="given"),
+    "tool-given": _GIVEN,
     "once-given": Way(
         "organs given, trained once, corrected in random order",
         "specialist",
@@ -51,16 +54,35 @@ WAYS: Mapping[str, Way] = {
         round=1,
     ),
     "tool-sparse": replace(_TOOL, title="this tool, five slices of the first", start="sparse"),
-    "tool-random": replace(_TOOL, title="this tool, random order", by_need=False),
+    "tool-doubtful": replace(_TOOL, title="this tool, most doubtful first", order="doubtful"),
+    "tool-random": replace(_TOOL, title="this tool, random order", order="random"),
     "tool-rejected": replace(_TOOL, title="this tool, rejected candidates too", rejected=True),
     "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
     "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
+    "tool-given-doubtful": replace(
+        _GIVEN, title="organs given, most doubtful first", order="doubtful"
+    ),
+    "tool-given-random": replace(_GIVEN, title="organs given, random order", order="random"),
+    "tool-given-rejected": replace(
+        _GIVEN,
+        title="organs given, rejected candidates too, trained once",
+        rejected=True,
+        trains_on=False,
+    ),
+    "tool-given-drawn": replace(
+        _GIVEN,
+        title="organs given, missed lesions drawn, trained once",
+        grows=False,
+        trains_on=False,
+    ),
+    "tool-given-once": replace(_GIVEN, title="organs given, trained once", trains_on=False),
 }
 
 
-_REVIEWS: Mapping[str, tuple[str, dict[str, bool]]] = {
-    "need": ("by need", {}),
-    "random": ("random order", {"by_need": False}),
+_REVIEWS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "least": ("least lesion volume first", {}),
+    "need": ("most doubtful first", {"order": "doubtful"}),
+    "random": ("random order", {"order": "random"}),
     "rejected": ("rejected candidates too", {"rejected": True}),
     "drawn": ("missed lesions drawn", {"grows": False}),
 }

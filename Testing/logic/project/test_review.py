@@ -21,9 +21,9 @@ from aslseg.project.review import (
     decisions,
     history,
     reject,
-    review_queue,
     undo_last,
 )
+from aslseg.project.review_order import review_queue
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, RELIABILITY_COLUMNS, write_table
 from aslseg.storage import write_json_atomic

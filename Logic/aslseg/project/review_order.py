@@ -1,0 +1,49 @@
+"""Which case a person looks at next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias, get_args
+
+from aslseg.project.project import Project
+from aslseg.project.review import CaseReport, case_reports
+from aslseg.project.run_folder import RunFolder
+
+ReviewOrder: TypeAlias = Literal["least", "doubtful"]
+"""`least`: the case with the least lesion volume expected first, which brings most finished cases
+for the time (ours; Docs/label-economy.md has what it saves). `doubtful`: first the cases that the
+run does not believe, then those that it does; in both, the least reliable first."""
+ORDERS: tuple[ReviewOrder, ...] = get_args(ReviewOrder)
+
+
+def review_queue(
+    project: Project, run: RunFolder, order: ReviewOrder = "least"
+) -> list[CaseReport]:
+    """Return the cases that wait for a person, in an order.
+
+    Cases with a person's label or decision are left out.
+
+    Raises:
+        RunError: When a file of the run is damaged.
+        ProjectError: When the file of decisions is.
+    """
+    return waiting(case_reports(project, run), order)
+
+
+def waiting(reports: Iterable[CaseReport], order: ReviewOrder = "least") -> list[CaseReport]:
+    """Return those of all cases that wait for a person, in the order of `review_queue`.
+
+    Where a run judged no candidates, `least` is as `doubtful`.
+    """
+    left = [one for one in reports if one.state in ("needs review", "pseudo")]
+    return sorted(left, key=_doubt if order == "doubtful" else _lesions)
+
+
+def _doubt(report: CaseReport) -> tuple[bool, float, str]:
+    score = -1.0 if report.score is None else report.score
+    return report.state == "pseudo", score, report.case_id
+
+
+def _lesions(report: CaseReport) -> tuple[bool, float, bool, float, str]:
+    expected = report.lesion_ml
+    return expected is None, expected or 0.0, *_doubt(report)
