@@ -27,7 +27,8 @@ from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Float32, Labelmap, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist, all_targets
-from aslseg.inference.ensemble import Ensemble, accepted_only
+from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.lesion_stage import accepted_only, effects_on
 from aslseg.inference.loading import aslseg_ensemble, context_of, load_cascade
 from aslseg.inference.postprocessing import labels_from
 from aslseg.inference.refinement import Refiner
@@ -101,10 +102,10 @@ def labels(
         network.set_fusion_weights(pair)
         refined = ensemble.refiner.refine(volume, specialist, sam)
         name = f"final, {pair.sam:g}:{pair.correction:g}"
-        yield name, labels_of(context, volume, accepted_only(refined, judged))
+        yield name, labels_of(context, volume, accepted_only(refined, effects_on(refined, judged)))
         if arguments.threshold is not None:
             others = {n: replace(one, threshold=arguments.threshold) for n, one in judged.items()}
-            found = labels_of(context, volume, accepted_only(refined, others))
+            found = labels_of(context, volume, accepted_only(refined, effects_on(refined, others)))
             yield f"{name}, candidates above {arguments.threshold:g}", found
     network.set_fusion_weights(own)
 

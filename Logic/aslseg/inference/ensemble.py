@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aslseg.config import RunConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume, zeros
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, all_targets
-from aslseg.inference.lesion_stage import JudgedCandidates, LesionStage, accepted_only
+from aslseg.inference.lesion_stage import (
+    CandidateEffect,
+    JudgedCandidates,
+    LesionStage,
+    accepted_only,
+    effects_on,
+)
 from aslseg.inference.postprocessing import labels_from
 from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.targets import Target
@@ -39,6 +45,26 @@ class Segmentation:
     probabilities: Probabilities
     specialist_alone: bool = False
     candidates: Mapping[str, JudgedCandidates] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeMaps:
+    """What all parts predict of a volume on its axial grid, by target name (D, H, W).
+
+    Attributes:
+        specialist: The specialist's probabilities.
+        sam: SAM's with the proposed prompts, of every target; empty without SAM.
+        refined: After the adaptation network, with the accepted candidates alone.
+        effects: What decisions about candidates changed in the refined ones.
+    """
+
+    specialist: Probabilities
+    sam: Probabilities
+    refined: Probabilities
+    effects: Mapping[str, CandidateEffect]
+
+
+Kept = TypeVar("Kept")
 
 
 class PromptPredictor(Protocol):
@@ -103,36 +129,54 @@ class Ensemble:
             CancelledError: When asked to stop between two parts.
         """
         axial = axial_volume(volume)
-        return _as_stored(self._segment_axial(axial, monitor or Monitor()), volume.geometry)
+        found, _ = self.predict(axial, monitor or Monitor(), lambda _: None)
+        return _as_stored(found, volume.geometry)
 
-    def _segment_axial(self, volume: Volume, monitor: Monitor) -> Segmentation:
+    def predict(
+        self, volume: Volume, monitor: Monitor, keep: Callable[[VolumeMaps], Kept]
+    ) -> tuple[Segmentation, Kept]:
+        """Segment a volume on its axial grid, and keep some of what all parts predict.
+
+        Each map of a large volume takes a GiB and more: none lives longer than it is needed.
+
+        Args:
+            volume: The image, on its axial grid.
+            monitor: Told of the progress within a volume if it is detailed.
+            keep: Given the maps of all parts before they go.
+
+        Returns:
+            The segmentation, on that grid, and what `keep` returned.
+
+        Raises:
+            CancelledError: When asked to stop between two parts.
+        """
         stages = self.specialist.predict_stages(volume, monitor)
         probabilities = all_targets(stages)
-        prompts = self.propose_prompts(volume, probabilities)
-        sam_probabilities: Probabilities = {}
-        if self.sam_predictor is not None:
-            sam_probabilities = self.sam_predictor.predict(volume, prompts, monitor)
-            sam_probabilities |= {name: probabilities[name] for name in volume.given}
+        prompts = tuple(self.propose_prompts(volume, probabilities))
+        of_sam = self._of_sam(volume, probabilities, prompts, monitor)
+        judged = self.judge(volume, stages, of_sam or {})
+        del stages
         monitor.check()
-        specialist, sam, of_sam = self._labels(probabilities, volume), None, None
-        if self.sam_predictor is not None:
-            of_sam = sam_probabilities
-            sam = self._labels(self._all(sam_probabilities, volume), volume)
-        refined = self.refiner.refine(volume, probabilities, of_sam)
+        specialist = self._labels(probabilities, volume)
+        sam = None if of_sam is None else self._labels(of_sam, volume)
+        for _ in monitor.details(["all"], "Refining"):
+            refined = self.refiner.refine(volume, probabilities, of_sam)
         alone = refined is probabilities
-        judged = self.judge(volume, stages, sam_probabilities)
-        refined = accepted_only(refined, judged) if judged else refined
+        effects = effects_on(refined, judged)
+        refined = accepted_only(refined, effects) if effects else refined
         is_specialist = refined is probabilities
-        del stages, probabilities, sam_probabilities, of_sam  # a volume each, for every target
-        return Segmentation(
+        kept = keep(VolumeMaps(probabilities, of_sam or {}, refined, effects))
+        del probabilities, of_sam, effects
+        found = Segmentation(
             specialist=specialist,
             sam=sam,
             refined=specialist if is_specialist else self._labels(refined, volume),
-            prompts=tuple(prompts),
+            prompts=prompts,
             probabilities=refined,
             specialist_alone=alone,
             candidates=judged,
         )
+        return found, kept
 
     def judge(
         self, volume: Volume, stages: Sequence[StagePrediction], sam: Probabilities
@@ -155,9 +199,20 @@ class Ensemble:
         proposed = self.sam_predictor.propose_prompts(volume, probabilities, self.targets)
         return [prompt for prompt in proposed if prompt.target not in volume.given]
 
-    def _all(self, sam_probabilities: Probabilities, volume: Volume) -> Probabilities:
-        empty = zeros(volume.geometry.shape)
-        return {t.name: sam_probabilities.get(t.name, empty) for t in self.targets}
+    def _of_sam(
+        self,
+        volume: Volume,
+        probabilities: Probabilities,
+        prompts: Sequence[SlicePrompts],
+        monitor: Monitor,
+    ) -> Probabilities | None:
+        """Return SAM's probability of every target; None without SAM."""
+        if self.sam_predictor is None:
+            return None
+        found = self.sam_predictor.predict(volume, prompts, monitor)
+        found |= {name: probabilities[name] for name in volume.given}
+        nothing = zeros(volume.geometry.shape)
+        return {target.name: found.get(target.name, nothing) for target in self.targets}
 
     def _labels(self, probabilities: Probabilities, volume: Volume) -> Labelmap:
         return labels_from(probabilities, self.targets, volume, self.config.min_component_ml)

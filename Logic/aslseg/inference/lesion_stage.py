@@ -203,14 +203,18 @@ def _with_weights_of(
     return on_volume(classes[1:], stage, prediction.roi, parent, volume)
 
 
-def accepted_only(
+def effects_on(
     probabilities: Probabilities, judged: Mapping[str, JudgedCandidates]
+) -> dict[str, CandidateEffect]:
+    """Return what decisions about candidates change in refined probabilities, by target."""
+    return {name: one.effect(probabilities[name]) for name, one in judged.items()}
+
+
+def accepted_only(
+    probabilities: Probabilities, effects: Mapping[str, CandidateEffect]
 ) -> Probabilities:
     """Return probabilities with the accepted candidates alone; other targets stay as they are."""
-    return {
-        name: judged[name].effect(values).apply(values) if name in judged else values
-        for name, values in probabilities.items()
-    }
+    return probabilities | {name: one.apply(probabilities[name]) for name, one in effects.items()}
 
 
 def candidate_map(judged: Mapping[str, JudgedCandidates], shape: tuple[int, int, int]) -> Labels:

@@ -6,7 +6,7 @@ What a session goes on from is the same either way, to the last bit: it is store
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from aslseg.data.masks import BoundingBox, box_of, crop, parent_mask
 from aslseg.data.volume import Labelmap, Mask, Shape3, Volume, zeros
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities, all_targets
-from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.cascade import Probabilities
+from aslseg.inference.ensemble import Ensemble, VolumeMaps
 from aslseg.inference.interactive.predictions import Halves, disagreement, halved
 from aslseg.inference.lesion_stage import CandidateEffect
-from aslseg.inference.postprocessing import labels_from
 from aslseg.inference.prediction_cache import Arrays, LabelMaps, StoredPrediction
 from aslseg.prompts import MaskLogits, SliceCrop, SlicePrompts
 from aslseg.sam.crops import crops_in_parents
@@ -94,51 +93,25 @@ def parents_of(
 
 def _predict(ensemble: Ensemble, volume: Volume, monitor: Monitor) -> FirstPrediction:
     targets, config = ensemble.targets, ensemble.config
-    stages = ensemble.specialist.predict_stages(volume, monitor)
-    probabilities = all_targets(stages)
-    proposed = tuple(ensemble.propose_prompts(volume, probabilities))
-    sam = _of_sam(ensemble, volume, probabilities, proposed, monitor)
-    judged = ensemble.judge(volume, stages, sam)
-    labelled: Callable[[Probabilities], Labelmap] = partial(
-        labels_from, targets=targets, volume=volume, min_component_ml=config.min_component_ml
-    )
-    labels = {"specialist": labelled(probabilities)}
-    monitor.check()
-    if sam:
-        labels["sam"] = labelled(sam)
-    for _ in monitor.track(["all"], "Refining"):
-        of_sam = None if ensemble.sam_predictor is None else sam
-        refined = ensemble.refiner.refine(volume, probabilities, of_sam)
-        effects = {name: one.effect(refined[name]) for name, one in judged.items()}
-        if effects:
-            refined = refined | {name: e.apply(refined[name]) for name, e in effects.items()}
-    labels["refined"] = labels["specialist"] if refined is probabilities else labelled(refined)
-    return FirstPrediction(
-        specialist=halved(probabilities),
-        sam=halved(sam),
-        proposed=proposed,
-        crops=crops_in_parents(volume, probabilities, targets, config.sam),
-        labels=labels,
-        effects=effects,
-        parents=parents_of(volume, refined, targets),
-        disagreement=disagreement([p for p in (probabilities, sam, refined) if p]),
-    )
 
+    def keep(maps: VolumeMaps) -> partial[FirstPrediction]:
+        sources = [maps.specialist, maps.sam, maps.refined]
+        return partial(
+            FirstPrediction,
+            specialist=halved(maps.specialist),
+            sam=halved(maps.sam),
+            crops=crops_in_parents(volume, maps.specialist, targets, config.sam),
+            effects=maps.effects,
+            disagreement=disagreement([source for source in sources if source]),
+        )
 
-def _of_sam(
-    ensemble: Ensemble,
-    volume: Volume,
-    probabilities: Probabilities,
-    proposed: Sequence[SlicePrompts],
-    monitor: Monitor,
-) -> Probabilities:
-    """Return SAM's probability of every target; nothing without SAM."""
-    if ensemble.sam_predictor is None:
-        return {}
-    found = ensemble.sam_predictor.predict(volume, proposed, monitor)
-    found |= {name: probabilities[name] for name in volume.given}
-    nothing = zeros(volume.geometry.shape)
-    return {target.name: found.get(target.name, nothing) for target in ensemble.targets}
+    found, finish = ensemble.predict(volume, monitor, keep)
+    labels = {"specialist": found.specialist, "sam": found.sam, "refined": found.refined}
+    return finish(
+        proposed=found.prompts,
+        labels={name: labelmap for name, labelmap in labels.items() if labelmap is not None},
+        parents=parents_of(volume, found.probabilities, targets),
+    )
 
 
 # -- on disk ---------------------------------------------------------------------------------------
