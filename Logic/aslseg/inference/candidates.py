@@ -177,7 +177,7 @@ def find_candidates(
     if not regions.any():
         return _none(target, shape)
     zones = _zones(regions, settings.margin_mm, spacing_mm)
-    contrast, depth = _of_parent(evidence.parent, volume, box, regions > 0)
+    contrast, depth = _of_parent(evidence.parent, volume, box, regions > 0, cores > 0)
     measured = [
         _features(inside, region, (core, zone), (contrast, depth), spacing_mm)
         for region, core, zone in _parts(regions, cores, zones)
@@ -221,9 +221,9 @@ def _zones(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
 
 
 def _of_parent(
-    parent: Mask, volume: Volume, box: BoundingBox, candidates: Mask
+    parent: Mask, volume: Volume, box: BoundingBox, candidates: Mask, cores: Mask
 ) -> tuple[Float32, Float32]:
-    """Return normalised intensities in a box, and of candidates the distance to the border in mm.
+    """Return normalised intensities in a box, and of cores the distance to the border in mm.
 
     The border is that of the parent; elsewhere in the box the distance is zero.
     """
@@ -239,27 +239,25 @@ def _of_parent(
     rest[within] &= ~candidates
     voxels = crop(volume.voxels, both)
     intensities = organ_scale(voxels, rest if rest.any() else organ).normalised(voxels)
-    return intensities[within], _depth(organ, within, candidates, volume.geometry.spacing_mm)
+    return intensities[within], _depth(organ, within, cores, volume.geometry.spacing_mm)
 
 
-def _depth(
-    organ: Mask, within: tuple[slice, ...], candidates: Mask, spacing_mm: Spacing3
-) -> Float32:
-    """Return the distance of candidates in a box to the nearest voxel outside of an organ, in mm.
+def _depth(organ: Mask, within: tuple[slice, ...], cores: Mask, spacing_mm: Spacing3) -> Float32:
+    """Return the distance of cores in a box to the nearest voxel outside of an organ, in mm.
 
     As `distance_transform_edt` gives it, which would need twelve bytes for each voxel of the organ:
     the nearest voxel outside shares a face with one inside.
     """
     framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
     outside = np.argwhere(ndimage.binary_dilation(framed) & ~framed)
-    places = np.argwhere(candidates) + [part.start + 1 for part in within]
-    depth = np.zeros(candidates.shape, np.float32)
+    places = np.argwhere(cores) + [part.start + 1 for part in within]
+    depth = np.zeros(cores.shape, np.float32)
     if len(outside):
         inside = framed[tuple(places.T)]
         ways_mm = KDTree(outside * spacing_mm).query(places[inside] * spacing_mm)[0]
         depths = np.zeros(len(places), np.float32)
         depths[inside] = ways_mm
-        depth[candidates] = depths
+        depth[cores] = depths
     return depth
 
 

@@ -76,13 +76,24 @@ class Specialist:
         return all_targets(self.predict_stages(volume, monitor))
 
     def predict_stages(
-        self, volume: Volume, monitor: Monitor | None = None
+        self,
+        volume: Volume,
+        monitor: Monitor | None = None,
+        known: Mapping[str, Float32] | None = None,
     ) -> list[StagePrediction]:
-        """Return the prediction of each stage, parents first."""
+        """Return the prediction of each stage, parents first.
+
+        Args:
+            volume: The image.
+            monitor: Told of the progress if it is detailed.
+            known: `StagePrediction.classes` of this very volume by these very networks, by stage
+                name: those networks are not run.
+        """
         found: Probabilities = {}
         stages: list[StagePrediction] = []
         for stage in cascade_stages(self.targets):
-            stages.append(self._stage(volume, stage, found, monitor or Monitor()))
+            classes = (known or {}).get(stage.name)
+            stages.append(self._stage(volume, stage, found, monitor or Monitor(), classes))
             found.update(stages[-1].probabilities)
         return stages
 
@@ -95,7 +106,12 @@ class Specialist:
         return turn.inverse.labelmap(found, volume.geometry)
 
     def _stage(
-        self, volume: Volume, stage: CascadeStage, found: Probabilities, monitor: Monitor
+        self,
+        volume: Volume,
+        stage: CascadeStage,
+        found: Probabilities,
+        monitor: Monitor,
+        classes: Float32 | None,
     ) -> StagePrediction:
         monitor.check()
         settings = self.config.stage(stage.inside.name if stage.inside else None)
@@ -115,7 +131,8 @@ class Specialist:
             nothing = {t.name: zeros(volume.geometry.shape) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
         roi = build_roi(volume, stage, settings, parent=parent)
-        classes = predict_roi(self.networks[stage.name], roi, settings, self.device, monitor)
+        if classes is None:
+            classes = predict_roi(self.networks[stage.name], roi, settings, self.device, monitor)
         probabilities = on_volume(classes[1:], stage, roi, parent, volume)
         found_here = with_given(probabilities, stage, volume)
         return StagePrediction(stage, roi, classes, parent, found_here)

@@ -223,7 +223,10 @@ def attend(
     model: Any = decoder
     output_tokens = torch.cat([model.iou_token.weight, model.mask_tokens.weight])
     tokens = torch.cat([output_tokens.expand(len(images), -1, -1), sparse], dim=1)
-    positions = position.expand(len(images), -1, -1, -1)
-    attended, pixels = model.transformer(images + dense, positions, tokens)
+    # The transformer wants pixels one after the other; else each of its products copies them.
+    pixels = (images + dense).contiguous(memory_format=torch.channels_last)
+    positions = position.contiguous(memory_format=torch.channels_last)
+    positions = positions.expand(len(images), -1, -1, -1)
+    attended, pixels = model.transformer(pixels, positions, tokens)
     features = model.output_upscaling(pixels.transpose(1, 2).reshape(images.shape))
     return attended[:, : len(output_tokens)], features

@@ -16,7 +16,7 @@ from aslseg.config import RunConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.distributed import Part, together
 from aslseg.events import Monitor
-from aslseg.inference.cascade import Probabilities
+from aslseg.inference.cascade import Probabilities, all_targets
 from aslseg.inference.loading import (
     TrainedCascade,
     adaptation_path,
@@ -46,6 +46,7 @@ from aslseg.training.fusion import (
     fold_steps,
     validated_weights,
 )
+from aslseg.training.held_out import ask_sam_held_out, predict_held_out
 from aslseg.training.losses import soft_dice_loss
 from aslseg.training.mask_corruption import pseudo_labels_of
 from aslseg.training.sam_tuning import cross_fitted_sam
@@ -273,12 +274,15 @@ def _training_samples(
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
         earlier = [one.predict(labelled.volume, context.monitor) for one in trained.earlier[:1]]
         for probabilities in [*synthetic, *earlier]:
-            _add_samples(context, sam_predictor, labelled, probabilities, training, folder)
+            predictions = _asked(context, sam_predictor, labelled, probabilities)
+            _add_samples(context, labelled, predictions, training, folder)
         model = out_of_fold_models.get(labelled.case_id)
         if model is not None:
-            probabilities = model.specialist.predict(labelled.volume, context.monitor)
-            sam = sam_of_model.get(model)
-            _add_samples(context, sam, labelled, probabilities, training, folder)
+            probabilities = all_targets(predict_held_out(context, model, labelled))
+            sam, fitted = probabilities, sam_of_model.get(model)
+            if fitted is not None:
+                sam = ask_sam_held_out(context, model, labelled, probabilities, fitted)
+            _add_samples(context, labelled, (probabilities, sam), training, folder)
         for name, found in training.items():
             validation = found[-1:] if earlier or model is not None else found
             samples[name].append(CaseSamples(patients[labelled.case_id], found, validation))
@@ -296,25 +300,36 @@ def _validation_samples(
     cases = [case for case in context.scored if case.split == "validation"]
     for labelled in labelled_volumes(context, cases, "Predicting validation cases"):
         probabilities = trained.specialist.predict(labelled.volume, context.monitor)
-        _add_samples(context, sam_predictor, labelled, probabilities, samples, folder)
+        predictions = _asked(context, sam_predictor, labelled, probabilities)
+        _add_samples(context, labelled, predictions, samples, folder)
     return samples
 
 
-def _add_samples(
+def _asked(
     context: RunContext,
     sam_predictor: VolumeSamPredictor | None,
     labelled: LabelledVolume,
     probabilities: Probabilities,
+) -> tuple[Probabilities, Probabilities]:
+    """Return a specialist's probabilities with SAM's, which are the same without SAM."""
+    if sam_predictor is None:
+        return probabilities, probabilities
+    sam = sam_probabilities_of(
+        sam_predictor, labelled.volume, probabilities, context.targets, context.monitor
+    )
+    return probabilities, sam
+
+
+def _add_samples(
+    context: RunContext,
+    labelled: LabelledVolume,
+    predictions: tuple[Probabilities, Probabilities],
     samples: dict[str, list[Sample]],
     folder: Path,
 ) -> None:
-    sam = probabilities
-    if sam_predictor is not None:
-        sam = sam_probabilities_of(
-            sam_predictor, labelled.volume, probabilities, context.targets, context.monitor
-        )
+    """Add samples of a case, with the probabilities of specialist and SAM."""
     for name, sample in training_samples_of(
-        labelled, context.targets, context.config, probabilities, sam
+        labelled, context.targets, context.config, *predictions
     ).items():
         place = f"{labelled.case_id}-{name.replace(' ', '_')}-{len(samples[name])}"
         samples[name].append(sample.stored(folder / place))

@@ -14,6 +14,7 @@ other cases that were made with its help.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,11 @@ class OutOfFoldModel:
         """The specialist at the end of its schedule."""
         return self.cascade.specialist
 
+    @property
+    def kept(self) -> Path:
+        """Folder of what is predicted of its cases, while a round learns from it."""
+        return self.folder / "held-out"
+
 
 OutOfFoldModels = dict[str, OutOfFoldModel]
 """By case id, a specialist that was not trained on the case."""
@@ -56,6 +62,12 @@ OutOfFoldModels = dict[str, OutOfFoldModel]
 def networks_of(models: OutOfFoldModels) -> dict[str, Mapping[str, nn.Module]]:
     """Return the networks, by stage name, of the model of each case."""
     return {case_id: model.specialist.networks for case_id, model in models.items()}
+
+
+def forget_predictions(models: OutOfFoldModels) -> None:
+    """Delete what models have predicted of their cases."""
+    for model in dict.fromkeys(models.values()):
+        shutil.rmtree(model.kept, ignore_errors=True)
 
 
 def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
@@ -107,4 +119,5 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
             context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(fold))}: {error}")
             continue
         out_of_fold_models.update(dict.fromkeys(fold, model))
+    forget_predictions(out_of_fold_models)  # those of a process that was ended
     return out_of_fold_models

@@ -45,8 +45,12 @@ from aslseg.project.run_tables import (
 )
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import Target, region_mask
-from aslseg.training.adaptation_samples import sam_probabilities_of
-from aslseg.training.cross_fitting import OutOfFoldModel, OutOfFoldModels
+from aslseg.training.cross_fitting import (
+    OutOfFoldModel,
+    OutOfFoldModels,
+    forget_predictions,
+)
+from aslseg.training.held_out import ask_sam_held_out, predict_held_out
 from aslseg.training.sam_tuning import cross_fitted_sam
 
 logger = logging.getLogger(__name__)
@@ -139,6 +143,7 @@ def train_lesion_stage(
             rows += _train_target(context, target, of_target, classifier_path(folder, target))
         rows = [{**row, "dice": round(row["dice"], 4)} for row in rows]
         write_table(table, CROSS_VALIDATION_COLUMNS, rows)
+    forget_predictions(out_of_fold_models)  # all else has learnt from them before
     return load_lesion_stage(context, folder, earlier, with_sam=with_sam)
 
 
@@ -245,11 +250,11 @@ def _held_out_case(
     sam_predictor: VolumeSamPredictor | None,
 ) -> HeldOutCase:
     volume, targets = labelled.volume, context.targets
-    stages = model.specialist.predict_stages(volume, context.monitor)
+    stages = predict_held_out(context, model, labelled)
     probabilities = all_targets(stages)
     sam: Probabilities | None = None
     if sam_predictor is not None:
-        sam = sam_probabilities_of(sam_predictor, volume, probabilities, targets, context.monitor)
+        sam = ask_sam_held_out(context, model, labelled, probabilities, sam_predictor)
     found = candidates_of(volume, stages, sam, model.cascade.earlier, targets, context.config)
     labels = labels_from(probabilities, targets, volume, context.config.min_component_ml)
     regions = {

@@ -19,6 +19,7 @@ from aslseg.data.volume import Float32, Geometry, Mask, Volume
 from aslseg.distributed import WHOLE, Part, is_shared, mapped, together
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
+from aslseg.inference.cascade import all_targets
 from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.project.case import Case
@@ -37,6 +38,7 @@ from aslseg.sam.tuning import trainable_state, tunes_encoder
 from aslseg.storage import scratch, storage_errors
 from aslseg.targets import Target, region_mask
 from aslseg.training.cross_fitting import OutOfFoldModel, OutOfFoldModels
+from aslseg.training.held_out import predict_held_out
 from aslseg.training.mask_corruption import case_number, synthetic_masks
 from aslseg.training.trainer import Schedule, StepLoss, Trainer
 
@@ -429,11 +431,9 @@ def _training_case(
     """Make the samples of a case, on disk; None where it shows nothing to prompt."""
     labelled = labelled_volume(context, case)
     out_of_fold_model = out_of_fold_models.get(case.id)
-    probabilities = (
-        out_of_fold_model.specialist.predict(labelled.volume, context.monitor)
-        if out_of_fold_model
-        else None
-    )
+    probabilities = None
+    if out_of_fold_model is not None:
+        probabilities = all_targets(predict_held_out(context, out_of_fold_model, labelled))
     training_case = sam_training_case(
         labelled, context.targets, context.config.sam, context.config.seed, probabilities
     )

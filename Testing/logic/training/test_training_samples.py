@@ -22,7 +22,7 @@ from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
-from aslseg.training import adaptation
+from aslseg.training import adaptation, held_out
 from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of, training_samples_of
 from aslseg.training.cascade import scheduled
@@ -464,7 +464,8 @@ def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
         return specialist
 
     monkeypatch.setattr(adaptation, "cross_fitted_sam", sam_without)
-    monkeypatch.setattr(adaptation, "sam_probabilities_of", answer)
+    for module in (adaptation, held_out):
+        monkeypatch.setattr(module, "sam_probabilities_of", answer)
     train_refiner(context, trained, tuned, tmp_path, models)
     before = asked.index(without["c0"])
     assert before > 1
@@ -480,7 +481,7 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
         project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
     )
     nothing = TrainedCascade(Specialist({}, (), config, context.device), ())
-    monkeypatch.setattr(Specialist, "predict", lambda *_: {})
+    monkeypatch.setattr(adaptation, "predict_held_out", lambda *_: [])
     both = frozenset(case.id for case in context.labelled)
     fitted, asked = [], []
 
@@ -490,7 +491,8 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
 
     monkeypatch.setattr(adaptation, "cross_fitted_sam", sam_without)
     monkeypatch.setattr(adaptation, "pseudo_labels_of", lambda *_: [])
-    monkeypatch.setattr(adaptation, "_add_samples", lambda _, sam, *__: asked.append(sam))
+    monkeypatch.setattr(adaptation, "_add_samples", lambda *_: None)
+    monkeypatch.setattr(adaptation, "ask_sam_held_out", lambda *given: asked.append(given[-1]))
     models = dict.fromkeys(both, OutOfFoldModel(nothing, both, tmp_path))
     adaptation._training_samples(context, nothing, a_small_sam(), models, tmp_path)
     assert fitted == [both]
