@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.context import LabelledVolume, RunContext
-from aslseg.data.masks import BoundingBox, box_of, crop
+from aslseg.data.masks import box_of
 from aslseg.data.volume import Float32, Shape3, zeros
 from aslseg.inference.cascade import Probabilities, StagePrediction
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
@@ -85,17 +85,14 @@ def _place(model: OutOfFoldModel, labelled: LabelledVolume) -> Path:
 def _write(probability: Float32, path: Path) -> None:
     """Write what is not zero of a map (D, H, W)."""
     box = box_of(probability > 0)
-    arrays = (
-        {} if box is None else {"corners": [box.start, box.stop], "values": crop(probability, box)}
-    )
+    corners = np.zeros((2, 3), np.int64) if box is None else np.array([box.start, box.stop])
+    values = probability[tuple(map(slice, *corners))]
     with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, corners=corners, values=values)
 
 
 def _read(path: Path, shape: Shape3) -> Float32:
     whole: Float32 = zeros(shape)
     with np.load(path) as stored:
-        if stored.files:
-            start, stop = (tuple(map(int, corner)) for corner in stored["corners"])
-            crop(whole, BoundingBox(start, stop))[...] = stored["values"]
+        whole[tuple(map(slice, *stored["corners"]))] = stored["values"]
     return whole
