@@ -194,11 +194,10 @@ def others_there() -> Iterator[None]:
 @contextmanager
 def _process_group() -> Iterator[None]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
     with others_there():
+        backend = backend_for(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         distributed.init_process_group(backend, timeout=PATIENCE)
     global _shared
     try:
@@ -206,6 +205,19 @@ def _process_group() -> Iterator[None]:
     finally:
         _shared = WHOLE
         distributed.destroy_process_group()
+
+
+def backend_for(processes_here: int) -> str:
+    """Return what processes exchange gradients by; nccl refuses two of them on one card."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if processes_here > cards > 0:
+        logger.warning(
+            "%d processes share %d graphics cards here, and exchange by gloo, which is slower; "
+            "start one process for each card.",
+            processes_here,
+            cards,
+        )
+    return "cpu:gloo,cuda:nccl" if 0 < processes_here <= cards else "gloo"
 
 
 def _lead(work: Callable[[], Result]) -> Result:

@@ -122,8 +122,9 @@ def update_average(average: torch.nn.Module, current: torch.nn.Module, decay: fl
 
     Buffers are copied: they are statistics, not weights.
     """
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.data.lerp_(new.data, 1.0 - decay)
+    kept = [p.data for p in average.parameters()]
+    new = [p.data for p in current.parameters()]
+    torch._foreach_lerp_(kept, new, 1.0 - decay)  # on a card in one call, as torch's own averages
     for statistic, latest in zip(average.buffers(), current.buffers(), strict=True):
         statistic.copy_(latest)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.config import SamConfig
@@ -365,6 +366,9 @@ def test_a_volume_segmented_again_needs_no_networks(
     assert any(found["ct6.nii.gz"]), "nothing was segmented"
 
 
+@pytest.mark.skipif(
+    torch.version.cuda is not None, reason="where torch has CUDA it is asked for a card"
+)
 def test_the_command_line_segments_again_without_torch(
     run: RunFolder, no_predictions: Path, tmp_path: Path
 ) -> None:

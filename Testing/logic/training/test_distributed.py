@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from aslseg.data.images import read_labelmap
-from aslseg.distributed import WHOLE, Part, gathered, mapped, my_part, together
+from aslseg.distributed import WHOLE, Part, backend_for, gathered, mapped, my_part, together
 from aslseg.evaluation.metrics import dice
 from aslseg.events import CancelToken, Event, Monitor, Progress
 from aslseg.project.run_folder import RunFolder
@@ -72,6 +72,7 @@ def two_processes(project: Path, notes: Path, *more: str) -> list[tuple[int, str
             "WORLD_SIZE": "2",
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": "2",
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, str(TESTING / "rank_of_a_run.py"), str(project), str(notes)]
@@ -113,3 +114,20 @@ def test_two_processes_give_the_labels_of_one_also_after_one_was_killed(tmp_path
         for target in LIVER_TARGETS:
             masks = [region_mask(each.labels, target, LIVER_TARGETS) for each in (one, two)]
             assert dice(*masks) >= SAME_LABELS, (case.id, target.name)
+
+
+@pytest.mark.parametrize(
+    ("cards", "processes", "expected"),
+    [(0, 2, "gloo"), (1, 1, "cpu:gloo,cuda:nccl"), (1, 2, "gloo"), (8, 8, "cpu:gloo,cuda:nccl")],
+)
+def test_processes_that_share_a_card_exchange_by_gloo(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cards: int,
+    processes: int,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert backend_for(processes) == expected
+    assert ("share 1 graphics cards" in caplog.text) == (processes > cards > 0)
