@@ -12,6 +12,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
+from .dicomdatabase import ctkDICOMDatabase
 from .inputoutput import CoreIOManager
 from .modules import ExtensionsManagerModel, ModuleManager
 from .pythonqt.foreign import adopt
@@ -81,6 +82,7 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
         self._io = CoreIOManager(self._scene, self._logic)
         register_managers(self._logic)
         self._layout = qSlicerLayoutManager(self._logic)
+        self._dicom = ctkDICOMDatabase()
 
     def _make_logics(self) -> dict[str, Any]:
         logics = {}
@@ -124,6 +126,9 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
         return self._io
 
     ioManager = coreIOManager
+
+    def dicomDatabase(self) -> Any:
+        return self._dicom
 
     def settings(self) -> Any:
         return QSettings()

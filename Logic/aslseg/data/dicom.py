@@ -33,8 +33,8 @@ from aslseg.errors import ImageError
 
 logger = logging.getLogger(__name__)
 
-# What holds no intensities of the patient: segmentations, dose, structures, reports, presentations.
-_NOT_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "OT")
+NOT_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "OT")
+"""Modalities without intensities of the patient: segmentations, dose, structures, reports."""
 _UNEVEN_SHARE, _UNEVEN_MM = 0.05, 0.05
 _SAME_SPACING, _SAME_DIRECTION, _UNIT = 1e-3, 1e-3, 1e-2
 _VOXEL_BYTES = 4  # of what is decoded: 16 bits, or more where slices are scaled
@@ -186,7 +186,7 @@ def _series(uid: str, files: list[DicomFile]) -> Series:
 
 def _preference(series: Series) -> tuple[bool, bool, int, str]:
     size = series.slices * series.rows_by_columns
-    return series.modality in _NOT_IMAGES, series.modality != "CT", -size, series.uid
+    return series.modality in NOT_IMAGES, series.modality != "CT", -size, series.uid
 
 
 def _choose(folder: Path) -> Series:
@@ -203,7 +203,7 @@ def _image_series(folder: Path) -> list[Series]:
     for series in all_series:
         for file in series.files:
             _check_pixels(file)
-    if not any(series.modality not in _NOT_IMAGES for series in all_series):
+    if not any(series.modality not in NOT_IMAGES for series in all_series):
         remedy = "choose the folder with the slices of one scan"
         refuse(folder, "holds no DICOM image series", remedy)
     return all_series

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ASLsegLib.logic import scene_cases
+from ASLsegLib.logic import dicom_cases, scene_cases
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import IMAGES, refuse_taken_file
 from ASLsegLib.scene.segmentations import restyle
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.project.plan import Plan
     from aslseg.project.project import Project
+    from ASLsegLib.logic.dicom_cases import DicomSeries
 
 Otherwise = Callable[[Exception], None]
 
@@ -96,6 +97,52 @@ class PlanLogic(ProjectLogic):
             return with_facts(with_found(plan, found), monitor)
 
         self.background.start("finding cases", work, then, otherwise)
+
+    def dicom_series(self) -> list[DicomSeries]:
+        """List the series of images in Slicer's DICOM database.
+
+        Raises:
+            SceneError: When there is no database, or no image in it.
+        """
+        return dicom_cases.list_series()
+
+    def plan_dicom(self, folder: Path | str, uids: Sequence[str]) -> Plan:
+        """Plan a project of series of Slicer's DICOM database; nothing is written.
+
+        Args:
+            folder: Of the new project.
+            uids: Of the series, see `dicom_series`. Those of one PatientID are of one patient.
+
+        Raises:
+            SceneError: When a series is not there, or has no folder of its own.
+            ImageError: When a file is damaged.
+        """
+        from aslseg.project.plan import Plan
+
+        return self._finished(lambda *ends: self.extend_by_dicom(Plan(Path(folder)), uids, *ends))
+
+    def extend_by_dicom(
+        self, plan: Plan, uids: Sequence[str], then: Callable[[Plan], None], otherwise: Otherwise
+    ) -> None:
+        """Add series of Slicer's DICOM database to a plan, read beside the application.
+
+        Args:
+            plan: Where to.
+            uids: As in `plan_dicom`.
+            then: Called with the longer plan.
+            otherwise: Called with what went wrong.
+
+        Raises:
+            SceneError: When a series is not there.
+        """
+        from aslseg.project.plan import with_facts
+
+        places = dicom_cases.places_of(uids)
+
+        def work(monitor: Monitor) -> Plan:
+            return with_facts(dicom_cases.with_series(plan, places), monitor)
+
+        self.background.start("reading DICOM series", work, then, otherwise)
 
     def with_scene(self, plan: Plan, volumes: Sequence[Any] | None = None) -> Plan:
         """Add volumes of the scene to a plan, each with the segmentation that was drawn on it.
@@ -189,9 +236,13 @@ class PlanLogic(ProjectLogic):
         return ended[0] if ended else None
 
     def _extended(self, plan: Plan, source: Path | str, labels: Path | str | None) -> Plan:
+        return self._finished(lambda *ends: self.extend_plan(plan, source, labels, *ends))
+
+    def _finished(self, begin: Callable[[Callable[[Plan], None], Otherwise], None]) -> Plan:
+        """Wait for a plan that is read beside the application."""
         ended: list[Plan] = []
         failures: list[Exception] = []
-        self.extend_plan(plan, source, labels, ended.append, failures.append)
+        begin(ended.append, failures.append)
         self._wait_for_thread(failures)
         return ended[0]
 

@@ -18,6 +18,7 @@ from aslseg.errors import AslsegError, CancelledError
 from aslseg.events import Event, Progress
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.terminology import as_color, style_of
+from ASLsegLib.widgets.dicom_source import DicomSource
 from ASLsegLib.widgets.plan_tables import (
     CASE_COLUMNS,
     CASE_HEAD,
@@ -128,6 +129,7 @@ class NewProjectDialog(Section):
         ui.folderEdit.setEnabled(is_new)
         for label in (ui.sourceProblemLabel, ui.alikeLabel):
             label.setText("")
+        self._dicom.hide()
         self._show_plan(plan)
         self.dialog.show()
         self.dialog.raise_()
@@ -143,6 +145,7 @@ class NewProjectDialog(Section):
         self.ui = ui = slicer.util.childWidgetVariables(content)
         self._cases = PlanTable(ui.casesTable, CASE_HEAD, CASE_COLUMNS, self._case_typed)
         self._targets = PlanTable(ui.targetsTable, TARGET_HEAD, TARGET_COLUMNS, self._target_typed)
+        self._dicom = DicomSource(ui)
         fill_combo(ui.roleBox, [(text, name) for name, text in SPLITS.items()], "train")
         same_size = [
             (_("Same size, other position: refuse"), "refuse"),
@@ -156,7 +159,9 @@ class NewProjectDialog(Section):
         for button, action in (
             (ui.findButton, self._find),
             (ui.sceneButton, self._add_scene),
-            (ui.dicomButton, lambda: slicer.util.selectModule("DICOM")),
+            (ui.dicomButton, self._show_dicom),
+            (ui.dicomAddButton, self._add_dicom),
+            (ui.dicomImportButton, lambda: slicer.util.selectModule("DICOM")),
             (ui.masksButton, self._find_masks),
             (ui.labelButton, self._choose_label),
             (ui.noLabelButton, self._remove_labels),
@@ -173,6 +178,8 @@ class NewProjectDialog(Section):
         self.on_signal(ui.folderEdit, "currentPathChanged(QString)", self._folder_typed)
         for edit in (ui.volumesEdit, ui.labelsEdit, ui.masksEdit):
             self.on_signal(edit, "currentPathChanged(QString)", self._gate)
+        self.on_signal(ui.dicomFilterEdit, "textChanged(QString)", self._filter_dicom)
+        self.on_signal(ui.dicomTable, "itemSelectionChanged()", self._gate)
         self.on_signal(ui.roleBox, "activated(int)", self._set_role)
         self.on_signal(ui.sameSizeBox, "activated(int)", self._set_same_size)
         for table in (ui.casesTable, ui.targetsTable):
@@ -192,6 +199,8 @@ class NewProjectDialog(Section):
         wrong = self._problems[0].message if self._problems else ""
         self.gate(ui.findButton, source, busy)
         self.gate(ui.sceneButton, busy)
+        series = "" if self._dicom.chosen else _("Choose one series or more in the list.")
+        self.gate(ui.dicomAddButton, series, busy)
         self._gate_masks(busy)
         for widget in (ui.labelButton, ui.noLabelButton, ui.roleBox):
             self.gate(widget, case, busy)
@@ -350,6 +359,35 @@ class NewProjectDialog(Section):
             self._not_found(error)
             return
         self._read(plan)
+
+    def _show_dicom(self) -> None:
+        """List the series of Slicer's DICOM database, or hide them again."""
+        self.ui.sourceProblemLabel.setText("")
+        if self.ui.dicomBox.isHidden():
+            self.ui.dicomBox.setVisible(True)
+            try:
+                self._dicom.show(self.logic.dicom_series())
+            except AslsegError as error:
+                self._dicom.show([])
+                self._not_found(error)
+            self.ui.dicomButton.setChecked(True)
+        else:
+            self._dicom.hide()
+        self._check()
+
+    def _filter_dicom(self) -> None:
+        self._dicom.filter()
+        self._gate()
+
+    def _add_dicom(self) -> None:
+        self.ui.sourceProblemLabel.setText("")
+        try:
+            self.logic.extend_by_dicom(
+                self._planned, self._dicom.chosen, self._found, self._not_found
+            )
+        except AslsegError as error:
+            self._not_found(error)
+        self._gate()
 
     def _read(self, plan: Plan) -> None:
         """Show a plan with new files, and read these."""

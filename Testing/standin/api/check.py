@@ -19,6 +19,7 @@ _RETURNS = {
     "slicer.app.extensionsManagerModel()": "qSlicerExtensionsManagerModel",
     "slicer.util.mainWindow()": "qSlicerMainWindow",
     "qt.QApplication.clipboard()": "QClipboard",
+    "slicer.app.dicomDatabase()": "ctkDICOMDatabase",
 }
 
 
@@ -129,13 +130,15 @@ class SourceCheck:
         ]
 
     def _classes_of_names(self, tree: ast.AST) -> dict[str, str]:
-        """Return the class of names that are only ever given an object of qt or ctk."""
+        """Return the class of names that are only ever given a known object."""
         classes: dict[str, str] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
                 target, made = chain_of(node.targets[0]), chain_of(node.value.func)
                 name = made.rpartition(".")[2]
-                if made.split(".")[0] in ("qt", "ctk") and self._table.has_class(name) and target:
+                if f"{made}()" in _RETURNS and target:
+                    classes[target] = _RETURNS[f"{made}()"]
+                elif made.split(".")[0] in ("qt", "ctk") and self._table.has_class(name) and target:
                     classes[target] = name
         return classes
 

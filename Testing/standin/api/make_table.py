@@ -31,7 +31,8 @@ QTableWidget QTableWidgetItem QTextBrowser QTextEdit QTimer QToolButton QUrl QVB
 QColor QBrush QByteArray
 """
 SLICER_CLASSES = """
-ctkCheckBox ctkCollapsibleButton ctkCollapsibleGroupBox ctkComboBox ctkDirectoryButton
+ctkCheckBox ctkCollapsibleButton ctkCollapsibleGroupBox ctkComboBox ctkDICOMDatabase
+ctkDirectoryButton
 ctkFittedTextBrowser ctkMenuButton ctkMessageBox ctkPathLineEdit ctkPushButton ctkSearchBox
 ctkSettingsPanel ctkSliderWidget qMRMLCheckableNodeComboBox qMRMLLayoutManager qMRMLNodeComboBox
 qMRMLPlotView qMRMLPlotWidget qMRMLSegmentEditorWidget qMRMLSegmentationShow3DButton
@@ -44,13 +45,41 @@ qSlicerSimpleMarkupsWidget qSlicerWidget qSlicerSingletonViewFactory
 """
 # Classes that the list of Slicer's API does not have, from their headers.
 FROM_HEADERS = {
+    "ctkDICOMDatabase": {
+        "base": "QObject",
+        "properties": ["databaseFilename", "isOpen", "lastError"],
+        "signals": ["databaseChanged()", "opened()", "closed()", "seriesAdded(QString)"],
+        "slots": [],
+        "invokables": [
+            "patients",
+            "studiesForPatient",
+            "seriesForStudy",
+            "instancesForSeries",
+            "studyForSeries",
+            "patientForStudy",
+            "filesForSeries",
+            "descriptionForSeries",
+            "descriptionForStudy",
+            "nameForPatient",
+            "displayedNameForPatient",
+            "fieldForPatient",
+            "fieldForStudy",
+            "fieldForSeries",
+            "fileForInstance",
+            "seriesForFile",
+            "instanceForFile",
+            "instanceValue",
+            "fileValue",
+            "allFiles",
+        ],
+    },
     "qSlicerSingletonViewFactory": {
         "base": "ctkLayoutViewFactory",
         "properties": [],
         "signals": [],
         "slots": ["onWidgetDestroyed"],
         "invokables": ["setTagName", "setWidget", "tagName", "widget"],
-    }
+    },
 }
 PYTHON_MODULES = """
 slicer.ScriptedLoadableModule slicer.i18n slicer.packaging slicer.parameterNodeWrapper

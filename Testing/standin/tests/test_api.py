@@ -30,6 +30,10 @@ def known() -> set[str]:
         ("slicer.app.restartNow()", "qSlicerApplication has no restartNow"),
         ("slicer.util.LazyImport('x')", "guard it"),
         ("from slicer.parameterNodeWrapper import WithinRnage", "WithinRnage"),
+        (
+            "found = slicer.app.dicomDatabase()\nfound.seriesOfStudy('1')",
+            "ctkDICOMDatabase has no seriesOfStudy",
+        ),
         ("timer = qt.QTimer()\ntimer.begin()", "QTimer has no begin"),
         ("timer = qt.QTimer()\ntimer.interval()", "is a property"),
         ("timer = qt.QTimer()\ntimer.connect('timedOut()', f)", "no signal timedOut()"),
