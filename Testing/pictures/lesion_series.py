@@ -11,6 +11,8 @@ are in the folder that ASLSEG_WEIGHTS names. Without a project of phantoms with 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +108,38 @@ class LesionSeries(Tour):
         self._hide_in_3d()
         self._rest()
         self._picture("lesion-2-box")
-        self.hands.key("G")
-        self._until(lambda: self.logic.growths and self.logic.growths[-1].facts is not None)
+        with self._at_section(2) as growing:
+            self.hands.key("G")
+            self._until(lambda: self.logic.growths and self.logic.growths[-1].facts is not None)
         self._rest()
+        if not growing:
+            msg = "The lesion has fewer sections than a picture of its growing needs."
+            raise SystemExit(msg)
         facts = self.logic.growths[-1].facts
-        for number, k in ((3, facts.last_slice), (4, facts.first_slice)):
-            self._turn_to(corners_ras.mean(0) + self._up(truth, k - k_of(lesion)))
-            self._picture(f"lesion-{number}-grown")
+        self._turn_to(corners_ras.mean(0) + self._up(truth, facts.last_slice - k_of(lesion)))
+        self._picture("lesion-4-grown")
+
+    @contextmanager
+    def _at_section(self, count: int) -> Iterator[list[int]]:
+        """Take the picture of a lesion that grows when it has so many sections; say on which."""
+        growing: list[int] = []
+
+        def look(event: Any) -> None:
+            growth = self.logic.growing
+            if event.event != "slice_mask" or growth is None or growing:
+                return
+            if len(growth.segment.slices) >= count:
+                growing.append(event.slice_index)
+                timer = self.widget.panel._timer
+                timer.stop()  # drawing runs the event loop, and further sections would come
+                self._picture("lesion-3-growing")
+                timer.start(0)
+
+        self.logic.engine.event.connect(look)
+        try:
+            yield growing
+        finally:
+            self.logic.engine.event.disconnect(look)
 
     def _correct(self, truth: Labelmap, lesion: Mask) -> None:
         """Draw a box on the other slice on which most of the lesion is missing."""

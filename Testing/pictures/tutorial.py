@@ -272,12 +272,35 @@ class Tour:
         run_event_loop(0.6)
 
 
+def require_whole(folder: Path) -> None:
+    """Refuse a project that cannot be copied, or has no finished run: the tour would wait for it.
+
+    Raises:
+        SystemExit: With the reason.
+    """
+    from aslseg.project.project import open_project
+    from aslseg.project.run_folder import latest_finished
+
+    project = open_project(folder)
+    images = {case.id: project.image_path(case).resolve() for case in project.cases}
+    within = folder.resolve()
+    for case_id, image in images.items():
+        if not image.is_relative_to(within) or not image.exists():
+            msg = f"The volume of {case_id} is not in {folder}, which is copied: {image}. "
+            raise SystemExit(msg + "Take a project that 'Try with made-up patients' has made.")
+    if latest_finished(folder) is None:
+        msg = f"{folder} has no finished run; train, or leave --project out."
+        raise SystemExit(msg)
+
+
 def main(tour_class: type[Tour] = Tour, description: str = str(__doc__)) -> None:
     """Take the pictures of a tour."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--project", type=Path)
     options = parser.parse_args()
+    if options.project is not None:
+        require_whole(options.project)
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         app = core.start(Path(place) / "settings")

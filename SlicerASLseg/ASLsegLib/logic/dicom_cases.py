@@ -122,7 +122,7 @@ def with_series(plan: Plan, places: Sequence[SeriesPlace]) -> Plan:
     for place in places:
         _require_own_folder(place)
     project_cases = () if plan.project is None else plan.project.cases
-    taken = {case.id.lower() for case in (*plan.cases, *project_cases)}
+    taken = {case.id.lower() for case in plan.cases} | {case.id.lower() for case in project_cases}
     known = {case.image.resolve() for case in plan.cases}
     new = [place for place in places if place.folders[0].resolve() not in known]
     names = _names([place.modality for place in new], taken)

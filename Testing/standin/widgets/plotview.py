@@ -13,7 +13,7 @@ from standin.pythonqt.base import Widget, observe
 
 from .qmrml import qMRMLWidget
 
-_MARGIN = 34
+_MARGIN, _GAP = 34, 4
 _LINE_PX = 14
 
 
@@ -79,18 +79,26 @@ class qMRMLPlotView(Widget):
         title = self._node.GetPlotChartNode().GetTitle()
         painter.drawText(area.left(), 12, title or "")
         for value in (min(p[1] for p in points), max(p[1] for p in points)):
-            place = self._place((points[0][0], value), points)
-            painter.drawText(2, round(place.y()) + 4, f"{value:.3g}")
+            place, text = self._place((points[0][0], value), points), f"{value:.3g}"
+            left = area.left() - _GAP - self._text_px(text)
+            painter.drawText(left, round(place.y()) + _GAP, text)
         for value in (min(p[0] for p in points), max(p[0] for p in points)):
-            place = self._place((value, points[0][1]), points)
-            painter.drawText(round(place.x()) - 8, area.bottom() + _LINE_PX, f"{value:g}")
+            place, text = self._place((value, points[0][1]), points), f"{value:g}"
+            left = round(place.x() - self._text_px(text) / 2)
+            painter.drawText(left, area.bottom() + _LINE_PX, text)
+
+    def _text_px(self, text: str) -> int:
+        return int(self.fontMetrics().horizontalAdvance(text))
 
     @property
     def _area(self) -> QtCore.QRect:
-        """Where the curves are drawn; the names of the curves stand to the right of it."""
-        names = [name for name, _, _ in self._curves()]
-        wide = max(self.fontMetrics().horizontalAdvance(name) for name in names) + 16
-        return self.rect.adjusted(_MARGIN, _MARGIN // 2, -wide, -_MARGIN // 2 - 8)
+        """Where the curves are drawn, with names to the right of it, and heights to the left."""
+        curves = self._curves()
+        wide = max(self._text_px(name) for name, _, _ in curves) + 16
+        heights = [y for _, _, curve in curves for _, y in curve]
+        margin = max(self._text_px(f"{value:.3g}") for value in (min(heights), max(heights)))
+        left = max(_MARGIN, margin + 2 * _GAP)
+        return self.rect.adjusted(left, _MARGIN // 2, -wide, -_MARGIN // 2 - 8)
 
     def _place(
         self, point: tuple[float, float], points: list[tuple[float, float]]
