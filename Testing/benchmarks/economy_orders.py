@@ -7,12 +7,14 @@ What a case takes is in the log of `label_economy.py`; where nothing is learnt i
 the same at any turn. So a finished review tells what each order brings: minutes until half and
 three quarters of the cases are done, and what the data set is worth meanwhile, as the mean of its
 surface Dice over the minutes of the review. Beside it stands how far the panel's "about 25 min at
-your pace" is off after each case from the third on. `--without` leaves cases out.
+your pace" is off after each case from the third on. `--without` leaves cases out, `--figure` draws
+what is done and what the data set is worth, in each order.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -36,6 +40,8 @@ from aslseg.project.review_order import waiting
 from aslseg.project.review_pace import CASES_OF_A_PACE, seconds_left
 from aslseg.project.run_folder import open_run
 from aslseg.project.run_tables import read_reliability
+from aslseg.report.curves import COLOURS, DASHES
+from aslseg.storage import atomic_path
 
 SAMPLES = 500
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -116,12 +122,17 @@ def measured(order: Sequence[Reviewed], done: Sequence[float] = ()) -> Found:
         order: The cases.
         done: Surface Dice of other cases of the data set, which are done before.
     """
-    minutes = np.array([one.minutes for one in order])
-    gains = np.cumsum([0.0, *(one.after - one.before for one in order)])[:-1]
-    worth = (gains + sum(one.before for one in order) + sum(done)) / (len(order) + len(done))
+    minutes, worth = np.array([one.minutes for one in order]), worth_of(order, done)
     ready = np.cumsum(minutes)
     parts = (ready[max(round(part * len(order)), 1) - 1] for part in (0.5, 0.75))
-    return Found(*(float(one) for one in parts), float((worth * minutes).sum() / minutes.sum()))
+    return Found(*(float(one) for one in parts), float(worth[:-1] @ minutes / ready[-1]))
+
+
+def worth_of(order: Sequence[Reviewed], done: Sequence[float]) -> np.ndarray:
+    """Return the mean surface Dice of the data set before each case, and at the end."""
+    gains = np.cumsum([0.0, *(one.after - one.before for one in order)])
+    start = sum(one.before for one in order) + sum(done)
+    return np.asarray((gains + start) / (len(order) + len(done)))
 
 
 def off_by(order: Sequence[Reviewed], *, by_volume: bool) -> float:
@@ -193,6 +204,29 @@ def _cells(orders: Sequence[Sequence[Reviewed]], done: Sequence[float]) -> list[
     return [*cells, *(f"{factor:.1f}" for factor in off)]
 
 
+def write_figure(reviews: Mapping[str, tuple[list[Reviewed], list[float]]], path: Path) -> None:
+    """Draw, for each review, cases that are done and what the data set is worth over minutes."""
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.4 * len(reviews), 6.4), layout="constrained")
+        panels = figure.subplots(2, len(reviews), squeeze=False, sharex="col", sharey="row")
+        for column, (title, (cases, done)) in enumerate(reviews.items()):
+            for n, (name, order) in enumerate(ORDERS.items()):
+                style = {"color": COLOURS[n % len(COLOURS)], "linestyle": DASHES[n % len(DASHES)]}
+                ordered = order(cases)
+                minutes = np.cumsum([0.0, *(one.minutes for one in ordered)])
+                upper, lower = panels[:, column]
+                upper.step(minutes, range(len(minutes)), where="post", label=name, **style)
+                lower.step(minutes, worth_of(ordered, done), where="post", **style)
+            panels[0, column].set_title(title)
+            panels[1, column].set_xlabel("minutes of the review")
+        panels[0, 0].set_ylabel("cases done")
+        panels[1, 0].set_ylabel("surface Dice of the whole data set")
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        with atomic_path(path) as partial:
+            figure.savefig(partial, dpi=110, format=path.suffix[1:])
+
+
 HEAD = (
     "order", "minutes to half", "to three quarters", "surface Dice meanwhile",
     "time left off by, cases alike", "by volume",
@@ -204,15 +238,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, nargs="+", required=True)
     parser.add_argument("--ways", nargs="+", required=True, help="that learnt nothing in between")
     parser.add_argument("--without", nargs="*", default=[], help="cases")
+    parser.add_argument("--figure", type=Path, help="svg or png")
     arguments = parser.parse_args()
-    for work in arguments.work:
-        for way in arguments.ways:
-            cases, done = read(work / "ways" / way)
-            cases = [one for one in cases if one.report.case_id not in arguments.without]
-            print(f"\n{work.name}, {way}: {len(cases)} cases\n\n| {' | '.join(HEAD)} |")
-            print("|---" * len(HEAD) + "|")
-            for row in rows(cases, done):
-                print(f"| {' | '.join(row)} |", flush=True)
+    reviews = {}
+    for work, way in itertools.product(arguments.work, arguments.ways):
+        cases, done = read(work / "ways" / way)
+        cases = [one for one in cases if one.report.case_id not in arguments.without]
+        reviews[f"{work.name}, {way}"] = cases, done
+        print(f"\n{work.name}, {way}: {len(cases)} cases\n\n| {' | '.join(HEAD)} |")
+        print("|---" * len(HEAD) + "|")
+        for row in rows(cases, done):
+            print(f"| {' | '.join(row)} |", flush=True)
+    if arguments.figure:
+        write_figure(reviews, arguments.figure)
 
 
 if __name__ == "__main__":

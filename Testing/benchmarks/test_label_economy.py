@@ -182,6 +182,28 @@ def test_lesions_that_touch_are_told_apart_though_each_of_them_is_within_the_tol
     assert amounts(acts)["stroke"] == 3
 
 
+@pytest.mark.parametrize(
+    ("columns", "rows", "deleted"),
+    [((15, 23), (6, 14), 0), ((21, 36), (4, 32), 1)],
+    ids=["the rest", "much beside"],
+)
+def test_pieces_of_a_lesion_are_kept_together_as_long_as_that_saves_drawing(
+    tmp_path: Path,
+    columns: tuple[int, int],
+    rows: tuple[int, int],
+    deleted: int,
+) -> None:
+    project, _, _ = a_reviewed_project(tmp_path)
+    truth, shown = liver_with(), liver_with()
+    truth[2:5, 6:14, 6:23] = 2
+    shown[2:5, 6:14, 6 : columns[0] - 1] = 2  # a pixel between is within the tolerance
+    shown[2:5, slice(*rows), slice(*columns)] = 2
+    desk = Desk(project, "a", Labelmap(shown, GRID))
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    done = amounts(label_case(desk, desk.seen(truth), STANDARD))
+    assert (done["look"], done["click"], done["draw"]) == (2, deleted, 0)
+
+
 def test_what_grows_from_a_box_saves_drawing_and_is_kept(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Labels, Mask
@@ -120,33 +121,80 @@ class _Visit:
     # -- lesions -------------------------------------------------------------------------------
 
     def review_lesions(self) -> None:
-        """Decide about all lesions that are offered."""
+        """Decide about all lesions that are offered, the pieces of a lesion together."""
+        for rows, meant in self._offered():
+            self.about = rows[0].target.name
+            self.do("look", len(rows))
+            goal = np.isin(self.numbered[self.about], sorted(meant))
+            kept = self._kept(rows, goal) if meant else []
+            for row in rows:
+                if all(row is not one for one in kept):
+                    self.do(*self.desk.deleted_by)
+                    self.desk.delete(row)
+            if kept:
+                shown = _together(kept, goal)
+                right = shown if self._is_right(shown, goal) else self.repaired(shown, goal)
+                self._take(kept, right)
+                self.done[self.about] |= meant
+
+    def _offered(self) -> list[tuple[list[Row], set[int]]]:
+        """Return the rows with the true lesions that they are about; those of one are together."""
+        groups: list[tuple[list[Row], set[int]]] = []
         for row in self.desk.rows():
-            self.about = row.target.name
-            self.do("look")
             meant = self._meant(row)
-            goal = np.isin(self.numbered[row.target.name], sorted(meant))
-            if not meant or self._saves_nothing(row.mask, goal):
-                self.do(*self.desk.deleted_by)
-                self.desk.delete(row)
-                continue
-            if self._is_right(row.mask, goal):
-                self.do(*self.desk.accepted_by)
-                self.desk.accept(row)
-            else:
-                self.do(*self.desk.edited_by)
-                self.desk.edit(row, self.repaired(row.mask, goal))
-            self.done[row.target.name] |= meant
+            same = [one for one in groups if one[0][0].target is row.target and one[1] & meant]
+            groups = [one for one in groups if all(one is not other for other in same)]
+            rows = [*(each for one in same for each in one[0]), row]
+            groups.append((rows, meant.union(*(one[1] for one in same))))
+        return groups
 
     def _meant(self, row: Row) -> set[int]:
-        """Return the true lesions that a row is about and that no row before was."""
+        """Return the true lesions that a row is about."""
         numbered = self.numbered[row.target.name]
         sizes = np.bincount(numbered.ravel())
         common = np.bincount(numbered[row.mask], minlength=len(sizes))
         is_meant = (common >= LEAST_SHARE * sizes) | (common >= HALF * row.mask.sum())
         is_meant &= common > 0
-        found = {int(n) for n in np.flatnonzero(is_meant) if n}
-        return found - self.done[row.target.name]
+        return {int(n) for n in np.flatnonzero(is_meant) if n}
+
+    def _kept(self, rows: Sequence[Row], goal: Mask) -> list[Row]:
+        """Return the rows that save drawing together: what costs most is left out first."""
+        kept, pieces = list(rows), np.sum([row.mask for row in rows], axis=0, dtype=np.uint8)
+        while kept:
+            costs = [self._cost_mm(row.mask, pieces, goal) for row in kept]
+            most = int(np.argmax(costs))
+            if costs[most] < 0:
+                break
+            pieces -= kept.pop(most).mask
+        return kept
+
+    def _cost_mm(self, piece: Mask, pieces: NDArray[np.uint8], goal: Mask) -> float:
+        """Return how much more there is to draw with a piece than without; negative if it saves.
+
+        Args:
+            piece: One of the pieces of a lesion.
+            pieces: How many of all pieces hold each voxel.
+            goal: What the lesion should be.
+        """
+        k = np.flatnonzero(piece.any(axis=(1, 2)))
+        with_it, without = pieces[k] > 0, (pieces[k] - piece[k]) > 0
+        return self._length_mm(with_it, goal[k]) - self._length_mm(without, goal[k])
+
+    def _take(self, rows: Sequence[Row], mask: Mask) -> None:
+        """Let the lesion of some rows be a mask: each keeps its part, the first has the rest."""
+        rest = mask.copy()
+        for row in rows[1:]:
+            rest &= ~row.mask
+        for row, part in [*((one, one.mask & mask) for one in rows[1:]), (rows[0], rest)]:
+            if (part == row.mask).all():
+                self.do(*self.desk.accepted_by)
+                self.desk.accept(row)
+            elif part.any():
+                self.do(*self.desk.edited_by)
+                self.desk.edit(row, part)
+            else:
+                self.do(*self.desk.deleted_by)
+                self.desk.delete(row)
 
     def add_missed(self) -> None:
         """Add the lesions that nothing was shown of."""
@@ -289,3 +337,11 @@ class _Visit:
             check = check_slice(shown[k], goal[k], self.pixel_mm, self.standard.tolerance_mm)
             if check.surface_dice < least:
                 yield _WrongSlice(int(k), check.surface_dice, check.strokes, check.length_mm)
+
+
+def _together(rows: Sequence[Row], like: Mask) -> Mask:
+    """Return the voxels of all rows, in the shape of another mask."""
+    together = np.zeros_like(like)
+    for row in rows:
+        together |= row.mask
+    return together
