@@ -124,8 +124,8 @@ def measured(order: Sequence[Reviewed], done: Sequence[float] = ()) -> Found:
     """
     minutes, worth = np.array([one.minutes for one in order]), worth_of(order, done)
     ready = np.cumsum(minutes)
-    parts = (ready[max(round(part * len(order)), 1) - 1] for part in (0.5, 0.75))
-    return Found(*(float(one) for one in parts), float(worth[:-1] @ minutes / ready[-1]))
+    half, most = (float(ready[max(round(p * len(order)), 1) - 1]) for p in (0.5, 0.75))
+    return Found(half, most, float(worth[:-1] @ minutes / ready[-1]))
 
 
 def worth_of(order: Sequence[Reviewed], done: Sequence[float]) -> np.ndarray:

@@ -159,7 +159,9 @@ class _Visit:
 
     def _kept(self, rows: Sequence[Row], goal: Mask) -> list[Row]:
         """Return the rows that save drawing together: what costs most is left out first."""
-        kept, pieces = list(rows), np.sum([row.mask for row in rows], axis=0, dtype=np.uint8)
+        kept, pieces = list(rows), np.zeros(goal.shape, np.uint8)
+        for row in rows:
+            pieces += row.mask
         while kept:
             costs = [self._cost_mm(row.mask, pieces, goal) for row in kept]
             most = int(np.argmax(costs))
