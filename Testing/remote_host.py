@@ -68,9 +68,12 @@ def refine(arguments, monitor):
     output.mkdir(exist_ok=True)
     path = output / "refined.nii.gz"
     path.write_text(str(voxels.shape))
-    Path(arguments["project"], "project.json").read_text()
-    facts = PredictionFacts(run=None, method="sam", round=0, weights="", note="", device="cpu",
-                            slice_index=None, targets=[], unmet_clicks=[])
+    run = arguments.get("run")
+    if arguments.get("project"):
+        Path(arguments["project"], "runs", run, "config.json").read_text()
+    facts = PredictionFacts(run=run, method="sam", round=0, weights="", note="", device="cpu",
+                            slice_index=None, targets=arguments.get("targets") or [],
+                            unmet_clicks=[])
     return Done(facts=facts, files={{"refined": str(path)}})
 
 def describe(arguments, monitor):
@@ -79,7 +82,14 @@ def describe(arguments, monitor):
     device = DeviceFacts(name="cuda", reason="of the host", problem="")
     return Done(facts=ComputerFacts(device=device, weights=[]))
 
-server.load_tasks = lambda: {{"train": train, "refine": refine, "describe": describe}}
+def estimate(arguments, monitor):
+    from aslseg.engine.facts import EstimateFacts
+    from aslseg.engine.protocol import Done
+    return Done(facts=EstimateFacts(rounds=2, steps=900, seconds=7200.0))
+
+server.load_tasks = lambda: {{
+    "train": train, "refine": refine, "describe": describe, "estimate": estimate
+}}
 
 import aslseg.engine.session as session
 session.IDLE_S = {patience}

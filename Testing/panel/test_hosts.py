@@ -66,6 +66,9 @@ def test_a_host_trains_while_the_panel_is_closed(
     ui.trainSection.collapsed = False
     device = "Networks run on CUDA of gpu1: of the host."
     wait_until(lambda: ui.deviceLabel.text == device, SOON_S, "the host has said its device")
+    click(ui.estimateButton)
+    takes = "A training takes about 2 h at gpu1: 2 rounds, 900 steps."
+    wait_until(lambda: takes in ui.trainingLabel.text, SOON_S, "the host has estimated")
     click(ui.startButton)
     wait_until(lambda: "At gpu1: training" in ui.trainingLabel.text, SOON_S, "the host trains")
     close_module()

@@ -335,19 +335,26 @@ def _compare(project: Project) -> None:
 def renew(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     cases: Annotated[list[str], typer.Argument(help="Cases whose image was replaced.")],
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--set-aside",
+            help="Label maps, masks and decisions: count for the new images, or go to the history.",
+        ),
+    ] = None,
 ) -> None:
     """Take the images that cases have now, for those that were replaced on purpose.
 
-    A project knows its images by their content, and refuses to go on with others. Look at the label
-    maps of these cases first: they were drawn on the images of before. Runs that have seen those
-    cannot go on; start a new one.
+    A project knows its images by their content, and refuses to go on with others. Label maps of
+    these cases were drawn on the images of before: say whether they are kept. Runs that have seen
+    those images cannot go on; start a new one.
     """
     from aslseg.project.create import renew_image
     from aslseg.project.project import open_project
 
     opened = open_project(project)
     for case_id in cases:
-        renew_image(opened, case_id)
+        renew_image(opened, case_id, keep=keep)
         tell(f"{case_id}: the image that is there now is taken.")
 
 
@@ -409,7 +416,7 @@ def register(app: typer.Typer) -> None:
             "aslseg patients my_project --patient ct_7=ct_9 --split ct_7=train",
         )
     )(patients)
-    app.command(epilog=examples("aslseg renew my_project ct_3"))(renew)
+    app.command(epilog=examples("aslseg renew my_project ct_3 --set-aside"))(renew)
     app.command(
         epilog=examples(
             "aslseg masks my_project liver totalsegmentator_output",

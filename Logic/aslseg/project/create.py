@@ -33,6 +33,7 @@ from aslseg.project.case import (
     Status,
     refuse_same_ids,
 )
+from aslseg.project.drawn import drawn_files, set_drawn_aside
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
 from aslseg.project.organ_masks import (
@@ -57,6 +58,7 @@ from aslseg.project.project import (
     change_project,
     changing,
     open_project,
+    replacing_project,
     validated,
     write_project,
 )
@@ -175,27 +177,49 @@ def add_cases(
     return _with_added(project, cases, monitor, lambda: open_project(project.folder))
 
 
-def renew_image(project: Project, case_id: str) -> Project:
+def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> Project:
     """Take the image that a case has now as its image, for one that was replaced on purpose.
 
+    Args:
+        project: The project.
+        case_id: The case.
+        keep: Whether its label map, organ masks and decisions about lesions, made on the image of
+            before, count for this one too; False puts them into the history, where no training
+            reads them. None where there are none.
+
     Raises:
-        ProjectError: When there is no such case.
-        ImageError: When the image cannot be used, or the case's label map does not lie on it.
+        ProjectError: When there is no such case, or nobody has said what shall become of these.
+        ImageError: When the image cannot be used, or a label map that is kept does not lie on it.
         StorageError: When the folder cannot be written.
     """
-
-    def renew(current: Project) -> Project:
+    with changing(open_project(project.folder).folder):
+        current = open_project(project.folder)
         case = current.case(case_id)
         path = current.image_path(case)
         volume, stamp, digest = read_volume(path), stamp_of(path), sha256_of(path)
-        if case.label is not None:
+        drawn = drawn_files(current, case)
+        decided = bool(drawn) or current.lesion_path(case_id).exists()
+        if digest != case.image_sha256 and decided and keep is None:
+            msg = (
+                f"The label map, masks or decisions of case {case_id} were made on the image of "
+                "before. Look whether they fit the one that is there now, and say so: --keep, or "
+                "--set-aside to put them into the history."
+            )
+            raise ProjectError(msg)
+        if keep is False:
+            facts = case.model_dump(include={"id", "image", "split", "patient"})
+            case = Case.model_validate(facts)
+        elif case.label is not None:
             load_labels(current.label_path(case), volume.geometry, current.targets)
         updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
         _refuse_twins(updated)
-        remember(current.folder, {case.id: [stamp, digest]})
-        return updated
-
-    return change_project(project.folder, renew)
+        with replacing_project(updated):
+            if keep is False:
+                set_drawn_aside(current, current.case(case_id))
+        for file in drawn if keep is False else []:
+            file.unlink(missing_ok=True)  # its copy is in the history
+    remember(updated.folder, {case_id: [stamp, digest]})
+    return updated
 
 
 def _refuse_project(folder: Path) -> None:

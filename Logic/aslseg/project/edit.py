@@ -8,8 +8,7 @@ from pathlib import Path
 
 from aslseg.errors import ProjectError, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
-from aslseg.project.labels import keep_history
-from aslseg.project.lesions import set_lesions_aside
+from aslseg.project.drawn import drawn_files, set_drawn_aside
 from aslseg.project.project import (
     Project,
     change_project,
@@ -21,7 +20,6 @@ from aslseg.project.project import (
 from aslseg.project.remote_run import open_remote_runs
 from aslseg.project.review import history, note_removal
 from aslseg.project.run_folder import RunFolder, refuse_foreign_results, runs_of
-from aslseg.storage import inside
 from aslseg.targets import Target
 
 
@@ -94,7 +92,7 @@ def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, 
         updated = validated(current, cases=kept)
         with replacing_project(updated):
             removals = [_set_aside(current, case) for case in gone]
-        for path in (path for case in gone for path in _drawn(current, case)):
+        for path in (path for case in gone for path in drawn_files(current, case)):
             path.unlink(missing_ok=True)  # its copy is in the history
     return updated, removals
 
@@ -211,15 +209,8 @@ def _elsewhere(project: Project) -> list[str]:
     return [f"{name} of {note.host}" for name, note in runs.items()]
 
 
-def _drawn(project: Project, case: Case) -> list[Path]:
-    """Return the files of the project that a case has: label map and organ masks."""
-    places = [*([case.label] if case.label else []), *case.masks.values()]
-    return [inside(project.folder, place) for place in places]
-
-
 def _set_aside(project: Project, case: Case) -> Removal:
-    copies = [keep_history(path) for path in _drawn(project, case)]
+    copies = set_drawn_aside(project, case)
     kept = copies[0] if case.label else None
-    set_lesions_aside(project.folder, case.id)
     note_removal(project.folder, case)
     return Removal(case.id, project.image_path(case), kept)

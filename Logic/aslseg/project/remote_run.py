@@ -15,7 +15,7 @@ from pydantic import Field
 from aslseg.config import Settings
 from aslseg.errors import RunError
 from aslseg.reading import damage_told, read_object
-from aslseg.storage import write_json_atomic
+from aslseg.storage import this_computer, write_json_atomic
 
 FILE_NAME = "remote.json"
 
@@ -29,6 +29,8 @@ class RemoteRun(Settings):
         session: Key of the engine's session there.
         is_open: Whether it may be at work, or something of it has not come yet.
         fetched: By path in the run's folder, the stamp of the file there that was fetched last.
+        computer: That wrote the note; empty in notes of earlier versions.
+        folder: Of the project there when it did.
     """
 
     host: Annotated[str, Field(min_length=1, max_length=255)]
@@ -36,6 +38,8 @@ class RemoteRun(Settings):
     session: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
     is_open: bool = True
     fetched: dict[str, str] = Field(default_factory=dict)
+    computer: str = ""
+    folder: str = ""
 
 
 def read_remote_run(folder: Path) -> RemoteRun | None:
@@ -50,6 +54,25 @@ def read_remote_run(folder: Path) -> RemoteRun | None:
     remedy = "delete it if the run shall be this computer's"
     with damage_told(path, RunError, remedy):
         return RemoteRun.model_validate(read_object(path, RunError, remedy))
+
+
+def is_of_a_copy(run: Path, note: RemoteRun) -> bool:
+    """Whether a note came with a copy of a project whose original is still on this computer.
+
+    Args:
+        run: Folder of the run.
+        note: That lies in it.
+    """
+    if note.computer != this_computer() or not note.folder:
+        return False
+    original = Path(note.folder, "runs", run.name)
+    if original.resolve() == run.resolve():
+        return False
+    try:
+        known = read_remote_run(original)
+    except RunError:
+        return False
+    return known is not None and known.session == note.session
 
 
 def write_remote_run(folder: Path, note: RemoteRun) -> None:

@@ -19,7 +19,7 @@ from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, Case
 from aslseg.project.image_digests import check_images, stamp_of
 from aslseg.project.project import FILE_NAME, Project
 from aslseg.project.remote_run import FILE_NAME as NOTE
-from aslseg.project.remote_run import read_remote_run
+from aslseg.project.remote_run import is_of_a_copy, read_remote_run
 from aslseg.project.run_folder import RUNS, RunFolder, runs_of
 from aslseg.remote.connection import Connection
 from aslseg.remote.images import digest_of_image, files_of_image, name_of_image
@@ -75,12 +75,12 @@ class Digests:
 def key_of(project_folder: Path, host: str) -> str:
     """Return the key of a project's mirror on a host.
 
-    A project that was moved keeps the mirror that holds its runs.
+    A project that was moved keeps the mirror that holds its runs; a copy gets one of its own.
     """
     for run in runs_of(project_folder):
         with suppress(AslsegError):
             note = read_remote_run(run.path)
-            if note is not None and note.host == host:
+            if note is not None and note.host == host and not is_of_a_copy(run.path, note):
                 return note.project
     text = f"{this_computer()} {project_folder.resolve()}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -147,7 +147,7 @@ def send_project(
 def send_run(
     connection: Connection,
     project: Project,
-    run: RunFolder | None,
+    run: RunFolder,
     digests: Digests,
     monitor: Monitor,
 ) -> str:
@@ -158,7 +158,7 @@ def send_run(
         ConnectionLostError: When the connection is gone.
     """
     files: list[Path] = []
-    if run is not None and _is_ours(run, connection):
+    if _is_ours(run, connection):
         files = _files_of(run, _NOT_FOR_PREDICTIONS)
     return _send_files(connection, project, {}, files, [], digests, monitor)
 
@@ -230,7 +230,8 @@ def _image_of(project: Project, case: Case) -> Path:
 def _is_ours(run: RunFolder, connection: Connection) -> bool:
     """Whether the files of a run are here, and not on that host as well and newer."""
     note = read_remote_run(run.path)
-    return note is None or note.host != connection.host.name
+    is_there = note is not None and note.host == connection.host.name
+    return note is None or not is_there or is_of_a_copy(run.path, note)
 
 
 def _label_files(folder: Path) -> list[Path]:

@@ -52,6 +52,7 @@ from aslseg.remote.hosts import Host
 from aslseg.remote.link import Link, Session, Work
 from aslseg.remote.mirror import Digests, key_of, send_images, send_project, send_run
 from aslseg.remote.wire import PROJECTS, Files, ListRun, Ok, Remove
+from aslseg.storage import this_computer
 
 
 class RemoteEngine:
@@ -181,20 +182,26 @@ class RemoteEngine:
         """Segment a volume, refine it by prompts, or grow a lesion; files come to their place."""
         project = None if request.project is None else open_project(Path(request.project))
         run = _run_of(project, request.run)
+        if run is None and do == "segment":
+            msg = f"{request.project or 'The request'} has no finished run yet; train first."
+            raise RunError(msg)
         labels = request.labels if isinstance(request, Grow) else None
         files = [request.image, *request.organs.values(), *([labels] if labels else [])]
 
         def fields(connection: Connection) -> dict[str, Any]:
             sent = send_images(connection, map(Path, files), self._digests, monitor)
             there = {name: f"{connection.root}/{sent[Path(name)]}" for name in files}
-            changes = {
+            changes: dict[str, Any] = {
                 "image": there[request.image],
                 "organs": {name: there[path] for name, path in request.organs.items()},
                 "run": None if run is None else run.run_id,
             }
-            if project is not None:
+            if project is not None and run is not None:
                 key = send_run(connection, project, run, self._digests, monitor)
                 changes["project"] = _mirror(connection, key)
+            elif project is not None:  # or a run that the mirror alone has would predict
+                targets = [target.model_dump() for target in project.targets]
+                changes |= {"project": None, "targets": targets}
             if labels is not None:
                 changes["labels"] = there[labels]
             return {**request.model_dump(), **changes}
@@ -275,7 +282,13 @@ class RemoteEngine:
             def send(connection: Connection) -> RemoteRun:
                 ours = None if do == "train" else run
                 key = send_project(connection, project, self._digests, monitor, ours)
-                begun = RemoteRun(host=self.host.name, project=key, session=session.key)
+                begun = RemoteRun(
+                    host=self.host.name,
+                    project=key,
+                    session=session.key,
+                    computer=this_computer(),
+                    folder=str(project.folder.resolve()),
+                )
                 begun = begun.model_copy(update={"fetched": note.fetched if note else {}})
                 write_remote_run(run.path, begun)  # first: what has begun is found again
                 changes = {"project": _mirror(connection, key), "run": run.run_id}

@@ -85,7 +85,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
     def estimate(
         self, preset: str = "quick", changes: dict[str, Any] | None = None, *, wait: bool = True
     ) -> EstimateFacts | None:
-        """Estimate how long a training on the open project would take on this computer.
+        """Estimate how long a training on the open project would take on the chosen computer.
 
         Args:
             preset: As in `train`.

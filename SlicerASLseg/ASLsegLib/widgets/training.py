@@ -131,9 +131,12 @@ class TrainingSection(Section):
 
     def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
+        host = self.logic.engine.host
         text = _("A training takes {time} here: {rounds} rounds, {steps} steps.")
+        if host:
+            text = _("A training takes {time} at {host}: {rounds} rounds, {steps} steps.")
         self._ended = text.format(
-            time=rough_time(facts.seconds), rounds=facts.rounds, steps=facts.steps
+            time=rough_time(facts.seconds), host=host, rounds=facts.rounds, steps=facts.steps
         )
         self.update()
 

@@ -555,7 +555,12 @@ def test_a_replaced_image_is_told_and_taken_by_command(tmp_path: Path) -> None:
     write_volume(a_patient(31)[0], project.image_path(project.case("c0")))
     result = CliRunner().invoke(app, ["train", str(project.folder)])
     assert f"aslseg renew {project.folder} c0" in result.output
-    assert CliRunner().invoke(app, ["renew", str(project.folder), "c0"]).exit_code == 0
+    unsaid = CliRunner().invoke(app, ["renew", str(project.folder), "c0"])
+    assert unsaid.exit_code == 1
+    assert "made on the image of before" in unsaid.output
+    said = CliRunner().invoke(app, ["renew", str(project.folder), "c0", "--set-aside"])
+    assert said.exit_code == 0
+    assert open_project(project.folder).case("c0").label is None
     check_images(project.folder, open_project(project.folder).cases)
 
 

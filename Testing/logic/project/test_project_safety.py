@@ -117,10 +117,34 @@ def test_a_replaced_image_of_the_same_shape_is_refused(project: Project) -> None
 
 def test_a_replaced_image_is_taken_when_a_person_says_so(project: Project) -> None:
     replace_image(project, "c0")
-    renewed = renew_image(project, "c0")
+    with pytest.raises(ProjectError, match=r"made on the image of before.*--keep, or --set-aside"):
+        renew_image(project, "c0")
+    assert open_project(project.folder) == project
+    renewed = renew_image(project, "c0", keep=True)
+    assert renewed.case("c0").label == project.case("c0").label
     assert renewed.load_image(renewed.case("c0")).geometry.matches(GEOMETRY)
     assert renewed.case("c0").image_sha256 != project.case("c0").image_sha256
     assert open_project(project.folder) == renewed
+
+
+def test_labels_of_the_image_of_before_can_be_set_aside_and_are_not_lost(project: Project) -> None:
+    case = project.case("c0")
+    path = project.label_path(case)
+    drawn = path.read_bytes()
+    decisions = project.lesion_path("c0")
+    decisions.parent.mkdir(exist_ok=True)
+    decisions.write_text("{}\n", encoding="utf-8")
+    replace_image(project, "c0")
+    renewed = renew_image(project, "c0", keep=False)
+    assert open_project(project.folder) == renewed
+    now = renewed.case("c0")
+    assert (now.label, now.status, now.masks) == (None, "unlabelled", {})
+    assert now.image_sha256 != case.image_sha256
+    assert not path.exists()
+    assert not decisions.exists()
+    (kept,) = (path.parent / "history").glob("c0-*.nii.gz")
+    assert kept.read_bytes() == drawn
+    assert len(list((decisions.parent / "history").glob("c0-*.jsonl"))) == 1
 
 
 def test_a_run_does_not_go_on_with_a_renewed_image(project: Project) -> None:

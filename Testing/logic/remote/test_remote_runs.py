@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.engine.facts import RunFacts
+from aslseg.engine.facts import PredictionFacts, RunFacts
 from aslseg.engine.session import is_alive
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Metric, Monitor, Progress
@@ -31,7 +32,7 @@ from aslseg.remote import link
 from aslseg.remote.link import LeftError
 from aslseg.remote.mirror import key_of
 from aslseg.remote.tasks import RemoteEngine
-from aslseg.storage import visible_files
+from aslseg.storage import this_computer, visible_files
 from remote_host import STEPS, a_host, allow_steps, end_engines, station_of
 from tiny_project import GEOMETRY, a_tiny_project
 
@@ -232,8 +233,7 @@ def test_the_last_volume_stays_there_and_answers_come_to_their_place(followed: F
     assert len(list((station_of(followed.folder) / "sessions").iterdir())) == 1, "one engine"
     followed.lose_connection()
     followed.engine.tasks["describe"]({}, followed.monitor)
-    followed.engine.remove_project(followed.project.folder, followed.monitor)
-    assert not list((station_of(followed.folder) / "projects").iterdir())
+    assert not (station_of(followed.folder) / "projects").exists(), "no run has to be there"
 
 
 def test_a_run_of_another_project_that_was_here_is_not_taken_for_a_new_one(
@@ -278,6 +278,58 @@ def test_a_host_that_has_lost_a_run_deletes_nothing_here_and_gets_it_again(
         followed.ask("resume", run="a")
     (there,) = (station_of(followed.folder) / "projects").glob("*/runs/a/labels/c2.nii.gz")
     assert there.read_text("utf-8") == label.read_text("utf-8") == "of the host"
+
+
+def test_a_copy_of_a_project_gets_a_mirror_of_its_own_and_a_moved_one_keeps_it(
+    tmp_path: Path,
+) -> None:
+    original, copy, moved = (tmp_path / name for name in ("original", "copy", "moved"))
+    run = create_run(original, RunConfig(), "a")
+    here = {"computer": this_computer(), "folder": str(original.resolve())}
+    write_remote_run(run.path, RemoteRun(host="gpu1", project="0" * 32, session="1" * 32, **here))
+    assert key_of(original, "gpu1") == "0" * 32
+    shutil.copytree(original, copy)
+    assert key_of(copy, "gpu1") not in (key_of(original, "gpu1"), key_of(original, "gpu2"))
+    assert key_of(original, "gpu1") == "0" * 32
+    shutil.rmtree(copy)
+    original.rename(moved)
+    assert key_of(moved, "gpu1") == "0" * 32
+
+
+@pytest.mark.slow
+def test_a_copy_goes_on_with_a_run_in_its_own_mirror_and_its_original_keeps_its_own(
+    followed: Followed,
+) -> None:
+    followed.ask("train", settings="quick", run="a")
+    copy = followed.project.folder.with_name("copy")
+    shutil.copytree(followed.project.folder, copy)
+    (there,) = (station_of(followed.folder) / "projects").iterdir()
+    image = str(followed.project.image_path(followed.project.case("c6")))
+    answer = {"image": image, "output": str(followed.folder / "answers"), "run": "a"}
+    followed.engine.tasks["refine"]({**answer, "project": str(copy)}, followed.monitor)
+    own = station_of(followed.folder) / "projects" / key_of(copy, "gpu1")
+    assert own != there
+    weights = Path("runs", "a", "round-01", "sam.safetensors")
+    assert (own / weights).read_text("utf-8") == (there / weights).read_text("utf-8")
+    followed.engine.remove_project(copy, followed.monitor)
+    assert not own.exists()
+    assert (there / weights).exists()
+    assert read_remote_run(followed.run("a").path) is not None
+
+
+def test_a_run_that_the_mirror_alone_has_does_not_predict(followed: Followed) -> None:
+    key = key_of(followed.project.folder, "gpu1")
+    there = station_of(followed.folder) / "projects" / key / "runs" / "deleted-here"
+    there.mkdir(parents=True)
+    (there / "config.json").write_text("{}", encoding="utf-8")
+    image = str(followed.project.image_path(followed.project.case("c6")))
+    output = str(followed.folder / "answers")
+    done = followed.ask("refine", image=image, output=output)
+    facts = done.facts_as(PredictionFacts)
+    assert facts.run is None
+    assert tuple(facts.targets) == followed.project.targets
+    with pytest.raises(RunError, match="has no finished run yet; train first"):
+        followed.ask("segment", image=image, output=output)
 
 
 def test_what_is_no_work_for_a_host_is_refused(followed: Followed) -> None:
