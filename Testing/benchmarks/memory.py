@@ -1,7 +1,7 @@
 """How much memory does a training, or a volume, take? For Docs/performance.md.
 
     python Testing/benchmarks/memory.py training FOLDER --cases 10
-    python Testing/benchmarks/memory.py volume RUN IMAGE FOLDER
+    python Testing/benchmarks/memory.py volume RUN IMAGE FOLDER --organ liver=MASK
 
 `training` makes patients of 24 x 96 x 96 voxels, half of them labelled, and trains the tiny
 settings of the tests on them, without SAM. `volume` is `aslseg segment`. Both print the peak of the
@@ -51,10 +51,11 @@ def train(folder: Path, count: int) -> None:
     start_run(create_project(folder / "project", chosen), tiny_config(rounds=1))
 
 
-def segment(run: Path, image: Path, folder: Path) -> None:
+def segment(run: Path, image: Path, folder: Path, organs: list[str]) -> None:
     from aslseg.cli.main import app
 
-    app(["segment", str(run), str(image), "-o", str(folder)], standalone_mode=False)
+    given = [word for organ in organs for word in ("--organ", organ)]
+    app(["segment", str(run), str(image), "-o", str(folder), *given], standalone_mode=False)
 
 
 def peak_gib() -> float:
@@ -77,11 +78,12 @@ def main() -> None:
     volume = what.add_parser("volume")
     for name in ("run", "image", "folder"):
         volume.add_argument(name, type=Path)
+    volume.add_argument("--organ", action="append", default=[], help="as of `aslseg segment`")
     options = parser.parse_args()
     if options.what == "training":
         train(options.folder, options.cases)
     else:
-        segment(options.run, options.image, options.folder)
+        segment(options.run, options.image, options.folder, options.organ)
     print(f"peak {peak_gib():.2f} GiB, {time.process_time():.0f} s of processor")
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import KDTree
 
 from aslseg.config import CandidatesConfig, RunConfig
 from aslseg.data.masks import (
@@ -45,6 +45,10 @@ FEATURES = (
 MOST_CANDIDATES = 255
 """Of a target: numbers of candidates are uint8. The largest ones stay."""
 
+ZONE_VOXELS = 8 << 20
+"""In a block that zones are found in; see `_zones`."""
+
+_SLICES_AT_ONCE = 16
 _ODDS_LIMIT = 6.0
 _STABLE = tuple(float(1 / (1 + np.exp(-odds))) for odds in (1.0, -1.0))
 """SAM's stability: overlap of its masks at log-odds of 1 and -1 (Kirillov et al., ICCV 2023)."""
@@ -83,11 +87,15 @@ class Evidence:
     @property
     def proposal(self) -> Float32:
         """The largest of the specialist's probability, SAM's, and the earlier weights' mean."""
-        largest = self.specialist
-        if self.earlier:
-            mean: Float32 = reduce(np.add, self.earlier) / np.float32(len(self.earlier))
-            largest = np.maximum(largest, mean)
-        return largest if self.sam is None else np.maximum(largest, self.sam)
+        largest: Float32 = self.specialist.copy()
+        for part in _few_slices(largest):
+            whole = largest[part]
+            if self.earlier:
+                mean = reduce(np.add, (values[part] for values in self.earlier))
+                np.maximum(whole, mean / np.float32(len(self.earlier)), out=whole)
+            if self.sam is not None:
+                np.maximum(whole, self.sam[part], out=whole)
+        return largest
 
     def region_above(self, threshold: float) -> BoundingBox | None:
         """Return a box outside of which the proposal is nowhere above a threshold."""
@@ -188,6 +196,12 @@ def find_candidates(
     return Candidates(target, shape, box, cores, zones, centres, sizes, np.array(measured))
 
 
+def _few_slices(array: NDArray[Any]) -> Iterator[slice]:
+    """Yield the slices of a volume, a few at a time."""
+    for first in range(0, len(array), _SLICES_AT_ONCE):
+        yield slice(first, first + _SLICES_AT_ONCE)
+
+
 def _none(target: str, shape: tuple[int, int, int]) -> Candidates:
     empty = np.zeros((0, 0, 0), np.uint8)
     nothing, numbers = np.zeros((0, 3)), np.zeros(0)
@@ -202,7 +216,9 @@ def _components(proposed: Mask, proposal: Float32, least: int) -> tuple[Labels, 
     peaks = np.full(count + 1, -np.inf, np.float32)
     np.maximum.at(peaks, numbered[proposed], proposal[proposed])
     peaks[0] = np.inf
-    in_core = proposal >= peaks[numbered] / 2
+    in_core = np.empty(numbered.shape, np.bool_)
+    for part in _few_slices(numbered):
+        in_core[part] = proposal[part] >= peaks[numbered[part]] / 2
     sizes = np.bincount(numbered[in_core], minlength=count + 1)
     order = np.argsort(-sizes[1:], kind="stable")[:MOST_CANDIDATES] + 1
     order = order[sizes[order] >= least]
@@ -213,10 +229,35 @@ def _components(proposed: Mask, proposal: Float32, least: int) -> tuple[Labels, 
 
 
 def _zones(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
-    distance, nearest = ndimage.distance_transform_edt(
-        regions == 0, sampling=spacing_mm, return_indices=True
+    """Return the number of the nearest region within a margin, 0 elsewhere.
+
+    Block after block: a nearest voxel takes 28 bytes for each voxel.
+    """
+    zones = np.zeros(regions.shape, np.uint8)
+    reach = int(margin_mm / spacing_mm[0]) + 1
+    step = max(1, ZONE_VOXELS // regions[0].size - 2 * reach)
+    for first in range(0, len(regions), step):
+        low = max(first - reach, 0)
+        block = regions[low : first + step + reach]
+        if block.any():
+            found = _zones_of_block(block, margin_mm, spacing_mm)
+            zones[first : first + step] = found[first - low :][:step]
+    return zones
+
+
+def _zones_of_block(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
+    nearest = ndimage.distance_transform_edt(
+        regions == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    zones: Labels = np.where(distance <= margin_mm, regions[tuple(nearest)], np.uint8(0))
+    squared = np.zeros(regions.shape)
+    for axis, edge_mm in enumerate(spacing_mm):
+        places = np.arange(regions.shape[axis]).reshape([-1 if n == axis else 1 for n in range(3)])
+        way_mm = (nearest[axis] - places).astype(np.float64)
+        way_mm *= edge_mm
+        squared += np.square(way_mm, out=way_mm)
+        del way_mm
+    is_near = np.sqrt(squared, out=squared) <= margin_mm
+    zones: Labels = np.where(is_near, regions[tuple(nearest)], np.uint8(0))
     return zones
 
 
@@ -238,26 +279,35 @@ def _of_parent(
     rest = organ.copy()
     rest[within] &= ~candidates
     voxels = crop(volume.voxels, both)
-    intensities = organ_scale(voxels, rest if rest.any() else organ).normalised(voxels)
-    return intensities[within], _depth(organ, within, cores, volume.geometry.spacing_mm)
+    scale = organ_scale(voxels, rest if rest.any() else organ)
+    return scale.normalised(voxels[within]), _depth(
+        organ, within, cores, volume.geometry.spacing_mm
+    )
 
 
 def _depth(organ: Mask, within: tuple[slice, ...], cores: Mask, spacing_mm: Spacing3) -> Float32:
     """Return the distance of cores in a box to the nearest voxel outside of an organ, in mm.
 
-    As `distance_transform_edt` gives it, which would need twelve bytes for each voxel of the organ:
-    the nearest voxel outside shares a face with one inside.
+    As `distance_transform_edt` gives it, which would need dozens of bytes for each voxel of the
+    organ: of each slice its nearest voxel in plane is asked for, and the nearest of these counts.
     """
     framed = np.pad(organ, 1, constant_values=not organ.all())  # where the scan ends is no border
-    outside = np.argwhere(ndimage.binary_dilation(framed) & ~framed)
     places = np.argwhere(cores) + [part.start + 1 for part in within]
+    squared = np.full(len(places), np.inf)
+    for k in np.flatnonzero(~framed.all(axis=(1, 2))):
+        along = np.square((places[:, 0] - k) * spacing_mm[0])
+        asked = np.flatnonzero(along < squared)
+        if not len(asked):
+            continue
+        nearest = ndimage.distance_transform_edt(
+            framed[k], sampling=spacing_mm[1:], return_distances=False, return_indices=True
+        )
+        rows, columns = places[asked, 1], places[asked, 2]
+        ways = along[asked] + np.square((nearest[0, rows, columns] - rows) * spacing_mm[1])
+        ways += np.square((nearest[1, rows, columns] - columns) * spacing_mm[2])
+        squared[asked] = np.minimum(squared[asked], ways)
     depth = np.zeros(cores.shape, np.float32)
-    if len(outside):
-        inside = framed[tuple(places.T)]
-        ways_mm = KDTree(outside * spacing_mm).query(places[inside] * spacing_mm)[0]
-        depths = np.zeros(len(places), np.float32)
-        depths[inside] = ways_mm
-        depth[cores] = depths
+    depth[cores] = np.sqrt(np.where(np.isinf(squared), 0.0, squared))
     return depth
 
 

@@ -112,8 +112,13 @@ def centre_and_spread(voxels: NDArray[Any], organ_mask: Mask) -> tuple[float, fl
         raise ValueError(msg)
     inside = voxels[organ_mask] if organ_mask.any() else voxels.ravel()
     centre = most_frequent(inside)
-    deviations = np.abs(np.subtract(inside, centre, dtype=np.float32))
-    return centre, SD_PER_MAD * float(np.median(deviations))
+    return centre, SD_PER_MAD * _median_deviation(inside, centre)
+
+
+def _median_deviation(values: NDArray[Any], centre: float) -> float:
+    deviations: NDArray[np.float32] = np.subtract(values, centre, dtype=np.float32)
+    np.abs(deviations, out=deviations)
+    return float(np.median(deviations, overwrite_input=True))
 
 
 def most_frequent(values: NDArray[Any]) -> float:
@@ -123,7 +128,7 @@ def most_frequent(values: NDArray[Any]) -> float:
         values: Any shape, at least one value.
     """
     median = float(np.median(values))
-    spread = float(np.median(np.abs(np.subtract(values, median, dtype=np.float32))))
+    spread = _median_deviation(values, median)
     if values.size < _FEWEST_FOR_MODE or spread == 0:
         return median
     reach = 4 * SD_PER_MAD * spread

@@ -15,11 +15,13 @@ from aslseg.config import CandidatesConfig
 from aslseg.data.masks import within_reach
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
 from aslseg.errors import WeightsError
+from aslseg.inference import candidates as candidates_module
 from aslseg.inference.candidates import (
     FEATURES,
     Candidates,
     Evidence,
     _depth,
+    _zones,
     find_candidates,
 )
 from aslseg.inference.cascade import Specialist, StagePrediction
@@ -131,6 +133,25 @@ def test_features_tell_dark_from_bright_and_long_from_round() -> None:
     assert elongation[1] == pytest.approx(expected)
     box_over_ellipsoid = 6 / math.pi / (5 / 3) ** 1.5  # a box and its ellipsoid of equal moments
     assert feature(candidates, "fill")[0] == pytest.approx(box_over_ellipsoid)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (5.0, 0.8, 0.8)])
+@pytest.mark.parametrize("voxels", [1, 14 * 400, candidates_module.ZONE_VOXELS])
+def test_zones_are_those_of_the_whole_distance_transform_in_whatever_blocks(
+    spacing_mm: tuple[float, float, float], voxels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates_module, "ZONE_VOXELS", voxels)
+    rng = np.random.default_rng(0)
+    regions = np.zeros((30, 20, 20), np.uint8)
+    for number in range(1, 12):  # with ties: spacings and distances are whole multiples
+        k, row, column = rng.integers(0, (30, 20, 20))
+        regions[k : k + 2, row : row + 3, column : column + 1] = number
+    distance, nearest = ndimage.distance_transform_edt(
+        regions == 0, sampling=spacing_mm, return_indices=True
+    )
+    expected = np.where(distance <= 5.0, regions[tuple(nearest)], 0)
+    assert len(np.unique(expected)) > 5
+    np.testing.assert_array_equal(_zones(regions, 5.0, spacing_mm), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 1.0])
