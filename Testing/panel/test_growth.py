@@ -106,6 +106,15 @@ def test_the_button_says_what_is_lacking(panel: Any, volume: Any) -> None:
     assert panel.ui.growButton.enabled
 
 
+def test_the_button_follows_the_slice_that_is_looked_at(panel: Any, volume: Any) -> None:
+    show_slice_of(volume, 3)
+    add_box(volume, 5, 9, 13, 23, 27)
+    for k, expected in ((3, False), (5, True), (6, False)):
+        show_slice_of(volume, k)
+        run_event_loop(0.4)
+        assert panel.ui.growButton.enabled is expected
+
+
 def test_one_box_and_one_button_make_a_lesion_that_counts_as_its_target(
     panel: Any, volume: Any
 ) -> None:

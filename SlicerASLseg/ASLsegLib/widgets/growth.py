@@ -35,6 +35,7 @@ class GrowthSection(Section):
         """Connect the section's widgets."""
         self._looked_at = self._changed_at = 0.0
         self._seen = ""
+        self._slice: int | None = None
         self._started_at: float | None = None
         self.on_click(self.ui.growButton, self.grow)
         self.on_key("G", self.ui.growButton)
@@ -45,7 +46,8 @@ class GrowthSection(Section):
         """Show what is possible."""
         volume, no_volume = self.panel.volume, _("Choose a volume.")
         place = _("Place a box or points on this slice first.")
-        can_grow = volume is not None and bool(free_prompts(volume, current_slice(volume)))
+        self._slice = None if volume is None else current_slice(volume)
+        can_grow = volume is not None and bool(free_prompts(volume, self._slice))
         self.gate(
             self.ui.growButton,
             "" if volume else no_volume,
@@ -63,11 +65,13 @@ class GrowthSection(Section):
     def tick(self) -> None:
         """Let lesions grow from new boxes, and again when their prompts have changed and rest."""
         volume, parameters = self.panel.volume, self.panel.parameters
-        if volume is None or self.panel.missing or not self._is_watching(volume, parameters):
-            return
-        if time.monotonic() - self._looked_at < LOOK_S:
+        if volume is None or self.panel.missing or time.monotonic() - self._looked_at < LOOK_S:
             return
         self._looked_at = time.monotonic()
+        if current_slice(volume) != self._slice:
+            self.update()  # other prompts, or none
+        if not self._is_watching(volume, parameters):
+            return
         growth = self._last_growth(volume)
         if growth is not None and not self._is_drawing() and not self._is_left_alone(volume):
             self.logic.correct_growth(growth)

@@ -45,6 +45,11 @@ class StatusSection(Section):
         )
         self._show()
 
+    def tick(self) -> None:
+        """Forget the progress of work in the background, which ends without an event."""
+        if not self._is_busy:
+            self._progress = None
+
     def on_event(self, event: PanelEvent) -> None:
         """Show the progress of everything but trainings."""
         if event.event == "progress":
