@@ -17,7 +17,7 @@ from ASLsegLib.scene.segmentations import (
 )
 from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.scene.volumes import working_volume
-from ASLsegLib.widgets.section import Section, fill_combo
+from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -147,6 +147,9 @@ class SegmentSection(Section):
             self._runs = entries
             fill_combo(self.ui.runBox, entries, self.run_id)
         self.gate(self.ui.runBox, "" if runs else self._no_run())
+        if runs:  # whole, also where the box is too narrow for it
+            shown = as_plain(f"{self.ui.runBox.currentText}\n{self.ui.runBox.toolTip}")
+            self.ui.runBox.setToolTip(shown)
 
     def _choose_run(self) -> None:
         self.panel.parameters.run = self.ui.runBox.currentData or ""
