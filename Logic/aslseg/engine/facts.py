@@ -52,7 +52,8 @@ class GrowthFacts(Message):
         first_slice: The lowest number of its slices, in the file's own numbers; None for nothing.
         last_slice: The highest.
         volume_ml: Its volume.
-        ends: Why it ends, a sentence for each way.
+        ends: Why it ends, a sentence for each way, and one for each slice with a positive point
+            that is not in it.
     """
 
     run: str | None

@@ -47,11 +47,15 @@ def grown(
         CancelledError: When asked to stop.
     """
     target, areas, ends = prompts[0].target, dict[int, int](), list[str]()
+    unmet = {prompt.slice_index: _unmet(prompt, None) for prompt in prompts}
+    asked = {prompt.slice_index: prompt for prompt in prompts}
     for found in session.grow(prompts, labels, monitor=monitor):
         if isinstance(found, GrowthEnd):
             ends.append(f"Ends at slice {found.slice_index}: {REASONS[found.reason]}.")
             continue
         areas[found.slice_index] = int(np.count_nonzero(found.mask))
+        if found.slice_index in asked:
+            unmet[found.slice_index] = _unmet(asked[found.slice_index], found.mask)
         monitor.listener(slice_mask(found.slice_index, target, found.mask))
         monitor.listener(Progress("Growing the lesion", len(areas), 0))
     filled = [k for k, area in areas.items() if area]
@@ -61,7 +65,23 @@ def grown(
         first_slice=min(filled, default=None),
         last_slice=max(filled, default=None),
         volume_ml=sum(areas.values()) * session.volume.geometry.voxel_ml,
-        ends=ends,
+        ends=[*ends, *(sentence for sentence in unmet.values() if sentence)],
+    )
+
+
+def _unmet(prompt: SlicePrompts, mask: Mask | None) -> str:
+    """Say that a positive point is not in a section (H, W); empty when all are."""
+    points = [point.xy for point in prompt.points if point.positive]
+    if mask is None:
+        is_met = not points
+    else:
+        height, width = mask.shape
+        is_met = all(mask[min(int(y), height - 1), min(int(x), width - 1)] for x, y in points)
+    if is_met:
+        return ""
+    return (
+        f"A point on slice {prompt.slice_index} is not in the lesion: none may be there, another "
+        "lesion is, or a negative point takes its part away."
     )
 
 
