@@ -1,0 +1,84 @@
+"""Where does the time of a training go? Processor seconds of each stage, for Docs/performance.md.
+
+    python Testing/benchmarks/round_stages.py FOLDER --data LITS --share 0.3
+
+Trains the preset `quick`, all schedules cut to a share, on LiTS volumes 4 and 33 with labels,
+0 and 5 without, and 16 to validate on. FOLDER keeps project and run; a run that is there is gone on
+with, so two versions can be compared from copies of one folder. A row appears when a stage ends:
+processor seconds since the row before, seconds by the clock, and what has ended. `--profile N` adds
+the N functions of the main thread that took longest, by processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import time
+from pathlib import Path
+
+import torch
+from study_runs import finished_run
+
+from aslseg.config import RunConfig
+from aslseg.networks.device import tune_allocator
+from aslseg.presets import read_preset
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project, open_project, select_cases
+from aslseg.project.project import Project
+
+LABELLED, UNLABELLED, VALIDATION = (4, 33), (0, 5), 16
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(1)
+    tune_allocator()
+    project = project_in(arguments.folder / "project", arguments.data)
+    profile = cProfile.Profile(time.thread_time)
+    if arguments.profile:
+        profile.enable()
+    finished_run(project, shortened(arguments.share, arguments.rounds), "stages", timed=True)
+    profile.disable()
+    if arguments.profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(arguments.profile)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="volume-N and segmentation-N")
+    parser.add_argument("--share", type=float, default=1.0, help="of all schedules")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--profile", type=int, default=0)
+    return parser.parse_args()
+
+
+def project_in(folder: Path, data: Path) -> Project:
+    if folder.exists():
+        return open_project(folder)
+    files = [
+        CaseFiles(f"c{n}", data / f"volume-{n}.nii.gz", data / f"segmentation-{n}.nii.gz")
+        for n in (*LABELLED, *UNLABELLED, VALIDATION)
+    ]
+    labelled = [f"c{n}" for n in LABELLED]
+    cases = select_cases(files, labelled=labelled, validation=(f"c{VALIDATION}",), test=())
+    return create_project(folder, cases)
+
+
+def shortened(share: float, rounds: int) -> RunConfig:
+    config = read_preset("quick")
+    parts = {
+        name: group.model_copy(update={"iterations": max(1, round(group.iterations * share))})
+        for name, group in (
+            ("organ", config.organ),
+            ("lesion", config.lesion),
+            ("sam", config.sam),
+            ("adaptation", config.adaptation),
+        )
+    }
+    return config.model_copy(update={**parts, "rounds": rounds})
+
+
+if __name__ == "__main__":
+    main()
