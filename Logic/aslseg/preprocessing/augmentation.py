@@ -7,7 +7,8 @@ patch is `(C, *spatial)`, a batch `(B, C, *spatial)`, with two or three spatial 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -63,65 +64,139 @@ class IntensityChange:
     resolution: Tensor
 
 
-def sample_patch_transform(centre: tuple[float, ...], rng: np.random.Generator) -> PatchTransform:
-    """Sample turn and scale around a centre."""
+def sample_patch_transform(
+    pixel: tuple[float, ...], edge: int, rng: np.random.Generator
+) -> PatchTransform:
+    """Sample turn and scale around a pixel.
+
+    Args:
+        pixel: Index in the source. The pixels of a patch that is neither turned nor scaled lie on
+            those of the source, and are not mixed: the centre of an even edge is between two.
+        edge: Pixels along each edge of the patch.
+        rng: Source of randomness.
+    """
     turned, scaled = rng.random(2) < CHANGED_IN_PLACE
     angle = rng.uniform(-MOST_TURNED, MOST_TURNED) if turned else 0.0
     log_scale = rng.uniform(math.log(SCALES[0]), math.log(SCALES[1])) if scaled else 0.0
+    centre = tuple(at - 0.5 if edge % 2 == 0 else at for at in pixel)
     return PatchTransform(centre, float(angle), math.exp(log_scale))
 
 
-def cut_patch(
-    source: NDArray[np.generic], transform: PatchTransform, edge: int, *, nearest: bool = False
+CPU = torch.device("cpu")
+
+
+def cut_patches(
+    sources: Sequence[NDArray[np.generic]],
+    transforms: Sequence[PatchTransform],
+    edge: int,
+    *,
+    mirrored: Sequence[tuple[int, ...]] = (),
+    nearest: bool = False,
+    device: torch.device = CPU,
 ) -> Tensor:
-    """Cut a square (cubic) patch out of an array.
+    """Cut a square (cubic) patch out of each of some arrays.
+
+    The parts of them that patches lie in are brought to the device, and cut there all at once.
 
     Args:
-        source: (C, h, w) or (C, d, h, w).
-        transform: Where, how turned, how scaled.
-        edge: Pixels along each edge of the patch.
+        sources: Each (C, h, w), or each (C, d, h, w).
+        transforms: Where, how turned, how scaled; one for each array.
+        edge: Pixels along each edge of a patch.
+        mirrored: Axes (-1 columns, -2 rows) that each patch is mirrored along afterwards.
         nearest: For labels: no mixing of values, and zeros outside. Images repeat their border.
+        device: Where patches are wanted.
 
     Returns:
-        (C, edge, edge) or (C, edge, edge, edge) float32.
+        (B, C, edge, edge) or (B, C, edge, edge, edge) float32.
     """
-    located = located_pixels(transform, edge)
-    needed = [_span(at, size) for at, size in zip(located, source.shape[1:], strict=True)]
-    located = [at - part.start for at, part in zip(located, needed, strict=True)]
-    part = np.ascontiguousarray(source[(slice(None), *needed)], dtype=np.float32)
-    tensor = torch.from_numpy(part)[None]
-    sizes = tensor.shape[2:]
+    parts, places = zip(
+        *[_needed_part(*each, edge) for each in zip(sources, transforms, strict=True)], strict=True
+    )
+    sizes = [part.shape[1:] for part in parts]
+    together = torch.zeros(
+        len(parts), len(parts[0]), *map(max, zip(*sizes, strict=True)),
+        pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    for row, part in zip(together.numpy(), parts, strict=True):
+        row[(slice(None), *map(slice, part.shape[1:]))] = part
+    located = located_pixels(places, edge, mirrored=mirrored, device=device)
+    if not nearest:
+        last = torch.tensor(sizes).T.to(device) - 1
+        located = [
+            torch.minimum(at.clamp(min=0), most.view(-1, *[1] * (at.ndim - 1)))
+            for at, most in zip(located, last, strict=True)
+        ]
     # grid_sample wants (x, y[, z]) in [-1, 1], with -1 and 1 at the outer edges of the pixels.
+    lengths = together.shape[:1:-1]
     grid = torch.stack(
-        [(at + 0.5) / size * 2 - 1 for at, size in zip(located[::-1], sizes[::-1], strict=True)], -1
+        [(at + 0.5) / n * 2 - 1 for at, n in zip(located[::-1], lengths, strict=True)], -1
     )
     return F.grid_sample(
-        tensor,
-        grid[None],
+        together.to(device, non_blocking=True),
+        grid,
         mode="nearest" if nearest else "bilinear",
         padding_mode="zeros" if nearest else "border",
         align_corners=False,
-    )[0]
+    )
 
 
-def _span(located: Tensor, size: int) -> slice:
+def _needed_part(
+    source: NDArray[np.generic], transform: PatchTransform, edge: int
+) -> tuple[NDArray[np.generic], PatchTransform]:
+    """Return the part of an array that a patch is interpolated from, and where it lies in that."""
+    half = (edge - 1) / 2 * transform.scale
+    in_plane = half * (abs(math.cos(transform.angle)) + abs(math.sin(transform.angle)))
+    reach = [*[half] * (len(transform.centre) - 2), in_plane, in_plane]
+    spans = [
+        _span(at - far, at + far, size)
+        for at, far, size in zip(transform.centre, reach, source.shape[1:], strict=True)
+    ]
+    centre = tuple(at - span.start for at, span in zip(transform.centre, spans, strict=True))
+    return source[(slice(None), *spans)], replace(transform, centre=centre)
+
+
+def _span(low: float, high: float, size: int) -> slice:
     """Return the part of an axis that interpolation between pixels needs."""
-    start = min(max(math.floor(float(located.min())) - 1, 0), size - 1)
-    return slice(start, max(min(math.ceil(float(located.max())) + 2, size), start + 1))
+    start = min(max(math.floor(low) - 1, 0), size - 1)
+    return slice(start, max(min(math.ceil(high) + 2, size), start + 1))
 
 
-def located_pixels(transform: PatchTransform, edge: int) -> list[Tensor]:
-    """Return where the pixels of a patch lie in its source.
+def located_pixels(
+    transforms: Sequence[PatchTransform],
+    edge: int,
+    *,
+    mirrored: Sequence[tuple[int, ...]] = (),
+    device: torch.device = CPU,
+) -> list[Tensor]:
+    """Return where the pixels of patches lie in their sources.
+
+    Args:
+        transforms: Of the patches.
+        edge: Pixels along each edge of a patch.
+        mirrored: Axes (-1 columns, -2 rows) that each patch is mirrored along afterwards.
+        device: Where they are wanted.
 
     Returns:
-        One tensor per spatial axis, each of the patch's spatial shape: indices of the source.
+        One tensor per spatial axis, (B, edge, edge[, edge]): indices of the source.
     """
-    steps = (torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2) * transform.scale
-    axes = torch.meshgrid(*[steps] * len(transform.centre), indexing="ij")
-    cos, sin = math.cos(transform.angle), math.sin(transform.angle)
-    rows, columns = axes[-2], axes[-1]
-    turned = [*axes[:-2], cos * rows + sin * columns, cos * columns - sin * rows]
-    return [axis + centre for axis, centre in zip(turned, transform.centre, strict=True)]
+    axes = len(transforms[0].centre)
+    signs = [[-1.0 if axis in of else 1.0 for axis in (-2, -1)] for of in mirrored]
+    facts = torch.tensor(
+        [
+            (t.scale, math.cos(t.angle), math.sin(t.angle), *sign, *t.centre)
+            for t, sign in zip(transforms, signs or [(1.0, 1.0)] * len(transforms), strict=True)
+        ],
+        dtype=torch.float32,
+    ).to(device)
+    scale, cos, sin, up, across, *centre = facts.view(len(facts), -1, *[1] * axes).unbind(1)
+    steps = torch.arange(edge, dtype=torch.float32, device=device) - (edge - 1) / 2
+    *depth, rows, columns = (
+        scale * steps.view(-1, *[1] * (axes - 1 - axis)) for axis in range(axes)
+    )
+    rows, columns = up * rows, across * columns
+    turned = [*depth, cos * rows + sin * columns, cos * columns - sin * rows]
+    shape = (len(facts), *[edge] * axes)
+    return [(at + middle).expand(shape) for at, middle in zip(turned, centre, strict=True)]
 
 
 GAMMAS, GAMMA_CHANCE, INVERTED_SHARE = (0.7, 1.5), 0.4, 0.25
@@ -177,9 +252,10 @@ def apply_intensity(image: Tensor, change: IntensityChange) -> Tensor:
     ones = [1] * (image.ndim - 1)
     changed = image * change.contrast.view(-1, *ones).to(image)
     changed = changed + change.brightness.view(-1, *ones).to(image)
-    bent = (change.gamma != 1).nonzero().flatten().tolist()
-    for n in bent:
-        changed[n] = bend(changed[n], float(change.gamma[n]), inverted=bool(change.inverted[n]))
+    bent = (change.gamma != 1).nonzero().flatten()
+    if len(bent):
+        powers = (change.gamma[bent].to(image), change.inverted[bent].to(image.device))
+        changed[bent.tolist()] = bend(changed[bent.tolist()], *powers)
     changed = changed + change.noise.to(image)
     for n in (change.blur_px > 0).nonzero().flatten().tolist():
         changed[n] = blur(changed[n], float(change.blur_px[n]))
@@ -188,19 +264,24 @@ def apply_intensity(image: Tensor, change: IntensityChange) -> Tensor:
     return changed
 
 
-def bend(image: Tensor, gamma: float, *, inverted: bool) -> Tensor:
+def bend(images: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
     """Return intensities to a power, within their range and with their mean and deviation kept.
 
     Args:
-        image: (C, *spatial).
-        gamma: Exponent of the intensities, mapped to [0, 1].
-        inverted: Take the exponent of one minus the intensities.
+        images: (B, C, *spatial).
+        gamma: (B,) exponents of the intensities of each image, mapped to [0, 1].
+        inverted: (B,) whether the exponent is that of one minus the intensities.
     """
-    low, reach = image.min(), (image.max() - image.min()).clamp(min=1e-6)
-    part = (image - low) / reach
-    bent = 1 - (1 - part) ** gamma if inverted else part**gamma
-    spread = image.std() / bent.std().clamp(min=1e-6)
-    return (bent - bent.mean()) * spread + image.mean()
+    each = tuple(range(1, images.ndim))
+    gamma, inverted = (of.view(-1, *[1] * len(each)) for of in (gamma, inverted))
+    low = images.amin(each, keepdim=True)
+    reach = (images.amax(each, keepdim=True) - low).clamp(min=1e-6)
+    part = (images - low) / reach
+    bent = torch.where(inverted, 1 - part, part) ** gamma
+    bent = torch.where(inverted, 1 - bent, bent)
+    sd, mean = torch.std_mean(images, each, keepdim=True)
+    sd_bent, mean_bent = torch.std_mean(bent, each, keepdim=True)
+    return (bent - mean_bent) * (sd / sd_bent.clamp(min=1e-6)) + mean
 
 
 def blur(image: Tensor, sd_px: float) -> Tensor:

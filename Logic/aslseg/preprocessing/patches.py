@@ -15,11 +15,13 @@ from torch import Tensor
 
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
+from aslseg.data.volume import Float32
 from aslseg.distributed import WHOLE, Part
 from aslseg.preprocessing.augmentation import (
+    CPU,
     PatchTransform,
     apply_intensity,
-    cut_patch,
+    cut_patches,
     located_pixels,
     part_of_change,
     sample_intensity,
@@ -69,9 +71,8 @@ def pixels_under(location: PatchLocation, roi: Roi, edge: int) -> Tensor:
     """
     transform = location.transform
     flat = PatchTransform(transform.centre[-2:], transform.angle, transform.scale)
-    rows, columns = located_pixels(flat, edge)
-    points = torch.stack([_to_volume(columns, roi, 2), _to_volume(rows, roi, 1)], -1) + 0.5
-    return points.flip([axis + 2 for axis in location.mirrored])
+    rows, columns = (at[0] for at in located_pixels([flat], edge, mirrored=[location.mirrored]))
+    return torch.stack([_to_volume(columns, roi, 2), _to_volume(rows, roi, 1)], -1) + 0.5
 
 
 def _to_volume(index: Tensor, roi: Roi, axis: int) -> Tensor:
@@ -138,9 +139,6 @@ class TrainingCase:
         return self.source if isinstance(self.source, Roi) else load_roi(self.source)
 
 
-CPU = torch.device("cpu")
-
-
 OPEN_CASES = 64
 """Of a batch source: a process may have no more than some hundred files open."""
 
@@ -196,13 +194,13 @@ class BatchSource:
         rng = np.random.default_rng([*self._seed, iteration])
         drawn = [self._sample(pool, rng) for pool in self._pools(rng)]
         locations = tuple(part.share(drawn))
-        inputs, classes = zip(*[self._cut(location) for location in locations], strict=True)
-        weights = [self._cases[location.case].weight for location in locations]
-        batch = Batch(
-            torch.stack(inputs), torch.stack(classes), torch.tensor(weights), locations
-        ).to(self._device)
-        return replace(
-            batch, inputs=self._with_changed_intensities(batch.inputs, locations, rng, part)
+        inputs, classes = self._cut(locations)
+        weight = torch.tensor([self._cases[location.case].weight for location in locations])
+        return Batch(
+            self._with_changed_intensities(inputs, locations, rng, part),
+            classes,
+            weight.to(self._device),
+            locations,
         )
 
     def _with_changed_intensities(
@@ -250,7 +248,7 @@ class BatchSource:
         k = None
         if self._settings.network.dimensions == 2:
             k, place = int(centre[0]), place[1:]
-        transform = sample_patch_transform(place, rng)
+        transform = sample_patch_transform(place, self._settings.patch_size, rng)
         axes = tuple(axis for axis in (-1, -2) if self._settings.mirror and rng.random() < 0.5)
         return PatchLocation(number, transform, k, axes)
 
@@ -272,23 +270,48 @@ class BatchSource:
         centre[first:] += rng.integers(-quarter, quarter + 1, size=3 - first)
         return centre
 
-    def _cut(self, location: PatchLocation) -> tuple[Tensor, Tensor]:
-        """Cut a patch and its classes."""
-        edge, roi, k = self._settings.patch_size, self._roi(location.case), location.slice_index
-        labels = roi.labels
-        if k is None:
-            arrays = [roi.image] if roi.parent is None else [roi.image, roi.parent]
-            parts = [cut_patch(array[None], location.transform, edge) for array in arrays]
-            inputs = torch.cat(parts)
-            source = None if labels is None else labels[None]
-        else:
-            channels = slice_channels(roi, k, self._settings, within_limits=False)
-            inputs = cut_patch(channels, location.transform, edge)
-            source = None if labels is None else labels[k][None]
-        classes = _cut_classes(source, location.transform, inputs.shape[1:], edge)
-        if location.mirrored:
-            inputs, classes = inputs.flip(location.mirrored), classes.flip(location.mirrored)
+    def _cut(self, locations: Sequence[PatchLocation]) -> tuple[Tensor, Tensor]:
+        """Cut patches and their classes."""
+        rois = [self._roi(location.case) for location in locations]
+        shown = [_channels(*each, self._settings) for each in zip(rois, locations, strict=True)]
+        inputs = self._cut_from(shown, locations)
+        classes = torch.zeros(len(inputs), *inputs.shape[2:], dtype=torch.long, device=self._device)
+        known = [n for n, roi in enumerate(rois) if roi.labels is not None]
+        if known:
+            labels = [_labels(rois[n], locations[n]) for n in known]
+            cut = self._cut_from(labels, [locations[n] for n in known], nearest=True)
+            classes[known] = cut[:, 0].round().long()
         return inputs, classes
+
+    def _cut_from(
+        self,
+        sources: Sequence[NDArray[np.generic]],
+        locations: Sequence[PatchLocation],
+        *,
+        nearest: bool = False,
+    ) -> Tensor:
+        return cut_patches(
+            sources,
+            [location.transform for location in locations],
+            self._settings.patch_size,
+            mirrored=[location.mirrored for location in locations],
+            nearest=nearest,
+            device=self._device,
+        )
+
+
+def _channels(roi: Roi, location: PatchLocation, settings: SpecialistConfig) -> Float32:
+    """Return what the inputs of a patch are cut from: (C, h, w), or (C, d, h, w) for a block."""
+    if location.slice_index is not None:
+        return slice_channels(roi, location.slice_index, settings, within_limits=False)
+    return roi.image[None] if roi.parent is None else np.stack([roi.image, roi.parent])
+
+
+def _labels(roi: Roi, location: PatchLocation) -> NDArray[np.uint8]:
+    """Return what the classes of a patch are cut from: (1, h, w), or (1, d, h, w) for a block."""
+    labels = np.asarray(roi.labels)
+    k = location.slice_index
+    return labels[None] if k is None else labels[k][None]
 
 
 def _case_of(case: TrainingCase) -> str:
@@ -297,14 +320,6 @@ def _case_of(case: TrainingCase) -> str:
 
 def _patient_of(case: TrainingCase) -> str:
     return case.patient or case.case_id
-
-
-def _cut_classes(
-    source: NDArray[np.uint8] | None, transform: PatchTransform, shape: torch.Size, edge: int
-) -> Tensor:
-    if source is None:
-        return torch.zeros(shape, dtype=torch.long)
-    return cut_patch(source, transform, edge, nearest=True)[0].round().long()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

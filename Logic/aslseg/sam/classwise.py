@@ -52,9 +52,11 @@ def random_points(
     """
 
     def draw(mask: Mask) -> list[XY]:
-        pixels = np.argwhere(mask)
-        chosen = rng.permutation(len(pixels))[:count]
-        return [(column + 0.5, row + 0.5) for row, column in pixels[chosen].tolist()]
+        pixels = np.flatnonzero(mask)
+        chosen = rng.choice(pixels, min(count, len(pixels)), replace=False)
+        return [(n % width + 0.5, n // width + 0.5) for n in chosen.tolist()]
+
+    width = classes.shape[-1]
 
     drawn = [
         [_padded(draw(shown == c), draw(shown != c), count) for c in range(number)]

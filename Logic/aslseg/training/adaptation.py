@@ -99,7 +99,7 @@ def train_adaptation(
     device = next(network.parameters()).device
     settings = config.adaptation
     source = AdaptationSampler(
-        samples, settings, adaptation_roi_settings(stage, config), config.seed
+        samples, settings, adaptation_roi_settings(stage, config), config.seed, device
     )
 
     images = image_channels(adaptation_roi_settings(stage, config))
@@ -115,7 +115,7 @@ def train_adaptation(
     with Prefetch(source.batch, settings.iterations, spare_threads(device)) as batches:
 
         def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
-            image, predictions, truth = (tensor.to(device) for tensor in batches(step, part))
+            image, predictions, truth = batches(step, part)
             seen = image[:, :images]
             change = sample_intensity(seen.shape, generator, settings.intensity_strength)
             image = torch.cat([apply_intensity(seen, change), image[:, images:]], 1)

@@ -27,8 +27,9 @@ from aslseg.networks.adaptation import (
     probabilities_on_roi,
 )
 from aslseg.preprocessing.augmentation import (
+    CPU,
     PatchTransform,
-    cut_patch,
+    cut_patches,
     sample_patch_transform,
 )
 from aslseg.preprocessing.roi import (
@@ -125,6 +126,7 @@ class AdaptationSampler:
         settings: Of the adaptation network.
         roi_settings: Of the stage that the samples belong to.
         seed: Of the run.
+        device: Where patches are wanted.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class AdaptationSampler:
         settings: AdaptationConfig,
         roi_settings: SpecialistConfig,
         seed: int,
+        device: torch.device = CPU,
     ) -> None:
         if not samples:
             msg = "The adaptation network needs at least one training sample."
@@ -142,6 +145,7 @@ class AdaptationSampler:
         self._settings = settings
         self._roi_settings = roi_settings
         self._seed = seed
+        self._device = device
         self._error_voxels = [_error_spots(sample.opened()) for sample in samples]
 
     def batch(self, step: int, part: Part = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,9 +157,7 @@ class AdaptationSampler:
         """
         rng = np.random.default_rng([self._seed, 7, step])
         drawn = [self._sample(rng) for _ in range(self._settings.batch_size)]
-        sampled = [self._cut(place) for place in part.share(drawn)]
-        image, predictions, truth = zip(*sampled, strict=True)
-        return torch.stack(image), torch.stack(predictions), torch.stack(truth)
+        return self._cut(part.share(drawn))
 
     def _sample(self, rng: np.random.Generator) -> _Place:
         number = int(rng.integers(self._count))
@@ -166,25 +168,38 @@ class AdaptationSampler:
             k, y, x = rng.integers(sample.roi.image.shape)
             complete = np.flatnonzero(sample.complete)
             k = k if k in complete else rng.choice(complete)
-        transform = sample_patch_transform((float(y), float(x)), rng)
+        transform = sample_patch_transform((float(y), float(x)), self._settings.patch_size, rng)
         is_hidden = bool(rng.random() < HIDDEN_IMAGE_SHARE)
         is_mirrored = bool(self._roi_settings.mirror and rng.random() < 0.5)
         return _Place(number, int(k), transform, is_hidden, is_mirrored)
 
-    def _cut(self, place: _Place) -> tuple[Tensor, Tensor, Tensor]:
-        edge, reach = self._settings.patch_size, self._settings.context_slices
-        sample, k, transform = self._opened(place.sample), place.slice_index, place.transform
-        image = cut_patch(slice_channels(sample.roi, k, self._roi_settings), transform, edge)
-        if place.is_hidden:
-            image[: image_channels(self._roi_settings)] = 0.0
-        predictions = prediction_channels(sample.predictions, k, reach, sample.roi.neighbour)
-        cut = cut_patch(predictions.reshape(-1, *predictions.shape[2:]), transform, edge)
-        labels = np.asarray(sample.roi.labels)[k][None] == sample.number
-        truth = cut_patch(labels, transform, edge, nearest=True)[0]
-        sampled = image, cut.reshape(2, -1, edge, edge), truth.round().long()
-        if place.is_mirrored:
-            return sampled[0].flip(-1), sampled[1].flip(-1), sampled[2].flip(-1)
-        return sampled
+    def _cut(self, places: Sequence[_Place]) -> tuple[Tensor, Tensor, Tensor]:
+        edge, settings = self._settings.patch_size, self._roi_settings
+        samples = [self._opened(place.sample) for place in places]
+        images, predictions, truths = [], [], []
+        for sample, place in zip(samples, places, strict=True):
+            images.append(slice_channels(sample.roi, place.slice_index, settings))
+            predictions.append(self._predictions(sample, place.slice_index))
+            truths.append(np.asarray(sample.roi.labels)[place.slice_index][None] == sample.number)
+        transforms = [place.transform for place in places]
+        mirrored = [(-1,) if place.is_mirrored else () for place in places]
+        image, prediction = (
+            cut_patches(sources, transforms, edge, mirrored=mirrored, device=self._device)
+            for sources in (images, predictions)
+        )
+        truth = cut_patches(
+            truths, transforms, edge, mirrored=mirrored, nearest=True, device=self._device
+        )
+        hidden = [n for n, place in enumerate(places) if place.is_hidden]
+        image[hidden, : image_channels(settings)] = 0.0
+        shape = (len(places), 2, -1, edge, edge)
+        return image, prediction.reshape(shape), truth[:, 0].round().long()
+
+    def _predictions(self, sample: Sample, k: int) -> Float32:
+        """Return the predictions of a slice and its neighbours, (2 n, h, w)."""
+        reach = self._settings.context_slices
+        found = prediction_channels(sample.predictions, k, reach, sample.roi.neighbour)
+        return found.reshape(-1, *found.shape[2:])
 
 
 @dataclass(frozen=True, slots=True)

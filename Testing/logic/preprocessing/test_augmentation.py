@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from aslseg.preprocessing.augmentation import (
     IntensityChange,
@@ -15,10 +17,17 @@ from aslseg.preprocessing.augmentation import (
     bend,
     blur,
     coarsen,
-    cut_patch,
+    cut_patches,
     sample_intensity,
     sample_patch_transform,
 )
+
+
+def cut_patch(
+    source: NDArray[np.float32], transform: PatchTransform, edge: int, *, nearest: bool = False
+) -> Tensor:
+    return cut_patches([source], [transform], edge, nearest=nearest)[0]
+
 
 PLANE = np.arange(42, dtype=np.float32).reshape(1, 6, 7)
 BLOCK = np.arange(5 * 6 * 7, dtype=np.float32).reshape(1, 5, 6, 7)
@@ -83,12 +92,37 @@ def test_a_patch_is_the_same_whatever_lies_far_from_it() -> None:
     torch.testing.assert_close(beyond, torch.from_numpy(large[:, 39:43, 79:]).expand(2, 4, 4))
 
 
-def test_a_drawn_placement_keeps_its_centre_and_repeats_with_its_seed() -> None:
-    first = sample_patch_transform((3.0, 4.0), np.random.default_rng(1))
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("nearest", [False, True])
+def test_patches_cut_together_are_those_cut_alone(axes: int, nearest: bool) -> None:
+    """From arrays of different sizes, also far beyond their edges; mirrored ones are flipped."""
+    rng = np.random.default_rng(0)
+    shapes = [(2, *rng.integers(5, 40, axes)) for _ in range(6)]
+    sources = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    transforms = [
+        PatchTransform(tuple(rng.uniform(-5, 45, axes)), rng.uniform(-1, 1), rng.uniform(0.5, 2))
+        for _ in sources
+    ]
+    mirrored: list[tuple[int, ...]] = [(), (-1,), (-2,), (-1, -2), (), (-1,)]
+    together = cut_patches(sources, transforms, 12, mirrored=mirrored, nearest=nearest)
+    assert together.shape == (6, 2, *[12] * axes)
+    for one, source, transform, flipped in zip(
+        together, sources, transforms, mirrored, strict=True
+    ):
+        alone = cut_patch(source, transform, 12, nearest=nearest)
+        torch.testing.assert_close(one, alone.flip(flipped), rtol=1e-4, atol=1e-4)
+
+
+def a_placement(pixel: tuple[float, ...], edge: int, seed: int) -> PatchTransform:
+    return sample_patch_transform(pixel, edge, np.random.default_rng(seed))
+
+
+def test_a_drawn_placement_keeps_its_pixel_and_repeats_with_its_seed() -> None:
+    first = a_placement((3.0, 4.0), 5, 1)
     assert first.centre == (3.0, 4.0)
-    assert first == sample_patch_transform((3.0, 4.0), np.random.default_rng(1))
-    assert first != sample_patch_transform((3.0, 4.0), np.random.default_rng(2))
-    drawn = [sample_patch_transform((0.0,), np.random.default_rng(n)) for n in range(400)]
+    assert first == a_placement((3.0, 4.0), 5, 1)
+    assert first != a_placement((3.0, 4.0), 5, 2)
+    drawn = [a_placement((0.0,), 5, n) for n in range(400)]
     scales, angles = [one.scale for one in drawn], [math.degrees(one.angle) for one in drawn]
     assert 0.7 <= min(scales) < 0.72
     assert 1.37 < max(scales) <= 1.4
@@ -96,6 +130,14 @@ def test_a_drawn_placement_keeps_its_centre_and_repeats_with_its_seed() -> None:
     assert 28 < max(angles) <= 30
     assert 150 < scales.count(1.0) < 250
     assert 150 < angles.count(0.0) < 250
+
+
+@pytest.mark.parametrize("edge", [4, 5])
+def test_pixels_that_are_neither_turned_nor_scaled_are_not_mixed(edge: int) -> None:
+    placed = [a_placement((3.0, 3.0), edge, seed) for seed in range(40)]
+    unchanged = next(one for one in placed if one.angle == 0 and one.scale == 1)
+    patch = cut_patch(PLANE, unchanged, edge)
+    torch.testing.assert_close(patch, torch.from_numpy(PLANE[:, 1 : 1 + edge, 1 : 1 + edge]))
 
 
 def a_change(**values: float) -> IntensityChange:
@@ -128,8 +170,10 @@ def test_a_power_bends_intensities_and_keeps_mean_and_deviation(
     inverted: bool, middle: float
 ) -> None:
     """0, 1/2 and 1 become 0, 1/4 and 1, or 0, 3/4 and 1, before mean and deviation are restored."""
-    image = torch.tensor([[[-2.0, 0.0, 2.0]]])
-    bent = bend(image, 2.0, inverted=inverted)
+    images = torch.tensor([[[-2.0, 0.0, 2.0]], [[1.0, 3.0, 5.0]]])
+    both = bend(images, torch.tensor([2.0, 1.0]), torch.tensor([inverted, not inverted]))
+    torch.testing.assert_close(both[1], images[1])
+    bent = both[:1]
     plain = torch.tensor([0.0, middle, 1.0])
     expected = (plain - plain.mean()) / plain.std() * 2.0
     torch.testing.assert_close(bent[0, 0], expected)
