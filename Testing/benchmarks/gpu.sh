@@ -1,5 +1,5 @@
 #!/bin/bash
-# What a GPU tells in 12 minutes: encoders and steps against the card's peak, paradigms, nnU-Net.
+# What a GPU tells in 12 minutes: encoders and steps against the card's peak, batches, paradigms, nnU-Net.
 #
 #     DATA=shared/data/lits bash Testing/benchmarks/gpu.sh             results under $OUT (or gpu/)
 #     bash Testing/benchmarks/gpu.sh --dry-run                         phantoms, tiny sizes, on the CPU
@@ -39,8 +39,9 @@ fi
 
 part machine 30 "$PYTHON" Testing/benchmarks/gpu_parts.py machine "$OUT/machine.json" "${sizes[@]}"
 part encoder 40 "$PYTHON" Testing/benchmarks/gpu_parts.py encoder "$OUT" "${sizes[@]}"
+part batches 40 "$PYTHON" Testing/benchmarks/gpu_parts.py batches "$OUT" "${sizes[@]}"
 part steps 150 "$PYTHON" Testing/benchmarks/gpu_parts.py steps "$OUT" --data "$DATA" "${sizes[@]}"
-part paradigms 280 "$PYTHON" Testing/benchmarks/gpu_parts.py paradigms "$OUT" --data "$DATA" "${sizes[@]}"
-part nnunet 240 "$PYTHON" Testing/benchmarks/gpu_parts.py nnunet "$OUT" --data "$DATA" "${sizes[@]}"
+part paradigms 240 "$PYTHON" Testing/benchmarks/gpu_parts.py paradigms "$OUT" --data "$DATA" "${sizes[@]}"
+part nnunet 220 "$PYTHON" Testing/benchmarks/gpu_parts.py nnunet "$OUT" --data "$DATA" "${sizes[@]}"
 cat "$OUT/summary.txt"
 exit $failed

@@ -21,9 +21,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from aslseg.benchmark.data import BenchmarkData, project_showing
@@ -33,15 +36,23 @@ from aslseg.benchmark.figure import write_figure
 from aslseg.benchmark.presets import BenchmarkPreset, benchmark_preset
 from aslseg.benchmark.runner import run_benchmark
 from aslseg.benchmark.scoring import held_out_rows, stored_prediction
-from aslseg.config import RunConfig
+from aslseg.config import RunConfig, SpecialistConfig
 from aslseg.data.images import write_labelmap, write_volume
+from aslseg.data.masks import BoundingBox
 from aslseg.data.phantom.dataset import make_phantom
+from aslseg.distributed import Part
 from aslseg.events import Monitor
+from aslseg.networks.unet import build_network
 from aslseg.overrides import with_overrides
+from aslseg.preprocessing.patches import BatchSource, TrainingCase
+from aslseg.preprocessing.roi import Roi
+from aslseg.presets import read_preset
 from aslseg.project.datasets import cases_from_folder
 from aslseg.runs import start_run
 from aslseg.sam.model import build_sam
-from aslseg.training.trainer import Trainer
+from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.ssl import SSL_METHODS
+from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAW = "A"
@@ -172,6 +183,65 @@ def steps(chosen: argparse.Namespace) -> None:
             for training, record in records.items()
         ]
         _write_rows(chosen.out / "steps.csv", rows)
+
+
+def batches(chosen: argparse.Namespace) -> None:
+    """Time steps of the liver's network with batches that are there, and with ones to prepare."""
+    device, rows = _device(chosen), []
+    steps = 6 if chosen.dry_run else 40
+    for name in ("quick", "standard"):
+        config = with_overrides(read_preset(name), TINY) if chosen.dry_run else read_preset(name)
+        row: dict[str, object] = {"preset": name}
+        for how in ("warm up", "there", "by threads", "when wanted"):
+            seconds = _step_seconds(config.organ, device, how, steps)
+            if how != "warm up":
+                row[f"milliseconds, {how}"] = round(1000 * seconds, 2)
+        rows.append(row)
+        _write_rows(chosen.out / "batches.csv", rows)
+
+
+def _step_seconds(settings: SpecialistConfig, device: torch.device, how: str, steps: int) -> float:
+    """Return the mean time of a step of a training by labels alone, on two made-up ROIs."""
+    stage = cascade_stages(LIVER_TARGETS)[0]
+    torch.manual_seed(0)
+    method = SSL_METHODS["supervised"](lambda: build_network(stage, settings), settings).to(device)
+    cases = [TrainingCase(_made_up_roi(number), case_id=str(number)) for number in range(2)]
+    source = BatchSource(cases, settings, seed=0, stream=0, device=device)
+    there = [source.batch(number) for number in range(4)] if how == "there" else []
+    marks: list[float] = []
+
+    def after(step: int) -> None:
+        method.after_step(step)
+        if step in (steps // 3, steps - 1):
+            _wait_for(device)
+            marks.append(time.perf_counter())
+
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            method,
+            Schedule("batches", steps, settings.learning_rate, settings.weight_decay),
+            device,
+            Path(folder),
+            after_step=after,
+            configure_optimizers=method.configure_optimizers(),
+        )
+        threads = spare_threads(device) if how == "by threads" else 0
+        with Prefetch(source.batch, steps, threads) as prepared:
+
+            def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+                labelled = there[step % len(there)] if there else prepared(step, part)
+                return {"loss": method.loss(labelled, None, step, generator).total}
+
+            trainer.run(step_loss, Monitor())
+    return (marks[1] - marks[0]) / (steps - 1 - steps // 3)
+
+
+def _made_up_roi(seed: int) -> Roi:
+    image = np.random.default_rng(seed).normal(size=(60, 150, 150)).astype(np.float32)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[20:40, 30:100, 30:100] = 1
+    box = BoundingBox((0, 0, 0), image.shape)
+    return Roi(image, None, labels, box, image.shape, neighbour=1)
 
 
 class StepRecord:
@@ -318,13 +388,16 @@ def _device(chosen: argparse.Namespace) -> torch.device:
 
 
 def _seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait_for(device)
     began = time.perf_counter()
     work()
+    _wait_for(device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def _name(device: torch.device) -> str:
@@ -369,6 +442,7 @@ PARTS = {
     "machine": machine,
     "encoder": encoder,
     "steps": steps,
+    "batches": batches,
     "paradigms": paradigms,
     "nnunet": nnunet,
 }

@@ -186,9 +186,11 @@ def stock(arguments: argparse.Namespace) -> None:
     sam = build_sam("vit_t", input_size=1024, checkpoint=get_weights("vit_t"))
     for parameter in sam.parameters():
         parameter.data = parameter.data.contiguous()  # as they are released
-    declared = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):  # torchvision of another build than torch
+    try:
+        import torchvision  # noqa: F401 - which stock use imports
+    except RuntimeError:  # of another build than torch, it lacks operators that are not used here
+        declared = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
             declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from segment_anything import SamPredictor
 
