@@ -115,9 +115,13 @@ class WindowAttention(nn.Module):
         qkv, filling = self.qkv(self.norm(x)), self.qkv(self.norm(x.new_zeros(x.shape[-1])))
         # Looked up at every call: a cached copy would survive the loading of other weights.
         bias = self.attention_biases[:, self.distance_index]
-        out: Tensor = self.proj(
-            by_windows(qkv, self.window, lambda windows: self._attend(windows, filling, bias))
+        height, width = x.shape[1:3]
+        if fills_windows(qkv):
+            qkv = filled_up(qkv, filling, self.window)
+        attended = by_windows(
+            qkv, self.window, lambda windows: self._attend(windows, filling, bias)
         )
+        out: Tensor = self.proj(attended[:, :height, :width])
         return out
 
     def _attend(self, qkv: Tensor, filling: Tensor, bias: Tensor) -> Tensor:
@@ -160,6 +164,35 @@ def by_windows(x: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Te
         for row in _at_edges(x, 1, window)
     ]
     return torch.cat(rows, 1)
+
+
+def fills_windows(x: Tensor) -> bool:
+    """Whether windows are filled up where x is computed: on a graphics card.
+
+    There is more to compute then, but in equal windows, all at once, and what counts on a card is
+    the number of calls: parts of windows take four times as many.
+    """
+    return x.is_cuda
+
+
+def filled_up(x: Tensor, filling: Tensor, window: int) -> Tensor:
+    """Return tokens with those that fill up the windows at the edges.
+
+    Args:
+        x: (B, H, W, C) tokens of an image.
+        filling: (C,) token beyond the image.
+        window: Edge of a window, in tokens.
+
+    Returns:
+        (B, H', W', C), multiples of the window.
+    """
+    batch, height, width, channels = x.shape
+    whole = [-(-edge // window) * window for edge in (height, width)]
+    if whole == [height, width]:
+        return x
+    full = filling.to(x).expand(batch, *whole, channels).clone()
+    full[:, :height, :width] = x
+    return full
 
 
 def _attended(x: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Tensor:

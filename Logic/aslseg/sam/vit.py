@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aslseg.sam.tiny_vit import by_windows, cells_of
+from aslseg.sam.tiny_vit import by_windows, cells_of, filled_up, fills_windows
 
 
 class ViTBlock(nn.Module):
@@ -63,11 +63,12 @@ class ViTAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend among the tokens of each window of an image, (B, H, W, C) to (B, H, W, C)."""
-        filling = self.qkv(x.new_zeros(x.shape[-1]))
-        attended = by_windows(
-            self.qkv(x), self.window, lambda windows: self._attend(windows, filling)
-        )
-        out: Tensor = self.proj(attended)
+        filling, qkv = self.qkv(x.new_zeros(x.shape[-1])), self.qkv(x)
+        height, width = x.shape[1:3]
+        if fills_windows(qkv):
+            qkv = filled_up(qkv, filling, self.window)
+        attended = by_windows(qkv, self.window, lambda windows: self._attend(windows, filling))
+        out: Tensor = self.proj(attended[:, :height, :width])
         return out
 
     def _attend(self, qkv: Tensor, filling: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.errors import WeightsError
-from aslseg.sam import embeddings
+from aslseg.sam import embeddings, tiny_vit, vit
 from aslseg.sam.embeddings import embed_slices, input_size_of, slices_at_once
 from aslseg.sam.model import (
     SIZES,
@@ -138,6 +138,28 @@ def test_a_vit_equals_that_of_segment_anything(cells: int) -> None:
     of_stock = dict(stock.named_parameters())
     for name, value in ours.image_encoder.named_parameters():
         torch.testing.assert_close(value.grad, of_stock[name].grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "cells"), [("tiny", 7), ("tiny", 2), ("vit", 7), ("vit", 2)])
+def test_windows_filled_up_as_on_a_card_give_the_same(
+    kind: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder: Any = a_small_sam(kind, 16 * cells).image_encoder
+    images, weights = torch.randn(2, 3, 16 * cells, 16 * cells), torch.randn(2, 256, cells, cells)
+    found = encoder(images)
+    (found * weights).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in encoder.named_parameters()}
+    encoder.zero_grad()
+    module = tiny_vit if kind == "tiny" else vit
+    asked: list[bool] = []
+    monkeypatch.setattr(module, "fills_windows", lambda x: asked.append(x.is_cuda) or True)
+    filled = encoder(images)
+    torch.testing.assert_close(filled, found, rtol=1e-4, atol=1e-4)
+    (filled * weights).sum().backward()
+    assert asked
+    assert not any(asked)
+    for name, value in encoder.named_parameters():
+        torch.testing.assert_close(value.grad, gradients[name], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("channels", [5, 8])
