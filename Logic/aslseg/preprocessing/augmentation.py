@@ -180,7 +180,7 @@ def located_pixels(
         One tensor per spatial axis, (B, edge, edge[, edge]): indices of the source.
     """
     axes = len(transforms[0].centre)
-    signs = [[-1.0 if axis in of else 1.0 for axis in (-2, -1)] for of in mirrored]
+    signs = [tuple(-1.0 if axis in of else 1.0 for axis in (-2, -1)) for of in mirrored]
     facts = torch.tensor(
         [
             (t.scale, math.cos(t.angle), math.sin(t.angle), *sign, *t.centre)

@@ -195,7 +195,7 @@ class AdaptationSampler:
         shape = (len(places), 2, -1, edge, edge)
         return image, prediction.reshape(shape), truth[:, 0].round().long()
 
-    def _predictions(self, sample: Sample, k: int) -> Float32:
+    def _predictions(self, sample: TrainingSample, k: int) -> Float32:
         """Return the predictions of a slice and its neighbours, (2 n, h, w)."""
         reach = self._settings.context_slices
         found = prediction_channels(sample.predictions, k, reach, sample.roi.neighbour)
