@@ -24,9 +24,9 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from aslseg.data.geometry import ijk_to_ras
-from aslseg.data.masks import box_of, label_components, voxel_counts
+from aslseg.data.masks import box_of, crop, label_components, voxel_counts
 from aslseg.data.orientation import to_slices
-from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume, zeros
 from aslseg.targets import Target, region_values
 
 _MANY_POINTS = 2000  # beyond, distances are measured among the corners of the convex hull
@@ -176,11 +176,16 @@ def number_lesions(mask: Mask) -> NDArray[np.int32]:
     Args:
         mask: (D, H, W), of one target.
     """
-    numbered, count = label_components(mask)
+    whole: NDArray[np.int32] = zeros(mask.shape, np.int32)
+    box = box_of(mask)
+    if box is None:
+        return whole
+    numbered, count = label_components(crop(mask, box))
     sizes = voxel_counts(numbered, count + 1)[1:]
     ranks = np.zeros(count + 1, np.int32)
     ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    return ranks[numbered]
+    crop(whole, box)[...] = ranks[numbered]
+    return whole
 
 
 def longest_diameter_mm(mask: Mask, geometry: Geometry) -> float:

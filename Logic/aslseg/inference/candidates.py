@@ -22,10 +22,9 @@ from aslseg.data.masks import (
     box_of,
     crop,
     label_components,
-    uncrop,
     voxel_counts,
 )
-from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume
+from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume, zeros
 from aslseg.preprocessing.intensity import organ_scale
 from aslseg.targets import Target, lesion_targets
 
@@ -149,9 +148,10 @@ class Candidates:
         return self._whole(self.zones)
 
     def _whole(self, part: Labels) -> Labels:
-        if self.box is None:
-            return np.zeros(self.shape, np.uint8)
-        return uncrop(part, self.box, self.shape)
+        whole: Labels = zeros(self.shape, np.uint8)
+        if self.box is not None:
+            crop(whole, self.box)[...] = part
+        return whole
 
 
 def find_candidates(
