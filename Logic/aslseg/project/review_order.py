@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from aslseg.project.project import Project
-from aslseg.project.review import CaseReport, case_reports
-from aslseg.project.run_folder import RunFolder
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+    from aslseg.project.review import CaseReport
+    from aslseg.project.run_folder import RunFolder
 
 ReviewOrder: TypeAlias = Literal["least", "doubtful"]
 """`least`: the case with the least lesion volume expected first, which brings most finished cases
@@ -27,6 +28,8 @@ def review_queue(
         RunError: When a file of the run is damaged.
         ProjectError: When the file of decisions is.
     """
+    from aslseg.project.review import case_reports  # the panel is opened before filelock is there
+
     return waiting(case_reports(project, run), order)
 
 

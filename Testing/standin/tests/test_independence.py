@@ -14,7 +14,7 @@ import pytest
 HOME = Path(__file__).resolve().parents[1]
 SOURCES = sorted(HOME.rglob("*.py"))
 PLAYED = {"slicer", "qt", "ctk", "vtk", "SampleData"}
-LIBRARIES = {"PySide6", "shiboken6", "numpy", "packaging", "pytest", "standin"}
+LIBRARIES = {"PySide6", "shiboken6", "numpy", "packaging", "pydicom", "pytest", "standin"}
 
 
 def _imported(path: Path) -> set[str]:
