@@ -96,7 +96,8 @@ def cut_patches(
 ) -> Tensor:
     """Cut a square (cubic) patch out of each of some arrays.
 
-    The parts of them that patches lie in are brought to the device, and cut there all at once.
+    The parts of them that patches lie in are brought to the device, and cut there all at once; for
+    other devices than CUDA's, which may lack what that needs, they are cut on the processor.
 
     Args:
         sources: Each (C, h, w), or each (C, d, h, w).
@@ -109,6 +110,7 @@ def cut_patches(
     Returns:
         (B, C, edge, edge) or (B, C, edge, edge, edge) float32.
     """
+    at_work = device if device.type == "cuda" else CPU
     parts, places = zip(
         *[_needed_part(*each, edge) for each in zip(sources, transforms, strict=True)], strict=True
     )
@@ -119,9 +121,9 @@ def cut_patches(
     )  # fmt: skip
     for row, part in zip(together.numpy(), parts, strict=True):
         row[(slice(None), *map(slice, part.shape[1:]))] = part
-    located = located_pixels(places, edge, mirrored=mirrored, device=device)
+    located = located_pixels(places, edge, mirrored=mirrored, device=at_work)
     if not nearest:
-        last = torch.tensor(sizes).T.to(device) - 1
+        last = torch.tensor(sizes).T.to(at_work) - 1
         located = [
             torch.minimum(at.clamp(min=0), most.view(-1, *[1] * (at.ndim - 1)))
             for at, most in zip(located, last, strict=True)
@@ -132,12 +134,12 @@ def cut_patches(
         [(at + 0.5) / n * 2 - 1 for at, n in zip(located[::-1], lengths, strict=True)], -1
     )
     return F.grid_sample(
-        together.to(device, non_blocking=True),
+        together.to(at_work, non_blocking=True),
         grid,
         mode="nearest" if nearest else "bilinear",
         padding_mode="zeros" if nearest else "border",
         align_corners=False,
-    )
+    ).to(device)
 
 
 def _needed_part(

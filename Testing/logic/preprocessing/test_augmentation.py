@@ -243,3 +243,9 @@ def test_a_draw_repeats_with_its_seed(shape: tuple[int, ...]) -> None:
     assert torch.equal(changed(1), changed(1))
     assert not torch.equal(changed(1), changed(2))
     assert not torch.equal(changed(1), image)
+
+
+def test_another_device_than_cudas_gets_patches_that_the_processor_cut() -> None:
+    cut = cut_patches([PLANE], [PatchTransform((2.0, 3.0))], 3, device=torch.device("meta"))
+    assert cut.shape == (1, 1, 3, 3)
+    assert cut.device.type == "meta"
