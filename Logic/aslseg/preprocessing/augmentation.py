@@ -114,16 +114,10 @@ def cut_patches(
     parts, places = zip(
         *[_needed_part(*each, edge) for each in zip(sources, transforms, strict=True)], strict=True
     )
-    sizes = [part.shape[1:] for part in parts]
-    together = torch.zeros(
-        len(parts), len(parts[0]), *map(max, zip(*sizes, strict=True)),
-        pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    for row, part in zip(together.numpy(), parts, strict=True):
-        row[(slice(None), *map(slice, part.shape[1:]))] = part
+    together = _together(parts, pinned=at_work.type == "cuda")
     located = located_pixels(places, edge, mirrored=mirrored, device=at_work)
     if not nearest:
-        last = torch.tensor(sizes).T.to(at_work) - 1
+        last = torch.tensor([part.shape[1:] for part in parts]).T.to(at_work) - 1
         located = [
             torch.minimum(at.clamp(min=0), most.view(-1, *[1] * (at.ndim - 1)))
             for at, most in zip(located, last, strict=True)
@@ -140,6 +134,20 @@ def cut_patches(
         padding_mode="zeros" if nearest else "border",
         align_corners=False,
     ).to(device)
+
+
+def _together(parts: Sequence[NDArray[np.generic]], *, pinned: bool) -> Tensor:
+    """Return arrays (C, *spatial) as (B, C, *spatial) float32, with zeros beyond the smaller ones.
+
+    Args:
+        parts: With as many channels each.
+        pinned: Whether a graphics card shall read them from memory by itself.
+    """
+    largest = map(max, zip(*[part.shape[1:] for part in parts], strict=True))
+    together = torch.zeros(len(parts), len(parts[0]), *largest, pin_memory=pinned)
+    for row, part in zip(together.numpy(), parts, strict=True):
+        row[(slice(None), *map(slice, part.shape[1:]))] = part
+    return together
 
 
 def _needed_part(
