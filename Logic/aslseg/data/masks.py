@@ -93,12 +93,14 @@ def uncrop(
         fill: Value outside of the box.
 
     Returns:
-        A new array of `shape`.
+        A new array of `shape`; where it is large, zeros outside of the box take no memory.
     """
     if array.shape != box.shape:
         msg = f"Array {array.shape} is not what box {box.start} to {box.stop} holds."
         raise ValueError(msg)
-    whole = np.full(shape, fill, dtype=array.dtype)
+    whole: NDArray[Scalar] = zeros(shape, array.dtype.type)
+    if fill:
+        whole[...] = fill
     crop(whole, box)[...] = array
     return whole
 

@@ -24,7 +24,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from aslseg.data.geometry import ijk_to_ras
-from aslseg.data.masks import box_of, crop, label_components, voxel_counts
+from aslseg.data.masks import box_of, crop, label_components, uncrop, voxel_counts
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume, zeros
 from aslseg.targets import Target, region_values
@@ -176,16 +176,14 @@ def number_lesions(mask: Mask) -> NDArray[np.int32]:
     Args:
         mask: (D, H, W), of one target.
     """
-    whole: NDArray[np.int32] = zeros(mask.shape, np.int32)
     box = box_of(mask)
     if box is None:
-        return whole
+        return zeros(mask.shape, np.int32)
     numbered, count = label_components(crop(mask, box))
     sizes = voxel_counts(numbered, count + 1)[1:]
     ranks = np.zeros(count + 1, np.int32)
     ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    crop(whole, box)[...] = ranks[numbered]
-    return whole
+    return uncrop(ranks[numbered], box, mask.shape)
 
 
 def longest_diameter_mm(mask: Mask, geometry: Geometry) -> float:

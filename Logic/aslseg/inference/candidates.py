@@ -22,6 +22,7 @@ from aslseg.data.masks import (
     box_of,
     crop,
     label_components,
+    uncrop,
     voxel_counts,
 )
 from aslseg.data.volume import Float32, Labels, Mask, Spacing3, Volume, zeros
@@ -148,10 +149,9 @@ class Candidates:
         return self._whole(self.zones)
 
     def _whole(self, part: Labels) -> Labels:
-        whole: Labels = zeros(self.shape, np.uint8)
-        if self.box is not None:
-            crop(whole, self.box)[...] = part
-        return whole
+        if self.box is None:
+            return zeros(self.shape, np.uint8)
+        return uncrop(part, self.box, self.shape)
 
 
 def find_candidates(

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.context import LabelledVolume, RunContext
-from aslseg.data.masks import box_of
-from aslseg.data.volume import Float32, Shape3, zeros
+from aslseg.data.masks import BoundingBox, box_of, crop, uncrop
+from aslseg.data.volume import Float32, Shape3
 from aslseg.inference.cascade import Probabilities, StagePrediction
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.storage import atomic_path
 from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cross_fitting import OutOfFoldModel
+
+_FIRST_VOXEL = BoundingBox((0, 0, 0), (1, 1, 1))
+"""What is kept of a map that is zero everywhere."""
 
 
 def predict_held_out(
@@ -84,15 +87,12 @@ def _place(model: OutOfFoldModel, labelled: LabelledVolume) -> Path:
 
 def _write(probability: Float32, path: Path) -> None:
     """Write what is not zero of a map (D, H, W)."""
-    box = box_of(probability > 0)
-    corners = np.zeros((2, 3), np.int64) if box is None else np.array([box.start, box.stop])
-    values = probability[tuple(map(slice, *corners))]
+    box = box_of(probability > 0) or _FIRST_VOXEL
     with atomic_path(path) as temporary:
-        np.savez(temporary, corners=corners, values=values)
+        np.savez(temporary, corners=[box.start, box.stop], values=crop(probability, box))
 
 
 def _read(path: Path, shape: Shape3) -> Float32:
-    whole: Float32 = zeros(shape)
     with np.load(path) as stored:
-        whole[tuple(map(slice, *stored["corners"]))] = stored["values"]
-    return whole
+        (k, j, i), (k1, j1, i1) = stored["corners"].tolist()
+        return uncrop(stored["values"], BoundingBox((k, j, i), (k1, j1, i1)), shape)

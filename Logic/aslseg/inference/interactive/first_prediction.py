@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aslseg.data.masks import BoundingBox, box_of, crop, parent_mask
+from aslseg.data.masks import BoundingBox, box_of, crop, parent_mask, uncrop
 from aslseg.data.volume import Labelmap, Mask, Shape3, Volume, zeros
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
@@ -181,12 +181,10 @@ def _from_arrays(arrays: Arrays, volume: Volume) -> FirstPrediction:
 
 
 def _whole(part: NDArray[Any] | None, corners: Any, shape: Shape3) -> NDArray[np.float16]:
-    whole: NDArray[np.float16] = zeros(shape, np.float16)
     if part is None:
-        return whole
+        return zeros(shape, np.float16)
     start, stop = (tuple(corner) for corner in corners)
-    crop(whole, BoundingBox(start, stop))[...] = part
-    return whole
+    return uncrop(part, BoundingBox(start, stop), shape)
 
 
 def _mask_of(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> Mask:
