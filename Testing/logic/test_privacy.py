@@ -15,6 +15,7 @@ from aslseg.cli.main import app
 from aslseg.config import parse_config
 from aslseg.data.images import write_labelmap
 from aslseg.storage import write_json_atomic
+from dicom_slices import write_slice
 from tiny_project import a_patient, tiny_config
 
 NAME = "SENTINEL^PATIENT"
@@ -57,21 +58,15 @@ def _geometry(path: Path) -> object:
 
 def _write_slices(image: sitk.Image, folder: Path) -> None:
     folder.mkdir()
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     for k in range(image.GetSize()[2]):
         part = image[:, :, k]
-        for key, value in OF_A_PERSON.items():
-            part.SetMetaData(key, value)
         place = image.TransformIndexToPhysicalPoint((0, 0, k))
-        for key, value in {
+        tags = {
             "0008|0060": "CT", "0020|000d": "1.2.3", "0020|000e": "1.2.4", "0020|0013": str(k + 1),
             "0008|0018": f"1.2.3.4.{k + 1}", "0020|0052": "1.2.9",
             "0020|0032": "\\".join(map(str, place)), "0020|0037": "1\\0\\0\\0\\1\\0",
-        }.items():  # fmt: skip
-            part.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{k:03d}.dcm"))
-        writer.Execute(part)
+        }  # fmt: skip
+        write_slice(folder / f"{k:03d}.dcm", part, OF_A_PERSON | tags)
 
 
 def _add_extension(path: Path) -> None:

@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 import slicer
 
 from aslseg.errors import AslsegError
+from dicom_slices import write_slice
 from standin.harness import click, wait_until
 
 ROOT_UID = "1.2.826.0.1.3680043.2.1125"
@@ -21,8 +22,6 @@ ANNA, BERT = "ANNA0815", "BERT4711"
 def write_series(folder: Path, number: int, patient_id: str, *, modality: str = "CT") -> str:
     """Write a series of three slices, and return its UID."""
     folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     uid = f"{ROOT_UID}.{number}"
     for k in range(3):
         image = sitk.GetImageFromArray(np.full((4, 6), 10 * number + k, np.int16))
@@ -40,10 +39,7 @@ def write_series(folder: Path, number: int, patient_id: str, *, modality: str = 
             "0020|0032": f"0\\0\\{5 * k}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
         }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{number}-{k}.dcm"))
-        writer.Execute(image)
+        write_slice(folder / f"{number}-{k}.dcm", image, tags)
     return uid
 
 

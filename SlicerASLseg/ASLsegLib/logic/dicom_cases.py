@@ -98,7 +98,7 @@ def places_of(uids: Sequence[str]) -> list[SeriesPlace]:
         files = [Path(name) for name in database.filesForSeries(uid)]
         gone = next((path for path in files if not path.exists()), None)
         if gone is not None or not files:
-            what = "a series" if gone is None else str(gone)
+            what = "A series" if gone is None else str(gone)
             msg = f"{what} is not there any more; import it again with the DICOM module."
             raise SceneError(msg)
         folders = tuple(dict.fromkeys(path.parent for path in files))

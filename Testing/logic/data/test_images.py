@@ -29,6 +29,7 @@ from aslseg.data.images import (
 )
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import ImageError, StorageError
+from dicom_slices import write_slice
 
 FORMATS = [".nii.gz", ".nii", ".nrrd", ".mha"]
 
@@ -299,8 +300,6 @@ def write_dicom(
 ) -> None:
     """Write slices of 4 x 6 pixels whose value is their height."""
     folder.mkdir(exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     for number, height in enumerate(heights_mm):
         image = sitk.GetImageFromArray(np.full((4, 6), round(height), np.int16))
         image.SetSpacing((0.8, 0.7))
@@ -314,10 +313,7 @@ def write_dicom(
             "0020|0032": f"-10\\{-20 + shift_mm * number}\\{height}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
         }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{series}-{len(heights_mm) - number:03}.dcm"))
-        writer.Execute(image)
+        write_slice(folder / f"{series}-{len(heights_mm) - number:03}.dcm", image, tags)
 
 
 def test_slices_are_stacked_by_their_height_not_by_their_name(tmp_path: Path) -> None:

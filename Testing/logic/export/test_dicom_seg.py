@@ -19,6 +19,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.review import draw
 from aslseg.targets import LIVER_TARGETS, Target
+from dicom_slices import write_slice
 
 ROOT = "1.2.826.0.1.3680043.2.1125"
 
@@ -26,8 +27,6 @@ ROOT = "1.2.826.0.1.3680043.2.1125"
 def write_series(folder: Path, *, patient: str = "P1", slices: int = 4) -> None:
     """Write slices of 6 x 5 pixels, tilted about the left-right axis; names run against height."""
     folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     for number in range(slices):
         image = sitk.GetImageFromArray(np.full((5, 6), 10 * number, np.int16))
         image.SetSpacing((0.8, 0.7))
@@ -44,10 +43,7 @@ def write_series(folder: Path, *, patient: str = "P1", slices: int = 4) -> None:
             "0020|0032": f"-10\\{-20 - 1.5 * number}\\{30 + 2.0 * number}",
             "0020|0037": "1\\0\\0\\0\\0.8\\0.6",
         }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{slices - number:03}.dcm"))
-        writer.Execute(image)
+        write_slice(folder / f"{slices - number:03}.dcm", image, tags)
 
 
 def labels_of(folder: Path) -> Labelmap:

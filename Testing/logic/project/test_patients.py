@@ -22,6 +22,7 @@ from aslseg.project.patients import (
 )
 from aslseg.project.project import FILE_NAME, Project, open_project
 from aslseg.project.roles import assign, volumes_of_same_patient
+from dicom_slices import write_slice
 from tiny_project import a_patient, write_patients
 
 ISSUER = "0010|0021"
@@ -44,18 +45,14 @@ def a_series(folder: Path, number: int, patient_id: str, issuer: str = "") -> Pa
     folder.mkdir(parents=True)
     image = sitk.GetImageFromArray(a_patient(number)[0].voxels.round().astype("int16"))
     image.SetSpacing((2.0, 2.0, 4.0))
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     for k in range(image.GetSize()[2]):
         part = image[:, :, k]
-        for key, value in {
+        tags = {
             "0010|0020": patient_id, ISSUER: issuer, "0008|0060": "CT", "0020|000d": "1.2.3",
             "0020|000e": f"1.2.{number + 4}", "0008|0018": f"1.2.{number + 4}.{k + 1}",
             "0020|0032": f"0\\0\\{4 * k}", "0020|0037": "1\\0\\0\\0\\1\\0",
-        }.items():  # fmt: skip
-            part.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{k:03d}.dcm"))
-        writer.Execute(part)
+        }  # fmt: skip
+        write_slice(folder / f"{k:03d}.dcm", part, tags)
     return folder
 
 
