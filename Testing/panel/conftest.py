@@ -65,3 +65,11 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
 
     shutil.copytree(trained_once, tmp_path / "trained")
     return tmp_path / "trained" / "project"
+
+
+@pytest.fixture
+def reviewer(open_module: Callable[..., Any], trained: Path) -> Any:
+    """A person who reviews case c2, in which the run has found three lesions."""
+    from lesion_reviewer import Reviewer, give_lesions
+
+    return Reviewer(open_module(), give_lesions(trained))

@@ -10,99 +10,10 @@ import numpy as np
 import pytest
 import slicer
 from harness import press, write_mask
+from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
 
 from standin.dialogs import dialogs
 from standin.harness import click, run_event_loop, wait_until
-
-CASE = "c2"
-LIVER, TUMOUR = 1, 2
-
-
-def a_lesion_label() -> np.ndarray:
-    """A liver with three lesions of 48, 27 and 8 voxels."""
-    labels = np.zeros((12, 40, 40), np.uint8)
-    labels[2:10, 8:34, 8:34] = LIVER
-    labels[3:6, 10:14, 10:14] = TUMOUR
-    labels[5:8, 20:23, 20:23] = TUMOUR
-    labels[7:9, 28:30, 12:14] = TUMOUR
-    return labels
-
-
-@pytest.fixture
-def folder(trained: Path) -> Path:
-    """A project whose run has found these lesions in case c2."""
-    from aslseg.data.images import read_labelmap, write_labelmap
-    from aslseg.data.volume import Labelmap
-    from aslseg.project.run_folder import open_run
-
-    run = open_run(trained)
-    predictions = run.predictions(int(run.status["best_round"]), CASE)
-    geometry = read_labelmap(predictions / "refined.nii.gz").geometry
-    for path in (predictions / f"{source}.nii.gz" for source in ("refined", "specialist", "sam")):
-        write_labelmap(Labelmap(a_lesion_label(), geometry), path)
-    for name in ("candidates.csv", "candidates.nii.gz"):
-        (predictions / name).unlink(missing_ok=True)
-    return trained
-
-
-class Reviewer:
-    """A person in front of the panel, with the case loaded."""
-
-    def __init__(self, widget: Any, folder: Path) -> None:
-        self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
-        for name in ("cases", "review"):
-            getattr(self.ui, f"{name}Section").collapsed = False
-        self.logic.open_project(folder)
-        self.load(CASE)
-
-    def load(self, case_id: str) -> None:
-        self.panel.case_chosen.emit(case_id)
-        wait_until(
-            lambda: (
-                self.logic.lesion_review is not None and self.logic.lesion_review.case_id == case_id
-            ),
-            60.0,
-            "lesions are listed",
-        )
-        self.rest()
-
-    def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
-        run_event_loop(0.1)
-
-    def press(self, button: Any) -> None:
-        click(button)
-        self.rest()
-
-    @property
-    def rows(self) -> list[str]:
-        table = self.ui.lesionTable
-        return [table.item(n, 5).text() for n in range(table.rowCount)]
-
-    @property
-    def chosen(self) -> int:
-        return self.ui.lesionTable.currentRow() + 1
-
-    @property
-    def shown(self) -> np.ndarray:
-        from harness import read_labels
-
-        from ASLsegLib.scene.segmentations import find_prediction
-
-        volume = self.logic.case_node(CASE)
-        node = find_prediction(volume, "refined")
-        return read_labels(node, volume, self.logic.targets())
-
-    def on_disk(self) -> dict[int, str]:
-        from aslseg.project.lesions import read_lesions
-
-        found = read_lesions(self.logic.project, CASE).decisions
-        return {number: one.what for number, one in found.items()}
-
-
-@pytest.fixture
-def reviewer(open_module: Callable[..., Any], folder: Path) -> Reviewer:
-    return Reviewer(open_module(), folder)
 
 
 def test_lesions_are_listed_measured_and_shown_large(reviewer: Reviewer) -> None:
@@ -401,14 +312,14 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
 
 
 def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(
-    open_module: Callable[..., Any], folder: Path
+    open_module: Callable[..., Any], trained: Path
 ) -> None:
     from aslseg.data.images import read_labelmap
     from aslseg.data.volume import Labelmap
     from aslseg.project.candidate_table import CandidateRow, write_candidates
     from aslseg.project.run_folder import open_run
 
-    run = open_run(folder)
+    run = open_run(give_lesions(trained))
     predictions = run.predictions(int(run.status["best_round"]), CASE)
     geometry = read_labelmap(predictions / "refined.nii.gz").geometry
     cores = np.zeros(geometry.shape, np.uint8)
@@ -416,7 +327,7 @@ def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(
     origin = (0.0, 0.0, 0.0)
     row = CandidateRow(CASE, "tumour", 1, origin, origin, 0.4, 0.45, 0.5, accepted=False)
     write_candidates(predictions, [row], Labelmap(cores, geometry), [])
-    reviewer = Reviewer(open_module(), folder)
+    reviewer = Reviewer(open_module(), trained)
     assert reviewer.rows[3].startswith("left out: probability 0.45 is near the limit 0.50")
     assert "0 of 3 lesions decided. The run left out 1 more" in reviewer.ui.lesionLabel.text
     for _ in range(3):
@@ -465,14 +376,14 @@ def test_after_the_last_lesion_comes_the_next_case_without_a_decision(reviewer: 
 
 
 def test_decisions_are_about_the_round_that_is_shown_whatever_is_trained_meanwhile(
-    reviewer: Reviewer, folder: Path
+    reviewer: Reviewer, trained: Path
 ) -> None:
     from aslseg.errors import AslsegError
     from aslseg.project.lesions import read_lesions
     from aslseg.project.run_folder import open_run
     from ASLsegLib.scene.volumes import SceneError
 
-    run = open_run(folder)
+    run = open_run(trained)
     seen = run.best_round
     run.write_status(best_round=seen + 1)  # as a training in the background does
     reviewer.press(reviewer.ui.lesionAcceptButton)

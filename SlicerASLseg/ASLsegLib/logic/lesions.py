@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import slicer
+
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
+from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, together, without
 from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
@@ -71,14 +74,14 @@ class Drawing:
     """A lesion that is being drawn or prompted.
 
     Attributes:
-        row: Of the lesion; None for one that was missed.
+        lesion: The lesion as it is without what is drawn; None for one that was missed.
         target: Its target.
         before: What the prediction showed of the target.
         parent_before: What it showed of the target that this one lies in.
         known: What had been done before.
     """
 
-    row: int | None
+    lesion: ReviewedLesion | None
     target: Target
     before: BoxedMask | None = field(repr=False)
     parent_before: BoxedMask | None = field(repr=False)
@@ -98,12 +101,15 @@ class LesionLogic(ReviewLogic):
         self.lesion_review: LesionReview | None = None
         self.lesions_changed = Signal()
         self._drawing: Drawing | None = None
+        self._put_aside: dict[str, Drawing] = {}  # by the MRML id of the volume
         self.project_changed.connect(self._forget_other_project)
 
     def load_lesions(
         self, case_id: str, *, then: Callable[[], None] | None = None, wait: bool = True
     ) -> LesionReview | None:
         """List the lesions that the latest run found in a case of the scene.
+
+        What was being drawn in another case is put aside until its lesions are listed again.
 
         Args:
             case_id: Name of a case that is loaded.
@@ -126,8 +132,9 @@ class LesionLogic(ReviewLogic):
         _require_round(node, case_id, run, number)
 
         def show(found: tuple[list[ReviewedLesion], CaseLesions]) -> LesionReview:
+            self._put_drawing_aside()
             self.lesion_review = LesionReview(case_id, run, number, image, *found)
-            self._drawing = None
+            self._drawing = self._put_aside.pop(node.GetID(), None)
             if then is not None:
                 then()
             self.lesions_changed.emit()
@@ -181,8 +188,7 @@ class LesionLogic(ReviewLogic):
         review = self._review()
         if row is not None and row == self.drawn_row:
             return
-        if not self.stop_drawing():
-            raise being_drawn(self.drawn_row)
+        self._require_no_drawing()
         names = {one.name: one for one in self.targets()}
         if row is not None:
             chosen = names[self._row(row).target]
@@ -197,7 +203,8 @@ class LesionLogic(ReviewLogic):
         before, parent_before = (
             target_mask(*nodes, one, targets) for one in (chosen, names[chosen.inside or ""])
         )
-        self._drawing = Drawing(row, chosen, before, parent_before, self.history.done)
+        lesion = None if row is None else self._row(row)
+        self._drawing = Drawing(lesion, chosen, before, parent_before, self.history.done)
         self.lesions_changed.emit()
 
     def stop_drawing(self) -> bool:
@@ -221,12 +228,18 @@ class LesionLogic(ReviewLogic):
     @property
     def drawn_row(self) -> int | None:
         """Row of the lesion that is being edited; None while none is, or a missed one is drawn."""
-        return None if self._drawing is None else self._drawing.row
+        return None if self._drawing is None else self._row_of_drawing(self._drawing)
 
     @property
     def drawn_target(self) -> str:
         """The target of the lesion that is drawn; empty while none is."""
         return "" if self._drawing is None else self._drawing.target.name
+
+    @property
+    def cases_put_aside(self) -> list[str]:
+        """Cases that were left while a lesion in them was being drawn; that goes on in them."""
+        volumes = (slicer.mrmlScene.GetNodeByID(name) for name in self._put_aside)
+        return [name for volume in volumes if (name := case_of(volume, self.project))]
 
     def segment_of_drawing(self) -> str:
         """Return the id of the segment that shows the target of the lesion that is drawn.
@@ -256,7 +269,7 @@ class LesionLogic(ReviewLogic):
         if added is None and removed is None:
             self.lesions_changed.emit()
             return None
-        row = drawing.row
+        row = self._row_of_drawing(drawing)
         if row is None:
             if added is None:
                 msg = "Nothing was added: draw the lesion, or place a prompt in it, and accept."
@@ -305,14 +318,16 @@ class LesionLogic(ReviewLogic):
         return read_changes(run, max(run.short_rounds))
 
     def forget_lesions(self) -> None:
-        """Look at no case's lesions any more."""
-        self.lesion_review = self._drawing = None
+        """Look at no case's lesions any more; what is being drawn is put aside."""
+        self._put_drawing_aside()
+        self.lesion_review = None
         self.lesions_changed.emit()
 
     def forget_scene(self) -> None:
         """Forget the lesions too: the scene is closed."""
         super().forget_scene()
         self.history.clear()
+        self._drawing, self._put_aside = None, {}
         self.forget_lesions()
 
     # -- within --------------------------------------------------------------------------------
@@ -322,6 +337,32 @@ class LesionLogic(ReviewLogic):
             msg = "No case is reviewed lesion by lesion; load one, and its lesions."
             raise SceneError(msg)
         return self.lesion_review
+
+    def _row_of_drawing(self, drawing: Drawing) -> int | None:
+        return None if drawing.lesion is None else self._row_of(drawing.lesion)
+
+    def _put_drawing_aside(self) -> None:
+        """Keep what is being drawn with its volume, where there is something and it stays."""
+        review, drawing = self.lesion_review, self._drawing
+        volume = None if review is None else self.case_node(review.case_id)
+        if drawing is not None and volume is not None and not self.stop_drawing():
+            self._put_aside[volume.GetID()] = drawing
+        self._drawing = None
+
+    def _require_no_drawing(self) -> None:
+        """Refuse to go on while something was drawn that is not decided about yet.
+
+        Raises:
+            SceneError: Which lesion has to be decided about.
+        """
+        if not self.stop_drawing():
+            raise being_drawn(self.drawn_row)
+
+    def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> Any:
+        """Read what is shown of a case; see `ReviewLogic`. Lesions are decided about before."""
+        if self.lesion_review is not None and self.lesion_review.case_id == case_id:
+            self._require_no_drawing()
+        return super()._drawn(node, volume, case_id, questions)
 
     def _has_drawn(self, drawing: Drawing) -> bool:
         """Tell whether there were prompts, answers or strokes since a lesion was begun."""
@@ -419,7 +460,7 @@ class LesionLogic(ReviewLogic):
         if self.lesion_review is None or self.lesion_review.case_id != case_id:
             msg = f"This is about case {case_id}, which is not looked at; load it first."
             raise SceneError(msg)
-        self._drawing = None
+        self._require_no_drawing()
         self._apply(case_id, self._row_of(now), decision, shown=goal)
         self.lesions_changed.emit()
 

@@ -149,8 +149,8 @@ class UndoLogic(LesionLogic):
             msg = "No lesion is being drawn; say which one is to be deleted."
             raise SceneError(msg)
         if drawing is not None:
-            if row != drawing.row:
-                raise being_drawn(drawing.row)
+            if row != self.drawn_row:
+                raise being_drawn(self.drawn_row)
             self._take_out_drawn(drawing)
         if row is not None:
             super().delete_lesion(row)
@@ -222,7 +222,8 @@ class UndoLogic(LesionLogic):
             drawn.show()
             for change in changes:
                 change.do_again()
-            if self.lesion_review is review:
+            now = self.lesion_review
+            if now is not None and now.case_id == review.case_id:
                 self._drawing = drawing
             self.lesions_changed.emit()
 

@@ -24,17 +24,18 @@ class Placement:
 
     Attributes:
         kind: What is being placed, or an empty text.
+        volume: What it is about; None while nothing is placed.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self.kind = ""
         self._ended = ended
-        self._volume: Any | None = None
+        self.volume: Any | None = None
         self._shape: Any | None = None
 
     def start(self, volume: Any, target: str, kind: str) -> None:
         """Begin to place points or a shape; a scribble or lasso ends with a right click."""
-        self._volume, self.kind = volume, kind
+        self.volume, self.kind = volume, kind
         if kind == BOX:
             node = self._shape = new_box(volume, target)
         elif kind in SHAPES:
@@ -63,12 +64,12 @@ class Placement:
             return
         kind, self.kind = self.kind, ""
         self._keep_or_drop_shape(kind)
-        self._volume = None  # it may leave the scene, and memory
+        self.volume = None  # it may leave the scene, and memory
         self._ended()
 
     def forget(self) -> None:
         """Forget everything, for the scene was closed."""
-        self.kind, self._volume, self._shape = "", None, None
+        self.kind, self.volume, self._shape = "", None, None
 
     def _keep_or_drop_shape(self, kind: str) -> None:
         shape, self._shape = self._shape, None
@@ -82,4 +83,4 @@ class Placement:
         if is_empty:
             remove_prompt(shape)
         elif kind == BOX:
-            flatten_box(shape, self._volume)
+            flatten_box(shape, self.volume)

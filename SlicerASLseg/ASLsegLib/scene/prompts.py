@@ -121,6 +121,14 @@ def prompt_nodes(volume: Any) -> list[Any]:
     ]
 
 
+def show_prompts_of(volume: Any) -> None:
+    """Show the prompts about a volume, and hide those about others, which lie elsewhere in it."""
+    for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode"):
+        if node.GetAttribute(KIND):
+            is_about = node.GetNodeReferenceID(_VOLUME) == volume.GetID()
+            node.GetDisplayNode().SetVisibility(is_about)
+
+
 def take_over(volume: Any, prompts: Iterable[SlicePrompts], slice_index: int) -> None:
     """Put the proposed prompts of a slice into the scene; from now on the scene's count there."""
     if slice_index in taken_over(volume):

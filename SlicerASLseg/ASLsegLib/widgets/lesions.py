@@ -220,7 +220,9 @@ class LesionsSection(Section):
     def _start(self) -> None:
         """Show the first undecided lesion of a case."""
         self._fill()
-        if not self._next_undecided():
+        if self.logic.drawn_row is not None:
+            self._choose(self.logic.drawn_row)
+        elif not self._next_undecided():
             self._choose(next(iter(self._visible()), None))
 
     def _next_undecided(self) -> bool:
@@ -248,6 +250,15 @@ class LesionsSection(Section):
             show_lesion(size.centre_ras, size.long_mm)
 
     def _about(self) -> str:
+        return " ".join(part for part in (self._about_case(), self._about_others()) if part)
+
+    def _about_others(self) -> str:
+        """Say in which other cases something was begun and not decided about."""
+        cases = ", ".join(self.logic.cases_put_aside)
+        text = _("A lesion is being drawn in {cases}: load that case to go on.")
+        return text.format(cases=cases) if cases else ""
+
+    def _about_case(self) -> str:
         review = self.logic.lesion_review
         if review is None:
             return ""

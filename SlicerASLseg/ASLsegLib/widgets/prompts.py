@@ -69,6 +69,7 @@ class PromptsSection(Section):
         self.on_key("Ctrl+Return", ui.refineButton)
         self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
         self.panel.prompt_wanted.connect(self._place_for)
+        self.panel.case_chosen.connect(lambda _: self._placement.stop())
         self.logic.undoing.connect(self._before_undo)
         self.logic.undone.connect(self._after_undo)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
@@ -79,6 +80,8 @@ class PromptsSection(Section):
     def update(self) -> None:
         """Show what is possible, and watch the prompts of the volume."""
         volume = self.panel.volume
+        if self._placement.volume not in (None, volume):
+            self._placement.stop()  # what was placed stays with the volume that was left
         self._fill_targets()
         if volume is not None:
             self.logic.watch_prompts(volume)

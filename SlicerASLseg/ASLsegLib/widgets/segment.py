@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.scene.disagreement import find_overlay, set_overlay_visible
+from ASLsegLib.scene.prompts import show_prompts_of
 from ASLsegLib.scene.segmentations import (
     OUTLINES,
     SOURCES,
@@ -156,10 +157,11 @@ class SegmentSection(Section):
 
 
 def show_volume(volume: Any) -> None:
-    """Show a volume in all slice views, and hide predictions about other volumes."""
+    """Show a volume in all slice views, and hide predictions and prompts about other volumes."""
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if volume_of_prediction(node) not in (None, volume):
             node.GetDisplayNode().SetVisibility(False)
+    show_prompts_of(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
 
