@@ -244,15 +244,16 @@ def say(**facts: Any) -> None:
 
 def main() -> None:
     """Do one campaign and end at once, whatever Qt would like to tidy up."""
-    start(Path(tempfile.mkdtemp()))
-    name, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    if name == "attributes":
-        attributes(folder, count, int(sys.argv[4]))
-    else:
-        rounds(folder, count)
-    from harness import close_module
+    with tempfile.TemporaryDirectory() as place:
+        start(Path(place))
+        name, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+        if name == "attributes":
+            attributes(folder, count, int(sys.argv[4]))
+        else:
+            rounds(folder, count)
+        from harness import close_module
 
-    close_module()
+        close_module()
     sys.stdout.flush()
     os._exit(0)
 

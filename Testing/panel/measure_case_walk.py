@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def main() -> None:
         make_project(folder, chosen.cases, chosen.slices)
     from standin.core import start
 
-    start(Path(tempfile.mkdtemp()))
+    start()
     from harness import close_module, open_module
 
     walk(open_module(), folder / "project")

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -542,7 +541,7 @@ def main() -> None:
         data = of_lits(folder, chosen.lits) if chosen.lits else made_up(folder)
     from standin.core import start
 
-    start(Path(tempfile.mkdtemp()))
+    start()
     from harness import close_module, open_module
 
     widget = open_module()

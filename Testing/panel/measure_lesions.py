@@ -37,7 +37,7 @@ def main() -> None:
         make_project(folder)
     from standin.core import start
 
-    start(Path(tempfile.mkdtemp()))
+    start()
     from harness import close_module, open_module
 
     from standin.harness import wait_until

@@ -16,7 +16,6 @@ import cProfile
 import os
 import pstats
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -185,7 +184,7 @@ def main() -> None:
         say(made_s=make_project(folder, chosen.cases))
     from standin.core import start
 
-    start(Path(tempfile.mkdtemp()))
+    start()
     from harness import close_module, open_module
 
     ManyCases(open_module(), folder / "project", chosen.profile).do()

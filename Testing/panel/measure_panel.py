@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def main() -> None:
     chosen = parser.parse_args()
     from standin.core import start
 
-    start(Path(tempfile.mkdtemp()))
+    start()
     from harness import close_module, open_module
 
     began = time.monotonic()

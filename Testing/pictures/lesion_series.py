@@ -10,7 +10,6 @@ are in the folder that ASLSEG_WEIGHTS names. Without a project of phantoms with 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +61,7 @@ class LesionSeries(Tour):
         """Make a project of phantoms, and train on it."""
         from standin.harness import click
 
-        folder = Path(tempfile.mkdtemp()) / "liver-study"
+        folder = self.place / "liver-study"
         self.logic.create_phantom_project(folder)
         self._choose_preset()
         click(self.ui.startButton)

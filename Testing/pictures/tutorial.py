@@ -32,13 +32,14 @@ class Tour:
 
     Args:
         folder: Gets the pictures.
+        place: Gets the projects that are made.
         project: Project of phantoms with a finished run, or None to train one.
     """
 
-    def __init__(self, folder: Path, project: Path | None) -> None:
+    def __init__(self, folder: Path, place: Path, project: Path | None) -> None:
         from harness import open_module
 
-        self.folder = folder
+        self.folder, self.place = folder, place
         self.widget = open_module()
         self.ui, self.logic = self.widget.panel.ui, self.widget.logic
         self.project = project
@@ -63,7 +64,7 @@ class Tour:
 
     def _begin(self) -> None:
         """Make a project, choose the settings, and start a training."""
-        self.logic.create_phantom_project(Path(tempfile.mkdtemp()) / "liver-study")
+        self.logic.create_phantom_project(self.place / "liver-study")
         self._show_surfaces(self._load(self._cases()[0]))
         self._shoot("1-project", "cases")
         self._choose_preset()
@@ -304,10 +305,10 @@ def main(tour_class: type[Tour] = Tour, description: str = str(__doc__)) -> None
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         app = core.start(Path(place) / "settings")
-        project = Path(place) / "liver-study" if options.project else None
+        project = Path(place) / "given" / "liver-study" if options.project else None
         if project is not None:
             shutil.copytree(options.project, project)
-        tour = tour_class(options.folder, project)
+        tour = tour_class(options.folder, Path(place), project)
         tour.take_all()
         tour.widget.cleanup()
         core.stop(app)

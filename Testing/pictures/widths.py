@@ -8,7 +8,6 @@ which the panel shows made-up patients on which nothing is trained.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Widths(Tour):
         from standin.harness import run_event_loop
 
         if self.project is None:
-            self.project = Path(tempfile.mkdtemp()) / "liver-study"
+            self.project = self.place / "liver-study"
             self.logic.create_phantom_project(self.project)
         self._open(self.project)
         self._load(self._cases()[1])

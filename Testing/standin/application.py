@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,11 +56,11 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
     slicerHome = property(lambda self: str(self._folder / "home"))
     isInstalled = property(lambda self: True)
 
-    def prepare(self) -> None:
-        """Make the scene, the module logics and the views."""
-        self._folder = Path(tempfile.mkdtemp(prefix="slicer-standin-"))
+    def prepare(self, folder: Path) -> None:
+        """Make the scene, the module logics and the views; files go into a folder."""
+        self._folder = folder
         for path in (self.temporaryPath, self.cachePath, self.slicerHome):
-            Path(path).mkdir()
+            Path(path).mkdir(exist_ok=True)
         self._pauses, self._testing = 0, False
         self._scene = slicer.vtkMRMLScene()
         slicer.mrmlScene = self._scene

@@ -6,6 +6,7 @@ import gc
 import inspect
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -33,16 +34,21 @@ _WIDGET_MODULES = [
 ]
 
 
-def start(settings_folder: Path) -> Any:
+def start(folder: Path | None = None) -> Any:
     """Make the application with its modules; to be called once per process.
 
     Args:
-        settings_folder: Where QSettings keeps what is set.
+        folder: Where its files go: settings, temporary files, cache. When None, in a folder that
+            `stop`, or the end of the process, deletes.
 
     Returns:
         `slicer.app`.
     """
-    _use_private_settings(str(settings_folder))
+    own = None
+    if folder is None:
+        own = TemporaryDirectory(prefix="slicer-standin-", ignore_cleanup_errors=True)
+        folder = Path(own.name)
+    _use_private_settings(str(folder))
     _make_qt()
     _make_module("ctk", dict(ctkmodule.CLASSES))
     _remove_names_that_only_the_wheel_has()
@@ -52,19 +58,25 @@ def start(settings_folder: Path) -> Any:
     app.setOrganizationName("SlicerStandin")
     app.setApplicationName("Slicer")
     slicer.app = app
-    app.prepare()
+    app.prepare(folder)
+    app._own_folder = own
     app._main_window = mainwindow.qSlicerMainWindow()
     return app
 
 
 def stop(app: Any) -> None:
-    """Take the windows and the views down before Python forgets things in an order of its own."""
+    """Take the windows and the views down before Python forgets things in an order of its own.
+
+    A folder that `start` made is deleted.
+    """
     for widget in QtWidgets.QApplication.topLevelWidgets():
         if shiboken6.isValid(widget):  # deleting one may take others with it
             widget.hide()
             shiboken6.delete(widget)
     app.standin_take_down()
     gc.collect()
+    if app._own_folder is not None:
+        app._own_folder.cleanup()
 
 
 def _use_private_settings(folder: str) -> None:

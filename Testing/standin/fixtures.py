@@ -26,14 +26,14 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def application() -> Iterator[Any]:
     """slicer.app, started once for all tests of this process."""
     import slicer
 
     from .core import start, stop
 
     running = getattr(slicer, "app", None)
-    app = running or start(tmp_path_factory.mktemp("settings"))
+    app = running or start()
     yield app
     if running is None:
         stop(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -29,10 +30,28 @@ CASE = """
 """
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, HOME, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+PLACE = "import slicer; open(slicer.app.temporaryPath + '/scratch', 'w').close()"
+WITHOUT_STOP = f"""
+    import sys
+
+    sys.path.insert(0, {str(HOME.parent)!r})
+    from standin.core import start, stop
+
+    app = start()
+    {PLACE}
+"""
+
+
+def run(*arguments: object, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Start the stand-in; `temporary` is the system's folder for temporary files."""
+    return python(HOME, *arguments, temporary=temporary)
+
+
+def python(*arguments: object, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    places = {} if temporary is None else dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, **places}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def test_modules_of_the_named_folders_are_loaded(tmp_path: Path) -> None:
@@ -69,3 +88,17 @@ def test_an_unknown_option_is_refused() -> None:
     done = run("--python-cod", "1")
     assert done.returncode == 2
     assert "unrecognized arguments" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["", "stop(app)", "sys.exit(3)"])
+def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path: Path, ending: str) -> None:
+    script = textwrap.dedent(WITHOUT_STOP) + ending
+    done = python("-c", script, temporary=tmp_path)
+    assert done.returncode == (3 if "exit" in ending else 0), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_by_the_command(tmp_path: Path) -> None:
+    done = run("--no-main-window", "--python-code", PLACE, temporary=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
