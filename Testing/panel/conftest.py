@@ -26,6 +26,36 @@ def open_module(scene: Any) -> Callable[[], Any]:
     return open_module
 
 
+@pytest.fixture
+def panel(open_module: Callable[..., Any]) -> Any:
+    """The panel in an empty scene."""
+    return open_module().panel
+
+
+@pytest.fixture
+def ct(panel: Any) -> Any:
+    """A small volume in the scene."""
+    import numpy as np
+    import slicer
+
+    from aslseg.data.volume import Geometry, Volume
+    from ASLsegLib.scene.volumes import add_volume
+
+    geometry = Geometry((4, 20, 20), np.diag([-2.0, -2.0, 4.0, 1.0]))
+    node = add_volume(Volume(np.zeros(geometry.shape, np.int16), geometry), "ct")
+    slicer.app.processEvents()
+    return node
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Folder of a project of three small phantoms, on which nothing is trained."""
+    from test_bare import make_project
+
+    make_project(tmp_path / "project")
+    return tmp_path / "project"
+
+
 @pytest.fixture(autouse=True)
 def _quiet_log() -> None:
     logging.getLogger().setLevel(logging.WARNING)

@@ -14,6 +14,8 @@ from standin.dialogs import dialogs
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SlicerASLseg" / "ASLseg.py"
+LEFT_OUT = ("demoButton", "downloadButton", "startButton")
+"""Buttons that `press_all` should not press: a long wait, the network."""
 
 
 def open_module() -> Any:
