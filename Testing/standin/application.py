@@ -60,7 +60,7 @@ class qSlicerApplication(present(QtWidgets.QApplication)):  # type: ignore[misc]
         """Make the scene, the module logics and the views; files go into a folder."""
         self._folder = folder
         for path in (self.temporaryPath, self.cachePath, self.slicerHome):
-            Path(path).mkdir(exist_ok=True)
+            Path(path).mkdir(parents=True, exist_ok=True)
         self._pauses, self._testing = 0, False
         self._scene = slicer.vtkMRMLScene()
         slicer.mrmlScene = self._scene
