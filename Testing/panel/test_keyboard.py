@@ -143,7 +143,7 @@ def test_titles_fit_a_narrow_table_and_long_texts_are_cut_at_a_letter(panel: Any
 
     why = "? probability 0.12 is near the limit 0.10"
     lesion = ["1", "45.63", "66 x 24", "118", "0.00", why]
-    case = ["phantom_06", "0.72", "-", "liver: beyond the 50% that round 1 accepts"]
+    case = ["phantom_06", "123.4", "0.72", "? liver: beyond the 50% that round 1 accepts"]
     tables = (panel.ui.lesionTable, lesions.HEAD, lesion), (panel.ui.reviewTable, review.HEAD, case)
     for table, titles, row in tables:
         fill_table(table, titles, [row])
@@ -153,6 +153,7 @@ def test_titles_fit_a_narrow_table_and_long_texts_are_cut_at_a_letter(panel: Any
         head, last = table.horizontalHeader(), len(titles) - 1
         text = head.fontMetrics().horizontalAdvance(titles[last])
         assert table.width < NARROW_PX
+        assert table.horizontalScrollBar().maximum == 0, "a column is out of sight"
         assert text <= head.sectionSize(last), titles[last]
         assert not table.property("wordWrap")
 

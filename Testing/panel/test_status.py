@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from standin.harness import run_event_loop, wait_until
+from standin.pictures import shown
+
+ARROW_PX = 28
+"""The arrow of a box, and its margins."""
 
 
 def test_progress_of_work_that_has_ended_is_not_that_of_the_next(
@@ -47,3 +55,47 @@ def test_the_tooltip_has_the_whole_name_of_the_run(
         assert "round 1" in first
         assert first == panel.ui.runBox.itemText(row)
         assert others == [others[0]]
+
+
+def test_the_name_of_a_run_is_its_day_round_and_dice_and_fits_a_narrow_panel(
+    open_module: Callable[..., Any], trained: Path
+) -> None:
+    from aslseg.project.run_folder import runs_of
+
+    note_time(runs_of(trained)[0].path, "2026-11-21T12:03:00+00:00")
+    widget = open_module()
+    panel = widget.panel
+    panel.ui.reviewSection.collapsed = False
+    panel.logic.open_project(trained)
+    with shown(widget.parent, 350, 1800):
+        box = panel.ui.runBox
+        latest, name = box.itemText(0), box.itemText(1)
+        assert re.fullmatch(r"21 Nov, round 1, tumour Dice 0\.\d\d", name)
+        assert latest == f"{name} (latest)"
+        assert box.fontMetrics().horizontalAdvance(name) < box.width - ARROW_PX
+
+
+def test_runs_of_one_day_have_their_time(trained: Path) -> None:
+    from aslseg.project.project import open_project
+    from aslseg.project.run_folder import runs_of
+    from aslseg.project.run_list import list_runs
+    from ASLsegLib.logic.project_data import run_names
+
+    (run,) = runs_of(trained)
+    times = {"a": "2026-11-21T12:03:00+00:00", "b": "2026-11-21T12:40:00+00:00",
+             "c": "2026-11-19T12:00:00+00:00", "d": ""}  # fmt: skip
+    for name, time in times.items():
+        shutil.copytree(run.path, run.path.with_name(name))
+        note_time(run.path.with_name(name), time)
+    runs = {one.run_id: one for one in list_runs(trained)}
+    names = run_names(open_project(trained), [runs[name] for name in times])
+    clock = [datetime.fromisoformat(times[name]).astimezone().strftime("%H:%M") for name in "ab"]
+    starts = [names[name].split(",")[0] for name in times]
+    assert starts == [f"21 Nov {clock[0]}", f"21 Nov {clock[1]}", "19 Nov", "d"]
+
+
+def note_time(run: Path, time: str) -> None:
+    """Let a run have been worked on at a time."""
+    path = run / "status.json"
+    status = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**status, "updated": time}), "utf-8")

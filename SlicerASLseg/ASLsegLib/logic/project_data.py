@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -138,12 +139,22 @@ def _may_stay(letter: str) -> bool:
     return letter in "-_" or unicodedata.category(letter)[0] in "LM" or letter.isdecimal()
 
 
-def run_name(project: Project, run: RunSummary) -> str:
-    """Return what a run is called for a person: when it was, its best round, and how good that is.
+def run_names(project: Project, runs: Sequence[RunSummary]) -> dict[str, str]:
+    """Return what runs are called for a person, by id: the day, best round, and how good that is.
 
-    The Dice is that of the innermost target on the volumes to check on.
+    Runs of one day have their time too. The Dice is that of the innermost target on the volumes to
+    check on.
     """
-    parts = [_when(run.updated) or run.run_id, f"round {run.best_round}"]
+    times = {run.run_id: _local_time(run.updated) for run in runs}
+    days = Counter(time.date() for time in times.values() if time is not None)
+    return {
+        run.run_id: _run_name(project, run, _when(time, days[time.date()] > 1) if time else "")
+        for run, time in zip(runs, times.values(), strict=True)
+    }
+
+
+def _run_name(project: Project, run: RunSummary, when: str) -> str:
+    parts = [when or run.run_id, f"round {run.best_round}"]
     rows = {row["round"]: row for row in round_rows(project, run.run_id)}
     target = project.targets[-1].name
     if target in rows.get(run.best_round, {}):
@@ -151,13 +162,16 @@ def run_name(project: Project, run: RunSummary) -> str:
     return ", ".join(parts)
 
 
-def _when(updated: str) -> str:
-    """Return a time of `status.json` as people write it, in local time; empty if it is none."""
+def _local_time(updated: str) -> datetime | None:
+    """Return a time of `status.json` in local time; None if it is none."""
     try:
-        time = datetime.fromisoformat(updated).astimezone()
+        return datetime.fromisoformat(updated).astimezone()
     except ValueError:
-        return ""
-    return f"{time.day} {time:%b %H:%M}"
+        return None
+
+
+def _when(time: datetime, with_clock: bool) -> str:
+    return f"{time.day} {time:%b %H:%M}" if with_clock else f"{time.day} {time:%b}"
 
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:

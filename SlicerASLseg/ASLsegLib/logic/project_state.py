@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ASLsegLib.logic.project_data import run_name
+from ASLsegLib.logic.project_data import run_names
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
@@ -51,8 +51,7 @@ class ProjectState:
     @cached_property
     def run_names(self) -> dict[str, str]:
         """What the runs that can segment are called for a person, by id."""
-        usable = [run for run in self.runs if run.is_usable]
-        return {run.run_id: run_name(self.project, run) for run in usable}
+        return run_names(self.project, [run for run in self.runs if run.is_usable])
 
     @cached_property
     def run(self) -> RunFolder | None:

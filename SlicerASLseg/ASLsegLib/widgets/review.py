@@ -15,7 +15,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
-HEAD = [_("Case"), _("Lesions (ml)"), _("Reliability"), _("Decision"), _("Why")]
+HEAD = [_("Case"), _("Lesions (ml)"), _("Reliability"), _("Decision")]
 DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
 
 
@@ -112,10 +112,7 @@ class ReviewSection(Section):
         now = self._row_of(self.open_case)
         if was_open and now is not None and self._cases[now].state in DECISIONS:
             self._decided_at = row
-        rows = [
-            [one.case_id, _expected(one), _score(one), DECISIONS.get(one.state, "-"), _reason(one)]
-            for one in self._cases
-        ]
+        rows = [[one.case_id, _expected(one), _score(one), _decision(one)] for one in self._cases]
         fill_table(self.ui.reviewTable, HEAD, rows)
 
     def _about(self) -> str:
@@ -194,8 +191,9 @@ def _expected(report: Any) -> str:
     return "" if report.lesion_ml is None else f"{report.lesion_ml:.1f}"
 
 
-def _reason(report: Any) -> str:
-    return "" if report.state in DECISIONS else report.reason
+def _decision(report: Any) -> str:
+    """Return what was decided, or why the case needs a look."""
+    return DECISIONS.get(report.state) or f"? {report.reason or '-'}"
 
 
 def open_in_segment_editor(segmentation: Any, volume: Any) -> None:

@@ -142,7 +142,8 @@ class SegmentSection(Section):
 
     def _fill_runs(self) -> None:
         runs = self.logic.run_names()
-        latest = _("latest: {run}").format(run=next(iter(runs.values()))) if runs else _("none yet")
+        first = next(iter(runs.values()), "")  # what tells runs apart begins the line
+        latest = _("{run} (latest)").format(run=first) if runs else _("none yet")
         entries = [(latest, ""), *((name, run_id) for run_id, name in runs.items())]
         if entries != self._runs:
             self._runs = entries
