@@ -41,6 +41,19 @@ def leave(reviewer: Reviewer) -> None:
     assert reviewer.logic.lesion_review.case_id == OTHER
 
 
+def test_each_case_begins_with_its_first_undecided_lesion(reviewer: Reviewer) -> None:
+    reviewer.load(OTHER)
+    reviewer.load(CASE)
+    assert reviewer.chosen == 1
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert reviewer.chosen == 2
+    reviewer.load(OTHER)
+    reviewer.load(CASE)
+    chosen = reviewer.logic.lesion_review.rows[reviewer.chosen - 1]
+    assert chosen.state == "undecided"
+    assert reviewer.chosen == 1  # what is decided is listed last
+
+
 def test_a_missed_lesion_that_was_drawn_is_accepted_after_another_case(reviewer: Reviewer) -> None:
     logic, ui = reviewer.logic, reviewer.ui
     click(ui.lesionAddButton)

@@ -218,12 +218,12 @@ class LesionsSection(Section):
         self.panel.update_soon("lesions")
 
     def _start(self) -> None:
-        """Show the first undecided lesion of a case."""
+        """Show the lesion of a case that is being drawn, else its first undecided one."""
         self._fill()
-        if self.logic.drawn_row is not None:
-            self._choose(self.logic.drawn_row)
-        elif not self._next_undecided():
-            self._choose(next(iter(self._visible()), None))
+        review = self.logic.lesion_review
+        undecided = [] if review is None else review.undecided
+        rows = [self.logic.drawn_row, *undecided, *self._visible()]
+        self._choose(next((row for row in rows if row is not None), None))
 
     def _next_undecided(self) -> bool:
         """Choose the next undecided lesion after the chosen one, and begin anew at the end."""
