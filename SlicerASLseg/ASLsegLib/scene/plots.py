@@ -38,7 +38,7 @@ class Curves:
         """Add a point."""
         about = step_title(metric.task) or metric.source or metric.case
         line = f"round {metric.round}, {about}" if about else ""
-        name = ": ".join(part for part in (line, metric.name) if part)
+        name = ": ".join(part for part in (line, metric.name.replace("_", " ")) if part)
         points = self._points.setdefault(name, [])
         points.append((float(metric.step), metric.value))
         if len(points) > _MOST_POINTS:
