@@ -4,6 +4,10 @@
         --csv growth-lits.csv
     python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
         --csv growth-points-lits.csv --points 3
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
+        --csv growth-from-points-lits.csv --points 3 --from-point
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
+        --csv growth-from-points-on-a-slice.csv --points 3 --from-point --on-its-slice
 
 Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand: the rules as
 they would be without the lesion's patient, chosen from `CHOICES` by the mean Dice over the other
@@ -13,7 +17,9 @@ alone. The liver and the other lesions are known, as `grow` is given them. Proce
 embeddings at hand ("warm"), of which the slice's own is the only one that growing needs.
 
 With `--points N` a person clicks N times into the middle of what is missing, on the slice on which
-most is: Dice after each click, and what the clicks took away.
+most is: Dice after each click, and what the clicks took away. With `--from-point` the lesion begins
+with a click into the middle of its largest section in place of a box, and with `--on-its-slice` all
+clicks are there.
 """
 
 from __future__ import annotations
@@ -133,6 +139,8 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, nargs="+", default=None, help="all without it")
     parser.add_argument("--no-boxes", action="store_true", help="none of all sections: much faster")
     parser.add_argument("--points", type=int, default=0, help="clicks, and nothing else")
+    parser.add_argument("--from-point", action="store_true", help="begin with one, without a box")
+    parser.add_argument("--on-its-slice", action="store_true", help="clicks on the first slice")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings")
     arguments = parser.parse_args()
@@ -249,7 +257,7 @@ def study_points(
     table = []
     for case in cases:
         for lesion in lesions_of(case, arguments.data):
-            dices, lost = clicked(sam, lesion, arguments.points)
+            dices, lost = clicked(sam, lesion, arguments)
             table.append([case, lesion.number, *dices, lost])
             print(*table[-1], flush=True)
     head = [f"after_{n}" for n in range(arguments.points + 1)]
@@ -263,14 +271,16 @@ def study_points(
     print("worse by more than 0.03:", int((values[:, -2] < values[:, 0] - 0.03).sum()))
 
 
-def clicked(sam: SliceSam, lesion: Lesion, count: int) -> tuple[list[float], float]:
+def clicked(sam: SliceSam, lesion: Lesion, chosen: argparse.Namespace) -> tuple[list[float], float]:
     """Return the Dice before and after each click, and the largest part that one took away."""
-    prompts = {lesion.first: lesion.box(lesion.first)}
+    first = lesion.first
+    middle = SlicePrompts(first, "tumour", points=(middle_of(lesion.truth[first]),))
+    prompts = {first: middle if chosen.from_point else lesion.box(first)}
     mask, _ = grow(sam, lesion, list(prompts.values()))
     dices, lost = [dice(mask, lesion.truth)], 0.0
-    for _ in range(count):
+    for _ in range(chosen.points):
         missing = lesion.truth & ~mask
-        k = int(missing.sum(axis=(1, 2)).argmax())
+        k = first if chosen.on_its_slice else int(missing.sum(axis=(1, 2)).argmax())
         if missing[k].any():
             new = SlicePrompts(k, "tumour", points=(middle_of(missing[k]),))
             before = prompts.get(k)

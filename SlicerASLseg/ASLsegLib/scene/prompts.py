@@ -392,7 +392,10 @@ def _rounded(pixels: Any) -> Any:
 
 
 def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry: Geometry) -> None:
-    """Add a lasso as its box and points deep within it, and a scribble as points along it."""
+    """Add a lasso as its box and points deep within it, and a scribble as points along it.
+
+    Of a scribble the middle comes first: a lesion begins with the first point of its slice.
+    """
     curve = _curve_on_slice(node, geometry)
     if curve is None:
         return
@@ -400,7 +403,8 @@ def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry:
     boxes, points = found.setdefault((k, node.GetAttribute(TARGET)), ([], []))
     if node.GetAttribute(KIND) == SCRIBBLE:
         steps = np.linspace(0, len(line) - 1, min(len(line), _SCRIBBLE_POINTS)).round()
-        points += [((float(x), float(y)), True) for x, y in line[steps.astype(int)]]
+        along = [((float(x), float(y)), True) for x, y in line[steps.astype(int)]]
+        points += [along.pop(len(along) // 2), *along]
         return
     from aslseg.prompts import interior_points
 

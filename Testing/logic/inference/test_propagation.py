@@ -269,6 +269,45 @@ def test_a_positive_point_adds_and_takes_nothing_away(k: int) -> None:
     assert {(one.slice_index, one.points) for one in sam.asked} == {(6, ())}
 
 
+@dataclass
+class FickleSam(DarkSam):
+    """Finds the lesion for one positive point, and only the last one's pixels for more."""
+
+    def predict_logits(
+        self, volume: Volume, prompt: SlicePrompts, monitor: Monitor | None = None
+    ) -> Float32:
+        logits = super().predict_logits(volume, prompt, monitor)
+        if len(prompt.points) > 1:
+            x, y = (int(n) for n in prompt.points[-1].xy)
+            logits = np.full_like(logits, -5.0)
+            logits[y - 1 : y + 2, x - 1 : x + 2] = 5.0
+        return logits
+
+
+@pytest.mark.parametrize("place", [(32.5, 10.5), (22.5, 20.5)], ids=["beyond", "within"])
+def test_a_further_point_on_the_slice_that_a_lesion_begins_on_takes_nothing_away(
+    place: tuple[float, float],
+) -> None:
+    volume, sam = ct(LESION, BESIDE), FickleSam()
+    start = point(6, 20.5, 20.5)
+    before, _ = grown(propagate(sam, volume, [start], allowed=IN_LIVER))
+    both = replace(start, points=(*start.points, PointPrompt(place)))
+    after, _ = grown(propagate(sam, volume, [both], allowed=IN_LIVER))
+    assert overlap(before, LESION) > 0.6
+    assert (after >= before).all()
+    assert after[6, int(place[1]), int(place[0])]
+    assert (after > before).any() == (place == (32.5, 10.5))
+    assert {one.points for one in sam.asked} == {start.points}
+
+
+def test_a_negative_point_on_the_slice_that_a_lesion_begins_on_is_sams_too() -> None:
+    sam = DarkSam()
+    points = PointPrompt((20.5, 20.5)), PointPrompt((31.5, 20.5), positive=False)
+    start = SlicePrompts(6, "tumour", points=points)
+    grown(propagate(sam, ct(LESION, BESIDE), [start], allowed=IN_LIVER))
+    assert {one.points for one in sam.asked} == {points}
+
+
 def test_the_middle_of_what_is_missing_on_a_slice_brings_most_of_it() -> None:
     lesion = LESION | BESIDE
     before, _ = grown(propagate(DarkSam(), ct(lesion), [BOX], allowed=IN_LIVER))

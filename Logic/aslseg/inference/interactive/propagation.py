@@ -8,7 +8,8 @@ random walker (`random_walker`) joins both with the sections, and stops at edges
 SAM as it was released is of no use on the slices in between (`Docs/results-methods.md`), so they
 are neither encoded nor asked about. Boxes and negative points on further slices correct a lesion:
 their sections stay as they are and it grows from all of them. Positive points add to it, and take
-nothing away (`added_points`). Sections never leave the parent, and never enter what the
+nothing away (`added_points`); without a box the first one of the slice is what it begins with: of
+two, SAM often finds less than of one. Sections never leave the parent, and never enter what the
 label map has of other lesions.
 """
 
@@ -209,7 +210,7 @@ class _Growth:
             self.found[k] = self._corrected(self.prompts[k], lesion.mask(k))
         if others:
             lesion = self._fill()
-        lesion = self._with_points(lesion, first)
+        lesion = self._with_points(lesion)
         if not np.array_equal(lesion.mask(first), self.found[first]):
             yield GrownSlice(first, lesion.mask(first), is_prompted=True)
         for step in (1, -1):
@@ -234,13 +235,9 @@ class _Growth:
         prompt = self.prompts[k]
         return prompt.mask_logits is None and adds_only(prompt)
 
-    def _with_points(self, lesion: _Block, first: int) -> _Block:
+    def _with_points(self, lesion: _Block) -> _Block:
         """Return a lesion with what positive points add to it."""
-        prompts = {
-            k: prompt
-            for k, prompt in self.prompts.items()
-            if self._adds_only(k) and (k != first or prompt.box is not None)
-        }
+        prompts = {k: prompt for k, prompt in self.prompts.items() if self._adds_only(k)}
         added = added_points(
             prompts, lesion.lesion, lesion.start, self.volume.geometry.spacing_mm,
             widest_mm=max(self._diameter_mm(section) for section in self.found.values()) / 2,
@@ -252,8 +249,8 @@ class _Growth:
     def _begin(self, prompt: SlicePrompts) -> Mask:
         """Return the section (H, W) of a prompt, without a lesion to compare it with."""
         box = prompt.box
-        if box is not None and self._adds_only(prompt.slice_index):
-            prompt = replace(prompt, points=())  # they add to it later
+        if self._adds_only(prompt.slice_index):  # the others add to it later
+            prompt = replace(prompt, points=prompt.points[:1] if box is None else ())
         if box is None:
             prompt = with_mask_prompt(prompt, self.volume, (), is_parent=False)
         logits, allowed = self._ask(prompt), self._allowed(prompt.slice_index)
