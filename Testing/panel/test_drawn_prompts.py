@@ -49,6 +49,20 @@ def test_a_scribble_is_a_few_positive_points_along_its_line(volume: Any) -> None
     assert first == pytest.approx(20.5, abs=2.0)
 
 
+def test_a_lesion_that_begins_with_a_scribble_does_so_after_points_elsewhere(volume: Any) -> None:
+    from ASLsegLib.scene.prompts import add_point, claim_prompts, read_prompts_of
+
+    add_point(volume, "tumour", (5.5, 5.5), 1)  # of another lesion, in the same node
+    draw(volume, "scribble", 3, [(10.5, 20.5), (20.5, 20.5), (30.5, 20.5)])
+    claim_prompts(volume, "tumour", "a lesion", [3])
+    (before,) = read_prompts_of(volume, "a lesion", 3)
+    add_point(volume, "tumour", (40.5, 30.5), 3)
+    claim_prompts(volume, "tumour", "a lesion", [3])
+    (after,) = read_prompts_of(volume, "a lesion", 3)
+    assert after.points[:-1] == before.points
+    assert after.points[-1].xy == (40.5, 30.5)
+
+
 def test_a_lasso_is_its_box_with_points_deep_within_it(volume: Any) -> None:
     from ASLsegLib.scene.prompts import read_prompts
 

@@ -361,13 +361,17 @@ def _with_proposals(
 
 
 def _by_slice(volume: Any, growth: str = "") -> dict[tuple[int, str], TargetPrompts]:
-    """Return the prompts in the scene: those of a growing lesion, or those of none."""
+    """Return the prompts in the scene: those of a growing lesion, or those of none.
+
+    Points of a scribble come before others, whichever node is older: a lesion begins with the first
+    point, and a scribble is the better start.
+    """
     nodes = prompt_nodes(volume)
     if not nodes:
         return {}  # also when the volume has no voxels yet
     geometry = slice_geometry_of(volume)
     found: dict[tuple[int, str], TargetPrompts] = {}
-    for node in nodes:
+    for node in sorted(nodes, key=lambda one: one.GetAttribute(KIND) not in SHAPES):
         target = node.GetAttribute(TARGET)
         if node.GetAttribute(KIND) == BOX:
             xyxy, slices = _box_on_slices(node, geometry)
