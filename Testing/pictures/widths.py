@@ -94,7 +94,9 @@ class Widths(Tour):
             raise OSError(msg)
 
     def _picture(self, section: str, width: int) -> Any:
-        """Return the panel with one section unfolded, as tall as it needs to be."""
+        """Return the panel with one section unfolded, down to its last section."""
+        from PySide6 import QtCore
+
         from standin.pictures import shown
 
         self._show(section)
@@ -102,7 +104,9 @@ class Widths(Tour):
         inside = panel.layout()
         height = max(inside.totalHeightForWidth(width), inside.totalMinimumSize().height())
         with shown(panel, width, height):
-            return panel.grab()
+            last = self.ui.advancedSection
+            end = last.mapTo(panel, QtCore.QPoint(0, last.height)).y()
+            return panel.grab(QtCore.QRect(0, 0, width, min(height, end + GAP_PX)))
 
 
 if __name__ == "__main__":
