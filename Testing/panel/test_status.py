@@ -7,9 +7,12 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from standin.harness import run_event_loop, wait_until
 from standin.pictures import shown
@@ -92,6 +95,32 @@ def test_runs_of_one_day_have_their_time(trained: Path) -> None:
     clock = [datetime.fromisoformat(times[name]).astimezone().strftime("%H:%M") for name in "ab"]
     starts = [names[name].split(",")[0] for name in times]
     assert starts == [f"21 Nov {clock[0]}", f"21 Nov {clock[1]}", "19 Nov", "d"]
+
+
+@pytest.mark.parametrize(("years_ago", "ending"), [(0, ""), (1, " {year}")])
+def test_the_day_of_a_label_has_its_year_when_that_is_another(
+    scene: Any, years_ago: int, ending: str
+) -> None:
+    from aslseg.project.review import CaseReport
+    from ASLsegLib.logic.project_data import date_of
+
+    now = datetime.now()
+    written = now.replace(year=now.year - years_ago, month=2, day=3)
+    report = CaseReport("c", "train", "labelled", None, None, written_s=written.timestamp())
+    assert date_of(report) == "3 Feb" + ending.format(year=written.year)
+    assert date_of(replace(report, written_s=None)) == ""
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round,"), (2, "2 rounds,")])
+def test_the_estimate_counts_rounds(
+    open_module: Callable[..., Any], rounds: int, words: str
+) -> None:
+    from aslseg.engine.facts import EstimateFacts
+
+    panel = open_module().panel
+    section = next(one for one in panel.sections if type(one).__name__ == "TrainingSection")
+    section.on_answer(EstimateFacts(rounds=rounds, steps=12, seconds=100.0))
+    assert f"here: {words} 12 steps." in panel.ui.trainingLabel.text
 
 
 def note_time(run: Path, time: str) -> None:

@@ -25,10 +25,12 @@ _LONGEST_ID_BYTES = 100  # file names have 255 bytes at most, and get endings
 
 
 def date_of(report: CaseReport) -> str:
-    """Return when the label map of a case was written; empty without one."""
+    """Return the day on which the label map of a case was written; empty without one."""
     if report.written_s is None:
         return ""
-    return datetime.fromtimestamp(report.written_s).strftime("%Y-%m-%d %H:%M")
+    time = datetime.fromtimestamp(report.written_s)
+    is_this_year = time.year == datetime.now().year
+    return _day(time) if is_this_year else f"{_day(time)} {time.year}"
 
 
 def label_digest(project: Project, case_id: str) -> str:
@@ -171,7 +173,11 @@ def _local_time(updated: str) -> datetime | None:
 
 
 def _when(time: datetime, with_clock: bool) -> str:
-    return f"{time.day} {time:%b %H:%M}" if with_clock else f"{time.day} {time:%b}"
+    return f"{_day(time)} {time:%H:%M}" if with_clock else _day(time)
+
+
+def _day(time: datetime) -> str:
+    return f"{time.day} {time:%b}"
 
 
 def round_rows(project: Project, run_id: str) -> list[dict[str, Any]]:

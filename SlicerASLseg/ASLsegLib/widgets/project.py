@@ -152,9 +152,7 @@ class ProjectSection(Section):
 
     def _summary(self) -> str:
         if self.logic.project is None:
-            return _(
-                "No project is open. Choose a folder and press Open, or make one by New project."
-            )
+            return _("No project is open. Choose a folder and press Open, or press New.")
         count = {state: sum(row.state == state for row in self._shown) for state in STATES}
         parts = [f"{number} {STATES[state]}" for state, number in count.items() if number]
         text = _("{count} cases: {parts}.") if parts else _("The project has no cases yet.")

@@ -132,11 +132,12 @@ class TrainingSection(Section):
     def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
         host = self.logic.engine.host
-        text = _("A training takes {time} here: {rounds} rounds, {steps} steps.")
+        text = _("A training takes {time} here: {rounds}, {steps} steps.")
         if host:
-            text = _("A training takes {time} at {host}: {rounds} rounds, {steps} steps.")
+            text = _("A training takes {time} at {host}: {rounds}, {steps} steps.")
+        rounds = _("1 round") if facts.rounds == 1 else _("{n} rounds").format(n=facts.rounds)
         self._ended = text.format(
-            time=rough_time(facts.seconds), host=host, rounds=facts.rounds, steps=facts.steps
+            time=rough_time(facts.seconds), host=host, rounds=rounds, steps=facts.steps
         )
         self.update()
 
