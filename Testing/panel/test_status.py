@@ -123,6 +123,19 @@ def test_the_estimate_counts_rounds(
     assert f"here: {words} 12 steps." in panel.ui.trainingLabel.text
 
 
+def test_a_training_without_a_case_to_check_on_says_that_it_measures_no_dice(
+    open_module: Callable[..., Any], trained: Path
+) -> None:
+    panel = open_module().panel
+    panel.logic.open_project(trained)
+    label = panel.ui.labelledShareLabel
+    assert label.text == "1 of 3 cases to train on are labelled (33%)."
+    checked = panel.logic.project.validation[0].id
+    panel.logic.set_split(checked, "train")
+    run_event_loop(0.1)
+    assert label.text.endswith("No labelled case is there to check on, so no Dice is measured.")
+
+
 def note_time(run: Path, time: str) -> None:
     """Let a run have been worked on at a time."""
     path = run / "status.json"

@@ -26,7 +26,7 @@ _NOTES = 3
 """So many warnings of a training are shown, the last ones."""
 BUSY = _("A training is under way.")
 ENDED = {
-    "done": _("The training is done; Review comes next."),
+    "done": _("The training is done."),  # what comes next stands at the top
     "cancelled": _("Stopped. Resume goes on from there."),
 }
 
@@ -181,7 +181,10 @@ class TrainingSection(Section):
         known, unknown = len(project.labelled), len(project.unlabelled)
         share = known / max(known + unknown, 1)
         text = _("{known} of {all} cases to train on are labelled ({share:.0%}).")
-        return text.format(known=known, all=known + unknown, share=share)
+        text = text.format(known=known, all=known + unknown, share=share)
+        unchecked = _("No labelled case is there to check on, so no Dice is measured.")
+        is_checked = any(case.label is not None for case in project.validation)
+        return text if is_checked else f"{text} {unchecked}"
 
     def _sentence(self) -> str:
         """Return what the training does, and below it its last warnings."""
