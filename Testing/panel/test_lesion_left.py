@@ -117,6 +117,20 @@ def test_a_drawing_that_was_only_begun_leaves_no_trace(reviewer: Reviewer) -> No
     assert not reviewer.logic.is_drawing
 
 
+def test_a_prediction_that_was_removed_while_it_was_drawn_in_holds_no_other_case_up(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    click(reviewer.ui.lesionAddButton)
+    draw(reviewer)
+    volume = reviewer.logic.case_node(CASE)
+    slicer.mrmlScene.RemoveNode(find_prediction(volume, "refined"))
+    reviewer.load(OTHER)
+    assert reviewer.logic.lesion_review.case_id == OTHER
+    assert "is being drawn" not in reviewer.ui.lesionLabel.text
+
+
 @pytest.mark.parametrize(("kind", "least"), [("Scribble", 2), ("Lasso", 3)])
 def test_a_curve_that_is_being_drawn_stays_with_its_case(
     reviewer: Reviewer, kind: str, least: int

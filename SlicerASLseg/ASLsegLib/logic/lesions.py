@@ -345,7 +345,8 @@ class LesionLogic(ReviewLogic):
         """Keep what is being drawn with its volume, where there is something and it stays."""
         review, drawing = self.lesion_review, self._drawing
         volume = None if review is None else self.case_node(review.case_id)
-        if drawing is not None and volume is not None and not self.stop_drawing():
+        is_shown = volume is not None and find_prediction(volume, "refined") is not None
+        if volume is not None and drawing is not None and is_shown and not self.stop_drawing():
             self._put_aside[volume.GetID()] = drawing
         self._drawing = None
 
