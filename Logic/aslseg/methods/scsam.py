@@ -102,7 +102,7 @@ class CoTraining(SSLMethod):
         count, mutual = len(labelled.classes), step >= self.warmup_steps
         unlabelled = self.richest(unlabelled, count) if unlabelled and mutual else None
         inputs = self.changed(labelled, unlabelled, generator)
-        unet = self.student(inputs).float()
+        unet = self.logits(self.student, inputs).float()
         supervised = supervised_loss(unet[:count], labelled.classes, labelled.weight)
 
         # SAM's input are slices: of blocks some planes, and the rest is about these.

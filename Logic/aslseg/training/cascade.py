@@ -40,6 +40,7 @@ from aslseg.project.lesion_labels import partial_label
 from aslseg.storage import copy_atomic
 from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
+from aslseg.training.recorded_network import NetworkRecorder, can_record
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
@@ -310,6 +311,18 @@ class _StageTraining:
     stage: CascadeStage
     settings: SpecialistConfig
 
+    def schedule(self, seed: int) -> Schedule:
+        """Return length and learning rate, and the snapshots that the stage is loaded with."""
+        return Schedule(
+            name=self.name,
+            steps=self.settings.iterations,
+            learning_rate=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            optimiser=self.settings.optimiser,
+            seed=seed,
+            snapshots=SNAPSHOTS,
+        )
+
 
 def _roi_folder(plan: CascadeTrainingPlan) -> Path:
     """Return where copies of the images lie while a stage is trained."""
@@ -343,27 +356,23 @@ def _fit(
         facts = {"stage": stage.name, "settings": settings.model_dump(mode="json")}
         save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
 
-    schedule = Schedule(
-        name=training.name,
-        steps=settings.iterations,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        optimiser=settings.optimiser,
-        seed=context.config.seed,
-        snapshots=SNAPSHOTS,
-    )
-    trainer = Trainer(
-        ssl_method,
-        schedule,
-        context.device,
-        paths[-1].parent,
-        after_step=ssl_method.after_step,
-        snapshot=keep,
-        configure_optimizers=ssl_method.configure_optimizers(),
-        most_parts=settings.batch_size,
-    )
     prepare = _batches(context, settings, ssl_method.unlabelled_draws, cases)
-    with Prefetch(prepare, settings.iterations, spare_threads(context.device)) as batches:
+    with (
+        Prefetch(prepare, settings.iterations, spare_threads(context.device)) as batches,
+        NetworkRecorder(training.name, batches.settle) as recorder,
+    ):
+        ssl_method.recorder = recorder if can_record(context.device) else None
+        trainer = Trainer(
+            ssl_method,
+            training.schedule(context.config.seed),
+            context.device,
+            paths[-1].parent,
+            after_step=ssl_method.after_step,
+            snapshot=keep,
+            configure_optimizers=ssl_method.configure_optimizers(),
+            most_parts=settings.batch_size,
+            recorder=recorder,
+        )
 
         def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
             terms = ssl_method.loss(*batches(step, part), step, generator)

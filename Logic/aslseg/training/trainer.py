@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkp
 from aslseg.networks.device import are_finite, mixed_precision
 from aslseg.training.gpu_memory import free_bytes, parts_that_fit
 from aslseg.training.losses import polynomial_decay, warm_up
+from aslseg.training.recorded_network import NetworkRecorder
 
 SAVE_EVERY = 250
 
@@ -113,6 +114,7 @@ class Trainer:
         most_parts: Into how many parts a batch may be divided: over processes that share the
             training, and one after the other where memory is short. The gradient is the mean of
             theirs.
+        recorder: Calls the module's networks in the loss; it is told of each step.
     """
 
     module: nn.Module
@@ -124,6 +126,7 @@ class Trainer:
     precise: bool = False
     configure_optimizers: Sequence[OptimizerSpec] = ()
     most_parts: int = 1
+    recorder: NetworkRecorder | None = None
 
     def __post_init__(self) -> None:
         """Build the optimisers over the trainable parameters."""
@@ -246,23 +249,38 @@ class Trainer:
             try:
                 return self._part_after_part(step, terms)
             except torch.cuda.OutOfMemoryError as error:
-                if self._rank.of > 1 or self._divided * 2 > self._most_divided:
+                undividable = self._rank.of > 1 or self._divided * 2 > self._most_divided
+                if undividable and not self._is_recorded:
                     msg = (
                         f"{self.schedule.name} does not fit into the memory of the graphics card; "
                         "choose a smaller batch_size, patch_size or SAM, or close other programs."
                     )
                     raise DeviceError(msg) from error
-            self._divided *= 2
-            self._zero_gradients()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            monitor.warn(
-                f"{self.schedule.name}: the graphics card ran out of memory; from step {step} on "
-                f"each batch is computed in {self._divided} parts, one after the other."
-            )
+            self._make_room(step, monitor)
+
+    @property
+    def _is_recorded(self) -> bool:
+        return self.recorder is not None and self.recorder.holds_memory
+
+    def _make_room(self, step: int, monitor: Monitor) -> None:
+        """Give up recordings of networks, or else divide batches further."""
+        self._zero_gradients()
+        if self.recorder is not None and self._is_recorded:
+            self.recorder.give_up("the graphics card ran out of memory.")
+            return
+        self._divided *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        monitor.warn(
+            f"{self.schedule.name}: the graphics card ran out of memory; from step {step} on "
+            f"each batch is computed in {self._divided} parts, one after the other."
+        )
 
     def _part_after_part(self, step: int, terms: nn.Module) -> dict[str, Tensor]:
         self._zero_gradients()
+        if self.recorder is not None:
+            left = self.schedule.steps - step
+            self.recorder.begin_step(left, undivided=self._divided == 1)
         shares = min(self._rank.of, self.most_parts)
         first, of = self._rank.number % shares * self._divided, shares * self._divided
         found = []
@@ -441,6 +459,10 @@ class Prefetch(Generic[Prepared]):
         for key in [key for key in self._coming if key[0] < step]:  # parts that were not wanted
             self._coming.pop(key).cancel()
         return found
+
+    def settle(self) -> None:
+        """Wait until no thread prepares anything; none does before the next call."""
+        wait(self._coming.values())
 
     def _prepared(self, step: int, part: Part) -> Prepared:
         # Without mixed precision, as in threads, where it is not on.

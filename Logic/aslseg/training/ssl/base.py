@@ -17,6 +17,7 @@ from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.patches import Batch, TrainingCase
 from aslseg.preprocessing.roi import image_channels
 from aslseg.training.losses import average_decay, ramp_up, supervised_loss, update_average
+from aslseg.training.recorded_network import NetworkRecorder
 from aslseg.training.trainer import OptimizerSpec
 
 
@@ -84,6 +85,7 @@ class SSLMethod(nn.Module):
 
     uses_unlabelled = True
     auxiliary_losses: tuple[AuxiliaryLoss, ...] = ()
+    recorder: NetworkRecorder | None = None
 
     def __init__(self, build: Callable[[], nn.Module], settings: SpecialistConfig) -> None:
         super().__init__()
@@ -165,9 +167,24 @@ class SSLMethod(nn.Module):
         length = self.settings.rampup_share * self.settings.iterations
         return self.settings.consistency_weight * ramp_up(step, length)
 
+    def logits(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Return what a trained network gives, from its recorded passes where that is the same.
+
+        Args:
+            network: The student, or another one that has a gradient.
+            inputs: (B, C, *spatial).
+
+        Returns:
+            (B, classes, *spatial), to be used in this step alone.
+        """
+        if self.recorder is not None:
+            return self.recorder(network, inputs)
+        found: Tensor = network(inputs)
+        return found
+
     def on_labelled(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the supervised loss of a network on labelled patches, changed as drawn."""
-        logits = network(batch.inputs)
+        logits = self.logits(network, batch.inputs)
         return supervised_loss(logits, batch.classes, batch.weight)
 
 

@@ -67,7 +67,7 @@ class BidirectionalCopyPaste(SSLMethod):
             part: Which patches of both.
         """
         mixed = torch.where(here, labelled.inputs[part], inputs[part])
-        logits = self.student(mixed)
+        logits = self.logits(self.student, mixed)
         known, weight = labelled.classes[part], labelled.weight[part]
         return torch.stack(
             [region_loss(logits, known, here, weight), region_loss(logits, labels[part], ~here)]
@@ -89,7 +89,7 @@ class BidirectionalCopyPaste(SSLMethod):
             values.roll(1, 0) for values in (labelled.inputs, labelled.classes, labelled.weight)
         )
         mixed = torch.where(region, inputs, labelled.inputs)
-        logits = self.student(mixed)
+        logits = self.logits(self.student, mixed)
         pasted = region_loss(logits, classes, region, weight)
         around = region_loss(logits, labelled.classes, ~region, labelled.weight)
         supervised = (pasted + around) / 2

@@ -31,7 +31,9 @@ class CrossPseudoSupervision(SSLMethod):
         """Return both supervised losses and the ramped losses on the other's labels."""
         inputs = both_inputs(labelled, unlabelled)
         count = len(labelled.classes)
-        first, second = self.student(inputs).float(), self.partner(inputs).float()
+        first, second = (
+            self.logits(network, inputs).float() for network in (self.student, self.partner)
+        )
         supervised = torch.stack(
             [supervised_loss(o[:count], labelled.classes, labelled.weight) for o in (first, second)]
         ).sum()

@@ -28,7 +28,7 @@ class MeanTeacher(SSLMethod):
             supervised = self.on_labelled(self.student, labelled)
             return LossTerms(supervised, supervised * 0)
         inputs = torch.cat([labelled.inputs, self.perturb(unlabelled.inputs, generator)])
-        logits = self.student(inputs).float()
+        logits = self.logits(self.student, inputs).float()
         count = len(labelled.classes)
         supervised = supervised_loss(logits[:count], labelled.classes, labelled.weight)
         teacher, mask = self.teacher(unlabelled.inputs, step, generator)

@@ -43,7 +43,7 @@ class UniMatch(SSLMethod):
         consistency = FEATURE_WEIGHT * self.pseudo_label_loss(perturbed, labels)
         for _ in range(2):
             inputs, mixed = self.strong(labelled, unlabelled.inputs, labels, generator)
-            loss = self.pseudo_label_loss(self.student(inputs), mixed)
+            loss = self.pseudo_label_loss(self.logits(self.student, inputs), mixed)
             consistency = consistency + IMAGE_WEIGHT * loss
         return LossTerms(supervised, self.consistency_weight(step) * consistency)
 
