@@ -51,6 +51,7 @@ from aslseg.project.datasets import cases_from_folder
 from aslseg.runs import start_run
 from aslseg.sam.model import build_sam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.recorded_network import NetworkRecorder, can_record
 from aslseg.training.ssl import SSL_METHODS
 from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
 
@@ -186,21 +187,28 @@ def steps(chosen: argparse.Namespace) -> None:
 
 
 def batches(chosen: argparse.Namespace) -> None:
-    """Time steps of the liver's network with batches that are there, and with ones to prepare."""
+    """Time steps of the liver's network with batches that are there, and with ones to prepare.
+
+    Each with the network recorded and plain (which is the same in a dry run).
+    """
     device, rows = _device(chosen), []
-    steps = 6 if chosen.dry_run else 40
+    steps = 6 if chosen.dry_run else 80
     for name in ("quick", "standard"):
         config = with_overrides(read_preset(name), TINY) if chosen.dry_run else read_preset(name)
         row: dict[str, object] = {"preset": name}
-        for how in ("warm up", "there", "by threads", "when wanted"):
-            seconds = _step_seconds(config.organ, device, how, steps)
-            if how != "warm up":
-                row[f"milliseconds, {how}"] = round(1000 * seconds, 2)
+        _step_seconds(config.organ, device, "there", steps // 2, recorded=False)  # warms up
+        for how in ("there", "by threads", "when wanted"):
+            for recorded in (False, True):
+                seconds = _step_seconds(config.organ, device, how, steps, recorded=recorded)
+                column = f"milliseconds, {how}, {'recorded' if recorded else 'plain'}"
+                row[column] = round(1000 * seconds, 2)
         rows.append(row)
         _write_rows(chosen.out / "batches.csv", rows)
 
 
-def _step_seconds(settings: SpecialistConfig, device: torch.device, how: str, steps: int) -> float:
+def _step_seconds(
+    settings: SpecialistConfig, device: torch.device, how: str, steps: int, *, recorded: bool
+) -> float:
     """Return the mean time of a step of a training by labels alone, on two made-up ROIs."""
     stage = cascade_stages(LIVER_TARGETS)[0]
     torch.manual_seed(0)
@@ -216,7 +224,13 @@ def _step_seconds(settings: SpecialistConfig, device: torch.device, how: str, st
             _wait_for(device)
             marks.append(time.perf_counter())
 
-    with TemporaryDirectory() as folder:
+    threads = spare_threads(device) if how == "by threads" else 0
+    with (
+        TemporaryDirectory() as folder,
+        Prefetch(source.batch, steps, threads) as prepared,
+        NetworkRecorder("batches", prepared.settle) as recorder,
+    ):
+        method.recorder = recorder if recorded and can_record(device) else None
         trainer = Trainer(
             method,
             Schedule("batches", steps, settings.learning_rate, settings.weight_decay),
@@ -224,15 +238,14 @@ def _step_seconds(settings: SpecialistConfig, device: torch.device, how: str, st
             Path(folder),
             after_step=after,
             configure_optimizers=method.configure_optimizers(),
+            recorder=recorder,
         )
-        threads = spare_threads(device) if how == "by threads" else 0
-        with Prefetch(source.batch, steps, threads) as prepared:
 
-            def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
-                labelled = there[step % len(there)] if there else prepared(step, part)
-                return {"loss": method.loss(labelled, None, step, generator).total}
+        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+            labelled = there[step % len(there)] if there else prepared(step, part)
+            return {"loss": method.loss(labelled, None, step, generator).total}
 
-            trainer.run(step_loss, Monitor())
+        trainer.run(step_loss, Monitor())
     return (marks[1] - marks[0]) / (steps - 1 - steps // 3)
 
 
