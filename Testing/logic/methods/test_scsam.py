@@ -30,8 +30,10 @@ from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runs import start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.recorded_network import LEAST_STEPS, STEPS_BEFORE, NetworkRecorder
 from aslseg.training.rounds import read_prediction
 from aslseg.training.trainer import Schedule, Trainer, step_generator
+from recorded_networks import RecordingDouble
 from sam_doubles import a_small_sam
 from tiny_project import (
     NETWORK,
@@ -131,6 +133,25 @@ def test_each_learns_the_others_hard_map_and_nothing_flows_back(
     assert gradient_of(terms.supervised, paradigm.sam_predictor) > 0
     assert gradient_of(terms.further["entropy"], paradigm.sam_predictor) == 0.0
     assert gradient_of(terms.further["entropy"], paradigm.student) > 0
+
+
+def test_the_unet_is_recorded_and_sam_is_not() -> None:
+    losses = []
+    for record in (False, True):
+        paradigm, double = a_co_training(), RecordingDouble()
+        recorder = NetworkRecorder("s", lambda: None, double)
+        paradigm.recorder = recorder if record else None
+        for step in range(STEPS_BEFORE + 2):
+            recorder.begin_step(LEAST_STEPS, undivided=True)
+            terms = paradigm.loss(a_batch(), a_batch(seed=1), step, step_generator(0, step))
+            paradigm.zero_grad(set_to_none=True)
+            terms.total.backward()
+        losses.append(
+            [float(terms.total.detach()), *(p.grad for p in paradigm.student.parameters())]
+        )
+        assert [passes.network for passes in double.made] == [paradigm.student] * record
+        assert double.replays == [2] * record
+    torch.testing.assert_close(losses[1], losses[0])
 
 
 def test_only_sams_side_is_ramped() -> None:

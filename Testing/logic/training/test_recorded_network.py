@@ -96,6 +96,13 @@ def gradients(module: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for p in module.parameters() if p.grad is not None]
 
 
+@pytest.fixture
+def repeatable() -> Iterator[None]:
+    """Let convolutions of a card give the same sums each time."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
+
+
 # --- When a network is recorded -------------------------------------------------------------------
 
 
@@ -370,6 +377,7 @@ def closely(first: SSLMethod, second: SSLMethod, *, share: float) -> bool:
 
 
 @each
+@pytest.mark.usefixtures("repeatable")
 def test_each_paradigm_ends_with_the_weights_of_plain_networks(
     name: SSLName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,13 +407,6 @@ def test_nothing_is_prepared_beside_a_recording() -> None:
 
 
 # --- On a graphics card ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def repeatable() -> Iterator[None]:
-    """Let convolutions of a card give the same sums each time."""
-    with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
-        yield
 
 
 @on_a_card
