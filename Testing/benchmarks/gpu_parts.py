@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,9 +51,14 @@ from aslseg.project.datasets import cases_from_folder
 from aslseg.runs import start_run
 from aslseg.sam.model import build_sam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from aslseg.training.recorded_network import NetworkRecorder, can_record
 from aslseg.training.ssl import SSL_METHODS
-from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
+from aslseg.training.trainer import (
+    Prefetch,
+    Schedule,
+    Trainer,
+    network_recorder,
+    spare_threads,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAW = "A"
@@ -228,9 +233,9 @@ def _step_seconds(
     with (
         TemporaryDirectory() as folder,
         Prefetch(source.batch, steps, threads) as prepared,
-        NetworkRecorder("batches", prepared.settle) as recorder,
+        network_recorder("batches", device, prepared) if recorded else nullcontext() as recorder,
     ):
-        method.recorder = recorder if recorded and can_record(device) else None
+        method.recorder = recorder
         trainer = Trainer(
             method,
             Schedule("batches", steps, settings.learning_rate, settings.weight_decay),

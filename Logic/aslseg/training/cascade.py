@@ -40,10 +40,15 @@ from aslseg.project.lesion_labels import partial_label
 from aslseg.storage import copy_atomic
 from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
-from aslseg.training.recorded_network import NetworkRecorder, can_record
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
-from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
+from aslseg.training.trainer import (
+    Prefetch,
+    Schedule,
+    Trainer,
+    network_recorder,
+    spare_threads,
+)
 
 
 def scheduled(
@@ -359,9 +364,9 @@ def _fit(
     prepare = _batches(context, settings, ssl_method.unlabelled_draws, cases)
     with (
         Prefetch(prepare, settings.iterations, spare_threads(context.device)) as batches,
-        NetworkRecorder(training.name, batches.settle) as recorder,
+        network_recorder(training.name, context.device, batches) as recorder,
     ):
-        ssl_method.recorder = recorder if can_record(context.device) else None
+        ssl_method.recorder = recorder
         trainer = Trainer(
             ssl_method,
             training.schedule(context.config.seed),

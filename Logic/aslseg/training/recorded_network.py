@@ -18,8 +18,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from aslseg.distributed import my_part
-
 logger = logging.getLogger(__name__)
 
 Passes = Callable[[Tensor], Tensor]
@@ -39,14 +37,6 @@ DROPOUT = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-
-
-def can_record(device: torch.device) -> bool:
-    """Tell whether networks can be recorded: on CUDA, by a process that trains alone.
-
-    Processes that share a training exchange gradients while they are computed.
-    """
-    return device.type == "cuda" and my_part().of == 1
 
 
 def record_passes(network: nn.Module, inputs: Tensor) -> Passes:

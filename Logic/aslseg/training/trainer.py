@@ -470,6 +470,18 @@ class Prefetch(Generic[Prepared]):
             return self._prepare(step, part)
 
 
+def network_recorder(
+    name: str, device: torch.device, batches: Prefetch[Prepared]
+) -> AbstractContextManager[NetworkRecorder | None]:
+    """Return what records the networks of a training: on CUDA, by a process that trains alone.
+
+    Processes that share a training exchange gradients while these are computed.
+    """
+    if device.type != "cuda" or my_part().of > 1:
+        return nullcontext()
+    return NetworkRecorder(name, batches.settle)
+
+
 def _use_card(cards: list[int]) -> None:
     """Let a thread use the graphics card of the thread that starts it; each has its own choice."""
     for card in cards:

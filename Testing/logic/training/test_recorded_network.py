@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +25,17 @@ from aslseg.preprocessing.roi import build_roi
 from aslseg.project.run_folder import create_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import cascade, recorded_network
+from aslseg.training import trainer as trainer_module
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 from aslseg.training.recorded_network import (
     LEAST_STEPS,
     STEPS_BEFORE,
     NetworkRecorder,
-    can_record,
     record_passes,
 )
 from aslseg.training.ssl import SSL_METHODS, build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
-from aslseg.training.trainer import Prefetch, Schedule, Trainer
+from aslseg.training.trainer import Prefetch, Schedule, Trainer, network_recorder
 from recorded_networks import RecordingDouble
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
@@ -187,11 +188,14 @@ def test_the_log_says_what_is_recorded(caplog: pytest.LogCaptureFixture) -> None
 def test_a_processor_and_processes_that_share_a_training_record_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cuda = torch.device("cuda")
-    assert can_record(cuda)
-    assert not can_record(torch.device("cpu"))
-    monkeypatch.setattr(recorded_network, "my_part", lambda: Part(0, 2))
-    assert not can_record(cuda)
+    with Prefetch(lambda step, _: step, 1, 0) as batches:
+        on_cpu = network_recorder("s", torch.device("cpu"), batches)
+        assert isinstance(on_cpu, nullcontext)
+        on_cuda = network_recorder("s", torch.device("cuda"), batches)
+        assert isinstance(on_cuda, NetworkRecorder)
+        monkeypatch.setattr(trainer_module, "my_part", lambda: Part(0, 2))
+        shared = network_recorder("s", torch.device("cuda"), batches)
+        assert isinstance(shared, nullcontext)
 
 
 # --- Which calls are replayed ---------------------------------------------------------------------
@@ -527,6 +531,6 @@ def test_both_stages_of_a_cascade_are_recorded_and_free_their_memory(
         assert all("is recorded" in message for message in caplog.messages)
         assert second <= first
         caplog.clear()
-        monkeypatch.setattr(cascade, "can_record", lambda _: False)
+        monkeypatch.setattr(cascade, "network_recorder", lambda *_: nullcontext())
         reserved_after("plain")
         assert not caplog.messages
