@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,34 @@ def test_the_next_step_follows_from_what_is_known(
     steps: Any, known: dict[str, Any], text: str, section: str
 ) -> None:
     assert steps.next_step(steps.Situation(**known)) == steps.NextStep(text, section)
+
+
+@pytest.mark.parametrize(
+    ("decided", "trained", "later"),
+    [
+        ("2026-11-20T09:00:01.500+00:00", "2026-11-20T09:00:01+00:00", True),
+        ("2026-11-20T10:00:00+02:00", "2026-11-20T09:00:00+00:00", False),
+        ("", "2026-11-20T09:00:00+00:00", True),
+        ("2026-11-20T09:00:00", "2026-11-20T09:00:00+00:00", True),
+    ],
+)
+def test_a_decision_of_unknown_time_counts_as_one_that_was_not_learnt_from(
+    steps: Any, decided: str, trained: str, later: bool
+) -> None:
+    assert steps.is_later(decided, trained) == later
+
+
+def test_decisions_that_were_trained_on_are_no_reason_to_train(
+    open_module: Callable[..., Any], trained: Path
+) -> None:
+    from aslseg.project.run_folder import open_run
+
+    logic = open_module().logic
+    logic.open_project(trained)
+    for report in logic.review_queue():
+        logic.reject(report.case_id)
+    assert logic.next_step().text == "All is decided: Resume trains on with it, or export."
+    time.sleep(1.0)  # the run notes whole seconds
+    open_run(trained).write_status(short_rounds=[2])  # as a training on decisions does
+    logic.refresh()
+    assert logic.next_step().text == "Measure and export."

@@ -18,7 +18,7 @@ from aslseg.errors import RunError
 from ASLsegLib.engine.client import Job
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.interactive import InteractiveLogic
-from ASLsegLib.logic.next_step import NextStep, Situation, next_step
+from ASLsegLib.logic.next_step import NextStep, Situation, is_later, next_step
 from ASLsegLib.logic.overview import Overview
 from ASLsegLib.logic.project_plan import PlanLogic
 from ASLsegLib.logic.review import DECIDED
@@ -268,7 +268,11 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         )
         if known.is_training or not state.runs:  # what follows is read from files
             return next_step(known)
-        decided = sum(report.state in DECIDED for report in state.reports)
+        trained = state.runs[0].updated
+        decided = sum(
+            report.state in DECIDED and is_later(report.decided_at, trained)
+            for report in state.reports
+        )
         return next_step(
             replace(
                 known,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from slicer.i18n import tr as _
 
@@ -37,7 +38,7 @@ class Situation:
         run_state: Of the latest run; empty without one.
         has_round: Whether a run has a finished round.
         waiting: AI labels that nobody has decided about.
-        decided: Cases that a person decided about after a run.
+        decided: Cases that a person decided about since the last training.
         review_time: How long those that wait take at a person's pace, in words; empty if unknown.
     """
 
@@ -73,6 +74,14 @@ def next_step(now: Situation) -> NextStep:
     if now.decided:
         return NextStep(_("All is decided: Resume trains on with it, or export."), "train")
     return NextStep(_("Measure and export."), "results")
+
+
+def is_later(time: str, trained: str) -> bool:
+    """Tell whether a decision may be later than a training; both as ISO 8601, which may be bad."""
+    try:
+        return datetime.fromisoformat(time) > datetime.fromisoformat(trained)
+    except (ValueError, TypeError):  # TypeError: one of both has no time zone
+        return True
 
 
 def _first_cases(now: Situation) -> NextStep:
