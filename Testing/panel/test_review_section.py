@@ -183,6 +183,16 @@ def test_the_case_with_the_least_lesion_volume_comes_first_or_the_most_doubtful(
         person.logic.order_review("random")
 
 
+def test_a_case_that_was_loaded_elsewhere_says_which_row_decides_about_it(person: Person) -> None:
+    first = person.names()[0]
+    assert person.ui.acceptButton.toolTip.startswith("Choose a case, or press Next.")
+    person.load(first)
+    assert not person.ui.acceptButton.enabled
+    assert person.ui.acceptButton.toolTip.startswith(f"Choose the row of {first}, which is shown")
+    person.choose(first)
+    assert person.ui.acceptButton.enabled
+
+
 def test_undo_names_what_it_takes_back(person: Person) -> None:
     person.press(person.ui.nextButton)
     first = person.chosen()

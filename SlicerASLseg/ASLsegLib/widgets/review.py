@@ -82,7 +82,10 @@ class ReviewSection(Section):
     def _not_open(self) -> str:
         """Return why nothing can be decided: what is chosen has to be what is shown."""
         if not self.case_id:
-            return _("Choose a case, or press Next.")
+            text = _("Choose the row of {case}, which is shown, or press Next.")
+            is_listed = self._row_of(self.open_case) is not None
+            choose = _("Choose a case, or press Next.")
+            return text.format(case=self.open_case) if is_listed else choose
         if self.case_id == self.open_case:
             return ""
         text = _("Load {case} first: press Next or double-click its row.")
