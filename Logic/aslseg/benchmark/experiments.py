@@ -33,6 +33,7 @@ from aslseg.data.images import read_volume
 from aslseg.errors import RunError
 from aslseg.events import Monitor
 from aslseg.inference.loading import load_ensemble
+from aslseg.overrides import with_overrides
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.reading import read_object
@@ -157,6 +158,9 @@ class BenchmarkSetup:
             RunError: When the experiments that it is compared with are not finished.
         """
         config = ENTRIES[experiment.entry].settings(self.preset.config, experiment.seed)
+        own_changes = self.preset.changes.get(experiment.entry)
+        if own_changes:
+            config = with_overrides(config, own_changes, f"benchmark row {experiment.entry}")
         if experiment.table == "schedule":
             return config, 1.0
         own = self._seconds(experiment, experiment.entry)
@@ -182,6 +186,8 @@ class BenchmarkSetup:
         """Return what all experiments of a folder have in common."""
         config = self.preset.config.model_dump(mode="json")
         given = {"grid": asdict(self.preset.grid), "unlabelled": self.preset.unlabelled}
+        if self.preset.changes:
+            given["changes"] = {row: dict(own) for row, own in self.preset.changes.items()}
         return {**self.data.to_json(), **given, "config": config}
 
 

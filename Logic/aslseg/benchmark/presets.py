@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aslseg.benchmark.data import AS_GIVEN, Grid
 from aslseg.benchmark.entries import ENTRIES
@@ -34,6 +36,7 @@ class BenchmarkPreset:
         unlabelled: At most so many unlabelled cases of a draw are trained on; None for all.
         tables: Which there are: `schedule`, `time`.
         entries: Names of the rows, if no others are asked for; all for none.
+        changes: By name of a row, settings of its own by dotted name, chosen on training cases.
     """
 
     config: RunConfig
@@ -44,6 +47,7 @@ class BenchmarkPreset:
     unlabelled: int | None = None
     tables: tuple[str, ...] = ("schedule", "time")
     entries: tuple[str, ...] = ()
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def _small(settings: SpecialistConfig, pixel_mm: float) -> SpecialistConfig:
@@ -98,6 +102,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
         grid=Grid(percentiles=(0.5, 99.5)),
         unlabelled=24,
         entries=tuple(name for name in _EVERYTHING if name != "lesion_rule"),
+        changes={"unimatch": {"organ.consistency_weight": 0.1}},
     ),
     "liver": BenchmarkPreset(_QUICK.model_copy(update=_OWN), entries=_EVERYTHING),
     "full": BenchmarkPreset(_STANDARD.model_copy(update=_OWN), entries=_EVERYTHING),

@@ -39,6 +39,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
 from aslseg.methods import METHODS
+from aslseg.overrides import with_overrides
 from aslseg.project.case import CaseFiles
 from aslseg.project.patients import with_patients
 from aslseg.runs import start_run
@@ -117,6 +118,28 @@ def test_every_row_has_a_method_and_a_baseline_of_the_registry() -> None:
 def test_presets_name_rows_that_there_are(preset: str) -> None:
     assert set(BENCHMARKS[preset].entries) <= set(ENTRIES)
     assert REFERENCE in BENCHMARKS[preset].entries
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_settings_of_one_row_are_of_rows_that_there_are(name: str) -> None:
+    preset = BENCHMARKS[name]
+    for row, own in preset.changes.items():
+        assert row in ENTRIES
+        with_overrides(ENTRIES[row].settings(preset.config, 0), own)
+
+
+def test_a_row_has_its_own_settings_and_no_other_row_has_them(
+    data: BenchmarkData, tmp_path: Path
+) -> None:
+    preset = replace(a_preset(), changes={"mean_teacher": {"organ.consistency_weight": 0.3}})
+    setup = BenchmarkSetup(tmp_path, data, preset)
+    plain = preset.config.organ.consistency_weight
+    weights = [
+        setup.config(an_experiment(name))[0].organ.consistency_weight
+        for name in ("mean_teacher", "unimatch")
+    ]
+    assert weights == [0.3, plain] != [0.3, 0.3]
+    assert setup.to_json() != BenchmarkSetup(tmp_path, data, a_preset()).to_json()
 
 
 def test_an_unknown_row_is_refused_by_name() -> None:
