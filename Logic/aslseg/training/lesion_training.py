@@ -59,6 +59,9 @@ MIN_OVERLAP = 0.1
 """Least part of a core that is true for its candidate to be a lesion, as in `detect_lesions`."""
 BIAS_SD = 1.0
 """Of the prior of the bias, in log-odds."""
+PATIENTS_OF_RULE = 4
+"""That the rule counts as: candidates of one patient resemble each other, and many of them say no
+more of other patients' than a few."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +195,10 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
 
 
 def _fitted(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> LesionClassifier:
-    """Return the maximum a posteriori of logistic regression around the rule."""
+    """Return logistic regression around the rule, drawn to the rule where patients are few.
+
+    Weights and bias are the maximum a posteriori, times n / (n + `PATIENTS_OF_RULE`) for n patients.
+    """
     features = np.concatenate([case.features for case in cases])
     is_lesion = np.concatenate([case.is_lesion for case in cases])
     if not len(features):
@@ -211,7 +217,9 @@ def _fitted(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> Lesi
         return float(likelihood + prior), gradient
 
     found = optimize.minimize(loss, np.zeros(len(spread)), jac=True, method="L-BFGS-B")
-    return LesionClassifier(found.x[:-1], float(found.x[-1]), centre, scale)
+    patients = len({case.patient for case in cases})
+    followed = found.x * patients / (patients + PATIENTS_OF_RULE)
+    return LesionClassifier(followed[:-1], float(followed[-1]), centre, scale)
 
 
 def _middle_and_spread(features: Float64) -> tuple[Float64, Float64]:
