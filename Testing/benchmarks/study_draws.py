@@ -1,6 +1,6 @@
 """Means over draws of the rows of `lits_study.py`, by patient, and what each stage adds.
 
-    python Testing/benchmarks/study_draws.py Docs/results/aslseg-draws-B-to-D.csv
+    python Testing/benchmarks/study_draws.py Docs/results/aslseg-draws-B-to-F.csv
 
 Prints Dice after each stage, for test cases and unlabelled ones: the mean over patients, with the
 95 % bootstrap interval of the benchmark, and the gain over the specialist of the first round.

@@ -64,12 +64,37 @@ def a_case(
 
 
 def test_a_feature_that_tells_lesions_from_mistakes_gets_a_weight() -> None:
-    cases = [a_case("a", 6, 6, 2.0), a_case("bb", 6, 6, 2.0)]
+    cases = [a_case("a" * n, 6, 6, 2.0) for n in range(1, 7)]
     classifier = fit_classifier(cases, SETTINGS)
     assert classifier.weights[CONTRAST] < -0.3
     assert np.argmax(np.abs(classifier.weights)) == CONTRAST
     probability = classifier.of_features(cases[0].features, SETTINGS)
     assert probability[:6].min() > probability[6:].max()
+
+
+def test_candidates_of_few_patients_move_the_classifier_less_from_the_rule() -> None:
+    whole = [a_case("a", 8, 8, 2.0), a_case("bb", 8, 8, 2.0)]
+    parts = [
+        case_of(f"{case.patient}{n}", case.features[n::4], case.is_lesion[n::4])
+        for case in whole
+        for n in range(4)
+    ]
+    two, eight = fit_classifier(whole, SETTINGS), fit_classifier(parts, SETTINGS)
+    assert np.abs(two.weights).max() > 0.1
+    np.testing.assert_allclose(eight.weights, 2 * two.weights, rtol=1e-3, atol=1e-3)
+    assert eight.bias == pytest.approx(2 * two.bias, abs=1e-3)
+
+
+def test_two_patients_whose_surest_candidates_are_mistakes_do_not_turn_the_rule_round() -> None:
+    cases = [a_case("a", 6, 20, 0.0), a_case("bb", 6, 20, 0.0)]
+    for case in cases:
+        case.features[~case.is_lesion, FEATURES.index("peak")] += 3.0
+    classifier = fit_classifier(cases, SETTINGS)
+    sure = np.tile(np.median(cases[0].features, axis=0), (2, 1))
+    sure[:, FEATURES.index("volume")] = math.log(5.0)
+    sure[:, FEATURES.index("peak")] = [math.log(9) - 1, math.log(9) + 2]
+    less, more = classifier.of_features(sure, SETTINGS)
+    assert more > less
 
 
 def test_a_narrow_prior_keeps_the_rule() -> None:
