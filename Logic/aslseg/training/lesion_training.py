@@ -197,7 +197,8 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
 def _fitted(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> LesionClassifier:
     """Return logistic regression around the rule, drawn to the rule where patients are few.
 
-    Weights and bias are the maximum a posteriori, times n / (n + `PATIENTS_OF_RULE`) for n patients.
+    Weights and bias are the maximum a posteriori, times n / (n + `PATIENTS_OF_RULE`) where the
+    candidates are of n patients.
     """
     features = np.concatenate([case.features for case in cases])
     is_lesion = np.concatenate([case.is_lesion for case in cases])
