@@ -2,14 +2,17 @@
 
     python Testing/benchmarks/economy_draws.py local/economy-B local/economy-C local/economy-D
 
-Prints, for each way that all folders have: minutes of the whole data set, the median of the cases
-that were not drawn first, and the part of what other ways take, as mean (least to greatest).
+Prints, for each way that all folders have: minutes of the whole data set, mean and median of the
+cases that were not drawn first, as mean over draws (least to greatest); and what part of other ways
+all draws take together, with its 95 % bootstrap interval over patients [low, high] (least to
+greatest of a draw).
 """
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,11 +21,19 @@ from economy.curves import AGAINST, Logged
 from economy.log import Log
 from economy.prices import seconds_of
 from economy.ways import WAYS, ways_of_finished_run
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from study_draws import patients_of
+
+from aslseg.benchmark.statistics import RESAMPLES, SEED
 
 ROUNDS = 9
 """Rounds of a finished run that ways may be named for."""
 TITLES = {name: way.title for name, way in {**ways_of_finished_run(ROUNDS), **WAYS}.items()}
-HEAD = ("way", "minutes", "median of a reviewed case", *(f"part of `{name}`" for name in AGAINST))
+HEAD = (
+    "way", "minutes", "mean of a reviewed case", "median of a reviewed case",
+    *(f"part of `{name}`" for name in AGAINST),
+)  # fmt: skip
 
 
 def main() -> None:
@@ -45,24 +56,61 @@ def lines(draws: Sequence[dict[str, Logged]]) -> Iterator[str]:
         if all(name in draw for draw in draws):
             ways = [draw[name] for draw in draws]
             cells = [title, in_words([way.minutes() for way in ways], 0)]
-            cells.append(in_words([median_minutes(way) for way in ways], 1))
+            cells.append(in_words([float(np.mean(reviewed(way))) for way in ways], 1))
+            cells.append(in_words([float(np.median(reviewed(way))) for way in ways], 1))
             for other in AGAINST:
                 against = [draw[other] for draw in draws if other in draw]
-                pairs = zip(ways, against, strict=len(against) == len(ways))
-                cells.append(in_words([one.minutes() / two.minutes() for one, two in pairs], 2))
+                cells.append(part_in_words(ways, against) if against else "")
             yield f"| {' | '.join(cells)} |"
 
 
-def median_minutes(way: Logged) -> float:
-    """Return the median of the minutes of the cases that were not drawn first."""
-    minutes = [seconds_of(one.acts) / 60 for one in way.log.work() if one.round]
-    return float(np.median(minutes))
+def reviewed(way: Logged) -> list[float]:
+    """Return the minutes of the cases that were not drawn first."""
+    return [seconds_of(one.acts) / 60 for one in way.log.work() if one.round]
+
+
+def part_in_words(ways: Sequence[Logged], others: Sequence[Logged]) -> str:
+    """Write what part of the minutes of other ways some take: of all draws, interval, range."""
+    pairs = list(zip(ways, others, strict=True))
+    parts = [way.minutes() / other.minutes() for way, other in pairs]
+    seconds = by_patient(pairs)
+    low, high = interval(seconds)
+    whole = seconds[:, 0].sum() / seconds[:, 1].sum()
+    return f"{whole:.2f} [{low:.2f}, {high:.2f}] ({min(parts):.2f} to {max(parts):.2f})"
+
+
+def by_patient(pairs: Sequence[tuple[Logged, Logged]]) -> NDArray[np.float64]:
+    """Return (P, 2): the seconds that each patient takes in all draws, in the one way and other."""
+    found: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
+    for pair in pairs:
+        for column, way in enumerate(pair):
+            work = way.log.work()
+            patients = patients_of(one.case for one in work)
+            for one in work:
+                found[patients[one.case]][column] += seconds_of(one.acts)
+    return np.array(list(found.values()))
+
+
+def interval(seconds: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the part that the first column is of the second.
+
+    Args:
+        seconds: (P, 2), of at least two patients.
+    """
+    result = bootstrap(
+        (seconds[:, 0], seconds[:, 1]),
+        lambda ours, theirs, axis: ours.sum(axis) / theirs.sum(axis),
+        paired=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def in_words(values: Sequence[float], digits: int) -> str:
-    """Write mean, least and greatest; nothing without values."""
-    if not values:
-        return ""
+    """Write mean, least and greatest."""
     mean, least, most = (f"{f(values):.{digits}f}" for f in (np.mean, min, max))
     return f"{mean} ({least} to {most})"
 

@@ -74,6 +74,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=[], help="all when left out")
     parser.add_argument("--finished", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "--embeddings", type=Path, help="folder that several draws share; in --work when left out"
+    )
     parser.add_argument("--preset", default="quick", help="for LiTS")
     parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
     parser.add_argument("--threads", type=int, default=1)
@@ -98,16 +101,17 @@ def study_of(arguments: argparse.Namespace) -> Study:
 def parts_of(arguments: argparse.Namespace) -> tuple[DataSet, RunConfig, SliceSam, Standard]:
     """Return data set, settings, SAM and standard."""
     work, cases, labelled = arguments.work, arguments.cases, arguments.labelled
+    embeddings = arguments.embeddings or work / "embeddings"
     if arguments.made_up:
         data = made_up(work / "data", cases, labelled)
         return data, made_up_settings(), ThresholdSam(), Standard()
     if arguments.data:
         data, config = lits(arguments.data, arguments.draw, labelled), read_preset(arguments.preset)
         released = config.model_copy(update={"sam": SamConfig(model="vit_t", input_size=512)})
-        return data, config, ReleasedSam(released, work / "embeddings"), Standard()
+        return data, config, ReleasedSam(released, embeddings), Standard()
     data = hippocampus(arguments.hippocampus, work / "data", cases, labelled, arguments.seed)
     config = benchmark_preset("hippocampus").config.model_copy(update={"label_unlabelled": True})
-    return data, config, ReleasedSam(config, work / "embeddings"), Standard(tolerance_mm=1.0)
+    return data, config, ReleasedSam(config, embeddings), Standard(tolerance_mm=1.0)
 
 
 def ways_of(arguments: argparse.Namespace, study: Study) -> Mapping[str, Way]:

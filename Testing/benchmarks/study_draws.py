@@ -26,14 +26,19 @@ HEAD = "| round, label | liver | gain | tumour | gain | found | false a case |\n
 
 def main() -> None:
     rows = [row for path in sys.argv[1:] for row in read(Path(path))]
-    same = {case: name for name, cases in read_draws(DRAWS).patients.items() for case in cases}
     for split in ("test", "unlabelled"):
         here = [row for row in rows if row["split"] == split]
-        volumes = {row["case"]: row["case"].replace("lits-", "volume-") for row in here}
-        patients = {case: same.get(volume, volume) for case, volume in volumes.items()}
+        patients = patients_of(row["case"] for row in here)
         print(f"\n{split}: {len(set(patients.values()))} patients\n\n{HEAD}")
         for line in lines(here, patients):
             print(line)
+
+
+def patients_of(cases: Iterable[str]) -> dict[str, str]:
+    """Return the patient of each case; a case of another data set is a patient of its own."""
+    same = {case: name for name, cases in read_draws(DRAWS).patients.items() for case in cases}
+    volumes = {case: case.replace("lits-", "volume-") for case in cases}
+    return {case: same.get(volume, volume) for case, volume in volumes.items()}
 
 
 def read(path: Path) -> list[dict[str, str]]:

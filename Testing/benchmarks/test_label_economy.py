@@ -30,7 +30,7 @@ from economy.sight import (
 )
 from economy.study import Study
 from economy.ways import WAYS
-from economy_draws import lines, read
+from economy_draws import lines, part_in_words, read
 from economy_orders import ORDERS, Reviewed, measured, off_by
 
 from aslseg.config import RunConfig
@@ -298,7 +298,7 @@ def test_curves_and_tables_say_what_was_logged(tmp_path: Path) -> None:
     assert (tmp_path / "label-economy.png").stat().st_size > 10_000
 
 
-def test_draws_are_put_together_by_their_mean_and_range(tmp_path: Path) -> None:
+def test_draws_are_put_together_with_their_interval_and_range(tmp_path: Path) -> None:
     minutes = {
         "B": {"hand": (6.0, 4.0), "once": (3.0, 1.0)},
         "C": {"hand": (5.0, 5.0), "once": (6.0, 3.0), "tool": (1.0, 1.0)},
@@ -309,11 +309,26 @@ def test_draws_are_put_together_by_their_mean_and_range(tmp_path: Path) -> None:
         write_results(done, place)
     draws = [read(tmp_path / draw) for draw in minutes]
     assert list(lines(draws)) == [
-        "| all by hand | 10 (10 to 10) | 5.0 (5.0 to 5.0) | 1.00 (1.00 to 1.00) "
-        "| 1.81 (1.11 to 2.50) |",
+        "| all by hand | 10 (10 to 10) | 5.0 (5.0 to 5.0) | 5.0 (5.0 to 5.0) "
+        "| 1.00 [1.00, 1.00] (1.00 to 1.00) | 1.54 [1.22, 2.25] (1.11 to 2.50) |",
         "| trained once, corrected in random order | 6 (4 to 9) | 3.2 (2.0 to 4.5) "
-        "| 0.65 (0.40 to 0.90) | 1.00 (1.00 to 1.00) |",
+        "| 3.2 (2.0 to 4.5) | 0.65 [0.44, 0.82] (0.40 to 0.90) "
+        "| 1.00 [1.00, 1.00] (1.00 to 1.00) |",
     ]
+
+
+def test_volumes_of_a_patient_are_resampled_together(tmp_path: Path) -> None:
+    minutes = {
+        "once": {"lits-7": 1.0, "lits-9": 3.0, "lits-14": 2.0, "lits-15": 4.0},
+        "hand": {"lits-7": 3.0, "lits-9": 1.0, "lits-14": 4.0, "lits-15": 2.0},
+    }
+    ways = []
+    for name, cases in minutes.items():
+        log = Log(tmp_path / name)
+        for case, one in cases.items():
+            log.note_work(CaseWork(1, case, (Act("scroll", one * 120),)))
+        ways.append(Logged(name, name, log))
+    assert part_in_words(ways[:1], ways[1:]) == "1.00 [1.00, 1.00] (1.00 to 1.00)"
 
 
 def reviewed(case: str, minutes: float, lesion_ml: float, organ: float = 0.0) -> Reviewed:
