@@ -21,6 +21,7 @@ from economy.person import label_case, label_slices
 from economy.prices import PRICES, Act, price_table, seconds_of
 from economy.sight import (
     Quality,
+    SliceCheck,
     Standard,
     check_slice,
     filled_between,
@@ -80,6 +81,26 @@ def test_a_section_within_the_tolerance_takes_no_stroke_and_a_missing_one_its_ou
     part = check_slice(np.roll(goal, 4, axis=1), goal, (2.0, 2.0), 3.0)
     assert 0 < part.length_mm < drawn.length_mm
     assert check_slice(nothing, nothing, (2.0, 2.0), 3.0).surface_dice == 1.0
+
+
+def test_a_section_is_drawn_anew_where_that_is_cheaper_than_mending_it_in_pieces() -> None:
+    """Two edges are 8 mm off: two strokes, or the whole outline in one."""
+
+    def checked(edge: int) -> SliceCheck:
+        goal, shown = np.zeros((2, 160, 160), bool)
+        goal[20 : 20 + edge, 20 : 20 + edge] = True
+        shown[20 : 20 + edge, 12 : 28 + edge] = True
+        return check_slice(shown, goal, (1.0, 1.0), 3.0)
+
+    small, large = checked(12), checked(100)
+    whole_mm = np.pi / 4 * 4 * 12
+    assert (small.strokes, small.length_mm) == (1, pytest.approx(whole_mm))
+    assert small.seconds == pytest.approx(2.65 + whole_mm * 0.1)
+    assert large.strokes == 2
+    assert 0 < large.length_mm < np.pi / 4 * 4 * 100
+    assert check_slice(np.ones((9, 9), bool), np.zeros((9, 9), bool), (1.0, 1.0), 3.0).acts == (
+        Act("click"),
+    )
 
 
 def test_slices_between_equal_ones_are_filled_with_the_same() -> None:

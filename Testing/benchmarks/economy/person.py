@@ -19,6 +19,7 @@ from aslseg.targets import Target, lesion_targets, region_mask
 from economy.desk import Desk, Row
 from economy.prices import Act
 from economy.sight import (
+    SliceCheck,
     Standard,
     check_slice,
     filled_between,
@@ -88,12 +89,10 @@ def label_slices(desk: Desk, truth: Labels, standard: Standard, count: int) -> l
 
 @dataclass(frozen=True)
 class _WrongSlice:
-    """A slice to be repaired: its number, surface Dice, and what it takes."""
+    """A slice to be repaired: its number, and how it is."""
 
     k: int
-    shape: float
-    strokes: int
-    length_mm: float
+    check: SliceCheck
 
 
 class _Visit:
@@ -158,20 +157,20 @@ class _Visit:
         return {int(n) for n in np.flatnonzero(is_meant) if n}
 
     def _kept(self, rows: Sequence[Row], goal: Mask) -> list[Row]:
-        """Return the rows that save drawing together: what costs most is left out first."""
+        """Return the rows that save time together: what costs most is left out first."""
         kept, pieces = list(rows), np.zeros(goal.shape, np.uint8)
         for row in rows:
             pieces += row.mask
         while kept:
-            costs = [self._cost_mm(row.mask, pieces, goal) for row in kept]
+            costs = [self._cost_s(row.mask, pieces, goal) for row in kept]
             most = int(np.argmax(costs))
             if costs[most] < 0:
                 break
             pieces -= kept.pop(most).mask
         return kept
 
-    def _cost_mm(self, piece: Mask, pieces: NDArray[np.uint8], goal: Mask) -> float:
-        """Return how much more there is to draw with a piece than without; negative if it saves.
+    def _cost_s(self, piece: Mask, pieces: NDArray[np.uint8], goal: Mask) -> float:
+        """Return how much longer repairing takes with a piece than without; negative if it saves.
 
         Args:
             piece: One of the pieces of a lesion.
@@ -180,7 +179,7 @@ class _Visit:
         """
         k = np.flatnonzero(piece.any(axis=(1, 2)))
         with_it, without = pieces[k] > 0, (pieces[k] - piece[k]) > 0
-        return self._length_mm(with_it, goal[k]) - self._length_mm(without, goal[k])
+        return self._seconds(with_it, goal[k]) - self._seconds(without, goal[k])
 
     def _take(self, rows: Sequence[Row], mask: Mask) -> None:
         """Let the lesion of some rows be a mask: each keeps its part, the first has the rest."""
@@ -238,11 +237,11 @@ class _Visit:
             self.about = target.name
             shown = self.desk.shown == target.value
             wanted = self._wanted(target, shown)
-            wrong = sorted(self._wrong_slices(shown, wanted, least=1.0), key=lambda one: one.shape)
+            wrong = sorted(self._wrong_slices(shown, wanted, least=1.0), key=_shape_of)
             for one in wrong:
                 if self._lesions_are_right():
                     break
-                self._repair(one, wanted)
+                self._repair(one)
                 section = self.desk.shown[one.k]
                 section[shown[one.k]] = self.desk.parent(target).value
                 section[wanted[one.k]] = target.value
@@ -287,9 +286,9 @@ class _Visit:
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
         chosen = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
         result = self.repaired(shown, goal, chosen)
-        wrong = {one.k: one.length_mm for one in self._wrong_slices(result, goal)}
+        wrong = {one.k: one.check.seconds for one in self._wrong_slices(result, goal)}
         filled = filled_between(result, chosen)
-        left = {one.k: one.length_mm for one in self._wrong_slices(filled, goal)}
+        left = {one.k: one.check.seconds for one in self._wrong_slices(filled, goal)}
         better = [k for k in wrong if left.get(k, 0.0) < wrong[k]]
         self.do("click", min(len(better), 1))
         result[better] = filled[better]
@@ -312,23 +311,21 @@ class _Visit:
         result = shown.copy()
         for one in self._wrong_slices(shown, goal):
             if chosen is None or one.k in chosen:
-                self._repair(one, goal)
+                self._repair(one)
                 result[one.k] = goal[one.k]
         return result
 
-    def _repair(self, wrong: _WrongSlice, goal: Mask) -> None:
-        if goal[wrong.k].any():
-            self.draw(wrong.strokes, wrong.length_mm)
-        else:
-            self.do("click")
+    def _repair(self, wrong: _WrongSlice) -> None:
+        for act in wrong.check.acts:
+            self.do(act.name, act.amount)
 
     def _saves_nothing(self, shown: Mask, goal: Mask) -> bool:
-        """Tell whether a region takes as much drawing as one that is drawn anew."""
+        """Tell whether repairing a region takes as long as drawing it anew."""
         nothing = np.zeros_like(goal)
-        return self._length_mm(shown, goal) >= self._length_mm(nothing, goal)
+        return self._seconds(shown, goal) >= self._seconds(nothing, goal)
 
-    def _length_mm(self, shown: Mask, goal: Mask) -> float:
-        return sum(one.length_mm for one in self._wrong_slices(shown, goal))
+    def _seconds(self, shown: Mask, goal: Mask) -> float:
+        return sum(one.check.seconds for one in self._wrong_slices(shown, goal))
 
     def _wrong_slices(
         self, shown: Mask, goal: Mask, least: float | None = None
@@ -338,7 +335,11 @@ class _Visit:
         for k in np.flatnonzero((shown | goal).any(axis=(1, 2))):
             check = check_slice(shown[k], goal[k], self.pixel_mm, self.standard.tolerance_mm)
             if check.surface_dice < least:
-                yield _WrongSlice(int(k), check.surface_dice, check.strokes, check.length_mm)
+                yield _WrongSlice(int(k), check)
+
+
+def _shape_of(wrong: _WrongSlice) -> float:
+    return wrong.check.surface_dice
 
 
 def _together(rows: Sequence[Row], like: Mask) -> Mask:

@@ -7,7 +7,7 @@ knows. All rules are ours but the surface Dice, which is that of Nikolov et al. 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +17,7 @@ from aslseg.data.volume import Geometry, Labels, Mask, Spacing3
 from aslseg.evaluation.lesions import LEAST_LESION_ML, match_lesions
 from aslseg.evaluation.metrics import surface_distances
 from aslseg.targets import Target, lesion_targets, region_mask
+from economy.prices import Act, seconds_of
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,27 @@ class SliceCheck:
 
     Attributes:
         surface_dice: Of both outlines.
-        strokes: How many pieces of outline are to be drawn.
+        strokes: How many pieces of outline are to be drawn; none where all is to be taken away.
         length_mm: Their length.
     """
 
     surface_dice: float
     strokes: int
     length_mm: float
+
+    @property
+    def acts(self) -> tuple[Act, ...]:
+        """What makes it right: nothing if it is; a click where all is to be taken away."""
+        if self.surface_dice == 1.0:
+            return ()
+        if not self.strokes:
+            return (Act("click"),)
+        return Act("stroke", self.strokes), Act("draw", self.length_mm)
+
+    @property
+    def seconds(self) -> float:
+        """What that costs."""
+        return seconds_of(self.acts)
 
 
 def check_slice(
@@ -62,13 +77,12 @@ def check_slice(
     """Compare a section (H, W) with what it should be.
 
     What is to be drawn is the outline that lies too far from the other one: of what should be, or
-    of what should not, whichever is longer; or the whole outline, if that is shorter. Pieces with
+    of what should not, whichever is longer; or the whole outline, if that costs less. Pieces with
     less than twice the tolerance between them are one stroke.
     """
+    anew = SliceCheck(0.0, label_components(goal)[1], outline_mm(goal, pixel_mm))
     if not goal.any() or not shown.any():
-        same = goal.any() == shown.any()
-        _, strokes = label_components(goal)
-        return SliceCheck(float(same), strokes, outline_mm(goal, pixel_mm))
+        return replace(anew, surface_dice=float(goal.any() == shown.any()))
     outlines = [_outline(mask) for mask in (shown, goal)]
     far = [
         line & (ndimage.distance_transform_edt(~other, sampling=pixel_mm) > tolerance_mm)
@@ -81,10 +95,9 @@ def check_slice(
         outline_mm(mask, pixel_mm) * float(one.sum()) / float(line.sum())
         for mask, one, line in zip((shown, goal), far, outlines, strict=True)
     ]
-    whole_mm = outline_mm(goal, pixel_mm)
-    if max(lengths) > whole_mm:
-        return SliceCheck(1 - wrong / all_, label_components(goal)[1], whole_mm)
-    return SliceCheck(1 - wrong / all_, strokes, max(lengths))
+    mended = SliceCheck(1 - wrong / all_, strokes, max(lengths))
+    anew = replace(anew, surface_dice=mended.surface_dice)
+    return anew if anew.seconds < mended.seconds else mended
 
 
 def _outline(mask: Mask) -> Mask:
