@@ -33,13 +33,15 @@ from economy.study import Study
 from economy.ways import WAYS
 from economy_draws import lines, part_in_words, read
 from economy_orders import ORDERS, Reviewed, measured, off_by
+from economy_rounds import changed_share
+from economy_rounds import lines as compared
 
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Labels, Volume
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesions import LesionDecision, boxed, read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import CaseReport
 from aslseg.project.review_pace import CASE_ML
@@ -350,6 +352,34 @@ def test_volumes_of_a_patient_are_resampled_together(tmp_path: Path) -> None:
             log.note_work(CaseWork(1, case, (Act("scroll", one * 120),)))
         ways.append(Logged(name, name, log))
     assert part_in_words(ways[:1], ways[1:]) == "1.00 [1.00, 1.00] (1.00 to 1.00)"
+
+
+def test_rounds_are_compared_case_by_case_and_target_by_target() -> None:
+    def work(*minutes: tuple[float, float]) -> list[CaseWork]:
+        drawn = [CaseWork(0, "first", (Act("scroll", 1e6, "liver"),))]
+        for n, (liver, tumour) in enumerate(minutes):
+            acts = Act("scroll", liver * 120, "liver"), Act("scroll", tumour * 120, "tumour")
+            drawn.append(CaseWork(1, f"c{n}", acts))
+        return drawn
+
+    first, second = work((5, 1), (4, 1), (3, 0)), work((4, 1), (2, 4), (3, 0))
+    assert list(compared("B", first, second)) == [
+        "| B | liver | 12.0 | 9.0 | 2 of 3 | 1.0 |",
+        "| B | tumour | 2.0 | 5.0 | 0 of 3 | 0.0 |",
+        "| B | all | 14.0 | 14.0 | 1 of 3 | 0.0 |",
+    ]
+
+
+def test_the_changed_share_is_that_of_the_lesions_that_were_offered() -> None:
+    mask = boxed(np.ones((2, 2, 2), bool))
+    decisions = [
+        LesionDecision("accepted", "tumour", mask, mask),
+        LesionDecision("edited", "tumour", mask, mask),
+        LesionDecision("deleted", "tumour", mask, None),
+        LesionDecision("added", "tumour", None, mask),
+    ]
+    assert changed_share(decisions) == pytest.approx(2 / 3)
+    assert np.isnan(changed_share(decisions[3:]))
 
 
 def reviewed(case: str, minutes: float, lesion_ml: float, organ: float = 0.0) -> Reviewed:

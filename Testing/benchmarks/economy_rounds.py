@@ -1,0 +1,78 @@
+"""What a further round saves, case by case: two ways of `label_economy.py` beside one another.
+
+    python Testing/benchmarks/economy_rounds.py --ways round-1-need round-2-need \
+        --work local/economy-B local/economy-C local/economy-D
+
+Prints minutes of the reviewed cases in the one way and in the other, and in how many of them the
+second takes less, for each target and for all that is done; and which part of the lesions that were
+offered a person had to change or to delete.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from economy.log import CaseWork, Log
+from economy.prices import seconds_of
+
+from aslseg.project.lesions import LesionDecision, read_lesions
+from aslseg.project.project import open_project
+
+HEAD = ("draw", "about", "first", "second", "cheaper", "saved a case (median)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, nargs="+", required=True)
+    parser.add_argument("--ways", nargs=2, required=True)
+    arguments = parser.parse_args()
+    folders = [[work / "ways" / way for way in arguments.ways] for work in arguments.work]
+    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
+    for work, (first, second) in zip(arguments.work, folders, strict=True):
+        for line in lines(work.name, Log(first).work(), Log(second).work()):
+            print(line)
+    print(f"\nchanged or deleted of those offered: {' | '.join(arguments.ways)}")
+    for work, both in zip(arguments.work, folders, strict=True):
+        shares = [f"{changed_share(decisions_of(folder)):.2f}" for folder in both]
+        print(f"{work.name}: {' | '.join(shares)}")
+
+
+def lines(name: str, first: Sequence[CaseWork], second: Sequence[CaseWork]) -> Iterator[str]:
+    """Give a row for each target, and one for all that was done about the reviewed cases."""
+    targets = sorted({act.about for one in first for act in one.acts} - {""})
+    for target in (*targets, None):
+        before, after = minutes_of(first, target), minutes_of(second, target)
+        saved = np.array([before[case] - after[case] for case in before])
+        cells = [name, target or "all", f"{sum(before.values()):.1f}", f"{sum(after.values()):.1f}"]
+        cells += [f"{int((saved > 0).sum())} of {len(saved)}", f"{np.median(saved):.1f}"]
+        yield f"| {' | '.join(cells)} |"
+
+
+def minutes_of(works: Iterable[CaseWork], target: str | None) -> dict[str, float]:
+    """Return the minutes of each reviewed case that go into a target; all of them when None."""
+    return {
+        one.case: seconds_of(act for act in one.acts if target in (None, act.about)) / 60
+        for one in works
+        if one.round
+    }
+
+
+def decisions_of(way: Path) -> list[LesionDecision]:
+    """Return what was decided about lesions in a way."""
+    project = open_project(way / "project")
+    return [
+        one for case in project.cases for one in read_lesions(project, case.id).decisions.values()
+    ]
+
+
+def changed_share(decisions: Iterable[LesionDecision]) -> float:
+    """Return which part of the lesions that were offered was edited or deleted; NaN of none."""
+    offered = [one.what for one in decisions if one.what != "added"]
+    return float(np.mean([what != "accepted" for what in offered])) if offered else float("nan")
+
+
+if __name__ == "__main__":
+    main()
