@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,8 @@ from economy.sight import (
     quality_of,
     surface_dice,
 )
-from economy.study import Study
-from economy.ways import WAYS
+from economy.study import RUN, WEIGHTS, Study
+from economy.ways import WAYS, ways_of_finished_run
 from economy_draws import lines, part_in_words, read
 from economy_orders import ORDERS, Reviewed, measured, off_by
 from economy_rounds import changed_share
@@ -442,6 +443,24 @@ def test_each_way_labels_all_cases_to_the_standard(a_study: Study, name: str) ->
     times = [path.stat().st_mtime_ns for path in sorted(log.folder.rglob("*"))]
     a_study.follow(name, WAYS[name])  # everything is there
     assert times == [path.stat().st_mtime_ns for path in sorted(log.folder.rglob("*"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["once", "round-1-need", "round-1-given"])
+def test_a_finished_run_is_reviewed_without_its_networks(
+    a_study: Study, tmp_path: Path, name: str
+) -> None:
+    trained = a_study.follow("tool-once", WAYS["tool-once"]).folder / "project" / "runs" / RUN
+    bare = RunFolder(tmp_path / "bare")
+    shutil.copytree(trained, bare.path, ignore=shutil.ignore_patterns(*WEIGHTS))
+    assert not list(bare.path.rglob("*.safetensors"))
+    study = replace(a_study, work=tmp_path / "work", finished=bare)
+    log = study.follow(name, ways_of_finished_run(1)[name])
+    final = {one.case: one for one in log.states() if one.final}
+    assert set(final) == set(study.data.images)
+    assert all(one.meets for one in final.values())
+    drawn = [act for work in log.work() for act in work.acts if act.about == "liver"]
+    assert bool(drawn) is (name != "round-1-given")
 
 
 def test_a_way_that_was_broken_off_goes_on_and_ends_the_same(

@@ -85,12 +85,16 @@ _REVIEWS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "random": ("random order", {"order": "random"}),
     "rejected": ("rejected candidates too", {"rejected": True}),
     "drawn": ("missed lesions drawn", {"grows": False}),
+    "given": ("organs given afterwards", {"start": "given"}),
 }
 
 
 def ways_of_finished_run(rounds: int) -> Mapping[str, Way]:
-    """Return the ways that need no further training: by hand, and reviews of a run's rounds."""
-    ways = {name: WAYS[name] for name in ("hand", "sam", "once")}
+    """Return the ways that need no further training: by hand, and reviews of a run's rounds.
+
+    Where organs are given, the run has not known them: they are shown in place of what it found.
+    """
+    ways = {name: WAYS[name] for name in ("hand", "sam", "once", "once-given")}
     for number in range(1, rounds + 1):
         after = replace(_TOOL, trains_on=False, round=number)
         for name, (words, changes) in _REVIEWS.items():
