@@ -15,10 +15,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from economy.curves import AGAINST, Logged
-from economy.log import Log
+from economy.log import CaseWork, Log
 from economy.prices import seconds_of
 from economy.ways import WAYS, ways_of_finished_run
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from study_draws import patients_of
 
 from aslseg.benchmark.statistics import RESAMPLES, SEED
 
+Works: TypeAlias = Sequence[CaseWork]
 ROUNDS = 9
 """Rounds of a finished run that ways may be named for."""
 TITLES = {name: way.title for name, way in {**ways_of_finished_run(ROUNDS), **WAYS}.items()}
@@ -59,8 +61,9 @@ def lines(draws: Sequence[dict[str, Logged]]) -> Iterator[str]:
             cells.append(in_words([float(np.mean(reviewed(way))) for way in ways], 1))
             cells.append(in_words([float(np.median(reviewed(way))) for way in ways], 1))
             for other in AGAINST:
-                against = [draw[other] for draw in draws if other in draw]
-                cells.append(part_in_words(ways, against) if against else "")
+                against = [draw[other].log.work() for draw in draws if other in draw]
+                ours = [way.log.work() for way in ways]
+                cells.append(part_in_words(ours, against) if against else "")
             yield f"| {' | '.join(cells)} |"
 
 
@@ -69,24 +72,28 @@ def reviewed(way: Logged) -> list[float]:
     return [seconds_of(one.acts) / 60 for one in way.log.work() if one.round]
 
 
-def part_in_words(ways: Sequence[Logged], others: Sequence[Logged]) -> str:
+def part_in_words(ways: Sequence[Works], others: Sequence[Works]) -> str:
     """Write what part of the minutes of other ways some take: of all draws, interval, range."""
     pairs = list(zip(ways, others, strict=True))
-    parts = [way.minutes() / other.minutes() for way, other in pairs]
+    parts = [seconds_in(way) / seconds_in(other) for way, other in pairs]
     seconds = by_patient(pairs)
     low, high = interval(seconds)
     whole = seconds[:, 0].sum() / seconds[:, 1].sum()
     return f"{whole:.2f} [{low:.2f}, {high:.2f}] ({min(parts):.2f} to {max(parts):.2f})"
 
 
-def by_patient(pairs: Sequence[tuple[Logged, Logged]]) -> NDArray[np.float64]:
+def seconds_in(works: Works) -> float:
+    """Return what all that was done takes."""
+    return sum(seconds_of(one.acts) for one in works)
+
+
+def by_patient(pairs: Sequence[tuple[Works, Works]]) -> NDArray[np.float64]:
     """Return (P, 2): the seconds that each patient takes in all draws, in the one way and other."""
     found: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
     for pair in pairs:
-        for column, way in enumerate(pair):
-            work = way.log.work()
-            patients = patients_of(one.case for one in work)
-            for one in work:
+        for column, works in enumerate(pair):
+            patients = patients_of(one.case for one in works)
+            for one in works:
                 found[patients[one.case]][column] += seconds_of(one.acts)
     return np.array(list(found.values()))
 

@@ -34,7 +34,7 @@ from economy.study import RUN, WEIGHTS, Study
 from economy.ways import WAYS, ways_of_finished_run
 from economy_draws import lines, part_in_words, read
 from economy_orders import ORDERS, Reviewed, measured, off_by
-from economy_rounds import changed_share
+from economy_rounds import changed_of
 from economy_rounds import lines as compared
 
 from aslseg.config import RunConfig
@@ -351,13 +351,13 @@ def test_volumes_of_a_patient_are_resampled_together(tmp_path: Path) -> None:
         log = Log(tmp_path / name)
         for case, one in cases.items():
             log.note_work(CaseWork(1, case, (Act("scroll", one * 120),)))
-        ways.append(Logged(name, name, log))
+        ways.append(log.work())
     assert part_in_words(ways[:1], ways[1:]) == "1.00 [1.00, 1.00] (1.00 to 1.00)"
 
 
 def test_rounds_are_compared_case_by_case_and_target_by_target() -> None:
     def work(*minutes: tuple[float, float]) -> list[CaseWork]:
-        drawn = [CaseWork(0, "first", (Act("scroll", 1e6, "liver"),))]
+        drawn = []
         for n, (liver, tumour) in enumerate(minutes):
             acts = Act("scroll", liver * 120, "liver"), Act("scroll", tumour * 120, "tumour")
             drawn.append(CaseWork(1, f"c{n}", acts))
@@ -371,7 +371,7 @@ def test_rounds_are_compared_case_by_case_and_target_by_target() -> None:
     ]
 
 
-def test_the_changed_share_is_that_of_the_lesions_that_were_offered() -> None:
+def test_lesions_that_were_changed_are_counted_among_those_that_were_offered() -> None:
     mask = boxed(np.ones((2, 2, 2), bool))
     decisions = [
         LesionDecision("accepted", "tumour", mask, mask),
@@ -379,8 +379,8 @@ def test_the_changed_share_is_that_of_the_lesions_that_were_offered() -> None:
         LesionDecision("deleted", "tumour", mask, None),
         LesionDecision("added", "tumour", None, mask),
     ]
-    assert changed_share(decisions) == pytest.approx(2 / 3)
-    assert np.isnan(changed_share(decisions[3:]))
+    assert changed_of(decisions) == (2, 3)
+    assert changed_of(decisions[3:]) == (0, 0)
 
 
 def reviewed(case: str, minutes: float, lesion_ml: float, organ: float = 0.0) -> Reviewed:
