@@ -318,6 +318,8 @@ def test_curves_and_tables_say_what_was_logged(tmp_path: Path) -> None:
     write_results([way, other], tmp_path)
     rounds = (tmp_path / "rounds.csv").read_text(encoding="utf-8").splitlines()
     assert rounds[1:4] == ["once,1,1,3.00", "once,2,1,2.00", "once,3,1,1.00"]
+    cases = (tmp_path / "cases.csv").read_text(encoding="utf-8").splitlines()
+    assert cases[:2] + cases[-1:] == ["way,round,case,minutes", "once,1,c0,3.00", "tool,3,c2,0.50"]
     assert "0.50 (0.50 to 0.50)" in summary([way, other])
     assert (tmp_path / "label-economy.png").stat().st_size > 10_000
 

@@ -84,6 +84,7 @@ def write_results(ways: Sequence[Logged], folder: Path) -> None:
     """Write the tables and the figure of ways that are done."""
     _write(folder / "moments.csv", ("way", "minutes", "ready", "surface_dice"), _moment_rows(ways))
     _write(folder / "rounds.csv", ("way", "round", "cases", "minutes_per_case"), _round_rows(ways))
+    _write(folder / "cases.csv", ("way", "round", "case", "minutes"), _case_rows(ways))
     _write(folder / "acts.csv", ("way", "about", "act", "amount", "minutes"), _act_rows(ways))
     (folder / "summary.md").write_text(summary(ways), encoding="utf-8")
     write_figure(ways, folder / "label-economy.svg")
@@ -135,6 +136,12 @@ def _round_rows(ways: Sequence[Logged]) -> Iterator[list[object]]:
     for way in ways:
         for number, works in way.rounds().items():
             yield [way.name, number, len(works), f"{_minutes_a_case(works):.2f}"]
+
+
+def _case_rows(ways: Sequence[Logged]) -> Iterator[list[object]]:
+    for way in ways:
+        for one in way.log.work():
+            yield [way.name, one.round, one.case, f"{seconds_of(one.acts) / 60:.2f}"]
 
 
 def _act_rows(ways: Sequence[Logged]) -> Iterator[list[object]]:
