@@ -181,7 +181,7 @@ def write_figure(ways: Sequence[Logged], path: Path) -> None:
         panels[2].set_xlabel("round that was shown (0: the first cases)")
         panels[2].xaxis.get_major_locator().set_params(integer=True)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         with atomic_path(path) as partial:
             figure.savefig(partial, dpi=110, format=path.suffix[1:])
 
