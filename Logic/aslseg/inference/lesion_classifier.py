@@ -26,6 +26,14 @@ RULE_LIMIT = 3.0
 """The rule alone is never surer than this, in log-odds: 0.95."""
 LEAST_THRESHOLD, MOST_THRESHOLD = 0.1, 0.9
 """Thresholds that cross-validation over few cases may choose from."""
+PATIENTS_OF_RULE = 4
+"""That the rule counts as, beside those that a classifier and its threshold were learnt from:
+candidates of one patient resemble each other, and many of them say no more than a few."""
+
+
+def followed_share(patients: int) -> float:
+    """Return how much of what so many patients taught is followed, in log-odds beside the rule."""
+    return patients / (patients + PATIENTS_OF_RULE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,18 +44,28 @@ class HeldOutScores:
         probability: (m,) by models that were trained on other cases.
         is_lesion: (m,) by the human label.
         cases: How many cases they are of.
+        patients: How many patients; 0 for classifiers that were trained before this counted.
     """
 
     probability: Float64
     is_lesion: NDArray[np.bool_]
     cases: int
+    patients: int = 0
 
     def threshold(self, false_per_case: float) -> float:
         """Return the least threshold with at most so many false candidates a case above it.
 
         It lies half-way between the last false candidate that is too much and the next candidate
-        above, within `LEAST_THRESHOLD` and `MOST_THRESHOLD`.
+        above, within `LEAST_THRESHOLD` and `MOST_THRESHOLD`. Of few patients its log-odds are drawn
+        to those of the rule, which are 0.
         """
+        threshold = self._threshold(false_per_case)
+        if not self.patients:
+            return threshold
+        odds = np.log(threshold / (1 - threshold)) * followed_share(self.patients)
+        return float(1 / (1 + np.exp(-odds)))
+
+    def _threshold(self, false_per_case: float) -> float:
         false = np.sort(self.probability[~self.is_lesion])[::-1]
         allowed = int(np.floor(false_per_case * self.cases + 1e-9))
         if len(false) <= allowed:
@@ -139,6 +157,7 @@ def save_classifier(path: Path, classifier: LesionClassifier, settings: Candidat
         "features": list(FEATURES),
         "candidates": settings.model_dump(mode="json"),
         "cases": 0 if held_out is None else held_out.cases,
+        "patients": 0 if held_out is None else held_out.patients,
     }
     tensors = {name: torch.tensor(values) for name, values in arrays.items()}
     save_checkpoint(path, Checkpoint(KIND, tensors, facts))
@@ -160,6 +179,7 @@ def load_classifier(path: Path) -> LesionClassifier:
                 arrays["held_out_probability"],
                 arrays["held_out_is_lesion"] > 0.5,
                 int(checkpoint.config["cases"]),
+                int(checkpoint.config.get("patients", 0)),
             )
         weights, centre, scale = (arrays[name][columns] for name in ("weights", "centre", "scale"))
         return LesionClassifier(weights, float(arrays["bias"][0]), centre, scale, held_out)

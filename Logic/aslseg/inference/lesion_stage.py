@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
+from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Labels, Mask, Volume, zeros
 from aslseg.inference.candidates import (
     MOST_CANDIDATES,
@@ -63,11 +64,37 @@ class JudgedCandidates:
         shown = np.unique(zones[probability > 0.5])
         lost = self.accepted.copy()
         lost[shown[shown > 0] - 1] = False
-        return CandidateEffect(_chosen(self.accepted)[zones], _chosen(lost)[cores])
+        kept = _chosen(self.accepted)[zones]
+        if self.found.box is not None:
+            here = self.found.box.slices
+            kept[here] &= ~_splinters(probability[here] > 0.5, self.found.zones)
+        return CandidateEffect(kept, _chosen(lost)[cores])
 
     def zones_of(self, which: NDArray[np.bool_]) -> Mask:
         """Return the zones of some candidates, (D, H, W)."""
         return _chosen(which)[self.found.zone_map()]
+
+
+def _splinters(mask: Mask, zones: Labels) -> Mask:
+    """Return what a mask has in the zones of candidates beside the largest part in each.
+
+    A candidate is one lesion: parts that lie apart from it, many of a few voxels, are none.
+
+    Args:
+        mask: (d, h, w).
+        zones: (d, h, w) number of the candidate whose zone a voxel lies in; 0 for none.
+
+    Returns:
+        (d, h, w).
+    """
+    inside = mask & (zones > 0)
+    parts, count = label_components(inside)
+    zone, part = zones[inside].astype(np.int64), parts[inside]
+    sizes = np.bincount(zone * (count + 1) + part, minlength=(MOST_CANDIDATES + 1) * (count + 1))
+    largest = sizes.reshape(-1, count + 1).argmax(axis=1)
+    splinters = np.zeros_like(mask)
+    splinters[inside] = part != largest[zone]
+    return splinters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +102,8 @@ class CandidateEffect:
     """What the decisions about candidates change in a probability map, (D, H, W) masks.
 
     Attributes:
-        kept: The zones of accepted candidates; the map is zero elsewhere.
+        kept: Where the map stays: the zones of accepted candidates, of several parts above one half
+            in one zone the largest alone. The map is zero elsewhere.
         restored: The cores of those of which the map has no voxel above one half.
     """
 

@@ -30,6 +30,7 @@ from aslseg.inference.lesion_classifier import (
     LesionClassifier,
     classifier_path,
     fixed_rule,
+    followed_share,
     rule_log_odds,
     save_classifier,
     standardised,
@@ -59,9 +60,6 @@ MIN_OVERLAP = 0.1
 """Least part of a core that is true for its candidate to be a lesion, as in `detect_lesions`."""
 BIAS_SD = 1.0
 """Of the prior of the bias, in log-odds."""
-PATIENTS_OF_RULE = 4
-"""That the rule counts as: candidates of one patient resemble each other, and many of them say no
-more of other patients' than a few."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,14 +180,15 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
     Returns:
         The classifier; the fixed rule where there are fewer than two patients.
     """
-    if len({case.patient for case in cases}) < 2:
+    patients = len({case.patient for case in cases})
+    if patients < 2:
         return fixed_rule()
     scores = []
     for case in cases:
         without = _fitted([c for c in cases if c.patient != case.patient], settings)
         scores.append(without.of_features(case.features, settings))
     is_lesion = np.concatenate([case.is_lesion for case in cases])
-    held_out = HeldOutScores(np.concatenate(scores), is_lesion, len(cases))
+    held_out = HeldOutScores(np.concatenate(scores), is_lesion, len(cases), patients)
     final = _fitted(cases, settings)
     return LesionClassifier(final.weights, final.bias, final.centre, final.scale, held_out)
 
@@ -197,8 +196,7 @@ def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) 
 def _fitted(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> LesionClassifier:
     """Return logistic regression around the rule, drawn to the rule where patients are few.
 
-    Weights and bias are the maximum a posteriori, times n / (n + `PATIENTS_OF_RULE`) where the
-    candidates are of n patients.
+    Weights and bias are the maximum a posteriori, times the `followed_share` of so many patients.
     """
     features = np.concatenate([case.features for case in cases])
     is_lesion = np.concatenate([case.is_lesion for case in cases])
@@ -218,8 +216,7 @@ def _fitted(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> Lesi
         return float(likelihood + prior), gradient
 
     found = optimize.minimize(loss, np.zeros(len(spread)), jac=True, method="L-BFGS-B")
-    patients = len({case.patient for case in cases})
-    followed = found.x * patients / (patients + PATIENTS_OF_RULE)
+    followed = found.x * followed_share(len({case.patient for case in cases}))
     return LesionClassifier(followed[:-1], float(followed[-1]), centre, scale)
 
 

@@ -18,6 +18,7 @@ from aslseg.errors import WeightsError
 from aslseg.inference import candidates as candidates_module
 from aslseg.inference.candidates import (
     FEATURES,
+    MOST_CANDIDATES,
     Candidates,
     Evidence,
     _depth,
@@ -27,6 +28,7 @@ from aslseg.inference.candidates import (
 from aslseg.inference.cascade import Specialist, StagePrediction
 from aslseg.inference.lesion_classifier import (
     LEAST_THRESHOLD,
+    MOST_THRESHOLD,
     HeldOutScores,
     LesionClassifier,
     fixed_rule,
@@ -38,6 +40,7 @@ from aslseg.inference.lesion_stage import (
     RESTORED,
     JudgedCandidates,
     LesionStage,
+    _splinters,
     candidate_map,
     candidates_of,
 )
@@ -204,6 +207,26 @@ def test_only_accepted_candidates_and_their_surroundings_stay() -> None:
     assert not kept[8].any()
 
 
+def test_of_an_accepted_candidate_the_largest_part_alone_stays() -> None:
+    refined = a_map((LARGE, 0.8), (SMALL, 0.7))
+    refined[3:7, 16, 8:14] = 0.6  # apart from the large one, in its zone
+    refined[3:7, 14, 8:14] = 0.3  # no voxel of a lesion, as low as that
+    kept = judged(found(BOTH), 0.9, 0.9).effect(refined).apply(refined)
+    assert (kept[LARGE] == np.float32(0.8)).all()
+    assert (kept[SMALL] == np.float32(0.7)).all()
+    assert not kept[3:7, 16, 8:14].any()
+    assert (kept[3:7, 14, 8:14] == np.float32(0.3)).all()
+
+
+def test_parts_are_counted_in_each_zone_by_itself() -> None:
+    zones = np.zeros((1, 1, 12), np.uint8)
+    zones[..., :6], zones[..., 6:] = 1, MOST_CANDIDATES
+    mask = np.array([[[1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0]]], bool)
+    splinters = _splinters(mask, zones)
+    assert np.flatnonzero(splinters).tolist() == [0, 5, 9]
+    assert not _splinters(mask, np.zeros_like(zones)).any()
+
+
 def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> None:
     refined = a_map((LARGE, 0.8), (SMALL, 0.1))
     effect = judged(found(BOTH), 0.9, 0.9).effect(refined)
@@ -315,9 +338,20 @@ def test_the_threshold_lets_so_many_false_candidates_through(
     assert scores.threshold(false_per_case) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("patients", "share"), [(2, 2 / 6), (4, 4 / 8), (0, 1.0)])
+def test_the_threshold_of_few_patients_is_nearer_to_that_of_the_rule(
+    patients: int, share: float
+) -> None:
+    probability, is_lesion = np.array([0.95, 0.9, 0.9]), np.array([True, False, False])
+    whole = HeldOutScores(probability, is_lesion, cases=2)
+    assert whole.threshold(0.0) == MOST_THRESHOLD
+    drawn = HeldOutScores(probability, is_lesion, cases=2, patients=patients).threshold(0.0)
+    assert math.log(drawn / (1 - drawn)) == pytest.approx(share * math.log(9))
+
+
 def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2)
+    held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2, 2)
     n = len(FEATURES)
     before = LesionClassifier(rng.normal(size=n), 0.3, rng.normal(size=n), np.ones(n), held_out)
     save_classifier(tmp_path / "c.safetensors", before, SETTINGS)
@@ -327,6 +361,8 @@ def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
         before.of_features(features, SETTINGS), after.of_features(features, SETTINGS)
     )
     assert after.threshold(SETTINGS) == before.threshold(SETTINGS)
+    assert after.held_out is not None
+    assert after.held_out.patients == 2
 
 
 def test_a_classifier_of_other_features_is_refused(
