@@ -30,6 +30,9 @@ from aslseg.targets import Target
 
 RESTORED = 0.6
 """Probability of an accepted candidate's core where the refined map has nothing of it."""
+MOST_OF_PARENT = 0.5
+"""A candidate that is more of its parent is never accepted, but in doubt: organs that are darker
+than all labelled ones look like one lesion (volume 43 of LiTS)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +157,9 @@ class LesionStage:
     ) -> dict[str, JudgedCandidates]:
         """Find candidates, and accept or reject each.
 
+        One that fills most of its parent has the threshold for its probability, if not less: it is
+        rejected and in doubt.
+
         Args:
             volume: The image, on its axial grid.
             stages: Predictions of the specialist.
@@ -168,9 +174,20 @@ class LesionStage:
         found = candidates_of(volume, stages, of_sam, self.earlier, self.targets, self.config)
         for name, candidates in found.items():
             classifier = self.classifiers[name]
+            threshold = classifier.threshold(settings)
             probability = classifier.probability(candidates, settings)
-            judged[name] = JudgedCandidates(candidates, probability, classifier.threshold(settings))
+            vast = candidates.volume_ml > MOST_OF_PARENT * _parent_ml(name, stages, volume)
+            probability[vast] = np.minimum(probability[vast], threshold)
+            judged[name] = JudgedCandidates(candidates, probability, threshold)
         return judged
+
+
+def _parent_ml(target: str, stages: Sequence[StagePrediction], volume: Volume) -> float:
+    """Return the volume of what a target was sought in; infinite where there is no such mask."""
+    for prediction in stages:
+        if prediction.parent is not None and target in prediction.probabilities:
+            return float(np.count_nonzero(prediction.parent)) * volume.geometry.voxel_ml
+    return float("inf")
 
 
 def candidates_of(

@@ -277,6 +277,17 @@ def test_sam_proposes_and_is_a_feature_only_in_a_stage_that_was_trained_with_it(
     assert np.isnan(feature(candidates, "sam_overlap")).all() != with_sam
 
 
+@pytest.mark.parametrize(("widened", "accepted"), [(0, False), (1, True)])
+def test_a_candidate_that_is_most_of_its_parent_is_in_doubt(widened: int, accepted: bool) -> None:
+    parent = np.zeros(SHAPE, bool)
+    parent[2:8, 8 - widened : 14 + widened, 8 - widened : 14 + widened] = True  # 216 or 384 voxels
+    stage = LesionStage({"tumour": fixed_rule()}, (), LIVER_TARGETS, CONFIG)
+    one = stage.judge(a_volume(), [predicted(a_map((LARGE, 0.99)), parent)], {})["tumour"]
+    assert len(one.found) == 1
+    assert one.accepted.tolist() == [accepted]
+    assert one.doubtful(0.1).tolist() == [not accepted]
+
+
 class TumourEverywhere(nn.Module):
     """A network that is sure of a tumour in each pixel."""
 
