@@ -284,7 +284,7 @@ def test_where_the_student_finds_nothing_sam_is_not_prompted_and_the_term_is_zer
         logits.softmax(1).detach(), batch.locations, step_generator(0, 0)
     )
     assert not pseudo_target.weight.any()
-    assert float(auxiliary.loss(logits.softmax(1), batch, 0, step_generator(0, 0))) == 0.0
+    assert auxiliary.loss(logits.softmax(1), batch, 0, step_generator(0, 0)).item() == 0.0
 
 
 def test_what_lies_beside_the_slice_does_not_count(tmp_path: Path) -> None:
