@@ -39,6 +39,12 @@ def close_project(logic: Any) -> None:
     logic.project_changed.emit()
 
 
+def wait_for_files(logic: Any, settle_s: float = 0.1) -> None:
+    """Wait until files are read in the background, and what they hold is shown."""
+    harness.wait_until(lambda: not logic.background.is_busy, 60.0, "files are read")
+    harness.run_event_loop(settle_s)
+
+
 def write_labels(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
     """Show a label map (D, H, W) as a prediction about a volume; see `write_prediction`."""
     from ASLsegLib.scene.segmentations import write_prediction

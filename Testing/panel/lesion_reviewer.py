@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import wait_for_files
 
-from standin.harness import click, run_event_loop, wait_until
+from standin.harness import click, wait_until
 
 CASE = "c2"
 LIVER, TUMOUR = 1, 2
@@ -61,8 +62,7 @@ class Reviewer:
         self.rest()
 
     def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
-        run_event_loop(0.1)
+        wait_for_files(self.logic)
 
     def press(self, button: Any) -> None:
         click(button)

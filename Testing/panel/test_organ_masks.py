@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import wait_for_files
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
-from standin.harness import choose, choose_node, click, run_event_loop, wait_until
+from standin.harness import choose, choose_node, click, run_event_loop
 
 
 class Person:
@@ -26,8 +27,7 @@ class Person:
 
     def press(self, button: Any) -> None:
         click(button)
-        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
-        run_event_loop(0.1)
+        wait_for_files(self.logic)
 
     def mask(self, case_id: str) -> np.ndarray:
         project = self.logic.project

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import slicer
+from harness import wait_for_files
 
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -22,7 +23,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.external_labels import add_external_labels
 from aslseg.project.project import Project
-from standin.harness import click, run_event_loop, wait_until
+from standin.harness import click, wait_until
 
 GRID = Geometry.axis_aligned((40, 160, 160), (3.0, 1.5, 1.5))
 ALONE = "ASLSEG_TEST_ALONE"
@@ -60,8 +61,7 @@ class Reviewer:
         self.rest()
 
     def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
-        run_event_loop(0.05)
+        wait_for_files(self.logic, 0.05)
 
     def next(self) -> None:
         before = self.shown

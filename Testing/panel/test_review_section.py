@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import wait_for_files
 
 from aslseg.storage import append_line
-from standin.harness import choose, choose_node, click, run_event_loop, wait_until
+from standin.harness import choose, choose_node, click, run_event_loop
 
 TINY = (4, 10, 12)
 
@@ -30,8 +31,7 @@ class Person:
         self.rest()
 
     def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy, 60.0, "files are read")
-        run_event_loop(0.1)
+        wait_for_files(self.logic)
 
     def press(self, button: Any) -> None:
         click(button)
