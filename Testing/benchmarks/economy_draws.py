@@ -22,11 +22,9 @@ from economy.curves import AGAINST, Logged
 from economy.log import CaseWork, Log
 from economy.prices import seconds_of
 from economy.ways import WAYS, ways_of_finished_run
-from numpy.typing import NDArray
-from scipy.stats import bootstrap
 from study_draws import patients_of
 
-from aslseg.benchmark.statistics import RESAMPLES, SEED
+from aslseg.benchmark.statistics import pooled_part
 
 Works: TypeAlias = Sequence[CaseWork]
 ROUNDS = 9
@@ -76,10 +74,9 @@ def part_in_words(ways: Sequence[Works], others: Sequence[Works]) -> str:
     """Write what part of the minutes of other ways some take: of all draws, interval, range."""
     pairs = list(zip(ways, others, strict=True))
     parts = [seconds_in(way) / seconds_in(other) for way, other in pairs]
-    seconds = by_patient(pairs)
-    low, high = interval(seconds)
-    whole = seconds[:, 0].sum() / seconds[:, 1].sum()
-    return f"{whole:.2f} [{low:.2f}, {high:.2f}] ({min(parts):.2f} to {max(parts):.2f})"
+    part = pooled_part(by_patient(pairs))
+    whole = f"{part.value:.2f} [{part.low:.2f}, {part.high:.2f}]"
+    return f"{whole} ({min(parts):.2f} to {max(parts):.2f})"
 
 
 def seconds_in(works: Works) -> float:
@@ -87,33 +84,15 @@ def seconds_in(works: Works) -> float:
     return sum(seconds_of(one.acts) for one in works)
 
 
-def by_patient(pairs: Sequence[tuple[Works, Works]]) -> NDArray[np.float64]:
-    """Return (P, 2): the seconds that each patient takes in all draws, in the one way and other."""
-    found: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
+def by_patient(pairs: Sequence[tuple[Works, Works]]) -> dict[str, list[float]]:
+    """Return the seconds that each patient takes in all draws, in the one way and in the other."""
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for pair in pairs:
         for column, works in enumerate(pair):
             patients = patients_of(one.case for one in works)
             for one in works:
                 found[patients[one.case]][column] += seconds_of(one.acts)
-    return np.array(list(found.values()))
-
-
-def interval(seconds: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % interval of the part that the first column is of the second.
-
-    Args:
-        seconds: (P, 2), of at least two patients.
-    """
-    result = bootstrap(
-        (seconds[:, 0], seconds[:, 1]),
-        lambda ours, theirs, axis: ours.sum(axis) / theirs.sum(axis),
-        paired=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return found
 
 
 def in_words(values: Sequence[float], digits: int) -> str:

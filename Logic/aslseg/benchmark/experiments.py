@@ -158,9 +158,8 @@ class BenchmarkSetup:
             RunError: When the experiments that it is compared with are not finished.
         """
         config = ENTRIES[experiment.entry].settings(self.preset.config, experiment.seed)
-        own_changes = self.preset.changes.get(experiment.entry)
-        if own_changes:
-            config = with_overrides(config, own_changes, f"benchmark row {experiment.entry}")
+        own_changes = self.preset.changes.get(experiment.entry, {})
+        config = with_overrides(config, own_changes, f"benchmark row {experiment.entry}")
         if experiment.table == "schedule":
             return config, 1.0
         own = self._seconds(experiment, experiment.entry)

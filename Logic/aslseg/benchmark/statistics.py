@@ -96,6 +96,21 @@ def pooled_f1(counts: Mapping[str, Sequence[float]]) -> Estimate:
     return _interval(sample, value, resampled)
 
 
+def pooled_part(amounts: Mapping[str, Sequence[float]]) -> Estimate:
+    """Return what part one sum is of another, and its bootstrap interval over patients.
+
+    Args:
+        amounts: Of the one and of the other, of each patient; those of the other are above zero.
+    """
+    sample = np.array(list(amounts.values()), dtype=float).reshape(-1, 2)
+
+    def resampled(index: NDArray[np.int64]) -> NDArray[np.float64]:
+        ours, theirs = np.moveaxis(sample[index].sum(-2), -1, 0)
+        return np.asarray(ours / theirs)
+
+    return _interval(sample, sample[:, 0].sum() / sample[:, 1].sum(), resampled)
+
+
 def _interval(sample: NDArray[np.float64], value: float, resampled: object) -> Estimate:
     """Bootstrap the index of patients, so that any statistic of them can be resampled."""
     if len(sample) < 2:
