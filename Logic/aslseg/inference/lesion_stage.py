@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
-from aslseg.data.masks import label_components
+from aslseg.data.masks import label_components, uncrop
 from aslseg.data.volume import Float32, Labels, Mask, Volume, zeros
 from aslseg.inference.candidates import (
     MOST_CANDIDATES,
@@ -63,15 +63,16 @@ class JudgedCandidates:
 
     def effect(self, probability: Float32) -> CandidateEffect:
         """Return what the decisions change in the refined probability (D, H, W) of the target."""
-        zones, cores = self.found.zone_map(), self.found.core_map()
-        shown = np.unique(zones[probability > 0.5])
+        found = self.found
+        if found.box is None:
+            return CandidateEffect(*(zeros(found.shape, np.bool_) for _ in range(2)))
+        kept = _chosen(self.accepted)[found.zones]
+        above = kept & (probability[found.box.slices] > 0.5)
         lost = self.accepted.copy()
-        lost[shown[shown > 0] - 1] = False
-        kept = _chosen(self.accepted)[zones]
-        if self.found.box is not None:
-            here = self.found.box.slices
-            kept[here] &= ~_splinters(probability[here] > 0.5, self.found.zones)
-        return CandidateEffect(kept, _chosen(lost)[cores])
+        lost[np.unique(found.zones[above]) - 1] = False
+        kept &= ~_splinters(above, found.zones)
+        parts = kept, _chosen(lost)[found.cores]
+        return CandidateEffect(*(uncrop(part, found.box, found.shape) for part in parts))
 
     def zones_of(self, which: NDArray[np.bool_]) -> Mask:
         """Return the zones of some candidates, (D, H, W)."""
