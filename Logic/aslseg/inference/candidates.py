@@ -1,8 +1,8 @@
-"""Lesion candidates of a volume: connected components of a low threshold, and their features.
+"""Lesion candidates of a volume: connected parts of high probability, and their features.
 
 All of it is ours. A segmentation network decides voxel by voxel; whether something is a lesion is
-decided here for a component as a whole. Only targets that lie in a parent and hold no other target
-have candidates.
+decided here for a connected part as a whole. Only targets that lie in a parent and hold no other
+target have candidates.
 """
 
 from __future__ import annotations
@@ -111,21 +111,23 @@ class Candidates:
         target: Its name.
         shape: (D, H, W) of the volume's axial grid.
         box: That the arrays lie in; None when there is no candidate.
-        cores: (d, h, w) uint8, the candidate's number where the proposal has at least half of the
-            highest probability that it has in the candidate (full width at half maximum).
-        zones: (d, h, w) uint8, the number of the nearest candidate, within the margin.
+        cores: (d, h, w) uint8, the candidate's number: each connected part of where the proposal
+            has at least half of the highest probability that it has in a component of the
+            threshold (full width at half maximum) is one.
+        zones: (d, h, w) uint8, the number of the nearest core, within the margin.
         centres_kji: (n, 3) mean indices of the cores' voxels, on the axial grid.
         volume_ml: (n,) of the cores.
         features: (n, len(FEATURES)) float64; NaN where there is no SAM, or no earlier weights.
 
-            `peak`, `earlier_peak`: log-odds of the specialist's highest probability, with the last
-            weights and on average with the earlier ones; `mean`: log-odds of its mean in the core.
-            `volume`: natural logarithm of the core's ml. `contrast`: mean intensity of the core, in
-            robust deviations from the parent's outside of all candidates. `fill`: volume of the
-            core over that of the ellipsoid of equal second moments. `elongation`: logarithm of the
-            ratio of that ellipsoid's longest and shortest axis. `depth`: logarithm of 1 mm plus the
-            largest distance of the core to the parent's border. `sam_overlap`: Dice of the core and
-            SAM's mask in the zone. `sam_stability`: Jaccard of SAM's masks at log-odds of 1 and -1.
+            `peak`, `earlier_peak`: log-odds of the specialist's highest probability in the core,
+            with the last weights and on average with the earlier ones; `mean`: log-odds of its mean
+            there. `volume`: natural logarithm of the core's ml. `contrast`: mean intensity of the
+            core, in robust deviations from the parent's outside of all components. `fill`: volume
+            of the core over that of the ellipsoid of equal second moments. `elongation`: logarithm
+            of the ratio of that ellipsoid's longest and shortest axis. `depth`: logarithm of 1 mm
+            plus the largest distance of the core to the parent's border. `sam_overlap`: Dice of the
+            core and SAM's mask in the zone. `sam_stability`: Jaccard of SAM's masks at log-odds of
+            1 and -1.
     """
 
     target: str
@@ -181,14 +183,15 @@ def find_candidates(
         return _none(target, shape)
     inside = evidence.cropped(box)
     least = max(1, round(min_component_ml / volume.geometry.voxel_ml))
-    regions, cores = _components(crop(proposed, box), inside.proposal, least)
-    if not regions.any():
+    here = crop(proposed, box)
+    cores = _cores(here, inside.proposal, least)
+    if not cores.any():
         return _none(target, shape)
-    zones = _zones(regions, settings.margin_mm, spacing_mm)
-    contrast, depth = _of_parent(evidence.parent, volume, box, regions > 0, cores > 0)
+    zones = _zones(cores, settings.margin_mm, spacing_mm)
+    contrast, depth = _of_parent(evidence.parent, volume, box, here, cores > 0)
     measured = [
-        _features(inside, region, (core, zone), (contrast, depth), spacing_mm)
-        for region, core, zone in _parts(regions, cores, zones)
+        _features(inside, core, zone, (contrast, depth), spacing_mm)
+        for core, zone in _parts(cores, zones)
     ]
     sizes = voxel_counts(cores)[1:].astype(np.float64) * volume.geometry.voxel_ml
     numbers = np.arange(1, len(sizes) + 1)
@@ -210,54 +213,64 @@ def _none(target: str, shape: tuple[int, int, int]) -> Candidates:
     )
 
 
-def _components(proposed: Mask, proposal: Float32, least: int) -> tuple[Labels, Labels]:
-    """Number the components by the size of their cores, largest first, without small ones."""
-    numbered, count = label_components(proposed)
+def _cores(proposed: Mask, proposal: Float32, least: int) -> Labels:
+    """Number what lies above half of the peak of its component, largest first.
+
+    Parts of a component that touch below half of its peak alone are candidates of their own.
+
+    Args:
+        proposed: (d, h, w) voxels above the threshold.
+        proposal: (d, h, w) probability.
+        least: Voxels; smaller parts are left out.
+    """
+    components, count = label_components(proposed)
     peaks = np.full(count + 1, -np.inf, np.float32)
-    np.maximum.at(peaks, numbered[proposed], proposal[proposed])
+    np.maximum.at(peaks, components[proposed], proposal[proposed])
     peaks[0] = np.inf
-    in_core = np.empty(numbered.shape, np.bool_)
-    for part in _few_slices(numbered):
-        in_core[part] = proposal[part] >= peaks[numbered[part]] / 2
-    sizes = np.bincount(numbered[in_core], minlength=count + 1)
+    in_core = np.empty(components.shape, np.bool_)
+    for part in _few_slices(components):
+        in_core[part] = proposal[part] >= peaks[components[part]] / 2
+    del components
+    numbered, count = label_components(in_core)
+    sizes = voxel_counts(numbered, count + 1)
     order = np.argsort(-sizes[1:], kind="stable")[:MOST_CANDIDATES] + 1
     order = order[sizes[order] >= least]
     rank = np.zeros(count + 1, np.uint8)
     rank[order] = np.arange(1, len(order) + 1)
-    regions: Labels = rank[numbered]
-    return regions, np.where(in_core, regions, np.uint8(0))
+    cores: Labels = rank[numbered]
+    return cores
 
 
-def _zones(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
-    """Return the number of the nearest region within a margin, 0 elsewhere.
+def _zones(cores: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
+    """Return the number of the nearest core within a margin, 0 elsewhere.
 
     Block after block: a nearest voxel takes 28 bytes for each voxel.
     """
-    zones = np.zeros(regions.shape, np.uint8)
+    zones = np.zeros(cores.shape, np.uint8)
     reach = int(margin_mm / spacing_mm[0]) + 1
-    step = max(1, ZONE_VOXELS // regions[0].size - 2 * reach)
-    for first in range(0, len(regions), step):
+    step = max(1, ZONE_VOXELS // cores[0].size - 2 * reach)
+    for first in range(0, len(cores), step):
         low = max(first - reach, 0)
-        block = regions[low : first + step + reach]
+        block = cores[low : first + step + reach]
         if block.any():
             found = _zones_of_block(block, margin_mm, spacing_mm)
             zones[first : first + step] = found[first - low :][:step]
     return zones
 
 
-def _zones_of_block(regions: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
+def _zones_of_block(cores: Labels, margin_mm: float, spacing_mm: Spacing3) -> Labels:
     nearest = ndimage.distance_transform_edt(
-        regions == 0, sampling=spacing_mm, return_distances=False, return_indices=True
+        cores == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    squared = np.zeros(regions.shape)
+    squared = np.zeros(cores.shape)
     for axis, edge_mm in enumerate(spacing_mm):
-        places = np.arange(regions.shape[axis]).reshape([-1 if n == axis else 1 for n in range(3)])
+        places = np.arange(cores.shape[axis]).reshape([-1 if n == axis else 1 for n in range(3)])
         way_mm = (nearest[axis] - places).astype(np.float64)
         way_mm *= edge_mm
         squared += np.square(way_mm, out=way_mm)
         del way_mm
     is_near = np.sqrt(squared, out=squared) <= margin_mm
-    zones: Labels = np.where(is_near, regions[tuple(nearest)], np.uint8(0))
+    zones: Labels = np.where(is_near, cores[tuple(nearest)], np.uint8(0))
     return zones
 
 
@@ -324,25 +337,24 @@ class _Part:
 
 
 def _parts(*maps: Labels) -> Iterator[tuple[_Part, ...]]:
-    """Yield region, core and zone of each candidate, in one box."""
+    """Yield core and zone of each candidate, in one box."""
     for number, where in enumerate(ndimage.find_objects(maps[-1]), start=1):
         yield tuple(_Part(where, numbers[where] == number) for numbers in maps)
 
 
 def _features(
     evidence: Evidence,
-    region: _Part,
-    core_and_zone: tuple[_Part, _Part],
+    core: _Part,
+    zone: _Part,
     contrast_and_depth: tuple[Float32, Float32],
     spacing_mm: Spacing3,
 ) -> list[float]:
-    core, zone = core_and_zone
     contrast, depth = contrast_and_depth
     ellipsoid_ml, ratio = _ellipsoid(core.mask, spacing_mm)
     volume_ml = int(core.mask.sum()) * float(np.prod(spacing_mm)) / 1000
-    earlier = [float(region.of(values).max()) for values in evidence.earlier]
+    earlier = [float(core.of(values).max()) for values in evidence.earlier]
     found = {
-        "peak": _odds(float(region.of(evidence.specialist).max())),
+        "peak": _odds(float(core.of(evidence.specialist).max())),
         "mean": _odds(float(core.of(evidence.specialist).mean())),
         "volume": float(np.log(volume_ml)),
         "contrast": float(core.of(contrast).mean()),

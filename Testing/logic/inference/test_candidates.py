@@ -118,6 +118,19 @@ def test_a_core_is_what_has_half_of_the_peak() -> None:
     assert (candidates.zone_map()[3, 8:14, 8:14] == 1).all()
 
 
+def test_lesions_that_doubt_joins_are_candidates_of_their_own() -> None:
+    bridge = (slice(4, 6), slice(10, 12), slice(14, 20))
+    near = (slice(3, 7), slice(8, 14), slice(20, 26))
+    candidates = found(a_map((LARGE, 0.95), (bridge, 0.35), (near, 0.6)))
+    assert candidates.volume_ml.tolist() == pytest.approx([144 * 0.016, 144 * 0.016])
+    assert feature(candidates, "peak") == pytest.approx([math.log(19), math.log(1.5)], abs=1e-4)
+    cores, zones = candidates.core_map(), candidates.zone_map()
+    assert not cores[bridge].any()
+    assert (zones[4:6, 10:12, 14:16] == 1).all()
+    assert (zones[4:6, 10:12, 18:20] == 2).all()
+    assert (zones[near] == 2).all()
+
+
 def test_specks_and_what_is_below_the_threshold_are_not_proposed() -> None:
     assert len(found(a_map((LARGE, 0.29)))) == 0
     speck = (slice(4, 5), slice(25, 26), slice(25, 26))  # 0.016 ml
