@@ -103,7 +103,7 @@ def test_a_decision_is_about_the_case_that_is_shown(person: Person) -> None:
     person.choose(second)
     for button in (ui.acceptButton, ui.rejectButton, ui.correctButton):
         assert not button.enabled
-        assert button.toolTip == f"Load {second} first: press Next or double-click its row."
+        assert button.toolTip == f"Load {second} first: double-click its row."
 
 
 def test_after_a_decision_the_case_that_is_shown_stays_chosen(person: Person) -> None:
@@ -183,14 +183,38 @@ def test_the_case_with_the_least_lesion_volume_comes_first_or_the_most_doubtful(
         person.logic.order_review("random")
 
 
-def test_a_case_that_was_loaded_elsewhere_says_which_row_decides_about_it(person: Person) -> None:
-    first = person.names()[0]
+def test_a_case_that_was_loaded_elsewhere_is_the_one_that_is_decided_about(person: Person) -> None:
+    first, second = person.names()[:2]
     assert person.ui.acceptButton.toolTip.startswith("Choose a case, or press Next.")
     person.load(first)
-    assert not person.ui.acceptButton.enabled
-    assert person.ui.acceptButton.toolTip.startswith(f"Choose the row of {first}, which is shown")
-    person.choose(first)
+    assert person.chosen() == first
     assert person.ui.acceptButton.enabled
+    person.choose(second)
+    assert not person.ui.acceptButton.enabled
+    person.ui.reviewTable.setCurrentCell(-1, -1)
+    person.panel.update()
+    assert person.ui.acceptButton.toolTip.startswith(f"Choose the row of {first}, which is shown")
+
+
+def test_next_goes_on_from_the_case_that_is_shown_wherever_it_was_opened(person: Person) -> None:
+    first, second = person.names()[:2]
+    person.press(person.ui.nextButton)
+    assert person.chosen() == first
+    person.load(second)
+    person.press(person.ui.previousButton)
+    assert person.logic.case_node(first) is person.panel.volume
+    person.load(first)
+    person.choose(first)
+    person.press(person.ui.nextButton)
+    assert person.logic.case_node(second) is person.panel.volume
+
+
+def test_next_does_not_begin_anew_after_a_case_of_the_dashboard(person: Person) -> None:
+    first, second = person.names()[:2]
+    person.panel.case_chosen.emit(first)
+    person.rest()
+    person.press(person.ui.nextButton)
+    assert person.panel.volume is person.logic.case_node(second)
 
 
 def test_undo_names_what_it_takes_back(person: Person) -> None:

@@ -27,7 +27,7 @@ class ReviewSection(Section):
         self._cases: list[Any] = []
         self._decided_at: int | None = None
         self._left = ""
-        self._seen = ""
+        self._seen = self._chosen_for = ""
         ui = self.ui
         for button, action in (
             (ui.previousButton, self._previous),
@@ -60,6 +60,7 @@ class ReviewSection(Section):
         if self._left and shown not in ("", self._left):
             left, self._left = self._left, ""
             self.logic.release_case(left)
+        self._choose_shown(shown)
         self._read_next(shown)
         can = "" if requirements.can_open_projects() else self.panel.missing
         cases = "" if self._cases else self._why_empty()
@@ -88,7 +89,7 @@ class ReviewSection(Section):
             return text.format(case=self.open_case) if is_listed else choose
         if self.case_id == self.open_case:
             return ""
-        text = _("Load {case} first: press Next or double-click its row.")
+        text = _("Load {case} first: double-click its row.")
         return text.format(case=self.case_id)
 
     def _is_labelled(self) -> str:
@@ -132,7 +133,7 @@ class ReviewSection(Section):
         """Only let the panel show what is possible now."""
 
     def _move(self, step: int) -> None:
-        """Go to the next case without a decision, from the place where the last one was."""
+        """Go to the next case without a decision, from the place of the case that is shown."""
         following = self._following(step)
         self._decided_at = None
         self._left = self.open_case
@@ -140,8 +141,13 @@ class ReviewSection(Section):
         self._load()
 
     def _following(self, step: int) -> int:
-        """Return the row of the next case without a decision; that at the end if there is none."""
-        here = self._row_of(self.case_id)
+        """Return the row of the next case without a decision; that at the end if there is none.
+
+        It follows the case that is shown, or the chosen row where that case is not listed.
+        """
+        here = self._row_of(self.open_case)
+        if here is None:
+            here = self._row_of(self.case_id)
         goes_on = here is not None and self._cases[here].state in DECISIONS and step > 0
         if here is None:
             here = -1 if step > 0 else len(self._cases)
@@ -153,13 +159,22 @@ class ReviewSection(Section):
         undecided = [n for n in rows if self._cases[n].state not in DECISIONS]
         return undecided[0] if undecided else min(max(here + step, 0), len(self._cases) - 1)
 
+    def _choose_shown(self, shown: str) -> None:
+        """Choose the row of a case that has come, wherever it was opened."""
+        if shown == self._chosen_for:
+            return
+        row = self._row_of(shown)
+        self._chosen_for = "" if row is None else shown
+        if row is not None and self.case_id != shown:
+            self.ui.reviewTable.selectRow(row)
+
     def _read_next(self, shown: str) -> None:
         """Let the case after the one that has come be read while this one is looked at."""
         if shown == self._seen or self.logic.background.is_busy or self._row_of(shown) is None:
             return
         self._seen = shown
         following = self._cases[self._following(1)]
-        if shown == self.case_id and following.state not in DECISIONS:
+        if following.state not in DECISIONS:
             self.logic.read_ahead(following.case_id)
 
     def _row_of(self, case_id: str) -> int | None:
