@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -191,3 +193,69 @@ def test_no_label_is_saved_while_a_lesion_waits_for_its_decision(
     assert logic.project.case(CASE).label is not None
     assert (reviewer.shown[MISSED] == TUMOUR).all()
     assert LIVER in reviewer.shown
+
+
+@pytest.fixture
+def copy(reviewer: Reviewer, tmp_path: Path) -> Path:
+    """Folder of a copy of the reviewer's project, in which the same volume is a case too."""
+    here = reviewer.logic.project.folder
+    shutil.copytree(here.parent, tmp_path / "copy")
+    return tmp_path / "copy" / here.name
+
+
+def open_project(reviewer: Reviewer, folder: Path) -> None:
+    """Open a project by its folder, and wait until the lesions of the case shown are listed."""
+    reviewer.ui.projectFolderEdit.currentPath = str(folder)
+    reviewer.press(reviewer.ui.openProjectButton)
+    reviewer.rest()
+    assert reviewer.logic.project.folder == folder
+
+
+def test_what_is_drawn_is_kept_while_another_project_is_open(
+    reviewer: Reviewer, copy: Path
+) -> None:
+    logic, ui = reviewer.logic, reviewer.ui
+    folder = logic.project.folder
+    click(ui.lesionAddButton)
+    drawn = draw(reviewer)
+    open_project(reviewer, copy)
+    assert not logic.is_drawing
+    assert f"A lesion is being drawn in a case of {folder}" in ui.lesionLabel.text
+    open_project(reviewer, folder)
+    assert logic.is_drawing
+    assert "is being drawn" not in ui.lesionLabel.text
+    np.testing.assert_array_equal(reviewer.shown, drawn)
+    reviewer.press(ui.lesionAcceptButton)
+    assert reviewer.on_disk() == {1: "added"}
+
+
+def test_prompts_of_a_lesion_are_taken_out_after_another_project(
+    reviewer: Reviewer, copy: Path
+) -> None:
+    from ASLsegLib.scene.prompts import add_point, prompt_nodes
+
+    logic, ui = reviewer.logic, reviewer.ui
+    folder, volume = logic.project.folder, logic.case_node(CASE)
+    reviewer.press(ui.lesionAcceptButton)
+    logic.draw_lesion(None)
+    ui.followEditsBox.checked = False
+    add_point(volume, "tumour", (16.0, 30.0), 8)
+    reviewer.rest()
+    open_project(reviewer, copy)
+    assert [one.word for one in logic.history.done] == ["place positive point, slice 8"]
+    open_project(reviewer, folder)
+    assert logic.is_drawing
+    reviewer.press(ui.lesionDeleteButton)
+    assert [node.GetNumberOfControlPoints() for node in prompt_nodes(volume)] in ([], [0])
+
+
+def test_undo_takes_no_decision_back_in_another_project(reviewer: Reviewer, copy: Path) -> None:
+    from aslseg.project.lesions import read_lesions
+
+    logic, first = reviewer.logic, reviewer.logic.project
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    logic.forget_lesions()
+    open_project(reviewer, copy)
+    assert not reviewer.ui.undoButton.enabled
+    assert read_lesions(first, CASE).decisions[1].what == "deleted"
+    assert read_lesions(logic.project, CASE).decisions == {}

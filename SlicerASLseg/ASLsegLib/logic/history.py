@@ -138,6 +138,10 @@ class History:
             one.then = [other for other in one.then if other is not change]
         self._keep(lambda one: one is not change)
 
+    def keep(self, changes: Sequence[Change]) -> None:
+        """Forget everything but some changes."""
+        self._keep(lambda change: change in changes)
+
     def forget_volume(self, volume_id: str) -> None:
         """Forget what was done about a volume that is not in the scene any more."""
         self._keep(lambda change: change.volume_id != volume_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -101,7 +102,7 @@ class LesionLogic(ReviewLogic):
         self.lesion_review: LesionReview | None = None
         self.lesions_changed = Signal()
         self._drawing: Drawing | None = None
-        self._put_aside: dict[str, Drawing] = {}  # by the MRML id of the volume
+        self._put_aside: dict[tuple[Path, str], Drawing] = {}  # by project, MRML id of the volume
         self.project_changed.connect(self._forget_other_project)
 
     def load_lesions(
@@ -134,7 +135,7 @@ class LesionLogic(ReviewLogic):
         def show(found: tuple[list[ReviewedLesion], CaseLesions]) -> LesionReview:
             self._put_drawing_aside()
             self.lesion_review = LesionReview(case_id, run, number, image, *found)
-            self._drawing = self._put_aside.pop(node.GetID(), None)
+            self._drawing = self._put_aside.pop((project.folder, node.GetID()), None)
             if then is not None:
                 then()
             self.lesions_changed.emit()
@@ -238,8 +239,26 @@ class LesionLogic(ReviewLogic):
     @property
     def cases_put_aside(self) -> list[str]:
         """Cases that were left while a lesion in them was being drawn; that goes on in them."""
-        volumes = (slicer.mrmlScene.GetNodeByID(name) for name in self._put_aside)
+        folder = None if self.project is None else self.project.folder
+        volumes = [_node(name) for place, name in self._put_aside if place == folder]
         return [name for volume in volumes if (name := case_of(volume, self.project))]
+
+    @property
+    def projects_put_aside(self) -> list[Path]:
+        """Other projects in which a lesion was being drawn; that goes on when they are opened."""
+        here = None if self.project is None else self.project.folder
+        found = {place for place, name in self._put_aside if _node(name) is not None}
+        return sorted(found - {here})
+
+    def use(self, project: Project) -> Project:
+        """Open a project; what is being drawn in a case of another one is put aside.
+
+        That can still be undone, but no decision of the other project: cases have one name in many.
+        """
+        if self.project is not None and self.project.folder != project.folder:
+            self._put_drawing_aside()
+            self.history.keep(self._changes_put_aside())
+        return super().use(project)
 
     def segment_of_drawing(self) -> str:
         """Return the id of the segment that shows the target of the lesion that is drawn.
@@ -347,7 +366,7 @@ class LesionLogic(ReviewLogic):
         volume = None if review is None else self.case_node(review.case_id)
         is_shown = volume is not None and find_prediction(volume, "refined") is not None
         if volume is not None and drawing is not None and is_shown and not self.stop_drawing():
-            self._put_aside[volume.GetID()] = drawing
+            self._put_aside[self.opened().folder, volume.GetID()] = drawing
         self._drawing = None
 
     def _require_no_drawing(self) -> None:
@@ -368,16 +387,21 @@ class LesionLogic(ReviewLogic):
     def _has_drawn(self, drawing: Drawing) -> bool:
         """Tell whether there were prompts, answers or strokes since a lesion was begun."""
         node, volume = self._shown(self._review().case_id)
-        if self._changes_since(drawing, volume):
+        if self._changes_since(drawing, volume.GetID()):
             return True
         now = target_mask(node, volume, drawing.target, self.targets())
         before = drawing.before
         return without(now, before) is not None or without(before, now) is not None
 
-    def _changes_since(self, drawing: Drawing, volume: Any) -> list[Change]:
+    def _changes_since(self, drawing: Drawing, volume_id: str) -> list[Change]:
         """Return what was done about a volume since a lesion was begun to be drawn."""
-        about = (one for one in self.history.done if one.volume_id == volume.GetID())
+        about = (one for one in self.history.done if one.volume_id == volume_id)
         return [one for one in about if one not in drawing.known]
+
+    def _changes_put_aside(self) -> list[Change]:
+        """Return what was done about lesions that are drawn in cases that were left."""
+        drawings = self._put_aside.items()
+        return [one for (_, name), drawing in drawings for one in self._changes_since(drawing, name)]
 
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]
@@ -396,7 +420,7 @@ class LesionLogic(ReviewLogic):
         if review is not None and (
             self.project is None or not review.run.path.is_relative_to(self.project.folder)
         ):
-            self.history.clear()
+            self.history.keep(self._changes_put_aside())
             self.forget_lesions()
 
     def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
@@ -541,6 +565,10 @@ class LesionLogic(ReviewLogic):
                 gone = without(gone, other.voxels)
         of_parent = without(gone, before.outside)
         exchange_voxels(*nodes, targets, target=target, come=come, gone=gone, parent_mask=of_parent)
+
+
+def _node(node_id: str) -> Any | None:
+    return slicer.mrmlScene.GetNodeByID(node_id)
 
 
 def being_drawn(row: int | None) -> SceneError:

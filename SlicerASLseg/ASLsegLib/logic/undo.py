@@ -208,7 +208,7 @@ class UndoLogic(LesionLogic):
         review, targets = self._review(), self.targets()
         nodes = self._shown(review.case_id)
         volume_id = nodes[1].GetID()
-        changes = self._changes_since(drawing, nodes[1])
+        changes = self._changes_since(drawing, volume_id)
         drawn = DrawnVoxels(nodes, targets, drawing)
 
         def hide() -> None:

@@ -17,6 +17,8 @@ from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.widgets.section import Section, cell, fill_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from ASLsegLib.engine.client import PanelEvent
     from ASLsegLib.logic.lesions import LesionReview
@@ -44,7 +46,7 @@ class LesionsSection(Section):
         self.ui.reviewSection.layout().insertWidget(BELOW_CASES, widget)
         for name, child in vars(slicer.util.childWidgetVariables(widget)).items():
             setattr(self.ui, name, child)
-        self._listed = ""
+        self._listed: tuple[Path | None, str] = (None, "")
         self._place: Place | None = None
         self._back_button: Any | None = None
         ui = self.ui
@@ -119,7 +121,7 @@ class LesionsSection(Section):
 
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
-        self._listed, self._place = "", None
+        self._listed, self._place = (None, ""), None
 
     # -- keys and buttons ----------------------------------------------------------------------
 
@@ -177,10 +179,12 @@ class LesionsSection(Section):
 
     def _list_other_case(self) -> None:
         """List the lesions of another case once it is shown."""
-        case_id = case_of(self.panel.volume, self.logic.project)
-        if case_id == self._listed or self.logic.background.is_busy:
+        project = self.logic.project
+        case_id = case_of(self.panel.volume, project)
+        shown = (None if project is None else project.folder, case_id)
+        if shown == self._listed or self.logic.background.is_busy:
             return
-        self._listed = case_id
+        self._listed = shown
         if case_id and self._has_candidates(case_id):
             self.logic.load_lesions(case_id, then=self._start, wait=False)
             return
@@ -255,8 +259,10 @@ class LesionsSection(Section):
     def _about_others(self) -> str:
         """Say in which other cases something was begun and not decided about."""
         cases = ", ".join(self.logic.cases_put_aside)
-        text = _("A lesion is being drawn in {cases}: load that case to go on.")
-        return text.format(cases=cases) if cases else ""
+        text = _("A lesion is being drawn in {cases}: load that case to go on.").format(cases=cases)
+        folders = ", ".join(str(folder) for folder in self.logic.projects_put_aside)
+        more = _("A lesion is being drawn in a case of {folders}: open that project to go on.")
+        return " ".join([text] * bool(cases) + [more.format(folders=folders)] * bool(folders))
 
     def _about_case(self) -> str:
         review = self.logic.lesion_review
