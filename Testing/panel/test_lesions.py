@@ -87,16 +87,21 @@ def test_a_lesion_is_edited_in_the_segment_editor_and_the_place_is_kept(reviewer
     np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
 
 
-def test_a_missed_lesion_is_added_as_drawn(reviewer: Reviewer) -> None:
+def draw_missed(reviewer: Reviewer) -> None:
+    """Draw one more lesion, as in the Segment Editor."""
     from ASLsegLib.scene.segmentations import find_prediction
 
-    click(reviewer.ui.lesionAddButton)
-    assert reviewer.panel.parameters.target == "tumour"
     volume = reviewer.logic.case_node(CASE)
-    node = find_prediction(volume, "refined")
     mask = a_lesion_label() == TUMOUR
     mask[8, 15:18, 30:32] = True
+    node = find_prediction(volume, "refined")
     write_mask(node, reviewer.logic.segment_of_drawing(), mask, volume)
+
+
+def test_a_missed_lesion_is_added_as_drawn(reviewer: Reviewer) -> None:
+    click(reviewer.ui.lesionAddButton)
+    assert reviewer.panel.parameters.target == "tumour"
+    draw_missed(reviewer)
     reviewer.press(reviewer.ui.lesionAcceptButton)
     assert reviewer.rows[3] == "added"
     assert reviewer.on_disk() == {1: "added"}
@@ -125,6 +130,38 @@ def test_a_lesion_that_grew_is_added_and_taken_back(reviewer: Reviewer) -> None:
     assert (reviewer.shown[grown] == TUMOUR).all()
     reviewer.press(reviewer.ui.undoButton)
     assert (reviewer.shown[grown] == LIVER).all()
+
+
+def test_handles_of_boxes_go_when_their_lesion_or_case_is_decided(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.prompts import box_node
+
+    ui, volume = reviewer.ui, reviewer.logic.case_node(CASE)
+    ui.followEditsBox.checked = False
+
+    def has_handles(node: Any) -> bool:
+        return bool(node.GetDisplayNode().GetHandlesInteractive())
+
+    reviewer.logic.draw_lesion(None)
+    drawn = box_node(volume, "tumour", (30, 15, 32, 18), 8)
+    reviewer.rest()
+    draw_missed(reviewer)
+    assert has_handles(drawn)
+    reviewer.press(ui.lesionAcceptButton)
+    other = box_node(volume, "liver", (8, 8, 34, 34), 5)
+    assert (has_handles(drawn), has_handles(other)) == (False, True)
+    while reviewer.logic.lesion_review.undecided:
+        reviewer.press(ui.lesionAcceptButton)
+    assert has_handles(other)
+    reviewer.press(ui.lesionsDoneButton)
+    assert (has_handles(drawn), has_handles(other)) == (False, False)
+    reviewer.press(ui.undoButton)
+    assert (has_handles(drawn), has_handles(other)) == (False, True)
+    reviewer.press(ui.redoButton)
+    assert not has_handles(other)
+    while reviewer.on_disk():
+        assert not has_handles(drawn)
+        reviewer.press(ui.undoButton)
+    assert has_handles(drawn)
 
 
 def test_a_missed_lesion_that_is_deleted_leaves_nothing_of_what_was_drawn(
@@ -309,6 +346,23 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     reviewer.press(ui.redoButton)
     done = reviewer.logic.project
     np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
+
+
+def test_a_label_with_a_drawn_lesion_is_a_persons_again_when_it_is_done_again(
+    reviewer: Reviewer,
+) -> None:
+    ui = reviewer.ui
+    reviewer.logic.draw_lesion(None)
+    draw_missed(reviewer)
+    reviewer.press(ui.lesionAcceptButton)
+    while reviewer.logic.lesion_review.undecided:
+        reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.lesionsDoneButton)
+    reviewer.press(ui.undoButton)
+    reviewer.press(ui.redoButton)
+    refined = reviewer.logic.predictions(reviewer.logic.case_node(CASE))["refined"]
+    assert refined.GetName() == f"{CASE} - label"
+    assert reviewer.logic.release_case(CASE)
 
 
 def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(

@@ -19,6 +19,7 @@ from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, together, without
+from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
 
@@ -464,14 +465,21 @@ class LesionLogic(ReviewLogic):
         case_id = review.case_id
         self._apply(case_id, row, decision, drawn=drawn)
         after = self._row(row)
-        self.history.add(
-            Change(
-                word,
-                lambda: self._return_to(case_id, after, before, known),
-                lambda: self._return_to(case_id, before, after, decision),
-                case_id,
-            )
-        )
+
+        def handle(boxes: Callable[[Any, str], None]) -> None:
+            if drawn:
+                boxes(self.case_node(case_id), str(after.number))
+
+        def undo() -> None:
+            self._return_to(case_id, after, before, known)
+            handle(wake_boxes)
+
+        def redo() -> None:
+            self._return_to(case_id, before, after, decision)
+            handle(rest_boxes)
+
+        handle(rest_boxes)
+        self.history.add(Change(word, undo, redo, case_id))
         self.lesions_changed.emit()
 
     def _return_to(

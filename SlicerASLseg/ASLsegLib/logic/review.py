@@ -30,6 +30,7 @@ from ASLsegLib.scene.case_nodes import (
 )
 from ASLsegLib.scene.disagreement import find_overlay
 from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
+from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
     SOURCES,
     accept_prediction,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from aslseg.project.run_folder import RunFolder
 
 _SAME = 0.5  # grey values: readers round differently
+_SAVED = "saved"
+"""By what boxes rest while the label of their case is saved."""
 DECIDED = ("accepted", "corrected", "rejected")
 
 
@@ -255,6 +258,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         node = self._refined(undone.case_id)
         if node is not None:
             reopen_prediction(node)
+            wake_boxes(volume_of_prediction(node), _SAVED)
         return self.updated(project)
 
     def release_case(self, case_id: str) -> bool:
@@ -394,6 +398,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             _show_saved(node, case_node, written, label)
             if slicer.mrmlScene.IsNodePresent(node) and volume_of_prediction(node):
                 note_saved(node, volume_of_prediction(node), shown_then)
+            noted = written_to(node) if _is_there(node) else written
             self.updated(project)
 
             def again() -> None:  # keeps packed labels and no node, which would keep its voxels
@@ -401,7 +406,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
                 bits = np.frombuffer(zlib.decompress(packed), np.uint8)
                 self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
                 shown, volume = map(slicer.mrmlScene.GetNodeByID, node_ids)
-                _show_saved(shown, volume, written, label_digest(self.opened(), case_id))
+                _show_saved(shown, volume, noted, label_digest(self.opened(), case_id))
 
             self._note_decision(again)
             return project
@@ -444,6 +449,7 @@ def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: st
         note_label(case_node, label)
     if is_shown and volume_of_prediction(node):
         accept_prediction(node)
+        rest_boxes(volume_of_prediction(node), _SAVED)
 
 
 def _is_there(node: Any | None) -> bool:
