@@ -13,7 +13,8 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from standin import core  # noqa: E402  (has to come before Qt)
 
 WORK_S, TRAINING_S = 600.0, 3600.0
 ZOOM = 1.5
+SHOWN_FOLDER = "/data/liver-study"
 SECTIONS = ("cases", "train", "review", "results", "advanced")
 
 
@@ -258,7 +260,10 @@ class Tour:
         self._show(section)
         self._rest()
         path, title = self.folder / f"{name}.png", slicer.modules.aslseg.title
-        window_picture(self.widget.parent, path, layout=layout, title=title, scroll_to=scroll_to)
+        with neutral_folder(self.widget.panel):
+            window_picture(
+                self.widget.parent, path, layout=layout, title=title, scroll_to=scroll_to
+            )
 
     def _until(self, condition: Callable[[], bool], seconds: float = WORK_S) -> None:
         from standin.harness import wait_until
@@ -271,6 +276,15 @@ class Tour:
 
         self._until(lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy))
         run_event_loop(0.6)
+
+
+@contextmanager
+def neutral_folder(panel: Any) -> Iterator[None]:
+    """Let the panel name a folder that is none of this computer, while its picture is taken."""
+    folder = panel.parameters.projectFolder
+    panel.parameters.projectFolder = SHOWN_FOLDER
+    yield
+    panel.parameters.projectFolder = folder
 
 
 def require_whole(folder: Path) -> None:

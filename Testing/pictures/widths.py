@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tutorial import SECTIONS, Tour, main
+from tutorial import SECTIONS, Tour, main, neutral_folder
 
 WIDTHS_PX = (350, 500, 800)
 GAP_PX, SCALE = 12, 0.5
@@ -103,7 +103,7 @@ class Widths(Tour):
         panel = self.widget.parent
         inside = panel.layout()
         height = max(inside.totalHeightForWidth(width), inside.totalMinimumSize().height())
-        with shown(panel, width, height):
+        with neutral_folder(self.widget.panel), shown(panel, width, height):
             last = self.ui.advancedSection
             end = last.mapTo(panel, QtCore.QPoint(0, last.height)).y()
             return panel.grab(QtCore.QRect(0, 0, width, min(height, end + GAP_PX)))
