@@ -45,6 +45,17 @@ def wait_for_files(logic: Any, settle_s: float = 0.1) -> None:
     harness.run_event_loop(settle_s)
 
 
+def wait_for_engine(logic: Any, settle_s: float = 0.1) -> None:
+    """Wait until files are read and the engine has answered, and what came is shown.
+
+    A training goes on meanwhile.
+    """
+    harness.wait_until(
+        lambda: not (logic.engine.is_busy or logic.background.is_busy), 120.0, "the engine rests"
+    )
+    harness.run_event_loop(settle_s)
+
+
 def write_labels(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
     """Show a label map (D, H, W) as a prediction about a volume; see `write_prediction`."""
     from ASLsegLib.scene.segmentations import write_prediction

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import wait_for_files
 
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap
@@ -24,8 +25,8 @@ def widget(open_module: Callable[..., Any], trained: Path) -> Any:
     ui.casesSection.collapsed = ui.resultsSection.collapsed = False
     ui.projectFolderEdit.currentPath = str(trained)
     click(ui.openProjectButton)
-    wait_until(lambda: logic.project is not None and not logic.background.is_busy, 60.0, "opened")
-    run_event_loop(0.1)
+    wait_for_files(logic)
+    assert logic.project is not None
     return widget
 
 

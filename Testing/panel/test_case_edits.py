@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import wait_for_files
 from test_new_project import Person, write_image, write_label
 
-from standin.harness import click, wait_until
+from standin.harness import click
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_targets_get_other_colours_also_where_they_are_shown(person: Person, dia
     dialogs.answer("colour", "#0000ff")
     click(person.ui.colorButton)
     click(person.ui.createButton)
-    wait_until(lambda: not person.logic.background.is_busy)
+    wait_for_files(person.logic)
     assert person.logic.project.targets[0].color == "#0000ff"
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     segments = [node.GetSegmentation() for node in nodes]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import slicer
+from harness import wait_for_files
 from PySide6 import QtTest
 
 from standin.harness import choose, click, reload_module, wait_until
@@ -65,7 +66,7 @@ def test_a_double_click_opens_the_case_in_review(widget: Any) -> None:
     table.cellDoubleClicked(1, 0)
     case_id = widget.logic.project.cases[1].id
     wait_until(lambda: widget.logic.case_node(case_id) is not None, 60.0, "the case is loaded")
-    wait_until(lambda: not widget.logic.background.is_busy, 60.0)
+    wait_for_files(widget.logic)
     assert widget.panel.volume is widget.logic.case_node(case_id)
     assert not widget.panel.ui.reviewSection.collapsed
 

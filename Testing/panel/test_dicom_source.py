@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import slicer
+from harness import wait_for_files
 
 from aslseg.errors import AslsegError
 from dicom_slices import write_slice
-from standin.harness import click, wait_until
+from standin.harness import click
 
 ROOT_UID = "1.2.826.0.1.3680043.2.1125"
 ANNA, BERT = "ANNA0815", "BERT4711"
@@ -55,8 +56,7 @@ class Chooser:
         self.ui.folderEdit.currentPath = str(tmp_path / "project")
 
     def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy)
-        slicer.app.processEvents()
+        wait_for_files(self.logic)
 
     def listed(self) -> list[list[str]]:
         table = self.ui.dicomTable

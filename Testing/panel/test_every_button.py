@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 import slicer
-from harness import LEFT_OUT, close_project, press_all, reload_module
+from harness import (
+    LEFT_OUT,
+    close_project,
+    press_all,
+    reload_module,
+    wait_for_engine,
+    wait_for_files,
+)
 from trained import UNLABELLED
 
-from standin.harness import click, run_event_loop, wait_until
+from standin.harness import click, run_event_loop
 
 
 def test_every_enabled_button_can_be_pressed_without_anything(panel: Any) -> None:
@@ -28,11 +35,11 @@ def test_every_enabled_button_can_be_pressed_with_a_project_and_in_an_empty_scen
     left_out = (*LEFT_OUT, "addVolumeButton")  # would add a case twice, which is refused in words
     with_project = press_all(panel, left_out)
     assert {"loadCaseButton", "splitBox", "addBoxButton", "addCasesButton"} <= set(with_project)
-    wait_until(lambda: not panel.logic.background.is_busy)
+    wait_for_files(panel.logic)
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
     press_all(panel, left_out)
-    wait_until(lambda: not panel.logic.background.is_busy)
+    wait_for_files(panel.logic)
     close_project(panel.logic)
     press_all(panel, left_out)
     run_event_loop(0.4)
@@ -65,7 +72,7 @@ def test_the_scene_may_be_closed_right_after_a_button(
     rows = [row for row in range(table.rowCount) if table.item(row, 0).text() == UNLABELLED[0]]
     table.selectRow(rows[0])
     click(ui.loadCaseButton)
-    wait_until(lambda: panel.volume is not None and not logic.background.is_busy)
+    wait_for_files(logic)
     refined = logic.predictions(panel.volume)["refined"]
     panel.parameters.resultSegmentation = panel.parameters.labelSegmentation = refined
     add_point(panel.volume, "tumour", (20.0, 20.0), 3)
@@ -79,8 +86,7 @@ def test_the_scene_may_be_closed_right_after_a_button(
     run_event_loop(0.2)
     slicer.util.selectModule("Data")
     slicer.util.selectModule("ASLseg")
-    wait_until(lambda: not (logic.background.is_busy or logic.engine.is_busy), 60.0)
-    run_event_loop(0.1)
+    wait_for_engine(logic)
     assert panel.volume is None
     assert not ui.segmentButton.enabled
 

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import press, read_labels, read_mask, show_slice_of, write_labels, write_mask
+from harness import (
+    press,
+    read_labels,
+    read_mask,
+    show_slice_of,
+    wait_for_engine,
+    write_labels,
+    write_mask,
+)
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.targets import LIVER_TARGETS
@@ -76,8 +84,7 @@ def add_box(volume: Any, k: int, *xyxy: float) -> Any:
 
 def rest(panel: Any) -> None:
     run_event_loop(0.1)
-    wait_until(lambda: not panel.logic.engine.is_busy, 60.0)
-    run_event_loop(0.1)
+    wait_for_engine(panel.logic)
 
 
 def grow_first(panel: Any, volume: Any) -> Any:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import wait_for_files
 
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError
 from aslseg.project.plan import Plan, patients_of, with_facts
-from standin.harness import choose, click, measured_event_loop, wait_until
+from standin.harness import choose, click, measured_event_loop
 from textured_bodies import SPACING_MM, a_body
 
 GRID = Geometry.axis_aligned((4, 12, 14), (5.0, 2.0, 2.0))
@@ -64,8 +65,7 @@ class Person:
         click(self.panel.ui.newProjectButton)
 
     def rest(self) -> None:
-        wait_until(lambda: not self.logic.background.is_busy)
-        slicer.app.processEvents()
+        wait_for_files(self.logic)
 
     def find(self, folder: Path, volumes: Path, labels: Path | None = None) -> None:
         self.ui.folderEdit.currentPath = str(folder)

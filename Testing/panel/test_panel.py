@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import wait_for_engine
 from trained import LABELLED, UNLABELLED, overrides_of, small_settings
 
 from aslseg.events import Notice, Progress
@@ -50,14 +51,8 @@ class Clicks:
         self.rest()
         return self.logic.case_node(case_id)
 
-    def rest(self, seconds: float = SOON_S) -> None:
-        """Wait until nothing is under way, but for a training."""
-        wait_until(
-            lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy),
-            seconds,
-            "the engine rests",
-        )
-        slicer.app.processEvents()
+    def rest(self) -> None:
+        wait_for_engine(self.logic)
 
     def texts(self, table: str, column: int) -> list[str]:
         rows = getattr(self.ui, table)
@@ -352,7 +347,7 @@ def test_removing_the_volume_while_it_is_segmented_stops_the_engine(at_project: 
     click(at_project.ui.segmentButton)
     run_event_loop(0.2)
     slicer.mrmlScene.RemoveNode(volume)
-    at_project.rest(10.0)
+    at_project.rest()
     assert at_project.logic.engine.state == "idle"
     assert not at_project.ui.progressBar.isVisible()
 

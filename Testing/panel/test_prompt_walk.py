@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from harness import show_slice_of
+from harness import show_slice_of, wait_for_engine
 from trained import UNLABELLED
 
-from standin.harness import click, run_event_loop, wait_until
+from standin.harness import click, wait_until
 from walk import entered_files
 
 K = 6
@@ -30,15 +30,11 @@ def test_a_moved_prompt_goes_through_few_files_to_its_label(
         walked = Path(__file__).with_name("walked_engine.py")
         logic.engine._python = [sys.executable, str(walked), str(tmp_path / "entered")]
 
-        def rest() -> None:
-            wait_until(lambda: not (logic.engine.is_busy or logic.background.is_busy), 120.0)
-            run_event_loop(0.1)
-
         ui.projectFolderEdit.currentPath = str(trained)
         click(ui.openProjectButton)
         logic.load_case(UNLABELLED[0])
         volume = logic.case_node(UNLABELLED[0])
-        rest()
+        wait_for_engine(logic)
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         logic.segment(volume)
         from ASLsegLib.scene.prompts import POSITIVE, add_point, points_node
@@ -49,7 +45,7 @@ def test_a_moved_prompt_goes_through_few_files_to_its_label(
         add_point(volume, "tumour", (12.5, 28.5), K, POSITIVE)
         slicer.app.processEvents()
         wait_until(lambda: logic.engine.is_busy, 10.0)
-        rest()
+        wait_for_engine(logic)
         point = points_node(volume, "tumour", POSITIVE)
         where = [0.0, 0.0, 0.0]
         point.GetNthControlPointPositionWorld(0, where)
@@ -57,7 +53,7 @@ def test_a_moved_prompt_goes_through_few_files_to_its_label(
         with entered_files() as entered_here:
             point.SetNthControlPointPositionWorld(0, where[0] + 4.0, where[1], where[2])
             wait_until(lambda: logic.engine.is_busy, 10.0)
-            rest()
+            wait_for_engine(logic)
     assert f"slice {K}" in ui.promptsStatusLabel.text
     panel = entered | entered_here
     requests = sorted(tmp_path.glob("entered.*"), key=lambda path: int(path.suffix[1:]))

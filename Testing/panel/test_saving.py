@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from harness import wait_for_files
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -501,7 +502,7 @@ def test_a_segmentation_that_is_deleted_while_it_is_saved_is_saved_as_it_was(
     reviewing.accept("c2", wait=False)
     slicer.mrmlScene.RemoveNode(node)
     slicer.mrmlScene.RemoveNode(volume)
-    finish(reviewing)
+    wait_for_files(reviewing)
     assert np.array_equal(saved(reviewing.project, "c2"), shown)
 
 
@@ -518,7 +519,7 @@ def test_a_result_that_comes_while_the_one_before_is_saved_is_not_taken_for_it(
     reviewing.accept("c2", wait=False)
     origin = Provenance("refined", "aslseg", reviewing.usable_run(), 1)
     write_labels(volume, np.roll(shown, 3, axis=1), reviewing.targets(), origin)
-    finish(reviewing)
+    wait_for_files(reviewing)
     assert np.array_equal(saved(reviewing.project, "c2"), shown)
     reviewing.load_case("c2")
     assert np.array_equal(reviewing.labelmap_of(node).labels, shown)
@@ -530,7 +531,7 @@ def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_p
     reviewing.accept("c2", wait=False)
     shutil.copytree(first.folder, tmp_path / "second")
     reviewing.open_project(tmp_path / "second")
-    finish(reviewing)
+    wait_for_files(reviewing)
     assert reviewing.project.folder == tmp_path / "second"
     assert volume is not None
 
@@ -538,7 +539,7 @@ def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_p
 def test_a_case_that_is_loaded_while_the_scene_is_closed_stays_away(reviewing: Any) -> None:
     reviewing.load_case("c2", wait=False)
     slicer.mrmlScene.Clear(0)
-    finish(reviewing)
+    wait_for_files(reviewing)
     assert reviewing.case_node("c2") is None
 
 
@@ -548,16 +549,9 @@ def test_a_volume_that_is_deleted_while_its_case_is_read_is_asked_for_again(
     volume = reviewing.load_case("c2")
     reviewing.load_case("c2", wait=False)
     slicer.mrmlScene.RemoveNode(volume)
-    finish(reviewing)
+    wait_for_files(reviewing)
     dialogs.take("was removed from the scene; load the case again")
     assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == []
-
-
-def finish(logic: Any) -> None:
-    from standin.harness import run_event_loop, wait_until
-
-    wait_until(lambda: not logic.background.is_busy, 30.0, "the work in the background ends")
-    run_event_loop(0.1)
 
 
 # Scenes that come from elsewhere.

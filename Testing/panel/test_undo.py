@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import press, read_labels, read_mask, show_slice_of, write_mask
+from harness import press, read_labels, read_mask, show_slice_of, wait_for_engine, write_mask
 from trained import UNLABELLED
 
 from standin.harness import click, run_event_loop, wait_until
@@ -33,8 +33,7 @@ class Person:
         self.rest()
 
     def rest(self) -> None:
-        wait_until(lambda: not (self.logic.engine.is_busy or self.logic.background.is_busy), 120.0)
-        run_event_loop(0.4)
+        wait_for_engine(self.logic, settle_s=0.4)
 
     def place(self, *xy: float, k: int = K) -> None:
         from ASLsegLib.scene.prompts import POSITIVE, add_point

@@ -402,7 +402,9 @@ class LesionLogic(ReviewLogic):
     def _changes_put_aside(self) -> list[Change]:
         """Return what was done about lesions that are drawn in cases that were left."""
         drawings = self._put_aside.items()
-        return [one for (_, name), drawing in drawings for one in self._changes_since(drawing, name)]
+        return [
+            one for (_, name), drawing in drawings for one in self._changes_since(drawing, name)
+        ]
 
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]
