@@ -132,8 +132,9 @@ def init(  # noqa: PLR0913 - one for each option of the command
     A Medical Segmentation Decathlon task (dataset.json) and an nnU-Net raw folder are recognised.
     Targets are those of dataset.json, or those that segments are named after.
 
-    All volumes of a patient are for training, or for validation, or for test. DICOM slices say
-    whose they are; of other volumes each is taken for a patient of its own unless you say so.
+    All volumes of a patient are to learn from, or to check on (validation), or to test. DICOM
+    slices say whose they are; of other volumes each is taken for a patient of its own unless you
+    say so.
     """
     from aslseg.project.create import select_cases, with_label_targets
     from aslseg.project.organ_masks import with_organ_masks
@@ -172,7 +173,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     _tell_masks(made)
     if made.labelled and not any(case.label for case in made.validation):
         tell(
-            "No label is kept for validation: all are trained on, cross-validation decides how "
+            "No label is kept to check on: all are learnt from, cross-validation decides how "
             "far SAM is followed, and the last round is kept."
         )
     tell(f"Next: aslseg train {project}")

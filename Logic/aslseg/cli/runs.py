@@ -71,7 +71,7 @@ def train(  # noqa: PLR0913 - one for each option of the command
     settings: SingleSettings = None,
     host: HostOption = None,
 ) -> None:
-    """Run a method's rounds: train, pseudo-label, select, repeat; then write the report.
+    """Run a method's rounds: train, make AI labels, select, repeat; then write the report.
 
     The setting `method` chooses aslseg, semisam, scsam, cpcsam or specialist (a baseline).
 

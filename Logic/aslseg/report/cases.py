@@ -253,7 +253,7 @@ class PicturePart:
 def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
     """Show the worst and the best slice of each validation volume with all outlines."""
     if not project.validation:
-        return PicturePart(["No volume is kept for validation, so no round can be scored."])
+        return PicturePart(["No volume is kept to check on, so no round can be scored."])
     folder = _predictions_folder(run)
     if folder is None:
         return PicturePart(["There are no label maps of validation volumes yet."])

@@ -117,7 +117,7 @@ def test_unlabelled_volumes_are_shown_the_most_doubtful_first(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     text = with_unlabelled(tmp_path, ["case_05", "case_07"], rng)
-    assert "No volume is kept for validation, so no round can be scored." in text
+    assert "No volume is kept to check on, so no round can be scored." in text
     section = text[text.index('id="unlabelled"') : text.index('id="curves"')]
     first = section.index("case_05: reliability 0.36, AI label not used")
     assert first < section.index("case_07: reliability 0.90, AI label used")
