@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import press, write_mask
+from harness import press, wait_for_files, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
 
 from standin.dialogs import dialogs
@@ -416,6 +416,16 @@ def test_what_is_done_again_leaves_a_label_that_was_saved_elsewhere_meanwhile(
     np.testing.assert_array_equal(saved.load_labels(saved.case(CASE)).labels, theirs.labels)
 
 
+def test_the_key_of_the_next_lesion_begins_a_review_too(reviewer: Reviewer) -> None:
+    names = [reviewer.ui.reviewTable.item(n, 0).text() for n in range(2)]
+    slicer.mrmlScene.Clear()
+    run_event_loop(0.1)
+    assert reviewer.logic.lesion_review is None
+    press(reviewer.panel, "N")
+    reviewer.rest()
+    assert reviewer.logic.lesion_review.case_id in names
+
+
 def test_after_the_last_lesion_comes_the_next_case_without_a_decision(reviewer: Reviewer) -> None:
     ui, table = reviewer.ui, reviewer.ui.reviewTable
     names = [table.item(row, 0).text() for row in range(table.rowCount)]
@@ -515,3 +525,26 @@ def test_a_case_with_unsaved_drawing_stays_in_the_scene(reviewer: Reviewer) -> N
     write_mask(node, reviewer.logic.segment_of_drawing(), mask, volume)
     assert not reviewer.logic.release_case(CASE)
     assert reviewer.logic.case_node(CASE) is volume
+
+
+def test_a_project_without_a_target_inside_another_says_that_it_lists_no_lesions(
+    open_module: Callable[..., Any], tmp_path: Path
+) -> None:
+    from aslseg.project.case import CaseFiles
+    from aslseg.project.create import create_project
+    from aslseg.targets import Target
+    from tiny_project import write_patients
+
+    image = write_patients(tmp_path / "data")[0].image
+    targets = (Target(name="tumour", value=1),)
+    project = create_project(tmp_path / "project", [CaseFiles("a", image)], targets)
+    panel = open_module().panel
+    panel.ui.reviewSection.collapsed = False
+    panel.logic.use(project)
+    panel.case_chosen.emit("a")
+    wait_for_files(panel.logic)
+    reason = "No target lies inside another one, so no lesions are listed: decide case by case."
+    assert panel.ui.lesionLabel.text == reason
+    for name in ("lesionAdd", "lesionAccept", "lesionsDone", "trainOn"):
+        button = getattr(panel.ui, f"{name}Button")
+        assert (button.enabled, button.toolTip) == (False, reason), name

@@ -198,7 +198,8 @@ class LesionLogic(ReviewLogic):
             possible = lesion_targets(list(names.values()))
             wanted = [one for one in possible if target in (None, one.name)]
             if not wanted:
-                msg = f"'{target or 'None'}' is no target inside another one; it has no lesions."
+                what = "No target lies" if target is None else f"'{target}' does not lie"
+                msg = f"{what} inside another one, so it has no lesions; decide about whole cases."
                 raise SceneError(msg)
             chosen = wanted[0]
         nodes, targets = self._shown(review.case_id), self.targets()
@@ -208,6 +209,15 @@ class LesionLogic(ReviewLogic):
         lesion = None if row is None else self._row(row)
         self._drawing = Drawing(lesion, chosen, before, parent_before, self.history.done)
         self.lesions_changed.emit()
+
+    @property
+    def has_lesions(self) -> bool:
+        """Whether the open project has a target that lies inside another one, as lesions do."""
+        if self.project is None:
+            return False
+        from aslseg.targets import lesion_targets
+
+        return bool(lesion_targets(self.project.targets))
 
     def stop_drawing(self) -> bool:
         """Draw no lesion any more, unless something was drawn: that has to be decided about.

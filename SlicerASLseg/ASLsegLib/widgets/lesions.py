@@ -85,14 +85,16 @@ class LesionsSection(Section):
         self._list_other_case()
         ui, review = self.ui, self.logic.lesion_review
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
-        none = "" if review else _("Load a case that a run has segmented: its lesions come here.")
+        load = "" if review else _("Load a case that a run has segmented: its lesions come here.")
+        none = self._no_lesions() or load
         chosen = "" if self.row is not None else _("Choose a lesion.")
         drawing = self.logic.is_drawing
         for button in (ui.lesionAcceptButton, ui.lesionDeleteButton):
             self.gate(button, none, busy, "" if drawing else chosen)
         self.gate(ui.lesionEditButton, none, busy, chosen)
-        for button in (ui.lesionAddButton, ui.lesionNextButton, ui.lesionBackButton):
+        for button in (ui.lesionAddButton, ui.lesionBackButton):
             self.gate(button, none, busy)
+        self.gate(ui.lesionNextButton, "" if self.logic.review_queue() else none, busy)
         left = len(review.undecided) if review else 0
         undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
         self.gate(ui.lesionsDoneButton, none, busy, undecided)
@@ -100,7 +102,7 @@ class LesionsSection(Section):
             "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
         )
         training = _("A training is under way.") if self.logic.trainer.is_busy else ""
-        self.gate(ui.trainOnButton, self.panel.missing, no_run, training)
+        self.gate(ui.trainOnButton, self.panel.missing, self._no_lesions(), no_run, training)
         ui.lesionLabel.setText(self._about())
 
     def on_training_event(self, event: PanelEvent) -> None:
@@ -207,7 +209,7 @@ class LesionsSection(Section):
         """Whether a run has found lesions in a case that has no label of a person yet."""
         reports = {one.case_id: one for one in self.logic.case_reports()}
         report = reports.get(case_id)
-        return report is not None and report.refined is not None and report.state in OPEN
+        return self.logic.has_lesions and report is not None and report.refined is not None and report.state in OPEN
 
     def _visible(self) -> list[int]:
         review = self.logic.lesion_review
@@ -264,10 +266,16 @@ class LesionsSection(Section):
         more = _("A lesion is being drawn in a case of {folders}: open that project to go on.")
         return " ".join([text] * bool(cases) + [more.format(folders=folders)] * bool(folders))
 
+    def _no_lesions(self) -> str:
+        """Return why the project has no lesions to be listed; empty when it can have some."""
+        if self.logic.project is None or self.logic.has_lesions:
+            return ""
+        return _("No target lies inside another one, so no lesions are listed: decide case by case.")
+
     def _about_case(self) -> str:
         review = self.logic.lesion_review
         if review is None:
-            return ""
+            return self._no_lesions()
         if self.logic.is_drawing:
             return _("Draw the lesion, or place a prompt on it; then accept or delete it here.")
         text = _count_lesions(review, len(self._visible()))
