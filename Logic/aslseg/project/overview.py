@@ -37,12 +37,28 @@ class CaseOverview:
         turn: Its place among the cases to look at next, from 1; 0 when it is not among them.
         predictions: Folder of the latest finished round's predictions on it, or None.
         facts: What was measured; None as long as nothing was.
+        complete: How many slices of the person's label map are complete; None for all.
     """
 
     report: CaseReport
     turn: int
     predictions: Path | None
     facts: CaseFacts | None
+    complete: int | None = None
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """As in `CaseFacts`; none of a label map of which some slices alone are complete."""
+        known = self.facts.volumes_ml if self.facts and self.complete is None else None
+        return known or {}
+
+    @property
+    def labelled(self) -> str:
+        """What the person's label shows, in words; empty when it is not known."""
+        names = ", ".join(self.facts.labelled) if self.facts else ""
+        if not names or self.complete is None:
+            return names
+        return f"{names} ({self.complete} slice{'s' if self.complete != 1 else ''})"
 
 
 FactsOf = Callable[[Project, Case, Path | None], CaseFacts | None]
@@ -79,7 +95,8 @@ def case_overviews(
     for case, report in zip(project.cases, reports, strict=True):
         folder = None if root is None else root / case.id
         facts = facts_of(project, case, folder)
-        rows.append(CaseOverview(report, turns.get(case.id, 0), folder, facts))
+        complete = None if case.complete_slices is None else len(case.complete_slices)
+        rows.append(CaseOverview(report, turns.get(case.id, 0), folder, facts, complete))
     return rows
 
 
@@ -93,11 +110,11 @@ def overview_head(targets: Sequence[str]) -> list[str]:
 def overview_cells(row: CaseOverview, targets: Sequence[str]) -> list[str]:
     """Return a row in words and numbers; what is not known is empty."""
     facts = row.facts or CaseFacts("")
-    volumes, agreements = facts.volumes_ml or {}, facts.reliability or {}
+    volumes, agreements = row.volumes_ml, facts.reliability or {}
     return [
         row.report.case_id,
         STATES[row.report.state],
-        ", ".join(facts.labelled),
+        row.labelled,
         f"{facts.decided} of {facts.found}" if facts.found else "",
         *(f"{volumes[name]:.1f}" if name in volumes else "" for name in targets),
         *(f"{agreements[name]:.2f}" if name in agreements else "" for name in targets),
@@ -140,11 +157,11 @@ def overview_matches(row: CaseOverview, text: str, state: str = "") -> bool:
 def _values(row: CaseOverview, targets: Sequence[str]) -> list[Any]:
     """Return what stands in the cells of a row so that it can be ordered; unknown is None."""
     facts = row.facts or CaseFacts("")
-    volumes, agreements = facts.volumes_ml or {}, facts.reliability or {}
+    volumes, agreements = row.volumes_ml, facts.reliability or {}
     return [
         _natural(row.report.case_id),
         _natural(STATES[row.report.state]),
-        _natural(", ".join(facts.labelled)) if facts.labelled else None,
+        _natural(row.labelled) if row.labelled else None,
         (facts.decided / facts.found, facts.found) if facts.found else None,
         *(volumes.get(name) for name in targets),
         *(agreements.get(name) for name in targets),

@@ -77,6 +77,20 @@ def test_a_labelled_case_is_measured_once_until_a_file_changes(project: Project)
     assert known_facts(project, case, None) is None
 
 
+def test_a_label_of_some_slices_says_of_how_many_and_gives_no_volume(project: Project) -> None:
+    case = project.labelled[0]
+    measure_case(project, case, None)
+    for slices, words in (((4,), "1 slice"), ((4, 6, 8), "3 slices")):
+        marked = case.model_copy(update={"complete_slices": slices})
+        others = [marked if one.id == case.id else one for one in project.cases]
+        sparse = project.model_copy(update={"cases": tuple(others)})
+        facts = measure_case(sparse, marked, None)
+        rows = case_overviews(sparse, None, facts_of=lambda *_, facts=facts: facts)
+        row = next(r for r in rows if r.report.case_id == case.id)
+        assert overview_cells(row, NAMES)[2:6] == [f"liver, tumour ({words})", "", "", ""]
+    assert overview_cells(case_overviews(project, None)[0], NAMES)[4] != ""
+
+
 def test_a_case_is_measured_anew_when_a_mask_that_is_given_for_it_changes(
     tmp_path: Path,
 ) -> None:
