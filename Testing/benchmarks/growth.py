@@ -8,6 +8,8 @@
         --csv growth-from-points-lits.csv --points 3 --from-point
     python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
         --csv growth-from-points-on-a-slice.csv --points 3 --from-point --on-its-slice
+    python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
+        --csv growth-signed-points-lits.csv --points 5 --from-point --on-its-slice --signed
 
 Each lesion from 0.5 ml is given the exact box of its largest section. Beside it stand: the rules as
 they would be without the lesion's patient, chosen from `CHOICES` by the mean Dice over the other
@@ -19,7 +21,8 @@ embeddings at hand ("warm"), of which the slice's own is the only one that growi
 With `--points N` a person clicks N times into the middle of what is missing, on the slice on which
 most is: Dice after each click, and what the clicks took away. With `--from-point` the lesion begins
 with a click into the middle of its largest section in place of a box, and with `--on-its-slice` all
-clicks are there.
+clicks are there. With `--signed` a click is negative where what is too much is deeper than what is
+missing.
 """
 
 from __future__ import annotations
@@ -141,6 +144,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=0, help="clicks, and nothing else")
     parser.add_argument("--from-point", action="store_true", help="begin with one, without a box")
     parser.add_argument("--on-its-slice", action="store_true", help="clicks on the first slice")
+    parser.add_argument("--signed", action="store_true", help="negative clicks too")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings")
     arguments = parser.parse_args()
@@ -279,10 +283,11 @@ def clicked(sam: SliceSam, lesion: Lesion, chosen: argparse.Namespace) -> tuple[
     mask, _ = grow(sam, lesion, list(prompts.values()))
     dices, lost = [dice(mask, lesion.truth)], 0.0
     for _ in range(chosen.points):
-        missing = lesion.truth & ~mask
-        k = first if chosen.on_its_slice else int(missing.sum(axis=(1, 2)).argmax())
-        if missing[k].any():
-            new = SlicePrompts(k, "tumour", points=(middle_of(missing[k]),))
+        missing, excess = lesion.truth & ~mask, mask & ~lesion.truth & chosen.signed
+        wrong = missing | excess
+        k = first if chosen.on_its_slice else int(wrong.sum(axis=(1, 2)).argmax())
+        if wrong[k].any():
+            new = SlicePrompts(k, "tumour", points=(next_click(missing[k], excess[k]),))
             before = prompts.get(k)
             prompts[k] = (
                 new if before is None else replace(before, points=(*before.points, *new.points))
@@ -294,11 +299,22 @@ def clicked(sam: SliceSam, lesion: Lesion, chosen: argparse.Namespace) -> tuple[
     return dices, lost
 
 
+def next_click(missing: Mask, excess: Mask) -> PointPrompt:
+    """Return a positive point in what is missing (H, W), or a negative one where it is deeper."""
+    if depth_of(excess).max() > depth_of(missing).max():
+        return replace(middle_of(excess), positive=False)
+    return middle_of(missing)
+
+
 def middle_of(mask: Mask) -> PointPrompt:
     """Return a positive point where a mask (H, W) is deepest."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), mask.shape)
+    y, x = np.unravel_index(int(depth_of(mask).argmax()), mask.shape)
     return PointPrompt((float(x) + 0.5, float(y) + 0.5))
+
+
+def depth_of(mask: Mask) -> Float32:
+    """Return how deep (H, W) the pixels of a mask (H, W) lie in it."""
+    return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
 
 
 def loosened(prompt: SlicePrompts, lesion: Lesion) -> SlicePrompts:

@@ -300,12 +300,34 @@ def test_a_further_point_on_the_slice_that_a_lesion_begins_on_takes_nothing_away
     assert {one.points for one in sam.asked} == {start.points}
 
 
-def test_a_negative_point_on_the_slice_that_a_lesion_begins_on_is_sams_too() -> None:
-    sam = DarkSam()
-    points = PointPrompt((20.5, 20.5)), PointPrompt((31.5, 20.5), positive=False)
-    start = SlicePrompts(6, "tumour", points=points)
-    grown(propagate(sam, ct(LESION, BESIDE), [start], allowed=IN_LIVER))
-    assert {one.points for one in sam.asked} == {points}
+def test_a_negative_point_on_the_slice_that_a_lesion_begins_on_takes_its_half_away() -> None:
+    volume, sam = ct(LESION), FickleSam()
+    start = point(6, 20.5, 20.5)
+    points = *start.points, PointPrompt((20.5, 24.5), positive=False)
+    before, _ = grown(propagate(sam, volume, [start], allowed=IN_LIVER))
+    after, _ = grown(propagate(sam, volume, [replace(start, points=points)], allowed=IN_LIVER))
+    assert {one.points for one in sam.asked} == {start.points}
+    assert before[6, 11:26, 20].all()
+    np.testing.assert_array_equal(np.flatnonzero(after[6, :, 20]), range(11, 23))  # up to 22.5
+    assert not (after[6] & ~before[6]).any()
+
+
+def test_a_negative_point_beside_a_lesion_takes_nothing_of_it_away() -> None:
+    start = point(6, 20.5, 20.5)
+    points = *start.points, PointPrompt((34.5, 20.5), positive=False)
+    before, _ = grown(propagate(DarkSam(), ct(LESION), [start]))
+    after, _ = grown(propagate(DarkSam(), ct(LESION), [replace(start, points=points)]))
+    np.testing.assert_array_equal(after, before)
+
+
+def test_positive_points_beside_a_negative_one_add_as_without_it() -> None:
+    volume, sam = ct(LESION, BESIDE), FickleSam()
+    further, taken = PointPrompt((32.5, 10.5)), PointPrompt((20.5, 24.5), positive=False)
+    start = point(6, 20.5, 20.5)
+    both = replace(start, points=(*start.points, taken, further))
+    mask, _ = grown(propagate(sam, volume, [both], allowed=IN_LIVER))
+    assert mask[6, 10, 32]
+    assert not mask[6, 24, 20]
 
 
 def test_the_middle_of_what_is_missing_on_a_slice_brings_most_of_it() -> None:

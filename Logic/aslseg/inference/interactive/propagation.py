@@ -9,8 +9,9 @@ SAM as it was released is of no use on the slices in between (`Docs/results-meth
 are neither encoded nor asked about. Boxes and negative points on further slices correct a lesion:
 their sections stay as they are and it grows from all of them. Positive points add to it, and take
 nothing away (`added_points`); without a box the first one of the slice is what it begins with: of
-two, SAM often finds less than of one. Sections never leave the parent, and never enter what the
-label map has of other lesions.
+two, SAM often finds less than of one, and of one and a negative one often nothing. So negative
+points there take away what lies nearer to them than to a positive one. Sections never leave the
+parent, and never enter what the label map has of other lesions.
 """
 
 from __future__ import annotations
@@ -195,6 +196,8 @@ class _Growth:
     rules: GrowthRules
     monitor: Monitor
     found: dict[int, Mask] = field(default_factory=dict)
+    pointed: set[int] = field(default_factory=set)
+    """Slices whose section began with a point."""
 
     def sections(self, first: int) -> Iterator[GrownSlice | GrowthEnd]:
         """Yield what lies on the first slice, above it, and below it."""
@@ -237,7 +240,11 @@ class _Growth:
 
     def _with_points(self, lesion: _Block) -> _Block:
         """Return a lesion with what positive points add to it."""
-        prompts = {k: prompt for k, prompt in self.prompts.items() if self._adds_only(k)}
+        prompts = {
+            k: replace(prompt, points=tuple(_positive(prompt)))
+            for k, prompt in self.prompts.items()
+            if self._adds_only(k) or k in self.pointed
+        }
         added = added_points(
             prompts, lesion.lesion, lesion.start, self.volume.geometry.spacing_mm,
             widest_mm=max(self._diameter_mm(section) for section in self.found.values()) / 2,
@@ -248,9 +255,13 @@ class _Growth:
 
     def _begin(self, prompt: SlicePrompts) -> Mask:
         """Return the section (H, W) of a prompt, without a lesion to compare it with."""
-        box = prompt.box
-        if self._adds_only(prompt.slice_index):  # the others add to it later
-            prompt = replace(prompt, points=prompt.points[:1] if box is None else ())
+        box, given = prompt.box, prompt
+        is_pointed = box is None and prompt.mask_logits is None
+        if is_pointed:  # the others add to it later
+            self.pointed.add(prompt.slice_index)
+            prompt = replace(prompt, points=tuple(_positive(prompt)[:1]))
+        elif self._adds_only(prompt.slice_index):
+            prompt = replace(prompt, points=())
         if box is None:
             prompt = with_mask_prompt(prompt, self.volume, (), is_parent=False)
         logits, allowed = self._ask(prompt), self._allowed(prompt.slice_index)
@@ -262,7 +273,8 @@ class _Growth:
             section = boxed_section(
                 plane_hu, logits, box, allowed, ring_px=ring_px, rules=self.rules
             )
-        return _follow_points(section, mask, prompt)
+        section = _follow_points(section, mask, prompt)
+        return _cut_by_points(section, given) if is_pointed else section
 
     def _corrected(self, prompt: SlicePrompts, expected: Mask) -> Mask:
         """Return the section (H, W) of prompts on a slice that the lesion reaches, or may reach."""
@@ -496,6 +508,26 @@ def _follow_points(section: Mask, mask: Mask, prompt: SlicePrompts) -> Mask:
         if not point.positive:
             section = section & ~_touching(section, _pixels_of([point], mask.shape))
     return section
+
+
+def _cut_by_points(section: Mask, prompt: SlicePrompts) -> Mask:
+    """Take away what of a section (H, W) lies nearer to a negative point in it than to a positive."""
+    negative = [point for point in prompt.points if not point.positive]
+    inside = [point for point in negative if section[_pixels_of([point], section.shape)].any()]
+    if not inside:
+        return section
+    positive = _positive(prompt)
+    kept = section & (_distance_px(inside, section.shape) >= _distance_px(positive, section.shape))
+    near = kept & _pixels_of(positive, section.shape)
+    return _touching(kept, near) if near.any() else keep_largest(kept)
+
+
+def _distance_px(points: Sequence[PointPrompt], shape: tuple[int, ...]) -> Float32:
+    """Return how far (H, W) the middles of pixels are from the nearest of some points."""
+    rows, columns = np.indices(shape, np.float32) + np.float32(0.5)
+    away = [np.hypot(columns - x, rows - y) for x, y in (point.xy for point in points)]
+    nearest: Float32 = np.minimum.reduce(away)
+    return nearest
 
 
 def _touching(mask: Mask, near: Mask) -> Mask:
