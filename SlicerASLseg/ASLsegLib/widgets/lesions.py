@@ -209,7 +209,9 @@ class LesionsSection(Section):
         """Whether a run has found lesions in a case that has no label of a person yet."""
         reports = {one.case_id: one for one in self.logic.case_reports()}
         report = reports.get(case_id)
-        return self.logic.has_lesions and report is not None and report.refined is not None and report.state in OPEN
+        if report is None or not self.logic.has_lesions:
+            return False
+        return report.refined is not None and report.state in OPEN
 
     def _visible(self) -> list[int]:
         review = self.logic.lesion_review
@@ -270,7 +272,9 @@ class LesionsSection(Section):
         """Return why the project has no lesions to be listed; empty when it can have some."""
         if self.logic.project is None or self.logic.has_lesions:
             return ""
-        return _("No target lies inside another one, so no lesions are listed: decide case by case.")
+        return _(
+            "No target lies inside another one, so no lesions are listed: decide case by case."
+        )
 
     def _about_case(self) -> str:
         review = self.logic.lesion_review

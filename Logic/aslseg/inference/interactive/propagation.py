@@ -511,7 +511,7 @@ def _follow_points(section: Mask, mask: Mask, prompt: SlicePrompts) -> Mask:
 
 
 def _cut_by_points(section: Mask, prompt: SlicePrompts) -> Mask:
-    """Take away what of a section (H, W) lies nearer to a negative point in it than to a positive."""
+    """Take away what of a section (H, W) is nearer to a negative point in it than to others."""
     negative = [point for point in prompt.points if not point.positive]
     inside = [point for point in negative if section[_pixels_of([point], section.shape)].any()]
     if not inside:
