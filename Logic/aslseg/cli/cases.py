@@ -19,7 +19,7 @@ from aslseg.cli.console import (
 )
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
-from aslseg.cli.projects import PatientOption
+from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 
@@ -48,9 +48,8 @@ def cases(  # noqa: PLR0913 - one for each option of the command
         typer.Option(help="CASE=train, validation or test: what a case is for. Repeatable."),
     ] = None,
     patient: PatientOption = None,
-    color: Annotated[
-        list[str] | None, typer.Option(help="TARGET=#rrggbb: how it is shown. Repeatable.")
-    ] = None,
+    color: ColorOption = None,
+    terminology: TerminologyOption = None,
 ) -> None:
     """List the cases of a project, and change them: rename, remove, add, give another role.
 
@@ -71,8 +70,9 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     named, parts = pairs_of(patient, "--patient"), pairs_of(role, "--role")
     if named or parts:
         opened = assign(opened, patients=named, splits=parts)
-    if color:
-        opened = restyle_targets(opened, colors=pairs_of(color, "--color"))
+    if color or terminology:
+        colors, terminologies = styles_of(color, terminology)
+        opened = restyle_targets(opened, colors=colors, terminologies=terminologies)
     _show(opened)
 
 

@@ -188,13 +188,18 @@ def names_of(texts: list[str] | None) -> list[str] | None:
 
 
 def pairs_of(texts: list[str] | None, option: str, written: str = "CASE=VALUE") -> dict[str, str]:
-    """Read `CASE=VALUE`, or what else is written so.
+    """Read `CASE=VALUE`, or what else is written so; several may be given as `a=1,b=2`.
 
     Raises:
         typer.BadParameter: When one is not written so, or a name comes twice.
     """
+    return whole_pairs_of(names_of(texts), option, written)
+
+
+def whole_pairs_of(texts: Sequence[str] | None, option: str, written: str) -> dict[str, str]:
+    """Read pairs whose values may have commas; see `pairs_of`."""
     named: dict[str, str] = {}
-    for text in names_of(texts) or []:
+    for text in texts or ():
         case_id, _, value = text.partition("=")
         if not (case_id and value) or case_id in named:
             once = written.partition("=")[0].lower()

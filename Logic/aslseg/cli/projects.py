@@ -21,6 +21,7 @@ from aslseg.cli.console import (
     say,
     show_table,
     tell,
+    whole_pairs_of,
 )
 from aslseg.cli.planned import left_out, show_plan
 from aslseg.cli.progress import watched
@@ -39,6 +40,15 @@ PatientsOption = Annotated[
         help="Whose volumes all cases are: a .csv with columns case and patient, or a regular "
         "expression whose first group is the patient in a case's name, such as '^(p[0-9]+)_'."
     ),
+]
+
+
+ColorOption = Annotated[
+    list[str] | None, typer.Option(help="TARGET=#rrggbb: how it is shown. Repeatable.")
+]
+TerminologyOption = Annotated[
+    list[str] | None,
+    typer.Option(help="TARGET=ENTRY: what it is, as Slicer writes terminology. Repeatable."),
 ]
 
 
@@ -95,6 +105,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
             "tumour=2:liver. Repeatable."
         ),
     ] = None,
+    color: ColorOption = None,
+    terminology: TerminologyOption = None,
     labelled: Annotated[
         list[str] | None,
         typer.Option(help="Case to train on; others' labels are left out. Repeatable, or a,b,c."),
@@ -140,6 +152,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.organ_masks import with_organ_masks
     from aslseg.project.patients import with_patients
     from aslseg.project.plan import plan_project, with_facts, write_plan
+    from aslseg.project.target_table import styled_rows
 
     given = parse_targets(target) if target else None
     with watched(messages) as monitor:
@@ -156,7 +169,9 @@ def init(  # noqa: PLR0913 - one for each option of the command
         validation=names_of(validation),
         test=names_of(test),
     )
-    plan = replace(plan, cases=tuple(cases), unpaired=() if drop_unpaired else plan.unpaired)
+    rows = styled_rows(plan.targets, *styles_of(color, terminology))
+    unpaired = () if drop_unpaired else plan.unpaired
+    plan = replace(plan, cases=tuple(cases), targets=rows, unpaired=unpaired)
     with watched(messages) as monitor:
         plan = with_facts(plan, monitor)  # of the masks
     if dry_run:
@@ -177,6 +192,14 @@ def init(  # noqa: PLR0913 - one for each option of the command
             "far SAM is followed, and the last round is kept."
         )
     tell(f"Next: aslseg train {project}")
+
+
+def styles_of(
+    colors: list[str] | None, terminologies: list[str] | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Read colours and terminology entries as typed, by the names of targets."""
+    entries = whole_pairs_of(terminologies, "--terminology", "TARGET=ENTRY")
+    return pairs_of(colors, "--color", "TARGET=#rrggbb"), entries
 
 
 def _tell_targets(targets: tuple[Target, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -49,6 +49,29 @@ def rows_of(targets: Iterable[Target]) -> tuple[TargetRow, ...]:
             target.terminology or "",
         )
         for target in targets
+    )
+
+
+def styled_rows(
+    rows: Sequence[TargetRow], colors: Mapping[str, str], terminologies: Mapping[str, str]
+) -> tuple[TargetRow, ...]:
+    """Return rows with other colours and terminology entries, by the names of targets.
+
+    Raises:
+        ProjectError: When there is no such target.
+    """
+    known = [row.name for row in rows]
+    for name in (*colors, *terminologies):
+        if name not in known:
+            msg = f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
+            raise ProjectError(msg)
+    return tuple(
+        replace(
+            row,
+            color=colors.get(row.name, row.color),
+            terminology=terminologies.get(row.name, row.terminology),
+        )
+        for row in rows
     )
 
 

@@ -80,6 +80,22 @@ def test_values_that_nobody_named_are_asked_for(source: Path) -> None:
     assert aslseg(*words, "--target", "bone=9", "--target", "liver=1").exit_code == 0
 
 
+def test_targets_get_colour_and_terminology_when_a_project_is_made_and_later(source: Path) -> None:
+    entry = "list~SCT^10200004^Liver, whole~^^"
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg", "--drop-unpaired")
+    words += ("--color", "liver=#102030", "--terminology", f"liver={entry}")
+    result = aslseg(*words)
+    assert result.exit_code == 0, result.output
+    liver = open_project(source / "p").targets[0]
+    assert (liver.color, liver.terminology) == ("#102030", entry)
+    result = aslseg("cases", source / "p", "--terminology", "liver=list~^^")
+    assert result.exit_code == 0, result.output
+    assert open_project(source / "p").targets[0].terminology == "list~^^"
+    result = aslseg(*words[:1], source / "q", *words[2:], "--color", "bone=#000000")
+    assert result.exit_code == 1
+    assert "There is no target 'bone'; choose among liver" in result.output
+
+
 def test_cases_are_listed_renamed_removed_and_given_a_role(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
     result = aslseg(
