@@ -511,3 +511,51 @@ def test_placed_points_cause_one_update_and_read_nothing_from_disk(
         add_point(volume, "liver", (10.5 + number, 9.5), 6, POSITIVE)
     run_event_loop(0.3)
     assert done == ["update"]
+
+
+def test_disagreement_is_shown_of_cases_that_were_loaded(person: Person) -> None:
+    from ASLsegLib.scene.disagreement import find_overlay
+
+    def foreground() -> Any:
+        composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+        return slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
+
+    first, second = person.names()[:2]
+    box = person.ui.showDisagreementBox
+    assert not box.enabled
+    volume = person.load(first)
+    assert find_overlay(volume) is None
+    click(box)
+    labels = [
+        person.logic.labelmap_of(node, volume).labels
+        for source, node in person.logic.predictions(volume).items()
+        if source != "prompts"
+    ]
+    apart = np.any([one != labels[0] for one in labels], axis=0)
+    assert apart.any()
+    overlay = find_overlay(volume)
+    assert foreground() is overlay
+    assert np.array_equal(slicer.util.arrayFromVolume(overlay), np.where(apart, 100, 0))
+    other = person.load(second)
+    assert foreground() is find_overlay(other)
+    click(box)
+    assert foreground() is None
+    person.load(first)
+    assert foreground() is None
+
+
+def test_the_disagreement_of_labels_follows_what_is_drawn(person: Person) -> None:
+    from harness import read_mask, write_mask
+
+    from ASLsegLib.scene.disagreement import find_overlay
+
+    volume = person.load(person.names()[0])
+    box = person.ui.showDisagreementBox
+    click(box)
+    click(box)
+    node = person.logic.predictions(volume)["refined"]
+    mask = read_mask(node, "liver", volume)
+    mask[0, :3, :3] = True
+    write_mask(node, "liver", mask, volume)
+    click(box)
+    assert (slicer.util.arrayFromVolume(find_overlay(volume))[0, :3, :3] == 100).all()

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util import numpy_support
 
+from ASLsegLib.scene.lesion_masks import shared, target_mask, together, without
+from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.volumes import as_matrix, free_name, geometry_of, place_beside, slice_axis_of
 
+if TYPE_CHECKING:
+    from aslseg.targets import Target
+
 _ROLE, _VOLUME = "ASLseg.Overlay", "ASLseg.Volume"
+_OF_LABELS, _OF_PROBABILITIES = "labels", "disagreement"
+COMPARED = ("specialist", "sam", "refined")
+"""Predictions that may disagree."""
 _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeWarm1")
 LEAST_PERCENT = 10
 """Smaller disagreement is not shown."""
@@ -41,6 +51,32 @@ def image_of(percent: np.ndarray) -> vtk.vtkImageData:
     return image
 
 
+def can_compare(volume: Any) -> bool:
+    """Tell whether there is an overlay of a volume, or two predictions that one can be made of."""
+    found = [source for source in COMPARED if find_prediction(volume, source) is not None]
+    return find_overlay(volume) is not None or len(found) > 1
+
+
+def compare_labels(volume: Any, targets: Sequence[Target]) -> None:
+    """Make the overlay from the labels in the scene, where no probabilities were compared.
+
+    Args:
+        volume: Volume node with two predictions or more.
+        targets: Of the predictions.
+    """
+    known = find_overlay(volume)
+    if known is not None and known.GetAttribute(_ROLE) == _OF_PROBABILITIES:
+        return
+    nodes = [node for source in COMPARED if (node := find_prediction(volume, source))]
+    percent = np.zeros(geometry_of(volume).shape, np.uint8)
+    for target in targets:
+        masks = [target_mask(node, volume, target, targets) for node in nodes]
+        apart = without(reduce(together, masks), reduce(shared, masks))
+        if apart is not None:
+            percent[apart.box.slices][apart.mask] = 100
+    show_disagreement(volume, image_of(percent)).SetAttribute(_ROLE, _OF_LABELS)
+
+
 def show_disagreement(volume: Any, image: vtk.vtkImageData) -> Any:
     """Make or update the overlay.
 
@@ -52,6 +88,7 @@ def show_disagreement(volume: Any, image: vtk.vtkImageData) -> Any:
         The overlay's volume node.
     """
     node = find_overlay(volume) or _new_overlay(volume)
+    node.SetAttribute(_ROLE, _OF_PROBABILITIES)
     node.SetIJKToRASMatrix(as_matrix(geometry_of(volume).ijk_to_ras))
     node.SetAndObserveImageData(image)
     return node
@@ -119,10 +156,17 @@ def set_overlay_visible(volume: Any, visible: bool) -> None:
         slicer.util.setSliceViewerLayers(foreground=None, foregroundOpacity=0.0)
 
 
+def hide_overlays_of_others(volume: Any) -> None:
+    """Take the overlay of another volume away from the slice views."""
+    shown = slicer.mrmlScene.GetNodeByID(_foreground() or "")
+    is_overlay = shown is not None and shown.GetAttribute(_ROLE)
+    if is_overlay and shown.GetNodeReferenceID(_VOLUME) != volume.GetID():
+        slicer.util.setSliceViewerLayers(foreground=None, foregroundOpacity=0.0)
+
+
 def _new_overlay(volume: Any) -> Any:
     name = free_name(f"{volume.GetName()} - disagreement")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetAttribute(_ROLE, "disagreement")
     node.SetNodeReferenceID(_VOLUME, volume.GetID())
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()

@@ -47,6 +47,11 @@ def together(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | N
     return mask_of(combined(part_of_mask(first), part_of_mask(second), np.logical_or))
 
 
+def shared(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | None:
+    """Return the voxels of both masks."""
+    return mask_of(combined(part_of_mask(first), part_of_mask(second), np.logical_and))
+
+
 def target_mask(
     node: Any, volume: Any, target: Target, targets: Sequence[Target]
 ) -> BoxedMask | None:

@@ -8,7 +8,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.scene.disagreement import find_overlay, set_overlay_visible
+from ASLsegLib.scene.disagreement import (
+    can_compare,
+    compare_labels,
+    hide_overlays_of_others,
+    set_overlay_visible,
+)
 from ASLsegLib.scene.prompts import show_prompts_of
 from ASLsegLib.scene.segmentations import (
     OUTLINES,
@@ -60,7 +65,7 @@ class SegmentSection(Section):
         )
         for source, box in self._boxes.items():
             self.gate(box, "" if self._node(source) else _("There is no such prediction yet."))
-        overlay = volume is not None and find_overlay(volume)
+        overlay = volume is not None and can_compare(volume)
         self.gate(
             self.ui.showDisagreementBox,
             "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
@@ -113,6 +118,7 @@ class SegmentSection(Section):
                 self.panel.parameters.inputVolume = volume
             show_volume(volume)
             self.show_predictions()
+            self._show_overlay()
             self.panel.update()
 
         self.logic.load_case(case_id, then=show, wait=False)
@@ -128,8 +134,13 @@ class SegmentSection(Section):
             draw_in_plane(prompts.GetDisplayNode(), self.panel.volume)
 
     def _show_overlay(self) -> None:
-        if self.panel.volume is not None:
-            set_overlay_visible(self.panel.volume, self.ui.showDisagreementBox.checked)
+        """Show where predictions differ, also of a case that was loaded with them."""
+        volume, wanted = self.panel.volume, self.ui.showDisagreementBox.checked
+        if volume is None:
+            return
+        if wanted and can_compare(volume):
+            compare_labels(volume, self.logic.targets())
+        set_overlay_visible(volume, wanted)
 
     def _node(self, source: str) -> Any | None:
         volume = self.panel.volume
@@ -163,6 +174,7 @@ def show_volume(volume: Any) -> None:
         if volume_of_prediction(node) not in (None, volume):
             node.GetDisplayNode().SetVisibility(False)
     show_prompts_of(volume)
+    hide_overlays_of_others(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
 
