@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import wait_for_files
+from harness import show_slice_of, wait_for_files
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
@@ -173,16 +173,49 @@ def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
     assert not (labels[~mask] == 1).any()
 
 
-def test_the_slice_that_is_seen_is_marked_as_complete(person: Person) -> None:
-    assert not person.ui.completeSliceButton.enabled
-    volume = person.logic.load_case("c0")
-    choose_node(person.ui.inputVolumeSelector, volume)
+def test_the_slice_that_is_seen_is_marked_as_complete_until_that_is_taken_back(
+    person: Person,
+) -> None:
+    ui, logic = person.ui, person.logic
+    button = ui.completeSliceButton
+    assert not button.enabled
+    volume = logic.load_case("c0")
+    choose_node(ui.inputVolumeSelector, volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    person.press(person.ui.completeSliceButton)
-    marked = person.logic.project.case("c0").complete_slices
-    assert marked is not None
-    assert len(marked) == 1
-    assert 0 <= marked[0] < slicer.util.arrayFromVolume(volume).shape[0]
+
+    def marked() -> tuple[int, ...] | None:
+        return logic.project.case("c0").complete_slices
+
+    def state() -> str:
+        names = [ui.casesTable.item(n, 0).text() for n in range(ui.casesTable.rowCount)]
+        return ui.casesTable.item(names.index("c0"), 1).text()
+
+    for k in (4, 6):
+        show_slice_of(volume, k)
+        run_event_loop(0.3)
+        assert button.text == "Slice is complete"
+        person.press(button)
+    assert marked() == (4, 6)
+    assert state() == "labelled (2 slices)"
+    assert button.text == "Slice is not complete"
+    show_slice_of(volume, 5)
+    run_event_loop(0.3)
+    assert button.text == "Slice is complete"
+    show_slice_of(volume, 6)
+    run_event_loop(0.3)
+    person.press(button)
+    assert marked() == (4,)
+    assert ui.undoButton.toolTip == "Undo: slice 6 not complete, c0"
+    for expected in ((4, 6), (4,), None):
+        person.press(ui.undoButton)
+        assert marked() == expected
+    assert state() == "labelled"
+    person.press(ui.redoButton)
+    assert marked() == (4,)
+    show_slice_of(volume, 4)
+    run_event_loop(0.3)
+    person.press(button)
+    assert marked() is None  # as before the first mark: a label without any teaches nothing
 
 
 def test_labels_of_another_model_are_reviewed_under_its_name(

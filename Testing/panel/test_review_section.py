@@ -371,12 +371,12 @@ def test_a_script_may_not_divide_a_patient(person: Person) -> None:
     from aslseg.errors import ProjectError
 
     person.logic.set_patient("c3", "c2")
-    with pytest.raises(ProjectError, match=r"c2 \(test\) and c3 \(training\)"):
+    with pytest.raises(ProjectError, match=r"c2 \(test at the end\) and c3 \(learn from\)"):
         person.logic.set_split("c2", "test")
     assert person.logic.same_patient("c2") == ("c2", "c3")
     person.logic.set_split("c2", "test", whole_patient=True)
     assert splits(person, "c2", "c3") == ["test", "test"]
-    with pytest.raises(ProjectError, match=r"c0 \(training\) and c2 \(test\)"):
+    with pytest.raises(ProjectError, match=r"c0 \(learn from\) and c2 \(test at the end\)"):
         person.logic.set_patient("c0", "c3")
 
 

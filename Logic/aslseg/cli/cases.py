@@ -16,12 +16,17 @@ from aslseg.cli.console import (
     pairs_of,
     show_table,
     tell,
+    whole_pairs_of,
 )
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
+from aslseg.project.case import Case
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
+
+_DIGITS = 6
+"""Of the number of a slice; fewer are written."""
 
 
 def cases(  # noqa: PLR0913 - one for each option of the command
@@ -50,12 +55,20 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     patient: PatientOption = None,
     color: ColorOption = None,
     terminology: TerminologyOption = None,
+    complete: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CASE=SLICES, such as ct_3=4,8,12-15, or CASE=all: axial slices of a label map in "
+            "which everything is labelled; only these are learnt from and scored. Repeatable."
+        ),
+    ] = None,
 ) -> None:
     """List the cases of a project, and change them: rename, remove, add, give another role.
 
     Removing deletes nothing: the image stays where it is, the label map goes to labels/history. A
     case that a run or a decision knows keeps its name.
     """
+    from aslseg.project.complete_slices import set_complete_slices
     from aslseg.project.edit import rename_case, restyle_targets
     from aslseg.project.project import open_project
     from aslseg.project.roles import assign
@@ -70,10 +83,31 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     named, parts = pairs_of(patient, "--patient"), pairs_of(role, "--role")
     if named or parts:
         opened = assign(opened, patients=named, splits=parts)
+    for case_id, slices in whole_pairs_of(complete, "--complete", "CASE=SLICES").items():
+        opened = set_complete_slices(opened, case_id, _slices(slices))
     if color or terminology:
         colors, terminologies = styles_of(color, terminology)
         opened = restyle_targets(opened, colors=colors, terminologies=terminologies)
     _show(opened)
+
+
+def _slices(text: str) -> list[int] | None:
+    """Read numbers and ranges of slices; None for `all`.
+
+    Raises:
+        typer.BadParameter: When it is written differently.
+    """
+    if text == "all":
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        ends = first, last or first
+        if not all(end.isdecimal() and len(end) < _DIGITS for end in ends):
+            msg = f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, or all."
+            raise typer.BadParameter(msg)
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def _added(project: Project, source: Path, labels: Path | None, *, dry_run: bool) -> Project:
@@ -148,14 +182,23 @@ def _show(project: Project) -> None:
     rows = [
         [
             case.id,
-            "yes" if case.label else "no",
+            _label(case),
             IN_WORDS[case.split],
             case.patient,
             str(project.image_path(case)),
         ]
         for case in project.cases
     ]
-    show_table(f"{len(rows)} cases", ["case", "label", "for", "patient", "image"], rows, words=5)
+    show_table(
+        f"{len(rows)} cases", ["case", "label", "used to", "patient", "image"], rows, words=5
+    )
+
+
+def _label(case: Case) -> str:
+    """Say whether a case has a label map, and of how many slices where some alone count."""
+    if case.label is None or case.complete_slices is None:
+        return "yes" if case.label else "no"
+    return f"{len(case.complete_slices)} slice{'s' if len(case.complete_slices) != 1 else ''}"
 
 
 def register(app: typer.Typer) -> None:
@@ -165,6 +208,7 @@ def register(app: typer.Typer) -> None:
             "aslseg cases my_project",
             "aslseg cases my_project --add more_ct --labels more_labels --dry-run",
             "aslseg cases my_project --rename ct_3=anna --remove ct_9 --role ct_4=test",
+            "aslseg cases my_project --complete ct_3=4,8,12-15",
         )
     )(cases)
     app.command(

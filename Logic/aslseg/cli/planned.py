@@ -60,7 +60,7 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
     rows += [["", "no volume", path.name, "", "", ""] for path in plan.unpaired]
     labelled = sum(case.label is not None for case in plan.cases)
     title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
-    head = ["case", "volume", "label map", "organ masks", "for", "patient"]
+    head = ["case", "volume", "label map", "organ masks", "used to", "patient"]
     show_table(title, head, rows, words=6)
     tell(f"Targets: {', '.join(_as_typed(row) for row in plan.targets)}.")
     if compare:

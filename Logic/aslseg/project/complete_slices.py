@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aslseg.data.images import read_geometry
@@ -32,11 +34,7 @@ def mark_slice_complete(
 
     def change(current: Project) -> Project:
         case = current.case(case_id)
-        current.label_path(case)  # which says so when there is none
-        depth = _slice_count(read_geometry(current.image_path(case)))
-        if not 0 <= slice_index < depth:
-            msg = f"Case {case_id} has no slice {slice_index}; it has 0 to {depth - 1}."
-            raise ProjectError(msg)
+        _require_slices(current, case, [slice_index])
         if case.complete_slices is None and not complete:
             msg = f"No slice of case {case_id} is marked, so all of it counts; mark one first."
             raise ProjectError(msg)
@@ -48,18 +46,41 @@ def mark_slice_complete(
 
 
 def mark_all_complete(project: Project, case_id: str) -> Project:
-    """Say that the whole label map of a case counts, as before any slice was marked.
+    """Say that the whole label map of a case counts; see `set_complete_slices`."""
+    return set_complete_slices(project, case_id, None)
+
+
+def set_complete_slices(project: Project, case_id: str, slices: Sequence[int] | None) -> Project:
+    """Say which slices of a case are complete, and no others.
+
+    Args:
+        project: The project.
+        case_id: Name of the case.
+        slices: Axial slices, as the file numbers them; None: the whole label map counts, as before
+            any slice was marked.
 
     Raises:
-        ProjectError: When there is no such case.
+        ProjectError: When there is no such case, slice or label map.
         StorageError: When the folder cannot be written.
     """
 
     def change(current: Project) -> Project:
-        case = current.case(case_id).model_copy(update={"complete_slices": None})
-        return current.with_case(case)
+        case = current.case(case_id)
+        if slices is not None:
+            _require_slices(current, case, slices)
+        marked = None if slices is None else tuple(sorted(set(slices)))
+        return current.with_case(case.model_copy(update={"complete_slices": marked}))
 
     return change_project(project.folder, change)
+
+
+def _require_slices(project: Project, case: Case, slices: Sequence[int]) -> None:
+    project.label_path(case)  # which says so when there is none
+    depth = _slice_count(read_geometry(project.image_path(case)))
+    for slice_index in slices:
+        if not 0 <= slice_index < depth:
+            msg = f"Case {case.id} has no slice {slice_index}; it has 0 to {depth - 1}."
+            raise ProjectError(msg)
 
 
 def _slice_count(geometry: Geometry) -> int:

@@ -17,7 +17,12 @@ from aslseg.errors import ProjectError, short
 from aslseg.project.case import Case, CaseFiles, Split
 from aslseg.reading import read_table
 
-IN_WORDS: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
+IN_WORDS: dict[Split, str] = {
+    "train": "learn from",
+    "validation": "check on",
+    "test": "test at the end",
+}
+"""What a case is used to, as the panel says it."""
 HASH_ROUNDS = 100_000
 """Of PBKDF2: PatientIDs are short, and must not be found by trying all of them."""
 _HASHED = re.compile(r"dicom-[0-9a-f]{16}")

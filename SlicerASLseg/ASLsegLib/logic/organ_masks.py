@@ -11,6 +11,7 @@ import numpy as np
 from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
 from ASLsegLib.logic.export import reference_volume
+from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.segments import segment_ids
@@ -182,6 +183,8 @@ class OrganMaskLogic(ReviewLogic):
     ) -> Project:
         """Say that everything is labelled in a slice; only complete slices of the case are learnt.
 
+        `undo` takes it back. Without a marked slice the whole label map counts, as before any.
+
         Args:
             case_id: Name of the case, which has a label map.
             slice_index: Axial slice, as the file numbers them.
@@ -190,10 +193,25 @@ class OrganMaskLogic(ReviewLogic):
         Raises:
             ProjectError: When there is no such slice or label map.
         """
-        from aslseg.project.complete_slices import mark_slice_complete
+        before = self.opened().case(case_id).complete_slices
+        marked = {*(before or ()), slice_index}
+        marked -= set() if complete else {slice_index}
+        after = tuple(sorted(marked)) or None
+        project = self._set_complete(case_id, after)
+        word = f"slice {slice_index} {'complete' if complete else 'not complete'}, {case_id}"
+        self.history.add(
+            Change(
+                word,
+                lambda: self._set_complete(case_id, before),
+                lambda: self._set_complete(case_id, after),
+            )
+        )
+        return project
 
-        project = self.opened()
-        return self.updated(mark_slice_complete(project, case_id, slice_index, complete=complete))
+    def _set_complete(self, case_id: str, slices: Sequence[int] | None) -> Project:
+        from aslseg.project.complete_slices import set_complete_slices
+
+        return self.updated(set_complete_slices(self.opened(), case_id, slices))
 
     def organ_mask_of(self, segmentation: Any, volume: Any, organ: str) -> Labelmap:
         """Return what the segments named like an organ show, as 0 and 1 on the grid of a volume.

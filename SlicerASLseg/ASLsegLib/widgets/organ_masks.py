@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import qt
 from slicer.i18n import tr as _
 
@@ -10,12 +12,17 @@ from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section
 
+LOOK_S = 0.1
+"""How often the slice that is seen is looked at."""
+
 
 class OrganMaskSection(Section):
     """Buttons for the chosen segmentation's organ, a folder of masks, and the slice on view."""
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
+        self._slice: int | None = None
+        self._looked_at = 0.0
         self.on_click(self.ui.saveOrganMaskButton, self._save)
         self.on_click(self.ui.addOrganMasksButton, self._add)
         self.on_click(self.ui.externalLabelsButton, self._add_labels)
@@ -34,6 +41,28 @@ class OrganMaskSection(Section):
         self.gate(self.ui.organSegmentationSelector, closed, organs)
         self.gate(self.ui.externalLabelsButton, can, closed, busy)
         self.gate(self.ui.completeSliceButton, can, closed, self._no_label(), busy)
+        self._slice = self._seen_slice()
+        complete = self._is_complete()
+        text = _("Slice is not complete") if complete else _("Slice is complete")
+        self.ui.completeSliceButton.setText(text)
+
+    def tick(self) -> None:
+        """Say of another slice whether it is marked."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        if self.panel.volume is not None and self._seen_slice() != self._slice:
+            self.update()
+
+    def _seen_slice(self) -> int | None:
+        volume = self.panel.volume
+        return None if volume is None else current_slice(volume)
+
+    def _is_complete(self) -> bool:
+        """Whether the slice that is seen is marked as complete."""
+        if not self._case_id:
+            return False
+        return self._slice in (self.logic.opened().case(self._case_id).complete_slices or ())
 
     @property
     def _case_id(self) -> str:
@@ -49,7 +78,8 @@ class OrganMaskSection(Section):
         return "" if case.label else _("Save a label of the case first.")
 
     def _mark_slice(self) -> None:
-        self.logic.mark_slice_complete(self._case_id, current_slice(self.panel.volume))
+        self._slice = k = current_slice(self.panel.volume)
+        self.logic.mark_slice_complete(self._case_id, k, complete=not self._is_complete())
 
     def _save(self) -> None:
         organ = self.panel.choose_organ()

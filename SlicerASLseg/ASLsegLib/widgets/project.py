@@ -15,6 +15,8 @@ from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, shortened
 
 if TYPE_CHECKING:
+    from aslseg.project.case import Case
+    from aslseg.project.review import CaseReport
     from ASLsegLib.engine.client import PanelEvent
 
 HEAD = [_("Case"), _("State"), _("Used to"), _("Reliability"), _("Patient"), _("Date")]
@@ -28,6 +30,15 @@ STATES = {
     "rejected": _("rejected"),
 }
 SPLITS = {"train": _("learn from"), "validation": _("check on"), "test": _("test at the end")}
+
+
+def _state(report: CaseReport, case: Case) -> str:
+    """Return how a case stands, and of how many slices its label is where some alone count."""
+    if case.complete_slices is None:
+        return STATES[report.state]
+    count = len(case.complete_slices)
+    text = _("{state} (1 slice)") if count == 1 else _("{state} ({count} slices)")
+    return text.format(state=STATES[report.state], count=count)
 
 
 class ProjectSection(Section):
@@ -139,7 +150,7 @@ class ProjectSection(Section):
         rows = [
             [
                 row.case_id,
-                STATES[row.state],
+                _state(row, case),
                 SPLITS[row.split],
                 "" if row.score is None else f"{row.score:.2f}",
                 case.patient,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,29 @@ def test_cases_are_listed_renamed_removed_and_given_a_role(tmp_path: Path) -> No
     assert changed.case("c3").split == "test"
     assert changed.case("c4").patient == "p9"
     assert changed.targets[0].color == "#102030"
+
+
+def test_slices_of_a_label_map_are_marked_as_complete_and_all_again(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+
+    def marked(text: str) -> Any:
+        result = aslseg("cases", project.folder, "--complete", text)
+        return result, open_project(project.folder).case("c0").complete_slices
+
+    result, slices = marked("c0=4,8-10")
+    assert (result.exit_code, slices) == (0, (4, 8, 9, 10)), result.output
+    assert "4 slices" in result.output
+    assert marked("c0=all")[1] is None
+    for text, words in (
+        ("c0=12", "has no slice 12; it has 0 to 11"),
+        ("c2=1", "has no label"),
+        ("c0=four", "'four' are no slices"),
+        ("c0=1-999999999", "are no slices"),
+    ):
+        result, slices = marked(text)
+        assert result.exit_code != 0
+        assert words in " ".join(result.output.split())
+        assert slices is None
 
 
 def test_cases_are_added_later(source: Path) -> None:

@@ -101,13 +101,13 @@ def test_a_case_of_a_patient_who_is_judged_by_is_not_added_for_training(
 ) -> None:
     volume = write_patients(tmp_path / "more")[6]
     before = (project.folder / FILE_NAME).read_bytes()
-    with pytest.raises(ProjectError, match=r"c5 \(validation\) and new \(training\)"):
+    with pytest.raises(ProjectError, match=r"c5 \(check on\) and new \(learn from\)"):
         add_cases(project, [replace(volume, id="new", patient="c5")])
     assert (project.folder / FILE_NAME).read_bytes() == before
 
 
 def test_the_part_of_a_patient_is_changed_for_all_volumes_or_none(project: Project) -> None:
-    with pytest.raises(ProjectError, match=r"c0 \(validation\) and c2 \(training\)"):
+    with pytest.raises(ProjectError, match=r"c0 \(check on\) and c2 \(learn from\)"):
         assign(project, splits={"c0": "validation"})
     assert [case.id for case in open_project(project.folder).validation] == ["c5"]
     both = volumes_of_same_patient(project, "c2")
@@ -118,7 +118,7 @@ def test_the_part_of_a_patient_is_changed_for_all_volumes_or_none(project: Proje
 
 
 def test_whose_a_volume_is_can_be_said_later(project: Project) -> None:
-    with pytest.raises(ProjectError, match=r"c1 \(training\) and c5 \(validation\)"):
+    with pytest.raises(ProjectError, match=r"c1 \(learn from\) and c5 \(check on\)"):
         assign(project, patients={"c5": "c1"})
     with pytest.raises(ProjectError, match="has no case 'c9'"):
         assign(project, patients={"c9": "c1"})
@@ -149,7 +149,7 @@ def test_a_project_file_with_a_patient_on_two_sides_is_refused(project: Project)
         path.read_text(encoding="utf-8").replace('"patient": "c5"', '"patient": "p"'),
         encoding="utf-8",
     )
-    with pytest.raises(ProjectError, match=r"contradicts itself: c0 \(training\) and c5"):
+    with pytest.raises(ProjectError, match=r"contradicts itself: c0 \(learn from\) and c5"):
         open_project(project.folder)
 
 
@@ -229,7 +229,7 @@ def test_the_name_of_a_series_stands_for_its_patient_id(tmp_path: Path) -> None:
     assert project.cases[0].patient.startswith("dicom-")
     assert [case.patient for case in with_dicom_patients(cases)] == ["a", "a", "a"]
     on_two_sides = [cases[1], replace(cases[2], split="test")]
-    with pytest.raises(ProjectError, match=r"b \(training\) and c \(test\)"):
+    with pytest.raises(ProjectError, match=r"b \(learn from\) and c \(test at the end\)"):
         create_project(tmp_path / "other", on_two_sides)
 
 
@@ -243,7 +243,7 @@ def test_a_word_of_a_person_overrules_the_patient_id(tmp_path: Path) -> None:
 def test_series_of_a_patient_on_two_sides_are_refused_without_the_id(tmp_path: Path) -> None:
     first = CaseFiles("a", a_series(tmp_path / "a", 0, "HOSPITAL-77"))
     second = CaseFiles("b", a_series(tmp_path / "b", 1, "HOSPITAL-77"), split="test")
-    with pytest.raises(ProjectError, match=r"a \(training\) and b \(test\)") as caught:
+    with pytest.raises(ProjectError, match=r"a \(learn from\) and b \(test at the end\)") as caught:
         create_project(tmp_path / "project", [first, second])
     assert "HOSPITAL" not in str(caught.value)
     assert not (tmp_path / "project").exists()

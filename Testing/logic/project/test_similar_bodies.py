@@ -57,7 +57,7 @@ def test_a_new_project_is_told_who_looks_alike_and_what_to_do(
     tmp_path: Path, files: list[CaseFiles]
 ) -> None:
     project, (note,) = made(tmp_path / "p", select_cases(files, validation=["again"]))
-    assert note.startswith("a (training) and again (validation) look like one patient: laid over")
+    assert note.startswith("a (learn from) and again (check on) look like one patient: laid over")
     assert "of the smaller body overlap, and their fine structure has a correlation of 0." in note
     assert note.endswith(
         f"aslseg patients {project.folder} --patient again=a --split CASE=..., so that both are "
@@ -84,7 +84,7 @@ def test_an_added_volume_is_compared_with_those_that_are_there(
     events: list[Event] = []
     add_cases(project, files[2:], Monitor(events.append))
     assert [note.split(" look")[0] for note in notes_of(events)] == [
-        "a (training) and again (training)"
+        "a (learn from) and again (learn from)"
     ]
     assert "comparing bodies" in {event.task for event in events if isinstance(event, Progress)}
 
@@ -158,11 +158,11 @@ def test_the_command_lists_patients_compares_and_changes(
         assert result.exit_code == 0, result.output
         return " ".join(result.output.split())
 
-    assert "a (training) and again (validation) look like one patient" in shown("--compare")
+    assert "a (learn from) and again (check on) look like one patient" in shown("--compare")
     refused = CliRunner().invoke(app, ["patients", str(folder), "--patient", "again=a"])
     assert refused.exit_code == 1
     both = shown("--patient", "again=a", "--split", "again=train", "--compare")
-    assert both.startswith("2 patients patient volumes a a (training), again (training) b b")
+    assert both.startswith("2 patients patient volumes a a (learn from), again (learn from) b b")
     assert both.endswith("No two volumes that were compared look like one patient.")
     assert CliRunner().invoke(app, ["patients", str(folder), "--split", "a"]).exit_code == 2
 
