@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from aslseg.events import Notice
 from standin.harness import run_event_loop, wait_until
 from standin.pictures import shown
 
@@ -134,6 +136,26 @@ def test_a_training_without_a_case_to_check_on_says_that_it_measures_no_dice(
     panel.logic.set_split(checked, "train")
     run_event_loop(0.1)
     assert label.text.endswith("No labelled case is there to check on, so no Dice is measured.")
+
+
+def test_notes_of_a_training_are_gone_when_the_next_one_begins(
+    open_module: Callable[..., Any],
+) -> None:
+    panel = open_module().panel
+    trainer = panel.logic.trainer
+
+    def begin() -> None:
+        trainer.start(sys.modules["ASLsegLib.engine.client"].Job("describe", {"device": "cpu"}))
+
+    begin()
+    wait_until(lambda: not trainer.is_busy, 60.0)
+    trainer.event.emit(Notice("a note"))
+    run_event_loop(0.1)
+    assert "a note" in panel.ui.trainingLabel.text
+    begin()  # by the process that is there
+    wait_until(lambda: not trainer.is_busy, 60.0)
+    run_event_loop(0.1)
+    assert "a note" not in panel.ui.trainingLabel.text
 
 
 def note_time(run: Path, time: str) -> None:

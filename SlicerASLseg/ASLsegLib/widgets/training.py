@@ -44,6 +44,7 @@ class TrainingSection(Section):
         self._ended = ""
         self._silence = ""
         self._notes: list[str] = []
+        self._is_busy = False
         self._plotted = qt.QElapsedTimer()
         self._plotted.start()
         self._shown_run = ""
@@ -57,15 +58,13 @@ class TrainingSection(Section):
         ):
             self.on_click(button, action)
         self._sought: set[Path] = set()
+        self.logic.trainer.changed.connect(self._begin)
         self.logic.project_changed.connect(self._show_rounds)
         self.logic.project_changed.connect(self._find_again)
 
     def update(self) -> None:
         """Show what is possible and how far the training is."""
         trainer, project = self.logic.trainer, self.logic.project
-        if trainer.state is State.STARTING:  # also where Review has started it
-            self._notes.clear()
-            self._ended = ""
         busy = BUSY if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = "" if project and project.labelled else _("Label at least one case to train on.")
@@ -85,6 +84,16 @@ class TrainingSection(Section):
         self.gate(self.ui.reportButton, report)
         self.ui.labelledShareLabel.setText(self._share())
         self.ui.trainingLabel.setText(self._sentence())
+
+    def _begin(self, _state: State) -> None:
+        """Forget what was said of the training before, also where Review has started the new one.
+
+        A process that is there already runs at once, and never starts.
+        """
+        was_busy, self._is_busy = self._is_busy, self.logic.trainer.is_busy
+        if self._is_busy and not was_busy:
+            self._notes.clear()
+            self._ended = ""
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Follow the training."""
