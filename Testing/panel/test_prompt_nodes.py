@@ -88,6 +88,14 @@ def rounded(prompts: list[Any]) -> list[Any]:
     ]
 
 
+def test_handles_of_a_box_are_small_enough_to_see_what_is_in_it(ct: Any) -> None:
+    usual = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    usual.CreateDefaultDisplayNodes()
+    box = box_node(ct, "liver", (3, 4, 9, 8), 2)
+    scales = [node.GetDisplayNode().GetInteractionHandleScale() for node in (box, usual)]
+    assert scales == [1.5, 3.0]
+
+
 def test_prompts_go_to_the_scene_and_come_back(ct: Any) -> None:
     take_over(ct, PROPOSED, 2)
     assert rounded(read_prompts(ct, (), 2)) == rounded(PROPOSED[:2])

@@ -49,6 +49,8 @@ _GREEN, _RED, _WHITE = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2), (1.0, 1.0, 1.0)
 _COLORS = {POSITIVE: _GREEN, NEGATIVE: _RED, BOX: _WHITE, SCRIBBLE: _GREEN, LASSO: _WHITE}
 _DIGITS = 4  # of pixels that are read
 _ARM_PX = 2  # half the width of the cross of a drawn positive point; a negative one is a bar
+_HANDLES_PERCENT = 1.5
+"""Of the view: half of Slicer's usual size, at which nine of them cover a small lesion."""
 _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
 
 
@@ -332,6 +334,7 @@ def _new_node(kind_of_node: str, volume: Any, name: str, target: str, kind: str)
     if kind == BOX:
         display.SetPropertiesLabelVisibility(False)
         display.SetFillOpacity(0.05)
+        display.SetInteractionHandleScale(_HANDLES_PERCENT)
     return node
 
 
