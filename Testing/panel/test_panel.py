@@ -190,9 +190,16 @@ def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> No
     slicer.app.processEvents()
     wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM predicts")
     person.rest()
-    labels = person.logic.labelmap_of(person.logic.predictions(volume)["sam"]).labels
-    assert labels[6].any()
+    node = person.logic.predictions(volume)["sam"]
+    assert person.logic.labelmap_of(node).labels[6].any()
     assert "SAM alone" in person.ui.promptsStatusLabel.text
+    assert node.GetDisplayNode().GetVisibility()
+    click(person.ui.showSamBox)  # who hides it has seen it
+    add_point(volume, "liver", (20.5, 24.5), 6, POSITIVE)
+    slicer.app.processEvents()
+    wait_until(lambda: person.logic.engine.is_busy, 5.0, "SAM predicts")
+    person.rest()
+    assert not node.GetDisplayNode().GetVisibility()
 
 
 def test_a_run_starts_stops_and_is_resumed(at_project: Clicks, no_training_settings: None) -> None:

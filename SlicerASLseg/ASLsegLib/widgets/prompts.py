@@ -23,6 +23,7 @@ from ASLsegLib.scene.prompts import (
     prompt_nodes,
     take_over,
 )
+from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section, fill_combo
 
@@ -152,6 +153,8 @@ class PromptsSection(Section):
             return
         self._sent[volume.GetID()] = self._prompts_text(volume)
         self._changed_at, self._sent_at = None, time.monotonic()
+        if self._works_alone() and find_prediction(volume, "sam") is None:
+            parameters.showSam = True  # else hidden by default, and there is nothing beside it
         self.logic.refine(
             volume,
             None if parameters.wholeVolume else current_slice(volume),
@@ -220,10 +223,13 @@ class PromptsSection(Section):
         return self.ui.targetBox.currentData or TARGETS[-1]
 
     def _no_sam(self) -> str:
-        needs_sam = self.logic.usable_run(self.panel.parameters.run) is None
-        if needs_sam and self.panel.parameters.samModel == "none":
+        if self._works_alone() and self.panel.parameters.samModel == "none":
             return _("Choose a SAM under Train: without a trained run SAM works alone.")
         return ""
+
+    def _works_alone(self) -> bool:
+        """Whether SAM predicts without a trained run."""
+        return self.logic.usable_run(self.panel.parameters.run) is None
 
     def _fill_targets(self) -> None:
         project = self.logic.project
