@@ -57,11 +57,11 @@ def read_candidate_lesions(folder: Path, targets: Sequence[Target]) -> list[Cand
     """
     path = folder / REFINED
     if not path.exists():
-        msg = f"{folder} has no refined label to review; train or resume the run."
+        msg = f"{folder} has no final label to review; train or resume the run."
         raise RunError(msg)
     refined, rows, cores = read_labelmap(path), read_candidates(folder), read_candidate_map(folder)
     if cores is not None and cores.labels.shape != refined.labels.shape:
-        msg = f"The map of candidates in {folder} lies elsewhere than its refined label."
+        msg = f"The map of candidates in {folder} lies elsewhere than its final label."
         raise GeometryMismatchError(msg)
     if any(row.number > np.iinfo(np.uint8).max for row in rows):
         msg = (

@@ -174,7 +174,7 @@ def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Proj
     def refuse(current: Project) -> Project:
         case = current.case(case_id)
         if case.label is not None:
-            msg = f"Case {case_id} has a person's label, which is no pseudo-label to reject."
+            msg = f"Case {case_id} has a person's label, which is no AI label to reject."
             raise ProjectError(msg)
         return current.with_case(case.model_copy(update={"status": "rejected"}))
 
@@ -280,7 +280,7 @@ def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) 
     number = run.best_round if round_number is None else round_number
     path = run.predictions(number, case_id) / REFINED
     if not path.exists():
-        msg = f"Run '{run.run_id}' has no refined label of case {case_id}; train or resume it."
+        msg = f"Run '{run.run_id}' has no final label of case {case_id}; train or resume it."
         raise RunError(msg)
     return path
 

@@ -106,7 +106,7 @@ class PromptsSection(Section):
             return
         seconds, self._sent_at = time.monotonic() - self._sent_at, None
         where = facts.slice_index
-        place = _("the whole volume") if where is None else _("slice {k}").format(k=where)
+        place = _("all slices with prompts") if where is None else _("slice {k}").format(k=where)
         text = _("Updated {place} in {seconds:.1f} s ({device}).")
         text = text.format(place=place, seconds=seconds, device=facts.device.upper())
         parts = [text, facts.note, *facts.unmet_clicks]

@@ -89,7 +89,7 @@ def test_what_is_covered_by_half_is_decided(covered: int, left: int) -> None:
 
 def test_candidates_are_read_from_the_folder_of_a_case(tmp_path: Path) -> None:
     refined, cores = maps()
-    with pytest.raises(RunError, match="no refined label to review"):
+    with pytest.raises(RunError, match="no final label to review"):
         read_candidate_lesions(tmp_path, LIVER_TARGETS)
     write_labelmap(refined, tmp_path / "refined.nii.gz")
     assert len(read_candidate_lesions(tmp_path, LIVER_TARGETS)) == 2

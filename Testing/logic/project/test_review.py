@@ -203,7 +203,7 @@ def test_what_a_person_labelled_is_neither_accepted_nor_rejected(
 ) -> None:
     with pytest.raises(ProjectError, match="correct that one instead"):
         accept(project, run, "c0")
-    with pytest.raises(ProjectError, match="no pseudo-label to reject"):
+    with pytest.raises(ProjectError, match="no AI label to reject"):
         reject(project, "c0", run)
     assert decisions(project) == ()
 
@@ -217,7 +217,7 @@ def test_a_case_that_no_round_predicted_cannot_be_accepted(
     project: Project, run: RunFolder
 ) -> None:
     (run.round(2) / "predictions" / "c2" / "refined.nii.gz").unlink()
-    with pytest.raises(RunError, match="no refined label of case c2"):
+    with pytest.raises(RunError, match="no final label of case c2"):
         accept(project, run, "c2")
 
 
