@@ -311,6 +311,18 @@ def test_a_source_that_holds_nothing_is_told_beside_it(person: Person, tmp_path:
     assert not person.ui.sourceProblemLabel.isHidden()
 
 
+def test_escape_leaves_the_dialog_as_cancel_does(person: Person, source: Path) -> None:
+    person.open()
+    person.ui.volumesEdit.currentPath = str(source / "ct")
+    click(person.ui.findButton)
+    person.section.dialog.reject()
+    person.rest()
+    assert person.section.plan is None
+    person.open()
+    assert person.cases() == []
+    assert "Choose where the volumes are" in person.ui.summaryLabel.text
+
+
 def test_the_folder_has_to_be_a_new_one(planning: Person, source: Path) -> None:
     planning.create()
     planning.open()

@@ -175,6 +175,7 @@ class NewProjectDialog(Section):
             (ui.cancelButton, self._cancel),
         ):
             self.on_click(button, action)
+        self.on_signal(self.dialog, "rejected()", self._leave)
         self.on_signal(ui.folderEdit, "currentPathChanged(QString)", self._folder_typed)
         for edit in (ui.volumesEdit, ui.labelsEdit, ui.masksEdit):
             self.on_signal(edit, "currentPathChanged(QString)", self._gate)
@@ -550,6 +551,11 @@ class NewProjectDialog(Section):
             return
         self.plan = None
         self.dialog.hide()
+
+    def _leave(self) -> None:
+        """Forget the plan of a window that was closed by Escape or its frame, and stop reading."""
+        self.logic.background.cancel()
+        self.plan = None
 
     @property
     def _planned(self) -> Plan:
