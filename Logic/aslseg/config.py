@@ -499,7 +499,8 @@ class RunConfig(Settings):
         paradigm: How the specialist is trained on unlabelled cases.
         start_labels: Origin of another model's labels (see `external_labels`) that round 1 learns
             from as pseudo-labels; empty for none.
-        baseline: Also train a supervised specialist, as the row to compare with.
+        baseline: Also train a supervised specialist, as the row to compare with, where round 1 does
+            not have one anyway; and ask SAM as released.
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.
@@ -547,6 +548,12 @@ class RunConfig(Settings):
         if self.candidates.decide != "method":
             return self.candidates.decide
         return "classifier" if self.method == "aslseg" else "none"
+
+    @property
+    def trains_baseline(self) -> bool:
+        """Whether a supervised specialist is trained beside that of round 1, to compare with."""
+        same = self.paradigm == "supervised" and not self.start_labels
+        return self.baseline and not same
 
     def stage(self, inside: str | None) -> SpecialistConfig:
         """Return the settings of the stage that segments targets inside `inside`.

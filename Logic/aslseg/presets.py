@@ -90,12 +90,11 @@ PRESETS: dict[str, RunConfig] = {
     "demo": _QUICK.model_copy(
         update={
             "preset": "demo",
-            "paradigm": "mean_teacher",
             "crossfit_share": 0.0,  # so short, its prompts are wrong, and SAM would predict nothing
             "retrain": False,
             "baseline": True,
             "organ": _demo(_ORGAN, 160),
-            "lesion": _demo(_LESION, 320),
+            "lesion": _demo(_LESION, 640),
             "sam": SamConfig(iterations=60, versions=1, input_size=256),
             "adaptation": AdaptationConfig(
                 iterations=100, versions=2, pixel_mm=2.0, patch_size=64, channels=(8, 16, 32)

@@ -12,16 +12,19 @@ stage accepts or rejects each lesion; (4) the reliable ones join the training se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from aslseg.context import RunContext
 from aslseg.data.volume import Labelmap, Volume
+from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import (
     TrainedCascade,
     released_sam_predictor,
 )
 from aslseg.inference.postprocessing import labels_from
+from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.training.adaptation import train_refiner
 from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cascade import (
@@ -65,18 +68,25 @@ def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> C
     """Return what to compare with: a supervised specialist, and SAM as released."""
     if not context.config.baseline or this.number > 1:
         return {}
-    plan = CascadeTrainingPlan(this.folder / "baseline", "supervised", {}, {})
-    supervised = train_cascade(context, plan).specialist
+    comparisons: dict[str, Callable[[Volume], Labelmap]] = {}
+    if context.config.trains_baseline:
+        plan = CascadeTrainingPlan(this.folder / "baseline", "supervised", {}, {})
+        comparisons["supervised"] = _by_specialist(context, train_cascade(context, plan).specialist)
     released = released_sam_predictor(context, tuning="none")
+    if released is not None:
+        comparisons["sam_untrained"] = _by_released_sam(context, trained.specialist, released)
+    return comparisons
 
-    def by_supervised(volume: Volume) -> Labelmap:
-        return supervised.segment(volume, context.monitor)
 
-    if released is None:
-        return {"supervised": by_supervised}
+def _by_specialist(context: RunContext, specialist: Specialist) -> Callable[[Volume], Labelmap]:
+    return lambda volume: specialist.segment(volume, context.monitor)
 
-    def by_released_sam(volume: Volume) -> Labelmap:
-        probabilities = trained.specialist.predict(volume, context.monitor)
+
+def _by_released_sam(
+    context: RunContext, specialist: Specialist, released: VolumeSamPredictor
+) -> Callable[[Volume], Labelmap]:
+    def segment(volume: Volume) -> Labelmap:
+        probabilities = specialist.predict(volume, context.monitor)
         sam_probabilities = sam_probabilities_of(
             released, volume, probabilities, context.targets, context.monitor
         )
@@ -84,7 +94,7 @@ def _comparisons(context: RunContext, this: Round, trained: TrainedCascade) -> C
             sam_probabilities, context.targets, volume, context.config.min_component_ml
         )
 
-    return {"supervised": by_supervised, "sam_untrained": by_released_sam}
+    return segment
 
 
 def training_plan_of(context: RunContext, this: Round, build: Build) -> CascadeTrainingPlan:

@@ -316,7 +316,7 @@ class _Plan:
                 before_s = 0.0  # all samples are made at once
         for _ in range(self.folds if self.config.crossfit_share else 0):
             yield from self._sam(number, self.config.crossfit_share * share)
-        if self.config.baseline and number == 1:
+        if self.config.trains_baseline and number == 1:
             yield from self._supervised(number)
 
     def _sam(self, number: int, share: float) -> Iterator[PlannedStep]:
@@ -350,7 +350,9 @@ class _Plan:
         held_out = [*project.validation, *project.test]
         scored = [case for case in held_out if case.label is not None]
         if compares and self.config.method == "aslseg" and scored:
-            seconds = 2 * self.times.specialist_s() * len(scored) + self.times.sam_s(scored)
+            specialists = 1 + self.config.trains_baseline
+            seconds = specialists * self.times.specialist_s() * len(scored)
+            seconds += self.times.sam_s(scored)
             yield PlannedStep(number, COMPARING, COMPARING, len(scored), seconds / len(scored))
         goes_on = number < self.config.rounds or self.config.label_unlabelled
         cases = [*held_out, *(project.unlabelled if goes_on else ())]

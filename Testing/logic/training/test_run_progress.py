@@ -8,6 +8,7 @@ import pytest
 
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.presets import read_preset
+from aslseg.project.run_tables import read_scores
 from aslseg.runs import start_run
 from aslseg.steps import run_in_words
 from aslseg.training.rounds import SEGMENTING
@@ -130,3 +131,20 @@ def test_a_run_is_told_in_words() -> None:
     assert run_in_words(progress) == "Round 1 of 2, step 4 of 14, about 1 h 10 min left"
     assert run_in_words(RunProgress(1, 2, 1, 14, 0.0)) == "Round 1 of 2, step 1 of 14"
     assert run_in_words(RunProgress(1, 2, 1, 14, 0.0, 20.0)).endswith(", less than a minute left")
+
+
+@pytest.mark.parametrize(("paradigm", "trainings"), [("mean_teacher", 2), ("supervised", 1)])
+def test_a_supervised_specialist_is_its_own_baseline(
+    tmp_path: Path, paradigm: str, trainings: int
+) -> None:
+    project = a_tiny_project(tmp_path)
+    config = tiny_config(method="aslseg", rounds=1, baseline=True, paradigm=paradigm)
+    seen: list[Event] = []
+    run = start_run(project, config, Monitor(seen.append, interval_s=0.0))
+    planned = [step for step in planned_steps(config, project) if step.task == "specialist-liver"]
+    begun = [
+        e for e in seen if isinstance(e, Progress) and e.step == 0 and e.task == "specialist-liver"
+    ]
+    assert (len(planned), len(begun)) == (trainings, trainings)
+    compared = {score.source for score in read_scores(run.round(1))} - {"specialist", "refined"}
+    assert compared == ({"supervised"} if trainings == 2 else set())
