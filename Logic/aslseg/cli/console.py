@@ -20,7 +20,7 @@ from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
 from aslseg.project.project import FILE_NAME
 from aslseg.project.run_folder import RunFolder, open_run
-from aslseg.report.data import RunRecord, read_run, source_name
+from aslseg.report.data import RunRecord, kept_round, read_run, source_name
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -134,6 +134,8 @@ def show_dice(run: RunRecord, split: str = "validation") -> None:
         return
     head = ["Round", "Source", *run.targets, "Volumes"]
     show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
+    if kept := kept_round(run):
+        tell(kept)
 
 
 def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:

@@ -88,6 +88,15 @@ class RunRecord:
         )
 
 
+def kept_round(run: RunRecord) -> str:
+    """Say which round the label maps are of, in a sentence; empty where there is no choice."""
+    rounds = {number for number, _ in run.sources}
+    best = run.status.get("best_round")
+    if len(rounds) < 2 or not best:
+        return ""
+    return f"The label maps are those of round {best}, whose final labels scored best."
+
+
 def read_run(folder: Path) -> RunRecord:
     """Read a run folder, finished or not.
 

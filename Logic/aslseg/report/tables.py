@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aslseg.evaluation.scores import Mean, mean_dice
 from aslseg.project.run_tables import Reliability, Score
-from aslseg.report.data import RunRecord, source_name
+from aslseg.report.data import RunRecord, kept_round, source_name
 
 NO_SAM = "Run without SAM."
 
@@ -113,8 +113,9 @@ def headline(run: RunRecord) -> Table | None:
         new_round = index > 0 and sources[index - 1][0] != key[0]
         rows.append(Row([*cells, Cell(str(_cases_of(run, key)), "n")], is_first=new_round))
     caption = (
-        "Dice, mean ± standard deviation over validation volumes; the best of each column is bold."
-    )
+        "Dice, mean ± standard deviation over validation volumes; the best of each column is bold. "
+        + kept_round(run)
+    ).strip()
     return Table(
         ["Round", "Source", *run.targets, "Volumes"], rows, marked(run, caption), text_columns=2
     )

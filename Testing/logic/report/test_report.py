@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -79,6 +80,17 @@ def test_a_report_has_a_row_for_each_source_and_round(a_project_folder: Path) ->
     assert headline.count("<tr") == 1 + 5 + 4  # head, round 1, round 2 without the baseline
     assert headline.count("n bar best") == 2  # one for each target
     assert "Run without SAM" not in text
+
+
+@pytest.mark.parametrize(("best", "said"), [({"best_round": 1}, True), ({}, False)])
+def test_a_report_says_which_round_the_label_maps_are_of(
+    a_project_folder: Path, best: dict[str, int], said: bool
+) -> None:
+    run = write_run(a_project_folder / "runs" / "one", {"v1": a_truth(), "v2": a_truth()})
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    (run / "status.json").write_text(json.dumps(status | best), encoding="utf-8")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert ("The label maps are those of round 1, whose final labels scored best." in text) == said
 
 
 def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder: Path) -> None:
