@@ -18,11 +18,12 @@ from typer.core import TyperGroup
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
-from aslseg.project.project import FILE_NAME
+from aslseg.project.project import FILE_NAME, open_project
 from aslseg.project.run_folder import RunFolder, open_run
+from aslseg.project.run_tables import Score
 from aslseg.report.data import RunRecord, kept_round, read_run, source_name
 from aslseg.report.tables import mean_text
-from aslseg.targets import LIVER_TARGETS, Target
+from aslseg.targets import LIVER_TARGETS, Target, lesion_targets
 
 FAILURE, STOPPED = 1, 130
 
@@ -125,29 +126,54 @@ def show_table(
     output.print(table)
 
 
-def show_dice(run: RunRecord, split: str = "validation") -> None:
-    """Write the table of mean Dice by round and source."""
+def show_dice(run: RunRecord, targets: Sequence[Target], split: str = "validation") -> None:
+    """Write the table of mean Dice by round and source, and of lesions found and false ones."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
-    rows = [row for source in run.sources if (row := _dice_row(run, source, split))]
+    lesions = [target.name for target in lesion_targets(targets)]
+    rows = [row for source in run.sources if (row := _dice_row(run, source, split, lesions))]
     if not rows:
         tell(f"No {split} volume has been scored{mark}.")
         return
-    head = ["Round", "Source", *run.targets, "Volumes"]
-    show_table(f"Dice on {split} volumes, mean and spread{mark}", head, rows, words=2)
+    head = ["Round", "Source"]
+    for name in run.targets:
+        head += [name, "found", "false"] if name in lesions else [name]
+    title = f"Dice on {split} volumes, mean and spread{mark}"
+    show_table(title, [*head, "Volumes"], rows, words=2)
+    if lesions:
+        names = " and ".join(lesions)
+        tell(f"found: of the true parts of {names}; false: parts that are none, per volume.")
     if kept := kept_round(run):
         tell(kept)
 
 
-def _dice_row(run: RunRecord, source: tuple[int, str], split: str) -> list[str]:
-    means = [
-        mean_dice(run.scores, round=source[0], source=source[1], target=name, split=split)
-        for name in run.targets
-    ]
-    cases = max((mean.count for mean in means), default=0)
+def _dice_row(
+    run: RunRecord, source: tuple[int, str], split: str, lesions: Sequence[str]
+) -> list[str]:
+    cells, cases = list[str](), 0
+    for target in run.targets:
+        scores = [
+            score
+            for score in run.scores
+            if (score.round, score.source) == source
+            and (score.target, score.split) == (target, split)
+        ]
+        mean = mean_dice(scores)
+        cases = max(cases, mean.count)
+        cells.append(mean_text(mean))
+        if target in lesions:
+            cells += _lesion_cells(scores)
     if not cases:
         return []
     name = source_name(source[1], has_sam=run.has_sam)
-    return [str(source[0]), name, *map(mean_text, means), str(cases)]
+    return [str(source[0]), name, *cells, str(cases)]
+
+
+def _lesion_cells(scores: Sequence[Score]) -> list[str]:
+    """Return how many lesions are found, and how many are false in a volume."""
+    if not scores:
+        return ["", ""]
+    found, true = sum(s.lesions_found for s in scores), sum(s.lesions_true for s in scores)
+    return [f"{found} of {true}", f"{sum(s.false_positives for s in scores) / len(scores):.1f}"]
 
 
 def find_run(path: Path, run_id: str | None = None) -> RunFolder:
@@ -216,6 +242,6 @@ def finish(folder: RunFolder) -> Path:
     from aslseg.report.report import write_report
 
     report = write_report(folder.path)
-    show_dice(read_run(folder.path))
+    show_dice(read_run(folder.path), open_project(folder.path.parents[1]).targets)
     tell(f"Report: {report}")
     return report

@@ -277,7 +277,7 @@ def status(
         return
     _show_runs(runs)
     folder = find_run(project, run)
-    show_dice(read_run(folder.path))
+    show_dice(read_run(folder.path), opened.targets)
     if report:
         from aslseg.report.report import write_report
 

@@ -116,7 +116,8 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
         try:
             model = OutOfFoldModel(train_cascade(context, without), fold, folder)
         except ProjectError as error:
-            context.monitor.warn(f"Not cross-fitted for {', '.join(sorted(fold))}: {error}")
+            names = ", ".join(sorted(fold))
+            context.monitor.warn(f"No checking network is trained without {names}: {error}")
             continue
         out_of_fold_models.update(dict.fromkeys(fold, model))
     forget_predictions(out_of_fold_models)  # those of a process that was ended

@@ -333,7 +333,9 @@ def cross_fitted_sam(
         return _tuned(context, model.folder, SamTuningCases(others, out_of_fold_models), steps)
     except ProjectError as error:
         names = ", ".join(sorted(model.fold))
-        context.monitor.warn(f"SAM is not cross-fitted for {names}: {error}")
+        context.monitor.warn(
+            f"SAM as released checks {names}, for it cannot be tuned without: {error}"
+        )
         return released_sam_predictor(context)
 
 

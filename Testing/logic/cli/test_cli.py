@@ -242,6 +242,17 @@ class TestStatus:
         assert "0.950" in result.output
         assert (project / "runs" / "one" / "report.html").is_file()
 
+    def test_lesions_are_counted_and_the_round_that_is_kept_is_named(self, project: Path) -> None:
+        run = RunFolder(write_run(project / "runs" / "one", {"c3": a_labelmap()}))
+        assert "label maps are those of" not in aslseg("status", project).output
+        run.write_status(best_round=1)
+        lines = aslseg("status", project).output.splitlines()
+        head = next(line.split() for line in lines if line.startswith("Round  Source"))
+        assert head == ["Round", "Source", "liver", "tumour", "found", "false", "Volumes"]
+        final = next(line for line in lines if line.startswith("2      Final label"))
+        assert final.split()[-5:] == ["2", "of", "3", "1.0", "1"]
+        assert "The label maps are those of round 1, whose final labels scored best." in lines
+
     def test_a_run_without_sam_is_marked(self, project: Path) -> None:
         write_run(project / "runs" / "one", {"c3": a_labelmap()}, sam="none")
         result = aslseg("status", project)
