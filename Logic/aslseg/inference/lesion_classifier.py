@@ -86,6 +86,7 @@ class LesionClassifier:
         centre: (F,) median of each feature.
         scale: (F,) robust standard deviation of each feature.
         held_out: To choose the threshold on; None for the rule, whose threshold is one half.
+        least_threshold: The threshold is never below, whatever `held_out` says.
     """
 
     weights: Float64
@@ -93,6 +94,7 @@ class LesionClassifier:
     centre: Float64
     scale: Float64
     held_out: HeldOutScores | None = None
+    least_threshold: float = 0.0
 
     def probability(self, candidates: Candidates, settings: CandidatesConfig) -> Float64:
         """Return (n,) probabilities of the candidates of a volume."""
@@ -106,7 +108,8 @@ class LesionClassifier:
 
     def threshold(self, settings: CandidatesConfig) -> float:
         """Return the probability above which a candidate is accepted."""
-        return 0.5 if self.held_out is None else self.held_out.threshold(settings.false_per_case)
+        chosen = 0.5 if self.held_out is None else self.held_out.threshold(settings.false_per_case)
+        return max(chosen, self.least_threshold)
 
 
 def fixed_rule() -> LesionClassifier:
@@ -146,6 +149,7 @@ def save_classifier(path: Path, classifier: LesionClassifier, settings: Candidat
     arrays = {
         "weights": classifier.weights,
         "bias": np.array([classifier.bias]),
+        "least_threshold": np.array([classifier.least_threshold]),
         "centre": classifier.centre,
         "scale": classifier.scale,
     }
@@ -170,7 +174,8 @@ def load_classifier(path: Path) -> LesionClassifier:
         WeightsError: When the file is missing, damaged, or of other features.
     """
     checkpoint = load_checkpoint(path, KIND)
-    arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    arrays = {"least_threshold": np.zeros(1)}  # which files of earlier versions do not have
+    arrays |= {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
     try:
         columns = [list(checkpoint.config["features"]).index(name) for name in FEATURES]
         held_out = None
@@ -182,7 +187,8 @@ def load_classifier(path: Path) -> LesionClassifier:
                 int(checkpoint.config.get("patients", 0)),
             )
         weights, centre, scale = (arrays[name][columns] for name in ("weights", "centre", "scale"))
-        return LesionClassifier(weights, float(arrays["bias"][0]), centre, scale, held_out)
+        bias, least = (float(arrays[name][0]) for name in ("bias", "least_threshold"))
+        return LesionClassifier(weights, bias, centre, scale, held_out, least)
     except (LookupError, TypeError, ValueError) as error:
         msg = (
             f"{path} holds a classifier of other features than this version measures; delete the "

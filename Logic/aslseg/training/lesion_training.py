@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from aslseg.inference.lesion_classifier import (
     classifier_path,
     fixed_rule,
     followed_share,
+    load_classifier,
     rule_log_odds,
     save_classifier,
     standardised,
@@ -154,7 +155,8 @@ def _train_target(
     """Write the classifier of a target if one is wanted; return the rows of its held-out Dice."""
     settings, classifier = context.config.candidates, fixed_rule()
     if context.config.lesion_decision == "classifier":
-        classifier = fit_classifier(cases, settings)
+        least = _threshold_before(context, path)
+        classifier = replace(fit_classifier(cases, settings), least_threshold=least)
         _log(target, cases, classifier, settings)
         save_classifier(path, classifier, settings)
     rows: list[dict[str, Any]] = []
@@ -168,6 +170,23 @@ def _train_target(
         rows.append({"case": case.case_id, "target": target.name, "dice": case.dice(accepted)})
         start = end
     return rows
+
+
+def _threshold_before(context: RunContext, path: Path) -> float:
+    """Return the threshold of the round before, under which a later one must not choose its own.
+
+    Out-of-fold specialists of later rounds learn from labels that were made by networks which saw
+    the case, so fewer of their candidates in it are false than in other cases.
+
+    Args:
+        context: Of the run.
+        path: Of the round's classifier.
+
+    Returns:
+        0 where training does not go on from an earlier round.
+    """
+    before = context.folder.before(path)
+    return load_classifier(before).threshold(context.config.candidates) if before else 0.0
 
 
 def fit_classifier(cases: Sequence[CaseCandidates], settings: CandidatesConfig) -> LesionClassifier:

@@ -377,14 +377,15 @@ def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2, 2)
     n = len(FEATURES)
-    before = LesionClassifier(rng.normal(size=n), 0.3, rng.normal(size=n), np.ones(n), held_out)
+    weights, centre = rng.normal(size=(2, n))
+    before = LesionClassifier(weights, 0.3, centre, np.ones(n), held_out, least_threshold=0.85)
     save_classifier(tmp_path / "c.safetensors", before, SETTINGS)
     after = load_classifier(tmp_path / "c.safetensors")
     features = rng.normal(size=(4, n))
     np.testing.assert_allclose(
         before.of_features(features, SETTINGS), after.of_features(features, SETTINGS)
     )
-    assert after.threshold(SETTINGS) == before.threshold(SETTINGS)
+    assert after.threshold(SETTINGS) == before.threshold(SETTINGS) == 0.85
     assert after.held_out is not None
     assert after.held_out.patients == 2
 

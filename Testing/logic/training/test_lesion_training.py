@@ -18,7 +18,13 @@ from aslseg.evaluation.metrics import dice
 from aslseg.events import Monitor
 from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.lesion_classifier import HeldOutScores, fixed_rule, load_classifier
+from aslseg.inference.lesion_classifier import (
+    HeldOutScores,
+    classifier_path,
+    fixed_rule,
+    load_classifier,
+    save_classifier,
+)
 from aslseg.inference.loading import TrainedCascade
 from aslseg.methods.aslseg import training_plan_of
 from aslseg.networks.unet import build_network
@@ -256,3 +262,20 @@ def test_methods_decide_about_no_candidates_unless_asked(tmp_path: Path) -> None
     context = a_context(tmp_path, method="specialist")
     assert train_lesion_stage(context, tmp_path / "none", (), {}) is None
     assert fixed_rule().threshold(SETTINGS) == 0.5
+
+
+@pytest.mark.parametrize(("labels_changed", "threshold"), [(False, 0.7), (True, 0.5)])
+def test_a_later_round_accepts_no_more_freely_than_the_one_before_it(
+    tmp_path: Path, labels_changed: bool, threshold: float
+) -> None:
+    context = a_context(tmp_path)
+    if labels_changed:
+        context.folder.write_status(retrained_rounds=[1, 2])
+    strict = replace(fixed_rule(), least_threshold=0.7)
+    for number in (1, 2):
+        context.folder.round(number).mkdir()
+    tumour = context.targets[1]
+    save_classifier(classifier_path(context.folder.round(1), tumour), strict, SETTINGS)
+    stage = train_lesion_stage(context, context.folder.round(2), (), {})
+    assert stage is not None
+    assert stage.classifiers["tumour"].threshold(SETTINGS) == pytest.approx(threshold)
