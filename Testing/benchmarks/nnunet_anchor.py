@@ -100,6 +100,7 @@ def train(arguments: argparse.Namespace, folder: Path, clock: Clock) -> Path:
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
     if arguments.batch:
         plans["configurations"][arguments.configuration]["batch_size"] = arguments.batch
+    plans["continue_training"] = False  # which its command puts there, from 2.8 on
     dataset = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
     torch.manual_seed(arguments.seed)
     np.random.seed(arguments.seed)  # noqa: NPY002 - which nnU-Net's loader draws from

@@ -3,11 +3,14 @@
     python Testing/benchmarks/specialist.py --work local/specialist --name quick --draw A
     python Testing/benchmarks/specialist.py --work local/specialist --name longer \
         --set organ.iterations=3000
+    python Testing/benchmarks/specialist.py --work local/sparse --name five --labelled 8 --slices 5
 
 The first `--labelled` volumes of a draw (`protocol_2` of splits.json) are trained on, with the
 schedule of a preset and changes to it. The other training volumes are segmented by the trained
 cascade, no true liver given, and scored against labels that are opened here, after the training.
-Another volume of a labelled patient is neither trained on nor scored.
+Another volume of a labelled patient is neither trained on nor scored. With `--slices` each labelled
+volume shows so many of its slices, evenly over the liver, and where there is one an empty slice
+above and one below; these alone are marked as complete, and the label map is empty elsewhere.
 
 Written to `<work>/<name>/`: `cases.csv` (Dice, lesions from 0.5 ml found, false ones),
 `candidates.csv` (connected parts of the tumours' probability above 0.2 with their peak, from which
@@ -32,10 +35,10 @@ import torch
 
 from aslseg.cli.runs import changed
 from aslseg.context import RunContext
-from aslseg.data.images import read_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.masks import label_components
-from aslseg.data.orientation import axial_labelmap
-from aslseg.data.volume import Float32, Labels, Mask
+from aslseg.data.orientation import axial_labelmap, to_axial
+from aslseg.data.volume import Float32, Labelmap, Labels, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference.cascade import Specialist
@@ -43,6 +46,7 @@ from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import Case, CaseFiles
+from aslseg.project.complete_slices import mark_slice_complete
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import create_run
@@ -91,6 +95,7 @@ def common_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="of this row of the comparison")
     parser.add_argument("--draw", default="A")
     parser.add_argument("--labelled", type=int, default=2)
+    parser.add_argument("--slices", type=int, help="of each labelled volume; all without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser
@@ -121,19 +126,56 @@ def volumes_of(arguments: argparse.Namespace) -> Volumes:
 
 def study_project(arguments: argparse.Namespace) -> Project:
     volumes = volumes_of(arguments)
-    folder = arguments.work / f"project-{arguments.draw}-{arguments.labelled}"
+    sparse = "" if arguments.slices is None else f"-{arguments.slices}-slices"
+    folder = arguments.work / f"project-{arguments.draw}-{arguments.labelled}{sparse}"
     if (folder / "project.json").exists():
         return open_project(folder)
     files = [
         CaseFiles(
             id=f"lits-{n}",
             image=(arguments.data / f"volume-{n}.nii.gz").resolve(),
-            label=label_file(arguments, n) if n in volumes.labelled else None,
+            label=shown_label(arguments, n) if n in volumes.labelled else None,
             split="train",
         )
         for n in [*volumes.labelled, *volumes.scored]
     ]
-    return create_project(folder, files)
+    project = create_project(folder, files)
+    for n in volumes.labelled if arguments.slices else ():
+        for k in shown_slices(read_labelmap(label_file(arguments, n)), arguments.slices):
+            project = mark_slice_complete(project, f"lits-{n}", k)
+    return project
+
+
+def shown_label(arguments: argparse.Namespace, number: int) -> Path:
+    """Return the label map of a labelled volume; with `--slices`, one that is empty elsewhere."""
+    whole = label_file(arguments, number)
+    if arguments.slices is None:
+        return whole
+    truth = read_labelmap(whole)
+    along_axis = np.moveaxis(truth.labels, axial_axis(truth), 0)
+    shown = np.zeros_like(truth.labels)
+    for k in shown_slices(truth, arguments.slices):
+        np.moveaxis(shown, axial_axis(truth), 0)[k] = along_axis[k]
+    path: Path = arguments.work / f"sparse-{arguments.slices}" / f"segmentation-{number}.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labelmap(Labelmap(shown, truth.geometry), path)
+    return path.resolve()
+
+
+def shown_slices(truth: Labelmap, count: int) -> list[int]:
+    """Return slices evenly over the liver, one half-way above it and one half-way below."""
+    filled = np.moveaxis(truth.labels, axial_axis(truth), 0).any(axis=(1, 2))
+    liver = np.flatnonzero(filled)
+    chosen = {int(liver[round(n)]) for n in np.linspace(0, len(liver) - 1, count + 2)[1:-1]}
+    if liver[0] > 0:
+        chosen.add(int(liver[0]) // 2)
+    if liver[-1] < len(filled) - 1:
+        chosen.add((int(liver[-1]) + len(filled)) // 2)
+    return sorted(chosen)
+
+
+def axial_axis(labelmap: Labelmap) -> int:
+    return to_axial(labelmap.geometry).axes[0]
 
 
 def label_file(arguments: argparse.Namespace, number: int) -> Path:
