@@ -70,6 +70,7 @@ class GrowthSection(Section):
         self._looked_at = time.monotonic()
         if current_slice(volume) != self._slice:
             self.update()  # other prompts, or none
+            self.panel.update_soon("slice")
         if not self._is_watching(volume, parameters):
             return
         growth = self._last_growth(volume)

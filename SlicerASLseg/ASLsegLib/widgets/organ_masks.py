@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import qt
 from slicer.i18n import tr as _
 
@@ -12,17 +10,15 @@ from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section
 
-LOOK_S = 0.1
-"""How often the slice that is seen is looked at."""
-
 
 class OrganMaskSection(Section):
     """Buttons for the chosen segmentation's organ, a folder of masks, and the slice on view."""
 
+    shows = ("slice",)
+
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._slice: int | None = None
-        self._looked_at = 0.0
         self.on_click(self.ui.saveOrganMaskButton, self._save)
         self.on_click(self.ui.addOrganMasksButton, self._add)
         self.on_click(self.ui.externalLabelsButton, self._add_labels)
@@ -45,14 +41,6 @@ class OrganMaskSection(Section):
         complete = self._is_complete()
         text = _("Slice is not complete") if complete else _("Slice is complete")
         self.ui.completeSliceButton.setText(text)
-
-    def tick(self) -> None:
-        """Say of another slice whether it is marked."""
-        if time.monotonic() - self._looked_at < LOOK_S:
-            return
-        self._looked_at = time.monotonic()
-        if self.panel.volume is not None and self._seen_slice() != self._slice:
-            self.update()
 
     def _seen_slice(self) -> int | None:
         volume = self.panel.volume

@@ -103,8 +103,9 @@ class Section:
     """A part of the panel.
 
     Attributes:
-        shows: Of `engine`, `training`, `batch`, `lesions` and `computer`, whose state `update`
-            shows beside the scene and the project; it is called when that changes too.
+        shows: Of `engine`, `training`, `batch`, `lesions`, `slice` (the one that is seen) and
+            `computer`, whose state `update` shows beside the scene and the project; it is called
+            when that changes too.
         answers: Names of the facts with which the engine answers that `on_answer` wants.
         panel: The panel that holds the section.
         ui: All widgets by name.

@@ -76,7 +76,8 @@ def test_a_typical_encoder_is_as_fast_as_its_input_is_small() -> None:
 
 
 def test_what_is_trained_to_compare_with_learns_from_labels_alone(project: Project) -> None:
-    steps = planned_steps(read_preset("demo"), project, Speed(1.8, 0.1))
+    config = read_preset("demo").model_copy(update={"paradigm": "mean_teacher"})
+    steps = planned_steps(config, project, Speed(1.8, 0.1))
     trained, compared = (
         step for step in steps if step.task == "specialist-liver" and step.round == 1
     )
