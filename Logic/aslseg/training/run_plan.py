@@ -346,15 +346,16 @@ class _Plan:
         return PlannedStep(number, task, "adaptation", units, unit_s, before_s)
 
     def _segmenting(self, number: int) -> Iterator[PlannedStep]:
-        project, compares = self.project, self.config.baseline and number == 1
+        project, config = self.project, self.config
+        compares = config.trains_baseline or (config.baseline and self.has_sam)
         held_out = [*project.validation, *project.test]
         scored = [case for case in held_out if case.label is not None]
-        if compares and self.config.method == "aslseg" and scored:
-            specialists = 1 + self.config.trains_baseline
+        if compares and number == 1 and config.method == "aslseg" and scored:
+            specialists = config.trains_baseline + self.has_sam
             seconds = specialists * self.times.specialist_s() * len(scored)
             seconds += self.times.sam_s(scored)
             yield PlannedStep(number, COMPARING, COMPARING, len(scored), seconds / len(scored))
-        goes_on = number < self.config.rounds or self.config.label_unlabelled
+        goes_on = number < config.rounds or config.label_unlabelled
         cases = [*held_out, *(project.unlabelled if goes_on else ())]
         if cases:
             unit_s = self.times.segmenting_s(cases) / len(cases)

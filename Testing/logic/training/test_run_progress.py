@@ -11,7 +11,7 @@ from aslseg.presets import read_preset
 from aslseg.project.run_tables import read_scores
 from aslseg.runs import start_run
 from aslseg.steps import run_in_words
-from aslseg.training.rounds import SEGMENTING
+from aslseg.training.rounds import COMPARING, SEGMENTING
 from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps, typical_speed
 from tiny_project import a_tiny_project, tiny_config
 
@@ -146,5 +146,7 @@ def test_a_supervised_specialist_is_its_own_baseline(
         e for e in seen if isinstance(e, Progress) and e.step == 0 and e.task == "specialist-liver"
     ]
     assert (len(planned), len(begun)) == (trainings, trainings)
+    compares = [step for step in planned_steps(config, project) if step.task == COMPARING]
+    assert len(compares) == trainings - 1  # nothing is compared without SAM and the other one
     compared = {score.source for score in read_scores(run.round(1))} - {"specialist", "refined"}
     assert compared == ({"supervised"} if trainings == 2 else set())
