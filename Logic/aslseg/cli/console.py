@@ -129,7 +129,7 @@ def show_table(
 def show_dice(run: RunRecord, targets: Sequence[Target], split: str = "validation") -> None:
     """Write the table of mean Dice by round and source, and of lesions found and false ones."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
-    lesions = [target.name for target in lesion_targets(targets)]
+    lesions = [target.name for target in lesion_targets(targets) if target.name in run.targets]
     rows = [row for source in run.sources if (row := _dice_row(run, source, split, lesions))]
     if not rows:
         tell(f"No {split} volume has been scored{mark}.")

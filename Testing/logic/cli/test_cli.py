@@ -253,6 +253,15 @@ class TestStatus:
         assert final.split()[-5:] == ["2", "of", "3", "1.0", "1"]
         assert "The label maps are those of round 1, whose final labels scored best." in lines
 
+    def test_lesions_that_were_not_scored_are_not_explained(self, project: Path) -> None:
+        run = write_run(project / "runs" / "one", {"c3": a_labelmap()})
+        for table in run.glob("round-*/metrics.csv"):
+            lines = table.read_text().splitlines(keepends=True)
+            table.write_text("".join(line for line in lines if ",tumour," not in line))
+        output = aslseg("status", project).output
+        assert "Final label" in output
+        assert "found:" not in output
+
     def test_a_run_without_sam_is_marked(self, project: Path) -> None:
         write_run(project / "runs" / "one", {"c3": a_labelmap()}, sam="none")
         result = aslseg("status", project)
