@@ -3,7 +3,7 @@
     python Testing/benchmarks/specialist.py --work local/specialist --name quick --draw A
     python Testing/benchmarks/specialist.py --work local/specialist --name longer \
         --set organ.iterations=3000
-    python Testing/benchmarks/specialist.py --work local/sparse --name five --labelled 8 --slices 5
+    python Testing/benchmarks/specialist.py --work local/sparse --name five --labelled 4 --slices 5
 
 The first `--labelled` volumes of a draw (`protocol_2` of splits.json) are trained on, with the
 schedule of a preset and changes to it. The other training volumes are segmented by the trained

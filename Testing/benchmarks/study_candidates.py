@@ -63,9 +63,10 @@ def main() -> None:
                 found, count = judged_candidates(predictions, truth, first_threshold)
                 judged[number, case.split].append(found)
                 lesions[number, case.split] += count
-    for (number, split), cases in judged.items():
-        print(f"round {number}, {split}: {len(cases)} cases, {lesions[number, split]} lesions")
-        for line in lines(cases):
+    for (number, split), candidates in judged.items():
+        count = lesions[number, split]
+        print(f"round {number}, {split}: {len(candidates)} cases, {count} lesions")
+        for line in lines(candidates):
             print(f"    {line}")
 
 
