@@ -177,10 +177,39 @@ class LesionStage:
             classifier = self.classifiers[name]
             threshold = classifier.threshold(settings)
             probability = classifier.probability(candidates, settings)
-            vast = candidates.volume_ml > MOST_OF_PARENT * _parent_ml(name, stages, volume)
-            probability[vast] = np.minimum(probability[vast], threshold)
+            fills_parent = fill_parent(candidates, name, stages, volume)
+            probability = at_most_doubtful(probability, fills_parent, threshold)
             judged[name] = JudgedCandidates(candidates, probability, threshold)
         return judged
+
+
+def fill_parent(
+    candidates: Candidates, target: str, stages: Sequence[StagePrediction], volume: Volume
+) -> NDArray[np.bool_]:
+    """Return (n,) which candidates of a target are more of its parent than a lesion can be.
+
+    Args:
+        candidates: Of the target.
+        target: Its name.
+        stages: Predictions of the specialist, with the parent that the target was sought in.
+        volume: The image, on its axial grid.
+    """
+    vast: NDArray[np.bool_]
+    vast = candidates.volume_ml > MOST_OF_PARENT * _parent_ml(target, stages, volume)
+    return vast
+
+
+def at_most_doubtful(
+    probability: NDArray[np.float64], fills_parent: NDArray[np.bool_], threshold: float
+) -> NDArray[np.float64]:
+    """Return probabilities (n,) by which no candidate is accepted that fills most of its parent.
+
+    Args:
+        probability: (n,) of being a lesion.
+        fills_parent: (n,), of `fill_parent`; such a candidate has the threshold, if not less.
+        threshold: Above which candidates are accepted.
+    """
+    return np.where(fills_parent, np.minimum(probability, threshold), probability)
 
 
 def _parent_ml(target: str, stages: Sequence[StagePrediction], volume: Volume) -> float:

@@ -36,7 +36,12 @@ from aslseg.inference.lesion_classifier import (
     save_classifier,
     standardised,
 )
-from aslseg.inference.lesion_stage import LesionStage, candidates_of
+from aslseg.inference.lesion_stage import (
+    LesionStage,
+    at_most_doubtful,
+    candidates_of,
+    fill_parent,
+)
 from aslseg.inference.loading import load_lesion_stage
 from aslseg.inference.postprocessing import labels_from
 from aslseg.preprocessing.intensity import SD_PER_MAD
@@ -75,6 +80,7 @@ class CaseCandidates:
         voxels: (n,) that the specialist labels in the zone of each.
         true_voxels: (n,) of these, how many are true.
         all_true: Voxels of the target in the human label map.
+        fills_parent: (n,) whether each is too much of its parent to be accepted.
     """
 
     case_id: str
@@ -84,6 +90,7 @@ class CaseCandidates:
     voxels: NDArray[np.int64]
     true_voxels: NDArray[np.int64]
     all_true: int
+    fills_parent: NDArray[np.bool_]
 
     def dice(self, accepted: NDArray[np.bool_]) -> float:
         """Return the Dice of the specialist's label with the accepted candidates alone."""
@@ -160,13 +167,14 @@ def _train_target(
         _log(target, cases, classifier, settings)
         save_classifier(path, classifier, settings)
     rows: list[dict[str, Any]] = []
-    start = 0
+    threshold, start = classifier.threshold(settings), 0
     for case in cases:
         end = start + len(case.is_lesion)
         if classifier.held_out is None:
-            accepted = classifier.of_features(case.features, settings) > 0.5
+            probability = classifier.of_features(case.features, settings)
         else:
-            accepted = classifier.held_out.probability[start:end] > classifier.threshold(settings)
+            probability = classifier.held_out.probability[start:end]
+        accepted = at_most_doubtful(probability, case.fills_parent, threshold) > threshold
         rows.append({"case": case.case_id, "target": target.name, "dice": case.dice(accepted)})
         start = end
     return rows
@@ -287,7 +295,13 @@ def _held_out_case(
         for target in targets
     }
     candidates = {
-        name: _case_candidates(labelled.case_id, patient, one, *regions[name])
+        name: _case_candidates(
+            labelled.case_id,
+            patient,
+            one,
+            *regions[name],
+            fills_parent=fill_parent(one, name, stages, volume),
+        )
         for name, one in found.items()
         if name not in labelled.unknown
     }
@@ -300,15 +314,29 @@ def _held_out_case(
 
 
 def _case_candidates(
-    case_id: str, patient: str, candidates: Candidates, predicted: Mask, truth: Mask
+    case_id: str,
+    patient: str,
+    candidates: Candidates,
+    predicted: Mask,
+    truth: Mask,
+    *,
+    fills_parent: NDArray[np.bool_],
 ) -> CaseCandidates:
     zones, count = candidates.zone_map(), len(candidates) + 1
     voxels, true_voxels = (
         np.bincount(zones[mask], minlength=count)[1:] for mask in (predicted, predicted & truth)
     )
     is_lesion = are_lesions(candidates, truth)
+    all_true = int(truth.sum())
     return CaseCandidates(
-        case_id, patient, candidates.features, is_lesion, voxels, true_voxels, int(truth.sum())
+        case_id,
+        patient,
+        candidates.features,
+        is_lesion,
+        voxels,
+        true_voxels,
+        all_true,
+        fills_parent,
     )
 
 

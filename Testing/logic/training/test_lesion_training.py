@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from aslseg.config import CandidatesConfig
 from aslseg.context import RunContext
@@ -51,8 +52,9 @@ def case_of(name: str, features: np.ndarray, is_lesion: np.ndarray) -> CaseCandi
     """Return candidates of 10 voxels each, all of which are true in lesions, and nothing else."""
     voxels = np.full(len(is_lesion), 10)
     true_voxels = voxels * is_lesion
+    none = np.zeros(len(is_lesion), bool)
     return CaseCandidates(
-        name, name, features, is_lesion, voxels, true_voxels, int(true_voxels.sum())
+        name, name, features, is_lesion, voxels, true_voxels, int(true_voxels.sum()), none
     )
 
 
@@ -248,6 +250,32 @@ def test_where_all_candidates_are_kept_labels_are_scored_as_they_are_and_no_sam_
             expected[case.id, target.name] = dice(*masks)
     assert found == pytest.approx(expected, abs=5e-5)
     assert min(found.values()) > 0
+
+
+class SureEverywhere(nn.Module):
+    """A network that is sure of its target in each pixel."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = torch.zeros(len(inputs), 2, *inputs.shape[2:])
+        logits[:, 1] = 5.0
+        return logits
+
+
+def test_a_candidate_that_is_most_of_its_parent_is_accepted_in_no_held_out_case(
+    tmp_path: Path,
+) -> None:
+    context = a_context(tmp_path, candidates=CandidatesConfig(decide="rule"))
+    networks = {stage.name: SureEverywhere() for stage in cascade_stages(context.targets)}
+    specialist = Specialist(networks, context.targets, context.config, context.device)
+    fold = frozenset(case.id for case in context.labelled)
+    models = dict.fromkeys(fold, OutOfFoldModel(TrainedCascade(specialist, ()), fold, tmp_path))
+    stage = train_lesion_stage(context, tmp_path, (), models)
+    assert stage is not None
+    volume = context.image(context.labelled[0])
+    judged = stage.judge(volume, specialist.predict_stages(volume), {})["tumour"]
+    assert judged.accepted.tolist() == [False]
+    rows = read_table(tmp_path / "cross_validation.csv")
+    assert [float(row["dice"]) for row in rows if row["target"] == "tumour"] == [0.0, 0.0]
 
 
 def test_the_rule_alone_needs_no_training_and_no_file(tmp_path: Path) -> None:
