@@ -20,6 +20,7 @@ from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
+from aslseg.project.case import nothing_counts
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, changing, open_project, upgrade_project, validated
@@ -297,6 +298,8 @@ def _run(
         context = context_of(project, folder, followed, cache, device=device)
         if is_new:
             _warn_of_windows(context)
+        if note := nothing_counts(context.labelled):
+            context.monitor.warn(note)
         best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder

@@ -173,49 +173,76 @@ def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
     assert not (labels[~mask] == 1).any()
 
 
-def test_the_slice_that_is_seen_is_marked_as_complete_until_that_is_taken_back(
-    person: Person,
-) -> None:
-    ui, logic = person.ui, person.logic
-    button = ui.completeSliceButton
-    assert not button.enabled
-    volume = logic.load_case("c0")
-    choose_node(ui.inputVolumeSelector, volume)
+def see_slice(person: Person, volume: Any, k: int) -> None:
+    show_slice_of(volume, k)
+    run_event_loop(0.3)
+
+
+@pytest.fixture
+def labelled_volume(person: Person) -> Any:
+    """The volume of c0, which has a label map, chosen and seen."""
+    assert not person.ui.completeSliceButton.enabled
+    assert person.ui.completeSlicesLabel.isHidden()
+    volume = person.logic.load_case("c0")
+    choose_node(person.ui.inputVolumeSelector, volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    return volume
 
-    def marked() -> tuple[int, ...] | None:
-        return logic.project.case("c0").complete_slices
 
-    def state() -> str:
-        names = [ui.casesTable.item(n, 0).text() for n in range(ui.casesTable.rowCount)]
-        return ui.casesTable.item(names.index("c0"), 1).text()
+def complete_slices(person: Person) -> tuple[int, ...] | None:
+    return person.logic.project.case("c0").complete_slices
 
+
+def state_in_the_list(person: Person) -> str:
+    table = person.ui.casesTable
+    names = [table.item(n, 0).text() for n in range(table.rowCount)]
+    return table.item(names.index("c0"), 1).text()
+
+
+def test_the_slice_that_is_seen_is_marked_as_complete_until_that_is_taken_back(
+    person: Person, labelled_volume: Any
+) -> None:
+    ui, button = person.ui, person.ui.completeSliceButton
     for k in (4, 6):
-        show_slice_of(volume, k)
-        run_event_loop(0.3)
+        see_slice(person, labelled_volume, k)
         assert button.text == "Slice is complete"
         person.press(button)
-    assert marked() == (4, 6)
-    assert state() == "labelled (2 slices)"
+    assert complete_slices(person) == (4, 6)
+    assert state_in_the_list(person) == "labelled (2 slices)"
+    assert ui.completeSlicesLabel.text.startswith("2 slices of the label of c0 count;")
     assert button.text == "Slice is not complete"
-    show_slice_of(volume, 5)
-    run_event_loop(0.3)
+    see_slice(person, labelled_volume, 5)
     assert button.text == "Slice is complete"
-    show_slice_of(volume, 6)
-    run_event_loop(0.3)
+    see_slice(person, labelled_volume, 6)
     person.press(button)
-    assert marked() == (4,)
+    assert complete_slices(person) == (4,)
     assert ui.undoButton.toolTip == "Undo: slice 6 not complete, c0"
     for expected in ((4, 6), (4,), None):
         person.press(ui.undoButton)
-        assert marked() == expected
-    assert state() == "labelled"
+        assert complete_slices(person) == expected
+    assert state_in_the_list(person) == "labelled"
     person.press(ui.redoButton)
-    assert marked() == (4,)
-    show_slice_of(volume, 4)
-    run_event_loop(0.3)
-    person.press(button)
-    assert marked() is None  # as before the first mark: a label without any teaches nothing
+    assert complete_slices(person) == (4,)
+
+
+def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(
+    person: Person, labelled_volume: Any
+) -> None:
+    ui = person.ui
+    see_slice(person, labelled_volume, 4)
+    person.press(ui.completeSliceButton)
+    person.press(ui.completeSliceButton)
+    assert complete_slices(person) == ()  # the mostly empty rest is not taken for background
+    assert state_in_the_list(person) == "labelled (0 slices)"
+    assert ui.completeSlicesLabel.text.startswith("No slice of the label of c0 counts: nothing is")
+    person.press(ui.wholeLabelButton)
+    assert complete_slices(person) is None
+    assert ui.completeSlicesLabel.text.startswith("The whole label of c0 counts")
+    assert not ui.wholeLabelButton.enabled
+    for expected in ((), (4,)):
+        person.press(ui.undoButton)
+        assert complete_slices(person) == expected
+    assert ui.completeSlicesLabel.text.startswith("1 slice of the label of c0 counts")
 
 
 def test_labels_of_another_model_are_reviewed_under_its_name(

@@ -21,7 +21,7 @@ from aslseg.cli.console import (
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
-from aslseg.project.case import Case
+from aslseg.project.case import Case, nothing_counts
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 
@@ -58,8 +58,9 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     complete: Annotated[
         list[str] | None,
         typer.Option(
-            help="CASE=SLICES, such as ct_3=4,8,12-15, or CASE=all: axial slices of a label map in "
-            "which everything is labelled; only these are learnt from and scored. Repeatable."
+            help="CASE=SLICES, such as ct_3=4,8,12-15, or CASE=all or none: axial slices of a "
+            "label map in which everything is labelled; only these are learnt from and scored. "
+            "Repeatable."
         ),
     ] = None,
 ) -> None:
@@ -92,19 +93,21 @@ def cases(  # noqa: PLR0913 - one for each option of the command
 
 
 def _slices(text: str) -> list[int] | None:
-    """Read numbers and ranges of slices; None for `all`.
+    """Read numbers and ranges of slices; None for `all`, and no slice for `none`.
 
     Raises:
         typer.BadParameter: When it is written differently.
     """
-    if text == "all":
-        return None
+    if text in ("all", "none"):
+        return None if text == "all" else []
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         ends = first, last or first
         if not all(end.isdecimal() and len(end) < _DIGITS for end in ends):
-            msg = f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, or all."
+            msg = (
+                f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, all or none."
+            )
             raise typer.BadParameter(msg)
         found += range(int(first), int(last or first) + 1)
     return found
@@ -192,6 +195,8 @@ def _show(project: Project) -> None:
     show_table(
         f"{len(rows)} cases", ["case", "label", "used to", "patient", "image"], rows, words=5
     )
+    if note := nothing_counts(project.cases):
+        tell(note)
 
 
 def _label(case: Case) -> str:

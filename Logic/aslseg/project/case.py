@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -159,3 +159,14 @@ def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:
                 "of them, or leave it out."
             )
             raise ProjectError(msg)
+
+
+def nothing_counts(cases: Iterable[Case]) -> str:
+    """Say of which cases no slice of the label map counts; empty where there is none."""
+    names = ", ".join(case.id for case in cases if case.label and case.complete_slices == ())
+    if not names:
+        return ""
+    return (
+        f"No slice of the label map counts: {names}. Nothing is learnt from it; mark a slice as "
+        "complete, or let the whole label map count."
+    )

@@ -1,4 +1,9 @@
-"""Sparse labels: slices of a case that a person marked as complete; the others say nothing."""
+"""Sparse labels: slices of a case that a person marked as complete; the others say nothing.
+
+One rule serves all: before any slice is marked, the whole label map counts; from the first mark
+on only marked slices do, none where the last mark was taken back. `mark_all_complete` lets the
+whole count again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,8 @@ def mark_slice_complete(
 ) -> Project:
     """Say that everything is labelled in a slice, or not; only complete slices are learnt from.
 
-    Before the first slice is marked, all of a label map counts.
+    Before the first slice is marked, all of a label map counts. Once the last mark is taken back,
+    nothing of it does, until a slice is marked again or `mark_all_complete` is called.
 
     Args:
         project: The project.

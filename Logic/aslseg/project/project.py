@@ -25,7 +25,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize, Volume
 from aslseg.errors import ConfigError, ProjectError, StorageError, short
-from aslseg.project.case import HISTORY, LABELS, LESIONS, Case, Split
+from aslseg.project.case import HISTORY, LABELS, LESIONS, Case, Split, nothing_counts
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import (
@@ -259,7 +259,8 @@ class Project(Settings):
         """Make sure that there is something to train on.
 
         Raises:
-            ProjectError: When no case to train on has a label map, or all of them are empty.
+            ProjectError: When no case to train on has a label map, all of them are empty, or no
+                slice of any counts.
         """
         if not self.labelled:
             msg = f"{self.folder} has no labelled case to train on; label at least one volume."
@@ -268,6 +269,8 @@ class Project(Settings):
             names = ", ".join(case.id for case in self.labelled)
             msg = f"No label map of {self.folder} has a labelled voxel ({names}); draw the targets."
             raise ProjectError(msg)
+        if all(case.complete_slices == () for case in self.labelled):
+            raise ProjectError(nothing_counts(self.labelled))
 
     def problems(self) -> list[str]:
         """List what cannot be found, one sentence each, without reading voxels."""

@@ -183,7 +183,8 @@ class OrganMaskLogic(ReviewLogic):
     ) -> Project:
         """Say that everything is labelled in a slice; only complete slices of the case are learnt.
 
-        `undo` takes it back. Without a marked slice the whole label map counts, as before any.
+        `undo` takes it back. Once the last mark is taken away nothing of the label map counts; see
+        `mark_all_complete`.
 
         Args:
             case_id: Name of the case, which has a label map.
@@ -191,14 +192,39 @@ class OrganMaskLogic(ReviewLogic):
             complete: Whether it is.
 
         Raises:
-            ProjectError: When there is no such slice or label map.
+            ProjectError: When there is no such slice or label map, or no mark to take away.
         """
-        before = self.opened().case(case_id).complete_slices
-        marked = {*(before or ()), slice_index}
-        marked -= set() if complete else {slice_index}
-        after = tuple(sorted(marked)) or None
-        project = self._set_complete(case_id, after)
+        from aslseg.project.complete_slices import mark_slice_complete
+
         word = f"slice {slice_index} {'complete' if complete else 'not complete'}, {case_id}"
+        return self._change_complete(
+            case_id,
+            word,
+            lambda project: mark_slice_complete(project, case_id, slice_index, complete=complete),
+        )
+
+    def mark_all_complete(self, case_id: str) -> Project:
+        """Let the whole label map of a case count again, as before any slice was marked.
+
+        `undo` takes it back.
+
+        Args:
+            case_id: Name of the case.
+        """
+        from aslseg.project.complete_slices import mark_all_complete
+
+        word = f"whole label counts, {case_id}"
+        return self._change_complete(
+            case_id, word, lambda project: mark_all_complete(project, case_id)
+        )
+
+    def _change_complete(
+        self, case_id: str, word: str, change: Callable[[Project], Project]
+    ) -> Project:
+        """Change which slices of a case are complete, so that it can be undone."""
+        before = self.opened().case(case_id).complete_slices
+        project = self.updated(change(self.opened()))
+        after = project.case(case_id).complete_slices
         self.history.add(
             Change(
                 word,

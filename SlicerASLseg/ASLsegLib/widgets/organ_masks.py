@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import qt
 from slicer.i18n import tr as _
 
@@ -9,6 +11,25 @@ from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.widgets.section import Section
+
+if TYPE_CHECKING:
+    from aslseg.project.case import Case
+
+
+def _counting(case: Case) -> str:
+    """Say how much of a case's label map is learnt from."""
+    if case.complete_slices is None:
+        text = _("The whole label of {case} counts: where nothing is drawn, it says background.")
+    elif not case.complete_slices:
+        text = _(
+            "No slice of the label of {case} counts: nothing is learnt from it. Mark a slice, or "
+            "let the whole label count."
+        )
+    elif len(case.complete_slices) == 1:
+        text = _("1 slice of the label of {case} counts; of the others nothing is learnt.")
+    else:
+        text = _("{count} slices of the label of {case} count; of the others nothing is learnt.")
+    return text.format(case=case.id, count=len(case.complete_slices or ()))
 
 
 class OrganMaskSection(Section):
@@ -23,6 +44,7 @@ class OrganMaskSection(Section):
         self.on_click(self.ui.addOrganMasksButton, self._add)
         self.on_click(self.ui.externalLabelsButton, self._add_labels)
         self.on_click(self.ui.completeSliceButton, self._mark_slice)
+        self.on_click(self.ui.wholeLabelButton, self._mark_all)
 
     def update(self) -> None:
         """Show which actions are possible."""
@@ -36,11 +58,17 @@ class OrganMaskSection(Section):
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
         self.gate(self.ui.organSegmentationSelector, closed, organs)
         self.gate(self.ui.externalLabelsButton, can, closed, busy)
-        self.gate(self.ui.completeSliceButton, can, closed, self._no_label(), busy)
+        unlabelled = self._no_label()
+        self.gate(self.ui.completeSliceButton, can, closed, unlabelled, busy)
         self._slice = self._seen_slice()
         complete = self._is_complete()
         text = _("Slice is not complete") if complete else _("Slice is complete")
         self.ui.completeSliceButton.setText(text)
+        counting = "" if unlabelled else _counting(self.logic.opened().case(self._case_id))
+        whole = "" if unlabelled or self._is_sparse() else _("The whole label counts already.")
+        self.gate(self.ui.wholeLabelButton, can, closed, unlabelled, whole, busy)
+        self.ui.completeSlicesLabel.setText(counting)
+        self.ui.completeSlicesLabel.setVisible(bool(counting))
 
     def _seen_slice(self) -> int | None:
         volume = self.panel.volume
@@ -51,6 +79,10 @@ class OrganMaskSection(Section):
         if not self._case_id:
             return False
         return self._slice in (self.logic.opened().case(self._case_id).complete_slices or ())
+
+    def _is_sparse(self) -> bool:
+        """Whether marked slices of the case alone count."""
+        return self.logic.opened().case(self._case_id).complete_slices is not None
 
     @property
     def _case_id(self) -> str:
@@ -68,6 +100,9 @@ class OrganMaskSection(Section):
     def _mark_slice(self) -> None:
         self._slice = k = current_slice(self.panel.volume)
         self.logic.mark_slice_complete(self._case_id, k, complete=not self._is_complete())
+
+    def _mark_all(self) -> None:
+        self.logic.mark_all_complete(self._case_id)
 
     def _save(self) -> None:
         organ = self.panel.choose_organ()

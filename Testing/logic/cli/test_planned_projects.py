@@ -123,6 +123,10 @@ def test_slices_of_a_label_map_are_marked_as_complete_and_all_again(tmp_path: Pa
     result, slices = marked("c0=4,8-10")
     assert (result.exit_code, slices) == (0, (4, 8, 9, 10)), result.output
     assert "4 slices" in result.output
+    assert "No slice of the label map counts" not in result.output
+    result, slices = marked("c0=none")
+    assert (result.exit_code, slices) == (0, ()), result.output
+    assert "No slice of the label map counts: c0. Nothing is" in " ".join(result.output.split())
     assert marked("c0=all")[1] is None
     for text, words in (
         ("c0=12", "has no slice 12; it has 0 to 11"),

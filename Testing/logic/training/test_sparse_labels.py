@@ -19,6 +19,7 @@ from aslseg.project.complete_slices import (
     incomplete_voxels,
     mark_all_complete,
     mark_slice_complete,
+    set_complete_slices,
 )
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
@@ -46,13 +47,30 @@ def test_slices_are_marked_and_unmarked(project: Project) -> None:
     assert project.case("c1").complete_slices == (5, 6)
     fewer = mark_slice_complete(project, "c1", 5, complete=False)
     assert fewer.case("c1").complete_slices == (6,)
-    assert mark_all_complete(fewer, "c1").case("c1").complete_slices is None
+    none = mark_slice_complete(fewer, "c1", 6, complete=False)
+    assert none.case("c1").complete_slices == ()
+    assert mark_all_complete(none, "c1").case("c1").complete_slices is None
     with pytest.raises(ProjectError, match="No slice of case c0 is marked, so all of it counts"):
         mark_slice_complete(project, "c0", 5, complete=False)
     with pytest.raises(ProjectError, match="no slice 12; it has 0 to 11"):
         mark_slice_complete(project, "c1", 12)
     with pytest.raises(ProjectError, match=r"c2 .* has no label map"):
         mark_slice_complete(project, "c2", 5)
+
+
+def test_label_maps_of_which_no_slice_counts_are_not_trained_on_unnoticed(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    project = set_complete_slices(a_tiny_project(tmp_path), "c1", ())
+    short = SPECIALIST.model_copy(update={"iterations": 1})
+    config = tiny_config(
+        method="specialist", rounds=1, organ=short, lesion=short, label_unlabelled=False
+    )
+    told: list[Event] = []
+    start_run(project, config, Monitor(told.append))
+    notes = [one.message for one in told if isinstance(one, Notice)]
+    assert [note for note in notes if "No slice of the label map counts: c1. Nothing" in note]
+    with pytest.raises(ProjectError, match=r"No slice of the label map counts: c0, c1\."):
+        start_run(set_complete_slices(project, "c0", ()), config)
 
 
 def test_marks_go_with_the_label_map_that_is_taken_back(project: Project) -> None:
