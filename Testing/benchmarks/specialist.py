@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from even_slices import even_slices
 
 from aslseg.cli.runs import changed
 from aslseg.context import RunContext
@@ -165,8 +166,7 @@ def shown_label(arguments: argparse.Namespace, number: int) -> Path:
 def shown_slices(truth: Labelmap, count: int) -> list[int]:
     """Return slices evenly over the liver, one half-way above it and one half-way below."""
     filled = np.moveaxis(truth.labels, axial_axis(truth), 0).any(axis=(1, 2))
-    liver = np.flatnonzero(filled)
-    chosen = {int(liver[round(n)]) for n in np.linspace(0, len(liver) - 1, count + 2)[1:-1]}
+    liver, chosen = np.flatnonzero(filled), set(even_slices(filled, count))
     if liver[0] > 0:
         chosen.add(int(liver[0]) // 2)
     if liver[-1] < len(filled) - 1:

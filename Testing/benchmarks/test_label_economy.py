@@ -36,6 +36,7 @@ from economy_draws import lines, part_in_words, read
 from economy_orders import ORDERS, Reviewed, measured, off_by
 from economy_rounds import changed_of
 from economy_rounds import lines as compared
+from even_slices import even_slices
 
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
@@ -273,6 +274,22 @@ def test_an_organ_is_drawn_in_every_third_slice_and_less_from_what_is_shown(tmp_
     assert drawn_mm(nothing) == pytest.approx(4 * section_mm)  # of eight: 1, 4, 7 and the last
     assert 0 < drawn_mm(half) < drawn_mm(nothing)
     assert drawn_mm(liver) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        pytest.param(1, [7], id="middle"),
+        pytest.param(3, [5, 7, 9], id="evenly"),
+        pytest.param(20, [3, 4, 5, 6, 7, 8, 9, 10, 11], id="no more than there are"),
+    ],
+)
+def test_slices_are_chosen_evenly_among_those_that_show_something(
+    count: int, expected: list[int]
+) -> None:
+    filled = np.zeros(20, bool)
+    filled[3:12] = True
+    assert even_slices(filled, count) == expected
 
 
 def test_sparse_labels_are_five_complete_slices(tmp_path: Path) -> None:

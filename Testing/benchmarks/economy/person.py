@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from even_slices import even_slices
 from numpy.typing import NDArray
 
 from aslseg.data.masks import label_components
@@ -68,9 +69,7 @@ def label_slices(desk: Desk, truth: Labels, standard: Standard, count: int) -> l
     """
     visit = _Visit(desk, truth, standard)
     visit.do("open")
-    filled = np.flatnonzero(truth.any(axis=(1, 2)))
-    places = np.linspace(0, len(filled) - 1, count + 2)[1:-1]
-    slices = sorted({int(filled[round(place)]) for place in places})
+    slices = even_slices(truth.any(axis=(1, 2)), count)
     for k in slices:
         for target in desk.targets:
             region = region_mask(truth, target, desk.targets)[k]
