@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _counting(case: Case) -> str:
     """Say how much of a case's label map is learnt from."""
     if case.complete_slices is None:
-        text = _("The whole label of {case} counts: where nothing is drawn, it says background.")
+        text = _("The whole label of {case} counts; the rest is background.")
     elif not case.complete_slices:
         text = _(
             "No slice of the label of {case} counts: nothing is learnt from it. Mark a slice, or "
