@@ -7,9 +7,9 @@ generalization, Neural Networks 5, 1992). SAM, the adaptation network and the le
 trained with these predictions. (Ours.)
 
 The specialists are trained as the deployed one is, by the same SSL method and on the same
-unlabelled cases. From round 2 on they learn from the same pseudo-labels too, which come from models
-that have seen all labelled cases: then they have not seen a case's label, but pseudo-labels of
-other cases that were made with its help.
+unlabelled cases. From round 2 on they learn from pseudo-labels of the same cases too, which their
+own predecessors made (`fold_labels`): nothing that they learn from was made with the help of the
+labels of their fold, but the choice of cases and the decisions about lesions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from aslseg.context import RunContext
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.loading import TrainedCascade, load_cascade
-from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
+from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 
 FOLDS = 2
 
@@ -89,7 +90,7 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
     """Train a specialist without each fold of the labelled cases, or load it from the folder.
 
     A fold has no model if the other cases show nothing of some target. Those of later rounds start
-    from the weights of the round before.
+    from the weights of the round before, and learn from pseudo-labels of these.
 
     Args:
         context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
@@ -103,11 +104,12 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
         fold = frozenset(case.id for case in labelled if case.patient in patients)
         folder = plan.folder / "crossfit" / f"without-group-{number}"
         before = context.folder.before(folder)
-        known = None if before is None else load_cascade(context, before, plan.network).specialist
+        known = None if before is None else load_cascade(context, before, plan.network)
         without = replace(
             plan,
             folder=folder,
-            start={} if known is None else known.networks,
+            pseudo=_pseudo_labels(context, plan, known, folder, number),
+            start={} if known is None else known.specialist.networks,
             share=share * (1.0 if known is None else plan.share),
             left_out=fold,
             name=f"cross-fitted-{number}",
@@ -122,3 +124,18 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
         out_of_fold_models.update(dict.fromkeys(fold, model))
     forget_predictions(out_of_fold_models)  # those of a process that was ended
     return out_of_fold_models
+
+
+def _pseudo_labels(
+    context: RunContext,
+    plan: CascadeTrainingPlan,
+    known: TrainedCascade | None,
+    folder: Path,
+    number: int,
+) -> Mapping[str, PseudoLabel]:
+    """Return the pseudo-labels of a fold's model: none without a specialist that makes them."""
+    round_before = context.folder.before(plan.folder)
+    if known is None or round_before is None or not plan.pseudo:
+        return {}
+    by = FoldLabelling(known, round_before, folder / "pseudo")
+    return label_without_fold(context, plan.pseudo, by, number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -297,7 +297,20 @@ class _Plan:
     def _crossfit(self, number: int, share: float) -> Iterator[PlannedStep]:
         part = self.config.crossfit_share
         for fold in range(1, self.folds + 1 if part else 1):
-            yield from self._cascade(number, f"cross-fitted-{fold}", part * share)
+            before_s = self._fold_labels_s(number)
+            for step in self._cascade(number, f"cross-fitted-{fold}", part * share):
+                yield replace(step, before_s=before_s)
+                before_s = 0.0
+
+    def _fold_labels_s(self, number: int) -> float:
+        """Return the seconds in which a cross-fitted model labels what its successor learns from.
+
+        That of a round predicts with two weights of its own, the stages of lesions with a third.
+        """
+        settings = self.config.reliability
+        share = settings.first_share + settings.growth * (number - 2)
+        accepted = min(1.0, share) * len(self.project.unlabelled) if number > 1 else 0.0
+        return 3 * self.times.specialist_s() * accepted
 
     def _sam_parts(self, number: int, share: float) -> Iterator[PlannedStep]:
         yield from self._sam(number, share)

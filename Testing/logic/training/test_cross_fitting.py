@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aslseg.config import CandidatesConfig
 from aslseg.context import RunContext
-from aslseg.data.images import write_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
+from aslseg.inference.loading import load_cascade
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
-from aslseg.training.cascade import CascadeTrainingPlan
+from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
 from tiny_project import a_tiny_project, tiny_config
 
@@ -63,6 +65,59 @@ def test_an_out_of_fold_model_does_not_depend_on_the_label_of_its_case(tmp_path:
         )
         assert torch.equal(*of_changed)
         assert not torch.equal(*of_other)
+
+
+def two_rounds(project: Project, change: int) -> tuple[RunContext, OutOfFoldModels]:
+    """Train out-of-fold models of two rounds on pseudo-labels of c2 that a change is added to."""
+    events: list[Event] = []
+    config = tiny_config(crossfit_share=1.0, candidates=CandidatesConfig(decide="rule"))
+    run = create_run(project.folder, config)
+    context = RunContext(project, config, run, torch.device("cpu"), Monitor(events.append))
+    trained_in(context, run.round(1))
+    truth = project.load_labels(project.case("c0"))
+    pseudo = Labelmap(np.roll(truth.labels, change, axis=2), truth.geometry)
+    path = run.round(1) / "pseudo" / "c2.nii.gz"
+    write_labelmap(pseudo, path)
+    accepted = {"c2": PseudoLabel(path, frozenset({"liver", "tumour"}))}
+    plan = CascadeTrainingPlan(run.round(2), config.paradigm, accepted, {})
+    return context, cross_fitted_models(context, plan)
+
+
+def test_a_later_out_of_fold_model_learns_nothing_that_others_made_of_the_label_of_its_case(
+    tmp_path: Path,
+) -> None:
+    project = a_tiny_project(tmp_path)
+    _, before = two_rounds(project, 0)
+    case = project.case("c0")
+    labels = project.load_labels(case)
+    mirrored = np.ascontiguousarray(labels.labels[:, ::-1])
+    write_labelmap(Labelmap(mirrored, labels.geometry), project.label_path(case))
+    context, after = two_rounds(project, 5)
+    for stage in ("liver", "tumour"):
+        first, second = (weights(m["c0"].specialist.networks[stage]) for m in (before, after))
+        assert torch.equal(first, second)
+    assert not torch.equal(
+        *(weights(models["c1"].specialist.networks["liver"]) for models in (before, after))
+    )
+    made = context.folder.round(2) / "crossfit" / "without-group-1" / "pseudo"
+    known = load_cascade(context, context.folder.round(1) / "crossfit" / "without-group-1")
+    own = known.specialist.segment(project.load_image(project.case("c2")))
+    found = read_labelmap(made / "c2.nii.gz").labels
+    np.testing.assert_array_equal(found == 1, own.labels == 1)
+    assert (found == 1).any()
+
+
+def test_a_later_out_of_fold_model_without_a_predecessor_learns_from_labels_alone(
+    tmp_path: Path,
+) -> None:
+    project = a_tiny_project(tmp_path)
+    context = a_context(project)
+    accepted = {"c2": PseudoLabel(tmp_path / "nowhere.nii.gz", frozenset({"liver", "tumour"}))}
+    plan = CascadeTrainingPlan(context.folder.round(2), context.config.paradigm, accepted, {})
+    models = cross_fitted_models(context, plan)
+    alone = trained_in(a_context(project), tmp_path / "alone")
+    of_both = (weights(m["c0"].specialist.networks["liver"]) for m in (models, alone))
+    torch.testing.assert_close(*of_both)
 
 
 def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -> None:
