@@ -25,6 +25,7 @@ from aslseg.context import RunContext
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.loading import TrainedCascade, load_cascade
+from aslseg.project.run_tables import round_number
 from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 
@@ -133,9 +134,14 @@ def _pseudo_labels(
     folder: Path,
     number: int,
 ) -> Mapping[str, PseudoLabel]:
-    """Return the pseudo-labels of a fold's model: none without a specialist that makes them."""
+    """Return the pseudo-labels of a fold's model: in round 1 those of another model are as good.
+
+    Later it has none without a specialist that makes them.
+    """
     round_before = context.folder.before(plan.folder)
-    if known is None or round_before is None or not plan.pseudo:
+    if round_number(plan.folder) <= 1 or not plan.pseudo:
+        return plan.pseudo
+    if known is None or round_before is None:
         return {}
     by = FoldLabelling(known, round_before, folder / "pseudo")
     return label_without_fold(context, plan.pseudo, by, number)

@@ -120,6 +120,18 @@ def test_a_later_out_of_fold_model_without_a_predecessor_learns_from_labels_alon
     torch.testing.assert_close(*of_both)
 
 
+def test_labels_of_another_model_teach_the_first_out_of_fold_models_too(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    context = a_context(project)
+    path = project.label_path(project.case("c0"))
+    of_other = {"c2": PseudoLabel(path, frozenset({"liver", "tumour"}))}
+    plan = CascadeTrainingPlan(context.folder.round(1), context.config.paradigm, of_other, {})
+    taught = cross_fitted_models(context, plan)
+    alone = trained_in(context, tmp_path / "alone")
+    first, second = (weights(m["c0"].specialist.networks["liver"]) for m in (taught, alone))
+    assert not torch.equal(first, second)
+
+
 def test_weights_that_are_there_are_read_and_not_trained_again(tmp_path: Path) -> None:
     context = a_context(a_tiny_project(tmp_path))
     first = trained_in(context, tmp_path / "weights")
