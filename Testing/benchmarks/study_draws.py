@@ -3,12 +3,15 @@
     python Testing/benchmarks/study_draws.py Docs/results/aslseg-draws-B-to-F.csv
 
 Prints Dice after each stage, for test cases and unlabelled ones: the mean over patients, with the
-95 % bootstrap interval of the benchmark, and the gain over the specialist of the first round.
+95 % bootstrap interval of the benchmark, and the gain over the specialist of the first round. Below
+it what the second round adds to the first one's final label; tumours by cases that have any, and
+cases that have none, whose Dice is 1 or 0.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -23,6 +26,8 @@ Stage = tuple[int, str]
 FIRST: Stage = (1, "specialist")
 HEAD = "| round, label | liver | gain | tumour | gain | found | false a case |\n|" + "---|" * 7
 
+ROUNDS = "| final label | round 1 | round 2 | added by round 2 |\n|" + "---|" * 4
+
 
 def main() -> None:
     rows = [row for path in sys.argv[1:] for row in read(Path(path))]
@@ -31,6 +36,9 @@ def main() -> None:
         patients = patients_of(row["case"] for row in here)
         print(f"\n{split}: {len(set(patients.values()))} patients\n\n{HEAD}")
         for line in lines(here, patients):
+            print(line)
+        print(f"\n{ROUNDS}")
+        for line in round_lines(here, patients):
             print(line)
 
 
@@ -70,8 +78,31 @@ def lines(rows: list[dict[str, str]], patients: dict[str, str]) -> Iterable[str]
         yield f"| {' | '.join(cells)} |"
 
 
+def round_lines(rows: list[dict[str, str]], patients: dict[str, str]) -> Iterable[str]:
+    """Give a line for each measure of the final label, with what round 2 adds to round 1."""
+    final = [row for row in rows if row["source"] == "refined"]
+    tumour = [row for row in final if row["target"] == "tumour"]
+    with_any = {row["case"] for row in tumour if int(row["lesions_true"])}
+    parts = {
+        "liver": [row for row in final if row["target"] == "liver"],
+        "tumour, cases with any": [row for row in tumour if row["case"] in with_any],
+        "tumour, cases without": [row for row in tumour if row["case"] not in with_any],
+    }
+    for name, part in parts.items():
+        dice: dict[int, dict[Key, float]] = defaultdict(dict)
+        for row in part:
+            key = (row["draw"], int(row["labelled"]), int(row["seed"]), row["case"])
+            dice[int(row["round"])][key] = float(row["dice"])
+        means = [in_words(estimate(over_patients(dice[n], patients))) for n in (1, 2)]
+        added = gain(dice[2], dice[1], patients)
+        means.append("" if added is None else in_words(added.difference, "+"))
+        yield f"| {' | '.join([name, *means])} |"
+
+
 def in_words(found: Estimate, sign: str = "") -> str:
-    """Write a mean with its interval."""
+    """Write a mean with its interval, which one patient alone does not have."""
+    if math.isnan(found.low):
+        return f"{found.value:{sign}.3f}"
     return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
