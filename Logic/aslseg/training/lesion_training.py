@@ -183,8 +183,9 @@ def _train_target(
 def _threshold_before(context: RunContext, path: Path) -> float:
     """Return the threshold of the round before, under which a later one must not choose its own.
 
-    Out-of-fold specialists of later rounds learn from labels that were made by networks which saw
-    the case, so fewer of their candidates in it are false than in other cases.
+    Which pseudo-labels out-of-fold specialists of later rounds learn from, and which lesions in
+    them, was still decided with the case, so fewer of their candidates in it are false than in
+    other cases.
 
     Args:
         context: Of the run.
