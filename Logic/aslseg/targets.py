@@ -113,6 +113,11 @@ def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Ma
     return belongs[labels]
 
 
+def shown_targets(labels: Labels, targets: Sequence[Target]) -> tuple[str, ...]:
+    """Return the names of the targets that a label map of any shape has a voxel of."""
+    return tuple(one.name for one in targets if region_mask(labels, one, targets).any())
+
+
 def undecided_mask(labels: Labels, unknown: Collection[str], targets: Sequence[Target]) -> Mask:
     """Find the voxels of which a label map does not say whether a target is there.
 

@@ -27,7 +27,7 @@ from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_object
 from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import atomic_path, write_json_atomic
-from aslseg.targets import Target, region_mask
+from aslseg.targets import Target, region_mask, shown_targets
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
@@ -104,7 +104,7 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
     found, decided = _lesions(project, case, predictions)
     facts = CaseFacts(
         stamp,
-        () if human is None else _present(human, project.targets),
+        () if human is None else shown_targets(human.labels, project.targets),
         None if shown is None else _volumes(shown, project.targets, unknown),
         found,
         decided,
@@ -169,10 +169,6 @@ def _square(rgb: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
 def _refined(predictions: Path | None) -> Labelmap | None:
     path = None if predictions is None else predictions / REFINED
     return None if path is None or not path.exists() else read_labelmap(path)
-
-
-def _present(labels: Labelmap, targets: tuple[Target, ...]) -> tuple[str, ...]:
-    return tuple(t.name for t in targets if region_mask(labels.labels, t, targets).any())
 
 
 def _volumes(

@@ -6,7 +6,7 @@ A stage inside a parent target is trained with true, degraded and predicted mask
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +186,12 @@ class PseudoLabel:
     targets: frozenset[str]
     doubtful: Path | None = None
 
+    @classmethod
+    def in_folder(cls, folder: Path, case_id: str, targets: Iterable[str]) -> PseudoLabel:
+        """Return a written pseudo-label; rounds of earlier versions have none that is doubtful."""
+        labels, doubtful = pseudo_label_paths(folder, case_id)
+        return cls(labels, frozenset(targets), doubtful if doubtful.exists() else None)
+
     def teaches(self, stage: CascadeStage) -> bool:
         """Whether a stage is trained on it."""
         return all(target.name in self.targets for target in stage.targets)
@@ -200,6 +206,17 @@ class PseudoLabel:
             values.append(parent.value)
             parent = None if parent.inside is None else by_name[parent.inside]
         return np.isin(axial_labelmap(read_labelmap(self.doubtful)).labels, values)
+
+
+def pseudo_label_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
+    """Return the files of a pseudo-label: its labels, and what is doubtful.
+
+    Args:
+        folder: Of a round, or of an out-of-fold model.
+        case_id: Of the case.
+    """
+    pseudo = folder / "pseudo"
+    return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -138,10 +138,10 @@ def _pseudo_labels(
 
     Later it has none without a specialist that makes them.
     """
-    round_before = context.folder.before(plan.folder)
     if round_number(plan.folder) <= 1 or not plan.pseudo:
         return plan.pseudo
+    round_before = context.folder.before(plan.folder)
     if known is None or round_before is None:
         return {}
-    by = FoldLabelling(known, round_before, folder / "pseudo")
+    by = FoldLabelling(known, round_before, folder)
     return label_without_fold(context, plan.pseudo, by, number)

@@ -20,8 +20,8 @@ from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import TrainedCascade, load_lesion_stage, specialist_alone
 from aslseg.memory import give_back_memory
 from aslseg.project.case import Case
-from aslseg.targets import region_mask
-from aslseg.training.cascade import PseudoLabel
+from aslseg.targets import shown_targets
+from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
 from aslseg.training.selection import doubtful_labels
 
 LABELLING = "Labelling without group {}"
@@ -35,16 +35,12 @@ class FoldLabelling:
     Attributes:
         before: The specialist of the round before that was not trained on the fold.
         round_before: Folder of what decided about candidates in the round before.
-        folder: Of the label maps.
+        folder: Of the model; its label maps are its pseudo-labels.
     """
 
     before: TrainedCascade
     round_before: Path
     folder: Path
-
-    def paths(self, case_id: str) -> tuple[Path, Path]:
-        """Return the files of a case: its labels, and what is doubtful of them."""
-        return self.folder / f"{case_id}.nii.gz", self.folder / f"{case_id}-doubtful.nii.gz"
 
 
 def label_without_fold(
@@ -74,26 +70,21 @@ def label_without_fold(
     task = LABELLING.format(fold)
     found = mapped(_label, cases, context.monitor, task, context, by, ensemble)
     return {
-        case.id: PseudoLabel(labels, accepted[case.id].targets & names, doubtful)
+        case.id: PseudoLabel.in_folder(by.folder, case.id, accepted[case.id].targets & names)
         for case, names in zip(cases, found, strict=True)
-        for labels, doubtful in [by.paths(case.id)]
     }
 
 
 def _label(case: Case, context: RunContext, by: FoldLabelling, ensemble: Ensemble) -> set[str]:
     """Write the labels of a case, and what is doubtful of them; return the targets it shows."""
-    path, path_of_doubt = by.paths(case.id)
-    if not path.exists():
-        volume = context.project.load_image(case)
-        found = ensemble.segment(volume, context.monitor)
-        before = [by.before.earlier[-1].segment(volume, context.monitor)]
-        reach = context.config.candidates.doubt
-        write_labelmap(doubtful_labels(found, before, context.targets, reach), path_of_doubt)
-        write_labelmap(found.refined, path)
-        give_back_memory()
-    labels = read_labelmap(path).labels
-    return {
-        target.name
-        for target in context.targets
-        if region_mask(labels, target, context.targets).any()
-    }
+    path, path_of_doubt = pseudo_label_paths(by.folder, case.id)
+    if path.exists():
+        return set(shown_targets(read_labelmap(path).labels, context.targets))
+    volume = context.project.load_image(case)
+    found = ensemble.segment(volume, context.monitor)
+    before = [by.before.earlier[-1].segment(volume, context.monitor)]
+    reach = context.config.candidates.doubt
+    write_labelmap(doubtful_labels(found, before, context.targets, reach), path_of_doubt)
+    write_labelmap(found.refined, path)
+    give_back_memory()
+    return set(shown_targets(found.refined.labels, context.targets))

@@ -5,7 +5,7 @@ A case's predictions are label maps, prompts and agreement in `round-NN/predicti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from aslseg.project.run_tables import (
 )
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import copy_atomic, write_json_atomic
-from aslseg.training.cascade import PseudoLabel
+from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
 from aslseg.training.selection import (
     Decision,
     Reliability,
@@ -145,7 +145,7 @@ def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
     usable = {case.id for case in context.unlabelled if case.status != "rejected"}
     every = [target.name for target in context.targets]
     pseudo = {
-        row.case: _pseudo_label(folder, row.case, row.accepted_targets or every)
+        row.case: PseudoLabel.in_folder(folder, row.case, row.accepted_targets or every)
         for row in read_reliability(folder)
         if row.accepted and row.case in usable
     }
@@ -242,24 +242,13 @@ def _copied_pseudo_label(this: Round, decision: Decision) -> PseudoLabel:
     """Copy the refined label of a case, and what is doubtful of it, to the pseudo-labels."""
     case_id = decision.reliability.case_id
     predictions = this.folder / schema_1.PREDICTIONS / case_id
-    for source, path in zip((REFINED, DOUBTFUL), _pseudo_paths(this.folder, case_id), strict=True):
+    paths = pseudo_label_paths(this.folder, case_id)
+    for source, path in zip((REFINED, DOUBTFUL), paths, strict=True):
         if not (predictions / source).exists():
             msg = f"{predictions / source} was written but is gone; delete {predictions}."
             raise RunError(msg)
         copy_atomic(predictions / source, path)
-    return _pseudo_label(this.folder, case_id, decision.accepted)
-
-
-def _pseudo_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
-    """Return the files of a pseudo-label in a round's folder: its labels, and what is doubtful."""
-    pseudo = folder / "pseudo"
-    return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"
-
-
-def _pseudo_label(folder: Path, case_id: str, targets: Collection[str]) -> PseudoLabel:
-    """Return a written pseudo-label; rounds of earlier versions have none that is doubtful."""
-    labels, doubtful = _pseudo_paths(folder, case_id)
-    return PseudoLabel(labels, frozenset(targets), doubtful if doubtful.exists() else None)
+    return PseudoLabel.in_folder(this.folder, case_id, decision.accepted)
 
 
 def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from aslseg.training.cascade import scheduled, step_voxels
 from aslseg.training.cross_fitting import folds_of
 from aslseg.training.fusion import fold_steps
 from aslseg.training.rounds import COMPARING, SEGMENTING
+from aslseg.training.selection import accepted_share
 
 _MVOXEL = 1e6
 _FEW_UNITS = 3
@@ -307,10 +308,10 @@ class _Plan:
 
         That of a round predicts with two weights of its own, the stages of lesions with a third.
         """
-        settings = self.config.reliability
-        share = settings.first_share + settings.growth * (number - 2)
-        accepted = min(1.0, share) * len(self.project.unlabelled) if number > 1 else 0.0
-        return 3 * self.times.specialist_s() * accepted
+        if number == 1:
+            return 0.0
+        share = accepted_share(self.config.reliability, number - 1)
+        return 3 * self.times.specialist_s() * share * len(self.project.unlabelled)
 
     def _sam_parts(self, number: int, share: float) -> Iterator[PlannedStep]:
         yield from self._sam(number, share)

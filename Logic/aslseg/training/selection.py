@@ -114,6 +114,11 @@ def agreement(first: Mask, second: Mask) -> float | None:
     return dice(first, second) if first.any() or second.any() else None
 
 
+def accepted_share(settings: ReliabilityConfig, round_number: int) -> float:
+    """Return the part of the unlabelled cases that a round may accept; rounds count from 1."""
+    return min(1.0, settings.first_share + settings.growth * (round_number - 1))
+
+
 def select(
     cases: Sequence[Reliability],
     settings: ReliabilityConfig,
@@ -137,8 +142,7 @@ def select(
     Returns:
         One decision per case, most reliable first.
     """
-    share = min(1.0, settings.first_share + settings.growth * (round_number - 1))
-    places = math.floor(share * len(cases) + 1e-9)
+    places = math.floor(accepted_share(settings, round_number) * len(cases) + 1e-9)
     reasons: dict[str, dict[str, str]] = {case.case_id: {} for case in cases}
     for target in _parents_first(targets):
         quota = places

@@ -75,6 +75,18 @@ def test_a_typical_encoder_is_as_fast_as_its_input_is_small() -> None:
     assert typical_speed(without).embedding_s == 0.0
 
 
+def test_cross_fitted_networks_of_later_rounds_label_cases_before_they_train(
+    project: Project,
+) -> None:
+    steps = planned_steps(read_preset("quick"), project, Speed(1.8, 0.1))
+    before_s = {
+        (step.round, step.task): step.before_s for step in steps if "cross-fitted" in step.task
+    }
+    assert before_s[1, "cross-fitted-1-liver"] == 0
+    assert before_s[2, "cross-fitted-1-liver"] == before_s[2, "cross-fitted-2-liver"] > 0
+    assert before_s[2, "cross-fitted-1-tumour"] == 0  # labelled once, before the first stage
+
+
 def test_what_is_trained_to_compare_with_learns_from_labels_alone(project: Project) -> None:
     config = read_preset("demo").model_copy(update={"paradigm": "mean_teacher"})
     steps = planned_steps(config, project, Speed(1.8, 0.1))

@@ -12,11 +12,13 @@ from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.events import Event, Monitor, Notice
-from aslseg.inference.loading import load_cascade
+from aslseg.inference.cascade import Specialist
+from aslseg.inference.loading import TrainedCascade, load_cascade
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
 from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
+from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 from tiny_project import a_tiny_project, tiny_config
 
 
@@ -118,6 +120,35 @@ def test_a_later_out_of_fold_model_without_a_predecessor_learns_from_labels_alon
     alone = trained_in(a_context(project), tmp_path / "alone")
     of_both = (weights(m["c0"].specialist.networks["liver"]) for m in (models, alone))
     torch.testing.assert_close(*of_both)
+
+
+class SureNetwork(torch.nn.Module):
+    """A network that is sure of its target in each pixel, or of there being none."""
+
+    def __init__(self, *, finds: bool) -> None:
+        super().__init__()
+        self.odds = 5.0 if finds else -5.0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(inputs), 2, *inputs.shape[2:])
+        logits[:, 1] = self.odds
+        return logits
+
+
+def test_a_target_that_is_not_found_without_the_fold_is_not_taught(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    config = tiny_config(candidates=CandidatesConfig(decide="rule"))
+    run = create_run(project.folder, config)
+    context = RunContext(project, config, run, torch.device("cpu"), Monitor())
+    networks = {name: SureNetwork(finds=name == "liver") for name in ("liver", "tumour")}
+    specialist = Specialist(networks, context.targets, config, context.device)
+    by = FoldLabelling(TrainedCascade(specialist, (specialist,)), run.round(1), tmp_path / "fold")
+    accepted = {"c2": PseudoLabel(tmp_path / "of-the-run", frozenset({"liver", "tumour"}))}
+    for _ in ("made", "read again"):
+        found = label_without_fold(context, accepted, by, 1)["c2"]
+        assert found.targets == {"liver"}
+        assert (read_labelmap(found.labels).labels == 1).any()
+        assert found.doubtful is not None
 
 
 def test_labels_of_another_model_teach_the_first_out_of_fold_models_too(tmp_path: Path) -> None:
