@@ -14,7 +14,7 @@ import csv
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aslseg.benchmark.draws import read_draws
@@ -25,7 +25,6 @@ Stage = tuple[int, str]
 """Round and prediction."""
 FIRST: Stage = (1, "specialist")
 HEAD = "| round, label | liver | gain | tumour | gain | found | false a case |\n|" + "---|" * 7
-
 ROUNDS = "| final label | round 1 | round 2 | added by round 2 |\n|" + "---|" * 4
 
 
@@ -62,8 +61,7 @@ def lines(rows: list[dict[str, str]], patients: dict[str, str]) -> Iterable[str]
     lesions: dict[Stage, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         stage = (int(row["round"]), row["source"])
-        key = (row["draw"], int(row["labelled"]), int(row["seed"]), row["case"])
-        dice[row["target"]][stage][key] = float(row["dice"])
+        dice[row["target"]][stage][key_of(row)] = float(row["dice"])
         if row["target"] == "tumour":
             lesions[stage].append(row)
     for stage, of_stage in lesions.items():
@@ -91,12 +89,16 @@ def round_lines(rows: list[dict[str, str]], patients: dict[str, str]) -> Iterabl
     for name, part in parts.items():
         dice: dict[int, dict[Key, float]] = defaultdict(dict)
         for row in part:
-            key = (row["draw"], int(row["labelled"]), int(row["seed"]), row["case"])
-            dice[int(row["round"])][key] = float(row["dice"])
+            dice[int(row["round"])][key_of(row)] = float(row["dice"])
         means = [in_words(estimate(over_patients(dice[n], patients))) for n in (1, 2)]
         added = gain(dice[2], dice[1], patients)
         means.append("" if added is None else in_words(added.difference, "+"))
         yield f"| {' | '.join([name, *means])} |"
+
+
+def key_of(row: Mapping[str, str]) -> Key:
+    """Return what a score is of: draw, labelled volumes, seed, case."""
+    return row["draw"], int(row["labelled"]), int(row["seed"]), row["case"]
 
 
 def in_words(found: Estimate, sign: str = "") -> str:

@@ -64,9 +64,11 @@ class OrganMaskSection(Section):
         complete = self._is_complete()
         text = _("Slice is not complete") if complete else _("Slice is complete")
         self.ui.completeSliceButton.setText(text)
-        counting = "" if unlabelled else _counting(self.logic.opened().case(self._case_id))
-        whole = "" if unlabelled or self._is_sparse() else _("The whole label counts already.")
+        case = None if unlabelled else self.logic.opened().case(self._case_id)
+        is_whole = case is not None and case.complete_slices is None
+        whole = _("The whole label counts already.") if is_whole else ""
         self.gate(self.ui.wholeLabelButton, can, closed, unlabelled, whole, busy)
+        counting = "" if case is None else _counting(case)
         self.ui.completeSlicesLabel.setText(counting)
         self.ui.completeSlicesLabel.setVisible(bool(counting))
 
@@ -79,10 +81,6 @@ class OrganMaskSection(Section):
         if not self._case_id:
             return False
         return self._slice in (self.logic.opened().case(self._case_id).complete_slices or ())
-
-    def _is_sparse(self) -> bool:
-        """Whether marked slices of the case alone count."""
-        return self.logic.opened().case(self._case_id).complete_slices is not None
 
     @property
     def _case_id(self) -> str:
