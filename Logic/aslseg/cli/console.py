@@ -127,23 +127,28 @@ def show_table(
 
 
 def show_dice(run: RunRecord, targets: Sequence[Target], split: str = "validation") -> None:
-    """Write the table of mean Dice by round and source, and of lesions found and false ones."""
+    """Write the table of mean Dice by round and source, and which round the label maps are of."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
     lesions = [target.name for target in lesion_targets(targets) if target.name in run.targets]
     rows = [row for source in run.sources if (row := _dice_row(run, source, split, lesions))]
-    if not rows:
+    if rows:
+        _show_dice_rows(run, rows, lesions, f"Dice on {split} volumes, mean and spread{mark}")
+    else:
         tell(f"No {split} volume has been scored{mark}.")
-        return
+    if kept := kept_round(run):
+        tell(kept)
+
+
+def _show_dice_rows(
+    run: RunRecord, rows: Sequence[list[str]], lesions: Sequence[str], title: str
+) -> None:
     head = ["Round", "Source"]
     for name in run.targets:
         head += [name, "found", "false"] if name in lesions else [name]
-    title = f"Dice on {split} volumes, mean and spread{mark}"
     show_table(title, [*head, "Volumes"], rows, words=2)
     if lesions:
         names = " and ".join(lesions)
         tell(f"found: of the true parts of {names}; false: parts that are none, per volume.")
-    if kept := kept_round(run):
-        tell(kept)
 
 
 def _dice_row(

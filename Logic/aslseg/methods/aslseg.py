@@ -21,6 +21,8 @@ from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import (
     TrainedCascade,
+    load_cascade,
+    load_lesion_stage,
     released_sam_predictor,
 )
 from aslseg.inference.postprocessing import labels_from
@@ -37,6 +39,7 @@ from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, 
 from aslseg.training.lesion_training import train_lesion_stage
 from aslseg.training.rounds import Comparisons, Round, RoundOutcome, finish_round
 from aslseg.training.sam_tuning import tune_sam_predictor
+from aslseg.training.stage_choice import keep_better_stages
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
@@ -56,6 +59,11 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     lesion_stage = train_lesion_stage(
         context, this.first_folder, trained.earlier, models, with_sam=sam_predictor is not None
     )
+    if this.folder == this.first_folder and keep_better_stages(context, this.folder):
+        trained = load_cascade(context, this.folder)
+        lesion_stage = load_lesion_stage(
+            context, this.folder, trained.earlier, with_sam=sam_predictor is not None
+        )
     ensemble = Ensemble(
         trained.specialist, sam_predictor, refiner, context.targets, context.config, lesion_stage
     )

@@ -37,7 +37,7 @@ RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
     "accepted_targets",
 )  # fmt: skip
-CROSS_VALIDATION_COLUMNS = ("case", "target", "dice")
+CROSS_VALIDATION_COLUMNS = ("case", "target", "dice", "round")
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
 CROSS_VALIDATION = "cross_validation.csv"
 
@@ -105,6 +105,23 @@ class Reliability:
     accepted_targets: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOutDice:
+    """What a specialist predicts of a labelled case that it was not trained on.
+
+    Attributes:
+        case: The case.
+        target: Name of the target; its region is scored.
+        dice: Overlap with the label map of a person, with the lesion stage's decisions.
+        round: In which the stage was trained.
+    """
+
+    case: str
+    target: str
+    dice: float
+    round: int
+
+
 def read_scores(round_folder: Path) -> list[Score]:
     """Read the scores of a round; none of one that is not scored yet.
 
@@ -131,9 +148,17 @@ def read_cross_validation(round_folder: Path) -> float:
     Raises:
         RunError: When the table is damaged.
     """
-    path = round_folder / CROSS_VALIDATION
-    values = _read(path, CROSS_VALIDATION_COLUMNS, lambda row, _: _number(row["dice"]))
+    values = [row.dice for row in read_held_out_dice(round_folder)]
     return sum(values) / len(values) if values else math.nan
+
+
+def read_held_out_dice(round_folder: Path) -> list[HeldOutDice]:
+    """Read what cross-validation says of a round's stages; nothing where there was none.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    return _read(round_folder / CROSS_VALIDATION, CROSS_VALIDATION_COLUMNS[:-1], _held_out_dice)
 
 
 def round_number(round_folder: Path) -> int:
@@ -200,6 +225,15 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         accepted=truth_of(row["accepted"]),
         reason=row["reason"],
         accepted_targets=tuple(filter(None, row.get("accepted_targets", "").split(";"))),
+    )
+
+
+def _held_out_dice(row: Mapping[str, str], number: int) -> HeldOutDice:
+    return HeldOutDice(
+        case=row["case"],
+        target=row["target"],
+        dice=_number(row["dice"]),
+        round=int(row.get("round") or number),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
     SOURCES,
+    HeldOutDice,
     Reliability,
     Score,
+    read_held_out_dice,
     read_reliability,
     read_scores,
     round_number,
@@ -51,6 +53,7 @@ class RunRecord:
         status: As in `status.json`; its state is `interrupted` when nobody works on the run.
         scores: Rows of all `metrics.csv`.
         reliability: Rows of all `reliability.csv`.
+        held_out: Rows of `cross_validation.csv` of each round that has one.
         curves: Metric events.
         notices: Warnings, each once, in order.
     """
@@ -60,6 +63,7 @@ class RunRecord:
     status: Mapping[str, Any]
     scores: tuple[Score, ...]
     reliability: tuple[Reliability, ...]
+    held_out: Mapping[int, Sequence[HeldOutDice]]
     curves: tuple[Point, ...]
     notices: tuple[str, ...]
 
@@ -90,11 +94,15 @@ class RunRecord:
 
 def kept_round(run: RunRecord) -> str:
     """Say which round the label maps are of, in a sentence; empty where there is no choice."""
-    rounds = {number for number, _ in run.sources}
+    rounds = {*(number for number, _ in run.sources), *run.held_out}
     best = run.status.get("best_round")
     if len(rounds) < 2 or not best:
         return ""
-    return f"The label maps are those of round {best}, whose final labels scored best."
+    if any(score.split == "validation" for score in run.scores) or best not in run.held_out:
+        return f"The label maps are those of round {best}, whose final labels scored best."
+    of = {row.target: row.round for row in run.held_out[best] if row.round != best}
+    stages = "".join(f"; its networks for {name} are those of round {n}" for name, n in of.items())
+    return f"The label maps are those of round {best}, which cross-validation found best{stages}."
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -118,6 +126,9 @@ def read_run(folder: Path) -> RunRecord:
         status={**run.status, "state": run.state} if run.status else {},
         scores=tuple(score for path in rounds for score in read_scores(path)),
         reliability=tuple(judged for path in rounds for judged in read_reliability(path)),
+        held_out={
+            round_number(path): rows for path in rounds if (rows := read_held_out_dice(path))
+        },
         curves=tuple(points),
         notices=tuple(dict.fromkeys(notices)),
     )

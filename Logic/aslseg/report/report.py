@@ -21,7 +21,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.report import tables
 from aslseg.report.cases import unlabelled_pictures, validation_pictures
 from aslseg.report.curves import curve_drawings, single_values
-from aslseg.report.data import RunRecord, read_run
+from aslseg.report.data import RunRecord, kept_round, read_run
 from aslseg.report.overview import overview_table
 from aslseg.storage import write_text_atomic
 
@@ -88,6 +88,7 @@ def _parts(run: RunRecord, project: Project) -> dict[str, Any]:
         "sections": SECTIONS,
         "marked": partial(tables.marked, run),
         "headline": tables.headline(run),
+        "kept": kept_round(run),
         "by_case": tables.by_case(run),
         "validation": validation_pictures(run, project),
         "unlabelled": unlabelled_pictures(run, project),

@@ -48,6 +48,7 @@ from aslseg.preprocessing.intensity import SD_PER_MAD
 from aslseg.project.run_tables import (
     CROSS_VALIDATION,
     CROSS_VALIDATION_COLUMNS,
+    round_number,
     write_table,
 )
 from aslseg.sam.predictor import VolumeSamPredictor
@@ -150,7 +151,8 @@ def train_lesion_stage(
         for target in wanted:
             of_target = [c.candidates[target.name] for c in cases if target.name in c.candidates]
             rows += _train_target(context, target, of_target, classifier_path(folder, target))
-        rows = [{**row, "dice": round(row["dice"], 4)} for row in rows]
+        number = round_number(folder)
+        rows = [{**row, "dice": round(row["dice"], 4), "round": number} for row in rows]
         write_table(table, CROSS_VALIDATION_COLUMNS, rows)
     forget_predictions(out_of_fold_models)  # all else has learnt from them before
     return load_lesion_stage(context, folder, earlier, with_sam=with_sam)

@@ -23,6 +23,8 @@ from aslseg.evaluation.scores import Mean, mean_dice, mean_of
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_tables import CROSS_VALIDATION_COLUMNS, write_table
 from aslseg.report import cases as report_cases
 from aslseg.report.cases import rank_slices, slice_picture
 from aslseg.report.curves import curve_drawings, single_values
@@ -91,6 +93,25 @@ def test_a_report_says_which_round_the_label_maps_are_of(
     (run / "status.json").write_text(json.dumps(status | best), encoding="utf-8")
     text = write_report(run).read_text(encoding="utf-8")
     assert ("The label maps are those of round 1, whose final labels scored best." in text) == said
+
+
+@pytest.mark.parametrize("trained", [1, 2])
+def test_a_report_says_which_stage_is_of_an_earlier_round(
+    a_project_folder: Path, trained: int
+) -> None:
+    run = write_run(a_project_folder / "runs" / "one", {"v1": a_truth(), "v2": a_truth()})
+    RunFolder(run).write_status(best_round=2)
+    for number in (1, 2):
+        (run / f"round-{number:02d}" / "metrics.csv").unlink()  # no case validates
+        rows = [
+            {"case": "t1", "target": "liver", "dice": 0.9, "round": number},
+            {"case": "t1", "target": "tumour", "dice": 0.5, "round": min(trained, number)},
+        ]
+        table = run / f"round-{number:02d}" / "cross_validation.csv"
+        write_table(table, CROSS_VALIDATION_COLUMNS, rows)
+    stage = "; its networks for tumour are those of round 1" if trained == 1 else ""
+    said = f"The label maps are those of round 2, which cross-validation found best{stage}."
+    assert said in write_report(run).read_text(encoding="utf-8")
 
 
 def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder: Path) -> None:
