@@ -35,7 +35,7 @@ from economy.study import RUN
 from aslseg.data.images import read_labelmap
 from aslseg.project.candidate_table import expected_volume_ml, read_candidates
 from aslseg.project.project import open_project
-from aslseg.project.review import CaseReport, refined_path
+from aslseg.project.review import CaseReport, organs_given, refined_path
 from aslseg.project.review_order import waiting
 from aslseg.project.review_pace import CASES_OF_A_PACE, seconds_left
 from aslseg.project.run_folder import open_run
@@ -150,7 +150,12 @@ def off_by(order: Sequence[Reviewed], *, by_volume: bool) -> float:
             at = (BEGIN + timedelta(minutes=float(ends[n]))).isoformat() if n < count else ""
             known = one.report.lesion_ml if by_volume else None
             state = "corrected" if at else one.report.state
-            reports.append(CaseReport(f"{n}", "train", state, decided_at=at, lesion_ml=known))
+            given = by_volume and one.report.organs_given
+            reports.append(
+                CaseReport(
+                    f"{n}", "train", state, decided_at=at, lesion_ml=known, organs_given=given
+                )
+            )
         said = seconds_left(reports)
         if said is not None:
             factors.append(abs(np.log(said / 60 / (ends[-1] - ends[count - 1]))))
@@ -179,6 +184,7 @@ def read(folder: Path) -> tuple[list[Reviewed], list[float]]:
             "pseudo" if row.accepted else "needs review",
             score=None if np.isnan(row.score) else row.score,
             lesion_ml=expected_volume_ml(predictions),
+            organs_given=organs_given(project.case(name), project.targets),
         )
         lesions = sum(one.probability for one in read_candidates(predictions))
         organ = (float(np.log1p(volume_ml)), float(inside.mean()), float(inside.std()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -40,6 +40,7 @@ from aslseg.project.run_tables import REFINED, Reliability, read_reliability
 from aslseg.reading import read_lines
 from aslseg.schema_1 import predictions_folder
 from aslseg.storage import append_line, copy_atomic, inside
+from aslseg.targets import Target, lesion_targets
 
 FILE_NAME = "reviews.jsonl"
 
@@ -421,6 +422,7 @@ class CaseReport:
         written_s: When the label map, else the refined label, was written: seconds since 1970;
             None without either.
         lesion_ml: Expected volume of its lesions; None where the run judged no candidates.
+        organs_given: Whether a mask of each organ that holds lesions came with the case.
     """
 
     case_id: str
@@ -435,6 +437,7 @@ class CaseReport:
     decided_at: str = ""
     written_s: float | None = None
     lesion_ml: float | None = None
+    organs_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,9 +532,16 @@ def case_reports(
                 decided_at="" if review is None else review.time,
                 written_s=predicted_s if case.label is None else written.get(case.label),
                 lesion_ml=lesions_ml.get(case.id),
+                organs_given=organs_given(case, project.targets),
             )
         )
     return reports
+
+
+def organs_given(case: Case, targets: Sequence[Target]) -> bool:
+    """Return whether a mask of each organ that holds lesions came with a case."""
+    organs = {target.inside for target in lesion_targets(targets)}
+    return bool(organs) and organs <= case.masks.keys()
 
 
 def _state(case: Case, row: Reliability | None, *, corrected: bool) -> CaseState:

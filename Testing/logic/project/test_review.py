@@ -84,6 +84,14 @@ def test_the_run_says_which_labels_it_believes(project: Project, run: RunFolder)
     assert (found["c0"], found["c6"]) == ("labelled", "unlabelled")
 
 
+def test_a_case_knows_whether_its_organs_were_given(project: Project) -> None:
+    masks = {"c2": {"liver": Path("masks/liver.nii.gz")}, "c3": {"spleen": Path("masks/x.nii.gz")}}
+    cases = (case.model_copy(update={"masks": masks.get(case.id, {})}) for case in project.cases)
+    given = project.model_copy(update={"cases": tuple(cases)})
+    found = {one.case_id for one in case_reports(given, None) if one.organs_given}
+    assert found == {"c2"}
+
+
 def test_a_label_is_as_old_as_its_own_file(project: Project, run: RunFolder) -> None:
     drawn, refined = project.label_path(project.case("c0")), run.predictions(2, "c2") / REFINED
     write_labelmap(labels_with(3), run.predictions(2, "c0") / REFINED)  # a label map counts more

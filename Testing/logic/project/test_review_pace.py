@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from aslseg.project.review import CaseReport
-from aslseg.project.review_pace import CASE_ML, seconds_left
+from aslseg.project.review_pace import CASE_ML, GIVEN_CASE_ML, seconds_left
 
 BEGIN = datetime(2026, 11, 20, 9, 0, tzinfo=timezone.utc)
 WAITS = CaseReport("waits", "train", "needs review")
@@ -30,6 +30,14 @@ def test_a_case_with_more_lesions_takes_longer() -> None:
     without, more = replace(WAITS, lesion_ml=0.0), replace(WAITS, lesion_ml=4 * CASE_ML)
     assert seconds_left([*done, without]) == pytest.approx(2 * 60)
     assert seconds_left([*done, without, more]) == pytest.approx((2 + 10) * 60)
+
+
+def test_where_organs_are_given_lesions_alone_take_time() -> None:
+    done = [replace(one, organs_given=True, lesion_ml=0.0) for one in decided(0, 1, 2, 3)]
+    given = replace(WAITS, organs_given=True, lesion_ml=9 * GIVEN_CASE_ML)
+    assert seconds_left([*done, given]) == pytest.approx(10 * 60)
+    alike = replace(WAITS, lesion_ml=0.0)  # of this one the organ is repaired too
+    assert seconds_left([*done, alike]) == pytest.approx(60 * CASE_ML / GIVEN_CASE_ML)
 
 
 def test_nothing_is_left_when_no_case_waits() -> None:
