@@ -71,6 +71,11 @@ def steps(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "review",
         ),
         (
+            {"targets": TARGETS, "cases": 9, "has_round": True, "incomplete": 2, "decided": 7},
+            "Labels without a complete slice: 2. Next brings one.",
+            "review",
+        ),
+        (
             {"targets": TARGETS, "cases": 9, "has_round": True, "decided": 7},
             "All is decided: Resume trains on with it, or export.",
             "train",

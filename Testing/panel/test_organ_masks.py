@@ -233,7 +233,7 @@ def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(
     person.press(ui.completeSliceButton)
     person.press(ui.completeSliceButton)
     assert complete_slices(person) == ()  # the mostly empty rest is not taken for background
-    assert state_in_the_list(person) == "labelled (0 slices)"
+    assert state_in_the_list(person) == "no complete slice"
     assert ui.completeSlicesLabel.text.startswith("No slice of the label of c0 counts: nothing is")
     person.press(ui.wholeLabelButton)
     assert complete_slices(person) is None
@@ -243,6 +243,53 @@ def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(
         person.press(ui.undoButton)
         assert complete_slices(person) == expected
     assert ui.completeSlicesLabel.text.startswith("1 slice of the label of c0 counts")
+
+
+def test_a_label_of_which_no_slice_counts_is_not_counted_and_comes_with_next(
+    person: Person, labelled_volume: Any
+) -> None:
+    ui, logic = person.ui, person.logic
+    for name in ("train", "review"):
+        getattr(ui, f"{name}Section").collapsed = False
+
+    def names() -> list[str]:
+        return [ui.reviewTable.item(n, 0).text() for n in range(ui.reviewTable.rowCount)]
+
+    assert ui.labelledShareLabel.text == "1 of 3 cases to train on are labelled (33%)."
+    assert ui.startButton.enabled
+    assert "c0" not in names()
+    see_slice(person, labelled_volume, 4)
+    person.press(ui.completeSliceButton)
+    assert ui.labelledShareLabel.text.startswith("1 of 3 cases")
+    person.press(ui.completeSliceButton)
+    assert ui.labelledShareLabel.text.startswith("0 of 3 cases to train on are labelled (0%).")
+    assert not ui.startButton.enabled
+    assert ui.startButton.toolTip.startswith("No slice of any label counts")
+    assert sorted(names()) == ["c0", "c2", "c3"]
+    row = names().index("c0")
+    assert ui.reviewTable.item(row, 3).text() == "? no slice of its label counts"
+    for case in ("c2", "c3"):
+        assert logic.next_step().text.startswith("Review ")
+        logic.reject(case)
+    assert logic.next_step().text == "Labels without a complete slice: 1. Next brings one."
+    choose_node(ui.inputVolumeSelector, logic.load_case("c2"))
+    person.press(ui.nextButton)
+    assert names()[ui.reviewTable.currentRow()] == "c0"
+    assert ui.reviewLabel.text == "1 of 3 cases have no decision yet."
+    assert not ui.rejectButton.enabled
+    person.press(ui.wholeLabelButton)
+    assert ui.labelledShareLabel.text == "1 of 3 cases to train on are labelled (33%)."
+    assert "c0" not in names()
+
+
+def test_a_label_to_check_by_of_which_no_slice_counts_measures_no_dice(person: Person) -> None:
+    person.ui.trainSection.collapsed = False
+    person.logic.mark_slice_complete("c5", 4)
+    run_event_loop(0.1)
+    assert "no Dice" not in person.ui.labelledShareLabel.text
+    person.logic.mark_slice_complete("c5", 4, complete=False)
+    run_event_loop(0.1)
+    assert "no Dice is measured" in person.ui.labelledShareLabel.text
 
 
 def test_labels_of_another_model_are_reviewed_under_its_name(

@@ -30,6 +30,7 @@ from aslseg.config import RunConfig, read_config
 from aslseg.errors import CancelledError, ImageError, RunError
 from aslseg.evaluation.scores import mean_of
 from aslseg.overrides import is_in_group, with_overrides
+from aslseg.project.case import nothing_counts
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
 from aslseg.reading import parse_json
@@ -266,9 +267,11 @@ def status(
 
     opened = open_project(project)
     tell(
-        f"{project}: {len(opened.labelled)} labelled, {len(opened.unlabelled)} unlabelled, "
+        f"{project}: {len(opened.counted)} labelled, {len(opened.unlabelled)} unlabelled, "
         f"{len(opened.validation)} validation, {len(opened.test)} test volumes"
     )
+    if note := nothing_counts(opened.cases):
+        tell(note)
     for problem in opened.problems():
         say(f"Problem: {problem}", style="yellow")
     runs = runs_of(opened.folder)

@@ -124,6 +124,11 @@ class Case(Settings):
         return "; ".join([*self.label_targets, *slices])
 
     @property
+    def label_counts(self) -> bool:
+        """Whether it has a label map of which anything counts: all of it, or some slice."""
+        return self.label is not None and self.complete_slices != ()
+
+    @property
     def label_place(self) -> Path:
         """Where its label map is, or is put, relative to the project folder."""
         return self.label or Path(LABELS, self.id + LABEL_SUFFIX)
@@ -163,7 +168,7 @@ def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:
 
 def nothing_counts(cases: Iterable[Case]) -> str:
     """Say of which cases no slice of the label map counts; empty where there is none."""
-    names = ", ".join(case.id for case in cases if case.label and case.complete_slices == ())
+    names = ", ".join(case.id for case in cases if case.label and not case.label_counts)
     if not names:
         return ""
     return (

@@ -24,6 +24,7 @@ STATES = {
     "accepted": "accepted",
     "corrected": "corrected",
     "rejected": "rejected",
+    "incomplete": "no complete slice",
 }
 """What a person reads of the state of a case."""
 

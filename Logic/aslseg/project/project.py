@@ -121,6 +121,11 @@ class Project(Settings):
         return tuple(case for case in self._of("train") if case.label is not None)
 
     @property
+    def counted(self) -> tuple[Case, ...]:
+        """The labelled cases that something is learnt from: a slice of the label map counts."""
+        return tuple(case for case in self.labelled if case.label_counts)
+
+    @property
     def unlabelled(self) -> tuple[Case, ...]:
         """Cases to train on that have no label map."""
         return tuple(case for case in self._of("train") if case.label is None)
@@ -269,7 +274,7 @@ class Project(Settings):
             names = ", ".join(case.id for case in self.labelled)
             msg = f"No label map of {self.folder} has a labelled voxel ({names}); draw the targets."
             raise ProjectError(msg)
-        if all(case.complete_slices == () for case in self.labelled):
+        if not self.counted:
             raise ProjectError(nothing_counts(self.labelled))
 
     def problems(self) -> list[str]:

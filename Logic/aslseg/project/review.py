@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -399,7 +399,14 @@ def _append(folder: Path, review: Mapping[str, Any]) -> int:
 
 
 CaseState = Literal[
-    "labelled", "unlabelled", "pseudo", "accepted", "corrected", "rejected", "needs review"
+    "labelled",
+    "unlabelled",
+    "pseudo",
+    "accepted",
+    "corrected",
+    "rejected",
+    "needs review",
+    "incomplete",
 ]
 
 
@@ -411,7 +418,8 @@ class CaseReport:
         case_id: The case.
         split: What it is for.
         state: `pseudo` when the run believes its own label, `needs review` when it does not;
-            `unlabelled` as long as no round is finished.
+            `unlabelled` as long as no round is finished; `incomplete` when no slice of a person's
+            label map counts, wherever that comes from.
         score: Reliability from 0 to 1; None when it was not judged.
         checkpoint_agreement: Of earlier checkpoints with the last; None when not judged.
         prediction_agreement: Of specialist and refined label; None when not judged.
@@ -546,6 +554,8 @@ def organs_given(case: Case, targets: Sequence[Target]) -> bool:
 
 def _state(case: Case, row: Reliability | None, *, corrected: bool) -> CaseState:
     if case.label is not None:
+        if not case.label_counts:
+            return "incomplete"
         if corrected:
             return "corrected"
         return "accepted" if case.status == "accepted" else "labelled"
@@ -567,12 +577,4 @@ def _label_dates(project: Project) -> dict[Path, float]:
     for place in places:
         with suppress(OSError), os.scandir(project.folder / place) as entries:
             found |= {place / entry.name: entry.stat().st_mtime for entry in entries}
-    return found
-
-
-def counts(reports: Iterable[CaseReport]) -> dict[str, int]:
-    """Count the cases by state."""
-    found: dict[str, int] = {}
-    for report in reports:
-        found[report.state] = found.get(report.state, 0) + 1
     return found

@@ -22,7 +22,8 @@ def review_queue(
 ) -> list[CaseReport]:
     """Return the cases that wait for a person, in an order.
 
-    Cases with a person's label or decision are left out.
+    Cases with a person's label or decision are left out; those to train on are not where no slice
+    of that label counts, for they still need one.
 
     Raises:
         RunError: When a file of the run is damaged.
@@ -38,8 +39,13 @@ def waiting(reports: Iterable[CaseReport], order: ReviewOrder = "least") -> list
 
     Where a run judged no candidates, `least` is as `doubtful`.
     """
-    left = [one for one in reports if one.state in ("needs review", "pseudo")]
+    left = [one for one in reports if _waits(one)]
     return sorted(left, key=_doubt if order == "doubtful" else _lesions)
+
+
+def _waits(report: CaseReport) -> bool:
+    needs_label = report.state == "incomplete" and report.split == "train"
+    return needs_label or report.state in ("needs review", "pseudo")
 
 
 def _doubt(report: CaseReport) -> tuple[bool, float, str]:

@@ -113,7 +113,7 @@ def _summary(project: Project) -> str:
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     names = " and ".join(target.name for target in project.targets)
     return (
-        f"{len(project.labelled)} labelled, {len(project.unlabelled)} unlabelled and "
+        f"{len(project.counted)} labelled, {len(project.unlabelled)} unlabelled and "
         f"{len(project.validation)} validation volumes; targets: {names}. Report of {written}."
     )
 

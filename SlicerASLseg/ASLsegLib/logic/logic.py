@@ -262,7 +262,7 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
         known = Situation(
             targets=[target.name for target in project.targets],
             cases=len(project.cases),
-            labelled=len(project.labelled),
+            labelled=len(project.counted),
             unlabelled=len(project.unlabelled),
             is_training=self.trainer.is_busy,
         )
@@ -273,12 +273,14 @@ class Logic(InteractiveLogic, ExternalLabelLogic, PlanLogic):
             report.state in DECIDED and is_later(report.decided_at, trained)
             for report in state.reports
         )
+        incomplete = sum(report.state == "incomplete" for report in state.waiting)
         return next_step(
             replace(
                 known,
                 run_state=state.runs[0].state,
                 has_round=state.run is not None,
-                waiting=len(state.waiting),
+                waiting=len(state.waiting) - incomplete,
+                incomplete=incomplete,
                 review_time=self.review_time_left(),
                 decided=decided if state.run is not None else 0,
             )

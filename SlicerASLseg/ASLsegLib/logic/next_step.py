@@ -32,12 +32,13 @@ class Situation:
     Attributes:
         targets: Names of the project's targets, parents first; empty without a project.
         cases: Number of cases.
-        labelled: Of the cases to learn from, those with a person's label.
+        labelled: Of the cases to learn from, those with a person's label of which a slice counts.
         unlabelled: Of the cases to learn from, those without.
         is_training: Whether a training is under way.
         run_state: Of the latest run; empty without one.
         has_round: Whether a run has a finished round.
         waiting: AI labels that nobody has decided about.
+        incomplete: A person's labels to learn from of which no slice counts.
         decided: Cases that a person decided about since the last training.
         review_time: How long those that wait take at a person's pace, in words; empty if unknown.
     """
@@ -50,6 +51,7 @@ class Situation:
     run_state: str = ""
     has_round: bool = False
     waiting: int = 0
+    incomplete: int = 0
     decided: int = 0
     review_time: str = ""
 
@@ -71,6 +73,9 @@ def next_step(now: Situation) -> NextStep:
         if now.review_time:
             text = _("Review {count} AI labels, {time} at your pace: Next brings one.")
         return NextStep(text.format(count=now.waiting, time=now.review_time), "review")
+    if now.incomplete:
+        text = _("Labels without a complete slice: {count}. Next brings one.")
+        return NextStep(text.format(count=now.incomplete), "review")
     if now.decided:
         return NextStep(_("All is decided: Resume trains on with it, or export."), "train")
     return NextStep(_("Measure and export."), "results")

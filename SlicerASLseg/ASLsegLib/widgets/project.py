@@ -28,13 +28,14 @@ STATES = {
     "corrected": _("corrected"),
     "needs review": _("AI label (check)"),
     "rejected": _("rejected"),
+    "incomplete": _("no complete slice"),
 }
 SPLITS = {"train": _("learn from"), "validation": _("check on"), "test": _("test at the end")}
 
 
 def _state(report: CaseReport, case: Case) -> str:
     """Return how a case stands, and of how many slices its label is where some alone count."""
-    if case.complete_slices is None:
+    if not case.complete_slices:
         return STATES[report.state]
     count = len(case.complete_slices)
     text = _("{state} (1 slice)") if count == 1 else _("{state} ({count} slices)")

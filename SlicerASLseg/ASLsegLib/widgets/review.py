@@ -95,7 +95,7 @@ class ReviewSection(Section):
     def _is_labelled(self) -> str:
         row = self._row_of(self.open_case)
         state = "" if row is None else self._cases[row].state
-        is_labelled = state in ("accepted", "corrected")
+        is_labelled = state in ("accepted", "corrected", "incomplete")
         return _("The case has a label; undo that decision first.") if is_labelled else ""
 
     def on_training_event(self, event: PanelEvent) -> None:
@@ -211,6 +211,8 @@ def _expected(report: Any) -> str:
 
 def _decision(report: Any) -> str:
     """Return what was decided, or why the case needs a look."""
+    if report.state == "incomplete":
+        return _("? no slice of its label counts")
     return DECISIONS.get(report.state) or f"? {report.reason or '-'}"
 
 

@@ -67,7 +67,7 @@ class TrainingSection(Section):
         trainer, project = self.logic.trainer, self.logic.project
         busy = BUSY if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
-        labels = "" if project and project.labelled else _("Label at least one case to train on.")
+        labels = self._no_labels()
         runs = self.logic.runs()
         no_run = "" if runs else _("There is no run to resume; start one.")
         idle = "" if trainer.is_busy else _("No training is under way.")
@@ -183,16 +183,23 @@ class TrainingSection(Section):
         chosen = self.panel.parameters.run if self.panel.parameters else ""
         return next((run for run in runs if run.run_id == chosen), runs[0] if runs else None)
 
+    def _no_labels(self) -> str:
+        """Return why there is nothing to learn from; empty when there is something."""
+        project = self.logic.project
+        if project is None or not project.labelled:
+            return _("Label at least one case to train on.")
+        unfinished = _("No slice of any label counts: mark one as complete, or let a label count.")
+        return "" if project.counted else unfinished
+
     def _share(self) -> str:
         project = self.logic.project
         if project is None:
             return _("Open a project to see what can be trained on.")
-        known, unknown = len(project.labelled), len(project.unlabelled)
-        share = known / max(known + unknown, 1)
+        known, cases = len(project.counted), len(project.labelled) + len(project.unlabelled)
         text = _("{known} of {all} cases to train on are labelled ({share:.0%}).")
-        text = text.format(known=known, all=known + unknown, share=share)
+        text = text.format(known=known, all=cases, share=known / max(cases, 1))
         unchecked = _("No labelled case is there to check on, so no Dice is measured.")
-        is_checked = any(case.label is not None for case in project.validation)
+        is_checked = any(case.label_counts for case in project.validation)
         return text if is_checked else f"{text} {unchecked}"
 
     def _sentence(self) -> str:

@@ -235,6 +235,12 @@ class TestStatus:
         assert "1 labelled, 2 unlabelled, 1 validation, 0 test volumes" in result.output
         assert f"aslseg train {project}" in result.output
 
+    def test_a_label_of_which_no_slice_counts_is_none_of_the_labelled(self, project: Path) -> None:
+        aslseg("cases", project, "--complete", "c1=none")
+        output = " ".join(aslseg("status", project).output.split())
+        assert "0 labelled, 2 unlabelled, 1 validation, 0 test volumes" in output
+        assert "No slice of the label map counts: c1." in output
+
     def test_the_scores_of_the_latest_run_are_shown(self, project: Path) -> None:
         write_run(project / "runs" / "one", {"c3": a_labelmap()})
         result = aslseg("status", project, "--report")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import pytest
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, StorageError
+from aslseg.project.complete_slices import mark_slice_complete, set_complete_slices
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import (
     accept,
     case_reports,
     correct,
-    counts,
     decisions,
     history,
     reject,
@@ -74,7 +75,7 @@ def states(project: Project, run: RunFolder | None) -> dict[str, str]:
 
 def test_cases_without_a_run_are_labelled_or_not(project: Project) -> None:
     found = case_reports(project, None)
-    assert counts(found) == {"labelled": 3, "unlabelled": 4}
+    assert Counter(report.state for report in found) == {"labelled": 3, "unlabelled": 4}
     assert {report.score for report in found} == {None}
 
 
@@ -127,6 +128,23 @@ def test_a_corrected_label_is_a_persons(project: Project, run: RunFolder) -> Non
     assert updated.case("c3").status == "labelled"
     assert states(updated, run)["c3"] == "corrected"
     assert count(updated, "c3") == 20
+
+
+def test_a_label_of_which_no_slice_counts_is_not_counted_and_waits_for_a_person(
+    project: Project, run: RunFolder
+) -> None:
+    corrected = correct(project, "c3", labels_with(20), run)
+    assert [case.id for case in corrected.counted] == ["c0", "c1", "c3"]
+    for case in ("c1", "c3", "c5"):  # c5 is for validation
+        corrected = set_complete_slices(corrected, case, ())
+    assert [case.id for case in corrected.counted] == ["c0"]
+    found = states(corrected, run)
+    assert [case for case, state in found.items() if state == "incomplete"] == ["c1", "c3", "c5"]
+    waiting = [report.case_id for report in review_queue(corrected, run)]
+    assert sorted(waiting) == ["c1", "c2", "c3", "c4"]
+    marked = mark_slice_complete(corrected, "c3", 0)
+    assert states(marked, run)["c3"] == "corrected"
+    assert [case.id for case in marked.counted] == ["c0", "c3"]
 
 
 def test_a_rejected_case_stays_unlabelled_and_leaves_the_queue(
