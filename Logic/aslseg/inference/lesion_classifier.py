@@ -45,19 +45,23 @@ class HeldOutScores:
         is_lesion: (m,) by the human label.
         cases: How many cases they are of.
         patients: How many patients; 0 for classifiers that were trained before this counted.
+        fills_parent: (m,) whether each is too much of its parent to be accepted at any threshold;
+            None for classifiers that were trained before this was kept.
     """
 
     probability: Float64
     is_lesion: NDArray[np.bool_]
     cases: int
     patients: int = 0
+    fills_parent: NDArray[np.bool_] | None = None
 
     def threshold(self, false_per_case: float) -> float:
         """Return the least threshold with at most so many false candidates a case above it.
 
         It lies half-way between the last false candidate that is too much and the next candidate
-        above, within `LEAST_THRESHOLD` and `MOST_THRESHOLD`. Of few patients its log-odds are drawn
-        to those of the rule, which are 0.
+        above, within `LEAST_THRESHOLD` and `MOST_THRESHOLD`. Candidates that fill their parent have
+        no say, for no threshold accepts them. Of few patients its log-odds are drawn to those of
+        the rule, which are 0.
         """
         threshold = self._threshold(false_per_case)
         if not self.patients:
@@ -66,12 +70,16 @@ class HeldOutScores:
         return float(1 / (1 + np.exp(-odds)))
 
     def _threshold(self, false_per_case: float) -> float:
-        false = np.sort(self.probability[~self.is_lesion])[::-1]
+        probability, is_lesion = self.probability, self.is_lesion
+        if self.fills_parent is not None:
+            probability = probability[~self.fills_parent]
+            is_lesion = is_lesion[~self.fills_parent]
+        false = np.sort(probability[~is_lesion])[::-1]
         allowed = int(np.floor(false_per_case * self.cases + 1e-9))
         if len(false) <= allowed:
             return LEAST_THRESHOLD
         excess = float(false[allowed])
-        above = self.probability[self.probability > excess]
+        above = probability[probability > excess]
         middle = (excess + float(above.min())) / 2 if len(above) else excess
         return float(np.clip(middle, LEAST_THRESHOLD, MOST_THRESHOLD))
 
@@ -157,6 +165,8 @@ def save_classifier(path: Path, classifier: LesionClassifier, settings: Candidat
     if held_out is not None:
         arrays["held_out_probability"] = held_out.probability
         arrays["held_out_is_lesion"] = held_out.is_lesion.astype(np.float64)
+        if held_out.fills_parent is not None:
+            arrays["held_out_fills_parent"] = held_out.fills_parent.astype(np.float64)
     facts = {
         "features": list(FEATURES),
         "candidates": settings.model_dump(mode="json"),
@@ -180,11 +190,13 @@ def load_classifier(path: Path) -> LesionClassifier:
         columns = [list(checkpoint.config["features"]).index(name) for name in FEATURES]
         held_out = None
         if "held_out_probability" in arrays:
+            fills_parent = arrays.get("held_out_fills_parent")
             held_out = HeldOutScores(
                 arrays["held_out_probability"],
                 arrays["held_out_is_lesion"] > 0.5,
                 int(checkpoint.config["cases"]),
                 int(checkpoint.config.get("patients", 0)),
+                None if fills_parent is None else fills_parent > 0.5,
             )
         weights, centre, scale = (arrays[name][columns] for name in ("weights", "centre", "scale"))
         bias, least = (float(arrays[name][0]) for name in ("bias", "least_threshold"))

@@ -362,6 +362,19 @@ def test_the_threshold_lets_so_many_false_candidates_through(
     assert scores.threshold(false_per_case) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("is_lesion_that_fills", [True, False])
+def test_what_fills_its_parent_has_no_say_in_the_threshold(is_lesion_that_fills: bool) -> None:
+    probability, is_lesion = np.array([0.8, 0.6, 0.3]), np.array([True, False, True])
+    without = HeldOutScores(probability, is_lesion, cases=1).threshold(0.0)
+    assert without == pytest.approx(0.7)
+    probability = np.append(probability, [0.7, 0.65])
+    is_lesion = np.append(is_lesion, [is_lesion_that_fills] * 2)
+    fills_parent = np.array([False] * 3 + [True] * 2)
+    scores = HeldOutScores(probability, is_lesion, 1, fills_parent=fills_parent)
+    assert scores.threshold(0.0) == without
+    assert scores.threshold(1.0) == LEAST_THRESHOLD
+
+
 @pytest.mark.parametrize(("patients", "share"), [(2, 2 / 6), (4, 4 / 8), (0, 1.0)])
 def test_the_threshold_of_few_patients_is_nearer_to_that_of_the_rule(
     patients: int, share: float
@@ -375,7 +388,8 @@ def test_the_threshold_of_few_patients_is_nearer_to_that_of_the_rule(
 
 def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2, 2)
+    fills_parent = np.arange(5) == 3
+    held_out = HeldOutScores(rng.random(5), rng.random(5) > 0.5, 2, 2, fills_parent)
     n = len(FEATURES)
     weights, centre = rng.normal(size=(2, n))
     before = LesionClassifier(weights, 0.3, centre, np.ones(n), held_out, least_threshold=0.85)
@@ -388,6 +402,8 @@ def test_a_stored_classifier_is_read_as_it_was(tmp_path: Path) -> None:
     assert after.threshold(SETTINGS) == before.threshold(SETTINGS) == 0.85
     assert after.held_out is not None
     assert after.held_out.patients == 2
+    assert after.held_out.fills_parent is not None
+    assert after.held_out.fills_parent.tolist() == fills_parent.tolist()
 
 
 def test_a_classifier_of_other_features_is_refused(

@@ -123,6 +123,21 @@ def test_each_case_is_scored_by_a_classifier_that_did_not_see_it() -> None:
     assert np.abs(held_out.probability[10:] - other.probability[10:]).max() > 0.05
 
 
+def test_a_surest_mistake_that_fills_its_parent_leaves_the_threshold_as_it_is() -> None:
+    cases = [a_case("a", 5, 5, 2.0), a_case("bb", 5, 5, 2.0)]
+    none_false = SETTINGS.model_copy(update={"false_per_case": 0.0})
+    for case in cases:
+        case.features[5] = case.features[0]  # a mistake that looks like a lesion, but larger
+        case.features[5, FEATURES.index("volume")] += 2.0
+    counted = fit_classifier(cases, none_false)
+    vast = np.arange(10) == 5
+    never = fit_classifier([replace(case, fills_parent=vast) for case in cases], none_false)
+    assert counted.held_out is not None
+    assert never.held_out is not None
+    np.testing.assert_array_equal(never.held_out.probability, counted.held_out.probability)
+    assert never.threshold(none_false) < counted.threshold(none_false)
+
+
 def test_two_cases_of_one_patient_do_not_score_each_other() -> None:
     first, second, other = a_case("a", 5, 5, 2.0), a_case("bb", 5, 5, 2.0), a_case("ccc", 5, 5, 2.0)
     second = replace(second, patient="a")
