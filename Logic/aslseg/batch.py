@@ -47,6 +47,8 @@ from aslseg.project.pairing import volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.run_tables import read_table
+from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
+from aslseg.project.windows import Intensities
 from aslseg.storage import sha256_of, sweep
 from aslseg.targets import Target
 
@@ -112,6 +114,7 @@ class _Batch:
         load: Loads the networks, when the first volume needs them.
         predictions: Those of the run that are on disk; None where none are kept.
         ensemble: The networks, once they are loaded.
+        known: What the targets look like in the run's labelled cases.
     """
 
     run: RunFolder
@@ -125,6 +128,7 @@ class _Batch:
     load: LoadNetworks | None = None
     predictions: PredictionCache | None = None
     ensemble: Ensemble | None = None
+    known: Sequence[Intensities] = ()
 
 
 def segment_folder(
@@ -229,6 +233,7 @@ def _opened(
         files={} if before is None else before.files,
     )
     batch = _Batch(run, targets, output, options, _masks_of(volumes, options), origin)
+    batch.known = read_intensities(run.path)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
@@ -304,6 +309,9 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
         image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
         found = _predicted(batch, image, progress.monitor)
         _keep(batch, name, digest, image, found)
+        said = unlike_labelled(image, found.refined, batch.targets, batch.known)
+        if note := unlike_note({name: said}):
+            progress.monitor.warn(note)
     except (CancelledError, StorageError):
         raise
     except Exception as error:  # one volume's edge: the others go on

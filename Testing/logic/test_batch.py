@@ -15,12 +15,14 @@ from aslseg.batch import FolderOptions, segment_folder
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError, ImageError
-from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.events import CancelToken, Event, Monitor, Notice, Progress
 from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.inference.ensemble import Segmentation
 from aslseg.project.create import create_project
 from aslseg.project.datasets import cases_from_folder
 from aslseg.project.run_folder import RunFolder
+from aslseg.project.unlike_labelled import write_intensities
+from aslseg.project.windows import Intensities
 from aslseg.storage import sha256_of, write_json_atomic
 
 GEOMETRY = Geometry.axis_aligned((4, 6, 6), (2.0, 1.0, 1.0))
@@ -75,6 +77,22 @@ def write_ct(path: Path, tumour: int) -> None:
     voxels[1:3, 1:5, 1:5] = 100
     voxels[1, 2, 1 : 1 + tumour] = 200 + tumour
     write_volume(Volume(voxels, GEOMETRY), path)
+
+
+def test_a_volume_unlike_the_labelled_cases_is_told(
+    run: RunFolder, ct: Path, bright: Bright, tmp_path: Path
+) -> None:
+    liver = Intensities("a", "liver", 180.0, 200.0, 220.0, (0.0, 250.0))
+    write_intensities(run.path, [liver])
+    received: list[Event] = []
+    segment_folder(run, ct, tmp_path / "out", monitor=Monitor(received.append))
+    told = [event.message for event in received if isinstance(event, Notice)]
+    assert [one for one in told if one.startswith("Unlike")] == [
+        f"Unlike the labelled cases: {name}: its liver is darker (median 100) than in the labelled "
+        "cases (90 % of voxels from 180 to 220). A label is more likely wrong there, also where "
+        "networks agree: look at it first, or label such a case and train on."
+        for name in ("p1", "p2", "p3")
+    ]
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:

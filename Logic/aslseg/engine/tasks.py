@@ -11,6 +11,7 @@ from typing import Any
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.config import RunConfig, SamConfig, parse_config
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.facts import EstimateFacts, ExportFacts, FolderFacts, PredictionFacts, RunFacts
 from aslseg.engine.growing import grown
@@ -56,6 +57,7 @@ from aslseg.project.run_folder import (
     weights_digest,
 )
 from aslseg.project.run_tables import PREDICTIONS
+from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
 from aslseg.storage import cache_folder, write_json_atomic
@@ -118,10 +120,19 @@ class Engine:
 
     def segment(self, request: Segment, monitor: Monitor) -> Done:
         """Segment a volume with a run, and write all predictions."""
-        require_run(request)
-        return self._predicted(
-            request, monitor, lambda session: session.refine((), monitor=monitor)
-        )
+        known = read_intensities(require_run(request).path)
+
+        def predict(session: Session) -> SessionPrediction:
+            found = session.refine((), monitor=monitor)
+            if found.refined is not None:
+                targets = session.models.targets
+                labels = axial_labelmap(found.refined)
+                said = unlike_labelled(session.volume, labels, targets, known)
+                if note := unlike_note({"this volume": said}):
+                    monitor.warn(note)
+            return found
+
+        return self._predicted(request, monitor, predict)
 
     def refine(self, request: Refine, monitor: Monitor) -> Done:
         """Predict with a person's prompts, one slice or the whole volume."""

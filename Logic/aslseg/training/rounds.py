@@ -6,7 +6,7 @@ A case's predictions are label maps, prompts and agreement in `round-NN/predicti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
+from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import copy_atomic, write_json_atomic
 from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
@@ -123,6 +124,8 @@ def finish_round(
     cases = _segmented(context, this)
     mapped(_predict_case, cases, context.monitor, SEGMENTING, context, this, ensemble, earlier)
     decisions = _decide(context, this)
+    if note := unlike_note(_notes(context, this, cases)):
+        context.monitor.warn(note)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
     _report(context, rows)
@@ -191,13 +194,29 @@ def _segment_case(
     before = []
     if case.split == "train":
         before = [specialist.segment(volume, context.monitor) for specialist in earlier]
-    reliability = reliability_of(case.id, segmentation, before, context.targets, volume.given)
+    reliability = replace(
+        reliability_of(case.id, segmentation, before, context.targets, volume.given),
+        notes=unlike_labelled(
+            volume,
+            segmentation.refined,
+            context.targets,
+            read_intensities(context.folder.path),
+        ),
+    )
     if case.split == "train":
         reach = context.config.candidates.doubt
         doubtful = doubtful_labels(segmentation, before, context.targets, reach)
         write_labelmap(doubtful, _folder(this, case) / DOUBTFUL)
     save_predictions(_folder(this, case), segmentation, asdict(reliability))
     context.monitor.artifact("predictions", _folder(this, case), case.id)
+
+
+def _notes(context: RunContext, this: Round, cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:
+    """Return what was noted about the cases without a label of a person, by name."""
+    found = {
+        case.id: read_case_reliability(_folder(this, case)) for case in cases if case.label is None
+    }
+    return {name: one.notes for name, one in found.items() if one is not None}
 
 
 def _decide(context: RunContext, this: Round) -> list[Decision]:

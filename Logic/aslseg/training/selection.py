@@ -62,10 +62,12 @@ class Reliability:
     Attributes:
         case_id: The case.
         targets: By name of the target.
+        notes: What else speaks against its label, in words.
     """
 
     case_id: str
     targets: dict[str, TargetReliability]
+    notes: tuple[str, ...] = ()
 
     @property
     def checkpoint_agreement(self) -> float | None:
@@ -102,11 +104,10 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """All reasons in one line; one that is that of all targets is said once."""
+        """All reasons and notes in one line; a reason that is that of all targets is said once."""
         distinct = set(self.reasons.values())
-        if len(distinct) == 1:
-            return distinct.pop()
-        return "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
+        said = [f"{name}: {reason}" for name, reason in self.reasons.items()]
+        return "; ".join([*(distinct if len(distinct) == 1 else said), *self.reliability.notes])
 
 
 def agreement(first: Mask, second: Mask) -> float | None:

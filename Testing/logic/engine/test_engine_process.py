@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -38,6 +39,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
+from aslseg.project.unlike_labelled import read_intensities, write_intensities
 from aslseg.targets import LIVER_TARGETS, Target
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
@@ -391,6 +393,26 @@ def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
     assert facts["round"] == run.status["best_round"]
     assert len(facts["weights"]) == 16
     assert tuple(map(Target.model_validate, facts["targets"])) == LIVER_TARGETS
+
+
+@pytest.mark.slow
+def test_a_volume_unlike_the_labelled_cases_is_told_when_it_is_segmented(
+    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+) -> None:
+    run = RunFolder(project.folder / "runs" / "a").path
+    known = read_intensities(run)
+    assert {one.case_id for one in known} == set(LABELLED)
+    image = str(project.image_path(project.case("c6")))
+    told = []
+    for added in (0.0, 5000.0):
+        write_intensities(run, [replace(one, low=one.low + added) for one in known])
+        where = {"project": str(project.folder), "output": str(tmp_path / f"{added:.0f}")}
+        number = child.send("segment", image=image, run=None, **where)
+        events = child.until(lambda e, n=number: e["id"] == n and e["event"] == "done")
+        told.append([e["message"] for e in events if e["event"] == "warning"])
+    write_intensities(run, known)
+    assert not any("Unlike the labelled cases" in message for message in told[0])
+    assert any("this volume: its liver is darker (median " in message for message in told[1])
 
 
 @pytest.mark.slow

@@ -15,12 +15,13 @@ import pytest
 import torch
 from scipy import ndimage
 
+from aslseg import runs
 from aslseg.config import RunConfig, SamConfig
 from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
-from aslseg.events import Artifact, Event, Monitor, Progress
+from aslseg.events import Artifact, Event, Monitor, Notice, Progress
 from aslseg.inference.loading import best_round, load_ensemble, segment_volume
 from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
@@ -33,6 +34,7 @@ from aslseg.project.run_tables import (
     RELIABILITY_COLUMNS,
     write_table,
 )
+from aslseg.project.windows import Intensities
 from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import sam_tuning
@@ -674,6 +676,29 @@ def test_cross_validation_chooses_the_round_where_no_case_validates(
     run = start_run(a_tiny_project(tmp_path), config)
     assert best_round(run) == best
     assert run.score_of(1) == (0.8 if best == 1 else 0.5)
+
+
+def test_cases_unlike_the_labelled_ones_are_told_and_their_reason_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bright = [Intensities(name, "liver", 800.0, 900.0, 1000.0, (0.0, 1200.0)) for name in LABELLED]
+    monkeypatch.setattr(
+        runs,
+        "organ_intensities",
+        lambda case_id, *_: [one for one in bright if one.case_id == case_id],
+    )
+    received: list[Event] = []
+    run = start_run(a_tiny_project(tmp_path), tiny_config(rounds=1), Monitor(received.append))
+    (told,) = (
+        event.message
+        for event in received
+        if isinstance(event, Notice) and event.message.startswith("Unlike the labelled cases")
+    )
+    for name in (*UNLABELLED, *TEST):
+        assert f"{name}: its liver is darker (median " in told
+    assert f"{VALIDATION[0]}:" not in told  # a person has labelled it
+    for row in rows_of(run.round(1) / "reliability.csv"):
+        assert "its liver is darker" in row["reason"]
 
 
 # --- What cannot start --------------------------------------------------------------------------
