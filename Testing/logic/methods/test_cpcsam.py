@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from aslseg.config import CpcSamConfig, RunConfig, SamConfig
-from aslseg.data.images import read_labelmap, read_volume
-from aslseg.distributed import Part
+from aslseg.data.images import read_volume
 from aslseg.errors import ConfigError, WeightsError
-from aslseg.events import Monitor
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import load_ensemble, segment_volume
 from aslseg.methods.cpcsam import CrossPrompting, labelled_loss, points_of, pseudo_loss
@@ -31,8 +29,18 @@ from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.rounds import read_prediction
 from aslseg.training.ssl.base import LossTerms
-from aslseg.training.trainer import Schedule, Trainer, step_generator
+from aslseg.training.trainer import step_generator
 from sam_doubles import a_small_sam
+from sam_methods import (
+    MakeConfig,
+    OwnSamChecks,
+    dice_loss,
+    even,
+    gradient_norm,
+    patches_of,
+    put_back,
+    rates_of,
+)
 from tiny_project import (
     NETWORK,
     SPECIALIST,
@@ -43,13 +51,9 @@ from tiny_project import (
 )
 from whole_runs import (
     at_step,
-    ensemble_with_small_sam,
     results,
     rows_of,
-    run_with_noise_as_hidden_labels,
-    run_with_small_sam,
     stopped_and_resumed,
-    use_small_sam,
     weights_in,
 )
 
@@ -86,8 +90,7 @@ def a_cross_prompting(own: CpcSamConfig = OWN, classes: int = 2) -> CrossPrompti
 
 
 def a_batch(seed: int = 0) -> Batch:
-    inputs = torch.randn(2, 3, EDGE, EDGE, generator=torch.Generator().manual_seed(seed))
-    return Batch(inputs, (inputs[:, 0] > 0.5).long(), torch.ones(2))
+    return patches_of(STAGE, seed)
 
 
 def parts_of_trained(network: TwoDecoderSam) -> dict[str, list[nn.Parameter]]:
@@ -100,11 +103,8 @@ def parts_of_trained(network: TwoDecoderSam) -> dict[str, list[nn.Parameter]]:
 
 
 def gradients_of(loss: Tensor, network: TwoDecoderSam) -> dict[str, float]:
-    def norm(wanted: Sequence[nn.Parameter]) -> float:
-        found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
-        return math.sqrt(sum(float(g.square().sum()) for g in found if g is not None))
-
-    return {name: norm(wanted) for name, wanted in parts_of_trained(network).items()}
+    parts = parts_of_trained(network)
+    return {name: gradient_norm(loss, wanted) for name, wanted in parts.items()}
 
 
 # --- Points ---------------------------------------------------------------------------------------
@@ -177,26 +177,19 @@ def test_nothing_found_at_all_gives_a_step_all_the_same(monkeypatch: pytest.Monk
 # --- Losses ---------------------------------------------------------------------------------------
 
 
-def dice(p: float, y: float, n: int) -> float:
-    return 1 - (2 * p * y * n + 1) / ((p * p + y) * n + 1)
-
-
-def even(log_odds: float, count: int = 2) -> Tensor:
-    """Return logits of class 1 with the same probability in every pixel."""
-    return torch.tensor([0.0, log_odds]).view(1, 2, 1, 1).repeat(count, 1, EDGE, EDGE)
-
-
 def test_the_loss_of_labels_is_a_fifth_cross_entropy_and_four_fifths_dice() -> None:
     batch = replace(a_batch(), classes=torch.ones(2, EDGE, EDGE, dtype=torch.long))
-    wanted = 0.2 * -math.log(0.75) + 0.8 * dice(0.75, 1, 2 * EDGE**2)
-    assert float(labelled_loss(even(math.log(3), 4), batch)) == pytest.approx(wanted, rel=1e-5)
+    wanted = 0.2 * -math.log(0.75) + 0.8 * dice_loss(0.75, 1, 2 * EDGE**2)
+    assert float(labelled_loss(even(math.log(3), 4, EDGE), batch)) == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def test_the_loss_of_pseudo_labels_is_half_of_both() -> None:
     pseudo = torch.zeros(2, EDGE, EDGE, dtype=torch.long)
-    wanted = 0.5 * (-math.log(0.25) + dice(0.75, 0, 2 * EDGE**2))
-    assert float(pseudo_loss(even(math.log(3)), pseudo)) == pytest.approx(wanted, rel=1e-5)
-    assert float(pseudo_loss(even(0.0)[:0], pseudo[:0])) == 0.0
+    wanted = 0.5 * (-math.log(0.25) + dice_loss(0.75, 0, 2 * EDGE**2))
+    assert float(pseudo_loss(even(math.log(3), 2, EDGE), pseudo)) == pytest.approx(wanted, rel=1e-5)
+    assert float(pseudo_loss(even(0.0, 2, EDGE)[:0], pseudo[:0])) == 0.0
 
 
 class Script:
@@ -210,7 +203,7 @@ class Script:
         prompted = sum(name != "alone" for _, name in self.calls)
         kind = "alone" if points is None else ("deep", "anywhere")[prompted % 2]
         self.calls.append((number, kind))
-        return even(self.logits[kind][number], len(embeddings))
+        return even(self.logits[kind][number], len(embeddings), EDGE)
 
 
 def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_prompts(
@@ -238,7 +231,7 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
     n = 2 * EDGE**2
 
     def of_labels(p: float) -> float:
-        return 0.2 * -math.log(p) + 0.8 * dice(p, 1, n)
+        return 0.2 * -math.log(p) + 0.8 * dice_loss(p, 1, n)
 
     assert float(terms.supervised) == pytest.approx(2 * of_labels(0.75), rel=1e-4)
     prompted = sum(of_labels(p) for p in (0.2, 2 / 3, 0.75, 0.75))
@@ -246,10 +239,10 @@ def test_the_terms_have_their_weights_and_the_pseudo_label_is_that_of_both_promp
 
     # Decoder 1 gives 0.2 and 2/3 for class 1, 0.43 in the mean, so class 0 is what it labels.
     def against(p: float) -> float:
-        return 0.5 * (-math.log(1 - p) + dice(p, 0, n))
+        return 0.5 * (-math.log(1 - p) + dice_loss(p, 0, n))
 
     def agreeing(p: float) -> float:
-        return 0.5 * (-math.log(p) + dice(p, 1, n))
+        return 0.5 * (-math.log(p) + dice_loss(p, 1, n))
 
     cross = against(0.75) + agreeing(0.75)
     assert float(terms.unlabelled) == pytest.approx(0.4 * cross, rel=1e-4)
@@ -342,20 +335,7 @@ def test_the_rate_rises_then_falls_and_moves_all_that_is_trained(tmp_path: Path)
     assert {id(p) for p in learner.parameters} == {
         id(p) for p in paradigm.parameters() if p.requires_grad
     }
-    rates: list[float] = []
-    trainer = Trainer(
-        paradigm,
-        Schedule("s", 8, 9.0),
-        torch.device("cpu"),
-        tmp_path,
-        configure_optimizers=(learner,),
-    )
-
-    def step_loss(step: int, _: torch.Generator, __: Part) -> dict[str, Tensor]:
-        rates.append(trainer._optimisers[0].param_groups[0]["lr"])
-        return {"loss": sum((p.sum() * 0 for p in learner.parameters), torch.zeros(()))}
-
-    trainer.run(step_loss, Monitor())
+    rates = [rate for (rate,) in rates_of(paradigm, 8, tmp_path)]
     risen = [0.5, *[1.0] * 7]  # two steps of warm-up
     wanted = [1e-3 * r * (1 - t / 8) ** 0.9 for t, r in enumerate(risen)]
     assert rates == pytest.approx(wanted)
@@ -364,19 +344,13 @@ def test_the_rate_rises_then_falls_and_moves_all_that_is_trained(tmp_path: Path)
 # --- Whole runs -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_small_sam(monkeypatch)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return run_with_small_sam(tmp_path_factory.mktemp("cpcsam"), cpcsam_config())
+def make_config() -> MakeConfig:
+    return cpcsam_config
 
 
-@pytest.fixture(scope="module")
-def ensemble(finished: RunFolder) -> Ensemble:
-    return ensemble_with_small_sam(finished)
+class TestWholeRuns(OwnSamChecks):
+    needed = "specialist-tumour"
 
 
 def test_sam_is_the_specialist_and_the_only_source(finished: RunFolder) -> None:
@@ -398,37 +372,10 @@ def test_only_what_was_trained_is_written(finished: RunFolder) -> None:
         assert all("low_rank" in n for n in encoder)
 
 
-def test_a_loaded_run_gives_the_labels_that_were_written_and_gives_them_again(
-    finished: RunFolder, ensemble: Ensemble
-) -> None:
-    image = finished.path.parents[2] / "data" / "ct6.nii.gz"
-    written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
-    for _ in range(2):
-        segmented = ensemble.segment(read_volume(image))
-        np.testing.assert_array_equal(segmented.refined.labels, written.labels)
-
-
 def test_what_is_frozen_is_in_memory_once(ensemble: Ensemble) -> None:
     liver, tumour = (dict(n.named_parameters()) for n in ensemble.specialist.networks.values())
     shared = {n for n in liver.keys() & tumour.keys() if liver[n] is tumour[n]}
     assert shared == {n for n in liver if "image_encoder" in n and "low_rank" not in n}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
-def test_a_stopped_run_goes_on_to_the_same_end(
-    finished: RunFolder, tmp_path: Path, stage: str
-) -> None:
-    run = stopped_and_resumed(tmp_path, cpcsam_config(), at_step(stage, 0))
-    assert results(run) == results(finished)
-
-
-@pytest.mark.slow
-def test_noise_in_place_of_the_hidden_labels_changes_nothing(
-    finished: RunFolder, tmp_path: Path
-) -> None:
-    run = run_with_noise_as_hidden_labels(tmp_path, cpcsam_config())
-    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
@@ -461,32 +408,13 @@ def test_several_classes_of_one_stage_are_told_apart(tmp_path: Path) -> None:
     assert segmented.probabilities.keys() == {"liver", "tumour"}
 
 
-def test_a_missing_file_is_refused(finished: RunFolder) -> None:
-    path = finished.round(1) / "specialist-tumour.safetensors"
-    data = path.read_bytes()
-    path.unlink()
-    try:
-        with pytest.raises(WeightsError, match="specialist-tumour"):
-            load_ensemble(finished)
-    finally:
-        path.write_bytes(data)
-
-
 def test_weights_of_another_rank_are_refused(finished: RunFolder) -> None:
     config = cpcsam_config(cpcsam=OWN.model_copy(update={"rank": 3}))
     path = finished.path / "config.json"
-    data = path.read_text(encoding="utf-8")
-    path.write_text(config.model_dump_json())
-    try:
+    with put_back(path):
+        path.write_text(config.model_dump_json())
         with pytest.raises(WeightsError, match="sizes"):
             load_ensemble(finished)
-    finally:
-        path.write_text(data)
-
-
-def test_a_run_without_sam_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cpcsam needs SAM; set"):
-        start_run(a_tiny_project(tmp_path), cpcsam_config(sam=SamConfig(model="none")))
 
 
 @pytest.mark.parametrize("changes", [{"organ": IN_3D}, {"lesion": IN_3D}], ids=["organ", "lesion"])

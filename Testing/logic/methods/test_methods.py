@@ -18,7 +18,7 @@ from aslseg.project.run_folder import open_run
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
 from tiny_project import SPECIALIST, TEST, UNLABELLED, VALIDATION, a_tiny_project, tiny_config
 from walk import entered_files
-from whole_runs import rows_of, use_small_sam
+from whole_runs import rows_of
 
 STAGE = SPECIALIST.model_copy(update={"iterations": 3, "batch_size": 2, "patch_size": 40})
 
@@ -49,9 +49,8 @@ def aslseg(*words: object) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, tmp_path: Path
 ) -> None:
-    use_small_sam(monkeypatch)
     project = a_tiny_project(tmp_path).folder
     settings = tmp_path / "settings.json"
     settings.write_text(a_config().model_dump_json())

@@ -14,9 +14,6 @@ from torch import Tensor
 
 from aslseg.config import RunConfig, SamConfig, ScSamConfig, SpecialistConfig
 from aslseg.data.images import read_labelmap, read_volume
-from aslseg.distributed import Part
-from aslseg.errors import ConfigError, WeightsError
-from aslseg.events import Monitor
 from aslseg.inference import loading
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import load_ensemble, segment_volume
@@ -32,9 +29,18 @@ from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.recorded_network import LEAST_STEPS, STEPS_BEFORE, NetworkRecorder
 from aslseg.training.rounds import read_prediction
-from aslseg.training.trainer import Schedule, Trainer, step_generator
+from aslseg.training.trainer import step_generator
 from recorded_networks import RecordingDouble
 from sam_doubles import a_small_sam
+from sam_methods import (
+    MakeConfig,
+    OwnSamChecks,
+    dice_loss,
+    even,
+    gradient_norm,
+    patches_of,
+    rates_of,
+)
 from tiny_project import (
     NETWORK,
     SPECIALIST,
@@ -44,14 +50,7 @@ from tiny_project import (
     tiny_config,
 )
 from whole_runs import (
-    at_step,
-    ensemble_with_small_sam,
-    results,
     rows_of,
-    run_with_noise_as_hidden_labels,
-    run_with_small_sam,
-    stopped_and_resumed,
-    use_small_sam,
     weights_in,
 )
 
@@ -100,20 +99,14 @@ def a_co_training(
 
 
 def a_batch(settings: SpecialistConfig = STAGE, seed: int = 0, channels: int = 3) -> Batch:
-    spatial = (settings.patch_size,) * settings.network.dimensions
-    channels = 1 if settings.network.dimensions == 3 else channels
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(2, channels, *spatial, generator=generator)
-    return Batch(inputs, (inputs[:, 0] > 0.5).long(), torch.ones(2))
+    return patches_of(settings, seed, channels)
 
 
 both_dimensions = pytest.mark.parametrize("settings", [STAGE, IN_3D], ids=["2d", "3d"])
 
 
 def gradient_of(loss: Tensor, module: torch.nn.Module) -> float:
-    wanted = [p for p in module.parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(g.square().sum()) for g in found if g is not None))
+    return gradient_norm(loss, module.parameters())
 
 
 # --- One step -------------------------------------------------------------------------------------
@@ -173,22 +166,18 @@ def test_the_mutual_losses_are_those_of_labels_with_full_weight(
     """U-Net and SAM are put in by hand, so that every term has a known value."""
     paradigm = a_co_training()
     # The U-Net says class 1 with 3/4, SAM class 0 with 4/5, in every pixel of every patch.
-    unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
-    sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    unet, sam = even(math.log(3), 4, 40), even(-math.log(4), 4, 40)
     monkeypatch.setattr(paradigm.student, "forward", lambda _: unet)
     monkeypatch.setattr(paradigm, "predict", lambda *_: sam)
+    n = 2 * 40 * 40
     batch = replace(a_batch(), classes=torch.ones(2, 40, 40, dtype=torch.long))
     end = STAGE.iterations
     terms = paradigm.loss(batch, a_batch(seed=1), end, step_generator(0, 0))
-
-    def dice(p: float, y: float) -> float:
-        n = 2 * 40 * 40
-        return 1 - (2 * p * y * n + 1) / ((p * p + y) * n + 1)
-
-    right, wrong = -math.log(3 / 4) + dice(0.75, 1), -math.log(1 / 5) + dice(0.2, 1)
+    right = -math.log(3 / 4) + dice_loss(0.75, 1, n)
+    wrong = -math.log(1 / 5) + dice_loss(0.2, 1, n)
     assert float(terms.supervised) == pytest.approx(right + wrong, rel=1e-4)
     # The U-Net is told SAM's class 0, SAM the U-Net's class 1.
-    assert float(terms.unlabelled) == pytest.approx(math.log(4) + dice(0.75, 0), rel=1e-4)
+    assert float(terms.unlabelled) == pytest.approx(math.log(4) + dice_loss(0.75, 0, n), rel=1e-4)
     assert float(terms.further["sam_loss"]) == pytest.approx(wrong, rel=1e-4)
     bits = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert float(terms.further["entropy"]) == pytest.approx(0.9 * bits, rel=1e-4)
@@ -200,15 +189,13 @@ def test_each_is_told_only_what_the_other_is_confident_of(monkeypatch: pytest.Mo
     )
     paradigm = a_co_training(settings, PUBLISHED.model_copy(update={"confident": True}))
     # The U-Net says class 1 with 3/4, SAM class 0 with 4/5.
-    unet = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
-    sam = torch.tensor([0.0, -math.log(4)]).view(1, 2, 1, 1).expand(4, 2, 40, 40)
+    unet, sam = even(math.log(3), 4, 40), even(-math.log(4), 4, 40)
     monkeypatch.setattr(paradigm.student, "forward", lambda _: unet)
     monkeypatch.setattr(paradigm, "predict", lambda *_: sam)
     terms = paradigm.loss(a_batch(), a_batch(seed=1), 4, step_generator(0, 0))
     assert float(terms.unlabelled) == 0.0
-    n = 2 * 40 * 40
-    dice = 1 - (2 * 0.2 * n + 1) / ((0.04 + 1) * n + 1)
-    assert float(terms.further["sam_loss"]) == pytest.approx(math.log(5) + dice, rel=1e-4)
+    wrong = math.log(5) + dice_loss(0.2, 1, 2 * 40 * 40)
+    assert float(terms.further["sam_loss"]) == pytest.approx(wrong, rel=1e-4)
 
 
 def test_in_the_warm_up_labels_alone_are_trained_on() -> None:
@@ -366,20 +353,7 @@ def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Pa
     assert unet.power == sam.power == 1.0
     moved = {id(p) for learner in (unet, sam) for p in learner.parameters}
     assert moved == {id(p) for p in paradigm.parameters() if p.requires_grad}
-    trainer = Trainer(
-        paradigm,
-        Schedule("s", 4, 9.0),
-        CPU,
-        tmp_path,
-        configure_optimizers=paradigm.configure_optimizers(),
-    )
-    rates = []
-
-    def step_loss(step: int, _: torch.Generator, __: Part) -> dict[str, Tensor]:
-        rates.append([o.param_groups[0]["lr"] for o in trainer._optimisers])
-        return {"loss": sum((p.sum() * 0 for p in paradigm.parameters()), torch.zeros(()))}
-
-    trainer.run(step_loss, Monitor())
+    rates = rates_of(paradigm, 4, tmp_path)
     assert [r[0] for r in rates] == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
     assert [r[1] for r in rates] == pytest.approx([1e-4, 7.5e-5, 5e-5, 2.5e-5])
 
@@ -387,19 +361,13 @@ def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Pa
 # --- Whole runs -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_small_sam(monkeypatch)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return run_with_small_sam(tmp_path_factory.mktemp("scsam"), scsam_config())
+def make_config() -> MakeConfig:
+    return scsam_config
 
 
-@pytest.fixture(scope="module")
-def ensemble(finished: RunFolder) -> Ensemble:
-    return ensemble_with_small_sam(finished)
+class TestWholeRuns(OwnSamChecks):
+    needed = "sam-tumour"
 
 
 def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder) -> None:
@@ -422,16 +390,6 @@ def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder
 def test_what_was_trained_of_sam_is_kept_stage_by_stage(finished: RunFolder) -> None:
     names = {path.name for path in finished.round(1).glob("sam-*.safetensors")}
     assert names == {"sam-liver.safetensors", "sam-tumour.safetensors"}
-
-
-def test_a_loaded_run_gives_the_labels_that_were_written_and_gives_them_again(
-    finished: RunFolder, ensemble: Ensemble
-) -> None:
-    image = finished.path.parents[2] / "data" / "ct6.nii.gz"
-    written = read_labelmap(finished.path / "labels" / "c6.nii.gz")
-    for _ in range(2):
-        segmented = ensemble.segment(read_volume(image))
-        np.testing.assert_array_equal(segmented.refined.labels, written.labels)
 
 
 def test_sam_is_prompted_on_every_slice_with_points_from_the_unets_map(
@@ -468,23 +426,6 @@ def test_prompting_one_slice_predicts_that_slice(finished: RunFolder, ensemble: 
     boxed = SlicePrompts(6, "liver", box=BoxPrompt((10.0, 10.0, 30.0, 30.0)))
     assert ensemble.sam_predictor.predict(volume, [boxed])["liver"][6].any()
     assert ensemble.sam_predictor.predict(volume, []) == {}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
-def test_a_stopped_run_goes_on_to_the_same_end(
-    finished: RunFolder, tmp_path: Path, stage: str
-) -> None:
-    run = stopped_and_resumed(tmp_path, scsam_config(), at_step(stage, 0))
-    assert results(run) == results(finished)
-
-
-@pytest.mark.slow
-def test_noise_in_place_of_the_hidden_labels_changes_nothing(
-    finished: RunFolder, tmp_path: Path
-) -> None:
-    run = run_with_noise_as_hidden_labels(tmp_path, scsam_config())
-    assert results(run) == results(finished)
 
 
 @pytest.mark.slow
@@ -556,19 +497,3 @@ def test_a_sam_without_points_predicts_wherever_it_is_asked(
     plain, moved = (ensemble.sam_predictor.predict(volume, p)["liver"][6] for p in (asked, clicked))
     np.testing.assert_allclose(plain, segmented.probabilities["liver"][6], atol=1e-5)
     assert not np.allclose(plain, moved)  # a person's click still counts
-
-
-def test_a_missing_sam_is_refused(finished: RunFolder, tmp_path: Path) -> None:
-    path = finished.round(1) / "sam-tumour.safetensors"
-    data = path.read_bytes()
-    path.unlink()
-    try:
-        with pytest.raises(WeightsError, match="sam-tumour"):
-            load_ensemble(finished)
-    finally:
-        path.write_bytes(data)
-
-
-def test_a_run_without_sam_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="scsam needs SAM; set"):
-        start_run(a_tiny_project(tmp_path), scsam_config(sam=SamConfig(model="none")))

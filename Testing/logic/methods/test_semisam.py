@@ -91,11 +91,6 @@ def semisam_config(**changes: object) -> RunConfig:
     return tiny_config(**{**values, **changes})
 
 
-@pytest.fixture(autouse=True)
-def _small_sam(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_small_sam(monkeypatch)
-
-
 # --- The term of a step ---------------------------------------------------------------------------
 
 
