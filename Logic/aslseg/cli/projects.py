@@ -188,8 +188,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
     _tell_masks(made)
     if made.labelled and not any(case.label for case in made.validation):
         tell(
-            "No label is kept to check on: all are learnt from, cross-validation decides how "
-            "far SAM is followed, and the last round is kept."
+            "No label is kept to check on: all are learnt from, and cross-validation decides how "
+            "far SAM is followed and which round is best."
         )
     tell(f"Next: aslseg train {project}")
 
