@@ -33,7 +33,6 @@ from aslseg.project.run_folder import (
     running,
     write_settings,
 )
-from aslseg.project.unlike_labelled import organ_intensities, write_intensities
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import cascade_stages
@@ -207,7 +206,7 @@ def train_on(
 
 START = "start"
 """Folder of a run with the labels of another model that its first round learns from."""
-LOOKED_AT = 32
+LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
 
@@ -297,8 +296,8 @@ def _run(
         )
         followed = replace(recording, listener=RunFollower(steps, recording.listener))
         context = context_of(project, folder, followed, cache, device=device)
-        if is_new or more:
-            _measure_labelled(context, with_windows=is_new)
+        if is_new:
+            _warn_of_windows(context)
         if note := nothing_counts(context.labelled):
             context.monitor.warn(note)
         best = _rounds(context, training_of(config.method))
@@ -352,21 +351,13 @@ def _check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
             monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
 
 
-def _measure_labelled(context: RunContext, *, with_windows: bool) -> None:
-    """Note what targets look like in labelled cases, of which some stand for all.
-
-    Args:
-        context: Of the run.
-        with_windows: Whether to say which targets cannot be seen with the settings.
-    """
+def _warn_of_windows(context: RunContext) -> None:
+    """Say which targets cannot be seen with the settings; some cases stand for all."""
     measured: list[Intensities] = []
-    organs: list[Intensities] = []
     for case in context.monitor.track(context.labelled[:LOOKED_AT], "Looking at intensities"):
         image, labels = context.project.load_image(case), context.labels_in_file(case)
         measured += intensities_of(case.id, image, labels, context.targets)
-        organs += organ_intensities(case.id, image, labels, context.targets)
-    write_intensities(context.folder.path, organs)
-    for note in window_notes(measured, context.targets, context.config) if with_windows else ():
+    for note in window_notes(measured, context.targets, context.config):
         context.monitor.warn(note)
 
 

@@ -5,6 +5,7 @@ A case's predictions are label maps, prompts and agreement in `round-NN/predicti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -42,7 +43,14 @@ from aslseg.project.run_tables import (
     read_reliability,
     write_table,
 )
-from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
+from aslseg.project.unlike_labelled import (
+    organ_intensities,
+    read_intensities,
+    unlike_labelled,
+    unlike_note,
+    write_intensities,
+)
+from aslseg.project.windows import Intensities
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import copy_atomic, write_json_atomic
 from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
@@ -56,6 +64,9 @@ from aslseg.training.selection import (
 
 SEGMENTING, COMPARING = "Segmenting all cases", "Segmenting for comparison"
 """What the tasks are called in events, of a round's cases and of `Comparisons`."""
+
+MOST_MEASURED = 16
+"""Of so many labelled cases the organs are measured at most."""
 
 Comparisons = Mapping[str, Callable[[Volume], Labelmap]]
 """Functions that segment a volume and are scored on held-out cases beside the method, by name."""
@@ -122,6 +133,7 @@ def finish_round(
     for case in context.monitor.track(context.scored if comparisons else [], COMPARING):
         _compare(context, this, case, comparisons or {})
     cases = _segmented(context, this)
+    _measure_labelled(context)
     mapped(_predict_case, cases, context.monitor, SEGMENTING, context, this, ensemble, earlier)
     decisions = _decide(context, this)
     if note := unlike_note(_notes(context, this, cases)):
@@ -155,6 +167,15 @@ def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
     networks = load_round(context, folder).specialist.networks
     validation = context.folder.validation_of(number)
     return RoundOutcome(pseudo, networks, float("nan") if validation is None else validation)
+
+
+def _measure_labelled(context: RunContext) -> None:
+    """Note what the organs of labelled cases look like, of which some stand for all."""
+    cases, organs = context.labelled, list[Intensities]()
+    for case in cases[:: math.ceil(len(cases) / MOST_MEASURED) or 1]:
+        image, labels = context.project.load_image(case), context.labels_in_file(case)
+        organs += organ_intensities(case.id, image, labels, context.targets)
+    write_intensities(context.folder.path, organs)
 
 
 def _segmented(context: RunContext, this: Round) -> list[Case]:

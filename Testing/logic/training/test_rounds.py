@@ -15,7 +15,6 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aslseg import runs
 from aslseg.config import RunConfig, SamConfig
 from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
@@ -37,7 +36,7 @@ from aslseg.project.run_tables import (
 from aslseg.project.windows import Intensities
 from aslseg.runs import resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
-from aslseg.training import sam_tuning
+from aslseg.training import rounds, sam_tuning
 from aslseg.training.rounds import (
     Round,
     RoundOutcome,
@@ -683,7 +682,7 @@ def test_cases_unlike_the_labelled_ones_are_told_and_their_reason_says_so(
 ) -> None:
     bright = [Intensities(name, "liver", 800.0, 900.0, 1000.0, (0.0, 1200.0)) for name in LABELLED]
     monkeypatch.setattr(
-        runs,
+        rounds,
         "organ_intensities",
         lambda case_id, *_: [one for one in bright if one.case_id == case_id],
     )
