@@ -116,21 +116,18 @@ def build_roi(
     )
 
 
-def to_volume(probability: Float32, roi: Roi, fill: float = 0.0) -> Float32:
+def to_volume(probability: Float32, roi: Roi) -> Float32:
     """Resample class probabilities of an ROI to the voxels of its volume.
 
     Args:
         probability: (C, d, h, w).
         roi: That they belong to.
-        fill: Value outside of the ROI's box.
 
     Returns:
-        (C, D, H, W) float32.
+        (C, D, H, W) float32, zero outside of the ROI's box.
     """
     size, back = tuple(part.stop - part.start for part in roi.box.slices), roi.turn.inverse
     result = zeros((len(probability), *back.shape(roi.volume_shape)))
-    if fill:
-        result[...] = fill
     for channel, values in zip(result, probability, strict=True):
         resample(values, size, "linear", out=roi.turn.array(channel)[roi.box.slices])
     return result

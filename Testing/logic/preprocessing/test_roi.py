@@ -192,8 +192,8 @@ def test_on_its_own_grid_a_roi_goes_back_and_forth_unchanged(dimensions: int) ->
     ):
         seen = from_volume(values, roi)
         np.testing.assert_array_equal(seen, values[roi.box.slices])
-        back = to_volume(np.stack([seen, 1 - seen]), roi, fill=9.0)
-        expected = np.full(GRID.shape, 9.0, np.float32)
+        back = to_volume(np.stack([seen, 1 - seen]), roi)
+        expected = np.zeros(GRID.shape, np.float32)
         expected[roi.box.slices] = values[roi.box.slices]
         np.testing.assert_array_equal(back[0], expected)
         assert back.shape == (2, *GRID.shape)
