@@ -230,9 +230,15 @@ class _Progress:
         """Return how many rounds have passed since the best one."""
         return number - max(self.best, self.patience_start - 1)
 
-    def take(self, number: int, score: float) -> None:
-        """Note a finished round; where nothing was measured the latest is the best."""
-        if math.isnan(score) or score > self.best_score:
+    def take(self, number: int, score: float, *, anew: bool = False) -> None:
+        """Note a finished round; where nothing was measured the latest is the best.
+
+        Args:
+            number: Of the round.
+            score: What the best one is chosen by.
+            anew: Whether it cannot be compared with those of earlier rounds: it is the best then.
+        """
+        if anew or math.isnan(score) or score > self.best_score:
             self.best = number
             self.best_score = score
 
@@ -386,6 +392,7 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float 
         raise RunError(msg)
     if is_changed:
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
+        folder.write_status(taught_rounds=[*folder.taught_rounds, done + 1])
     if share is not None:
         folder.write_status(short_rounds=[*folder.short_rounds, done + 1])
     elif any(known[name] != status.get(name, {}) for name in ("label_digests", "label_scopes")):
@@ -441,14 +448,25 @@ def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
     return validated(now, cases=tuple(cases))
 
 
+def _is_taught(folder: RunFolder, number: int) -> bool:
+    """Return whether cross-validation chooses, and a round learnt what those before it did not.
+
+    Its labelled cases may be others, and what a person taught is not given up for a score of a few.
+    """
+    validation = folder.validation_of(number)
+    validates = validation is not None and not math.isnan(validation)
+    return number in folder.taught_rounds and not validates
+
+
 def _rounds(context: RunContext, run_round: RunRound) -> int:
+    folder = context.folder
     so_far = _Progress(patience_start=int(context.folder.status.get("patience_start", 1)))
     for number in range(1, context.config.rounds + 1):
         score = context.folder.score_of(number)
         if score is None:
             _new_round(context, run_round, number, so_far)
             score = context.folder.score_of(number)
-        so_far.take(number, math.nan if score is None else score)
+        so_far.take(number, math.nan if score is None else score, anew=_is_taught(folder, number))
         context.folder.write_status(best_round=so_far.best)
         if so_far.worse_for(number) >= context.config.patience and number < context.config.rounds:
             context.monitor.warn(

@@ -97,6 +97,7 @@ class _Status(BaseModel):
     seconds_left: float | None = None
     retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
     short_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
+    taught_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
     label_digests: dict[str, str] = {}
     label_scopes: dict[str, str] = {}
     given_targets: list[str] = []
@@ -195,6 +196,11 @@ class RunFolder:
     def short_rounds(self) -> tuple[int, ...]:
         """Rounds that train the stages of lesions alone, with all else of the round before."""
         return tuple(self.status.get("short_rounds", ()))
+
+    @property
+    def taught_rounds(self) -> tuple[int, ...]:
+        """Rounds before which a person changed labels, or decided about lesions."""
+        return tuple(self.status.get("taught_rounds", ()))
 
     def first_folder(self, number: int) -> Path:
         """Return the folder of what a round uses beside its specialist, SAM for example."""

@@ -19,6 +19,7 @@ from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
     HeldOutDice,
     read_held_out_dice,
+    round_number,
     write_table,
 )
 from aslseg.storage import copy_atomic
@@ -33,7 +34,8 @@ def keep_better_stages(context: RunContext, folder: Path) -> list[str]:
     That is the specialist's networks, with those of its out-of-fold models, and the classifier of
     candidates; SAM and the adaptation networks are the round's own. `cross_validation.csv` then has
     the values of the stages that are kept. Nothing is compared where labelled cases validate, where
-    labels have changed since, or where the tables are not about the same cases and targets.
+    a person has changed labels or decided about lesions since, or where the tables are not about
+    the same cases and targets.
 
     Args:
         context: Of the run.
@@ -49,7 +51,8 @@ def keep_better_stages(context: RunContext, folder: Path) -> list[str]:
     table = folder / CROSS_VALIDATION
     table_before = context.folder.before(table)
     validates = any(case.label is not None for case in context.project.validation)
-    if validates or table_before is None or not table.exists():
+    is_taught = round_number(folder) in context.folder.taught_rounds
+    if validates or is_taught or table_before is None or not table.exists():
         return []
     now, before = read_held_out_dice(folder), read_held_out_dice(table_before.parent)
     if {(row.case, row.target) for row in now} != {(row.case, row.target) for row in before}:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from aslseg import runs
 from aslseg.config import RunConfig, SamConfig
 from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
@@ -34,7 +35,7 @@ from aslseg.project.run_tables import (
     write_table,
 )
 from aslseg.project.windows import Intensities
-from aslseg.runs import resume_run, start_run
+from aslseg.runs import continue_run, resume_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target
 from aslseg.training import rounds, sam_tuning
 from aslseg.training.rounds import (
@@ -698,6 +699,36 @@ def test_cases_unlike_the_labelled_ones_are_told_and_their_reason_says_so(
     assert f"{VALIDATION[0]}:" not in told  # a person has labelled it
     for row in rows_of(run.round(1) / "reliability.csv"):
         assert "its liver is darker" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("teaches", "validation", "best"),
+    [("nothing", NAN, 1), ("a label", NAN, 2), ("a decision", NAN, 2), ("a label", 0.5, 1)],
+)
+def test_what_a_person_taught_is_not_given_up_for_cross_validation_among_other_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teaches: str, validation: float, best: int
+) -> None:
+    inner = a_method([validation, validation - 0.1])
+
+    def run_round(context: RunContext, this: Round) -> RoundOutcome:
+        rows = [
+            {"case": case.id, "target": "liver", "dice": 0.9 - 0.1 * this.number}
+            for case in context.labelled
+        ]
+        write_table(this.folder / "cross_validation.csv", CROSS_VALIDATION_COLUMNS, rows)
+        return inner(context, this)
+
+    monkeypatch.setitem(METHODS, "double", run_round)
+    before = RoundOutcome({}, {}, validation)
+    monkeypatch.setattr(runs, "restore_outcome", lambda *_: before)
+    project = a_tiny_project(tmp_path)
+    run = start_run(project, tiny_config(method="double", rounds=1), run_id="a")
+    if teaches == "a label":
+        project.save_label("c2", a_patient(2)[1])
+    elif teaches == "a decision":
+        monkeypatch.setattr(Project, "lesion_lines", lambda _: {"c2": 1})
+    continue_run(open_project(project.folder), "a")
+    assert best_round(run) == best
 
 
 # --- What cannot start --------------------------------------------------------------------------

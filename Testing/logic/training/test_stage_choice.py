@@ -121,11 +121,14 @@ def test_a_stage_is_carried_through_rounds_that_do_not_better_it(tmp_path: Path)
     }
 
 
-def test_stages_are_not_compared_after_labels_have_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{"retrained_rounds": [1, 2]}, {"taught_rounds": [2]}])
+def test_stages_are_not_compared_after_labels_or_decisions_have_changed(
+    tmp_path: Path, changed: dict[str, list[int]]
+) -> None:
     context = a_context(without_validation(tmp_path))
     write_round(context, 1, 0.8, 0.4)
     folder = write_round(context, 2, 0.7, 0.3)
-    context.folder.write_status(retrained_rounds=[1, 2])
+    context.folder.write_status(**changed)
     assert keep_better_stages(context, folder) == []
     assert origin(folder, "tumour") == {"round 2"}
 
