@@ -98,11 +98,20 @@ def kept_round(run: RunRecord) -> str:
     best = run.status.get("best_round")
     if len(rounds) < 2 or not best:
         return ""
-    if any(score.split == "validation" for score in run.scores) or best not in run.held_out:
-        return f"The label maps are those of round {best}, whose final labels scored best."
+    return f"The label maps are those of round {best}, {_why_kept(run, best)}."
+
+
+def _why_kept(run: RunRecord, best: int) -> str:
+    """Return why a round is the one that is kept, as `runs` chooses it."""
+    if any(score.split == "validation" for score in run.scores):
+        return "whose final labels scored best"
+    if best in run.status.get("taught_rounds", ()):
+        return "which learnt from labels or decisions of a person that were newer"
+    if best not in run.held_out:
+        return "the latest one"
     of = {row.target: row.round for row in run.held_out[best] if row.round != best}
     stages = "".join(f"; its networks for {name} are those of round {n}" for name, n in of.items())
-    return f"The label maps are those of round {best}, which cross-validation found best{stages}."
+    return f"which cross-validation found best{stages}"
 
 
 def read_run(folder: Path) -> RunRecord:

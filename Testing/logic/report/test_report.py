@@ -114,6 +114,29 @@ def test_a_report_says_which_stage_is_of_an_earlier_round(
     assert said in write_report(run).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("best", "taught", "said"),
+    [
+        (2, [2], "round 2, which learnt from labels or decisions of a person that were newer."),
+        (3, [3], "round 3, which learnt from labels or decisions of a person that were newer."),
+        (3, [], "round 3, the latest one."),
+    ],
+)
+def test_a_round_that_nothing_was_measured_for_is_not_called_the_best(
+    a_project_folder: Path, best: int, taught: list[int], said: str
+) -> None:
+    run = write_run(a_project_folder / "runs" / "one", {"v1": a_truth()})
+    RunFolder(run).write_status(best_round=best, taught_rounds=taught)
+    for number in (1, 2):
+        folder = run / f"round-{number:02d}"
+        (folder / "metrics.csv").unlink()
+        rows = [{"case": "t1", "target": "liver", "dice": 0.9, "round": number}]
+        write_table(folder / "cross_validation.csv", CROSS_VALIDATION_COLUMNS, rows)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert f"The label maps are those of {said}" in text
+    assert "scored best" not in text
+
+
 def test_each_validation_case_has_its_worst_and_its_best_slice(a_project_folder: Path) -> None:
     text = report_of(a_project_folder)
     for case in ("v1", "v2"):
