@@ -109,12 +109,12 @@ class _Batch:
         options: How.
         masks: Files of given organs, by name of the volume and of the organ.
         origin: Of what is in the folder by now.
+        known: What the organs look like in the run's labelled cases.
         cases: Rows of the table of cases, by name.
         lesions: Rows of the table of lesions, by name.
         load: Loads the networks, when the first volume needs them.
         predictions: Those of the run that are on disk; None where none are kept.
         ensemble: The networks, once they are loaded.
-        known: What the targets look like in the run's labelled cases.
     """
 
     run: RunFolder
@@ -123,12 +123,12 @@ class _Batch:
     options: FolderOptions
     masks: Mapping[str, Mapping[str, Path]]
     origin: Origin
+    known: Sequence[Intensities]
     cases: dict[str, Row] = field(default_factory=dict)
     lesions: dict[str, list[Row]] = field(default_factory=dict)
     load: LoadNetworks | None = None
     predictions: PredictionCache | None = None
     ensemble: Ensemble | None = None
-    known: Sequence[Intensities] = ()
 
 
 def segment_folder(
@@ -232,8 +232,8 @@ def _opened(
         cases={} if before is None else before.cases,
         files={} if before is None else before.files,
     )
-    batch = _Batch(run, targets, output, options, _masks_of(volumes, options), origin)
-    batch.known = read_intensities(run.path)
+    masks, known = _masks_of(volumes, options), read_intensities(run.path)
+    batch = _Batch(run, targets, output, options, masks, origin, known)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
@@ -308,8 +308,8 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
         digest = sha256_of(path)
         image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
         found = _predicted(batch, image, progress.monitor)
-        _keep(batch, name, digest, image, found)
         said = unlike_labelled(image, found.refined, batch.targets, batch.known)
+        _keep(batch, name, digest, image, found)
         if note := unlike_note({name: said}):
             progress.monitor.warn(note)
     except (CancelledError, StorageError):

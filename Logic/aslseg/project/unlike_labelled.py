@@ -6,6 +6,7 @@ from the same few cases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,14 +30,7 @@ _MEASURED = TypeAdapter(list[Intensities])
 def organ_intensities(
     case_id: str, volume: Volume, labels: Labelmap, targets: Sequence[Target]
 ) -> list[Intensities]:
-    """Measure the organs that a case shows, without what lies inside of them.
-
-    Args:
-        case_id: The case.
-        volume: Its image.
-        labels: Its label map, on the same grid.
-        targets: All targets.
-    """
+    """Measure a case's organs as `intensities_of`, without what lies inside of them."""
     organs = [target for target in targets if target.inside is None]
     return intensities_of(case_id, volume, labels, organs)
 
@@ -85,13 +79,16 @@ def unlike_labelled(
         )
         for name in {one.target for one in known}
     }
-    return tuple(
-        f"its {one.target} is {'darker' if one.middle < usual[one.target][0] else 'brighter'} "
-        f"(median {one.middle:.0f}) than in the labelled cases (90 % of voxels from "
-        f"{usual[one.target][0]:.0f} to {usual[one.target][1]:.0f})"
-        for one in organ_intensities("", volume, labels, targets)
-        if one.target in usual and not usual[one.target][0] <= one.middle <= usual[one.target][1]
-    )
+    found = []
+    for one in organ_intensities("", volume, labels, targets):
+        low, high = usual.get(one.target, (-math.inf, math.inf))
+        if not low <= one.middle <= high:
+            found.append(
+                f"its {one.target} is {'darker' if one.middle < low else 'brighter'} (median "
+                f"{one.middle:.0f}) than in the labelled cases (90 % of voxels from {low:.0f} to "
+                f"{high:.0f})"
+            )
+    return tuple(found)
 
 
 def unlike_note(notes: Mapping[str, Sequence[str]]) -> str:

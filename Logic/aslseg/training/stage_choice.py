@@ -57,7 +57,9 @@ def keep_better_stages(context: RunContext, folder: Path) -> list[str]:
     now, before = read_held_out_dice(folder), read_held_out_dice(table_before.parent)
     if {(row.case, row.target) for row in now} != {(row.case, row.target) for row in before}:
         return []
-    kept = [stage for stage in context.stages if _is_better(before, now, stage)]
+    kept = [s for s in context.stages if _mean_dice(before, s) > _mean_dice(now, s)]
+    if not kept:
+        return []
     for stage in kept:
         for path, earlier in _files(context, folder, stage):
             copy_atomic(earlier, path)
@@ -74,12 +76,6 @@ def _mean_dice(rows: Sequence[HeldOutDice], stage: CascadeStage) -> float:
     names = {target.name for target in stage.targets}
     values = [row.dice for row in rows if row.target in names]
     return sum(values) / len(values) if values else 0.0
-
-
-def _is_better(
-    before: Sequence[HeldOutDice], now: Sequence[HeldOutDice], stage: CascadeStage
-) -> bool:
-    return _mean_dice(before, stage) > _mean_dice(now, stage)
 
 
 def _files(context: RunContext, folder: Path, stage: CascadeStage) -> Iterator[tuple[Path, Path]]:
