@@ -17,6 +17,8 @@ from PySide6 import QtCore
 from .dialogs import dialogs
 from .modules import qSlicerScriptedLoadableModule
 
+PATIENCE_S = 2.0  # how long a person waits for a button that is disabled
+
 
 def open_module(path: Path) -> Any:
     """Open a scripted module as Slicer does: import, widget, setup(), enter(), shown.
@@ -71,7 +73,13 @@ def reload_module(name: str) -> Any:
 
 
 def click(button: Any) -> None:
-    """Click a button as a person does: only if it is enabled and not hidden."""
+    """Click a button as a person does: only if it is enabled and not hidden.
+
+    One that is disabled for a moment, as while files are read, is waited for.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while not button.enabled and time.monotonic() < end:
+        run_event_loop(0.01)
     if not button.enabled:
         raise AssertionError(f"{button.name} is disabled: {button.toolTip}")
     if button.isHidden():
