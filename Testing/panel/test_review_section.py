@@ -513,7 +513,21 @@ def test_placed_points_cause_one_update_and_read_nothing_from_disk(
     assert done == ["update"]
 
 
-def test_disagreement_is_shown_of_cases_that_were_loaded(person: Person) -> None:
+def let_specialist_differ(folder: Path, case_id: str) -> None:
+    """Let the specialist of the run have found other voxels than what refined its label."""
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.data.volume import Labelmap
+    from aslseg.project.run_folder import open_run
+
+    run = open_run(folder)
+    path = run.predictions(int(run.status["best_round"]), case_id) / "specialist.nii.gz"
+    found = read_labelmap(path)
+    labels = found.labels.copy()
+    labels[0, :3, :3] = 1 - labels[0, :3, :3].clip(0, 1)
+    write_labelmap(Labelmap(labels, found.geometry), path)
+
+
+def test_disagreement_is_shown_of_cases_that_were_loaded(person: Person, trained: Path) -> None:
     from ASLsegLib.scene.disagreement import find_overlay
 
     def foreground() -> Any:
@@ -521,6 +535,8 @@ def test_disagreement_is_shown_of_cases_that_were_loaded(person: Person) -> None
         return slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
 
     first, second = person.names()[:2]
+    for case_id in (first, second):
+        let_specialist_differ(trained, case_id)
     box = person.ui.showDisagreementBox
     assert not box.enabled
     volume = person.load(first)
