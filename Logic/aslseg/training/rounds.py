@@ -135,8 +135,9 @@ def finish_round(
     cases = _segmented(context, this)
     _measure_labelled(context)
     mapped(_predict_case, cases, context.monitor, SEGMENTING, context, this, ensemble, earlier)
-    decisions = _decide(context, this)
-    if note := unlike_note(_notes(context, this, cases)):
+    judged = _judged(this, cases)
+    decisions = _decide(context, this, judged)
+    if note := unlike_note({name: one.notes for name, one in judged.items()}):
         context.monitor.warn(note)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
@@ -232,17 +233,16 @@ def _segment_case(
     context.monitor.artifact("predictions", _folder(this, case), case.id)
 
 
-def _notes(context: RunContext, this: Round, cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:
-    """Return what was noted about the cases without a label of a person, by name."""
+def _judged(this: Round, cases: Sequence[Case]) -> dict[str, Reliability]:
+    """Return the reliability of the cases without a label of a person, by name."""
     found = {
         case.id: read_case_reliability(_folder(this, case)) for case in cases if case.label is None
     }
-    return {name: one.notes for name, one in found.items() if one is not None}
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _decide(context: RunContext, this: Round) -> list[Decision]:
-    found = (read_case_reliability(_folder(this, case)) for case in context.unlabelled)
-    reliability = [reliability for reliability in found if reliability is not None]
+def _decide(context: RunContext, this: Round, judged: Mapping[str, Reliability]) -> list[Decision]:
+    reliability = [judged[case.id] for case in context.unlabelled if case.id in judged]
     names = {target.name for target in context.targets}
     for one in reliability:
         if one.targets.keys() != names:
