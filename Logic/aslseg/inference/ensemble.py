@@ -19,6 +19,7 @@ from aslseg.inference.lesion_stage import (
     effects_on,
 )
 from aslseg.inference.postprocessing import labels_from
+from aslseg.memory import give_back_memory
 from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.targets import Target
 
@@ -156,6 +157,7 @@ class Ensemble:
         of_sam = self._of_sam(volume, probabilities, prompts, monitor)
         judged = self.judge(volume, stages, of_sam or {})
         del stages
+        give_back_memory()  # what was freed in pieces, before the last whole maps
         monitor.check()
         specialist = self._labels(probabilities, volume)
         sam = None if of_sam is None else self._labels(of_sam, volume)
