@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from aslseg.config import PromptConfig, SamConfig
-from aslseg.data.masks import box_of, clean_parent, label_components, parts_of
+from aslseg.data.masks import box_of, clean_parent, label_components, mask_where, parts_of
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Float32, FloatArray, Mask, Shape3
 from aslseg.errors import AslsegError, short
@@ -480,6 +480,8 @@ def proposed_masks(
     parents = {target.inside for target in targets}
     threshold = settings.prompts.proposal_threshold
     return {
-        name: clean_parent(values > 0.5) if name in parents else values >= threshold
+        name: clean_parent(mask_where(lambda p: p > 0.5, values))
+        if name in parents
+        else mask_where(lambda p: p >= threshold, values)
         for name, values in probabilities.items()
     }

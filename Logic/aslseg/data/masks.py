@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,23 @@ def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int3
 _SLICES_AT_ONCE = 16
 
 
+def mask_where(condition: Callable[..., Mask], values: NDArray[Any], *others: NDArray[Any]) -> Mask:
+    """Return where a condition holds, a few slices at a time: the rest takes no memory.
+
+    Args:
+        condition: Of some slices of all arrays, voxel by voxel.
+        values: (D, H, W) or (H, W).
+        others: Of the same shape.
+    """
+    mask: Mask = zeros(values.shape, np.bool_)
+    for first in range(0, len(mask), _SLICES_AT_ONCE):
+        part = slice(first, first + _SLICES_AT_ONCE)
+        holds = condition(values[part], *(other[part] for other in others))
+        if holds.any():
+            mask[part] = holds
+    return mask
+
+
 def voxel_counts(numbers: NDArray[np.integer[Any]], least: int = 0) -> NDArray[np.int64]:
     """Count the voxels of each number, as `np.bincount` does, which copies all to eight bytes each.
 
@@ -228,7 +245,7 @@ def parent_mask(volume: Volume, name: str, probability: Float32) -> Mask:
         probability: (D, H, W) predicted, of its region.
     """
     given = volume.given.get(name)
-    return clean_parent(probability > 0.5) if given is None else given
+    return clean_parent(mask_where(lambda p: p > 0.5, probability)) if given is None else given
 
 
 def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:

@@ -22,6 +22,7 @@ from aslseg.data.masks import (
     box_of,
     crop,
     label_components,
+    mask_where,
     uncrop,
     voxel_counts,
 )
@@ -100,7 +101,12 @@ class Evidence:
     def region_above(self, threshold: float) -> BoundingBox | None:
         """Return a box outside of which the proposal is nowhere above a threshold."""
         sources = (self.specialist, *self.earlier, *(() if self.sam is None else (self.sam,)))
-        return box_of(reduce(np.logical_or, (values > threshold for values in sources)))
+
+        def is_above(*parts: Float32) -> Mask:
+            above: Mask = reduce(np.logical_or, (part > threshold for part in parts))
+            return above
+
+        return box_of(mask_where(is_above, *sources))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +182,7 @@ def find_candidates(
     region = evidence.region_above(settings.threshold)
     if region is None:
         return _none(target, shape)
-    proposed = np.zeros(shape, np.bool_)
+    proposed = zeros(shape, np.bool_)
     proposed[region.slices] = evidence.cropped(region).proposal > settings.threshold
     box = box_of(proposed, margin_mm=settings.margin_mm, spacing_mm=spacing_mm)
     if box is None:

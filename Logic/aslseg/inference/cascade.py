@@ -167,12 +167,16 @@ def _as_probability(mask: Mask) -> Float32:
 
 
 def on_volume(
-    values: Float32, stage: CascadeStage, roi: Roi, parent: Mask | None, volume: Volume
+    values: Float32 | Sequence[Float32],
+    stage: CascadeStage,
+    roi: Roi,
+    parent: Mask | None,
+    volume: Volume,
 ) -> Probabilities:
     """Resample probabilities on a stage's ROI to the volume; zero beyond reach of the parent.
 
     Args:
-        values: (targets, d, h, w).
+        values: (targets, d, h, w), or as many arrays (d, h, w).
         stage: Whose targets they are of.
         roi: That they lie on.
         parent: (D, H, W) mask; None for a stage without a parent.

@@ -258,7 +258,7 @@ def _evidence(
     earlier: Sequence[Float32],
 ) -> Evidence:
     specialist = prediction.probabilities[name]
-    parent = np.zeros(specialist.shape, bool) if prediction.parent is None else prediction.parent
+    parent = zeros(specialist.shape, np.bool_) if prediction.parent is None else prediction.parent
     of_sam = None if sam is None else sam.get(name)
     if sam is not None and of_sam is None:
         of_sam = zeros(specialist.shape)

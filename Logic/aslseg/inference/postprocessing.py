@@ -11,8 +11,14 @@ from functools import reduce
 import numpy as np
 from scipy import ndimage
 
-from aslseg.data.masks import clean_parent, drop_small, label_components, within_reach
-from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
+from aslseg.data.masks import (
+    clean_parent,
+    drop_small,
+    label_components,
+    mask_where,
+    within_reach,
+)
+from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume, zeros
 from aslseg.targets import Target, cascade_stages, region_values
 
 Clean = Callable[[Target, Mask, Mask | None], Mask]
@@ -48,7 +54,7 @@ def labels_from(
         if target.name in volume.given:
             return volume.given[target.name]
         if parent is not None:
-            mask &= within_reach(parent, volume)
+            mask = mask_where(np.logical_and, mask, within_reach(parent, volume))
         return clean_parent(mask) if target.name in parents else drop_small(mask, least)
 
     labels = _decoded(probabilities, targets, clean, _parents_first(targets))
@@ -119,7 +125,7 @@ def _decoded(
     Stage after stage, parents before their contents, each target gets the voxels where its
     probability is above one half and the largest of its stage, as far as `clean` keeps them.
     """
-    labels = np.zeros(next(iter(probabilities.values())).shape, np.uint8)
+    labels: Labels = zeros(next(iter(probabilities.values())).shape, np.uint8)
     cleaned: dict[str, Mask] = {}
     for stage in cascade_stages(targets):
         of_stage = [probabilities[target.name] for target in stage.targets]
@@ -133,11 +139,12 @@ def _decoded(
 
 def _most_probable(probability: Float32, of_stage: Sequence[Float32]) -> Mask:
     """Return where a target of a stage is above one half and no other one is above it."""
-    likely = probability > 0.5
-    if len(of_stage) > 1:
-        for n, row in enumerate(likely):  # one after the other, without a copy of a volume
-            row &= probability[n] >= reduce(np.maximum, [values[n] for values in of_stage])
-    return likely
+
+    def is_likely(part: Float32, *of_all: Float32) -> Mask:
+        likely: Mask = (part > 0.5) & (part >= reduce(np.maximum, of_all))
+        return likely
+
+    return mask_where(is_likely, probability, *of_stage)
 
 
 def _parents_first(targets: Sequence[Target]) -> Order:

@@ -224,7 +224,7 @@ class Refiner:
             corrected.append(
                 refine_roi(network, roi, predictions, self.config.adaptation, settings)
             )
-        found = on_volume(np.stack(corrected), stage, roi, parent, volume)
+        found = on_volume(corrected, stage, roi, parent, volume)
         return with_given(found, stage, volume)
 
 

@@ -7,7 +7,7 @@ memory-mapped, so that memory does not grow with the number of volumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,11 @@ def build_roi(
     )
 
 
-def to_volume(probability: Float32, roi: Roi) -> Float32:
+def to_volume(probability: Float32 | Sequence[Float32], roi: Roi) -> Float32:
     """Resample class probabilities of an ROI to the voxels of its volume.
 
     Args:
-        probability: (C, d, h, w).
+        probability: (C, d, h, w), or C arrays (d, h, w).
         roi: That they belong to.
 
     Returns:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -11,12 +13,21 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from aslseg.config import RunConfig
-from aslseg.data.masks import fill_holes_2d, voxel_counts
+from aslseg.config import AdaptationConfig, RunConfig
+from aslseg.data.masks import fill_holes_2d, mask_where, parent_mask, voxel_counts
 from aslseg.data.volume import Geometry, Volume, zeros
-from aslseg.networks.adaptation import RoiSlices
+from aslseg.inference.candidates import Evidence
+from aslseg.inference.postprocessing import labels_from
+from aslseg.inference.refinement import Refiner
+from aslseg.networks.adaptation import RoiSlices, build_adaptation
 from aslseg.preprocessing.roi import build_roi, from_volume, resample
-from aslseg.prompts import MASK_LOGIT, BoxPrompt, SlicePrompts, mask_to_logits
+from aslseg.prompts import (
+    MASK_LOGIT,
+    BoxPrompt,
+    SlicePrompts,
+    mask_to_logits,
+    proposed_masks,
+)
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 
 DEEP = (37, 24, 30)
@@ -46,6 +57,72 @@ def test_zeros_are_writable_float32_of_the_shape(shape: tuple[int, ...]) -> None
     assert (values.shape, values.dtype) == (shape, np.float32)
     values[-1, -1, -1] = 2.0
     assert values[-1].sum() == 2.0
+
+
+@pytest.mark.parametrize("shape", [DEEP, DEEP[1:]])
+def test_a_mask_of_a_few_slices_at_a_time_is_that_of_all_at_once(shape: tuple[int, ...]) -> None:
+    one, other = random(shape), random(shape)[::-1]
+    assert np.array_equal(mask_where(np.greater, one, other), one > other)
+    assert not mask_where(np.greater, one, one).any()
+
+
+LONG = Volume(np.zeros((1024, 16, 16), np.int16), Geometry.axis_aligned((1024, 16, 16), (2.0,) * 3))
+"""A scan of which the organ takes an eighth."""
+
+
+def of_long_scan(start: float) -> np.ndarray:
+    """Return a probability that is 0.9 in an organ and small, but nowhere zero, elsewhere."""
+    probability = np.full(LONG.geometry.shape, start, np.float32)
+    probability[400:528, 4:12, 4:12] = 0.9
+    return probability
+
+
+LIVER = LIVER_TARGETS[:1]
+BOTH = {"liver": of_long_scan(1e-6), "tumour": of_long_scan(1e-5)}
+FINE = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), pixel_mm=2.0))
+
+
+REFINER = Refiner({"liver": build_adaptation(cascade_stages(LIVER)[0], FINE)}, LIVER, FINE)
+
+
+def refined() -> None:
+    assert REFINER.refine(LONG, {"liver": BOTH["liver"]}, None)["liver"].max() > 0.5
+
+
+def labelled() -> None:
+    assert labels_from(BOTH, LIVER_TARGETS, LONG, 0.01).labels.max() == 2
+
+
+def found_parent() -> None:
+    assert parent_mask(LONG, "liver", BOTH["liver"]).any()
+
+
+def prompted() -> None:
+    assert proposed_masks(BOTH, LIVER_TARGETS, FINE.sam)["tumour"].any()
+
+
+def with_candidates() -> None:
+    evidence = Evidence(BOTH["liver"], zeros(LONG.geometry.shape, np.bool_), (BOTH["tumour"],))
+    assert evidence.region_above(0.3) is not None
+
+
+@pytest.mark.parametrize(
+    ("step", "most_bytes"),
+    [(found_parent, 0.5), (prompted, 0.5), (with_candidates, 0.5), (labelled, 0.5), (refined, 3.0)],
+)
+def test_a_step_of_a_long_scan_holds_few_bytes_a_voxel(
+    step: Callable[[], None], most_bytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside what `zeros` gives, which takes memory where it is written."""
+    monkeypatch.setattr("aslseg.data.volume._LARGE_BYTES", 1)
+    step()  # what is allocated once
+    tracemalloc.start()
+    try:
+        step()
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < most_bytes * LONG.voxels.size
 
 
 def test_voxels_are_counted_as_bincount_counts_them() -> None:
