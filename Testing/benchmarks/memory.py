@@ -1,10 +1,12 @@
 """How much memory does a training, or a volume, take? For Docs/performance.md.
 
     python Testing/benchmarks/memory.py training FOLDER --cases 10
-    python Testing/benchmarks/memory.py volume RUN IMAGE FOLDER --organ liver=MASK
+    python Testing/benchmarks/memory.py scan IMAGE LONG.nii.gz
+    python Testing/benchmarks/memory.py volume RUN IMAGE FOLDER [--organ liver=MASK]
 
 `training` makes patients of 24 x 96 x 96 voxels, half of them labelled, and trains the tiny
-settings of the tests on them, without SAM. `volume` is `aslseg segment`. Both print the peak of the
+settings of the tests on them, without SAM. `scan` writes a scan of 1000 slices: those of an image,
+each three times, between slices of air. `volume` is `aslseg segment`. All print the peak of the
 resident memory of the process in GiB, and its processor seconds.
 """
 
@@ -21,6 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SHAPE = (24, 96, 96)
+DEPTH, REPEATED = 1000, 3
 
 
 def train(folder: Path, count: int) -> None:
@@ -51,6 +54,20 @@ def train(folder: Path, count: int) -> None:
     start_run(create_project(folder / "project", chosen), tiny_config(rounds=1))
 
 
+def lengthen(image: Path, output: Path) -> None:
+    from aslseg.data.images import read_volume, write_volume
+    from aslseg.data.volume import Geometry, Volume
+
+    volume = read_volume(image)
+    body = np.repeat(volume.voxels, REPEATED, axis=0)
+    voxels = np.full((DEPTH, *body.shape[1:]), -1000, body.dtype)
+    first = (DEPTH - len(body)) // 2
+    voxels[first : first + len(body)] = body
+    affine = volume.geometry.ijk_to_ras.copy()
+    affine[:3, 2] /= REPEATED
+    write_volume(Volume(voxels, Geometry((DEPTH, *body.shape[1:]), affine)), output)
+
+
 def segment(run: Path, image: Path, folder: Path, organs: list[str]) -> None:
     from aslseg.cli.main import app
 
@@ -75,6 +92,9 @@ def main() -> None:
     training = what.add_parser("training")
     training.add_argument("folder", type=Path)
     training.add_argument("--cases", type=int, default=10)
+    scan = what.add_parser("scan")
+    for name in ("image", "output"):
+        scan.add_argument(name, type=Path)
     volume = what.add_parser("volume")
     for name in ("run", "image", "folder"):
         volume.add_argument(name, type=Path)
@@ -82,6 +102,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "training":
         train(options.folder, options.cases)
+    elif options.what == "scan":
+        lengthen(options.image, options.output)
     else:
         segment(options.run, options.image, options.folder, options.organ)
     print(f"peak {peak_gib():.2f} GiB, {time.process_time():.0f} s of processor")
