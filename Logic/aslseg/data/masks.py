@@ -185,8 +185,8 @@ def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:
     numbered, count = label_components(mask, connectivity)
     if count == 0:
         return np.zeros(mask.shape, np.bool_)
-    largest: Mask = numbered == 1 + int(np.argmax(voxel_counts(numbered)[1:]))
-    return largest
+    largest = 1 + int(np.argmax(voxel_counts(numbered)[1:]))
+    return mask_where(lambda part: part == largest, numbered)
 
 
 def drop_small(mask: Mask, min_voxels: int, connectivity: int = 3) -> Mask:
@@ -233,7 +233,12 @@ def clean_parent(mask: Mask) -> Mask:
     box = box_of(mask)
     if box is None:
         return mask
-    return uncrop(fill_holes_2d(keep_largest(crop(mask, box))), box, mask.shape)
+    largest = keep_largest(crop(mask, box))
+    inner = box_of(largest)
+    cleaned: Mask = zeros(mask.shape, np.bool_)
+    if inner is not None:
+        crop(cleaned, box)[inner.slices] = fill_holes_2d(crop(largest, inner))
+    return cleaned
 
 
 def parent_mask(volume: Volume, name: str, probability: Float32) -> Mask:

@@ -71,8 +71,9 @@ LONG = Volume(np.zeros((1024, 16, 16), np.int16), Geometry.axis_aligned((1024, 1
 
 
 def of_long_scan(start: float) -> np.ndarray:
-    """Return a probability that is 0.9 in an organ and small, but nowhere zero, elsewhere."""
+    """Return a probability that is 0.9 in an organ and at both ends, and nowhere zero."""
     probability = np.full(LONG.geometry.shape, start, np.float32)
+    probability[[0, -1], [0, -1], [0, -1]] = 0.9
     probability[400:528, 4:12, 4:12] = 0.9
     return probability
 
