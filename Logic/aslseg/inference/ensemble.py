@@ -157,10 +157,10 @@ class Ensemble:
         of_sam = self._of_sam(volume, probabilities, prompts, monitor)
         judged = self.judge(volume, stages, of_sam or {})
         del stages
-        give_back_memory()  # what was freed in pieces, before the last whole maps
         monitor.check()
         specialist = self._labels(probabilities, volume)
         sam = None if of_sam is None else self._labels(of_sam, volume)
+        give_back_memory()  # what was freed in pieces, before the last whole maps
         for _ in monitor.details(["all"], "Refining"):
             refined = self.refiner.refine(volume, probabilities, of_sam)
         alone = refined is probabilities
