@@ -21,7 +21,7 @@ from aslseg.data.images import (
     stem_of,
     write_labelmap,
 )
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.volume import Labelmap, Volume, give_back_memory
 from aslseg.errors import AslsegError, CancelledError, ImageError, StorageError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.export.origin import (
@@ -41,7 +41,6 @@ from aslseg.inference.prediction_cache import (
     open_predictions,
     unchanged,
 )
-from aslseg.memory import give_back_memory
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import volumes_in
 from aslseg.project.project import open_project

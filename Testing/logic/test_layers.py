@@ -17,7 +17,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
     "errors", "failures", "events", "storage", "reading", "schema_1", "config",
-    "overrides", "presets", "steps", "memory",
+    "overrides", "presets", "steps",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
 PROJECT = DATA | {"project", "evaluation", "prompts"}
@@ -26,7 +26,6 @@ MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
     "steps": {"errors", "events"},
-    "memory": set(),
     "storage": {"errors"},
     "reading": {"errors"},
     "failures": {"errors", "events", "storage"},

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from aslseg.config import RunConfig
-from aslseg.data.volume import Geometry, Volume
+from aslseg.data.volume import Geometry, Volume, give_back_memory
 from aslseg.inference.cascade import Probabilities, Specialist
 from aslseg.inference.ensemble import Ensemble
-from aslseg.memory import give_back_memory
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import LIVER_TARGETS
 

@@ -8,6 +8,7 @@ a SAM point is `(x, y)` in pixels.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import os
@@ -169,3 +170,14 @@ def zeros(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> NDArr
         return np.zeros(shape, dtype)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
     return np.frombuffer(mmap.mmap(-1, size, **private), dtype).reshape(shape)
+
+
+def give_back_memory() -> None:
+    """Hand freed memory back to the system now; does nothing where there is no glibc.
+
+    Between volumes: what each leaves in pieces between longer-lived objects would add up over many.
+    """
+    found = ctypes.CDLL(None) if os.name == "posix" else None
+    malloc_trim = getattr(found, "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

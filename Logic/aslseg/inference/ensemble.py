@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from aslseg.config import RunConfig
 from aslseg.data.orientation import axial_to_slices, axial_volume, to_axial
-from aslseg.data.volume import Geometry, Labelmap, Volume, zeros
+from aslseg.data.volume import Geometry, Labelmap, Volume, give_back_memory, zeros
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, all_targets
 from aslseg.inference.lesion_stage import (
@@ -19,7 +19,6 @@ from aslseg.inference.lesion_stage import (
     effects_on,
 )
 from aslseg.inference.postprocessing import labels_from
-from aslseg.memory import give_back_memory
 from aslseg.prompts import SlicePrompts, turned_prompts
 from aslseg.targets import Target
 

@@ -87,7 +87,7 @@ def tune_allocator() -> bool:
 
     Without this, each large tensor costs a page fault per 4 KiB, which can double the time of
     training on the CPU. The price is that the process keeps its peak of memory, until
-    `memory.give_back_memory`.
+    `volume.give_back_memory`.
 
     Returns:
         Whether it was done; there is nothing to do on systems without glibc.

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.volume import give_back_memory
 from aslseg.distributed import mapped
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import TrainedCascade, load_lesion_stage, specialist_alone
-from aslseg.memory import give_back_memory
 from aslseg.project.case import Case
 from aslseg.targets import shown_targets
 from aslseg.training.cascade import PseudoLabel, pseudo_label_paths

@@ -20,7 +20,7 @@ from aslseg.context import RunContext
 from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
-from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume, give_back_memory
 from aslseg.distributed import mapped
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
@@ -29,7 +29,6 @@ from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
 from aslseg.inference.lesion_stage import JudgedCandidates, candidate_map
 from aslseg.inference.loading import load_round
-from aslseg.memory import give_back_memory
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
 from aslseg.project.run_tables import (

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from aslseg.data.volume import give_back_memory
 from aslseg.errors import AslsegError
-from aslseg.memory import give_back_memory
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.saved_predictions import SavedPredictions, read_saved_predictions
 from ASLsegLib.scene.volumes import array_of, image_of
