@@ -44,7 +44,7 @@ def write_run(project: Project, labels: Path, scores: Mapping[str, float]) -> No
 
 
 def _judged(case_id: str, score: float) -> dict[str, object]:
-    values = (1, case_id, score, score, score, score > BELIEVED, f"score {score:.2f}", "")
+    values = (1, case_id, score, score, score, score > BELIEVED, f"score {score:.2f}", "", "")
     return dict(zip(RELIABILITY_COLUMNS, values, strict=True))
 
 

@@ -183,6 +183,29 @@ def test_the_case_with_the_least_lesion_volume_comes_first_or_the_most_doubtful(
         person.logic.order_review("random")
 
 
+def test_cases_unlike_the_labelled_ones_are_named_and_come_first_of_equal_rank(
+    person: Person,
+) -> None:
+    from aslseg.project.run_tables import RELIABILITY, RELIABILITY_COLUMNS, read_table, write_table
+
+    assert "Unlike" not in person.ui.reviewLabel.text
+    last = person.names()[-1]
+    run = person.logic.state.run
+    path = run.round(run.best_round) / RELIABILITY
+    rows = read_table(path)
+    for row in rows:
+        row["notes"] = "its liver is darker" if row["case"] == last else ""
+    write_table(path, RELIABILITY_COLUMNS, rows)
+    person.press(person.ui.openProjectButton)
+    unlike = f"Unlike the labelled cases, so more likely wrong: {last}."
+    assert person.ui.reviewLabel.text.splitlines()[1] == unlike
+    assert person.names()[0] == last
+    person.press(person.ui.nextButton)
+    assert person.panel.volume is person.logic.case_node(last)
+    person.press(person.ui.rejectButton)
+    assert "Unlike" not in person.ui.reviewLabel.text
+
+
 def test_a_case_that_was_loaded_elsewhere_is_the_one_that_is_decided_about(person: Person) -> None:
     first, second = person.names()[:2]
     assert person.ui.acceptButton.toolTip.startswith("Choose a case, or press Next.")

@@ -423,7 +423,8 @@ class CaseReport:
         score: Reliability from 0 to 1; None when it was not judged.
         checkpoint_agreement: Of earlier checkpoints with the last; None when not judged.
         prediction_agreement: Of specialist and refined label; None when not judged.
-        reason: Of the selection, in words.
+        reason: Of the selection, in words, notes included.
+        notes: What speaks against its label though networks may agree, see `unlike_labelled`.
         round: That judged it; 0 for none.
         refined: The refined label, or None.
         decided_at: When a person decided last, ISO 8601, or nothing.
@@ -440,6 +441,7 @@ class CaseReport:
     checkpoint_agreement: float | None = None
     prediction_agreement: float | None = None
     reason: str = ""
+    notes: str = ""
     round: int = 0
     refined: Path | None = None
     decided_at: str = ""
@@ -535,6 +537,7 @@ def case_reports(
                 checkpoint_agreement=None if row is None else _known(row.checkpoint_agreement),
                 prediction_agreement=None if row is None else _known(row.prediction_agreement),
                 reason="" if row is None else row.reason,
+                notes="" if row is None else row.notes,
                 round=best if row else 0,
                 refined=None if file is None else file.path,
                 decided_at="" if review is None else review.time,

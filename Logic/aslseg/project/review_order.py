@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 ReviewOrder: TypeAlias = Literal["least", "doubtful"]
 """`least`: the case with the least lesion volume expected first, which brings most finished cases
 for the time (ours; Docs/label-economy.md has what it saves). `doubtful`: first the cases that the
-run does not believe, then those that it does; in both, the least reliable first."""
+run does not believe, then those that it does; in both, the least reliable first. In either order,
+cases of equal rank begin with those that are unlike the labelled ones, and `doubtful` begins with
+them altogether, for their networks agree without reason."""
 ORDERS: tuple[ReviewOrder, ...] = get_args(ReviewOrder)
 
 
@@ -48,11 +50,11 @@ def _waits(report: CaseReport) -> bool:
     return needs_label or report.state in ("needs review", "pseudo")
 
 
-def _doubt(report: CaseReport) -> tuple[bool, float, str]:
+def _doubt(report: CaseReport) -> tuple[bool, bool, float, str]:
     score = -1.0 if report.score is None else report.score
-    return report.state == "pseudo", score, report.case_id
+    return not report.notes, report.state == "pseudo", score, report.case_id
 
 
-def _lesions(report: CaseReport) -> tuple[bool, float, bool, float, str]:
+def _lesions(report: CaseReport) -> tuple[bool, float, bool, bool, float, str]:
     expected = report.lesion_ml
     return expected is None, expected or 0.0, *_doubt(report)

@@ -35,7 +35,7 @@ REFINED, DOUBTFUL = "refined.nii.gz", "doubtful.nii.gz"
 
 RELIABILITY_COLUMNS = (
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
-    "accepted_targets",
+    "accepted_targets", "notes",
 )  # fmt: skip
 CROSS_VALIDATION_COLUMNS = ("case", "target", "dice", "round")
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
@@ -93,6 +93,7 @@ class Reliability:
         accepted: Whether any target of it did.
         accepted_targets: Names of these targets; empty also in runs of earlier versions, where all
             were accepted or none.
+        notes: What else speaks against its label, as in `reason`; empty in earlier runs.
     """
 
     round: int
@@ -103,6 +104,7 @@ class Reliability:
     accepted: bool
     reason: str
     accepted_targets: tuple[str, ...] = ()
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def read_reliability(round_folder: Path) -> list[Reliability]:
     Raises:
         RunError: When the table is damaged.
     """
-    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:-1], _reliability)
+    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:-2], _reliability)
 
 
 def read_cross_validation(round_folder: Path) -> float:
@@ -225,6 +227,7 @@ def _reliability(row: Mapping[str, str], number: int) -> Reliability:
         accepted=truth_of(row["accepted"]),
         reason=row["reason"],
         accepted_targets=tuple(filter(None, row.get("accepted_targets", "").split(";"))),
+        notes=row.get("notes", ""),
     )
 
 

@@ -270,6 +270,7 @@ def _reliability_row(this: Round, decision: Decision) -> dict[str, Any]:
         "accepted": bool(decision.accepted),
         "reason": decision.reason,
         "accepted_targets": ";".join(decision.accepted),
+        "notes": "; ".join(reliability.notes),
     }
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
 HEAD = [_("Case"), _("Lesions (ml)"), _("Reliability"), _("Decision")]
+MOST_NAMED = 5
+"""So many cases that are unlike the labelled ones are named."""
 DECISIONS = {"accepted": _("accepted"), "corrected": _("corrected"), "rejected": _("rejected")}
 
 
@@ -127,7 +129,18 @@ class ReviewSection(Section):
         text = _("{left} of {count} cases have no decision yet.")
         if left and time:
             text = _("{left} of {count} cases have no decision yet: {time} at your pace.")
-        return text.format(left=left, count=len(self._cases), time=time)
+        return text.format(left=left, count=len(self._cases), time=time) + self._unlike()
+
+    def _unlike(self) -> str:
+        """Name the cases that wait and are unlike the labelled ones, whatever their turn."""
+        names = [one.case_id for one in self._cases if one.notes and one.state not in DECISIONS]
+        if not names:
+            return ""
+        shown, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+        text = _("Unlike the labelled cases, so more likely wrong: {cases}.")
+        if more > 0:
+            text = _("Unlike the labelled cases, so more likely wrong: {cases} and {more} more.")
+        return "\n" + text.format(cases=shown, more=more)
 
     def _nothing(self) -> None:
         """Only let the panel show what is possible now."""

@@ -31,10 +31,10 @@ from aslseg.storage import write_json_atomic
 from tiny_project import GEOMETRY, a_tiny_project
 
 ROWS = (
-    # case, checkpoints, predictions, score, accepted, reason, accepted targets
-    ("c2", 0.9, 0.8, 0.85, True, "reliable", "liver;tumour"),
-    ("c3", 0.5, 0.3, 0.40, False, "score 0.40 is below 0.50", ""),
-    ("c4", 0.7, 0.5, 0.60, False, "beyond the 50% that round 1 accepts", ""),
+    # case, checkpoints, predictions, score, accepted, reason, accepted targets, notes
+    ("c2", 0.9, 0.8, 0.85, True, "reliable", "liver;tumour", ""),
+    ("c3", 0.5, 0.3, 0.40, False, "score 0.40 is below 0.50", "", ""),
+    ("c4", 0.7, 0.5, 0.60, False, "beyond the 50% that round 1 accepts", "", ""),
 )
 
 
@@ -322,8 +322,12 @@ def test_a_decision_with_a_value_of_another_kind_is_refused(
     [
         pytest.param("", id="empty"),
         pytest.param("case,score\nc2,0.5\n", id="columns missing"),
-        pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2,x,0.8,0.85,True,r,\n", id="no number"),
-        pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2,1,0.8,0.85,maybe,r,\n", id="no truth"),
+        pytest.param(
+            ",".join(RELIABILITY_COLUMNS) + "\n2,c2,x,0.8,0.85,True,r,,\n", id="no number"
+        ),
+        pytest.param(
+            ",".join(RELIABILITY_COLUMNS) + "\n2,c2,1,0.8,0.85,maybe,r,,\n", id="no truth"
+        ),
         pytest.param(",".join(RELIABILITY_COLUMNS) + "\n2,c2\n", id="a short row"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,21 @@ def test_without_candidates_doubt_decides_and_such_cases_come_last() -> None:
     unknown = [report("sure", 0.9, None), report("doubtful", 0.3, None)]
     assert names(waiting(unknown)) == ["doubtful", "sure"]
     assert names(waiting([*unknown, report("known", 0.9, 500.0)])) == ["known", "doubtful", "sure"]
+
+
+@pytest.mark.parametrize("ml", [None, 0.0], ids=["no candidates judged", "no lesion expected"])
+def test_a_case_unlike_the_labelled_ones_comes_before_others_of_equal_rank(
+    ml: float | None,
+) -> None:
+    cases = [report("doubtful", 0.3, ml), replace(report("unlike", 0.9, ml, "pseudo"), notes="d")]
+    assert names(waiting(cases)) == ["unlike", "doubtful"]
+    assert names(waiting([replace(one, notes="") for one in cases])) == ["doubtful", "unlike"]
+
+
+def test_a_case_unlike_the_labelled_ones_is_most_doubtful_whatever_its_volume() -> None:
+    unlike = replace(report("unlike", 0.9, 50.0, "pseudo"), notes="its liver is darker")
+    assert names(waiting([*REPORTS, unlike], "doubtful")) == ["unlike", "large", "small", "none"]
+    assert names(waiting([*REPORTS, unlike])) == ["none", "small", "unlike", "large"]
 
 
 def candidate(volume_ml: float, probability: float) -> CandidateRow:

@@ -27,6 +27,7 @@ from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project, open_project
+from aslseg.project.review import case_reports
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
@@ -699,6 +700,9 @@ def test_cases_unlike_the_labelled_ones_are_told_and_their_reason_says_so(
     assert f"{VALIDATION[0]}:" not in told  # a person has labelled it
     for row in rows_of(run.round(1) / "reliability.csv"):
         assert "its liver is darker" in row["reason"]
+        assert row["notes"].startswith("its liver is darker")
+    reports = case_reports(open_project(run.path.parents[1]), run)
+    assert {one.case_id for one in reports if one.notes} == {*UNLABELLED}
 
 
 @pytest.mark.parametrize(
