@@ -253,7 +253,7 @@ def _ready(project: Project, monitor: Monitor | None) -> None:
 def _same_images(project: Project, folder: RunFolder) -> None:
     """Note the images that a run works with, which stay the same while it goes on."""
     now = {case.id: case.image_sha256 for case in project.cases if case.image_sha256 is not None}
-    before = folder.status.get("images", {})
+    before = folder.images
     changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
     if changed:
         msg = (

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.data.body_match import BodyDigest, body_digest
-from aslseg.data.images import read_volume, write_labelmap
+from aslseg.data.images import read_geometry, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import CancelledError, ImageError, ProjectError
 from aslseg.events import Monitor
@@ -36,6 +36,7 @@ from aslseg.project.case import (
 from aslseg.project.drawn import drawn_files, set_drawn_aside
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
+from aslseg.project.lesions import read_lesions
 from aslseg.project.organ_masks import (
     checked_organ_mask,
     mask_place,
@@ -62,7 +63,9 @@ from aslseg.project.project import (
     validated,
     write_project,
 )
-from aslseg.project.run_folder import refuse_foreign_results
+from aslseg.project.review import note_removal
+from aslseg.project.run_folder import refuse_foreign_results, run_named
+from aslseg.project.run_tables import REFINED
 from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
 from aslseg.project.similar_bodies import in_words as similar_in_words
 from aslseg.project.windows import Intensities, intensities_of, window_notes
@@ -185,11 +188,12 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
         case_id: The case.
         keep: Whether its label map, organ masks and decisions about lesions, made on the image of
             before, count for this one too; False puts them into the history, where no training
-            reads them. None where there are none.
+            reads them, and decisions about the case hold no more. None where there are none.
 
     Raises:
-        ProjectError: When there is no such case, or nobody has said what shall become of these.
-        ImageError: When the image cannot be used, or a label map that is kept does not lie on it.
+        ProjectError: When there is no such case, nobody has said what shall become of these, or
+            what is kept counts voxels of the image of before and this one has others.
+        ImageError: When the image cannot be used, or what is kept does not lie on it.
         StorageError: When the folder cannot be written.
     """
     with changing(open_project(project.folder).folder):
@@ -209,17 +213,47 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
         if keep is False:
             facts = case.model_dump(include={"id", "image", "split", "patient"})
             case = Case.model_validate(facts)
-        elif case.label is not None:
-            load_labels(current.label_path(case), volume.geometry, current.targets)
+        else:
+            _refuse_other_voxels(current, case, volume.geometry)
+            if case.label is not None:
+                load_labels(current.label_path(case), volume.geometry, current.targets)
         updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
         _refuse_twins(updated)
         with replacing_project(updated):
             if keep is False:
                 set_drawn_aside(current, current.case(case_id))
+                note_removal(current.folder, current.case(case_id))
         for file in drawn if keep is False else []:
             file.unlink(missing_ok=True)  # its copy is in the history
     remember(updated.folder, {case_id: [stamp, digest]})
     return updated
+
+
+def _refuse_other_voxels(project: Project, case: Case, geometry: Geometry) -> None:
+    """Refuse to keep what counts slices or voxels for an image that has others.
+
+    The grid of before is that of what was drawn on it, or of the label maps that were reviewed.
+    """
+    lesions = read_lesions(project, case.id).decisions.values()
+    if case.complete_slices is None and not lesions:
+        return
+    places = [
+        *drawn_files(project, case),
+        *(
+            run_named(project.folder, one.run).predictions(one.round, case.id) / REFINED
+            for one in lesions
+            if one.run
+        ),
+    ]
+    if all(read_geometry(path).matches(geometry) for path in places if path.exists()):
+        return
+    what = "decisions about lesions" if lesions else "complete slices"
+    msg = (
+        f"The {what} of case {case.id} are kept by voxels of the image of before, and the one that "
+        "is there now has other voxels; put what was drawn and decided into the history "
+        "(--set-aside)."
+    )
+    raise ProjectError(msg)
 
 
 def _refuse_project(folder: Path) -> None:

@@ -27,7 +27,7 @@ from aslseg.project.labels import check_values, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
 from aslseg.project.pairing import labels_by_case
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder, run_named, running, write_settings
+from aslseg.project.run_folder import RunFolder, run_named, running, saw_another, write_settings
 from aslseg.project.run_tables import (
     EXTERNAL,
     METRIC_COLUMNS,
@@ -122,7 +122,8 @@ def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, 
     """Copy another model's label maps of unlabelled cases, which a training begins with.
 
     Args:
-        project: With the cases; those that a person rejected are left out.
+        project: With the cases; those that a person rejected, or that have another image than the
+            one that was labelled, are left out.
         origin: As for `add_external_labels`.
         folder: Gets `<case>.nii.gz`.
 
@@ -137,8 +138,8 @@ def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, 
     if not run.is_external:
         msg = f"The project has no labels of '{origin}'; add them first (aslseg labels)."
         raise RunError(msg)
-    known, learnt = read_external(run).cases, {}
-    for case in project.unlabelled:
+    known, seen, learnt = read_external(run).cases, run.images, {}
+    for case in (one for one in project.unlabelled if not saw_another(seen, one)):
         names = known[case.id].targets if case.id in known and case.status != "rejected" else ()
         if found := _with_parents(names, project.targets):
             copy_atomic(run.predictions(ROUND, case.id) / REFINED, folder / f"{case.id}.nii.gz")
@@ -199,6 +200,8 @@ def add_external_labels(
             write_labelmap(labelmap, path)
             found = ExternalCase(file=files[case_id].name, sha256=sha256_of(path), targets=names)
             _note(run, origin, {case_id: found})
+            digest = project.case(case_id).image_sha256
+            run.write_status(images={**run.images, **({case_id: digest} if digest else {})})
     return run
 
 

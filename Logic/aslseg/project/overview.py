@@ -13,7 +13,7 @@ from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
 from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, case_reports
 from aslseg.project.review_order import ReviewOrder, waiting
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.schema_1 import predictions_folder
 
 STATES = {
@@ -92,9 +92,10 @@ def case_overviews(
     turns = {report.case_id: turn for turn, report in enumerate(queue, start=1)}
     best = 0 if run is None else run.best_round
     root = predictions_folder(run.round(best)) if run is not None and best else None
-    rows = []
+    rows, seen = [], {} if run is None else run.images
     for case, report in zip(project.cases, reports, strict=True):
-        folder = None if root is None else root / case.id
+        is_known = root is not None and not saw_another(seen, case)
+        folder = root / case.id if root is not None and is_known else None
         facts = facts_of(project, case, folder)
         complete = None if case.complete_slices is None else len(case.complete_slices)
         rows.append(CaseOverview(report, turns.get(case.id, 0), folder, facts, complete))

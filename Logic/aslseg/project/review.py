@@ -35,7 +35,7 @@ from aslseg.project.project import (
     open_project,
     replacing_project,
 )
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.project.run_tables import REFINED, Reliability, read_reliability
 from aslseg.reading import read_lines
 from aslseg.schema_1 import predictions_folder
@@ -276,8 +276,14 @@ def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) 
     """Return where the refined label of a case is, of a run's round, the best one when None.
 
     Raises:
-        RunError: When there is none.
+        RunError: When there is none, or it is of another image than the case has now.
     """
+    if saw_another(run.images, open_project(run.path.parents[1]).case(case_id)):
+        msg = (
+            f"Run '{run.run_id}' has labels of another image of case {case_id} than it has now; "
+            "start a new run."
+        )
+        raise RunError(msg)
     number = run.best_round if round_number is None else round_number
     path = run.predictions(number, case_id) / REFINED
     if not path.exists():
@@ -504,6 +510,8 @@ def case_reports(
 ) -> list[CaseReport]:
     """Say of every case how it stands, in the order of the project.
 
+    What a run found in another image than a case has now says nothing of the case.
+
     Args:
         project: The cases.
         run: Whose best round judged them; None when there is none.
@@ -521,12 +529,13 @@ def case_reports(
     decided = {review.case_id: review for review in decisions(project)}
     refined = refined_files(run) if refined is None else refined
     lesions_ml = expected_lesions_ml(run) if lesions_ml is None else lesions_ml
-    written = _label_dates(project)
+    written, seen = _label_dates(project), {} if run is None else run.images
     reports = []
     for case in project.cases:
-        review, file = decided.get(case.id), refined.get(case.id)
+        review, is_known = decided.get(case.id), not saw_another(seen, case)
+        file = refined.get(case.id) if is_known else None
         corrected = review is not None and review.what == "corrected"
-        row = judged.get(case.id)
+        row = judged.get(case.id) if is_known else None
         predicted_s = None if file is None else file.written_s
         reports.append(
             CaseReport(
@@ -542,7 +551,7 @@ def case_reports(
                 refined=None if file is None else file.path,
                 decided_at="" if review is None else review.time,
                 written_s=predicted_s if case.label is None else written.get(case.label),
-                lesion_ml=lesions_ml.get(case.id),
+                lesion_ml=lesions_ml.get(case.id) if is_known else None,
                 organs_given=organs_given(case, project.targets),
             )
         )

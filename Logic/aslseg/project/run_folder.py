@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -198,6 +198,11 @@ class RunFolder:
         return tuple(self.status.get("short_rounds", ()))
 
     @property
+    def images(self) -> dict[str, str]:
+        """SHA-256 of the images that it has seen, by case."""
+        return dict(self.status.get("images", {}))
+
+    @property
     def taught_rounds(self) -> tuple[int, ...]:
         """Rounds before which a person changed labels, or decided about lesions."""
         return tuple(self.status.get("taught_rounds", ()))
@@ -380,14 +385,24 @@ def refuse_foreign_results(project_folder: Path, cases: Iterable[Case]) -> None:
     for run in runs_of(project_folder):
         seen: dict[str, str] = {}
         with suppress(AslsegError):  # a damaged run is never shown
-            seen = run.status.get("images", {})
+            seen = run.images
         for case in cases:
-            if seen.get(case.id, case.image_sha256) != case.image_sha256:
+            if saw_another(seen, case):
                 msg = (
                     f"Run '{run.run_id}' has results of another image under the name {case.id}; "
                     "choose another name, or delete the run's folder if it is not needed any more."
                 )
                 raise ProjectError(msg)
+
+
+def saw_another(seen: Mapping[str, str], case: Case) -> bool:
+    """Return whether results of a case are of another image than it has now: nobody's then.
+
+    Args:
+        seen: Digests of the images that a run has seen, by case: `RunFolder.images`.
+        case: The case.
+    """
+    return seen.get(case.id, case.image_sha256) != case.image_sha256
 
 
 def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolder | None:

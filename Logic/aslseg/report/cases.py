@@ -25,6 +25,7 @@ from aslseg.errors import AslsegError
 from aslseg.evaluation.metrics import dice
 from aslseg.project.case import Case
 from aslseg.project.project import Project
+from aslseg.project.run_folder import saw_another
 from aslseg.project.run_tables import PREDICTIONS, Reliability, round_number
 from aslseg.report.data import RunRecord
 from aslseg.schema_1 import predictions_folder
@@ -58,6 +59,9 @@ LEAST_SHARE = 0.05
 
 
 WIDTH_INCH = 4.6
+
+
+ANOTHER_IMAGE = "Its image has been replaced since this run saw it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +350,8 @@ def _predicted(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
 
 
 def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequence[Picture] | str:
+    if saw_another(run.status.get("images", {}), case):
+        return ANOTHER_IMAGE
     predicted = _predicted(run, folder)
     shown = {"truth": axial_labelmap(project.load_labels(case)), **predicted}
     last = list(predicted)[-1:]
@@ -368,6 +374,8 @@ def _least_agreeing(
     run: RunRecord, project: Project, case_id: str, folder: Path
 ) -> Sequence[Picture] | str:
     case = project.case(case_id)
+    if saw_another(run.status.get("images", {}), case):
+        return ANOTHER_IMAGE
     predicted = _predicted(run, folder / case.id)
     if not {"specialist", "refined"} <= predicted.keys():
         return "Its label maps are not kept."

@@ -114,13 +114,17 @@ def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> 
 def _predictions_of_run(
     project: Project, case_id: str
 ) -> tuple[dict[str, np.ndarray], list[Any], Provenance]:
-    from aslseg.project.run_folder import run_named
+    from aslseg.project.run_folder import run_named, saw_another
     from aslseg.project.run_list import list_runs
     from aslseg.schema_1 import prediction_file
 
+    case = project.case(case_id)
     for run in list_runs(project.folder):
-        folder = run_named(project.folder, run.run_id).predictions(run.best_round, case_id)
-        if run.best_round > 0 and prediction_file(folder).exists():
+        opened = run_named(project.folder, run.run_id)
+        folder = opened.predictions(run.best_round, case_id)
+        if run.best_round == 0 or saw_another(opened.images, case):
+            continue
+        if prediction_file(folder).exists():
             origin = Provenance("", run.method, run.run_id, run.best_round)
             return *_read_predictions(folder), origin
     return {}, [], Provenance("")

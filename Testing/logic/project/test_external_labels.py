@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError, ProjectError, RunError
+from aslseg.evaluation.lesion_decisions import numbered_lesions
 from aslseg.export.project import ExportOptions, export_project
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import add_cases, renew_image
+from aslseg.project.edit import remove_cases
 from aslseg.project.external_labels import (
     add_external_labels,
     copy_for_training,
@@ -20,11 +24,12 @@ from aslseg.project.external_labels import (
 )
 from aslseg.project.lesion_labels import finish_case
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, case_reports, correct, decisions, reject
 from aslseg.project.run_folder import create_run, latest_finished, open_run
 from aslseg.project.run_list import list_runs
-from tiny_project import GEOMETRY, a_tiny_project, tiny_config
+from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 LIVER = np.zeros(GEOMETRY.shape, np.bool_)
 LIVER[2:8, 5:20, 5:20] = True
@@ -67,6 +72,46 @@ def test_labels_are_reviewed_and_nobodys_before_a_person_accepts(
     assert accepted.case("c2").status == "accepted"
     assert decisions(accepted)[-1].run == "nnU-Net"
     assert np.array_equal(accepted.load_labels(accepted.case("c2")).labels, BOTH)
+
+
+def test_labels_of_another_image_are_no_ones_of_a_case_of_the_same_name(
+    project: Project, tmp_path: Path
+) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    add_external_labels(project, "nnU-Net", tmp_path / "out")
+    remove_cases(project, ["c2"])
+    write_volume(a_patient(21)[0], tmp_path / "new.nii.gz")
+    with pytest.raises(ProjectError, match="'nnU-Net' has results of another image under the name"):
+        add_cases(open_project(project.folder), [CaseFiles("c2", tmp_path / "new.nii.gz")])
+
+
+def test_labels_of_the_image_of_before_are_shown_reviewed_and_exported_no_more(
+    project: Project, tmp_path: Path
+) -> None:
+    for case_id in ("c2", "c3"):
+        written(tmp_path / "out" / f"{case_id}.nii.gz", BOTH)
+    run = add_external_labels(project, "nnU-Net", tmp_path / "out")
+    write_volume(a_patient(21)[0], project.image_path(project.case("c2")))
+    renewed = renew_image(project, "c2")
+    reports = {one.case_id: one for one in case_reports(renewed, run)}
+    assert (reports["c2"].state, reports["c2"].refined) == ("unlabelled", None)
+    assert reports["c3"].refined is not None
+    rows = {row.report.case_id: row for row in case_overviews(renewed, run)}
+    assert (rows["c2"].predictions, rows["c2"].turn) == (None, 0)
+    for use in (
+        lambda: accept(renewed, run, "c2"),
+        lambda: finish_case(renewed, run, "c2"),
+        lambda: numbered_lesions(renewed, run, "c2"),
+    ):
+        with pytest.raises(RunError, match="labels of another image of case c2 than it has now"):
+            use()
+    assert list(copy_for_training(renewed, "nnU-Net", tmp_path / "start")) == ["c3"]
+    export_project(renewed, tmp_path / "export", ExportOptions(labels="all"))
+    assert not (tmp_path / "export" / "c2.nii.gz").exists()
+    assert (tmp_path / "export" / "c3.nii.gz").exists()
+    written(tmp_path / "again" / "c2.nii.gz", BOTH)
+    run = add_external_labels(renewed, "nnU-Net", tmp_path / "again")
+    assert accept(renewed, run, "c2").case("c2").label is not None
 
 
 def test_masks_of_each_target_become_one_label_map(project: Project, tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aslseg.data.images import read_labelmap, write_volume
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import ProjectError, RunError, StorageError
 from aslseg.project.case import CaseFiles
+from aslseg.project.complete_slices import set_complete_slices
 from aslseg.project.create import add_cases, create_project, renew_image, select_cases
 from aslseg.project.image_digests import check_images
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, change_project, changing, open_project
-from aslseg.project.review import history
+from aslseg.project.review import correct, decisions, history, undo_last
+from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
@@ -145,6 +148,56 @@ def test_labels_of_the_image_of_before_can_be_set_aside_and_are_not_lost(project
     (kept,) = (path.parent / "history").glob("c0-*.nii.gz")
     assert kept.read_bytes() == drawn
     assert len(list((decisions.parent / "history").glob("c0-*.jsonl"))) == 1
+
+
+def crop_image(project: Project, case_id: str) -> None:
+    """Replace an image by the same one without its first two slices, where it was."""
+    case = project.case(case_id)
+    volume = project.load_image(case)
+    moved = GEOMETRY.ijk_to_ras.copy()
+    moved[:3, 3] += 2 * moved[:3, 2]
+    geometry = Geometry((GEOMETRY.shape[0] - 2, *GEOMETRY.shape[1:]), moved)
+    write_volume(Volume(volume.voxels[2:], geometry), project.image_path(case))
+
+
+def test_a_label_stays_where_it_is_in_an_image_of_another_grid(project: Project) -> None:
+    drawn = project.load_labels(project.case("c0")).labels
+    crop_image(project, "c0")
+    renewed = renew_image(project, "c0", keep=True)
+    assert (renewed.load_labels(renewed.case("c0")).labels == drawn[2:]).all()
+
+
+def test_complete_slices_are_not_kept_for_an_image_of_other_slices(project: Project) -> None:
+    marked = set_complete_slices(project, "c0", [4, 5])
+    crop_image(project, "c0")
+    with pytest.raises(ProjectError, match=r"complete slices .* c0 .* other voxels.*--set-aside"):
+        renew_image(marked, "c0", keep=True)
+    assert open_project(project.folder) == marked
+    assert renew_image(marked, "c0", keep=False).case("c0").complete_slices is None
+
+
+def test_decided_lesions_are_not_kept_for_an_image_of_other_voxels(project: Project) -> None:
+    refined = RunFolder(project.folder / "runs" / "a").predictions(1, "c2") / "refined.nii.gz"
+    write_labelmap(a_patient(2)[1], refined)
+    lesion = boxed(a_patient(2)[1].labels == 2)
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", lesion, None, "a", 1))
+    replace_image(project, "c2")
+    renew_image(project, "c2", keep=True)  # of the same voxels
+    crop_image(open_project(project.folder), "c2")
+    with pytest.raises(ProjectError, match=r"decisions about lesions .* c2 .* other voxels"):
+        renew_image(project, "c2", keep=True)
+    renew_image(project, "c2", keep=False)
+    assert read_lesions(open_project(project.folder), "c2").decisions == {}
+
+
+def test_no_label_of_the_image_of_before_comes_back_by_undoing(project: Project) -> None:
+    labels = Labelmap(a_patient(2)[1].labels, GEOMETRY)
+    correct(correct(project, "c2", labels), "c2", Labelmap(a_patient(1)[1].labels, GEOMETRY))
+    replace_image(project, "c2")
+    renewed = renew_image(project, "c2", keep=False)
+    assert decisions(renewed) == ()
+    with pytest.raises(ProjectError, match="no decision to take back"):
+        undo_last(renewed)
 
 
 def test_a_run_does_not_go_on_with_a_renewed_image(project: Project) -> None:

@@ -84,6 +84,17 @@ def test_a_report_has_a_row_for_each_source_and_round(a_project_folder: Path) ->
     assert "Run without SAM" not in text
 
 
+def test_predictions_are_not_drawn_on_another_image_than_theirs(a_project_folder: Path) -> None:
+    run = write_run(a_project_folder / "runs" / "one", {"v1": a_truth(), "v2": a_truth()})
+    said = "Its image has been replaced since this run saw it."
+    assert said not in write_report(run).read_text(encoding="utf-8")
+    RunFolder(run).write_status(images={"v1": "0" * 64})
+    text = write_report(run).read_text(encoding="utf-8")
+    assert text.count(said) == 1
+    assert "Worst slice of v1" not in text
+    assert "Worst slice of v2" in text
+
+
 @pytest.mark.parametrize(("best", "said"), [({"best_round": 1}, True), ({}, False)])
 def test_a_report_says_which_round_the_label_maps_are_of(
     a_project_folder: Path, best: dict[str, int], said: bool
