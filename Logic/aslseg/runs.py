@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 from dataclasses import dataclass, replace
@@ -466,7 +468,8 @@ def _rounds(context: RunContext, run_round: RunRound) -> int:
         if score is None:
             _new_round(context, run_round, number, so_far)
             score = context.folder.score_of(number)
-        so_far.take(number, math.nan if score is None else score, anew=_is_taught(folder, number))
+        anew = _is_taught(folder, number) or not folder.checked_alike(number, so_far.best)
+        so_far.take(number, math.nan if score is None else score, anew=anew)
         context.folder.write_status(best_round=so_far.best)
         if so_far.worse_for(number) >= context.config.patience and number < context.config.rounds:
             context.monitor.warn(
@@ -474,6 +477,16 @@ def _rounds(context: RunContext, run_round: RunRound) -> int:
             )
             break
     return so_far.best
+
+
+def _checked_on(project: Project) -> str:
+    """Return a digest of the label maps that validation scores are of, and of what they decide."""
+    labelled = (case for case in project.validation if case.label is not None)
+    facts = [
+        [case.id, sha256_of(project.label_path(case)), case.label_scope, *case.masks]
+        for case in labelled
+    ]
+    return hashlib.sha256(json.dumps(sorted(facts)).encode()).hexdigest()
 
 
 def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> None:
@@ -495,7 +508,12 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _P
             names = [case.id for case in context.project.cases]
             path = write_changes(context.folder, number, names, context.targets)
             marked.monitor.artifact("changes", path)
-    context.folder.finish(number, so_far.outcome.validation)
+    context.folder.finish(number, so_far.outcome.validation, _checked_on(context.project))
+    if not context.folder.checked_alike(number, so_far.best):
+        context.monitor.warn(
+            f"Round {number} was checked on other label maps of validation cases than round "
+            f"{so_far.best}: their Dice cannot be compared, and round {number} is kept."
+        )
 
 
 def _write_results(context: RunContext, best: int) -> None:

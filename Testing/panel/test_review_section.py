@@ -189,6 +189,7 @@ def test_cases_unlike_the_labelled_ones_are_named_and_come_first_of_equal_rank(
     from aslseg.project.run_tables import RELIABILITY, RELIABILITY_COLUMNS, read_table, write_table
 
     assert "Unlike" not in person.ui.reviewLabel.text
+    write_candidates_of(person, dict.fromkeys(person.names(), 2.0))
     last = person.names()[-1]
     run = person.logic.state.run
     path = run.round(run.best_round) / RELIABILITY

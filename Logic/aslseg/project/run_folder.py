@@ -71,6 +71,7 @@ logger = logging.getLogger(__name__)
 RUNS = "runs"
 _CLOCK_STEP_S = 2.0
 """No disk tells times less exactly."""
+_DONE_AGAIN = "delete it and resume the run, which then does the round again"
 LOCK_PATIENCE_S = 2.0
 """Whoever looks whether a run is being worked on holds its lock for a moment."""
 
@@ -230,9 +231,24 @@ class RunFolder:
         earlier = self.round(number - 1).joinpath(*names)
         return earlier if earlier.exists() else None
 
-    def finish(self, number: int, validation: float) -> None:
-        """Note that a round is complete: from now on it is read, never done again."""
-        write_json_atomic(self.round(number) / "round.json", {"validation": validation})
+    def finish(self, number: int, validation: float, checked_on: str = "") -> None:
+        """Note that a round is complete: from now on it is read, never done again.
+
+        Args:
+            number: Of the round.
+            validation: Its validation Dice; NaN without validation cases.
+            checked_on: Digest of the label maps that this is of.
+        """
+        facts = {"validation": validation, "checked_on": checked_on}
+        write_json_atomic(self.round(number) / "round.json", facts)
+
+    def checked_alike(self, number: int, other: int) -> bool:
+        """Return whether two finished rounds were checked on the same label maps, as far as known.
+
+        Runs of earlier versions did not note it.
+        """
+        digests = [str(self._finished(one).get("checked_on") or "") for one in (number, other)]
+        return "" in digests or digests[0] == digests[1]
 
     def score_of(self, number: int) -> float | None:
         """Return what the best round is chosen by; None of a round that is not finished.
@@ -250,12 +266,16 @@ class RunFolder:
         path = self.round(number) / "round.json"
         if not path.exists():
             return None
-        remedy = "delete it and resume the run, which then does the round again"
-        value = read_object(path, RunError, remedy).get("validation", "absent")
+        value = self._finished(number).get("validation", "absent")
         if value is not None and type(value) not in (int, float):
-            msg = f"{path} is damaged (its validation is no number); {remedy}."
+            msg = f"{path} is damaged (its validation is no number); {_DONE_AGAIN}."
             raise RunError(msg)
         return math.nan if value is None else float(value)
+
+    def _finished(self, number: int) -> dict[str, Any]:
+        """Return what a finished round notes; nothing of others."""
+        path = self.round(number) / "round.json"
+        return read_object(path, RunError, _DONE_AGAIN) if path.exists() else {}
 
     def write_status(self, **facts: Any) -> None:
         """Change some facts of `status.json`."""

@@ -106,6 +106,16 @@ def test_a_report_says_which_round_the_label_maps_are_of(
     assert ("The label maps are those of round 1, whose final labels scored best." in text) == said
 
 
+def test_a_report_says_that_rounds_were_checked_on_other_labels(a_project_folder: Path) -> None:
+    run = write_run(a_project_folder / "runs" / "one", {"v1": a_truth(), "v2": a_truth()})
+    RunFolder(run).write_status(best_round=2)
+    for digest, said in (("a", False), ("b", True)):
+        RunFolder(run).finish(1, 0.9, "a")
+        RunFolder(run).finish(2, 0.8, digest)
+        text = write_report(run).read_text(encoding="utf-8")
+        assert ("scored best of those that were checked on the same label maps." in text) == said
+
+
 @pytest.mark.parametrize("trained", [1, 2])
 def test_a_report_says_which_stage_is_of_an_earlier_round(
     a_project_folder: Path, trained: int

@@ -28,6 +28,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import case_reports
+from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
@@ -733,6 +734,29 @@ def test_what_a_person_taught_is_not_given_up_for_cross_validation_among_other_c
         monkeypatch.setattr(Project, "lesion_lines", lambda _: {"c2": 1})
     continue_run(open_project(project.folder), "a")
     assert best_round(run) == best
+
+
+@pytest.mark.parametrize("change", ["nothing", "a corrected label", "another case", "no case"])
+def test_rounds_that_were_checked_on_other_labels_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    validations = [0.9, NAN if change == "no case" else 0.6]
+    monkeypatch.setitem(METHODS, "double", a_method(validations))
+    monkeypatch.setattr(runs, "restore_outcome", lambda *_: RoundOutcome({}, {}, 0.9))
+    project = a_tiny_project(tmp_path)
+    start_run(project, tiny_config(method="double", rounds=1), run_id="a")
+    if change == "a corrected label":
+        project.save_label(VALIDATION[0], a_patient(3)[1])
+    elif change == "another case":
+        project = assign(project, splits={"c4": "validation"})
+        project.save_label("c4", a_patient(4)[1])
+    elif change == "no case":
+        assign(project, splits={VALIDATION[0]: "test"})
+    received: list[Event] = []
+    run = continue_run(open_project(project.folder), "a", monitor=Monitor(received.append))
+    told = [event for event in received if "cannot be compared" in str(event)]
+    assert len(told) == (change != "nothing")
+    assert best_round(run) == (1 if change == "nothing" else 2)
 
 
 # --- What cannot start --------------------------------------------------------------------------
