@@ -282,6 +282,7 @@ def _run(
         check_orientation(project, folder, recording)
         _same_images(project, folder)
         is_new = not more and "label_digests" not in folder.status
+        _refuse_other_roles(project, folder, is_resumed=not more)
         if more or is_new:
             project, known = _labels_of(project)
         else:
@@ -311,6 +312,32 @@ def _run(
         best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder
+
+
+def _refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool) -> None:
+    """Refuse to go on where a case that the run has learnt from plays another part by now.
+
+    Raises:
+        RunError: When a run that is resumed would go on without it, or a network that has learnt
+            from it would be scored on it.
+    """
+    splits = {case.id: case.split for case in open_project(project.folder).cases}
+    learnt = [name for name in folder.status.get("label_digests", {}) if "/" not in name]
+    for name in learnt:
+        if splits.get(name) == "train":
+            continue
+        if is_resumed:
+            msg = (
+                f"Run '{folder.run_id}' learns from case {name}, which is no case to train on any "
+                "more; give it its place back, or start a new run."
+            )
+            raise RunError(msg)
+        if name in splits:
+            msg = (
+                f"Run '{folder.run_id}' has learnt from case {name}, which is to check on now and "
+                "would flatter its score; give it its role of train back, or start a new run."
+            )
+            raise RunError(msg)
 
 
 def _take_start_labels(project: Project, folder: RunFolder) -> None:

@@ -26,6 +26,7 @@ from aslseg.inference.loading import best_round, load_ensemble, segment_volume
 from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
+from aslseg.project.edit import remove_cases
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import case_reports
 from aslseg.project.roles import assign
@@ -757,6 +758,38 @@ def test_rounds_that_were_checked_on_other_labels_are_not_compared(
     told = [event for event in received if "cannot be compared" in str(event)]
     assert len(told) == (change != "nothing")
     assert best_round(run) == (1 if change == "nothing" else 2)
+
+
+@pytest.mark.parametrize("change", ["removed", "validates"])
+def test_a_run_does_not_go_on_without_a_case_that_it_learns_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    inner = a_method([0.5, 0.6, 0.7])
+
+    def stopped(context: RunContext, this: Round) -> RoundOutcome:
+        if this.number == 2:
+            msg = "Stopped."
+            raise CancelledError(msg)
+        return inner(context, this)
+
+    monkeypatch.setitem(METHODS, "double", stopped)
+    monkeypatch.setattr(runs, "restore_outcome", lambda *_: RoundOutcome({}, {}, 0.5))
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(CancelledError):
+        start_run(project, tiny_config(method="double", rounds=2), run_id="a")
+    if change == "removed":
+        remove_cases(project, ["c0"])
+    else:
+        assign(project, splits={"c0": "validation"})
+    now = open_project(project.folder)
+    with pytest.raises(RunError, match="'a' learns from case c0, which is no case to train on"):
+        resume_run(now, "a")
+    monkeypatch.setitem(METHODS, "double", inner)
+    if change == "removed":
+        assert continue_run(now, "a").score_of(2) == 0.6
+    else:
+        with pytest.raises(RunError, match="'a' has learnt from case c0, which is to check on now"):
+            continue_run(now, "a")
 
 
 # --- What cannot start --------------------------------------------------------------------------
