@@ -22,7 +22,7 @@ from aslseg.data.images import (
     write_labelmap,
 )
 from aslseg.data.volume import Labelmap, Volume, give_back_memory
-from aslseg.errors import AslsegError, CancelledError, ImageError, StorageError
+from aslseg.errors import AslsegError, CancelledError, ImageError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.export.origin import (
     CaseOrigin,
@@ -42,7 +42,7 @@ from aslseg.inference.prediction_cache import (
     unchanged,
 )
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
-from aslseg.project.pairing import volumes_in
+from aslseg.project.pairing import label_maps_in, volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.run_tables import read_table
@@ -103,6 +103,7 @@ class _Batch:
 
     Attributes:
         run: That segments.
+        round: Its best round when the folder was opened, whose networks segment.
         targets: Of its project.
         output: The folder of label maps.
         options: How.
@@ -117,6 +118,7 @@ class _Batch:
     """
 
     run: RunFolder
+    round: int
     targets: tuple[Target, ...]
     output: Path
     options: FolderOptions
@@ -160,12 +162,14 @@ def segment_folder(
         FilesThereError: When files are in the way that this program did not write.
         StorageError: When the folder cannot be written.
         ProjectError: When a folder of organ masks has none of any volume.
-        RunError: When the run has no finished round.
+        RunError: When the run has no finished round, or has finished another one when its networks
+            are loaded.
         WeightsError: When its weights are damaged.
         CancelledError: When asked to stop; what is done stays.
     """
     monitor, options = monitor or Monitor(), options or FolderOptions()
     volumes = _named(images, output)
+    _tell_left_out(images, monitor)
     sweep(output)
     batch = _opened(run, volumes, output, options)
     digests = {
@@ -179,6 +183,7 @@ def segment_folder(
     failed: dict[str, str] = {}
     if left:
         batch.load, batch.predictions = load, open_predictions(run, options.device)
+        _require_same_round(batch)
     progress = _FolderProgress(monitor, [_size(path) for path in left.values()])
     for name, path in left.items():
         reason = _tried(batch, name, path, progress)
@@ -194,7 +199,7 @@ def segment_folder(
 def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
     """Find the volumes, by the name of their label map."""
     found: dict[str, Path] = {}
-    for path in [images] if isinstance(images, Path) else images:
+    for path in _listed(images):
         if not path.exists():
             msg = f"{path} does not exist; give the path of an image or of a folder of images."
             raise ImageError(msg)
@@ -211,6 +216,21 @@ def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
                 msg = f"{other} and {image} have the same name; segment them into two folders."
                 raise ImageError(msg)
     return found
+
+
+def _tell_left_out(images: Path | Sequence[Path], monitor: Monitor) -> None:
+    """Say which files of folders are no volumes by their names; one of another name may miss."""
+    folders = [path for path in _listed(images) if path.is_dir()]
+    names = [path.name for folder in folders for path in label_maps_in(folder)]
+    if names:
+        they = "it is named as a label map" if len(names) == 1 else "they are named as label maps"
+        monitor.warn(
+            f"Left out, for {they}: {', '.join(names)}. Give the file itself to segment it."
+        )
+
+
+def _listed(images: Path | Sequence[Path]) -> Sequence[Path]:
+    return [images] if isinstance(images, Path) else images
 
 
 def _opened(
@@ -232,7 +252,7 @@ def _opened(
         files={} if before is None else before.files,
     )
     masks, known = _masks_of(volumes, options), read_intensities(run.path)
-    batch = _Batch(run, targets, output, options, masks, origin, known)
+    batch = _Batch(run, number, targets, output, options, masks, origin, known)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
@@ -278,7 +298,7 @@ def _is_done(batch: _Batch, name: str, digest: str) -> bool:
     case = batch.origin.cases.get(name)
     if case is None or not digest or case.image_sha256 != digest:
         return False
-    is_same = (case.run, case.round) == (batch.run.run_id, best_round(batch.run))
+    is_same = (case.run, case.round) == (batch.run.run_id, batch.round)
     masks = {organ: _digest(mask) for organ, mask in batch.masks[name].items()}
     has_all = not batch.options.predictions or len(case.files) > 1
     is_same = is_same and case.organs == masks
@@ -311,7 +331,7 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
         _keep(batch, name, digest, image, found)
         if note := unlike_note({name: said}):
             progress.monitor.warn(note)
-    except (CancelledError, StorageError):
+    except (CancelledError, StorageError, RunError):
         raise
     except Exception as error:  # one volume's edge: the others go on
         reason = failure_of(error, f"segmenting {name}").in_words
@@ -339,13 +359,29 @@ def _predicted(batch: _Batch, image: Volume, monitor: Monitor) -> LabelMaps:
     return maps
 
 
+def _require_same_round(batch: _Batch) -> None:
+    """Make sure that what is loaded is of the round that label maps are said to be of.
+
+    Raises:
+        RunError: When the run has finished another round meanwhile.
+    """
+    if best_round(batch.run) != batch.round:
+        msg = (
+            f"Run '{batch.run.run_id}' has finished another round meanwhile; give the command "
+            "again to segment with that one."
+        )
+        raise RunError(msg)
+
+
 def _networks(batch: _Batch, monitor: Monitor) -> Ensemble:
     """Load the networks, once; imported here, as torch takes seconds that stored ones spare."""
     if batch.ensemble is None:
         from aslseg.inference.loading import load_ensemble
 
         load, device = batch.load or load_ensemble, batch.options.device
-        batch.ensemble = load(batch.run, monitor, device)
+        ensemble = load(batch.run, monitor, device)
+        _require_same_round(batch)
+        batch.ensemble = ensemble
         batch.predictions = unchanged(batch.predictions, batch.run, device)
     return batch.ensemble
 
@@ -365,7 +401,7 @@ def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: LabelMaps
     case = CaseOrigin(
         made_by="ai",
         run=batch.run.run_id,
-        round=best_round(batch.run),
+        round=batch.round,
         image_sha256=digest,
         organs={organ: sha256_of(mask) for organ, mask in batch.masks[name].items()},
         files=tuple(files),
@@ -386,7 +422,7 @@ def _measure(batch: _Batch, name: str, labelmap: Labelmap, image: Volume) -> Non
         "state": _SEGMENTED,
         "made_by": "ai",
         "run": batch.run.run_id,
-        "round": best_round(batch.run),
+        "round": batch.round,
     }
     batch.cases[name], batch.lesions[name] = measured_rows(labelmap, image, batch.targets, facts)
 

@@ -14,7 +14,7 @@ from aslseg import batch
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import CancelledError, ImageError
+from aslseg.errors import CancelledError, ImageError, RunError
 from aslseg.events import CancelToken, Event, Monitor, Notice, Progress
 from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.inference.ensemble import Segmentation
@@ -145,6 +145,55 @@ def test_other_weights_do_all_again(
     segment_folder(run, ct, tmp_path / "out")
     (run.round(1) / "specialist-liver.safetensors").write_bytes(b"others")
     assert len(segment_folder(run, ct, tmp_path / "out").done) == 3
+
+
+def finish_round_2(run: RunFolder) -> None:
+    run.round(2).mkdir()
+    (run.round(2) / "specialist-liver.safetensors").write_bytes(b"later weights")
+    run.write_status(best_round=2)
+
+
+def test_a_round_that_ends_meanwhile_is_not_said_to_have_segmented(
+    run: RunFolder, ct: Path, tmp_path: Path
+) -> None:
+    class Meanwhile(Bright):
+        def segment(self, volume: Volume, monitor: Monitor) -> Segmentation:
+            if not self.seen:
+                finish_round_2(run)
+            return super().segment(volume, monitor)
+
+    out, networks = tmp_path / "out", Meanwhile()
+    segment_folder(run, ct, out, load=lambda *_: networks)
+    rounds = [row["round"] for row in table(out / "cases.csv").values()]
+    origin = read_origin(out)
+    assert origin is not None
+    assert rounds == ["1", "1", "1"]
+    assert {case.round for case in origin.cases.values()} == {1}
+    again = segment_folder(run, ct, out, load=lambda *_: Bright())
+    assert (len(again.done), again.skipped) == (3, ())
+
+
+def test_networks_of_a_round_that_ended_before_they_were_loaded_segment_nothing(
+    run: RunFolder, ct: Path, tmp_path: Path
+) -> None:
+    def load(*_: object) -> Bright:
+        finish_round_2(run)
+        return Bright()
+
+    with pytest.raises(RunError, match="'first' has finished another round meanwhile"):
+        segment_folder(run, ct, tmp_path / "out", load=load)
+
+
+def test_files_that_are_named_as_label_maps_are_told_to_be_left_out(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    received: list[Event] = []
+    segment_folder(run, ct, tmp_path / "out", monitor=Monitor(received.append))
+    told = [event.message for event in received if isinstance(event, Notice)]
+    assert told == [
+        "Left out, for it is named as a label map: p1-label.nii.gz. Give the file itself to "
+        "segment it."
+    ]
 
 
 def test_a_given_organ_mask_belongs_to_what_was_done(

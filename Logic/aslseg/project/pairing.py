@@ -134,6 +134,11 @@ def volumes_in(folder: Path) -> list[Path]:
     return [path for path in _images_in(folder) if not _is_label(path)]
 
 
+def label_maps_in(folder: Path) -> list[Path]:
+    """List what `volumes_in` leaves out of a folder for its name."""
+    return [path for path in _images_in(folder) if _is_label(path)]
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
