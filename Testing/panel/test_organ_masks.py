@@ -282,6 +282,34 @@ def test_a_label_of_which_no_slice_counts_is_not_counted_and_comes_with_next(
     assert "c0" not in names()
 
 
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_a_label_of_which_no_slice_counts_is_accepted_as_a_whole_or_not_at_all(
+    person: Person, labelled_volume: Any, dialogs: Any, answer: str
+) -> None:
+    import qt
+
+    from ASLsegLib.scene.volumes import SceneError
+
+    ui, logic = person.ui, person.logic
+    ui.reviewSection.collapsed = False
+    logic.mark_slice_complete("c0", 4)
+    logic.mark_slice_complete("c0", 4, complete=False)
+    run_event_loop(0.1)
+    with pytest.raises(SceneError, match="No slice of the label of case c0 counts"):
+        logic.accept("c0")
+    dialogs.answer("No slice of the label of case c0 counts", getattr(qt.QMessageBox, answer))
+    if answer == "Yes":
+        dialogs.answer("Case c0 has a label already", qt.QMessageBox.Yes)
+    person.press(ui.acceptButton)
+    assert complete_slices(person) == (None if answer == "Yes" else ())
+    assert logic.last_decision() == ("c0: corrected" if answer == "Yes" else "")
+    waiting = [one.case_id for one in logic.state.waiting]
+    assert ("c0" in waiting) == (answer == "No")
+    if answer == "Yes":
+        person.press(ui.undoButton)
+        assert complete_slices(person) == ()
+
+
 def test_a_label_to_check_by_of_which_no_slice_counts_measures_no_dice(person: Person) -> None:
     person.ui.trainSection.collapsed = False
     person.logic.mark_slice_complete("c5", 4)

@@ -26,6 +26,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, finding_in_line
 from aslseg.project.candidate_table import expected_volume_ml
 from aslseg.project.case import LABELS, Case, Split, Status
+from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
 from aslseg.project.project import (
@@ -135,6 +136,7 @@ def correct(
     run: RunFolder | None = None,
     *,
     round_number: int | None = None,
+    whole: bool = False,
 ) -> Project:
     """Make a label map that a person corrected the label of a case; one before is kept.
 
@@ -144,13 +146,14 @@ def correct(
         labels: On the grid of the image, or overlapping it.
         run: Whose pseudo-label the person started from.
         round_number: Of that pseudo-label; the run's best round when None.
+        whole: Whether all of it counts from now on, also where only slices of the label before did.
 
     Raises:
         ImageError: When the label map has a value of no target, or lies elsewhere.
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    return _keep(project, case_id, labels, "corrected", run, round_number)
+    return _keep(project, case_id, labels, "corrected", run, round_number, whole=whole)
 
 
 def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
@@ -299,6 +302,8 @@ def _keep(
     what: What,
     run: RunFolder | None,
     round_number: int | None,
+    *,
+    whole: bool = False,
 ) -> Project:
     with changing(project.folder):
         current = open_project(project.folder)
@@ -308,7 +313,8 @@ def _keep(
         kept_before = None if kept is None else kept.relative_to(current.folder)
         with _noted(current.folder, _of(what, case, run, kept_before, round_number)):
             names = decided_targets(current, run, case_id, labels)
-            return project.save_label(case_id, labels, status=status, targets=names)
+            saved = project.save_label(case_id, labels, status=status, targets=names)
+            return mark_all_complete(saved, case_id) if whole else saved
 
 
 def _place_before(project: Project, case: Case, last: Review) -> Path | None:

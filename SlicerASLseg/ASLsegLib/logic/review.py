@@ -72,6 +72,19 @@ def overwrite_what_was_shown(case_id: str, changed_meanwhile: bool) -> bool:
     return True
 
 
+def count_no_label_as_a_whole(case_id: str) -> bool:
+    """Leave it to a person whether a label of which no slice counts is complete now.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"No slice of the label of case {case_id} counts; mark slices as complete, or let the "
+        "whole label count."
+    )
+    raise SceneError(msg)
+
+
 @dataclass(frozen=True)
 class Questions:
     """Answers to what is asked before a label map is saved.
@@ -80,10 +93,12 @@ class Questions:
         may_leave_out: See `shown_labels.LeaveOut`.
         may_overwrite: Asked with a case whose label map would be replaced, and with whether that
             was changed since it was shown.
+        may_count_whole: Asked with a case that is accepted, though no slice of its label counts.
     """
 
     may_leave_out: LeaveOut = leave_out_nothing
     may_overwrite: Callable[[str, bool], bool] = overwrite_what_was_shown
+    may_count_whole: Callable[[str], bool] = count_no_label_as_a_whole
 
 
 REFUSE = Questions()
@@ -172,7 +187,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
 
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
         corrected when a person drew in it or placed prompts. A case that is not in the scene gets
-        the label of the best round of the latest run.
+        the label of the best round of the latest run. Where no slice of the case's label counts,
+        all of it does afterwards.
 
         Args:
             case_id: Name of the case.
@@ -206,6 +222,10 @@ class ReviewLogic(ProjectLogic, ExportLogic):
                 note,
                 wait,
             )
+        whole = project.case(case_id).complete_slices == ()
+        if whole and not questions.may_count_whole(case_id):
+            msg = "Nothing was saved."
+            raise CancelledError(msg)
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
         run, number = self._round_of(node)
@@ -213,7 +233,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         def save(labels: Labelmap) -> Project:
             if is_new and run is not None:
                 return review.accept(project, run, case_id, labels=labels, round_number=number)
-            return review.correct(project, case_id, labels, run, round_number=number)
+            return review.correct(project, case_id, labels, run, round_number=number, whole=whole)
 
         return self._save("saving a decision", drawn, save, wait)
 

@@ -111,7 +111,7 @@ class Panel(VTKObservationMixin):
     @property
     def questions(self) -> Questions:
         """The questions before something is saved."""
-        return Questions(self.may_leave_out, self.may_overwrite)
+        return Questions(self.may_leave_out, self.may_overwrite, self.may_count_whole)
 
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
         """Do something for a person; show what goes wrong in words, and then the state of things.
@@ -180,6 +180,15 @@ class Panel(VTKObservationMixin):
             found = _("The label of case {case} was changed since you loaded the case.")
         question = _("Replace it by what is shown? 'Undo' brings the old one back.")
         return self._confirm(f"{found} {question}".format(case=case_id))
+
+    def may_count_whole(self, case_id: str) -> bool:
+        """Ask whether all of a label counts that is accepted, though no slice of it does."""
+        question = _(
+            "No slice of the label of case {case} counts. Is it complete now, so that all that is "
+            "shown counts, and the rest as background?\n\n'No' saves nothing: draw on, or mark "
+            "slices as complete."
+        )
+        return self._confirm(question.format(case=case_id))
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else; no changes none."""
