@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
 from aslseg.data.orientation import axial_labelmap
-from aslseg.data.volume import Labelmap, SameSize
+from aslseg.data.volume import Labelmap, Mask, SameSize
 from aslseg.errors import ImageError
 from aslseg.evaluation.metrics import score_labels
 from aslseg.events import Monitor
-from aslseg.project.labels import labels_by_name
-from aslseg.targets import Target
+from aslseg.project.labels import labels_by_name, present_values
+from aslseg.targets import Target, region_values
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
 
@@ -86,11 +88,13 @@ def evaluate_folder(
 ) -> list[dict[str, Any]]:
     """Score every label map of a folder against the one of the same name in another.
 
-    Names are compared without ending; a truth on another grid is resampled if it overlaps.
+    Names are compared without ending; a truth on another grid is resampled if it overlaps. What is
+    in one folder alone, and a target that no label map has, is told.
 
     Raises:
-        ImageError: When a folder holds no label map, or no name is in both.
+        ImageError: When a folder holds no label map or two of one name, or no name is in both.
     """
+    monitor = monitor or Monitor()
     found, wanted = _label_files(predictions), _label_files(truths)
     names = sorted(found.keys() & wanted.keys())
     if not names:
@@ -99,13 +103,42 @@ def evaluate_folder(
             "predictions and truths must be named alike."
         )
         raise ImageError(msg)
+    _tell_unpaired(found, wanted, monitor)
     rows: list[dict[str, Any]] = []
-    for name in (monitor or Monitor()).track(names, "Scoring"):
+    values = np.zeros(256, np.bool_)
+    for name in monitor.track(names, "Scoring"):
         predicted, truth = (_read(files[name], targets) for files in (found, wanted))
+        values |= present_values(predicted) | present_values(truth)
         truth = fit_labels(truth, predicted.geometry, str(wanted[name]), same_size=same_size)
         predicted, truth = axial_labelmap(predicted), axial_labelmap(truth)
         rows += score_rows(predicted, truth, targets, {"case": name})
+    _tell_absent(targets, values, monitor)
     return rows
+
+
+def _tell_unpaired(found: Mapping[str, Path], wanted: Mapping[str, Path], monitor: Monitor) -> None:
+    for missing, names in (("truth", found.keys() - wanted), ("prediction", wanted.keys() - found)):
+        if names:
+            listed = ", ".join(sorted(names))
+            monitor.warn(f"Not scored, for there is no {missing} of these names: {listed}.")
+
+
+def _tell_absent(targets: Sequence[Target], values: Mask, monitor: Monitor) -> None:
+    """Say which targets have no voxel at all: two empty masks are alike, whatever was meant.
+
+    Args:
+        targets: That were scored.
+        values: (256,) bool, which values occur in a label map.
+        monitor: Is told.
+    """
+    known = ", ".join(str(value) for value in np.flatnonzero(values[1:]) + 1) or "none"
+    for target in targets:
+        if not values[region_values(target, targets)].any():
+            monitor.warn(
+                f"No label map of either folder has a voxel of {target.name} (value "
+                f"{target.value}); values are {known}. Its scores say nothing; name targets by "
+                "their values (--target NAME=VALUE)."
+            )
 
 
 def _read(path: Path, targets: Sequence[Target]) -> Labelmap:
@@ -118,7 +151,10 @@ def _label_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         ending = next((e for e in LABEL_ENDINGS if path.name.endswith(e)), None)
         if ending is not None:
-            files[path.name[: -len(ending)]] = path
+            other = files.setdefault(path.name[: -len(ending)], path)
+            if other != path:
+                msg = f"{other} and {path.name} have one name; leave one of them in the folder."
+                raise ImageError(msg)
     if not files:
         msg = f"{folder} holds no label map ({', '.join(LABEL_ENDINGS)}); check the path."
         raise ImageError(msg)

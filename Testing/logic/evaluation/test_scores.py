@@ -12,8 +12,8 @@ from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import CancelledError, GeometryMismatchError, ImageError
 from aslseg.evaluation.scores import evaluate_folder, mean_dice, score_rows
-from aslseg.events import Event, Monitor, Progress
-from aslseg.targets import LIVER_TARGETS
+from aslseg.events import Event, Monitor, Notice, Progress
+from aslseg.targets import LIVER_TARGETS, Target
 
 GRID = Geometry.axis_aligned((3, 8, 8), (5.0, 2.0, 1.0))  # a voxel has 0.01 ml
 
@@ -123,6 +123,38 @@ def test_a_truth_on_a_finer_grid_is_brought_to_that_of_the_prediction(tmp_path: 
     write_labelmap(finer, tmp_path / "truth" / "a.nii.gz")
     rows = evaluate_folder(tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS)
     assert [row["dice"] for row in rows] == [1.0, 1.0]
+
+
+def told(received: list[Event]) -> list[str]:
+    return [event.message for event in received if isinstance(event, Notice)]
+
+
+def test_label_maps_that_are_in_one_folder_alone_are_told(folders: tuple[Path, Path]) -> None:
+    received: list[Event] = []
+    evaluate_folder(*folders, LIVER_TARGETS, Monitor(received.append))
+    assert told(received) == [
+        "Not scored, for there is no truth of these names: c.",
+        "Not scored, for there is no prediction of these names: d.",
+    ]
+
+
+def test_two_label_maps_of_one_name_in_a_folder_are_refused(folders: tuple[Path, Path]) -> None:
+    write_labelmap(liver(slice(3, 7)), folders[0] / "a.nrrd")
+    with pytest.raises(ImageError, match=r"a\.nii\.gz and a\.nrrd have one name"):
+        evaluate_folder(*folders, LIVER_TARGETS)
+
+
+def test_a_target_that_is_in_no_label_map_is_told_for_its_scores_say_nothing(
+    folders: tuple[Path, Path],
+) -> None:
+    received: list[Event] = []
+    targets = [Target(name="kidney", value=7), Target(name="liver", value=1)]
+    rows = evaluate_folder(*folders, targets, Monitor(received.append))
+    assert rows[0]["dice"] == 1.0  # of two empty masks
+    assert told(received)[2:] == [
+        "No label map of either folder has a voxel of kidney (value 7); values are 1, 2. Its "
+        "scores say nothing; name targets by their values (--target NAME=VALUE)."
+    ]
 
 
 def test_progress_is_told_and_stopping_obeyed(folders: tuple[Path, Path]) -> None:
