@@ -19,8 +19,8 @@ def lesions(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Run or origin of the labels, default: the latest; with numbers RUN/ROUND, as it "
-            "stands above their list."
+            help="Run or origin of the labels, default: the latest; to decide RUN/ROUND, as it stands "
+            "above the list."
         ),
     ] = None,
     accept: Annotated[
@@ -38,8 +38,8 @@ def lesions(
 ) -> None:
     """List the lesions of a case, and accept or delete them by number.
 
-    Another round numbers other lesions, so that with numbers `--run` has to say which round they
-    are of. What is decided teaches the next training.
+    Another round numbers other lesions, and leaves others, so that `--run` has to say which round
+    decisions are about. What is decided teaches the next training.
     """
     from aslseg.errors import RunError
     from aslseg.evaluation.lesion_decisions import decide_lesions
@@ -48,7 +48,7 @@ def lesions(
     from aslseg.project.run_folder import latest_finished, open_run
 
     opened = open_project(project)
-    name, number = _list_of(run, needed=bool(accept or delete or undo))
+    name, number = _list_of(run, needed=bool(accept or delete or undo or done))
     reviewed = open_run(project, name) if name else latest_finished(opened.folder, external=True)
     if reviewed is None:
         msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
@@ -76,7 +76,7 @@ def _list_of(run: str | None, *, needed: bool) -> tuple[str, int]:
     """Return the run and the round that are named; an empty name and 0 where they are not."""
     name, _, number = (run or "").partition("/")
     if (number or needed) and not (number.isascii() and number.isdigit() and int(number)):
-        msg = "Say which list the numbers are of: --run RUN/ROUND stands above it."
+        msg = "Say which list this is about: --run RUN/ROUND stands above it."
         raise typer.BadParameter(msg)
     return name, int(number or 0)
 

@@ -101,9 +101,10 @@ def test_numbers_are_those_of_a_round_that_is_named(project: Project, run: RunFo
     write_labelmap(Labelmap(later, GEOMETRY), run.predictions(2, "c2") / "refined.nii.gz")
     run.write_status(best_round=2)
     for unsaid in ([], ["--run", "nnU-Net"], ["--run", "nnU-Net/"], ["--run", "nnU-Net/0"]):
-        refused = CliRunner().invoke(app, [*words, *unsaid, "--accept", "1"], env=wide)
-        assert refused.exit_code == 2, unsaid
-        assert "which list the numbers are of" in refused.output
+        for decision in (["--accept", "1"], ["--done"]):
+            refused = CliRunner().invoke(app, [*words, *unsaid, *decision], env=wide)
+            assert refused.exit_code == 2, unsaid
+            assert "which list this is about" in refused.output
     assert read_lesions(project, "c2").decisions == {}
     read = CliRunner().invoke(app, [*words, "--run", "nnU-Net/1", "--accept", "1"], env=wide)
     assert read.exit_code == 0, read.output
