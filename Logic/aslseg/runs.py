@@ -360,10 +360,18 @@ def _check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
     """Say which organs are not learnt, and make sure that masks are those that the run knows.
 
     Raises:
-        RunError: When a mask is not the one of before, or a case has none of an organ that the run
-            does not learn.
+        RunError: When a mask is gone or not the one of before, or a case has none of an organ that
+            the run does not learn.
     """
     known = folder.status.get("label_digests", {})
+    places = {place.as_posix() for case in project.cases for place in case.masks.values()}
+    lost = [key for key in known if "/" in key and key not in places]
+    if lost:
+        msg = (
+            f"Run '{folder.run_id}' began with the mask {lost[0]}, which is no case's any more; "
+            "add rounds to the run, or start a new one."
+        )
+        raise RunError(msg)
     for case in project.cases:
         for name in folder.status.get("given_targets", ()):
             if name not in case.masks:

@@ -19,8 +19,8 @@ def lesions(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Run or origin of the labels, default: the latest; to decide RUN/ROUND, as it stands "
-            "above the list."
+            help="Run or origin of the labels, default: the latest; to decide RUN/ROUND, as it "
+            "stands above the list."
         ),
     ] = None,
     accept: Annotated[

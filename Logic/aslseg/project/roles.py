@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.project.patients import meant_patients
 from aslseg.project.project import Project, change_project, validated
@@ -29,15 +30,15 @@ def assign(
         The project as it is on disk now.
 
     Raises:
-        ProjectError: When there is no such case or split, or a patient would have volumes in two
-            splits; nothing changes then.
+        ProjectError: When there is no such case or split, a patient would have volumes in two
+            splits, or one would be judged by a label that a network made; nothing changes then.
         StorageError: When the folder cannot be written.
     """
     given, splits = patients or {}, splits or {}
 
     def change(current: Project) -> Project:
         for name in (*given, *splits):
-            current.case(name)  # which says so when there is none
+            _refuse_to_check_by(current.case(name), splits.get(name))
         meant = meant_patients(given, {case.id: case.patient for case in current.cases})
         return validated(
             current, cases=tuple(_changed(case, meant, splits) for case in current.cases)
@@ -54,6 +55,17 @@ def volumes_of_same_patient(project: Project, case_id: str) -> tuple[str, ...]:
     """
     patient = project.case(case_id).patient
     return tuple(case.id for case in project.cases if case.patient == patient)
+
+
+def _refuse_to_check_by(case: Case, split: str | None) -> None:
+    """Refuse to judge by a label that a person only accepted, as `review.accept` does."""
+    if case.status == "accepted" and split in ("validation", "test"):
+        msg = (
+            f"The label of case {case.id} was accepted as a network made it, and would flatter "
+            "networks that are judged by it; draw or correct it first, or keep the case to train "
+            "on."
+        )
+        raise ProjectError(msg)
 
 
 def _changed(case: Case, patients: Mapping[str, str], splits: Mapping[str, str]) -> Case:

@@ -28,6 +28,17 @@ from tiny_project import a_patient, write_patients
 ISSUER = "0010|0021"
 
 
+def test_a_label_that_was_accepted_is_nothing_to_check_by(project: Project) -> None:
+    project.save_label("c3", a_patient(3)[1], status="accepted")
+    before = open_project(project.folder)
+    for split in ("validation", "test"):
+        with pytest.raises(ProjectError, match="c3 was accepted as a network made it"):
+            assign(project, splits={"c3": split})
+    assert open_project(project.folder) == before
+    project.save_label("c3", a_patient(3)[1])
+    assert assign(project, splits={"c3": "test"}).case("c3").split == "test"
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[CaseFiles]:
     return write_patients(tmp_path / "data")

@@ -760,9 +760,19 @@ def test_rounds_that_were_checked_on_other_labels_are_not_compared(
     assert best_round(run) == (1 if change == "nothing" else 2)
 
 
-@pytest.mark.parametrize("change", ["removed", "validates"])
-def test_a_run_does_not_go_on_without_a_case_that_it_learns_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+LEARNS = "'a' learns from case c0, which is no case to train on"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("removed", LEARNS),
+        ("validates", LEARNS),
+        ("mask taken away", "'a' began with the mask .*c2.* which is no case's any more"),
+    ],
+)
+def test_a_run_does_not_go_on_without_what_it_learns_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, said: str
 ) -> None:
     inner = a_method([0.5, 0.6, 0.7])
 
@@ -774,18 +784,21 @@ def test_a_run_does_not_go_on_without_a_case_that_it_learns_from(
 
     monkeypatch.setitem(METHODS, "double", stopped)
     monkeypatch.setattr(runs, "restore_outcome", lambda *_: RoundOutcome({}, {}, 0.5))
-    project = a_tiny_project(tmp_path)
+    mask = Labelmap((a_patient(2)[1].labels > 0).astype(np.uint8), GEOMETRY)
+    project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": mask})
     with pytest.raises(CancelledError):
         start_run(project, tiny_config(method="double", rounds=2), run_id="a")
     if change == "removed":
         remove_cases(project, ["c0"])
-    else:
+    elif change == "validates":
         assign(project, splits={"c0": "validation"})
+    else:
+        project.set_organ_masks("liver", {"c2": None})
     now = open_project(project.folder)
-    with pytest.raises(RunError, match="'a' learns from case c0, which is no case to train on"):
+    with pytest.raises(RunError, match=said):
         resume_run(now, "a")
     monkeypatch.setitem(METHODS, "double", inner)
-    if change == "removed":
+    if change != "validates":
         assert continue_run(now, "a").score_of(2) == 0.6
     else:
         with pytest.raises(RunError, match="'a' has learnt from case c0, which is to check on now"):
