@@ -207,6 +207,18 @@ def test_cases_unlike_the_labelled_ones_are_named_and_come_first_of_equal_rank(
     assert "Unlike" not in person.ui.reviewLabel.text
 
 
+def test_what_a_run_found_in_another_image_is_neither_listed_nor_shown(person: Person) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    first, second = person.names()[:2]
+    run = person.logic.state.run
+    run.write_status(images={**run.images, first: "0" * 64})
+    person.press(person.ui.openProjectButton)
+    assert first not in person.names()
+    assert find_prediction(person.load(first), "refined") is None
+    assert find_prediction(person.load(second), "refined") is not None
+
+
 def test_a_case_that_was_loaded_elsewhere_is_the_one_that_is_decided_about(person: Person) -> None:
     first, second = person.names()[:2]
     assert person.ui.acceptButton.toolTip.startswith("Choose a case, or press Next.")

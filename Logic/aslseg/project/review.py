@@ -36,6 +36,7 @@ from aslseg.project.project import (
     open_project,
     replacing_project,
 )
+from aslseg.project.roles import refuse_to_judge_by
 from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.project.run_tables import REFINED, Reliability, read_reliability
 from aslseg.reading import read_lines
@@ -195,7 +196,8 @@ def undo_last(project: Project) -> tuple[Project, Review]:
         The project as it is now, and the decision that was taken back.
 
     Raises:
-        ProjectError: When there is none.
+        ProjectError: When there is none, or a case to judge by would get a label back that a
+            person only accepted.
         StorageError: When the folder cannot be written.
     """
     with changing(project.folder):
@@ -215,6 +217,7 @@ def undo_last(project: Project) -> tuple[Project, Review]:
                 "complete_slices": None if label is None else _slices_before(case, last),
             }
         )
+        refuse_to_judge_by(before, case.split)
         updated = current.with_case(before)
         with replacing_project(updated):
             _restore(current, case, last)

@@ -38,7 +38,7 @@ def assign(
 
     def change(current: Project) -> Project:
         for name in (*given, *splits):
-            _refuse_to_check_by(current.case(name), splits.get(name))
+            refuse_to_judge_by(current.case(name), splits.get(name))
         meant = meant_patients(given, {case.id: case.patient for case in current.cases})
         return validated(
             current, cases=tuple(_changed(case, meant, splits) for case in current.cases)
@@ -57,8 +57,16 @@ def volumes_of_same_patient(project: Project, case_id: str) -> tuple[str, ...]:
     return tuple(case.id for case in project.cases if case.patient == patient)
 
 
-def _refuse_to_check_by(case: Case, split: str | None) -> None:
-    """Refuse to judge by a label that a person only accepted, as `review.accept` does."""
+def refuse_to_judge_by(case: Case, split: str | None) -> None:
+    """Refuse to judge by a label that a person only accepted.
+
+    Args:
+        case: With its label.
+        split: What it shall be for; None: what it was for.
+
+    Raises:
+        ProjectError: When that is to validate or to test, and its label was accepted.
+    """
     if case.status == "accepted" and split in ("validation", "test"):
         msg = (
             f"The label of case {case.id} was accepted as a network made it, and would flatter "

@@ -25,6 +25,7 @@ from aslseg.project.review import (
     undo_last,
 )
 from aslseg.project.review_order import review_queue
+from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, RELIABILITY_COLUMNS, write_table
 from aslseg.storage import write_json_atomic
@@ -315,6 +316,20 @@ def test_a_decision_with_a_value_of_another_kind_is_refused(
     rewrite_last(project, **changes)
     with pytest.raises(ProjectError, match=r"reviews\.jsonl is damaged in line 1"):
         decisions(project)
+
+
+def test_undoing_brings_no_accepted_label_back_to_a_case_to_judge_by(
+    project: Project, run: RunFolder
+) -> None:
+    accept(project, run, "c2")
+    correct(project, "c2", labels_with(5))
+    judged = assign(project, splits={"c2": "validation"})
+    with pytest.raises(ProjectError, match="c2 was accepted as a network made it"):
+        undo_last(judged)
+    assert open_project(project.folder) == judged
+    assert count(judged, "c2") == 5
+    undone, _ = undo_last(assign(judged, splits={"c2": "train"}))
+    assert undone.case("c2").status == "accepted"
 
 
 @pytest.mark.parametrize(
