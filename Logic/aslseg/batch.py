@@ -29,6 +29,7 @@ from aslseg.export.origin import (
     Origin,
     are_as_written,
     now,
+    read_origin,
     run_origin,
     write_origin,
 )
@@ -109,6 +110,7 @@ class _Batch:
         options: How.
         masks: Files of given organs, by name of the volume and of the organ.
         origin: Of what is in the folder by now.
+        on_disk: The same as it was read or written last; None before anything was.
         known: What the organs look like in the run's labelled cases.
         cases: Rows of the table of cases, by name.
         lesions: Rows of the table of lesions, by name.
@@ -124,6 +126,7 @@ class _Batch:
     options: FolderOptions
     masks: Mapping[str, Mapping[str, Path]]
     origin: Origin
+    on_disk: Origin | None
     known: Sequence[Intensities]
     cases: dict[str, Row] = field(default_factory=dict)
     lesions: dict[str, list[Row]] = field(default_factory=dict)
@@ -252,7 +255,7 @@ def _opened(
         files={} if before is None else before.files,
     )
     masks, known = _masks_of(volumes, options), read_intensities(run.path)
-    batch = _Batch(run, number, targets, output, options, masks, origin, known)
+    batch = _Batch(run, number, targets, output, options, masks, origin, before, known)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
@@ -393,6 +396,7 @@ def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: LabelMaps
         others = (("specialist", found.specialist), ("sam", found.sam))
         wanted += [(f"{name}.{source}{_ENDING}", labels) for source, labels in others]
     files = []
+    _require_alone(batch)
     for file, labels in wanted:
         if labels is not None:
             write_labelmap(labels, batch.output / file)
@@ -429,6 +433,7 @@ def _measure(batch: _Batch, name: str, labelmap: Labelmap, image: Volume) -> Non
 
 def _write_folder(batch: _Batch) -> None:
     """Write tables and origin as they are by now; the origin comes last."""
+    _require_alone(batch)
     lesions = [row for rows in batch.lesions.values() for row in rows]
     write_tables(batch.output, batch.targets, batch.cases.values(), lesions)
     tables = {name: sha256_of(batch.output / name) for name in (CASES, LESIONS)}
@@ -436,6 +441,21 @@ def _write_folder(batch: _Batch) -> None:
         update={"files": {**batch.origin.files, **tables}, "written": now()}
     )
     write_origin(batch.output, batch.origin)
+    batch.on_disk = read_origin(batch.output)
+
+
+def _require_alone(batch: _Batch) -> None:
+    """Make sure that no other program segments into the folder, whose rows would be lost.
+
+    Raises:
+        StorageError: When one has written to it.
+    """
+    if read_origin(batch.output) != batch.on_disk:
+        msg = (
+            f"Another program has written to {batch.output} meanwhile; give the command again when "
+            "it is done, or another folder."
+        )
+        raise StorageError(msg)
 
 
 class _FolderProgress:

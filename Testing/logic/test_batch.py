@@ -14,7 +14,7 @@ from aslseg import batch
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import CancelledError, ImageError, RunError
+from aslseg.errors import CancelledError, ImageError, RunError, StorageError
 from aslseg.events import CancelToken, Event, Monitor, Notice, Progress
 from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.inference.ensemble import Segmentation
@@ -182,6 +182,25 @@ def test_networks_of_a_round_that_ended_before_they_were_loaded_segment_nothing(
 
     with pytest.raises(RunError, match="'first' has finished another round meanwhile"):
         segment_folder(run, ct, tmp_path / "out", load=load)
+
+
+def test_what_another_program_writes_to_the_folder_meanwhile_is_not_lost(
+    run: RunFolder, ct: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_ct(tmp_path / "others" / "q1.nii.gz", 1)
+
+    class Meanwhile(Bright):
+        def segment(self, volume: Volume, monitor: Monitor) -> Segmentation:
+            segment_folder(run, tmp_path / "others", out, load=lambda *_: Bright())
+            return super().segment(volume, monitor)
+
+    with pytest.raises(StorageError, match=r"Another program has written to .*out meanwhile"):
+        segment_folder(run, ct, out, load=lambda *_: Meanwhile())
+    assert set(table(out / "cases.csv")) == {"q1"}
+    assert not (out / "p1.nii.gz").exists()
+    assert segment_folder(run, ct, out, load=lambda *_: Bright()).done == ("p1", "p2", "p3")
+    assert set(table(out / "cases.csv")) == {"p1", "p2", "p3", "q1"}
 
 
 def test_files_that_are_named_as_label_maps_are_told_to_be_left_out(
