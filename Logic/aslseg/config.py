@@ -299,7 +299,9 @@ class SpecialistConfig(Settings):
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
         intensity_strength: Scale of the random changes of contrast, brightness and noise of all
             patches (augmentation); 0 changes nothing.
-        perturbation_strength: The same of the further changes of unlabelled patches, between those
+        target_shift_chance: Part of the patches with a person's labels whose targets are made
+            brighter or darker, and nothing else (ours); 0 changes nothing.
+        perturbation_strength: Scale of the further changes of unlabelled patches, between those
             that give the labels and those that are trained on (ours).
         mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:
             right for lesions, wrong for an abdomen with its liver on one side.
@@ -321,6 +323,7 @@ class SpecialistConfig(Settings):
     uncertainty_passes: Annotated[int, Field(ge=2)] = 8
     lesion_share: Share = 0.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
+    target_shift_chance: Share = 0.0
     perturbation_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     mirror: bool = False
     unimatch: UniMatchConfig = UniMatchConfig()

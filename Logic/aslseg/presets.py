@@ -24,6 +24,7 @@ _ORGAN = SpecialistConfig(
     batch_size=8,
     patch_size=96,
     intensity_strength=1.5,
+    target_shift_chance=0.5,
     lesion_share=0.33,
     network=NetworkConfig(channels=(16, 32, 64, 96, 128)),
     roi=RoiConfig(pixel_mm=4.0, window_hu=(-100.0, 200.0)),
@@ -31,6 +32,7 @@ _ORGAN = SpecialistConfig(
 _LESION = _ORGAN.model_copy(
     update={
         "intensity_strength": 1.0,
+        "target_shift_chance": 0.0,
         "lesion_share": 0.5,
         "mirror": True,
         "roi": RoiConfig(pixel_mm=2.0),

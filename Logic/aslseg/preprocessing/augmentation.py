@@ -294,6 +294,45 @@ def bend(images: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
     return (bent - mean_bent) * (sd / sd_bent.clamp(min=1e-6)) + mean
 
 
+TARGET_SHIFTS = (-0.8, 0.5)
+"""Least and most that a target is made brighter: -60 to 37 HU where a window of 300 HU is given."""
+BORDER_SD_PX = 0.6
+"""Standard deviation of the Gaussian that softens the border of what is shifted."""
+
+
+def sample_target_shifts(count: int, chance: float, rng: np.random.Generator) -> Tensor:
+    """Sample how much brighter the targets of each patch are made.
+
+    Args:
+        count: Patches.
+        chance: Part of the patches that are changed.
+        rng: Source of randomness.
+
+    Returns:
+        (count,) in the units in which networks are given intensities; 0 changes nothing.
+    """
+    shifts = rng.uniform(*TARGET_SHIFTS, count) * (rng.random(count) < chance)
+    return torch.from_numpy(shifts.astype(np.float32))
+
+
+def shift_targets(image: Tensor, target_mask: Tensor, shifts: Tensor) -> Tensor:
+    """Return images whose targets are brighter or darker, and all else as it was.
+
+    A liver that is fatty, or seen before the contrast agent, differs from others in brightness
+    alone; labels of a few patients show a part of that range (ours).
+
+    Args:
+        image: (B, C, *spatial).
+        target_mask: (B, *spatial) bool; it stands for the targets of all channels.
+        shifts: (B,) in units of the image.
+    """
+    changed = image.clone()
+    for n in shifts.nonzero().flatten().tolist():
+        inside = blur(target_mask[n][None].to(image), BORDER_SD_PX)
+        changed[n] += float(shifts[n]) * inside
+    return changed
+
+
 def blur(image: Tensor, sd_px: float) -> Tensor:
     """Return (C, *spatial) smoothed by a Gaussian; borders are repeated."""
     kernel = gaussian_1d(torch.tensor(sd_px), truncated=3.0).to(image)

@@ -26,6 +26,8 @@ from aslseg.preprocessing.augmentation import (
     part_of_change,
     sample_intensity,
     sample_patch_transform,
+    sample_target_shifts,
+    shift_targets,
 )
 from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, load_roi, slice_channels
 from aslseg.storage import storage_errors
@@ -195,6 +197,7 @@ class BatchSource:
         drawn = [self._sample(pool, rng) for pool in self._pools(rng)]
         locations = tuple(part.share(drawn))
         inputs, classes = self._cut(locations)
+        inputs = self._with_shifted_targets(inputs, classes, locations, rng, part)
         weight = torch.tensor([self._cases[location.case].weight for location in locations])
         return Batch(
             self._with_changed_intensities(inputs, locations, rng, part),
@@ -202,6 +205,28 @@ class BatchSource:
             weight.to(self._device),
             locations,
         )
+
+    def _with_shifted_targets(
+        self,
+        inputs: Tensor,
+        classes: Tensor,
+        locations: Sequence[PatchLocation],
+        rng: np.random.Generator,
+        part: Part,
+    ) -> Tensor:
+        """Return patches of which some show brighter or darker targets.
+
+        Pseudo-labels stay: where they are in doubt, which is at borders, so would be the shift's.
+        """
+        chance, images = self._settings.target_shift_chance, image_channels(self._settings)
+        if not chance:
+            return inputs
+        drawn = sample_target_shifts(self._settings.batch_size, chance, rng)
+        drawn = drawn[part.number :: part.of]
+        human = torch.tensor([not self._cases[location.case].pseudo for location in locations])
+        is_target = (classes > 0) & (classes != IGNORED)
+        shifted = shift_targets(inputs[:, :images], is_target, drawn * human)
+        return torch.cat([shifted, inputs[:, images:]], 1)
 
     def _with_changed_intensities(
         self,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aslseg.preprocessing.augmentation import (
+    TARGET_SHIFTS,
     IntensityChange,
     PatchTransform,
     apply_intensity,
@@ -20,6 +21,8 @@ from aslseg.preprocessing.augmentation import (
     cut_patches,
     sample_intensity,
     sample_patch_transform,
+    sample_target_shifts,
+    shift_targets,
 )
 
 
@@ -249,3 +252,30 @@ def test_another_device_than_cudas_gets_patches_that_the_processor_cut() -> None
     cut = cut_patches([PLANE], [PatchTransform((2.0, 3.0))], 3, device=torch.device("meta"))
     assert cut.shape == (1, 1, 3, 3)
     assert cut.device.type == "meta"
+
+
+def test_targets_are_shifted_as_often_and_as_far_as_is_said() -> None:
+    shifts = sample_target_shifts(4000, 0.25, np.random.default_rng(0))
+    changed = shifts[shifts != 0]
+    assert 900 < len(changed) < 1100
+    assert TARGET_SHIFTS[0] <= float(changed.min()) < TARGET_SHIFTS[0] + 0.05
+    assert TARGET_SHIFTS[1] >= float(changed.max()) > TARGET_SHIFTS[1] - 0.05
+    assert not sample_target_shifts(10, 0.0, np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("spatial", [(12, 12), (12, 12, 12)], ids=["slices", "volumes"])
+def test_a_target_is_shifted_in_all_channels_and_nothing_far_from_it(
+    spatial: tuple[int, ...],
+) -> None:
+    image = torch.randn(2, 3, *spatial, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(2, *spatial, dtype=torch.bool)
+    mask[:, 3:9] = True
+    before = image.clone()
+    change = shift_targets(image, mask, torch.tensor([-0.5, 0.0])) - image
+    assert torch.equal(image, before)
+    torch.testing.assert_close(change[0, :, 6], torch.full_like(change[0, :, 6], -0.5))
+    assert not change[0, :, 0].any()
+    border = change[0, :, 2:4].abs()
+    assert float(border.min()) > 0.0
+    assert float(border.max()) < 0.5
+    assert not change[1].any()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.masks import BoundingBox
+from aslseg.distributed import Part
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, slice_channels
 
@@ -252,3 +254,55 @@ def test_human_and_pseudo_labels_share_all_places_of_a_batch() -> None:
     cases = [TrainingCase(a_view(ONE_LESION)), TrainingCase(a_view(ONE_LESION), 0.5, "", True)]
     source = BatchSource(cases, SETTINGS.model_copy(update={"batch_size": 2}), 0, 0)
     assert {tuple(source.batch(n).weight.tolist()) for n in range(20)} == {(1.0, 0.5), (0.5, 1.0)}
+
+
+HALF = labels_at((slice(None), slice(0, 16), slice(None)))
+SHIFTED = {"target_shift_chance": 1.0, "batch_size": 6, "lesion_share": 0.0}
+
+
+def shifts_of(case: TrainingCase, settings: SpecialistConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how much brighter targets and all else became, away from the border between them."""
+    plain = BatchSource([case], settings.model_copy(update={"target_shift_chance": 0.0}), 0, 0)
+    shown, batch = BatchSource([case], settings, 0, 0).batch(0), plain.batch(0)
+    assert shown.locations == batch.locations
+    change = (shown.inputs - batch.inputs)[:, 0]
+    is_target = (shown.classes > 0) & (shown.classes != IGNORED)
+    pool = functional.max_pool2d if is_target.ndim == 3 else functional.max_pool3d
+    near_target, near_other = (
+        pool(mask.float()[:, None], 5, 1, 2)[:, 0] > 0 for mask in (is_target, ~is_target)
+    )
+    return change[~near_other], change[~near_target]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["slices", "volumes"])
+def test_targets_become_brighter_or_darker_and_nothing_else(settings: SpecialistConfig) -> None:
+    targets, others = shifts_of(
+        TrainingCase(a_view(HALF, level=-2.0)), settings.model_copy(update=SHIFTED)
+    )
+    assert not others.any()
+    assert targets.abs().min() > 0
+    assert len(targets.mul(1000).round().unique()) > 1
+
+
+def test_what_a_network_labelled_is_not_shifted() -> None:
+    """Its borders are in doubt: the shift would end where the doubt begins."""
+    pseudo = TrainingCase(a_view(HALF, level=-2.0), 0.5, "", True)
+    targets, _ = shifts_of(pseudo, SETTINGS.model_copy(update=SHIFTED))
+    assert len(targets) > 0
+    assert not targets.any()
+
+
+def test_what_is_in_doubt_is_not_shifted() -> None:
+    labels = np.where(HALF > 0, IGNORED, 0).astype(np.uint8)
+    shown = SETTINGS.model_copy(update=SHIFTED)
+    plain = SETTINGS.model_copy(update={**SHIFTED, "target_shift_chance": 0.0})
+    case = [TrainingCase(a_view(labels))]
+    assert same(BatchSource(case, shown, 0, 0).batch(0), BatchSource(case, plain, 0, 0).batch(0))
+
+
+def test_parts_of_a_batch_are_shifted_as_the_whole_is() -> None:
+    source = BatchSource([TrainingCase(a_view(HALF))], SETTINGS.model_copy(update=SHIFTED), 0, 0)
+    whole = source.batch(0).inputs
+    for number in range(2):
+        part = source.batch(0, Part(number, 2)).inputs
+        torch.testing.assert_close(part, whole[number::2])
