@@ -441,7 +441,7 @@ def _write_folder(batch: _Batch) -> None:
         update={"files": {**batch.origin.files, **tables}, "written": now()}
     )
     write_origin(batch.output, batch.origin)
-    batch.on_disk = read_origin(batch.output)
+    batch.on_disk = batch.origin
 
 
 def _require_alone(batch: _Batch) -> None:

@@ -104,14 +104,10 @@ def kept_round(run: RunRecord) -> str:
 def _why_kept(run: RunRecord, best: int) -> str:
     """Return why a round is the one that is kept, as `runs` chooses it."""
     if any(score.split == "validation" for score in run.scores):
-        others = (number for number, _ in run.sources)
         folder = RunFolder(run.folder)
-        of_now = (
-            ""
-            if all(folder.checked_alike(best, n) for n in others)
-            else (" of those that were checked on the same label maps")
-        )
-        return f"whose final labels scored best{of_now}"
+        alike = all(folder.checked_alike(best, number) for number, _ in run.sources)
+        among = "" if alike else " of those that were checked on the same label maps"
+        return f"whose final labels scored best{among}"
     if best in run.status.get("taught_rounds", ()):
         return "which learnt from labels or decisions of a person that were newer"
     if best not in run.held_out:
