@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from aslseg.config import RunConfig
-from aslseg.data.images import read_geometry
 from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
@@ -135,7 +134,7 @@ class RunContext:
         """Return the slices of a case's axial grid that are not marked as complete, or None."""
         if case.complete_slices is None:
             return None
-        geometry = read_geometry(self.project.image_path(case))
+        geometry = self.project.geometry(case)
         mask = incomplete_voxels(case, geometry)
         return None if mask is None else to_axial(geometry).array(mask)
 

@@ -13,6 +13,7 @@ import slicer
 from harness import wait_for_files
 from test_new_project import Person, write_image, write_label
 
+from aslseg.project.relocate import relocate_images
 from standin.harness import click
 
 
@@ -84,6 +85,20 @@ def test_a_case_is_removed_only_after_a_yes(person: Person, dialogs: Any) -> Non
     kept = person.logic.project.folder / "labels" / "history"
     assert len(list(kept.glob("a-*.nii.gz"))) == 1
     assert volume.GetAttribute("ASLseg.Case") is None
+
+
+def test_a_moved_image_is_told_with_the_command_that_says_where_it_is(
+    person: Person, tmp_path: Path, dialogs: Any
+) -> None:
+    (tmp_path / "ct").rename(tmp_path / "moved")
+    choose_case(person, "b")
+    click(person.panel.ui.loadCaseButton)
+    wait_for_files(person.logic)
+    dialogs.take(f"aslseg relocate {tmp_path / 'project'} {tmp_path / 'ct'} NEW_FOLDER")
+    relocate_images(person.logic.project, tmp_path / "ct", tmp_path / "moved")
+    click(person.panel.ui.loadCaseButton)
+    wait_for_files(person.logic)
+    assert person.logic.case_node("b") is not None
 
 
 def test_targets_get_other_colours_also_where_they_are_shown(person: Person, dialogs: Any) -> None:

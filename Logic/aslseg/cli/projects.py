@@ -382,6 +382,28 @@ def renew(
         tell(f"{case_id}: the image that is there now is taken.")
 
 
+def relocate(
+    project: Annotated[Path, typer.Argument(help="Project folder.")],
+    old: Annotated[
+        Path, typer.Argument(help="Folder that images were in, as the project names it; or one.")
+    ],
+    new: Annotated[Path, typer.Argument(help="Folder that they are in now; or that image.")],
+) -> None:
+    """Say where images are that were moved to another folder or disk.
+
+    All images that the project knows below the old folder have to be in the new one, under the
+    same names and with the same content; else nothing is changed, and the reason is told for each.
+    No image is touched. Labels, decisions and runs stay as they are.
+    """
+    from aslseg.project.project import open_project
+    from aslseg.project.relocate import relocate_images
+
+    with watched(messages) as monitor:
+        _, moved = relocate_images(open_project(project), old, new, monitor)
+    rows = [[one.case_id, str(one.before), str(one.now)] for one in moved]
+    show_table(f"{len(rows)} images", ["case", "was", "is now"], rows, words=3)
+
+
 def export(
     project: Annotated[Path, typer.Argument(help="Project folder.")],
     folder: Annotated[Path, typer.Argument(help="Where to; nnU-Net: Dataset501_Liver.")],
@@ -441,6 +463,7 @@ def register(app: typer.Typer) -> None:
         )
     )(patients)
     app.command(epilog=examples("aslseg renew my_project ct_3 --set-aside"))(renew)
+    app.command(epilog=examples("aslseg relocate my_project /old_disk/ct /new_disk/ct"))(relocate)
     app.command(
         epilog=examples(
             "aslseg masks my_project liver totalsegmentator_output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,20 @@ class Case(Settings):
             msg = f"case {self.id} is {self.status} but names no label map"
             raise ValueError(msg)
         return self
+
+
+def image_place(image: Path, folder: Path) -> Path:
+    """Return an image as a case names it: relative to the project's folder, where it can be."""
+    image = image.resolve()
+    try:
+        return Path(os.path.relpath(image, folder.resolve()))
+    except ValueError:  # another drive
+        return image
+
+
+def resolved_image(folder: Path, case: Case) -> Path:
+    """Return the whole path of an image, which need not be there, as a person would write it."""
+    return Path(os.path.normpath(folder.resolve() / case.image))
 
 
 def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aslseg.data.images import read_geometry
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Geometry, Mask
 from aslseg.errors import ProjectError
@@ -82,7 +81,7 @@ def set_complete_slices(project: Project, case_id: str, slices: Sequence[int] | 
 
 def _require_slices(project: Project, case: Case, slices: Sequence[int]) -> None:
     project.label_path(case)  # which says so when there is none
-    depth = _slice_count(read_geometry(project.image_path(case)))
+    depth = _slice_count(project.geometry(case))
     for slice_index in slices:
         if not 0 <= slice_index < depth:
             msg = f"Case {case.id} has no slice {slice_index}; it has 0 to {depth - 1}."

@@ -6,7 +6,6 @@ Everything is read and checked before anything is written, so a bad file leaves 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from aslseg.project.case import (
     CaseFiles,
     Split,
     Status,
+    image_place,
     refuse_same_ids,
 )
 from aslseg.project.drawn import drawn_files, set_drawn_aside
@@ -199,6 +199,7 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
     with changing(open_project(project.folder).folder):
         current = open_project(project.folder)
         case = current.case(case_id)
+        current.require_image(case)
         path = current.image_path(case)
         volume, stamp, digest = read_volume(path), stamp_of(path), sha256_of(path)
         drawn = drawn_files(current, case)
@@ -436,7 +437,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> _Arrival:
     volume, stamp = read_volume(files.image), stamp_of(files.image)
     case = Case(
         id=files.id,
-        image=_relative(files.image, project.folder),
+        image=image_place(files.image, project.folder),
         split=files.split,
         image_sha256=sha256_of(files.image),
         patient=whose(files),
@@ -519,14 +520,6 @@ def _staged_masks(
         write_labelmap(mask, staging / mask_place(organ, files.id))
         masks[name] = mask.labels > 0
     return masks
-
-
-def _relative(image: Path, folder: Path) -> Path:
-    image = image.resolve()
-    try:
-        return Path(os.path.relpath(image, folder.resolve()))
-    except ValueError:  # another drive
-        return image
 
 
 def _refuse_empty(project: Project, arrivals: Sequence[_Arrival]) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from aslseg.config import RunConfig, SamConfig, Settings
 from aslseg.data.geometry import fit_labels
-from aslseg.data.images import SUFFIXES, read_geometry, read_labelmap, suffix_of, write_labelmap
+from aslseg.data.images import SUFFIXES, read_labelmap, suffix_of, write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.data.volume import Labelmap, SameSize
 from aslseg.errors import ImageError, ProjectError, RunError
@@ -260,7 +260,7 @@ def _read(
     case = project.case(case_id)
     read = _read_masks if path.is_dir() else _read_labels
     labelmap, decided = read(path, asked, project.targets)
-    grid = read_geometry(project.image_path(case))
+    grid = project.geometry(case)
     fitted = fit_labels(labelmap, grid, str(path), same_size=same_size)
     if case.masks:
         fitted = with_masks(fitted, project.load_masks(case), project.targets, str(path))

@@ -41,7 +41,7 @@ def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = 
     for case in (monitor or Monitor()).track(new, "checking images") if new else ():
         path = folder / case.image
         stamp = stamp_of(path)
-        if _digest(path) != case.image_sha256:
+        if digest_of(path) != case.image_sha256:
             msg = (
                 f"{path}, the image of case {case.id}, is not the one that was brought in: its "
                 "content has changed. Restore the file; or, if it was replaced on purpose, look at "
@@ -94,7 +94,12 @@ def _is_new(folder: Path, case: Case, known: Mapping[str, Any]) -> bool:
     return bool(known.get(case.id) != [stamp_of(path), case.image_sha256])
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the digest of an image.
+
+    Raises:
+        ImageError: When it cannot be read.
+    """
     try:
         return sha256_of(path)
     except OSError as error:

@@ -23,9 +23,17 @@ from pydantic import Field, ValidationError, model_validator
 from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
-from aslseg.data.volume import Labelmap, Mask, SameSize, Volume
-from aslseg.errors import ConfigError, ProjectError, StorageError, short
-from aslseg.project.case import HISTORY, LABELS, LESIONS, Case, Split, nothing_counts
+from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
+from aslseg.errors import ConfigError, ImageError, ProjectError, StorageError, short
+from aslseg.project.case import (
+    HISTORY,
+    LABELS,
+    LESIONS,
+    Case,
+    Split,
+    nothing_counts,
+    resolved_image,
+)
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import (
@@ -156,6 +164,34 @@ class Project(Settings):
         """Return where the image of a case is."""
         return self.folder / case.image
 
+    def image_missing(self, case: Case) -> str:
+        """Say that the image of a case is not where the project knows it; empty when it is."""
+        path = resolved_image(self.folder, case)
+        if os.path.exists(path):  # noqa: PTH110 - false for names that cannot be
+            return ""
+        return (
+            f"{path}, the image of case {case.id}, does not exist; restore it, say where it is now "
+            f"(aslseg relocate {self.folder} {path.parent} NEW_FOLDER), or remove the case."
+        )
+
+    def require_image(self, case: Case) -> None:
+        """Make sure that the image of a case is where the project knows it.
+
+        Raises:
+            ImageError: When it is missing.
+        """
+        if missing := self.image_missing(case):
+            raise ImageError(missing)
+
+    def geometry(self, case: Case) -> Geometry:
+        """Read where the image of a case lies, from its headers.
+
+        Raises:
+            ImageError: When it is missing, damaged or of the wrong kind.
+        """
+        self.require_image(case)
+        return read_geometry(self.image_path(case))
+
     def label_path(self, case: Case) -> Path:
         """Return where the label map of a case is.
 
@@ -190,7 +226,7 @@ class Project(Settings):
         Raises:
             ImageError: As `load_masks`.
         """
-        geometry = read_geometry(self.image_path(case))
+        geometry = self.geometry(case)
         nothing = Labelmap(np.zeros(geometry.shape, np.uint8), geometry)
         return with_masks(nothing, self.load_masks(case), self.targets, case.id)
 
@@ -224,6 +260,7 @@ class Project(Settings):
             ImageError: When it is missing, damaged or of the wrong kind.
             ProjectError: When it is not the one that was brought in.
         """
+        self.require_image(case)
         check_images(self.folder, [case])
         return replace(read_volume(self.image_path(case)), given=self.load_masks(case))
 
@@ -253,7 +290,7 @@ class Project(Settings):
             ImageError: As `load_labels`.
             GeometryMismatchError: When it lies elsewhere.
         """
-        labelmap = load_labels(path, read_geometry(self.image_path(case)), self.targets)
+        labelmap = load_labels(path, self.geometry(case), self.targets)
         if path.parent == self.folder / LABELS:
             refuse_unclaimed(labelmap, self.targets, case.label_targets, str(path))
         if not case.masks:
@@ -282,7 +319,8 @@ class Project(Settings):
         found = []
         for case in self.cases:
             places = [*([case.label] if case.label else []), *case.masks.values()]
-            paths = [self.image_path(case), *(self.folder / place for place in places)]
+            paths = [self.folder / place for place in places]
+            found += [missing] if (missing := self.image_missing(case)) else []
             found += [
                 f"{path} of case {case.id} does not exist; restore it, or remove the case."
                 for path in paths
@@ -333,7 +371,7 @@ class Project(Settings):
             check_values(labelmap, current.targets, name)
             refuse_unclaimed(labelmap, current.targets, targets, name)
             check_images(current.folder, [case])
-            grid = read_geometry(current.image_path(case))
+            grid = current.geometry(case)
             fitted = fit_labels(labelmap, grid, name, same_size=same_size)
             label = case.label_place
             path = inside(current.folder, label)
@@ -445,7 +483,7 @@ class Project(Settings):
         self, case: Case, organ: Target, mask: Labelmap | Path, same_size: SameSize
     ) -> Labelmap:
         check_images(self.folder, [case])
-        grid = read_geometry(self.image_path(case))
+        grid = self.geometry(case)
         if isinstance(mask, Path):
             return read_organ_mask(mask, grid, organ, self.targets, same_size=same_size)
         what = f"The mask of {organ.name} of case {case.id}"

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.errors import AslsegError, ProjectError
+from aslseg.errors import AslsegError
 from aslseg.events import Monitor
-from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, Case
+from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS
 from aslseg.project.image_digests import check_images, stamp_of
 from aslseg.project.project import FILE_NAME, Project
 from aslseg.project.remote_run import FILE_NAME as NOTE
@@ -130,13 +130,16 @@ def send_project(
         Key of the mirror.
 
     Raises:
-        ProjectError: When an image is missing or not the one that was brought in.
+        ImageError: When an image is missing.
+        ProjectError: When one is not that which was brought in.
         StorageError: When the host cannot take it.
         ConnectionLostError: When the connection is gone.
     """
-    images = {case.id: _image_of(project, case) for case in project.cases}
+    for case in project.cases:
+        project.require_image(case)
     check_images(project.folder, project.cases, monitor)
-    places = send_images(connection, images.values(), digests, monitor)
+    images = [project.image_path(case) for case in project.cases]
+    places = send_images(connection, images, digests, monitor)
     external = [known for known in runs_of(project.folder) if known.is_external]
     runs = external if run is None or not _is_ours(run, connection) else [*external, run]
     files = [*_label_files(project.folder), *(path for one in runs for path in _files_of(one))]
@@ -217,14 +220,6 @@ def _mirrored(project: Project, places: dict[Path, str]) -> Project:
         place = Path("..", "..", places.get(path, unsent))
         cases.append(case.model_copy(update={"image": place}))
     return project.model_copy(update={"cases": tuple(cases)})
-
-
-def _image_of(project: Project, case: Case) -> Path:
-    path = project.image_path(case)
-    if not path.exists():
-        msg = f"{path} of case {case.id} does not exist; restore it, or remove the case."
-        raise ProjectError(msg)
-    return path
 
 
 def _is_ours(run: RunFolder, connection: Connection) -> bool:

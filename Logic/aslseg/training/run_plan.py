@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from aslseg.config import RunConfig, SamName, SSLName
-from aslseg.data.images import read_geometry
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Geometry
 from aslseg.events import Event, Progress, RunProgress
@@ -175,7 +174,7 @@ class CaseTimes:
         """Look at the volumes."""
         cases = self.project.cases
         looked_at = cases[:: max(1, -(-len(cases) // MOST_HEADERS))]
-        seen = [read_geometry(self.project.image_path(case)) for case in looked_at]
+        seen = [self.project.geometry(case) for case in looked_at]
         axial = [to_axial(one).geometry(one) for one in seen]
         self._slices = float(np.mean([one.shape[0] for one in axial]))
         self._mvoxels = float(np.mean([np.prod(one.shape) for one in axial])) / 1e6

@@ -478,12 +478,11 @@ def _is_there(node: Any | None) -> bool:
 
 def _require_unchanged(project: Project, drawn: _Drawn) -> None:
     """Make sure that image and label map are still those that the person was asked about."""
-    from aslseg.data.images import read_geometry
     from aslseg.project.project import open_project
 
     current = open_project(project.folder)
     case = current.case(drawn.case_id)
-    if not read_geometry(current.image_path(case)).matches(drawn.labels.geometry):
+    if not current.geometry(case).matches(drawn.labels.geometry):
         msg = (
             f"The volume in the scene does not lie where the image of case {drawn.case_id} does; "
             "load the case again from the table."

@@ -55,7 +55,6 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
     Raises:
         ImageError: When a file is damaged.
     """
-    from aslseg.data.images import read_geometry
     from aslseg.project.lesions import read_lesions
 
     case = project.case(case_id)
@@ -67,7 +66,7 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
         labels["refined"] = lesions.apply(labels["refined"], project.targets)
     if not labels:
         return None
-    geometry = read_geometry(project.image_path(case))
+    geometry = project.geometry(case)
     result = volume_result(
         labels,
         prompts,

@@ -363,6 +363,22 @@ class TestSegment:
         assert not (data / "out").exists()
 
 
+class TestRelocate:
+    def test_status_says_what_was_moved_and_the_command_finds_it(
+        self, project: Path, data: Path
+    ) -> None:
+        (data / "ct").rename(data / "moved")
+        old = (data / "ct").resolve()
+        assert f"aslseg relocate {project} {old} NEW_FOLDER" in aslseg("status", project).stderr
+        result = aslseg("relocate", project, old, data / "moved")
+        assert result.exit_code == 0, result.output
+        assert "4 images" in result.output
+        assert "Problem" not in aslseg("status", project).stderr
+        again = aslseg("relocate", project, old, data / "moved")
+        assert again.exit_code == 1
+        assert "has no image in" in again.stderr
+
+
 class TestExport:
     def test_people_s_labels_are_exported_alone(self, project: Path, data: Path) -> None:
         words = ("export", project, data / "Dataset501_Liver", "--format", "nnunet")

@@ -217,7 +217,7 @@ def test_digests_are_taken_only_of_files_that_have_changed(
 ) -> None:
     taken: list[str] = []
     monkeypatch.setattr(
-        "aslseg.project.image_digests._digest", lambda path: taken.append(path.name) or ""
+        "aslseg.project.image_digests.digest_of", lambda path: taken.append(path.name) or ""
     )
     check_images(project.folder, project.cases)
     assert taken == []
