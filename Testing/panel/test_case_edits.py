@@ -13,6 +13,8 @@ import slicer
 from harness import wait_for_files
 from test_new_project import Person, write_image, write_label
 
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Labelmap
 from aslseg.project.relocate import relocate_images
 from standin.harness import click
 
@@ -99,6 +101,33 @@ def test_a_moved_image_is_told_with_the_command_that_says_where_it_is(
     click(person.panel.ui.loadCaseButton)
     wait_for_files(person.logic)
     assert person.logic.case_node("b") is not None
+
+
+def test_an_acceptance_that_is_redone_is_that_of_the_round_that_was_accepted(
+    person: Person,
+) -> None:
+    from aslseg.config import RunConfig
+    from aslseg.project.review import decisions
+    from aslseg.project.run_folder import create_run
+    from aslseg.project.run_tables import REFINED
+
+    logic = person.logic
+    case = logic.project.case("b")
+    geometry = logic.project.geometry(case)
+    run = create_run(logic.project.folder, RunConfig(), "one")
+    for number in (1, 2):
+        labels = np.zeros(geometry.shape, np.uint8)
+        labels[number] = 1
+        write_labelmap(Labelmap(labels, geometry), run.predictions(number, "b") / REFINED)
+    run.write_status(best_round=1, state="done")
+    logic.open_project(logic.project.folder)
+    logic.accept("b")
+    logic.undo_decision()
+    run.write_status(best_round=2)
+    logic.history.redo()
+    label = logic.project.load_labels(logic.project.case("b")).labels
+    assert (label[1].all(), label[2].any()) == (True, False)
+    assert decisions(logic.project)[-1].round == 1
 
 
 def test_targets_get_other_colours_also_where_they_are_shown(person: Person, dialogs: Any) -> None:

@@ -210,18 +210,17 @@ class ReviewLogic(ProjectLogic, ExportLogic):
                 msg = "There is no finished round whose label could be accepted; train first."
                 raise SceneError(msg)
 
+            best = latest.best_round  # Redo accepts the same, whichever round is best by then
+
+            def save_best(_: object = None) -> Project:
+                return review.accept(project, latest, case_id, round_number=best)
+
             def note(accepted: Project) -> Project:
                 self.updated(accepted)
-                again = lambda: self.updated(review.accept(project, latest, case_id))  # noqa: E731
-                self._note_decision(again)
+                self._note_decision(lambda: self.updated(save_best()))
                 return accepted
 
-            return self._in_background(
-                "saving a decision",
-                lambda _: review.accept(project, latest, case_id),
-                note,
-                wait,
-            )
+            return self._in_background("saving a decision", save_best, note, wait)
         whole = project.case(case_id).complete_slices == ()
         if whole and not questions.may_count_whole(case_id):
             msg = "Nothing was saved."
