@@ -165,6 +165,9 @@ def test_what_is_labelled_in_a_case_is_said_and_the_rest_is_unknown(
     dialogs.answer("What is labelled in a (liver, tumour)", " liver,")
     click(ui.labelTargetsButton)
     assert logic.project.case("a").label_targets == ("liver",)
+    dialogs.answer("What is labelled in a (liver, tumour)", " , ")  # as empty: nothing is changed
+    click(ui.labelTargetsButton)
+    assert logic.project.case("a").label_targets == ("liver",)
     dialogs.answer("What is labelled in a (liver, tumour)", "tumour, liver")
     click(ui.labelTargetsButton)
     assert logic.project.case("a").label_targets == ()  # all

@@ -62,8 +62,8 @@ class CaseEditsSection(Section):
             question.format(case=case_id, names=", ".join(every)),
             before,
         )
-        if text not in ("", before):
-            names = [name.strip() for name in text.split(",") if name.strip()]
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if names and text != before:
             self.logic.set_label_targets(case_id, [] if set(names) == set(every) else names)
 
     def _remove(self) -> None:
