@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,10 @@ from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, s
 from aslseg.project.case import Case, nothing_counts
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
+
+if TYPE_CHECKING:
+    from aslseg.project.case_changes import CaseChanges
+    from aslseg.project.edit import Removal
 
 _DIGITS = 6
 """Of the number of a slice; fewer are written."""
@@ -67,29 +72,40 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     """List the cases of a project, and change them: rename, remove, add, give another role.
 
     Removing deletes nothing: the image stays where it is, the label map goes to labels/history. A
-    case that a run or a decision knows keeps its name.
+    case that a run or a decision knows keeps its name. Of several changes all are made, or none.
     """
-    from aslseg.project.complete_slices import set_complete_slices
-    from aslseg.project.edit import rename_case, restyle_targets
+    from aslseg.project.case_changes import CaseChanges, change_cases
     from aslseg.project.project import open_project
-    from aslseg.project.roles import assign
 
     opened = open_project(project)
+    marked = whole_pairs_of(complete, "--complete", "CASE=SLICES")
+    colors, terminologies = styles_of(color, terminology)
+    changes = CaseChanges(
+        names=pairs_of(rename, "--rename"),
+        removed=tuple(names_of(remove) or ()),
+        patients=pairs_of(patient, "--patient"),
+        splits=pairs_of(role, "--role"),
+        complete_slices={case_id: _slices(text) for case_id, text in marked.items()},
+        colors=colors,
+        terminologies=terminologies,
+    )
+    if dry_run:
+        _refuse_unshown(add, changes)
     if add is not None:
-        opened = _added(opened, add, labels, dry_run=dry_run)
-    for case_id, name in pairs_of(rename, "--rename").items():
-        opened = rename_case(opened, case_id, name)
-    if remove:
-        opened = _removed(opened, names_of(remove) or [])
-    named, parts = pairs_of(patient, "--patient"), pairs_of(role, "--role")
-    if named or parts:
-        opened = assign(opened, patients=named, splits=parts)
-    for case_id, slices in whole_pairs_of(complete, "--complete", "CASE=SLICES").items():
-        opened = set_complete_slices(opened, case_id, _slices(slices))
-    if color or terminology:
-        colors, terminologies = styles_of(color, terminology)
-        opened = restyle_targets(opened, colors=colors, terminologies=terminologies)
+        opened = _added(opened, add, labels, None if dry_run else changes.check)
+    if changes != CaseChanges():
+        opened, removals = change_cases(opened, changes)
+        _tell_removals(removals)
     _show(opened)
+
+
+def _refuse_unshown(add: Path | None, changes: CaseChanges) -> None:
+    """Refuse a trial of what is not only shown."""
+    from aslseg.project.case_changes import CaseChanges
+
+    if add is None or changes != CaseChanges():
+        msg = "--dry-run shows what --add would add; give that, and no other change"
+        raise typer.BadParameter(msg)
 
 
 def _slices(text: str) -> list[int] | None:
@@ -113,26 +129,30 @@ def _slices(text: str) -> list[int] | None:
     return found
 
 
-def _added(project: Project, source: Path, labels: Path | None, *, dry_run: bool) -> Project:
-    from aslseg.project.plan import plan_additions, write_plan
+def _added(
+    project: Project,
+    source: Path,
+    labels: Path | None,
+    check: Callable[[Project], object] | None,
+) -> Project:
+    """Add cases, if the project with them passes the check; without one they are only shown."""
+    from aslseg.project.create import add_cases
+    from aslseg.project.plan import plan_additions, refuse_problems
 
     with watched(messages) as monitor:
         plan = plan_additions(project, source, labels, monitor=monitor)
-    if dry_run:
+    if check is None:
         show_plan(plan)
         return project
+    refuse_problems(plan)
     with watched(messages) as monitor:
-        return write_plan(plan, monitor=monitor)
+        return add_cases(project, plan.cases, monitor, check=check)
 
 
-def _removed(project: Project, names: list[str]) -> Project:
-    from aslseg.project.edit import remove_cases
-
-    updated, removals = remove_cases(project, names)
+def _tell_removals(removals: Sequence[Removal]) -> None:
     for removal in removals:
         kept = f"; its label map is kept as {removal.label}" if removal.label else ""
         tell(f"{removal.case_id} was removed: {removal.image} stays where it is{kept}.")
-    return updated
 
 
 def labels(

@@ -68,15 +68,22 @@ def set_complete_slices(project: Project, case_id: str, slices: Sequence[int] | 
         ProjectError: When there is no such case, slice or label map.
         StorageError: When the folder cannot be written.
     """
+    return change_project(
+        project.folder, lambda current: with_complete_slices(current, case_id, slices)
+    )
 
-    def change(current: Project) -> Project:
-        case = current.case(case_id)
-        if slices is not None:
-            _require_slices(current, case, slices)
-        marked = None if slices is None else tuple(sorted(set(slices)))
-        return current.with_case(case.model_copy(update={"complete_slices": marked}))
 
-    return change_project(project.folder, change)
+def with_complete_slices(project: Project, case_id: str, slices: Sequence[int] | None) -> Project:
+    """Return the project that `set_complete_slices` would save.
+
+    Raises:
+        ProjectError: As `set_complete_slices`.
+    """
+    case = project.case(case_id)
+    if slices is not None:
+        _require_slices(project, case, slices)
+    marked = None if slices is None else tuple(sorted(set(slices)))
+    return project.with_case(case.model_copy(update={"complete_slices": marked}))
 
 
 def _require_slices(project: Project, case: Case, slices: Sequence[int]) -> None:

@@ -168,16 +168,26 @@ def create_project(
 
 
 def add_cases(
-    project: Project, cases: Sequence[CaseFiles], monitor: Monitor | None = None
+    project: Project,
+    cases: Sequence[CaseFiles],
+    monitor: Monitor | None = None,
+    *,
+    check: Callable[[Project], object] | None = None,
 ) -> Project:
     """Add cases to a project, all of them or none, and save it.
+
+    Args:
+        project: The project.
+        cases: To be added.
+        monitor: Told of the progress.
+        check: Called with the project as it would be; what it raises leaves the project as it is.
 
     Raises:
         ProjectError: When ids repeat or files cannot be used.
         ImageError: When one file cannot be used.
         StorageError: When the folder cannot be written. In every case the project stays as it is.
     """
-    return _with_added(project, cases, monitor, lambda: open_project(project.folder))
+    return _with_added(project, cases, monitor, lambda: open_project(project.folder), check)
 
 
 def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> Project:
@@ -268,6 +278,7 @@ def _with_added(
     cases: Sequence[CaseFiles],
     monitor: Monitor | None,
     current: Callable[[], Project],
+    check: Callable[[Project], object] | None = None,
 ) -> Project:
     candidate = _with_names(project, cases)
     with _staging(project.folder) as staging:
@@ -277,6 +288,8 @@ def _with_added(
             updated = _with_cases(current(), arrivals)
             _refuse_twins(updated)
             refuse_foreign_results(project.folder, [arrival.case for arrival in arrivals])
+            if check is not None:
+                check(updated)
             with _placed(staging, project.folder):
                 write_project(updated)
     remember(project.folder, {a.case.id: [a.stamp, a.case.image_sha256] for a in arrivals})

@@ -57,18 +57,26 @@ def rename_case(project: Project, case_id: str, name: str) -> Project:
     with changing(open_project(project.folder).folder):
         current = open_project(project.folder)
         case = current.case(case_id)
-        _refuse_known(current, case)
-        renamed = _renamed(current, case, name)
-        refuse_foreign_results(current.folder, [renamed])
-        updated = validated(
-            current, cases=tuple(renamed if c is case else c for c in current.cases)
-        )
+        updated = with_renamed(current, case_id, name)
         with replacing_project(updated):
-            if case.label is not None and renamed.label not in (None, case.label):
-                new = current.folder / LABELS / (name + LABEL_SUFFIX)
-                _refuse_taken(new)
-                current.label_path(case).rename(new)
+            if case.label is not None:
+                current.label_path(case).rename(updated.label_path(updated.case(name)))
     return updated
+
+
+def with_renamed(project: Project, case_id: str, name: str) -> Project:
+    """Return the project that `rename_case` would save.
+
+    Raises:
+        ProjectError: As `rename_case`.
+    """
+    case = project.case(case_id)
+    _refuse_known(project, case)
+    renamed = _renamed(project, case, name)
+    refuse_foreign_results(project.folder, [renamed])
+    if renamed.label is not None:
+        _refuse_taken(project.folder, renamed.label)
+    return validated(project, cases=tuple(renamed if c is case else c for c in project.cases))
 
 
 def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, list[Removal]]:
@@ -86,15 +94,24 @@ def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, 
     """
     with changing(open_project(project.folder).folder):
         current = open_project(project.folder)
+        updated = without_cases(current, case_ids)
         gone = [current.case(name) for name in dict.fromkeys(case_ids)]
-        _refuse_running(current)
-        kept = tuple(case for case in current.cases if case not in gone)
-        updated = validated(current, cases=kept)
         with replacing_project(updated):
             removals = [_set_aside(current, case) for case in gone]
         for path in (path for case in gone for path in drawn_files(current, case)):
             path.unlink(missing_ok=True)  # its copy is in the history
     return updated, removals
+
+
+def without_cases(project: Project, case_ids: Collection[str]) -> Project:
+    """Return the project that `remove_cases` would save.
+
+    Raises:
+        ProjectError: As `remove_cases`.
+    """
+    gone = [project.case(name) for name in case_ids]
+    _refuse_running(project)
+    return validated(project, cases=tuple(case for case in project.cases if case not in gone))
 
 
 def restyle_targets(
@@ -117,21 +134,25 @@ def restyle_targets(
         ProjectError: When there is no such target, or a colour is none; nothing changes then.
         StorageError: When the folder cannot be written.
     """
-    colors, terminologies = colors or {}, terminologies or {}
+    given, entries = colors or {}, terminologies or {}
+    return change_project(project.folder, lambda current: restyled(current, given, entries))
 
-    def change(current: Project) -> Project:
-        known = {target.name for target in current.targets}
-        for name in (*colors, *terminologies):
-            if name not in known:
-                msg = (
-                    f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
-                )
-                raise ProjectError(msg)
-        return validated(
-            current, targets=tuple(_styled(t, colors, terminologies) for t in current.targets)
-        )
 
-    return change_project(project.folder, change)
+def restyled(
+    project: Project, colors: Mapping[str, str], terminologies: Mapping[str, str]
+) -> Project:
+    """Return the project that `restyle_targets` would save.
+
+    Raises:
+        ProjectError: As `restyle_targets`.
+    """
+    known = {target.name for target in project.targets}
+    for name in (*colors, *terminologies):
+        if name not in known:
+            msg = f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
+            raise ProjectError(msg)
+    targets = tuple(_styled(target, colors, terminologies) for target in project.targets)
+    return validated(project, targets=targets)
 
 
 def _styled(target: Target, colors: Mapping[str, str], terminologies: Mapping[str, str]) -> Target:
@@ -166,8 +187,10 @@ def _renamed(project: Project, case: Case, name: str) -> Case:
         raise ProjectError(msg) from error
 
 
-def _refuse_taken(path: Path) -> None:
-    if path.exists():
+def _refuse_taken(folder: Path, label: Path) -> None:
+    """Refuse a place in `labels/` that has a file which is no case's label map."""
+    path = folder / label
+    if path.exists() and label not in {case.label for case in open_project(folder).cases}:
         msg = f"{path} exists already; move it away, or choose another name."
         raise ProjectError(msg)
 

@@ -34,17 +34,21 @@ def assign(
             splits, or one would be judged by a label that a network made; nothing changes then.
         StorageError: When the folder cannot be written.
     """
-    given, splits = patients or {}, splits or {}
+    given, parts = patients or {}, splits or {}
+    return change_project(project.folder, lambda current: assigned(current, given, parts))
 
-    def change(current: Project) -> Project:
-        for name in (*given, *splits):
-            refuse_to_judge_by(current.case(name), splits.get(name))
-        meant = meant_patients(given, {case.id: case.patient for case in current.cases})
-        return validated(
-            current, cases=tuple(_changed(case, meant, splits) for case in current.cases)
-        )
 
-    return change_project(project.folder, change)
+def assigned(project: Project, patients: Mapping[str, str], splits: Mapping[str, str]) -> Project:
+    """Return the project that `assign` would save.
+
+    Raises:
+        ProjectError: As `assign`.
+    """
+    for name in (*patients, *splits):
+        refuse_to_judge_by(project.case(name), splits.get(name))
+    meant = meant_patients(patients, {case.id: case.patient for case in project.cases})
+    cases = tuple(_changed(case, meant, splits) for case in project.cases)
+    return validated(project, cases=cases)
 
 
 def volumes_of_same_patient(project: Project, case_id: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from aslseg.cli.main import app
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.project.project import open_project
-from tiny_project import a_tiny_project
+from tiny_project import a_patient, a_tiny_project
 
 GRID = Geometry.axis_aligned((3, 6, 6), (5.0, 2.0, 2.0))
 
@@ -149,6 +149,56 @@ def test_cases_are_added_later(source: Path) -> None:
     assert len(open_project(source / "p").cases) == 3
     assert aslseg(*words).exit_code == 0
     assert open_project(source / "p").case("d").label is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--role", "c9=test"), "has no case 'c9'"),
+        (("--role", "c2=test"), "has no case 'c2'"),  # it is called anna by then
+        (("--patient", "anna=c1", "--role", "anna=test"), "c1"),
+        (("--complete", "c1=99"), "has no slice 99"),
+        (("--complete", "c1=four"), "'four' are no slices"),
+        (("--color", "liver=red"), "'red' is no colour"),
+        (("--color", "bone=#000000"), "There is no target 'bone'"),
+        (("--rename", "c3=c1"), "has a case 'c1' already"),
+        (("--rename", "c1=stray"), "exists already"),
+        (("--remove", "c8"), "has no case 'c8'"),
+    ],
+)
+def test_of_several_changes_all_are_made_or_none(
+    tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    project = a_tiny_project(tmp_path)
+    (project.folder / "labels" / "stray.nii.gz").write_bytes(b"somebody's")
+    write_volume(a_patient(20)[0], tmp_path / "more" / "new.nii.gz")
+    first = ("--add", tmp_path / "more", "--rename", "c2=anna", "--remove", "c0")
+    before = {path: path.read_bytes() for path in written(project.folder)}
+    result = aslseg("cases", project.folder, *first, *words)
+    assert result.exit_code != 0
+    assert reason in " ".join(result.output.split())
+    assert {path: path.read_bytes() for path in written(project.folder)} == before
+    result = aslseg("cases", project.folder, *first, "--rename", "c1=c2", "--role", "new=test")
+    assert result.exit_code == 0, result.output
+    names = [case.id for case in open_project(project.folder).cases]
+    assert names == ["c2", "anna", "c3", "c4", "c5", "c6", "new"]
+
+
+def written(folder: Path) -> list[Path]:
+    """Return the files of a project but for its lock and what may be deleted at any time."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return [path for path in files if "cache" not in path.parts]
+
+
+def test_a_trial_changes_nothing_and_shows_nothing_but_what_would_be_added(
+    tmp_path: Path,
+) -> None:
+    project = a_tiny_project(tmp_path)
+    for words in ((), ("--add", tmp_path / "data")):
+        result = aslseg("cases", project.folder, "--dry-run", *words, "--remove", "c0")
+        assert result.exit_code == 2
+        assert "shows what --add would add" in " ".join(result.output.split())
+        assert open_project(project.folder) == project
 
 
 def test_what_cannot_be_changed_is_one_sentence(tmp_path: Path) -> None:
