@@ -47,7 +47,7 @@ from aslseg.project.pairing import label_maps_in, volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.run_tables import read_table
-from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
+from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.project.windows import Intensities
 from aslseg.storage import sha256_of, sweep
 from aslseg.targets import Target
@@ -330,10 +330,8 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
         digest = sha256_of(path)
         image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
         found = _predicted(batch, image, progress.monitor)
-        said = unlike_labelled(image, found.refined, batch.targets, batch.known)
         _keep(batch, name, digest, image, found)
-        if note := unlike_note({name: said}):
-            progress.monitor.warn(note)
+        warn_of_unlike(progress.monitor, name, image, found.refined, batch.targets, batch.known)
     except (CancelledError, StorageError, RunError):
         raise
     except Exception as error:  # one volume's edge: the others go on

@@ -57,7 +57,7 @@ from aslseg.project.run_folder import (
     weights_digest,
 )
 from aslseg.project.run_tables import PREDICTIONS
-from aslseg.project.unlike_labelled import read_intensities, unlike_labelled, unlike_note
+from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
 from aslseg.storage import cache_folder, write_json_atomic
@@ -127,9 +127,7 @@ class Engine:
             if found.refined is not None:
                 targets = session.models.targets
                 labels = axial_labelmap(found.refined)
-                said = unlike_labelled(session.volume, labels, targets, known)
-                if note := unlike_note({"this volume": said}):
-                    monitor.warn(note)
+                warn_of_unlike(monitor, "this volume", session.volume, labels, targets, known)
             return found
 
         return self._predicted(request, monitor, predict)

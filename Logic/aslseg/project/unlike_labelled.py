@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import RunError
+from aslseg.events import Monitor
 from aslseg.project.windows import Intensities, intensities_of
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import write_json_atomic
@@ -89,6 +90,28 @@ def unlike_labelled(
                 f"{high:.0f})"
             )
     return tuple(found)
+
+
+def warn_of_unlike(
+    monitor: Monitor,
+    name: str,
+    volume: Volume,
+    labels: Labelmap,
+    targets: Sequence[Target],
+    known: Sequence[Intensities],
+) -> None:
+    """Warn of a volume that looks like no labelled case.
+
+    Args:
+        monitor: Told of it.
+        name: Of the volume, for a person.
+        volume: The image.
+        labels: Its predicted label map, on the same grid.
+        targets: All targets.
+        known: Of the labelled cases, as for `unlike_labelled`.
+    """
+    if note := unlike_note({name: unlike_labelled(volume, labels, targets, known)}):
+        monitor.warn(note)
 
 
 def unlike_note(notes: Mapping[str, Sequence[str]]) -> str:
