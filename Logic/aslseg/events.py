@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 from aslseg.errors import CancelledError
 
 T = TypeVar("T")
+_ENOUGH_ITEMS, _ENOUGH_SHARE = 10, 0.1
+"""The time left is told when so many items are done, or such a part of all: the first ones take
+longer, and much longer while other programs keep the processor busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class RunProgress(Event):
         step: That is under way, from 1, over all rounds.
         steps: In all.
         share: Of the whole time, from 0 to 1; it never falls within a process.
-        seconds_left: Estimate for the whole run; None before anything was measured.
+        seconds_left: Estimate for the whole run; None before enough was measured.
     """
 
     round: int
@@ -251,9 +254,16 @@ class Monitor:
             now = time.monotonic()
             if now - reported_at >= self.interval_s or done == of:
                 reported_at = now
-                left = (now - began) / (done - start) * max(of - done, 0)
+                left = _seconds_left(now - began, done - start, of - start)
                 self.listener(Progress(task, done, of, left, self.round))
         self.check()
+
+
+def _seconds_left(spent_s: float, done: int, of: int) -> float | None:
+    """Return how long the rest of a task takes; None before enough of it was done to tell."""
+    if of <= 0 or done < min(_ENOUGH_ITEMS, _ENOUGH_SHARE * of):
+        return None
+    return spent_s / done * max(of - done, 0)
 
 
 def _silent(round_number: int) -> Monitor:

@@ -98,7 +98,8 @@ class ProgressView:
         now = time.monotonic()
         if now - task.shown_at >= HEARTBEAT_S:
             task.shown_at = now
-            self._say(f"     {task.name}: {event.step} of {event.of}, {left}")
+            told = f"     {task.name}: {event.step} of {event.of}"
+            self._say(f"{told}, {left}" if left else told)
 
     def _finish(self, task: _Task) -> None:
         self.bars.remove_task(task.bar)

@@ -30,8 +30,11 @@ from aslseg.training.rounds import COMPARING, SEGMENTING
 from aslseg.training.selection import accepted_share
 
 _MVOXEL = 1e6
+_ENOUGH_S, _ENOUGH_SHARE = 30.0, 0.1
+"""The time left is told when so much was done, in planned seconds or as a part of the run: the
+first units take longer, and much longer while other programs keep the processor busy."""
 _FEW_UNITS = 3
-"""The first units of all take longer, and tell nothing of the others."""
+"""So many units of one kind tell how long others of that kind take."""
 STEP_COSTS: Mapping[SSLName, float] = {
     "supervised": 1.0,
     "mean_teacher": 1.8,
@@ -102,7 +105,7 @@ def trained_stages(project: Project) -> list[CascadeStage]:
     return [stage for stage in stages if not is_given(stage, project.given_organs)]
 
 
-def estimate_of(steps: list[PlannedStep]) -> RunEstimate:
+def estimate_of(steps: Sequence[PlannedStep]) -> RunEstimate:
     """Return how long some steps would take."""
     seconds = sum(step.before_s + step.units * step.unit_s for step in steps)
     return RunEstimate(steps[-1].round if steps else 0, len(steps), seconds)
@@ -469,7 +472,7 @@ class RunFollower:
                 planned, taken = planned + here * current.unit_s, taken + spent
             if here and current.kind == step.kind:
                 seconds, units = seconds + spent, units + here
-        if units:
+        if units and units >= min(_FEW_UNITS, step.units):
             return seconds / units
         return step.unit_s * (taken / planned if planned else 1.0)
 
@@ -490,12 +493,13 @@ class RunFollower:
         left += sum(self._step_s(one, now, one.units) for one in self._steps[at + 1 :])
         self._share = max(self._share, done / (done + left) if done + left else 0.0)
         number = at + 1 if not self._is_over else min(at + 2, len(self._steps))
-        is_known = self._taken_s or self._done_units - self._begun_units >= _FEW_UNITS
+        measured = self._planned_s + (self._done_units - self._begun_units) * step.unit_s
+        enough = min(_ENOUGH_S, _ENOUGH_SHARE * estimate_of(self._steps).seconds)
         return RunProgress(
             round=self._steps[number - 1].round,
             rounds=self._steps[-1].round,
             step=number,
             steps=len(self._steps),
             share=self._share,
-            seconds_left=left if is_known else None,
+            seconds_left=left if measured >= enough > 0 else None,
         )

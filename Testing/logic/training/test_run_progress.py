@@ -65,6 +65,29 @@ def test_the_time_left_is_that_of_all_steps_by_what_was_measured() -> None:
     assert run.seen[-1].seconds_left == pytest.approx(20.0)
 
 
+def test_a_run_that_other_programs_starve_at_first_promises_no_hours() -> None:
+    run = Followed([PlannedStep(1, "sam", "sam", 4000, 0.1)])  # 400 s are planned
+    for unit in range(4001):
+        run.now += 60.0 if 0 < unit <= 3 else 0.1
+        run.follower(Progress("sam", unit, 4000, None, 1))
+    told = [each.seconds_left for each in run.seen]
+    assert told[:300] == [None] * 300  # of 30 s, three units took 180
+    assert told[300] == pytest.approx(3700 * (180.0 + 29.7) / 300)
+    assert None not in told[300:]
+
+
+def test_one_slow_unit_of_a_kind_says_nothing_of_the_others() -> None:
+    first, second = (PlannedStep(1, name, name, 100, 1.0) for name in ("specialist-liver", "sam"))
+    run = Followed([first, second])
+    run.run(1, "specialist-liver", 100, 1.0)
+    for unit, unit_s in enumerate((0.0, 50.0, 1.0, 1.0)):
+        run.now += unit_s
+        run.follower(Progress("sam", unit, 100, None, 1))
+    one, few = run.seen[-3].seconds_left, run.seen[-1].seconds_left
+    assert one == pytest.approx(99 * 150 / 101)  # as planned, and a little slower
+    assert few == pytest.approx(97 * 52 / 3)
+
+
 def test_what_is_prepared_is_expected_to_take_as_long_as_planned() -> None:
     later = PlannedStep(1, "sam", "sam", 10, 1.0, before_s=6.0)
     run = Followed([STEPS[0], later])
