@@ -77,6 +77,9 @@ def cases(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.case_changes import CaseChanges, change_cases
     from aslseg.project.project import open_project
 
+    if labels is not None and add is None:
+        msg = "--labels are those of the images that --add names; give that too"
+        raise typer.BadParameter(msg)
     opened = open_project(project)
     marked = whole_pairs_of(complete, "--complete", "CASE=SLICES")
     colors, terminologies = styles_of(color, terminology)

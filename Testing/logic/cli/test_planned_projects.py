@@ -207,3 +207,10 @@ def test_what_cannot_be_changed_is_one_sentence(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "has a case 'c3' already" in result.output
     assert open_project(project.folder) == project
+
+
+def test_labels_without_images_to_add_are_refused(source: Path) -> None:
+    aslseg("init", source / "p", source / "ct")
+    result = aslseg("cases", source / "p", "--labels", source / "seg")
+    assert result.exit_code == 2
+    assert "--add" in result.output
