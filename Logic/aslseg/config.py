@@ -301,6 +301,8 @@ class SpecialistConfig(Settings):
             patches (augmentation); 0 changes nothing.
         target_shift_chance: Part of the patches with a person's labels whose targets are made
             brighter or darker, and nothing else (ours); 0 changes nothing.
+        synthetic_lesion_chance: Part of the labelled patches inside of a parent target that lesions
+            are drawn into (ours); 0 draws none.
         perturbation_strength: Scale of the further changes of unlabelled patches, between those
             that give the labels and those that are trained on (ours).
         mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:
@@ -324,6 +326,7 @@ class SpecialistConfig(Settings):
     lesion_share: Share = 0.5
     intensity_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     target_shift_chance: Share = 0.0
+    synthetic_lesion_chance: Share = 0.0
     perturbation_strength: Annotated[float, Field(ge=0.0, le=5.0)] = 1.0
     mirror: bool = False
     unimatch: UniMatchConfig = UniMatchConfig()

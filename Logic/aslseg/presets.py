@@ -33,6 +33,7 @@ _LESION = _ORGAN.model_copy(
     update={
         "intensity_strength": 1.0,
         "target_shift_chance": 0.0,
+        "synthetic_lesion_chance": 0.5,
         "lesion_share": 0.5,
         "mirror": True,
         "roi": RoiConfig(pixel_mm=2.0),

@@ -30,6 +30,12 @@ from aslseg.preprocessing.augmentation import (
     shift_targets,
 )
 from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, load_roi, slice_channels
+from aslseg.preprocessing.synthetic_lesions import (
+    SyntheticLesion,
+    draw_lesions,
+    healthy_tissue,
+    sample_lesions,
+)
 from aslseg.storage import storage_errors
 
 
@@ -198,6 +204,7 @@ class BatchSource:
         locations = tuple(part.share(drawn))
         inputs, classes = self._cut(locations)
         inputs = self._with_shifted_targets(inputs, classes, locations, rng, part)
+        inputs, classes = self._with_synthetic_lesions(inputs, classes, locations, rng, part)
         weight = torch.tensor([self._cases[location.case].weight for location in locations])
         return Batch(
             self._with_changed_intensities(inputs, locations, rng, part),
@@ -227,6 +234,28 @@ class BatchSource:
         is_target = (classes > 0) & (classes != IGNORED)
         shifted = shift_targets(inputs[:, :images], is_target, drawn * human)
         return torch.cat([shifted, inputs[:, images:]], 1)
+
+    def _with_synthetic_lesions(
+        self,
+        inputs: Tensor,
+        classes: Tensor,
+        locations: Sequence[PatchLocation],
+        rng: np.random.Generator,
+        part: Part,
+    ) -> tuple[Tensor, Tensor]:
+        """Return patches with lesions drawn into healthy tissue, and their classes."""
+        settings = self._settings
+        chance = settings.synthetic_lesion_chance
+        if not chance:
+            return inputs, classes
+        sampled = [sample_lesions(rng, chance) for _ in range(settings.batch_size)]
+        inputs, classes = inputs.clone(), classes.clone()
+        depths = _plane_depths_px(settings, inputs)
+        for n, lesions in enumerate(sampled[part.number :: part.of]):
+            roi = self._roi(locations[n].case)
+            if lesions and roi.parent is not None and roi.labels is not None:
+                _draw_in_patch(inputs[n], classes[n], depths, lesions)
+        return inputs, classes
 
     def _with_changed_intensities(
         self,
@@ -323,6 +352,39 @@ class BatchSource:
             nearest=nearest,
             device=self._device,
         )
+
+
+def _plane_depths_px(settings: SpecialistConfig, inputs: Tensor) -> Tensor:
+    """Return where the planes of a patch lie: its channels of slices, or the planes of a block."""
+    if settings.network.dimensions == 3:
+        return torch.arange(inputs.shape[2], dtype=torch.float32, device=inputs.device)
+    reach = settings.roi.context_slices
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32, device=inputs.device)
+    return steps * (settings.roi.context_mm / settings.roi.pixel_mm)
+
+
+def _draw_in_patch(
+    inputs: Tensor, classes: Tensor, depths_px: Tensor, lesions: Sequence[SyntheticLesion]
+) -> None:
+    """Draw lesions into a patch in place; of slices, the middle one's tissue stands for all.
+
+    Args:
+        inputs: (C, h, w) or (1 + 1, d, h, w), the last channel the parent.
+        classes: (h, w) or (d, h, w).
+        depths_px: Of the planes.
+        lesions: To be drawn.
+    """
+    images, organ = inputs[:-1], inputs[-1]
+    if classes.ndim == 3:
+        tissue = healthy_tissue(images[0], organ, classes)
+        images[0], drawn = draw_lesions(images[0], depths_px, tissue, lesions)
+        classes[drawn] = 1
+        return
+    middle = len(images) // 2
+    tissue = healthy_tissue(images[middle], organ, classes).expand(images.shape)
+    changed, drawn = draw_lesions(images, depths_px, tissue, lesions)
+    images.copy_(changed)
+    classes[drawn[middle]] = 1
 
 
 def _channels(roi: Roi, location: PatchLocation, settings: SpecialistConfig) -> Float32:

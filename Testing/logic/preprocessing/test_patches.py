@@ -306,3 +306,52 @@ def test_parts_of_a_batch_are_shifted_as_the_whole_is() -> None:
     for number in range(2):
         part = source.batch(0, Part(number, 2)).inputs
         torch.testing.assert_close(part, whole[number::2])
+
+
+ORGAN = np.ones(SHAPE, np.float32)
+DRAWN = {"synthetic_lesion_chance": 1.0, "batch_size": 6, "patch_size": 24, "lesion_share": 0.0}
+
+
+def flat_view(labels: np.ndarray | None, organ: np.ndarray | None = ORGAN) -> Roi:
+    """Return an ROI that is 0 everywhere."""
+    image = np.zeros(SHAPE, np.float32)
+    return Roi(image, organ, labels, BoundingBox((0, 0, 0), SHAPE), SHAPE, neighbour=1)
+
+
+HEALTHY = np.zeros(SHAPE, np.uint8)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_3D], ids=["slices", "volumes"])
+def test_lesions_are_drawn_and_labelled(settings: SpecialistConfig) -> None:
+    source = BatchSource(
+        [TrainingCase(flat_view(HEALTHY))], settings.model_copy(update=DRAWN), 0, 0
+    )
+    batch = source.batch(0)
+    middle = image_channels(settings) // 2
+    assert batch.classes.unique().tolist() == [0, 1]
+    assert batch.inputs[:, middle][batch.classes == 1].abs().mean() > 0.5
+    far = functional.max_pool2d((batch.classes == 1).float().flatten(0, -3)[:, None], 9, 1, 4)[:, 0]
+    assert batch.inputs[:, middle].flatten(0, -3)[far == 0].abs().max() < 0.1
+    assert same(batch, source.batch(0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "organ"), [(None, ORGAN), (HEALTHY, None)], ids=["no labels", "no parent"]
+)
+def test_no_lesion_is_drawn_without_labels_or_without_a_parent(
+    labels: np.ndarray | None, organ: np.ndarray | None
+) -> None:
+    settings = SETTINGS.model_copy(update=DRAWN)
+    batch = BatchSource([TrainingCase(flat_view(labels, organ))], settings, 0, 0).batch(0)
+    assert not batch.classes.any()
+    assert not batch.inputs[:, : image_channels(settings)].any()
+
+
+def test_parts_of_a_batch_show_the_lesions_of_the_whole() -> None:
+    case = [TrainingCase(flat_view(HEALTHY))]
+    source = BatchSource(case, SETTINGS.model_copy(update=DRAWN), 0, 0)
+    whole = source.batch(0)
+    for number in range(2):
+        part = source.batch(0, Part(number, 2))
+        torch.testing.assert_close(part.inputs, whole.inputs[number::2])
+        assert torch.equal(part.classes, whole.classes[number::2])
