@@ -301,8 +301,8 @@ class SpecialistConfig(Settings):
             patches (augmentation); 0 changes nothing.
         target_shift_chance: Part of the patches with a person's labels whose targets are made
             brighter or darker, and nothing else (ours); 0 changes nothing.
-        synthetic_lesion_chance: Part of the labelled patches inside of a parent target that lesions
-            are drawn into (ours); 0 draws none.
+        synthetic_lesion_chance: Part of the labelled patches that lesions are drawn into (ours), in
+            a stage of one target inside of another; 0 draws none.
         perturbation_strength: Scale of the further changes of unlabelled patches, between those
             that give the labels and those that are trained on (ours).
         mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:

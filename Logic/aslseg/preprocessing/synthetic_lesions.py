@@ -1,9 +1,9 @@
 """Lesions that are drawn into healthy tissue of training patches, with their labels.
 
-A few patients show few lesions. Tissue that a person called healthy can show others: smooth blobs,
-mostly darker than it, with its texture and borders as soft as a scan's. Lesions made by rules taught
-networks to find real ones in Hu et al., CVPR 2023; these are simpler and two-dimensional where the
-network is, shapes and ranges are ours.
+A few patients show few lesions. What is known to be healthy can show others: balls with waves in
+their outlines, mostly darker than the organ, with some of its texture and soft borders. Lesions
+made by rules taught networks to find real ones in Hu et al., CVPR 2023; these are simpler, and
+their shapes and ranges are ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BRIGHT_SHARE, BRIGHTER_SPREADS = 0.1, (0.5, 1.2)
 BORDERS_SD_PX, GRAINS_SD_PX = (0.5, 1.4), (1.0, 2.5)
 MOST_GRAIN = 0.4
 TISSUE_REACH, TISSUE_SD_PX = 1.5, 1.5
-"""Smoothed tissue is within this many spreads of its organ: what is not is a vessel, or no organ."""
+"""Smoothed tissue is within so many spreads of its organ: else it is a vessel, or no organ."""
 LEAST_TISSUE_PX = 100
 WAVES = 4
 TEXTURE_SD_PX = 2.0
@@ -74,7 +74,7 @@ def _sample_lesion(rng: np.random.Generator) -> SyntheticLesion:
     darker = max(abs(rng.normal(*DARKER_SPREADS)), LEAST_SPREADS)
     return SyntheticLesion(
         place=float(rng.random()),
-        radius_px=math.exp(rng.uniform(*map(math.log, RADII_PX))),
+        radius_px=math.exp(rng.uniform(math.log(RADII_PX[0]), math.log(RADII_PX[1]))),
         stretch=math.exp(rng.normal(0.0, 0.25)),
         waves=tuple(
             (rng.normal(0.0, 0.12) / n, rng.uniform(0.0, math.tau)) for n in range(1, WAVES + 1)

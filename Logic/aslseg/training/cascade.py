@@ -54,12 +54,18 @@ from aslseg.training.trainer import (
 def scheduled(
     config: RunConfig, stage: CascadeStage, share: float = 1.0, rate: float = 1.0
 ) -> SpecialistConfig:
-    """Return the settings of a stage with its schedule and its learning rate cut to a part."""
+    """Return the settings of a stage with its schedule and its learning rate cut to a part.
+
+    In a stage of several targets no lesion is drawn: nothing says which of them it would be.
+    """
     settings = config.stage(stage.inside.name if stage.inside else None)
-    steps = max(1, round(settings.iterations * share))
-    return settings.model_copy(
-        update={"iterations": steps, "learning_rate": settings.learning_rate * rate}
-    )
+    update = {
+        "iterations": max(1, round(settings.iterations * share)),
+        "learning_rate": settings.learning_rate * rate,
+    }
+    if len(stage.targets) > 1:
+        update["synthetic_lesion_chance"] = 0.0
+    return settings.model_copy(update=update)
 
 
 def step_voxels(settings: SpecialistConfig) -> int:

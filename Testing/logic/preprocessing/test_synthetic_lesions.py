@@ -1,4 +1,4 @@
-"""Drawn lesions lie in healthy tissue, look as they were sampled, and are labelled where they are."""
+"""Drawn lesions lie in healthy tissue, look as sampled, and are labelled where they are."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import create_run
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import cascade
-from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
+from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, scheduled, train_cascade
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})
@@ -107,3 +108,11 @@ def test_training_cases_carry_their_patient(
     plan = CascadeTrainingPlan(tmp_path, "supervised", {}, {})
     train_cascade(replace(context, project=project), plan)
     assert [{case.patient for case in cases} for cases in trained_on] == [{"anna"}, {"anna"}]
+
+
+def test_lesions_are_drawn_where_they_can_be_of_one_target_only() -> None:
+    config = tiny_config(lesion=SPECIALIST.model_copy(update={"synthetic_lesion_chance": 0.5}))
+    cyst = Target(name="cyst", value=3, inside="liver")
+    for targets, chances in ((LIVER_TARGETS, [0.0, 0.5]), ((*LIVER_TARGETS, cyst), [0.0, 0.0])):
+        stages = cascade_stages(targets)
+        assert [scheduled(config, one).synthetic_lesion_chance for one in stages] == chances
