@@ -5,9 +5,9 @@
         --set organ.target_shift_chance=0
 
 Which livers are found depends on how bright the two labelled ones are, so one pair says little.
-The first `--labelled` volumes of a draw (`protocol_2` of splits.json) give the pairs. All other
-volumes are segmented by the organ stage, and scored against labels that are opened here, after the
-training; another volume of a labelled patient is left out.
+The first `--labelled` volumes of a draw (`protocol_2` of splits.json), or `--volumes`, give the
+pairs. All other volumes are segmented by the organ stage, and scored against labels that are opened
+here, after the training; another volume of a labelled patient is left out.
 
 Written to `<work>/<name>/cases.csv`: liver Dice by pair and case. Processor time, and the means
 over training and test volumes, are printed.
@@ -44,7 +44,8 @@ def main() -> None:
     tune_allocator()
     rows: list[dict[str, Any]] = []
     protocol = read_protocol(arguments)
-    for pair in combinations(protocol["draws"][arguments.draw][: arguments.labelled], 2):
+    of_draw = protocol["draws"][arguments.draw][: arguments.labelled]
+    for pair in combinations(arguments.volumes or of_draw, 2):
         began = time.process_time()
         found = list(scores_of(arguments, protocol, pair))
         print(f"{in_words(pair, found)}; {time.process_time() - began:.0f} s", flush=True)

@@ -3,14 +3,17 @@
     python Testing/benchmarks/specialist.py --work local/specialist --name quick --draw A
     python Testing/benchmarks/specialist.py --work local/specialist --name longer \
         --set organ.iterations=3000
+    python Testing/benchmarks/specialist.py --work local/specialist --name pair --volumes 33 37
     python Testing/benchmarks/specialist.py --work local/sparse --name five --labelled 4 --slices 5
 
-The first `--labelled` volumes of a draw (`protocol_2` of splits.json) are trained on, with the
-schedule of a preset and changes to it. The other training volumes are segmented by the trained
-cascade, no true liver given, and scored against labels that are opened here, after the training.
-Another volume of a labelled patient is neither trained on nor scored. With `--slices` each labelled
-volume shows so many of its slices, evenly over the liver, and where there is one an empty slice
-above and one below; these alone are marked as complete, and the label map is empty elsewhere.
+The first `--labelled` volumes of a draw (`protocol_2` of splits.json), or `--volumes`, are trained
+on, with the schedule of a preset and changes to it. The other training volumes are segmented by the
+trained cascade, no true liver given, and scored against labels that are opened here, after the
+training. Another volume of a labelled patient is neither trained on nor scored.
+
+With `--slices` each labelled volume shows so many of its slices, evenly over the liver, and where
+there is one an empty slice above and one below; these alone are marked as complete, and the label
+map is empty elsewhere.
 
 Written to `<work>/<name>/`: `cases.csv` (Dice, lesions from 0.5 ml found, false ones),
 `candidates.csv` (connected parts of the tumours' probability above 0.2 with their peak, from which
@@ -96,6 +99,7 @@ def common_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="of this row of the comparison")
     parser.add_argument("--draw", default="A")
     parser.add_argument("--labelled", type=int, default=2)
+    parser.add_argument("--volumes", type=int, nargs="*", help="to label, in place of a draw's")
     parser.add_argument("--slices", type=int, help="of each labelled volume; all without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -114,7 +118,7 @@ def volumes_of(arguments: argparse.Namespace) -> Volumes:
     protocol = json.loads((arguments.data / "splits.json").read_text(encoding="utf-8"))[
         "protocol_2"
     ]
-    labelled = protocol["draws"][arguments.draw][: arguments.labelled]
+    labelled = arguments.volumes or protocol["draws"][arguments.draw][: arguments.labelled]
     same_patient = {
         volume
         for volumes in protocol["patients"].values()
@@ -128,7 +132,8 @@ def volumes_of(arguments: argparse.Namespace) -> Volumes:
 def study_project(arguments: argparse.Namespace) -> Project:
     volumes = volumes_of(arguments)
     sparse = "" if arguments.slices is None else f"-{arguments.slices}-slices"
-    folder = arguments.work / f"project-{arguments.draw}-{arguments.labelled}{sparse}"
+    drawn = arguments.volumes or [arguments.draw, arguments.labelled]
+    folder = arguments.work / f"project-{'-'.join(map(str, drawn))}{sparse}"
     if (folder / "project.json").exists():
         return open_project(folder)
     files = [
