@@ -91,6 +91,9 @@ def _to_volume(index: Tensor, roi: Roi, axis: int) -> Tensor:
 
 
 MIN_LESION_PX = 4
+SYNTHETIC_SHARE = 0.6
+"""Part of the schedule, from its start, in which lesions are drawn: what they teach to find too often
+is unlearnt from real ones alone (ours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ class BatchSource:
         locations = tuple(part.share(drawn))
         inputs, classes = self._cut(locations)
         inputs = self._with_shifted_targets(inputs, classes, locations, rng, part)
-        inputs, classes = self._with_synthetic_lesions(inputs, classes, locations, rng, part)
+        if iteration < SYNTHETIC_SHARE * self._settings.iterations:
+            inputs, classes = self._with_synthetic_lesions(inputs, classes, locations, rng, part)
         weight = torch.tensor([self._cases[location.case].weight for location in locations])
         return Batch(
             self._with_changed_intensities(inputs, locations, rng, part),
