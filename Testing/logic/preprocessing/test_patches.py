@@ -355,3 +355,11 @@ def test_parts_of_a_batch_show_the_lesions_of_the_whole() -> None:
         part = source.batch(0, Part(number, 2))
         torch.testing.assert_close(part.inputs, whole.inputs[number::2])
         assert torch.equal(part.classes, whole.classes[number::2])
+
+
+def test_after_a_part_of_the_schedule_no_lesion_is_drawn_any_more() -> None:
+    settings = SETTINGS.model_copy(update={**DRAWN, "iterations": 10})
+    source = BatchSource([TrainingCase(flat_view(HEALTHY))], settings, 0, 0)
+    assert [bool(source.batch(step).classes.any()) for step in range(10)] == [True] * 6 + [
+        False
+    ] * 4
