@@ -92,7 +92,7 @@ def _to_volume(index: Tensor, roi: Roi, axis: int) -> Tensor:
 
 MIN_LESION_PX = 4
 SYNTHETIC_SHARE = 0.6
-"""Part of the schedule, from its start, in which lesions are drawn: what they teach to see too often
+"""Part of the schedule, from its start, in which lesions are drawn: what they teach to see wrongly
 is unlearnt from real ones alone (ours)."""
 
 
