@@ -74,7 +74,6 @@ def _demo(settings: SpecialistConfig, steps: int) -> SpecialistConfig:
             "patch_size": 64,
             "batch_size": 6,
             "target_shift_chance": 0.0,  # the livers of phantoms are as bright as each other
-            "synthetic_lesion_chance": 0.0,  # all of their lesions are made by rules
             "network": NetworkConfig(channels=(16, 32, 64, 128)),
         }
     )
