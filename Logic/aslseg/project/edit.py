@@ -74,8 +74,8 @@ def with_renamed(project: Project, case_id: str, name: str) -> Project:
     _refuse_known(project, case)
     renamed = _renamed(project, case, name)
     refuse_foreign_results(project.folder, [renamed])
-    if renamed.label is not None:
-        _refuse_taken(project.folder, renamed.label)
+    if renamed.label not in (None, case.label):
+        _refuse_taken(project, renamed.label_place)
     return validated(project, cases=tuple(renamed if c is case else c for c in project.cases))
 
 
@@ -187,10 +187,13 @@ def _renamed(project: Project, case: Case, name: str) -> Case:
         raise ProjectError(msg) from error
 
 
-def _refuse_taken(folder: Path, label: Path) -> None:
-    """Refuse a place in `labels/` that has a file which is no case's label map."""
-    path = folder / label
-    if path.exists() and label not in {case.label for case in open_project(folder).cases}:
+def _refuse_taken(project: Project, label: Path) -> None:
+    """Refuse a place that has a file, unless it is one that the project moves away before."""
+    path = project.folder / label
+    if not path.exists():
+        return
+    on_disk = {case.label for case in open_project(project.folder).cases}
+    if label not in on_disk - {case.label for case in project.cases}:
         msg = f"{path} exists already; move it away, or choose another name."
         raise ProjectError(msg)
 

@@ -11,9 +11,10 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles
+from aslseg.project.case_changes import CaseChanges, change_cases
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases, rename_case, restyle_targets
-from aslseg.project.project import Project, open_project
+from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
 from aslseg.project.review import decisions, draw, reject, undo_last
 from aslseg.project.run_folder import create_run, running
@@ -52,6 +53,25 @@ def test_a_name_that_cannot_be_changes_nothing(project: Project, name: str, word
     with pytest.raises(ProjectError, match=words):
         rename_case(project, "c0", name)
     assert open_project(project.folder) == project
+
+
+def test_the_label_map_of_another_case_is_not_replaced(project: Project) -> None:
+    """A project that a person wrote may name a label map after no case."""
+    case, other = project.case("c0"), project.folder / "labels" / "first.nii.gz"
+    project.label_path(case).rename(other)
+    moved = case.model_copy(update={"label": Path("labels/first.nii.gz")})
+    write_project(project.with_case(moved))
+    content = other.read_bytes()
+    with pytest.raises(ProjectError, match="exists already"):
+        rename_case(project, "c1", "first")
+    assert other.read_bytes() == content
+
+
+def test_a_name_that_is_given_up_can_be_taken(project: Project) -> None:
+    contents = [project.label_path(project.case(name)).read_bytes() for name in ("c1", "c0")]
+    updated, _ = change_cases(project, CaseChanges(names={"c1": "old", "c0": "c1"}))
+    now = [updated.label_path(updated.case(name)).read_bytes() for name in ("old", "c1")]
+    assert now == contents
 
 
 def test_a_file_in_the_way_is_not_replaced(project: Project) -> None:
