@@ -330,8 +330,8 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
         digest = sha256_of(path)
         image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
         found = _predicted(batch, image, progress.monitor)
-        _keep(batch, name, digest, image, found)
         warn_of_unlike(progress.monitor, name, image, found.refined, batch.targets, batch.known)
+        _keep(batch, name, digest, image, found)
     except (CancelledError, StorageError, RunError):
         raise
     except Exception as error:  # one volume's edge: the others go on
