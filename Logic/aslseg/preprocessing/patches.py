@@ -379,16 +379,12 @@ def _draw_in_patch(
         lesions: To be drawn.
     """
     images, organ = inputs[:-1], inputs[-1]
-    if classes.ndim == 3:
-        tissue = healthy_tissue(images[0], organ, classes)
-        images[0], drawn = draw_lesions(images[0], depths_px, tissue, lesions)
-        classes[drawn] = 1
-        return
-    middle = len(images) // 2
-    tissue = healthy_tissue(images[middle], organ, classes).expand(images.shape)
-    changed, drawn = draw_lesions(images, depths_px, tissue, lesions)
-    images.copy_(changed)
-    classes[drawn[middle]] = 1
+    middle, is_block = len(images) // 2, classes.ndim == 3
+    planes = images[0] if is_block else images
+    tissue = healthy_tissue(images[middle], organ, classes).expand(planes.shape)
+    changed, drawn = draw_lesions(planes, depths_px, tissue, lesions)
+    planes.copy_(changed)
+    classes[drawn if is_block else drawn[middle]] = 1
 
 
 def _channels(roi: Roi, location: PatchLocation, settings: SpecialistConfig) -> Float32:
