@@ -526,13 +526,12 @@ def test_a_result_that_comes_while_the_one_before_is_saved_is_not_taken_for_it(
 
 
 def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_path: Path) -> None:
-    first = reviewing.project
+    second = shutil.copytree(reviewing.project.folder, tmp_path / "second")
     volume = reviewing.load_case("c2")
     reviewing.accept("c2", wait=False)
-    shutil.copytree(first.folder, tmp_path / "second")
-    reviewing.open_project(tmp_path / "second")
+    reviewing.open_project(second)
     wait_for_files(reviewing)
-    assert reviewing.project.folder == tmp_path / "second"
+    assert reviewing.project.folder == second
     assert volume is not None
 
 
