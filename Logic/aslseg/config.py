@@ -109,6 +109,8 @@ class ScSamConfig(Settings):
             large a part as of the labelled ones is centred on components are those in which the
             U-Net finds most; 1 uses all that are drawn (ours).
         planes: Of a block, SAM is given so many planes per step (ours).
+        gate: Train both together only where SAM is then better than a specialist trained alone, on
+            labelled cases that neither was trained on; else the specialist alone (ours).
     """
 
     input_size: InputSize = 256
@@ -125,6 +127,7 @@ class ScSamConfig(Settings):
     confident: bool = True
     unlabelled_draws: Positive = 2
     planes: Positive = 4
+    gate: bool = True
 
 
 class CpcSamConfig(Settings):

@@ -152,6 +152,7 @@ PUBLISHED_METHODS: Mapping[str, Mapping[str, Any]] = {
         "entropy_weight": 0.9,
         "confident": False,
         "unlabelled_draws": 1,
+        "gate": False,
     },
 }
 """The same of the group of settings that a method has for itself."""

@@ -34,7 +34,7 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, best_round, check_orientation, require_trained
-from aslseg.project.run_tables import round_number
+from aslseg.project.run_tables import is_co_trained, round_number
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
@@ -280,8 +280,16 @@ def specialist_alone(
     return Ensemble(specialist, None, UseSpecialist(), targets, config, lesion_stage)
 
 
-def scsam_ensemble(context: RunContext, trained: TrainedCascade, folder: Path) -> Ensemble:
-    """Put a specialist together with what a round of SC-SAM has trained beside it.
+def scsam_ensemble(
+    context: RunContext, specialist: Specialist, folder: Path, lesion_stage: LesionStage | None
+) -> Ensemble:
+    """Put a specialist together with SAM, which was trained with it.
+
+    Args:
+        context: Targets, settings, device.
+        specialist: Whose predictions prompt SAM.
+        folder: With the files of `scsam_path`.
+        lesion_stage: Accepts or rejects candidates; None keeps all.
 
     Raises:
         WeightsError: When a file is missing or damaged.
@@ -291,10 +299,23 @@ def scsam_ensemble(context: RunContext, trained: TrainedCascade, folder: Path) -
         sam = build_classwise(context, stage)
         load_classwise(sam, scsam_path(folder, stage.name))
         sams[stage.name] = sam.to(context.device).eval()
-    specialist, targets, config = trained.specialist, context.targets, context.config
+    targets, config = context.targets, context.config
     source = ClasswisePredictor(specialist, sams, config)
-    lesion_stage = load_lesion_stage(context, folder, trained.earlier)
     return Ensemble(specialist, source, UseSam(), targets, config, lesion_stage)
+
+
+def load_scsam(context: RunContext, folder: Path) -> Ensemble:
+    """Load a finished round of SC-SAM: SAM and specialist, or the specialist that is better alone.
+
+    Raises:
+        RunError: When the table that says which is damaged.
+        WeightsError: When a file is missing or damaged.
+    """
+    if not is_co_trained(folder):
+        return specialist_ensemble(context, folder)
+    trained = load_cascade(context, folder)
+    lesion_stage = load_lesion_stage(context, folder, trained.earlier)
+    return scsam_ensemble(context, trained.specialist, folder, lesion_stage)
 
 
 def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
@@ -373,7 +394,7 @@ LOADERS: dict[str, LoadEnsemble] = {
     "cpcsam": lambda context, folder: specialist_ensemble(
         context, folder, cpcsam_networks(context)
     ),
-    "scsam": lambda context, folder: scsam_ensemble(context, load_cascade(context, folder), folder),
+    "scsam": load_scsam,
     "semisam": specialist_ensemble,
     "specialist": specialist_ensemble,
 }

@@ -14,6 +14,10 @@ labels alone, points that are often withheld, labels only where the other is con
 unlabelled patches that show as much of the target as labelled ones.
 
 The prediction is SAM's, prompted from the U-Net's map; the U-Net's is reported beside it.
+
+Where SAM learns less well than the U-Net it is a worse teacher than none. So cross-fitted ones are
+compared before, and where SAM's label maps are not better than those of a specialist that was
+trained alone, the round trains that one (ours).
 """
 
 from __future__ import annotations
@@ -30,18 +34,26 @@ from torch import Tensor, nn
 from aslseg.config import ScSamConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.inference.classwise_sam import picture01
-from aslseg.inference.loading import build_classwise, load_classwise, scsam_ensemble, scsam_path
+from aslseg.inference.loading import (
+    build_classwise,
+    load_classwise,
+    required_sam_predictor,
+    scsam_ensemble,
+    scsam_path,
+)
 from aslseg.methods.aslseg import training_plan_of
-from aslseg.methods.baseline import lesion_stage_of
+from aslseg.methods.baseline import lesion_stage_of, run_with
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch
 from aslseg.preprocessing.roi import image_channels
+from aslseg.project.run_tables import is_co_trained
 from aslseg.sam.classwise import ABSENT, ClasswiseSam, random_points
 from aslseg.sam.tuning import trainable_state
 from aslseg.targets import CascadeStage
-from aslseg.training.cascade import train_cascade
+from aslseg.training.cascade import Build, default_ssl_method, train_cascade
+from aslseg.training.co_training_gate import LoadTogether, passes_gate
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 from aslseg.training.ssl.base import LossTerms, SSLMethod
@@ -55,7 +67,7 @@ WARPED = 0.5
 
 
 def run_round(context: RunContext, this: Round) -> RoundOutcome:
-    """Train U-Net and SAM together, and segment with SAM.
+    """Train U-Net and SAM together, and segment with SAM; or the U-Net alone where that is better.
 
     Args:
         context: Cases, settings, device, listener.
@@ -64,21 +76,42 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     Raises:
         ConfigError: When the settings have no SAM.
     """
+    required_sam_predictor(context)  # also for a specialist that is trained alone in the end
+    first = training_plan_of(context, this, co_training(context))
+    if context.config.scsam.gate and not passes_gate(context, this, first, _with_sam(context)):
+        return run_with(context, this, default_ssl_method)
+    before = context.folder.round(this.number - 1) if this.number > 1 else None
+    known = before if before is not None and is_co_trained(before) else None
+    plan = training_plan_of(context, this, co_training(context, known))
+    trained = train_cascade(context, plan)
+    lesion_stage = lesion_stage_of(context, replace(plan, build=first.build), trained)
+    ensemble = scsam_ensemble(context, trained.specialist, this.folder, lesion_stage)
+    return finish_round(context, this, ensemble, trained.earlier)
+
+
+def co_training(context: RunContext, known: Path | None = None) -> Build:
+    """Return a function that builds the co-training of a stage.
+
+    Args:
+        context: Settings, cache, device, monitor.
+        known: Folder of the round whose SAM goes on; None starts with released weights.
+    """
 
     def build(_: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         sam = build_classwise(context, stage)
-        if this.number > 1:
-            load_classwise(sam, scsam_path(context.folder.round(this.number - 1), stage.name))
+        if known is not None:
+            load_classwise(sam, scsam_path(known, stage.name))
         torch.manual_seed(context.config.seed)  # the U-Net starts as that of every other method
         return CoTraining(
             lambda: build_network(stage, settings), settings, sam, context.config.scsam
         )
 
-    plan = training_plan_of(context, this, build)
-    trained = train_cascade(context, plan)
-    lesion_stage_of(context, plan, trained)  # which `scsam_ensemble` loads
-    ensemble = scsam_ensemble(context, trained, this.folder)
-    return finish_round(context, this, ensemble, trained.earlier)
+    return build
+
+
+def _with_sam(context: RunContext) -> LoadTogether:
+    """Return a function that puts a specialist and the SAM of a folder together."""
+    return lambda specialist, folder: scsam_ensemble(context, specialist, folder, None)
 
 
 class CoTraining(SSLMethod):

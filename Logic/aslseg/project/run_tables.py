@@ -38,8 +38,10 @@ RELIABILITY_COLUMNS = (
     "accepted_targets", "notes",
 )  # fmt: skip
 CROSS_VALIDATION_COLUMNS = ("case", "target", "dice", "round")
+CO_TRAINING_COLUMNS = ("case", "target", "specialist", "sam")
 METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
 CROSS_VALIDATION = "cross_validation.csv"
+CO_TRAINING = "co_training.csv"
 
 _REMEDY = "restore it, or delete the folder of its round and resume the run"
 _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -124,6 +126,23 @@ class HeldOutDice:
     round: int
 
 
+@dataclass(frozen=True, slots=True)
+class CoTrainingDice:
+    """What co-training finds of a labelled case that it was not trained on, and what a specialist.
+
+    Attributes:
+        case: The case.
+        target: Name of the target; its region is scored.
+        specialist: Dice of a specialist that was trained alone.
+        sam: Dice of SAM that was trained together with one.
+    """
+
+    case: str
+    target: str
+    specialist: float
+    sam: float
+
+
 def read_scores(round_folder: Path) -> list[Score]:
     """Read the scores of a round; none of one that is not scored yet.
 
@@ -161,6 +180,28 @@ def read_held_out_dice(round_folder: Path) -> list[HeldOutDice]:
         RunError: When the table is damaged.
     """
     return _read(round_folder / CROSS_VALIDATION, CROSS_VALIDATION_COLUMNS[:-1], _held_out_dice)
+
+
+def read_co_training(round_folder: Path) -> list[CoTrainingDice] | None:
+    """Read what was asked before SAM and specialist were trained together; None if it was not.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    path = round_folder / CO_TRAINING
+    return _read(path, CO_TRAINING_COLUMNS, _co_training_dice) if path.exists() else None
+
+
+def is_co_trained(round_folder: Path) -> bool:
+    """Return whether SAM and the specialist of a round of SC-SAM were trained together.
+
+    They were if SAM's mean Dice over cases and targets was the better one, or if nothing was asked.
+
+    Raises:
+        RunError: When the table is damaged.
+    """
+    rows = read_co_training(round_folder)
+    return rows is None or sum(row.sam - row.specialist for row in rows) > 0
 
 
 def round_number(round_folder: Path) -> int:
@@ -238,6 +279,11 @@ def _held_out_dice(row: Mapping[str, str], number: int) -> HeldOutDice:
         dice=_number(row["dice"]),
         round=int(row.get("round") or number),
     )
+
+
+def _co_training_dice(row: Mapping[str, str], _: int) -> CoTrainingDice:
+    values = {name: float(row[name]) for name in ("specialist", "sam")}
+    return CoTrainingDice(row["case"], row["target"], **values)
 
 
 def _number(text: str) -> float:

@@ -30,6 +30,8 @@ from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_casc
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 
 FOLDS = 2
+CROSS_FITTED = "cross-fitted"
+"""What trainings of out-of-fold models are called, with the number of the fold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,9 @@ def folds_of(patients: Iterable[str]) -> list[frozenset[str]]:
     return [frozenset(distinct[first::FOLDS]) for first in range(FOLDS)]
 
 
-def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOfFoldModels:
+def cross_fitted_models(
+    context: RunContext, plan: CascadeTrainingPlan, name: str = CROSS_FITTED
+) -> OutOfFoldModels:
     """Train a specialist without each fold of the labelled cases, or load it from the folder.
 
     A fold has no model if the other cases show nothing of some target. Those of later rounds start
@@ -96,6 +100,7 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
     Args:
         context: Cases and settings; `crossfit_share` is the part of the schedule that is run.
         plan: Of the deployed specialist; weights are written to `crossfit` in its folder.
+        name: What the trainings are called in progress events and metrics.
     """
     out_of_fold_models: OutOfFoldModels = {}
     share, labelled = context.config.crossfit_share, context.labelled
@@ -113,7 +118,7 @@ def cross_fitted_models(context: RunContext, plan: CascadeTrainingPlan) -> OutOf
             start={} if known is None else known.specialist.networks,
             share=share * (1.0 if known is None else plan.share),
             left_out=fold,
-            name=f"cross-fitted-{number}",
+            name=f"{name}-{number}",
             out_of_fold_models={},
         )
         try:

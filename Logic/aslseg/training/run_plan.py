@@ -24,7 +24,8 @@ from aslseg.project.project import Project
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training.calibration import Speed
 from aslseg.training.cascade import scheduled, step_voxels
-from aslseg.training.cross_fitting import folds_of
+from aslseg.training.co_training_gate import ALONE
+from aslseg.training.cross_fitting import CROSS_FITTED, folds_of
 from aslseg.training.fusion import fold_steps
 from aslseg.training.rounds import COMPARING, SEGMENTING
 from aslseg.training.selection import accepted_share
@@ -137,9 +138,8 @@ def planned_steps(
     plan = _Plan(config, project, speed, CaseTimes(config, project, speed))
     steps: list[PlannedStep] = []
     for number in range(1, config.rounds + 1):
-        trains_all = config.retrain or number in retrained_rounds
-        is_short = number in short_rounds
-        steps += plan.short_round(number) if is_short else plan.round(number, trains_all=trains_all)
+        is_short, is_first = number in short_rounds, number in retrained_rounds
+        steps += plan.short_round(number) if is_short else plan.round(number, is_first=is_first)
     return steps
 
 
@@ -252,20 +252,30 @@ class _Plan:
         """Whether SAM takes part."""
         return self.config.sam.model != "none"
 
-    def round(self, number: int, *, trains_all: bool) -> Iterator[PlannedStep]:
-        """Yield the steps of a round."""
+    def round(self, number: int, *, is_first: bool) -> Iterator[PlannedStep]:
+        """Yield the steps of a round, the first one or the first with new labels, or another."""
         later = self.config.later_share if number > 1 else 1.0
+        trains_all = self.config.retrain or is_first
         if self.config.method == "aslseg":
             yield from self._crossfit(number, later) if trains_all else ()
             yield from self._cascade(number, "specialist", later)
             yield from self._sam_parts(number, later) if trains_all else ()
         else:
-            gated = self.config.method == "semisam" and self.config.semisam.gate and trains_all
-            yield from self._crossfit(number, later) if gated else ()
+            yield from self._gate(number, later, is_first=is_first)
             yield from self._cascade(number, "specialist", later)
             judged = self.config.lesion_decision == "classifier"
             yield from self._crossfit(number, later) if judged else ()
         yield from self._segmenting(number)
+
+    def _gate(self, number: int, later: float, *, is_first: bool) -> Iterator[PlannedStep]:
+        """Yield what is trained to ask whether SAM helps the specialist."""
+        config = self.config
+        if config.method == "semisam" and config.semisam.gate and (config.retrain or is_first):
+            yield from self._crossfit(number, later)
+        if config.method == "scsam" and config.scsam.gate and is_first:
+            yield from self._crossfit(number, later)
+            for step in self._crossfit(number, later, ALONE):
+                yield replace(step, kind=f"alone {step.kind}")
 
     def short_round(self, number: int) -> Iterator[PlannedStep]:
         """Yield the steps of a round that trains the stages inside of a parent alone."""
@@ -297,11 +307,13 @@ class _Plan:
         unit_s = training_s * step_voxels(settings) / _MVOXEL
         return PlannedStep(number, task, f"{kind}-{stage.name}", settings.iterations, unit_s)
 
-    def _crossfit(self, number: int, share: float) -> Iterator[PlannedStep]:
+    def _crossfit(
+        self, number: int, share: float, name: str = CROSS_FITTED
+    ) -> Iterator[PlannedStep]:
         part = self.config.crossfit_share
         for fold in range(1, self.folds + 1 if part else 1):
             before_s = self._fold_labels_s(number)
-            for step in self._cascade(number, f"cross-fitted-{fold}", part * share):
+            for step in self._cascade(number, f"{name}-{fold}", part * share):
                 yield replace(step, before_s=before_s)
                 before_s = 0.0
 

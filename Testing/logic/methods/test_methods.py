@@ -35,7 +35,7 @@ def a_config() -> RunConfig:
         sam=SamConfig(model="vit_t", input_size=256, batch_size=2, **few),
         adaptation=tiny_config().adaptation.model_copy(update=few),
         semisam=SemiSamConfig(clicks=2),
-        scsam=ScSamConfig(input_size=128),
+        scsam=ScSamConfig(input_size=128, gate=False),
         cpcsam=CpcSamConfig(input_size=128),
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,22 +14,40 @@ import torch
 from torch import Tensor
 
 from aslseg.config import RunConfig, SamConfig, ScSamConfig, SpecialistConfig
+from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, read_volume
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.errors import RunError
+from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference import loading
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import load_ensemble, segment_volume
 from aslseg.methods import scsam
+from aslseg.methods.aslseg import training_plan_of
 from aslseg.methods.scsam import CoTraining, mean_entropy
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch
 from aslseg.presets import PUBLISHED_METHODS
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.project import open_project
+from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.run_tables import (
+    CO_TRAINING,
+    CO_TRAINING_COLUMNS,
+    CoTrainingDice,
+    is_co_trained,
+    read_co_training,
+    write_table,
+)
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.runs import start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training import co_training_gate
+from aslseg.training.cascade import CascadeTrainingPlan
+from aslseg.training.co_training_gate import ALONE, passes_gate
 from aslseg.training.recorded_network import LEAST_STEPS, STEPS_BEFORE, NetworkRecorder
-from aslseg.training.rounds import read_prediction
+from aslseg.training.rounds import Round, read_prediction
+from aslseg.training.run_plan import planned_steps
 from aslseg.training.trainer import step_generator
 from recorded_networks import RecordingDouble
 from sam_doubles import a_small_sam
@@ -42,6 +61,7 @@ from sam_methods import (
     rates_of,
 )
 from tiny_project import (
+    LABELLED,
     NETWORK,
     SPECIALIST,
     TEST,
@@ -50,12 +70,15 @@ from tiny_project import (
     tiny_config,
 )
 from whole_runs import (
+    ensemble_with_small_sam,
+    results,
     rows_of,
+    use_small_sam,
     weights_in,
 )
 
 OF_LIVER, OF_TUMOUR = cascade_stages(LIVER_TARGETS)
-OWN = ScSamConfig(input_size=128, planes=2)
+OWN = ScSamConfig(input_size=128, planes=2, gate=False)
 PUBLISHED = ScSamConfig(input_size=128, planes=2, **PUBLISHED_METHODS["scsam"])
 STAGE = SPECIALIST.model_copy(
     update={
@@ -83,6 +106,12 @@ def scsam_config(**changes: object) -> RunConfig:
         "scsam": OWN,
     }
     return tiny_config(**{**values, **changes})
+
+
+def a_context(folder: Path, config: RunConfig) -> RunContext:
+    project = a_tiny_project(folder)
+    run = create_run(project.folder, config, "a")
+    return RunContext(project, config, run, CPU, Monitor())
 
 
 def a_co_training(
@@ -358,6 +387,210 @@ def test_each_has_an_optimiser_of_its_own_whose_rate_falls_linearly(tmp_path: Pa
     assert [r[1] for r in rates] == pytest.approx([1e-4, 7.5e-5, 5e-5, 2.5e-5])
 
 
+# --- The gate -------------------------------------------------------------------------------------
+
+GATED = OWN.model_copy(update={"gate": True})
+TASKS = [f"{name}-{fold}-liver" for name in ("cross-fitted", ALONE) for fold in (1, 2)]
+
+
+class AFixedModel:
+    """A specialist, or SAM and specialist, with known label maps; `by` tells which of both."""
+
+    folder = Path("none")
+
+    def __init__(self, by: str, labels: dict[bytes, np.ndarray]) -> None:
+        self.by, self.labels, self.specialist = by, labels, self
+
+    def segment(self, volume: Volume, *_: object) -> object:
+        found = Labelmap(self.labels[volume.voxels.tobytes()], volume.geometry)
+        return SimpleNamespace(refined=found) if self.by == "sam" else found
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
+    """Return a function that asks the gate, with what each way of training finds of the cases."""
+    context = a_context(tmp_path, scsam_config(scsam=GATED))
+    this = Round(1, context.folder.round(1), context.folder.round(1))
+
+    def ask(sam: Callable[[np.ndarray], np.ndarray], passes: bool) -> list[Notice]:
+        truths = {
+            context.image(case).voxels.tobytes(): context.labels(case).labels
+            for case in context.labelled
+        }
+        by_sam = AFixedModel("sam", {key: sam(labels) for key, labels in truths.items()})
+        # The specialist alone finds the upper half of everything.
+        upper = {key: np.where(np.arange(40) < 20, labels, 0) for key, labels in truths.items()}
+
+        def cross_fitted(_: object, plan: CascadeTrainingPlan, name: str = "") -> dict[str, object]:
+            assert plan.pseudo == plan.start == {}
+            model = AFixedModel("alone", upper) if name == ALONE else by_sam
+            return {case.id: model for case in context.labelled}
+
+        monkeypatch.setattr(co_training_gate, "cross_fitted_models", cross_fitted)
+        told: list[Event] = []
+        listening = replace(context, monitor=Monitor(told.append))
+        plan = training_plan_of(context, this, scsam.co_training(context))
+        assert passes_gate(listening, this, plan, lambda *_: by_sam) is passes  # type: ignore[arg-type, return-value]
+        return [event for event in told if isinstance(event, Notice)]
+
+    return ask
+
+
+def test_the_gate_opens_where_sam_finds_more_of_cases_that_it_never_saw(
+    judge: Callable[..., list[Notice]], tmp_path: Path
+) -> None:
+    assert judge(lambda truth: truth, True) == []
+    rows = read_co_training(tmp_path / "project" / "runs" / "a" / "round-01")
+    assert rows is not None
+    assert [(row.case, row.target) for row in rows] == [
+        (case, target) for case in LABELLED for target in ("liver", "tumour")
+    ]
+    assert {row.sam for row in rows} == {1.0}
+    assert all(0.3 < row.specialist < 0.9 for row in rows)
+
+
+def test_a_sam_that_finds_less_teaches_nobody_and_a_notice_says_so(
+    judge: Callable[..., list[Notice]],
+) -> None:
+    (notice,) = judge(np.zeros_like, False)
+    assert "trained alone" in notice.message
+    assert "that of SAM trained together with it 0.000" in notice.message
+    assert "scsam.gate=false" in notice.message
+
+
+def test_an_equal_sam_teaches_nobody_either(judge: Callable[..., list[Notice]]) -> None:
+    upper = lambda truth: np.where(np.arange(40) < 20, truth, 0)  # noqa: E731
+    assert len(judge(upper, False)) == 1
+
+
+def test_without_another_labelled_patient_the_specialist_is_trained_alone_and_a_notice_says_so(
+    tmp_path: Path,
+) -> None:
+    context = a_context(tmp_path, scsam_config(scsam=GATED, crossfit_share=0.0))
+    told: list[Event] = []
+    context = replace(context, monitor=Monitor(told.append))
+    this = Round(1, context.folder.round(1), context.folder.round(1))
+    plan = training_plan_of(context, this, scsam.co_training(context))
+    assert not passes_gate(context, this, plan, lambda *_: None)  # type: ignore[arg-type, return-value]
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert "no labelled patient is left" in notice.message
+    assert "crossfit_share" in notice.message
+
+
+def test_later_rounds_do_as_the_first_until_labels_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = a_context(tmp_path, scsam_config(scsam=GATED, rounds=3))
+    run, asked = context.folder, list[int]()
+    monkeypatch.setattr(co_training_gate, "cross_fitted_models", lambda *_: {})
+
+    def scores(*_: object) -> list[CoTrainingDice]:
+        asked.append(len(asked))
+        return [CoTrainingDice("c0", "liver", 0.5, 0.4 + 0.2 * len(asked))]
+
+    monkeypatch.setattr(co_training_gate, "held_out_scores", scores)
+
+    def passes(number: int) -> bool:
+        this = Round(number, run.round(number), run.round(number))
+        plan = training_plan_of(context, this, scsam.co_training(context))
+        return passes_gate(context, this, plan, lambda *_: None)  # type: ignore[arg-type, return-value]
+
+    assert [passes(1), passes(1), passes(2)] == [True] * 3
+    assert asked == [0]
+    assert is_co_trained(run.round(2))
+    run.write_status(retrained_rounds=[1, 3])
+    assert passes(3)
+    assert asked == [0, 1]
+
+
+def test_a_round_that_nothing_was_asked_about_is_co_trained(tmp_path: Path) -> None:
+    assert read_co_training(tmp_path) is None
+    assert is_co_trained(tmp_path)
+    write_table(tmp_path / CO_TRAINING, CO_TRAINING_COLUMNS, [])
+    assert not is_co_trained(tmp_path)
+    (tmp_path / CO_TRAINING).write_text("case,target,specialist,sam\nc0,liver,0.5,much\n")
+    with pytest.raises(RunError, match=r"co_training\.csv is damaged"):
+        is_co_trained(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Event]]:
+    """Return a finished run whose gate stayed shut, and what it told."""
+    told: list[Event] = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_sam(monkeypatch)
+        worse = [CoTrainingDice("c0", "liver", 0.8, 0.7)]
+        monkeypatch.setattr(co_training_gate, "held_out_scores", lambda *_: worse)
+        torch.set_num_threads(1)
+        project = a_tiny_project(tmp_path_factory.mktemp("alone"))
+        run = start_run(
+            project,
+            scsam_config(scsam=GATED, paradigm="supervised", rounds=2, patience=2),
+            Monitor(told.append, interval_s=0.0),
+            run_id="a",
+        )
+    return run, told
+
+
+@pytest.mark.slow
+def test_a_shut_gate_leaves_the_specialist_as_it_is(
+    alone: tuple[RunFolder, list[Event]], tmp_path: Path
+) -> None:
+    run, _ = alone
+    config = scsam_config(method="specialist", paradigm="supervised", rounds=2, patience=2)
+    specialist = start_run(a_tiny_project(tmp_path), config, run_id="a")
+    own = results(run)
+    for number in (1, 2):
+        table = own.pop(f"round-{number:02d}/{CO_TRAINING}")
+        assert table.decode().splitlines()[1:] == ["c0,liver,0.8,0.7"]  # type: ignore[attr-defined]
+    expected = results(specialist)
+    assert own.keys() == expected.keys()
+    assert {n: v for n, v in own.items() if n != "report.html"} == {
+        n: v for n, v in expected.items() if n != "report.html"
+    }
+
+
+@pytest.mark.slow
+def test_a_run_with_a_shut_gate_is_loaded_without_sam(
+    alone: tuple[RunFolder, list[Event]],
+) -> None:
+    run, _ = alone
+    volume = read_volume(run.path.parents[2] / "data" / "ct6.nii.gz")
+    ensemble = ensemble_with_small_sam(run)
+    assert ensemble.sam_predictor is None
+    written = read_labelmap(run.path / "labels" / "c6.nii.gz")
+    np.testing.assert_array_equal(ensemble.segment(volume).refined.labels, written.labels)
+
+
+@pytest.mark.slow
+def test_the_gate_trains_both_ways_in_the_steps_of_the_plan_once(
+    alone: tuple[RunFolder, list[Event]],
+) -> None:
+    run, told = alone
+    begun = {(e.round, e.task, e.of): None for e in told if isinstance(e, Progress) and e.step == 0}
+    plan = planned_steps(run.config, open_project(run.path.parents[1]))
+    planned = [(step.round, step.task, step.units) for step in plan]
+    assert [step for step in begun if step in planned] == planned
+    assert [task for number, task, _ in planned if number == 1 and task in TASKS] == TASKS
+    assert not [task for number, task, _ in planned if number == 2 and task in TASKS]
+    assert not (run.round(1) / "gate").exists()
+
+
+@pytest.mark.slow
+def test_a_gate_that_is_really_asked_leaves_what_its_table_says(tmp_path: Path) -> None:
+    stage = STAGE.model_copy(update={"iterations": 2})
+    config = scsam_config(scsam=GATED, organ=stage, lesion=stage, paradigm="supervised")
+    run = start_run(a_tiny_project(tmp_path), config)
+    rows = read_co_training(run.round(1))
+    assert rows is not None
+    assert {(row.case, row.target) for row in rows} == {
+        (case, target) for case in LABELLED for target in ("liver", "tumour")
+    }
+    assert all(0.0 <= value <= 1.0 for row in rows for value in (row.specialist, row.sam))
+    trained = {path.name for path in run.round(1).glob("sam-*.safetensors")}
+    assert bool(trained) == is_co_trained(run.round(1))
+
+
 # --- Whole runs -----------------------------------------------------------------------------------
 
 
@@ -466,7 +699,8 @@ def test_volumes_are_trained_on_in_blocks_too(tmp_path: Path) -> None:
 def test_learned_boxes_and_adapters_can_be_left_out(
     tmp_path: Path, learned_boxes: bool, tuning: str
 ) -> None:
-    own = ScSamConfig(input_size=128, learned_boxes=learned_boxes, tuning=tuning)  # type: ignore[arg-type]
+    changes = {"learned_boxes": learned_boxes, "tuning": tuning}
+    own = OWN.model_copy(update=changes)
     stage = STAGE.model_copy(update={"iterations": 1})
     run = start_run(a_tiny_project(tmp_path), scsam_config(scsam=own, organ=stage, lesion=stage))
     names = set(weights_in(run.round(1) / "sam-liver.safetensors")[0])
