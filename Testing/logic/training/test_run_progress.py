@@ -11,6 +11,7 @@ from aslseg.presets import read_preset
 from aslseg.project.run_tables import read_scores
 from aslseg.runs import start_run
 from aslseg.steps import run_in_words
+from aslseg.training.calibration import Speed
 from aslseg.training.rounds import COMPARING, SEGMENTING
 from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps, typical_speed
 from tiny_project import a_tiny_project, tiny_config
@@ -133,6 +134,20 @@ def test_a_plan_has_a_training_for_each_target_and_round_and_segments_last(
         assert (method == "aslseg") == ("sam" in tasks)
     assert all(step.units > 0 and step.unit_s > 0 for step in steps)
     assert [step.round for step in steps] == sorted(step.round for step in steps)
+
+
+def test_a_sam_that_is_trained_on_every_patch_is_in_the_time_of_a_step(tmp_path: Path) -> None:
+    project, quick = a_tiny_project(tmp_path), read_preset("quick")
+    speed = Speed(training_s=2.0, embedding_s=0.4)
+
+    def step_of(method: str) -> PlannedStep:
+        config = quick.model_copy(update={"method": method})
+        steps = planned_steps(config, project, speed)
+        return next(step for step in steps if step.task == "specialist-liver")
+
+    # 16 patches of 128 pixels, of which a slice of 512 pixels has 16: three times its encoding.
+    assert step_of("scsam").unit_s == pytest.approx(step_of("specialist").unit_s + 1.2)
+    assert step_of("cpcsam").unit_s == pytest.approx(1.2)
 
 
 def test_a_real_run_takes_the_steps_of_its_plan_in_their_order(tmp_path: Path) -> None:
