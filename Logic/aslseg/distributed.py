@@ -28,6 +28,7 @@ from torch import distributed
 
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Monitor
+from aslseg.imports import without_its_init
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +250,8 @@ def _follow() -> Any:
 
 def _packed(value: Any) -> bytes:
     buffer = io.BytesIO()
-    torch.save(value, buffer)
+    with without_its_init("segment_anything"):
+        torch.save(value, buffer)
     return buffer.getvalue()
 
 
@@ -260,6 +262,11 @@ def _broadcast(packed: bytes | None) -> Any:
         distributed.broadcast_object_list(box)
     if packed is not None or box[0] is None:
         return None
+    return _unpacked(box[0])
+
+
+def _unpacked(packed: bytes) -> Any:
     here = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     # Sent by a process of this run, not read from a file: it may hold functions.
-    return torch.load(io.BytesIO(box[0]), map_location={"cuda:0": here}, weights_only=False)
+    with without_its_init("segment_anything"):
+        return torch.load(io.BytesIO(packed), map_location={"cuda:0": here}, weights_only=False)

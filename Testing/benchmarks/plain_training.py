@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aslseg.imports import without_its_init
 from aslseg.inference.classwise_sam import picture01
 from aslseg.methods.scsam import CoTraining
 from aslseg.preprocessing.patches import Batch
@@ -25,7 +26,6 @@ from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.classwise import random_points
 from aslseg.sam.decoder import decode_tokens
 from aslseg.sam.embeddings import SliceFrame, input_size_of, prepare_slices
-from aslseg.sam.stock import without_its_init
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import GRADIENT_NORM, OptimizerSpec
 

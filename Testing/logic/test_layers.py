@@ -17,13 +17,14 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
     "errors", "failures", "events", "storage", "reading", "schema_1", "config",
-    "overrides", "presets", "steps",
+    "overrides", "presets", "steps", "imports",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
 PROJECT = DATA | {"project", "evaluation", "prompts"}
 NETWORKS_OF = DATA | {"prompts", "preprocessing", "networks", "sam"}
 MAY_IMPORT = {
     "errors": set(),
+    "imports": set(),
     "events": {"errors"},
     "steps": {"errors", "events"},
     "storage": {"errors"},
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "sam": DATA | {"prompts", "preprocessing", "networks"},
     "export": PROJECT,
     "context": PROJECT,
-    "distributed": {"errors", "events"},
+    "distributed": {"errors", "events", "imports"},
     "inference": NETWORKS_OF | {"project", "context"},
     "training": NETWORKS_OF | PROJECT | {"context", "inference", "distributed"},
     "methods": NETWORKS_OF | {"context", "inference", "training"},

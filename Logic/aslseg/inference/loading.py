@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -383,7 +383,12 @@ def _refuse_blocks(context: RunContext) -> None:
 
 def _picture_of(stage: CascadeStage, settings: SpecialistConfig) -> Callable[[Tensor], Tensor]:
     middle, has_parent = image_channels(settings) // 2, stage.inside is not None
-    return lambda inputs: picture01(inputs[:, middle], has_parent=has_parent)
+    return partial(_middle_picture, middle=middle, has_parent=has_parent)
+
+
+def _middle_picture(inputs: Tensor, *, middle: int, has_parent: bool) -> Tensor:
+    """Return the picture that SAM sees of a network's inputs; a function that can be pickled."""
+    return picture01(inputs[:, middle], has_parent=has_parent)
 
 
 LoadEnsemble = Callable[[RunContext, Path], Ensemble]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aslseg.errors import WeightsError
+from aslseg.imports import without_its_init
 from aslseg.sam import embeddings, tiny_vit, vit
 from aslseg.sam.embeddings import embed_slices, input_size_of, slices_at_once
 from aslseg.sam.model import (
@@ -27,7 +28,7 @@ from aslseg.sam.model import (
     load_state_of_any_size,
     load_weights,
 )
-from aslseg.sam.stock import ImageEncoderViT, Sam, without_its_init
+from aslseg.sam.stock import ImageEncoderViT, Sam
 from aslseg.sam.tiny_vit import TinyViT, WindowAttention
 from aslseg.sam.vit import attend_fused, attend_plain
 from sam_doubles import SMALL_VIT, TINY, a_small_sam
