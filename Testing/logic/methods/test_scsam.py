@@ -70,9 +70,11 @@ from tiny_project import (
     tiny_config,
 )
 from whole_runs import (
+    at_step,
     ensemble_with_small_sam,
     results,
     rows_of,
+    stopped_and_resumed,
     use_small_sam,
     weights_in,
 )
@@ -577,10 +579,14 @@ def test_the_gate_trains_both_ways_in_the_steps_of_the_plan_once(
 
 
 @pytest.mark.slow
-def test_a_gate_that_is_really_asked_leaves_what_its_table_says(tmp_path: Path) -> None:
+def test_a_gate_that_is_really_asked_leaves_what_its_table_says_also_after_a_stop(
+    tmp_path: Path,
+) -> None:
     stage = STAGE.model_copy(update={"iterations": 2})
     config = scsam_config(scsam=GATED, organ=stage, lesion=stage, paradigm="supervised")
-    run = start_run(a_tiny_project(tmp_path), config)
+    run = start_run(a_tiny_project(tmp_path / "once"), config, run_id="a")
+    stopped = stopped_and_resumed(tmp_path / "stopped", config, at_step(f"{ALONE}-1-liver", 0))
+    assert results(stopped) == results(run)
     rows = read_co_training(run.round(1))
     assert rows is not None
     assert {(row.case, row.target) for row in rows} == {
