@@ -91,7 +91,7 @@ BENCHMARKS: dict[str, BenchmarkPreset] = {
                     input_size=112, iterations=100, versions=2, window_hu=(0.0, 100.0),
                 ),
                 "semisam": SemiSamConfig(clicks=3),
-                "scsam": ScSamConfig(input_size=112),
+                "scsam": ScSamConfig(input_size=112, learning_rate=1e-3),
                 "cpcsam": _QUICK.cpcsam.model_copy(update={"input_size": 112}),
                 "adaptation": AdaptationConfig(
                     iterations=150, versions=2, pixel_mm=1.0, patch_size=48, channels=(8, 16, 32),
