@@ -109,8 +109,8 @@ class ScSamConfig(Settings):
             large a part as of the labelled ones is centred on components are those in which the
             U-Net finds most; 1 uses all that are drawn (ours).
         planes: Of a block, SAM is given so many planes per step (ours).
-        gate: Train both together only where SAM is then better than a specialist trained alone, on
-            labelled cases that neither was trained on; else the specialist alone (ours).
+        gate: Train both together only where SAM is then better for each target than a specialist
+            trained alone, on labelled cases that neither was trained on; else that one (ours).
     """
 
     input_size: InputSize = 256

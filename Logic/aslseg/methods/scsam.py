@@ -16,7 +16,7 @@ unlabelled patches that show as much of the target as labelled ones.
 The prediction is SAM's, prompted from the U-Net's map; the U-Net's is reported beside it.
 
 Where SAM learns less well than the U-Net it is a worse teacher than none. So cross-fitted ones are
-compared before, and where SAM's label maps are not better than those of a specialist that was
+compared before, and unless SAM's label maps are better for each target than those of one that was
 trained alone, the round trains that one (ours).
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -195,13 +196,19 @@ def read_co_training(round_folder: Path) -> list[CoTrainingDice] | None:
 def is_co_trained(round_folder: Path) -> bool:
     """Return whether SAM and the specialist of a round of SC-SAM were trained together.
 
-    They were if SAM's mean Dice over cases and targets was the better one, or if nothing was asked.
+    They were if SAM's mean Dice over the cases was the better one for each target, or if nothing
+    was asked.
 
     Raises:
         RunError: When the table is damaged.
     """
     rows = read_co_training(round_folder)
-    return rows is None or sum(row.sam - row.specialist for row in rows) > 0
+    if rows is None:
+        return True
+    gain_of: dict[str, float] = defaultdict(float)
+    for row in rows:
+        gain_of[row.target] += row.sam - row.specialist
+    return bool(gain_of) and min(gain_of.values()) > 0
 
 
 def round_number(round_folder: Path) -> int:

@@ -109,24 +109,23 @@ def held_out_scores(
 
 def _tell(context: RunContext, number: int, rows: Sequence[CoTrainingDice]) -> None:
     """Report the mean Dice of each target, and why the specialist is trained alone if it is."""
-    for target in dict.fromkeys(row.target for row in rows):
-        of_target = [row for row in rows if row.target == target]
-        for source, mean in zip(("specialist", "sam"), _means(of_target), strict=True):
-            context.monitor.metric(f"gate_{target}", mean, number, source=source)
     remedy = "scsam.gate=false trains both together all the same."
-    specialist, sam = _means(rows) if rows else (0.0, 0.0)
     if not rows:
         context.monitor.warn(
             "The specialist is trained alone: no labelled patient is left to ask whether SAM would "
             f"help. Label more, or set crossfit_share if it is 0; {remedy}"
         )
-    elif sam <= specialist:
+    worse: list[str] = []
+    for target in dict.fromkeys(row.target for row in rows):
+        of_target = [row for row in rows if row.target == target]
+        specialist = float(np.mean([row.specialist for row in of_target]))
+        sam = float(np.mean([row.sam for row in of_target]))
+        for source, mean in (("specialist", specialist), ("sam", sam)):
+            context.monitor.metric(f"gate_{target}", mean, number, source=source)
+        if sam <= specialist:
+            worse.append(f"{sam:.3f} for {specialist:.3f} ({target})")
+    if worse:
         context.monitor.warn(
-            "The specialist is trained alone: on labelled cases that it had not seen its mean Dice "
-            f"was {specialist:.3f}, and that of SAM trained together with it {sam:.3f}; {remedy}"
+            "The specialist is trained alone: on labelled cases that neither had seen, SAM trained "
+            f"together with it had a mean Dice of {', '.join(worse)}; {remedy}"
         )
-
-
-def _means(rows: Sequence[CoTrainingDice]) -> tuple[float, float]:
-    """Return the mean Dice of the specialist alone, and of SAM."""
-    return float(np.mean([r.specialist for r in rows])), float(np.mean([r.sam for r in rows]))

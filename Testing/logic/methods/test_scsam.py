@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -456,8 +457,17 @@ def test_a_sam_that_finds_less_teaches_nobody_and_a_notice_says_so(
 ) -> None:
     (notice,) = judge(np.zeros_like, False)
     assert "trained alone" in notice.message
-    assert "that of SAM trained together with it 0.000" in notice.message
+    assert re.search(r"0\.000 for 0\.\d+ \(liver\), 0\.000 for 0\.\d+ \(tumour\)", notice.message)
     assert "scsam.gate=false" in notice.message
+
+
+def test_a_sam_that_finds_more_of_one_target_and_less_of_another_teaches_nobody(
+    judge: Callable[..., list[Notice]],
+) -> None:
+    """A part of the liver is no great loss, and the whole tumour would be a great gain."""
+    (notice,) = judge(lambda truth: np.where((truth == 2) | (np.arange(40) < 18), truth, 0), False)
+    assert "(liver)" in notice.message
+    assert "(tumour)" not in notice.message
 
 
 def test_an_equal_sam_teaches_nobody_either(judge: Callable[..., list[Notice]]) -> None:
