@@ -515,6 +515,16 @@ def test_later_rounds_do_as_the_first_until_labels_change(
     assert asked == [0, 1]
 
 
+def test_a_round_that_an_earlier_version_began_goes_on_with_sam(tmp_path: Path) -> None:
+    context = a_context(tmp_path, scsam_config(scsam=GATED, crossfit_share=0.0))
+    this = Round(1, context.folder.round(1), context.folder.round(1))
+    this.folder.mkdir(parents=True)
+    (this.folder / "specialist-liver.training.safetensors").touch()
+    plan = training_plan_of(context, this, scsam.co_training(context))
+    assert passes_gate(context, this, plan, lambda *_: None)  # type: ignore[arg-type, return-value]
+    assert not (this.folder / CO_TRAINING).exists()
+
+
 def test_a_round_that_nothing_was_asked_about_is_co_trained(tmp_path: Path) -> None:
     assert read_co_training(tmp_path) is None
     assert is_co_trained(tmp_path)
