@@ -11,6 +11,7 @@ from aslseg.steps import step_title
     ("task", "title"),
     [
         ("cross-fitted-1-tumour", "checking network 1: tumour"),
+        ("cross-fitted-alone-2-liver", "checking network 2 without SAM: liver"),
         ("specialist-liver", "specialist network: liver"),
         ("adaptation-tumour", "network that joins specialist and SAM: tumour"),
         ("sam", "tuning SAM"),
