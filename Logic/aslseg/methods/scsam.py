@@ -48,12 +48,11 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch
 from aslseg.preprocessing.roi import image_channels
-from aslseg.project.run_tables import is_co_trained
 from aslseg.sam.classwise import ABSENT, ClasswiseSam, random_points
 from aslseg.sam.tuning import trainable_state
 from aslseg.targets import CascadeStage
 from aslseg.training.cascade import Build, default_ssl_method, train_cascade
-from aslseg.training.co_training_gate import LoadTogether, passes_gate
+from aslseg.training.co_training_gate import LoadTogether, co_trained_before, passes_gate
 from aslseg.training.losses import entropy, ramp_up, supervised_loss
 from aslseg.training.rounds import Round, RoundOutcome, finish_round
 from aslseg.training.ssl.base import LossTerms, SSLMethod
@@ -80,9 +79,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     first = training_plan_of(context, this, co_training(context))
     if context.config.scsam.gate and not passes_gate(context, this, first, _with_sam(context)):
         return run_with(context, this, default_ssl_method)
-    before = context.folder.round(this.number - 1) if this.number > 1 else None
-    known = before if before is not None and is_co_trained(before) else None
-    plan = training_plan_of(context, this, co_training(context, known))
+    plan = training_plan_of(context, this, co_training(context, co_trained_before(context, this)))
     trained = train_cascade(context, plan)
     lesion_stage = lesion_stage_of(context, replace(plan, build=first.build), trained)
     ensemble = scsam_ensemble(context, trained.specialist, this.folder, lesion_stage)

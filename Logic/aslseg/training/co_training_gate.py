@@ -74,6 +74,16 @@ def passes_gate(
     return is_co_trained(this.folder)
 
 
+def co_trained_before(context: RunContext, this: Round) -> Path | None:
+    """Return the folder of the round before if SAM was trained in it, which then goes on from that.
+
+    Raises:
+        RunError: When the table of that round is damaged.
+    """
+    before = context.folder.round(this.number - 1) if this.number > 1 else None
+    return before if before is not None and is_co_trained(before) else None
+
+
 def held_out_scores(
     context: RunContext, together: OutOfFoldModels, alone: OutOfFoldModels, load: LoadTogether
 ) -> list[CoTrainingDice]:
