@@ -61,8 +61,8 @@ DECODING_SHARE = 0.3
 TUNING_SHARE = 2.2
 """Of MobileSAM's encoding of a slice: a step that tunes the decoder."""
 TRAINING_SHARE = 3.0
-"""Of encoding a picture: training all of SAM on it. Measured 3.0 with SC-SAM and 2.9 with CPC-SAM,
-presets `quick`, and 1.4 and 1.5 of pictures of 112 pixels."""
+"""Of encoding a picture: training SAM on it. Measured 2.7 to 3.8 with SC-SAM and CPC-SAM on patches
+of `quick`, while the computer was busy; less of the smaller pictures of the hippocampus."""
 SAMPLES_SHARE = 1.0
 """Of a step on a million voxels: making one sample of a million voxels for the adaptation."""
 
