@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 from aslseg import schema_1
@@ -205,10 +206,19 @@ def is_co_trained(round_folder: Path) -> bool:
     rows = read_co_training(round_folder)
     if rows is None:
         return True
-    gain_of: dict[str, float] = defaultdict(float)
+    means = co_training_means(rows).values()
+    return bool(means) and all(sam > specialist for specialist, sam in means)
+
+
+def co_training_means(rows: Iterable[CoTrainingDice]) -> dict[str, tuple[float, float]]:
+    """Return, by target, the mean Dice of a specialist that was trained alone, and of SAM."""
+    dice_of: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
-        gain_of[row.target] += row.sam - row.specialist
-    return bool(gain_of) and min(gain_of.values()) > 0
+        dice_of[row.target].append((row.specialist, row.sam))
+    return {
+        target: (fmean(one for one, _ in values), fmean(sam for _, sam in values))
+        for target, values in dice_of.items()
+    }
 
 
 def round_number(round_folder: Path) -> int:

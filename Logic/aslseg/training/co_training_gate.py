@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from aslseg.context import RunContext, labelled_volumes
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.cascade import Specialist
@@ -21,6 +19,7 @@ from aslseg.project.run_tables import (
     CO_TRAINING,
     CO_TRAINING_COLUMNS,
     CoTrainingDice,
+    co_training_means,
     is_co_trained,
     write_table,
 )
@@ -126,10 +125,7 @@ def _tell(context: RunContext, number: int, rows: Sequence[CoTrainingDice]) -> N
             f"help. Label more, or set crossfit_share if it is 0; {remedy}"
         )
     worse: list[str] = []
-    for target in dict.fromkeys(row.target for row in rows):
-        of_target = [row for row in rows if row.target == target]
-        specialist = float(np.mean([row.specialist for row in of_target]))
-        sam = float(np.mean([row.sam for row in of_target]))
+    for target, (specialist, sam) in co_training_means(rows).items():
         for source, mean in (("specialist", specialist), ("sam", sam)):
             context.monitor.metric(f"gate_{target}", mean, number, source=source)
         if sam <= specialist:
