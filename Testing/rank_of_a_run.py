@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from aslseg.config import (
@@ -29,11 +30,10 @@ from aslseg.errors import AslsegError
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import runs_of
 from aslseg.runs import resume_run, start_run
-from aslseg.sam import predictor
 from aslseg.training import rounds, trainer
 from aslseg.training.trainer import Trainer
 from tiny_project import ADAPTATION, SPECIALIST, tiny_config
-from whole_runs import build_small_sam
+from whole_runs import use_small_sam
 
 RUN = "shared"
 STAGE = SPECIALIST.model_copy(update={"iterations": 8})
@@ -57,7 +57,7 @@ METHODS: dict[str, dict[str, object]] = {
 
 
 def config_of(method: str) -> RunConfig:
-    """Return the settings of a method; its stages are confident of something after few steps."""
+    """Return the settings of a method, with SAM or without."""
     changes = {"method": method.split()[0], **METHODS[method]}
     return CONFIG.model_copy(update=changes)
 
@@ -66,8 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder, notes, method = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     note_work(notes)
-    predictor.build_sam = build_small_sam
-    predictor.get_weights = lambda *_, **__: Path("none")
+    use_small_sam(pytest.MonkeyPatch())
     if len(sys.argv) > 4:
         die_at(int(sys.argv[4]))
     project = open_project(folder)
