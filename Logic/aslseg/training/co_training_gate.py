@@ -67,9 +67,9 @@ def passes_gate(
         cross_fitted_models(context, alone, ALONE),
         load,
     )
+    _tell(context, this.number, rows)  # before the table, which is why nothing is asked again
     write_table(table, CO_TRAINING_COLUMNS, map(asdict, rows))
     shutil.rmtree(folder, ignore_errors=True)
-    _tell(context, this.number, rows)
     return is_co_trained(this.folder)
 
 
