@@ -4,9 +4,10 @@
 
 Trains the preset `quick`, all schedules cut to a share, on LiTS volumes 4 and 33 with labels,
 0 and 5 without, and 16 to validate on. FOLDER keeps project and run; a run that is there is gone on
-with, so two versions can be compared from copies of one folder. A row appears when a stage ends:
-processor seconds since the row before, seconds by the clock, and what has ended. `--profile N` adds
-the N functions of the main thread that took longest, by processor time.
+with, so two versions can be compared from copies of one folder. What is planned for each step comes
+first, by the measured speed of this computer. A row appears when a stage ends: processor seconds
+since the row before, seconds by the clock, and what has ended. `--profile N` adds the N functions
+of the main thread that took longest, by processor time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from pathlib import Path
 import torch
 from study_runs import finished_run
 
+from aslseg.cli.runs import changed
 from aslseg.config import RunConfig
 from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, open_project, select_cases
 from aslseg.project.project import Project
+from aslseg.training.calibration import measure_speed
+from aslseg.training.run_plan import planned_steps, trained_stages
 
 LABELLED, UNLABELLED, VALIDATION = (4, 33), (0, 5), 16
 
@@ -38,10 +42,20 @@ def main() -> None:
     profile = cProfile.Profile(time.thread_time)
     if arguments.profile:
         profile.enable()
-    finished_run(project, shortened(arguments.share, arguments.rounds), "stages", timed=True)
+    config = changed(shortened(arguments.share, arguments.rounds), arguments.set)
+    print_plan(project, config)
+    finished_run(project, config, "stages", timed=True)
     profile.disable()
     if arguments.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(arguments.profile)
+
+
+def print_plan(project: Project, config: RunConfig) -> None:
+    stage = trained_stages(project)[0]
+    speed = measure_speed(config, stage, torch.device("cpu"))
+    for step in planned_steps(config, project, speed):
+        each = f"{step.units} of {1000 * step.unit_s:.0f} ms, {step.before_s:.1f} s before"
+        print(f"planned: {step.task}: {each}")
 
 
 def parse() -> argparse.Namespace:
@@ -51,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=1.0, help="of all schedules")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--profile", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], help="settings: dotted.name=value")
     return parser.parse_args()
 
 

@@ -10,12 +10,19 @@ import pytest
 from aslseg.cli.demo import LABELLED, UNLABELLED, VALIDATION
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.overrides import with_overrides
 from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.project import Project
 from aslseg.training.calibration import Speed
-from aslseg.training.run_plan import CaseTimes, estimate_of, planned_steps, typical_speed
+from aslseg.training.run_plan import (
+    ASKING_SHARE,
+    CaseTimes,
+    estimate_of,
+    planned_steps,
+    typical_speed,
+)
 
 DEMO_S = 429.0
 """Processor time of the run of `aslseg demo`, without making the project; see Docs/results.md."""
@@ -95,3 +102,28 @@ def test_what_is_trained_to_compare_with_learns_from_labels_alone(project: Proje
     )
     assert trained.unit_s == pytest.approx(1.8 * compared.unit_s)
     assert trained.kind != compared.kind
+
+
+def test_what_semisam_asks_of_sam_is_planned(project: Project) -> None:
+    config, speed = read_preset("demo"), Speed(1.8, 0.1)
+    asking = with_overrides(config, {"method": "semisam", "semisam": {"gate": False}})
+    alone = with_overrides(asking, {"method": "specialist"})
+    clicking = with_overrides(asking, {"semisam": {"prompts": "clicks", "clicks": 3}})
+    alone_s, asking_s, clicking_s = (
+        next(s for s in planned_steps(one, project, speed) if s.task == "specialist-liver")
+        for one in (alone, asking, clicking)
+    )
+    sam_s = ASKING_SHARE * speed.embedding_s * config.organ.batch_size
+    assert asking_s.unit_s - alone_s.unit_s == pytest.approx(sam_s)
+    assert clicking_s.unit_s - alone_s.unit_s == pytest.approx(3 * sam_s)
+    assert asking_s.before_s - alone_s.before_s == pytest.approx(0.1 * 40 * UNLABELLED)
+
+
+def test_cross_fitted_networks_do_not_ask_sam(project: Project) -> None:
+    config = with_overrides(read_preset("quick"), {"method": "semisam"})
+    steps = planned_steps(config, project, Speed(1.8, 0.1))
+    asking, cross_fitted = (
+        next(step for step in steps if step.task == task)
+        for task in ("specialist-liver", "cross-fitted-1-liver")
+    )
+    assert cross_fitted.unit_s < asking.unit_s
