@@ -161,7 +161,7 @@ def resample(
         out: Where the result is written.
     """
     if how == "nearest":
-        tensor = torch.from_numpy(np.ascontiguousarray(convert(values)))
+        tensor = torch.from_numpy(_writable(convert(values)))
         found = F.interpolate(tensor[None, None], tuple(shape), mode="nearest-exact")[0, 0]
         return _written(_numpy(found), out)
     if out is None and convert is _as_float and values.shape == tuple(shape):
@@ -185,12 +185,17 @@ def _in_plane(
         part = slice(first, first + _SLICES_AT_ONCE)
         slices = np.ascontiguousarray(convert(values[part]))
         if slices.shape[1:] != tuple(shape[1:]):
-            tensor = torch.from_numpy(slices)[:, None]
+            tensor = torch.from_numpy(_writable(slices))[:, None]
             slices = F.interpolate(
                 tensor, tuple(shape[1:]), mode="bilinear", align_corners=False, antialias=True
             )[:, 0].numpy()
         result[part] = slices
     return result
+
+
+def _writable(values: Float32) -> Float32:
+    """Return an array that torch takes without a warning: a copy of one that is only read."""
+    return np.require(values, requirements=["C", "W"])
 
 
 def _written(values: Float32, out: Float32 | None) -> Float32:

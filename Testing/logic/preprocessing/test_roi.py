@@ -231,6 +231,15 @@ def test_nearest_resampling_makes_no_new_values() -> None:
         assert set(np.unique(found).tolist()) <= {0.0, 3.0, 7.0}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("how", ["linear", "nearest"])
+def test_an_array_that_may_only_be_read_is_resampled_without_a_warning(how: str) -> None:
+    values = np.arange(4 * 6 * 6, dtype=np.float32).reshape(4, 6, 6)
+    wanted = resample(values, (4, 3, 3), how)
+    values.flags.writeable = False
+    np.testing.assert_array_equal(resample(values, (4, 3, 3), how), wanted)
+
+
 def test_shrinking_smooths_instead_of_skipping() -> None:
     stripes = np.zeros((1, 4, 32), np.float32)
     stripes[..., ::2] = 1.0
