@@ -241,21 +241,21 @@ def _opened(
 ) -> _Batch:
     """Look at what an earlier call has left in the folder."""
     number = best_round(run)
-    targets = open_project(run.path.parents[1]).targets
+    project = open_project(run.path.parents[1])
     names = [name for volume in volumes for name in _files(volume, options)]
-    before = check_place(output, FORMAT, [*names, CASES, LESIONS], replace=options.replace)
+    before = check_place(project, output, FORMAT, [*names, CASES, LESIONS], replace=options.replace)
     runs = {} if before is None else before.runs
     origin = Origin(
         format=FORMAT,
         aslseg=aslseg.__version__,
         written=now(),
-        targets=targets,
+        targets=project.targets,
         runs={**runs, run.run_id: run_origin(run, [number])},
         cases={} if before is None else before.cases,
         files={} if before is None else before.files,
     )
     masks, known = _masks_of(volumes, options), read_intensities(run.path)
-    batch = _Batch(run, number, targets, output, options, masks, origin, before, known)
+    batch = _Batch(run, number, project.targets, output, options, masks, origin, before, known)
     _read_rows(batch)
     if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}

@@ -20,6 +20,7 @@ from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.inference.ensemble import Segmentation
 from aslseg.project.create import create_project
 from aslseg.project.datasets import cases_from_folder
+from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.unlike_labelled import write_intensities
 from aslseg.project.windows import Intensities
@@ -290,6 +291,22 @@ def test_a_label_map_that_a_person_changed_is_not_replaced_unasked(
     assert (read_labelmap(tmp_path / "out" / "p1.nii.gz").labels == 1).all()
     done = segment_folder(run, ct, tmp_path / "out", FolderOptions(replace=True))
     assert done.done == ("p1",)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_no_image_or_label_map_of_the_project_is_replaced(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path, *, replace: bool
+) -> None:
+    project, options = open_project(run.path.parents[1]), FolderOptions(replace=replace)
+    image = project.image_path(project.cases[0])
+    (tmp_path / "new").mkdir()
+    shutil.copy(ct / "p1.nii.gz", tmp_path / "new" / image.name)
+    before = image.read_bytes()
+    with pytest.raises(StorageError, match="is the image of case"):
+        segment_folder(run, tmp_path / "new", image.parent, options)
+    assert image.read_bytes() == before
+    with pytest.raises(StorageError, match="keeps its own files"):
+        segment_folder(run, ct, project.folder / "labels", options)
 
 
 def test_tables_that_are_lost_are_made_again(

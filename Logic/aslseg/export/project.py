@@ -143,7 +143,9 @@ def export_project(
     current, found, digests = _snapshot(project, options, predictor)
     names = [name for label in found for name in _files_of(current, label, options.format)]
     tables = [CASES, LESIONS, *[nnunet.DESCRIPTION] * is_whole]
-    before = check_place(folder, options.format, [*names, *tables], replace=options.replace)
+    before = check_place(
+        current, folder, options.format, [*names, *tables], replace=options.replace
+    )
     with staged(folder, before, whole=is_whole) as staging:
         export = _Export(current, options.format, staging, _runs_of(current, found), digests)
         for label in monitor.track(found, "Exporting"):

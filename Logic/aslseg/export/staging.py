@@ -9,15 +9,22 @@ from pathlib import Path
 
 from aslseg.errors import StorageError
 from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files, read_origin
+from aslseg.project.case import LABELS, LESIONS, MASKS
+from aslseg.project.project import Project
+from aslseg.project.run_folder import RUNS
 from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
+
+OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, "cache")
+"""Of a project, in which nothing but what it writes itself has a place."""
 
 
 def check_place(
-    folder: Path, format_name: str, names: Collection[str], *, replace: bool
+    project: Project, folder: Path, format_name: str, names: Collection[str], *, replace: bool
 ) -> Origin | None:
     """Make sure that files may be written to a folder.
 
     Args:
+        project: Whose own files are never replaced, whatever `replace` says.
         folder: Where to.
         format_name: Of the label maps that come.
         names: Of all files that will be written, relative to the folder.
@@ -28,11 +35,14 @@ def check_place(
 
     Raises:
         FilesThereError: When files are in the way that this program did not write.
-        StorageError: When the folder is none, or has an export of another format.
+        StorageError: When the folder is none, is the project's own, would lose images of the
+            project, or has an export of another format.
     """
     if folder.exists() and not folder.is_dir():
         msg = f"{folder} is a file; choose a folder."
         raise StorageError(msg)
+    _refuse_own_place(project, folder)
+    _refuse_images(project, folder, names)
     before = read_origin(folder)
     if before is not None and before.format != format_name:
         msg = (
@@ -49,6 +59,35 @@ def check_place(
         )
         raise FilesThereError(msg)
     return before
+
+
+def _refuse_own_place(project: Project, folder: Path) -> None:
+    """Refuse the folders of a project in which it keeps label maps, masks, decisions and runs."""
+    home, place = project.folder.resolve(), folder.resolve()
+    inside = place.relative_to(home).parts if place.is_relative_to(home) else None
+    if inside is not None and (not inside or inside[0] in OWN_FOLDERS):
+        msg = f"{folder} is where the project keeps its own files; choose another folder."
+        raise StorageError(msg)
+
+
+def _refuse_images(project: Project, folder: Path, names: Collection[str]) -> None:
+    """Refuse to put files in the place of images, or among the slices of one."""
+    written = (folder, *(folder / name for name in names))
+    there = {_file_number(path): path for path in written if path.exists()}
+    for case in project.cases if there else ():
+        image = project.image_path(case)
+        if image.exists() and _file_number(image) in there:
+            msg = (
+                f"{there[_file_number(image)]} is the image of case {case.id}, which is never "
+                "replaced or added to; choose another folder."
+            )
+            raise StorageError(msg)
+
+
+def _file_number(path: Path) -> tuple[int, int]:
+    """Return what tells a file from all others, whatever it is called."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

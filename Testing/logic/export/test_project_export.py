@@ -386,6 +386,32 @@ def test_a_file_that_was_changed_since_is_not_written_over_unasked(
     assert sha256_of(tmp_path / "out" / "a.nii.gz") != mine
 
 
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("images", r"a\.nii\.gz is the image of case a, which is never replaced"),
+        ("project", "is where the project keeps its own files"),
+        ("project/labels", "is where the project keeps its own files"),
+        ("project/runs/first/labels", "is where the project keeps its own files"),
+    ],
+)
+def test_no_image_or_label_map_of_the_project_is_written_over(
+    tmp_path: Path, a_project: Path, folder: str, reason: str, *, replace: bool
+) -> None:
+    kept = [path for path in tmp_path.rglob("*.*") if path.is_file()]
+    before = [path.read_bytes() for path in kept]
+    with pytest.raises(StorageError, match=reason):
+        export_project(open_project(a_project), tmp_path / folder, ExportOptions(replace=replace))
+    assert [path.read_bytes() for path in kept] == before
+
+
+def test_an_image_under_another_name_is_not_written_over(tmp_path: Path, a_project: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path / "images")
+    with pytest.raises(StorageError, match="is the image of case a"):
+        export_project(open_project(a_project), tmp_path / "linked", ExportOptions(replace=True))
+
+
 def test_another_format_needs_another_folder(tmp_path: Path, a_project: Path) -> None:
     project = open_project(a_project)
     export_project(project, tmp_path / "out")
