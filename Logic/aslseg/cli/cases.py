@@ -121,14 +121,16 @@ def _slices(text: str) -> list[int] | None:
         return None if text == "all" else []
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        ends = first, last or first
-        if not all(end.isdecimal() and len(end) < _DIGITS for end in ends):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last) if dash else (first, first)
+        is_written = all(end.isdecimal() and len(end) < _DIGITS for end in ends)
+        if not is_written or int(ends[0]) > int(ends[1]):
             msg = (
-                f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, all or none."
+                f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, the lower "
+                "number first, all or none."
             )
             raise typer.BadParameter(msg)
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(ends[0]), int(ends[1]) + 1)
     return found
 
 

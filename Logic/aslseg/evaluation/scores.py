@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize
-from aslseg.errors import ImageError
+from aslseg.errors import ConfigError, ImageError
 from aslseg.evaluation.metrics import score_labels
 from aslseg.events import Monitor
 from aslseg.project.labels import labels_by_name, present_values
@@ -89,12 +90,14 @@ def evaluate_folder(
     """Score every label map of a folder against the one of the same name in another.
 
     Names are compared without ending; a truth on another grid is resampled if it overlaps. What is
-    in one folder alone, and a target that no label map has, is told.
+    in one folder alone, a target that no label map has, and a value that no target has, is told.
 
     Raises:
+        ConfigError: When two targets have one name or value.
         ImageError: When a folder holds no label map or two of one name, or no name is in both.
     """
     monitor = monitor or Monitor()
+    _refuse_repeated(targets)
     found, wanted = _label_files(predictions), _label_files(truths)
     names = sorted(found.keys() & wanted.keys())
     if not names:
@@ -113,7 +116,19 @@ def evaluate_folder(
         predicted, truth = axial_labelmap(predicted), axial_labelmap(truth)
         rows += score_rows(predicted, truth, targets, {"case": name})
     _tell_absent(targets, values, monitor)
+    _tell_strange(targets, values, monitor)
     return rows
+
+
+def _refuse_repeated(targets: Sequence[Target]) -> None:
+    for what, each in (
+        ("name", [target.name for target in targets]),
+        ("value", [target.value for target in targets]),
+    ):
+        repeated = [one for one, count in Counter[str | int](each).items() if count > 1]
+        if repeated:
+            msg = f"Two targets have the {what} {repeated[0]}; give one of them another."
+            raise ConfigError(msg)
 
 
 def _tell_unpaired(found: Mapping[str, Path], wanted: Mapping[str, Path], monitor: Monitor) -> None:
@@ -139,6 +154,17 @@ def _tell_absent(targets: Sequence[Target], values: Mask, monitor: Monitor) -> N
                 f"{target.value}); values are {known}. Its scores say nothing; name targets by "
                 "their values (--target NAME=VALUE)."
             )
+
+
+def _tell_strange(targets: Sequence[Target], values: Mask, monitor: Monitor) -> None:
+    """Say which values no target has: what lies inside of a target may be meant, or another one."""
+    known = {0, *(target.value for target in targets)}
+    strange = [str(value) for value in np.flatnonzero(values) if value not in known]
+    if strange:
+        monitor.warn(
+            f"Scored as background, for no target has these values: {', '.join(strange)}. If they "
+            "mean something that is scored, name it (--target NAME=VALUE or NAME=VALUE:INSIDE)."
+        )
 
 
 def _read(path: Path, targets: Sequence[Target]) -> Labelmap:

@@ -133,6 +133,8 @@ def test_slices_of_a_label_map_are_marked_as_complete_and_all_again(tmp_path: Pa
         ("c2=1", "has no label"),
         ("c0=four", "'four' are no slices"),
         ("c0=1-999999999", "are no slices"),
+        ("c0=4,15-12", "the lower number first"),
+        ("c0=4-", "are no slices"),
     ):
         result, slices = marked(text)
         assert result.exit_code != 0

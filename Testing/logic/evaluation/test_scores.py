@@ -10,7 +10,7 @@ import pytest
 
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Geometry, Labelmap
-from aslseg.errors import CancelledError, GeometryMismatchError, ImageError
+from aslseg.errors import CancelledError, ConfigError, GeometryMismatchError, ImageError
 from aslseg.evaluation.scores import evaluate_folder, mean_dice, score_rows
 from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.targets import LIVER_TARGETS, Target
@@ -151,10 +151,38 @@ def test_a_target_that_is_in_no_label_map_is_told_for_its_scores_say_nothing(
     targets = [Target(name="kidney", value=7), Target(name="liver", value=1)]
     rows = evaluate_folder(*folders, targets, Monitor(received.append))
     assert rows[0]["dice"] == 1.0  # of two empty masks
-    assert told(received)[2:] == [
+    assert told(received)[2:-1] == [
         "No label map of either folder has a voxel of kidney (value 7); values are 1, 2. Its "
         "scores say nothing; name targets by their values (--target NAME=VALUE)."
     ]
+
+
+def test_a_value_that_no_target_has_is_told_for_it_scores_as_background(tmp_path: Path) -> None:
+    labels = np.where(TRUTH.labels == 2, np.uint8(3), TRUTH.labels)
+    write_labelmap(Labelmap(labels, GRID), tmp_path / "predicted" / "a.nii.gz")
+    write_labelmap(TRUTH, tmp_path / "truth" / "a.nii.gz")
+    received: list[Event] = []
+    evaluate_folder(
+        tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS, Monitor(received.append)
+    )
+    assert told(received) == [
+        "Scored as background, for no target has these values: 3. If they mean something that is "
+        "scored, name it (--target NAME=VALUE or NAME=VALUE:INSIDE)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Target(name="liver", value=2), "Two targets have the name liver"),
+        (Target(name="kidney", value=1), "Two targets have the value 1"),
+    ],
+)
+def test_two_targets_of_one_name_or_value_are_refused(
+    folders: tuple[Path, Path], other: Target, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        evaluate_folder(*folders, [Target(name="liver", value=1), other])
 
 
 def test_progress_is_told_and_stopping_obeyed(folders: tuple[Path, Path]) -> None:
