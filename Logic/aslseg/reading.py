@@ -155,14 +155,14 @@ def read_table(
 
 
 def read_text(path: Path, error: type[AslsegError], remedy: str, most_bytes: int) -> str:
-    """Read a text file in UTF-8.
+    """Read a text file in UTF-8, with or without the mark that spreadsheets begin it with.
 
     Raises:
         AslsegError: Of the kind `error`: when it is missing, too large, or of another kind.
     """
     _check_size(path, error, remedy, most_bytes)
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as found:
         msg = f"{path} cannot be read ({found.strerror}); {remedy}."
         raise error(msg) from found

@@ -27,6 +27,14 @@ def test_json_is_read(text: str, values: Any) -> None:
     assert parse_json(text) is not None
 
 
+def test_files_that_begin_with_the_mark_of_utf_8_are_read(tmp_path: Path) -> None:
+    table, values = tmp_path / "a.csv", tmp_path / "a.json"
+    table.write_text("case,patient\nc1,p1\n", encoding="utf-8-sig")  # as spreadsheets write it
+    values.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_table(table, ("case",), RunError, REMEDY) == [{"case": "c1", "patient": "p1"}]
+    assert read_json(values, RunError, REMEDY) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def cases_from_msd(dataset_json: Path) -> list[CaseFiles]:
     values = _read_dataset(path)
     _one_channel(values.get("modality", {}), path)
     cases = [_msd_case(entry, "train", path) for entry in _entries(values, "training", path)]
-    return cases + [_msd_case(entry, "test", path) for entry in values.get("test", [])]
+    test = _entries(values, "test", path) if values.get("test") else ()
+    return cases + [_msd_case(entry, "test", path) for entry in test]
 
 
 def cases_from_nnunet(raw_folder: Path) -> list[CaseFiles]:
@@ -183,7 +184,7 @@ def _read_dataset(path: Path) -> dict[str, Any]:
 
 
 def _one_channel(channels: Any, path: Path) -> None:
-    if len(channels) > 1:
+    if isinstance(channels, Collection) and not isinstance(channels, str) and len(channels) > 1:
         msg = f"{path} has {len(channels)} channels per case; make a data set of one of them."
         raise ProjectError(msg)
 

@@ -201,6 +201,15 @@ def _named_by(source: str | None, names: Sequence[str]) -> dict[str, str]:
 
 
 def _named_in_table(path: Path) -> dict[str, str]:
-    remedy = "give a CSV file with columns 'case' and 'patient'"
+    remedy = "give a CSV file with columns 'case' and 'patient', parted by a comma"
     rows = read_table(path, ("case", "patient"), ProjectError, remedy)
-    return {row["case"]: row["patient"] for row in rows if row["patient"]}
+    named: dict[str, str] = {}
+    for row in rows:
+        case, patient = row["case"].strip(), row["patient"].strip()
+        if patient and named.setdefault(case, patient) != patient:
+            msg = (
+                f"{path} gives case {short(case)} to two patients, {short(named[case])} and "
+                f"{short(patient)}; leave one of them."
+            )
+            raise ProjectError(msg)
+    return named

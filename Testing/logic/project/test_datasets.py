@@ -201,6 +201,7 @@ def test_a_decathlon_task_becomes_a_project(tmp_path: Path) -> None:
         pytest.param({"training": [{"label": "a"}]}, "names no image", id="no image"),
         pytest.param({"training": [7]}, "names no image", id="number"),
         pytest.param({"test": ["imagesTs/liver_9.nii.gz"]}, "liver_9.*does not exist", id="lost"),
+        pytest.param({"test": 5}, "lists no 'test' cases", id="number of tests"),
         pytest.param({"test": ["../../x.nii.gz"]}, "lies outside of its folder", id="outside"),
         pytest.param({"modality": {"0": "T1", "1": "T2"}}, "2 channels per case", id="channels"),
     ],
@@ -210,6 +211,14 @@ def test_a_decathlon_task_that_is_not_whole_is_refused(
 ) -> None:
     with pytest.raises(ProjectError, match=words):
         cases_from_msd(a_decathlon(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"modality": None, "test": None}, {"modality": "CT"}])
+def test_a_decathlon_task_that_leaves_out_what_is_not_needed_is_read(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    cases = cases_from_msd(a_decathlon(tmp_path, **changes))
+    assert [case.id for case in cases if case.split == "train"] == ["liver_1"]
 
 
 def test_a_missing_or_damaged_dataset_file_is_told(tmp_path: Path) -> None:

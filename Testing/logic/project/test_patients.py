@@ -197,6 +197,8 @@ def test_patients_are_named_by_a_table_a_pattern_or_one_by_one(
         ("unknown.csv", "There is no case 'c17'; choose among c0"),
         ("short.csv", "column 'patient' is missing"),
         ("absent.csv", "absent.csv"),
+        ("semicolons.csv", "parted by a comma"),
+        ("twice.csv", "gives case c1 to two patients, p1 and p2"),
     ],
 )
 def test_a_source_of_patients_that_cannot_be_is_refused(
@@ -204,6 +206,9 @@ def test_a_source_of_patients_that_cannot_be_is_refused(
 ) -> None:
     (tmp_path / "unknown.csv").write_text("case,patient\nc17,9\n", encoding="utf-8")
     (tmp_path / "short.csv").write_text("case\nc1\n", encoding="utf-8")
+    (tmp_path / "semicolons.csv").write_text("case;patient\nc1;9\n", encoding="utf-8")
+    table = "case,patient\nc1,p1\nc1, p1 \nc1,p2\n"
+    (tmp_path / "twice.csv").write_text(table, encoding="utf-8")
     given = str(tmp_path / source) if source.endswith(".csv") else source
     with pytest.raises(ProjectError, match=message):
         with_patients(files, source=given)
