@@ -336,18 +336,17 @@ def interior_points(part: Mask, count: int) -> list[XY]:
     return [(x + left, y + top) for x, y in _spread(depth, count)]
 
 
-def outside_points(part: Mask, count: int, ring_px: int = RING_PX) -> list[XY]:
-    """Choose points in the middle of a ring around a mask, far from each other.
+def outside_points(part: Mask, count: int) -> list[XY]:
+    """Choose points in the middle of a ring of `RING_PX` around a mask, far from each other.
 
     Args:
         part: (H, W), not empty.
         count: How many; fewer come back when the ring has fewer pixels.
-        ring_px: Width of the ring.
     """
     if count < 1:
         return []
     distance: FloatArray = ndimage.distance_transform_edt(~part)
-    depth = np.minimum(distance, ring_px + 1 - distance)  # largest in the middle of the ring
+    depth = np.minimum(distance, RING_PX + 1 - distance)  # largest in the middle of the ring
     return _spread(np.clip(depth, 0.0, None), count)
 
 

@@ -81,26 +81,22 @@ def crop(array: NDArray[Scalar], box: BoundingBox) -> NDArray[Scalar]:
     return array[box.slices]
 
 
-def uncrop(
-    array: NDArray[Scalar], box: BoundingBox, shape: Shape3, fill: float = 0
-) -> NDArray[Scalar]:
+def uncrop(array: NDArray[Scalar], box: BoundingBox, shape: Shape3) -> NDArray[Scalar]:
     """Put a cropped (D, H, W) array back to its place.
 
     Args:
         array: What the box held.
         box: Where it was cut out.
         shape: Shape of the whole.
-        fill: Value outside of the box.
 
     Returns:
-        A new array of `shape`; where it is large, zeros outside of the box take no memory.
+        A new array of `shape`, zero outside of the box; where it is large, these zeros take no
+        memory.
     """
     if array.shape != box.shape:
         msg = f"Array {array.shape} is not what box {box.start} to {box.stop} holds."
         raise ValueError(msg)
     whole: NDArray[Scalar] = zeros(shape, array.dtype.type)
-    if fill:
-        whole[...] = fill
     crop(whole, box)[...] = array
     return whole
 
@@ -253,10 +249,10 @@ def parent_mask(volume: Volume, name: str, probability: Float32) -> Mask:
     return clean_parent(mask_where(lambda p: p > 0.5, probability)) if given is None else given
 
 
-def within_reach(organ: Mask, volume: Volume, reach_mm: float = REACH_MM) -> Mask:
-    """Return a mask widened in plane by a distance: lesions may bulge out of their organ."""
+def within_reach(organ: Mask, volume: Volume) -> Mask:
+    """Return a mask widened in plane by `REACH_MM`: lesions may bulge out of their organ."""
     spacing = min(volume.geometry.spacing_mm[1:])
-    steps = min(max(1, round(reach_mm / spacing)), sum(organ.shape[1:]))
+    steps = min(max(1, round(REACH_MM / spacing)), sum(organ.shape[1:]))
     box = box_of(organ, margin_mm=steps)  # in voxels, as the spacing is not given
     if box is None:
         return organ

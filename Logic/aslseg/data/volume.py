@@ -39,6 +39,10 @@ Spacing3: TypeAlias = tuple[float, float, float]
 SameSize: TypeAlias = Literal["refuse", "voxels", "header"]
 
 
+SAME_CORNER = 0.01
+"""Largest distance of two corners of one grid, as a part of the smallest voxel edge."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Geometry:
     """Where the voxels of a volume lie in the patient.
@@ -88,19 +92,14 @@ class Geometry:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000.0
 
-    def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
-        """Tell whether both grids are the same, corner by corner.
-
-        Args:
-            other: The geometry to compare with.
-            tolerance: Largest distance of two corners, as a part of the smallest voxel edge.
-        """
+    def matches(self, other: Geometry) -> bool:
+        """Tell whether both grids are the same: no corners lie further apart than `SAME_CORNER`."""
         if self.shape != other.shape:
             return False
         extent = np.array([*(n - 1 for n in self.shape[::-1]), 1.0])
         corners = np.array(np.meshgrid(*[(0, 1)] * 3, [1])).reshape(4, -1) * extent[:, None]
         distance = np.abs((self.ijk_to_ras - other.ijk_to_ras) @ corners).max()
-        return bool(distance <= max(tolerance, 1e-2) * min(self.spacing_mm))
+        return bool(distance <= SAME_CORNER * min(self.spacing_mm))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

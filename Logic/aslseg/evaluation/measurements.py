@@ -148,28 +148,6 @@ def measure_lesions(
     return found
 
 
-def measure_lesion(
-    mask: Mask, geometry: Geometry, target: str, number: int = 1, *, image: Volume | None = None
-) -> LesionMeasurement:
-    """Measure one lesion.
-
-    Args:
-        mask: (D, H, W), not empty, on the grid; all of it is the lesion.
-        geometry: Of the grid.
-        target: Name of the lesion's target.
-        number: Of the lesion.
-        image: On the same grid, for values in HU.
-
-    Raises:
-        ValueError: When the mask is empty.
-    """
-    box = box_of(mask)
-    if box is None:
-        msg = "An empty mask is no lesion."
-        raise ValueError(msg)
-    return _measured(mask[box.slices], box.slices, geometry, image, (target, number))
-
-
 def number_lesions(mask: Mask) -> NDArray[np.int32]:
     """Number the connected parts of a mask as `measure_lesions` does: from 1, largest first.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
@@ -19,7 +19,6 @@ from aslseg.project.run_tables import DOUBTFUL
 LabelChoice: TypeAlias = Literal["human", "accepted", "all"]
 """Label maps that people drew or corrected; also predictions that people accepted; also those that
 nobody has looked at."""
-LABEL_CHOICES: tuple[LabelChoice, ...] = get_args(LabelChoice)
 
 
 @dataclass(frozen=True, slots=True)

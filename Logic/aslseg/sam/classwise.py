@@ -24,6 +24,8 @@ from aslseg.sam.model import CHANNELS
 
 POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
 """Labels of SAM's points; `ABSENT` is the padding of a class with fewer points."""
+HIDDEN_CHANNELS = 64
+"""Between the layers of a `LearnedBox`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +107,16 @@ def stacked_points(given: Sequence[Sequence[Sequence[tuple[XY, int]]]]) -> Class
 
 
 class LearnedBox(nn.Module):
-    """Predicts two tokens, in place of those of a box's corners, from an image embedding.
+    """Predicts two tokens, in place of those of a box's corners, from an image embedding."""
 
-    Args:
-        hidden: Channels between the layers.
-    """
-
-    def __init__(self, hidden: int = 64) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.look = nn.Sequential(
-            nn.Conv2d(CHANNELS, hidden, 3, padding=1),
+            nn.Conv2d(CHANNELS, HIDDEN_CHANNELS, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(hidden, hidden, 3, stride=2, padding=1),
+            nn.Conv2d(HIDDEN_CHANNELS, HIDDEN_CHANNELS, 3, stride=2, padding=1),
             nn.GELU(),
-            nn.Conv2d(hidden, CHANNELS, 1),
+            nn.Conv2d(HIDDEN_CHANNELS, CHANNELS, 1),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )

@@ -78,16 +78,13 @@ def validated_weights(
     return best_weights(terms_of(network, sample, settings, roi_settings) for sample in samples)
 
 
-def best_weights(
-    terms: Iterable[FusionTerms], sam_weights: Sequence[float] = SAM_WEIGHTS
-) -> FusionWeights:
+def best_weights(terms: Iterable[FusionTerms]) -> FusionWeights:
     """Return the weights with the best mean Dice; the simpler ones where it is close.
 
     Args:
         terms: Of each case; those of one are in memory at a time.
-        sam_weights: Choices for the weight of SAM, from the simplest on.
     """
-    return _best(_scores(terms, sam_weights))
+    return _best(_scores(terms, SAM_WEIGHTS))
 
 
 def _scores(

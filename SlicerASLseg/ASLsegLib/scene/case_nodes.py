@@ -23,19 +23,18 @@ _IMAGE, _VOXELS, _LABEL = "ASLseg.Image", "ASLseg.Voxels", "ASLseg.Label"
 _SAMPLES_PER_AXIS = 48
 
 
-def mark_case(node: Any, project: Project, case_id: str, label: str = "") -> None:
-    """Note that a volume node is a case of a project.
+def mark_case(node: Any, project: Project, case_id: str) -> None:
+    """Note that a volume node is a case of a project; no label is shown with it yet.
 
     Args:
         node: Volume node.
         project: The project.
         case_id: Name of the case.
-        label: Digest of the case's label map that is shown with it; empty without one.
     """
     node.SetAttribute(CASE, case_id)
     node.SetAttribute(_IMAGE, _identity(project, case_id))
     node.SetAttribute(_VOXELS, digest_of_voxels(node))
-    note_label(node, label)
+    note_label(node, "")
 
 
 def note_label(node: Any, label: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import GROWTH, all_tags, restore_tags, tag
+from ASLsegLib.scene.provenance import GROWTH, all_tags, restore_tags
 from ASLsegLib.scene.segmentations import find_prediction, prediction_node, set_status
 from ASLsegLib.scene.segments import (
     PackedPart,
@@ -61,12 +61,6 @@ def add_growth(node: Any, target: Target, first: int) -> str:
     segment.SetTag("DICOM.SegmentAlgorithmName", "ASLseg growth")
     set_status(segment, "InProgress")
     return segment_id
-
-
-def growths_of(node: Any) -> list[str]:
-    """Return the ids of the segments that have grown, in their order."""
-    segmentation = node.GetSegmentation()
-    return [n for n in segment_ids(node) if tag(segmentation.GetSegment(n), GROWTH)]
 
 
 def note_models(node: Any, segment_id: str, **values: str) -> None:

@@ -47,7 +47,7 @@ from ASLsegLib.scene.segments import (
     without,
     write_part,
 )
-from ASLsegLib.scene.terminology import add_segment, style_of_target
+from ASLsegLib.scene.terminology import NEW_SUFFIX, add_segment, style_of_target
 from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 
 if TYPE_CHECKING:
@@ -446,7 +446,7 @@ def _new_segment(
     node: Any, target: Target, source: str, *, holds_others: bool, segment_id: str = ""
 ) -> str:
     segment_id = segment_id or node.GetSegmentation().GenerateUniqueSegmentID(target.name)
-    name = f"{target.name} (new)" if _of_target(node, target) else target.name
+    name = f"{target.name}{NEW_SUFFIX}" if _of_target(node, target) else target.name
     segment_id = add_segment(node, segment_id, name, style_of_target(target))
     display = node.GetDisplayNode()
     if source in OUTLINES:

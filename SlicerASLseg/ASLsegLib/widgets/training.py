@@ -47,7 +47,6 @@ class TrainingSection(Section):
         self._is_busy = False
         self._plotted = qt.QElapsedTimer()
         self._plotted.start()
-        self._shown_run = ""
         for button, action in (
             (self.ui.startButton, self.start),
             (self.ui.estimateButton, self.estimate),

@@ -217,10 +217,9 @@ def test_crop_then_uncrop_is_identity(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(uncrop(cropped, box, mask.shape), mask)
 
 
-def test_uncropping_fills_the_outside() -> None:
+def test_uncropping_leaves_the_outside_zero() -> None:
     box = BoundingBox((0, 0, 0), (1, 1, 1))
-    whole = uncrop(np.array([[[7.0]]]), box, (1, 1, 2), fill=-1000)
-    assert whole.tolist() == [[[7.0, -1000.0]]]
+    assert uncrop(np.array([[[7.0]]]), box, (1, 1, 2)).tolist() == [[[7.0, 0.0]]]
 
 
 def test_boxes_that_make_no_sense_are_refused() -> None:

@@ -7,7 +7,6 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.evaluation.measurements import (
     axial_diameters_mm,
     longest_diameter_mm,
-    measure_lesion,
     measure_lesions,
     measure_targets,
 )
@@ -196,16 +195,9 @@ def test_an_image_of_another_size_is_refused() -> None:
         )
 
 
-def test_one_mask_is_measured_like_the_lesion_of_a_label_map() -> None:
+def test_the_slice_of_a_lesions_diameter_is_one_of_the_whole_volume() -> None:
     box = (slice(5, 8), slice(10, 12), slice(20, 23))
-    mask = np.zeros(GRID.shape, bool)
-    mask[box] = True
-    image = Volume(np.arange(mask.size, dtype=np.int16).reshape(mask.shape), GRID)
-    of_labels = measure_lesions(labelled(box), LIVER_TARGETS, image=image)
-    assert of_labels == [measure_lesion(mask, GRID, "tumour", image=image)]
-    assert of_labels[0].slice_index == 5
-    with pytest.raises(ValueError, match="empty"):
-        measure_lesion(np.zeros(GRID.shape, bool), GRID, "tumour")
+    assert measure_lesions(labelled(box), LIVER_TARGETS)[0].slice_index == 5
 
 
 def test_a_targets_volume_has_what_lies_inside_of_it() -> None:

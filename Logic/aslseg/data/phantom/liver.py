@@ -22,6 +22,8 @@ from aslseg.data.phantom.space import (
 HILUM: Point = (-36.0, -4.0, 4.0)
 OUTLET: Point = (-18.0, 10.0, 52.0)
 
+MOST_TUMOURS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class LiverShape:
@@ -144,14 +146,12 @@ def _grow(
         _grow(branches, end, way + rng.normal(0.0, 0.55, 3), (length * 0.84, radius * 0.74), rng)
 
 
-def draw_tumours(
-    space: Space, liver: Field, rng: np.random.Generator, *, most: int = 6
-) -> list[Tumour]:
-    """Draw two to `most` tumours that lie inside the liver and apart from each other.
+def draw_tumours(space: Space, liver: Field, rng: np.random.Generator) -> list[Tumour]:
+    """Draw two to `MOST_TUMOURS` tumours that lie inside the liver and apart from each other.
 
     Most are darker than the liver, some brighter; the first two are one of each.
     """
-    wanted = int(rng.integers(2, most + 1))
+    wanted = int(rng.integers(2, MOST_TUMOURS + 1))
     found: list[Tumour] = []
     for _ in range(12 * wanted):
         radius = float(np.clip(rng.lognormal(2.4, 0.5), 6.0, 28.0))
