@@ -6,7 +6,7 @@ A programmer's mistake stays a `TypeError` or `ValueError`; these classes are fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -73,6 +73,24 @@ def entry_of(
         msg = f"{problem} '{short(name)}'; choose one of {', '.join(table)}."
         raise error(msg)
     return table[name]
+
+
+def refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse the first of some names that is not known.
+
+    Args:
+        what: The names are of, such as `case`.
+        names: As a person gave them.
+        known: All that can be chosen.
+
+    Raises:
+        ProjectError: When there is nothing of a name.
+    """
+    for name in names:
+        if name not in known:
+            choices = ", ".join(sorted(known))
+            msg = f"There is no {what} '{short(name)}'; choose among {choices}."
+            raise ProjectError(msg)
 
 
 def short(value: object, most: int = 120) -> str:

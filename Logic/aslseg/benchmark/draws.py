@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from aslseg.benchmark.data import BenchmarkData
 from aslseg.config import Settings
-from aslseg.errors import ProjectError, first_finding
+from aslseg.errors import ProjectError, first_finding, refuse_unknown
 from aslseg.project.case import CaseFiles
 from aslseg.reading import read_object
 from aslseg.targets import LIVER_TARGETS, Target
@@ -73,10 +73,7 @@ def drawn_data(
         ProjectError: When a name is unknown or has two parts to play, a label map is missing, or a
             patient is tested on and trained on.
     """
-    unknown = [name for name in chosen if name not in file.draws]
-    if unknown:
-        msg = f"There is no draw '{unknown[0]}'; choose among {', '.join(file.draws)}."
-        raise ProjectError(msg)
+    refuse_unknown("draw", chosen, file.draws)
     _check_orders(file)
     patients = {case: who for who, theirs in file.patients.items() for case in theirs}
     known = {case.id: case for case in cases}

@@ -9,12 +9,13 @@ import typer
 
 from aslseg.cli.console import FAILURE, messages, say, show_table, tell
 from aslseg.cli.progress import watched
-from aslseg.errors import ProjectError, short
+from aslseg.errors import refuse_unknown
 
 if TYPE_CHECKING:
     from aslseg.project.case import CaseFiles
     from aslseg.project.plan import Plan
     from aslseg.project.target_table import TargetRow
+    from aslseg.targets import Target
 
 
 def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[CaseFiles]:
@@ -23,11 +24,7 @@ def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[Ca
     Raises:
         ProjectError: When there is no case of a name.
     """
-    known = {case.id for case in cases}
-    for name in names or ():
-        if name not in known:
-            msg = f"There is no case '{short(name)}'; choose among {', '.join(sorted(known))}."
-            raise ProjectError(msg)
+    refuse_unknown("case", names or (), {case.id for case in cases})
     return [case for case in cases if case.id not in (names or ())]
 
 
@@ -62,7 +59,7 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
     title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
     head = ["case", "volume", "label map", "organ masks", "used to", "patient"]
     show_table(title, head, rows, words=6)
-    tell(f"Targets: {', '.join(_as_typed(row) for row in plan.targets)}.")
+    tell(f"Targets: {', '.join(as_typed(row) for row in plan.targets)}.")
     if compare:
         with watched(messages) as monitor:
             alike = look_alike(plan, monitor)
@@ -77,6 +74,7 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
     tell("Nothing is wrong, and nothing was written; leave --dry-run out to make the project.")
 
 
-def _as_typed(row: TargetRow) -> str:
-    inside = f":{row.inside}" if row.inside else ""
-    return f"{row.name or '?'}={row.value}{inside}"
+def as_typed(target: Target | TargetRow) -> str:
+    """Return a target as `--target` names it."""
+    inside = f":{target.inside}" if target.inside else ""
+    return f"{target.name or '?'}={target.value}{inside}"

@@ -23,7 +23,7 @@ from aslseg.cli.console import (
     tell,
     whole_pairs_of,
 )
-from aslseg.cli.planned import left_out, show_plan
+from aslseg.cli.planned import as_typed, left_out, show_plan
 from aslseg.cli.progress import watched
 from aslseg.project.case import MASKS, Case
 from aslseg.project.patients import IN_WORDS
@@ -204,7 +204,7 @@ def styles_of(
 
 def _tell_targets(targets: tuple[Target, ...]) -> None:
     """Say which targets are trained, and how to name one inside another where none is."""
-    written = {target.name: _as_typed(target) for target in targets}
+    written = {target.name: as_typed(target) for target in targets}
     tell(f"Targets: {', '.join(written.values())}.")
     if len(targets) > 1 and not any(target.inside for target in targets):
         first, second, *_ = written
@@ -213,10 +213,6 @@ def _tell_targets(targets: tuple[Target, ...]) -> None:
             f"make the project anew with --target {written[first]} "
             f"--target {written[second]}:{first}: it is looked for there alone then."
         )
-
-
-def _as_typed(target: Target) -> str:
-    return f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
 
 
 def patients(

@@ -20,7 +20,7 @@ from aslseg.config import RunConfig
 from aslseg.data.body_match import BodyDigest, body_digest
 from aslseg.data.images import read_geometry, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask
-from aslseg.errors import CancelledError, ImageError, ProjectError
+from aslseg.errors import CancelledError, ImageError, ProjectError, refuse_unknown
 from aslseg.events import Monitor
 from aslseg.presets import DEFAULT_PRESET, PRESETS
 from aslseg.project.case import (
@@ -364,11 +364,7 @@ def with_label_targets(
     Raises:
         ProjectError: When there is no such case.
     """
-    known = [case.id for case in cases]
-    strange = [case_id for case_id in of or () if case_id not in known]
-    if strange:
-        msg = f"There is no case '{strange[0]}'; choose among {', '.join(sorted(known))}."
-        raise ProjectError(msg)
+    refuse_unknown("case", of or (), [case.id for case in cases])
     return [
         replace(case, label_targets=tuple(names)) if of is None or case.id in of else case
         for case in cases
@@ -379,10 +375,8 @@ def _check_choice(
     known: dict[str, CaseFiles], labelled: Collection[str], others: Sequence[str]
 ) -> None:
     names = [*labelled, *others]
+    refuse_unknown("case", names, known)
     for name in names:
-        if name not in known:
-            msg = f"There is no case '{name}'; choose among {', '.join(sorted(known))}."
-            raise ProjectError(msg)
         if names.count(name) > 1:
             msg = f"Case '{name}' is named twice; it is either labelled, validation or test."
             raise ProjectError(msg)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aslseg.errors import ProjectError, short
+from aslseg.errors import ProjectError, refuse_unknown, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
 from aslseg.project.drawn import drawn_files, set_drawn_aside
 from aslseg.project.project import (
@@ -147,10 +147,7 @@ def restyled(
         ProjectError: As `restyle_targets`.
     """
     known = {target.name for target in project.targets}
-    for name in (*colors, *terminologies):
-        if name not in known:
-            msg = f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
-            raise ProjectError(msg)
+    refuse_unknown("target", (*colors, *terminologies), known)
     targets = tuple(_styled(target, colors, terminologies) for target in project.targets)
     return validated(project, targets=targets)
 

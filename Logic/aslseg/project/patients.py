@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aslseg.data.dicom import patient_id_of
-from aslseg.errors import ProjectError, short
+from aslseg.errors import ProjectError, refuse_unknown, short
 from aslseg.project.case import Case, CaseFiles, Split
 from aslseg.reading import read_table
 
@@ -152,7 +152,7 @@ def with_patients(
         ProjectError: When there is no such case, a name does not match, or the source is damaged.
     """
     by_source = _named_by(source, [case.id for case in cases])
-    _refuse_unknown([*by_source, *(patients or {})], cases)
+    refuse_unknown("case", [*by_source, *(patients or {})], {case.id for case in cases})
     found = [replace(case, patient=by_source.get(case.id, case.patient)) for case in cases]
     meant = meant_patients(patients or {}, {case.id: whose(case) for case in found})
     return [replace(case, patient=meant.get(case.id, case.patient)) for case in found]
@@ -169,14 +169,6 @@ def meant_patients(named: Mapping[str, str], known: Mapping[str, str]) -> dict[s
         case: name if name == case else named.get(name, known.get(name, name))
         for case, name in named.items()
     }
-
-
-def _refuse_unknown(named: Iterable[str], cases: Sequence[CaseFiles]) -> None:
-    known = {case.id for case in cases}
-    for name in named:
-        if name not in known:
-            msg = f"There is no case '{short(name)}'; choose among {', '.join(sorted(known))}."
-            raise ProjectError(msg)
 
 
 def _named_by(source: str | None, names: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from aslseg.data.nrrd import Segment
-from aslseg.errors import ConfigError, ProjectError, short
+from aslseg.errors import ConfigError, ProjectError, refuse_unknown, short
 from aslseg.project.labels import COUNTER, plain_name
 from aslseg.project.problem import Column, Problem
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
@@ -60,11 +60,7 @@ def styled_rows(
     Raises:
         ProjectError: When there is no such target.
     """
-    known = [row.name for row in rows]
-    for name in (*colors, *terminologies):
-        if name not in known:
-            msg = f"There is no target '{short(name)}'; choose among {', '.join(sorted(known))}."
-            raise ProjectError(msg)
+    refuse_unknown("target", (*colors, *terminologies), [row.name for row in rows])
     return tuple(
         replace(
             row,
