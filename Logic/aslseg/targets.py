@@ -148,6 +148,19 @@ def region_values(target: Target, targets: Sequence[Target]) -> list[int]:
     return values
 
 
+def numbered_labels(labels: Labels, targets: Sequence[Target]) -> Labels:
+    """Return a label map with the numbers of targets, from 1 in their order, for their values.
+
+    Args:
+        labels: Label map, any shape, with the values of the targets.
+        targets: All targets.
+    """
+    numbers = np.zeros(256, np.uint8)
+    for number, target in enumerate(targets, start=1):
+        numbers[target.value] = number
+    return numbers[labels]
+
+
 def lesion_targets(targets: Sequence[Target]) -> list[Target]:
     """Return the targets that have candidates: those in a parent that hold no other target."""
     parents = {target.inside for target in targets}

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import aslseg
 from aslseg.data.dicom import is_dicom_folder, slice_files
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError
 from aslseg.export.origin import MadeBy
 from aslseg.storage import atomic_path
-from aslseg.targets import Target
+from aslseg.targets import Target, numbered_labels
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
@@ -85,13 +83,10 @@ def write_dicom_seg(
     slices = [dcmread(file) for file in slice_files(image)]
     for source in slices:
         _complete(source, labelmap.geometry.spacing_mm[0])
-    numbers = np.zeros(256, np.uint8)
-    for number, target in enumerate(targets, start=1):
-        numbers[target.value] = number
     try:
         found = Segmentation(
             source_images=slices,
-            pixel_array=numbers[labelmap.labels],
+            pixel_array=numbered_labels(labelmap.labels, targets),
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=_descriptions(targets, made_by, algorithm),
             series_instance_uid=UID(),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.project.case import Case
 from aslseg.storage import write_json_atomic
-from aslseg.targets import Target
+from aslseg.targets import Target, numbered_labels
 
 ENDING = ".nii.gz"
 DESCRIPTION = "dataset.json"
@@ -37,10 +35,7 @@ def write_labels(labelmap: Labelmap, targets: Sequence[Target], path: Path, igno
         path: Where to.
         ignored: Voxels that get the value of nnU-Net's ignore label, the one after the targets'.
     """
-    table = np.zeros(256, np.uint8)
-    for value, target in enumerate(targets, start=1):
-        table[target.value] = value
-    labels = table[labelmap.labels]
+    labels = numbered_labels(labelmap.labels, targets)
     labels[ignored] = len(targets) + 1
     write_labelmap(Labelmap(labels, labelmap.geometry), path)
 

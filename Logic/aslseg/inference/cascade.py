@@ -124,9 +124,7 @@ class Specialist:
                 f"give its mask (aslseg segment --organ {names}=FILE), or train a run without them."
             )
             raise ImageError(msg)
-        parent = None
-        if stage.inside is not None:
-            parent = parent_mask(volume, stage.inside.name, found[stage.inside.name])
+        parent = stage_parent(volume, stage, found)
         if parent is not None and not parent.any():
             nothing = {t.name: zeros(volume.geometry.shape) for t in stage.targets}
             return StagePrediction(stage, None, None, None, nothing)
@@ -141,6 +139,19 @@ class Specialist:
 def is_given(stage: CascadeStage, given: Collection[str]) -> bool:
     """Return whether masks of all targets of a stage are given, so that no network is needed."""
     return all(target.name in given for target in stage.targets)
+
+
+def stage_parent(volume: Volume, stage: CascadeStage, probabilities: Probabilities) -> Mask | None:
+    """Return the mask (D, H, W) that a stage's targets are sought in; None for the whole image.
+
+    Args:
+        volume: The image.
+        stage: Whose parent is meant.
+        probabilities: Predicted by the stages before.
+    """
+    if stage.inside is None:
+        return None
+    return parent_mask(volume, stage.inside.name, probabilities[stage.inside.name])
 
 
 def with_given(probabilities: Probabilities, stage: CascadeStage, volume: Volume) -> Probabilities:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
-from aslseg.data.masks import parent_mask, within_reach
+from aslseg.data.masks import within_reach
 from aslseg.data.volume import Float32, Geometry, Mask, Volume, zeros
 from aslseg.inference.cascade import (
     SLICES_AT_ONCE,
     Probabilities,
     is_given,
     on_volume,
+    stage_parent,
     with_given,
 )
 from aslseg.inference.postprocessing import dilated_in_plane, parts_touching
@@ -209,9 +210,7 @@ class Refiner:
     ) -> Probabilities:
         if is_given(stage, volume.given):
             return with_given({}, stage, volume)
-        parent = None
-        if stage.inside is not None:
-            parent = parent_mask(volume, stage.inside.name, refined[stage.inside.name])
+        parent = stage_parent(volume, stage, refined)
         if parent is not None and not parent.any():
             return {t.name: zeros(volume.geometry.shape) for t in stage.targets}
         settings = adaptation_roi_settings(stage, self.config)

@@ -185,8 +185,20 @@ def _in_input(sequence: ClickSequence) -> Tensor:
 
 def logits_under(low_res: Tensor, task: ClickTask) -> Tensor:
     """Return SAM's logits under the pixels of a mask: (4 h, 4 w) -> (rows, columns)."""
-    at = task.frame.to_input(task.points.to(low_res)) / task.frame.input_size * 2 - 1
-    sampled = F.grid_sample(
-        low_res[None, None], at[None], mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return sampled[0, 0]
+    return sampled_at(low_res, task.frame.to_input(task.points.to(low_res)) / task.frame.input_size)
+
+
+def sampled_at(values: Tensor, points: Tensor) -> Tensor:
+    """Interpolate values linearly between the centres of their pixels.
+
+    Args:
+        values: (h, w); the border is repeated beyond it.
+        points: (rows, columns, 2) as parts (x, y) of its width and height.
+
+    Returns:
+        (rows, columns).
+    """
+    grid = points[None] * 2 - 1
+    return F.grid_sample(
+        values[None, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0, 0]

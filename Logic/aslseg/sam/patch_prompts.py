@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aslseg.config import PromptConfig
 from aslseg.data.volume import Mask
 from aslseg.prompts import prompts_from_mask
-from aslseg.sam.clicks import ClickTask
+from aslseg.sam.clicks import ClickTask, sampled_at
 from aslseg.sam.decoder import decode
 
 
@@ -64,8 +63,4 @@ def prompted_logits(sam: nn.Module, task: ClickTask, settings: PromptConfig) -> 
         return None
     logits = decode(sam, task.embedding.float(), prompts, frame).logits.amax(0)
     size = torch.tensor([frame.width, frame.height], dtype=torch.float32)
-    at = task.points.to(logits) / size.to(logits) * 2 - 1
-    sampled = F.grid_sample(
-        logits[None, None], at[None], mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return sampled[0, 0]
+    return sampled_at(logits, task.points.to(logits) / size.to(logits))
