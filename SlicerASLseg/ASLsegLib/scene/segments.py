@@ -85,23 +85,17 @@ def with_slice(
     start = [0, 0, 0]
     start[2 - axis] = slice_index
     plane = np.expand_dims(plane, axis)
-    boxes = [one for one in (part, part_of(plane, (start[0], start[1], start[2]))) if one]
-    if not boxes:
+    extent = _extent_of_both(part, part_of(plane, (start[0], start[1], start[2])))
+    if extent is None:
         return None
-    extents = np.array([box.extent for box in boxes])
-    first, last = extents[:, ::2].min(axis=0), extents[:, 1::2].max(axis=0)
-    i0, j0, k0 = (int(n) for n in first)
-    values = np.zeros(tuple(last - first + 1)[::-1], bool)
-    if part is not None:
-        depth, rows, columns = part.values.shape
-        i, j, k = (int(n) for n in np.array(part.extent[::2]) - first)
-        values[k : k + depth, j : j + rows, i : i + columns] = part.values
+    first, last = extent[::2], extent[1::2]
+    values = _values_in(part, extent)
     if first[2 - axis] <= slice_index <= last[2 - axis]:
         cut = [slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True)]
         cut[axis] = slice(None)
         of_slice = np.moveaxis(values, axis, 0)[slice_index - first[2 - axis]]
         of_slice[:] = plane[tuple(cut)].squeeze(axis)
-    return part_of(values, (i0, j0, k0))
+    return part_of(values, (first[0], first[1], first[2]))
 
 
 def combined(
@@ -117,22 +111,36 @@ def combined(
         rule: Of two bool arrays; nothing of nothing has to be nothing. `np.greater` is the first
             without the second.
     """
-    parts = [part for part in (first, second) if part is not None]
-    if not parts:
+    extent = _extent_of_both(first, second)
+    if extent is None:
         return None
-    extents = np.array([part.extent for part in parts])
-    start, last = extents[:, ::2].min(axis=0), extents[:, 1::2].max(axis=0)
-    i0, j0, k0 = (int(n) for n in start)
+    i0, _, j0, _, k0, _ = extent
+    return part_of(rule(_values_in(first, extent), _values_in(second, extent)), (i0, j0, k0))
 
-    def within_both(part: Part | None) -> np.ndarray:
-        values = np.zeros(tuple(last - start + 1)[::-1], bool)
-        if part is not None:
-            depth, rows, columns = part.values.shape
-            i, j, k = (int(n) for n in np.array(part.extent[::2]) - start)
-            values[k : k + depth, j : j + rows, i : i + columns] = part.values
-        return values
 
-    return part_of(rule(within_both(first), within_both(second)), (i0, j0, k0))
+def _extent_of_both(first: Part | None, second: Part | None) -> Extent | None:
+    """Return the box around two parts; None for two times nothing."""
+    extents = [part.extent for part in (first, second) if part is not None]
+    if not extents:
+        return None
+    corners = np.array(extents)
+    i0, j0, k0 = corners[:, ::2].min(axis=0).tolist()
+    i1, j1, k1 = corners[:, 1::2].max(axis=0).tolist()
+    return i0, i1, j0, j1, k0, k1
+
+
+def _values_in(part: Part | None, extent: Extent) -> np.ndarray:
+    """Return what a box, which contains a part, has of it: (d, h, w) bool."""
+    i0, i1, j0, j1, k0, k1 = extent
+    values = np.zeros((k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1), bool)
+    if part is not None:
+        in_k, in_j, in_i = part.place
+        values[
+            in_k.start - k0 : in_k.stop - k0,
+            in_j.start - j0 : in_j.stop - j0,
+            in_i.start - i0 : in_i.stop - i0,
+        ] = part.values
+    return values
 
 
 def without(first: Part | None, second: Part | None) -> Part | None:

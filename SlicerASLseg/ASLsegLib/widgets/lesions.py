@@ -14,7 +14,7 @@ from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
 from ASLsegLib.scene.segmentations import find_prediction
-from ASLsegLib.widgets.section import Section, cell, fill_table
+from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ class LesionsSection(Section):
             return
         self.logic.draw_lesion(row)
         self._place = place_of_views()
-        open_lesion_in_editor(node, volume, self.logic.segment_of_drawing())
+        open_in_segment_editor(node, volume, self.logic.segment_of_drawing())
         self._offer_way_back(row)
 
     def _add(self) -> None:
@@ -336,12 +336,3 @@ def _cells(row: int, lesion: ReviewedLesion) -> list[str]:
         agreement,
         undecided if lesion.state == UNDECIDED else STATES.get(lesion.state, lesion.state),
     ]
-
-
-def open_lesion_in_editor(segmentation: Any, volume: Any, segment_id: str) -> None:
-    """Open the Segment Editor with the segment of a lesion."""
-    slicer.util.selectModule("SegmentEditor")
-    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-    editor.setSegmentationNode(segmentation)
-    editor.setSourceVolumeNode(volume)
-    editor.setCurrentSegmentID(segment_id)

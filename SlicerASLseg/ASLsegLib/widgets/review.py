@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.segmentations import find_prediction
-from ASLsegLib.widgets.section import Section, cell, fill_table, shortened
+from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, shortened
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -227,11 +226,3 @@ def _decision(report: Any) -> str:
     if report.state == "incomplete":
         return _("? no slice of its label counts")
     return DECISIONS.get(report.state) or f"? {report.reason or '-'}"
-
-
-def open_in_segment_editor(segmentation: Any, volume: Any) -> None:
-    """Open the Segment Editor with a segmentation and its volume."""
-    slicer.util.selectModule("SegmentEditor")
-    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-    editor.setSegmentationNode(segmentation)
-    editor.setSourceVolumeNode(volume)

@@ -317,3 +317,13 @@ def as_plain(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     return f"<span>{html.escape(text, quote=False)}</span>".replace("\n", "<br>")
+
+
+def open_in_segment_editor(segmentation: Any, volume: Any, segment_id: str | None = None) -> None:
+    """Open the Segment Editor with a segmentation and its volume, and with a segment if named."""
+    slicer.util.selectModule("SegmentEditor")
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    editor.setSegmentationNode(segmentation)
+    editor.setSourceVolumeNode(volume)
+    if segment_id is not None:
+        editor.setCurrentSegmentID(segment_id)
