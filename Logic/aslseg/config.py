@@ -63,8 +63,8 @@ class SemiSamConfig(Settings):
         rampdown_share: Part of the schedule, at its end, over which the term fades out.
         prompts: `clicks` simulates those of a person, as published; `box_mask` gives box and mask
             of each component (ours).
-        gate: Ask SAM only for targets of which it has a better mask than cross-fitted specialists
-            on labelled cases (ours); needs `box_mask`.
+        gate: Prompt SAM only for targets of which it has a better mask than cross-fitted
+            specialists on labelled cases (ours); needs `box_mask`.
         clicks: Simulated clicks per mask.
         planes: Of a block, SAM is prompted on at most so many planes per step (ours).
         confidence: Weigh voxels by how little SAM's mask changed from click to click (the aim of
@@ -509,7 +509,7 @@ class RunConfig(Settings):
         start_labels: Origin of another model's labels (see `external_labels`) that round 1 learns
             from as pseudo-labels; empty for none.
         baseline: Also train a supervised specialist, as the row to compare with, where round 1 does
-            not have one anyway; and ask SAM as released.
+            not have one anyway; and prompt SAM as released.
         semisam, scsam, cpcsam: Of these methods alone.
         later_share: Part of the specialist's schedule in rounds after the first, which start from
             the weights of the round before.

@@ -108,7 +108,7 @@ class RunContext:
         """The cache; anything in it may be deleted."""
         return self.shared_cache or self.project.folder / "cache"
 
-    def teaching(self, stage: CascadeStage) -> list[Case]:
+    def labelled_for(self, stage: CascadeStage) -> list[Case]:
         """Return the training cases of which some target of a stage is known for sure."""
         names = {target.name for target in stage.targets}
         return [

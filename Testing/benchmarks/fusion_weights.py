@@ -95,16 +95,21 @@ def labels(
     sam = ensemble.sam_predictor.predict(volume, prompts)
     empty = np.zeros(volume.geometry.shape, np.float32)
     yield "SAM", labels_of(context, volume, {name: sam.get(name, empty) for name in specialist})
-    judged = ensemble.judge(volume, stages, sam)
+    classified = ensemble.classify_candidates(volume, stages, sam)
     network = ensemble.refiner.networks[arguments.target]
     own = network.fusion_weights
     for pair in dict.fromkeys([own, *arguments.weights]):
         network.set_fusion_weights(pair)
         refined = ensemble.refiner.refine(volume, specialist, sam)
         name = f"final, {pair.sam:g}:{pair.correction:g}"
-        yield name, labels_of(context, volume, accepted_only(refined, effects_on(refined, judged)))
+        yield (
+            name,
+            labels_of(context, volume, accepted_only(refined, effects_on(refined, classified))),
+        )
         if arguments.threshold is not None:
-            others = {n: replace(one, threshold=arguments.threshold) for n, one in judged.items()}
+            others = {
+                n: replace(one, threshold=arguments.threshold) for n, one in classified.items()
+            }
             found = labels_of(context, volume, accepted_only(refined, effects_on(refined, others)))
             yield f"{name}, candidates above {arguments.threshold:g}", found
     network.set_fusion_weights(own)

@@ -135,7 +135,7 @@ class Decided:
     def __init__(self, whole: Segmentation) -> None:
         self._whole = whole
 
-    def judge(self, *_: object) -> object:
+    def classify(self, *_: object) -> object:
         return self._whole.candidates
 
 

@@ -79,7 +79,7 @@ class ReviewedLesion:
         agreement: Least Dice of two predictions in its surroundings; None with fewer than two.
         probability: Of being a lesion, by the run; None where it judged none.
         doubt: From 0 to 1; what comes first is asked about first.
-        reasons: Why it is in doubt, in words; none where nothing speaks against it.
+        reasons: Why it is in doubt, in words; none where it is not.
         candidate: Its number in the run's table; 0 where it has none.
         outside: What of it a person drew outside of its parent, which is none of the parent when
             the lesion is taken out; None for nothing.

@@ -55,7 +55,7 @@ _STABLE = tuple(float(1 / (1 + np.exp(-odds))) for odds in (1.0, -1.0))
 """SAM's stability: overlap of its masks at log-odds of 1 and -1 (Kirillov et al., ICCV 2023)."""
 
 
-def judged_targets(targets: Sequence[Target], config: RunConfig) -> list[Target]:
+def candidate_targets(targets: Sequence[Target], config: RunConfig) -> list[Target]:
     """Return the targets whose candidates are accepted or rejected; none if all are kept."""
     return [] if config.lesion_decision == "none" else lesion_targets(targets)
 

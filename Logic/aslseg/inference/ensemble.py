@@ -13,7 +13,7 @@ from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist, StagePrediction, all_targets
 from aslseg.inference.lesion_stage import (
     CandidateEffect,
-    JudgedCandidates,
+    ClassifiedCandidates,
     LesionStage,
     accepted_only,
     effects_on,
@@ -44,7 +44,7 @@ class Segmentation:
     prompts: tuple[SlicePrompts, ...]
     probabilities: Probabilities
     specialist_alone: bool = False
-    candidates: Mapping[str, JudgedCandidates] = field(default_factory=dict)
+    candidates: Mapping[str, ClassifiedCandidates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +154,7 @@ class Ensemble:
         probabilities = all_targets(stages)
         prompts = tuple(self.propose_prompts(volume, probabilities))
         of_sam = self._of_sam(volume, probabilities, prompts, monitor)
-        judged = self.judge(volume, stages, of_sam or {})
+        classified = self.classify_candidates(volume, stages, of_sam or {})
         del stages
         monitor.check()
         specialist = self._labels(probabilities, volume)
@@ -163,7 +163,7 @@ class Ensemble:
         for _ in monitor.details(["all"], "Refining"):
             refined = self.refiner.refine(volume, probabilities, of_sam)
         alone = refined is probabilities
-        effects = effects_on(refined, judged)
+        effects = effects_on(refined, classified)
         refined = accepted_only(refined, effects) if effects else refined
         is_specialist = refined is probabilities
         kept = keep(VolumeMaps(probabilities, of_sam or {}, refined, effects))
@@ -175,13 +175,13 @@ class Ensemble:
             prompts=prompts,
             probabilities=refined,
             specialist_alone=alone,
-            candidates=judged,
+            candidates=classified,
         )
         return found, kept
 
-    def judge(
+    def classify_candidates(
         self, volume: Volume, stages: Sequence[StagePrediction], sam: Probabilities
-    ) -> dict[str, JudgedCandidates]:
+    ) -> dict[str, ClassifiedCandidates]:
         """Accept or reject the candidates of the lesion targets; none without a lesion stage.
 
         Args:
@@ -191,7 +191,7 @@ class Ensemble:
         """
         if self.lesion_stage is None:
             return {}
-        return self.lesion_stage.judge(volume, stages, sam)
+        return self.lesion_stage.classify(volume, stages, sam)
 
     def propose_prompts(self, volume: Volume, probabilities: Probabilities) -> list[SlicePrompts]:
         """Return the prompts for SAM from the specialist's probabilities; none for given masks."""

@@ -15,8 +15,8 @@ from aslseg.inference.candidates import (
     MOST_CANDIDATES,
     Candidates,
     Evidence,
+    candidate_targets,
     find_candidates,
-    judged_targets,
 )
 from aslseg.inference.cascade import (
     Probabilities,
@@ -36,7 +36,7 @@ than all labelled ones look like one lesion (volume 43 of LiTS)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedCandidates:
+class ClassifiedCandidates:
     """The candidates of one target in one volume, each accepted or rejected.
 
     Attributes:
@@ -153,9 +153,9 @@ class LesionStage:
     config: RunConfig
     with_sam: bool = False
 
-    def judge(
+    def classify(
         self, volume: Volume, stages: Sequence[StagePrediction], sam: Probabilities
-    ) -> dict[str, JudgedCandidates]:
+    ) -> dict[str, ClassifiedCandidates]:
         """Find candidates, and accept or reject each.
 
         One that fills most of its parent has the threshold for its probability, if not less: it is
@@ -170,7 +170,7 @@ class LesionStage:
             By name of the lesion targets.
         """
         settings = self.config.candidates
-        judged: dict[str, JudgedCandidates] = {}
+        classified: dict[str, ClassifiedCandidates] = {}
         of_sam = sam if self.with_sam else None
         found = candidates_of(volume, stages, of_sam, self.earlier, self.targets, self.config)
         for name, candidates in found.items():
@@ -179,8 +179,8 @@ class LesionStage:
             probability = classifier.probability(candidates, settings)
             fills_parent = fill_parent(candidates, name, stages, volume)
             probability = at_most_doubtful(probability, fills_parent, threshold)
-            judged[name] = JudgedCandidates(candidates, probability, threshold)
-        return judged
+            classified[name] = ClassifiedCandidates(candidates, probability, threshold)
+        return classified
 
 
 def fill_parent(
@@ -233,12 +233,12 @@ def candidates_of(
     Args:
         volume: The image, on its axial grid.
         stages: Predictions of the specialist.
-        sam: As in `LesionStage.judge`; None without SAM.
+        sam: As in `LesionStage.classify`; None without SAM.
         earlier: The specialist at the snapshots of its schedule.
         targets: All targets.
         config: The run's settings.
     """
-    wanted = [target.name for target in judged_targets(targets, config)]
+    wanted = [target.name for target in candidate_targets(targets, config)]
     found: dict[str, Candidates] = {}
     for prediction in stages:
         names = [target.name for target in prediction.stage.targets if target.name in wanted]
@@ -279,10 +279,10 @@ def _with_weights_of(
 
 
 def effects_on(
-    probabilities: Probabilities, judged: Mapping[str, JudgedCandidates]
+    probabilities: Probabilities, classified: Mapping[str, ClassifiedCandidates]
 ) -> dict[str, CandidateEffect]:
     """Return what decisions about candidates change in refined probabilities, by target."""
-    return {name: one.effect(probabilities[name]) for name, one in judged.items()}
+    return {name: one.effect(probabilities[name]) for name, one in classified.items()}
 
 
 def accepted_only(
@@ -292,13 +292,15 @@ def accepted_only(
     return probabilities | {name: one.apply(probabilities[name]) for name, one in effects.items()}
 
 
-def candidate_map(judged: Mapping[str, JudgedCandidates], shape: tuple[int, int, int]) -> Labels:
+def candidate_map(
+    classified: Mapping[str, ClassifiedCandidates], shape: tuple[int, int, int]
+) -> Labels:
     """Return the cores of all targets' candidates, (D, H, W) uint8.
 
     Numbers go on over targets; a candidate with a number above 255 is not shown.
     """
     whole, first = np.zeros(shape, np.uint8), 0
-    for one in judged.values():
+    for one in classified.values():
         numbers = one.found.core_map().astype(np.int32)
         numbers[numbers > 0] += first
         shown = (numbers > 0) & (numbers <= MOST_CANDIDATES)

@@ -20,7 +20,7 @@ from aslseg.context import RunContext
 from aslseg.data.volume import Volume
 from aslseg.errors import ConfigError, entry_of
 from aslseg.events import Monitor
-from aslseg.inference.candidates import judged_targets
+from aslseg.inference.candidates import candidate_targets
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.classwise_sam import ClasswisePredictor, picture01
 from aslseg.inference.ensemble import Ensemble, Segmentation
@@ -167,7 +167,7 @@ def load_lesion_stage(
     Raises:
         WeightsError: When a file is missing, damaged, or of other features.
     """
-    how, wanted = context.config.lesion_decision, judged_targets(context.targets, context.config)
+    how, wanted = context.config.lesion_decision, candidate_targets(context.targets, context.config)
     if not wanted:
         return None
     classifiers = {

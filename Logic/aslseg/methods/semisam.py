@@ -11,8 +11,8 @@ to segment.
 
 Here SAM is the 2-D one, prompted slice by slice on embeddings that are computed once. The location
 of a patch gives the slice and the points of the prompts, and maps SAM's masks back to the patch.
-By default SAM is prompted with box and mask, sees the parent's crop as elsewhere, and is asked for
-those targets alone of which it had the better mask on cross-fitted labelled cases (ours).
+By default SAM is prompted with box and mask, sees the parent's crop as elsewhere, and is prompted
+for those targets alone of which it had the better mask on cross-fitted labelled cases (ours).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
         ConfigError: When the settings have no SAM, or an SSL method without a teacher.
     """
     sam_predictor = required_sam_predictor(context, tuning="none")
-    asked = asked_targets(context, this, sam_predictor)
+    prompted = prompted_targets(context, this, sam_predictor)
 
     def build(name: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         ssl_method = default_ssl_method(name, stage, settings)
@@ -78,7 +78,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
                 f"uncertainty_aware, not {name}."
             )
             raise ConfigError(msg)
-        numbers = frozenset(n for n, t in enumerate(stage.targets, start=1) if t.name in asked)
+        numbers = frozenset(n for n, t in enumerate(stage.targets, start=1) if t.name in prompted)
         if numbers:
             loss = SamConsistency(context, sam_predictor, settings, stage, numbers)
             ssl_method.auxiliary_losses = (loss,)
@@ -87,14 +87,14 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     return run_with(context, this, build)
 
 
-def asked_targets(
+def prompted_targets(
     context: RunContext, this: Round, sam_predictor: VolumeSamPredictor
 ) -> frozenset[str]:
-    """Return the names of the targets that SAM is asked for.
+    """Return the names of the targets that SAM is prompted for.
 
     All of them without a gate. With it, those of which SAM's masks are better than the masks of
-    specialists that were not trained on the case; a target that cannot be judged is not asked for,
-    and a notice says so.
+    specialists that were not trained on the case. It is not prompted for a target that none of
+    these specialists finds, and a notice says so.
     """
     if not context.config.semisam.gate:
         return frozenset(target.name for target in context.targets)
@@ -106,11 +106,11 @@ def asked_targets(
         context.monitor.metric(gate, score.specialist, this.number, source="specialist")
         context.monitor.metric(gate, score.sam, this.number, source="sam")
     wanted = [t.name for t in context.targets if t.name not in context.given_targets]
-    unjudged = [name for name in wanted if name not in scores]
-    if unjudged:
+    not_found = [name for name in wanted if name not in scores]
+    if not_found:
         context.monitor.warn(
-            f"SAM is not asked for {', '.join(unjudged)}: no specialist that was not trained on a "
-            "labelled case found it there. Label more cases, or set semisam.gate=false."
+            f"SAM is not prompted for {', '.join(not_found)}: no specialist that was not trained "
+            "on a labelled case found it there. Label more cases, or set semisam.gate=false."
         )
     return frozenset(name for name, score in scores.items() if score.opens)
 
@@ -161,15 +161,15 @@ class SamConsistency:
         context: Cases to look up, settings.
         sam_predictor: The frozen SAM.
         settings: Of the stage.
-        stage: Whose unlabelled patches SAM is asked about.
-        asked: Numbers of the classes that it is asked for.
+        stage: Whose unlabelled patches SAM predicts.
+        prompted: Numbers of the classes that it is prompted for.
     """
 
     context: RunContext
     sam_predictor: VolumeSamPredictor
     settings: SpecialistConfig
     stage: CascadeStage
-    asked: frozenset[int]
+    prompted: frozenset[int]
     name: str = "sam"
     _cases: list[_CachedCase] = field(default_factory=list)
 
@@ -239,20 +239,20 @@ class SamConsistency:
         # Stored embeddings are float16, which autocast cannot mix with bfloat16.
         with torch.autocast(probability.device.type, enabled=False):
             queries = self._queries(foreground, locations, rng)
-            answers = self._answers([query.task for query in queries], rng)
+            logits = self._sam_logits([query.task for query in queries], rng)
         confidence = _equally
         if own.confidence:
             confidence = click_consistency if own.prompts == "clicks" else certainty
-        pseudo_target = _pseudo_target(planes, queries, answers, confidence)
+        pseudo_target = _pseudo_target(planes, queries, logits, confidence)
         return PseudoTarget(
             pseudo_target.masks.reshape(probability.shape),
             pseudo_target.weight.reshape(probability[:, :1].shape),
         )
 
-    def _answers(
+    def _sam_logits(
         self, tasks: Sequence[ClickTask], rng: np.random.Generator
     ) -> list[Sequence[Tensor]]:
-        """Return SAM's logits of each task, click by click or all at once; none where not asked."""
+        """Return SAM's logits of each task, click by click or at once; none without a prompt."""
         own, sam = self.context.config.semisam, self.sam_predictor.sam.eval()
         if own.prompts == "clicks":
             sequences = simulate_clicks(sam, tasks, own.clicks, rng)
@@ -267,7 +267,7 @@ class SamConsistency:
         locations: Sequence[PatchLocation],
         rng: np.random.Generator,
     ) -> list[_Query]:
-        """Return a task for each class of each plane of each patch that SAM is asked for."""
+        """Return a task for each class of each plane of each patch that SAM is prompted for."""
         queries: list[_Query] = []
         for patch, location in enumerate(locations):
             cached, edge = self._cases[location.case], foreground.shape[-1]
@@ -279,7 +279,7 @@ class SamConsistency:
                 queries += [
                     _Query(patch, plane, n, ClickTask(embedding, cached.frame, points, shown == n))
                     for n in np.unique(shown[shown > 0]).tolist()
-                    if n in self.asked
+                    if n in self.prompted
                 ]
         return queries
 
@@ -297,7 +297,7 @@ class SamConsistency:
 def _pseudo_target(
     planes: Tensor,
     queries: Sequence[_Query],
-    answers: Sequence[Sequence[Tensor]],
+    predicted: Sequence[Sequence[Tensor]],
     confidence: Callable[[Sequence[Tensor]], Tensor],
 ) -> PseudoTarget:
     """Assemble SAM's last masks; the weight is zero where it was not prompted.
@@ -305,40 +305,40 @@ def _pseudo_target(
     Args:
         planes: (B, C, planes, rows, columns) of the student, for the shape.
         queries: Where each mask belongs.
-        answers: SAM's logits of each query, one after each prompt; none if it was not prompted.
-        confidence: Weighs the voxels of an answer.
+        predicted: SAM's logits of each query, one after each prompt; none if it was not prompted.
+        confidence: Weighs the voxels of a query.
     """
     logits = torch.full_like(planes, -torch.inf)
     logits[:, 0] = MASK_THRESHOLD
     weight = torch.zeros_like(planes[:, :1])
-    for query, answer in zip(queries, answers, strict=True):
-        if not answer:
+    for query, of_query in zip(queries, predicted, strict=True):
+        if not of_query:
             continue
         patch, plane = query.patch, query.plane
-        logits[patch, query.number, plane] = answer[-1].to(logits)
-        here = confidence(answer).to(weight) * _within(query.task).to(weight)
+        logits[patch, query.number, plane] = of_query[-1].to(logits)
+        here = confidence(of_query).to(weight) * _within(query.task).to(weight)
         before = weight[patch, 0, plane]
         weight[patch, 0, plane] = torch.where(before > 0, torch.minimum(before, here), here)
     masks = F.one_hot(logits.argmax(1), planes.shape[1]).movedim(-1, 1)
     return PseudoTarget(masks.to(planes), weight)
 
 
-def _equally(answers: Sequence[Tensor]) -> Tensor:
-    return torch.ones_like(answers[-1])
+def _equally(logits: Sequence[Tensor]) -> Tensor:
+    return torch.ones_like(logits[-1])
 
 
-def certainty(answers: Sequence[Tensor]) -> Tensor:
+def certainty(logits: Sequence[Tensor]) -> Tensor:
     """Return |2 p - 1| of SAM's last probabilities: 0 where it is undecided, up to 1 (ours)."""
-    return (2 * answers[-1].sigmoid() - 1).abs()
+    return (2 * logits[-1].sigmoid() - 1).abs()
 
 
-def click_consistency(answers: Sequence[Tensor]) -> Tensor:
+def click_consistency(logits: Sequence[Tensor]) -> Tensor:
     """Return 1 - 4 var of SAM's probabilities over the clicks, voxel by voxel.
 
     Numbers between 0 and 1 have a variance of at most 1/4, so this is 1 where no click changed
     anything and 0 where the masks changed from one extreme to the other.
     """
-    return 1 - 4 * torch.stack(list(answers)).sigmoid().var(0, unbiased=False)
+    return 1 - 4 * torch.stack(list(logits)).sigmoid().var(0, unbiased=False)
 
 
 def _within(task: ClickTask) -> Tensor:

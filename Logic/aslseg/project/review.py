@@ -432,14 +432,14 @@ class CaseReport:
     Attributes:
         case_id: The case.
         split: What it is for.
-        state: `pseudo` when the run believes its own label, `needs review` when it does not;
+        state: `pseudo` when the run accepts its own label, `needs review` when it does not;
             `unlabelled` as long as no round is finished; `incomplete` when no slice of a person's
             label map counts, wherever that comes from.
         score: Reliability from 0 to 1; None when it was not judged.
         checkpoint_agreement: Of earlier checkpoints with the last; None when not judged.
         prediction_agreement: Of specialist and refined label; None when not judged.
         reason: Of the selection, in words, notes included.
-        notes: What speaks against its label though networks may agree, see `unlike_labelled`.
+        notes: Why its label may be wrong though networks may agree, see `unlike_labelled`.
         round: That judged it; 0 for none.
         refined: The refined label, or None.
         decided_at: When a person decided last, ISO 8601, or nothing.

@@ -97,7 +97,7 @@ class Reliability:
         accepted: Whether any target of it did.
         accepted_targets: Names of these targets; empty also in runs of earlier versions, where all
             were accepted or none.
-        notes: What else speaks against its label, as in `reason`; empty in earlier runs.
+        notes: Why else its label may be wrong, as in `reason`; empty in earlier runs.
     """
 
     round: int

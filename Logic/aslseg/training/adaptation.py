@@ -46,7 +46,7 @@ from aslseg.training.fusion import (
     fold_steps,
     validated_weights,
 )
-from aslseg.training.held_out import ask_sam_held_out, predict_held_out
+from aslseg.training.held_out import predict_held_out, predict_sam_held_out
 from aslseg.training.losses import soft_dice_loss
 from aslseg.training.mask_corruption import pseudo_labels_of
 from aslseg.training.sam_tuning import cross_fitted_sam
@@ -281,7 +281,7 @@ def _training_samples(
             probabilities = all_targets(predict_held_out(context, model, labelled))
             sam, fitted = probabilities, sam_of_model.get(model)
             if fitted is not None:
-                sam = ask_sam_held_out(context, model, labelled, probabilities, fitted)
+                sam = predict_sam_held_out(context, model, labelled, probabilities, fitted)
             _add_samples(context, labelled, (probabilities, sam), training, folder)
         for name, found in training.items():
             validation = found[-1:] if earlier or model is not None else found

@@ -198,7 +198,7 @@ class PseudoLabel:
         labels, doubtful = pseudo_label_paths(folder, case_id)
         return cls(labels, frozenset(targets), doubtful if doubtful.exists() else None)
 
-    def teaches(self, stage: CascadeStage) -> bool:
+    def covers(self, stage: CascadeStage) -> bool:
         """Whether a stage is trained on it."""
         return all(target.name in self.targets for target in stage.targets)
 
@@ -436,12 +436,12 @@ def _labelled_cases(
     context: RunContext, plan: CascadeTrainingPlan, preparation: _Preparation
 ) -> list[TrainingCase]:
     stage = preparation.stage
-    labelled = [case for case in context.teaching(stage) if case.id not in plan.left_out]
+    labelled = [case for case in context.labelled_for(stage) if case.id not in plan.left_out]
     known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
     known += [
         (case, plan.pseudo[case.id])
         for case in context.unlabelled
-        if case not in labelled and case.id in plan.pseudo and plan.pseudo[case.id].teaches(stage)
+        if case not in labelled and case.id in plan.pseudo and plan.pseudo[case.id].covers(stage)
     ]
     task = f"Preparing {stage.name}"
     prepared = mapped(_prepared, known, context.monitor, task, context, preparation)
@@ -563,7 +563,7 @@ def _shows_a_target(roi: Roi) -> bool:
 
 
 def _unlabelled_cases(context: RunContext, preparation: _Preparation) -> list[TrainingCase]:
-    known = {case.id for case in context.teaching(preparation.stage)}
+    known = {case.id for case in context.labelled_for(preparation.stage)}
     unlabelled = [case for case in context.unlabelled if case.id not in known]
     task = f"Preparing unlabelled {preparation.stage.name}"
     found = mapped(_unlabelled, unlabelled, context.monitor, task, context, preparation)

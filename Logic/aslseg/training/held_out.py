@@ -44,7 +44,7 @@ def predict_held_out(
     return stages
 
 
-def ask_sam_held_out(
+def predict_sam_held_out(
     context: RunContext,
     model: OutOfFoldModel,
     labelled: LabelledVolume,

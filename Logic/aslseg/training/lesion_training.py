@@ -22,7 +22,7 @@ from aslseg.config import CandidatesConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.data.volume import Mask
 from aslseg.evaluation.metrics import dice
-from aslseg.inference.candidates import FEATURES, Candidates, judged_targets
+from aslseg.inference.candidates import FEATURES, Candidates, candidate_targets
 from aslseg.inference.cascade import Probabilities, Specialist, all_targets
 from aslseg.inference.lesion_classifier import (
     Float64,
@@ -58,7 +58,7 @@ from aslseg.training.cross_fitting import (
     OutOfFoldModels,
     forget_predictions,
 )
-from aslseg.training.held_out import ask_sam_held_out, predict_held_out
+from aslseg.training.held_out import predict_held_out, predict_sam_held_out
 from aslseg.training.sam_tuning import cross_fitted_sam
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def train_lesion_stage(
     table = folder / CROSS_VALIDATION
     learns = bool(out_of_fold_models) or context.config.lesion_decision == "classifier"
     if learns and not table.exists():
-        wanted = judged_targets(context.targets, context.config)
+        wanted = candidate_targets(context.targets, context.config)
         cases = _held_out_cases(context, out_of_fold_models, with_sam=with_sam and bool(wanted))
         rows: list[dict[str, Any]] = [
             {"case": case.case_id, "target": name, "dice": value}
@@ -292,7 +292,7 @@ def _held_out_case(
     probabilities = all_targets(stages)
     sam: Probabilities | None = None
     if sam_predictor is not None:
-        sam = ask_sam_held_out(context, model, labelled, probabilities, sam_predictor)
+        sam = predict_sam_held_out(context, model, labelled, probabilities, sam_predictor)
     found = candidates_of(volume, stages, sam, model.cascade.earlier, targets, context.config)
     labels = labels_from(probabilities, targets, volume, context.config.min_component_ml)
     regions = {

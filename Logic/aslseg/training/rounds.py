@@ -27,7 +27,7 @@ from aslseg.evaluation.scores import mean_dice, score_rows
 from aslseg.inference.candidates import FEATURES
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble, Segmentation
-from aslseg.inference.lesion_stage import JudgedCandidates, candidate_map
+from aslseg.inference.lesion_stage import ClassifiedCandidates, candidate_map
 from aslseg.inference.loading import load_round
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
@@ -347,18 +347,18 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
 
 
 def candidate_rows(
-    case_id: str, judged: Mapping[str, JudgedCandidates], geometry: Geometry
+    case_id: str, classified: Mapping[str, ClassifiedCandidates], geometry: Geometry
 ) -> list[CandidateRow]:
     """Return the rows of a case's table of candidates, in the order of their numbers.
 
     Args:
         case_id: The case.
-        judged: Its candidates by target.
+        classified: Its candidates by target.
         geometry: Of the image as it is stored.
     """
     axial = to_axial(geometry).geometry(geometry)
     rows: list[CandidateRow] = []
-    for name, one in judged.items():
+    for name, one in classified.items():
         centres_ras = ijk_to_ras(one.found.centres_kji[:, ::-1], axial)
         centres_ijk = ras_to_ijk(centres_ras, geometry)
         for n in range(len(one.found)):

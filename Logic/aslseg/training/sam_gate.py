@@ -23,7 +23,7 @@ from aslseg.targets import Target, region_mask
 from aslseg.training.cross_fitting import OutOfFoldModels
 
 MOST_SLICES = 16
-"""Of a case and a target SAM is asked on at most so many slices."""
+"""So many slices of a case and a target SAM predicts at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ def _compare(
     prompts = prompts_from_mask(shown, target=target.name, settings=settings)
     if not prompts:
         return None
-    answer = sam_predictor.predict(labelled.volume, with_crops(prompts, crops), context.monitor)
-    by_sam = answer[target.name] > 0.5
+    predicted = sam_predictor.predict(labelled.volume, with_crops(prompts, crops), context.monitor)
+    by_sam = predicted[target.name] > 0.5
     return dice(shown[slices], truth[slices]), dice(by_sam[slices], truth[slices])
 
 

@@ -22,7 +22,7 @@ from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.ensemble import Segmentation
-from aslseg.inference.lesion_stage import JudgedCandidates
+from aslseg.inference.lesion_stage import ClassifiedCandidates
 from aslseg.targets import Target, cascade_stages, region_mask
 
 REJECTED = "rejected by a person"
@@ -62,7 +62,7 @@ class Reliability:
     Attributes:
         case_id: The case.
         targets: By name of the target.
-        notes: What else speaks against its label, in words.
+        notes: Why else its label may be wrong, in words.
     """
 
     case_id: str
@@ -218,9 +218,9 @@ def _of_target(
     refined = region_mask(segmentation.refined.labels, target, targets)
     last = region_mask(segmentation.specialist.labels, target, targets)
     before = [region_mask(labels.labels, target, targets) for labels in earlier]
-    judged = segmentation.candidates.get(target.name)
-    if judged is not None:
-        near = zones_in_file(judged, judged.accepted, segmentation.specialist)
+    classified = segmentation.candidates.get(target.name)
+    if classified is not None:
+        near = zones_in_file(classified, classified.accepted, segmentation.specialist)
         last, before = last & near, [mask & near for mask in before]
     alone = segmentation.specialist_alone
     return TargetReliability(
@@ -260,18 +260,20 @@ def doubtful_labels(
     for target in reversed(_parents_first(targets)):
         masks = [region_mask(one.labels, target, targets) for one in (specialist, other)]
         doubt = masks[0] != masks[1]
-        judged = segmentation.candidates.get(target.name)
-        if judged is not None:
-            doubt &= zones_in_file(judged, judged.accepted, specialist)
-            doubt |= zones_in_file(judged, judged.doubtful(reach), specialist)
+        classified = segmentation.candidates.get(target.name)
+        if classified is not None:
+            doubt &= zones_in_file(classified, classified.accepted, specialist)
+            doubt |= zones_in_file(classified, classified.doubtful(reach), specialist)
         doubtful[doubt] = target.value
     return Labelmap(doubtful, refined.geometry)
 
 
-def zones_in_file(judged: JudgedCandidates, which: NDArray[np.bool_], like: Labelmap) -> Mask:
+def zones_in_file(
+    classified: ClassifiedCandidates, which: NDArray[np.bool_], like: Labelmap
+) -> Mask:
     """Return the zones of some candidates on the voxels of a label map as it is stored."""
     back = to_axial(like.geometry).inverse
-    return np.ascontiguousarray(back.array(judged.zones_of(which)))
+    return np.ascontiguousarray(back.array(classified.zones_of(which)))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -38,7 +38,7 @@ from aslseg.inference.lesion_classifier import (
 )
 from aslseg.inference.lesion_stage import (
     RESTORED,
-    JudgedCandidates,
+    ClassifiedCandidates,
     LesionStage,
     _splinters,
     candidate_map,
@@ -86,8 +86,10 @@ def feature(candidates: Candidates, name: str) -> list[float]:
     return values
 
 
-def judged(candidates: Candidates, *probability: float, threshold: float = 0.5) -> JudgedCandidates:
-    return JudgedCandidates(candidates, np.array(probability), threshold)
+def classified(
+    candidates: Candidates, *probability: float, threshold: float = 0.5
+) -> ClassifiedCandidates:
+    return ClassifiedCandidates(candidates, np.array(probability), threshold)
 
 
 def test_lesions_are_what_lies_in_a_parent_and_holds_nothing() -> None:
@@ -212,7 +214,7 @@ def test_only_accepted_candidates_and_their_surroundings_stay() -> None:
     refined = a_map((LARGE, 0.8), (SMALL, 0.7))
     refined[8, 30:38, 2:8] = 0.9  # far from any candidate
     refined[3:7, 14, 8:14] = 0.6  # 2 mm beside the large one
-    one = judged(found(BOTH), 0.9, 0.2)
+    one = classified(found(BOTH), 0.9, 0.2)
     kept = one.effect(refined).apply(refined)
     assert (kept[LARGE] == np.float32(0.8)).all()
     assert (kept[3:7, 14, 8:14] == np.float32(0.6)).all()
@@ -224,7 +226,7 @@ def test_of_an_accepted_candidate_the_largest_part_alone_stays() -> None:
     refined = a_map((LARGE, 0.8), (SMALL, 0.7))
     refined[3:7, 16, 8:14] = 0.6  # apart from the large one, in its zone
     refined[3:7, 14, 8:14] = 0.3  # no voxel of a lesion, as low as that
-    kept = judged(found(BOTH), 0.9, 0.9).effect(refined).apply(refined)
+    kept = classified(found(BOTH), 0.9, 0.9).effect(refined).apply(refined)
     assert (kept[LARGE] == np.float32(0.8)).all()
     assert (kept[SMALL] == np.float32(0.7)).all()
     assert not kept[3:7, 16, 8:14].any()
@@ -242,7 +244,7 @@ def test_parts_are_counted_in_each_zone_by_itself() -> None:
 
 def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> None:
     refined = a_map((LARGE, 0.8), (SMALL, 0.1))
-    effect = judged(found(BOTH), 0.9, 0.9).effect(refined)
+    effect = classified(found(BOTH), 0.9, 0.9).effect(refined)
     kept = effect.apply(refined)
     assert (kept[SMALL] == np.float32(RESTORED)).all()
     assert (kept[LARGE] == np.float32(0.8)).all()
@@ -252,18 +254,18 @@ def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> Non
 
 def test_without_candidates_nothing_stays() -> None:
     refined = a_map((LARGE, 0.8))
-    nothing = judged(found(np.zeros(SHAPE, np.float32)))
+    nothing = classified(found(np.zeros(SHAPE, np.float32)))
     assert not nothing.effect(refined).apply(refined).any()
 
 
 def test_candidates_near_the_threshold_are_doubtful() -> None:
-    one = judged(found(BOTH), 0.6, 0.95, threshold=0.5)
+    one = classified(found(BOTH), 0.6, 0.95, threshold=0.5)
     assert one.doubtful(1.0).tolist() == [True, False]  # log-odds of 0.41 and 2.94
     assert one.doubtful(0.0).tolist() == [False, False]
 
 
 def test_numbers_in_the_map_go_on_over_targets() -> None:
-    first, second = judged(found(BOTH), 1, 1), judged(found(a_map((SMALL, 0.9))), 1)
+    first, second = classified(found(BOTH), 1, 1), classified(found(a_map((SMALL, 0.9))), 1)
     numbers = candidate_map({"tumour": first, "cyst": second}, SHAPE)
     assert set(np.unique(numbers)) == {0, 1, 3}  # the cyst lies over number 2
 
@@ -285,7 +287,7 @@ def test_sam_proposes_and_is_a_feature_only_in_a_stage_that_was_trained_with_it(
 ) -> None:
     stage = LesionStage({"tumour": fixed_rule()}, (), LIVER_TARGETS, CONFIG, with_sam)
     sam = {"tumour": a_map((SMALL, 0.9))}
-    candidates = stage.judge(a_volume(), [predicted(a_map((LARGE, 0.9)))], sam)["tumour"].found
+    candidates = stage.classify(a_volume(), [predicted(a_map((LARGE, 0.9)))], sam)["tumour"].found
     assert len(candidates) == count
     assert np.isnan(feature(candidates, "sam_overlap")).all() != with_sam
 
@@ -295,7 +297,7 @@ def test_a_candidate_that_is_most_of_its_parent_is_in_doubt(widened: int, accept
     parent = np.zeros(SHAPE, bool)
     parent[2:8, 8 - widened : 14 + widened, 8 - widened : 14 + widened] = True  # 216 or 384 voxels
     stage = LesionStage({"tumour": fixed_rule()}, (), LIVER_TARGETS, CONFIG)
-    one = stage.judge(a_volume(), [predicted(a_map((LARGE, 0.99)), parent)], {})["tumour"]
+    one = stage.classify(a_volume(), [predicted(a_map((LARGE, 0.99)), parent)], {})["tumour"]
     assert len(one.found) == 1
     assert one.accepted.tolist() == [accepted]
     assert one.doubtful(0.1).tolist() == [not accepted]

@@ -103,7 +103,7 @@ def a_context(tmp_path: Path, config: RunConfig) -> RunContext:
 def a_loss(
     context: RunContext, settings: SpecialistConfig, kind: type[SamConsistency] = SamConsistency
 ) -> SamConsistency:
-    """Return a loss of the first stage in which SAM is asked for classes 1 and 2."""
+    """Return a loss of the first stage in which SAM is prompted for classes 1 and 2."""
     stage = cascade_stages(context.targets)[0]
     sam = required_sam_predictor(context, tuning="none")
     return kind(context, sam, settings, stage, frozenset({1, 2}))
@@ -444,7 +444,7 @@ class AFixedModel:
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     """Return a run whose out-of-fold models find the liver well and the tumour badly.
 
-    SAM answers with the left half of each liver, and with the true tumour.
+    SAM predicts the left half of each liver, and the true tumour.
     """
     context = a_context(tmp_path, semisam_config(semisam=SemiSamConfig(planes=2)))
     models, truths = {}, {}
@@ -465,19 +465,19 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunContext:
     return context
 
 
-def test_sam_is_asked_for_what_it_masks_better_than_specialists_that_never_saw_the_case(
+def test_sam_is_prompted_for_what_it_masks_better_than_specialists_that_never_saw_the_case(
     judged: RunContext,
 ) -> None:
     sam = required_sam_predictor(judged, tuning="none")
     this = Round(1, judged.folder.round(1), judged.folder.round(1))
-    assert semisam.asked_targets(judged, this, sam) == {"tumour"}
+    assert semisam.prompted_targets(judged, this, sam) == {"tumour"}
     models = semisam.cross_fitted_models(judged, None)  # type: ignore[arg-type]
     scores = gate_scores(judged, sam, models)
     assert scores["liver"].specialist == 1.0 > scores["liver"].sam > 0.5
     assert scores["tumour"].sam == 1.0 > scores["tumour"].specialist > 0.0
 
 
-def test_a_target_that_cannot_be_judged_is_not_asked_for_and_a_notice_says_so(
+def test_a_target_that_is_not_found_is_not_prompted_for_and_a_notice_says_so(
     judged: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(semisam, "cross_fitted_models", lambda *_: {})
@@ -485,9 +485,9 @@ def test_a_target_that_cannot_be_judged_is_not_asked_for_and_a_notice_says_so(
     context = replace(judged, monitor=Monitor(events.append))
     sam = required_sam_predictor(context, tuning="none")
     this = Round(1, context.folder.round(1), context.folder.round(1))
-    assert semisam.asked_targets(context, this, sam) == frozenset()
+    assert semisam.prompted_targets(context, this, sam) == frozenset()
     (notice,) = [event for event in events if isinstance(event, Notice)]
-    assert "SAM is not asked for liver, tumour" in notice.message
+    assert "SAM is not prompted for liver, tumour" in notice.message
     assert "semisam.gate=false" in notice.message
 
 
@@ -504,7 +504,7 @@ def test_a_closed_gate_leaves_the_paradigm_as_it_is(
     semisam.run_round(judged, Round(1, judged.folder.round(1), judged.folder.round(1)))
     assert seen["liver"].auxiliary_losses == ()  # type: ignore[attr-defined]
     (loss,) = seen["tumour"].auxiliary_losses  # type: ignore[attr-defined]
-    assert loss.asked == {1}
+    assert loss.prompted == {1}
 
 
 @pytest.mark.slow

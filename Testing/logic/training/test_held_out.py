@@ -21,7 +21,7 @@ from aslseg.targets import cascade_stages
 from aslseg.training import held_out
 from aslseg.training.cascade import scheduled
 from aslseg.training.cross_fitting import OutOfFoldModel, forget_predictions
-from aslseg.training.held_out import ask_sam_held_out, predict_held_out
+from aslseg.training.held_out import predict_held_out, predict_sam_held_out
 from sam_doubles import a_small_sam
 from tiny_project import a_tiny_project, tiny_config
 
@@ -109,7 +109,7 @@ def test_sam_is_asked_once_and_what_it_said_is_read_again(
     monkeypatch.setattr(held_out, "sam_probabilities_of", answer)
     sam = a_small_sam()
     for _ in range(2):
-        found = ask_sam_held_out(context, model, labelled, specialist, sam)
+        found = predict_sam_held_out(context, model, labelled, specialist, sam)
         assert list(found) == ["liver", "tumour"]
         for name, values in said.items():
             np.testing.assert_array_equal(found[name], values)

@@ -287,8 +287,8 @@ def test_a_candidate_that_is_most_of_its_parent_is_accepted_in_no_held_out_case(
     stage = train_lesion_stage(context, tmp_path, (), models)
     assert stage is not None
     volume = context.image(context.labelled[0])
-    judged = stage.judge(volume, specialist.predict_stages(volume), {})["tumour"]
-    assert judged.accepted.tolist() == [False]
+    classified = stage.classify(volume, specialist.predict_stages(volume), {})["tumour"]
+    assert classified.accepted.tolist() == [False]
     rows = read_table(tmp_path / "cross_validation.csv")
     assert [float(row["dice"]) for row in rows if row["target"] == "tumour"] == [0.0, 0.0]
 

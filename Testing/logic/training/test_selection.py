@@ -11,7 +11,7 @@ from aslseg.config import CandidatesConfig, ReliabilityConfig
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.inference.candidates import Evidence, find_candidates
 from aslseg.inference.ensemble import Segmentation
-from aslseg.inference.lesion_stage import JudgedCandidates
+from aslseg.inference.lesion_stage import ClassifiedCandidates
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.selection import (
     RELIABLE,
@@ -200,7 +200,7 @@ def test_a_method_with_one_prediction_has_the_checkpoints_alone() -> None:
     assert reliability.targets["tumour"] == TargetReliability(0.0, None)
 
 
-def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
+def a_classified_segmentation() -> tuple[Segmentation, Labelmap]:
     """Return one accepted and two rejected lesions, and the labels of an earlier checkpoint.
 
     Columns 2 and 3 are accepted, 10 is clearly rejected, 18 is rejected near the threshold. The
@@ -223,7 +223,9 @@ def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
     )
     column_of = candidates.centres_kji[:, 2].round()
     odds = {2.0: 0.9, 10.0: 0.05, 18.0: 0.4}
-    reliability = JudgedCandidates(candidates, np.array([odds[float(c)] for c in column_of]), 0.5)
+    reliability = ClassifiedCandidates(
+        candidates, np.array([odds[float(c)] for c in column_of]), 0.5
+    )
     refined = specialist.copy()
     refined[..., 25] = 0
     refined[:, 1:3, [10, 18]] = 1
@@ -243,14 +245,14 @@ def a_judged_segmentation() -> tuple[Segmentation, Labelmap]:
 
 
 def test_lesions_are_compared_around_those_that_were_accepted() -> None:
-    segmentation, before = a_judged_segmentation()
+    segmentation, before = a_classified_segmentation()
     tumour = reliability_of("a", segmentation, [before], LIVER_TARGETS).targets["tumour"]
     assert tumour.checkpoint_agreement == pytest.approx(2 * 2 / (2 + 4))  # one column of two
     assert tumour.prediction_agreement == pytest.approx(2 * 3 / (4 + 3))
 
 
 def test_doubtful_is_what_is_disputed_or_near_the_threshold() -> None:
-    segmentation, before = a_judged_segmentation()
+    segmentation, before = a_classified_segmentation()
     doubtful = doubtful_labels(segmentation, [before], LIVER_TARGETS, 1.0).labels[0]
     assert (doubtful[:, 25] == 1).all()  # whether it is liver
     assert doubtful[1, 2] == 2  # whether the accepted one reaches so far

@@ -492,7 +492,7 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
     monkeypatch.setattr(adaptation, "cross_fitted_sam", sam_without)
     monkeypatch.setattr(adaptation, "pseudo_labels_of", lambda *_: [])
     monkeypatch.setattr(adaptation, "_add_samples", lambda *_: None)
-    monkeypatch.setattr(adaptation, "ask_sam_held_out", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(adaptation, "predict_sam_held_out", lambda *given: asked.append(given[-1]))
     models = dict.fromkeys(both, OutOfFoldModel(nothing, both, tmp_path))
     adaptation._training_samples(context, nothing, a_small_sam(), models, tmp_path)
     assert fitted == [both]

@@ -3,8 +3,8 @@
 A person clicks into the middle of what is missing: the lesion reaches about as far around the point
 as the point lies away from what has grown without it. A point is a seed of the lesion and evidence
 around it, and neither takes anything away: of a random walker with more seeds inside, fewer outside
-and more evidence, no probability falls. SAM is not asked, for its mask of a point is often smaller
-than what is there already, or the whole organ.
+and more evidence, no probability falls. SAM has no part in it, for its mask of a point is often
+smaller than what is there already, or the whole organ.
 """
 
 from __future__ import annotations

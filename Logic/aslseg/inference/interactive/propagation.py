@@ -1,12 +1,12 @@
 """A lesion in three dimensions from prompts on one slice (ours).
 
-SAM is asked on the prompted slices; what it finds in a box is weighed with intensities and the
-box's ellipse (`sections`). Above and below, two things speak for a voxel: that it looks like these
+SAM predicts the prompted slices; what it finds in a box is weighed with intensities and the box's
+ellipse (`sections`). Above and below, two things make a voxel likely: that it looks like these
 sections and not like what is around them, and that a lesion is about as deep as it is wide. A
 random walker (`random_walker`) joins both with the sections, and stops at edges.
 
 SAM as it was released is of no use on the slices in between (`Docs/results-methods.md`), so they
-are neither encoded nor asked about. Boxes and negative points on further slices correct a lesion:
+are neither encoded nor predicted. Boxes and negative points on further slices correct a lesion:
 their sections stay as they are and it grows from all of them. Positive points add to it, and take
 nothing away (`added_points`); without a box the first one of the slice is what it begins with: of
 two, SAM often finds less than of one, and of one and a negative one often nothing. So negative
@@ -264,7 +264,7 @@ class _Growth:
             prompt = replace(prompt, points=())
         if box is None:
             prompt = with_mask_prompt(prompt, self.volume, (), is_parent=False)
-        logits, allowed = self._ask(prompt), self._allowed(prompt.slice_index)
+        logits, allowed = self._logits(prompt), self._allowed(prompt.slice_index)
         mask = (logits > 0) & allowed
         if box is None:
             section = keep_largest(mask)
@@ -282,12 +282,12 @@ class _Growth:
             return self._begin(prompt) if is_start(prompt) else expected
         box = _box_with(box_around(expected), prompt)
         crop = next(iter(self.prompts.values())).crop
-        mask = self._ask(replace(prompt, box=box, crop=crop)) > 0
+        mask = self._logits(replace(prompt, box=box, crop=crop)) > 0
         mask &= self._allowed(prompt.slice_index)
         near = expected | _pixels_of(prompt.points, expected.shape)
         return _follow_points(_touching(mask, near), mask, prompt)
 
-    def _ask(self, prompt: SlicePrompts) -> Float32:
+    def _logits(self, prompt: SlicePrompts) -> Float32:
         self.monitor.check()
         return self.sam.predict_logits(self.volume, prompt, self.monitor)
 

@@ -47,7 +47,7 @@ def walk(
         inside: (D, H, W) seeds.
         outside: (D, H, W) seeds, none of them inside.
         spacing_mm: Voxel edge along (k, j, i).
-        length_mm: How far seeds are believed: beyond it evidence decides.
+        length_mm: How far seeds count: beyond it evidence decides.
     """
     weights = [_weights(values, axis, spacing_mm) for axis in range(values.ndim)]
     prior = (spacing_mm[1] / length_mm) ** 2

@@ -1,6 +1,6 @@
 """The section of a lesion in its box, and what a lesion looks like (ours).
 
-In a box three things speak for a pixel: SAM, the intensities, and the ellipse that fills the box;
+In a box three things make a pixel likely: SAM, the intensities, and the ellipse that fills the box;
 people draw boxes around lesions, so the ellipse says more than SAM as it was released does. Their
 log-odds are summed with the weights of `GrowthRules`.
 """
@@ -38,7 +38,7 @@ class GrowthRules:
         smoothing_mm: Of intensities, in plane.
         ring_mm: Width of the ring around a section that counts as outside.
         least_spread_hu: Of the intensities inside.
-        length_mm: How far neighbours are believed: beyond it shape and intensities decide.
+        length_mm: How far neighbours count: beyond it shape and intensities decide.
         reach_mm: A lesion reaches so far beyond its prompted sections in plane, or
         reach_share: this part of their diameter, where that is more.
         depth: A lesion reaches at most so many radii of a prompted section above and below it.
