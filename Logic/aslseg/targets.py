@@ -97,6 +97,15 @@ def _check(targets: Sequence[Target]) -> None:
             raise ConfigError(msg)
 
 
+def parents_first(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets in the order of their stages: none before what contains it.
+
+    Raises:
+        ConfigError: As `cascade_stages`.
+    """
+    return [target for stage in cascade_stages(targets) for target in stage.targets]
+
+
 def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Mask:
     """Find the voxels of a target and of all targets that lie inside of it.
 

@@ -57,7 +57,7 @@ def labels_from(
             mask = mask_where(np.logical_and, mask, within_reach(parent, volume))
         return clean_parent(mask) if target.name in parents else drop_small(mask, least)
 
-    labels = _decoded(probabilities, targets, clean, _parents_first(targets))
+    labels = _decoded(probabilities, targets, clean, _parents_before_siblings(targets))
     return Labelmap(labels, volume.geometry)
 
 
@@ -104,7 +104,7 @@ def label_slice(
         filled: Mask = ndimage.binary_fill_holes(parts_touching(mask, beside, is_first=is_first))
         return filled
 
-    return _decoded(planes, targets, clean, _parents_first(targets))
+    return _decoded(planes, targets, clean, _parents_before_siblings(targets))
 
 
 def plain_labels(probabilities: Mapping[str, Float32], targets: Sequence[Target]) -> Labels:
@@ -147,7 +147,7 @@ def _most_probable(probability: Float32, of_stage: Sequence[Float32]) -> Mask:
     return mask_where(is_likely, probability, *of_stage)
 
 
-def _parents_first(targets: Sequence[Target]) -> Order:
+def _parents_before_siblings(targets: Sequence[Target]) -> Order:
     """Return the order in which no parent overwrites the sibling that fills one of its holes."""
     parents = {target.inside for target in targets}
     return lambda stage: sorted(stage, key=lambda target: target.name not in parents)

@@ -40,7 +40,7 @@ from aslseg.project.run_tables import (
 from aslseg.reading import damage_told, read_object
 from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import copy_atomic, sha256_of, write_json_atomic
-from aslseg.targets import Target, cascade_stages
+from aslseg.targets import Target, cascade_stages, parents_first
 
 ROUND = 1
 
@@ -307,9 +307,8 @@ def _read_masks(
 ) -> tuple[Labelmap, Collection[str]]:
     """Read a folder with a mask of each target; what lies inside of another one goes before it."""
     files = {target.name: mask_at(path, name) for name, target in asked.items()}
-    order = [target for stage in cascade_stages(targets) for target in stage.targets]
     labelmap: Labelmap | None = None
-    for target in order:
+    for target in parents_first(targets):
         file = files.get(target.name)
         if file is None:
             continue

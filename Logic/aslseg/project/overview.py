@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from aslseg.project.case import Case
 from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
+from aslseg.project.pairing import natural_key
 from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, case_reports
 from aslseg.project.review_order import ReviewOrder, waiting
@@ -161,20 +161,14 @@ def _values(row: CaseOverview, targets: Sequence[str]) -> list[Any]:
     facts = row.facts or CaseFacts("")
     volumes, agreements = row.volumes_ml, facts.reliability or {}
     return [
-        _natural(row.report.case_id),
-        _natural(STATES[row.report.state]),
-        _natural(row.labelled) if row.labelled else None,
+        natural_key(row.report.case_id.casefold()),
+        natural_key(STATES[row.report.state].casefold()),
+        natural_key(row.labelled.casefold()) if row.labelled else None,
         (facts.decided / facts.found, facts.found) if facts.found else None,
         *(volumes.get(name) for name in targets),
         *(agreements.get(name) for name in targets),
         row.turn or None,
     ]
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Return a key by which 'case 9' comes before 'case 10'."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", text.casefold())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def thumbnail_of(project: Project, row: CaseOverview) -> Path | None:

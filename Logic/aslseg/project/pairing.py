@@ -99,7 +99,7 @@ def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
         msg = f"{images} holds no image; give the folder with the NIfTI, NRRD or DICOM files."
         raise ProjectError(msg)
     return FoundCases(
-        tuple(sorted(cases, key=lambda case: _natural(case.id))),
+        tuple(sorted(cases, key=lambda case: natural_key(case.id))),
         unpaired=tuple(path for one in found for path in one.unpaired),
         problems=tuple(problem for one in found for problem in one.problems),
     )
@@ -260,6 +260,7 @@ def as_name(text: str) -> str:
     return f"{name.strip('_') or 'case'}-{digest[:8]}"
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", name)
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Return a key by which 'case 9' comes before 'case 10'."""
+    parts = re.split(r"(\d+)", text)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

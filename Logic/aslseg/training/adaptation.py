@@ -52,6 +52,8 @@ from aslseg.training.mask_corruption import pseudo_labels_of
 from aslseg.training.sam_tuning import cross_fitted_sam
 from aslseg.training.trainer import Prefetch, Schedule, Trainer, spare_threads
 
+logger = logging.getLogger(__name__)
+
 
 def adaptation_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Return cross entropy plus Dice, with small components counting as much as large ones.
@@ -123,9 +125,6 @@ def train_adaptation(
 
         trainer.run(step_loss, monitor)
     return network
-
-
-logger = logging.getLogger(__name__)
 
 
 def train_refiner(
@@ -274,7 +273,7 @@ def _training_samples(
         synthetic = pseudo_labels_of(labelled, context.targets, context.config)
         earlier = [one.predict(labelled.volume, context.monitor) for one in trained.earlier[:1]]
         for probabilities in [*synthetic, *earlier]:
-            predictions = _asked(context, sam_predictor, labelled, probabilities)
+            predictions = _with_sam(context, sam_predictor, labelled, probabilities)
             _add_samples(context, labelled, predictions, training, folder)
         model = out_of_fold_models.get(labelled.case_id)
         if model is not None:
@@ -300,12 +299,12 @@ def _validation_samples(
     cases = [case for case in context.scored if case.split == "validation"]
     for labelled in labelled_volumes(context, cases, "Predicting validation cases"):
         probabilities = trained.specialist.predict(labelled.volume, context.monitor)
-        predictions = _asked(context, sam_predictor, labelled, probabilities)
+        predictions = _with_sam(context, sam_predictor, labelled, probabilities)
         _add_samples(context, labelled, predictions, samples, folder)
     return samples
 
 
-def _asked(
+def _with_sam(
     context: RunContext,
     sam_predictor: VolumeSamPredictor | None,
     labelled: LabelledVolume,

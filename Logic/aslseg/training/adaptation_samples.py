@@ -282,10 +282,10 @@ def sam_probabilities_of(
     monitor: Monitor,
 ) -> dict[str, Float32]:
     """Return SAM's (D, H, W) probabilities by target, prompted by others; zero without a prompt."""
-    is_empty = np.zeros(volume.geometry.shape, np.float32)
+    nothing = np.zeros(volume.geometry.shape, np.float32)
     prompts = sam_predictor.propose_prompts(volume, probabilities, targets)
     sam_probabilities = sam_predictor.predict(volume, prompts, monitor)
-    return {name: sam_probabilities.get(name, is_empty) for name in probabilities}
+    return {name: sam_probabilities.get(name, nothing) for name in probabilities}
 
 
 def _parent(

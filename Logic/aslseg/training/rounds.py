@@ -134,9 +134,9 @@ def finish_round(
     cases = _segmented(context, this)
     _measure_labelled(context)
     mapped(_predict_case, cases, context.monitor, SEGMENTING, context, this, ensemble, earlier)
-    judged = _judged(this, cases)
-    decisions = _decide(context, this, judged)
-    if note := unlike_note({name: one.notes for name, one in judged.items()}):
+    reliability = _reliability_by_case(this, cases)
+    decisions = _decide(context, this, reliability)
+    if note := unlike_note({name: one.notes for name, one in reliability.items()}):
         context.monitor.warn(note)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
     write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
@@ -232,7 +232,7 @@ def _segment_case(
     context.monitor.artifact("predictions", _folder(this, case), case.id)
 
 
-def _judged(this: Round, cases: Sequence[Case]) -> dict[str, Reliability]:
+def _reliability_by_case(this: Round, cases: Sequence[Case]) -> dict[str, Reliability]:
     """Return the reliability of the cases without a label of a person, by name."""
     found = {
         case.id: read_case_reliability(_folder(this, case)) for case in cases if case.label is None
@@ -240,17 +240,19 @@ def _judged(this: Round, cases: Sequence[Case]) -> dict[str, Reliability]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _decide(context: RunContext, this: Round, judged: Mapping[str, Reliability]) -> list[Decision]:
-    reliability = [judged[case.id] for case in context.unlabelled if case.id in judged]
+def _decide(
+    context: RunContext, this: Round, reliability: Mapping[str, Reliability]
+) -> list[Decision]:
+    unlabelled = [reliability[case.id] for case in context.unlabelled if case.id in reliability]
     names = {target.name for target in context.targets}
-    for one in reliability:
+    for one in unlabelled:
         if one.targets.keys() != names:
             folder = this.folder / schema_1.PREDICTIONS / one.case_id
-            msg = f"{folder} judges other targets than the project has; delete it and resume."
+            msg = f"{folder} is about other targets than the project has; delete it and resume."
             raise RunError(msg)
     rejected = {case.id for case in context.unlabelled if case.status == "rejected"}
     settings, targets = context.config.reliability, context.targets
-    decisions = select(reliability, settings, this.number, targets, rejected)
+    decisions = select(unlabelled, settings, this.number, targets, rejected)
     write_table(
         this.folder / "reliability.csv",
         RELIABILITY_COLUMNS,
@@ -382,7 +384,7 @@ def candidate_rows(
 def read_case_reliability(folder: Path) -> Reliability | None:
     """Return the reliability of a case that `save_predictions` completed, or None.
 
-    None as well where an earlier version wrote it, which judged all targets as one.
+    None as well where an earlier version wrote it, which scored all targets as one.
 
     Raises:
         RunError: When the file is damaged.

@@ -23,7 +23,7 @@ from aslseg.data.volume import Labelmap, Mask
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.ensemble import Segmentation
 from aslseg.inference.lesion_stage import ClassifiedCandidates
-from aslseg.targets import Target, cascade_stages, region_mask
+from aslseg.targets import Target, parents_first, region_mask
 
 REJECTED = "rejected by a person"
 RELIABLE = "networks agree"
@@ -145,7 +145,7 @@ def select(
     """
     places = math.floor(accepted_share(settings, round_number) * len(cases) + 1e-9)
     reasons: dict[str, dict[str, str]] = {case.case_id: {} for case in cases}
-    for target in _parents_first(targets):
+    for target in parents_first(targets):
         quota = places
         for case in sorted(cases, key=lambda c: (-(_score(c, target) or 0.0), c.case_id)):
             others, is_given = reasons[case.case_id], case.targets[target.name].is_given
@@ -176,10 +176,6 @@ def _objection(case: Reliability, target: Target, settings: ReliabilityConfig) -
     if score < settings.min_score:
         return f"networks disagree (reliability {score:.2f}, below {settings.min_score:.2f})"
     return ""
-
-
-def _parents_first(targets: Sequence[Target]) -> list[Target]:
-    return [target for stage in cascade_stages(targets) for target in stage.targets]
 
 
 def reliability_of(
@@ -257,7 +253,7 @@ def doubtful_labels(
     specialist, refined = segmentation.specialist, segmentation.refined
     other = refined if not segmentation.specialist_alone else (earlier or [specialist])[-1]
     doubtful = np.zeros_like(refined.labels)
-    for target in reversed(_parents_first(targets)):
+    for target in reversed(parents_first(targets)):
         masks = [region_mask(one.labels, target, targets) for one in (specialist, other)]
         doubt = masks[0] != masks[1]
         classified = segmentation.candidates.get(target.name)

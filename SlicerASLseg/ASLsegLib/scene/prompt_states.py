@@ -14,6 +14,7 @@ import vtk
 from ASLsegLib.scene.prompts import (
     BOX,
     GROWTH,
+    GROWTH_OF_POINT,
     KIND,
     NEGATIVE,
     POSITIVE,
@@ -176,7 +177,7 @@ def _replace(volume: Any, extra: list[tuple[Any, int]], wanted: Iterable[PlacedP
         else:
             node = points_node(volume, prompt.target, prompt.kind)
             index = node.AddControlPointWorld(vtk.vtkVector3d(*prompt.points_ras[0]))
-        description = GROWTH + prompt.growth if prompt.growth else ""
+        description = GROWTH_OF_POINT + prompt.growth if prompt.growth else ""
         node.SetNthControlPointDescription(index, description)
     for node, index in reversed(extra):  # of one node, the last points first
         if node.GetAttribute(KIND) in SHAPES:
@@ -200,6 +201,6 @@ def _place_shape(node: Any, prompt: PlacedPrompt) -> None:
         for ras in prompt.points_ras:
             node.AddControlPointWorld(vtk.vtkVector3d(*ras))
     if prompt.growth:
-        node.SetAttribute(GROWTH[:-1], prompt.growth)
+        node.SetAttribute(GROWTH, prompt.growth)
     else:
-        node.RemoveAttribute(GROWTH[:-1])
+        node.RemoveAttribute(GROWTH)

@@ -35,9 +35,10 @@ FreePrompts = tuple[int, str, list[XYXY], list[tuple[XY, bool]]]
 
 _VOLUME, TARGET, KIND = "ASLseg.Volume", "ASLseg.Target", "ASLseg.Prompt"
 TAKEN_OVER = "ASLseg.SlicesTakenOver"
-GROWTH = "ASLseg.Growth:"
-"""Before the id of the growth that a prompt belongs to: the description of a point, and the name of
-a box's attribute without the colon."""
+GROWTH = "ASLseg.Growth"
+"""Attribute of a box or curve: the id of the growing lesion that it belongs to."""
+GROWTH_OF_POINT = f"{GROWTH}:"
+"""Begins the description of a point that belongs to a growing lesion, before its id."""
 POSITIVE, NEGATIVE, BOX = "positive", "negative", "box"
 SCRIBBLE, LASSO = "scribble", "lasso"
 SHAPES = (BOX, SCRIBBLE, LASSO)
@@ -236,13 +237,13 @@ def claim_prompts(
         if wanted & set(ks) and not growth_of_shape(node) and _is_in(_middle(xyxy), within)
     ]
     if free:
-        free[-1][0].SetAttribute(GROWTH[:-1], growth)
+        free[-1][0].SetAttribute(GROWTH, growth)
     around, claimed = free[-1][1] if free else within, bool(free)
     for node in (node for node in nodes if node.GetAttribute(KIND) not in SHAPES):
         for index, (i, j, k) in _points_ijk(node, geometry):
             is_near = round(k) in wanted and _is_in((i + 0.5, j + 0.5), around)
             if is_near and not growth_of_point(node, index):
-                node.SetNthControlPointDescription(index, GROWTH + growth)
+                node.SetNthControlPointDescription(index, GROWTH_OF_POINT + growth)
                 claimed = True
     return claimed
 
@@ -252,7 +253,7 @@ def release_prompts(volume: Any, growth: str) -> None:
     for node in prompt_nodes(volume):
         if node.GetAttribute(KIND) in SHAPES:
             if growth_of_shape(node) == growth:
-                node.RemoveAttribute(GROWTH[:-1])
+                node.RemoveAttribute(GROWTH)
             continue
         for index in range(node.GetNumberOfControlPoints()):
             if growth_of_point(node, index) == growth:
@@ -507,13 +508,13 @@ def _clear_points(node: Any, is_meant: Callable[[int, str], bool], geometry: Geo
 
 def growth_of_shape(node: Any) -> str:
     """Return the id of the growing lesion that a box, scribble or lasso belongs to, or nothing."""
-    return node.GetAttribute(GROWTH[:-1]) or ""
+    return node.GetAttribute(GROWTH) or ""
 
 
 def growth_of_point(node: Any, index: int) -> str:
     """Return the id of the growing lesion that a point belongs to, or nothing."""
     text = str(node.GetNthControlPointDescription(index) or "")
-    return text.removeprefix(GROWTH) if text.startswith(GROWTH) else ""
+    return text.removeprefix(GROWTH_OF_POINT) if text.startswith(GROWTH_OF_POINT) else ""
 
 
 def _middle(xyxy: XYXY) -> XY:
