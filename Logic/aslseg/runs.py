@@ -39,7 +39,7 @@ from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import cascade_stages
 from aslseg.training.calibration import speed_of
-from aslseg.training.cascade import PseudoLabel
+from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
 from aslseg.training.run_plan import (
     RunEstimate,

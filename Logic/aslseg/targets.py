@@ -57,6 +57,11 @@ class CascadeStage:
         """A short name for files and progress messages."""
         return "-".join(target.name for target in self.targets).replace(" ", "_")
 
+    @property
+    def parent_name(self) -> str | None:
+        """Name of the target that contains its targets; None for the whole image."""
+        return None if self.inside is None else self.inside.name
+
 
 def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     """Group the targets into stages, parents first.

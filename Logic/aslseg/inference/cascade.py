@@ -114,7 +114,7 @@ class Specialist:
         classes: Float32 | None,
     ) -> StagePrediction:
         monitor.check()
-        settings = self.config.stage(stage.inside.name if stage.inside else None)
+        settings = self.config.stage(stage.parent_name)
         if is_given(stage, volume.given):
             return StagePrediction(stage, None, None, None, with_given({}, stage, volume))
         if stage.name not in self.networks:

@@ -292,9 +292,7 @@ class ClasswisePredictor:
     def _tiles_of(self, prediction: StagePrediction) -> list[_StageTiles]:
         if prediction.roi is None or prediction.classes is None:
             return []
-        settings = self._config.stage(
-            prediction.stage.inside.name if prediction.stage.inside else None
-        )
+        settings = self._config.stage(prediction.stage.parent_name)
         tiles = tiles_of(prediction.roi, settings.patch_size)
         classes = prediction.classes.argmax(0)
         return [_StageTiles(prediction.stage, prediction.roi, classes, prediction.parent, tiles)]

@@ -272,7 +272,7 @@ def _with_weights_of(
     stage, parent = prediction.stage, prediction.parent
     if prediction.roi is None or parent is None:
         return {t.name: zeros(volume.geometry.shape) for t in stage.targets}
-    settings = specialist.config.stage(stage.inside.name if stage.inside else None)
+    settings = specialist.config.stage(stage.parent_name)
     network = specialist.networks[stage.name]
     classes = predict_roi(network, prediction.roi, settings, specialist.device)
     return on_volume(classes[1:], stage, prediction.roi, parent, volume)

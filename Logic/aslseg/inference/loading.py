@@ -80,7 +80,7 @@ def load_stage(
     Raises:
         WeightsError: When a file is missing, damaged, or of a network of other sizes.
     """
-    settings = context.config.stage(stage.inside.name if stage.inside else None)
+    settings = context.config.stage(stage.parent_name)
     paths = specialist_paths(folder, stage)
     networks = [network(stage, settings) for _ in paths]
     for built, path in zip(networks, paths, strict=True):
@@ -370,10 +370,7 @@ def cpcsam_networks(context: RunContext) -> BuildNetwork:
 
 def _refuse_blocks(context: RunContext) -> None:
     for stage in context.stages:
-        if (
-            context.config.stage(stage.inside.name if stage.inside else None).network.dimensions
-            != 2
-        ):
+        if context.config.stage(stage.parent_name).network.dimensions != 2:
             msg = (
                 f"CPC-SAM looks at slices, but stage {stage.name} is to look at blocks; set "
                 "organ.network.dimensions and lesion.network.dimensions to 2."

@@ -188,7 +188,7 @@ def probabilities_on_roi(roi: Roi, specialist: Float32, sam: Float32) -> Probabi
 
 def adaptation_roi_settings(stage: CascadeStage, config: RunConfig) -> SpecialistConfig:
     """Return the settings of a stage with the adaptation network's pixel size, in 2-D."""
-    settings = config.stage(stage.inside.name if stage.inside else None)
+    settings = config.stage(stage.parent_name)
     return settings.model_copy(
         update={
             "roi": settings.roi.model_copy(update={"pixel_mm": config.adaptation.pixel_mm}),

@@ -6,7 +6,7 @@ A stage inside a parent target is trained with true, degraded and predicted mask
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
-from aslseg.data.masks import clean_parent
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.distributed import Part, mapped, my_part, together
 from aslseg.errors import ProjectError
-from aslseg.inference.cascade import predict_roi
 from aslseg.inference.loading import (
     SNAPSHOTS,
     BuildNetwork,
@@ -34,12 +32,13 @@ from aslseg.inference.loading import (
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
-from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
+from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi
 from aslseg.project.case import Case
 from aslseg.project.lesion_labels import partial_label
 from aslseg.storage import copy_atomic
-from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
-from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
+from aslseg.targets import CascadeStage, region_mask, undecided_mask
+from aslseg.training.parent_masks import ParentMasks
+from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.trainer import (
@@ -58,7 +57,7 @@ def scheduled(
 
     In a stage of several targets no lesion is drawn: nothing says which of them it would be.
     """
-    settings = config.stage(stage.inside.name if stage.inside else None)
+    settings = config.stage(stage.parent_name)
     update = {
         "iterations": max(1, round(settings.iterations * share)),
         "learning_rate": settings.learning_rate * rate,
@@ -73,100 +72,6 @@ def step_voxels(settings: SpecialistConfig) -> int:
     return int(2 * settings.batch_size * settings.patch_size**settings.network.dimensions)
 
 
-NEAR_MM = 25.0
-"""How far a degraded parent mask reaches beyond the true one."""
-
-
-def degraded_parents(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
-    """Return the true mask with parts added, and the true mask dilated."""
-    rng = np.random.default_rng([seed, 23, case_number(case_id)])
-    spacing = volume.geometry.spacing_mm
-    near = apply_corruption(true, MaskCorruption((MaskError.DILATED,), NEAR_MM, 0), spacing, true)
-    invented = MaskCorruption((MaskError.INVENTED,) * 8, 5.0, int(rng.integers(2**31)))
-    return [true | apply_corruption(true, invented, spacing, near), near]
-
-
-class RoiAugmentation:
-    """Masks of a stage's parent target, true, degraded and predicted.
-
-    Args:
-        context: Cases and settings.
-        stage: Whose parent is meant.
-        out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
-    """
-
-    def __init__(
-        self,
-        context: RunContext,
-        stage: CascadeStage,
-        out_of_fold_models: Mapping[str, Mapping[str, nn.Module]],
-    ) -> None:
-        self._stage = stage
-        self._context = context
-        self._out_of_fold_models = out_of_fold_models
-
-    def parents_of(self, case_id: str, volume: Volume, labels: Labelmap) -> list[Mask | None]:
-        """Return the parent masks that a labelled case is trained with; none if it has no parent.
-
-        At inference the parent mask is predicted and includes tissue around the parent, which a
-        network trained on true masks alone labels as lesion. So the true mask is followed by one
-        with parts added, a dilated one, and the prediction of an out-of-fold model if there is one.
-        A given mask stands for the true one, and is alone where no parent is ever predicted.
-
-        Returns:
-            (D, H, W) masks; [None] for a stage without a parent.
-        """
-        parent = self._stage.inside
-        if parent is None:
-            return [None]
-        true = volume.given.get(parent.name)
-        if true is None:
-            true = region_mask(labels.labels, parent, self._context.targets)
-        elif parent.name in self._context.given_targets:
-            return [true]
-        if not true.any():
-            return []
-        degraded = degraded_parents(true, volume, case_id, self._context.config.seed)
-        if case_id in self._out_of_fold_models:
-            predicted = self.predict_parent(volume, self._out_of_fold_models[case_id])
-            degraded += [predicted] if predicted is not None and predicted.any() else []
-        return [true, *degraded]
-
-    def predict_parent(self, volume: Volume, networks: Mapping[str, nn.Module]) -> Mask | None:
-        """Return the given parent mask, else the one that the networks predict; None without."""
-        parent = None
-        for stage in _path_to(self._stage, self._context):
-            inside = _next_parent(stage, self._stage, self._context)
-            given = volume.given.get(stage.targets[inside - 1].name)
-            if given is not None:
-                parent = given
-                continue
-            settings = scheduled(self._context.config, stage)
-            roi = build_roi(volume, stage, settings, parent=parent)
-            classes = predict_roi(networks[stage.name], roi, settings, self._context.device)
-            parent = clean_parent(to_volume(classes, roi)[inside] > 0.5)
-            if not parent.any():
-                break
-        return parent
-
-
-def _path_to(stage: CascadeStage, context: RunContext) -> list[CascadeStage]:
-    """Return the stages that lead to a stage's parent, outermost first."""
-    stages = {target.name: s for s in cascade_stages(context.targets) for target in s.targets}
-    path: list[CascadeStage] = []
-    parent = stage.inside
-    while parent is not None:
-        path.insert(0, stages[parent.name])
-        parent = stages[parent.name].inside
-    return path
-
-
-def _next_parent(stage: CascadeStage, goal: CascadeStage, context: RunContext) -> int:
-    """Return the class number, in `stage`, of the target on the way to `goal`'s parent."""
-    wanted = [s.inside.name for s in [*_path_to(goal, context)[1:], goal] if s.inside is not None]
-    return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
-
-
 Build = Callable[[SSLName, CascadeStage, SpecialistConfig], SSLMethod]
 """Builds the SSL method of a stage, with untrained networks."""
 
@@ -174,55 +79,6 @@ Build = Callable[[SSLName, CascadeStage, SpecialistConfig], SSLMethod]
 def default_ssl_method(name: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
     """Build an SSL method of the registry."""
     return build_ssl_method(name, lambda: build_network(stage, settings), settings)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PseudoLabel:
-    """An accepted pseudo-label, in files: memory holds those of one case at a time.
-
-    Attributes:
-        labels: File of the label map.
-        targets: Names of the targets that are accepted. A stage is trained on the case if all of
-            its targets are.
-        doubtful: File that has, by value, the outermost target that a voxel's membership is in
-            doubt of (see `selection.doubtful_labels`); None where none is.
-    """
-
-    labels: Path
-    targets: frozenset[str]
-    doubtful: Path | None = None
-
-    @classmethod
-    def in_folder(cls, folder: Path, case_id: str, targets: Iterable[str]) -> PseudoLabel:
-        """Return a written pseudo-label; rounds of earlier versions have none that is doubtful."""
-        labels, doubtful = pseudo_label_paths(folder, case_id)
-        return cls(labels, frozenset(targets), doubtful if doubtful.exists() else None)
-
-    def covers(self, stage: CascadeStage) -> bool:
-        """Whether a stage is trained on it."""
-        return all(target.name in self.targets for target in stage.targets)
-
-    def ignored(self, stage: CascadeStage, targets: Sequence[Target]) -> Mask | None:
-        """Return what a stage ignores, (D, H, W) on the axial grid: doubts of it or its parents."""
-        if self.doubtful is None:
-            return None
-        by_name = {target.name: target for target in targets}
-        values, parent = [target.value for target in stage.targets], stage.inside
-        while parent is not None:
-            values.append(parent.value)
-            parent = None if parent.inside is None else by_name[parent.inside]
-        return np.isin(axial_labelmap(read_labelmap(self.doubtful)).labels, values)
-
-
-def pseudo_label_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
-    """Return the files of a pseudo-label: its labels, and what is doubtful.
-
-    Args:
-        folder: Of a round, or of an out-of-fold model.
-        case_id: Of the case.
-    """
-    pseudo = folder / "pseudo"
-    return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,13 +177,13 @@ class _Preparation:
     parents: Mapping[str, nn.Module]
     out_of_fold_models: Mapping[str, Mapping[str, nn.Module]]
 
-    def augmentation(self, context: RunContext) -> RoiAugmentation:
-        """Return the parent masks that a case is trained with."""
-        return RoiAugmentation(context, self.stage, self.out_of_fold_models)
+    def parent_masks(self, context: RunContext) -> ParentMasks:
+        """Return what makes the parent masks that a case is trained with."""
+        return ParentMasks(context, self.stage, self.out_of_fold_models)
 
     def found_parent(self, context: RunContext, volume: Volume) -> Mask | None:
         """Return the parent mask that the stages before predict."""
-        return self.augmentation(context).predict_parent(volume, self.parents)
+        return self.parent_masks(context).predict_parent(volume, self.parents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,7 +321,7 @@ def _prepared(
         ignored = _undecided(context, stage, case, labels)
     weight = context.config.reliability.pseudo_weight if pseudo else 1.0
     volume = context.image(case)
-    parents = preparation.augmentation(context).parents_of(case.id, volume, labels)
+    parents = preparation.parent_masks(context).parents_of(case.id, volume, labels)
     if stage.inside and stage.inside.name in context.project.unknown_targets(case) and not pseudo:
         found = preparation.found_parent(context, volume)
         parents = _parents_around(found, labels, stage, context)

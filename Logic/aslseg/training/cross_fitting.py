@@ -26,8 +26,9 @@ from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.loading import TrainedCascade, load_cascade
 from aslseg.project.run_tables import round_number
-from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, train_cascade
+from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
+from aslseg.training.pseudo_label import PseudoLabel
 
 FOLDS = 2
 CROSS_FITTED = "cross-fitted"

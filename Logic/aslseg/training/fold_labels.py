@@ -21,7 +21,7 @@ from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import TrainedCascade, load_lesion_stage, specialist_alone
 from aslseg.project.case import Case
 from aslseg.targets import shown_targets
-from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
+from aslseg.training.pseudo_label import PseudoLabel, pseudo_label_paths
 from aslseg.training.selection import doubtful_labels
 
 LABELLING = "Labelling without group {}"

@@ -52,7 +52,7 @@ from aslseg.project.unlike_labelled import (
 from aslseg.project.windows import Intensities
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import copy_atomic, write_json_atomic
-from aslseg.training.cascade import PseudoLabel, pseudo_label_paths
+from aslseg.training.pseudo_label import PseudoLabel, pseudo_label_paths
 from aslseg.training.selection import (
     Decision,
     Reliability,

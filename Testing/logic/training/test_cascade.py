@@ -19,7 +19,8 @@ from aslseg.project.roles import assign
 from aslseg.project.run_folder import create_run
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import cascade
-from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel, scheduled, train_cascade
+from aslseg.training.cascade import CascadeTrainingPlan, scheduled, train_cascade
+from aslseg.training.pseudo_label import PseudoLabel
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})

@@ -16,9 +16,10 @@ from aslseg.inference.cascade import Specialist
 from aslseg.inference.loading import TrainedCascade, load_cascade
 from aslseg.project.project import Project
 from aslseg.project.run_folder import create_run
-from aslseg.training.cascade import CascadeTrainingPlan, PseudoLabel
+from aslseg.training.cascade import CascadeTrainingPlan
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
+from aslseg.training.pseudo_label import PseudoLabel
 from tiny_project import a_tiny_project, tiny_config
 
 

@@ -23,6 +23,7 @@ from aslseg.runs import start_run, train_on
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import cascade
+from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.run_plan import planned_steps
 from tiny_project import SPECIALIST, a_tiny_project, tiny_config
 
@@ -135,9 +136,7 @@ def test_a_pseudo_label_has_what_was_decided(trained: tuple[Project, RunFolder])
     project, run = trained
     context = context_of(project, run, Monitor())
     path = run.predictions(1, CASE) / "refined.nii.gz"
-    labels = cascade._decided(
-        context, project.case(CASE), cascade.PseudoLabel(path, frozenset({"tumour"}))
-    )
+    labels = cascade._decided(context, project.case(CASE), PseudoLabel(path, frozenset({"tumour"})))
     assert (labels.labels[5:7, 17:20, 18:21] == 2).all()
     assert not (labels.labels[5:7, 24:27, 18:21] == 2).any()
     assert read_labelmap(path).labels.shape == labels.labels.shape
