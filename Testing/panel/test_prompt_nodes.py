@@ -17,6 +17,7 @@ from harness import remove_prompts, show_slice_of
 from aslseg.data.volume import Geometry, Volume
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
+from ASLsegLib.scene.drawn_prompts import draw_prompts
 from ASLsegLib.scene.prompts import (
     NEGATIVE,
     POSITIVE,
@@ -24,7 +25,6 @@ from ASLsegLib.scene.prompts import (
     add_point,
     box_node,
     clear_slice,
-    draw_prompts,
     edited_slices,
     flatten_box,
     group,

@@ -24,7 +24,7 @@ from ASLsegLib.scene.disagreement import (
     show_disagreement,
     update_disagreement,
 )
-from ASLsegLib.scene.prompts import draw_prompts
+from ASLsegLib.scene.drawn_prompts import draw_prompts
 from ASLsegLib.scene.provenance import Provenance
 from ASLsegLib.scene.segmentations import (
     Policy,

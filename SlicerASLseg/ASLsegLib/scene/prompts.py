@@ -24,7 +24,6 @@ from ASLsegLib.scene.volumes import as_array, as_matrix, free_name, place_beside
 if TYPE_CHECKING:
     from aslseg.data.volume import Geometry
     from aslseg.prompts import SlicePrompts
-    from aslseg.targets import Target
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,6 @@ _SIGNS = {POSITIVE: "+", NEGATIVE: "-"}
 _GREEN, _RED, _WHITE = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2), (1.0, 1.0, 1.0)
 _COLORS = {POSITIVE: _GREEN, NEGATIVE: _RED, BOX: _WHITE, SCRIBBLE: _GREEN, LASSO: _WHITE}
 _DIGITS = 4  # of pixels that are read
-_ARM_PX = 2  # half the width of the cross of a drawn positive point; a negative one is a bar
 _HANDLES_PERCENT = 1.5
 """Of the view: half of Slicer's usual size, at which nine of them cover a small lesion."""
 _THICKNESS = 0.9  # of the distance of two slices: a box of one slice holds that slice only
@@ -297,27 +295,6 @@ def remove_prompt(node: Any) -> None:
     """
     slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
     slicer.mrmlScene.RemoveNode(node)
-
-
-def draw_prompts(
-    prompts: Iterable[SlicePrompts], targets: Sequence[Target], shape: tuple[int, int, int]
-) -> np.ndarray:
-    """Draw boxes as frames of one pixel, positive points as crosses, negative ones as bars.
-
-    Args:
-        prompts: Of any slices.
-        targets: Whose values are drawn.
-        shape: (D, H, W) of the volume.
-
-    Returns:
-        (D, H, W) uint8.
-    """
-    values = {target.name: target.value for target in targets}
-    labels = np.zeros(shape, np.uint8)
-    for prompt in prompts:
-        if prompt.target in values and 0 <= prompt.slice_index < shape[0]:
-            _draw(labels[prompt.slice_index], prompt, values[prompt.target])
-    return labels
 
 
 def _note(volume: Any, slice_index: int) -> None:
@@ -577,28 +554,3 @@ def _distance(box: XYXY, xy: XY) -> float:
     dx = max(box[0] - xy[0], 0.0, xy[0] - box[2])
     dy = max(box[1] - xy[1], 0.0, xy[1] - box[3])
     return float(dx * dx + dy * dy)
-
-
-def _draw(plane: np.ndarray, prompt: SlicePrompts, value: int) -> None:
-    if prompt.box is not None:
-        _frame(plane, prompt.box.xyxy, value)
-    for point in prompt.points:
-        x, y = int(point.xy[0]), int(point.xy[1])
-        _fill(plane, (x - _ARM_PX, x + _ARM_PX), (y, y), value)
-        if point.positive:
-            _fill(plane, (x, x), (y - _ARM_PX, y + _ARM_PX), value)
-
-
-def _frame(plane: np.ndarray, xyxy: tuple[float, float, float, float], value: int) -> None:
-    left, top = int(np.floor(xyxy[0])), int(np.floor(xyxy[1]))
-    right, bottom = int(np.ceil(xyxy[2])) - 1, int(np.ceil(xyxy[3])) - 1
-    for row in (top, bottom):
-        _fill(plane, (left, right), (row, row), value)
-    for column in (left, right):
-        _fill(plane, (column, column), (top, bottom), value)
-
-
-def _fill(plane: np.ndarray, columns: tuple[int, int], rows: tuple[int, int], value: int) -> None:
-    plane[max(rows[0], 0) : max(rows[1] + 1, 0), max(columns[0], 0) : max(columns[1] + 1, 0)] = (
-        value
-    )
