@@ -34,7 +34,7 @@ def score_rows(
         predicted: Label map to score.
         truth: Label map on the same grid.
         targets: Classes to score, each with what lies inside of it.
-        facts: Further columns, put first (round, stage, split, case).
+        facts: Further columns, put first (round, source, split, case).
     """
     scores = score_labels(predicted, truth, targets)
     return [{**facts, **_rounded(asdict(score))} for score in scores]

@@ -51,13 +51,13 @@ class GrowthState:
         segment: What it showed.
         facts: As in `Growth`.
         is_whole: As in `Growth`.
-        asked: As in `Growth`.
+        grown_from: As in `Growth`.
     """
 
     segment: KeptSegment
     facts: GrowthFacts | None
     is_whole: bool
-    asked: str
+    grown_from: str
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class Growth:
         target: What it is.
         first: Number of the axial slice that it begins on.
         facts: About it as it is now; None before it has grown.
-        asked: The prompts that it grows or has grown from, as JSON.
+        grown_from: The prompts that it grows or has grown from, as JSON.
         is_whole: Whether it has grown to its end.
         change: What takes it back while it is new.
     """
@@ -82,7 +82,7 @@ class Growth:
     target: Target
     first: int
     facts: GrowthFacts | None = None
-    asked: str = ""
+    grown_from: str = ""
     is_whole: bool = False
     change: Change | None = None
     name: str = field(init=False)
@@ -96,7 +96,9 @@ class Growth:
     def keep(self) -> GrowthState | None:
         """Return the lesion as it is; None when it is not there."""
         kept = self.segment.keep() if self.is_there else None
-        return None if kept is None else GrowthState(kept, self.facts, self.is_whole, self.asked)
+        if kept is None:
+            return None
+        return GrowthState(kept, self.facts, self.is_whole, self.grown_from)
 
     def restore(self, state: GrowthState | None) -> None:
         """Bring the lesion back to how it was; None takes it out of the scene.
@@ -108,7 +110,7 @@ class Growth:
         self.segment.restore(None if state is None else state.segment)
         if state is not None:
             self.facts, self.is_whole = state.facts, state.is_whole
-            self.asked = state.asked if state.is_whole else ""
+            self.grown_from = state.grown_from if state.is_whole else ""
 
     @property
     def is_there(self) -> bool:
@@ -126,7 +128,7 @@ class Growth:
 
     @property
     def prompts_text(self) -> str:
-        """Its prompts as JSON; another text than `asked` when they have changed."""
+        """Its prompts as JSON; another text than `grown_from` when they have changed."""
         return json.dumps([prompt.to_json() for prompt in self.prompts()])
 
 
@@ -249,10 +251,10 @@ def growth_job(
 
     growth.segment.restart()
     growth.is_whole = False
-    growth.asked = growth.prompts_text
+    growth.grown_from = growth.prompts_text
     request = {
         **arguments,
-        "prompts": json.loads(growth.asked),
+        "prompts": json.loads(growth.grown_from),
         "labels": str(path) if parts else None,
     }
     return Job("grow", request, write, read, show)

@@ -197,13 +197,13 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         read, show = result_handlers(volume, slice_index, may_replace, prompted=True)
         where = "all slices with prompts" if slice_index is None else f"slice {slice_index}"
-        asked = self.history.latest(volume.GetID()) if follows else None
+        cause = self.history.latest(volume.GetID()) if follows else None
         word, awaited = f"answer of SAM, {where}", _Awaited()
-        show_it = self._shows(awaited, volume, show, word, slice_index, asked)
+        show_it = self._shows(awaited, volume, show, word, slice_index, cause)
         self._start(self.engine, Job("refine", arguments, prepare, read, show_it))
         self._awaited = awaited
-        if asked is not None:
-            asked.is_open = True
+        if cause is not None:
+            cause.is_open = True
         return self._predictions_after(volume, wait)
 
     def grow(
@@ -286,9 +286,9 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         if not claim_corrections(growth):
             return False
         self.note_prompts(growth.volume, before)
-        asked = self.history.latest(growth.volume.GetID())
+        cause = self.history.latest(growth.volume.GetID())
         swap = PromptSwap(growth.volume, before)
-        self._note(growth.volume, f"correct {growth.name}", swap, growth.first, to=asked)
+        self._note(growth.volume, f"correct {growth.name}", swap, growth.first, to=cause)
         self._prompts_changed(growth.volume)
         return True
 
@@ -324,7 +324,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         show: Show,
         word: str,
         slice_index: int | None = None,
-        asked: Change | None = None,
+        cause: Change | None = None,
     ) -> Callable[[Any], Iterator[str]]:
         """Let what an answer shows be undone: by itself, or with the change that it answers."""
 
@@ -344,9 +344,9 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
                 note(shown)
 
         def note(shown: ShownAnswer) -> None:
-            self._note(volume, word, shown, slice_index, to=asked, size_bytes=shown.count_bytes)
-            if asked is not None:
-                asked.is_open = False
+            self._note(volume, word, shown, slice_index, to=cause, size_bytes=shown.count_bytes)
+            if cause is not None:
+                cause.is_open = False
 
         return steps
 
@@ -371,7 +371,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         if self._awaited is None or about is None or about.GetID() != change.volume_id:
             return
         if self.growing is not None:
-            self.growing.asked = ""  # if it stays, it has to grow again
+            self.growing.grown_from = ""  # if it stays, it has to grow again
         self._awaited.is_void, self.growing = True, None
         self.engine.cancel()
 

@@ -92,7 +92,7 @@ class GrowthSection(Section):
 
     def _follow(self, volume: Any, growth: Growth | None) -> None:
         """Let the last lesion grow again where its prompts have changed, or one from a new box."""
-        if growth is not None and growth.prompts_text != growth.asked:
+        if growth is not None and growth.prompts_text != growth.grown_from:
             self.panel.attempt(lambda: self._grow_again(growth), update=False)
         elif (
             self.panel.parameters.eachBoxGrows

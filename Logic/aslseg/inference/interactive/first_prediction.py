@@ -19,7 +19,7 @@ from aslseg.data.volume import Labelmap, Mask, Shape3, Volume, zeros
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import Ensemble, VolumeMaps
-from aslseg.inference.interactive.predictions import Halves, disagreement, halved
+from aslseg.inference.interactive.predictions import StoredProbabilities, as_stored, disagreement
 from aslseg.inference.lesion_stage import CandidateEffect
 from aslseg.inference.prediction_cache import Arrays, LabelMaps, StoredPrediction
 from aslseg.prompts import MaskLogits, SliceCrop, SlicePrompts
@@ -46,8 +46,8 @@ class FirstPrediction:
         disagreement: (D, H, W) in percent; see `predictions.disagreement`.
     """
 
-    specialist: Halves
-    sam: Halves
+    specialist: StoredProbabilities
+    sam: StoredProbabilities
     proposed: tuple[SlicePrompts, ...]
     crops: Mapping[str, SliceCrop]
     labels: Mapping[str, Labelmap]
@@ -98,8 +98,8 @@ def _predict(ensemble: Ensemble, volume: Volume, monitor: Monitor) -> FirstPredi
         sources = [maps.specialist, maps.sam, maps.refined]
         return partial(
             FirstPrediction,
-            specialist=halved(maps.specialist),
-            sam=halved(maps.sam),
+            specialist=as_stored(maps.specialist),
+            sam=as_stored(maps.sam),
             crops=crops_in_parents(volume, maps.specialist, targets, config.sam),
             effects=maps.effects,
             disagreement=disagreement([source for source in sources if source]),
@@ -121,8 +121,8 @@ def _to_arrays(made: FirstPrediction) -> Arrays:
     """Return a prediction as arrays and one text; `_from_arrays` gives it back."""
     arrays: Arrays = {"disagreement": made.disagreement}
     boxes: dict[str, Any] = {}
-    for source, halves in (("specialist", made.specialist), ("sam", made.sam)):
-        for name, values in halves.items():
+    for source, stored in (("specialist", made.specialist), ("sam", made.sam)):
+        for name, values in stored.items():
             box = box_of(values > 0)
             boxes[f"{source} {name}"] = None if box is None else [box.start, box.stop]
             if box is not None:
@@ -157,7 +157,7 @@ def _from_arrays(arrays: Arrays, volume: Volume) -> FirstPrediction:
         found = (name for name in arrays if name.startswith(f"{kind} "))
         return {name.removeprefix(f"{kind} "): arrays[name] for name in found}
 
-    def halves(source: str) -> Halves:
+    def stored(source: str) -> StoredProbabilities:
         keys = (key for key in facts["boxes"] if key.startswith(f"{source} "))
         return {
             key.removeprefix(f"{source} "): _whole(arrays.get(key), facts["boxes"][key], shape)
@@ -166,8 +166,8 @@ def _from_arrays(arrays: Arrays, volume: Volume) -> FirstPrediction:
 
     kept, restored = named("kept"), named("restored")
     return FirstPrediction(
-        specialist=halves("specialist"),
-        sam=halves("sam"),
+        specialist=stored("specialist"),
+        sam=stored("sam"),
         proposed=_prompts_of(facts["prompts"], arrays.get("masks"), shape[1:]),
         crops={name: _crop_of(one) for name, one in facts["crops"].items()},
         labels={name: Labelmap(one, geometry) for name, one in named("labels").items()},

@@ -43,11 +43,11 @@ class SessionPrediction:
     unmet_clicks: tuple[str, ...] = ()
 
 
-HALF = np.float16
+STORED_TYPE = np.float16
 """Type of the stored probabilities, which stay as long as the session: half the memory."""
 
 
-Halves = dict[str, NDArray[np.float16]]
+StoredProbabilities = dict[str, NDArray[np.float16]]
 """By target name, (D, H, W) stored probability."""
 
 
@@ -100,8 +100,8 @@ class PredictionStore:
         self,
         shape: Shape3,
         targets: Sequence[Target],
-        specialist: Halves,
-        sam: Halves,
+        specialist: StoredProbabilities,
+        sam: StoredProbabilities,
     ) -> None:
         self._targets = tuple(targets)
         self._specialist = _of_all(specialist, shape, targets)
@@ -253,14 +253,17 @@ def _pixel(xy: tuple[float, float], shape: tuple[int, ...]) -> tuple[int, int]:
     return min(int(xy[1]), shape[0] - 1), min(int(xy[0]), shape[1] - 1)
 
 
-def halved(probabilities: Probabilities) -> Halves:
+def as_stored(probabilities: Probabilities) -> StoredProbabilities:
     """Return (D, H, W) probabilities as they are stored."""
-    found: Halves = {}
+    found: StoredProbabilities = {}
     for name, values in probabilities.items():
-        found[name] = values.astype(HALF)
+        found[name] = values.astype(STORED_TYPE)
         found[name][found[name] < _LEAST] = 0
     return found
 
 
-def _of_all(given: Halves, shape: Shape3, targets: Sequence[Target]) -> Halves:
-    return {t.name: given[t.name] if t.name in given else np.zeros(shape, HALF) for t in targets}
+def _of_all(
+    given: StoredProbabilities, shape: Shape3, targets: Sequence[Target]
+) -> StoredProbabilities:
+    names = [target.name for target in targets]
+    return {n: given[n] if n in given else np.zeros(shape, STORED_TYPE) for n in names}
