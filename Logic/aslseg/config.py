@@ -291,6 +291,7 @@ class SpecialistConfig(Settings):
         patch_size: Edge of the square (cubic) training patch in working pixels.
         optimiser: `adamw` or `sgd` (momentum 0.9).
         learning_rate: At the start; falls to zero as (1 - t/T)^0.9.
+        weight_decay: Of the optimiser.
         ema_decay: Of the averaged weights that are used for inference, and of the teacher.
         unlabelled_loss: `published` is the loss of the paradigm's paper; `confident` (ours) is
             cross entropy plus Dice to labels that are confident enough.
@@ -299,6 +300,8 @@ class SpecialistConfig(Settings):
         consistency_weight: Largest weight of the unlabelled term (0.1 in the releases of mean
             teacher, UA-MT and CPS, 1 in UniMatch's).
         rampup_share: Part of the schedule after which that weight is reached; 0 is at once.
+        teacher_noise: Standard deviation of the noise on the teacher's inputs, in their unit.
+        uncertainty_passes: Noisy passes with dropout that UA-MT takes the entropy of.
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
         intensity_strength: Scale of the random changes of contrast, brightness and noise of all
             patches (augmentation); 0 changes nothing.
@@ -310,6 +313,9 @@ class SpecialistConfig(Settings):
             that give the labels and those that are trained on (ours).
         mirror: Mirror patches in plane at random, and average over mirrored slices afterwards:
             right for lesions, wrong for an abdomen with its liver on one side.
+        unimatch, copy_paste: Of these paradigms alone.
+        network: The U-Net.
+        roi: What the network is given of a volume.
     """
 
     iterations: Positive = 2000
@@ -400,9 +406,14 @@ class SamConfig(Settings):
         tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
         rank: Of the low-rank update, or the width of an adapter.
         iterations: Steps of tuning, each on `batch_size` prompts of one volume.
+        batch_size: Prompts per step.
+        learning_rate: At the start of tuning.
+        weight_decay: Of the optimiser.
         window_hu: Intensities that become black and white in SAM's input.
         cache_gb: Most that a project's cache keeps of embeddings and predictions, in 10^9 bytes.
         versions: Synthetic pseudo-labels made of each labelled case, to prompt with in tuning.
+        crop: What SAM sees of a slice for targets that lie inside of another.
+        prompts: How prompts are made of a mask.
     """
 
     model: Literal["none", SamName] = "vit_t"
@@ -423,9 +434,15 @@ class SamConfig(Settings):
 
 
 class AdaptationConfig(Settings):
-    """The network that repairs what SAM returns (architecture and corruption are ours).
+    """The network that corrects SAM's predictions (architecture and corruption are ours).
 
     Attributes:
+        iterations: Optimiser steps.
+        batch_size: Patches per step.
+        patch_size: Edge of the square training patch in working pixels.
+        learning_rate: At the start; falls to zero as (1 - t/T)^0.9.
+        weight_decay: Of the optimiser.
+        intensity_strength: Scale of the random changes of contrast, brightness and noise.
         versions: Synthetic pseudo-labels made of each labelled case.
         context_slices: Neighbours on each side whose probabilities are given too.
         pixel_mm: In-plane pixel that it works at: finer than the specialist's, it sharpens.
@@ -503,6 +520,9 @@ class RunConfig(Settings):
 
     Attributes:
         method: Name in the registry of methods.
+        preset: Name of the preset that the settings began with.
+        seed: Of all random numbers.
+        device: Of the networks; `auto` takes a GPU if there is one.
         rounds: Self-training rounds at most.
         patience: Rounds without a better validation before stopping early.
         paradigm: How the specialist is trained on unlabelled cases.

@@ -163,6 +163,7 @@ class SamConsistency:
         settings: Of the stage.
         stage: Whose unlabelled patches SAM predicts.
         prompted: Numbers of the classes that it is prompted for.
+        name: Of the loss, in events.
     """
 
     context: RunContext

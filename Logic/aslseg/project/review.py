@@ -38,7 +38,7 @@ from aslseg.project.project import (
 )
 from aslseg.project.roles import refuse_to_judge_by
 from aslseg.project.run_folder import RunFolder, saw_another
-from aslseg.project.run_tables import REFINED, Reliability, read_reliability
+from aslseg.project.run_tables import REFINED, ReliabilityRow, read_reliability
 from aslseg.reading import read_lines
 from aslseg.schema_1 import predictions_folder
 from aslseg.storage import append_line, copy_atomic, inside
@@ -532,7 +532,7 @@ def case_reports(
         ProjectError: When the file of decisions is.
     """
     best = 0 if run is None else run.best_round
-    judged: dict[str, Reliability] = {}
+    judged: dict[str, ReliabilityRow] = {}
     if run is not None and best > 0:
         judged = {row.case: row for row in read_reliability(run.round(best))}
     decided = {review.case_id: review for review in decisions(project)}
@@ -573,7 +573,7 @@ def organs_given(case: Case, targets: Sequence[Target]) -> bool:
     return bool(organs) and organs <= case.masks.keys()
 
 
-def _state(case: Case, row: Reliability | None, *, corrected: bool) -> CaseState:
+def _state(case: Case, row: ReliabilityRow | None, *, corrected: bool) -> CaseState:
     if case.label is not None:
         if not case.label_counts:
             return "incomplete"

@@ -90,11 +90,17 @@ METRIC_COLUMNS = ("round", "source", "split", "case", *(f.name for f in fields(T
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
-    """How far a pseudo-label can be trusted, and whether it joined the training set.
+class ReliabilityRow:
+    """A row of `reliability.csv`: how reliable a case's label is, and whether it is trained on.
 
     Attributes:
-        accepted: Whether any target of it did.
+        round: From 1.
+        case: The case.
+        checkpoint_agreement: Mean over the targets, in [0, 1]; NaN where nothing is known.
+        prediction_agreement: The same of specialist and refined label.
+        score: Mean of the scores of the targets, in [0, 1].
+        accepted: Whether any target of it is trained on.
+        reason: Why, for a person.
         accepted_targets: Names of these targets; empty also in runs of earlier versions, where all
             were accepted or none.
         notes: Why else its label may be wrong, as in `reason`; empty in earlier runs.
@@ -154,7 +160,7 @@ def read_scores(round_folder: Path) -> list[Score]:
     return _read(round_folder / METRICS, METRIC_COLUMNS[1:], _score)
 
 
-def read_reliability(round_folder: Path) -> list[Reliability]:
+def read_reliability(round_folder: Path) -> list[ReliabilityRow]:
     """Read what a round judged; nothing of one that has not come that far.
 
     Raises:
@@ -275,8 +281,8 @@ def _score(row: Mapping[str, str], number: int) -> Score:
     )
 
 
-def _reliability(row: Mapping[str, str], number: int) -> Reliability:
-    return Reliability(
+def _reliability(row: Mapping[str, str], number: int) -> ReliabilityRow:
+    return ReliabilityRow(
         round=int(row.get("round") or number),
         case=row["case"],
         checkpoint_agreement=_number(row["checkpoint_agreement"]),

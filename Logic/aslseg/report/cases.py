@@ -26,7 +26,7 @@ from aslseg.evaluation.metrics import dice
 from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.project.run_folder import saw_another
-from aslseg.project.run_tables import PREDICTIONS, Reliability, round_number
+from aslseg.project.run_tables import PREDICTIONS, ReliabilityRow, round_number
 from aslseg.report.data import RunRecord
 from aslseg.schema_1 import predictions_folder
 from aslseg.targets import Target, region_mask
@@ -333,7 +333,7 @@ def _round_of(folder: Path) -> int:
     return round_number(folder.parent)
 
 
-def _judged(run: RunRecord, project: Project, folder: Path) -> list[Reliability]:
+def _judged(run: RunRecord, project: Project, folder: Path) -> list[ReliabilityRow]:
     """Return the reliability of the round's unlabelled volumes, the most doubtful first."""
     number, unlabelled = _round_of(folder), {case.id for case in project.unlabelled}
     items = [i for i in run.reliability if i.round == number and i.case in unlabelled]

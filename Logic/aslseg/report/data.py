@@ -13,7 +13,7 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
     SOURCES,
     HeldOutDice,
-    Reliability,
+    ReliabilityRow,
     Score,
     read_held_out_dice,
     read_reliability,
@@ -62,7 +62,7 @@ class RunRecord:
     config: Mapping[str, Any]
     status: Mapping[str, Any]
     scores: tuple[Score, ...]
-    reliability: tuple[Reliability, ...]
+    reliability: tuple[ReliabilityRow, ...]
     held_out: Mapping[int, Sequence[HeldOutDice]]
     curves: tuple[Point, ...]
     notices: tuple[str, ...]

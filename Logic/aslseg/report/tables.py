@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aslseg.evaluation.scores import Mean, mean_dice
-from aslseg.project.run_tables import Reliability, Score
+from aslseg.project.run_tables import ReliabilityRow, Score
 from aslseg.report.data import RunRecord, kept_round, source_name
 
 NO_SAM = "Run without SAM."
@@ -175,7 +175,7 @@ def reliability(run: RunRecord) -> list[Table]:
     return tables
 
 
-def _reliability_row(item: Reliability) -> Row:
+def _reliability_row(item: ReliabilityRow) -> Row:
     return Row(
         [
             Cell(item.case),
