@@ -435,12 +435,12 @@ class CaseReport:
         state: `pseudo` when the run accepts its own label, `needs review` when it does not;
             `unlabelled` as long as no round is finished; `incomplete` when no slice of a person's
             label map counts, wherever that comes from.
-        score: Reliability from 0 to 1; None when it was not judged.
-        checkpoint_agreement: Of earlier checkpoints with the last; None when not judged.
-        prediction_agreement: Of specialist and refined label; None when not judged.
+        score: Reliability from 0 to 1; None when it is not known.
+        checkpoint_agreement: Of earlier checkpoints with the last; None when not known.
+        prediction_agreement: Of specialist and refined label; None when not known.
         reason: Of the selection, in words, notes included.
         notes: Why its label may be wrong though networks may agree, see `unlike_labelled`.
-        round: That judged it; 0 for none.
+        round: That scored it; 0 for none.
         refined: The refined label, or None.
         decided_at: When a person decided last, ISO 8601, or nothing.
         written_s: When the label map, else the refined label, was written: seconds since 1970;
@@ -523,7 +523,7 @@ def case_reports(
 
     Args:
         project: The cases.
-        run: Whose best round judged them; None when there is none.
+        run: Whose best round scored them; None when there is none.
         refined: What `refined_files` found; looked for anew when None.
         lesions_ml: What `expected_lesions_ml` found; looked for anew when None.
 
@@ -532,9 +532,9 @@ def case_reports(
         ProjectError: When the file of decisions is.
     """
     best = 0 if run is None else run.best_round
-    judged: dict[str, ReliabilityRow] = {}
+    rows: dict[str, ReliabilityRow] = {}
     if run is not None and best > 0:
-        judged = {row.case: row for row in read_reliability(run.round(best))}
+        rows = {row.case: row for row in read_reliability(run.round(best))}
     decided = {review.case_id: review for review in decisions(project)}
     refined = refined_files(run) if refined is None else refined
     lesions_ml = expected_lesions_ml(run) if lesions_ml is None else lesions_ml
@@ -544,7 +544,7 @@ def case_reports(
         review, is_known = decided.get(case.id), not saw_another(seen, case)
         file = refined.get(case.id) if is_known else None
         corrected = review is not None and review.what == "corrected"
-        row = judged.get(case.id) if is_known else None
+        row = rows.get(case.id) if is_known else None
         predicted_s = None if file is None else file.written_s
         reports.append(
             CaseReport(

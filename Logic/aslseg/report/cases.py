@@ -85,7 +85,7 @@ def rank_slices(
     """Find the worst and the best slice of a label map.
 
     Args:
-        labels: What is judged.
+        labels: What is scored.
         truth: The human labels on the same grid.
         targets: All targets; a target counts with all that lies inside of it.
 
@@ -93,8 +93,8 @@ def rank_slices(
         Worst and best, or None when no slice has any target.
     """
     pairs = [_Pair.of(labels, truth, target, targets) for target in targets]
-    judged = [_judge(index, pairs) for index in range(truth.geometry.shape[0])]
-    slices = [slice_ for slice_ in judged if slice_.dice]
+    scored = [_scored_slice(index, pairs) for index in range(truth.geometry.shape[0])]
+    slices = [slice_ for slice_ in scored if slice_.dice]
     if not slices:
         return None
     # Of equally good slices the one with more targets tells more.
@@ -137,7 +137,7 @@ def slice_picture(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pair:
-    """A target's region twice, and in which slices it is large enough to be judged."""
+    """A target's region twice, and in which slices it is large enough to be scored."""
 
     name: str
     predicted: Mask
@@ -153,7 +153,7 @@ class _Pair:
         return cls(target.name, first, second, (areas > 0) & (areas >= LEAST_SHARE * areas.max()))
 
 
-def _judge(index: int, pairs: Sequence[_Pair]) -> Slice:
+def _scored_slice(index: int, pairs: Sequence[_Pair]) -> Slice:
     scores = {
         pair.name: dice(pair.predicted[index], pair.truth[index])
         for pair in pairs
@@ -276,13 +276,13 @@ def validation_pictures(run: RunRecord, project: Project) -> PicturePart:
 def unlabelled_pictures(run: RunRecord, project: Project) -> PicturePart:
     """Show, of the most doubtful and the most reliable volumes, where predictions agree least."""
     folder = _predictions_folder(run)
-    judged = _judged(run, project, folder) if folder else []
-    if not folder or not judged:
+    rows = _reliability_rows(run, project, folder) if folder else []
+    if not folder or not rows:
         return PicturePart(["No unlabelled volume has been judged yet."])
-    rest = judged[MOST_DOUBTFUL:]
-    shown = [*judged[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
+    rest = rows[MOST_DOUBTFUL:]
+    shown = [*rows[:MOST_DOUBTFUL], *rest[max(0, len(rest) - MOST_RELIABLE) :]]
     what = (
-        f"{len(shown)} of {len(judged)} volumes after round {_round_of(folder)}, the most doubtful "
+        f"{len(shown)} of {len(rows)} volumes after round {_round_of(folder)}, the most doubtful "
         "first and the most reliable last: of each the slice in which specialist and final "
         "label agree least."
     )
@@ -333,7 +333,7 @@ def _round_of(folder: Path) -> int:
     return round_number(folder.parent)
 
 
-def _judged(run: RunRecord, project: Project, folder: Path) -> list[ReliabilityRow]:
+def _reliability_rows(run: RunRecord, project: Project, folder: Path) -> list[ReliabilityRow]:
     """Return the reliability of the round's unlabelled volumes, the most doubtful first."""
     number, unlabelled = _round_of(folder), {case.id for case in project.unlabelled}
     items = [i for i in run.reliability if i.round == number and i.case in unlabelled]
