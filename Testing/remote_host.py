@@ -38,7 +38,8 @@ def train(arguments, monitor):
     from filelock import FileLock
     from aslseg.engine.facts import RunFacts
     from aslseg.engine.protocol import Done
-    from aslseg.project.run_folder import create_run, running
+    from aslseg.project.run_folder import create_run
+    from aslseg.project.running import running
     from aslseg.config import RunConfig
     run = create_run(Path(arguments["project"]), RunConfig(), arguments["run"])
     monitor.artifact("run", run.path)

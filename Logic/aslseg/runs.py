@@ -32,9 +32,9 @@ from aslseg.project.run_folder import (
     create_run,
     open_run,
     require_trained,
-    running,
     write_settings,
 )
+from aslseg.project.running import running
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import cascade_stages

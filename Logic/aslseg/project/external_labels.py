@@ -27,7 +27,7 @@ from aslseg.project.labels import check_values, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
 from aslseg.project.pairing import labels_by_case
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder, run_named, running, saw_another, write_settings
+from aslseg.project.run_folder import RunFolder, run_named, saw_another, write_settings
 from aslseg.project.run_tables import (
     EXTERNAL,
     METRIC_COLUMNS,
@@ -37,6 +37,7 @@ from aslseg.project.run_tables import (
     RELIABILITY_COLUMNS,
     write_table,
 )
+from aslseg.project.running import running
 from aslseg.reading import damage_told, read_object
 from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import copy_atomic, sha256_of, write_json_atomic

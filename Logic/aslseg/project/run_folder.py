@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,58 +20,19 @@ from aslseg import schema_1
 from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
-from aslseg.errors import AslsegError, CancelledError, ProjectError, RunError
-from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.errors import AslsegError, ProjectError, RunError
+from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.project import Project
-from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
-from aslseg.project.remote_run import claim_run, read_remote_run
-from aslseg.project.run_tables import (
-    METRIC_COLUMNS,
-    RELIABILITY_COLUMNS,
-    read_cross_validation,
-    read_reliability,
-    read_scores,
-    read_table,
-    round_number,
-    write_table,
-)
+from aslseg.project.remote_run import read_remote_run
+from aslseg.project.run_tables import read_cross_validation, round_number
 from aslseg.reading import damage_told, read_object
-from aslseg.storage import (
-    inside,
-    is_disk_full,
-    plain,
-    sha256_of,
-    storage_errors,
-    sweep,
-    unwritable,
-    write_json_atomic,
-)
-
-__all__ = [
-    "METRIC_COLUMNS",
-    "RELIABILITY_COLUMNS",
-    "Recorder",
-    "RunFolder",
-    "create_run",
-    "new_run_id",
-    "open_run",
-    "read_reliability",
-    "read_scores",
-    "read_table",
-    "running",
-    "write_settings",
-    "write_table",
-]
-
-logger = logging.getLogger(__name__)
+from aslseg.storage import inside, sha256_of, write_json_atomic
 
 RUNS = "runs"
 _CLOCK_STEP_S = 2.0
 """No disk tells times less exactly."""
 _DONE_AGAIN = "delete it and resume the run, which then does the round again"
-LOCK_PATIENCE_S = 2.0
-"""Whoever looks whether a run is being worked on holds its lock for a moment."""
 
 Number = Annotated[int, Field(ge=0, lt=100_000)]
 
@@ -437,157 +396,6 @@ def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolde
     """
     runs = (run for run in reversed(runs_of(project_folder)) if external or not run.is_external)
     return next((run for run in runs if run.best_round > 0), None)
-
-
-@dataclass
-class Recorder:
-    """Writes a run's events to its folder and passes them on.
-
-    Attributes:
-        folder: Of the run.
-        monitor: Gets the events too.
-    """
-
-    folder: RunFolder
-    monitor: Monitor
-    _last_status: float = field(default=0.0, init=False)
-
-    def attached(self) -> Monitor:
-        """Return a monitor that records; its cancel token is that of `monitor`."""
-        return replace(self.monitor, listener=self._record, detailed=False)
-
-    def _record(self, event: Event) -> None:
-        path = self.folder.path / "events.jsonl"
-        line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
-        with storage_errors(path), path.open("a", encoding="utf-8") as file:
-            file.write(line)
-        if isinstance(event, Progress):
-            self.folder.write_status(
-                task=event.task,
-                round=event.round,
-                step=event.step,
-                of=event.of,
-                seconds_left=event.seconds_left,
-            )
-        elif isinstance(event, RunProgress):
-            self.folder.write_status(
-                run_step=event.step,
-                run_steps=event.steps,
-                run_share=event.share,
-                run_seconds_left=event.seconds_left,
-            )
-        self.monitor.listener(event)
-
-
-@contextmanager
-def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monitor]:
-    """Hold the run's lock and keep its status true, however the work ends.
-
-    Files that an earlier process of the project left half written are deleted first.
-
-    Raises:
-        RunError: When another process works on the run.
-        StorageError: When the run's folder cannot be written, or the disk is full.
-    """
-    with locked(folder), _logged(folder):
-        if (folder.path / REMOTE_NOTE).exists():
-            claim_run(folder.path)
-        sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
-        if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
-            schema_1.upgrade_run(folder.path)
-            facts["schema_version"] = schema_1.SCHEMA_VERSION
-        try:
-            folder.write_status(state="running", message="", **facts)
-            yield Recorder(folder, monitor).attached()
-            folder.write_status(state="done", seconds_left=0)
-        except CancelledError as error:
-            _note_end(folder, "cancelled", str(error))
-            raise
-        except OSError as error:
-            logger.exception("The run ended early")
-            known = unwritable(folder.path, error) if is_disk_full(error) else error
-            _note_end(folder, "failed", str(known))
-            raise known from error
-        except BaseException as error:
-            logger.exception("The run ended early")
-            _note_end(folder, "failed", str(error) or type(error).__name__)
-            raise
-
-
-@contextmanager
-def locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the lock of a run, whose folder is made if need be.
-
-    Raises:
-        RunError: When another process works on the run.
-        StorageError: When its folder cannot be written.
-    """
-    lock = FileLock(folder.path / "lock")
-    with storage_errors(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=LOCK_PATIENCE_S)
-        except Timeout as error:
-            msg = (
-                f"Run '{folder.run_id}' is being worked on by another process; wait or stop that "
-                "one."
-            )
-            raise RunError(msg) from error
-        except NotImplementedError as error:
-            msg = f"The disk of {folder.path} knows no locks; put the project on another disk."
-            raise RunError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class _Log(logging.FileHandler):
-    """The log of a run; a full disk costs lines of it, and nothing else."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Leave the line out."""
-
-    def close(self) -> None:
-        """Close the file, whose last lines may not fit on the disk."""
-        with suppress(OSError):
-            super().close()
-
-
-@contextmanager
-def _logged(folder: RunFolder) -> Iterator[None]:
-    with storage_errors(folder.path):
-        log = _Log(folder.path / "log.txt", encoding="utf-8", errors="backslashreplace")
-    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    library = logging.getLogger("aslseg")
-    library.addHandler(log)
-    library.setLevel(min(library.level or logging.INFO, logging.INFO))
-    try:
-        yield
-    finally:
-        library.removeHandler(log)
-        log.close()
-
-
-def _note_end(folder: RunFolder, state: str, message: str) -> None:
-    """Write how the run ended, also where the disk has no room for another file."""
-    try:
-        folder.write_status(state=state, message=message)
-    except AslsegError:
-        logger.exception("The state '%s' could not be written as a new file", state)
-        with suppress(AslsegError, OSError):
-            _write_over(folder.path / "status.json", {**folder.status, "state": state}, message)
-
-
-def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
-    """Replace a JSON file by one that takes no more room."""
-    room = path.stat().st_size
-    for text_of in (message, ""):
-        text = json.dumps(plain({**facts, "message": text_of}), separators=(",", ":")).encode()
-        if len(text) <= room:
-            with path.open("rb+") as file:
-                file.write(text.ljust(room))
-            return
 
 
 def weights_digest(run: RunFolder, round_number: int) -> str:

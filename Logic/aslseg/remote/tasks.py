@@ -40,12 +40,12 @@ from aslseg.project.remote_run import (
 from aslseg.project.run_folder import (
     RunFolder,
     latest_finished,
-    locked,
     new_run_id,
     open_run,
     run_named,
     runs_of,
 )
+from aslseg.project.running import locked
 from aslseg.remote.connection import Connection
 from aslseg.remote.fetching import fetch_run
 from aslseg.remote.hosts import Host

@@ -28,7 +28,8 @@ from aslseg.errors import CancelledError, ConfigError, RunError
 from aslseg.events import CancelToken, Metric, Monitor, Notice, Progress
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder, create_run, running
+from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.running import running
 from aslseg.targets import LIVER_TARGETS, Target
 from synthetic_run import write_run
 from tiny_project import a_patient, a_tiny_project

@@ -17,7 +17,8 @@ from aslseg.project.edit import remove_cases, rename_case, restyle_targets
 from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
 from aslseg.project.review import decisions, draw, reject, undo_last
-from aslseg.project.run_folder import create_run, running
+from aslseg.project.run_folder import create_run
+from aslseg.project.running import running
 from tiny_project import a_patient, a_tiny_project, tiny_config
 
 

@@ -17,15 +17,9 @@ import pytest
 from aslseg.config import RunConfig
 from aslseg.errors import CancelledError, ConfigError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
-from aslseg.project.run_folder import (
-    RunFolder,
-    create_run,
-    open_run,
-    running,
-    runs_of,
-    write_settings,
-)
+from aslseg.project.run_folder import RunFolder, create_run, open_run, runs_of, write_settings
 from aslseg.project.run_tables import read_table, write_table
+from aslseg.project.running import running
 from aslseg.storage import write_text_atomic
 
 CONFIG = RunConfig(seed=7)
@@ -383,7 +377,7 @@ def test_a_run_in_a_folder_that_is_read_only_is_told(
         raise PermissionError(13, "Permission denied")
 
     run.write_status(state="cancelled")
-    monkeypatch.setattr("aslseg.project.run_folder.FileLock.acquire", refused)
+    monkeypatch.setattr("aslseg.project.running.FileLock.acquire", refused)
     with (
         pytest.raises(StorageError, match="permission is denied; choose a folder"),
         running(run, Monitor()),

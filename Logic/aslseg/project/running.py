@@ -1,0 +1,175 @@
+"""A run that is being worked on: its lock, its log, and what is noted of its events and end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from aslseg import schema_1
+from aslseg.errors import AslsegError, CancelledError, RunError
+from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
+from aslseg.project.remote_run import claim_run
+from aslseg.project.run_folder import RUNS, RunFolder
+from aslseg.storage import is_disk_full, plain, storage_errors, sweep, unwritable
+
+logger = logging.getLogger(__name__)
+LOCK_PATIENCE_S = 2.0
+"""Whoever looks whether a run is being worked on holds its lock for a moment."""
+
+
+@dataclass
+class Recorder:
+    """Writes a run's events to its folder and passes them on.
+
+    Attributes:
+        folder: Of the run.
+        monitor: Gets the events too.
+    """
+
+    folder: RunFolder
+    monitor: Monitor
+
+    def attached(self) -> Monitor:
+        """Return a monitor that records; its cancel token is that of `monitor`."""
+        return replace(self.monitor, listener=self._record, detailed=False)
+
+    def _record(self, event: Event) -> None:
+        path = self.folder.path / "events.jsonl"
+        line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        if isinstance(event, Progress):
+            self.folder.write_status(
+                task=event.task,
+                round=event.round,
+                step=event.step,
+                of=event.of,
+                seconds_left=event.seconds_left,
+            )
+        elif isinstance(event, RunProgress):
+            self.folder.write_status(
+                run_step=event.step,
+                run_steps=event.steps,
+                run_share=event.share,
+                run_seconds_left=event.seconds_left,
+            )
+        self.monitor.listener(event)
+
+
+@contextmanager
+def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monitor]:
+    """Hold the run's lock and keep its status true, however the work ends.
+
+    Files that an earlier process of the project left half written are deleted first.
+
+    Raises:
+        RunError: When another process works on the run.
+        StorageError: When the run's folder cannot be written, or the disk is full.
+    """
+    with locked(folder), _logged(folder):
+        if (folder.path / REMOTE_NOTE).exists():
+            claim_run(folder.path)
+        sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
+        if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
+            schema_1.upgrade_run(folder.path)
+            facts["schema_version"] = schema_1.SCHEMA_VERSION
+        try:
+            folder.write_status(state="running", message="", **facts)
+            yield Recorder(folder, monitor).attached()
+            folder.write_status(state="done", seconds_left=0)
+        except CancelledError as error:
+            _note_end(folder, "cancelled", str(error))
+            raise
+        except OSError as error:
+            logger.exception("The run ended early")
+            known = unwritable(folder.path, error) if is_disk_full(error) else error
+            _note_end(folder, "failed", str(known))
+            raise known from error
+        except BaseException as error:
+            logger.exception("The run ended early")
+            _note_end(folder, "failed", str(error) or type(error).__name__)
+            raise
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run, whose folder is made if need be.
+
+    Raises:
+        RunError: When another process works on the run.
+        StorageError: When its folder cannot be written.
+    """
+    lock = FileLock(folder.path / "lock")
+    with storage_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE_S)
+        except Timeout as error:
+            msg = (
+                f"Run '{folder.run_id}' is being worked on by another process; wait or stop that "
+                "one."
+            )
+            raise RunError(msg) from error
+        except NotImplementedError as error:
+            msg = f"The disk of {folder.path} knows no locks; put the project on another disk."
+            raise RunError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Log(logging.FileHandler):
+    """The log of a run; a full disk costs lines of it, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file, whose last lines may not fit on the disk."""
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    with storage_errors(folder.path):
+        log = _Log(folder.path / "log.txt", encoding="utf-8", errors="backslashreplace")
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    library = logging.getLogger("aslseg")
+    library.addHandler(log)
+    library.setLevel(min(library.level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        library.removeHandler(log)
+        log.close()
+
+
+def _note_end(folder: RunFolder, state: str, message: str) -> None:
+    """Write how the run ended, also where the disk has no room for another file."""
+    try:
+        folder.write_status(state=state, message=message)
+    except AslsegError:
+        logger.exception("The state '%s' could not be written as a new file", state)
+        with suppress(AslsegError, OSError):
+            _write_over(folder.path / "status.json", {**folder.status, "state": state}, message)
+
+
+def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:
+    """Replace a JSON file by one that takes no more room."""
+    room = path.stat().st_size
+    for text_of in (message, ""):
+        text = json.dumps(plain({**facts, "message": text_of}), separators=(",", ":")).encode()
+        if len(text) <= room:
+            with path.open("rb+") as file:
+                file.write(text.ljust(room))
+            return
