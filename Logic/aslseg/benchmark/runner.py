@@ -46,7 +46,7 @@ from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import CancelToken, Monitor, Progress
 from aslseg.methods import training_of
 from aslseg.reading import read_object
-from aslseg.storage import write_json_atomic
+from aslseg.storage import sha256_of, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -230,15 +230,33 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _check(setup: BenchmarkSetup, experiments: Sequence[Experiment]) -> None:
     """See that every experiment can be run in this folder, before anything is written."""
-    path = _facts_path(setup)
-    remedy = "choose a new folder"
-    if path.exists() and read_object(path, RunError, remedy) != _facts(setup):
-        msg = f"{path} is of other cases or settings; {remedy}."
-        raise RunError(msg)
+    _refuse_other_benchmark(setup)
     for experiment in experiments:
         training_of(ENTRIES[experiment.entry].settings(setup.preset.config, 0).method)
         if experiment.labelled:
             setup.data.shown(experiment.draw, experiment.labelled)
+
+
+def _refuse_other_benchmark(setup: BenchmarkSetup) -> None:
+    """Refuse a folder whose finished experiments are not of these cases, labels and draws."""
+    path, remedy = _facts_path(setup), "choose a new folder"
+    if not path.exists():
+        return
+    before, now = read_object(path, RunError, remedy), _facts(setup)
+    draws, label_maps = before.pop("draws", {}), before.pop("label_maps", None)
+    if before != now:
+        msg = f"{path} is of other cases or settings; {remedy}."
+        raise RunError(msg)
+    other = [name for name, order in _draws(setup).items() if draws.get(name, order) != order]
+    if other:
+        msg = (
+            f"{path} has another order of cases under the name of draw '{other[0]}'; give the "
+            f"draw another name in the file of draws, or {remedy}."
+        )
+        raise RunError(msg)
+    if label_maps is not None and label_maps != _label_maps(setup):
+        msg = f"{path} is of other label maps than those that the cases have now; {remedy}."
+        raise RunError(msg)
 
 
 def _prepared(
@@ -251,7 +269,11 @@ def _prepared(
     for experiment in experiments:
         if ENTRIES[experiment.entry].kind in ("run", "lesion_rule"):
             setup.project(experiment)
-    write_json_atomic(_facts_path(setup), _facts(setup))
+    path = _facts_path(setup)
+    before = read_object(path, RunError, "choose a new folder") if path.exists() else {}
+    draws = {**before.get("draws", {}), **_draws(setup)}
+    facts = {**_facts(setup), "draws": draws, "label_maps": _label_maps(setup)}
+    write_json_atomic(path, facts)
     return setup
 
 
@@ -261,6 +283,15 @@ def _facts_path(setup: BenchmarkSetup) -> Path:
 
 def _facts(setup: BenchmarkSetup) -> Any:
     return json.loads(json.dumps(setup.to_json()))  # as they are read back
+
+
+def _draws(setup: BenchmarkSetup) -> dict[str, list[str]]:
+    return {name: list(order) for name, order in setup.data.draws.items()}
+
+
+def _label_maps(setup: BenchmarkSetup) -> dict[str, str]:
+    """Return the digest of each label map, by case."""
+    return {case.id: sha256_of(case.label) for case in setup.data.cases if case.label is not None}
 
 
 def _run(setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Monitor) -> None:

@@ -481,6 +481,44 @@ def test_a_folder_holds_experiments_of_one_kind_only(tables: Tables, data: Bench
     assert contents(folder) == before
 
 
+def test_a_draw_of_a_finished_experiment_keeps_its_order(
+    tables: Tables, data: BenchmarkData
+) -> None:
+    folder, preset = tables.setup.folder, tables.setup.preset
+    before = contents(folder)
+    turned = replace(data, draws={"given": tuple(reversed(data.draws["given"]))})
+    with pytest.raises(RunError, match=r"another order of cases under the name of draw 'given'"):
+        run_benchmark(folder, turned, preset, ["supervised"])
+    assert contents(folder) == before
+
+
+def test_label_maps_of_a_finished_experiment_stay_the_same(
+    tables: Tables, data: BenchmarkData, tmp_path: Path
+) -> None:
+    folder, preset = tables.setup.folder, tables.setup.preset
+    before = contents(folder)
+    corrected = tmp_path / "truth.nii.gz"
+    write_labelmap(Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY), corrected)
+    for name in (HELD_OUT[0], data.draws["given"][0]):
+        cases = tuple(
+            replace(case, label=corrected) if case.id == name else case for case in data.cases
+        )
+        with pytest.raises(RunError, match="is of other label maps than those that the cases have"):
+            run_benchmark(folder, replace(data, cases=cases), preset, ["supervised"])
+    assert contents(folder) == before
+
+
+def test_a_folder_of_an_earlier_version_notes_its_draws_and_label_maps(
+    tables: Tables, data: BenchmarkData
+) -> None:
+    path = tables.setup.folder / "benchmark.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    bare = {name: facts[name] for name in facts if name not in ("draws", "label_maps")}
+    write_json_atomic(path, bare)
+    run_benchmark(tables.setup.folder, data, tables.setup.preset, ["supervised"])
+    assert json.loads(path.read_text(encoding="utf-8")) == facts
+
+
 def test_an_experiment_that_fails_does_not_keep_others_from_being_run(
     data: BenchmarkData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
