@@ -9,13 +9,9 @@ from pathlib import Path
 
 from aslseg.errors import StorageError
 from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files, read_origin
-from aslseg.project.case import LABELS, LESIONS, MASKS
+from aslseg.project.case import OWN_FOLDERS
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RUNS
 from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
-
-OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, "cache")
-"""Of a project, in which nothing but what it writes itself has a place."""
 
 
 def check_place(

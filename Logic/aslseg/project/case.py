@@ -21,6 +21,9 @@ LESIONS = "lesions"
 MASKS = "masks"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
+PROJECT_FILE = "project.json"
+OWN_FOLDERS = (LABELS, LESIONS, MASKS, "runs", "cache")
+"""Of a project, in which nothing but what it writes itself has a place."""
 MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
 
 Split: TypeAlias = Literal["train", "validation", "test"]

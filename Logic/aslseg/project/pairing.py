@@ -12,7 +12,7 @@ from pathlib import Path
 from aslseg.data.dicom import is_dicom_folder
 from aslseg.data.images import stem_of, suffix_of
 from aslseg.errors import ProjectError
-from aslseg.project.case import CaseFiles
+from aslseg.project.case import OWN_FOLDERS, PROJECT_FILE, CaseFiles
 from aslseg.targets import Target
 
 _IMAGE = "image|images|img|volume|vol|scan|ct|mr|mri"
@@ -153,9 +153,14 @@ def _is_label(path: Path) -> bool:
 
 
 def _nested_cases(folder: Path) -> list[FoundCases]:
-    """Take each folder that holds an image as one case of the folder's name."""
+    """Take each folder that holds an image as one case of the folder's name.
+
+    Folders in which a project keeps its own files are none, where it was made among its images.
+    """
+    own_folders = OWN_FOLDERS if (folder / PROJECT_FILE).is_file() else ()
+    inside = [path for path in _visible(folder) if path.is_dir() and path.name not in own_folders]
     found = []
-    for inner in (path for path in _visible(folder) if path.is_dir() and not is_dicom_folder(path)):
+    for inner in (path for path in inside if not is_dicom_folder(path)):
         files = [path for path in _visible(inner) if suffix_of(path)]
         own = [path for path in files if not _is_label(path)]
         pairs = _paired(own, [path for path in files if _is_label(path)], inner)

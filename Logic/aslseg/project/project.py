@@ -29,6 +29,7 @@ from aslseg.project.case import (
     HISTORY,
     LABELS,
     LESIONS,
+    PROJECT_FILE,
     Case,
     Split,
     nothing_counts,
@@ -58,7 +59,7 @@ from aslseg.schema_1 import SCHEMA_VERSION
 from aslseg.storage import atomic_path, in_words, inside, storage_errors, sweep, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 
-FILE_NAME = "project.json"
+FILE_NAME = PROJECT_FILE
 
 
 class Project(Settings):

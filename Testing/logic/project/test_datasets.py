@@ -162,6 +162,18 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
         cases_from_folder(tmp_path / "nowhere")
 
 
+def test_what_a_project_among_its_images_keeps_is_no_case(tmp_path: Path) -> None:
+    write_case(tmp_path / "a_ct.nii.gz", tmp_path / "a_seg.nii.gz")
+    project = create_project(tmp_path, cases_from_folder(tmp_path))
+    assert (project.folder / "labels" / "a.nii.gz").exists()
+    assert [case.id for case in cases_from_folder(tmp_path)] == ["a"]
+
+
+def test_a_folder_called_labels_without_a_project_is_a_case_like_others(tmp_path: Path) -> None:
+    write_case(tmp_path / "labels" / "x.nii.gz")
+    assert [case.id for case in cases_from_folder(tmp_path)] == ["labels"]
+
+
 def a_decathlon(folder: Path, **changes: Any) -> Path:
     write_case(folder / "imagesTr" / "liver_1.nii.gz", folder / "labelsTr" / "liver_1.nii.gz")
     write_case(folder / "imagesTs" / "liver_2.nii.gz")
