@@ -21,7 +21,8 @@ from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
 from aslseg.project.project import Project, changing, open_project
-from aslseg.project.review import correct, refined_path
+from aslseg.project.review import correct, decisions, refined_path
+from aslseg.project.roles import refuse_prediction
 from aslseg.project.run_folder import RunFolder, run_named
 from aslseg.project.run_tables import REFINED
 from aslseg.targets import lesion_targets
@@ -45,13 +46,15 @@ def finish_case(
         round_number: Of the candidates; the best round when None.
 
     Raises:
-        ProjectError: When there is no such case, or a lesion that is shown is undecided.
+        ProjectError: When there is no such case, a lesion that is shown is undecided, or the
+            refined label would become that of a case to judge by, or replace one that was drawn.
         RunError: When the run has no refined label of the case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
     path = refined_path(run, case_id, round_number)
     with changing(project.folder):
         current = open_project(project.folder)
+        _refuse_refined(current, case_id, is_shown=labels is not None)
         lesions = read_lesions(current, case_id)
         candidates = read_candidate_lesions(path.parent, current.targets)
         left = undecided([one for one in candidates if one.shown], lesions)
@@ -70,6 +73,28 @@ def finish_case(
             return finished
         lesion_names = {target.name for target in lesion_targets(finished.targets)}
         return finished.set_label_targets(case_id, sorted({*decided, *lesion_names}))
+
+
+def _refuse_refined(project: Project, case_id: str, *, is_shown: bool) -> None:
+    """Refuse a refined label for a case to judge by, and in the place of a drawn label.
+
+    Args:
+        project: As it is now.
+        case_id: The case.
+        is_shown: Whether the label map is what the person was shown: the case's own, if it has one.
+    """
+    case = project.case(case_id)
+    if case.label is None:
+        refuse_prediction(case)
+    elif not is_shown:
+        refuse_prediction(case)
+        made_by = [one.what for one in decisions(project) if one.case_id == case_id]
+        if not made_by or made_by[-1] == "labelled":
+            msg = (
+                f"Case {case_id} has a label map that no review made, and the run's would take its "
+                "place; correct that one instead."
+            )
+            raise ProjectError(msg)
 
 
 def partial_label(

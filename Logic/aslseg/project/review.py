@@ -36,7 +36,7 @@ from aslseg.project.project import (
     open_project,
     replacing_project,
 )
-from aslseg.project.roles import refuse_to_judge_by
+from aslseg.project.roles import refuse_prediction, refuse_to_judge_by
 from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.project.run_tables import REFINED, ReliabilityRow, read_reliability
 from aslseg.reading import read_lines
@@ -122,9 +122,7 @@ def accept(
         if case.label is not None:
             msg = f"Case {case_id} has a person's label already; correct that one instead."
             raise ProjectError(msg)
-        if case.split != "train":
-            msg = f"Case {case_id} is there to judge by ({case.split}); only a drawn label can do "
-            raise ProjectError(msg + "that.")
+        refuse_prediction(case)
         if labels is None:
             labels = read_labelmap(refined_path(run, case_id, round_number))
         return _keep(project, case_id, labels, "accepted", run, round_number)

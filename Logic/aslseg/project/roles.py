@@ -80,6 +80,20 @@ def refuse_to_judge_by(case: Case, split: str | None) -> None:
         raise ProjectError(msg)
 
 
+def refuse_prediction(case: Case) -> None:
+    """Refuse what a network made as the label of a case that networks are judged by.
+
+    Raises:
+        ProjectError: When the case validates or tests.
+    """
+    if case.split != "train":
+        msg = (
+            f"Case {case.id} is there to judge by ({case.split}); only a drawn label can do that. "
+            "Draw or correct its label map, or make it a case to train on."
+        )
+        raise ProjectError(msg)
+
+
 def _changed(case: Case, patients: Mapping[str, str], splits: Mapping[str, str]) -> Case:
     values = {
         "patient": patients.get(case.id, case.patient),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from aslseg.project.candidate_lesions import read_candidate_lesions
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.lesion_labels import finish_case, partial_label
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
-from aslseg.project.project import Project
-from aslseg.project.review import undo_last
+from aslseg.project.project import Project, open_project
+from aslseg.project.review import draw, undo_last
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
@@ -55,6 +56,56 @@ def test_a_case_is_done_when_all_is_decided(project: Project, run: RunFolder) ->
     assert done.case("c2") in done.labelled
     before, undone = undo_last(done)
     assert (before.case("c2").label, undone.case_id) == (None, "c2")
+
+
+@pytest.mark.parametrize("name", ["c5", "c6"])
+def test_a_prediction_becomes_no_label_to_judge_by(
+    project: Project, run: RunFolder, name: str
+) -> None:
+    refined = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(refined, run.predictions(1, name) / "refined.nii.gz")
+    with pytest.raises(ProjectError, match=f"Case {name} is there to judge by"):
+        finish_case(project, run, name)
+    now = open_project(project.folder)
+    assert now.case(name) == project.case(name)
+
+
+def test_a_label_to_judge_by_that_was_shown_is_finished(project: Project, run: RunFolder) -> None:
+    refined = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(refined, run.predictions(1, "c5") / "refined.nii.gz")
+    shown = project.load_labels(project.case("c5"))
+    done = finish_case(project, run, "c5", labels=shown)
+    np.testing.assert_array_equal(done.load_labels(done.case("c5")).labels, shown.labels)
+
+
+def test_a_drawn_label_gives_its_place_to_no_prediction(project: Project, run: RunFolder) -> None:
+    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS):
+        put_lesion(project, "c2", LesionDecision("deleted", "tumour", one.voxels, None))
+    drawn = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
+    drawn.labels[5:7, 5:9, 5:9] = 2
+    makers: tuple[Callable[[], Project], ...] = (
+        lambda: draw(project, "c2", drawn),
+        lambda: undo_last(project)[0].save_label("c2", drawn),
+    )
+    for make in makers:
+        made = make()
+        with pytest.raises(ProjectError, match="has a label map that no review made"):
+            finish_case(made, run, "c2")
+        np.testing.assert_array_equal(made.load_labels(made.case("c2")).labels, drawn.labels)
+
+
+def test_a_case_that_a_review_has_finished_is_finished_again(
+    project: Project, run: RunFolder
+) -> None:
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", small.voxels, None))
+    _, now = put_lesion(project, "c2", LesionDecision("deleted", "tumour", large.voxels, None))
+    done = finish_case(project, run, "c2")
+    assert not (done.load_labels(done.case("c2")).labels == 2).any()
+    accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels)
+    put_lesion(project, "c2", accepted, lesion=now.latest, seen=now.latest)
+    again = finish_case(project, run, "c2")
+    assert (again.load_labels(again.case("c2")).labels == 2).sum() == 8
 
 
 def test_a_case_waits_for_no_candidate_that_its_run_left_out(
