@@ -102,13 +102,14 @@ def staged(folder: Path, before: Origin | None, *, whole: bool) -> Iterator[Path
     Raises:
         StorageError: When the place cannot be written.
     """
-    sweep(folder.parent)
-    staging = temporary_beside(folder)
+    place = folder.resolve()  # of a link, the folder that it leads to, perhaps on another disk
+    sweep(place.parent)
+    staging = temporary_beside(place)
     with storage_errors(folder):
         staging.mkdir(parents=True)
         try:
             yield staging
-            _publish(staging, folder, before if whole else None)
+            _publish(staging, place, before if whole else None)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

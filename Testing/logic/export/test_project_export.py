@@ -412,6 +412,16 @@ def test_an_image_under_another_name_is_not_written_over(tmp_path: Path, a_proje
         export_project(open_project(a_project), tmp_path / "linked", ExportOptions(replace=True))
 
 
+def test_a_link_leads_to_the_folder_that_is_written(tmp_path: Path, a_project: Path) -> None:
+    (tmp_path / "disk" / "labels").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "labels")
+    for options in (ExportOptions(cases=("a",)), ExportOptions()):
+        export_project(open_project(a_project), tmp_path / "out", options)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "labels" / "v.nii.gz").exists()
+    assert not [path for path in tmp_path.rglob(".aslseg-*") if path.is_dir()]
+
+
 def test_another_format_needs_another_folder(tmp_path: Path, a_project: Path) -> None:
     project = open_project(a_project)
     export_project(project, tmp_path / "out")
