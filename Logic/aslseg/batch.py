@@ -195,6 +195,7 @@ def segment_folder(
         give_back_memory()
         progress.next()
     _write_folder(batch)
+    _tell_unmeasured(batch, monitor)
     done = tuple(name for name in left if name not in failed)
     return FolderSummary(output, done, tuple(skipped), failed)
 
@@ -229,6 +230,16 @@ def _tell_left_out(images: Path | Sequence[Path], monitor: Monitor) -> None:
         they = "it is named as a label map" if len(names) == 1 else "they are named as label maps"
         monitor.warn(
             f"Left out, for {they}: {', '.join(names)}. Give the file itself to segment it."
+        )
+
+
+def _tell_unmeasured(batch: _Batch, monitor: Monitor) -> None:
+    """Say which label maps in the folder have no row, for its tables were changed or lost."""
+    names = sorted(batch.origin.cases.keys() - batch.cases.keys())
+    if names:
+        monitor.warn(
+            f"{CASES} and {LESIONS} were changed or lost, and have no rows of earlier volumes now: "
+            f"{', '.join(names)}. Give these again to measure them; their label maps stay."
         )
 
 

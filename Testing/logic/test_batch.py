@@ -309,6 +309,23 @@ def test_no_image_or_label_map_of_the_project_is_replaced(
         segment_folder(run, ct, project.folder / "labels", options)
 
 
+def test_volumes_that_lose_their_rows_are_told(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct, tmp_path / "out")
+    (tmp_path / "out" / "cases.csv").write_text("mine", encoding="utf-8")
+    received: list[Event] = []
+    images, options = [ct / "p1.nii.gz"], FolderOptions(replace=True)
+    segment_folder(run, images, tmp_path / "out", options, monitor=Monitor(received.append))
+    assert sorted(table(tmp_path / "out" / "cases.csv")) == ["p1"]
+    assert [event.message for event in received if isinstance(event, Notice)] == [
+        "cases.csv and lesions.csv were changed or lost, and have no rows of earlier volumes now: "
+        "p2, p3. Give these again to measure them; their label maps stay."
+    ]
+    segment_folder(run, ct, tmp_path / "out", monitor=Monitor(received.append))
+    assert sorted(table(tmp_path / "out" / "cases.csv")) == ["p1", "p2", "p3"]
+
+
 def test_tables_that_are_lost_are_made_again(
     run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
 ) -> None:
