@@ -47,7 +47,8 @@ def finish_case(
 
     Raises:
         ProjectError: When there is no such case, a lesion that is shown is undecided, or the
-            refined label would become that of a case to judge by, or replace one that was drawn.
+            refined label would become that of a case to judge by, or replace one that a person may
+            have drawn or corrected.
         RunError: When the run has no refined label of the case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
@@ -64,10 +65,13 @@ def finish_case(
                 "first."
             )
             raise ProjectError(msg)
+        is_computed = labels is None
         if labels is None:
             refined = read_labelmap(path)
             labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
-        finished = correct(current, case_id, labels, run, round_number=round_number)
+        finished = correct(
+            current, case_id, labels, run, round_number=round_number, is_computed=is_computed
+        )
         decided = finished.case(case_id).label_targets
         if not decided:
             return finished
@@ -76,7 +80,7 @@ def finish_case(
 
 
 def _refuse_refined(project: Project, case_id: str, *, is_shown: bool) -> None:
-    """Refuse a refined label for a case to judge by, and in the place of a drawn label.
+    """Refuse a refined label for a case to judge by, and in the place of a person's own label.
 
     Args:
         project: As it is now.
@@ -88,11 +92,11 @@ def _refuse_refined(project: Project, case_id: str, *, is_shown: bool) -> None:
         refuse_prediction(case)
     elif not is_shown:
         refuse_prediction(case)
-        made_by = [one.what for one in decisions(project) if one.case_id == case_id]
-        if not made_by or made_by[-1] == "labelled":
+        made_by = [one for one in decisions(project) if one.case_id == case_id]
+        if not made_by or not made_by[-1].is_computed:
             msg = (
-                f"Case {case_id} has a label map that no review made, and the run's would take its "
-                "place; correct that one instead."
+                f"Case {case_id} has a label map that was drawn or may have been corrected, and "
+                "the run's would take its place; correct that one instead."
             )
             raise ProjectError(msg)
 

@@ -76,6 +76,8 @@ class Review:
         slices_before: Its complete slices, as `Case.complete_slices`; None: all.
         kept_before: Where that label map is kept in the history, or None.
         undoes: Number of the decision that is taken back; 0 for others.
+        is_computed: Whether the label map was made of the run's and decisions about lesions alone,
+            so that it can be made again; False where a person may have changed it.
     """
 
     number: int
@@ -90,6 +92,7 @@ class Review:
     slices_before: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     kept_before: Annotated[str | None, AfterValidator(_in_labels)] = None
     undoes: int = 0
+    is_computed: bool = False
 
 
 _REVIEW = TypeAdapter(Review)
@@ -123,9 +126,11 @@ def accept(
             msg = f"Case {case_id} has a person's label already; correct that one instead."
             raise ProjectError(msg)
         refuse_prediction(case)
+        is_computed = labels is None
         if labels is None:
             labels = read_labelmap(refined_path(run, case_id, round_number))
-        return _keep(project, case_id, labels, "accepted", run, round_number)
+        made = _Making("accepted", run, round_number, is_computed)
+        return _keep(project, case_id, labels, made)
 
 
 def correct(
@@ -136,6 +141,7 @@ def correct(
     *,
     round_number: int | None = None,
     whole: bool = False,
+    is_computed: bool = False,
 ) -> Project:
     """Make a label map that a person corrected the label of a case; one before is kept.
 
@@ -146,13 +152,15 @@ def correct(
         run: Whose pseudo-label the person started from.
         round_number: Of that pseudo-label; the run's best round when None.
         whole: Whether all of it counts from now on, also where only slices of the label before did.
+        is_computed: As in `Review`.
 
     Raises:
         ImageError: When the label map has a value of no target, or lies elsewhere.
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    return _keep(project, case_id, labels, "corrected", run, round_number, whole=whole)
+    made = _Making("corrected", run, round_number, is_computed)
+    return _keep(project, case_id, labels, made, whole=whole)
 
 
 def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
@@ -163,7 +171,7 @@ def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    return _keep(project, case_id, labels, "labelled", None, None)
+    return _keep(project, case_id, labels, _Making("labelled"))
 
 
 def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Project:
@@ -296,24 +304,29 @@ def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) 
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """How a label map that is kept was made; attributes as those of `Review`."""
+
+    what: What
+    run: RunFolder | None = None
+    round_number: int | None = None
+    is_computed: bool = False
+
+
 def _keep(
-    project: Project,
-    case_id: str,
-    labels: Labelmap,
-    what: What,
-    run: RunFolder | None,
-    round_number: int | None,
-    *,
-    whole: bool = False,
+    project: Project, case_id: str, labels: Labelmap, made: _Making, *, whole: bool = False
 ) -> Project:
     with changing(project.folder):
         current = open_project(project.folder)
         case = current.case(case_id)
         kept = None if case.label is None else keep_history(current.label_path(case))
-        status: Literal["accepted", "labelled"] = "accepted" if what == "accepted" else "labelled"
+        is_accepted = made.what == "accepted"
+        status: Literal["accepted", "labelled"] = "accepted" if is_accepted else "labelled"
         kept_before = None if kept is None else kept.relative_to(current.folder)
-        with _noted(current.folder, _of(what, case, run, kept_before, round_number)):
-            names = decided_targets(current, run, case_id, labels)
+        decision = _of(made.what, case, made.run, kept_before, made.round_number)
+        with _noted(current.folder, {**decision, "is_computed": made.is_computed}):
+            names = decided_targets(current, made.run, case_id, labels)
             saved = project.save_label(case_id, labels, status=status, targets=names)
             return mark_all_complete(saved, case_id) if whole else saved
 

@@ -17,7 +17,7 @@ from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.lesion_labels import finish_case, partial_label
 from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import draw, undo_last
+from aslseg.project.review import correct, draw, undo_last
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
@@ -78,18 +78,22 @@ def test_a_label_to_judge_by_that_was_shown_is_finished(project: Project, run: R
     np.testing.assert_array_equal(done.load_labels(done.case("c5")).labels, shown.labels)
 
 
-def test_a_drawn_label_gives_its_place_to_no_prediction(project: Project, run: RunFolder) -> None:
+def test_a_label_of_a_person_gives_its_place_to_no_prediction(
+    project: Project, run: RunFolder
+) -> None:
     for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS):
         put_lesion(project, "c2", LesionDecision("deleted", "tumour", one.voxels, None))
     drawn = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
     drawn.labels[5:7, 5:9, 5:9] = 2
     makers: tuple[Callable[[], Project], ...] = (
         lambda: draw(project, "c2", drawn),
+        lambda: correct(project, "c2", drawn, run),
+        lambda: finish_case(project, run, "c2", labels=drawn),
         lambda: undo_last(project)[0].save_label("c2", drawn),
     )
     for make in makers:
         made = make()
-        with pytest.raises(ProjectError, match="has a label map that no review made"):
+        with pytest.raises(ProjectError, match="was drawn or may have been corrected"):
             finish_case(made, run, "c2")
         np.testing.assert_array_equal(made.load_labels(made.case("c2")).labels, drawn.labels)
 
