@@ -32,6 +32,7 @@ from aslseg.project.run_folder import (
     create_run,
     open_run,
     require_trained,
+    saw_another,
     write_settings,
 )
 from aslseg.project.running import running
@@ -252,18 +253,26 @@ def _ready(project: Project, monitor: Monitor | None) -> None:
     upgrade_project(project.folder)
 
 
-def _same_images(project: Project, folder: RunFolder) -> None:
-    """Note the images that a run works with, which stay the same while it goes on."""
-    now = {case.id: case.image_sha256 for case in project.cases if case.image_sha256 is not None}
-    before = folder.images
-    changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
+def _refuse_other_images(project: Project, folder: RunFolder) -> None:
+    """Refuse to go on with other images than those that a run has seen.
+
+    Raises:
+        RunError: When a case has another one by now.
+    """
+    known = [case for case in project.cases if case.image_sha256 is not None]
+    changed = [case.id for case in known if saw_another(folder.images, case)]
     if changed:
         msg = (
             f"Run '{folder.run_id}' has seen another image of case {changed[0]} than the project "
             "has now; start a new run."
         )
         raise RunError(msg)
-    folder.write_status(images={**before, **now})
+
+
+def _note_images(project: Project, folder: RunFolder) -> None:
+    """Note the images that a run works with."""
+    now = {case.id: case.image_sha256 for case in project.cases if case.image_sha256 is not None}
+    folder.write_status(images={**folder.images, **now})
 
 
 def _run(
@@ -276,13 +285,15 @@ def _run(
     device: str | None = None,
     share: float | None = None,
 ) -> RunFolder:
-    choose_device(device or folder.config.device)  # before the run says that it is running
+    choose_device(device or folder.config.device)
     tune_allocator()
+    # What is refused leaves the run as it was.
+    check_orientation(project, folder, monitor)
+    _refuse_other_images(project, folder)
+    _refuse_other_roles(project, folder, is_resumed=not more)
     with running(folder, monitor) as recording:
-        check_orientation(project, folder, recording)
-        _same_images(project, folder)
+        _note_images(project, folder)
         is_new = not more and "label_digests" not in folder.status
-        _refuse_other_roles(project, folder, is_resumed=not more)
         if more or is_new:
             project, known = _labels_of(project)
         else:

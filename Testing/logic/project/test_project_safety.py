@@ -200,16 +200,19 @@ def test_no_label_of_the_image_of_before_comes_back_by_undoing(project: Project)
         undo_last(renewed)
 
 
-def test_a_run_does_not_go_on_with_a_renewed_image(project: Project) -> None:
+@pytest.mark.parametrize("state", ["cancelled", "done"])
+def test_a_run_does_not_go_on_with_a_renewed_image(project: Project, state: str) -> None:
     folder = project.folder / "runs" / "a"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(tiny_config().model_dump(mode="json")))
     images = {case.id: case.image_sha256 for case in project.cases}
-    (folder / "status.json").write_text(json.dumps({"state": "cancelled", "images": images}))
+    status = json.dumps({"state": state, "images": images})
+    (folder / "status.json").write_text(status)
     replace_image(project, "c2")
     renew_image(project, "c2")
     with pytest.raises(RunError, match="seen another image of case c2"):
         resume_run(open_project(project.folder), "a")
+    assert (folder / "status.json").read_text() == status  # what is refused changes nothing
 
 
 def test_digests_are_taken_only_of_files_that_have_changed(
