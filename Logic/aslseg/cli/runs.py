@@ -333,6 +333,9 @@ def evaluate(
     from aslseg.evaluation.scores import evaluate_folder
 
     targets = parse_targets(target)
+    if csv is not None and csv.suffix.lower() != ".csv":
+        msg = f"Scores are written to a file whose name ends with .csv, not to {csv}; name one."
+        raise typer.BadParameter(msg)
     with watched(messages) as monitor:
         rows = evaluate_folder(predicted, truth, targets, monitor, same_size=same_size.value)
     if csv is not None:

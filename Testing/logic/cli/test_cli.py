@@ -303,6 +303,13 @@ class TestEvaluate:
         assert result.stdout.count("1.000") >= 3 * 2 * 2 + 2  # Dice, Jaccard; two means
         assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 3 * 2
 
+    def test_scores_take_the_place_of_no_label_map(self, data: Path) -> None:
+        label_map = next((data / "seg").glob("*.nii.gz"))
+        before = label_map.read_bytes()
+        result = aslseg("evaluate", data / "seg", data / "seg", "--csv", label_map)
+        assert result.exit_code == 2
+        assert label_map.read_bytes() == before
+
     def test_folders_without_a_common_name_are_refused(self, data: Path) -> None:
         write_labelmap(a_labelmap(), data / "other" / "x.nii.gz")
         result = aslseg("evaluate", data / "other", data / "seg")
