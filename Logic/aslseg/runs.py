@@ -29,7 +29,9 @@ from aslseg.project.project import Project, changing, open_project, upgrade_proj
 from aslseg.project.run_folder import (
     RunFolder,
     check_orientation,
+    check_targets,
     create_run,
+    noted_targets,
     open_run,
     require_trained,
     saw_another,
@@ -288,6 +290,7 @@ def _run(
     choose_device(device or folder.config.device)
     tune_allocator()
     # What is refused leaves the run as it was.
+    check_targets(project, folder)
     check_orientation(project, folder, monitor)
     _refuse_other_images(project, folder)
     _refuse_other_roles(project, folder, is_resumed=not more)
@@ -307,7 +310,7 @@ def _run(
         _check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
-        folder.write_status(rounds=config.rounds, **facts)
+        folder.write_status(rounds=config.rounds, targets=noted_targets(project), **facts)
         steps = planned_steps(
             config,
             project,

@@ -33,7 +33,13 @@ from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
 from aslseg.project.project import Project, open_project
-from aslseg.project.run_folder import RunFolder, best_round, check_orientation, require_trained
+from aslseg.project.run_folder import (
+    RunFolder,
+    best_round,
+    check_orientation,
+    check_targets,
+    require_trained,
+)
 from aslseg.project.run_tables import is_co_trained, round_number
 from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
@@ -455,6 +461,7 @@ def load_ensemble(
     """
     project = open_project(run.path.parents[1])
     best = require_trained(run).round(best_round(run))
+    check_targets(project, run)
     check_orientation(project, run, monitor or Monitor())
     context = context_of(project, run, monitor or Monitor(), device=device)
     return load_round(context, best)

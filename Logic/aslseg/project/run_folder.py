@@ -61,6 +61,7 @@ class _Status(BaseModel):
     label_digests: dict[str, str] = {}
     label_scopes: dict[str, str] = {}
     given_targets: list[str] = []
+    targets: list[str] = []
     start_targets: dict[str, list[str]] = {}
     lesion_lines: dict[str, int] = {}
     images: dict[str, str] = {}
@@ -404,6 +405,32 @@ def weights_digest(run: RunFolder, round_number: int) -> str:
     files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     whole = "".join(f"{path.name}{sha256_of(path)}" for path in files)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def noted_targets(project: Project) -> list[str]:
+    """Return what a run notes of its targets, which its networks are for, in their order."""
+    return [
+        f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
+        for target in project.targets
+    ]
+
+
+def check_targets(project: Project, run: RunFolder) -> None:
+    """Make sure that a project still has the targets that the networks of a run are for.
+
+    Runs of earlier versions did not note them.
+
+    Raises:
+        RunError: When names, values, order or parents are others by now: label maps would mean
+            something else than they show.
+    """
+    noted, now = run.status.get("targets", ()), noted_targets(project)
+    if noted and list(noted) != now:
+        msg = (
+            f"The networks of run '{run.run_id}' are for {', '.join(noted)}, and the project has "
+            f"{', '.join(now)} by now; restore its targets, or train a new run."
+        )
+        raise RunError(msg)
 
 
 def check_orientation(project: Project, run: RunFolder, monitor: Monitor) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import ProjectError, RunError, StorageError
+from aslseg.inference.loading import load_ensemble
 from aslseg.project.case import CaseFiles
 from aslseg.project.complete_slices import set_complete_slices
 from aslseg.project.create import add_cases, create_project, renew_image, select_cases
@@ -22,7 +23,7 @@ from aslseg.project.image_digests import check_images
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, change_project, changing, open_project
 from aslseg.project.review import correct, decisions, history, undo_last
-from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_folder import RunFolder, check_targets, create_run
 from aslseg.runs import resume_run, start_run
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
@@ -213,6 +214,23 @@ def test_a_run_does_not_go_on_with_a_renewed_image(project: Project, state: str)
     with pytest.raises(RunError, match="seen another image of case c2"):
         resume_run(open_project(project.folder), "a")
     assert (folder / "status.json").read_text() == status  # what is refused changes nothing
+
+
+def test_a_run_is_used_with_the_targets_that_it_has_learnt_alone(project: Project) -> None:
+    run = create_run(project.folder, tiny_config(), "a")
+    run.write_status(state="done", best_round=1, targets=["liver=1", "tumour=2:liver"])
+    check_targets(project, run)
+    path = project.folder / "project.json"
+    swapped = json.loads(path.read_text())
+    swapped["targets"][0]["value"], swapped["targets"][1]["value"] = 2, 1
+    path.write_text(json.dumps(swapped))
+    refused = r"are for liver=1, tumour=2:liver, and the project has liver=2, tumour=1:liver by now"
+    with pytest.raises(RunError, match=refused):
+        load_ensemble(run)
+    with pytest.raises(RunError, match=refused):
+        resume_run(open_project(project.folder), "a")
+    run.write_status(targets=[])  # of an earlier version
+    check_targets(open_project(project.folder), run)
 
 
 def test_digests_are_taken_only_of_files_that_have_changed(
