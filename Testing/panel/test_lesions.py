@@ -527,6 +527,58 @@ def test_a_case_with_unsaved_drawing_stays_in_the_scene(reviewer: Reviewer) -> N
     assert reviewer.logic.case_node(CASE) is volume
 
 
+def test_a_case_on_which_a_segmentation_was_drawn_stays_in_the_scene(reviewer: Reviewer) -> None:
+    logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segment = node.GetSegmentation().AddEmptySegment("", "liver")
+    write_mask(node, segment, a_lesion_label() > 0, volume)
+    assert not logic.release_case(CASE)
+    logic.save_label(node)
+    assert logic.project.case(CASE).label is not None
+
+
+def test_lesions_are_shown_as_they_were_decided_about_after_the_scene_was_saved(
+    reviewer: Reviewer, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(path))
+    reviewer.rest()
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+    reviewer.load(CASE)
+    assert reviewer.rows[-1] == "deleted"
+    expected = a_lesion_label()
+    expected[3:6, 10:14, 10:14] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, expected)
+
+
+def test_nothing_is_decided_about_lesions_that_are_not_shown(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction, latest_segments
+
+    logic, ui = reviewer.logic, reviewer.ui
+    reviewer.press(ui.lesionDeleteButton)
+    reviewer.press(ui.lesionAcceptButton)
+    node = find_prediction(logic.case_node(CASE), "refined")
+    node.GetSegmentation().RemoveSegment(latest_segments(node, logic.targets())["tumour"])
+    for button in (ui.lesionAcceptButton, ui.undoButton):
+        reviewer.press(button)
+        dialogs.take("has no segment of tumour; load the case again")
+    assert reviewer.on_disk() == {1: "deleted", 2: "accepted"}
+    reviewer.load(CASE)
+    expected = a_lesion_label()
+    expected[3:6, 10:14, 10:14] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, expected)
+    while logic.lesion_review.undecided:
+        reviewer.press(ui.lesionAcceptButton)
+    node.GetSegmentation().RemoveSegment(latest_segments(node, logic.targets())["tumour"])
+    reviewer.press(ui.lesionsDoneButton)
+    dialogs.take("has no segment of tumour; load the case again")
+    assert logic.project.case(CASE).label is None
+
+
 def test_a_project_without_a_target_inside_another_says_that_it_lists_no_lesions(
     open_module: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -18,7 +18,13 @@ from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
 from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, together, without
+from ASLsegLib.scene.lesion_masks import (
+    exchange_voxels,
+    require_segments,
+    target_mask,
+    together,
+    without,
+)
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
@@ -330,6 +336,7 @@ class LesionLogic(ReviewLogic):
         review, project = self._review(), self.opened()
         run, number, case_id = review.run, review.round, review.case_id  # for redo, not the image
         node, _ = self._shown(case_id)
+        require_segments(node, self.targets(), {row.target for row in review.rows if row.shown})
         drawn = self._drawn(node, self.case_node(case_id), case_id, questions)
         return self._save(
             "saving a decision",
@@ -543,6 +550,7 @@ class LesionLogic(ReviewLogic):
         review, before = self._review(), self._row(row)
         target = next(one for one in self.targets() if one.name == before.target)
         nodes = self._shown(case_id)
+        require_segments(nodes[0], self.targets(), {target.name, target.inside or target.name})
         number, review.decisions = put_lesion(
             self.opened(),
             case_id,

@@ -18,12 +18,14 @@ from ASLsegLib.engine.results import (
 )
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import shown_label
-from ASLsegLib.scene.provenance import Provenance
+from ASLsegLib.scene.provenance import Provenance, digest_of
 from ASLsegLib.scene.segmentations import (
     flag_disagreement,
     is_as_written,
+    latest_segments,
     prediction_node,
     rounds_shown,
+    shown_in,
     write_prediction,
 )
 
@@ -81,8 +83,8 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
 def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
     """Show saved predictions about a volume, and a person's label as the refined one.
 
-    Predictions in the scene are renewed when they show another round or another label map; what a
-    person drew or prompted stays as it is.
+    Predictions in the scene are renewed when they show another round, another label map, or lesions
+    otherwise than they were decided about; what a person drew or prompted stays as it is.
     """
     result, nodes = saved.result, {}
     for source, parts in result.predictions.items():
@@ -91,7 +93,7 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
         if source == "refined":
             provenance, label = replace(provenance, human=saved.human), saved.label
         node = prediction_node(volume, source)
-        if _is_outdated(node, volume, provenance, label):
+        if _is_outdated(node, volume, saved, provenance, label):
             nodes[source] = write_prediction(
                 volume, parts, result.targets, provenance, may_replace=lambda _: True
             )
@@ -100,14 +102,32 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
     flag_disagreement(nodes, result.agreement)
 
 
-def _is_outdated(node: Any, volume: Any, provenance: Provenance, label: str) -> bool:
+def _is_outdated(
+    node: Any, volume: Any, saved: SavedPredictions, provenance: Provenance, label: str
+) -> bool:
     """Tell whether a node shows something else than what is saved, and nothing of a person."""
     if node.GetSegmentation().GetNumberOfSegments() == 0:
         return True
     if not is_as_written(node, volume):
         return False
-    other_round = rounds_shown(node) != {(provenance.run, provenance.round)}
-    return other_round or (provenance.source == "refined" and shown_label(volume) != label)
+    if rounds_shown(node) != {(provenance.run, provenance.round)}:
+        return True
+    if provenance.source != "refined":
+        return False
+    return shown_label(volume) != label or _shows_other_voxels(node, volume, saved.result)
+
+
+def _shows_other_voxels(node: Any, volume: Any, result: VolumeResult) -> bool:
+    """Tell whether a refined prediction shows other voxels than are saved.
+
+    Its lesions may have been decided about elsewhere, or after the scene was saved.
+    """
+    parts, shown = result.predictions["refined"], shown_in(node, volume)
+    latest = latest_segments(node, result.targets)
+    return any(
+        shown.get(latest.get(target.name, "")) != digest_of(parts[target.name])
+        for target in result.targets
+    )
 
 
 def _predictions_of_run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,18 @@ def shared(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | Non
     return mask_of(combined(part_of_mask(first), part_of_mask(second), np.logical_and))
 
 
+def require_segments(node: Any, targets: Sequence[Target], names: Collection[str]) -> None:
+    """Make sure that a prediction has segments of targets, for they can be removed by hand.
+
+    Raises:
+        SceneError: When it has no segment of one.
+    """
+    lacking = ", ".join(sorted({*names} - choose_segments(node, targets).by_target.keys()))
+    if lacking:
+        msg = f"{node.GetName()} has no segment of {lacking}; load the case again."
+        raise SceneError(msg)
+
+
 def target_mask(
     node: Any, volume: Any, target: Target, targets: Sequence[Target]
 ) -> BoxedMask | None:
@@ -91,11 +103,9 @@ def move_voxels(
     changes: list[tuple[str, Callable[..., Any]]]
     changes = [(n, np.greater) for n in _segments_of(node, out_of, targets)]
     if into is not None:
-        goal = latest_segments(node, targets).get(into.name)
-        if goal is None:
-            msg = f"{node.GetName()} has no segment of {into.name}; load the case again."
-            raise SceneError(msg)
-        changes.append((goal, np.logical_or))
+        require_segments(node, targets, {into.name})
+        drawn = _segments_of(node, into, targets)[-1]
+        changes.append((latest_segments(node, targets).get(into.name, drawn), np.logical_or))
     for segment_id, rule in changes:
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
