@@ -434,6 +434,24 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
     assert np.array_equal(read_mask(node, "liver", volume), mask)
 
 
+def test_a_label_beside_what_a_person_drew_is_not_taken_for_seen(reviewing: Any) -> None:
+    from harness import read_mask, write_mask
+
+    from aslseg.project.review import draw as save_drawn
+
+    volume = reviewing.load_case("c2")
+    node = reviewing.predictions(volume)["refined"]
+    mask = read_mask(node, "liver", volume)
+    mask[0, :3, :3] = True
+    write_mask(node, "liver", mask, volume)
+    other = Labelmap(np.ones(mask.shape, np.uint8), reviewing.labelmap_of(node).geometry)
+    save_drawn(reviewing.project, "c2", other)
+    reviewing.load_case("c2")
+    with pytest.raises(AslsegError, match="changed since it was loaded; undo what was drawn"):
+        reviewing.accept("c2")
+    assert np.array_equal(saved(reviewing.project, "c2"), other.labels)
+
+
 def show_result_of_prompts(logic: Any, volume: Any, plane: Any, k: int) -> None:
     """Show what the engine makes of a person's prompts about a slice."""
     from ASLsegLib.engine.results import ShownAnswer, SliceResult, show_slice_result

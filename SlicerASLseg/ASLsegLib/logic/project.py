@@ -28,6 +28,7 @@ from ASLsegLib.scene.case_nodes import (
     mark_case,
     note_label,
 )
+from ASLsegLib.scene.segmentations import find_prediction, is_as_written
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
 if TYPE_CHECKING:
@@ -306,7 +307,9 @@ class ProjectLogic(LogicBase):
             raise SceneError(msg)
         if loaded.saved is not None:
             show_saved_predictions(node, loaded.saved)
-        note_label(node, "" if loaded.saved is None else loaded.saved.label)
+        refined = find_prediction(node, "refined")
+        if refined is None or is_as_written(refined, node):  # else a person's, not the label
+            note_label(node, "" if loaded.saved is None else loaded.saved.label)
         if project != self.project:
             self.use(project)
         return node

@@ -34,6 +34,7 @@ from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
     SOURCES,
     accept_prediction,
+    drawn_on,
     find_prediction,
     holds_unsaved,
     is_approved,
@@ -67,7 +68,10 @@ def overwrite_what_was_shown(case_id: str, changed_meanwhile: bool) -> bool:
         SceneError: When it was saved since the case was loaded.
     """
     if changed_meanwhile:
-        msg = f"The label of case {case_id} was changed since it was loaded; load the case again."
+        msg = (
+            f"The label of case {case_id} was changed since it was loaded; undo what was drawn and "
+            "load the case again."
+        )
         raise SceneError(msg)
     return True
 
@@ -283,6 +287,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
     def release_case(self, case_id: str) -> bool:
         """Take a case out of the scene, unless it shows something of a person that is not saved.
 
+        A segmentation of a person's own needs the volume that it was drawn on, which stays then.
+
         Returns:
             Whether it is gone; what was saved of it is shown when it is loaded again.
         """
@@ -290,7 +296,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         if volume is None or not is_intact(volume):
             return False
         nodes = [node for source in SOURCES if (node := find_prediction(volume, source))]
-        if any(holds_unsaved(node, volume) for node in nodes):
+        if any(holds_unsaved(node, volume) for node in nodes) or {*drawn_on(volume)} - {*nodes}:
             return False
         prompts, refined = prompt_nodes(volume), find_prediction(volume, "refined")
         if prompts and (refined is None or not is_approved(refined)):

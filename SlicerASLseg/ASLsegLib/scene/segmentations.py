@@ -115,6 +115,13 @@ def find_prediction(volume: Any, source: str) -> Any | None:
     return None
 
 
+def drawn_on(volume: Any) -> list[Any]:
+    """Return the segmentation nodes that were drawn on a volume, or are predictions about it."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetNodeReferenceID(role) == volume.GetID()]
+
+
 def prediction_node(volume: Any, source: str) -> Any:
     """Return the segmentation node of a source about a volume; make it when there is none."""
     node = find_prediction(volume, source)
