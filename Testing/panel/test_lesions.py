@@ -365,6 +365,30 @@ def test_a_label_with_a_drawn_lesion_is_a_persons_again_when_it_is_done_again(
     assert reviewer.logic.release_case(CASE)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_no_lesion_is_decided_about_beside_a_label_that_would_not_change(
+    reviewer: Reviewer, whole: bool
+) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    ui = reviewer.ui
+    while not whole and reviewer.logic.lesion_review.undecided:
+        reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.acceptButton if whole else ui.lesionsDoneButton)
+    decided = reviewer.on_disk()
+    for name in ("lesionAccept", "lesionDelete", "lesionEdit", "lesionAdd"):
+        button = getattr(ui, f"{name}Button")
+        reason = "The case has a label; undo that decision first."
+        assert (button.enabled, button.toolTip) == (False, reason), name
+    for act in (reviewer.logic.delete_lesion, reviewer.logic.draw_lesion):
+        with pytest.raises(SceneError, match="which decisions about lesions do not"):
+            act(0)
+    assert reviewer.on_disk() == decided
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+    reviewer.press(ui.undoButton)
+    assert ui.lesionDeleteButton.enabled
+
+
 def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(
     open_module: Callable[..., Any], trained: Path
 ) -> None:

@@ -263,6 +263,37 @@ def test_undo_names_what_it_takes_back(person: Person) -> None:
     assert person.logic.project.case(first).label is None
 
 
+def test_undo_goes_on_after_a_decision_made_elsewhere(person: Person, dialogs: Any) -> None:
+    from aslseg.project.review import reject
+
+    ui = person.ui
+    person.press(ui.nextButton)
+    first, second = person.names()[:2]
+    person.press(ui.acceptButton)
+    reject(person.logic.project, second)
+    person.press(ui.undoButton)
+    dialogs.take(f"another one by now ({second}: rejected); look again")
+    assert ui.undoButton.text == f"Undo: {second}: rejected"
+    assert person.logic.project.case(second).status == "rejected"
+    for name in (second, first):
+        person.press(ui.undoButton)
+        assert person.logic.project.case(name).status == "unlabelled"
+
+
+def test_undo_goes_on_after_a_case_was_removed(person: Person, dialogs: Any) -> None:
+    ui, logic = person.ui, person.logic
+    first, second = person.names()[:2]
+    logic.reject(second)
+    person.load(first)
+    person.press(ui.acceptButton)
+    logic.remove_cases(first)
+    person.rest()
+    person.press(ui.undoButton)
+    dialogs.take(f"another one by now ({second}: rejected); look again")
+    person.press(ui.undoButton)
+    assert logic.project.case(second).status == "unlabelled"
+
+
 def test_another_project_leaves_no_case_to_decide_about(
     person: Person, tmp_path: Path, open_module: Any
 ) -> None:

@@ -146,6 +146,14 @@ class History:
         """Forget what was done about a volume that is not in the scene any more."""
         self._keep(lambda change: change.volume_id != volume_id)
 
+    def forget_case(self, case_id: str) -> None:
+        """Forget what was decided about lesions of a case that left the project."""
+        self._keep(lambda change: change.case_id != case_id)
+
+    def forget_decisions(self) -> None:
+        """Forget all but what was done about volumes: the project was changed elsewhere."""
+        self._keep(lambda change: bool(change.volume_id))
+
     def undo(self) -> str:
         """Take back the last change, and return its word; empty for nothing.
 

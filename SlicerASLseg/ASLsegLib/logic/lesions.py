@@ -189,13 +189,15 @@ class LesionLogic(ReviewLogic):
             target: Of a missed lesion; the first target with lesions when None.
 
         Raises:
-            SceneError: When something was drawn of another lesion, that is not decided about yet.
+            SceneError: When something was drawn of another lesion, that is not decided about yet,
+                or when the case has a label map by now.
         """
         from aslseg.targets import lesion_targets
 
         review = self._review()
         if row is not None and row == self.drawn_row:
             return
+        self._require_no_label(review.case_id)
         self._require_no_drawing()
         names = {one.name: one for one in self.targets()}
         if row is not None:
@@ -237,6 +239,14 @@ class LesionLogic(ReviewLogic):
             self._drawing = None
             self.lesions_changed.emit()
         return True
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the case that is looked at has got a label map since its lesions were listed."""
+        review, cases = self.lesion_review, () if self.project is None else self.project.cases
+        return review is not None and any(
+            case.id == review.case_id and case.label is not None for case in cases
+        )
 
     @property
     def is_drawing(self) -> bool:
@@ -292,12 +302,13 @@ class LesionLogic(ReviewLogic):
         None when nothing has changed.
 
         Raises:
-            SceneError: When nothing is being drawn.
+            SceneError: When nothing is being drawn, or the case has a label map by now.
         """
         drawing, review = self._drawing, self._review()
         if drawing is None:
             msg = "No lesion is being drawn; begin with draw_lesion."
             raise SceneError(msg)
+        self._require_no_label(review.case_id)
         node, volume = self._shown(review.case_id)
         now = target_mask(node, volume, drawing.target, self.targets())
         added, removed = without(now, drawing.before), without(drawing.before, now)
@@ -395,6 +406,19 @@ class LesionLogic(ReviewLogic):
         """
         if not self.stop_drawing():
             raise being_drawn(self.drawn_row)
+
+    def _require_no_label(self, case_id: str) -> None:
+        """Refuse decisions about lesions once the label map counts, which they would not change.
+
+        Raises:
+            SceneError: When the case has a label map.
+        """
+        if self.is_labelled:
+            msg = (
+                f"Case {case_id} has a label map by now, which decisions about lesions do not "
+                "change; undo that decision first, or correct the label map itself."
+            )
+            raise SceneError(msg)
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> Any:
         """Read what is shown of a case; see `ReviewLogic`. Lesions are decided about before."""
@@ -550,6 +574,7 @@ class LesionLogic(ReviewLogic):
         review, before = self._review(), self._row(row)
         target = next(one for one in self.targets() if one.name == before.target)
         nodes = self._shown(case_id)
+        self._require_no_label(case_id)
         require_segments(nodes[0], self.targets(), {target.name, target.inside or target.name})
         number, review.decisions = put_lesion(
             self.opened(),

@@ -173,6 +173,8 @@ class ProjectLogic(LogicBase):
         for node in nodes:
             if node is not None:
                 forget_case(node)
+        for case_id in case_ids:
+            self.history.forget_case(case_id)
         return self.updated(project)
 
     def same_patient(self, case_id: str) -> tuple[str, ...]:

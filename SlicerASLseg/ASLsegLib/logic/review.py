@@ -269,12 +269,14 @@ class ReviewLogic(ProjectLogic, ExportLogic):
 
     def _take_back(self, expected: str) -> Project:
         from aslseg.project import review
+        from aslseg.project.project import open_project
 
         project = self.opened()
         holding = review.decisions(project)
         last = f"{holding[-1].case_id}: {holding[-1].what}" if holding else ""
         if expected not in ("", last):
-            self.updated(project)
+            self.history.forget_decisions()  # else it would be tried again, in vain
+            self.updated(open_project(project.folder))
             msg = f"The last decision is another one by now ({last or 'none'}); look again."
             raise SceneError(msg)
         project, undone = review.undo_last(project)

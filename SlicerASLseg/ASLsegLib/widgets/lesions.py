@@ -89,11 +89,13 @@ class LesionsSection(Section):
         none = self._no_lesions() or load
         chosen = "" if self.row is not None else _("Choose a lesion.")
         drawing = self.logic.is_drawing
+        label = _("The case has a label; undo that decision first.")
+        label = label if self.logic.is_labelled and not drawing else ""
         for button in (ui.lesionAcceptButton, ui.lesionDeleteButton):
-            self.gate(button, none, busy, "" if drawing else chosen)
-        self.gate(ui.lesionEditButton, none, busy, chosen)
-        for button in (ui.lesionAddButton, ui.lesionBackButton):
-            self.gate(button, none, busy)
+            self.gate(button, none, label, busy, "" if drawing else chosen)
+        self.gate(ui.lesionEditButton, none, label, busy, chosen)
+        self.gate(ui.lesionAddButton, none, label, busy)
+        self.gate(ui.lesionBackButton, none, busy)
         self.gate(ui.lesionNextButton, "" if self.logic.review_queue() else none, busy)
         left = len(review.undecided) if review else 0
         undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
