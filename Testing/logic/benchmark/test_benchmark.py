@@ -50,6 +50,7 @@ from tiny_project import GEOMETRY, write_patients
 from whole_runs import contents, use_small_sam
 
 SPECIALISTS = ("supervised", "mean_teacher")
+ROWS = (*SPECIALISTS, "lesion_rule", "all_labels")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -63,8 +64,7 @@ def tables(data: BenchmarkData, tmp_path_factory: pytest.TempPathFactory) -> Tab
     """Two rows, the rule and the row of all labels, with one and two labelled cases."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("benchmark")
-    rows = [*SPECIALISTS, "lesion_rule", "all_labels"]
-    return run_benchmark(folder, data, a_preset(labelled=(1, 2)), rows)
+    return run_benchmark(folder, data, a_preset(labelled=(1, 2)), ROWS)
 
 
 # --- Rows -------------------------------------------------------------------------------------
@@ -515,7 +515,7 @@ def test_a_folder_of_an_earlier_version_notes_its_draws_and_label_maps(
     facts = json.loads(path.read_text(encoding="utf-8"))
     bare = {name: facts[name] for name in facts if name not in ("draws", "label_maps")}
     write_json_atomic(path, bare)
-    run_benchmark(tables.setup.folder, data, tables.setup.preset, ["supervised"])
+    run_benchmark(tables.setup.folder, data, tables.setup.preset, ROWS)
     assert json.loads(path.read_text(encoding="utf-8")) == facts
 
 
