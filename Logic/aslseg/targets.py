@@ -111,6 +111,11 @@ def parents_first(targets: Sequence[Target]) -> list[Target]:
     return [target for stage in cascade_stages(targets) for target in stage.targets]
 
 
+def as_typed(name: str, value: int | str, inside: str | None) -> str:
+    """Return a target as `--target` names it: NAME=VALUE or NAME=VALUE:INSIDE."""
+    return f"{name}={value}" + (f":{inside}" if inside else "")
+
+
 def region_mask(labels: Labels, target: Target, targets: Sequence[Target]) -> Mask:
     """Find the voxels of a target and of all targets that lie inside of it.
 

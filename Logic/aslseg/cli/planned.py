@@ -10,12 +10,11 @@ import typer
 from aslseg.cli.console import FAILURE, messages, say, show_table, tell
 from aslseg.cli.progress import watched
 from aslseg.errors import refuse_unknown
+from aslseg.targets import as_typed
 
 if TYPE_CHECKING:
     from aslseg.project.case import CaseFiles
     from aslseg.project.plan import Plan
-    from aslseg.project.target_table import TargetRow
-    from aslseg.targets import Target
 
 
 def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[CaseFiles]:
@@ -59,7 +58,8 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
     title = f"{len(plan.cases)} cases of {len(set(patients))} patients, {labelled} with a label map"
     head = ["case", "volume", "label map", "organ masks", "used to", "patient"]
     show_table(title, head, rows, words=6)
-    tell(f"Targets: {', '.join(as_typed(row) for row in plan.targets)}.")
+    targets = [as_typed(row.name or "?", row.value, row.inside) for row in plan.targets]
+    tell(f"Targets: {', '.join(targets)}.")
     if compare:
         with watched(messages) as monitor:
             alike = look_alike(plan, monitor)
@@ -72,9 +72,3 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
         tell(f"{len(problems)} problems; nothing was written.")
         raise typer.Exit(FAILURE)
     tell("Nothing is wrong, and nothing was written; leave --dry-run out to make the project.")
-
-
-def as_typed(target: Target | TargetRow) -> str:
-    """Return a target as `--target` names it."""
-    inside = f":{target.inside}" if target.inside else ""
-    return f"{target.name or '?'}={target.value}{inside}"

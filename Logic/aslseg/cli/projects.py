@@ -23,12 +23,12 @@ from aslseg.cli.console import (
     tell,
     whole_pairs_of,
 )
-from aslseg.cli.planned import as_typed, left_out, show_plan
+from aslseg.cli.planned import left_out, show_plan
 from aslseg.cli.progress import watched
 from aslseg.project.case import MASKS, Case
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
-from aslseg.targets import Target
+from aslseg.targets import Target, as_typed
 
 PatientOption = Annotated[
     list[str] | None,
@@ -204,7 +204,7 @@ def styles_of(
 
 def _tell_targets(targets: tuple[Target, ...]) -> None:
     """Say which targets are trained, and how to name one inside another where none is."""
-    written = {target.name: as_typed(target) for target in targets}
+    written = {one.name: as_typed(one.name, one.value, one.inside) for one in targets}
     tell(f"Targets: {', '.join(written.values())}.")
     if len(targets) > 1 and not any(target.inside for target in targets):
         first, second, *_ = written

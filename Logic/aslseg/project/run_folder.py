@@ -28,6 +28,7 @@ from aslseg.project.remote_run import read_remote_run
 from aslseg.project.run_tables import read_cross_validation, round_number
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import inside, sha256_of, write_json_atomic
+from aslseg.targets import as_typed
 
 RUNS = "runs"
 _CLOCK_STEP_S = 2.0
@@ -409,10 +410,7 @@ def weights_digest(run: RunFolder, round_number: int) -> str:
 
 def noted_targets(project: Project) -> list[str]:
     """Return what a run notes of its targets, which its networks are for, in their order."""
-    return [
-        f"{target.name}={target.value}" + (f":{target.inside}" if target.inside else "")
-        for target in project.targets
-    ]
+    return [as_typed(one.name, one.value, one.inside) for one in project.targets]
 
 
 def check_targets(project: Project, run: RunFolder) -> None:
