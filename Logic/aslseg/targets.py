@@ -6,6 +6,7 @@ two stages (tumour is sought inside the liver), liver and spleen make one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -89,16 +90,32 @@ def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
 
 def _check(targets: Sequence[Target]) -> None:
     names = [target.name for target in targets]
-    values = [target.value for target in targets]
     if not names:
         msg = "There is no target; name at least one class to segment."
         raise ConfigError(msg)
-    if len(set(names)) < len(names) or len(set(values)) < len(values):
-        msg = f"Target names and values must differ, got {list(zip(names, values, strict=True))}."
-        raise ConfigError(msg)
+    require_distinct(targets)
     for target in targets:
         if target.inside is not None and target.inside not in names:
             msg = f"Target '{target.name}' lies inside '{target.inside}', which is no target."
+            raise ConfigError(msg)
+
+
+def require_distinct(targets: Sequence[Target]) -> None:
+    """Make sure that no two targets have one name or one value.
+
+    Raises:
+        ConfigError: When two have.
+    """
+    for what, each in (
+        ("name", [target.name for target in targets]),
+        ("value", [target.value for target in targets]),
+    ):
+        repeated = [one for one, count in Counter[str | int](each).items() if count > 1]
+        if repeated:
+            msg = (
+                f"Two targets have the {what} {repeated[0]}, but names and values must differ; "
+                "give one of them another."
+            )
             raise ConfigError(msg)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize
-from aslseg.errors import ConfigError, ImageError
+from aslseg.errors import ImageError
 from aslseg.evaluation.metrics import score_labels
 from aslseg.events import Monitor
 from aslseg.project.labels import labels_by_name, present_values
-from aslseg.targets import Target, region_values
+from aslseg.targets import Target, region_values, require_distinct
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
 
@@ -97,7 +96,7 @@ def evaluate_folder(
         ImageError: When a folder holds no label map or two of one name, or no name is in both.
     """
     monitor = monitor or Monitor()
-    _refuse_repeated(targets)
+    require_distinct(targets)
     found, wanted = _label_files(predictions), _label_files(truths)
     names = sorted(found.keys() & wanted.keys())
     if not names:
@@ -118,17 +117,6 @@ def evaluate_folder(
     _tell_absent(targets, values, monitor)
     _tell_strange(targets, values, monitor)
     return rows
-
-
-def _refuse_repeated(targets: Sequence[Target]) -> None:
-    for what, each in (
-        ("name", [target.name for target in targets]),
-        ("value", [target.value for target in targets]),
-    ):
-        repeated = [one for one, count in Counter[str | int](each).items() if count > 1]
-        if repeated:
-            msg = f"Two targets have the {what} {repeated[0]}; give one of them another."
-            raise ConfigError(msg)
 
 
 def _tell_unpaired(found: Mapping[str, Path], wanted: Mapping[str, Path], monitor: Monitor) -> None:
