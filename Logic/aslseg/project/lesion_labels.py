@@ -88,17 +88,16 @@ def _refuse_refined(project: Project, case_id: str, *, is_shown: bool) -> None:
         is_shown: Whether the label map is what the person was shown: the case's own, if it has one.
     """
     case = project.case(case_id)
-    if case.label is None:
-        refuse_prediction(case)
-    elif not is_shown:
-        refuse_prediction(case)
-        made_by = [one for one in decisions(project) if one.case_id == case_id]
-        if not made_by or not made_by[-1].is_computed:
-            msg = (
-                f"Case {case_id} has a label map that was drawn or may have been corrected, and "
-                "the run's would take its place; correct that one instead."
-            )
-            raise ProjectError(msg)
+    if is_shown and case.label is not None:
+        return
+    refuse_prediction(case)
+    made_by = [one for one in decisions(project) if one.case_id == case_id]
+    if case.label is not None and not (made_by and made_by[-1].is_computed):
+        msg = (
+            f"Case {case_id} has a label map that was drawn or may have been corrected, and "
+            "the run's would take its place; correct that one instead."
+        )
+        raise ProjectError(msg)
 
 
 def partial_label(

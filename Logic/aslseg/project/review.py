@@ -129,8 +129,8 @@ def accept(
         is_computed = labels is None
         if labels is None:
             labels = read_labelmap(refined_path(run, case_id, round_number))
-        made = _Making("accepted", run, round_number, is_computed)
-        return _keep(project, case_id, labels, made)
+        decided = _Decided("accepted", run, round_number, is_computed)
+        return _keep(project, case_id, labels, decided)
 
 
 def correct(
@@ -159,8 +159,8 @@ def correct(
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    made = _Making("corrected", run, round_number, is_computed)
-    return _keep(project, case_id, labels, made, whole=whole)
+    decided = _Decided("corrected", run, round_number, is_computed)
+    return _keep(project, case_id, labels, decided, whole=whole)
 
 
 def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
@@ -171,7 +171,7 @@ def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    return _keep(project, case_id, labels, _Making("labelled"))
+    return _keep(project, case_id, labels, _Decided("labelled"))
 
 
 def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Project:
@@ -191,7 +191,7 @@ def reject(project: Project, case_id: str, run: RunFolder | None = None) -> Proj
 
     with changing(project.folder):
         before = open_project(project.folder).case(case_id)
-        with _noted(project.folder, _of("rejected", before, run, None)):
+        with _noted(project.folder, _of(_Decided("rejected", run), before)):
             return change_project(project.folder, refuse)
 
 
@@ -229,7 +229,7 @@ def undo_last(project: Project) -> tuple[Project, Review]:
             _restore(current, case, last)
         if before.label is None and case.label is not None:
             current.label_path(case).unlink(missing_ok=True)  # its copy is in the history
-        undone = _of("undone", case, None, None)
+        undone = _of(_Decided("undone"), case)
         _append(project.folder, {**undone, "undoes": last.number, "run": last.run})
     return updated, last
 
@@ -259,7 +259,7 @@ def note_removal(folder: Path, case: Case) -> None:
         StorageError: When the folder cannot be written.
     """
     if (folder / FILE_NAME).exists():
-        _append(folder, _of("removed", case, None, None))
+        _append(folder, _of(_Decided("removed"), case))
 
 
 def history(project: Project) -> tuple[Review, ...]:
@@ -305,8 +305,8 @@ def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """How a label map that is kept was made; attributes as those of `Review`."""
+class _Decided:
+    """What is decided, and how a label map that is kept was made; attributes as in `Review`."""
 
     what: What
     run: RunFolder | None = None
@@ -315,18 +315,17 @@ class _Making:
 
 
 def _keep(
-    project: Project, case_id: str, labels: Labelmap, made: _Making, *, whole: bool = False
+    project: Project, case_id: str, labels: Labelmap, decided: _Decided, *, whole: bool = False
 ) -> Project:
     with changing(project.folder):
         current = open_project(project.folder)
         case = current.case(case_id)
         kept = None if case.label is None else keep_history(current.label_path(case))
-        is_accepted = made.what == "accepted"
+        is_accepted = decided.what == "accepted"
         status: Literal["accepted", "labelled"] = "accepted" if is_accepted else "labelled"
         kept_before = None if kept is None else kept.relative_to(current.folder)
-        decision = _of(made.what, case, made.run, kept_before, made.round_number)
-        with _noted(current.folder, {**decision, "is_computed": made.is_computed}):
-            names = decided_targets(current, made.run, case_id, labels)
+        with _noted(current.folder, _of(decided, case, kept_before)):
+            names = decided_targets(current, decided.run, case_id, labels)
             saved = project.save_label(case_id, labels, status=status, targets=names)
             return mark_all_complete(saved, case_id) if whole else saved
 
@@ -377,27 +376,22 @@ def _refuse_foreign(project: Project, case: Case, last: Review) -> None:
         raise ProjectError(msg)
 
 
-def _of(
-    what: What,
-    case: Case,
-    run: RunFolder | None,
-    kept: Path | None,
-    round_number: int | None = None,
-) -> dict[str, Any]:
+def _of(decided: _Decided, case: Case, kept: Path | None = None) -> dict[str, Any]:
     """Describe a decision, and the case as it was before."""
-    best = 0 if run is None else run.best_round
+    run, best = decided.run, 0 if decided.run is None else decided.run.best_round
     review = Review(
         number=0,
-        what=what,
+        what=decided.what,
         case_id=case.id,
         time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         run="" if run is None else run.run_id,
-        round=best if round_number is None else round_number,
+        round=best if decided.round_number is None else decided.round_number,
         status_before=case.status,
         label_before=None if case.label is None else case.label.as_posix(),
         targets_before=case.label_targets,
         slices_before=case.complete_slices,
         kept_before=None if kept is None else kept.as_posix(),
+        is_computed=decided.is_computed,
     )
     return asdict(review)
 
