@@ -17,11 +17,11 @@ from aslseg.data.volume import Geometry, Labelmap, Shape3, Volume
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.preprocessing.roi import resample
-from aslseg.project.case import CaseFiles
+from aslseg.project.case import PROJECT_FILE, CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.labels import load_labels
 from aslseg.project.patients import refuse_divided, whose, with_dicom_patients
-from aslseg.project.project import FILE_NAME, Project, open_project
+from aslseg.project.project import Project, open_project
 from aslseg.targets import LIVER_TARGETS, Target
 
 HIGHEST = 100.0
@@ -187,7 +187,7 @@ def project_showing(
         ProjectError: When there are fewer labels than that.
         ImageError: When a file cannot be used.
     """
-    if (folder / FILE_NAME).exists():
+    if (folder / PROJECT_FILE).exists():
         return open_project(folder)
     return create_project(folder, data.used(draw, labelled, most_unlabelled), data.targets)
 

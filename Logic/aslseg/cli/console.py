@@ -18,7 +18,8 @@ from typer.core import TyperGroup
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
-from aslseg.project.project import FILE_NAME, open_project
+from aslseg.project.case import PROJECT_FILE
+from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.project.run_tables import Score
 from aslseg.report.data import RunRecord, kept_round, read_run, source_name
@@ -189,7 +190,7 @@ def find_run(path: Path, run_id: str | None = None) -> RunFolder:
     """
     if run_id is None and (path / "config.json").is_file():
         return RunFolder(path.resolve())
-    return open_run(path.parent if path.name == FILE_NAME else path, run_id)
+    return open_run(path.parent if path.name == PROJECT_FILE else path, run_id)
 
 
 def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:

@@ -19,10 +19,11 @@ from aslseg.errors import ProjectError
 LABELS = "labels"
 LESIONS = "lesions"
 MASKS = "masks"
+RUNS = "runs"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
 PROJECT_FILE = "project.json"
-OWN_FOLDERS = (LABELS, LESIONS, MASKS, "runs", "cache")
+OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, "cache")
 """Of a project, in which nothing but what it writes itself has a place."""
 MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
 

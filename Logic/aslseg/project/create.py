@@ -26,6 +26,7 @@ from aslseg.presets import DEFAULT_PRESET, PRESETS
 from aslseg.project.case import (
     LABEL_SUFFIX,
     LABELS,
+    PROJECT_FILE,
     Case,
     CaseFiles,
     Split,
@@ -53,7 +54,6 @@ from aslseg.project.patients import (
     whose,
 )
 from aslseg.project.project import (
-    FILE_NAME,
     LOCK,
     Project,
     change_project,
@@ -160,7 +160,7 @@ def create_project(
         return _with_added(project, cases, monitor, as_new)
     except BaseException:
         with suppress(OSError):
-            if not (folder / FILE_NAME).exists():
+            if not (folder / PROJECT_FILE).exists():
                 (folder / LOCK).unlink(missing_ok=True)
             if is_new:
                 folder.rmdir()  # only an empty one goes
@@ -268,7 +268,7 @@ def _refuse_other_voxels(project: Project, case: Case, geometry: Geometry) -> No
 
 
 def _refuse_project(folder: Path) -> None:
-    if (folder / FILE_NAME).exists():
+    if (folder / PROJECT_FILE).exists():
         msg = f"{folder} holds a project already; open it, or choose another folder."
         raise ProjectError(msg)
 

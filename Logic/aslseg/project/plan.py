@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from aslseg.data.geometry import require_fit
 from aslseg.errors import ImageError, ProjectError, short
 from aslseg.events import Monitor
-from aslseg.project.case import CaseFiles, CaseId
+from aslseg.project.case import PROJECT_FILE, CaseFiles, CaseId
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.datasets import find_cases
 from aslseg.project.edit import restyle_targets
@@ -28,7 +28,7 @@ from aslseg.project.organ_masks import organ_of, with_organ_masks
 from aslseg.project.pairing import FoundCases, PairingProblem, unpaired_in_words
 from aslseg.project.patients import divided_patient
 from aslseg.project.problem import Column, Problem
-from aslseg.project.project import FILE_NAME, Project
+from aslseg.project.project import Project
 from aslseg.project.target_table import (
     TargetRow,
     renamed,
@@ -267,7 +267,7 @@ def _place(plan: Plan) -> list[Problem]:
         return []
     folder = plan.folder
     above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if (folder / FILE_NAME).exists():
+    if (folder / PROJECT_FILE).exists():
         message = f"{folder} holds a project already; open it, or choose another folder."
     elif not above.is_dir():
         message = f"{above} is a file; choose another folder."

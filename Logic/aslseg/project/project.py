@@ -59,8 +59,6 @@ from aslseg.schema_1 import SCHEMA_VERSION
 from aslseg.storage import atomic_path, in_words, inside, storage_errors, sweep, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 
-FILE_NAME = PROJECT_FILE
-
 
 class Project(Settings):
     """A folder with targets and cases. Values of this class never change; methods return new ones.
@@ -158,7 +156,9 @@ class Project(Settings):
         for case in self.cases:
             if case.id == case_id:
                 return case
-        msg = f"{self.folder} has no case '{short(case_id)}'; choose one of those in {FILE_NAME}."
+        msg = (
+            f"{self.folder} has no case '{short(case_id)}'; choose one of those in {PROJECT_FILE}."
+        )
         raise ProjectError(msg)
 
     def image_path(self, case: Case) -> Path:
@@ -503,7 +503,7 @@ def open_project(folder: Path) -> Project:
     Raises:
         ProjectError: When it is missing, no JSON, of another version, or contradicts itself.
     """
-    path = folder if folder.name == FILE_NAME else folder / FILE_NAME
+    path = folder if folder.name == PROJECT_FILE else folder / PROJECT_FILE
     remedy = "give the folder of a project, create one, or restore the file from a copy"
     values = read_object(path, ProjectError, remedy)
     version = values.get("schema_version")
@@ -531,7 +531,7 @@ def change_project(folder: Path, change: Callable[[Project], Project]) -> Projec
         ProjectError: When it cannot be opened, or another program does not end its change.
         StorageError: When the folder cannot be written.
     """
-    if not (folder / FILE_NAME).exists():
+    if not (folder / PROJECT_FILE).exists():
         return open_project(folder)  # which says what is wrong
     with changing(folder):
         changed = change(open_project(folder))
@@ -546,7 +546,7 @@ def upgrade_project(folder: Path) -> None:
         ProjectError: As `change_project`.
         StorageError: When the folder cannot be written.
     """
-    values = read_object(folder / FILE_NAME, ProjectError, "restore it from a copy")
+    values = read_object(folder / PROJECT_FILE, ProjectError, "restore it from a copy")
     if values.get("schema_version") != SCHEMA_VERSION:
         change_project(folder, lambda current: current)
 
@@ -573,7 +573,7 @@ def replacing_project(project: Project) -> Iterator[None]:
     Raises:
         StorageError: When the folder cannot be written.
     """
-    with atomic_path(project.folder / FILE_NAME) as temporary:
+    with atomic_path(project.folder / PROJECT_FILE) as temporary:
         write_json_atomic(temporary, project.model_dump())
         yield
 

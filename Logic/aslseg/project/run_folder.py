@@ -22,7 +22,7 @@ from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, ProjectError, RunError
 from aslseg.events import Monitor
-from aslseg.project.case import Case
+from aslseg.project.case import RUNS, Case
 from aslseg.project.project import Project
 from aslseg.project.remote_run import read_remote_run
 from aslseg.project.run_tables import read_cross_validation, round_number
@@ -30,7 +30,6 @@ from aslseg.reading import damage_told, read_object
 from aslseg.storage import inside, sha256_of, write_json_atomic
 from aslseg.targets import as_typed
 
-RUNS = "runs"
 _CLOCK_STEP_S = 2.0
 """No disk tells times less exactly."""
 _DONE_AGAIN = "delete it and resume the run, which then does the round again"

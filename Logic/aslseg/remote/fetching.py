@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from aslseg.project.case import RUNS
 from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import RemoteRun, write_remote_run
-from aslseg.project.run_folder import RUNS
 from aslseg.remote.connection import Connection
 from aslseg.remote.wire import PROJECTS, Files, ListRun
 from aslseg.storage import inside

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
-from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS
+from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, RUNS
 from aslseg.project.image_digests import check_images, stamp_of
-from aslseg.project.project import FILE_NAME, Project
+from aslseg.project.project import Project
 from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import is_of_a_copy, read_remote_run
-from aslseg.project.run_folder import RUNS, RunFolder, runs_of
+from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.remote.connection import Connection
 from aslseg.remote.images import digest_of_image, files_of_image, name_of_image
 from aslseg.remote.wire import (
@@ -186,10 +186,10 @@ def _send_files(
 ) -> str:
     key = key_of(project.folder, connection.host.name)
     with tempfile.TemporaryDirectory(prefix="aslseg-") as folder:
-        text = Path(folder, FILE_NAME)
+        text = Path(folder, PROJECT_FILE)
         write_json_atomic(text, _mirrored(project, places).model_dump())
         paths = {path.relative_to(project.folder).as_posix(): path for path in files}
-        paths[FILE_NAME] = text  # last: it names the others
+        paths[PROJECT_FILE] = text  # last: it names the others
         known = [
             FileDigest(path=name, sha256=sha256_of(path) if path is text else digests.file(path))
             for name, path in paths.items()

@@ -13,14 +13,14 @@ from aslseg.data.dicom import patient_id_of
 from aslseg.data.images import read_volume, write_volume
 from aslseg.errors import ProjectError
 from aslseg.events import Event, Monitor, Notice
-from aslseg.project.case import CaseFiles
+from aslseg.project.case import PROJECT_FILE, CaseFiles
 from aslseg.project.create import add_cases, create_project, select_cases
 from aslseg.project.patients import (
     hashed_patient,
     with_dicom_patients,
     with_patients,
 )
-from aslseg.project.project import FILE_NAME, Project, open_project
+from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign, volumes_of_same_patient
 from dicom_slices import write_slice
 from tiny_project import a_patient, write_patients
@@ -81,7 +81,7 @@ def test_each_case_is_a_patient_of_its_own_unless_somebody_says_so(project: Proj
 
 
 def test_cases_of_a_project_without_patients_are_of_their_own(project: Project) -> None:
-    path = project.folder / FILE_NAME
+    path = project.folder / PROJECT_FILE
     values = json.loads(path.read_text(encoding="utf-8"))
     for case in values["cases"]:
         del case["patient"]
@@ -111,10 +111,10 @@ def test_a_case_of_a_patient_who_is_judged_by_is_not_added_for_training(
     project: Project, tmp_path: Path
 ) -> None:
     volume = write_patients(tmp_path / "more")[6]
-    before = (project.folder / FILE_NAME).read_bytes()
+    before = (project.folder / PROJECT_FILE).read_bytes()
     with pytest.raises(ProjectError, match=r"c5 \(check on\) and new \(learn from\)"):
         add_cases(project, [replace(volume, id="new", patient="c5")])
-    assert (project.folder / FILE_NAME).read_bytes() == before
+    assert (project.folder / PROJECT_FILE).read_bytes() == before
 
 
 def test_the_part_of_a_patient_is_changed_for_all_volumes_or_none(project: Project) -> None:
@@ -155,7 +155,7 @@ def test_the_name_of_another_case_stands_for_its_patient(
 
 
 def test_a_project_file_with_a_patient_on_two_sides_is_refused(project: Project) -> None:
-    path = project.folder / FILE_NAME
+    path = project.folder / PROJECT_FILE
     path.write_text(
         path.read_text(encoding="utf-8").replace('"patient": "c5"', '"patient": "p"'),
         encoding="utf-8",
@@ -226,7 +226,7 @@ def test_series_of_one_patient_id_are_of_one_patient_now_and_later(tmp_path: Pat
     assert a == b != c
     assert d == "d"
     assert a.startswith("dicom-")
-    assert "HOSPITAL" not in (project.folder / FILE_NAME).read_text(encoding="utf-8")
+    assert "HOSPITAL" not in (project.folder / PROJECT_FILE).read_text(encoding="utf-8")
     other = create_project(tmp_path / "other", cases[:1])
     assert other.cases[0].patient != a  # another salt
     assert [case.patient for case in with_dicom_patients(cases)] == ["a", "a", "c", None]
