@@ -272,7 +272,8 @@ def _prepared(
     path = _facts_path(setup)
     before = read_object(path, RunError, "choose a new folder") if path.exists() else {}
     draws = {**before.get("draws", {}), **_draws(setup)}
-    facts = {**_facts(setup), "draws": draws, "label_maps": _label_maps(setup)}
+    label_maps = before.get("label_maps") or _label_maps(setup)  # `_check` saw that they are these
+    facts = {**_facts(setup), "draws": draws, "label_maps": label_maps}
     write_json_atomic(path, facts)
     return setup
 
