@@ -58,8 +58,8 @@ PARENT_SHARE = 0.25
 """Part of a volume that the box around a parent is taken to fill."""
 DECODING_SHARE = 0.3
 """Of MobileSAM's encoding of a slice: decoding all prompts of the slice."""
-ASKING_SHARE = 0.8
-"""Of MobileSAM's encoding of a slice: asking SAM for what a student predicts on a slice. Measured
+PROMPTING_SHARE = 0.8
+"""Of MobileSAM's encoding of a slice: SAM's masks of what a student predicts on a slice. Measured
 1.0 for livers and 0.6 for tumours of LiTS in the first steps of `quick`, while networks still
 predict many components."""
 TUNING_SHARE = 2.2
@@ -300,11 +300,11 @@ class _Plan:
         for stage in trained_stages(self.project) if stages is None else stages:
             step = self._stage(number, f"{name}-{stage.name}", stage, share, self.speed.training_s)
             trains_sam = self.config.method in ("scsam", "cpcsam") and not name.startswith(ALONE)
-            asks_sam = self.config.method == "semisam" and name == "specialist"
+            prompts_sam = self.config.method == "semisam" and name == "specialist"
             if trains_sam:
                 step = self._with_sam(step, stage)
-            elif asks_sam:
-                step = self._asking_sam(step, stage)
+            elif prompts_sam:
+                step = self._prompting_sam(step, stage)
             yield step
 
     def _with_sam(self, step: PlannedStep, stage: CascadeStage) -> PlannedStep:
@@ -318,17 +318,17 @@ class _Plan:
         encoding_s = self.speed.embedding_s * (size / config.sam.input_size) ** 2
         return replace(step, unit_s=network_s + TRAINING_SHARE * pictures * encoding_s)
 
-    def _asking_sam(self, step: PlannedStep, stage: CascadeStage) -> PlannedStep:
-        """Return a training in which SAM is asked about all targets of all unlabelled patches.
+    def _prompting_sam(self, step: PlannedStep, stage: CascadeStage) -> PlannedStep:
+        """Return a training in which SAM is prompted for all targets of all unlabelled patches.
 
         What the gate leaves out is not known yet, nor in which patches no target is found.
         """
         own, settings = self.config.semisam, scheduled(self.config, stage)
         planes = own.planes if settings.network.dimensions == 3 else 1
         prompts = settings.batch_size * planes * (own.clicks if own.prompts == "clicks" else 1)
-        asking_s = ASKING_SHARE * self.times.small_encoding_s * prompts
+        prompting_s = PROMPTING_SHARE * self.times.small_encoding_s * prompts
         before_s = self.times.encoding_s(self.project.unlabelled)
-        return replace(step, unit_s=step.unit_s + asking_s, before_s=before_s)
+        return replace(step, unit_s=step.unit_s + prompting_s, before_s=before_s)
 
     def _supervised(self, number: int) -> Iterator[PlannedStep]:
         for stage in trained_stages(self.project):

@@ -17,7 +17,7 @@ from aslseg.project.create import create_project
 from aslseg.project.project import Project
 from aslseg.training.calibration import Speed
 from aslseg.training.run_plan import (
-    ASKING_SHARE,
+    PROMPTING_SHARE,
     CaseTimes,
     estimate_of,
     planned_steps,
@@ -113,7 +113,7 @@ def test_what_semisam_asks_of_sam_is_planned(project: Project) -> None:
         next(s for s in planned_steps(one, project, speed) if s.task == "specialist-liver")
         for one in (alone, asking, clicking)
     )
-    sam_s = ASKING_SHARE * speed.embedding_s * config.organ.batch_size
+    sam_s = PROMPTING_SHARE * speed.embedding_s * config.organ.batch_size
     assert asking_s.unit_s - alone_s.unit_s == pytest.approx(sam_s)
     assert clicking_s.unit_s - alone_s.unit_s == pytest.approx(3 * sam_s)
     assert asking_s.before_s - alone_s.before_s == pytest.approx(0.1 * 40 * UNLABELLED)
