@@ -420,14 +420,22 @@ def test_labels_that_nobody_edited_are_renewed_when_the_case_is_loaded(reviewing
     assert np.array_equal(reviewing.labelmap_of(node).labels, newer)
 
 
-def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
+def edited_liver(logic: Any) -> tuple[Any, Any, np.ndarray]:
+    """Load case c2, and draw in its final label; return volume, node and what the liver is now."""
     from harness import read_mask, write_mask
 
-    volume = reviewing.load_case("c2")
-    node = reviewing.predictions(volume)["refined"]
+    volume = logic.load_case("c2")
+    node = logic.predictions(volume)["refined"]
     mask = read_mask(node, "liver", volume)
     mask[0, :3, :3] = True
     write_mask(node, "liver", mask, volume)
+    return volume, node, mask
+
+
+def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
+    from harness import read_mask
+
+    volume, node, mask = edited_liver(reviewing)
     newer_round(reviewing.project, "c2", np.zeros(mask.shape, np.uint8))
     reviewing.refresh()
     reviewing.load_case("c2")
@@ -435,15 +443,9 @@ def test_labels_that_a_person_edited_are_not_renewed(reviewing: Any) -> None:
 
 
 def test_a_label_beside_what_a_person_drew_is_not_taken_for_seen(reviewing: Any) -> None:
-    from harness import read_mask, write_mask
-
     from aslseg.project.review import draw as save_drawn
 
-    volume = reviewing.load_case("c2")
-    node = reviewing.predictions(volume)["refined"]
-    mask = read_mask(node, "liver", volume)
-    mask[0, :3, :3] = True
-    write_mask(node, "liver", mask, volume)
+    _, node, mask = edited_liver(reviewing)
     other = Labelmap(np.ones(mask.shape, np.uint8), reviewing.labelmap_of(node).geometry)
     save_drawn(reviewing.project, "c2", other)
     reviewing.load_case("c2")
