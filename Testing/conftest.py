@@ -12,6 +12,14 @@ from types import ModuleType
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# No test leaves this computer, nor does a program that one starts: nobody answers at this address.
+if not os.environ.get("ASLSEG_NETWORK"):
+    for _name in ("http_proxy", "https_proxy", "npm_config_registry"):
+        os.environ[_name] = "http://127.0.0.1:9"
+    os.environ["no_proxy"] = "127.0.0.1,localhost"
+    os.environ["npm_config_cache"] = os.devnull  # it would answer from what it once got
+    os.environ["npm_config_fetch_retries"] = "0"  # else it asks again for minutes
+
 import hypothesis
 import numpy as np
 import pytest

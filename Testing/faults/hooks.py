@@ -111,28 +111,28 @@ def fail_from_call(folder: Path, number: int, error: int, once: bool = False) ->
 
 def use_small_sam() -> None:
     """Let a small SAM with fixed weights stand for the released ones."""
-    from aslseg.training import sam_tuning as generalist_setup
-    from sam_doubles import a_small_sam
+    import pytest
 
-    def build(*_: object, input_size: int, **__: object) -> Any:
-        return a_small_sam("tiny", input_size)
+    from whole_runs import use_small_sam
 
-    generalist_setup.build_sam = build
-    generalist_setup.get_weights = lambda *_, **__: Path("none")
+    use_small_sam(pytest.MonkeyPatch())
 
 
 def save_often(steps: int = 3) -> None:
     """Let a training write its state every few steps, so that there is one to resume from."""
-    from aslseg.training import trainer as training
-
-    training.SAVE_EVERY = steps
+    _replace("aslseg.training.trainer.SAVE_EVERY", steps)
 
 
 def without_report() -> None:
     """Leave the report with its drawings out, which takes as long as the run."""
-    from aslseg.report import report
+    _replace("aslseg.report.report.write_report", lambda run: Path(run) / "report.html")
 
-    report.write_report = lambda run: Path(run) / "report.html"
+
+def _replace(name: str, value: object) -> None:
+    """Put a value in the place of one that a module has, for as long as this child lives."""
+    import pytest
+
+    pytest.MonkeyPatch().setattr(name, value)
 
 
 def wait_for(path: Path) -> None:
