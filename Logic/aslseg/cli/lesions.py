@@ -39,11 +39,11 @@ def lesions(
     """List the lesions of a case, and accept or delete them by number.
 
     Another round numbers other lesions, and leaves others, so that `--run` has to say which round
-    decisions are about. What is decided teaches the next training.
+    decisions are about. What is decided teaches the next training. Where `--done` is refused,
+    nothing of what the command asks for is decided.
     """
     from aslseg.errors import RunError
-    from aslseg.evaluation.lesion_decisions import decide_lesions
-    from aslseg.project.lesion_labels import finish_case
+    from aslseg.evaluation.lesion_decisions import decide_lesions, finish_lesions
     from aslseg.project.project import open_project
     from aslseg.project.run_folder import latest_finished, open_run
 
@@ -54,7 +54,8 @@ def lesions(
         msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
         raise RunError(msg)
     shown = number or reviewed.best_round  # a run that goes on meanwhile may find another one
-    rows = decide_lesions(
+    decide = finish_lesions if done else decide_lesions
+    rows = decide(
         opened,
         reviewed,
         case,
@@ -68,7 +69,6 @@ def lesions(
     title = f"{len(rows)} lesions of {case}; decide about them with --run {reviewed.run_id}/{shown}"
     show_table(title, head, table, words=2)
     if done:
-        finish_case(opened, reviewed, case, round_number=shown)
         tell(f"The label of {case} is a person's now.")
 
 

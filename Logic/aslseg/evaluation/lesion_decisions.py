@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
-from aslseg.project.lesions import LesionDecision, What, put_lesion
-from aslseg.project.project import Project, open_project
+from aslseg.project.lesion_labels import finish_case, label_when_done
+from aslseg.project.lesions import CaseLesions, LesionDecision, What, put_lesion, read_lesions
+from aslseg.project.project import Project, changing, open_project
 from aslseg.project.run_folder import RunFolder
+
+Act: TypeAlias = Literal["accept", "delete", "undo"]
 
 
 def numbered_lesions(
@@ -74,35 +79,125 @@ def decide_lesions(
             changes then.
         AslsegError: As `numbered_lesions`.
     """
+    acts = _acts(accept, delete, undo)
+    _decide(project, _asked(project, run, case_id, round_number, acts))
+    return numbered_lesions(project, run, case_id, round_number=round_number)[0]
+
+
+def finish_lesions(
+    project: Project,
+    run: RunFolder,
+    case_id: str,
+    *,
+    round_number: int,
+    accept: Sequence[int] = (),
+    delete: Sequence[int] = (),
+    undo: Sequence[int] = (),
+) -> dict[int, ReviewedLesion]:
+    """Decide about the last lesions of a case and say that there are no more: both, or neither.
+
+    Args:
+        project: The project.
+        run: As for `numbered_lesions`.
+        case_id: The case; the label map with the decisions becomes its own, see `finish_case`.
+        round_number: As for `decide_lesions`.
+        accept: As for `decide_lesions`.
+        delete: As for `decide_lesions`.
+        undo: As for `decide_lesions`.
+
+    Returns:
+        The lesions by number, as they are then.
+
+    Raises:
+        ProjectError: As `decide_lesions` and `finish_case`, or when lesions were decided about
+            elsewhere meanwhile; nothing changes then.
+        AslsegError: As `numbered_lesions`.
+    """
+    acts = _acts(accept, delete, undo)
+    asked = _asked(project, run, case_id, round_number, acts)
+    with changing(project.folder):
+        now = open_project(project.folder)
+        label_when_done(now, run, asked.lesions_after, round_number=round_number)
+        _decide(now, asked)
+        finish_case(now, run, case_id, round_number=round_number)
+    return numbered_lesions(project, run, case_id, round_number=round_number)[0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Decisions that are asked for.
+
+    Attributes:
+        lesions: The decisions that hold before.
+        changes: Lesions with what shall be decided about them; None takes a decision back.
+    """
+
+    lesions: CaseLesions
+    changes: Sequence[tuple[ReviewedLesion, LesionDecision | None]]
+
+    @property
+    def lesions_after(self) -> CaseLesions:
+        """The decisions that hold afterwards."""
+        latest, decisions = self.lesions.latest, dict(self.lesions.decisions)
+        for lesion, decision in self.changes:
+            latest += 1  # a line each, whose number a lesion gets that had none
+            if decision is None:
+                decisions.pop(lesion.number)
+            else:
+                decisions[lesion.number or latest] = decision
+        return CaseLesions(self.lesions.case_id, dict(sorted(decisions.items())), latest)
+
+
+def _acts(*numbers: Sequence[int]) -> list[tuple[int, Act]]:
+    """Return numbers of lesions, to be accepted, deleted and undone, each with what is asked."""
+    return [(one, act) for act, some in zip(get_args(Act), numbers, strict=True) for one in some]
+
+
+def _asked(
+    project: Project,
+    run: RunFolder,
+    case_id: str,
+    round_number: int,
+    acts: Sequence[tuple[int, Act]],
+) -> _Asked:
+    """Return what is asked for, by number of the lesion.
+
+    Raises:
+        ProjectError: When there is no lesion of a number, or two decisions about one.
+    """
     rows, latest = numbered_lesions(project, run, case_id, round_number=round_number)
-    asked = [*accept, *delete, *undo]
-    wrong = [n for n in asked if n not in rows or asked.count(n) > 1]
+    numbers = [number for number, _ in acts]
+    wrong = [n for n in numbers if n not in rows or numbers.count(n) > 1]
     if wrong:
         msg = (
             f"Case {case_id} has {len(rows)} lesions, each to be decided about once, and "
             f"{wrong[0]} is none of them or named twice; list them first."
         )
         raise ProjectError(msg)
-    for number in asked:
-        lesion = rows[number]
-        decision = None
-        if number in accept:
-            decision = _accepted(lesion, run.run_id, round_number)
-        elif number in delete and lesion.found is not None:
-            decision = LesionDecision(
-                "deleted",
-                lesion.target,
-                lesion.found,
-                None,
-                run.run_id,
-                round_number,
-                lesion.candidate,
-            )
-        elif not lesion.number:
-            continue  # nothing was decided
-        _, now = put_lesion(project, case_id, decision, lesion=lesion.number or None, seen=latest)
-        latest = now.latest
-    return numbered_lesions(project, run, case_id, round_number=round_number)[0]
+    chosen = [(rows[number], act) for number, act in acts]
+    changes = [(one, _decision(one, act, run.run_id, round_number)) for one, act in chosen]
+    some = [(one, decision) for one, decision in changes if decision is not None or one.number]
+    return _Asked(read_lesions(project, case_id, latest), some)
+
+
+def _decide(project: Project, asked: _Asked) -> None:
+    case_id, latest = asked.lesions.case_id, asked.lesions.latest
+    for lesion, decision in asked.changes:
+        number = lesion.number or None
+        latest = put_lesion(project, case_id, decision, lesion=number, seen=latest)[1].latest
+
+
+def _decision(
+    lesion: ReviewedLesion, act: Act, run_id: str, round_number: int
+) -> LesionDecision | None:
+    """Return what is decided about a lesion; None takes back what was, and an added one."""
+    if act == "accept":
+        return _accepted(lesion, run_id, round_number)
+    if act == "undo" or lesion.found is None:
+        return None
+    return LesionDecision(
+        "deleted", lesion.target, lesion.found, None, run_id, round_number, lesion.candidate
+    )
 
 
 def _accepted(lesion: ReviewedLesion, run_id: str, round_number: int) -> LesionDecision:

@@ -55,20 +55,12 @@ def finish_case(
     path = refined_path(run, case_id, round_number)
     with changing(project.folder):
         current = open_project(project.folder)
-        _refuse_refined(current, case_id, is_shown=labels is not None)
-        lesions = read_lesions(current, case_id)
-        candidates = read_candidate_lesions(path.parent, current.targets)
-        left = undecided([one for one in candidates if one.shown], lesions)
-        if left:
-            msg = (
-                f"{len(left)} lesions of case {case_id} are undecided; accept, edit or delete them "
-                "first."
-            )
-            raise ProjectError(msg)
-        is_computed = labels is None
+        lesions, is_computed = read_lesions(current, case_id), labels is None
         if labels is None:
-            refined = read_labelmap(path)
-            labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
+            labels = label_when_done(current, run, lesions, round_number=round_number)
+        else:
+            _refuse_refined(current, case_id, is_shown=True)
+            _require_decided(current, path.parent, lesions)
         finished = correct(
             current, case_id, labels, run, round_number=round_number, is_computed=is_computed
         )
@@ -77,6 +69,40 @@ def finish_case(
             return finished
         lesion_names = {target.name for target in lesion_targets(finished.targets)}
         return finished.set_label_targets(case_id, sorted({*decided, *lesion_names}))
+
+
+def label_when_done(
+    project: Project, run: RunFolder, lesions: CaseLesions, *, round_number: int | None = None
+) -> Labelmap:
+    """Return the label map that a case gets by `finish_case`, if these are the decisions about it.
+
+    Args:
+        project: As it is now.
+        run: Whose candidates were reviewed.
+        lesions: The decisions.
+        round_number: Of the candidates; the best round when None.
+
+    Raises:
+        ProjectError: As `finish_case` without label map.
+        RunError: When the run has no refined label of the case.
+    """
+    path = refined_path(run, lesions.case_id, round_number)
+    _refuse_refined(project, lesions.case_id, is_shown=False)
+    _require_decided(project, path.parent, lesions)
+    refined = read_labelmap(path)
+    return Labelmap(lesions.apply(refined.labels, project.targets), refined.geometry)
+
+
+def _require_decided(project: Project, folder: Path, lesions: CaseLesions) -> None:
+    """Refuse to finish a case of which a lesion that is shown is undecided."""
+    candidates = read_candidate_lesions(folder, project.targets)
+    left = undecided([one for one in candidates if one.shown], lesions)
+    if left:
+        msg = (
+            f"{len(left)} lesions of case {lesions.case_id} are undecided; accept, edit or delete "
+            "them first."
+        )
+        raise ProjectError(msg)
 
 
 def _refuse_refined(project: Project, case_id: str, *, is_shown: bool) -> None:

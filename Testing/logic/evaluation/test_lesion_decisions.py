@@ -18,7 +18,8 @@ from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
 from aslseg.project.external_labels import add_external_labels
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import decisions
+from aslseg.project.review import decisions, draw, undo_last
+from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
 from tiny_project import GEOMETRY, a_tiny_project
 
@@ -83,14 +84,39 @@ def test_the_command_decides_and_finishes(project: Project, run: RunFolder) -> N
     listed = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
     assert "2 lesions of c2; decide about them with --run nnU-Net/1" in listed.output
     words += ["--run", "nnU-Net/1"]
-    early = CliRunner().invoke(app, [*words, "--accept", "1", "--done"])
-    assert early.exit_code == 1
+    assert CliRunner().invoke(app, [*words, "--accept", "1"]).exit_code == 0
     done = CliRunner().invoke(app, [*words, "--delete", "2", "--done"])
     assert done.exit_code == 0, done.output
     now = open_project(project.folder)
     labels = now.load_labels(now.case("c2")).labels
     assert np.count_nonzero(labels == 2) == 9
     assert CliRunner().invoke(app, [*words, "--accept", "one"]).exit_code == 2
+
+
+def test_where_done_is_refused_nothing_is_decided(project: Project, run: RunFolder) -> None:
+    """One lesion is left undecided; then the case has a label of its own; then it is to test."""
+    words = ["lesions", str(project.folder), "c2", "--run", "nnU-Net/1"]
+    file = project.lesion_path("c2")
+
+    def refused(*numbers: str) -> str:
+        before = file.read_bytes() if file.exists() else b""
+        result = CliRunner().invoke(app, [*words, *numbers, "--done"], env={"COLUMNS": "200"})
+        assert result.exit_code == 1, result.output
+        assert (file.read_bytes() if file.exists() else b"") == before
+        return " ".join(result.output.split())
+
+    assert "1 lesions of case c2 are undecided" in refused("--accept", "1")
+    assert states(project, run) == ["undecided", "undecided"]
+    drawn = Labelmap(np.minimum(LABELS, 1), GEOMETRY)
+    draw(project, "c2", drawn)
+    assert "was drawn or may have been corrected" in refused("--accept", "1,2")
+    undo_last(project)
+    decide_lesions(project, run, "c2", round_number=1, accept=[1])
+    assert "1 lesions of case c2 are undecided" in refused("--undo", "1", "--delete", "2")
+    assign(open_project(project.folder), splits={"c2": "test"})
+    assert "Case c2 is there to judge by (test)" in refused("--delete", "2")
+    assert states(project, run) == ["accepted", "undecided"]
+    assert open_project(project.folder).case("c2").label is None
 
 
 def test_numbers_are_those_of_a_round_that_is_named(project: Project, run: RunFolder) -> None:
