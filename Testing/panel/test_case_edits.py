@@ -171,3 +171,35 @@ def test_what_is_labelled_in_a_case_is_said_and_the_rest_is_unknown(
     dialogs.answer("What is labelled in a (liver, tumour)", "tumour, liver")
     click(ui.labelTargetsButton)
     assert logic.project.case("a").label_targets == ()  # all
+
+
+def test_a_case_that_another_program_removed_is_listed_no_more_and_named(
+    person: Person, dialogs: Any
+) -> None:
+    from aslseg.project.edit import remove_cases
+
+    volume, ui = person.logic.load_case("b"), person.panel.ui
+    choose_case(person, "a")
+    remove_cases(person.logic.project, ["b"])
+    choose_case(person, "c")
+    assert column(person, "Case") == ["a", "c"]
+    dialogs.take("Case b was removed or renamed by another program: it is listed no more")
+    choose_case(person, "c")
+    assert ui.loadCaseButton.enabled
+    assert volume.GetAttribute("ASLseg.Case") is None
+    slicer.util.selectModule("Data")
+    remove_cases(person.logic.project, ["c"])
+    slicer.util.selectModule("ASLseg")
+    slicer.app.processEvents()
+    assert column(person, "Case") == ["a"]
+    dialogs.take("Case c was removed or renamed")
+
+
+def test_what_the_panel_itself_has_changed_is_no_change_of_others(person: Person) -> None:
+    told: list[Any] = []
+    choose_case(person, "a")
+    person.logic.set_patient("c", "b")
+    person.logic.project_changed.connect(lambda: told.append(person.logic.project))
+    choose_case(person, "b")
+    choose_case(person, "c")
+    assert told == []

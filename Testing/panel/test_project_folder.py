@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import slicer
 from harness import close_project, reload_module
 
-from standin.harness import click
+from standin.harness import click, run_event_loop
 
 
 def test_the_folder_is_empty_at_first_and_stays_empty_when_it_is_emptied(panel: Any) -> None:
@@ -81,3 +82,42 @@ def test_a_project_that_stays_open_keeps_its_folder_when_the_scene_is_closed(
     slicer.app.processEvents()
     assert panel.ui.projectFolderEdit.currentPath == str(project)
     assert panel.ui.addCasesButton.enabled
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No", "absent"])
+def test_a_scene_of_another_project_asks_which_one_shall_be_open(
+    panel: Any, project: Path, tmp_path: Path, dialogs: Any, answer: str
+) -> None:
+    import qt
+
+    other, scene = tmp_path / "other", tmp_path / "scene.mrb"
+    shutil.copytree(project, other)
+    panel.logic.open_project(other)
+    assert slicer.util.saveScene(str(scene))
+    panel.logic.open_project(project)
+    slicer.mrmlScene.Clear(0)
+    if answer == "absent":
+        shutil.rmtree(other)
+    else:
+        text = f"saved with the project {other}, and {project} is open"
+        dialogs.answer(text, getattr(qt.QMessageBox, answer))
+    slicer.util.loadScene(str(scene))
+    run_event_loop(0.1)
+    opened = other if answer == "Yes" else project
+    assert panel.logic.project.folder == opened
+    assert panel.ui.projectFolderEdit.currentPath == str(opened)
+    assert panel.parameters.projectFolder == str(opened)
+    if answer == "absent":
+        dialogs.take(f"saved with the project {other}, which is not there; {project} stays open")
+
+
+def test_a_scene_of_the_project_that_is_open_asks_nothing(
+    panel: Any, project: Path, tmp_path: Path
+) -> None:
+    panel.logic.open_project(project)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    panel.ui.projectFolderEdit.currentPath = str(tmp_path / "typed")  # and not opened
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    run_event_loop(0.1)
+    assert panel.ui.projectFolderEdit.currentPath == str(project)

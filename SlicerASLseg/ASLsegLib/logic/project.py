@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ class ProjectLogic(LogicBase):
         self._scene_number = 0
         self._ahead = ReadAhead()
         self._last_read: CaseRead | None = None
+        self._file_seen: tuple[Path, int, int] | None = None
 
     def open_project(self, folder: Path | str) -> Project:
         """Open the project in a folder.
@@ -168,13 +169,9 @@ class ProjectLogic(LogicBase):
         """
         from aslseg.project.edit import remove_cases
 
-        nodes = [self.case_node(case_id) for case_id in case_ids]
+        nodes = {case_id: self.case_node(case_id) for case_id in case_ids}
         project, _ = remove_cases(self.opened(), case_ids)
-        for node in nodes:
-            if node is not None:
-                forget_case(node)
-        for case_id in case_ids:
-            self.history.forget_case(case_id)
+        self._forget_cases(nodes)
         return self.updated(project)
 
     def same_patient(self, case_id: str) -> tuple[str, ...]:
@@ -275,6 +272,34 @@ class ProjectLogic(LogicBase):
         if self.project is not None:
             self.open_project(self.project.folder)
 
+    def notice_changes(self) -> list[str]:
+        """Read the open project again where its file is another one than at the last call.
+
+        Returns:
+            Names of cases that it has no more, for another program has removed or renamed them.
+
+        Raises:
+            ProjectError: When the file contradicts itself by now; what was read before stays.
+        """
+        before = self.project
+        if before is None:
+            return []
+        from aslseg.project.case import PROJECT_FILE
+        from aslseg.project.project import open_project
+
+        now = _file_state(before.folder / PROJECT_FILE)
+        if now in (None, self._file_seen):
+            return []
+        self._file_seen = now
+        project = open_project(before.folder)
+        if project == before:
+            return []
+        left = {case.id for case in project.cases}
+        gone = [case.id for case in before.cases if case.id not in left]
+        self._forget_cases({case_id: self.case_node(case_id) for case_id in gone})
+        self.use(project)
+        return gone
+
     def use(self, project: Project) -> Project:
         """Make a project, or a changed value of it, the open one."""
         self.project = project
@@ -289,6 +314,13 @@ class ProjectLogic(LogicBase):
             self.project = project
             self.project_changed.emit()
         return project
+
+    def _forget_cases(self, nodes: Mapping[str, Any | None]) -> None:
+        """Know volume nodes as no cases any more, and take back nothing of these cases."""
+        for case_id, node in nodes.items():
+            if node is not None:
+                forget_case(node)
+            self.history.forget_case(case_id)
 
     def _mark(self, node: Any, project: Project, case_id: str) -> None:
         mark_case(node, project, case_id)
@@ -320,6 +352,15 @@ class ProjectLogic(LogicBase):
         if folder is not None:
             return Path(folder)
         return self.opened().folder
+
+
+def _file_state(path: Path) -> tuple[Path, int, int] | None:
+    """Return what tells a file from one that was written since; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return path, found.st_mtime_ns, found.st_size
 
 
 def _is_true_now(read: CaseRead, project: Project) -> bool:

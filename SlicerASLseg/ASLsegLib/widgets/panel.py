@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -90,6 +91,8 @@ class Panel(VTKObservationMixin):
         self._listen()
         self._timer = self._single_shot(self._tick)
         self._timer.start(POLL_MS)
+        self._folder_left, self._other_folder = "", Path()
+        self._project_timer = self._single_shot(lambda: self._catch(self._offer_project))
         # Nodes come in crowds: looked at once, when all are there.
         self._nodes_timer = self._single_shot(lambda: self._catch(self._nodes_changed))
         self._use_parameters()
@@ -121,6 +124,8 @@ class Panel(VTKObservationMixin):
             update: Whether the action may change more than what tells of its change.
         """
         self._shown_errors.clear()
+        if update:
+            self._catch(self._notice_changes)
         self._catch(action)
         if update:
             self.update()
@@ -237,6 +242,7 @@ class Panel(VTKObservationMixin):
     def enter(self) -> None:
         """Show what the scene remembers, and whether packages have come or gone meanwhile."""
         requirements.look_again()
+        self._catch(self._notice_changes)
         self._use_parameters()
         for section in self.sections:
             section.enter()
@@ -251,7 +257,13 @@ class Panel(VTKObservationMixin):
 
     def close(self) -> None:
         """End all work and listen no more."""
-        for timer in (self._timer, self._nodes_timer, self._soon_timer, self._messages_timer):
+        for timer in (
+            self._timer,
+            self._nodes_timer,
+            self._soon_timer,
+            self._messages_timer,
+            self._project_timer,
+        ):
             timer.stop()
         for section in self.sections:
             section.remove_keys()
@@ -260,12 +272,18 @@ class Panel(VTKObservationMixin):
         self.removeObservers()
         self.logic.close()
 
+    def _notice_changes(self) -> None:
+        """Say which cases another program has taken out of the project."""
+        for case_id in self.logic.notice_changes():
+            text = _("Case {case} was removed or renamed by another program: it is listed no more.")
+            self.show_error(text.format(case=case_id))
+
     def _listen(self) -> None:
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
         self.addObserver(scene, scene.StartImportEvent, self._scene_comes)
-        self.addObserver(scene, scene.EndImportEvent, self._scene_closed)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_came)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
         self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
         for client, what, on_event in (
@@ -373,6 +391,7 @@ class Panel(VTKObservationMixin):
     def _leave_parameters(self) -> None:
         if self.parameters is None:
             return
+        self._folder_left = self.parameters.projectFolder
         self._connected.close()
         self.removeObserver(self._observed, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
         self.parameters = self._connected = None
@@ -401,6 +420,41 @@ class Panel(VTKObservationMixin):
 
     def _scene_closed(self, _caller: Any, _event: Any) -> None:
         self._use_parameters()
+
+    def _scene_came(self, _caller: Any, _event: Any) -> None:
+        """Let the project that is open stay the one that is shown, whatever the scene was saved in.
+
+        Of another one that the scene names a person is asked, once the scene is there.
+        """
+        before = self._folder_left
+        self._use_parameters()
+        folder, project = project_folder(self.parameters), self.logic.project
+        if project is None or folder is None or self.parameters.projectFolder == before:
+            return
+        if folder.resolve() == project.folder.resolve():
+            return
+        self.parameters.projectFolder = str(project.folder)
+        self._other_folder = folder
+        self._project_timer.start(0)
+
+    def _offer_project(self) -> None:
+        """Ask whether the project that the scene was saved with shall be opened."""
+        project, folder = self.logic.project, self._other_folder
+        if project is None or project.folder == folder:
+            return
+        if not (folder / "project.json").is_file():
+            text = _(
+                "The scene was saved with the project {folder}, which is not there; {open} stays "
+                "open. Bring the other one back and open it to go on with its cases."
+            )
+            self.show_error(text.format(folder=folder, open=project.folder))
+            return
+        question = _(
+            "The scene was saved with the project {folder}, and {open} is open. Open {folder}?\n\n"
+            "'No' keeps {open} open; volumes of the other project are no cases of it."
+        )
+        if self._confirm(question.format(folder=folder, open=project.folder)):
+            self.attempt(lambda: self.logic.open_project(folder))
 
     def _node_comes_or_goes(self, _caller: Any, _event: Any) -> None:
         self._nodes_timer.start(0)
