@@ -6,7 +6,7 @@ What is saved is what the segmentation holds when the person decides, not what a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,9 @@ from ASLsegLib.scene.case_nodes import (
     shown_label,
 )
 from ASLsegLib.scene.disagreement import find_overlay
+from ASLsegLib.scene.lesion_masks import lacking_segments
 from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
+from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
     SOURCES,
@@ -89,6 +91,19 @@ def count_no_label_as_a_whole(case_id: str) -> bool:
     raise SceneError(msg)
 
 
+def lack_no_segment(name: str, targets: Sequence[str]) -> bool:
+    """Leave it to a person whether a case has nothing of a target whose segment was removed.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"{name} has no segment of {', '.join(targets)} any more; load the case again, or add an "
+        "empty segment of that name if the case has none."
+    )
+    raise SceneError(msg)
+
+
 @dataclass(frozen=True)
 class Questions:
     """Answers to what is asked before a label map is saved.
@@ -98,11 +113,14 @@ class Questions:
         may_overwrite: Asked with a case whose label map would be replaced, and with whether that
             was changed since it was shown.
         may_count_whole: Asked with a case that is accepted, though no slice of its label counts.
+        may_lack: Asked with the name of a final label, and with the targets that it has no segment
+            of, for those were removed by hand.
     """
 
     may_leave_out: LeaveOut = leave_out_nothing
     may_overwrite: Callable[[str, bool], bool] = overwrite_what_was_shown
     may_count_whole: Callable[[str], bool] = count_no_label_as_a_whole
+    may_lack: Callable[[str, Sequence[str]], bool] = lack_no_segment
 
 
 REFUSE = Questions()
@@ -116,6 +134,7 @@ class _Drawn:
     Attributes:
         case_id: The case.
         node: The segmentation.
+        volume: Volume node that it was drawn on.
         case_node: Volume node that is the case.
         labels: On the voxels of the case's image.
         written: What the segmentation was last given, see `segmentations.written_to`.
@@ -127,6 +146,7 @@ class _Drawn:
 
     case_id: str
     node: Any
+    volume: Any
     case_node: Any
     labels: Labelmap
     written: Mapping[str, str]
@@ -219,9 +239,13 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             def save_best(_: object = None) -> Project:
                 return review.accept(project, latest, case_id, round_number=best)
 
+            def again() -> None:
+                self._require_nothing_drawn(case_id)
+                self.updated(save_best())
+
             def note(accepted: Project) -> Project:
                 self.updated(accepted)
-                self._note_decision(lambda: self.updated(save_best()))
+                self._note_decision(again)
                 return accepted
 
             return self._in_background("saving a decision", save_best, note, wait)
@@ -389,6 +413,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         case_node = self.case_node(case_id)
         require_intact(case_node, case_id)
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
+        self._require_whole(node, questions)
         labels = Labelmap(shown.labels, geometry_of(case_node))
         before = label_digest(open_project(self.opened().folder), case_id)
         meanwhile = before != shown_label(case_node)
@@ -398,15 +423,40 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         sample = None
         if known_as(case_node) not in self._verified:
             sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
-        shown_now = shown_in(node, volume)
-        return _Drawn(case_id, node, case_node, labels, written_to(node), before, sample, shown_now)
+        return _Drawn(
+            case_id=case_id,
+            node=node,
+            volume=volume,
+            case_node=case_node,
+            labels=labels,
+            written=written_to(node),
+            label_before=before,
+            sample=sample,
+            shown=shown_in(node, volume),
+        )
+
+    def _require_whole(self, node: Any, questions: Questions) -> None:
+        """Ask whether a final label may be saved that has not each segment that it came with.
+
+        Raises:
+            SceneError: When the question is refused.
+            CancelledError: When the answer is no.
+        """
+        if source_of(node) != "refined":
+            return
+        names = [target.name for target in self.targets()]
+        lacking = lacking_segments(node, self.targets(), names)
+        if lacking and not questions.may_lack(str(node.GetName()), lacking):
+            msg = "Nothing was saved."
+            raise CancelledError(msg)
 
     def _save(
         self, name: str, drawn: _Drawn, save: Callable[[Labelmap], Project], wait: bool
     ) -> Project | None:
         opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
         node, case_node, written = drawn.node, drawn.case_node, drawn.written
-        shown_then, node_ids = drawn.shown, (node.GetID(), case_node.GetID())
+        shown_then, drawn_on_id = drawn.shown, drawn.volume.GetID()
+        node_ids = node.GetID(), case_node.GetID()
         label_before = drawn.label_before
 
         def work(_: Any) -> tuple[Project, str, bytes]:
@@ -430,9 +480,14 @@ class ReviewLogic(ProjectLogic, ExportLogic):
 
             def again() -> None:  # keeps packed labels and no node, which would keep its voxels
                 _require_label(self.opened(), case_id, label_before)
-                bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-                self.updated(save(Labelmap(bits.reshape(geometry.shape), geometry)))
+                bits = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(geometry.shape)
                 shown, volume = map(slicer.mrmlScene.GetNodeByID, node_ids)
+                seen_on = slicer.mrmlScene.GetNodeByID(drawn_on_id)
+                if shown is not None and seen_on is not None:
+                    self._require_shown(shown, seen_on, bits)
+                else:
+                    self._require_nothing_drawn(case_id)
+                self.updated(save(Labelmap(bits, geometry)))
                 _show_saved(shown, volume, noted, label_digest(self.opened(), case_id))
 
             self._note_decision(again)
@@ -444,6 +499,26 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         """Let the last decision be undone and redone."""
         last = self.last_decision()
         self.history.add(Change(last, lambda: self._take_back(last), again))
+
+    def _require_shown(self, node: Any, volume: Any, labels: np.ndarray) -> None:
+        """Refuse to save a label map again while its segmentation shows another one.
+
+        Raises:
+            SceneError: When something was drawn since.
+        """
+        now = shown_labels(node, volume, self.targets(), lambda *_: True).labels
+        if not np.array_equal(now, labels):
+            raise _drawn_since(node)
+
+    def _require_nothing_drawn(self, case_id: str) -> None:
+        """Refuse to save a label map of before over what was drawn in a case that came anew.
+
+        Raises:
+            SceneError: When its final label is not as it was written.
+        """
+        node = self._refined(case_id)
+        if node is not None and not is_as_written(node, volume_of_prediction(node)):
+            raise _drawn_since(node)
 
     def _refined(self, case_id: str) -> Any | None:
         volume = self.case_node(case_id)
@@ -477,6 +552,15 @@ def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: st
     if is_shown and volume_of_prediction(node):
         accept_prediction(node)
         rest_boxes(volume_of_prediction(node), _SAVED)
+
+
+def _drawn_since(node: Any) -> SceneError:
+    """Return the error that says why a label map of before is not saved again."""
+    msg = (
+        f"{node.GetName()} was drawn in since that was taken back, so the label of before is not "
+        "saved again: accept or save what is shown, or take back what you drew."
+    )
+    return SceneError(msg)
 
 
 def _is_there(node: Any | None) -> bool:

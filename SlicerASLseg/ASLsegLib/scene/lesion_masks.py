@@ -58,10 +58,15 @@ def require_segments(node: Any, targets: Sequence[Target], names: Collection[str
     Raises:
         SceneError: When it has no segment of one.
     """
-    lacking = ", ".join(sorted({*names} - choose_segments(node, targets).by_target.keys()))
+    lacking = ", ".join(lacking_segments(node, targets, names))
     if lacking:
         msg = f"{node.GetName()} has no segment of {lacking}; load the case again."
         raise SceneError(msg)
+
+
+def lacking_segments(node: Any, targets: Sequence[Target], names: Collection[str]) -> list[str]:
+    """Return the names, of those given, of targets that a segmentation has no segment of."""
+    return sorted({*names} - choose_segments(node, targets).by_target.keys())
 
 
 def target_mask(

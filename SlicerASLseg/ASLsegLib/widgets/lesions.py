@@ -130,9 +130,12 @@ class LesionsSection(Section):
     # -- keys and buttons ----------------------------------------------------------------------
 
     def _accept(self) -> None:
+        review = self.logic.lesion_review
         if self.logic.is_drawing:
+            self._require_seen(self.logic.drawn_target)
             self._choose(self.logic.take_drawn())
-        elif self.row is not None:
+        elif self.row is not None and review is not None:
+            self._require_seen(review.rows[self.row].target)
             self.logic.accept_lesion(self.row)
             self._next_undecided()
 
@@ -162,7 +165,16 @@ class LesionsSection(Section):
         self.logic.draw_lesion(None)
         self.panel.prompt_wanted.emit(self.logic.drawn_target)
 
+    def _require_seen(self, target: str = "") -> None:
+        """Make sure that a person sees what of the case that is reviewed is accepted."""
+        review = self.logic.lesion_review
+        volume = None if review is None else self.logic.case_node(review.case_id)
+        node = None if volume is None else find_prediction(volume, "refined")
+        if node is not None:  # else the logic says what is missing
+            self.panel.require_seen(node, target)
+
     def _finish(self) -> None:
+        self._require_seen()
         self.logic.finish_lesions(wait=False, questions=self.panel.questions)
 
     def _next(self) -> None:

@@ -19,7 +19,9 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.review import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
-from ASLsegLib.scene.volumes import is_scalar
+from ASLsegLib.scene.hidden_segments import show_hidden
+from ASLsegLib.scene.shown_labels import choose_segments
+from ASLsegLib.scene.volumes import SceneError, is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
 from ASLsegLib.widgets.case_edits import CaseEditsSection
@@ -114,7 +116,9 @@ class Panel(VTKObservationMixin):
     @property
     def questions(self) -> Questions:
         """The questions before something is saved."""
-        return Questions(self.may_leave_out, self.may_overwrite, self.may_count_whole)
+        return Questions(
+            self.may_leave_out, self.may_overwrite, self.may_count_whole, self.may_lack
+        )
 
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
         """Do something for a person; show what goes wrong in words, and then the state of things.
@@ -194,6 +198,35 @@ class Panel(VTKObservationMixin):
             "slices as complete."
         )
         return self._confirm(question.format(case=case_id))
+
+    def may_lack(self, name: str, targets: Sequence[str]) -> bool:
+        """Ask whether a final label may be saved without segments that were removed by hand."""
+        question = _(
+            "{name} has no segment of {targets} any more. Save a label without any {targets}?\n\n"
+            "'No' saves nothing: load the case again, or draw {targets} anew."
+        )
+        return self._confirm(question.format(name=name, targets=", ".join(targets)))
+
+    def require_seen(self, node: Any, target: str = "") -> None:
+        """Show what of a final label is hidden; what is accepted has to be seen first.
+
+        Args:
+            node: Its segmentation node.
+            target: The target that is meant; all when empty.
+
+        Raises:
+            SceneError: When something was hidden: a person looks at it, and accepts it then.
+        """
+        chosen = choose_segments(node, self.logic.targets()).by_target
+        ids = [one for name, some in chosen.items() if target in ("", name) for one in some]
+        hidden = show_hidden(node, ids)
+        if hidden:
+            self.ui.showRefinedBox.checked = True
+            text = _(
+                "{name} was hidden ({hidden}), so nothing was accepted. It is shown now: look at "
+                "it, and press again."
+            )
+            raise SceneError(text.format(name=node.GetName(), hidden=", ".join(hidden)))
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else; no changes none."""

@@ -204,6 +204,7 @@ class ReviewSection(Section):
             self.panel.case_chosen.emit(self.case_id)
 
     def _accept(self) -> None:
+        self.panel.require_seen(self._refined)
         self.logic.accept(self.open_case, wait=False, questions=self.panel.questions)
 
     def _reject(self) -> None:

@@ -83,6 +83,9 @@ class PanelContext(Protocol):
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
 
+    def require_seen(self, node: Any, target: str = "") -> None:
+        """Show what of a final label is hidden, and raise an error that says so."""
+
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else."""
 
