@@ -220,3 +220,116 @@ def test_redo_saves_no_segmentation_of_ones_own_as_it_was_before(person: Person)
     run_event_loop(0.05)
     shown = read_labels(drawn, volume, person.logic.targets())
     assert np.array_equal(shown == 1, np.roll(mask, 1, axis=0))
+
+
+# As decided.
+
+
+def decide_elsewhere(reviewer: Reviewer, **numbers: list[int]) -> None:
+    """Decide as `aslseg lesions` does; its numbers go by place: 1 and 3 are rows 1 and 3."""
+    from aslseg.evaluation.lesion_decisions import decide_lesions
+
+    review = reviewer.logic.lesion_review
+    project = reviewer.logic.project
+    decide_lesions(project, review.run, CASE, round_number=review.round, **numbers)
+
+
+@pytest.fixture
+def drawing(reviewer: Reviewer) -> Reviewer:
+    """A person who drew in the liver of case c2, and did not save it."""
+    draw_more(final_label(reviewer, CASE), reviewer.logic.case_node(CASE))
+    return reviewer
+
+
+OTHERWISE = "shows lesions 3 otherwise than decided about"
+
+
+def as_drawn() -> np.ndarray:
+    labels = a_lesion_label()
+    labels[0, :3, :3] = LIVER
+    return labels
+
+
+def test_lesions_decided_elsewhere_are_offered_beside_what_was_drawn(drawing: Reviewer) -> None:
+    decide_elsewhere(drawing, accept=[1], delete=[2])
+    drawing.press(drawing.ui.lesionAcceptButton)
+    dialogs.take("were decided about elsewhere meanwhile; load the case again")
+    dialogs.answer(OTHERWISE, no())
+    drawing.load(CASE)
+    drawing.rest()
+    assert drawing.rows[1:] == ["accepted", "deleted"]
+    assert "Shown otherwise than decided about: lesions 3. " in drawing.ui.lesionLabel.text
+    np.testing.assert_array_equal(drawing.shown, as_drawn())
+    dialogs.answer(OTHERWISE, yes())
+    drawing.load(CASE)
+    drawing.rest()
+    expected = as_drawn()
+    expected[5:8, 20:23, 20:23] = LIVER
+    np.testing.assert_array_equal(drawing.shown, expected)
+    assert "otherwise" not in drawing.ui.lesionLabel.text
+    assert drawing.ui.undoButton.toolTip == "Undo: show lesions as decided"
+    for button, shown in ((drawing.ui.undoButton, as_drawn()), (drawing.ui.redoButton, expected)):
+        drawing.press(button)
+        np.testing.assert_array_equal(drawing.shown, shown)
+    drawing.press(drawing.ui.lesionAcceptButton)
+    drawing.press(drawing.ui.lesionsDoneButton)
+    saved = drawing.logic.project.load_labels(drawing.logic.project.case(CASE)).labels
+    np.testing.assert_array_equal(saved, expected)
+
+
+def test_a_case_that_is_loaded_again_lists_what_was_decided_elsewhere(reviewer: Reviewer) -> None:
+    decide_elsewhere(reviewer, delete=[1])
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    dialogs.take("were decided about elsewhere meanwhile; load the case again")
+    reviewer.load(CASE)
+    assert reviewer.rows[-1] == "deleted"
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert sorted(reviewer.on_disk().values()) == ["accepted", "deleted"]
+
+
+@pytest.mark.parametrize("button", ["acceptButton", "lesionsDoneButton"])
+def test_nothing_is_saved_otherwise_than_decided_elsewhere_without_a_question(
+    drawing: Reviewer, button: str
+) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic = drawing.logic
+    while logic.lesion_review.undecided:
+        drawing.press(drawing.ui.lesionAcceptButton)
+    decide_elsewhere(drawing, delete=[2])  # after they were listed
+    question = "shows lesions 2 otherwise than decided about"
+    dialogs.answer(question, no())
+    drawing.press(getattr(drawing.ui, button))
+    assert logic.project.case(CASE).label is None
+    with pytest.raises(SceneError, match="does not show lesions 2 as decided about"):
+        logic.accept(CASE)
+    dialogs.answer(question, yes())
+    drawing.press(getattr(drawing.ui, button))
+    saved = logic.project.load_labels(logic.project.case(CASE)).labels
+    np.testing.assert_array_equal(saved, as_drawn())
+
+
+def test_a_lesion_that_is_shown_again_as_decided_is_where_it_was(reviewer: Reviewer) -> None:
+    """It was drawn over, within the liver and outside of it, after it was accepted."""
+    logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    node = final_label(reviewer, CASE)
+    mask = read_mask(node, "tumour", volume)
+    mask[3:6, 10:12, 10:14] = False
+    write_mask(node, "tumour", mask, volume)
+    liver = read_mask(node, "liver", volume)
+    liver[3:6, 10, 10:14] = True
+    write_mask(node, "liver", liver, volume)
+    drawn = reviewer.shown
+    dialogs.answer("shows lesions", yes())
+    reviewer.load(CASE)
+    reviewer.rest()
+    np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+    assert not read_mask(node, "liver", volume)[3:6, 10:14, 10:14].any()
+    reviewer.press(reviewer.ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, drawn)
+    assert logic.lesion_review.otherwise  # what was drawn counts as drawn again, and stays
+    dialogs.answer("shows lesions", no())
+    reviewer.load(CASE)
+    reviewer.rest()
+    np.testing.assert_array_equal(reviewer.shown, drawn)

@@ -6,13 +6,14 @@ The case gets a person's label map when all lesions are decided and there are no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from aslseg.errors import CancelledError
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
@@ -25,8 +26,15 @@ from ASLsegLib.scene.lesion_masks import (
     together,
     without,
 )
+from ASLsegLib.scene.lesions_shown import shown_otherwise
+from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
-from ASLsegLib.scene.segmentations import find_prediction, latest_segments, rounds_shown
+from ASLsegLib.scene.segmentations import (
+    find_prediction,
+    is_as_written,
+    latest_segments,
+    rounds_shown,
+)
 from ASLsegLib.scene.volumes import SceneError, volume_of
 
 if TYPE_CHECKING:
@@ -53,6 +61,7 @@ class LesionReview:
         image: The case's image.
         rows: The lesions, in an order that stays while the case is looked at.
         decisions: What holds.
+        otherwise: Numbers of lesions that the final label shows otherwise than that.
     """
 
     case_id: str
@@ -61,6 +70,12 @@ class LesionReview:
     image: Volume
     rows: list[ReviewedLesion]
     decisions: CaseLesions
+    otherwise: list[int] = field(default_factory=list)
+
+    def named(self, numbers: Sequence[int]) -> str:
+        """Say which lesions are meant, by their rows where all are listed: "lesions 1, 3"."""
+        rows = [n for n, row in enumerate(self.rows, start=1) if row.number in numbers]
+        return f"lesions {', '.join(map(str, rows))}" if len(rows) == len(numbers) else ""
 
     @property
     def undecided(self) -> list[int]:
@@ -143,6 +158,7 @@ class LesionLogic(ReviewLogic):
             self._put_drawing_aside()
             self.lesion_review = LesionReview(case_id, run, number, image, *found)
             self._drawing = self._put_aside.pop((project.folder, node.GetID()), None)
+            self._look_at_shown()
             if then is not None:
                 then()
             self.lesions_changed.emit()
@@ -422,9 +438,35 @@ class LesionLogic(ReviewLogic):
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> Any:
         """Read what is shown of a case; see `ReviewLogic`. Lesions are decided about before."""
-        if self.lesion_review is not None and self.lesion_review.case_id == case_id:
+        from aslseg.project.lesions import read_lesions
+
+        review = self.lesion_review
+        is_listed = review is not None and review.case_id == case_id
+        if is_listed:
             self._require_no_drawing()
-        return super()._drawn(node, volume, case_id, questions)
+        drawn = super()._drawn(node, volume, case_id, questions)
+        if source_of(node) != "refined" or drawn.label_before:
+            return drawn
+        decided = read_lesions(self.opened(), case_id)  # elsewhere too, since they were listed
+        numbers = decided.contradicted_by(drawn.labels.labels, self.targets())
+        which = review.named(numbers) if review is not None and is_listed else ""
+        which = which or f"{len(numbers)} of its lesions"
+        if numbers and not questions.may_contradict(case_id, which):
+            msg = "Nothing was saved."
+            raise CancelledError(msg)
+        return drawn
+
+    def _look_at_shown(self) -> None:
+        """Note which lesions are shown otherwise than decided; that of a drawing is none."""
+        review = self._review()
+        volume = self.case_node(review.case_id)
+        node = None if volume is None else find_prediction(volume, "refined")
+        review.otherwise = []
+        if node is not None and not is_as_written(node, volume):  # else it was renewed
+            lesion = None if self._drawing is None else self._drawing.lesion
+            drawn = 0 if lesion is None else lesion.number
+            found = shown_otherwise(node, volume, self.targets(), review.decisions)
+            review.otherwise = [number for number in found if number != drawn]
 
     def _has_drawn(self, drawing: Drawing) -> bool:
         """Tell whether there were prompts, answers or strokes since a lesion was begun."""
@@ -600,6 +642,8 @@ class LesionLogic(ReviewLogic):
         review.rows[row] = after
         if not drawn:
             self._repaint(nodes, target, before, after)
+        if review.otherwise:
+            self._look_at_shown()
 
     def _repaint(
         self,

@@ -104,6 +104,19 @@ def lack_no_segment(name: str, targets: Sequence[str]) -> bool:
     raise SceneError(msg)
 
 
+def contradict_no_decision(case_id: str, lesions: str) -> bool:
+    """Leave it to a person whether lesions are otherwise than they were decided about.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"The final label of case {case_id} does not show {lesions} as decided about; let it show "
+        "lesions as they were decided (show_lesions_as_decided), or decide about them again."
+    )
+    raise SceneError(msg)
+
+
 @dataclass(frozen=True)
 class Questions:
     """Answers to what is asked before a label map is saved.
@@ -115,12 +128,15 @@ class Questions:
         may_count_whole: Asked with a case that is accepted, though no slice of its label counts.
         may_lack: Asked with the name of a final label, and with the targets that it has no segment
             of, for those were removed by hand.
+        may_contradict: Asked with a case, and with which lesions its final label shows otherwise
+            than they were decided about, such as "lesions 1, 3".
     """
 
     may_leave_out: LeaveOut = leave_out_nothing
     may_overwrite: Callable[[str, bool], bool] = overwrite_what_was_shown
     may_count_whole: Callable[[str], bool] = count_no_label_as_a_whole
     may_lack: Callable[[str, Sequence[str]], bool] = lack_no_segment
+    may_contradict: Callable[[str, str], bool] = contradict_no_decision
 
 
 REFUSE = Questions()

@@ -11,6 +11,7 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesions import Drawing, LesionLogic, being_drawn
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
+from ASLsegLib.scene.lesions_shown import AsDecided
 from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
 from ASLsegLib.scene.volumes import SceneError
 
@@ -131,6 +132,30 @@ class UndoLogic(LesionLogic):
         """Draw no lesion any more; see `LesionLogic`. Prompts are something that was drawn."""
         self.note_all_prompts()
         return super().stop_drawing()
+
+    def show_lesions_as_decided(self) -> None:
+        """Let the final label show the lesions of the case as they were decided about.
+
+        Everything else that was drawn stays, and `undo` brings back what was shown.
+
+        Raises:
+            SceneError: When no case is looked at, a lesion is being drawn, or the case has a label
+                map by now.
+        """
+        review = self._review()
+        self._require_no_drawing()
+        self._require_no_label(review.case_id)
+        nodes = self._shown(review.case_id)
+        shows = AsDecided(*nodes, self.targets(), review.decisions)
+
+        def swap() -> None:
+            shows()
+            if self.lesion_review is not None:
+                self._look_at_shown()
+            self.lesions_changed.emit()
+
+        swap()
+        self._note(nodes[1], "show lesions as decided", swap)
 
     def delete_lesion(self, row: int | None) -> None:
         """Let a candidate be no lesion; one that was added is gone.

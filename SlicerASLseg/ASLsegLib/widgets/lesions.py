@@ -49,6 +49,9 @@ class LesionsSection(Section):
         self._listed: tuple[Path | None, str] = (None, "")
         self._place: Place | None = None
         self._back_button: Any | None = None
+        self._offer_timer = qt.QTimer()
+        self._offer_timer.setSingleShot(True)
+        self._offer_timer.connect("timeout()", self._offer)
         ui = self.ui
         acts = (
             (ui.lesionAcceptButton, "A", self._accept),
@@ -70,6 +73,7 @@ class LesionsSection(Section):
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
         self.on_click(ui.trainOnButton, self._train_on)
         self.logic.lesions_changed.connect(self._fill)
+        self.panel.case_chosen.connect(self._list_again)
         self.logic.project_changed.connect(self._show_changes)
         fill_table(ui.lesionTable, HEAD, [])
         ui.changesTable.setVisible(False)
@@ -125,7 +129,12 @@ class LesionsSection(Section):
 
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
+        self._offer_timer.stop()
         self._listed, self._place = (None, ""), None
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self._offer_timer.stop()
 
     # -- keys and buttons ----------------------------------------------------------------------
 
@@ -207,6 +216,19 @@ class LesionsSection(Section):
         if self.logic.lesion_review is not None:
             self.logic.forget_lesions()
 
+    def _list_again(self, case_id: str) -> None:
+        """List the lesions of a case anew that is loaded again: somebody may have decided."""
+        if case_id == self._listed[1]:
+            self._listed = (None, "")
+
+    def _offer(self) -> None:
+        """Ask about lesions that are shown otherwise than decided."""
+        review = self.logic.lesion_review
+        if review is None or not review.otherwise or self.logic.is_drawing:
+            return
+        if self.panel.may_show_as_decided(review.case_id, _otherwise(review)):
+            self.panel.attempt(self.logic.show_lesions_as_decided)
+
     def _show_changes(self) -> None:
         changes = self.logic.round_changes()
         self.ui.changesTable.setVisible(bool(changes))
@@ -246,6 +268,8 @@ class LesionsSection(Section):
         undecided = [] if review is None else review.undecided
         rows = [self.logic.drawn_row, *undecided, *self._visible()]
         self._choose(next((row for row in rows if row is not None), None))
+        if review is not None and review.otherwise:
+            self._offer_timer.start(0)  # once what lists them has returned
 
     def _next_undecided(self) -> bool:
         """Choose the next undecided lesion after the chosen one, and begin anew at the end."""
@@ -297,6 +321,9 @@ class LesionsSection(Section):
         if self.logic.is_drawing:
             return _("Draw the lesion, or place a prompt on it; then accept or delete it here.")
         text = _count_lesions(review, len(self._visible()))
+        if review.otherwise:
+            more = _("Shown otherwise than decided about: {lesions}. ")
+            text += more.format(lesions=_otherwise(review))
         if self.row is None:
             return text
         lesion = review.rows[self.row]
@@ -320,6 +347,11 @@ BELOW_CASES = 1
 """Place in the review section: below the list of cases and the rows of buttons about them."""
 OPEN = ("pseudo", "needs review", "rejected")
 """States of cases without a label of a person, see `CaseReport`."""
+
+
+def _otherwise(review: LesionReview) -> str:
+    """Name the lesions that are shown otherwise than they were decided about."""
+    return review.named(review.otherwise) or str(len(review.otherwise))
 
 
 def _open_panel() -> None:

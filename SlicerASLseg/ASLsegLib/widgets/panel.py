@@ -117,7 +117,11 @@ class Panel(VTKObservationMixin):
     def questions(self) -> Questions:
         """The questions before something is saved."""
         return Questions(
-            self.may_leave_out, self.may_overwrite, self.may_count_whole, self.may_lack
+            self.may_leave_out,
+            self.may_overwrite,
+            self.may_count_whole,
+            self.may_lack,
+            self.may_contradict,
         )
 
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
@@ -206,6 +210,24 @@ class Panel(VTKObservationMixin):
             "'No' saves nothing: load the case again, or draw {targets} anew."
         )
         return self._confirm(question.format(name=name, targets=", ".join(targets)))
+
+    def may_contradict(self, case_id: str, lesions: str) -> bool:
+        """Ask whether a final label may be saved that shows lesions otherwise than decided."""
+        question = _(
+            "The final label of {case} shows {lesions} otherwise than decided about: you drew over "
+            "them, or somebody decided elsewhere. Save what is shown?\n\n'No' saves nothing: load "
+            "the case again to have them shown as decided."
+        )
+        return self._confirm(question.format(case=case_id, lesions=lesions))
+
+    def may_show_as_decided(self, case_id: str, lesions: str) -> bool:
+        """Ask whether a final label shall show lesions as they were decided about."""
+        question = _(
+            "The final label of {case} shows {lesions} otherwise than decided about: you drew over "
+            "them, or somebody decided elsewhere. Show them as decided?\n\n'No' leaves what is "
+            "shown. The rest that you drew stays, and 'Undo' brings this back."
+        )
+        return self._confirm(question.format(case=case_id, lesions=lesions))
 
     def require_seen(self, node: Any, target: str = "") -> None:
         """Show what of a final label is hidden; what is accepted has to be seen first.

@@ -83,6 +83,9 @@ class PanelContext(Protocol):
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
 
+    def may_show_as_decided(self, case_id: str, lesions: str) -> bool:
+        """Ask whether a final label shall show lesions as they were decided about."""
+
     def require_seen(self, node: Any, target: str = "") -> None:
         """Show what of a final label is hidden, and raise an error that says so."""
 
