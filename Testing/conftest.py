@@ -17,8 +17,8 @@ if not os.environ.get("ASLSEG_NETWORK"):
     for _name in ("http_proxy", "https_proxy", "npm_config_registry"):
         os.environ[_name] = "http://127.0.0.1:9"
     os.environ["no_proxy"] = "127.0.0.1,localhost"
-    os.environ["npm_config_cache"] = os.devnull  # it would answer from what it once got
-    os.environ["npm_config_fetch_retries"] = "0"  # else it asks again for minutes
+    # What npm once got would be an answer, and it asks again for minutes.
+    os.environ.update(npm_config_cache=os.devnull, npm_config_fetch_retries="0")
 
 import hypothesis
 import numpy as np
