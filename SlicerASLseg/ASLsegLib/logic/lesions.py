@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from aslseg.errors import CancelledError
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.read_ahead import state_of
-from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic
+from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic, require_yes
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import (
     exchange_voxels,
@@ -409,7 +408,7 @@ class LesionLogic(ReviewLogic):
         """Keep what is being drawn with its volume, where there is something and it stays."""
         review, drawing = self.lesion_review, self._drawing
         volume = None if review is None else self.case_node(review.case_id)
-        is_shown = volume is not None and find_prediction(volume, "refined") is not None
+        is_shown = review is not None and self.refined_node(review.case_id) is not None
         if volume is not None and drawing is not None and is_shown and not self.stop_drawing():
             self._put_aside[self.opened().folder, volume.GetID()] = drawing
         self._drawing = None
@@ -451,16 +450,14 @@ class LesionLogic(ReviewLogic):
         numbers = decided.contradicted_by(drawn.labels.labels, self.targets())
         which = review.named(numbers) if review is not None and is_listed else ""
         which = which or f"{len(numbers)} of its lesions"
-        if numbers and not questions.may_contradict(case_id, which):
-            msg = "Nothing was saved."
-            raise CancelledError(msg)
+        if numbers:
+            require_yes(questions.may_contradict(case_id, which))
         return drawn
 
     def _look_at_shown(self) -> None:
         """Note which lesions are shown otherwise than decided; that of a drawing is none."""
         review = self._review()
-        volume = self.case_node(review.case_id)
-        node = None if volume is None else find_prediction(volume, "refined")
+        volume, node = self.case_node(review.case_id), self.refined_node(review.case_id)
         review.otherwise = []
         if node is not None and not is_as_written(node, volume):  # else it was renewed
             lesion = None if self._drawing is None else self._drawing.lesion
@@ -494,8 +491,7 @@ class LesionLogic(ReviewLogic):
 
     def _shown(self, case_id: str) -> tuple[Any, Any]:
         """Return the refined prediction of a case and its volume node."""
-        volume = self.case_node(case_id)
-        node = None if volume is None else find_prediction(volume, "refined")
+        volume, node = self.case_node(case_id), self.refined_node(case_id)
         if node is None:
             msg = f"Case {case_id} is not in the scene any more; load it again."
             raise SceneError(msg)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.data.volume import Labelmap
-from aslseg.errors import CancelledError
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.review import ReviewLogic
+from ASLsegLib.logic.review import ReviewLogic, require_yes
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import read_shown_part
@@ -151,9 +150,8 @@ class OrganMaskLogic(ReviewLogic):
         require_intact(node, case_id)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
-        if name in project.case(case_id).masks and not may_replace(name, [case_id]):
-            msg = "Nothing was saved."
-            raise CancelledError(msg)
+        if name in project.case(case_id).masks:
+            require_yes(may_replace(name, [case_id]))
 
         def show(changed: Project) -> Project:
             self._files_of.get(volume.GetID(), {}).pop(name, None)  # the saved one counts

@@ -48,7 +48,12 @@ from ASLsegLib.scene.segmentations import (
     volume_of_prediction,
     written_to,
 )
-from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
+from ASLsegLib.scene.shown_labels import (
+    LeaveOut,
+    leave_out_nothing,
+    shown_labels,
+    voxels_shown,
+)
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
@@ -115,6 +120,17 @@ def contradict_no_decision(case_id: str, lesions: str) -> bool:
         "lesions as they were decided (show_lesions_as_decided), or decide about them again."
     )
     raise SceneError(msg)
+
+
+def require_yes(answer: bool) -> None:
+    """Save nothing where the answer to a question is no.
+
+    Raises:
+        CancelledError: When it is no.
+    """
+    if not answer:
+        msg = "Nothing was saved."
+        raise CancelledError(msg)
 
 
 @dataclass(frozen=True)
@@ -243,7 +259,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         from aslseg.project import review
 
         project = self.opened()
-        node = self._refined(case_id)
+        node = self.refined_node(case_id)
         if node is None:
             latest = None if self.state is None else self.state.run
             if latest is None:
@@ -266,9 +282,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
 
             return self._in_background("saving a decision", save_best, note, wait)
         whole = project.case(case_id).complete_slices == ()
-        if whole and not questions.may_count_whole(case_id):
-            msg = "Nothing was saved."
-            raise CancelledError(msg)
+        if whole:
+            require_yes(questions.may_count_whole(case_id))
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
         run, number = self._round_of(node)
@@ -320,7 +335,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             msg = f"The last decision is another one by now ({last or 'none'}); look again."
             raise SceneError(msg)
         project, undone = review.undo_last(project)
-        node = self._refined(undone.case_id)
+        node = self.refined_node(undone.case_id)
         if node is not None:
             reopen_prediction(node)
             wake_boxes(volume_of_prediction(node), _SAVED)
@@ -433,9 +448,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         labels = Labelmap(shown.labels, geometry_of(case_node))
         before = label_digest(open_project(self.opened().folder), case_id)
         meanwhile = before != shown_label(case_node)
-        if before and not questions.may_overwrite(case_id, meanwhile):
-            msg = "Nothing was saved."
-            raise CancelledError(msg)
+        if before:
+            require_yes(questions.may_overwrite(case_id, meanwhile))
         sample = None
         if known_as(case_node) not in self._verified:
             sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
@@ -462,9 +476,8 @@ class ReviewLogic(ProjectLogic, ExportLogic):
             return
         names = [target.name for target in self.targets()]
         lacking = lacking_segments(node, self.targets(), names)
-        if lacking and not questions.may_lack(str(node.GetName()), lacking):
-            msg = "Nothing was saved."
-            raise CancelledError(msg)
+        if lacking:
+            require_yes(questions.may_lack(str(node.GetName()), lacking))
 
     def _save(
         self, name: str, drawn: _Drawn, save: Callable[[Labelmap], Project], wait: bool
@@ -522,8 +535,7 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         Raises:
             SceneError: When something was drawn since.
         """
-        now = shown_labels(node, volume, self.targets(), lambda *_: True).labels
-        if not np.array_equal(now, labels):
+        if not np.array_equal(voxels_shown(node, volume, self.targets()), labels):
             raise _drawn_since(node)
 
     def _require_nothing_drawn(self, case_id: str) -> None:
@@ -532,11 +544,12 @@ class ReviewLogic(ProjectLogic, ExportLogic):
         Raises:
             SceneError: When its final label is not as it was written.
         """
-        node = self._refined(case_id)
+        node = self.refined_node(case_id)
         if node is not None and not is_as_written(node, volume_of_prediction(node)):
             raise _drawn_since(node)
 
-    def _refined(self, case_id: str) -> Any | None:
+    def refined_node(self, case_id: str) -> Any | None:
+        """Return the segmentation node of the final label of a case in the scene, or None."""
         volume = self.case_node(case_id)
         return None if volume is None else find_prediction(volume, "refined")
 

@@ -11,7 +11,7 @@ import numpy as np
 from ASLsegLib.scene.lesion_masks import exchange_voxels, lacking_segments
 from ASLsegLib.scene.provenance import all_tags, restore_tags
 from ASLsegLib.scene.segments import segment_ids
-from ASLsegLib.scene.shown_labels import shown_labels
+from ASLsegLib.scene.shown_labels import voxels_shown
 
 if TYPE_CHECKING:
     from aslseg.project.lesions import BoxedMask, CaseLesions
@@ -43,7 +43,7 @@ def shown_otherwise(
     """
     if not decided.decisions or lacking_segments(node, targets, [one.name for one in targets]):
         return []
-    labels = shown_labels(node, volume, targets, lambda *_: True).labels
+    labels = voxels_shown(node, volume, targets)
     return decided.contradicted_by(labels, targets)
 
 
@@ -61,7 +61,7 @@ class AsDecided:
         self, node: Any, volume: Any, targets: Sequence[Target], decided: CaseLesions
     ) -> None:
         self._nodes, self._targets = (node, volume), targets
-        labels = shown_labels(node, volume, targets, lambda *_: True).labels
+        labels = voxels_shown(node, volume, targets)
         goal = decided.apply(labels, targets)
         inner = [one for one in targets if one.inside is not None]
         self._changes = [_change_of(one, targets, labels, goal) for one in inner]

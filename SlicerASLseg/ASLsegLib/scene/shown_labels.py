@@ -16,7 +16,7 @@ import vtk
 from vtk.util import numpy_support
 
 from aslseg.data.nrrd import kind_of
-from aslseg.data.volume import Geometry, Labelmap
+from aslseg.data.volume import Geometry, Labelmap, Labels
 from aslseg.errors import CancelledError
 from ASLsegLib.scene.segments import Part, is_on, resampled, segment_ids, within
 from ASLsegLib.scene.terminology import (
@@ -136,6 +136,11 @@ def shown_labels(
         msg = "Nothing was done."
         raise CancelledError(msg)
     return Labelmap(labels, shown_geometry(volume))
+
+
+def voxels_shown(segmentation: Any, volume: Any, targets: Sequence[Target]) -> Labels:
+    """Return the voxels of `shown_labels`, whatever else is shown, to compare and not to save."""
+    return shown_labels(segmentation, volume, targets, lambda *_: True).labels
 
 
 def read_shown_part(segmentation: Any, segment_id: str, volume: Any) -> tuple[Part | None, float]:

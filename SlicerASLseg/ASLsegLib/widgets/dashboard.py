@@ -10,7 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ASLsegLib.widgets.below_views import BelowViews
-from ASLsegLib.widgets.section import Section, cell, choose_row, fill_combo, show_cell
+from ASLsegLib.widgets.section import Section, cell, choose_row, fill_combo, show_cell, single_shot
 
 if TYPE_CHECKING:
     from aslseg.project.overview import CaseOverview
@@ -33,9 +33,7 @@ class DashboardSection(Section):
         self._numbers: dict[str, int] = {}
         self._due: dict[str, int] = {}
         self._order_is_old = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", self._show_some)
+        self._timer = single_shot(self._show_some)
         self.on_click(self.ui.overviewButton, self._show_or_hide)
         self.logic.overview.changed.connect(self._case_measured)
 

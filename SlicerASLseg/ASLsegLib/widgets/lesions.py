@@ -14,7 +14,7 @@ from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
 from ASLsegLib.scene.segmentations import find_prediction
-from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor
+from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, single_shot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,7 @@ class LesionsSection(Section):
         self._listed: tuple[Path | None, str] = (None, "")
         self._place: Place | None = None
         self._back_button: Any | None = None
-        self._offer_timer = qt.QTimer()
-        self._offer_timer.setSingleShot(True)
-        self._offer_timer.connect("timeout()", self._offer)
+        self._offer_timer = single_shot(self._offer)
         ui = self.ui
         acts = (
             (ui.lesionAcceptButton, "A", self._accept),
@@ -177,8 +175,7 @@ class LesionsSection(Section):
     def _require_seen(self, target: str = "") -> None:
         """Make sure that a person sees what of the case that is reviewed is accepted."""
         review = self.logic.lesion_review
-        volume = None if review is None else self.logic.case_node(review.case_id)
-        node = None if volume is None else find_prediction(volume, "refined")
+        node = None if review is None else self.logic.refined_node(review.case_id)
         if node is not None:  # else the logic says what is missing
             self.panel.require_seen(node, target)
 

@@ -37,7 +37,7 @@ from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
 from ASLsegLib.widgets.results import ResultsSection
 from ASLsegLib.widgets.review import ReviewSection
-from ASLsegLib.widgets.section import Section, as_plain
+from ASLsegLib.widgets.section import Section, as_plain, single_shot
 from ASLsegLib.widgets.segment import SegmentSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection
@@ -85,18 +85,18 @@ class Panel(VTKObservationMixin):
         self._updating = self._shows_busy = False
         self._shown_errors: set[str] = set()
         self._messages: list[str] = []
-        self._messages_timer = self._single_shot(self._show_messages)
+        self._messages_timer = single_shot(self._show_messages)
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self.ui.keysLabel.setText(_list_of_keys(self.sections))
         self._due: set[Section] = set()
-        self._soon_timer = self._single_shot(lambda: self._update(self._due))
+        self._soon_timer = single_shot(lambda: self._update(self._due))
         self._listen()
-        self._timer = self._single_shot(self._tick)
+        self._timer = single_shot(self._tick)
         self._timer.start(POLL_MS)
         self._folder_left, self._other_folder = "", Path()
-        self._project_timer = self._single_shot(lambda: self._catch(self._offer_project))
+        self._project_timer = single_shot(lambda: self._catch(self._offer_project))
         # Nodes come in crowds: looked at once, when all are there.
-        self._nodes_timer = self._single_shot(lambda: self._catch(self._nodes_changed))
+        self._nodes_timer = single_shot(lambda: self._catch(self._nodes_changed))
         self._use_parameters()
 
     @property
@@ -352,14 +352,6 @@ class Panel(VTKObservationMixin):
         self.logic.background.event.connect(self._on_event)
         self.logic.project_changed.connect(self.update)
         self.logic.failed.connect(self._background_failed)
-
-    @staticmethod
-    def _single_shot(slot: Callable[[], None]) -> Any:
-        """Return a timer that calls a slot once each time that it is started."""
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.connect("timeout()", slot)
-        return timer
 
     def _catch(self, action: Callable[[], Any], *, once: bool = False) -> None:
         """Do something; whatever goes wrong is shown as a sentence, and its traceback logged.

@@ -8,7 +8,6 @@ from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, shortened
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ class ReviewSection(Section):
 
     @property
     def _refined(self) -> Any | None:
-        volume = self.logic.case_node(self.open_case) if self.open_case else None
-        return None if volume is None else find_prediction(volume, "refined")
+        return self.logic.refined_node(self.open_case) if self.open_case else None
 
     def _not_open(self) -> str:
         """Return why nothing can be decided: what is chosen has to be what is shown."""

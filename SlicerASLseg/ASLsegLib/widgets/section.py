@@ -243,6 +243,14 @@ class Section:
             self.gate(widget, reason, needs_engine=True)
 
 
+def single_shot(slot: Callable[[], None]) -> Any:
+    """Return a timer that calls a slot once each time that it is started."""
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.connect("timeout()", slot)
+    return timer
+
+
 def fill_combo(combo: Any, entries: list[tuple[str, str]], chosen: str) -> None:
     """Fill a combo box without its signals.
 
