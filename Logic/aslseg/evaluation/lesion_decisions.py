@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
@@ -148,9 +148,12 @@ class _Asked:
         return CaseLesions(self.lesions.case_id, dict(sorted(decisions.items())), latest)
 
 
-def _acts(*numbers: Sequence[int]) -> list[tuple[int, Act]]:
-    """Return numbers of lesions, to be accepted, deleted and undone, each with what is asked."""
-    return [(one, act) for act, some in zip(get_args(Act), numbers, strict=True) for one in some]
+def _acts(
+    accept: Sequence[int], delete: Sequence[int], undo: Sequence[int]
+) -> list[tuple[int, Act]]:
+    """Return the number of each lesion that is named, with what is asked about it."""
+    named: dict[Act, Sequence[int]] = {"accept": accept, "delete": delete, "undo": undo}
+    return [(number, act) for act, numbers in named.items() for number in numbers]
 
 
 def _asked(
