@@ -17,6 +17,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 _CHANGING = {"os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir", "os.rmdir": "rmdir"}
 
 Call = tuple[str, str]
@@ -111,8 +113,6 @@ def fail_from_call(folder: Path, number: int, error: int, once: bool = False) ->
 
 def use_small_sam() -> None:
     """Let a small SAM with fixed weights stand for the released ones."""
-    import pytest
-
     from whole_runs import use_small_sam
 
     use_small_sam(pytest.MonkeyPatch())
@@ -130,8 +130,6 @@ def without_report() -> None:
 
 def _replace(name: str, value: object) -> None:
     """Put a value in the place of one that a module has, for as long as this child lives."""
-    import pytest
-
     pytest.MonkeyPatch().setattr(name, value)
 
 
