@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.aslseg-installed
 PANEL_STAMP := $(VENV)/.aslseg-panel-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-PYTEST := $(BIN)/pytest -q --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -q --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 CHECKED := Logic Testing $(wildcard SlicerASLseg)
 
 .DEFAULT_GOAL := help
