@@ -107,7 +107,7 @@ def saved(project: Project, case_id: str = "ct") -> Any:
 
 
 def allow_all() -> Any:
-    from ASLsegLib.logic.review import Questions
+    from ASLsegLib.logic.questions import Questions
 
     return Questions(lambda *_: True, lambda *_: True)
 
@@ -148,7 +148,7 @@ def test_an_empty_segment_without_a_target_is_no_question(logic: Any) -> None:
 
 
 def test_what_may_be_left_out_is_asked_and_no_saves_nothing(logic: Any) -> None:
-    from ASLsegLib.logic.review import Questions
+    from ASLsegLib.logic.questions import Questions
 
     node, asked = draw(ct_of(logic), liver=liver_mask(), cyst=lesion_mask(1)), []
 

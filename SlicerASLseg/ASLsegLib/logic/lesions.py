@@ -15,8 +15,9 @@ import slicer
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.logic.read_ahead import state_of
-from ASLsegLib.logic.review import REFUSE, Questions, ReviewLogic, require_yes
+from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import (
     exchange_voxels,

@@ -11,7 +11,8 @@ import numpy as np
 from aslseg.data.volume import Labelmap
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.review import ReviewLogic, require_yes
+from ASLsegLib.logic.questions import require_yes
+from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import read_shown_part

@@ -28,6 +28,7 @@ from ASLsegLib.scene.case_nodes import (
     mark_case,
     note_label,
 )
+from ASLsegLib.scene.case_removal import remove_if_saved
 from ASLsegLib.scene.segmentations import find_prediction, is_as_written
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
@@ -214,6 +215,17 @@ class ProjectLogic(LogicBase):
             return node
 
         return self._in_background("loading a case", read, show, wait)
+
+    def release_case(self, case_id: str) -> bool:
+        """Take a case out of the scene, unless it shows something of a person that is not saved.
+
+        A segmentation of a person's own needs the volume that it was drawn on, which stays then.
+
+        Returns:
+            Whether it is gone; what was saved of it is shown when it is loaded again.
+        """
+        volume = self.case_node(case_id)
+        return volume is not None and remove_if_saved(volume)
 
     def read_ahead(self, case_id: str) -> None:
         """Read a case in a thread, for it will be loaded next; nothing is shown.

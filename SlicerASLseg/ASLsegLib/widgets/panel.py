@@ -16,7 +16,7 @@ from slicer.util import VTKObservationMixin
 from aslseg.errors import AslsegError, CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine.background import Signal
-from ASLsegLib.logic.review import Questions
+from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.hidden_segments import show_hidden

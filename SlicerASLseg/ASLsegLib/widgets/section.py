@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
-from ASLsegLib.logic.review import Questions
+from ASLsegLib.logic.questions import Questions
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent

@@ -1,0 +1,378 @@
+"""Save what a segmentation shows as the label map of its case, and take that back.
+
+What is saved is what the segmentation holds when the person decides, not what a file says.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from aslseg.data.volume import Labelmap
+from ASLsegLib.logic.export import ExportLogic, reference_volume
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.project import ProjectLogic
+from ASLsegLib.logic.project_data import label_digest
+from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
+from ASLsegLib.scene.case_nodes import (
+    case_of,
+    known_as,
+    note_label,
+    require_intact,
+    sample_of,
+    shown_label,
+)
+from ASLsegLib.scene.lesion_masks import lacking_segments
+from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
+from ASLsegLib.scene.segmentations import (
+    accept_prediction,
+    find_prediction,
+    is_as_written,
+    note_saved,
+    reopen_prediction,
+    shown_in,
+    volume_of_prediction,
+    written_to,
+)
+from ASLsegLib.scene.shown_labels import shown_labels, voxels_shown
+from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
+
+if TYPE_CHECKING:
+    from aslseg.project.project import Project
+
+_SAME = 0.5  # grey values: readers round differently
+_SAVED = "saved"
+"""By what boxes rest while the label of their case is saved."""
+
+
+@dataclass(frozen=True)
+class DrawnLabel:
+    """A label map of a case as it is shown now.
+
+    Attributes:
+        case_id: The case.
+        node: The segmentation.
+        volume: Volume node that it was drawn on.
+        case_node: Volume node that is the case.
+        labels: On the voxels of the case's image.
+        written: What the segmentation was last given, see `segmentations.written_to`.
+        label_before: Digest of the case's label map on disk; empty without one.
+        shown: Digests of what the segments hold, see `segmentations.shown_in`.
+        sample: Voxels to be compared with the image on disk, for the node came with a scene; None
+            when it was made from the image here.
+    """
+
+    case_id: str
+    node: Any
+    volume: Any
+    case_node: Any
+    labels: Labelmap
+    written: Mapping[str, str]
+    label_before: str
+    sample: np.ndarray | None
+    shown: Mapping[str, str]
+
+
+class LabelSavingLogic(ProjectLogic, ExportLogic):
+    """The part of the logic that saves label maps, and takes decisions about cases back."""
+
+    def refined_node(self, case_id: str) -> Any | None:
+        """Return the segmentation node of the final label of a case in the scene, or None."""
+        volume = self.case_node(case_id)
+        return None if volume is None else find_prediction(volume, "refined")
+
+    def save_label(
+        self,
+        segmentation: Any,
+        case_id: str | None = None,
+        volume: Any | None = None,
+        *,
+        wait: bool = True,
+        questions: Questions = REFUSE,
+    ) -> Project | None:
+        """Keep a segmentation as the label map of its case, to train on with full weight.
+
+        `undo_decision` brings the label map before back.
+
+        Args:
+            segmentation: Segmentation node with segments named like the targets.
+            case_id: Name of the case, to make sure; that of the segmentation's volume when None.
+            volume: The volume node that it was drawn on; the segmentation says so itself when None.
+            wait: Return the project; else None at once.
+            questions: Asked before something is left out or replaced.
+
+        Raises:
+            SceneError: When no segment has the name of a target, when its volume is no case of the
+                project or another one, or when it lies elsewhere.
+        """
+        from aslseg.project import review
+
+        project = self.opened()
+        drawn_on = self.volume_of_label(segmentation, volume)
+        named = case_of(drawn_on, project)
+        if not named:
+            msg = (
+                f"{segmentation.GetName()} was drawn on {drawn_on.GetName()}, which is no case of "
+                f"{project.folder}; add it, or load the case from the table and draw there."
+            )
+            raise SceneError(msg)
+        if case_id not in (None, named):
+            msg = (
+                f"{segmentation.GetName()} was drawn on case {named}, so it cannot be the label of "
+                f"{case_id}; choose a segmentation of {case_id}."
+            )
+            raise SceneError(msg)
+        drawn = self._drawn(segmentation, drawn_on, named, questions)
+        return self._save(
+            "saving a label map", drawn, lambda labels: review.draw(project, named, labels), wait
+        )
+
+    def volume_of_label(self, segmentation: Any, volume: Any | None = None) -> Any:
+        """Return the volume node that a segmentation was drawn on.
+
+        Raises:
+            SceneError: When it does not say so, or says something else than `volume`.
+        """
+        try:
+            known = reference_volume(segmentation)
+        except SceneError:
+            if volume is None:
+                raise
+            return volume
+        if volume not in (None, known, hardened_copy(known)):
+            msg = (
+                f"{segmentation.GetName()} was drawn on {known.GetName()}, not on "
+                f"{volume.GetName()}; choose a segmentation of that volume."
+            )
+            raise SceneError(msg)
+        return known
+
+    def last_decision(self) -> str:
+        """Return what `undo_decision` would take back; empty when there is nothing."""
+        last = None if self.state is None else self.state.last_decision
+        return "" if last is None else f"{last.case_id}: {last.what}"
+
+    def undo_decision(self, expected: str = "") -> Project:
+        """Take back the last decision about a case; the label before it counts again.
+
+        What was done since that decision has to be undone first, where it can be (`history`).
+
+        Args:
+            expected: What `last_decision` returned; another one is not taken back.
+
+        Raises:
+            ProjectError: When there is none.
+            SceneError: When another decision was made meanwhile.
+        """
+        change = self.history.last_done
+        if change is not None and change.word == (expected or self.last_decision()):
+            self.history.undo()
+            return self.opened()
+        return self._take_back(expected)
+
+    def _take_back(self, expected: str) -> Project:
+        from aslseg.project import review
+        from aslseg.project.project import open_project
+
+        project = self.opened()
+        holding = review.decisions(project)
+        last = f"{holding[-1].case_id}: {holding[-1].what}" if holding else ""
+        if expected not in ("", last):
+            self.history.forget_decisions()  # else it would be tried again, in vain
+            self.updated(open_project(project.folder))
+            msg = f"The last decision is another one by now ({last or 'none'}); look again."
+            raise SceneError(msg)
+        project, undone = review.undo_last(project)
+        node = self.refined_node(undone.case_id)
+        if node is not None:
+            reopen_prediction(node)
+            wake_boxes(volume_of_prediction(node), _SAVED)
+        return self.updated(project)
+
+    def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
+        """Read what is shown of a case, after all questions.
+
+        Raises:
+            SceneError: When it cannot be saved.
+            CancelledError: When the answer to a question is no.
+        """
+        from aslseg.project.project import open_project
+
+        case_node = self.case_node(case_id)
+        require_intact(case_node, case_id)
+        shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
+        self._require_whole(node, questions)
+        labels = Labelmap(shown.labels, geometry_of(case_node))
+        before = label_digest(open_project(self.opened().folder), case_id)
+        meanwhile = before != shown_label(case_node)
+        if before:
+            require_yes(questions.may_overwrite(case_id, meanwhile))
+        sample = None
+        if known_as(case_node) not in self._verified:
+            sample = sample_of(slicer.util.arrayFromVolume(case_node)).copy()
+        return DrawnLabel(
+            case_id=case_id,
+            node=node,
+            volume=volume,
+            case_node=case_node,
+            labels=labels,
+            written=written_to(node),
+            label_before=before,
+            sample=sample,
+            shown=shown_in(node, volume),
+        )
+
+    def _require_whole(self, node: Any, questions: Questions) -> None:
+        """Ask whether a final label may be saved that has not each segment that it came with.
+
+        Raises:
+            SceneError: When the question is refused.
+            CancelledError: When the answer is no.
+        """
+        if source_of(node) != "refined":
+            return
+        names = [target.name for target in self.targets()]
+        lacking = lacking_segments(node, self.targets(), names)
+        if lacking:
+            require_yes(questions.may_lack(str(node.GetName()), lacking))
+
+    def _save(
+        self, name: str, drawn: DrawnLabel, save: Callable[[Labelmap], Project], wait: bool
+    ) -> Project | None:
+        opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
+        node, case_node, written = drawn.node, drawn.case_node, drawn.written
+        shown_then, drawn_on_id = drawn.shown, drawn.volume.GetID()
+        node_ids = node.GetID(), case_node.GetID()
+        label_before = drawn.label_before
+
+        def work(_: Any) -> tuple[Project, str, bytes]:
+            from aslseg.project.project import changing
+
+            with changing(opened.folder):
+                _require_unchanged(opened, drawn)
+                project = save(drawn.labels)
+                digest = label_digest(project, case_id)
+            return project, digest, zlib.compress(drawn.labels.labels.tobytes(), 1)
+
+        def show(saved: tuple[Project, str, bytes]) -> Project:
+            project, label, packed = saved
+            if slicer.mrmlScene.IsNodePresent(case_node):
+                self._verified.add(known_as(case_node))
+            _show_saved(node, case_node, written, label)
+            if slicer.mrmlScene.IsNodePresent(node) and volume_of_prediction(node):
+                note_saved(node, volume_of_prediction(node), shown_then)
+            noted = written_to(node) if _is_there(node) else written
+            self.updated(project)
+
+            def again() -> None:  # keeps packed labels and no node, which would keep its voxels
+                _require_label(self.opened(), case_id, label_before)
+                bits = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(geometry.shape)
+                shown, volume = map(slicer.mrmlScene.GetNodeByID, node_ids)
+                seen_on = slicer.mrmlScene.GetNodeByID(drawn_on_id)
+                if shown is not None and seen_on is not None:
+                    self._require_shown(shown, seen_on, bits)
+                else:
+                    self._require_nothing_drawn(case_id)
+                self.updated(save(Labelmap(bits, geometry)))
+                _show_saved(shown, volume, noted, label_digest(self.opened(), case_id))
+
+            self._note_decision(again)
+            return project
+
+        return self._in_background(name, work, show, wait)
+
+    def _note_decision(self, again: Callable[[], object]) -> None:
+        """Let the last decision be undone and redone."""
+        last = self.last_decision()
+        self.history.add(Change(last, lambda: self._take_back(last), again))
+
+    def _require_shown(self, node: Any, volume: Any, labels: np.ndarray) -> None:
+        """Refuse to save a label map again while its segmentation shows another one.
+
+        Raises:
+            SceneError: When something was drawn since.
+        """
+        if not np.array_equal(voxels_shown(node, volume, self.targets()), labels):
+            raise _drawn_since(node)
+
+    def _require_nothing_drawn(self, case_id: str) -> None:
+        """Refuse to save a label map of before over what was drawn in a case that came anew.
+
+        Raises:
+            SceneError: When its final label is not as it was written.
+        """
+        node = self.refined_node(case_id)
+        if node is not None and not is_as_written(node, volume_of_prediction(node)):
+            raise _drawn_since(node)
+
+
+def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: str) -> None:
+    """Note in the scene that what is shown was saved, unless something newer is shown.
+
+    Args:
+        node: Segmentation that was saved; None when it is gone.
+        case_node: Volume node that is the case; None when it is gone.
+        written: What the segmentation had been given when it was saved.
+        label: Digest of the label map.
+    """
+    # A newer result may have come while this one was saved; that is not the label.
+    is_shown = _is_there(node) and written_to(node) == written
+    if is_shown and _is_there(case_node):
+        note_label(case_node, label)
+    if is_shown and volume_of_prediction(node):
+        accept_prediction(node)
+        rest_boxes(volume_of_prediction(node), _SAVED)
+
+
+def _drawn_since(node: Any) -> SceneError:
+    """Return the error that says why a label map of before is not saved again."""
+    msg = (
+        f"{node.GetName()} was drawn in since that was taken back, so the label of before is not "
+        "saved again: accept or save what is shown, or take back what you drew."
+    )
+    return SceneError(msg)
+
+
+def _is_there(node: Any | None) -> bool:
+    return node is not None and bool(slicer.mrmlScene.IsNodePresent(node))
+
+
+def _require_unchanged(project: Project, drawn: DrawnLabel) -> None:
+    """Make sure that image and label map are still those that the person was asked about."""
+    from aslseg.project.project import open_project
+
+    current = open_project(project.folder)
+    case = current.case(drawn.case_id)
+    if not current.geometry(case).matches(drawn.labels.geometry):
+        msg = (
+            f"The volume in the scene does not lie where the image of case {drawn.case_id} does; "
+            "load the case again from the table."
+        )
+        raise SceneError(msg)
+    if drawn.sample is not None:
+        found = sample_of(current.load_image(case).voxels)
+        if found.shape != drawn.sample.shape or not np.allclose(found, drawn.sample, atol=_SAME):
+            msg = (
+                f"The volume in the scene is not the image of case {drawn.case_id}, whatever the "
+                "scene says; load the case again from the table."
+            )
+            raise SceneError(msg)
+    _require_label(current, drawn.case_id, drawn.label_before)
+
+
+def _require_label(project: Project, case_id: str, digest: str) -> None:
+    """Make sure that a case has the label map that is about to be replaced, and no newer one."""
+    from aslseg.project.project import open_project
+
+    if label_digest(open_project(project.folder), case_id) != digest:
+        msg = (
+            f"The label of case {case_id} was changed by another program meanwhile and is left as "
+            "it is; look at it and save again."
+        )
+        raise SceneError(msg)

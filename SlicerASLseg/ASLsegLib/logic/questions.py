@@ -1,0 +1,101 @@
+"""What a person is asked before a label map is saved; scripts are refused by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aslseg.errors import CancelledError
+from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing
+from ASLsegLib.scene.volumes import SceneError
+
+
+def overwrite_what_was_shown(case_id: str, changed_meanwhile: bool) -> bool:
+    """Replace a label map, for it is kept and can be brought back, unless nobody has seen it.
+
+    Raises:
+        SceneError: When it was saved since the case was loaded.
+    """
+    if changed_meanwhile:
+        msg = (
+            f"The label of case {case_id} was changed since it was loaded; undo what was drawn and "
+            "load the case again."
+        )
+        raise SceneError(msg)
+    return True
+
+
+def count_no_label_as_a_whole(case_id: str) -> bool:
+    """Leave it to a person whether a label of which no slice counts is complete now.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"No slice of the label of case {case_id} counts; mark slices as complete, or let the "
+        "whole label count."
+    )
+    raise SceneError(msg)
+
+
+def lack_no_segment(name: str, targets: Sequence[str]) -> bool:
+    """Leave it to a person whether a case has nothing of a target whose segment was removed.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"{name} has no segment of {', '.join(targets)} any more; load the case again, or add an "
+        "empty segment of that name if the case has none."
+    )
+    raise SceneError(msg)
+
+
+def contradict_no_decision(case_id: str, lesions: str) -> bool:
+    """Leave it to a person whether lesions are otherwise than they were decided about.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"The final label of case {case_id} does not show {lesions} as decided about; let it show "
+        "lesions as they were decided (show_lesions_as_decided), or decide about them again."
+    )
+    raise SceneError(msg)
+
+
+def require_yes(answer: bool) -> None:
+    """Save nothing where the answer to a question is no.
+
+    Raises:
+        CancelledError: When it is no.
+    """
+    if not answer:
+        msg = "Nothing was saved."
+        raise CancelledError(msg)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Answers to what is asked before a label map is saved.
+
+    Attributes:
+        may_leave_out: See `shown_labels.LeaveOut`.
+        may_overwrite: Asked with a case whose label map would be replaced, and with whether that
+            was changed since it was shown.
+        may_count_whole: Asked with a case that is accepted, though no slice of its label counts.
+        may_lack: Asked with the name of a final label, and with the targets that it has no segment
+            of, for those were removed by hand.
+        may_contradict: Asked with a case, and with which lesions its final label shows otherwise
+            than they were decided about, such as "lesions 1, 3".
+    """
+
+    may_leave_out: LeaveOut = leave_out_nothing
+    may_overwrite: Callable[[str, bool], bool] = overwrite_what_was_shown
+    may_count_whole: Callable[[str], bool] = count_no_label_as_a_whole
+    may_lack: Callable[[str, Sequence[str]], bool] = lack_no_segment
+    may_contradict: Callable[[str, str], bool] = contradict_no_decision
+
+
+REFUSE = Questions()
+"""For scripts: what would have to be asked is refused."""
