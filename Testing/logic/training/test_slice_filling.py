@@ -1,0 +1,161 @@
+"""Organs are filled between drawn slices by what the specialist learns from these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.data.orientation import Turn
+from aslseg.data.volume import Labelmap, Volume
+from aslseg.errors import CancelledError, ConfigError
+from aslseg.evaluation.metrics import dice
+from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.inference.cascade import Specialist
+from aslseg.networks.unet import build_network
+from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
+from aslseg.training.slice_filling import TASK, fill_between_slices
+from tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
+
+CPU = torch.device("cpu")
+DRAWN = (2, 6, 10)
+VOLUME, TRUTH = a_patient(0)
+LIVER = TRUTH.labels > 0
+
+
+def a_specialist(targets: tuple[Target, ...] = LIVER_TARGETS) -> Specialist:
+    """Return networks that have learnt nothing yet."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    stage = cascade_stages(targets)[0]
+    network = build_network(stage, SPECIALIST).eval()
+    return Specialist({stage.name: network}, targets, tiny_config(), CPU)
+
+
+def shown(labels: np.ndarray = TRUTH.labels, drawn: tuple[int, ...] = DRAWN) -> Labelmap:
+    """Return what is drawn in some slices, and a wrong square in the others."""
+    wrong = np.zeros(GEOMETRY.shape, np.uint8)
+    wrong[:, 2:8, 2:8] = 1
+    wrong[list(drawn)] = labels[list(drawn)]
+    return Labelmap(wrong, GEOMETRY)
+
+
+def test_an_organ_is_found_between_slices_that_were_drawn() -> None:
+    filled = fill_between_slices(a_specialist(), VOLUME, shown(), DRAWN, steps=40).labels > 0
+    for k in (3, 4, 5, 7, 8, 9):
+        assert dice(filled[k], LIVER[k]) > 0.9
+
+
+def test_the_image_tells_more_than_the_drawn_outlines() -> None:
+    """Between two drawn sections of a ball its middle is wider than both of them."""
+    ends = (3, 9)
+    filled = fill_between_slices(a_specialist(), VOLUME, shown(drawn=ends), ends, steps=60)
+    assert dice(filled.labels[6] > 0, LIVER[6]) > 0.9
+    assert dice(LIVER[3], LIVER[6]) < 0.85
+
+
+def test_drawn_slices_and_those_beyond_stay_as_they_are() -> None:
+    before = shown()
+    filled = fill_between_slices(a_specialist(), VOLUME, before, (10, 2, 6, 6), steps=2)
+    kept = [0, 1, 2, 6, 10, 11]
+    np.testing.assert_array_equal(filled.labels[kept], before.labels[kept])
+    assert filled.geometry == GEOMETRY
+
+
+def test_lesions_stay() -> None:
+    before = shown()
+    before.labels[4, 30:33, 30:33] = 2
+    before.labels[8][TRUTH.labels[8] == 2] = 2
+    filled = fill_between_slices(a_specialist(), VOLUME, before, DRAWN, steps=2)
+    np.testing.assert_array_equal(filled.labels == 2, before.labels == 2)
+
+
+def test_the_specialist_stays_as_it_is() -> None:
+    specialist = a_specialist()
+    before = {n: v.clone() for n, v in specialist.networks["liver"].state_dict().items()}
+    fill_between_slices(specialist, VOLUME, shown(), DRAWN, steps=2)
+    for name, value in specialist.networks["liver"].state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not specialist.networks["liver"].training
+
+
+def test_the_same_slices_are_filled_the_same_way() -> None:
+    first, second = (
+        fill_between_slices(a_specialist(), VOLUME, shown(), DRAWN, steps=4) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_several_organs_share_the_slices() -> None:
+    targets = (Target(name="front", value=1), Target(name="back", value=2))
+    halves = LIVER.astype(np.uint8)
+    halves[:, 19:][LIVER[:, 19:]] = 2
+    volume = Volume(np.where(halves == 2, VOLUME.voxels - 80.0, VOLUME.voxels), GEOMETRY)
+    before = Labelmap(np.zeros_like(halves), GEOMETRY)
+    before.labels[list(DRAWN)] = halves[list(DRAWN)]
+    filled = fill_between_slices(a_specialist(targets), volume, before, DRAWN, steps=60).labels
+    for k in (4, 8):
+        assert dice(filled[k] == 1, halves[k] == 1) > 0.8
+        assert dice(filled[k] == 2, halves[k] == 2) > 0.8
+
+
+def test_parts_that_hang_together_with_nothing_that_was_drawn_are_left_out() -> None:
+    voxels = VOLUME.voxels.copy()
+    voxels[3:6, 32:39, 2:9] = 100.0  # as bright as the liver, and away from it
+    labels = shown()
+    filled = fill_between_slices(a_specialist(), Volume(voxels, GEOMETRY), labels, DRAWN, steps=40)
+    assert not filled.labels[3:6, 32:39, 2:9].any()
+
+
+def test_slices_are_those_of_the_axial_grid_however_the_file_is_stored() -> None:
+    coronal = Turn((1, 0, 2), (False, True, True))
+    volume = coronal.volume(VOLUME)
+    assert volume.voxels.shape == (40, 12, 40)
+    labels = coronal.labelmap(shown(), volume.geometry)
+    filled = fill_between_slices(a_specialist(), volume, labels, DRAWN, steps=40)
+    seen = coronal.inverse.array(filled.labels)
+    for k in (4, 8):
+        assert dice(seen[k] > 0, LIVER[k]) > 0.9
+
+
+def test_progress_is_told_and_it_can_be_stopped() -> None:
+    told: list[Event] = []
+    monitor = Monitor(told.append, interval_s=0.0)
+    fill_between_slices(a_specialist(), VOLUME, shown(), DRAWN, monitor, steps=3)
+    steps = [one.step for one in told if isinstance(one, Progress) and one.task == TASK]
+    assert steps == [0, 1, 2, 3]
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CancelledError):
+        fill_between_slices(a_specialist(), VOLUME, shown(), DRAWN, Monitor(token=token), steps=3)
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [
+        ((), "Slices are 0 to 11"),
+        ((3, 12), "Slices are 0 to 11"),
+        ((-1, 3), "Slices are 0 to 11"),
+        ((4,), "Nothing lies between"),
+        ((4, 5, 6), "Nothing lies between"),
+        ((0, 11), "show nothing of liver"),
+    ],
+)
+def test_slices_that_nothing_can_be_filled_between_are_refused(
+    slices: tuple[int, ...], message: str
+) -> None:
+    labels = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
+    labels.labels[4:7] = TRUTH.labels[4:7]
+    with pytest.raises(ConfigError, match=message):
+        fill_between_slices(a_specialist(), VOLUME, labels, slices, steps=1)
+
+
+def test_given_organs_and_runs_without_their_network_are_refused() -> None:
+    given = replace(VOLUME, given={"liver": LIVER})
+    with pytest.raises(ConfigError, match="A mask of liver came with the volume"):
+        fill_between_slices(a_specialist(), given, shown(), DRAWN, steps=1)
+    without = replace(a_specialist(), networks={})
+    with pytest.raises(ConfigError, match="no network for liver"):
+        fill_between_slices(without, VOLUME, shown(), DRAWN, steps=1)
