@@ -9,7 +9,8 @@ import slicer
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesions import Drawing, LesionLogic, being_drawn
+from ASLsegLib.logic.lesion_drawing import Drawing, being_drawn
+from ASLsegLib.logic.lesions import LesionLogic
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
 from ASLsegLib.scene.lesions_shown import AsDecided
 from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
@@ -59,8 +60,7 @@ class DrawnVoxels:
         """Bring back what was there before the lesion was drawn."""
         drawing, targets = self._drawing, self._targets
         parent = next(one for one in targets if one.name == drawing.target.inside)
-        now = target_mask(*self._nodes, drawing.target, targets)
-        self._come, self._gone = without(now, drawing.before), without(drawing.before, now)
+        self._come, self._gone = drawing.voxels(*self._nodes, targets)
         of_parent = target_mask(*self._nodes, parent, targets)
         self._of_parent = without(self._gone, without(self._gone, of_parent))
         self._exchange(come=self._gone, gone=self._come, parent_mask=drawing.parent_before)
@@ -124,12 +124,12 @@ class UndoLogic(LesionLogic):
         return "" if change is None else self._move(change, self.history.redo)
 
     def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
-        """Begin to draw a lesion; see `LesionLogic`. Prompts of before are no part of it."""
+        """Begin to draw a lesion; see `LesionDrawingLogic`. Prompts of before are no part of it."""
         self.note_all_prompts()
         super().draw_lesion(row, target)
 
     def stop_drawing(self) -> bool:
-        """Draw no lesion any more; see `LesionLogic`. Prompts are something that was drawn."""
+        """Draw no lesion any more; see `LesionDrawingLogic`. Prompts count as drawn."""
         self.note_all_prompts()
         return super().stop_drawing()
 
@@ -233,7 +233,7 @@ class UndoLogic(LesionLogic):
         review, targets = self._review(), self.targets()
         nodes = self._shown(review.case_id)
         volume_id = nodes[1].GetID()
-        changes = self._changes_since(drawing, volume_id)
+        changes = drawing.changes(self.history.done, volume_id)
         drawn = DrawnVoxels(nodes, targets, drawing)
 
         def hide() -> None:

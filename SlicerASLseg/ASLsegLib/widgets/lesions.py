@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.logic.lesions import GONE, UNDECIDED
+from ASLsegLib.logic.lesion_review import GONE, UNDECIDED
 from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from ASLsegLib.engine.client import PanelEvent
-    from ASLsegLib.logic.lesions import LesionReview
+    from ASLsegLib.logic.lesion_review import LesionReview
 
 HEAD = [_("Lesion"), _("ml"), _("mm"), _("HU"), _("Agree"), _("Decision")]
 CHANGES_HEAD = [

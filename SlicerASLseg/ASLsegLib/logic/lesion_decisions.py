@@ -1,0 +1,300 @@
+"""Decisions about the lesions of a case, and that it has no more of them.
+
+A decision is written to the project at once, shown in the refined prediction, and can be undone.
+The case gets a person's label map when all lesions are decided and there are no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.lesion_drawing import LesionDrawingLogic
+from ASLsegLib.logic.lesion_review import GONE
+from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
+from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
+from ASLsegLib.scene.lesions_shown import shown_otherwise
+from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
+from ASLsegLib.scene.segmentations import is_as_written
+from ASLsegLib.scene.volumes import SceneError
+
+if TYPE_CHECKING:
+    from aslseg.evaluation.lesion_review import ReviewedLesion
+    from aslseg.project.lesions import BoxedMask, LesionDecision
+    from aslseg.project.project import Project
+    from aslseg.targets import Target
+    from ASLsegLib.logic.label_saving import DrawnLabel
+
+
+class LesionDecisionLogic(LesionDrawingLogic):
+    """The part of the logic that decides about lesions."""
+
+    def accept_lesion(self, row: int) -> None:
+        """Let a lesion be right as it is shown, or as its candidate is where it is not shown.
+
+        A lesion that is being edited, or that was missed and is drawn now, is taken as drawn.
+        """
+        if self._drawing is not None:
+            self.take_drawn()
+            return
+        lesion = self._row(row)
+        mask = lesion.found if lesion.state == "deleted" else lesion.voxels
+        what = "accepted" if lesion.found is not None and lesion.state != "edited" else lesion.state
+        self._decide(row, what, mask, f"accept lesion {row + 1}")
+
+    def delete_lesion(self, row: int) -> None:
+        """Let a candidate be no lesion; one that was added is gone."""
+        lesion, word = self._row(row), f"delete lesion {row + 1}"
+        if lesion.found is None:
+            self._put(row, None, word)
+        else:
+            self._decide(row, "deleted", None, word)
+
+    def take_drawn(self) -> int | None:
+        """Decide as was drawn since `draw_lesion`, and return the lesion's row.
+
+        None when nothing has changed.
+
+        Raises:
+            SceneError: When nothing is being drawn, or the case has a label map by now.
+        """
+        drawing, review = self._drawing, self._review()
+        if drawing is None:
+            msg = "No lesion is being drawn; begin with draw_lesion."
+            raise SceneError(msg)
+        self._require_no_label(review.case_id)
+        node, volume = self._shown(review.case_id)
+        added, removed = drawing.voxels(node, volume, self.targets())
+        self._drawing = None
+        if added is None and removed is None:
+            self.lesions_changed.emit()
+            return None
+        row = self._row_of_drawing(drawing)
+        if row is None:
+            if added is None:
+                msg = "Nothing was added: draw the lesion, or place a prompt in it, and accept."
+                self._drawing = drawing
+                raise SceneError(msg)
+            row = self._append(drawing.target, added, without(added, drawing.parent_before))
+        else:
+            lesion = self._row(row)
+            outside = together(lesion.outside, without(added, drawing.parent_before))
+            review.rows[row] = replace(lesion, outside=outside)
+            own = lesion.voxels if lesion.shown else None
+            mask = without(together(own, added), removed)
+            what = "added" if lesion.found is None else "edited"
+            self._decide(
+                row, what if mask else "deleted", mask, f"edit lesion {row + 1}", drawn=True
+            )
+        return row
+
+    def finish_lesions(self, *, wait: bool = True, questions: Questions = REFUSE) -> Project | None:
+        """Say that the case has no more lesions: what is shown is a person's label map now.
+
+        Raises:
+            SceneError: When no case is looked at, or what is shown cannot be saved.
+            ProjectError: When a lesion is undecided.
+        """
+        from aslseg.project.lesion_labels import finish_case
+
+        review, project = self._review(), self.opened()
+        run, number, case_id = review.run, review.round, review.case_id  # for redo, not the image
+        node, _ = self._shown(case_id)
+        require_segments(node, self.targets(), {row.target for row in review.rows if row.shown})
+        drawn = self._drawn(node, self.case_node(case_id), case_id, questions)
+        return self._save(
+            "saving a decision",
+            drawn,
+            lambda labels: finish_case(project, run, case_id, labels=labels, round_number=number),
+            wait,
+        )
+
+    def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
+        """Read what is shown of a case; see `LabelSavingLogic`. Lesions are decided on before."""
+        from aslseg.project.lesions import read_lesions
+
+        review = self.lesion_review
+        is_listed = review is not None and review.case_id == case_id
+        if is_listed:
+            self._require_no_drawing()
+        drawn = super()._drawn(node, volume, case_id, questions)
+        if source_of(node) != "refined" or drawn.label_before:
+            return drawn
+        decided = read_lesions(self.opened(), case_id)  # elsewhere too, since they were listed
+        numbers = decided.contradicted_by(drawn.labels.labels, self.targets())
+        which = review.named(numbers) if review is not None and is_listed else ""
+        which = which or f"{len(numbers)} of its lesions"
+        if numbers:
+            require_yes(questions.may_contradict(case_id, which))
+        return drawn
+
+    def _look_at_shown(self) -> None:
+        """Note which lesions are shown otherwise than decided; that of a drawing is none."""
+        review = self._review()
+        volume, node = self.case_node(review.case_id), self.refined_node(review.case_id)
+        review.otherwise = []
+        if node is not None and not is_as_written(node, volume):  # else it was renewed
+            lesion = None if self._drawing is None else self._drawing.lesion
+            drawn = 0 if lesion is None else lesion.number
+            found = shown_otherwise(node, volume, self.targets(), review.decisions)
+            review.otherwise = [number for number in found if number != drawn]
+
+    def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
+        """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""
+        from aslseg.evaluation.lesion_review import of_decision
+        from aslseg.project.lesions import LesionDecision
+
+        review = self._review()
+        decision = LesionDecision(
+            "added", target.name, None, voxels, review.run.run_id, review.round
+        )
+        row = len(review.rows)
+        lesion = of_decision(review.image, 0, decision, target)
+        review.rows.append(replace(lesion, state=GONE, shown=False, outside=outside))
+        self._put(row, decision, f"add lesion {row + 1}", drawn=True)
+        return row
+
+    def _decide(
+        self, row: int, what: Any, mask: BoxedMask | None, word: str, *, drawn: bool = False
+    ) -> None:
+        from aslseg.project.lesions import LesionDecision
+
+        lesion, review = self._row(row), self._review()
+        decision = LesionDecision(
+            what,
+            lesion.target,
+            lesion.found,
+            mask,
+            review.run.run_id,
+            review.round,
+            lesion.candidate,
+        )
+        self._put(row, decision, word, drawn=drawn)
+
+    def _put(
+        self, row: int, decision: LesionDecision | None, word: str, *, drawn: bool = False
+    ) -> None:
+        """Decide, and note how to take it back."""
+        review, before = self._review(), self._row(row)
+        known = review.decisions.decisions.get(before.number)
+        case_id = review.case_id
+        self._apply(case_id, row, decision, drawn=drawn)
+        after = self._row(row)
+
+        def handle(boxes: Callable[[Any, str], None]) -> None:
+            if drawn:
+                boxes(self.case_node(case_id), str(after.number))
+
+        def undo() -> None:
+            self._return_to(case_id, after, before, known)
+            handle(wake_boxes)
+
+        def redo() -> None:
+            self._return_to(case_id, before, after, decision)
+            handle(rest_boxes)
+
+        handle(rest_boxes)
+        self.history.add(Change(word, undo, redo, case_id))
+        self.lesions_changed.emit()
+
+    def _return_to(
+        self,
+        case_id: str,
+        now: ReviewedLesion,
+        goal: ReviewedLesion,
+        decision: LesionDecision | None,
+    ) -> None:
+        """Bring a lesion back to how it was, on disk and in the scene."""
+        if self.lesion_review is None or self.lesion_review.case_id != case_id:
+            msg = f"This is about case {case_id}, which is not looked at; load it first."
+            raise SceneError(msg)
+        self._require_no_drawing()
+        self._apply(case_id, self._review().row_of(now), decision, shown=goal)
+        self.lesions_changed.emit()
+
+    def _apply(
+        self,
+        case_id: str,
+        row: int,
+        decision: LesionDecision | None,
+        *,
+        drawn: bool = False,
+        shown: ReviewedLesion | None = None,
+    ) -> None:
+        """Write a decision, and show it.
+
+        Args:
+            case_id: The case.
+            row: Of the lesion.
+            decision: About it; None for none.
+            drawn: Whether the scene shows it already.
+            shown: The lesion as it shall be; measured anew when None.
+        """
+        from aslseg.evaluation.lesion_review import of_decision
+        from aslseg.project.lesions import put_lesion
+
+        review, before = self._review(), self._row(row)
+        target = next(one for one in self.targets() if one.name == before.target)
+        nodes = self._shown(case_id)
+        self._require_no_label(case_id)
+        require_segments(nodes[0], self.targets(), {target.name, target.inside or target.name})
+        number, review.decisions = put_lesion(
+            self.opened(),
+            case_id,
+            decision,
+            lesion=before.number or (shown.number if shown else 0) or None,
+            seen=review.decisions.latest,
+        )
+        if shown is not None:
+            after = replace(shown, number=number if decision is not None else shown.number)
+        elif decision is not None:
+            measured = of_decision(review.image, number, decision, target)
+            after = replace(
+                measured,
+                agreement=before.agreement,
+                probability=before.probability,
+                doubt=before.doubt,
+                reasons=before.reasons,
+                outside=before.outside,
+            )
+        else:
+            after = replace(before, state=GONE, shown=False)
+        review.rows[row] = after
+        if not drawn:
+            _repaint(nodes, self.targets(), review.rows, before, after)
+        if review.otherwise:
+            self._look_at_shown()
+
+
+def _repaint(
+    nodes: tuple[Any, Any],
+    targets: Sequence[Target],
+    rows: Sequence[ReviewedLesion],
+    before: ReviewedLesion,
+    after: ReviewedLesion,
+) -> None:
+    """Let the refined prediction show a lesion as it is now; other lesions keep theirs.
+
+    Args:
+        nodes: Segmentation node of the prediction, and its volume node.
+        targets: All targets.
+        rows: All lesions of the case.
+        before: The lesion as it was.
+        after: As it is now, one of the rows.
+    """
+    target = next(one for one in targets if one.name == before.target)
+    was, now = (one.voxels if one.shown else None for one in (before, after))
+    gone, come = without(was, now), without(now, was)
+    for other in rows:
+        is_other = other is not after and other.shown and other.target == target.name
+        if gone is not None and is_other and _touch(other.voxels, gone):
+            gone = without(gone, other.voxels)
+    of_parent = without(gone, before.outside)
+    exchange_voxels(*nodes, targets, target=target, come=come, gone=gone, parent_mask=of_parent)
+
+
+def _touch(first: BoxedMask, second: BoxedMask) -> bool:
+    return bool((first.within(second.box) & second.mask).any())

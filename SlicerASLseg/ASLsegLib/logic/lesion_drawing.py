@@ -1,0 +1,256 @@
+"""One lesion at a time is edited, or a missed one drawn; nothing is decided by that yet.
+
+What is drawn in a case that is left is put aside until its lesions are listed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from ASLsegLib.engine.background import Signal
+from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.review import ReviewLogic
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.lesion_masks import target_mask, without
+from ASLsegLib.scene.segmentations import latest_segments
+from ASLsegLib.scene.volumes import SceneError
+
+if TYPE_CHECKING:
+    from aslseg.evaluation.lesion_review import ReviewedLesion
+    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.project import Project
+    from aslseg.targets import Target
+    from ASLsegLib.logic.lesion_review import LesionReview
+
+
+@dataclass
+class Drawing:
+    """A lesion that is being drawn or prompted.
+
+    Attributes:
+        lesion: The lesion as it is without what is drawn; None for one that was missed.
+        target: Its target.
+        before: What the prediction showed of the target.
+        parent_before: What it showed of the target that this one lies in.
+        known: What had been done before.
+    """
+
+    lesion: ReviewedLesion | None
+    target: Target
+    before: BoxedMask | None = field(repr=False)
+    parent_before: BoxedMask | None = field(repr=False)
+    known: tuple[Change, ...] = field(repr=False)
+
+    def voxels(
+        self, node: Any, volume: Any, targets: Sequence[Target]
+    ) -> tuple[BoxedMask | None, BoxedMask | None]:
+        """Return the voxels that the target has got since then, and those that it has lost."""
+        now = target_mask(node, volume, self.target, targets)
+        return without(now, self.before), without(self.before, now)
+
+    def changes(self, done: Sequence[Change], volume_id: str) -> list[Change]:
+        """Return what of all that was done is about a volume, and was done since then."""
+        about = (one for one in done if one.volume_id == volume_id)
+        return [one for one in about if one not in self.known]
+
+
+class LesionDrawingLogic(ReviewLogic):
+    """The part of the logic that begins and stops to draw a lesion.
+
+    Attributes:
+        lesion_review: The lesions of the case that is looked at, or None.
+        lesions_changed: Emits when they, or decisions about them, have changed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lesion_review: LesionReview | None = None
+        self.lesions_changed = Signal()
+        self._drawing: Drawing | None = None
+        self._put_aside: dict[tuple[Path, str], Drawing] = {}  # by project, MRML id of the volume
+
+    def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
+        """Begin to change a lesion by drawing or prompts, or to add one that was missed.
+
+        A lesion that is being edited already goes on being edited.
+
+        Args:
+            row: Of the lesion; None for one that was missed.
+            target: Of a missed lesion; the first target with lesions when None.
+
+        Raises:
+            SceneError: When something was drawn of another lesion, that is not decided about yet,
+                or when the case has a label map by now.
+        """
+        from aslseg.targets import lesion_targets
+
+        review = self._review()
+        if row is not None and row == self.drawn_row:
+            return
+        self._require_no_label(review.case_id)
+        self._require_no_drawing()
+        names = {one.name: one for one in self.targets()}
+        if row is not None:
+            chosen = names[self._row(row).target]
+        else:
+            possible = lesion_targets(list(names.values()))
+            wanted = [one for one in possible if target in (None, one.name)]
+            if not wanted:
+                what = "No target lies" if target is None else f"'{target}' does not lie"
+                msg = f"{what} inside another one, so it has no lesions; decide about whole cases."
+                raise SceneError(msg)
+            chosen = wanted[0]
+        nodes, targets = self._shown(review.case_id), self.targets()
+        before, parent_before = (
+            target_mask(*nodes, one, targets) for one in (chosen, names[chosen.inside or ""])
+        )
+        lesion = None if row is None else self._row(row)
+        self._drawing = Drawing(lesion, chosen, before, parent_before, self.history.done)
+        self.lesions_changed.emit()
+
+    def stop_drawing(self) -> bool:
+        """Draw no lesion any more, unless something was drawn: that has to be decided about.
+
+        Returns:
+            Whether none is being drawn now.
+        """
+        if self._drawing is not None:
+            if self._has_drawn(self._drawing):
+                return False
+            self._drawing = None
+            self.lesions_changed.emit()
+        return True
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the case that is looked at has got a label map since its lesions were listed."""
+        review, cases = self.lesion_review, () if self.project is None else self.project.cases
+        return review is not None and any(
+            case.id == review.case_id and case.label is not None for case in cases
+        )
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a lesion is being edited, or a missed one drawn."""
+        return self._drawing is not None
+
+    @property
+    def drawn_row(self) -> int | None:
+        """Row of the lesion that is being edited; None while none is, or a missed one is drawn."""
+        return None if self._drawing is None else self._row_of_drawing(self._drawing)
+
+    @property
+    def drawn_target(self) -> str:
+        """The target of the lesion that is drawn; empty while none is."""
+        return "" if self._drawing is None else self._drawing.target.name
+
+    @property
+    def cases_put_aside(self) -> list[str]:
+        """Cases that were left while a lesion in them was being drawn; that goes on in them."""
+        folder = None if self.project is None else self.project.folder
+        volumes = [_node(name) for place, name in self._put_aside if place == folder]
+        return [name for volume in volumes if (name := case_of(volume, self.project))]
+
+    @property
+    def projects_put_aside(self) -> list[Path]:
+        """Other projects in which a lesion was being drawn; that goes on when they are opened."""
+        here = None if self.project is None else self.project.folder
+        found = {place for place, name in self._put_aside if _node(name) is not None}
+        return sorted(found - {here})
+
+    def use(self, project: Project) -> Project:
+        """Open a project; what is being drawn in a case of another one is put aside.
+
+        That can still be undone, but no decision of the other project: cases have one name in many.
+        """
+        if self.project is not None and self.project.folder != project.folder:
+            self._put_drawing_aside()
+            self.history.keep(self._changes_put_aside())
+        return super().use(project)
+
+    def segment_of_drawing(self) -> str:
+        """Return the id of the segment that shows the target of the lesion that is drawn.
+
+        Raises:
+            SceneError: When none is being drawn.
+        """
+        node, _ = self._shown(self._review().case_id)
+        return latest_segments(node, self.targets()).get(self.drawn_target, "")
+
+    def _review(self) -> LesionReview:
+        if self.lesion_review is None:
+            msg = "No case is reviewed lesion by lesion; load one, and its lesions."
+            raise SceneError(msg)
+        return self.lesion_review
+
+    def _row(self, row: int) -> ReviewedLesion:
+        return self._review().rows[row]
+
+    def _shown(self, case_id: str) -> tuple[Any, Any]:
+        """Return the refined prediction of a case and its volume node."""
+        volume, node = self.case_node(case_id), self.refined_node(case_id)
+        if node is None:
+            msg = f"Case {case_id} is not in the scene any more; load it again."
+            raise SceneError(msg)
+        return node, volume
+
+    def _row_of_drawing(self, drawing: Drawing) -> int | None:
+        return None if drawing.lesion is None else self._review().row_of(drawing.lesion)
+
+    def _put_drawing_aside(self) -> None:
+        """Keep what is being drawn with its volume, where there is something and it stays."""
+        review, drawing = self.lesion_review, self._drawing
+        volume = None if review is None else self.case_node(review.case_id)
+        is_shown = review is not None and self.refined_node(review.case_id) is not None
+        if volume is not None and drawing is not None and is_shown and not self.stop_drawing():
+            self._put_aside[self.opened().folder, volume.GetID()] = drawing
+        self._drawing = None
+
+    def _require_no_drawing(self) -> None:
+        """Refuse to go on while something was drawn that is not decided about yet.
+
+        Raises:
+            SceneError: Which lesion has to be decided about.
+        """
+        if not self.stop_drawing():
+            raise being_drawn(self.drawn_row)
+
+    def _require_no_label(self, case_id: str) -> None:
+        """Refuse decisions about lesions once the label map counts, which they would not change.
+
+        Raises:
+            SceneError: When the case has a label map.
+        """
+        if self.is_labelled:
+            msg = (
+                f"Case {case_id} has a label map by now, which decisions about lesions do not "
+                "change; undo that decision first, or correct the label map itself."
+            )
+            raise SceneError(msg)
+
+    def _has_drawn(self, drawing: Drawing) -> bool:
+        """Tell whether there were prompts, answers or strokes since a lesion was begun."""
+        node, volume = self._shown(self._review().case_id)
+        if drawing.changes(self.history.done, volume.GetID()):
+            return True
+        return any(one is not None for one in drawing.voxels(node, volume, self.targets()))
+
+    def _changes_put_aside(self) -> list[Change]:
+        """Return what was done about lesions that are drawn in cases that were left."""
+        drawings, done = self._put_aside.items(), self.history.done
+        return [one for (_, name), drawing in drawings for one in drawing.changes(done, name)]
+
+
+def _node(node_id: str) -> Any | None:
+    return slicer.mrmlScene.GetNodeByID(node_id)
+
+
+def being_drawn(row: int | None) -> SceneError:
+    """Return the error that says which lesion has to be decided about first."""
+    which = "A missed lesion" if row is None else f"Lesion {row + 1}"
+    return SceneError(f"{which} is being drawn; accept or delete that first.")
