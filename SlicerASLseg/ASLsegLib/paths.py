@@ -1,4 +1,4 @@
-"""Where library, resources and Python lie, from a checkout and in an installed extension.
+"""Where library, resources, Python and projects lie, from a checkout and in an extension.
 
 In an installed extension `Logic` and `Resources` lie beside `ASLseg.py`; in a checkout they lie
 beside its folder.
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 MODULE_FOLDER = Path(__file__).resolve().parents[1]
+PROJECT_FILE = "project.json"
+"""By which a folder is known as a project, as in `aslseg.project.case`, which needs pydantic."""
 
 
 def find(*parts: str) -> Path:

@@ -121,3 +121,10 @@ def test_a_scene_of_the_project_that_is_open_asks_nothing(
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     run_event_loop(0.1)
     assert panel.ui.projectFolderEdit.currentPath == str(project)
+
+
+def test_a_project_is_known_by_the_file_that_the_library_writes() -> None:
+    from aslseg.project import case
+    from ASLsegLib import paths
+
+    assert paths.PROJECT_FILE == case.PROJECT_FILE

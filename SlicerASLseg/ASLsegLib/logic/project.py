@@ -20,6 +20,7 @@ from ASLsegLib.logic.read_ahead import (
     state_of,
 )
 from ASLsegLib.logic.saved_predictions import show_saved_predictions
+from ASLsegLib.paths import PROJECT_FILE
 from ASLsegLib.scene.case_nodes import (
     find_case,
     forget_case,
@@ -296,7 +297,6 @@ class ProjectLogic(LogicBase):
         before = self.project
         if before is None:
             return []
-        from aslseg.project.case import PROJECT_FILE
         from aslseg.project.project import open_project
 
         now = _file_state(before.folder / PROJECT_FILE)

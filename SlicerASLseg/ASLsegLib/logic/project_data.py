@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ASLsegLib.paths import PROJECT_FILE
 from ASLsegLib.scene.volumes import write_raw
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Pr
     from aslseg.project.create import add_cases, create_project
     from aslseg.project.project import open_project
 
-    if (folder / "project.json").exists():
+    if (folder / PROJECT_FILE).exists():
         return add_cases(open_project(folder), cases, monitor)
     return create_project(folder, cases, monitor=monitor)
 
@@ -89,7 +90,7 @@ def add_volume(
 def _cases_in(folder: Path) -> Sequence[Case]:
     from aslseg.project.project import open_project
 
-    return open_project(folder).cases if (folder / "project.json").exists() else ()
+    return open_project(folder).cases if (folder / PROJECT_FILE).exists() else ()
 
 
 def _refuse_taken_case(folder: Path, cases: Sequence[Case], case_id: str) -> None:

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.events import Event, Progress
-from ASLsegLib.paths import resource
+from ASLsegLib.paths import PROJECT_FILE, resource
 from ASLsegLib.scene.terminology import as_color, style_of
 from ASLsegLib.widgets.dicom_source import DicomSource
 from ASLsegLib.widgets.plan_tables import (
@@ -69,7 +69,7 @@ class NewProjectDialog(Section):
 
         typed = self.panel.parameters.projectFolder.strip()
         folder = Path(typed).expanduser() if typed else Path()
-        is_taken = (folder / "project.json").exists() or not folder.is_absolute()
+        is_taken = (folder / PROJECT_FILE).exists() or not folder.is_absolute()
         self._open(Plan(Path() if is_taken else folder), _("New project"), _("Create &project"))
 
     def open_additions(self) -> None:

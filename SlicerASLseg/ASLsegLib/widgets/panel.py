@@ -18,7 +18,7 @@ from ASLsegLib import requirements
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
-from ASLsegLib.paths import resource
+from ASLsegLib.paths import PROJECT_FILE, resource
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError, is_scalar
@@ -446,7 +446,7 @@ class Panel(VTKObservationMixin):
     def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""
         folder = project_folder(self.parameters)
-        is_there = folder is not None and (folder / "project.json").is_file()
+        is_there = folder is not None and (folder / PROJECT_FILE).is_file()
         if is_there and self.logic.project is None and requirements.can_open_projects():
             self.attempt(lambda: self.logic.open_project(folder))
 
@@ -489,7 +489,7 @@ class Panel(VTKObservationMixin):
         project, folder = self.logic.project, self._other_folder
         if project is None or project.folder == folder:
             return
-        if not (folder / "project.json").is_file():
+        if not (folder / PROJECT_FILE).is_file():
             text = _(
                 "The scene was saved with the project {folder}, which is not there; {open} stays "
                 "open. Bring the other one back and open it to go on with its cases."
