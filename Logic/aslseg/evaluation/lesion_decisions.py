@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
-from aslseg.project.lesion_labels import finish_case, label_when_done
+from aslseg.project.lesion_labels import finish_case, require_finishable
 from aslseg.project.lesions import CaseLesions, LesionDecision, What, put_lesion, read_lesions
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.run_folder import RunFolder
@@ -117,7 +117,7 @@ def finish_lesions(
     asked = _asked(project, run, case_id, round_number, acts)
     with changing(project.folder):
         now = open_project(project.folder)
-        label_when_done(now, run, asked.lesions_after, round_number=round_number)
+        require_finishable(now, run, asked.lesions_after, round_number=round_number)
         _decide(now, asked)
         finish_case(now, run, case_id, round_number=round_number)
     return numbered_lesions(project, run, case_id, round_number=round_number)[0]

@@ -57,7 +57,9 @@ def finish_case(
         current = open_project(project.folder)
         lesions, is_computed = read_lesions(current, case_id), labels is None
         if labels is None:
-            labels = label_when_done(current, run, lesions, round_number=round_number)
+            require_finishable(current, run, lesions, round_number=round_number)
+            refined = read_labelmap(path)
+            labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
         else:
             _refuse_refined(current, case_id, is_shown=True)
             _require_decided(current, path.parent, lesions)
@@ -71,10 +73,10 @@ def finish_case(
         return finished.set_label_targets(case_id, sorted({*decided, *lesion_names}))
 
 
-def label_when_done(
+def require_finishable(
     project: Project, run: RunFolder, lesions: CaseLesions, *, round_number: int | None = None
-) -> Labelmap:
-    """Return the label map that a case gets by `finish_case`, if these are the decisions about it.
+) -> None:
+    """Refuse what `finish_case` without label map refuses, if these are the decisions.
 
     Args:
         project: As it is now.
@@ -89,8 +91,6 @@ def label_when_done(
     path = refined_path(run, lesions.case_id, round_number)
     _refuse_refined(project, lesions.case_id, is_shown=False)
     _require_decided(project, path.parent, lesions)
-    refined = read_labelmap(path)
-    return Labelmap(lesions.apply(refined.labels, project.targets), refined.geometry)
 
 
 def _require_decided(project: Project, folder: Path, lesions: CaseLesions) -> None:

@@ -119,6 +119,13 @@ def test_where_done_is_refused_nothing_is_decided(project: Project, run: RunFold
     assert open_project(project.folder).case("c2").label is None
 
 
+def test_where_the_label_is_damaged_done_decides_nothing(project: Project, run: RunFolder) -> None:
+    (run.predictions(1, "c2") / "refined.nii.gz").write_bytes(b"no label map")
+    words = ["lesions", str(project.folder), "c2", "--run", "nnU-Net/1", "--accept", "1,2"]
+    assert CliRunner().invoke(app, [*words, "--done"]).exit_code == 1
+    assert read_lesions(project, "c2").decisions == {}
+
+
 def test_numbers_are_those_of_a_round_that_is_named(project: Project, run: RunFolder) -> None:
     """Round 2 ends after the list was read: it lacks the first lesion, and number 1 is another."""
     words, wide = ["lesions", str(project.folder), "c2"], {"COLUMNS": "200"}
