@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from economy import study as study_module
 from economy.curves import Logged, summary, write_results
 from economy.data import ThresholdSam, made_up, made_up_settings
 from economy.desk import Desk, ReviewDesk
+from economy.filling import Filler
 from economy.growing import Grower
 from economy.log import CaseState, CaseWork, Log
-from economy.person import label_case, label_slices
+from economy.person import first_step, label_case, label_slices
 from economy.prices import PRICES, Act, price_table, seconds_of
 from economy.sight import (
     Quality,
@@ -258,7 +260,7 @@ def test_a_wrong_shape_that_saves_no_drawing_is_deleted(tmp_path: Path) -> None:
     assert whats == ["added", "added", "added", "deleted"]
 
 
-def test_an_organ_is_drawn_in_every_third_slice_and_less_from_what_is_shown(tmp_path: Path) -> None:
+def test_an_organ_is_drawn_in_some_slices_and_less_from_what_is_shown(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
 
     def drawn_mm(shown: Labels) -> float:
@@ -271,9 +273,48 @@ def test_an_organ_is_drawn_in_every_third_slice_and_less_from_what_is_shown(tmp_
     nothing, half = np.zeros_like(liver), liver.copy()
     half[:, :, 20:] = 0
     section_mm = outline_mm(liver[1] > 0, (2.0, 2.0))
-    assert drawn_mm(nothing) == pytest.approx(4 * section_mm)  # of eight: 1, 4, 7 and the last
+    assert drawn_mm(nothing) == pytest.approx(3 * section_mm)  # of eight: 1, 5 and the last
     assert 0 < drawn_mm(half) < drawn_mm(nothing)
     assert drawn_mm(liver) == 0
+
+
+def test_slices_are_first_repaired_some_millimetres_apart() -> None:
+    spacings_mm = (1.0, 1.6, 2.0, 5.0, 10.0, 20.0)
+    assert [first_step(mm, 16.0) for mm in spacings_mm] == [16, 8, 8, 2, 1, 1]
+    assert [first_step(mm, 32.0) for mm in spacings_mm] == [32, 16, 16, 4, 2, 1]
+
+
+def test_an_organ_that_changes_is_repaired_in_more_slices_until_it_meets_the_standard(
+    tmp_path: Path,
+) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    goal = np.where(truth > 0, 1, 0).astype(np.uint8)
+    goal[3] = 0
+    goal[3, 2:12, 2:12] = 1  # what lies between says nothing of it
+    desk = Desk(project, "a", Labelmap(np.zeros_like(goal), GRID))
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
+    assert acts["stroke"] > 3
+    assert quality_of(desk.shown, desk.seen(goal), project.targets, GRID, STANDARD).meets(STANDARD)
+
+
+def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    goal = np.where(truth > 0, 1, 0).astype(np.uint8)
+    asked: list[list[int]] = []
+
+    class Knowing(Filler):
+        def fill(self, volume: Volume, labels: Labelmap, slices: Sequence[int]) -> Labelmap:
+            asked.append(list(slices))
+            return Labelmap(goal, GRID)
+
+    filler = Knowing(lambda: pytest.fail("nothing is loaded"), "", tmp_path)
+    desk = Desk(project, "a", Labelmap(np.zeros_like(goal), GRID), filler=filler)
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
+    assert asked == [[1, 8]]
+    assert acts["fill"] == 1
+    np.testing.assert_array_equal(desk.shown, desk.seen(goal))
 
 
 @pytest.mark.parametrize(

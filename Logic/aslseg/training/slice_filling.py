@@ -39,9 +39,9 @@ from aslseg.training.trainer import Schedule, Trainer
 STEPS: Final = 150
 RATE: Final = 0.5
 """Factor on the learning rate that the specialist was trained with."""
-NEAR_MM: Final = 12.0
+NEAR_MM: Final = 10.0
 """From here on, measured to the nearest drawn slice, the prediction alone counts."""
-FAR_MM: Final = 40.0
+FAR_MM: Final = 15.0
 """Signed distances are cut off here; where a slice shows nothing they are that far outside."""
 THRESHOLD: Final = 0.5
 TASK: Final = "Learning the drawn slices"

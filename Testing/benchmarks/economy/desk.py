@@ -2,9 +2,10 @@
 
 These are the library's calls that the panel's logic makes: a key of the review writes a
 `LesionDecision` by `put_lesion`, "No more lesions" is `finish_case`, the Segment Editor changes
-what is shown, "Save label" is `review.draw` or `review.correct`, a box is `grow_lesion`, and a mark
-on a slice `mark_slice_complete`. Around them the panel moves voxels between nodes and asks
-questions: `Testing/panel/measure_daily_job.py` does the same by its very buttons and keys.
+what is shown, "Save label" is `review.draw` or `review.correct`, a box is `grow_lesion`, "Fill
+between repaired slices" is `fill_between_slices`, and a mark on a slice `mark_slice_complete`.
+Around them the panel moves voxels between nodes and asks questions:
+`Testing/panel/measure_daily_job.py` does the same by its very buttons and keys.
 
 All masks here are (D, H, W) on the slice grid of the file.
 """
@@ -29,6 +30,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import box_around
 from aslseg.targets import Target, lesion_targets, region_mask
+from economy.filling import Filler
 from economy.growing import Grower
 
 
@@ -55,6 +57,7 @@ class Desk:
         case_id: The case.
         labels: What is shown at first, as the file is stored; None for nothing.
         grower: Lets lesions grow from boxes; None where that is not offered.
+        filler: Fills organs between repaired slices by image; None where shapes alone do.
     """
 
     deleted_by, accepted_by, edited_by = ("click", 1), ("click", 0), ("click", 0)
@@ -65,8 +68,10 @@ class Desk:
         case_id: str,
         labels: Labelmap | None = None,
         grower: Grower | None = None,
+        filler: Filler | None = None,
     ) -> None:
-        self.project, self.case_id, self.grower = project, case_id, grower
+        self.project, self.case_id = project, case_id
+        self.grower, self.filler = grower, filler
         self.targets = project.targets
         self.volume = project.load_image(project.case(case_id))
         self._turn = to_slices(self.volume.geometry)
@@ -125,6 +130,22 @@ class Desk:
         box = box_around(section, margin_px=1.0)
         return self.grower.grow(self.volume, stored, self.targets, target.name, (k, box))
 
+    def fill(self, target: Target, region: Mask, slices: Sequence[int]) -> Mask:
+        """Return an organ filled between repaired slices.
+
+        Args:
+            target: The organ.
+            region: As it is shown now, (D, H, W).
+            slices: Numbers of the repaired slices.
+        """
+        if self.filler is None:
+            msg = "Nothing is filled at this desk."
+            raise ValueError(msg)
+        self.paint(target, region)
+        stored = Labelmap(self.stored(self.shown), self.volume.geometry)
+        filled = self.seen(self.filler.fill(self.volume, stored, slices).labels)
+        return region_mask(filled, target, self.targets)
+
     def save(self) -> Labels:
         """Keep what is shown as the label map of the case, and return it."""
         labels, case = self._labelmap(), self.project.case(self.case_id)
@@ -167,6 +188,7 @@ class ReviewDesk(Desk):
         rejected: Whether candidates that the run rejected are looked at too; the panel lists them
             last, and waits for no decision about them.
         grower: As for `Desk`.
+        filler: As for `Desk`.
     """
 
     deleted_by, accepted_by, edited_by = ("key", 1), ("key", 1), ("key", 2)
@@ -179,9 +201,10 @@ class ReviewDesk(Desk):
         *,
         rejected: bool = False,
         grower: Grower | None = None,
+        filler: Filler | None = None,
     ) -> None:
         refined = read_labelmap(review.refined_path(run, case_id))
-        super().__init__(project, case_id, refined, grower)
+        super().__init__(project, case_id, refined, grower, filler)
         self.run, self.rejected = run, rejected
 
     def rows(self) -> list[Row]:

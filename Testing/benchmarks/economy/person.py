@@ -33,8 +33,9 @@ from economy.sight import (
 HALF = 0.5
 LEAST_SHARE = 0.1
 """A lesion is meant by what is shown of it if that is so much of the lesion, or half of itself."""
-DRAWN_EVERY = 3
-"""An organ is repaired in every third slice, and filled between (Slicer does that)."""
+SHAPE_APART_MM, IMAGE_APART_MM = 16.0, 32.0
+"""An organ is first repaired in slices about so far apart, then in those half-way between: where
+what lies between is filled by shape, and where it is by the image (what took least on draw A)."""
 
 
 def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
@@ -278,26 +279,47 @@ class _Visit:
         shown = self.desk.region(target)
         if not shown.any() and self.desk.grower is not None:
             shown = self._grown(target, goal)
-        return shown if self._is_right(shown, goal) else self._filled(shown, goal)
+        return shown if self._is_right(shown, goal) else self._mended(target, shown, goal)
 
-    def _filled(self, shown: Mask, goal: Mask) -> Mask:
-        """Return an organ repaired in some slices, filled between these where that helps."""
+    def _mended(self, target: Target, shown: Mask, goal: Mask) -> Mask:
+        """Repair an organ in more and more slices, filled between, until it meets the standard."""
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
-        chosen = sorted({*slices[::DRAWN_EVERY], *slices[-1:]})
-        result = self.repaired(shown, goal, chosen)
-        wrong = {one.k: one.check.seconds for one in self._wrong_slices(result, goal)}
-        filled = filled_between(result, chosen)
-        left = {one.k: one.check.seconds for one in self._wrong_slices(filled, goal)}
-        better = [k for k in wrong if left.get(k, 0.0) < wrong[k]]
-        self.do("click", min(len(better), 1))
-        result[better] = filled[better]
-        return self.repaired(result, goal)
+        beyond = [int(k) for k in np.flatnonzero(shown.any(axis=(1, 2))) if k not in slices]
+        result, drawn = self.repaired(shown, goal, beyond), set[int]()
+        apart_mm = SHAPE_APART_MM if self.desk.filler is None else IMAGE_APART_MM
+        step = first_step(self.spacing_mm[0], apart_mm)
+        while step and not self._is_right(result, goal):
+            chosen = {*slices[::step], slices[-1]}
+            result = self.repaired(result, goal, sorted(chosen - drawn))
+            drawn |= chosen
+            result = self._filled(target, result, goal, sorted(drawn))
+            step //= 2
+        return result
+
+    def _filled(self, target: Target, shown: Mask, goal: Mask, drawn: Sequence[int]) -> Mask:
+        """Return an organ filled between repaired slices, unless it was better before."""
+        between = len(range(drawn[0], drawn[-1] + 1)) - len(drawn)
+        if self._is_right(shown, goal) or not between:
+            return shown
+        self.do("click")
+        if self.desk.filler is None:
+            filled = filled_between(shown, list(drawn))
+        else:
+            self.do("fill")
+            filled = self.desk.fill(target, shown, drawn)
+        self.do("scroll", between)
+        if self._surface_dice(filled, goal) > self._surface_dice(shown, goal):
+            return filled
+        self.do("key")  # not so
+        return shown
 
     # -- both ----------------------------------------------------------------------------------
 
     def _is_right(self, shown: Mask, goal: Mask) -> bool:
-        found = surface_dice(shown, goal, self.spacing_mm, self.standard.tolerance_mm)
-        return found >= self.standard.least_surface_dice
+        return self._surface_dice(shown, goal) >= self.standard.least_surface_dice
+
+    def _surface_dice(self, shown: Mask, goal: Mask) -> float:
+        return surface_dice(shown, goal, self.spacing_mm, self.standard.tolerance_mm)
 
     def repaired(self, shown: Mask, goal: Mask, chosen: Sequence[int] | None = None) -> Mask:
         """Return a region after its slices were repaired that do not meet the standard.
@@ -335,6 +357,19 @@ class _Visit:
             check = check_slice(shown[k], goal[k], self.pixel_mm, self.standard.tolerance_mm)
             if check.surface_dice < least:
                 yield _WrongSlice(int(k), check)
+
+
+def first_step(depth_mm: float, apart_mm: float) -> int:
+    """Return every how manieth slice is repaired first: a power of two.
+
+    Args:
+        depth_mm: Between slices.
+        apart_mm: Most between repaired ones.
+    """
+    step = 1
+    while 2 * step * depth_mm <= apart_mm:
+        step *= 2
+    return step
 
 
 def _shape_of(wrong: _WrongSlice) -> float:

@@ -54,6 +54,12 @@ PRICES: Mapping[str, Price] = {
     "wait": Price(
         "wait for a lesion to grow", 2.0, "lesion", "ours; mean 1.3 s, most 8.5 s before 9441cdf"
     ),
+    "fill": Price(
+        "wait for an organ to be filled",
+        20.0,
+        "organ",
+        "ours; 150 steps of its network on one core",
+    ),
     "stroke": Price(
         "begin a contour or a stroke", THINK_S + POINT_S + CLICK_S, "stroke", "M, P, B"
     ),

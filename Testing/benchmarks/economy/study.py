@@ -21,8 +21,9 @@ from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labelmap, Labels
 from aslseg.events import Monitor
+from aslseg.inference.cascade import Specialist
 from aslseg.inference.interactive.propagation import SliceSam
-from aslseg.inference.loading import load_ensemble
+from aslseg.inference.loading import context_of, load_ensemble, load_round
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.lesions import set_lesions_aside
@@ -33,6 +34,7 @@ from aslseg.runs import continue_run, resume_run, train_on
 from aslseg.targets import lesion_targets, region_mask
 from economy.data import DataSet
 from economy.desk import Desk, ReviewDesk
+from economy.filling import Filler
 from economy.growing import Grower
 from economy.log import CaseState, CaseWork, Log
 from economy.person import label_case, label_slices
@@ -139,11 +141,12 @@ class Study:
 
     def _desk(self, project: Project, run: RunFolder, name: str, way: Way) -> Desk:
         grower = self._grower(way)
+        filler = self._filler(way, run)
         has_lesions = lesion_targets(project.targets)
         if way.shown == "specialist" or not has_lesions:
             labels = read_labelmap(self._prediction(run, name, way))
-            return Desk(project, name, labels, grower)
-        return ReviewDesk(project, name, run, rejected=way.rejected, grower=grower)
+            return Desk(project, name, labels, grower, filler)
+        return ReviewDesk(project, name, run, rejected=way.rejected, grower=grower, filler=filler)
 
     def _complete(self, folder: Path, name: str, way: Way, log: Log) -> None:
         """Complete a case of which some slices were drawn, from what the run makes of it."""
@@ -152,7 +155,8 @@ class Study:
             volume = project.load_image(project.case(name))
             labels = load_ensemble(run).segment(volume).refined
             number = int(run.status["best_round"])
-            self._work(log, number, Desk(project, name, labels, self._grower(way)))
+            grower, filler = self._grower(way), self._filler(way, run)
+            self._work(log, number, Desk(project, name, labels, grower, filler))
 
     def _train_on(self, project: Project, way: Way) -> None:
         monitor = Monitor(listener=print_event)
@@ -265,6 +269,19 @@ class Study:
         if not way.grows or self.sam is None:
             return None
         return Grower(self.sam, self.work / "grown")
+
+    def _filler(self, way: Way, run: RunFolder) -> Filler | None:
+        """Return what fills organs by the networks of a run's round."""
+        if not way.fills:
+            return None
+        number = int(run.status["best_round"])
+        trained = run if self.finished is None else self.finished
+
+        def load() -> Specialist:
+            context = context_of(open_project(trained.path.parents[1]), trained, Monitor())
+            return load_round(context, trained.round(number)).specialist
+
+        return Filler(load, f"{trained.path.resolve()}{number}", self.work / "filled")
 
     def _random(self, names: Sequence[str]) -> list[str]:
         """Return names in an order that is the same for all ways, and after a break."""

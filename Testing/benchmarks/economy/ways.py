@@ -25,6 +25,7 @@ class Way:
         order: Cases come in an order of the review, or in a random one.
         rejected: Candidates that the run rejected are looked at too.
         grows: Missed lesions grow from a box, else they are drawn.
+        fills: Organs are filled between repaired slices by the specialist, else by shape.
         trains_on: The run learns from what was decided, batch after batch.
         round: Round of the run that is shown; the best one if 0.
     """
@@ -35,11 +36,12 @@ class Way:
     order: ReviewOrder | Literal["random"] = "random"
     rejected: bool = False
     grows: bool = False
+    fills: bool = False
     trains_on: bool = False
     round: int = 0
 
 
-_TOOL = Way("this tool", "refined", order="least", grows=True, trains_on=True)
+_TOOL = Way("this tool", "refined", order="least", grows=True, fills=True, trains_on=True)
 _GIVEN = replace(_TOOL, title="this tool, organs given", start="given")
 WAYS: Mapping[str, Way] = {
     "hand": Way("all by hand", "nothing"),
@@ -58,6 +60,7 @@ WAYS: Mapping[str, Way] = {
     "tool-random": replace(_TOOL, title="this tool, random order", order="random"),
     "tool-rejected": replace(_TOOL, title="this tool, rejected candidates too", rejected=True),
     "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
+    "tool-shape": replace(_TOOL, title="this tool, organs filled by shape", fills=False),
     "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
     "tool-given-doubtful": replace(
         _GIVEN, title="organs given, most doubtful first", order="doubtful"
@@ -85,6 +88,7 @@ _REVIEWS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "random": ("random order", {"order": "random"}),
     "rejected": ("rejected candidates too", {"rejected": True}),
     "drawn": ("missed lesions drawn", {"grows": False}),
+    "shape": ("organs filled by shape", {"fills": False}),
     "given": ("organs given afterwards", {"start": "given"}),
 }
 
