@@ -278,10 +278,11 @@ def test_an_organ_is_drawn_in_some_slices_and_less_from_what_is_shown(tmp_path: 
     assert drawn_mm(liver) == 0
 
 
-def test_slices_are_first_repaired_some_millimetres_apart() -> None:
+def test_slices_are_first_repaired_some_millimetres_apart_and_in_three_at_least() -> None:
     spacings_mm = (1.0, 1.6, 2.0, 5.0, 10.0, 20.0)
-    assert [first_step(mm, 16.0) for mm in spacings_mm] == [16, 8, 8, 2, 1, 1]
-    assert [first_step(mm, 32.0) for mm in spacings_mm] == [32, 16, 16, 4, 2, 1]
+    assert [first_step(mm, 16.0, 100) for mm in spacings_mm] == [16, 8, 8, 2, 1, 1]
+    assert [first_step(mm, 32.0, 100) for mm in spacings_mm] == [32, 16, 16, 4, 2, 1]
+    assert [first_step(1.0, 32.0, count) for count in (3, 4, 7, 8, 16, 64)] == [1, 2, 2, 4, 8, 32]
 
 
 def test_an_organ_that_changes_is_repaired_in_more_slices_until_it_meets_the_standard(
@@ -312,7 +313,7 @@ def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -
     desk = Desk(project, "a", Labelmap(np.zeros_like(goal), GRID), filler=filler)
     desk.save = lambda: desk.shown  # type: ignore[method-assign]
     acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
-    assert asked == [[1, 8]]
+    assert asked == [[1, 5, 8]]
     assert acts["fill"] == 1
     np.testing.assert_array_equal(desk.shown, desk.seen(goal))
 

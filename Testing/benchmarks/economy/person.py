@@ -34,7 +34,7 @@ HALF = 0.5
 LEAST_SHARE = 0.1
 """A lesion is meant by what is shown of it if that is so much of the lesion, or half of itself."""
 SHAPE_APART_MM, IMAGE_APART_MM = 16.0, 32.0
-"""An organ is first repaired in slices about so far apart, then in those half-way between: where
+"""A region is first repaired in slices about so far apart, then in those half-way between: where
 what lies between is filled by shape, and where it is by the image (what took least on draw A)."""
 
 
@@ -132,7 +132,7 @@ class _Visit:
                     self.desk.delete(row)
             if kept:
                 shown = _together(kept, goal)
-                right = shown if self._is_right(shown, goal) else self.repaired(shown, goal)
+                right = self._mended(rows[0].target, shown, goal)
                 self._take(kept, right)
                 self.done[self.about] |= meant
 
@@ -214,12 +214,10 @@ class _Visit:
         """Return a region that was not there: grown from a box if that helps, else drawn."""
         if self.desk.grower is not None:
             grown = self._grown(target, goal)
-            if self._is_right(grown, goal):
-                return grown
-            if not self._saves_nothing(grown, goal):
-                return self.repaired(grown, goal)
+            if self._is_right(grown, goal) or not self._saves_nothing(grown, goal):
+                return self._mended(target, grown, goal)
             self.do("key")  # not so
-        return self.repaired(np.zeros_like(goal), goal)
+        return self._mended(target, np.zeros_like(goal), goal)
 
     def _grown(self, target: Target, goal: Mask) -> Mask:
         k = int(goal.sum(axis=(1, 2)).argmax())
@@ -279,15 +277,19 @@ class _Visit:
         shown = self.desk.region(target)
         if not shown.any() and self.desk.grower is not None:
             shown = self._grown(target, goal)
-        return shown if self._is_right(shown, goal) else self._mended(target, shown, goal)
+        return self._mended(target, shown, goal)
+
+    # -- both ----------------------------------------------------------------------------------
 
     def _mended(self, target: Target, shown: Mask, goal: Mask) -> Mask:
-        """Repair an organ in more and more slices, filled between, until it meets the standard."""
+        """Repair a region in more and more slices, filled between, until it meets the standard."""
+        if self._is_right(shown, goal):
+            return shown
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
         beyond = [int(k) for k in np.flatnonzero(shown.any(axis=(1, 2))) if k not in slices]
         result, drawn = self.repaired(shown, goal, beyond), set[int]()
-        apart_mm = SHAPE_APART_MM if self.desk.filler is None else IMAGE_APART_MM
-        step = first_step(self.spacing_mm[0], apart_mm)
+        apart_mm = IMAGE_APART_MM if self._fills_by_image(target) else SHAPE_APART_MM
+        step = first_step(self.spacing_mm[0], apart_mm, len(slices))
         while step and not self._is_right(result, goal):
             chosen = {*slices[::step], slices[-1]}
             result = self.repaired(result, goal, sorted(chosen - drawn))
@@ -297,23 +299,24 @@ class _Visit:
         return result
 
     def _filled(self, target: Target, shown: Mask, goal: Mask, drawn: Sequence[int]) -> Mask:
-        """Return an organ filled between repaired slices, unless it was better before."""
+        """Return a region filled between repaired slices, unless it was better before."""
         between = len(range(drawn[0], drawn[-1] + 1)) - len(drawn)
         if self._is_right(shown, goal) or not between:
             return shown
         self.do("click")
-        if self.desk.filler is None:
-            filled = filled_between(shown, list(drawn))
-        else:
+        if self._fills_by_image(target):
             self.do("fill")
             filled = self.desk.fill(target, shown, drawn)
+        else:
+            filled = filled_between(shown, list(drawn))
         self.do("scroll", between)
         if self._surface_dice(filled, goal) > self._surface_dice(shown, goal):
             return filled
         self.do("key")  # not so
         return shown
 
-    # -- both ----------------------------------------------------------------------------------
+    def _fills_by_image(self, target: Target) -> bool:
+        return self.desk.filler is not None and target in self.organs
 
     def _is_right(self, shown: Mask, goal: Mask) -> bool:
         return self._surface_dice(shown, goal) >= self.standard.least_surface_dice
@@ -359,15 +362,16 @@ class _Visit:
                 yield _WrongSlice(int(k), check)
 
 
-def first_step(depth_mm: float, apart_mm: float) -> int:
+def first_step(depth_mm: float, apart_mm: float, count: int) -> int:
     """Return every how manieth slice is repaired first: a power of two.
 
     Args:
         depth_mm: Between slices.
         apart_mm: Most between repaired ones.
+        count: Of slices: at least three are repaired.
     """
     step = 1
-    while 2 * step * depth_mm <= apart_mm:
+    while 2 * step * depth_mm <= apart_mm and 4 * step <= count:
         step *= 2
     return step
 
