@@ -24,7 +24,7 @@ from torch import Tensor
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
 from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
-from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
+from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Spacing3, Volume
 from aslseg.distributed import Part
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
@@ -39,6 +39,11 @@ from aslseg.training.trainer import Schedule, Trainer
 STEPS: Final = 150
 RATE: Final = 0.5
 """Factor on the learning rate that the specialist was trained with."""
+FINER: Final = 0.625
+"""Factor on the pixels that it was trained with."""
+WIDER: Final = 4 / 3
+PATCH_STEP_PX: Final = 32
+"""Patches are so many times wider in pixels, to such a multiple."""
 NEAR_MM: Final = 10.0
 """From here on, measured to the nearest drawn slice, the prediction alone counts."""
 FAR_MM: Final = 15.0
@@ -161,14 +166,15 @@ def _tuned(known: _DrawnSlices, image: Volume, steps: int, monitor: Monitor) -> 
     """Return a specialist of the organs alone that has learnt the drawn slices."""
     specialist, stage = known.specialist, known.stage
     trained = specialist.config.stage(stage.parent_name)
-    rate = RATE * trained.learning_rate
-    # How bright its organs are is known of this volume, so none is shown brighter or darker.
-    changes = {"iterations": steps, "learning_rate": rate, "target_shift_chance": 0.0}
-    settings = trained.model_copy(update=changes)
+    settings = tuning_settings(trained, image.geometry.spacing_mm, steps)
+    config = specialist.config.model_copy(update={"organ": settings})
+    known = replace(known, specialist=replace(specialist, config=config))
     seed, device = specialist.config.seed, specialist.device
-    method = _start(known, settings)
+    method = _start(known)
     source = BatchSource([_training_case(known, image)], settings, seed, 0, device=device)
-    schedule = Schedule(TASK, steps, rate, settings.weight_decay, settings.optimiser, seed)
+    schedule = Schedule(
+        TASK, steps, settings.learning_rate, settings.weight_decay, settings.optimiser, seed
+    )
 
     def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
         return {"loss": method.loss(source.batch(step, part), None, step, generator).total}
@@ -177,12 +183,40 @@ def _tuned(known: _DrawnSlices, image: Volume, steps: int, monitor: Monitor) -> 
         trainer = Trainer(method, schedule, device, Path(folder), after_step=method.after_step)
         trainer.run(step_loss, monitor)
     networks = {stage.name: method.average.eval()}
-    return replace(specialist, networks=networks, targets=stage.targets)
+    return replace(known.specialist, networks=networks, targets=stage.targets)
 
 
-def _start(known: _DrawnSlices, settings: SpecialistConfig) -> SSLMethod:
+def tuning_settings(
+    trained: SpecialistConfig, spacing_mm: Spacing3, steps: int
+) -> SpecialistConfig:
+    """Return the settings by which the network of the organs learns drawn slices.
+
+    How bright the organs are is known of this volume, so none is shown brighter or darker. A 2-D
+    network sees finer pixels than it was trained with, but none finer than those of the volume:
+    outlines become more exact, and its training has shown it other scales.
+
+    Args:
+        trained: What it was trained with.
+        spacing_mm: Of the volume on its axial grid.
+        steps: Of the optimiser.
+    """
+    changes = {
+        "iterations": steps,
+        "learning_rate": RATE * trained.learning_rate,
+        "target_shift_chance": 0.0,
+    }
+    settings = trained.model_copy(update=changes)
+    pixel_mm = max(FINER * trained.roi.pixel_mm, min(spacing_mm[1:]))
+    if trained.network.dimensions == 3 or pixel_mm >= trained.roi.pixel_mm:
+        return settings
+    roi = trained.roi.model_copy(update={"pixel_mm": pixel_mm})
+    patch_size = PATCH_STEP_PX * round(WIDER * trained.patch_size / PATCH_STEP_PX)
+    return settings.model_copy(update={"roi": roi, "patch_size": patch_size})
+
+
+def _start(known: _DrawnSlices) -> SSLMethod:
     """Return what trains a copy of the stage's network by labels alone."""
-    method = default_ssl_method("supervised", known.stage, settings)
+    method = default_ssl_method("supervised", known.stage, known.specialist.config.organ)
     weights = known.specialist.networks[known.stage.name].state_dict()
     method.student.load_state_dict(weights)
     method.average.load_state_dict(weights)
@@ -197,7 +231,7 @@ def _training_case(known: _DrawnSlices, image: Volume) -> TrainingCase:
     roi = build_roi(
         image,
         known.stage,
-        known.specialist.config.stage(known.stage.parent_name),
+        known.specialist.config.organ,
         labels=Labelmap(shown, known.labels.geometry),
         ignored=ignored,
         targets=known.targets,

@@ -17,7 +17,7 @@ from aslseg.inference.cascade import Specialist
 from aslseg.networks.unet import build_network
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import slice_filling
-from aslseg.training.slice_filling import TASK, fill_between_slices
+from aslseg.training.slice_filling import TASK, fill_between_slices, tuning_settings
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")
@@ -171,3 +171,17 @@ def test_given_organs_and_runs_without_their_network_are_refused() -> None:
     without = replace(a_specialist(), networks={})
     with pytest.raises(ConfigError, match="no network for liver"):
         fill_between_slices(without, VOLUME, shown(), DRAWN, steps=1)
+
+
+def test_a_network_of_slices_learns_finer_pixels_but_none_finer_than_those_of_the_volume() -> None:
+    trained = SPECIALIST.model_copy(
+        update={"patch_size": 96, "roi": SPECIALIST.roi.model_copy(update={"pixel_mm": 4.0})}
+    )
+    finer = tuning_settings(trained, (5.0, 1.0, 1.0), steps=7)
+    assert (finer.roi.pixel_mm, finer.patch_size, finer.iterations) == (2.5, 128, 7)
+    assert tuning_settings(trained, (5.0, 3.0, 3.0), steps=7).roi.pixel_mm == 3.0
+    coarse = tuning_settings(trained, (5.0, 4.0, 4.0), steps=7)
+    assert (coarse.roi, coarse.patch_size) == (trained.roi, 96)
+    in_3d = trained.network.model_copy(update={"dimensions": 3})
+    blocks = tuning_settings(trained.model_copy(update={"network": in_3d}), (5.0, 1.0, 1.0), 7)
+    assert (blocks.roi, blocks.patch_size) == (trained.roi, 96)
