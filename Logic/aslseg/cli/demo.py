@@ -9,6 +9,7 @@ from aslseg.data.phantom.dataset import write_phantom_dataset
 from aslseg.errors import WeightsError
 from aslseg.events import Monitor
 from aslseg.presets import read_preset
+from aslseg.project.case import PROJECT_FILE
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder
 from aslseg.project.project import Project, open_project
@@ -32,7 +33,7 @@ def demo_project(folder: Path, monitor: Monitor) -> Project:
         CancelledError: When asked to stop.
     """
     project = folder / "project"
-    if (project / "project.json").exists():
+    if (project / PROJECT_FILE).exists():
         return open_project(project)
     data = write_phantom_dataset(
         folder / "data",

@@ -28,6 +28,7 @@ from aslseg import __version__
 from aslseg.engine import session
 from aslseg.engine.protocol import MAX_LINE_BYTES
 from aslseg.errors import AslsegError, StorageError, finding_in_line
+from aslseg.project.case import PROJECT_FILE
 from aslseg.reading import read_object
 from aslseg.remote.wire import (
     IMAGES,
@@ -63,7 +64,7 @@ from aslseg.remote.wire import (
 from aslseg.storage import atomic_folder, inside, sha256_of, storage_errors, sweep
 
 DEFAULT_FOLDER = "aslseg-remote"
-PROJECT, RUNS = "project.json", "runs"
+RUNS = "runs"
 WAITING = ".arriving"
 """Folder of a mirror with files that were sent and not yet committed."""
 KEPT_S = 30 * 24 * 3600.0
@@ -370,7 +371,7 @@ def _old_folders(place: Path) -> list[Path]:
 
 def _images_of(mirror: Path) -> set[str]:
     """Return the digests of the images of a mirror's cases."""
-    path = mirror / PROJECT
+    path = mirror / PROJECT_FILE
     if not path.exists():
         return set()
     cases = read_object(path, StorageError, "remove the project there")["cases"]
