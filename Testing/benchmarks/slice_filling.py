@@ -59,6 +59,9 @@ def main() -> None:
         predicted = labels_from(organs.predict(volume), stage.targets, volume, 0.0).labels > 0
         for apart_mm in arguments.apart_mm:
             drawn = drawn_slices(goal, truth.geometry.spacing_mm[0], apart_mm)
+            if len(drawn) == drawn[-1] - drawn[0] + 1:
+                print(f"{case.id}, {apart_mm:g} mm: all {len(drawn)} slices are drawn")
+                continue
             began = time.process_time()
             rows = {
                 "predicted": predicted,
