@@ -77,6 +77,18 @@ def refine(arguments, monitor):
                             unmet_clicks=[])
     return Done(facts=facts, files={{"refined": str(path)}})
 
+def fill_between(arguments, monitor):
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.engine.facts import FillFacts
+    from aslseg.engine.protocol import Done
+    run = arguments["run"]
+    Path(arguments["project"], "runs", run, "config.json").read_text()
+    path = Path(arguments["output"]) / "filled.nii.gz"
+    write_labelmap(read_labelmap(Path(arguments["labels"])), path)
+    facts = FillFacts(run=run, method="aslseg", round=1, weights="", device="cuda",
+                      filled_slices=arguments["slices"])
+    return Done(facts=facts, files={{"filled": str(path)}})
+
 def describe(arguments, monitor):
     from aslseg.engine.facts import ComputerFacts, DeviceFacts
     from aslseg.engine.protocol import Done
@@ -89,7 +101,8 @@ def estimate(arguments, monitor):
     return Done(facts=EstimateFacts(rounds=2, steps=900, seconds=7200.0))
 
 server.load_tasks = lambda: {{
-    "train": train, "refine": refine, "describe": describe, "estimate": estimate
+    "train": train, "refine": refine, "fill_between": fill_between, "describe": describe,
+    "estimate": estimate
 }}
 
 import aslseg.engine.session as session

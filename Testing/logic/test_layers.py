@@ -53,7 +53,9 @@ MAY_IMPORT = {
     "batch": NETWORKS_OF | PROJECT | {"inference", "export"},
     "report": PROJECT,
     "benchmark": NETWORKS_OF | PROJECT | {"inference", "methods", "runs", "report"},
-    "engine": NETWORKS_OF | PROJECT | {"inference", "runs", "report", "export", "batch"},
+    "engine": NETWORKS_OF
+    | PROJECT
+    | {"inference", "training", "runs", "report", "export", "batch"},
     "__main__": {"cli"},
     "remote": PROJECT | {"engine"},
     "cli": NETWORKS_OF

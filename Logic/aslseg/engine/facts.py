@@ -68,6 +68,26 @@ class GrowthFacts(Message):
     ends: list[str]
 
 
+class FillFacts(Message):
+    """About organs that were filled between drawn slices.
+
+    Attributes:
+        run: The run whose specialist went on learning.
+        method: As of `PredictionFacts`.
+        round: As of `PredictionFacts`.
+        weights: As of `PredictionFacts`.
+        device: Where the specialist ran.
+        filled_slices: Axial slices that were filled, in the file's own numbers, ascending.
+    """
+
+    run: str
+    method: str
+    round: int
+    weights: str
+    device: str
+    filled_slices: list[int]
+
+
 class RunFacts(Message):
     """About a training that is done: the name of its run."""
 

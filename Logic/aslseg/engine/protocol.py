@@ -25,6 +25,7 @@ from aslseg.engine.facts import (
     DownloadFacts,
     EstimateFacts,
     ExportFacts,
+    FillFacts,
     FolderFacts,
     GrowthFacts,
     Message,
@@ -301,6 +302,19 @@ class Grow(ImageRequest):
     labels: PathText | None = None
 
 
+class FillBetween(Segment):
+    """Fill organs between slices that a person drew, by a run whose specialist learns from them.
+
+    Attributes:
+        labels: A label map of what is shown, on the image's voxels.
+        slices: Axial slices that were drawn, in the file's own numbers; there is a slice to be
+            filled between two of them.
+    """
+
+    labels: PathText
+    slices: Annotated[Indices, Field(min_length=2)]
+
+
 class Train(Message):
     """Start a run."""
 
@@ -384,6 +398,7 @@ MODELS: dict[str, type[Message]] = {
     "segment": Segment,
     "refine": Refine,
     "grow": Grow,
+    "fill_between": FillBetween,
     "train": Train,
     "estimate": Estimate,
     "resume": Resume,
@@ -457,8 +472,9 @@ class Alive(Message):
 
 Facts = TypeVar("Facts", bound=Message)
 FileName = Literal[
-    "specialist", "sam", "refined", "disagreement", "prompts", "report", "weights", "folder"
-]
+    "specialist", "sam", "refined", "disagreement", "prompts", "filled", "report", "weights",
+    "folder",
+]  # fmt: skip
 
 
 class Done(Message):
@@ -472,6 +488,7 @@ class Done(Message):
     facts: (
         PredictionFacts
         | GrowthFacts
+        | FillFacts
         | RunFacts
         | EstimateFacts
         | ExportFacts

@@ -14,12 +14,14 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.facts import EstimateFacts, ExportFacts, FolderFacts, PredictionFacts, RunFacts
+from aslseg.engine.filling import filled
 from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
     Done,
     Estimate,
     Export,
     FileName,
+    FillBetween,
     FollowRun,
     Grow,
     ImageRequest,
@@ -105,6 +107,7 @@ class Engine:
             "segment": self.segment,
             "refine": self.refine,
             "grow": self.grow,
+            "fill_between": self.fill_between,
             "train": self.train,
             "estimate": self.estimate,
             "resume": self.resume,
@@ -156,6 +159,15 @@ class Engine:
         labels = None if request.labels is None else read_labelmap(Path(request.labels))
         given = prompts_of([prompt.model_dump() for prompt in request.prompts])
         return Done(facts=grown(opened.session, opened.models.facts, given, labels, monitor))
+
+    def fill_between(self, request: FillBetween, monitor: Monitor) -> Done:
+        """Fill organs between slices that a person drew, and write the label map."""
+        opened = self._opened(require_run(request), request, monitor)
+        labels = read_labelmap(Path(request.labels))
+        found, facts = filled(opened.session, opened.models.facts, labels, request.slices, monitor)
+        path = Path(request.output) / "filled.nii.gz"
+        write_labelmap(found, path)
+        return Done(facts=facts, files={"filled": str(path)})
 
     def train(self, request: Train, monitor: Monitor) -> Done:
         """Start a run."""

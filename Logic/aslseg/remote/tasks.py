@@ -16,6 +16,7 @@ from aslseg.engine.protocol import (
     MODELS,
     Done,
     Estimate,
+    FillBetween,
     FollowRun,
     Grow,
     ImageRequest,
@@ -83,6 +84,7 @@ class RemoteEngine:
             "segment": partial(self._predict, "segment"),
             "refine": partial(self._predict, "refine"),
             "grow": partial(self._predict, "grow"),
+            "fill_between": partial(self._predict, "fill_between"),
             "describe": partial(self._about_host, "describe"),
             "download": partial(self._about_host, "download"),
             "remove": partial(self._about_host, "remove"),
@@ -179,13 +181,17 @@ class RemoteEngine:
         return self._answered("estimate", fields)
 
     def _predict(self, do: str, request: ImageRequest, monitor: Monitor) -> Done:
-        """Segment a volume, refine it by prompts, or grow a lesion; files come to their place."""
+        """Ask about a volume; files come to their place.
+
+        Raises:
+            RunError: When that needs a run, and there is none.
+        """
         project = None if request.project is None else open_project(Path(request.project))
         run = _run_of(project, request.run)
-        if run is None and do == "segment":
+        if run is None and do in ("segment", "fill_between"):
             msg = f"{request.project or 'The request'} has no finished run yet; train first."
             raise RunError(msg)
-        labels = request.labels if isinstance(request, Grow) else None
+        labels = request.labels if isinstance(request, (Grow, FillBetween)) else None
         files = [request.image, *request.organs.values(), *([labels] if labels else [])]
 
         def fields(connection: Connection) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from aslseg.engine.facts import (
     DownloadFacts,
     EstimateFacts,
     ExportFacts,
+    FillFacts,
     FolderFacts,
     GrowthFacts,
     PredictionFacts,
@@ -78,6 +79,12 @@ EVENTS: list[EngineEvent] = [
             volume_ml=1.5,
             ends=["Ends at slice 8: nothing there looks like the lesion."],
         )
+    ),
+    Done(
+        facts=FillFacts(
+            run="a", method="aslseg", round=1, weights="0a", device="cpu", filled_slices=[3, 4]
+        ),
+        files={"filled": "filled.nii.gz"},
     ),
     Done(facts=RunFacts(run="a")),
     Done(facts=ExportFacts(label_maps={"ai": 2}, notes=["A note."]), files={"folder": "out"}),

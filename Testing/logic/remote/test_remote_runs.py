@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from aslseg.config import RunConfig
-from aslseg.data.images import read_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.engine.facts import PredictionFacts, RunFacts
+from aslseg.engine.facts import FillFacts, PredictionFacts, RunFacts
 from aslseg.engine.session import is_alive
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Metric, Monitor, Progress
@@ -234,6 +234,27 @@ def test_the_last_volume_stays_there_and_answers_come_to_their_place(followed: F
     followed.lose_connection()
     followed.engine.tasks["describe"]({}, followed.monitor)
     assert not (station_of(followed.folder) / "projects").exists(), "no run has to be there"
+
+
+@pytest.mark.slow
+def test_drawn_slices_go_to_the_host_and_the_filled_label_comes_back(followed: Followed) -> None:
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[3:7] = 1
+    output = followed.folder / "answers"
+    write_labelmap(Labelmap(labels, GEOMETRY), followed.folder / "drawn.nii.gz")
+    arguments = {
+        "image": str(followed.project.image_path(followed.project.case("c6"))),
+        "labels": str(followed.folder / "drawn.nii.gz"),
+        "slices": [3, 6],
+        "output": str(output),
+    }
+    with pytest.raises(RunError, match="has no finished run yet; train first"):
+        followed.ask("fill_between", **arguments)
+    create_run(followed.project.folder, RunConfig(), "a").write_status(best_round=1, state="done")
+    done = followed.ask("fill_between", run="a", **arguments)
+    assert done.facts_as(FillFacts).filled_slices == [3, 6]
+    assert done.files == {"filled": str(output / "filled.nii.gz")}
+    assert (read_labelmap(output / "filled.nii.gz").labels == labels).all()
 
 
 def test_a_run_of_another_project_that_was_here_is_not_taken_for_a_new_one(

@@ -196,12 +196,13 @@ class Session:
     Attributes:
         volume: The image on its axial grid.
         models: The trained parts of a run, or SAM alone.
+        stored: Where the image's voxels lie as they are stored.
     """
 
     def __init__(self, volume: Volume, models: SessionModels) -> None:
         self.volume = axial_volume(volume)
         self.models = models
-        self._stored = volume.geometry
+        self.stored = volume.geometry
         self._to_slices = axial_to_slices(volume.geometry)
         self._proposed: tuple[SlicePrompts, ...] = ()
         self._crops: Mapping[str, SliceCrop] = {}
@@ -259,7 +260,7 @@ class Session:
             self.models.slice_sam,
             self.volume,
             given,
-            stored=self._stored,
+            stored=self.stored,
             targets=self.models.targets,
             labels=labels,
             monitor=monitor,
@@ -509,8 +510,8 @@ class Session:
     ) -> SessionPrediction:
         states = {key: s for key, s in self._states.items() if k in (None, key[0])}
         last = labels.get("refined", labels.get("sam"))
-        turn = self._to_slices if k is not None else to_axial(self._stored).inverse
-        geometry = self._stored if k is None else None
+        turn = self._to_slices if k is not None else to_axial(self.stored).inverse
+        geometry = self.stored if k is None else None
         stored = {source: turn.labelmap(found, geometry) for source, found in labels.items()}
         return SessionPrediction(
             slice_index=None if k is None else turn.index(k, len(self.volume.voxels)),

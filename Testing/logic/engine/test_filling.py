@@ -1,0 +1,265 @@
+"""Organs are filled between drawn slices by the engine: its request, its answer, its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.data.images import read_geometry, read_labelmap, write_labelmap
+from aslseg.data.orientation import Turn, axial_volume
+from aslseg.data.volume import Labelmap
+from aslseg.engine.facts import PredictionFacts
+from aslseg.engine.filling import filled, slices_between
+from aslseg.engine.protocol import RequestError, check_request
+from aslseg.engine.tasks import Engine
+from aslseg.errors import ConfigError, GeometryMismatchError, RunError
+from aslseg.evaluation.metrics import dice
+from aslseg.events import Monitor
+from aslseg.inference.cascade import Specialist
+from aslseg.networks.unet import build_network
+from aslseg.project.project import Project
+from aslseg.runs import start_run
+from aslseg.targets import LIVER_TARGETS, cascade_stages
+from aslseg.training.slice_filling import TASK
+from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+
+LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
+FINAL = ("done", "failed", "cancelled")
+DRAWN = [2, 6, 10]
+BETWEEN = [3, 4, 5, 7, 8, 9]
+VOLUME, TRUTH = a_patient(6)
+
+
+class Child:
+    """An engine process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "aslseg.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+        )
+        self.number = 0
+
+    def send(self, do: str, **arguments: Any) -> None:
+        assert self.process.stdin is not None
+        self.number += 1
+        line = json.dumps({"id": self.number, "do": do, **arguments})
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Return the events up to the first one that is wanted."""
+        assert self.process.stdout is not None
+        events = []
+        for line in self.process.stdout:
+            events.append(json.loads(line))
+            if wanted(events[-1]):
+                break
+        return events
+
+    def ask(self, do: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Return the events of a request; the last one is its end."""
+        self.send(do, **arguments)
+        events = self.until(lambda e: e["id"] == self.number and e["event"] in FINAL)
+        return [event for event in events if event["id"] == self.number]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    torch.set_num_threads(1)
+    project = a_tiny_project(tmp_path_factory.mktemp("filling"))
+    start_run(project, tiny_config(rounds=1), run_id="a")
+    return project
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.process.kill()
+    child.process.wait()
+
+
+def drawn(path: Path) -> Path:
+    """Write the truth in the drawn slices, and a wrong square in the others."""
+    wrong = np.zeros(TRUTH.labels.shape, np.uint8)
+    wrong[:, 2:8, 2:8] = 1
+    wrong[DRAWN] = TRUTH.labels[DRAWN]
+    wrong[TRUTH.labels == 2] = 2
+    write_labelmap(Labelmap(wrong, TRUTH.geometry), path)
+    return path
+
+
+def arguments(project: Project, folder: Path, **changes: Any) -> dict[str, Any]:
+    values = {
+        "image": str(project.image_path(project.case("c6"))),
+        "project": str(project.folder),
+        "labels": str(drawn(folder / "drawn.nii.gz")),
+        "slices": DRAWN,
+        "output": str(folder),
+    }
+    return {**values, **changes}
+
+
+def tasks_of(events: list[dict[str, Any]]) -> set[str]:
+    return {event["task"] for event in events if event["event"] == "progress"}
+
+
+@pytest.mark.slow
+def test_slices_between_are_filled_and_a_second_request_loads_nothing(
+    child: Child, project: Project, tmp_path: Path
+) -> None:
+    given = arguments(project, tmp_path)
+    first = child.ask("fill_between", **given)
+    done = first[-1]
+    assert done["event"] == "done", done
+    assert {TASK, "Loading the networks"} <= tasks_of(first)
+    facts = done["facts"]
+    assert facts["filled_slices"] == BETWEEN
+    assert (facts["run"], facts["method"], facts["device"]) == ("a", "aslseg", "cpu")
+    assert len(facts["weights"]) == 16
+    before = read_labelmap(Path(given["labels"]))
+    found = read_labelmap(Path(done["files"]["filled"]))
+    assert found.geometry.matches(read_geometry(Path(given["image"])))
+    kept = [k for k in range(12) if k not in BETWEEN]
+    np.testing.assert_array_equal(found.labels[kept], before.labels[kept])
+    np.testing.assert_array_equal(found.labels == 2, before.labels == 2)
+    for k in BETWEEN:
+        assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.8
+    second = child.ask("fill_between", **given)
+    assert second[-1]["facts"] == facts
+    assert "Loading the networks" not in tasks_of(second)
+    np.testing.assert_array_equal(
+        read_labelmap(Path(second[-1]["files"]["filled"])).labels, found.labels
+    )
+
+
+@pytest.mark.slow
+def test_filling_is_stopped_when_asked_to_and_nothing_is_written(
+    child: Child, project: Project, tmp_path: Path
+) -> None:
+    child.send("fill_between", **arguments(project, tmp_path))
+    number = child.number
+    child.until(lambda e: e["event"] == "progress" and e["task"] == TASK and e["step"] > 2)
+    child.send("cancel")
+    ended = child.until(lambda e: e["id"] == number and e["event"] in FINAL)[-1]
+    assert ended["event"] == "cancelled", ended
+    assert not (tmp_path / "filled.nii.gz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("slices", "reason"),
+    [
+        ([4, 5], "Nothing lies between slices [4, 5]; draw two that are further apart."),
+        ([4, 12], "There is no slice 12; the volume has 0 to 11."),
+        ([0, 11], "The drawn slices show nothing of liver; draw it in two or more of them."),
+    ],
+)
+def test_slices_that_leave_nothing_to_fill_are_refused(
+    child: Child, project: Project, tmp_path: Path, slices: list[int], reason: str
+) -> None:
+    empty = Labelmap(np.zeros(TRUTH.labels.shape, np.uint8), TRUTH.geometry)
+    write_labelmap(empty, tmp_path / "empty.nii.gz")
+    given = arguments(project, tmp_path, slices=slices, labels=str(tmp_path / "empty.nii.gz"))
+    failed = child.ask("fill_between", **given)[-1]
+    assert failed["event"] == "failed"
+    assert f"{failed['message']} {failed['remedy']}".startswith(reason.split(";")[0])
+
+
+def test_a_project_without_a_run_and_a_request_without_slices_are_refused(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path / "new")
+    given = arguments(project, tmp_path)
+    with pytest.raises(RunError, match="no finished run yet; train first"):
+        Engine().tasks["fill_between"](given, Monitor())
+    for slices in ([], [3], [-1, 4]):
+        with pytest.raises(RequestError, match="'slices"):
+            check_request("fill_between", {**given, "slices": slices})
+
+
+# --- Without a process --------------------------------------------------------------------------
+
+ABOUT = PredictionFacts(
+    run="a", method="aslseg", round=1, weights="", note="", device="cpu", slice_index=None,
+    targets=[], unmet_clicks=[],
+)  # fmt: skip
+
+
+def a_session(turn: Turn = Turn()) -> Any:  # noqa: B008 - frozen
+    """Return a session of the patient, stored along other axes, with a network without training."""
+    torch.manual_seed(0)
+    stage = cascade_stages(LIVER_TARGETS)[0]
+    network = build_network(stage, SPECIALIST).eval()
+    specialist = Specialist(
+        {stage.name: network}, LIVER_TARGETS, tiny_config(), torch.device("cpu")
+    )
+    stored = turn.volume(VOLUME)
+    return SimpleNamespace(
+        volume=axial_volume(stored),
+        stored=stored.geometry,
+        models=SimpleNamespace(ensemble=SimpleNamespace(specialist=specialist)),
+    )
+
+
+@pytest.fixture
+def _two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aslseg.training import slice_filling
+
+    fill = slice_filling.fill_between_slices
+    monkeypatch.setattr(slice_filling, "fill_between_slices", lambda *words: fill(*words, steps=2))
+
+
+@pytest.mark.usefixtures("_two_steps")
+def test_slices_are_numbered_as_the_file_numbers_them() -> None:
+    axial = axial_volume(VOLUME)
+    for turn in (Turn(), Turn(mirrored=(True, False, True)), Turn((1, 0, 2), (False, True, False))):
+        labels = turn.labelmap(TRUTH)
+        session = a_session(turn)
+        slices = [2, 6, 9]
+        found, facts = filled(session, ABOUT, labels, slices, Monitor())
+        assert facts.filled_slices == [3, 4, 5, 7, 8]
+        assert found.geometry == session.stored
+        axis = turn.axes.index(0)
+        changed = np.flatnonzero(
+            np.moveaxis(found.labels != labels.labels, axis, 0).any(axis=(1, 2))
+        )
+        assert set(changed) <= set(facts.filled_slices)
+        assert len(changed)
+    assert axial.geometry.shape == VOLUME.geometry.shape
+
+
+def test_a_label_map_that_lies_elsewhere_is_refused() -> None:
+    moved = TRUTH.geometry.ijk_to_ras.copy()
+    moved[0, 3] += 20.0
+    labels = Labelmap(TRUTH.labels, replace(TRUTH.geometry, ijk_to_ras=moved))
+    with pytest.raises(GeometryMismatchError, match="The label map"):
+        filled(a_session(), ABOUT, labels, DRAWN, Monitor())
+
+
+def test_a_session_without_a_run_and_slices_without_gap_are_refused() -> None:
+    alone = a_session()
+    alone.models.ensemble = None
+    with pytest.raises(RunError, match="needs a trained run"):
+        filled(alone, ABOUT, TRUTH, DRAWN, Monitor())
+    with pytest.raises(ConfigError, match=r"between slices \[3, 4\]"):
+        filled(a_session(), ABOUT, TRUTH, [4, 3], Monitor())
+
+
+def test_what_lies_between_slices() -> None:
+    assert slices_between([9, 2, 4, 4, 5]) == [3, 6, 7, 8]
+    assert slices_between([3]) == slices_between([]) == []
