@@ -47,7 +47,7 @@ read and listen stand still; so `poll` gives the lock up for so long while work 
 Show = Callable[[Any, ShownAnswer], Iterator[str]]
 
 
-class _Awaited:
+class Awaited:
     """An answer that has been asked for.
 
     Attributes:
@@ -75,7 +75,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         self.measuring = Background()
         self._grown: list[Growth] = []
         self.growing: Growth | None = None
-        self._awaited: _Awaited | None = None
+        self._awaited: Awaited | None = None
         self._folder: Path | None = None
 
     @property
@@ -158,7 +158,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         arguments, prepare = self._about(volume, run_id, organs)
         read, show = result_handlers(volume, None, may_replace)
         word = f"segment {volume.GetName()}"
-        show_it = self._shows(_Awaited(), volume, show, word)
+        show_it = self._shows(Awaited(), volume, show, word)
         self._start(self.engine, Job("segment", arguments, prepare, read, show_it))
         return self._predictions_after(volume, wait)
 
@@ -198,7 +198,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         read, show = result_handlers(volume, slice_index, may_replace, prompted=True)
         where = "all slices with prompts" if slice_index is None else f"slice {slice_index}"
         cause = self.history.latest(volume.GetID()) if follows else None
-        word, awaited = f"answer of SAM, {where}", _Awaited()
+        word, awaited = f"answer of SAM, {where}", Awaited()
         show_it = self._shows(awaited, volume, show, word, slice_index, cause)
         self._start(self.engine, Job("refine", arguments, prepare, read, show_it))
         self._awaited = awaited
@@ -319,7 +319,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
     # -- within
     def _shows(
         self,
-        awaited: _Awaited,
+        awaited: Awaited,
         volume: Any,
         show: Show,
         word: str,
@@ -355,7 +355,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         folder = Path(arguments.pop("output"))
         job = growth_job(growth, self.targets(), arguments, prepare, folder)
-        show, awaited = job.show, _Awaited()
+        show, awaited = job.show, Awaited()
 
         def steps(facts: Any) -> Iterator[str]:
             if show is not None and not awaited.is_void:

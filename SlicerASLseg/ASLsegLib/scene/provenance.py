@@ -17,13 +17,15 @@ _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
 GROWTH = "Growth"
 """Tag of a segment that is a grown lesion; its value is the slice that the lesion begins on."""
+SLICES, REPAIRED = "Slices", "Repaired"
+"""Tags of an organ's segment, see `scene.repaired_slices`."""
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
 _MOST_DIGITS = 9
 _KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 _OURS = (
     SOURCE, FORMER_SOURCE, "Method", "Run", "Round", "Model", "Human", "Prompted", _TARGET, _DIGEST,
-    GROWTH, "Saved",
+    GROWTH, "Saved", SLICES, REPAIRED,
 )  # fmt: skip
 _ALL_TAGS = (*(_PREFIX + name for name in _OURS), _KIND, _ALGORITHM, "Segmentation.Status")
 

@@ -33,6 +33,7 @@ from ASLsegLib.scene.provenance import (
     write_source,
     written_digest,
 )
+from ASLsegLib.scene.repaired_slices import note_written_slices
 from ASLsegLib.scene.segments import (
     PackedPart,
     Part,
@@ -241,6 +242,7 @@ def write_prediction(
     kept = _edited(node, shown, replaces_prompted=provenance.prompted)
     if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
         kept = []
+    written: dict[str, str] = {}
     for target in targets:
         segment_id, part = _segment_for(node, target, kept), parts[target.name]
         holds_others = any(other.inside == target.name for other in targets)
@@ -249,6 +251,7 @@ def write_prediction(
             segment_id = _new_segment(node, target, provenance.source, holds_others=holds_others)
         write_part(node, segment_id, part, volume)
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
+        written[target.name] = segment_id
         if undo is not None:
             was, now = shown.get(segment_id), part
             if slice_index is not None and tags is not None:
@@ -259,6 +262,8 @@ def write_prediction(
                     provenance.source, segment_id, target, holds_others, True, tags, lost, gained
                 )
             )
+    if provenance.source == "refined" and slice_index is None:
+        note_written_slices(node, volume, targets, written)
     _name_by_who(node)
     return node
 

@@ -63,7 +63,7 @@ class LesionsSection(Section):
         for button, key, act in acts:
             self.on_click(button, act)
             self.on_key(key, button)
-        order = [ui.correctButton, ui.lesionTable, *(button for button, _key, _act in acts[:-2])]
+        order = [ui.fillButton, ui.lesionTable, *(button for button, _key, _act in acts[:-2])]
         order += [ui.lesionBackButton, ui.lesionNextButton, ui.trainOnShareBox]
         order += [ui.trainOnButton, ui.changesTable]
         for before, after in pairwise(order):

@@ -39,6 +39,7 @@ from ASLsegLib.widgets.results import ResultsSection
 from ASLsegLib.widgets.review import ReviewSection
 from ASLsegLib.widgets.section import Section, as_plain, single_shot
 from ASLsegLib.widgets.segment import SegmentSection
+from ASLsegLib.widgets.slice_filling import SliceFillingSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection
 from ASLsegLib.widgets.undo import UndoSection
@@ -53,8 +54,8 @@ _LONGEST_REASON = 200
 SECTIONS = (
     NextStepSection, StatusSection, UndoSection, ProjectSection, OrganMaskSection,
     CaseEditsSection, NewProjectDialog, DashboardSection, ModelsSection, TrainingSection,
-    ReviewSection, LesionsSection, SegmentSection, GrowthSection, PromptsSection, ResultsSection,
-    BatchSection, AdvancedSection,
+    ReviewSection, SliceFillingSection, LesionsSection, SegmentSection, GrowthSection,
+    PromptsSection, ResultsSection, BatchSection, AdvancedSection,
 )  # fmt: skip
 
 

@@ -1,0 +1,363 @@
+"""Organs between slices that a person repaired: the engine fills them, here they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from aslseg.data.volume import Geometry, Labels, Volume
+from ASLsegLib.engine.client import Job
+from ASLsegLib.engine.results import ShownAnswer
+from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
+from ASLsegLib.scene.case_nodes import case_of, require_intact
+from ASLsegLib.scene.provenance import all_tags, digest_of
+from ASLsegLib.scene.repaired_slices import (
+    note_slices,
+    organs_of,
+    repaired_slices,
+    slice_digests,
+)
+from ASLsegLib.scene.segmentations import SegmentEdit, find_prediction
+from ASLsegLib.scene.segments import (
+    PackedPart,
+    Part,
+    packed,
+    part_of,
+    read_part,
+    without,
+    write_part,
+)
+from ASLsegLib.scene.shown_labels import choose_segments
+from ASLsegLib.scene.volumes import (
+    SceneError,
+    geometry_of,
+    slice_axis_of,
+    working_volume,
+    write_raw,
+)
+
+if TYPE_CHECKING:
+    from aslseg.engine.facts import FillFacts
+    from aslseg.engine.protocol import Done
+    from aslseg.targets import Target
+
+NOTHING_REPAIRED = (
+    "Repair the organ in some slices first, about 15 mm apart, the first and the last one among "
+    "them."
+)
+NOTHING_BETWEEN = (
+    "Nothing lies between the repaired slices ({slices}); repair another one, about 15 mm away."
+)
+NO_RUN = "There is no finished run whose network could learn from the slices; train first."
+
+
+def slices_between(slices: Sequence[int]) -> list[int]:
+    """Return the slices between the first and the last of some, but for these."""
+    return sorted({*range(min(slices), max(slices))} - {*slices}) if slices else []
+
+
+def why_nothing_between(slices: Sequence[int]) -> str:
+    """Return why nothing can be filled between repaired slices; empty when it can be."""
+    if not slices:
+        return NOTHING_REPAIRED
+    if not slices_between(slices):
+        return NOTHING_BETWEEN.format(slices=", ".join(map(str, sorted({*slices}))))
+    return ""
+
+
+@dataclass(frozen=True)
+class DrawnOrgan:
+    """An organ as it was when the engine was asked.
+
+    Attributes:
+        target: The organ.
+        segment_id: Id of its segment.
+        values: Label values of the organ and of what lies in it, its own first.
+        part: What its segment held.
+    """
+
+    target: Target
+    segment_id: str
+    values: Sequence[int]
+    part: Part | None
+
+
+@dataclass(frozen=True)
+class FilledOrgan:
+    """What an organ's segment is to hold.
+
+    Attributes:
+        part: The voxels.
+        gained: What it has more than before.
+        lost: What it has no more.
+        digests: Of the organ's slices, see `slice_digests`.
+    """
+
+    part: Part | None
+    gained: PackedPart | None
+    lost: PackedPart | None
+    digests: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class DrawnSlices:
+    """What is shown of a volume whose organs are to be filled.
+
+    Attributes:
+        node: Segmentation node.
+        volume: Its volume node.
+        slices: Numbers of the repaired axial slices, ascending.
+        organs: To be filled.
+        parts: All that is shown of the targets; a later one lies on top.
+        geometry: Of the volume.
+        axis: Along which axial slices are numbered.
+    """
+
+    node: Any
+    volume: Any
+    slices: Sequence[int]
+    organs: Sequence[DrawnOrgan]
+    parts: Sequence[tuple[Target, Part]]
+    geometry: Geometry
+    axis: int
+
+    def write(self, path: Path) -> None:
+        """Write the label map of what is shown; work for a thread."""
+        labels = np.zeros(self.geometry.shape, np.uint8)
+        for target, part in self.parts:
+            labels[part.place][part.values] = target.value
+        write_raw(Volume(labels, self.geometry), path)
+
+    def filled(self, labels: Labels, slices: Sequence[int]) -> list[FilledOrgan]:
+        """Return each organ with some slices of a label map (D, H, W); work for a thread.
+
+        What an organ's segment holds below something that lies in it stays there.
+        """
+        found, all_filled = np.moveaxis(labels, self.axis, 0), []
+        for organ in self.organs:
+            mask = np.zeros(self.geometry.shape, bool)
+            if organ.part is not None:
+                mask[organ.part.place] = organ.part.values
+            of_slice = np.moveaxis(mask, self.axis, 0)
+            for k in slices:
+                below = of_slice[k] & np.isin(found[k], organ.values[1:])
+                of_slice[k] = (found[k] == organ.target.value) | below
+            part, region = part_of(mask), part_of(np.isin(labels, organ.values))
+            gained, lost = packed(without(part, organ.part)), packed(without(organ.part, part))
+            digests = slice_digests(region, self.axis)
+            all_filled.append(FilledOrgan(part, gained, lost, digests))
+        return all_filled
+
+    def require_as_drawn(self) -> None:
+        """Make sure that the organs are shown as they were when the engine was asked.
+
+        Raises:
+            SceneError: When they, or their nodes, are not.
+        """
+        scene, segmentation = slicer.mrmlScene, self.node.GetSegmentation()
+        for organ in self.organs:
+            is_there = scene.IsNodePresent(self.volume) and scene.IsNodePresent(self.node)
+            if not is_there or segmentation.GetSegment(organ.segment_id) is None:
+                msg = (
+                    f"{organ.target.name} was removed from the scene meanwhile; nothing is filled. "
+                    "Load the case again."
+                )
+                raise SceneError(msg)
+            now = digest_of(read_part(self.node, organ.segment_id, self.volume))
+            if now != digest_of(organ.part):
+                msg = (
+                    f"You drew in {organ.target.name} while it was filled, so your drawing is kept "
+                    "and nothing is filled; fill again."
+                )
+                raise SceneError(msg)
+
+    def show(self, filled: Sequence[FilledOrgan], shown: ShownAnswer) -> Iterator[str]:
+        """Show filled organs all at once; `shown` takes it back.
+
+        Yields:
+            What was done, for a person.
+        """
+        for organ, now in zip(self.organs, filled, strict=True):
+            segment = self.node.GetSegmentation().GetSegment(organ.segment_id)
+            shown.edits.append(
+                SegmentEdit(
+                    source="refined",
+                    segment_id=organ.segment_id,
+                    target=organ.target,
+                    holds_others=len(organ.values) > 1,
+                    is_there=True,
+                    tags=all_tags(segment),
+                    add=now.lost,
+                    remove=now.gained,
+                )
+            )
+            write_part(self.node, organ.segment_id, now.part, self.volume)
+            note_slices(self.node, organ.segment_id, now.digests, self.slices)
+        yield "showing the filled slices"
+
+
+class SliceFillingLogic(InteractiveLogic):
+    """The part of the logic that fills organs between slices that a person repaired."""
+
+    def repaired_slices(self, volume: Any) -> list[int]:
+        """Return the axial slices in which a person repaired an organ of a volume's final label.
+
+        Those differ from what was last written there, by a run or by `fill_between`; slices between
+        which was filled stay among them until a run predicts the whole volume again.
+        """
+        node = find_prediction(volume, "refined")
+        return [] if node is None else repaired_slices(node, volume, self.targets())
+
+    def fill_between(
+        self,
+        volume: Any,
+        slices: Sequence[int] | None = None,
+        *,
+        run_id: str | None = None,
+        wait: bool = True,
+    ) -> FillFacts | None:
+        """Fill the organs of a volume's final label between the slices that a person repaired.
+
+        A network of the run learns from these slices for half a minute and predicts the others.
+        Repaired slices, those beyond them, and lesions stay as they are. `undo` takes it back.
+
+        Args:
+            volume: Volume node.
+            slices: Axial slices that are right too, though nothing was drawn in them.
+            run_id: As in `segment`.
+            wait: Return when the slices are shown; else None at once.
+
+        Raises:
+            SceneError: When there is nothing to fill, or nothing to fill it by.
+            RunError: When the run that is named cannot be used.
+            EngineError: When the engine failed, or an organ was drawn in meanwhile.
+        """
+        volume = working_volume(volume)
+        self.engine.require_free()
+        self.note_prompts(volume)
+        case_id = case_of(volume, self.project)
+        if case_id:
+            require_intact(volume, case_id)
+        drawn = read_drawn(volume, self.targets(), slices or ())
+        if not run_id and self.usable_run() is None:
+            raise SceneError(NO_RUN)
+        arguments, prepare = self._about(volume, run_id)
+        _require_predicted(drawn.organs, arguments["organs"])
+        job = self._fill_job(drawn, arguments, prepare)
+        self._start(self.engine, job)
+        if not wait:
+            return None
+        from aslseg.engine.facts import FillFacts
+
+        return self._wait(self.engine).facts_as(FillFacts)
+
+    def _fill_job(
+        self, drawn: DrawnSlices, arguments: dict[str, Any], prepare: Callable[[], None] | None
+    ) -> Job:
+        path = Path(arguments["output"]) / "drawn.nrrd"
+
+        def write() -> None:
+            if prepare is not None:
+                prepare()
+            drawn.write(path)
+
+        def read(done: Done) -> list[FilledOrgan]:
+            from aslseg.data.images import read_labelmap
+            from aslseg.engine.facts import FillFacts
+
+            labels = read_labelmap(Path(done.files["filled"])).labels
+            return drawn.filled(labels, done.facts_as(FillFacts).filled_slices)
+
+        names = " and ".join(organ.target.name for organ in drawn.organs)
+        word = f"fill {names} between slices {drawn.slices[0]} and {drawn.slices[-1]}"
+        show = self._shows(Awaited(), drawn.volume, drawn.show, word)
+
+        def show_unless_drawn_in(filled: list[FilledOrgan]) -> Iterator[str]:
+            drawn.require_as_drawn()
+            yield from show(filled)
+
+        request = {**arguments, "labels": str(path), "slices": list(drawn.slices)}
+        return Job("fill_between", request, write, read, show_unless_drawn_in)
+
+
+def read_drawn(volume: Any, targets: Sequence[Target], slices: Sequence[int]) -> DrawnSlices:
+    """Read what the final label of a volume shows, with the slices that were repaired in it.
+
+    Args:
+        volume: Volume node.
+        targets: Of the project.
+        slices: Slices that are right too.
+
+    Raises:
+        SceneError: When there is no final label, nothing to fill in it, or no such slice.
+    """
+    from aslseg.targets import region_values
+
+    node = find_prediction(volume, "refined")
+    if node is None:
+        msg = f"No final label of {volume.GetName()} is in the scene; load the case, or segment it."
+        raise SceneError(msg)
+    if node.GetParentTransformNode() is not None:
+        msg = f"{node.GetName()} is under a transform; harden it (Data module), or take it off."
+        raise SceneError(msg)
+    geometry, axis = geometry_of(volume), slice_axis_of(volume)
+    known = sorted({*repaired_slices(node, volume, targets), *slices})
+    _require_between(known, geometry.shape[axis])
+    chosen = choose_segments(node, targets).by_target
+    parts = [
+        (target, segment_id, read_part(node, segment_id, volume))
+        for target in targets
+        for segment_id in chosen.get(target.name, ())
+    ]
+    by_id = {segment_id: part for _, segment_id, part in parts}
+    organs = []
+    for organ in organs_of(targets):
+        segment_id = _only_segment(node, organ, chosen.get(organ.name, ()))
+        values = region_values(organ, targets)
+        organs.append(DrawnOrgan(organ, segment_id, values, by_id[segment_id]))
+    held = [(target, part) for target, _, part in parts if part is not None]
+    return DrawnSlices(node, volume, known, organs, held, geometry, axis)
+
+
+def _require_between(slices: Sequence[int], depth: int) -> None:
+    """Make sure that slices are there, and something between them."""
+    problem = why_nothing_between(slices)
+    if slices and not 0 <= min(slices) <= max(slices) < depth:
+        wrong = min(slices) if min(slices) < 0 else max(slices)
+        problem = f"There is no slice {wrong}; the volume has 0 to {depth - 1}."
+    if problem:
+        raise SceneError(problem)
+
+
+def _only_segment(node: Any, organ: Target, ids: Sequence[str]) -> str:
+    """Return the id of the segment of an organ.
+
+    Raises:
+        SceneError: When there is none, or more than one.
+    """
+    if not ids:
+        msg = f"{node.GetName()} has no segment of {organ.name}; load the case again."
+        raise SceneError(msg)
+    if len(ids) > 1:
+        segmentation = node.GetSegmentation()
+        names = ", ".join(segmentation.GetSegment(one).GetName() for one in ids)
+        msg = f"{organ.name} has several segments ({names}); join them in the Segment Editor first."
+        raise SceneError(msg)
+    return ids[0]
+
+
+def _require_predicted(organs: Sequence[DrawnOrgan], given: Mapping[str, str]) -> None:
+    """Make sure that no mask of an organ came with the volume.
+
+    Raises:
+        SceneError: When one did, for it stays as it is.
+    """
+    names = ", ".join(one.target.name for one in organs if one.target.name in given)
+    if names:
+        msg = f"The mask of {names} was given and stays; change that mask instead."
+        raise SceneError(msg)

@@ -1,0 +1,167 @@
+"""Which axial slices of an organ a person repaired: those that differ from what was written there.
+
+An organ is a target that lies in no other one, with all that lies in it. Its segment has two tags:
+digests of the organ's slices as they were written last, by a run or by filling between repaired
+slices; and the slices that were repaired before that.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ASLsegLib.scene.provenance import REPAIRED, SLICES, set_tags, tag
+from ASLsegLib.scene.segments import Part, read_part, together
+from ASLsegLib.scene.shown_labels import choose_segments
+from ASLsegLib.scene.volumes import slice_axis_of
+
+if TYPE_CHECKING:
+    from aslseg.targets import Target
+
+_NOTHING = "none"
+_MOST_DIGITS = 6
+
+
+def organs_of(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets that lie in no other one."""
+    return [target for target in targets if target.inside is None]
+
+
+def slice_digests(part: Part | None, axis: int) -> dict[int, str]:
+    """Return short digests of the slices of a part, without those that hold nothing.
+
+    Args:
+        part: On a volume's grid.
+        axis: Axis of (D, H, W) arrays along which slices are numbered.
+    """
+    if part is None:
+        return {}
+    values, place = np.moveaxis(part.values, axis, 0), list(part.place)
+    first = place.pop(axis).start
+    top, left = (one.start for one in place)
+    rows, columns = (np.asarray(values.any(axis=n)) for n in (2, 1))  # (d, h), (d, w)
+    found = {}
+    for n, plane in enumerate(values):
+        if rows[n].any():
+            j, i = np.flatnonzero(rows[n]), np.flatnonzero(columns[n])
+            box = plane[j[0] : j[-1] + 1, i[0] : i[-1] + 1]
+            where = f"{top + j[0]} {left + i[0]} {box.shape}".encode()
+            found[first + n] = f"{zlib.crc32(box.tobytes(), zlib.crc32(where)):08x}"
+    return found
+
+
+def note_written_slices(
+    node: Any, volume: Any, targets: Sequence[Target], written: Mapping[str, str]
+) -> None:
+    """Note the slices of organs as a run has just written them; none of them is repaired.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        targets: Of the prediction.
+        written: Ids of the segments that were written, by the names of their targets.
+    """
+    axis, chosen = slice_axis_of(volume), choose_segments(node, targets).by_target
+    for organ in organs_of(targets):
+        shown = {**chosen, organ.name: [written[organ.name]]}
+        region = _region(node, volume, organ, targets, shown)
+        note_slices(node, written[organ.name], slice_digests(region, axis), ())
+
+
+def note_slices(
+    node: Any, segment_id: str, digests: Mapping[int, str], repaired: Collection[int]
+) -> None:
+    """Note the slices of an organ as they are now.
+
+    Args:
+        node: Segmentation node.
+        segment_id: Id of the organ's segment.
+        digests: See `slice_digests`.
+        repaired: Slices that stay repaired.
+    """
+    words = " ".join(f"{k}-{digest}" for k, digest in digests.items())
+    values = {SLICES: words or _NOTHING, REPAIRED: " ".join(map(str, sorted(repaired)))}
+    set_tags(node.GetSegmentation().GetSegment(segment_id), values)
+
+
+def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[int]:
+    """Return the numbers of the axial slices in which a person repaired an organ, ascending.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        targets: Of the project.
+    """
+    found, chosen = set[int](), choose_segments(node, targets).by_target
+    for organ in organs_of(targets):
+        written = _written(node, chosen.get(organ.name, ()))
+        if written is not None:
+            before, repaired = written
+            region = _region(node, volume, organ, targets, chosen)
+            now = slice_digests(region, slice_axis_of(volume))
+            found |= repaired
+            found |= {k for k in now.keys() | before.keys() if now.get(k) != before.get(k)}
+    return sorted(found)
+
+
+def stamp_of(node: Any) -> tuple[Any, ...]:
+    """Return something that is another one when a segmentation may show something else."""
+    segmentation, kind = node.GetSegmentation(), "Binary labelmap"
+    found: list[Any] = [node.GetID()]
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        image = segment.GetRepresentation(kind)
+        found.append((segment.GetMTime(), 0 if image is None else image.GetMTime()))
+    return tuple(found)
+
+
+def _written(node: Any, ids: Sequence[str]) -> tuple[dict[int, str], set[int]] | None:
+    """Return what was noted of an organ: digests, and repaired slices; None for nothing.
+
+    A scene may come from anywhere: what cannot be read counts as nothing.
+    """
+    for segment_id in ids:
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        words = tag(segment, SLICES)
+        if words:
+            pairs = [word.partition("-")[::2] for word in words.split()]
+            repaired = [one for one in tag(segment, REPAIRED).split() if _is_number(one)]
+            return {int(k): digest for k, digest in pairs if _is_number(k)}, set(map(int, repaired))
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def _region(
+    node: Any,
+    volume: Any,
+    organ: Target,
+    targets: Sequence[Target],
+    chosen: Mapping[str, Sequence[str]],
+) -> Part | None:
+    """Return an organ with all that lies in it, of the chosen segments of each target."""
+    from aslseg.targets import region_values
+
+    values, region = region_values(organ, targets), None
+    for target in targets:
+        for segment_id in chosen.get(target.name, ()) if target.value in values else ():
+            region = _added(region, read_part(node, segment_id, volume))
+    return region
+
+
+def _added(region: Part | None, part: Part | None) -> Part | None:
+    """Return the voxels of both parts; the first one may be changed, which saves time."""
+    if region is None or part is None:
+        return part if region is None else region
+    starts = [a.start - b.start for a, b in zip(part.place, region.place, strict=True)]
+    ends = [n + size for n, size in zip(starts, part.values.shape, strict=True)]
+    sizes = region.values.shape
+    if any(a < 0 or b > n for a, b, n in zip(starts, ends, sizes, strict=True)):
+        return together(region, part)
+    region.values[tuple(slice(a, b) for a, b in zip(starts, ends, strict=True))] |= part.values
+    return region

@@ -1,0 +1,303 @@
+"""Organs are filled between repaired slices: what is remembered, shown, taken back, and refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from harness import read_mask, wait_for_engine, wait_for_files, write_labels, write_mask
+
+from aslseg.data.volume import Geometry, Volume
+from aslseg.targets import LIVER_TARGETS
+from standin.harness import click, run_event_loop, wait_until
+
+CASE = "c2"
+FIRST, LAST = 3, 8
+BETWEEN = [4, 5, 6, 7]
+
+
+class Repairer:
+    """A person who repairs the liver of a case, in front of the panel with the case loaded."""
+
+    def __init__(self, widget: Any, folder: Path) -> None:
+        self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
+        for name in ("cases", "review"):
+            getattr(self.ui, f"{name}Section").collapsed = False
+        self.logic.open_project(folder)
+        self.panel.case_chosen.emit(CASE)
+        wait_for_files(self.logic)
+        wait_until(lambda: self.logic.refined_node(CASE) is not None, 60.0, "the label is shown")
+        self.volume, self.node = self.logic.case_node(CASE), self.logic.refined_node(CASE)
+        self.look()
+
+    def look(self) -> None:
+        """Come back from the Segment Editor, and wait until the panel has looked."""
+        slicer.util.selectModule("Data")
+        slicer.util.selectModule("ASLseg")
+        run_event_loop(0.7)
+
+    def segment(self, name: str) -> str:
+        return str(self.node.GetSegmentation().GetSegmentIdBySegmentName(name))
+
+    def mask(self, name: str = "liver") -> np.ndarray:
+        return np.asarray(read_mask(self.node, self.segment(name), self.volume)).copy()
+
+    def draw(self, *slices: int, rows: slice = slice(10, 30)) -> None:
+        """Draw a square of liver around its lesions in some slices, as a brush would."""
+        liver, tumour = self.mask(), self.mask("tumour")
+        for k in slices:
+            liver[k] = False
+            liver[k, rows, 10:30] = True
+        write_mask(self.node, self.segment("liver"), liver & ~tumour, self.volume)
+
+    def fill(self) -> None:
+        click(self.ui.fillButton)
+        wait_for_engine(self.logic, 0.7)
+
+
+@pytest.fixture
+def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
+    return Repairer(open_module(), trained)
+
+
+def changed_slices(before: np.ndarray, now: np.ndarray) -> list[int]:
+    return np.flatnonzero((before != now).any(axis=(1, 2))).tolist()  # type: ignore[no-any-return]
+
+
+# --- Which slices are repaired ------------------------------------------------------------------
+
+
+def test_the_panel_says_which_slices_count_as_repaired(person: Repairer) -> None:
+    ui = person.ui
+    assert ui.fillLabel.text == "Repaired: no slice yet."
+    assert not ui.fillButton.enabled
+    assert "Repair the organ in some slices first" in ui.fillButton.toolTip
+    person.draw(FIRST)
+    person.look()
+    assert ui.fillLabel.text == "Repaired: 3; 0 slices between them."
+    assert "Nothing lies between the repaired slices (3)" in ui.fillButton.toolTip
+    person.draw(LAST)
+    person.look()
+    assert ui.fillLabel.text == "Repaired: 3, 8; 4 slices between them."
+    assert ui.fillButton.enabled
+
+
+def test_a_lesion_in_the_organ_is_no_repair_of_it(person: Repairer) -> None:
+    liver, tumour = person.mask(), person.mask("tumour")
+    assert person.logic.repaired_slices(person.volume) == []
+    k = int(np.argmax(liver.sum(axis=(1, 2))))
+    j, i = np.argwhere(liver[k])[0]
+    for name, mask, value in (("tumour", tumour, True), ("liver", liver, False)):
+        mask[k, j, i] = value
+        write_mask(person.node, person.segment(name), mask, person.volume)
+    assert person.logic.repaired_slices(person.volume) == []
+    liver[k, j, i] = True
+    liver[k + 1] = False
+    write_mask(person.node, person.segment("liver"), liver, person.volume)
+    assert person.logic.repaired_slices(person.volume) == [k + 1]
+
+
+def test_a_new_prediction_forgets_what_was_repaired(person: Repairer) -> None:
+    from ASLsegLib.scene.provenance import Provenance
+
+    person.draw(FIRST, LAST)
+    labels = np.zeros(person.mask().shape, np.uint8)
+    labels[2:9, 5:20, 5:20] = 1
+    provenance = Provenance("refined", "aslseg")
+    write_labels(person.volume, labels, LIVER_TARGETS, provenance, may_replace=lambda _: True)
+    assert person.logic.repaired_slices(person.volume) == []
+
+
+def test_slices_that_were_repaired_are_remembered_with_the_segmentation(
+    person: Repairer, tmp_path: Path
+) -> None:
+    from ASLsegLib.scene.provenance import REPAIRED, SLICES, tag
+    from ASLsegLib.scene.repaired_slices import note_slices
+
+    person.draw(FIRST, LAST)
+    note_slices(person.node, person.segment("liver"), {4: "0badcafe"}, [8, 3])
+    path = str(tmp_path / "kept.seg.nrrd")
+    assert slicer.util.saveNode(person.node, path)
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(path)
+    again = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
+    assert storage.ReadData(again)
+    segmentation = again.GetSegmentation()
+    segment = segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("liver"))
+    assert (tag(segment, SLICES), tag(segment, REPAIRED)) == ("4-0badcafe", "3 8")
+
+
+@pytest.mark.parametrize("words", ["7", "x-y", "-", "9999999999-0a", "٣-0a"])
+def test_what_a_scene_says_of_slices_may_be_anything(person: Repairer, words: str) -> None:
+    from ASLsegLib.scene.provenance import REPAIRED, SLICES, set_tags
+
+    segment = person.node.GetSegmentation().GetSegment(person.segment("liver"))
+    set_tags(segment, {SLICES: words, REPAIRED: f"3 {words}"})
+    assert 3 in person.logic.repaired_slices(person.volume)
+
+
+def test_slices_are_told_apart_along_the_axis_of_a_volume() -> None:
+    from ASLsegLib.scene.repaired_slices import slice_digests
+    from ASLsegLib.scene.segments import part_of
+
+    rng = np.random.default_rng(0)
+    mask = np.zeros((7, 8, 9), bool)
+    mask[2:5, 3:6, 1:7] = rng.random((3, 3, 6)) > 0.4
+    mask[3, 3:6, 1:7] = True
+    for axis in range(3):
+        before = slice_digests(part_of(mask), axis)
+        assert list(before) == np.flatnonzero(np.moveaxis(mask, axis, 0).any(axis=(1, 2))).tolist()
+        other = mask.copy()
+        other[3, 7, 8] = True  # makes the box larger
+        now = slice_digests(part_of(other), axis)
+        differing = {k for k in now.keys() | before.keys() if now.get(k) != before.get(k)}
+        assert differing == {(3, 7, 8)[axis]}
+        moved = slice_digests(part_of(np.roll(mask, 1, (axis + 1) % 3)), axis)
+        assert not set(moved.values()) & set(before.values())
+    assert slice_digests(None, 0) == {}
+
+
+# --- Filling ------------------------------------------------------------------------------------
+
+
+def test_slices_between_are_filled_taken_back_and_done_again(person: Repairer) -> None:
+    from ASLsegLib.scene.segmentations import holds_unsaved
+
+    logic, ui = person.logic, person.ui
+    person.draw(FIRST, LAST)
+    person.look()
+    before, tumour = person.mask(), person.mask("tumour")
+    person.fill()
+    filled = person.mask()
+    changed = changed_slices(before, filled)
+    assert changed
+    assert set(changed) <= set(BETWEEN)
+    np.testing.assert_array_equal(person.mask("tumour"), tumour)
+    assert ui.fillLabel.text.startswith("Repaired: 3, 8; 4 slices between them. Filled 4 slices")
+    assert holds_unsaved(person.node, person.volume)
+    assert logic.to_undo == "fill liver between slices 3 and 8"
+    logic.undo()
+    np.testing.assert_array_equal(person.mask(), before)
+    assert logic.repaired_slices(person.volume) == [FIRST, LAST]
+    assert logic.redo() == "fill liver between slices 3 and 8"
+    np.testing.assert_array_equal(person.mask(), filled)
+    assert logic.repaired_slices(person.volume) == [FIRST, LAST]
+
+
+def test_what_is_repaired_after_a_filling_counts_beside_what_was_before(person: Repairer) -> None:
+    logic = person.logic
+    person.draw(FIRST, LAST)
+    facts = logic.fill_between(person.volume)
+    assert facts.filled_slices == BETWEEN
+    person.draw(6, rows=slice(12, 26))
+    assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST]
+    before = person.mask()
+    facts = logic.fill_between(person.volume, [9])  # right as it is
+    assert facts.filled_slices == [4, 5, 7]
+    assert set(changed_slices(before, person.mask())) <= {4, 5, 7}
+    assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST, 9]
+    project = logic.accept(CASE)
+    liver = project.load_labels(project.case(CASE)).labels
+    np.testing.assert_array_equal(liver == 1, person.mask())
+    assert next(r for r in logic.case_reports() if r.case_id == CASE).state == "corrected"
+
+
+def test_what_is_drawn_while_the_engine_fills_is_kept_and_nothing_is_shown(
+    person: Repairer, dialogs: Any
+) -> None:
+    logic = person.logic
+    person.draw(FIRST, LAST)
+    word = logic.to_undo
+    logic.fill_between(person.volume, wait=False)
+    person.draw(6)
+    drawn = person.mask()
+    wait_for_engine(logic)
+    dialogs.take("You drew in liver while it was filled")
+    np.testing.assert_array_equal(person.mask(), drawn)
+    assert logic.to_undo == word
+    assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST]
+
+
+def test_filling_is_cancelled_and_nothing_has_changed(person: Repairer) -> None:
+    logic = person.logic
+    person.draw(FIRST, LAST)
+    person.look()
+    before, word = person.mask(), logic.to_undo
+    events: list[Any] = []
+    logic.engine.event.connect(events.append)
+    click(person.ui.fillButton)
+    assert not person.ui.fillButton.enabled
+    learning = "Learning the drawn slices"
+    wait_until(lambda: any(getattr(e, "task", "") == learning for e in events), 60.0, "it learns")
+    logic.cancel()
+    wait_for_engine(logic)
+    assert events[-1].event == "cancelled"
+    np.testing.assert_array_equal(person.mask(), before)
+    assert logic.to_undo == word
+    assert person.ui.fillButton.enabled
+
+
+# --- Refusals -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_filled_is_refused_in_words(person: Repairer) -> None:
+    from ASLsegLib.scene.volumes import SceneError, add_volume
+
+    logic, volume = person.logic, person.volume
+    for slices, reason in (
+        ([], "Repair the organ in some slices first, about 15 mm apart"),
+        ([5], r"Nothing lies between the repaired slices \(5\)"),
+        ([5, 6, 6], r"Nothing lies between the repaired slices \(5, 6\)"),
+        ([5, 12], "There is no slice 12; the volume has 0 to 11"),
+        ([-1, 5], "There is no slice -1"),
+    ):
+        with pytest.raises(SceneError, match=reason):
+            logic.fill_between(volume, slices)
+    voxels = np.zeros((4, 5, 6), np.int16)
+    other = add_volume(Volume(voxels, Geometry.axis_aligned(voxels.shape, (1.0,) * 3)), "other")
+    with pytest.raises(SceneError, match="No final label of other is in the scene"):
+        logic.fill_between(other, [1, 3])
+    assert not logic.engine.is_busy
+
+
+def test_a_given_mask_and_changed_segments_and_voxels_are_refused(person: Repairer) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic, volume, segmentation = person.logic, person.volume, person.node.GetSegmentation()
+    logic._files_of[volume.GetID()] = {"liver": "liver.nii.gz"}
+    with pytest.raises(SceneError, match="The mask of liver was given and stays"):
+        logic.fill_between(volume, [3, 8])
+    logic._files_of.clear()
+    second = segmentation.AddEmptySegment("", "Liver")
+    with pytest.raises(SceneError, match=r"liver has several segments \(liver, Liver\)"):
+        logic.fill_between(volume, [3, 8])
+    segmentation.RemoveSegment(second)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    person.node.SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(SceneError, match="is under a transform; harden it"):
+        logic.fill_between(volume, [3, 8])
+    person.node.SetAndObserveTransformNodeID(None)
+    segmentation.RemoveSegment(person.segment("liver"))
+    with pytest.raises(SceneError, match="has no segment of liver"):
+        logic.fill_between(volume, [3, 8])
+    slicer.util.arrayFromVolume(volume)[:] = 0
+    with pytest.raises(SceneError, match="not those of case c2 any more"):
+        logic.fill_between(volume, [3, 8])
+
+
+def test_without_a_run_the_button_says_that_one_is_needed(person: Repairer) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    person.draw(FIRST, LAST)
+    shutil.rmtree(person.logic.project.folder / "runs")
+    person.logic.refresh()
+    person.look()
+    assert "train first" in person.ui.fillButton.toolTip
+    assert not person.ui.fillButton.enabled
+    with pytest.raises(SceneError, match="no finished run"):
+        person.logic.fill_between(person.volume)
