@@ -10,6 +10,7 @@ import typer
 from aslseg import __version__
 from aslseg.cli import benchmark as cli_benchmark
 from aslseg.cli import cases as cli_cases
+from aslseg.cli import filling as cli_filling
 from aslseg.cli import hosts as cli_hosts
 from aslseg.cli import lesions as cli_lesions
 from aslseg.cli import projects as cli_projects
@@ -64,6 +65,7 @@ def root(
 cli_projects.register(app)
 cli_cases.register(app)
 cli_lesions.register(app)
+cli_filling.register(app)
 cli_runs.register(app)
 cli_benchmark.register(app)
 cli_hosts.register(app)

@@ -31,7 +31,8 @@ from aslseg.storage import atomic_path, unwritable
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
 
 
-_ONE_FILE_SUFFIXES = SUFFIXES[:4]
+ONE_FILE_SUFFIXES = SUFFIXES[:4]
+"""Of images that are one file."""
 
 
 _NEARLY = 1e-3
@@ -225,8 +226,8 @@ def _labels_of(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 
 
 def _write(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
-    if suffix_of(path) not in _ONE_FILE_SUFFIXES:
-        msg = f"{path} cannot be written; end its name in {', '.join(_ONE_FILE_SUFFIXES)}."
+    if suffix_of(path) not in ONE_FILE_SUFFIXES:
+        msg = f"{path} cannot be written; end its name in {', '.join(ONE_FILE_SUFFIXES)}."
         raise ImageError(msg)
     check_name(path)
     image = _image_of(array, geometry)
