@@ -141,6 +141,7 @@ def test_what_a_scene_says_of_slices_may_be_anything(person: Repairer, words: st
     assert 3 in person.logic.repaired_slices(person.volume)
 
 
+@pytest.mark.usefixtures("panel")
 def test_slices_are_told_apart_along_the_axis_of_a_volume() -> None:
     from ASLsegLib.scene.repaired_slices import slice_digests
     from ASLsegLib.scene.segments import part_of
@@ -160,6 +161,46 @@ def test_slices_are_told_apart_along_the_axis_of_a_volume() -> None:
         moved = slice_digests(part_of(np.roll(mask, 1, (axis + 1) % 3)), axis)
         assert not set(moved.values()) & set(before.values())
     assert slice_digests(None, 0) == {}
+
+
+def test_lesions_that_are_decided_about_leave_the_organ_as_it_was(reviewer: Any) -> None:
+    volume = reviewer.logic.case_node("c2")
+    assert reviewer.logic.repaired_slices(volume) == []
+    reviewer.logic.delete_lesion(0)
+    reviewer.logic.accept_lesion(1)
+    assert reviewer.logic.repaired_slices(volume) == []
+
+
+@pytest.mark.usefixtures("panel")
+@pytest.mark.parametrize("axis", [0, 2])
+def test_slices_are_filled_along_the_axis_of_the_volume_below_what_lies_in_the_organ(
+    axis: int,
+) -> None:
+    from ASLsegLib.logic.slice_filling import DrawnOrgan, DrawnSlices
+    from ASLsegLib.scene.segments import part_of
+
+    liver, tumour = LIVER_TARGETS
+    grid = Geometry.axis_aligned((6, 7, 8), (1.0, 1.0, 1.0))
+    before = np.zeros(grid.shape, bool)
+    before[1:5, 1:5, 1:5] = True  # with what a grown lesion covers of it
+    lesion = np.zeros(grid.shape, bool)
+    lesion[2:4, 2:4, 2:4] = True
+    organ = DrawnOrgan(liver, "liver", (1, 2), part_of(before))
+    parts = [(liver, part_of(before)), (tumour, part_of(lesion))]
+    drawn = DrawnSlices(None, None, (1, 4), [organ], parts, grid, axis)  # type: ignore[arg-type]
+    labels = np.where(before, 1, 0).astype(np.uint8)
+    np.moveaxis(labels, axis, 0)[2:4] = 0
+    np.moveaxis(labels, axis, 0)[2:4, 0:6, 0:6] = 1
+    labels[lesion] = 2
+    (found,) = drawn.filled(labels, [2, 3])
+    mask = np.zeros(grid.shape, bool)
+    assert found.part is not None
+    mask[found.part.place] = found.part.values
+    expected = before.copy()
+    np.moveaxis(expected, axis, 0)[2:4, 0:6, 0:6] = True
+    np.testing.assert_array_equal(mask, expected)
+    assert list(found.digests) == [1, 2, 3, 4]
+    assert found.lost is None
 
 
 # --- Filling ------------------------------------------------------------------------------------
