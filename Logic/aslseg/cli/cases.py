@@ -22,6 +22,8 @@ from aslseg.cli.console import (
 from aslseg.cli.planned import show_plan
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
+from aslseg.data.slice_numbers import read_slices
+from aslseg.errors import ConfigError
 from aslseg.project.case import Case, nothing_counts
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
@@ -29,9 +31,6 @@ from aslseg.project.project import Project
 if TYPE_CHECKING:
     from aslseg.project.case_changes import CaseChanges
     from aslseg.project.edit import Removal
-
-_DIGITS = 6
-"""Of the number of a slice; fewer are written."""
 
 
 def cases(  # noqa: PLR0913 - one for each option of the command
@@ -119,19 +118,11 @@ def slices_in(text: str) -> list[int] | None:
     """
     if text in ("all", "none"):
         return None if text == "all" else []
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = (first, last) if dash else (first, first)
-        is_written = all(end.isdecimal() and len(end) < _DIGITS for end in ends)
-        if not is_written or int(ends[0]) > int(ends[1]):
-            msg = (
-                f"'{text}' are no slices; write numbers and ranges such as 4,8,12-15, the lower "
-                "number first, all or none."
-            )
-            raise typer.BadParameter(msg)
-        found += range(int(ends[0]), int(ends[1]) + 1)
-    return found
+    try:
+        return read_slices(text)
+    except ConfigError as error:
+        msg = f"{error} Or write all or none."
+        raise typer.BadParameter(msg) from error
 
 
 def _added(
