@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import read_mask, wait_for_engine, wait_for_files, write_labels, write_mask
+from harness import (
+    read_mask,
+    show_slice_of,
+    wait_for_engine,
+    wait_for_files,
+    write_labels,
+    write_mask,
+)
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.targets import LIVER_TARGETS
@@ -74,16 +81,18 @@ def changed_slices(before: np.ndarray, now: np.ndarray) -> list[int]:
 
 def test_the_panel_says_which_slices_count_as_repaired(person: Repairer) -> None:
     ui = person.ui
-    assert ui.fillLabel.text == "Repaired: no slice yet."
+    assert (ui.repairedSlicesEdit.text, ui.fillLabel.text) == ("", "No slice is repaired yet.")
     assert not ui.fillButton.enabled
     assert "Repair the organ in some slices first" in ui.fillButton.toolTip
     person.draw(FIRST)
     person.look()
-    assert ui.fillLabel.text == "Repaired: 3; 0 slices between them."
+    assert ui.repairedSlicesEdit.text == "3"
+    assert ui.fillLabel.text == "Slices between them: 0."
     assert "Nothing lies between the repaired slices (3)" in ui.fillButton.toolTip
     person.draw(LAST)
     person.look()
-    assert ui.fillLabel.text == "Repaired: 3, 8; 4 slices between them."
+    assert ui.repairedSlicesEdit.text == "3, 8"
+    assert ui.fillLabel.text == "Slices between them: 4."
     assert ui.fillButton.enabled
 
 
@@ -203,6 +212,134 @@ def test_slices_are_filled_along_the_axis_of_the_volume_below_what_lies_in_the_o
     assert found.lost is None
 
 
+# --- Slices that a person names -----------------------------------------------------------------
+
+
+def type_slices(person: Repairer, text: str) -> None:
+    """Type slices in place of those that are shown, as a person with a keyboard does."""
+    from PySide6 import QtCore, QtTest
+
+    edit = person.ui.repairedSlicesEdit
+    edit.selectAll()
+    QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Delete)
+    QtTest.QTest.keyClicks(edit, text)
+    QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Return)
+    run_event_loop(0.5)
+
+
+def smooth(person: Repairer) -> None:
+    """Change the organ a little in most slices, as effects of the Segment Editor do."""
+    liver = person.mask()
+    liver[2:11, 10:12, 10:12] ^= True
+    write_mask(person.node, person.segment("liver"), liver, person.volume)
+    person.look()
+
+
+def test_slices_that_are_typed_count_and_no_others_until_more_is_drawn(person: Repairer) -> None:
+    logic, ui = person.logic, person.ui
+    smooth(person)
+    assert ui.repairedSlicesEdit.text == "2-10"
+    type_slices(person, "8, 3")
+    assert ui.repairedSlicesEdit.text == "3, 8"
+    assert "Slices between them: 4." in ui.fillLabel.text
+    assert logic.repaired_slices(person.volume) == [3, 8]
+    person.draw(6)
+    person.look()
+    assert ui.repairedSlicesEdit.text == "3, 6, 8"
+    type_slices(person, "")
+    assert ui.repairedSlicesEdit.text == "2-10"
+    assert not logic.are_slices_named(person.volume)
+
+
+def test_named_slices_are_learnt_and_then_count_as_any_others(person: Repairer) -> None:
+    logic = person.logic
+    smooth(person)
+    before = person.mask()
+    type_slices(person, "3, 8")
+    person.fill()
+    assert set(changed_slices(before, person.mask())) <= set(BETWEEN)
+    assert "Filled 4 slices" in person.ui.fillLabel.text
+    assert not logic.are_slices_named(person.volume)
+    assert logic.repaired_slices(person.volume) == [3, 8]
+    logic.undo()
+    assert logic.are_slices_named(person.volume)
+    assert logic.repaired_slices(person.volume) == [3, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("3; 8", "'3; 8' are no slices; write numbers and ranges such as 4,8,12-15"),
+        ("3, 12", "There is no slice 12; the volume has 0 to 11."),
+    ],
+)
+def test_what_is_typed_wrongly_is_said_beside_it(person: Repairer, text: str, reason: str) -> None:
+    ui = person.ui
+    person.draw(FIRST, LAST)
+    person.look()
+    type_slices(person, text)
+    assert ui.repairedSlicesEdit.text == text
+    assert reason in ui.fillLabel.text
+    assert not ui.fillButton.enabled
+    assert person.logic.repaired_slices(person.volume) == [FIRST, LAST]
+    type_slices(person, "3, 7")
+    assert ui.fillButton.enabled
+    assert person.logic.repaired_slices(person.volume) == [3, 7]
+
+
+def test_the_slice_that_is_shown_counts_or_does_not_at_a_press(person: Repairer) -> None:
+    ui = person.ui
+    person.draw(FIRST)
+    person.look()
+    for k, counted, expected in ((7, False, [3, 7]), (3, True, [7]), (7, True, [])):
+        show_slice_of(person.volume, k)
+        run_event_loop(0.5)
+        assert ui.countSliceButton.checked == counted
+        click(ui.countSliceButton)
+        assert ui.countSliceButton.checked != counted
+        assert ui.repairedSlicesEdit.text == ", ".join(map(str, expected))
+        assert person.logic.repaired_slices(person.volume) == expected
+
+
+def test_a_new_prediction_forgets_which_slices_were_named(person: Repairer) -> None:
+    from ASLsegLib.scene.provenance import Provenance
+
+    type_slices(person, "3, 8")
+    labels = np.zeros(person.mask().shape, np.uint8)
+    labels[2:9, 5:20, 5:20] = 1
+    provenance = Provenance("refined", "aslseg")
+    write_labels(person.volume, labels, LIVER_TARGETS, provenance, may_replace=lambda _: True)
+    person.look()
+    assert person.ui.repairedSlicesEdit.text == ""
+    assert person.logic.repaired_slices(person.volume) == []
+
+
+def test_what_was_typed_about_a_case_is_not_about_the_next_one(person: Repairer) -> None:
+    type_slices(person, "x")
+    person.panel.case_chosen.emit("c3")
+    wait_for_files(person.logic)
+    person.look()
+    assert person.ui.repairedSlicesEdit.text == ""
+    assert person.ui.fillLabel.text == "No slice is repaired yet."
+
+
+def test_where_very_many_slices_differ_it_is_said_that_some_should_be_named(
+    person: Repairer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.widgets import slice_filling
+
+    monkeypatch.setattr(slice_filling, "MANY", 8)
+    smooth(person)
+    assert "9 slices differ, as after smoothing: name those" in person.ui.fillLabel.text
+    type_slices(person, "2-10")
+    assert "Slices between them: 0." in person.ui.fillLabel.text
+    type_slices(person, "")
+    monkeypatch.setattr(slice_filling, "MANY", 9)
+    person.look()
+    person.panel.update()
+    assert "Slices between them: 0." in person.ui.fillLabel.text
+
+
 # --- Filling ------------------------------------------------------------------------------------
 
 
@@ -219,7 +356,8 @@ def test_slices_between_are_filled_taken_back_and_done_again(person: Repairer) -
     assert changed
     assert set(changed) <= set(BETWEEN)
     np.testing.assert_array_equal(person.mask("tumour"), tumour)
-    assert ui.fillLabel.text.startswith("Repaired: 3, 8; 4 slices between them. Filled 4 slices")
+    assert ui.repairedSlicesEdit.text == "3, 8"
+    assert "Slices between them: 4. Filled 4 slices" in ui.fillLabel.text
     assert holds_unsaved(person.node, person.volume)
     assert logic.to_undo == "fill liver between slices 3 and 8"
     logic.undo()
@@ -238,7 +376,7 @@ def test_what_is_repaired_after_a_filling_counts_beside_what_was_before(person: 
     person.draw(6, rows=slice(12, 26))
     assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST]
     before = person.mask()
-    facts = logic.fill_between(person.volume, [9])  # right as it is
+    facts = logic.fill_between(person.volume, [FIRST, 6, LAST, 9])  # 9 is right as it is
     assert facts.filled_slices == [4, 5, 7]
     assert set(changed_slices(before, person.mask())) <= {4, 5, 7}
     assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST, 9]

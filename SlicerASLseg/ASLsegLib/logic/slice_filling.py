@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
+from aslseg.data.slice_numbers import write_slices
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer
@@ -17,6 +18,8 @@ from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.provenance import all_tags, digest_of
 from ASLsegLib.scene.repaired_slices import (
+    are_slices_named,
+    name_slices,
     note_slices,
     organs_of,
     repaired_slices,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 
 NOTHING_REPAIRED = (
     "Repair the organ in some slices first, about 15 mm apart, the first and the last one among "
-    "them."
+    "them; or name those that are right."
 )
 NOTHING_BETWEEN = (
     "Nothing lies between the repaired slices ({slices}); repair another one, about 15 mm away."
@@ -66,7 +69,7 @@ def why_nothing_between(slices: Sequence[int]) -> str:
     if not slices:
         return NOTHING_REPAIRED
     if not slices_between(slices):
-        return NOTHING_BETWEEN.format(slices=", ".join(map(str, sorted({*slices}))))
+        return NOTHING_BETWEEN.format(slices=write_slices(slices))
     return ""
 
 
@@ -208,15 +211,38 @@ class SliceFillingLogic(InteractiveLogic):
         """Return the axial slices in which a person repaired an organ of a volume's final label.
 
         Those differ from what was last written there, by a run or by `fill_between`; slices between
-        which was filled stay among them until a run predicts the whole volume again.
+        which was filled stay among them until a run predicts the whole volume again. After
+        `name_slices` they are those that were named, and what was drawn in since.
         """
         node = find_prediction(volume, "refined")
         return [] if node is None else repaired_slices(node, volume, self.targets())
 
+    def name_slices(self, volume: Any, slices: Collection[int] | None) -> None:
+        """Let exactly some axial slices of a volume's final label count as repaired.
+
+        What is drawn in from now on counts beside them; a prediction of the whole volume forgets
+        them.
+
+        Args:
+            volume: Volume node.
+            slices: Those that are right; None for those that differ from what was written last.
+
+        Raises:
+            SceneError: When there is no final label, or no such slice.
+        """
+        node = _final_label(volume)
+        _require_there(slices or (), volume)
+        name_slices(node, volume, self.targets(), slices)
+
+    def are_slices_named(self, volume: Any) -> bool:
+        """Tell whether `name_slices` has said which slices of a volume count."""
+        node = find_prediction(volume, "refined")
+        return node is not None and are_slices_named(node, self.targets())
+
     def fill_between(
         self,
         volume: Any,
-        slices: Sequence[int] | None = None,
+        slices: Collection[int] | None = None,
         *,
         run_id: str | None = None,
         wait: bool = True,
@@ -228,7 +254,8 @@ class SliceFillingLogic(InteractiveLogic):
 
         Args:
             volume: Volume node.
-            slices: Axial slices that are right too, though nothing was drawn in them.
+            slices: Axial slices that are right, and no others; those that `repaired_slices` returns
+                when None.
             run_id: As in `segment`.
             wait: Return when the slices are shown; else None at once.
 
@@ -243,7 +270,7 @@ class SliceFillingLogic(InteractiveLogic):
         case_id = case_of(volume, self.project)
         if case_id:
             require_intact(volume, case_id)
-        drawn = read_drawn(volume, self.targets(), slices or ())
+        drawn = read_drawn(volume, self.targets(), slices)
         if not run_id and self.usable_run() is None:
             raise SceneError(NO_RUN)
         arguments, prepare = self._about(volume, run_id)
@@ -285,29 +312,32 @@ class SliceFillingLogic(InteractiveLogic):
         return Job("fill_between", request, write, read, show_unless_drawn_in)
 
 
-def read_drawn(volume: Any, targets: Sequence[Target], slices: Sequence[int]) -> DrawnSlices:
+def read_drawn(
+    volume: Any, targets: Sequence[Target], slices: Collection[int] | None
+) -> DrawnSlices:
     """Read what the final label of a volume shows, with the slices that were repaired in it.
 
     Args:
         volume: Volume node.
         targets: Of the project.
-        slices: Slices that are right too.
+        slices: Slices that are right; those that were repaired when None.
 
     Raises:
         SceneError: When there is no final label, nothing to fill in it, or no such slice.
     """
     from aslseg.targets import region_values
 
-    node = find_prediction(volume, "refined")
-    if node is None:
-        msg = f"No final label of {volume.GetName()} is in the scene; load the case, or segment it."
-        raise SceneError(msg)
+    node = _final_label(volume)
     if node.GetParentTransformNode() is not None:
         msg = f"{node.GetName()} is under a transform; harden it (Data module), or take it off."
         raise SceneError(msg)
     geometry, axis = geometry_of(volume), slice_axis_of(volume)
-    known = sorted({*repaired_slices(node, volume, targets), *slices})
-    _require_between(known, geometry.shape[axis])
+    given = repaired_slices(node, volume, targets) if slices is None else slices
+    known = sorted({int(k) for k in given})
+    _require_there(known, volume)
+    problem = why_nothing_between(known)
+    if problem:
+        raise SceneError(problem)
     chosen = choose_segments(node, targets).by_target
     parts = [
         (target, segment_id, read_part(node, segment_id, volume))
@@ -324,14 +354,30 @@ def read_drawn(volume: Any, targets: Sequence[Target], slices: Sequence[int]) ->
     return DrawnSlices(node, volume, known, organs, held, geometry, axis)
 
 
-def _require_between(slices: Sequence[int], depth: int) -> None:
-    """Make sure that slices are there, and something between them."""
-    problem = why_nothing_between(slices)
-    if slices and not 0 <= min(slices) <= max(slices) < depth:
-        wrong = min(slices) if min(slices) < 0 else max(slices)
-        problem = f"There is no slice {wrong}; the volume has 0 to {depth - 1}."
-    if problem:
-        raise SceneError(problem)
+def _final_label(volume: Any) -> Any:
+    """Return the segmentation node of a volume's final label.
+
+    Raises:
+        SceneError: When there is none.
+    """
+    node = find_prediction(volume, "refined")
+    if node is None:
+        msg = f"No final label of {volume.GetName()} is in the scene; load the case, or segment it."
+        raise SceneError(msg)
+    return node
+
+
+def _require_there(slices: Collection[int], volume: Any) -> None:
+    """Make sure that a volume has some axial slices.
+
+    Raises:
+        SceneError: When it has not.
+    """
+    depth = geometry_of(volume).shape[slice_axis_of(volume)]
+    wrong = [k for k in slices if not 0 <= k < depth]
+    if wrong:
+        msg = f"There is no slice {wrong[0]}; the volume has 0 to {depth - 1}."
+        raise SceneError(msg)
 
 
 def _only_segment(node: Any, organ: Target, ids: Sequence[str]) -> str:

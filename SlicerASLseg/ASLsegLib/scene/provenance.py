@@ -18,6 +18,7 @@ _DIGEST, _TARGET = "Digest", "Target"
 GROWTH = "Growth"
 """Tag of a segment that is a grown lesion; its value is the slice that the lesion begins on."""
 SLICES, REPAIRED = "Slices", "Repaired"
+AT_NAMING, NAMED = "SlicesAtNaming", "NamedSlices"
 """Tags of an organ's segment, see `scene.repaired_slices`."""
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
@@ -25,7 +26,7 @@ _MOST_DIGITS = 9
 _KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 _OURS = (
     SOURCE, FORMER_SOURCE, "Method", "Run", "Round", "Model", "Human", "Prompted", _TARGET, _DIGEST,
-    GROWTH, "Saved", SLICES, REPAIRED,
+    GROWTH, "Saved", SLICES, REPAIRED, AT_NAMING, NAMED,
 )  # fmt: skip
 _ALL_TAGS = (*(_PREFIX + name for name in _OURS), _KIND, _ALGORITHM, "Segmentation.Status")
 
@@ -160,6 +161,12 @@ def set_tags(segment: Any, tags: Mapping[str, str]) -> None:
     """Change some of our tags of a segment."""
     for name, value in tags.items():
         segment.SetTag(_PREFIX + name, value)
+
+
+def remove_tags(segment: Any, *names: str) -> None:
+    """Remove some of our tags of a segment."""
+    for name in names:
+        segment.RemoveTag(_PREFIX + name)
 
 
 def all_tags(segment: Any) -> dict[str, str]:

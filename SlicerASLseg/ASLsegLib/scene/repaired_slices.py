@@ -2,7 +2,8 @@
 
 An organ is a target that lies in no other one, with all that lies in it. Its segment has two tags:
 digests of the organ's slices as they were written last, by a run or by filling between repaired
-slices; and the slices that were repaired before that.
+slices; and the slices that were repaired before that. Where a person has named the slices that are
+right, two more tags count instead: the digests as they were then, and the slices that were named.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import REPAIRED, SLICES, set_tags, tag
+from ASLsegLib.scene.provenance import (
+    AT_NAMING,
+    NAMED,
+    REPAIRED,
+    SLICES,
+    remove_tags,
+    set_tags,
+    tag,
+)
 from ASLsegLib.scene.segments import Part, read_part, together
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import slice_axis_of
@@ -82,9 +91,43 @@ def note_slices(
         digests: See `slice_digests`.
         repaired: Slices that stay repaired.
     """
-    words = " ".join(f"{k}-{digest}" for k, digest in digests.items())
-    values = {SLICES: words or _NOTHING, REPAIRED: " ".join(map(str, sorted(repaired)))}
-    set_tags(node.GetSegmentation().GetSegment(segment_id), values)
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    set_tags(segment, {SLICES: _digest_words(digests), REPAIRED: _words(repaired)})
+    remove_tags(segment, AT_NAMING, NAMED)
+
+
+def name_slices(
+    node: Any, volume: Any, targets: Sequence[Target], slices: Collection[int] | None
+) -> None:
+    """Let exactly some slices count as repaired, and what is drawn in from now on.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        targets: Of the project.
+        slices: The slices; None for those that differ from what was written.
+    """
+    axis, chosen = slice_axis_of(volume), choose_segments(node, targets).by_target
+    for segment_id in organ_segments(node, targets):
+        remove_tags(node.GetSegmentation().GetSegment(segment_id), AT_NAMING, NAMED)
+    for organ in organs_of(targets) if slices is not None else ():
+        digests = slice_digests(_region(node, volume, organ, targets, chosen), axis)
+        tags = {AT_NAMING: _digest_words(digests), NAMED: _words(slices or ())}
+        for segment_id in chosen.get(organ.name, ()):
+            set_tags(node.GetSegmentation().GetSegment(segment_id), tags)
+
+
+def are_slices_named(node: Any, targets: Sequence[Target]) -> bool:
+    """Tell whether a person has named the slices that are right."""
+    segmentation = node.GetSegmentation()
+    ids = organ_segments(node, targets)
+    return any(tag(segmentation.GetSegment(one), AT_NAMING) for one in ids)
+
+
+def organ_segments(node: Any, targets: Sequence[Target]) -> list[str]:
+    """Return the ids of the segments that make the organs."""
+    chosen = choose_segments(node, targets).by_target
+    return [one for organ in organs_of(targets) for one in chosen.get(organ.name, ())]
 
 
 def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[int]:
@@ -97,9 +140,9 @@ def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[i
     """
     found, chosen = set[int](), choose_segments(node, targets).by_target
     for organ in organs_of(targets):
-        written = _written(node, chosen.get(organ.name, ()))
-        if written is not None:
-            before, repaired = written
+        noted = _noted(node, chosen.get(organ.name, ()))
+        if noted is not None:
+            before, repaired = noted
             region = _region(node, volume, organ, targets, chosen)
             now = slice_digests(region, slice_axis_of(volume))
             found |= repaired
@@ -118,19 +161,29 @@ def stamp_of(node: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _written(node: Any, ids: Sequence[str]) -> tuple[dict[int, str], set[int]] | None:
+def _noted(node: Any, ids: Sequence[str]) -> tuple[dict[int, str], set[int]] | None:
     """Return what was noted of an organ: digests, and repaired slices; None for nothing.
 
     A scene may come from anywhere: what cannot be read counts as nothing.
     """
     for segment_id in ids:
         segment = node.GetSegmentation().GetSegment(segment_id)
-        words = tag(segment, SLICES)
-        if words:
-            pairs = [word.partition("-")[::2] for word in words.split()]
-            repaired = [one for one in tag(segment, REPAIRED).split() if _is_number(one)]
-            return {int(k): digest for k, digest in pairs if _is_number(k)}, set(map(int, repaired))
+        for digests, slices in ((AT_NAMING, NAMED), (SLICES, REPAIRED)):
+            words = tag(segment, digests)
+            if words:
+                pairs = [word.partition("-")[::2] for word in words.split()]
+                repaired = [one for one in tag(segment, slices).split() if _is_number(one)]
+                known = {int(k): digest for k, digest in pairs if _is_number(k)}
+                return known, set(map(int, repaired))
     return None
+
+
+def _digest_words(digests: Mapping[int, str]) -> str:
+    return " ".join(f"{k}-{digest}" for k, digest in digests.items()) or _NOTHING
+
+
+def _words(slices: Collection[int]) -> str:
+    return " ".join(map(str, sorted({*slices})))
 
 
 def _is_number(text: str) -> bool:
