@@ -23,7 +23,7 @@ from ASLsegLib.scene.provenance import (
     set_tags,
     tag,
 )
-from ASLsegLib.scene.segments import Part, read_part, together
+from ASLsegLib.scene.segments import Part, Parts, read_part, together
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import slice_axis_of
 
@@ -63,7 +63,7 @@ def slice_digests(part: Part | None, axis: int) -> dict[int, str]:
 
 
 def note_written_slices(
-    node: Any, volume: Any, targets: Sequence[Target], written: Mapping[str, str]
+    node: Any, volume: Any, targets: Sequence[Target], written: Mapping[str, str], parts: Parts
 ) -> None:
     """Note the slices of organs as a run has just written them; none of them is repaired.
 
@@ -72,11 +72,13 @@ def note_written_slices(
         volume: Its volume node.
         targets: Of the prediction.
         written: Ids of the segments that were written, by the names of their targets.
+        parts: What was written to them.
     """
     axis, chosen = slice_axis_of(volume), choose_segments(node, targets).by_target
+    known = {written[name]: part for name, part in parts.items() if name in written}
     for organ in organs_of(targets):
         shown = {**chosen, organ.name: [written[organ.name]]}
-        region = _region(node, volume, organ, targets, shown)
+        region = _region(node, volume, organ, targets, shown, known)
         note_slices(node, written[organ.name], slice_digests(region, axis), ())
 
 
@@ -196,14 +198,29 @@ def _region(
     organ: Target,
     targets: Sequence[Target],
     chosen: Mapping[str, Sequence[str]],
+    known: Parts | None = None,
 ) -> Part | None:
-    """Return an organ with all that lies in it, of the chosen segments of each target."""
+    """Return an organ with all that lies in it, of the chosen segments of each target.
+
+    Args:
+        node: Segmentation node.
+        volume: Its volume node.
+        organ: The organ.
+        targets: All of them.
+        chosen: Ids of the segments of each target, by its name.
+        known: What segments hold, by their ids; the others are read.
+    """
     from aslseg.targets import region_values
 
-    values, region = region_values(organ, targets), None
+    values, known = region_values(organ, targets), known or {}
+    region: Part | None = None
     for target in targets:
         for segment_id in chosen.get(target.name, ()) if target.value in values else ():
-            region = _added(region, read_part(node, segment_id, volume))
+            is_known = segment_id in known
+            part = known[segment_id] if is_known else read_part(node, segment_id, volume)
+            if region is None and part is not None and is_known:
+                part = Part(part.extent, part.values.copy())  # the first one is added to
+            region = _added(region, part)
     return region
 
 

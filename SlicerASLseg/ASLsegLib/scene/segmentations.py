@@ -263,7 +263,7 @@ def write_prediction(
                 )
             )
     if provenance.source == "refined" and slice_index is None:
-        note_written_slices(node, volume, targets, written)
+        note_written_slices(node, volume, targets, written, parts)
     _name_by_who(node)
     return node
 
