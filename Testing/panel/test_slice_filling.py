@@ -10,70 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import (
-    read_mask,
-    show_slice_of,
-    wait_for_engine,
-    wait_for_files,
-    write_labels,
-    write_mask,
-)
+from harness import show_slice_of, wait_for_engine, wait_for_files, write_labels, write_mask
+from slice_repairer import BETWEEN, CASE, FIRST, LAST, Repairer
 
 from aslseg.data.volume import Geometry, Volume
-from aslseg.targets import LIVER_TARGETS
+from aslseg.targets import LIVER_TARGETS, Target
 from standin.harness import click, run_event_loop, wait_until
-
-CASE = "c2"
-FIRST, LAST = 3, 8
-BETWEEN = [4, 5, 6, 7]
-
-
-class Repairer:
-    """A person who repairs the liver of a case, in front of the panel with the case loaded."""
-
-    def __init__(self, widget: Any, folder: Path) -> None:
-        self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
-        for name in ("cases", "review"):
-            getattr(self.ui, f"{name}Section").collapsed = False
-        self.logic.open_project(folder)
-        self.panel.case_chosen.emit(CASE)
-        wait_for_files(self.logic)
-        wait_until(lambda: self.logic.refined_node(CASE) is not None, 60.0, "the label is shown")
-        self.volume, self.node = self.logic.case_node(CASE), self.logic.refined_node(CASE)
-        self.look()
-
-    def look(self) -> None:
-        """Come back from the Segment Editor, and wait until the panel has looked."""
-        slicer.util.selectModule("Data")
-        slicer.util.selectModule("ASLseg")
-        run_event_loop(0.7)
-
-    def segment(self, name: str) -> str:
-        return str(self.node.GetSegmentation().GetSegmentIdBySegmentName(name))
-
-    def mask(self, name: str = "liver") -> np.ndarray:
-        return np.asarray(read_mask(self.node, self.segment(name), self.volume)).copy()
-
-    def draw(self, *slices: int, rows: slice = slice(10, 30)) -> None:
-        """Draw a square of liver around its lesions in some slices, as a brush would."""
-        liver, tumour = self.mask(), self.mask("tumour")
-        for k in slices:
-            liver[k] = False
-            liver[k, rows, 10:30] = True
-        write_mask(self.node, self.segment("liver"), liver & ~tumour, self.volume)
-
-    def fill(self) -> None:
-        click(self.ui.fillButton)
-        wait_for_engine(self.logic, 0.7)
 
 
 @pytest.fixture
 def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
     return Repairer(open_module(), trained)
-
-
-def changed_slices(before: np.ndarray, now: np.ndarray) -> list[int]:
-    return np.flatnonzero((before != now).any(axis=(1, 2))).tolist()  # type: ignore[no-any-return]
 
 
 # --- Which slices are repaired ------------------------------------------------------------------
@@ -212,19 +159,29 @@ def test_slices_are_filled_along_the_axis_of_the_volume_below_what_lies_in_the_o
     assert found.lost is None
 
 
+@pytest.mark.usefixtures("panel")
+def test_organs_that_overlap_are_not_repaired_by_filling_them() -> None:
+    from ASLsegLib.logic.slice_filling import DrawnOrgan, DrawnSlices
+    from ASLsegLib.scene.repaired_slices import slice_digests
+    from ASLsegLib.scene.segments import part_of
+
+    organs = [Target(name="liver", value=1), Target(name="spleen", value=2)]
+    grid = Geometry.axis_aligned((6, 7, 8), (1.0, 1.0, 1.0))
+    masks = np.zeros((2, *grid.shape), bool)
+    masks[0, :, 1:5, 1:5] = True
+    masks[1, :, 3:6, 3:6] = True  # lies on top
+    parts = [(one, part_of(mask)) for one, mask in zip(organs, masks, strict=True)]
+    asked = [DrawnOrgan(one, one.name, (one.value,), part) for one, part in parts]
+    drawn = DrawnSlices(None, None, (1, 4), asked, parts, grid, 0)  # type: ignore[arg-type]
+    labels = np.where(masks[1], 2, np.where(masks[0], 1, 0)).astype(np.uint8)
+    liver, spleen = drawn.filled(labels, [2, 3])
+    for found in (liver, spleen):
+        assert found.digests == slice_digests(found.part, 0)
+    assert liver.digests[1] != liver.digests[2]
+    assert spleen.lost is None
+
+
 # --- Slices that a person names -----------------------------------------------------------------
-
-
-def type_slices(person: Repairer, text: str) -> None:
-    """Type slices in place of those that are shown, as a person with a keyboard does."""
-    from PySide6 import QtCore, QtTest
-
-    edit = person.ui.repairedSlicesEdit
-    edit.selectAll()
-    QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Delete)
-    QtTest.QTest.keyClicks(edit, text)
-    QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Return)
-    run_event_loop(0.5)
 
 
 def smooth(person: Repairer) -> None:
@@ -239,14 +196,14 @@ def test_slices_that_are_typed_count_and_no_others_until_more_is_drawn(person: R
     logic, ui = person.logic, person.ui
     smooth(person)
     assert ui.repairedSlicesEdit.text == "2-10"
-    type_slices(person, "8, 3")
+    person.type_slices("8, 3")
     assert ui.repairedSlicesEdit.text == "3, 8"
     assert "Slices between them: 4." in ui.fillLabel.text
     assert logic.repaired_slices(person.volume) == [3, 8]
     person.draw(6)
     person.look()
     assert ui.repairedSlicesEdit.text == "3, 6, 8"
-    type_slices(person, "")
+    person.type_slices("")
     assert ui.repairedSlicesEdit.text == "2-10"
     assert not logic.are_slices_named(person.volume)
 
@@ -255,9 +212,9 @@ def test_named_slices_are_learnt_and_then_count_as_any_others(person: Repairer) 
     logic = person.logic
     smooth(person)
     before = person.mask()
-    type_slices(person, "3, 8")
+    person.type_slices("3, 8")
     person.fill()
-    assert set(changed_slices(before, person.mask())) <= set(BETWEEN)
+    assert set(person.changed(before)) <= set(BETWEEN)
     assert "Filled 4 slices" in person.ui.fillLabel.text
     assert not logic.are_slices_named(person.volume)
     assert logic.repaired_slices(person.volume) == [3, 8]
@@ -277,12 +234,12 @@ def test_what_is_typed_wrongly_is_said_beside_it(person: Repairer, text: str, re
     ui = person.ui
     person.draw(FIRST, LAST)
     person.look()
-    type_slices(person, text)
+    person.type_slices(text)
     assert ui.repairedSlicesEdit.text == text
     assert reason in ui.fillLabel.text
     assert not ui.fillButton.enabled
     assert person.logic.repaired_slices(person.volume) == [FIRST, LAST]
-    type_slices(person, "3, 7")
+    person.type_slices("3, 7")
     assert ui.fillButton.enabled
     assert person.logic.repaired_slices(person.volume) == [3, 7]
 
@@ -304,7 +261,7 @@ def test_the_slice_that_is_shown_counts_or_does_not_at_a_press(person: Repairer)
 def test_a_new_prediction_forgets_which_slices_were_named(person: Repairer) -> None:
     from ASLsegLib.scene.provenance import Provenance
 
-    type_slices(person, "3, 8")
+    person.type_slices("3, 8")
     labels = np.zeros(person.mask().shape, np.uint8)
     labels[2:9, 5:20, 5:20] = 1
     provenance = Provenance("refined", "aslseg")
@@ -315,7 +272,7 @@ def test_a_new_prediction_forgets_which_slices_were_named(person: Repairer) -> N
 
 
 def test_what_was_typed_about_a_case_is_not_about_the_next_one(person: Repairer) -> None:
-    type_slices(person, "x")
+    person.type_slices("x")
     person.panel.case_chosen.emit("c3")
     wait_for_files(person.logic)
     person.look()
@@ -331,9 +288,9 @@ def test_where_very_many_slices_differ_it_is_said_that_some_should_be_named(
     monkeypatch.setattr(slice_filling, "MANY", 8)
     smooth(person)
     assert "9 slices differ, as after smoothing: name those" in person.ui.fillLabel.text
-    type_slices(person, "2-10")
+    person.type_slices("2-10")
     assert "Slices between them: 0." in person.ui.fillLabel.text
-    type_slices(person, "")
+    person.type_slices("")
     monkeypatch.setattr(slice_filling, "MANY", 9)
     person.look()
     person.panel.update()
@@ -352,7 +309,7 @@ def test_slices_between_are_filled_taken_back_and_done_again(person: Repairer) -
     before, tumour = person.mask(), person.mask("tumour")
     person.fill()
     filled = person.mask()
-    changed = changed_slices(before, filled)
+    changed = person.changed(before)
     assert changed
     assert set(changed) <= set(BETWEEN)
     np.testing.assert_array_equal(person.mask("tumour"), tumour)
@@ -378,7 +335,7 @@ def test_what_is_repaired_after_a_filling_counts_beside_what_was_before(person: 
     before = person.mask()
     facts = logic.fill_between(person.volume, [FIRST, 6, LAST, 9])  # 9 is right as it is
     assert facts.filled_slices == [4, 5, 7]
-    assert set(changed_slices(before, person.mask())) <= {4, 5, 7}
+    assert set(person.changed(before)) <= {4, 5, 7}
     assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST, 9]
     project = logic.accept(CASE)
     liver = project.load_labels(project.case(CASE)).labels

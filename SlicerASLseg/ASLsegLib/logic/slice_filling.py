@@ -150,7 +150,11 @@ class DrawnSlices:
             for k in slices:
                 below = of_slice[k] & np.isin(found[k], organ.values[1:])
                 of_slice[k] = (found[k] == organ.target.value) | below
-            part, region = part_of(mask), part_of(np.isin(labels, organ.values))
+            part = part_of(mask)
+            for target, inside in self.parts:
+                if target.value in organ.values[1:]:
+                    mask[inside.place] |= inside.values
+            region = part_of(mask)
             gained, lost = packed(without(part, organ.part)), packed(without(organ.part, part))
             digests = slice_digests(region, self.axis)
             all_filled.append(FilledOrgan(part, gained, lost, digests))
@@ -335,7 +339,7 @@ def read_drawn(
     given = repaired_slices(node, volume, targets) if slices is None else slices
     known = sorted({int(k) for k in given})
     _require_there(known, volume)
-    problem = why_nothing_between(known)
+    problem = why_nothing_between(known) or why_no_organ(node, targets)
     if problem:
         raise SceneError(problem)
     chosen = choose_segments(node, targets).by_target
@@ -347,7 +351,7 @@ def read_drawn(
     by_id = {segment_id: part for _, segment_id, part in parts}
     organs = []
     for organ in organs_of(targets):
-        segment_id = _only_segment(node, organ, chosen.get(organ.name, ()))
+        (segment_id,) = chosen[organ.name]
         values = region_values(organ, targets)
         organs.append(DrawnOrgan(organ, segment_id, values, by_id[segment_id]))
     held = [(target, part) for target, _, part in parts if part is not None]
@@ -380,21 +384,23 @@ def _require_there(slices: Collection[int], volume: Any) -> None:
         raise SceneError(msg)
 
 
-def _only_segment(node: Any, organ: Target, ids: Sequence[str]) -> str:
-    """Return the id of the segment of an organ.
-
-    Raises:
-        SceneError: When there is none, or more than one.
-    """
-    if not ids:
-        msg = f"{node.GetName()} has no segment of {organ.name}; load the case again."
-        raise SceneError(msg)
-    if len(ids) > 1:
-        segmentation = node.GetSegmentation()
-        names = ", ".join(segmentation.GetSegment(one).GetName() for one in ids)
-        msg = f"{organ.name} has several segments ({names}); join them in the Segment Editor first."
-        raise SceneError(msg)
-    return ids[0]
+def why_no_organ(node: Any, targets: Sequence[Target]) -> str:
+    """Return why an organ of a final label cannot be filled; empty when each has one segment."""
+    chosen, segmentation = choose_segments(node, targets).by_target, node.GetSegmentation()
+    for organ in organs_of(targets):
+        ids = chosen.get(organ.name, ())
+        if not ids:
+            return (
+                f"{node.GetName()} has no segment of {organ.name}; give a segment that name, or "
+                "load the case again."
+            )
+        if len(ids) > 1:
+            names = ", ".join(segmentation.GetSegment(one).GetName() for one in ids)
+            return (
+                f"{organ.name} has several segments ({names}); join them in the Segment Editor "
+                "first."
+            )
+    return ""
 
 
 def _require_predicted(organs: Sequence[DrawnOrgan], given: Mapping[str, str]) -> None:

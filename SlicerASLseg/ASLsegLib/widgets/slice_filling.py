@@ -9,7 +9,12 @@ from slicer.i18n import tr as _
 
 from aslseg.data.slice_numbers import read_slices, write_slices
 from aslseg.errors import AslsegError
-from ASLsegLib.logic.slice_filling import NO_RUN, slices_between, why_nothing_between
+from ASLsegLib.logic.slice_filling import (
+    NO_RUN,
+    slices_between,
+    why_no_organ,
+    why_nothing_between,
+)
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
 from ASLsegLib.scene.segmentations import find_prediction
@@ -55,7 +60,9 @@ class SliceFillingSection(Section):
         if node is None or self._counted[:1] != stamp_of(node)[:1]:
             self._forget_slices()
         volume = "" if self.panel.volume is not None else _("Choose a volume.")
-        label = "" if node is not None else _("No final label of this volume is in the scene.")
+        label = _("No final label of this volume is in the scene.")
+        if node is not None:
+            label = why_no_organ(node, self.logic.targets())
         run = "" if self.logic.usable_run(self._run) else _(NO_RUN)
         can = (volume, self.panel.missing, label)
         between = self._problem or why_nothing_between(self._slices)
@@ -66,7 +73,7 @@ class SliceFillingSection(Section):
             ui.repairedSlicesEdit.setText(write_slices(self._slices))
         is_right = node is not None and current_slice(self._volume) in self._slices
         ui.countSliceButton.setChecked(is_right)
-        ui.fillLabel.setText(self._about() if node is not None else "")
+        ui.fillLabel.setText("" if node is None else label or self._about())
         self._look_soon()
 
     def enter(self) -> None:
