@@ -25,6 +25,8 @@ from standin import core  # noqa: E402  (has to come before Qt)
 
 WORK_S, TRAINING_S = 600.0, 3600.0
 ZOOM = 1.5
+STEP_SLICES = 4
+"""A person has repaired every fourth slice around the tumour."""
 SHOWN_FOLDER = "/data/liver-study"
 SECTIONS = ("cases", "train", "review", "results", "advanced")
 
@@ -176,7 +178,12 @@ class Tour:
             self.ui.reviewTable.item(self.ui.reviewTable.currentRow(), 0).text()
         )
         self._look_at_tumour(node)
+        k = self._tumour_ijk(node)[2]
+        self.logic.name_slices(node, [k - STEP_SLICES, k, k + STEP_SLICES])
         self._show_surfaces(node)
+        self._show("review")
+        self._rest()
+        self.ui.reviewTable.scrollToBottom()  # it was hidden when its row was chosen
 
     def _measure(self, volume: Any) -> None:
         """Measure, with the refined label and SAM's in the views."""
@@ -197,6 +204,7 @@ class Tour:
 
         self._show("results")
         choose_node(self.ui.resultSelector, self.logic.predictions(volume)["refined"])
+        self._rest()
         if not self.ui.show3dButton.checked:
             click(self.ui.show3dButton)
         self._rest()
