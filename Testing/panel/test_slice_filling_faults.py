@@ -55,6 +55,7 @@ def test_undo_of_a_filling_keeps_what_was_drawn_after_it(person: Repairer) -> No
     assert logic.repaired_slices(person.volume) == [FIRST, 6, LAST]
 
 
+@pytest.mark.nightly
 def test_filling_goes_on_after_a_decision_and_its_undo(person: Repairer) -> None:
     logic = person.logic
     person.fill()
@@ -100,6 +101,7 @@ def test_a_case_that_is_removed_while_it_computes_stops_it(person: Repairer) -> 
     assert (logic.engine.state.value, logic.to_undo) == ("idle", "")
 
 
+@pytest.mark.nightly
 def test_a_label_that_is_removed_while_it_computes_is_missed(
     person: Repairer, dialogs: Any
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_label_that_is_removed_while_it_computes_is_missed(
     dialogs.take("liver was removed from the scene meanwhile; nothing is filled")
 
 
+@pytest.mark.nightly
 def test_a_project_that_is_closed_while_it_computes_takes_nothing_back(person: Repairer) -> None:
     logic, before = person.logic, person.mask()
     press_fill_and_wait_for_learning(person)
@@ -119,6 +122,7 @@ def test_a_project_that_is_closed_while_it_computes_takes_nothing_back(person: R
     assert person.changed(before) == []
 
 
+@pytest.mark.nightly
 def test_a_scene_that_is_closed_while_it_computes_leaves_nothing(person: Repairer) -> None:
     press_fill_and_wait_for_learning(person)
     slicer.mrmlScene.Clear(0)
@@ -144,6 +148,7 @@ def test_which_slices_count_is_known_after_the_scene_was_saved_and_loaded(
     assert person.changed(before) == [4, 5, 6]
 
 
+@pytest.mark.nightly
 def test_filling_works_after_it_was_cancelled(person: Repairer) -> None:
     before = person.mask()
     press_fill_and_wait_for_learning(person)
@@ -222,6 +227,7 @@ def test_slices_of_a_volume_that_is_stored_in_coronal_slices_are_those_of_the_vi
 # --- The run and the engine ----------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_weights_that_are_gone_are_named(person: Repairer, dialogs: Any) -> None:
     before = person.mask()
     for path in (person.logic.project.folder / "runs").rglob("specialist-liver*.safetensors"):
