@@ -154,8 +154,8 @@ def train_refiner(
         if target.name not in context.given_targets
     ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
-    if not all(path.exists() for path in paths.values()):
-        with scratch(folder / "samples") as stored:
+    with scratch(folder / "samples") as stored:  # a process may have been ended while these went
+        if not all(path.exists() for path in paths.values()):
             samples = _training_samples(
                 context, trained, sam_predictor, out_of_fold_models or {}, stored
             )

@@ -15,7 +15,7 @@ from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.loading import TrainedCascade
+from aslseg.inference.loading import TrainedCascade, adaptation_path
 from aslseg.networks.unet import build_network
 from aslseg.project.run_folder import create_run
 from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
@@ -498,3 +498,21 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
     assert fitted == [both]
     assert len(asked) == len(both) > 1
     assert len({id(sam) for sam in asked}) == 1
+
+
+def test_samples_that_an_ended_process_left_go_though_all_networks_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, config = a_tiny_project(tmp_path), tiny_config()
+    context = RunContext(
+        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
+    )
+    nothing = TrainedCascade(Specialist({}, (), config, context.device), ())
+    for target in context.targets:
+        adaptation_path(tmp_path, target).touch()
+    left = tmp_path / "samples" / "c0-liver-1" / "image.npy"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    monkeypatch.setattr(adaptation, "load_refiner", lambda *_: None)
+    train_refiner(context, nothing, None, tmp_path)
+    assert not left.parent.parent.exists()
