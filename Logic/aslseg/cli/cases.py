@@ -87,7 +87,7 @@ def cases(  # noqa: PLR0913 - one for each option of the command
         removed=tuple(names_of(remove) or ()),
         patients=pairs_of(patient, "--patient"),
         splits=pairs_of(role, "--role"),
-        complete_slices={case_id: slices_in(text) for case_id, text in marked.items()},
+        complete_slices={case_id: _slices(text) for case_id, text in marked.items()},
         colors=colors,
         terminologies=terminologies,
     )
@@ -110,7 +110,7 @@ def _refuse_unshown(add: Path | None, changes: CaseChanges) -> None:
         raise typer.BadParameter(msg)
 
 
-def slices_in(text: str) -> list[int] | None:
+def _slices(text: str) -> list[int] | None:
     """Read numbers and ranges of slices; None for `all`, and no slice for `none`.
 
     Raises:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aslseg.cli.cases import slices_in
 from aslseg.cli.console import SameSizeChoice, SameSizeOption, examples, messages, tell
 from aslseg.cli.hosts import HostOption, on_host
 from aslseg.cli.progress import watched
 from aslseg.data.images import ONE_FILE_SUFFIXES, suffix_of
-from aslseg.errors import StorageError
+from aslseg.data.slice_numbers import read_slices
+from aslseg.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from aslseg.engine.protocol import Done
@@ -50,7 +50,7 @@ def fill(  # noqa: PLR0913 - one for each option of the command
 
     opened = open_project(project)
     known, drawn = opened.case(case), _drawn_slices(slices)
-    _require_free(output, opened, known, force=force)
+    _require_free(output, opened, labels, force=force)
     geometry = opened.geometry(known)
     shown = load_labels(labels, geometry, opened.targets, same_size=same_size.value)
     with TemporaryDirectory(prefix="aslseg-") as folder:
@@ -68,8 +68,11 @@ def _drawn_slices(text: str) -> list[int]:
     Raises:
         typer.BadParameter: When they are written differently, or are less than two.
     """
-    found = slices_in(text)
-    if found is None or len({*found}) < 2:
+    try:
+        found = [] if text in ("all", "none") else read_slices(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    if len({*found}) < 2:
         msg = f"'{text}' are not two slices or more; name those that you drew: --slices 12,20,28."
         raise typer.BadParameter(msg)
     return found
@@ -93,18 +96,27 @@ def _asked(request: dict[str, Any], host: str | None) -> Done:
         return Engine().tasks["fill_between"](request, monitor)
 
 
-def _require_free(output: Path, project: Project, case: Case, *, force: bool) -> None:
+def _require_free(output: Path, project: Project, drawn: Path, *, force: bool) -> None:
     """Make sure that a label map can be written to a file.
+
+    Args:
+        output: The file.
+        project: Whose own files, and images, are never replaced.
+        drawn: What a person drew, which is not replaced either.
+        force: Whether another file may be replaced.
 
     Raises:
         StorageError: When it is there and must not be replaced.
         typer.BadParameter: When its name is no image's.
     """
+    from aslseg.export.staging import require_not_own
+
     if suffix_of(output) not in ONE_FILE_SUFFIXES:
         msg = f"{output} is no name of a label map; end it in {', '.join(ONE_FILE_SUFFIXES)}."
         raise typer.BadParameter(msg)
-    if output.resolve() == project.image_path(case).resolve():
-        msg = f"{output} is the image of case {case.id} and is never replaced; choose another name."
+    require_not_own(project, output.parent, [output.name])
+    if output.resolve() == drawn.resolve():
+        msg = f"{output} is what you drew and is never replaced; choose another name."
         raise StorageError(msg)
     if output.exists() and not force:
         msg = f"{output} is there already; choose another name, or replace it with --force."

@@ -37,8 +37,7 @@ def check_place(
     if folder.exists() and not folder.is_dir():
         msg = f"{folder} is a file; choose a folder."
         raise StorageError(msg)
-    _refuse_own_place(project, folder)
-    _refuse_images(project, folder, names)
+    require_not_own(project, folder, names)
     before = read_origin(folder)
     if before is not None and before.format != format_name:
         msg = (
@@ -55,6 +54,21 @@ def check_place(
         )
         raise FilesThereError(msg)
     return before
+
+
+def require_not_own(project: Project, folder: Path, names: Collection[str]) -> None:
+    """Make sure that files which come to a folder replace none of a project's, nor its images.
+
+    Args:
+        project: The project.
+        folder: Where to.
+        names: Of all files that will be written, relative to the folder.
+
+    Raises:
+        StorageError: When the folder is the project's own, or images of it would be lost.
+    """
+    _refuse_own_place(project, folder)
+    _refuse_images(project, folder, names)
 
 
 def _refuse_own_place(project: Project, folder: Path) -> None:

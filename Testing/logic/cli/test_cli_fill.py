@@ -62,12 +62,32 @@ def test_slices_between_are_filled_into_a_file_that_is_new(project: Project, dra
     assert project.case(CASE).label is None
 
 
-def test_an_image_is_never_replaced(project: Project, drawn: Path) -> None:
-    image = project.image_path(project.case(CASE))
-    words = ("--labels", drawn, "--slices", "2,6", "-o", image, "--force")
-    result = fill(project, CASE, *words)
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("data/ct6.nii.gz", "is the image of case c6, which is never replaced"),
+        ("data/ct0.nii.gz", "is the image of case c0, which is never replaced"),
+        ("project/labels/c0.nii.gz", "is where the project keeps its own files"),
+        ("project/runs/a/c6.nii.gz", "is where the project keeps its own files"),
+    ],
+)
+def test_no_image_and_no_label_of_a_project_is_replaced(
+    project: Project, drawn: Path, output: str, reason: str
+) -> None:
+    path = project.folder.parent / output
+    before = path.read_bytes() if path.exists() else None
+    result = fill(project, CASE, "--labels", drawn, "--slices", "2,6", "-o", path, "--force")
     assert result.exit_code == 1
-    assert "is the image of case c6 and is never replaced" in result.stderr
+    assert reason in result.stderr
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_what_was_drawn_is_never_replaced(project: Project, drawn: Path) -> None:
+    before = drawn.read_bytes()
+    result = fill(project, CASE, "--labels", drawn, "--slices", "2,6", "-o", drawn, "--force")
+    assert result.exit_code == 1
+    assert "is what you drew and is never replaced" in result.stderr
+    assert drawn.read_bytes() == before
 
 
 @pytest.mark.parametrize(
