@@ -435,18 +435,22 @@ def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume
 # --- Who predicts what ----------------------------------------------------------------------------
 
 
+def a_context(folder: Path) -> RunContext:
+    """Return what a run of a tiny project begins with."""
+    project, config = a_tiny_project(folder), tiny_config()
+    run = create_run(project.folder, config)
+    return RunContext(project, config, run, torch.device("cpu"), Monitor())
+
+
 def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights of SAM chosen on its own training cases would be too high."""
     torch.manual_seed(0)
-    project, config = a_tiny_project(tmp_path), tiny_config()
-    context = RunContext(
-        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
-    )
+    context = a_context(tmp_path)
     stages = cascade_stages(context.targets)
-    networks = {s.name: build_network(s, scheduled(config, s)).eval() for s in stages}
-    specialist = Specialist(networks, context.targets, config, context.device)
+    networks = {s.name: build_network(s, scheduled(context.config, s)).eval() for s in stages}
+    specialist = Specialist(networks, context.targets, context.config, context.device)
     trained = TrainedCascade(specialist, (specialist,))
     models = {
         case.id: OutOfFoldModel(trained, frozenset({case.id}), tmp_path)
@@ -476,11 +480,8 @@ def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
 def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project, config = a_tiny_project(tmp_path), tiny_config()
-    context = RunContext(
-        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
-    )
-    nothing = TrainedCascade(Specialist({}, (), config, context.device), ())
+    context = a_context(tmp_path)
+    nothing = TrainedCascade(Specialist({}, (), context.config, context.device), ())
     monkeypatch.setattr(adaptation, "predict_held_out", lambda *_: [])
     both = frozenset(case.id for case in context.labelled)
     fitted, asked = [], []
@@ -503,11 +504,8 @@ def test_sam_is_cross_fitted_once_for_the_cases_of_a_fold(
 def test_samples_that_an_ended_process_left_go_though_all_networks_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project, config = a_tiny_project(tmp_path), tiny_config()
-    context = RunContext(
-        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
-    )
-    nothing = TrainedCascade(Specialist({}, (), config, context.device), ())
+    context = a_context(tmp_path)
+    nothing = TrainedCascade(Specialist({}, (), context.config, context.device), ())
     for target in context.targets:
         adaptation_path(tmp_path, target).touch()
     left = tmp_path / "samples" / "c0-liver-1" / "image.npy"
