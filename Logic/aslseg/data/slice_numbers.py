@@ -1,4 +1,4 @@
-"""Numbers of slices as a person writes and reads them: 4, 8, 12-15."""
+"""Numbers of slices: as a person writes and reads them (4, 8, 12-15), and those between."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def write_slices(slices: Collection[int]) -> str:
     for run in runs:
         words += [f"{run[0]}-{run[-1]}"] if len(run) >= _LEAST_RANGE else map(str, run)
     return ", ".join(words)
+
+
+def slices_between(slices: Collection[int]) -> list[int]:
+    """Return the slices between the first and the last of some, but for these, ascending."""
+    return sorted({*range(min(slices), max(slices))} - {*slices}) if slices else []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aslseg.data.geometry import fit_labels
 from aslseg.data.orientation import axial_labelmap, axial_to_slices, to_axial
+from aslseg.data.slice_numbers import slices_between
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import FillFacts, PredictionFacts
 from aslseg.errors import ConfigError, RunError
@@ -74,9 +74,3 @@ def _require_gaps(slices: Sequence[int], depth: int) -> None:
     if not slices_between(slices):
         msg = f"Nothing lies between slices {sorted(slices)}; draw two that are further apart."
         raise ConfigError(msg)
-
-
-def slices_between(slices: Sequence[int]) -> list[int]:
-    """Return the slices between the first and the last of some, but for these."""
-    pairs = itertools.pairwise(sorted(set(slices)))
-    return [k for first, last in pairs for k in range(first + 1, last)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from aslseg.data.slice_numbers import write_slices
+from aslseg.data.slice_numbers import slices_between, write_slices
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer
@@ -57,11 +57,6 @@ NOTHING_BETWEEN = (
     "Nothing lies between the repaired slices ({slices}); repair another one, about 15 mm away."
 )
 NO_RUN = "There is no finished run whose network could learn from the slices; train first."
-
-
-def slices_between(slices: Sequence[int]) -> list[int]:
-    """Return the slices between the first and the last of some, but for these."""
-    return sorted({*range(min(slices), max(slices))} - {*slices}) if slices else []
 
 
 def why_nothing_between(slices: Sequence[int]) -> str:

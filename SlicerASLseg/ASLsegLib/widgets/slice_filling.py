@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from aslseg.data.slice_numbers import read_slices, write_slices
+from aslseg.data.slice_numbers import read_slices, slices_between, write_slices
 from aslseg.errors import AslsegError
 from ASLsegLib.logic.slice_filling import (
     NO_RUN,
-    slices_between,
     why_no_organ,
     why_nothing_between,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aslseg.data.slice_numbers import read_slices, write_slices
+from aslseg.data.slice_numbers import read_slices, slices_between, write_slices
 from aslseg.errors import ConfigError
 
 
@@ -33,3 +33,8 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
 
 def test_no_slice_is_written_as_nothing() -> None:
     assert write_slices([]) == ""
+
+
+def test_what_lies_between_slices() -> None:
+    assert slices_between([9, 2, 4, 4, 5]) == [3, 6, 7, 8]
+    assert slices_between([3]) == slices_between([]) == []

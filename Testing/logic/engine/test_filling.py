@@ -20,7 +20,7 @@ from aslseg.data.images import read_geometry, read_labelmap, write_labelmap
 from aslseg.data.orientation import Turn, axial_volume
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import PredictionFacts
-from aslseg.engine.filling import filled, slices_between
+from aslseg.engine.filling import filled
 from aslseg.engine.protocol import RequestError, check_request
 from aslseg.engine.tasks import Engine
 from aslseg.errors import ConfigError, GeometryMismatchError, RunError
@@ -258,8 +258,3 @@ def test_a_session_without_a_run_and_slices_without_gap_are_refused() -> None:
         filled(alone, ABOUT, TRUTH, DRAWN, Monitor())
     with pytest.raises(ConfigError, match=r"between slices \[3, 4\]"):
         filled(a_session(), ABOUT, TRUTH, [4, 3], Monitor())
-
-
-def test_what_lies_between_slices() -> None:
-    assert slices_between([9, 2, 4, 4, 5]) == [3, 6, 7, 8]
-    assert slices_between([3]) == slices_between([]) == []
