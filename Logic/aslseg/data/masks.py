@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,6 +218,21 @@ def fill_holes_2d(mask: Mask) -> Mask:
         numbered, _ = ndimage.label(~np.pad(part, ((0, 0), (1, 1), (1, 1))), in_plane)
         part[...] = (numbered != numbered[:, :1, :1])[:, 1:-1, 1:-1]
     return filled
+
+
+def depth_in_slice(section: Mask, pixel_mm: Sequence[float]) -> Float32:
+    """Return how deep (H, W) pixels lie in a section, in mm; negative outside.
+
+    What lies beyond the slice is outside.
+
+    Args:
+        section: (H, W), with something in it.
+        pixel_mm: Height and width of a pixel.
+    """
+    inside = ndimage.distance_transform_edt(np.pad(section, 1), pixel_mm)[1:-1, 1:-1]
+    outside = ndimage.distance_transform_edt(~section, pixel_mm)
+    depth: Float32 = (inside - outside).astype(np.float32)
+    return depth
 
 
 REACH_MM = 3.0

@@ -18,11 +18,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from aslseg.config import SpecialistConfig
-from aslseg.data.masks import label_components
+from aslseg.data.masks import depth_in_slice, label_components
 from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Spacing3, Volume
 from aslseg.distributed import Part
@@ -264,10 +263,7 @@ def _signed_mm(mask: Mask, pixel_mm: Sequence[float]) -> Float32:
     """Return the distance (H, W) to the outline, positive inside, cut off at `FAR_MM`."""
     if not mask.any():
         return np.full(mask.shape, -FAR_MM, np.float32)
-    inside = ndimage.distance_transform_edt(mask, sampling=pixel_mm)
-    outside = ndimage.distance_transform_edt(~mask, sampling=pixel_mm)
-    signed: Float32 = np.clip(inside - outside, -FAR_MM, FAR_MM).astype(np.float32)
-    return signed
+    return np.clip(depth_in_slice(mask, pixel_mm), -FAR_MM, FAR_MM)
 
 
 def _painted(known: _DrawnSlices, regions: Sequence[Mask]) -> Labels:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.data.masks import drop_small, fill_holes_2d, keep_largest, label_components
+from aslseg.data.masks import (
+    depth_in_slice,
+    drop_small,
+    fill_holes_2d,
+    keep_largest,
+    label_components,
+)
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.targets import LIVER_TARGETS, Target, region_mask, region_values
 
@@ -112,3 +118,16 @@ def test_regions_reach_through_several_levels() -> None:
     assert sorted(region_values(targets[2], targets)) == [1, 2, 9]
     assert region_values(targets[0], targets) == [9]
     assert region_values(targets[3], targets) == [3]
+
+
+def test_depth_in_a_slice_is_mm_from_the_edge_and_a_slice_ends_what_fills_it() -> None:
+    section = np.zeros((5, 7), bool)
+    section[1:4, 2:5] = True
+    depth = depth_in_slice(section, (2.0, 1.0))
+    assert depth[2, 3] == 2.0
+    assert depth[2, 2] == 1.0
+    assert depth[2, 0] == -2.0
+    assert depth[0, 3] == -2.0
+    whole = depth_in_slice(np.ones((5, 7), bool), (1.0, 1.0))
+    np.testing.assert_array_equal(whole, whole[::-1, ::-1])
+    assert whole.max() == whole[2, 3] == 3.0

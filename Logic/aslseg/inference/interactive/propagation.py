@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.data.masks import keep_largest, label_components, within_reach
+from aslseg.data.masks import depth_in_slice, keep_largest, label_components, within_reach
 from aslseg.data.volume import Float32, Labels, Mask, Shape3, Spacing3, Volume
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
@@ -362,7 +362,7 @@ class _Growth:
         radius_mm = [self._diameter_mm(self.found[k]) / 2 for k in at]
         edge_mm = row_mm, column_mm
         across = [
-            1 - _depth_in(self.found[k][block.slices[1:]], edge_mm) / radius
+            1 - depth_in_slice(self.found[k][block.slices[1:]], edge_mm) / radius
             for k, radius in zip(at, radius_mm, strict=True)
         ]
         found = []
@@ -490,15 +490,6 @@ def _walk_coarsely(
         found, scale, output_shape=values.shape, order=1, mode="nearest"
     )
     return fine
-
-
-def _depth_in(section: Mask, spacing_mm: tuple[float, float]) -> Float32:
-    """Return how deep (H, W) pixels lie in a section, in mm; negative outside."""
-    padded = np.pad(section, 1)
-    inside = ndimage.distance_transform_edt(padded, spacing_mm)[1:-1, 1:-1]
-    outside = ndimage.distance_transform_edt(~section, spacing_mm)
-    depth: Float32 = (inside - outside).astype(np.float32)
-    return depth
 
 
 def _follow_points(section: Mask, mask: Mask, prompt: SlicePrompts) -> Mask:
