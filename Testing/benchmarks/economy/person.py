@@ -363,7 +363,7 @@ class _Visit:
 
 
 def first_step(depth_mm: float, apart_mm: float, count: int) -> int:
-    """Return every how manieth slice is repaired first: a power of two.
+    """Return how many slices lie from one that is repaired first to the next: a power of two.
 
     Args:
         depth_mm: Between slices.
