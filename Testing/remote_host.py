@@ -82,7 +82,8 @@ def fill_between(arguments, monitor):
     from aslseg.engine.facts import FillFacts
     from aslseg.engine.protocol import Done
     run = arguments["run"]
-    Path(arguments["project"], "runs", run, "config.json").read_text()
+    if run is not None:
+        Path(arguments["project"], "runs", run, "config.json").read_text()
     path = Path(arguments["output"]) / "filled.nii.gz"
     write_labelmap(read_labelmap(Path(arguments["labels"])), path)
     facts = FillFacts(run=run, method="aslseg", round=1, weights="", device="cuda",

@@ -426,14 +426,18 @@ def test_a_given_mask_and_changed_segments_and_voxels_are_refused(person: Repair
         logic.fill_between(volume, [3, 8])
 
 
-def test_without_a_run_the_button_says_that_one_is_needed(person: Repairer) -> None:
-    from ASLsegLib.scene.volumes import SceneError
-
+def test_where_the_run_is_gone_a_new_network_learns(person: Repairer) -> None:
+    logic = person.logic
     person.draw(FIRST, LAST)
-    shutil.rmtree(person.logic.project.folder / "runs")
-    person.logic.refresh()
+    shutil.rmtree(logic.project.folder / "runs")
+    logic.refresh()
     person.look()
-    assert "train first" in person.ui.fillButton.toolTip
-    assert not person.ui.fillButton.enabled
-    with pytest.raises(SceneError, match="no finished run"):
-        person.logic.fill_between(person.volume)
+    assert logic.usable_run() is None
+    events: list[Any] = []
+    logic.engine.event.connect(events.append)
+    click(person.ui.fillButton)
+    learning = "Learning the drawn slices"
+    wait_until(lambda: any(getattr(e, "task", "") == learning for e in events), 60.0, "it learns")
+    logic.cancel()
+    wait_for_engine(logic)
+    assert events[-1].event == "cancelled"

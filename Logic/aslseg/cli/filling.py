@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aslseg.cli.console import SameSizeChoice, SameSizeOption, examples, messages, tell
+from aslseg.cli.console import SameSizeChoice, SameSizeOption, examples, messages, say, tell
 from aslseg.cli.hosts import HostOption, on_host
 from aslseg.cli.progress import watched
 from aslseg.data.images import ONE_FILE_SUFFIXES, suffix_of
@@ -32,7 +32,7 @@ def fill(  # noqa: PLR0913 - one for each option of the command
         Path, typer.Option("--output", "-o", help="Where the filled label map goes.")
     ],
     run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run; default: the latest.")
+        str | None, typer.Option("--run", help="Name of the run; default: the latest, if any.")
     ] = None,
     same_size: SameSizeOption = SameSizeChoice.REFUSE,
     host: HostOption = None,
@@ -40,11 +40,13 @@ def fill(  # noqa: PLR0913 - one for each option of the command
 ) -> None:
     """Fill an organ between slices that you drew, about 15 mm apart.
 
-    A network of the run learns from these slices for half a minute, and draws those between them.
-    The slices that you drew, those before the first and after the last one, and lesions stay as
-    they are in the label map. The label of the case in the project is left as it is.
+    A network of the run learns from these slices for half a minute, and draws those between them;
+    before any training a new one does, which takes a minute. The slices that you drew, those before
+    the first and after the last one, and lesions stay as they are in the label map. The label of
+    the case in the project is left as it is.
     """
     from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.engine.facts import FillFacts
     from aslseg.project.labels import load_labels
     from aslseg.project.project import open_project
 
@@ -59,6 +61,8 @@ def fill(  # noqa: PLR0913 - one for each option of the command
         files = {"labels": str(path), "output": folder}
         done = _asked({**_about(opened, known), **files, "run": run, "slices": drawn}, host)
         write_labelmap(read_labelmap(Path(done.files["filled"])), output)
+    if done.facts_as(FillFacts).run is None:
+        say("No run is finished yet: a new network has learnt your slices.")
     tell(str(output))
 
 

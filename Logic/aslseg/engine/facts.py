@@ -72,15 +72,15 @@ class FillFacts(Message):
     """About organs that were filled between drawn slices.
 
     Attributes:
-        run: The run whose specialist went on learning.
-        method: As of `PredictionFacts`.
+        run: The run whose specialist went on learning; None when a new network learnt the slices.
+        method: Of the run, or `drawn slices`.
         round: As of `PredictionFacts`.
         weights: As of `PredictionFacts`.
         device: Where the specialist ran.
         filled_slices: Axial slices that were filled, in the file's own numbers, ascending.
     """
 
-    run: str
+    run: str | None
     method: str
     round: int
     weights: str

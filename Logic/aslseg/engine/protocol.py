@@ -303,7 +303,7 @@ class Grow(ImageRequest):
 
 
 class FillBetween(Segment):
-    """Fill organs between slices that a person drew, by a run whose specialist learns from them.
+    """Fill organs between slices that a person drew; a run's specialist, or a new network, learns.
 
     Attributes:
         labels: A label map of what is shown, on the image's voxels.

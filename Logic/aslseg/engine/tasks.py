@@ -14,7 +14,7 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.facts import EstimateFacts, ExportFacts, FolderFacts, PredictionFacts, RunFacts
-from aslseg.engine.filling import filled
+from aslseg.engine.filling import filled_by_run, filled_without_run
 from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
     Done,
@@ -162,9 +162,17 @@ class Engine:
 
     def fill_between(self, request: FillBetween, monitor: Monitor) -> Done:
         """Fill organs between slices that a person drew, and write the label map."""
-        opened = self._opened(require_run(request), request, monitor)
-        labels = read_labelmap(Path(request.labels))
-        found, facts = filled(opened.session, opened.models.facts, labels, request.slices, monitor)
+        drawn, slices = read_labelmap(Path(request.labels)), request.slices
+        run = run_of(request)
+        if run is None:
+            volume, targets = _read(request, None, monitor), targets_of(request)
+            device = choose_device(request.device or "auto").torch_device
+            found, facts = filled_without_run(volume, targets, drawn, slices, device, monitor)
+        else:
+            opened = self._opened(run, request, monitor)
+            found, facts = filled_by_run(
+                opened.session, opened.models.facts, drawn, slices, monitor
+            )
         path = Path(request.output) / "filled.nii.gz"
         write_labelmap(found, path)
         return Done(facts=facts, files={"filled": str(path)})

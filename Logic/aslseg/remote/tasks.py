@@ -188,7 +188,7 @@ class RemoteEngine:
         """
         project = None if request.project is None else open_project(Path(request.project))
         run = _run_of(project, request.run)
-        if run is None and do in ("segment", "fill_between"):
+        if run is None and do == "segment":
             msg = f"{request.project or 'The request'} has no finished run yet; train first."
             raise RunError(msg)
         labels = request.labels if isinstance(request, (Grow, FillBetween)) else None

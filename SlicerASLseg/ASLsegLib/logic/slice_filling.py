@@ -1,4 +1,8 @@
-"""Organs between slices that a person repaired: the engine fills them, here they are shown."""
+"""Organs between slices that a person drew: the engine fills them, here they are shown.
+
+That is a final label whose organ was repaired in some slices; or a segmentation of one's own, of a
+case that nothing was predicted of, with the organ drawn in some slices.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,15 @@ from aslseg.data.slice_numbers import slices_between, write_slices
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer
+from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
-from ASLsegLib.scene.provenance import all_tags, digest_of
+from ASLsegLib.scene.provenance import all_tags, digest_of, source_of
 from ASLsegLib.scene.repaired_slices import (
     are_slices_named,
     name_slices,
     note_slices,
+    organ_segments,
     organs_of,
     repaired_slices,
     slice_digests,
@@ -29,6 +35,7 @@ from ASLsegLib.scene.segmentations import SegmentEdit, find_prediction
 from ASLsegLib.scene.segments import (
     PackedPart,
     Part,
+    lies_on,
     packed,
     part_of,
     read_part,
@@ -56,7 +63,13 @@ NOTHING_REPAIRED = (
 NOTHING_BETWEEN = (
     "Nothing lies between the repaired slices ({slices}); repair another one, about 15 mm away."
 )
-NO_RUN = "There is no finished run whose network could learn from the slices; train first."
+NOTHING_DRAWN = (
+    "{name} shows no organ yet: draw it in some slices, about 15 mm apart, the first and the last "
+    "one among them."
+)
+NOTHING_BETWEEN_DRAWN = (
+    "Nothing lies between the drawn slices ({slices}); draw another one, about 15 mm away."
+)
 
 
 def why_nothing_between(slices: Sequence[int]) -> str:
@@ -65,6 +78,15 @@ def why_nothing_between(slices: Sequence[int]) -> str:
         return NOTHING_REPAIRED
     if not slices_between(slices):
         return NOTHING_BETWEEN.format(slices=write_slices(slices))
+    return ""
+
+
+def why_nothing_drawn(slices: Sequence[int], node: Any) -> str:
+    """Return why nothing can be filled in a segmentation of one's own; empty when it can be."""
+    if not slices:
+        return NOTHING_DRAWN.format(name=node.GetName())
+    if not slices_between(slices):
+        return NOTHING_BETWEEN_DRAWN.format(slices=write_slices(slices))
     return ""
 
 
@@ -188,7 +210,7 @@ class DrawnSlices:
             segment = self.node.GetSegmentation().GetSegment(organ.segment_id)
             shown.edits.append(
                 SegmentEdit(
-                    source="refined",
+                    source=source_of(self.node),
                     segment_id=organ.segment_id,
                     target=organ.target,
                     holds_others=len(organ.values) > 1,
@@ -196,6 +218,7 @@ class DrawnSlices:
                     tags=all_tags(segment),
                     add=now.lost,
                     remove=now.gained,
+                    node_id="" if source_of(self.node) else self.node.GetID(),
                 )
             )
             write_part(self.node, organ.segment_id, now.part, self.volume)
@@ -204,7 +227,15 @@ class DrawnSlices:
 
 
 class SliceFillingLogic(InteractiveLogic):
-    """The part of the logic that fills organs between slices that a person repaired."""
+    """The part of the logic that fills organs between slices that a person drew or repaired.
+
+    Attributes:
+        filling: The segmentation node that was filled last, or is being filled; or None.
+    """
+
+    def __init__(self, python: Sequence[str] | None = None) -> None:
+        super().__init__(python)
+        self.filling: Any | None = None
 
     def repaired_slices(self, volume: Any) -> list[int]:
         """Return the axial slices in which a person repaired an organ of a volume's final label.
@@ -215,6 +246,17 @@ class SliceFillingLogic(InteractiveLogic):
         """
         node = find_prediction(volume, "refined")
         return [] if node is None else repaired_slices(node, volume, self.targets())
+
+    def drawn_slices(self, segmentation: Any) -> list[int]:
+        """Return the axial slices in which a person drew an organ in a segmentation of their own.
+
+        Those that `fill_between` has filled are not among them, unless they were drawn in since.
+
+        Raises:
+            SceneError: When the segmentation does not say on which volume it was drawn.
+        """
+        volume = working_volume(reference_volume(segmentation))
+        return repaired_slices(segmentation, volume, self.targets())
 
     def name_slices(self, volume: Any, slices: Collection[int] | None) -> None:
         """Let exactly some axial slices of a volume's final label count as repaired.
@@ -243,23 +285,27 @@ class SliceFillingLogic(InteractiveLogic):
         volume: Any,
         slices: Collection[int] | None = None,
         *,
+        segmentation: Any | None = None,
         run_id: str | None = None,
         wait: bool = True,
     ) -> FillFacts | None:
-        """Fill the organs of a volume's final label between the slices that a person repaired.
+        """Fill the organs of a segmentation between the slices that a person drew or repaired.
 
-        A network of the run learns from these slices for half a minute and predicts the others.
-        Repaired slices, those beyond them, and lesions stay as they are. `undo` takes it back.
+        A network of the run learns from these slices for half a minute and predicts the others;
+        before any training a new one does, which takes a minute. Drawn slices, those beyond them,
+        and lesions stay as they are. `undo` takes it back.
 
         Args:
             volume: Volume node.
-            slices: Axial slices that are right, and no others; those that `repaired_slices` returns
-                when None.
+            slices: Axial slices that are right, and no others; those that `repaired_slices` or
+                `drawn_slices` returns when None.
+            segmentation: Segmentation node of one's own, drawn on the volume; its final label when
+                None.
             run_id: As in `segment`.
             wait: Return when the slices are shown; else None at once.
 
         Raises:
-            SceneError: When there is nothing to fill, or nothing to fill it by.
+            SceneError: When there is nothing to fill.
             RunError: When the run that is named cannot be used.
             EngineError: When the engine failed, or an organ was drawn in meanwhile.
         """
@@ -269,13 +315,13 @@ class SliceFillingLogic(InteractiveLogic):
         case_id = case_of(volume, self.project)
         if case_id:
             require_intact(volume, case_id)
-        drawn = read_drawn(volume, self.targets(), slices)
-        if not run_id and self.usable_run() is None:
-            raise SceneError(NO_RUN)
+        node = _final_label(volume) if segmentation is None else segmentation
+        drawn = read_drawn(node, volume, self.targets(), slices)
         arguments, prepare = self._about(volume, run_id)
         _require_predicted(drawn.organs, arguments["organs"])
         job = self._fill_job(drawn, arguments, prepare)
         self._start(self.engine, job)
+        self.filling = node
         if not wait:
             return None
         from aslseg.engine.facts import FillFacts
@@ -312,21 +358,21 @@ class SliceFillingLogic(InteractiveLogic):
 
 
 def read_drawn(
-    volume: Any, targets: Sequence[Target], slices: Collection[int] | None
+    node: Any, volume: Any, targets: Sequence[Target], slices: Collection[int] | None
 ) -> DrawnSlices:
-    """Read what the final label of a volume shows, with the slices that were repaired in it.
+    """Read what a segmentation shows of a volume, with the slices that a person drew in it.
 
     Args:
+        node: Segmentation node: the final label, or one's own.
         volume: Volume node.
         targets: Of the project.
-        slices: Slices that are right; those that were repaired when None.
+        slices: Slices that are right; those that were drawn or repaired when None.
 
     Raises:
-        SceneError: When there is no final label, nothing to fill in it, or no such slice.
+        SceneError: When there is nothing to fill, or no such slice, or it lies on other voxels.
     """
     from aslseg.targets import region_values
 
-    node = _final_label(volume)
     if node.GetParentTransformNode() is not None:
         msg = f"{node.GetName()} is under a transform; harden it (Data module), or take it off."
         raise SceneError(msg)
@@ -334,9 +380,11 @@ def read_drawn(
     given = repaired_slices(node, volume, targets) if slices is None else slices
     known = sorted({int(k) for k in given})
     _require_there(known, volume)
-    problem = why_nothing_between(known) or why_no_organ(node, targets)
+    between = why_nothing_between(known) if source_of(node) else why_nothing_drawn(known, node)
+    problem = between or why_no_organ(node, targets)
     if problem:
         raise SceneError(problem)
+    _require_on_voxels(node, volume, targets)
     chosen = choose_segments(node, targets).by_target
     parts = [
         (target, segment_id, read_part(node, segment_id, volume))
@@ -379,8 +427,24 @@ def _require_there(slices: Collection[int], volume: Any) -> None:
         raise SceneError(msg)
 
 
+def _require_on_voxels(node: Any, volume: Any, targets: Sequence[Target]) -> None:
+    """Make sure that organs lie on the voxels of a volume, or their drawn slices would change.
+
+    Raises:
+        SceneError: When one does not.
+    """
+    for segment_id in organ_segments(node, targets):
+        if not lies_on(node, segment_id, volume):
+            name = node.GetSegmentation().GetSegment(segment_id).GetName()
+            msg = (
+                f"{name} was drawn on other voxels than those of {volume.GetName()}; choose that "
+                "volume at Specify geometry in the Segment Editor, and look at it."
+            )
+            raise SceneError(msg)
+
+
 def why_no_organ(node: Any, targets: Sequence[Target]) -> str:
-    """Return why an organ of a final label cannot be filled; empty when each has one segment."""
+    """Return why an organ of a segmentation cannot be filled; empty when each has one segment."""
     chosen, segmentation = choose_segments(node, targets).by_target, node.GetSegmentation()
     for organ in organs_of(targets):
         ids = chosen.get(organ.name, ())

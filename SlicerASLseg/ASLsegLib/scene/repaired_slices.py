@@ -21,6 +21,7 @@ from ASLsegLib.scene.provenance import (
     SLICES,
     remove_tags,
     set_tags,
+    source_of,
     tag,
 )
 from ASLsegLib.scene.segments import Part, Parts, read_part, together
@@ -135,6 +136,8 @@ def organ_segments(node: Any, targets: Sequence[Target]) -> list[str]:
 def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[int]:
     """Return the numbers of the axial slices in which a person repaired an organ, ascending.
 
+    In a segmentation of one's own that nothing was filled in, those are all with an organ.
+
     Args:
         node: Segmentation node.
         volume: Its volume node.
@@ -143,6 +146,8 @@ def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[i
     found, chosen = set[int](), choose_segments(node, targets).by_target
     for organ in organs_of(targets):
         noted = _noted(node, chosen.get(organ.name, ()))
+        if noted is None and not source_of(node):
+            noted = {}, set()
         if noted is not None:
             before, repaired = noted
             region = _region(node, volume, organ, targets, chosen)

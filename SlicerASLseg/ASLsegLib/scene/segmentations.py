@@ -72,12 +72,12 @@ Policy = Callable[[Sequence[str]], bool]
 
 @dataclass(frozen=True)
 class SegmentEdit:
-    """What brings a segment of a prediction back to how it was, voxel by voxel.
+    """What brings a segment back to how it was, voxel by voxel.
 
     Voxels that a person drew meanwhile stay as they are.
 
     Attributes:
-        source: Of the prediction.
+        source: Of the prediction that it is a segment of; empty for a segmentation of one's own.
         segment_id: Id of the segment.
         target: What it shows.
         holds_others: Whether other targets lie in it.
@@ -85,6 +85,7 @@ class SegmentEdit:
         tags: Its tags as they shall be; None when it shall not be there.
         add: Voxels that it gets.
         remove: Voxels that it loses.
+        node_id: Id of the segmentation node, where it is one's own.
     """
 
     source: str
@@ -95,6 +96,7 @@ class SegmentEdit:
     tags: Mapping[str, str] | None
     add: PackedPart | None
     remove: PackedPart | None
+    node_id: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -306,7 +308,7 @@ def write_prediction_slice(
 
 
 def apply_edit(volume: Any, edit: SegmentEdit) -> SegmentEdit:
-    """Bring a segment of a prediction about a volume back to how it was.
+    """Bring a segment about a volume back to how it was.
 
     Nothing is done about a segment that a person removed; one that was made by what is taken back
     goes away, unless a person drew in it.
@@ -314,7 +316,8 @@ def apply_edit(volume: Any, edit: SegmentEdit) -> SegmentEdit:
     Returns:
         What takes this back.
     """
-    node = find_prediction(volume, edit.source)
+    own = slicer.mrmlScene.GetNodeByID(edit.node_id) if edit.node_id else None
+    node = find_prediction(volume, edit.source) if edit.source else own
     segment = None if node is None else node.GetSegmentation().GetSegment(edit.segment_id)
     if segment is None and (edit.is_there or edit.tags is None):
         return edit

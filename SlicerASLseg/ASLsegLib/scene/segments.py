@@ -218,6 +218,13 @@ def read_part(node: Any, segment_id: str, volume: Any) -> Part | None:
     return within(image, geometry.shape)
 
 
+def lies_on(node: Any, segment_id: str, volume: Any) -> bool:
+    """Tell whether the voxels of a segment are those of a volume; an empty one has none."""
+    image = slicer.vtkOrientedImageData()
+    node.GetBinaryLabelmapRepresentation(segment_id, image)
+    return bool(image.IsEmpty()) or is_on(image, geometry_of(volume))
+
+
 def write_part(node: Any, segment_id: str, part: Part | None, volume: Any) -> None:
     """Let a segment hold a part, or nothing; where it overlaps another segment, both keep theirs.
 

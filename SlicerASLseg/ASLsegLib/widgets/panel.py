@@ -28,6 +28,7 @@ from ASLsegLib.widgets.case_edits import CaseEditsSection
 from ASLsegLib.widgets.choices import name_choices
 from ASLsegLib.widgets.dashboard import DashboardSection
 from ASLsegLib.widgets.growth import GrowthSection
+from ASLsegLib.widgets.label_filling import LabelFillingSection
 from ASLsegLib.widgets.lesions import LesionsSection
 from ASLsegLib.widgets.models import ModelsSection
 from ASLsegLib.widgets.new_project import NewProjectDialog
@@ -52,10 +53,10 @@ logger = logging.getLogger(__name__)
 POLL_MS = 30
 _LONGEST_REASON = 200
 SECTIONS = (
-    NextStepSection, StatusSection, UndoSection, ProjectSection, OrganMaskSection,
-    CaseEditsSection, NewProjectDialog, DashboardSection, ModelsSection, TrainingSection,
-    ReviewSection, SliceFillingSection, LesionsSection, SegmentSection, GrowthSection,
-    PromptsSection, ResultsSection, BatchSection, AdvancedSection,
+    NextStepSection, StatusSection, UndoSection, ProjectSection, LabelFillingSection,
+    OrganMaskSection, CaseEditsSection, NewProjectDialog, DashboardSection, ModelsSection,
+    TrainingSection, ReviewSection, SliceFillingSection, LesionsSection, SegmentSection,
+    GrowthSection, PromptsSection, ResultsSection, BatchSection, AdvancedSection,
 )  # fmt: skip
 
 

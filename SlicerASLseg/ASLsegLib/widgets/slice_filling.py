@@ -10,7 +10,6 @@ from slicer.i18n import tr as _
 from aslseg.data.slice_numbers import read_slices, slices_between, write_slices
 from aslseg.errors import AslsegError
 from ASLsegLib.logic.slice_filling import (
-    NO_RUN,
     why_no_organ,
     why_nothing_between,
 )
@@ -62,12 +61,11 @@ class SliceFillingSection(Section):
         label = _("No final label of this volume is in the scene.")
         if node is not None:
             label = why_no_organ(node, self.logic.targets())
-        run = "" if self.logic.usable_run(self._run) else _(NO_RUN)
         can = (volume, self.panel.missing, label)
         between = self._problem or why_nothing_between(self._slices)
         for widget in (ui.repairedSlicesEdit, ui.countSliceButton):
             self.gate(widget, *can, needs_engine=True)
-        self.gate(ui.fillButton, *can, run, between, needs_engine=True)
+        self.gate(ui.fillButton, *can, between, needs_engine=True)
         if not (self._is_typing or self._problem):
             ui.repairedSlicesEdit.setText(write_slices(self._slices))
         is_right = node is not None and current_slice(self._volume) in self._slices
@@ -99,7 +97,7 @@ class SliceFillingSection(Section):
     def on_answer(self, facts: FillFacts) -> None:
         """Let what was filled be seen, and say what it is, until something else is drawn."""
         node = self._node
-        if node is None or self.logic.working_on is not self._volume:  # another case is shown now
+        if node is None or self.logic.filling is not node:  # another case is shown now
             return
         self.ui.showRefinedBox.checked = True
         show_hidden(node, organ_segments(node, self.logic.targets()))

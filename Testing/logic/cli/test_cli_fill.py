@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
+from aslseg.evaluation.metrics import dice
 from aslseg.project.project import Project, open_project
 from aslseg.runs import start_run
 from tiny_project import a_patient, a_tiny_project, tiny_config
@@ -127,12 +128,18 @@ def test_what_cannot_be_filled_is_told(
     assert not filled.exists()
 
 
-def test_a_project_without_a_run_is_told(tmp_path: Path, drawn: Path) -> None:
+@pytest.mark.slow
+def test_before_any_training_a_new_network_fills_and_that_is_said(
+    tmp_path: Path, drawn: Path
+) -> None:
     project = a_tiny_project(tmp_path / "new")
-    words = ("--labels", drawn, "--slices", "2,6", "-o", tmp_path / "filled.nii.gz")
-    result = fill(project, CASE, *words)
-    assert result.exit_code == 1
-    assert "has no finished run yet; train first" in result.stderr
+    filled = tmp_path / "filled.nii.gz"
+    result = fill(project, CASE, "--labels", drawn, "--slices", "2,6,10", "-o", filled)
+    assert result.exit_code == 0, result.output
+    assert "No run is finished yet: a new network has learnt your slices" in result.stderr
+    found = read_labelmap(filled).labels > 0
+    for k in (3, 4, 5, 7, 8, 9):
+        assert dice(found[k], TRUTH.labels[k] > 0) > 0.9
 
 
 def test_an_organ_whose_mask_was_given_is_refused(project: Project, drawn: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,19 +20,19 @@ import torch
 from aslseg.data.images import read_geometry, read_labelmap, write_labelmap
 from aslseg.data.orientation import Turn, axial_volume
 from aslseg.data.volume import Labelmap
-from aslseg.engine.facts import PredictionFacts
-from aslseg.engine.filling import filled
+from aslseg.engine.facts import FillFacts, PredictionFacts
+from aslseg.engine.filling import filled_by_run
 from aslseg.engine.protocol import RequestError, check_request
 from aslseg.engine.tasks import Engine
-from aslseg.errors import ConfigError, GeometryMismatchError, RunError
+from aslseg.errors import CancelledError, ConfigError, GeometryMismatchError, RunError
 from aslseg.evaluation.metrics import dice
-from aslseg.events import Monitor
+from aslseg.events import CancelToken, Monitor
 from aslseg.inference.cascade import Specialist
 from aslseg.networks.unet import build_network
 from aslseg.project.project import Project
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from aslseg.training.slice_filling import TASK
+from aslseg.training.slice_learning import TASK
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
@@ -182,11 +183,44 @@ def test_slices_that_leave_nothing_to_fill_are_refused(
     assert f"{failed['message']} {failed['remedy']}".startswith(reason.split(";")[0])
 
 
-def test_a_project_without_a_run_and_a_request_without_slices_are_refused(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_project_without_a_run_is_filled_by_a_new_network(tmp_path: Path) -> None:
+    """Not even SAM's weights are needed: there are none here."""
     project = a_tiny_project(tmp_path / "new")
-    given = arguments(project, tmp_path)
-    with pytest.raises(RunError, match="no finished run yet; train first"):
-        Engine().tasks["fill_between"](given, Monitor())
+    given = arguments(project, tmp_path, device="cpu")
+    done = Engine().tasks["fill_between"](given, Monitor())
+    facts = done.facts_as(FillFacts)
+    assert (facts.run, facts.method, facts.round, facts.weights) == (None, "drawn slices", 0, "")
+    assert (facts.device, facts.filled_slices) == ("cpu", BETWEEN)
+    before = read_labelmap(Path(given["labels"]))
+    found = read_labelmap(Path(done.files["filled"]))
+    assert found.geometry.matches(read_geometry(Path(given["image"])))
+    kept = [k for k in range(12) if k not in BETWEEN]
+    np.testing.assert_array_equal(found.labels[kept], before.labels[kept])
+    np.testing.assert_array_equal(found.labels == 2, before.labels == 2)
+    for k in BETWEEN:
+        assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.9
+
+
+def test_what_cannot_be_filled_without_a_run_is_refused(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path / "new")
+    fill = Engine().tasks["fill_between"]
+    with pytest.raises(ConfigError, match=r"between slices \[4, 5\]"):
+        fill(arguments(project, tmp_path, slices=[4, 5]), Monitor())
+    organs = {"liver": str(drawn(tmp_path / "liver.nii.gz"))}
+    with pytest.raises(ConfigError, match="Organ masks are used with a trained run"):
+        fill(arguments(project, tmp_path, organs=organs), Monitor())
+    with pytest.raises(RunError, match="nowhere"):
+        fill(arguments(project, tmp_path, run="nowhere"), Monitor())
+    stopped = CancelToken()
+    stopped.cancel()
+    with pytest.raises(CancelledError):
+        fill(arguments(project, tmp_path), Monitor(token=stopped))
+    assert not (tmp_path / "filled.nii.gz").exists()
+
+
+def test_a_request_without_slices_is_refused(tmp_path: Path) -> None:
+    given = arguments(a_tiny_project(tmp_path / "new"), tmp_path)
     for slices in ([], [3], [-1, 4]):
         with pytest.raises(RequestError, match="'slices"):
             check_request("fill_between", {**given, "slices": slices})
@@ -221,7 +255,7 @@ def _two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     from aslseg.training import slice_filling
 
     fill = slice_filling.fill_between_slices
-    monkeypatch.setattr(slice_filling, "fill_between_slices", lambda *words: fill(*words, steps=2))
+    monkeypatch.setattr(slice_filling, "fill_between_slices", partial(fill, steps=2))
 
 
 @pytest.mark.usefixtures("_two_steps")
@@ -231,7 +265,7 @@ def test_slices_are_numbered_as_the_file_numbers_them() -> None:
         labels = turn.labelmap(TRUTH)
         session = a_session(turn)
         slices = [2, 6, 9]
-        found, facts = filled(session, ABOUT, labels, slices, Monitor())
+        found, facts = filled_by_run(session, ABOUT, labels, slices, Monitor())
         assert facts.filled_slices == [3, 4, 5, 7, 8]
         assert found.geometry == session.stored
         axis = turn.axes.index(0)
@@ -248,13 +282,13 @@ def test_a_label_map_that_lies_elsewhere_is_refused() -> None:
     moved[0, 3] += 20.0
     labels = Labelmap(TRUTH.labels, replace(TRUTH.geometry, ijk_to_ras=moved))
     with pytest.raises(GeometryMismatchError, match="The label map"):
-        filled(a_session(), ABOUT, labels, DRAWN, Monitor())
+        filled_by_run(a_session(), ABOUT, labels, DRAWN, Monitor())
 
 
 def test_a_session_without_a_run_and_slices_without_gap_are_refused() -> None:
     alone = a_session()
     alone.models.ensemble = None
-    with pytest.raises(RunError, match="needs a trained run"):
-        filled(alone, ABOUT, TRUTH, DRAWN, Monitor())
+    with pytest.raises(RunError, match="has no run"):
+        filled_by_run(alone, ABOUT, TRUTH, DRAWN, Monitor())
     with pytest.raises(ConfigError, match=r"between slices \[3, 4\]"):
-        filled(a_session(), ABOUT, TRUTH, [4, 3], Monitor())
+        filled_by_run(a_session(), ABOUT, TRUTH, [4, 3], Monitor())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aslseg.data.orientation import Turn
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError
 from aslseg.evaluation.metrics import dice
 from aslseg.events import CancelToken, Event, Monitor, Progress
@@ -17,7 +17,9 @@ from aslseg.inference.cascade import Specialist
 from aslseg.networks.unet import build_network
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import slice_filling
-from aslseg.training.slice_filling import TASK, fill_between_slices, tuning_settings
+from aslseg.training.drawn_slices import drawn_slices
+from aslseg.training.slice_filling import fill_between_slices, fill_without_run
+from aslseg.training.slice_learning import TASK, new_settings, tuning_settings
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")
@@ -106,7 +108,7 @@ def test_several_organs_share_the_slices(monkeypatch: pytest.MonkeyPatch) -> Non
     before = Labelmap(np.zeros_like(halves), GEOMETRY)
     before.labels[list(DRAWN)] = halves[list(DRAWN)]
     known = Known(front=halves == 1, back=halves == 2)
-    monkeypatch.setattr(slice_filling, "_tuned", lambda *_: known)
+    monkeypatch.setattr(slice_filling, "tuned", lambda *_: known)
     filled = fill_between_slices(a_specialist(targets), VOLUME, before, DRAWN).labels
     for k in (4, 8):
         assert dice(filled[k] == 1, halves[k] == 1) > 0.9
@@ -185,3 +187,43 @@ def test_a_network_of_slices_learns_finer_pixels_but_none_finer_than_those_of_th
     in_3d = trained.network.model_copy(update={"dimensions": 3})
     blocks = tuning_settings(trained.model_copy(update={"network": in_3d}), (5.0, 1.0, 1.0), 7)
     assert (blocks.roi, blocks.patch_size) == (trained.roi, 96)
+
+
+def test_a_new_network_fills_where_nothing_was_trained() -> None:
+    filled = fill_without_run(LIVER_TARGETS, VOLUME, shown(), DRAWN, device=CPU, steps=60).labels
+    np.testing.assert_array_equal(filled[list(DRAWN)], TRUTH.labels[list(DRAWN)])
+    for k in (3, 4, 5, 7, 8, 9):
+        assert dice(filled[k] > 0, LIVER[k]) > 0.9
+    again = fill_without_run(LIVER_TARGETS, VOLUME, shown(), DRAWN, device=CPU, steps=60).labels
+    np.testing.assert_array_equal(filled, again)
+
+
+def test_a_new_network_refuses_what_a_trained_one_does() -> None:
+    given = replace(VOLUME, given={"liver": LIVER})
+    with pytest.raises(ConfigError, match="A mask of liver came with the volume"):
+        fill_without_run(LIVER_TARGETS, given, shown(), DRAWN, device=CPU, steps=1)
+    with pytest.raises(ConfigError, match="Nothing lies between"):
+        fill_without_run(LIVER_TARGETS, VOLUME, shown(), (4, 5), device=CPU, steps=1)
+
+
+def test_a_new_network_sees_what_the_drawn_slices_say_of_size_and_brightness() -> None:
+    """An organ of 240 mm is seen by pixels of 2.5 mm, one of 48 mm by those of the volume."""
+    labels = np.zeros((12, 300, 300), np.uint8)
+    labels[2:11, 20:260, 100:200] = 1
+    geometry = Geometry.axis_aligned((12, 300, 300), (5.0, 1.0, 1.0))
+    voxels = np.full(labels.shape, -1000.0, np.float32)
+    voxels[:, :280] = -100.0
+    voxels[labels == 1] = 120.0
+    image = Volume(voxels, geometry)
+    drawn = drawn_slices(LIVER_TARGETS, image, Labelmap(labels, geometry), (2, 6, 10))
+    settings = new_settings(drawn, image, 7)
+    assert settings.roi.pixel_mm == 2.5
+    assert settings.roi.window_hu == (-100.0, 120.0)
+    assert (settings.patch_size, settings.iterations) == (128, 7)
+    labels[:, 68:] = 0
+    small = drawn_slices(LIVER_TARGETS, image, Labelmap(labels, geometry), (2, 6, 10))
+    assert new_settings(small, image, 7).roi.pixel_mm == pytest.approx(100 / 96)
+    labels[:, :, 148:] = 0
+    smaller = drawn_slices(LIVER_TARGETS, image, Labelmap(labels, geometry), (2, 6, 10))
+    assert new_settings(smaller, image, 7).roi.pixel_mm == 1.0
+    assert new_settings(smaller, image, 7).patch_size == 64

@@ -1,0 +1,81 @@
+"""The slices of a volume in which a person drew organs, and those between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aslseg.data.volume import Labelmap, Mask, Volume
+from aslseg.errors import ConfigError
+from aslseg.inference.cascade import is_given
+from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnSlices:
+    """What a person drew of the organs of a volume.
+
+    Attributes:
+        targets: All targets.
+        stage: The stage of the organs, which are the targets that lie in no other one.
+        labels: On the axial grid; counts in the drawn slices.
+        slices: Their numbers on that grid, ascending.
+    """
+
+    targets: tuple[Target, ...]
+    stage: CascadeStage
+    labels: Labelmap
+    slices: tuple[int, ...]
+
+    @property
+    def names(self) -> str:
+        """The names of the organs, for a person."""
+        return ", ".join(target.name for target in self.stage.targets)
+
+    @property
+    def gaps(self) -> list[range]:
+        """The slices between each two neighbours that were drawn."""
+        pairs = itertools.pairwise(self.slices)
+        return [range(first + 1, last) for first, last in pairs if last - first > 1]
+
+    @property
+    def span(self) -> slice:
+        """All slices from the first drawn one to the last."""
+        return slice(self.slices[0], self.slices[-1] + 1)
+
+    def region(self, target: Target) -> Mask:
+        """Return what is shown of a target (D, H, W), with what lies in it."""
+        return region_mask(self.labels.labels, target, self.targets)
+
+
+def drawn_slices(
+    targets: tuple[Target, ...], volume: Volume, labels: Labelmap, slices: Sequence[int]
+) -> DrawnSlices:
+    """Return the drawn slices of a volume, where something can be learnt and filled.
+
+    Args:
+        targets: All targets.
+        volume: The image.
+        labels: What is shown of it, on the axial grid.
+        slices: Numbers of the drawn slices on that grid.
+
+    Raises:
+        ConfigError: When nothing lies between the slices, when they show none of the organs, or
+            when masks of these came with the volume.
+    """
+    drawn = DrawnSlices(targets, cascade_stages(targets)[0], labels, tuple(sorted({*slices})))
+    found, depth = list(drawn.slices), len(labels.labels)
+    if is_given(drawn.stage, volume.given):
+        msg = f"A mask of {drawn.names} came with the volume; correct that mask."
+        raise ConfigError(msg)
+    if not found or found[0] < 0 or found[-1] >= depth:
+        msg = f"Slices are 0 to {depth - 1}, not {found}; name those that were drawn."
+        raise ConfigError(msg)
+    if not drawn.gaps:
+        msg = f"Nothing lies between the drawn slices {found}; draw two that are further apart."
+        raise ConfigError(msg)
+    if not any(drawn.region(target)[found].any() for target in drawn.stage.targets):
+        msg = f"The drawn slices show nothing of {drawn.names}; draw it in two or more of them."
+        raise ConfigError(msg)
+    return drawn
