@@ -6,10 +6,11 @@
 
 For each unlabelled case of a run of `lits_study.py`: the truth is drawn in slices so many mm apart,
 the first and the last one of the liver among them. Between these lies what the specialist of the
-run predicts, what the drawn outlines say (`economy.sight.filled_between`), or what
-`fill_between_slices` makes of both. Printed is the surface Dice within 3 mm between the first and
-the last drawn slice, with the drawn ones, and for how many cases it reaches 0.9. Labels are opened
-here, as those of a person who draws, and for the scores.
+run predicts, what the drawn outlines say (`economy.sight.filled_between`), what
+`fill_between_slices` makes of both, or what `fill_without_run` makes of the outlines alone. Printed
+is the surface Dice within 3 mm between the first and the last drawn slice, with the drawn ones, and
+for how many cases it reaches 0.9. Labels are opened here, as those of a person who draws, and for
+the scores.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from aslseg.networks.device import tune_allocator
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import open_run
 from aslseg.targets import cascade_stages
-from aslseg.training.slice_filling import fill_between_slices
+from aslseg.training.slice_filling import fill_between_slices, fill_without_run
 
 STANDARD = Standard()
 
@@ -67,6 +68,7 @@ def main() -> None:
                 "predicted": predicted,
                 "by shape": filled_between(goal, drawn),
                 "by image": filled(organs, volume, predicted, goal, drawn),
+                "by a new network": newly_filled(organs, volume, goal, drawn),
             }
             seconds = time.process_time() - began
             dice = {name: score(mask, goal, drawn, truth) for name, mask in rows.items()}
@@ -104,6 +106,16 @@ def filled(
     shown[drawn] = goal[drawn]
     labels = Labelmap(shown, volume.geometry)
     mask: Mask = fill_between_slices(organs, volume, labels, drawn).labels > 0
+    return mask
+
+
+def newly_filled(organs: Specialist, volume: Volume, goal: Mask, drawn: list[int]) -> Mask:
+    """Return the organ filled between the drawn slices, of which alone anything is shown."""
+    shown = np.zeros(goal.shape, np.uint8)
+    shown[drawn] = goal[drawn]
+    labels = Labelmap(shown, volume.geometry)
+    found = fill_without_run(organs.targets, volume, labels, drawn, device=organs.device)
+    mask: Mask = found.labels > 0
     return mask
 
 

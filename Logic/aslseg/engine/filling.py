@@ -15,9 +15,8 @@ from aslseg.errors import ConfigError, RunError
 from aslseg.events import Monitor
 
 if TYPE_CHECKING:
-    import torch
-
     from aslseg.inference.interactive.session import Session
+    from aslseg.networks.device import Device
     from aslseg.targets import Target
 
 Fill = Callable[[Volume, Labelmap, Sequence[int]], Labelmap]
@@ -70,7 +69,7 @@ def filled_without_run(
     targets: tuple[Target, ...],
     drawn: Labelmap,
     slices: Sequence[int],
-    device: torch.device,
+    device: Device,
     monitor: Monitor,
 ) -> tuple[Labelmap, FillFacts]:
     """Do as `filled_by_run` by a network that learns the drawn slices alone.
@@ -88,8 +87,9 @@ def filled_without_run(
     """
     from aslseg.training.slice_filling import fill_without_run
 
-    fill = partial(fill_without_run, targets, monitor=monitor, device=device)
-    facts = NEW_NETWORK.model_copy(update={"device": device.type})
+    there = device.torch_device
+    fill = partial(fill_without_run, targets, monitor=monitor, device=there)
+    facts = NEW_NETWORK.model_copy(update={"device": there.type})
     return _filled(axial_volume(volume), volume.geometry, fill, drawn, slices, facts)
 
 

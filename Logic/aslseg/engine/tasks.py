@@ -166,7 +166,7 @@ class Engine:
         run = run_of(request)
         if run is None:
             volume, targets = _read(request, None, monitor), targets_of(request)
-            device = choose_device(request.device or "auto").torch_device
+            device = choose_device(request.device or "auto")
             found, facts = filled_without_run(volume, targets, drawn, slices, device, monitor)
         else:
             opened = self._opened(run, request, monitor)
