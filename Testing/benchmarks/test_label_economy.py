@@ -17,7 +17,7 @@ from economy import study as study_module
 from economy.curves import Logged, summary, write_results
 from economy.data import ThresholdSam, made_up, made_up_settings
 from economy.desk import Desk, ReviewDesk
-from economy.filling import Filler
+from economy.filling import NewFiller, RunFiller
 from economy.growing import Grower
 from economy.log import CaseState, CaseWork, Log
 from economy.person import first_step, label_case, label_slices
@@ -304,7 +304,7 @@ def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -
     goal = np.where(truth > 0, 1, 0).astype(np.uint8)
     asked: list[list[int]] = []
 
-    class Knowing(Filler):
+    class Knowing(RunFiller):
         def fill(self, volume: Volume, labels: Labelmap, slices: Sequence[int]) -> Labelmap:
             asked.append(list(slices))
             return Labelmap(goal, GRID)
@@ -316,6 +316,20 @@ def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -
     assert asked == [[1, 5, 8]]
     assert acts["fill"] == 1
     np.testing.assert_array_equal(desk.shown, desk.seen(goal))
+
+
+@pytest.mark.slow
+def test_a_first_organ_is_drawn_closer_where_a_new_network_fills_it(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    goal = np.where(truth > 0, 1, 0).astype(np.uint8)
+    filler = NewFiller(project.targets, tmp_path)
+    desk = Desk(project, "a", Labelmap(np.zeros_like(goal), GRID), filler=filler)
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
+    assert acts["fill anew"] >= 1
+    assert acts["fill"] == 0
+    assert quality_of(desk.shown, desk.seen(goal), project.targets, GRID, STANDARD).meets(STANDARD)
+    assert len(list(tmp_path.glob("*.nii.gz"))) == acts["fill anew"]
 
 
 @pytest.mark.parametrize(

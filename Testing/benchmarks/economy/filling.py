@@ -1,31 +1,41 @@
-"""Organs filled between repaired slices, as in the panel; what was filled is kept: it is slow."""
+"""Organs filled between drawn slices, as in the panel; what was filled is kept: it is slow."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
+
+import torch
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_to_slices
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.inference.cascade import Specialist
 from aslseg.sam.predictor import volume_digest
-from aslseg.training.slice_filling import fill_between_slices
+from aslseg.targets import Target
+from aslseg.training.slice_filling import fill_between_slices, fill_without_run
 
 
-class Filler:
-    """Fills organs by the specialist of a run.
+class Filler(ABC):
+    """Fills organs by their image.
 
     Args:
-        load: Returns the specialist; called when something is filled that was not kept.
-        about: What the specialist is, for the names of what is kept.
+        about: What it fills by, for the names of what is kept.
         kept: Folder of what was filled.
+
+    Attributes:
+        act: What a person waits for, one of `PRICES`.
+        apart_mm: About how far apart slices are drawn first (what took least on draw A).
     """
 
-    def __init__(self, load: Callable[[], Specialist], about: str, kept: Path) -> None:
-        self._load, self._about, self._kept = load, about, kept
-        self._specialist: Specialist | None = None
+    act: ClassVar[str]
+    apart_mm: ClassVar[float]
+
+    def __init__(self, about: str, kept: Path) -> None:
+        self._about, self._kept = about, kept
 
     def fill(self, volume: Volume, labels: Labelmap, slices: Sequence[int]) -> Labelmap:
         """Return a label map that is filled between slices.
@@ -33,18 +43,59 @@ class Filler:
         Args:
             volume: The image as it is stored.
             labels: What is shown, on its voxels.
-            slices: Numbers of the repaired slices, on the slice grid.
+            slices: Numbers of the drawn slices, on the slice grid.
         """
         asked = f"{self._about}{list(slices)}{volume_digest(volume)}".encode()
         digest = hashlib.sha256(asked + labels.labels.tobytes()).hexdigest()
         path = self._kept / f"{digest}.nii.gz"
         if not path.exists():
-            if self._specialist is None:
-                self._specialist = self._load()
             turn = axial_to_slices(volume.geometry).inverse
             depth = turn.shape(volume.geometry.shape)[0]
             axial = [turn.index(k, depth) for k in slices]
             path.parent.mkdir(parents=True, exist_ok=True)
-            filled = fill_between_slices(self._specialist, volume, labels, axial)
-            write_labelmap(filled, path)
+            write_labelmap(self._filled(volume, labels, axial), path)
         return read_labelmap(path)
+
+    @abstractmethod
+    def _filled(self, volume: Volume, labels: Labelmap, axial: Sequence[int]) -> Labelmap: ...
+
+
+class RunFiller(Filler):
+    """Fills organs by the specialist of a run.
+
+    Args:
+        load: Returns the specialist; called when something is filled that was not kept.
+        about: As of `Filler`.
+        kept: As of `Filler`.
+    """
+
+    act, apart_mm = "fill", 32.0
+
+    def __init__(self, load: Callable[[], Specialist], about: str, kept: Path) -> None:
+        super().__init__(about, kept)
+        self._load = load
+        self._specialist: Specialist | None = None
+
+    def _filled(self, volume: Volume, labels: Labelmap, axial: Sequence[int]) -> Labelmap:
+        if self._specialist is None:
+            self._specialist = self._load()
+        return fill_between_slices(self._specialist, volume, labels, axial)
+
+
+class NewFiller(Filler):
+    """Fills organs by a network that has learnt nothing else, as before any training.
+
+    Args:
+        targets: Of the label maps.
+        kept: As of `Filler`.
+    """
+
+    act, apart_mm = "fill anew", 16.0
+
+    def __init__(self, targets: Sequence[Target], kept: Path) -> None:
+        super().__init__("a new network", kept)
+        self._targets = tuple(targets)
+
+    def _filled(self, volume: Volume, labels: Labelmap, axial: Sequence[int]) -> Labelmap:
+        device = torch.device("cpu")
+        return fill_without_run(self._targets, volume, labels, axial, device=device)

@@ -18,6 +18,7 @@ from aslseg.data.masks import label_components
 from aslseg.data.volume import Labels, Mask
 from aslseg.targets import Target, lesion_targets, region_mask
 from economy.desk import Desk, Row
+from economy.filling import Filler
 from economy.prices import Act
 from economy.sight import (
     SliceCheck,
@@ -33,9 +34,9 @@ from economy.sight import (
 HALF = 0.5
 LEAST_SHARE = 0.1
 """A lesion is meant by what is shown of it if that is so much of the lesion, or half of itself."""
-SHAPE_APART_MM, IMAGE_APART_MM = 16.0, 32.0
-"""A region is first repaired in slices about so far apart, then in those half-way between: where
-what lies between is filled by shape, and where it is by the image (what took least on draw A)."""
+SHAPE_APART_MM = 16.0
+"""A region that is filled by shape is first repaired in slices about so far apart, then in those
+half-way between; one that is filled by the image in slices `Filler.apart_mm` apart."""
 
 
 def label_case(desk: Desk, truth: Labels, standard: Standard) -> list[Act]:
@@ -288,7 +289,8 @@ class _Visit:
         slices = [int(k) for k in np.flatnonzero(goal.any(axis=(1, 2)))]
         beyond = [int(k) for k in np.flatnonzero(shown.any(axis=(1, 2))) if k not in slices]
         result, drawn = self.repaired(shown, goal, beyond), set[int]()
-        apart_mm = IMAGE_APART_MM if self._fills_by_image(target) else SHAPE_APART_MM
+        filler = self._filler_of(target)
+        apart_mm = SHAPE_APART_MM if filler is None else filler.apart_mm
         step = first_step(self.spacing_mm[0], apart_mm, len(slices))
         while step and not self._is_right(result, goal):
             chosen = {*slices[::step], slices[-1]}
@@ -304,8 +306,9 @@ class _Visit:
         if self._is_right(shown, goal) or not between:
             return shown
         self.do("click")
-        if self._fills_by_image(target):
-            self.do("fill")
+        filler = self._filler_of(target)
+        if filler is not None:
+            self.do(filler.act)
             filled = self.desk.fill(target, shown, drawn)
         else:
             filled = filled_between(shown, list(drawn))
@@ -315,8 +318,9 @@ class _Visit:
         self.do("key")  # not so
         return shown
 
-    def _fills_by_image(self, target: Target) -> bool:
-        return self.desk.filler is not None and target in self.organs
+    def _filler_of(self, target: Target) -> Filler | None:
+        """Return what fills a target by its image; None where shapes do."""
+        return self.desk.filler if target in self.organs else None
 
     def _is_right(self, shown: Mask, goal: Mask) -> bool:
         return self._surface_dice(shown, goal) >= self.standard.least_surface_dice

@@ -60,6 +60,7 @@ PRICES: Mapping[str, Price] = {
         "organ",
         "ours; 150 steps of its network on one core",
     ),
+    "fill anew": Price("the same by a new network", 50.0, "organ", "ours; 300 steps on one core"),
     "stroke": Price(
         "begin a contour or a stroke", THINK_S + POINT_S + CLICK_S, "stroke", "M, P, B"
     ),

@@ -34,7 +34,7 @@ from aslseg.runs import continue_run, resume_run, train_on
 from aslseg.targets import lesion_targets, region_mask
 from economy.data import DataSet
 from economy.desk import Desk, ReviewDesk
-from economy.filling import Filler
+from economy.filling import Filler, NewFiller, RunFiller
 from economy.growing import Grower
 from economy.log import CaseState, CaseWork, Log
 from economy.person import label_case, label_slices
@@ -109,8 +109,10 @@ class Study:
             begun, ignored = start.folder / "project", shutil.ignore_patterns("lock", "cache")
             shutil.copytree(begun, folder, ignore=ignored)
             (folder / "cache").symlink_to((begun / "cache").resolve())
+            if self.finished is not None and way.trains_on:
+                self._copy_finished(folder, leave=("lock",))
         run = open_run(folder, RUN)
-        if way.round:
+        if way.round and not log.states():
             run.write_status(best_round=way.round)
         elif run.state != "done":
             resume_run(open_project(folder), RUN, Monitor(listener=print_event))
@@ -160,7 +162,8 @@ class Study:
 
     def _train_on(self, project: Project, way: Way) -> None:
         monitor = Monitor(listener=print_event)
-        if lesion_targets(project.targets) and self.config.method == "aslseg":
+        has_lesions = lesion_targets(project.targets) and self.config.method == "aslseg"
+        if has_lesions and not way.whole:
             train_on(project, RUN, monitor)
         else:
             continue_run(project, RUN, 1, monitor)
@@ -187,17 +190,23 @@ class Study:
         done = {one.case for one in log.work()}
         for name in self.data.first:
             if name not in done:
-                self._first(log, Desk(open_project(folder), name), start)
+                desk = Desk(open_project(folder), name)
+                if start == "filled":
+                    desk.filler = NewFiller(self.data.targets, self.work / "filled")
+                self._first(log, desk, start)
         if self.finished is None:
             finished_run(open_project(folder), self.config, RUN)
         else:
-            place = project.folder / "runs" / RUN
-            shutil.copytree(
-                self.finished.path, place, ignore=shutil.ignore_patterns(*WEIGHTS),
-                dirs_exist_ok=True,
-            )  # fmt: skip
+            self._copy_finished(project.folder, leave=WEIGHTS)
         log.finish()
         return log
+
+    def _copy_finished(self, folder: Path, leave: Sequence[str]) -> None:
+        """Copy the finished run to a project, but for files that are named so."""
+        if self.finished is not None:
+            ignored = shutil.ignore_patterns(*leave)
+            place = folder / "runs" / RUN
+            shutil.copytree(self.finished.path, place, ignore=ignored, dirs_exist_ok=True)
 
     def _first(self, log: Log, desk: Desk, start: Start) -> None:
         truth = self._truth(desk.case_id, desk.geometry)
@@ -275,13 +284,13 @@ class Study:
         if not way.fills:
             return None
         number = int(run.status["best_round"])
-        trained = run if self.finished is None else self.finished
+        trained = run if self.finished is None or way.trains_on else self.finished
 
         def load() -> Specialist:
             context = context_of(open_project(trained.path.parents[1]), trained, Monitor())
             return load_round(context, trained.round(number)).specialist
 
-        return Filler(load, f"{trained.path.resolve()}{number}", self.work / "filled")
+        return RunFiller(load, f"{trained.path.resolve()}{number}", self.work / "filled")
 
     def _random(self, names: Sequence[str]) -> list[str]:
         """Return names in an order that is the same for all ways, and after a break."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from aslseg.project.review_order import ReviewOrder
 
 Shown: TypeAlias = Literal["nothing", "specialist", "refined"]
-Start: TypeAlias = Literal["full", "given", "sparse"]
+Start: TypeAlias = Literal["full", "filled", "given", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,15 @@ class Way:
         title: What it is called in tables and figures.
         shown: What a case shows when it is opened: nothing; the specialist's label map, to correct
             in the Segment Editor; or the refined one, to review lesion by lesion.
-        start: What there is at the start: label maps of the first cases, the same with masks of the
-            organs of all cases, or five slices of the first cases.
+        start: What there is at the start: label maps of the first cases; the same with organs that
+            a new network fills between drawn slices; with masks of the organs of all cases; or five
+            slices of the first cases.
         order: Cases come in an order of the review, or in a random one.
         rejected: Candidates that the run rejected are looked at too.
         grows: Missed lesions grow from a box, else they are drawn.
         fills: Organs are filled between repaired slices by the specialist, else by shape.
         trains_on: The run learns from what was decided, batch after batch.
+        whole: It does so in whole rounds, which train organs too, else in short ones of lesions.
         round: Round of the run that is shown; the best one if 0.
     """
 
@@ -38,6 +40,7 @@ class Way:
     grows: bool = False
     fills: bool = False
     trains_on: bool = False
+    whole: bool = False
     round: int = 0
 
 
@@ -62,6 +65,8 @@ WAYS: Mapping[str, Way] = {
     "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
     "tool-shape": replace(_TOOL, title="this tool, organs filled by shape", fills=False),
     "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
+    "tool-whole": replace(_TOOL, title="this tool, a whole round every four cases", whole=True),
+    "tool-filled": replace(_TOOL, title="this tool, first organs filled too", start="filled"),
     "tool-given-doubtful": replace(
         _GIVEN, title="organs given, most doubtful first", order="doubtful"
     ),
@@ -90,6 +95,11 @@ _REVIEWS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "drawn": ("missed lesions drawn", {"grows": False}),
     "shape": ("organs filled by shape", {"fills": False}),
     "given": ("organs given afterwards", {"start": "given"}),
+    "filled": ("first organs filled too", {"order": "doubtful", "start": "filled"}),
+    "whole": (
+        "then a whole round every four cases, first organs filled too",
+        {"order": "doubtful", "start": "filled", "trains_on": True, "whole": True},
+    ),
 }
 
 
