@@ -322,14 +322,14 @@ def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -
 def test_a_first_organ_is_drawn_closer_where_a_new_network_fills_it(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
     goal = np.where(truth > 0, 1, 0).astype(np.uint8)
-    filler = NewFiller(project.targets, tmp_path)
+    filler = NewFiller(project.targets, tmp_path / "kept")
     desk = Desk(project, "a", Labelmap(np.zeros_like(goal), GRID), filler=filler)
     desk.save = lambda: desk.shown  # type: ignore[method-assign]
     acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
     assert acts["fill anew"] >= 1
     assert acts["fill"] == 0
     assert quality_of(desk.shown, desk.seen(goal), project.targets, GRID, STANDARD).meets(STANDARD)
-    assert len(list(tmp_path.glob("*.nii.gz"))) == acts["fill anew"]
+    assert len(list((tmp_path / "kept").iterdir())) == acts["fill anew"]
 
 
 @pytest.mark.parametrize(
