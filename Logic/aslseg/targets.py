@@ -197,6 +197,11 @@ def numbered_labels(labels: Labels, targets: Sequence[Target]) -> Labels:
     return numbers[labels]
 
 
+def organ_targets(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets that lie in no other one."""
+    return [target for target in targets if target.inside is None]
+
+
 def lesion_targets(targets: Sequence[Target]) -> list[Target]:
     """Return the targets that have candidates: those in a parent that hold no other target."""
     parents = {target.inside for target in targets}

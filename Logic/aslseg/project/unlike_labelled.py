@@ -19,7 +19,7 @@ from aslseg.events import Monitor
 from aslseg.project.windows import Intensities, intensities_of
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import write_json_atomic
-from aslseg.targets import Target
+from aslseg.targets import Target, organ_targets
 
 FILE_NAME = "intensities.json"
 MOST_NAMED = 5
@@ -32,8 +32,7 @@ def organ_intensities(
     case_id: str, volume: Volume, labels: Labelmap, targets: Sequence[Target]
 ) -> list[Intensities]:
     """Measure a case's organs as `intensities_of`, without what lies inside of them."""
-    organs = [target for target in targets if target.inside is None]
-    return intensities_of(case_id, volume, labels, organs)
+    return intensities_of(case_id, volume, labels, organ_targets(targets))
 
 
 def write_intensities(run: Path, measured: Iterable[Intensities]) -> None:

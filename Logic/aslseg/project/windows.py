@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
 from aslseg.data.volume import Labelmap, Volume
-from aslseg.targets import Target, region_mask
+from aslseg.targets import Target, organ_targets, region_mask
 
 ENOUGH = 1_000_000
 """Of more voxels, evenly spread ones are looked at."""
@@ -82,7 +82,7 @@ def window_notes(
     Returns:
         One sentence or two for each window that hides a target.
     """
-    outermost = {target.name for target in targets if target.inside is None}
+    outermost = {target.name for target in organ_targets(targets)}
     seen = [("organ.roi.window_hu", config.organ.roi.window_hu, outermost)]
     if config.sam.model != "none":
         everything = {target.name for target in targets}

@@ -37,7 +37,9 @@ _MOST_DIGITS = 6
 
 def organs_of(targets: Sequence[Target]) -> list[Target]:
     """Return the targets that lie in no other one."""
-    return [target for target in targets if target.inside is None]
+    from aslseg.targets import organ_targets
+
+    return organ_targets(targets)
 
 
 def slice_digests(part: Part | None, axis: int) -> dict[int, str]:
