@@ -6,6 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.errors import ConfigError
 from aslseg.inference.cascade import is_given
@@ -43,6 +46,19 @@ class DrawnSlices:
     def span(self) -> slice:
         """All slices from the first drawn one to the last."""
         return slice(self.slices[0], self.slices[-1] + 1)
+
+    @property
+    def place_px(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last row and column of the organs in all drawn slices."""
+        organs = [self.region(target)[list(self.slices)] for target in self.stage.targets]
+        places = np.argwhere(np.any(organs, axis=(0, 1)))
+        return places.min(axis=0), places.max(axis=0)
+
+    @property
+    def across_mm(self) -> float:
+        """How wide or high the organs are in all drawn slices, whichever is more."""
+        first, last = self.place_px
+        return float(max((last - first + 1) * self.labels.geometry.spacing_mm[1:]))
 
     def region(self, target: Target) -> Mask:
         """Return what is shown of a target (D, H, W), with what lies in it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -26,8 +27,11 @@ from aslseg.training.slice_learning import NEW_STEPS, STEPS, newly_trained, tune
 
 NEAR_MM: Final = 10.0
 """From here on, measured to the nearest drawn slice, the prediction alone counts."""
-FAR_MM: Final = 15.0
-"""Signed distances are cut off here; where a slice shows nothing they are that far outside."""
+NEAR_PART: Final = 0.1
+"""Or from such a part of the width of the organs on, where that is nearer."""
+FAR: Final = 1.5
+"""Signed distances are cut off at so many times that; where a slice shows nothing they are so far
+outside."""
 THRESHOLD: Final = 0.5
 
 Learn = Callable[[DrawnSlices, Volume, Monitor], Specialist]
@@ -121,17 +125,19 @@ def _filled(
 def _regions(known: DrawnSlices, predicted: Probabilities) -> list[Mask]:
     """Return the region (D, H, W) of each target of the stage, filled between drawn slices."""
     depth_mm, *pixel_mm = known.labels.geometry.spacing_mm
+    near_mm = min(NEAR_MM, NEAR_PART * known.across_mm)
+    signed_mm = partial(_signed_mm, pixel_mm=pixel_mm, far_mm=FAR * near_mm)
     regions = [known.region(target).copy() for target in known.stage.targets]
     for gap in known.gaps:
         before, after = gap[0] - 1, gap[-1] + 1
-        ends = [[_signed_mm(region[k], pixel_mm) for k in (before, after)] for region in regions]
+        ends = [[signed_mm(region[k]) for k in (before, after)] for region in regions]
         for k in gap:
             along = (k - before) / (after - before)
-            share = min(1.0, min(k - before, after - k) * depth_mm / NEAR_MM)
+            share = min(1.0, min(k - before, after - k) * depth_mm / near_mm)
             scores = []
             for target, (first, last) in zip(known.stage.targets, ends, strict=True):
                 drawn = (1 - along) * first + along * last
-                found = _signed_mm(predicted[target.name][k] > THRESHOLD, pixel_mm)
+                found = signed_mm(predicted[target.name][k] > THRESHOLD)
                 scores.append((1 - share) * drawn + share * found)
             best = np.argmax(scores, axis=0)
             for n, score in enumerate(scores):
@@ -139,11 +145,11 @@ def _regions(known: DrawnSlices, predicted: Probabilities) -> list[Mask]:
     return regions
 
 
-def _signed_mm(mask: Mask, pixel_mm: Sequence[float]) -> Float32:
-    """Return the distance (H, W) to the outline, positive inside, cut off at `FAR_MM`."""
+def _signed_mm(mask: Mask, pixel_mm: Sequence[float], far_mm: float) -> Float32:
+    """Return the distance (H, W) to the outline, positive inside, cut off."""
     if not mask.any():
-        return np.full(mask.shape, -FAR_MM, np.float32)
-    return np.clip(depth_in_slice(mask, pixel_mm), -FAR_MM, FAR_MM)
+        return np.full(mask.shape, -far_mm, np.float32)
+    return np.clip(depth_in_slice(mask, pixel_mm), -far_mm, far_mm)
 
 
 def _painted(known: DrawnSlices, regions: Sequence[Mask]) -> Labels:

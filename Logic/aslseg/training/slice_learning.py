@@ -137,11 +137,8 @@ def new_settings(drawn: DrawnSlices, image: Volume, steps: int) -> SpecialistCon
         steps: Of the optimiser.
     """
     pixels_mm = image.geometry.spacing_mm[1:]
-    organs = np.any([drawn.region(target) for target in drawn.stage.targets], axis=0)
-    places = np.argwhere(organs[list(drawn.slices)].any(axis=0))  # in a slice
-    first, last = places.min(axis=0), places.max(axis=0)
-    across_mm = float(max((last - first + 1) * pixels_mm))
-    pixel_mm = max(across_mm / ACROSS_PX, *pixels_mm)
+    first, last = drawn.place_px
+    pixel_mm = max(drawn.across_mm / ACROSS_PX, *pixels_mm)
     margin = np.ceil(AROUND_MM / np.array(pixels_mm)).astype(int)
     top, left = np.maximum(first - margin, 0)
     bottom, right = last + margin + 1
@@ -152,7 +149,7 @@ def new_settings(drawn: DrawnSlices, image: Volume, steps: int) -> SpecialistCon
         context_mm=pixel_mm,
         window_hu=(low, high) if low < high else (low, low + 1.0),
     )
-    patch_size = max(LEAST_PATCH_PX, _whole_patch(WIDER * across_mm / pixel_mm))
+    patch_size = max(LEAST_PATCH_PX, _whole_patch(WIDER * drawn.across_mm / pixel_mm))
     changes = {"iterations": steps, "patch_size": patch_size, "roi": roi}
     return NEW_NETWORK.model_copy(update=changes)
 

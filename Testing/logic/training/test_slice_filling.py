@@ -115,6 +115,25 @@ def test_several_organs_share_the_slices(monkeypatch: pytest.MonkeyPatch) -> Non
         assert dice(filled[k] == 2, halves[k] == 2) > 0.9
 
 
+@pytest.mark.parametrize(("across", "counts_alone"), [(20, True), (120, False)])
+def test_the_prediction_counts_sooner_in_a_small_organ(
+    monkeypatch: pytest.MonkeyPatch, across: int, counts_alone: bool
+) -> None:
+    """Four mm from both drawn slices an organ of 20 mm is as predicted, not one of 120 mm."""
+    labels = np.zeros((5, 140, 140), np.uint8)
+    labels[[0, 4], 10 : 10 + across, 10 : 10 + across] = 1
+    geometry = Geometry.axis_aligned((5, 140, 140), (2.0, 1.0, 1.0))
+    predicted = np.zeros(labels.shape, bool)
+    predicted[:, 14 : 10 + across, 10 : 10 + across] = True
+    known = Known(liver=predicted)
+    monkeypatch.setattr(slice_filling, "newly_trained", lambda *_: known)
+    volume = Volume(np.zeros(labels.shape, np.float32), geometry)
+    filled = fill_without_run(
+        LIVER_TARGETS, volume, Labelmap(labels, geometry), (0, 4), device=CPU
+    ).labels
+    assert np.array_equal(filled[2] > 0, predicted[2]) == counts_alone
+
+
 def test_parts_that_hang_together_with_nothing_that_was_drawn_are_left_out() -> None:
     voxels = VOLUME.voxels.copy()
     voxels[3:6, 32:39, 2:9] = 100.0  # as bright as the liver, and away from it
