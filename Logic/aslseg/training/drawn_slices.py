@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aslseg.data.volume import Labelmap, Mask, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import ConfigError
 from aslseg.inference.cascade import is_given
 from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask
@@ -63,6 +63,23 @@ class DrawnSlices:
     def region(self, target: Target) -> Mask:
         """Return what is shown of a target (D, H, W), with what lies in it."""
         return region_mask(self.labels.labels, target, self.targets)
+
+    def within(self, slab: slice) -> DrawnSlices:
+        """Return the same of some neighbouring slices alone, which hold all drawn ones."""
+        labels = Labelmap(self.labels.labels[slab], _geometry_of(self.labels.geometry, slab))
+        return replace(self, labels=labels, slices=tuple(k - slab.start for k in self.slices))
+
+
+def slab_of(volume: Volume, slab: slice) -> Volume:
+    """Return some neighbouring slices of a volume, without masks that came with it."""
+    return Volume(volume.voxels[slab], _geometry_of(volume.geometry, slab))
+
+
+def _geometry_of(geometry: Geometry, slab: slice) -> Geometry:
+    moved = np.eye(4)
+    moved[2, 3] = slab.start
+    shape = (slab.stop - slab.start, *geometry.shape[1:])
+    return Geometry(shape, geometry.ijk_to_ras @ moved)
 
 
 def drawn_slices(

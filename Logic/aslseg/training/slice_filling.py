@@ -22,7 +22,7 @@ from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, Specialist
 from aslseg.targets import Target, region_values
-from aslseg.training.drawn_slices import DrawnSlices, drawn_slices
+from aslseg.training.drawn_slices import DrawnSlices, drawn_slices, slab_of
 from aslseg.training.slice_learning import NEW_STEPS, STEPS, newly_trained, tuned
 
 NEAR_MM: Final = 10.0
@@ -33,9 +33,11 @@ FAR: Final = 1.5
 """Signed distances are cut off at so many times that; where a slice shows nothing they are so far
 outside."""
 THRESHOLD: Final = 0.5
+BEYOND_MM: Final = 30.0
+"""So much of the volume beyond the first and the last drawn slice is looked at, and no more."""
 
 Learn = Callable[[DrawnSlices, Volume, Monitor], Specialist]
-"""Returns what predicts the organs of a volume on its axial grid, after it learnt drawn slices."""
+"""Returns what predicts the organs of slices on the axial grid, after it learnt drawn ones."""
 
 
 def fill_between_slices(
@@ -116,10 +118,19 @@ def _filled(
     turn = to_axial(volume.geometry)
     labels = axial_labelmap(drawn)
     known = drawn_slices(targets, volume, labels, slices)
-    image = axial_volume(volume)
+    slab = _around(known)
+    image, known = slab_of(axial_volume(volume), slab), known.within(slab)
     predicted = learn(known, image, monitor).predict(image, monitor)
-    filled = Labelmap(_painted(known, _regions(known, predicted)), labels.geometry)
-    return turn.inverse.labelmap(filled, volume.geometry)
+    painted = labels.labels.copy()
+    painted[slab] = _painted(known, _regions(known, predicted))
+    return turn.inverse.labelmap(Labelmap(painted, labels.geometry), volume.geometry)
+
+
+def _around(known: DrawnSlices) -> slice:
+    """Return the slices that are looked at."""
+    beyond = round(BEYOND_MM / known.labels.geometry.spacing_mm[0])
+    span, depth = known.span, len(known.labels.labels)
+    return slice(max(0, span.start - beyond), min(depth, span.stop + beyond))
 
 
 def _regions(known: DrawnSlices, predicted: Probabilities) -> list[Mask]:
