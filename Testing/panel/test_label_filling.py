@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 from harness import read_mask, wait_for_engine, wait_for_files, write_mask
 
 from aslseg.evaluation.metrics import dice
@@ -48,6 +49,12 @@ class Beginner:
             liver[k] = self.truth[k]
         write_mask(self.node, name, liver, self.volume)
 
+    def made_by(self) -> str:
+        """Return what a DICOM file would say of how the liver was made."""
+        kind = vtk.reference("")
+        segment = self.node.GetSegmentation().GetSegment("liver")
+        return str(kind) if segment.GetTag("DICOM.SegmentAlgorithmType", kind) else ""
+
     def fill(self) -> None:
         click(self.ui.fillLabelButton)
         wait_for_engine(self.logic, 0.5)
@@ -84,7 +91,9 @@ def test_a_first_label_is_drawn_in_some_slices_filled_taken_back_and_saved(
     assert ui.filledLabel.text.startswith("Filled 3 slices between those that you drew (1, 4, 6)")
     assert not person.mask("tumour").any()
     assert logic.to_undo == "fill liver between slices 1 and 6"
+    assert person.made_by() == "SEMIAUTOMATIC"
     logic.undo()
+    assert person.made_by() == ""
     np.testing.assert_array_equal(person.mask(), before)
     assert logic.drawn_slices(person.node) == DRAWN
     logic.redo()

@@ -21,7 +21,7 @@ from ASLsegLib.engine.results import ShownAnswer
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
-from ASLsegLib.scene.provenance import all_tags, digest_of, source_of
+from ASLsegLib.scene.provenance import all_tags, digest_of, mark_semiautomatic, source_of
 from ASLsegLib.scene.repaired_slices import (
     are_slices_named,
     name_slices,
@@ -223,6 +223,8 @@ class DrawnSlices:
             )
             write_part(self.node, organ.segment_id, now.part, self.volume)
             note_slices(self.node, organ.segment_id, now.digests, self.slices)
+            if not source_of(self.node):
+                mark_semiautomatic(segment, "filling between slices")
         yield "showing the filled slices"
 
 

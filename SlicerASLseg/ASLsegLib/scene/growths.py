@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import GROWTH, all_tags, restore_tags
+from ASLsegLib.scene.provenance import GROWTH, all_tags, mark_semiautomatic, restore_tags
 from ASLsegLib.scene.segmentations import find_prediction, prediction_node, set_status
 from ASLsegLib.scene.segments import (
     PackedPart,
@@ -57,8 +57,7 @@ def add_growth(node: Any, target: Target, first: int) -> str:
     segment_id = add_segment(node, segmentation.GenerateUniqueSegmentID(name), name, style)
     segment = segmentation.GetSegment(segment_id)
     segment.SetTag(_PREFIX + GROWTH, str(first))
-    segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
-    segment.SetTag("DICOM.SegmentAlgorithmName", "ASLseg growth")
+    mark_semiautomatic(segment, "growth")
     set_status(segment, "InProgress")
     return segment_id
 

@@ -149,6 +149,12 @@ def _set_dicom_tags(segment: Any, human: bool) -> None:
     segment.SetTag(_ALGORITHM, name)
 
 
+def mark_semiautomatic(segment: Any, algorithm: str) -> None:
+    """Note that a person and an algorithm made a segment, as Slicer's exporter looks for it."""
+    segment.SetTag(_KIND, "SEMIAUTOMATIC")
+    segment.SetTag(_ALGORITHM, f"ASLseg {algorithm}")
+
+
 def digest_of(part: Part | None) -> str:
     """Return a short digest of what a segment holds and where; `empty` for nothing."""
     if part is None:
