@@ -191,6 +191,12 @@ def init(  # noqa: PLR0913 - one for each option of the command
             "No label is kept to check on: all are learnt from, and cross-validation decides how "
             "far SAM is followed and which round is best."
         )
+    if not made.labelled:
+        tell(
+            "No volume is labelled yet, and nothing can be learnt: outline two or three in the panel, "
+            "or make a project with their label maps (--labels)."
+        )
+        return
     tell(f"Next: aslseg train {project}")
 
 

@@ -66,6 +66,16 @@ def test_what_a_dry_run_refuses_is_refused_without_it_too(source: Path) -> None:
     assert [case.id for case in open_project(source / "p").cases] == ["a", "b"]
 
 
+def test_what_comes_next_is_no_training_where_nothing_is_labelled(source: Path) -> None:
+    words = ("init", source / "p", source / "ct")
+    result = aslseg(*words)
+    assert result.exit_code == 0, result.output
+    assert "No volume is labelled yet" in result.output
+    assert "aslseg train" not in result.output
+    words = ("init", source / "q", source / "ct", "--labels", source / "seg", "--drop-unpaired")
+    assert f"Next: aslseg train {source / 'q'}" in aslseg(*words).output
+
+
 def test_a_case_to_leave_out_has_to_be_there(source: Path) -> None:
     result = aslseg("init", source / "p", source / "ct", "--leave-out", "nobody")
     assert result.exit_code == 1
