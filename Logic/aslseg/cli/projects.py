@@ -193,8 +193,8 @@ def init(  # noqa: PLR0913 - one for each option of the command
         )
     if not made.labelled:
         tell(
-            "No volume is labelled yet, and nothing can be learnt: outline two or three in the panel, "
-            "or make a project with their label maps (--labels)."
+            "No volume is labelled yet, so nothing can be learnt: outline two or three in the "
+            "panel, or make a project with their label maps (--labels)."
         )
         return
     tell(f"Next: aslseg train {project}")
