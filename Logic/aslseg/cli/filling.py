@@ -31,6 +31,9 @@ def fill(  # noqa: PLR0913 - one for each option of the command
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where the filled label map goes.")
     ],
+    target: Annotated[
+        str | None, typer.Option("--target", help="A lesion's target: it is filled, no organ.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run; default: the latest, if any.")
     ] = None,
@@ -38,12 +41,13 @@ def fill(  # noqa: PLR0913 - one for each option of the command
     host: HostOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Fill an organ between slices that you drew, about 15 mm apart.
+    """Fill an organ, or a large lesion, between slices that you drew, about 15 mm apart.
 
     A network of the run learns from these slices for half a minute, and draws those between them;
     before any training a new one does, which takes a minute. The slices that you drew, those before
-    the first and after the last one, and lesions stay as they are in the label map. The label of
-    the case in the project is left as it is.
+    the first and after the last one, and lesions stay as they are in the label map. With --target
+    the one lesion is filled that the label map shows of that target. The label of the case in the
+    project is left as it is.
     """
     from aslseg.data.images import read_labelmap, write_labelmap
     from aslseg.engine.facts import FillFacts
@@ -59,9 +63,10 @@ def fill(  # noqa: PLR0913 - one for each option of the command
         path = Path(folder) / "drawn.nii.gz"
         write_labelmap(shown, path)
         files = {"labels": str(path), "output": folder}
-        done = _asked({**_about(opened, known), **files, "run": run, "slices": drawn}, host)
+        asked = {**files, "run": run, "slices": drawn, "target": target}
+        done = _asked({**_about(opened, known, target), **asked}, host)
         write_labelmap(read_labelmap(Path(done.files["filled"])), output)
-    if done.facts_as(FillFacts).run is None:
+    if target is None and done.facts_as(FillFacts).run is None:
         say("No run is finished yet: a new network has learnt your slices.")
     tell(str(output))
 
@@ -82,12 +87,13 @@ def _drawn_slices(text: str) -> list[int]:
     return found
 
 
-def _about(project: Project, case: Case) -> dict[str, Any]:
-    """Return what the engine has to know of a case."""
+def _about(project: Project, case: Case, target: str | None) -> dict[str, Any]:
+    """Return what the engine has to know of a case; no organ is of use where a lesion is filled."""
+    masks = {} if target else case.masks
     return {
         "project": str(project.folder),
         "image": str(project.image_path(case)),
-        "organs": {name: str(project.folder / mask) for name, mask in case.masks.items()},
+        "organs": {name: str(project.folder / mask) for name, mask in masks.items()},
     }
 
 
@@ -131,6 +137,8 @@ def register(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
     app.command(
         epilog=examples(
-            "aslseg fill my_project ct_7 --labels drawn.nii.gz --slices 12,20,28 -o filled.nii.gz"
+            "aslseg fill my_project ct_7 --labels drawn.nii.gz --slices 12,20,28 -o filled.nii.gz",
+            "aslseg fill my_project ct_7 --labels one.nii.gz --slices 14,18,22 --target tumour"
+            " -o filled.nii.gz",
         )
     )(fill)

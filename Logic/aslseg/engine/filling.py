@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from aslseg.data.geometry import fit_labels
 from aslseg.data.orientation import axial_labelmap, axial_to_slices, axial_volume, to_axial
 from aslseg.data.slice_numbers import slices_between
-from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Labels, Mask, Volume
 from aslseg.engine.facts import FillFacts, PredictionFacts
 from aslseg.errors import ConfigError, RunError
 from aslseg.events import Monitor
+from aslseg.targets import Target, region_mask, region_values
 
 if TYPE_CHECKING:
     from aslseg.inference.interactive.session import Session
     from aslseg.networks.device import Device
-    from aslseg.targets import Target
 
 Fill = Callable[[Volume, Labelmap, Sequence[int]], Labelmap]
 """Takes a volume, what is shown of it, and the drawn slices, all on the axial grid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnLesion:
+    """A lesion that a person drew in some slices.
+
+    Attributes:
+        target: Its target.
+        labels: All that is shown.
+        lesion: The lesion; all that the label map shows of the target when None.
+    """
+
+    target: str
+    labels: Labelmap
+    lesion: Labelmap | None = None
+
+
 NEW_NETWORK = FillFacts(
     run=None, method="drawn slices", round=0, weights="", device="", filled_slices=[]
 )
@@ -91,6 +111,84 @@ def filled_without_run(
     fill = partial(fill_without_run, targets, monitor=monitor, device=there)
     facts = NEW_NETWORK.model_copy(update={"device": there.type})
     return _filled(axial_volume(volume), volume.geometry, fill, drawn, slices, facts)
+
+
+def filled_lesion(
+    volume: Volume,
+    targets: Sequence[Target],
+    drawn: DrawnLesion,
+    slices: Sequence[int],
+    device: Device,
+    monitor: Monitor,
+) -> tuple[Labelmap, FillFacts]:
+    """Fill one lesion of a volume between slices that a person drew, by a new network.
+
+    It stays in its parent, where that is shown, and out of what else is shown there.
+
+    Args:
+        volume: As it is stored.
+        targets: Of the label map.
+        drawn: What is shown.
+        slices: As for `filled_by_run`.
+        device: Where the network learns and predicts.
+        monitor: Told of the progress; asked whether to stop.
+
+    Returns:
+        The label map with the lesion, on the voxels of the volume: what it lost is its parent's.
+
+    Raises:
+        ConfigError: When the target is none, or lies in no other one; else as `filled_by_run`.
+        GeometryMismatchError: When the label map or the mask does not lie on the volume.
+        CancelledError: When asked to stop.
+    """
+    from aslseg.training.slice_filling import fill_lesion
+
+    target, parent = _lesion_target(targets, drawn.target)
+    shown = fit_labels(drawn.labels, volume.geometry, "The label map")
+    lesion = shown.labels == target.value
+    if drawn.lesion is not None:
+        lesion = fit_labels(drawn.lesion, volume.geometry, "The mask of the lesion").labels > 0
+    turn, there = to_axial(volume.geometry), device.torch_device
+    room = _room_for(turn.array(lesion), turn.array(shown.labels), parent, targets)
+
+    def fill(axial: Volume, known: Labelmap, axial_slices: Sequence[int]) -> Labelmap:
+        filled = fill_lesion(axial, known.labels > 0, axial_slices, room, monitor, device=there)
+        return Labelmap(filled.astype(np.uint8), known.geometry)
+
+    facts = NEW_NETWORK.model_copy(update={"device": there.type})
+    mask = Labelmap(lesion.astype(np.uint8), volume.geometry)
+    found, facts = _filled(axial_volume(volume), volume.geometry, fill, mask, slices, facts)
+    labels = shown.labels.copy()
+    labels[lesion & (found.labels == 0)] = parent.value
+    labels[found.labels > 0] = target.value
+    return Labelmap(labels, volume.geometry), facts
+
+
+def _room_for(lesion: Mask, shown: Labels, parent: Target, targets: Sequence[Target]) -> Mask:
+    """Return where a lesion may be, (D, H, W) on the axial grid.
+
+    That is in its parent, in slices that show it, and not in what else lies there.
+    """
+    region = region_mask(shown, parent, targets) & ~lesion
+    others = np.isin(shown, region_values(parent, targets)[1:]) & ~lesion
+    is_shown = region.any(axis=(1, 2), keepdims=True)
+    room: Mask = (region | lesion | ~is_shown) & ~others
+    return room
+
+
+def _lesion_target(targets: Sequence[Target], name: str) -> tuple[Target, Target]:
+    """Return a target of lesions, and the one that they lie in.
+
+    Raises:
+        ConfigError: When there is none of that name, or it lies in no other one.
+    """
+    by_name = {target.name: target for target in targets}
+    target = by_name.get(name)
+    if target is None or target.inside is None:
+        names = ", ".join(one.name for one in targets if one.inside is not None)
+        msg = f"'{name}' lies inside no other target; name one that does ({names or 'none here'})."
+        raise ConfigError(msg)
+    return target, by_name[target.inside]
 
 
 def _filled(

@@ -309,10 +309,15 @@ class FillBetween(Segment):
         labels: A label map of what is shown, on the image's voxels.
         slices: Axial slices that were drawn, in the file's own numbers; there is a slice to be
             filled between two of them.
+        target: Of a lesion that is filled in place of the organs, by a new network always.
+        lesion: A mask of this lesion, on the image's voxels; all that `labels` shows of the target
+            when None.
     """
 
     labels: PathText
     slices: Annotated[Indices, Field(min_length=2)]
+    target: Name | None = None
+    lesion: PathText | None = None
 
 
 class Train(Message):

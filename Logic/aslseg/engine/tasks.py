@@ -13,8 +13,20 @@ from aslseg.config import RunConfig, SamConfig, parse_config
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.engine.facts import EstimateFacts, ExportFacts, FolderFacts, PredictionFacts, RunFacts
-from aslseg.engine.filling import filled_by_run, filled_without_run
+from aslseg.engine.facts import (
+    EstimateFacts,
+    ExportFacts,
+    FillFacts,
+    FolderFacts,
+    PredictionFacts,
+    RunFacts,
+)
+from aslseg.engine.filling import (
+    DrawnLesion,
+    filled_by_run,
+    filled_lesion,
+    filled_without_run,
+)
 from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
     Done,
@@ -163,11 +175,9 @@ class Engine:
     def fill_between(self, request: FillBetween, monitor: Monitor) -> Done:
         """Fill organs between slices that a person drew, and write the label map."""
         drawn, slices = read_labelmap(Path(request.labels)), request.slices
-        run = run_of(request)
+        run = None if request.target else run_of(request)
         if run is None:
-            volume, targets = _read(request, None, monitor), targets_of(request)
-            device = choose_device(request.device or "auto")
-            found, facts = filled_without_run(volume, targets, drawn, slices, device, monitor)
+            found, facts = _filled_anew(request, drawn, monitor)
         else:
             opened = self._opened(run, request, monitor)
             found, facts = filled_by_run(
@@ -259,6 +269,19 @@ class Engine:
     def _release_models(self) -> None:
         """Free the memory of sessions for a training."""
         self._models = self._volume = None
+
+
+def _filled_anew(
+    request: FillBetween, drawn: Labelmap, monitor: Monitor
+) -> tuple[Labelmap, FillFacts]:
+    """Fill the organs, or the lesion of a request, by a new network."""
+    volume, targets = _read(request, None, monitor), targets_of(request)
+    device = choose_device(request.device or "auto")
+    if request.target is None:
+        return filled_without_run(volume, targets, drawn, request.slices, device, monitor)
+    mask = None if request.lesion is None else read_labelmap(Path(request.lesion))
+    lesion = DrawnLesion(request.target, drawn, mask)
+    return filled_lesion(volume, targets, lesion, request.slices, device, monitor)
 
 
 def export(request: Export, monitor: Monitor) -> Done:

@@ -16,9 +16,7 @@ from aslseg.engine.protocol import (
     MODELS,
     Done,
     Estimate,
-    FillBetween,
     FollowRun,
-    Grow,
     ImageRequest,
     RequestError,
     Resume,
@@ -54,6 +52,9 @@ from aslseg.remote.link import Link, Session, Work
 from aslseg.remote.mirror import Digests, key_of, send_images, send_project, send_run
 from aslseg.remote.wire import PROJECTS, Files, ListRun, Ok, Remove
 from aslseg.storage import this_computer
+
+DRAWN_FILES = ("labels", "lesion")
+"""Fields of requests about an image that name what a person drew."""
 
 
 class RemoteEngine:
@@ -191,8 +192,8 @@ class RemoteEngine:
         if run is None and do == "segment":
             msg = f"{request.project or 'The request'} has no finished run yet; train first."
             raise RunError(msg)
-        labels = request.labels if isinstance(request, (Grow, FillBetween)) else None
-        files = [request.image, *request.organs.values(), *([labels] if labels else [])]
+        drawn = [getattr(request, name, None) for name in DRAWN_FILES]
+        files = [request.image, *request.organs.values(), *filter(None, drawn)]
 
         def fields(connection: Connection) -> dict[str, Any]:
             sent = send_images(connection, map(Path, files), self._digests, monitor)
@@ -208,8 +209,8 @@ class RemoteEngine:
             elif project is not None:  # or a run that the mirror alone has would predict
                 targets = [target.model_dump() for target in project.targets]
                 changes |= {"project": None, "targets": targets}
-            if labels is not None:
-                changes["labels"] = there[labels]
+            for name, file in zip(DRAWN_FILES, drawn, strict=True):
+                changes |= {} if file is None else {name: there[file]}
             return {**request.model_dump(), **changes}
 
         output = Path(request.output) if isinstance(request, Segment) else None

@@ -33,6 +33,8 @@ FAR: Final = 1.5
 """Signed distances are cut off at so many times that; where a slice shows nothing they are so far
 outside."""
 THRESHOLD: Final = 0.5
+LESION: Final = (Target(name="lesion", value=1),)
+"""What a network learns that learns one lesion."""
 BEYOND_MM: Final = 30.0
 """So much of the volume beyond the first and the last drawn slice is looked at, and no more."""
 
@@ -104,6 +106,40 @@ def fill_without_run(
         return newly_trained(known, image, device, steps, monitor)
 
     return _filled(targets, volume, drawn, slices, learn, monitor or Monitor())
+
+
+def fill_lesion(
+    volume: Volume,
+    lesion: Mask,
+    slices: Sequence[int],
+    within: Mask | None = None,
+    monitor: Monitor | None = None,
+    *,
+    device: torch.device,
+    steps: int = NEW_STEPS,
+) -> Mask:
+    """Return a lesion that is filled between slices in which a person drew it, by a new network.
+
+    Drawn slices stay as they are, and so do those before the first and after the last one.
+
+    Args:
+        volume: The image.
+        lesion: (D, H, W) what is shown of this lesion, on the volume's voxels.
+        slices: Numbers of the drawn slices on the volume's axial grid (`data.orientation`).
+        within: (D, H, W) where it may be filled; everywhere when None.
+        monitor: Told of the progress; asked whether to stop.
+        device: Where the network learns and predicts.
+        steps: Of the optimiser.
+
+    Raises:
+        ConfigError: When nothing lies between the slices, or they show nothing.
+        CancelledError: When asked to stop.
+    """
+    shown = Labelmap(lesion.astype(np.uint8), volume.geometry)
+    alone = Volume(volume.voxels, volume.geometry)  # organs that came with it stay what they are
+    filled = fill_without_run(LESION, alone, shown, slices, monitor, device=device, steps=steps)
+    found: Mask = filled.labels > 0
+    return found if within is None else found & (within | lesion)
 
 
 def _filled(

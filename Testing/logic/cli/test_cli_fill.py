@@ -142,6 +142,22 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
         assert dice(found[k], TRUTH.labels[k] > 0) > 0.9
 
 
+@pytest.mark.slow
+def test_a_lesion_is_filled_where_its_target_is_named(project: Project, drawn: Path) -> None:
+    labels = read_labelmap(drawn).labels
+    write_labelmap(Labelmap(np.where(labels > 0, 2, 0).astype(np.uint8), TRUTH.geometry), drawn)
+    filled = drawn.parent / "filled.nii.gz"
+    words = (CASE, "--labels", drawn, "--slices", "2,6,10", "-o", filled)
+    result = fill(project, *words, "--target", "tumour")
+    assert result.exit_code == 0, result.output
+    found = read_labelmap(filled).labels
+    for k in (3, 4, 5, 7, 8, 9):
+        assert dice(found[k] == 2, TRUTH.labels[k] > 0) > 0.9
+    result = fill(project, *words, "--target", "liver", "--force")
+    assert result.exit_code == 1
+    assert "'liver' lies inside no other target; name one that does (tumour)." in result.stderr
+
+
 def test_an_organ_whose_mask_was_given_is_refused(project: Project, drawn: Path) -> None:
     given = project.set_organ_masks("liver", {CASE: drawn})
     words = ("--labels", drawn, "--slices", "2,6", "-o", drawn.parent / "filled.nii.gz")

@@ -202,6 +202,44 @@ def test_a_project_without_a_run_is_filled_by_a_new_network(tmp_path: Path) -> N
         assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.9
 
 
+@pytest.mark.slow
+def test_a_lesion_is_filled_in_its_organ_and_out_of_others(
+    project: Project, tmp_path: Path
+) -> None:
+    """A run makes no difference: a new network learns this lesion alone."""
+    lesion = TRUTH.labels > 0  # as large as the whole liver, for once
+    lesion[:, :, 22:] = False
+    labels = TRUTH.labels.copy()
+    labels[labels == 2] = 1
+    labels[:, 26:30, 10:14] = 2  # another one
+    lesion &= labels != 2
+    drawn_mask = np.zeros(lesion.shape, np.uint8)
+    drawn_mask[DRAWN] = lesion[DRAWN]
+    labels[drawn_mask > 0] = 2
+    for name, values in (("labels", labels), ("lesion", drawn_mask)):
+        write_labelmap(Labelmap(values, TRUTH.geometry), tmp_path / f"{name}.nii.gz")
+    files = {name: str(tmp_path / f"{name}.nii.gz") for name in ("labels", "lesion")}
+    given = arguments(project, tmp_path, target="tumour", **files)
+    done = Engine().tasks["fill_between"](given, Monitor())
+    facts = done.facts_as(FillFacts)
+    assert (facts.run, facts.filled_slices) == (None, BETWEEN)
+    found = read_labelmap(Path(done.files["filled"])).labels
+    kept = [k for k in range(12) if k not in BETWEEN]
+    np.testing.assert_array_equal(found[kept], labels[kept])
+    np.testing.assert_array_equal(found > 0, labels > 0), "it stays in its organ"
+    for k in BETWEEN:
+        np.testing.assert_array_equal(found[k, 26:30, 10:14], labels[k, 26:30, 10:14])
+        filled = (found[k] == 2) & (labels[k] != 2)
+        assert dice(filled, lesion[k] & (labels[k] != 2)) > 0.8
+
+
+def test_what_is_no_lesion_is_filled_as_none(project: Project, tmp_path: Path) -> None:
+    fill = Engine().tasks["fill_between"]
+    for name in ("liver", "spleen"):
+        with pytest.raises(ConfigError, match=rf"'{name}' lies inside no other target; .*tumour"):
+            fill(arguments(project, tmp_path, target=name), Monitor())
+
+
 def test_what_cannot_be_filled_without_a_run_is_refused(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path / "new")
     fill = Engine().tasks["fill_between"]

@@ -18,7 +18,7 @@ from aslseg.networks.unet import build_network
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import slice_filling
 from aslseg.training.drawn_slices import drawn_slices
-from aslseg.training.slice_filling import fill_between_slices, fill_without_run
+from aslseg.training.slice_filling import fill_between_slices, fill_lesion, fill_without_run
 from aslseg.training.slice_learning import TASK, new_settings, tuning_settings
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
 
@@ -233,6 +233,25 @@ def test_a_new_network_fills_where_nothing_was_trained() -> None:
         assert dice(filled[k] > 0, LIVER[k]) > 0.9
     again = fill_without_run(LIVER_TARGETS, VOLUME, shown(), DRAWN, device=CPU, steps=60).labels
     np.testing.assert_array_equal(filled, again)
+
+
+def test_a_lesion_is_filled_where_it_may_be() -> None:
+    lesion = np.zeros(GEOMETRY.shape, bool)
+    lesion[list(DRAWN)] = LIVER[list(DRAWN)]
+    lesion[4, :2, :2] = True
+    within = np.ones(GEOMETRY.shape, bool)
+    within[:, :, 20:] = False
+    given = replace(VOLUME, given={"lesion": LIVER})
+    filled = fill_lesion(given, lesion, DRAWN, within, device=CPU, steps=60)
+    np.testing.assert_array_equal(filled[list(DRAWN)], lesion[list(DRAWN)])
+    assert not filled[4, :2, :2].any()
+    for k in (3, 4, 5, 7, 8, 9):
+        assert dice(filled[k], LIVER[k] & within[k]) > 0.9
+        assert not (filled[k] & ~within[k]).any()
+    everywhere = fill_lesion(VOLUME, lesion, DRAWN, device=CPU, steps=60)
+    assert dice(everywhere, LIVER & (np.arange(12) < 11)[:, None, None]) > 0.8
+    with pytest.raises(ConfigError, match="show nothing of lesion"):
+        fill_lesion(VOLUME, lesion, (0, 11), device=CPU, steps=1)
 
 
 def test_a_new_network_refuses_what_a_trained_one_does() -> None:
