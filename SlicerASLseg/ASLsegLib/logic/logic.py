@@ -17,12 +17,12 @@ import slicer
 from aslseg.errors import RunError
 from ASLsegLib.engine.client import Job
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
+from ASLsegLib.logic.lesion_filling import LesionFillingLogic
 from ASLsegLib.logic.next_step import NextStep, Situation, is_later, next_step
 from ASLsegLib.logic.overview import Overview
 from ASLsegLib.logic.partial_labels import PartialLabelLogic
 from ASLsegLib.logic.project_plan import PlanLogic
 from ASLsegLib.logic.review import DECIDED
-from ASLsegLib.logic.slice_filling import SliceFillingLogic
 from ASLsegLib.parameters import chosen_device
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aslseg.project.overview import CaseOverview
 
 
-class Logic(SliceFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic):
+class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:

@@ -148,10 +148,7 @@ class DrawnSlices:
 
     def write(self, path: Path) -> None:
         """Write the label map of what is shown; work for a thread."""
-        labels = np.zeros(self.geometry.shape, np.uint8)
-        for target, part in self.parts:
-            labels[part.place][part.values] = target.value
-        write_raw(Volume(labels, self.geometry), path)
+        write_shown(self.parts, self.geometry, path)
 
     def filled(self, labels: Labels, slices: Sequence[int]) -> list[FilledOrgan]:
         """Return each organ with some slices of a label map (D, H, W); work for a thread.
@@ -388,11 +385,7 @@ def read_drawn(
         raise SceneError(problem)
     _require_on_voxels(node, volume, targets)
     chosen = choose_segments(node, targets).by_target
-    parts = [
-        (target, segment_id, read_part(node, segment_id, volume))
-        for target in targets
-        for segment_id in chosen.get(target.name, ())
-    ]
+    parts = _parts_of(node, volume, targets)
     by_id = {segment_id: part for _, segment_id, part in parts}
     organs = []
     for organ in organs_of(targets):
@@ -401,6 +394,32 @@ def read_drawn(
         organs.append(DrawnOrgan(organ, segment_id, values, by_id[segment_id]))
     held = [(target, part) for target, _, part in parts if part is not None]
     return DrawnSlices(node, volume, known, organs, held, geometry, axis)
+
+
+def read_shown(node: Any, volume: Any, targets: Sequence[Target]) -> list[tuple[Target, Part]]:
+    """Return what segments of targets hold on the voxels of a volume; a later one lies on top."""
+    parts = _parts_of(node, volume, targets)
+    return [(target, part) for target, _, part in parts if part is not None]
+
+
+def _parts_of(
+    node: Any, volume: Any, targets: Sequence[Target]
+) -> list[tuple[Target, str, Part | None]]:
+    """Return the target, the id, and what it holds, of each segment that makes a target."""
+    chosen = choose_segments(node, targets).by_target
+    return [
+        (target, segment_id, read_part(node, segment_id, volume))
+        for target in targets
+        for segment_id in chosen.get(target.name, ())
+    ]
+
+
+def write_shown(parts: Sequence[tuple[Target, Part]], geometry: Geometry, path: Path) -> None:
+    """Write the label map of what is shown; work for a thread."""
+    labels = np.zeros(geometry.shape, np.uint8)
+    for target, part in parts:
+        labels[part.place][part.values] = target.value
+    write_raw(Volume(labels, geometry), path)
 
 
 def _final_label(volume: Any) -> Any:

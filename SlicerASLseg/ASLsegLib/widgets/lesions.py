@@ -69,6 +69,7 @@ class LesionsSection(Section):
         for before, after in pairwise(order):
             qt.QWidget.setTabOrder(before, after)
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
+        self.on_click(ui.lesionFillButton, self._fill_between)
         self.on_click(ui.trainOnButton, self._train_on)
         self.logic.lesions_changed.connect(self._fill)
         self.panel.case_chosen.connect(self._list_again)
@@ -97,6 +98,11 @@ class LesionsSection(Section):
             self.gate(button, none, label, busy, "" if drawing else chosen)
         self.gate(ui.lesionEditButton, none, label, busy, chosen)
         self.gate(ui.lesionAddButton, none, label, busy)
+        fill = ""
+        if not none and not drawing:
+            fill = self.logic.why_not_filled(self.row)
+        first = _("Accept the lesion that is drawn first.") if drawing else ""
+        self.gate(ui.lesionFillButton, none, label, busy, chosen, first, fill, needs_engine=True)
         self.gate(ui.lesionBackButton, none, busy)
         self.gate(ui.lesionNextButton, "" if self.logic.review_queue() else none, busy)
         left = len(review.undecided) if review else 0
@@ -171,6 +177,11 @@ class LesionsSection(Section):
             return
         self.logic.draw_lesion(None)
         self.panel.prompt_wanted.emit(self.logic.drawn_target)
+
+    def _fill_between(self) -> None:
+        """Fill the chosen lesion between the slices in which it was drawn."""
+        if self.row is not None:
+            self.logic.fill_lesion(self.row, wait=False)
 
     def _require_seen(self, target: str = "") -> None:
         """Make sure that a person sees what of the case that is reviewed is accepted."""

@@ -144,14 +144,15 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
 
 @pytest.mark.slow
 def test_a_lesion_is_filled_where_its_target_is_named(project: Project, drawn: Path) -> None:
-    labels = read_labelmap(drawn).labels
-    write_labelmap(Labelmap(np.where(labels > 0, 2, 0).astype(np.uint8), TRUTH.geometry), drawn)
+    labels = np.zeros(TRUTH.labels.shape, np.uint8)
+    labels[2:11:2][TRUTH.labels[2:11:2] > 0] = 2
+    write_labelmap(Labelmap(labels, TRUTH.geometry), drawn)
     filled = drawn.parent / "filled.nii.gz"
-    words = (CASE, "--labels", drawn, "--slices", "2,6,10", "-o", filled)
+    words = (CASE, "--labels", drawn, "--slices", "2,4,6,8,10", "-o", filled)
     result = fill(project, *words, "--target", "tumour")
     assert result.exit_code == 0, result.output
     found = read_labelmap(filled).labels
-    for k in (3, 4, 5, 7, 8, 9):
+    for k in (3, 5, 7, 9):
         assert dice(found[k] == 2, TRUTH.labels[k] > 0) > 0.9
     result = fill(project, *words, "--target", "liver", "--force")
     assert result.exit_code == 1
