@@ -42,7 +42,7 @@ NEW_STEPS: Final = 300
 """Of a new network."""
 ACROSS_PX: Final = 96
 """A new network sees organs so many pixels wide, or as the volume has them."""
-LEAST_PATCH_PX: Final = 64
+LEAST_PATCH_PX: Final = 32
 AROUND_MM: Final = 20.0
 PERCENTILES: Final = (2.0, 98.0)
 """The window of a new network holds these of the drawn slices, organs with so much around them."""
