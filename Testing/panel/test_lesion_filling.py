@@ -17,14 +17,14 @@ LEARNING = "Learning the drawn slices"
 
 
 def draw(reviewer: Reviewer, *slices: int, row: int | None = 0) -> np.ndarray:
-    """Draw the first lesion as a square in some slices, as a person in the Segment Editor does."""
+    """Draw the first lesion 64 mm high in some slices, as a person in the Segment Editor does."""
     logic = reviewer.logic
     logic.draw_lesion(row)
     node, volume = logic.refined_node(CASE), logic.case_node(CASE)
     segments = {n: node.GetSegmentation().GetSegmentIdBySegmentName(n) for n in ("liver", "tumour")}
     masks = {name: np.array(read_mask(node, one, volume)) for name, one in segments.items()}
     for k in slices:
-        masks["tumour"][k, 9:19, 9:19] = True
+        masks["tumour"][k, 4:36, 4:11] = True
     masks["liver"] &= ~masks["tumour"]
     for name, mask in masks.items():
         write_mask(node, segments[name], mask, volume)
@@ -51,10 +51,10 @@ def test_a_lesion_is_filled_between_drawn_slices_and_that_is_undone(reviewer: Re
     kept = [k for k in range(12) if k not in BETWEEN]
     np.testing.assert_array_equal(filled[kept], before[kept])
     others = (before == TUMOUR).copy()
-    others[:, 9:19, 9:19] = False
+    others[:, :, :15] = False
     assert (filled[others] == TUMOUR).all()
     for k in BETWEEN:
-        assert ((filled[k] == TUMOUR)[9:19, 9:19]).sum() > 20
+        assert (filled[k] == TUMOUR)[8:34, 8:11].sum() > 20
     assert reviewer.rows[0] == "edited"
     assert logic.drawn_slices_of(0) == DRAWN
     assert logic.to_undo == "fill lesion 1"
@@ -84,6 +84,7 @@ def test_what_is_no_lesion_to_fill_is_refused_in_words(reviewer: Reviewer) -> No
         with pytest.raises(SceneError, match=reason):
             logic.fill_lesion(0)
     draw(reviewer, 5, 7, 9)
+    assert logic.why_not_filled(0) == ""
     logic.draw_lesion(1)
     run_event_loop(0.3)
     reviewer.panel.update()

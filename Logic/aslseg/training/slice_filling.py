@@ -37,7 +37,8 @@ THRESHOLD: Final = 0.5
 LESION: Final = (Target(name="lesion", value=1),)
 """What a network learns that learns one lesion."""
 LESION_SLICES: Final = 5
-"""A lesion that is drawn in fewer slices is filled better by shape (measured on draw A)."""
+LESION_MM: Final = 60.0
+"""A lesion that is drawn in fewer slices, or is less wide and high, is filled better by shape."""
 BEYOND_MM: Final = 30.0
 """So much of the volume beyond the first and the last drawn slice is looked at, and no more."""
 
@@ -135,21 +136,37 @@ def fill_lesion(
         steps: Of the optimiser.
 
     Raises:
-        ConfigError: When there are fewer slices than `LESION_SLICES`, when nothing lies between
-            them, or they show nothing.
+        ConfigError: When there are fewer slices than `LESION_SLICES`, when the lesion is less than
+            `LESION_MM` wide and high in them, when nothing lies between them, or they show nothing.
         CancelledError: When asked to stop.
     """
-    if len({*slices}) < LESION_SLICES:
-        msg = (
-            f"{len({*slices})} drawn slices of a lesion teach a network too little; draw it in "
-            f"{LESION_SLICES} or more, or fill it by shape (Segment Editor, Fill between slices)."
-        )
-        raise ConfigError(msg)
     shown = Labelmap(lesion.astype(np.uint8), volume.geometry)
     alone = Volume(volume.voxels, volume.geometry)  # organs that came with it stay what they are
+    _require_large(drawn_slices(LESION, alone, axial_labelmap(shown), slices))
     filled = fill_without_run(LESION, alone, shown, slices, monitor, device=device, steps=steps)
     found: Mask = filled.labels > 0
     return found if within is None else found & (within | lesion)
+
+
+def _require_large(lesion: DrawnSlices) -> None:
+    """Make sure that a network can fill a lesion better than its shape does.
+
+    Raises:
+        ConfigError: When it is small, or drawn in few slices.
+    """
+    by_shape = "fill it by shape (Segment Editor, Fill between slices)"
+    if len(lesion.slices) < LESION_SLICES:
+        msg = (
+            f"{len(lesion.slices)} drawn slices of a lesion teach a network too little; draw it in "
+            f"{LESION_SLICES} or more, or {by_shape}."
+        )
+        raise ConfigError(msg)
+    if lesion.across_mm < LESION_MM:
+        msg = (
+            f"The lesion is {lesion.across_mm:.0f} mm wide or high; a network fills one of less "
+            f"than {LESION_MM:.0f} mm worse than shape does: {by_shape}."
+        )
+        raise ConfigError(msg)
 
 
 def _filled(

@@ -143,7 +143,10 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
 
 
 @pytest.mark.slow
-def test_a_lesion_is_filled_where_its_target_is_named(project: Project, drawn: Path) -> None:
+def test_a_lesion_is_filled_where_its_target_is_named(
+    project: Project, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aslseg.training.slice_filling.LESION_MM", 20.0)
     labels = np.zeros(TRUTH.labels.shape, np.uint8)
     labels[2:11:2][TRUTH.labels[2:11:2] > 0] = 2
     write_labelmap(Labelmap(labels, TRUTH.geometry), drawn)

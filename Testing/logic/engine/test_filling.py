@@ -204,9 +204,10 @@ def test_a_project_without_a_run_is_filled_by_a_new_network(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_lesion_is_filled_in_its_organ_and_out_of_others(
-    project: Project, tmp_path: Path
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run makes no difference: a new network learns this lesion alone."""
+    monkeypatch.setattr("aslseg.training.slice_filling.LESION_MM", 20.0)
     lesion = TRUTH.labels > 0  # as large as the whole liver, for once
     lesion[:, :, 22:] = False
     labels = TRUTH.labels.copy()

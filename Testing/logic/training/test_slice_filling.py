@@ -235,6 +235,12 @@ def test_a_new_network_fills_where_nothing_was_trained() -> None:
     np.testing.assert_array_equal(filled, again)
 
 
+@pytest.fixture
+def _any_lesion_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slice_filling, "LESION_MM", 30.0)
+
+
+@pytest.mark.usefixtures("_any_lesion_is_large")
 def test_a_lesion_is_filled_where_it_may_be() -> None:
     drawn = [2, 4, 6, 8, 10]
     lesion = np.zeros(GEOMETRY.shape, bool)
@@ -254,6 +260,8 @@ def test_a_lesion_is_filled_where_it_may_be() -> None:
 def test_a_lesion_that_is_drawn_in_few_slices_is_refused() -> None:
     with pytest.raises(ConfigError, match="4 drawn slices of a lesion teach a network too little"):
         fill_lesion(VOLUME, LIVER, (2, 4, 6, 8, 8), device=CPU, steps=1)
+    with pytest.raises(ConfigError, match="The lesion is 46 mm wide or high; a network fills"):
+        fill_lesion(VOLUME, LIVER, (2, 4, 6, 8, 10), device=CPU, steps=1)
     with pytest.raises(ConfigError, match="show nothing of lesion"):
         fill_lesion(VOLUME, np.zeros_like(LIVER), (0, 2, 4, 6, 8), device=CPU, steps=1)
 
