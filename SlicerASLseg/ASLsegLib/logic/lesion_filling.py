@@ -31,6 +31,7 @@ TOO_FEW = (
     "The lesion is drawn in too few slices ({slices}); draw it in {fewest} or more, about 15 mm "
     "apart, or fill a small one by shape (Segment Editor, Fill between slices)."
 )
+GONE = "The case is not in the scene any more; load it again."
 NOTHING_BETWEEN = "Nothing lies between the drawn slices ({slices}); leave some out between them."
 
 
@@ -75,6 +76,8 @@ class LesionFillingLogic(SliceFillingLogic):
         """Return why a lesion cannot be filled; empty when it can be."""
         if row is None or not self._row(row).shown:
             return NOT_DRAWN
+        if self.refined_node(self._review().case_id) is None:
+            return GONE
         slices = self.drawn_slices_of(row)
         if not slices:
             return NOT_DRAWN

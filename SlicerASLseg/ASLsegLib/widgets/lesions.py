@@ -64,8 +64,8 @@ class LesionsSection(Section):
             self.on_click(button, act)
             self.on_key(key, button)
         order = [ui.fillButton, ui.lesionTable, *(button for button, _key, _act in acts[:-2])]
-        order += [ui.lesionBackButton, ui.lesionNextButton, ui.trainOnShareBox]
-        order += [ui.trainOnButton, ui.changesTable]
+        order += [ui.lesionFillButton, ui.lesionBackButton, ui.lesionNextButton]
+        order += [ui.trainOnShareBox, ui.trainOnButton, ui.changesTable]
         for before, after in pairwise(order):
             qt.QWidget.setTabOrder(before, after)
         self.on_signal(ui.lesionTable, "itemSelectionChanged()", self._show_chosen)
