@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal, TypeVar
 
 from aslseg import schema_1
@@ -203,17 +203,31 @@ def read_co_training(round_folder: Path) -> list[CoTrainingDice] | None:
 def is_co_trained(round_folder: Path) -> bool:
     """Return whether SAM and the specialist of a round of SC-SAM were trained together.
 
-    They were if SAM's mean Dice over the cases was the better one for each target, or if nothing
-    was asked.
+    They were if SAM was ahead of the specialist for each target, or if nothing was asked. A round
+    that has a SAM was trained so, whatever the rule was then.
 
     Raises:
         RunError: When the table is damaged.
     """
     rows = read_co_training(round_folder)
-    if rows is None:
+    if rows is None or any(round_folder.glob("sam-*.safetensors")):
         return True
-    means = co_training_means(rows).values()
-    return bool(means) and all(sam > specialist for specialist, sam in means)
+    gains = co_training_gains(rows).values()
+    return bool(gains) and all(is_ahead(of_target) for of_target in gains)
+
+
+def is_ahead(gains: Sequence[float]) -> bool:
+    """Tell whether SAM is ahead in Dice by more than the standard error of the mean over cases."""
+    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return fmean(gains) > error
+
+
+def co_training_gains(rows: Iterable[CoTrainingDice]) -> dict[str, list[float]]:
+    """Return, by target, the Dice that SAM has more than the specialist on each case."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        found[row.target].append(row.sam - row.specialist)
+    return dict(found)
 
 
 def co_training_means(rows: Iterable[CoTrainingDice]) -> dict[str, tuple[float, float]]:

@@ -19,7 +19,9 @@ from aslseg.project.run_tables import (
     CO_TRAINING,
     CO_TRAINING_COLUMNS,
     CoTrainingDice,
+    co_training_gains,
     co_training_means,
+    is_ahead,
     is_co_trained,
     write_table,
 )
@@ -125,13 +127,15 @@ def _tell(context: RunContext, number: int, rows: Sequence[CoTrainingDice]) -> N
             f"help. Label more, or set crossfit_share if it is 0; {remedy}"
         )
     worse: list[str] = []
+    gains = co_training_gains(rows)
     for target, (specialist, sam) in co_training_means(rows).items():
         for source, mean in (("specialist", specialist), ("sam", sam)):
             context.monitor.metric(f"gate_{target}", mean, number, source=source)
-        if sam <= specialist:
+        if not is_ahead(gains[target]):
             worse.append(f"{sam:.3f} for {specialist:.3f} ({target})")
     if worse:
         context.monitor.warn(
             "The specialist is trained alone: on labelled cases that neither had seen, SAM trained "
-            f"together with it had a mean Dice of {', '.join(worse)}; {remedy}"
+            f"together with it had a mean Dice of {', '.join(worse)}, which is not more by more "
+            f"than its standard error; {remedy}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -533,6 +533,31 @@ def test_a_round_that_nothing_was_asked_about_is_co_trained(tmp_path: Path) -> N
     (tmp_path / CO_TRAINING).write_text("case,target,specialist,sam\nc0,liver,0.5,much\n")
     with pytest.raises(RunError, match=r"co_training\.csv is damaged"):
         is_co_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param((0.62, 0.74), (0.57, 0.75), True, id="ahead on both"),
+        pytest.param((0.594, 0.747), (0.614, 0.592), False, id="ahead in the mean, by chance"),
+        pytest.param((0.8, 0.7), (0.8, 0.7), False, id="behind"),
+    ],
+)
+def test_sam_has_to_be_ahead_by_more_than_chance_may_give(
+    tmp_path: Path, first: tuple[float, float], second: tuple[float, float], expected: bool
+) -> None:
+    """With two patients a mean is ahead easily: on draw 5 of the hippocampus both then lost."""
+    rows = [CoTrainingDice("a", "liver", *first), CoTrainingDice("b", "liver", *second)]
+    write_table(tmp_path / CO_TRAINING, CO_TRAINING_COLUMNS, map(asdict, rows))
+    assert is_co_trained(tmp_path) == expected
+
+
+def test_a_round_with_a_sam_was_co_trained_whatever_the_rule_was_then(tmp_path: Path) -> None:
+    rows = [CoTrainingDice("a", "liver", 0.5, 0.7), CoTrainingDice("b", "liver", 0.5, 0.49)]
+    write_table(tmp_path / CO_TRAINING, CO_TRAINING_COLUMNS, map(asdict, rows))
+    assert not is_co_trained(tmp_path)
+    (tmp_path / "sam-liver.safetensors").touch()
+    assert is_co_trained(tmp_path)
 
 
 @pytest.fixture(scope="module")
