@@ -71,6 +71,7 @@ class Tour:
         self.logic.create_phantom_project(self.place / "liver-study")
         self._show_surfaces(self._load(self._cases()[0]))
         self._shoot("1-project", "cases")
+        self._fill_first_label()
         self._choose_preset()
         self._shoot("2-models", "train")
         self._start_training()
@@ -121,6 +122,36 @@ class Tour:
         self._until(lambda: self.logic.case_node(case_id) is not None)
         self._rest()
         return self.logic.case_node(case_id)
+
+    def _fill_first_label(self) -> None:
+        """Draw the liver of a patient anew in every fourth slice, and let it be filled."""
+        import numpy as np
+        import slicer
+        from harness import write_mask
+
+        from ASLsegLib.scene.segmentations import drawn_on
+        from standin.harness import choose_node, click
+
+        case, volume = self._cases()[0], self.logic.case_node(self._cases()[0])
+        liver = self.logic.project.load_labels(self.logic.project.case(case)).labels > 0
+        slices = np.flatnonzero(liver.any(axis=(1, 2)))
+        drawn = np.zeros_like(liver)
+        for k in {*slices[::STEP_SLICES], slices[-1]}:
+            drawn[k] = liver[k]
+        (label,) = drawn_on(volume)
+        label.GetDisplayNode().SetVisibility(False)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "my outlines")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        node.GetSegmentation().AddEmptySegment("liver", "liver")
+        write_mask(node, "liver", drawn, volume)
+        choose_node(self.ui.labelSegmentationSelector, node)
+        self._rest()
+        click(self.ui.fillLabelButton)
+        self._rest()
+        self._shoot("1-filling", "cases", scroll_to=self.ui.labelGroup)
+        slicer.mrmlScene.RemoveNode(node)
+        label.GetDisplayNode().SetVisibility(True)
 
     def _choose_preset(self) -> None:
         from standin.harness import choose

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,18 @@ class LesionFillingLogic(SliceFillingLogic):
         shown = read_shown(node, volume, self.targets())
         key, geometry = self._key_of(lesion), geometry_of(volume)
         drawn = _DrawnLesion(key, lesion, target, others, slices, shown, geometry)
-        arguments, prepare = self._about(volume, review.run.run_id)
+        arguments, prepare = self._about(volume, None)  # no run takes part
+        self._start(self.engine, self._lesion_job(drawn, arguments, prepare))
+        self.filling = None  # no segmentation as a whole
+        if not wait:
+            return None
+        from aslseg.engine.facts import FillFacts
+
+        return self._wait(self.engine).facts_as(FillFacts)
+
+    def _lesion_job(
+        self, drawn: _DrawnLesion, arguments: dict[str, Any], prepare: Callable[[], None] | None
+    ) -> Job:
         folder = Path(arguments["output"])
         paths = {name: folder / f"{name}.nrrd" for name in ("labels", "lesion")}
 
@@ -130,21 +141,9 @@ class LesionFillingLogic(SliceFillingLogic):
             yield "showing the filled lesion"
             self._take_filled(drawn, filled)
 
-        request = {
-            **arguments,
-            "organs": {},
-            "labels": str(paths["labels"]),
-            "lesion": str(paths["lesion"]),
-            "target": target.name,
-            "slices": slices,
-        }
-        self._start(self.engine, Job("fill_between", request, write, drawn.read, show))
-        self.filling = None  # no segmentation as a whole
-        if not wait:
-            return None
-        from aslseg.engine.facts import FillFacts
-
-        return self._wait(self.engine).facts_as(FillFacts)
+        files = {name: str(path) for name, path in paths.items()}
+        about = {"organs": {}, "target": drawn.target.name, "slices": drawn.slices}
+        return Job("fill_between", {**arguments, **files, **about}, write, drawn.read, show)
 
     def _take_filled(self, drawn: _DrawnLesion, filled: BoxedMask | None) -> None:
         """Decide that a lesion is as it was filled.
