@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_a_first_label_is_drawn_in_some_slices_filled_taken_back_and_saved(
         assert dice(filled[k], person.truth[k]) > 0.75
     assert ui.filledLabel.text.startswith("Filled 3 slices between those that you drew (1, 4, 6)")
     assert not person.mask("tumour").any()
+    assert ui.labelSegmentationSelector.currentNode() is person.node
     assert logic.to_undo == "fill liver between slices 1 and 6"
     assert person.made_by() == "SEMIAUTOMATIC"
     logic.undo()
@@ -177,3 +179,22 @@ def test_a_segmentation_may_be_removed_meanwhile(person: Beginner) -> None:
     person.logic.cancel()
     wait_for_engine(person.logic, 0.3)
     assert not person.ui.fillLabelButton.enabled
+
+
+def test_what_was_chosen_to_be_filled_stays_chosen(person: Beginner) -> None:
+    """Else the next press would save another label, which the case has already."""
+    from aslseg.engine.filling import NEW_NETWORK
+
+    logic, choice = person.logic, person.ui.labelSegmentationSelector
+    person.panel.case_chosen.emit("p0")
+    wait_for_files(logic)
+    label = wait_until(lambda: logic.refined_node("p0"), 30.0, "the label is shown")
+    logic.working_on = logic.case_node("p0")
+    choose_node(choice, person.node)
+    (section,) = (one for one in person.panel.sections if type(one).__name__ == "SegmentSection")
+    section.on_event(SimpleNamespace(event="done", facts=NEW_NETWORK))
+    run_event_loop(0.3)
+    assert choice.currentNode() is person.node
+    section.on_event(SimpleNamespace(event="done", facts=None))
+    run_event_loop(0.3)
+    assert choice.currentNode() is label

@@ -75,7 +75,8 @@ class SegmentSection(Section):
         """Show predictions when they have come."""
         if event.event == "done" and self.panel.parameters is not None:
             self.show_predictions()
-            refined = self._latest_prediction()
+            is_filled = type(event.facts).__name__ == "FillFacts"  # what was chosen stays chosen
+            refined = None if is_filled else self._latest_prediction()
             if refined is not None:
                 self.panel.parameters.resultSegmentation = refined
                 self.panel.parameters.labelSegmentation = refined
