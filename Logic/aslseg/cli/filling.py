@@ -138,7 +138,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "aslseg fill my_project ct_7 --labels drawn.nii.gz --slices 12,20,28 -o filled.nii.gz",
-            "aslseg fill my_project ct_7 --labels one.nii.gz --slices 14,18,22 --target tumour"
-            " -o filled.nii.gz",
+            "aslseg fill my_project ct_7 --labels one.nii.gz --slices 14,18,22,26,30 "
+            "--target tumour -o filled.nii.gz",
         )
     )(fill)
