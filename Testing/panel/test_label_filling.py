@@ -83,7 +83,10 @@ def test_a_first_label_is_drawn_in_some_slices_filled_taken_back_and_saved(
     before = person.mask()
     assert logic.drawn_slices(person.node) == DRAWN
     assert logic.usable_run() is None
+    person.node.CreateDefaultDisplayNodes()
+    person.node.GetDisplayNode().SetVisibility(False)
     person.fill()
+    assert person.node.GetDisplayNode().GetVisibility(), "what was filled is shown"
     filled = person.mask()
     kept = [k for k in range(8) if k not in BETWEEN]
     np.testing.assert_array_equal(filled[kept], before[kept])

@@ -8,6 +8,8 @@ from slicer.i18n import tr as _
 
 from aslseg.data.slice_numbers import write_slices
 from ASLsegLib.logic.slice_filling import why_no_organ
+from ASLsegLib.scene.hidden_segments import show_hidden
+from ASLsegLib.scene.repaired_slices import organ_segments
 from ASLsegLib.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -44,10 +46,11 @@ class LabelFillingSection(Section):
         self._filled = None
 
     def on_answer(self, facts: FillFacts) -> None:
-        """Say what was filled, until another segmentation is chosen."""
+        """Let what was filled be seen, and say what it is, until another one is chosen."""
         node = self._node
         if node is None or self.logic.filling is not node:  # the final label, or another one
             return
+        show_hidden(node, organ_segments(node, self.logic.targets()))
         drawn = write_slices(self.logic.drawn_slices(node))
         text = _(
             "Filled {count} slices between those that you drew ({drawn}): look at them, repair "
