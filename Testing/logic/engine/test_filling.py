@@ -117,6 +117,16 @@ def arguments(project: Project, folder: Path, **changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
+def the_filled(given: dict[str, Any], path: str) -> Labelmap:
+    """Return the label map of an answer, which is another one between the drawn slices alone."""
+    before, found = read_labelmap(Path(given["labels"])), read_labelmap(Path(path))
+    assert found.geometry.matches(read_geometry(Path(given["image"])))
+    kept = [k for k in range(12) if k not in BETWEEN]
+    np.testing.assert_array_equal(found.labels[kept], before.labels[kept])
+    np.testing.assert_array_equal(found.labels == 2, before.labels == 2)
+    return found
+
+
 def tasks_of(events: list[dict[str, Any]]) -> set[str]:
     return {event["task"] for event in events if event["event"] == "progress"}
 
@@ -134,12 +144,7 @@ def test_slices_between_are_filled_and_a_second_request_loads_nothing(
     assert facts["filled_slices"] == BETWEEN
     assert (facts["run"], facts["method"], facts["device"]) == ("a", "aslseg", "cpu")
     assert len(facts["weights"]) == 16
-    before = read_labelmap(Path(given["labels"]))
-    found = read_labelmap(Path(done["files"]["filled"]))
-    assert found.geometry.matches(read_geometry(Path(given["image"])))
-    kept = [k for k in range(12) if k not in BETWEEN]
-    np.testing.assert_array_equal(found.labels[kept], before.labels[kept])
-    np.testing.assert_array_equal(found.labels == 2, before.labels == 2)
+    found = the_filled(given, done["files"]["filled"])
     for k in BETWEEN:
         assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.8
     second = child.ask("fill_between", **given)
@@ -192,12 +197,7 @@ def test_a_project_without_a_run_is_filled_by_a_new_network(tmp_path: Path) -> N
     facts = done.facts_as(FillFacts)
     assert (facts.run, facts.method, facts.round, facts.weights) == (None, "drawn slices", 0, "")
     assert (facts.device, facts.filled_slices) == ("cpu", BETWEEN)
-    before = read_labelmap(Path(given["labels"]))
-    found = read_labelmap(Path(done.files["filled"]))
-    assert found.geometry.matches(read_geometry(Path(given["image"])))
-    kept = [k for k in range(12) if k not in BETWEEN]
-    np.testing.assert_array_equal(found.labels[kept], before.labels[kept])
-    np.testing.assert_array_equal(found.labels == 2, before.labels == 2)
+    found = the_filled(given, done.files["filled"])
     for k in BETWEEN:
         assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.9
 
