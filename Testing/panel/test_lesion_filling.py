@@ -1,4 +1,4 @@
-"""A large lesion is drawn in some slices, and filled between them: a decision like any other."""
+"""A large lesion is drawn in some slices, and filled between them; a person accepts it or not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from harness import read_mask, wait_for_engine, write_mask
 from lesion_reviewer import CASE, TUMOUR, Reviewer
 
+from aslseg.data.masks import BoundingBox
 from standin.harness import click, run_event_loop, wait_until
 
 DRAWN = [1, 3, 5, 7, 9]
@@ -31,6 +32,11 @@ def draw(reviewer: Reviewer, *slices: int, row: int | None = 0) -> np.ndarray:
     logic.take_drawn()
     reviewer.rest()
     return reviewer.shown
+
+
+def a_slice(k: int) -> BoundingBox:
+    """Return the box of a slice of the case."""
+    return BoundingBox((k, 0, 0), (k + 1, 40, 40))
 
 
 def fill(reviewer: Reviewer) -> None:
@@ -56,6 +62,8 @@ def test_a_lesion_is_filled_between_drawn_slices_and_that_is_undone(reviewer: Re
     for k in BETWEEN:
         assert (filled[k] == TUMOUR)[8:34, 8:11].sum() > 20
     assert reviewer.rows[0] == "edited"
+    assert (logic.is_drawing, logic.drawn_row, reviewer.chosen) == (True, 0, 1)
+    assert not logic.lesion_review.rows[0].voxels.within(a_slice(2)).any(), "nothing is decided"
     assert logic.drawn_slices_of(0) == DRAWN
     assert logic.to_undo == "fill lesion 1"
     logic.undo()
@@ -65,6 +73,10 @@ def test_a_lesion_is_filled_between_drawn_slices_and_that_is_undone(reviewer: Re
     logic.redo()
     reviewer.rest()
     np.testing.assert_array_equal(reviewer.shown, filled)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert not logic.is_drawing
+    np.testing.assert_array_equal(reviewer.shown, filled)
+    assert logic.lesion_review.rows[0].voxels.within(a_slice(2)).any()
     draw(reviewer, 6)
     assert set(logic.drawn_slices_of(0)) == {*DRAWN, 6}
 

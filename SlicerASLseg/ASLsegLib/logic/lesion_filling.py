@@ -1,8 +1,9 @@
-"""A lesion between slices in which a person drew it: filled by the engine, and decided as that."""
+"""A lesion between slices in which a person drew it: the engine fills it, a person accepts it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,16 @@ import numpy as np
 from aslseg.data.slice_numbers import slices_between, write_slices
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
+from ASLsegLib.engine.results import ShownAnswer
+from ASLsegLib.logic.interactive import Awaited
 from ASLsegLib.logic.slice_filling import SliceFillingLogic, read_shown, write_shown
 from ASLsegLib.scene.case_nodes import require_intact
-from ASLsegLib.scene.lesion_masks import target_mask, without
+from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
+from ASLsegLib.scene.provenance import all_tags
+from ASLsegLib.scene.segmentations import SegmentEdit
+from ASLsegLib.scene.segments import packed, read_part
+from ASLsegLib.scene.segments import without as part_without
+from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of, write_raw
 
 if TYPE_CHECKING:
@@ -92,7 +100,7 @@ class LesionFillingLogic(SliceFillingLogic):
 
         A network learns this lesion from these slices for a minute, and predicts the others. Drawn
         slices and those beyond them stay, and so does every other lesion. The filled lesion is
-        decided as edited, which can be undone.
+        shown as one that is being drawn: nothing is decided before it is accepted.
 
         Args:
             row: Of the lesion in `lesion_review.rows`.
@@ -118,7 +126,7 @@ class LesionFillingLogic(SliceFillingLogic):
         key, geometry = self._key_of(lesion), geometry_of(volume)
         drawn = _DrawnLesion(key, lesion, target, others, slices, shown, geometry)
         arguments, prepare = self._about(volume, None)  # no run takes part
-        self._start(self.engine, self._lesion_job(drawn, arguments, prepare))
+        self._start(self.engine, self._lesion_job(drawn, row, volume, arguments, prepare))
         self.filling = None  # no segmentation as a whole
         if not wait:
             return None
@@ -127,7 +135,12 @@ class LesionFillingLogic(SliceFillingLogic):
         return self._wait(self.engine).facts_as(FillFacts)
 
     def _lesion_job(
-        self, drawn: _DrawnLesion, arguments: dict[str, Any], prepare: Callable[[], None] | None
+        self,
+        drawn: _DrawnLesion,
+        row: int,
+        volume: Any,
+        arguments: dict[str, Any],
+        prepare: Callable[[], None] | None,
     ) -> Job:
         folder = Path(arguments["output"])
         paths = {name: folder / f"{name}.nrrd" for name in ("labels", "lesion")}
@@ -137,16 +150,19 @@ class LesionFillingLogic(SliceFillingLogic):
                 prepare()
             drawn.write(paths["labels"], paths["lesion"])
 
-        def show(filled: BoxedMask | None) -> Iterator[str]:
+        def show(filled: BoxedMask | None, shown: ShownAnswer) -> Iterator[str]:
             yield "showing the filled lesion"
-            self._take_filled(drawn, filled)
+            self._show_filled(drawn, filled, shown)
 
+        show_it = self._shows(Awaited(), volume, show, f"fill lesion {row + 1}")
         files = {name: str(path) for name, path in paths.items()}
         about = {"organs": {}, "target": drawn.target.name, "slices": drawn.slices}
-        return Job("fill_between", {**arguments, **files, **about}, write, drawn.read, show)
+        return Job("fill_between", {**arguments, **files, **about}, write, drawn.read, show_it)
 
-    def _take_filled(self, drawn: _DrawnLesion, filled: BoxedMask | None) -> None:
-        """Decide that a lesion is as it was filled.
+    def _show_filled(
+        self, drawn: _DrawnLesion, filled: BoxedMask | None, shown: ShownAnswer
+    ) -> None:
+        """Begin to draw a lesion as it was filled; `shown` takes its voxels back.
 
         Raises:
             SceneError: When it is another one by now.
@@ -160,9 +176,21 @@ class LesionFillingLogic(SliceFillingLogic):
                 "kept as it is; fill again."
             )
             raise SceneError(msg)
-        self._fills[drawn.key] = LesionFill(frozenset(drawn.slices), drawn.lesion.voxels, filled)
-        what = "added" if drawn.lesion.found is None else "edited"
-        self._decide(row, what, filled, f"fill lesion {row + 1}")
+        was = drawn.lesion.voxels
+        self._fills[drawn.key] = LesionFill(frozenset(drawn.slices), was, filled)
+        self.draw_lesion(row)
+        node, volume = self._shown(self._review().case_id)
+        gone = without(was, filled)
+        with _noting_edits(node, volume, self.targets(), shown):
+            exchange_voxels(
+                node,
+                volume,
+                self.targets(),
+                target=drawn.target,
+                come=without(filled, was),
+                gone=gone,
+                parent_mask=without(gone, drawn.lesion.outside),
+            )
 
     def _key_of(self, lesion: ReviewedLesion) -> tuple[Path, str, int]:
         """Return the project, the case, and the number of a lesion."""
@@ -208,6 +236,27 @@ class _DrawnLesion:
         if self.others is not None:
             self.others.write(mask, 0)
         return boxed(mask)
+
+
+@contextmanager
+def _noting_edits(
+    node: Any, volume: Any, targets: Sequence[Target], shown: ShownAnswer
+) -> Iterator[None]:
+    """Let what is done to the segments of a final label be taken back by `shown`."""
+    chosen, segmentation = choose_segments(node, targets).by_target, node.GetSegmentation()
+    before = [
+        (target, one, all_tags(segmentation.GetSegment(one)), read_part(node, one, volume))
+        for target in targets
+        for one in chosen.get(target.name, ())
+    ]
+    yield
+    for target, segment_id, tags, was in before:
+        now = read_part(node, segment_id, volume)
+        lost, gained = packed(part_without(was, now)), packed(part_without(now, was))
+        if lost is not None or gained is not None:
+            shown.edits.append(
+                SegmentEdit("refined", segment_id, target, False, True, tags, lost, gained)
+            )
 
 
 def _differing(first: BoxedMask | None, second: BoxedMask | None, axis: int) -> set[int]:

@@ -19,6 +19,7 @@ from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aslseg.engine.facts import FillFacts
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from ASLsegLib.engine.client import PanelEvent
     from ASLsegLib.logic.lesion_review import LesionReview
@@ -39,6 +40,7 @@ class LesionsSection(Section):
     """Lists the lesions of the case that is shown, and decides about them."""
 
     shows = ("lesions", "training")
+    answers = ("FillFacts",)
 
     def connect_widgets(self) -> None:
         """Put the list into the review section, and connect its buttons and keys."""
@@ -119,6 +121,11 @@ class LesionsSection(Section):
         """Show what a training on decisions has changed."""
         if event.event == "done":
             self._show_changes()
+
+    def on_answer(self, _facts: FillFacts) -> None:
+        """Let a lesion be seen that was filled: it waits for a person to accept it."""
+        if self.logic.filling is None and self.logic.drawn_row is not None:
+            self._choose(self.logic.drawn_row)
 
     def enter(self) -> None:
         """Take a lesion that was changed in the Segment Editor, at the place that was left."""
