@@ -554,9 +554,11 @@ def test_a_case_with_unsaved_drawing_stays_in_the_scene(reviewer: Reviewer) -> N
 def test_a_case_on_which_a_segmentation_was_drawn_stays_in_the_scene(reviewer: Reviewer) -> None:
     logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     segment = node.GetSegmentation().AddEmptySegment("", "liver")
     write_mask(node, segment, a_lesion_label() > 0, volume)
+    node.GetSegmentation().AddEmptySegment("", "tumour")
     assert not logic.release_case(CASE)
     logic.save_label(node)
     assert logic.project.case(CASE).label is not None

@@ -351,6 +351,10 @@ def test_the_button_names_the_case_that_gets_the_label(person: Person, dialogs: 
     choose_node(ui.labelSegmentationSelector, draw(volume, "liver", mask))
     person.choose("c3", "casesTable")
     assert ui.saveLabelButton.text == "Save as label of c2"
+    dialogs.answer("drawn has no segment of tumour. Save a label without any tumour?", no())
+    person.press(ui.saveLabelButton)
+    assert person.logic.project.case("c2").label is None
+    dialogs.answer("drawn has no segment of tumour. Save a label without any tumour?", yes())
     person.press(ui.saveLabelButton)
     assert np.array_equal(person.saved("c2") == 1, mask)
     assert person.logic.project.case("c3").label is None
@@ -362,9 +366,16 @@ def test_a_label_of_a_person_is_replaced_only_when_that_is_allowed(
     volume = person.load("c0")
     before = person.saved("c0")
     choose_node(person.ui.labelSegmentationSelector, draw(volume, "liver", box_in(volume)))
+    assert (before == 2).any()
+    gone = "Save a label without any tumour? tumour of the label that the case has would be gone."
+    dialogs.answer(gone, no())
+    person.press(person.ui.saveLabelButton)
+    assert np.array_equal(person.saved("c0"), before)
+    dialogs.answer(gone, yes())
     dialogs.answer("Case c0 has a label already. Replace it", no())
     person.press(person.ui.saveLabelButton)
     assert np.array_equal(person.saved("c0"), before)
+    dialogs.answer(gone, yes())
     dialogs.answer("Case c0 has a label already. Replace it", yes())
     person.press(person.ui.saveLabelButton)
     assert np.array_equal(person.saved("c0") == 1, box_in(volume))
@@ -383,6 +394,44 @@ def test_a_label_that_was_changed_since_it_was_shown_is_asked_about(
     dialogs.answer("was changed since you loaded the case", no())
     person.press(person.ui.saveLabelButton)
     assert np.array_equal(person.saved("c0"), theirs.labels)
+
+
+def test_a_segmentation_is_saved_only_once_it_was_seen(person: Person, dialogs: Any) -> None:
+    volume, ui = person.load("c2"), person.ui
+    node = draw(volume, "liver", box_in(volume))
+    node.GetSegmentation().AddEmptySegment("", "tumour")
+    shown = [
+        box for box in ("Specialist", "Sam", "Refined") if getattr(ui, f"show{box}Box").checked
+    ]
+    choose_node(ui.labelSegmentationSelector, node)
+    for hide in (
+        lambda display: display.SetVisibility(False),
+        lambda display: display.SetSegmentVisibility(
+            node.GetSegmentation().GetNthSegmentID(0), False
+        ),
+    ):
+        hide(node.GetDisplayNode())
+        person.press(ui.saveLabelButton)
+        dialogs.take("so nothing was saved. It is shown now: look at it, and press again")
+        assert person.logic.project.case("c2").label is None
+        assert node.GetDisplayNode().GetVisibility()
+    assert shown == [
+        box for box in ("Specialist", "Sam", "Refined") if getattr(ui, f"show{box}Box").checked
+    ]
+    person.press(ui.saveLabelButton)
+    assert np.array_equal(person.saved("c2") == 1, box_in(volume))
+
+
+def test_a_prediction_that_is_hidden_is_not_saved_unseen(person: Person, dialogs: Any) -> None:
+    volume, ui = person.load("c2"), person.ui
+    node = person.logic.predictions(volume)["specialist"]
+    ui.showSpecialistBox.checked = False
+    choose_node(ui.labelSegmentationSelector, node)
+    person.press(ui.saveLabelButton)
+    dialogs.take("so nothing was saved. It is shown now")
+    assert person.logic.project.case("c2").label is None
+    assert ui.showSpecialistBox.checked
+    assert node.GetDisplayNode().GetVisibility()
 
 
 def test_a_segmentation_of_no_case_cannot_be_saved(person: Person) -> None:

@@ -77,6 +77,17 @@ def draw(volume: Any, **segments: Any) -> Any:
 
 
 def draw_named(volume: Any, segments: list[tuple[str, Any]]) -> Any:
+    """Draw a segmentation with an empty segment of the target that it has nothing of."""
+    from aslseg.targets import LIVER_TARGETS
+    from ASLsegLib.scene.lesion_masks import lacking_segments
+
+    node = draw_only(volume, segments)
+    for name in lacking_segments(node, LIVER_TARGETS, ["tumour"]):
+        node.GetSegmentation().AddEmptySegment("", name)
+    return node
+
+
+def draw_only(volume: Any, segments: list[tuple[str, Any]]) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -184,6 +195,77 @@ def test_a_newer_result_beside_an_edited_segment_is_named(logic: Any) -> None:
     node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetNthSegmentID(0))
     logic.save_label(node)
     assert np.array_equal(saved(logic.project) > 0, lesion_mask(5))
+
+
+# Which targets it lacks, and what of it is seen.
+
+
+def test_a_target_that_was_not_drawn_is_asked_about_in_a_first_label(logic: Any) -> None:
+    from ASLsegLib.logic.questions import Questions
+
+    node, asked = draw_only(ct_of(logic), [("liver", liver_mask())]), []
+    with pytest.raises(AslsegError, match="drawn has no segment of tumour, so its label would say"):
+        logic.save_label(node)
+
+    def answer(reply: bool) -> Any:
+        return Questions(may_omit=lambda *words: asked.append(words) or reply)
+
+    with pytest.raises(CancelledError):
+        logic.save_label(node, questions=answer(False))
+    assert logic.project.case("ct").label is None
+    logic.save_label(node, questions=answer(True))
+    assert asked == [("drawn", ["tumour"], [])] * 2
+    logic.save_label(node)  # the label of before has none either
+    node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetNthSegmentID(0))
+    node.GetSegmentation().AddEmptySegment("", "tumour")
+    with pytest.raises(
+        AslsegError, match=r"has no segment of liver.* and liver of the label befor"
+    ):
+        logic.save_label(node)
+
+
+def test_lesions_of_the_label_before_do_not_go_unasked(logic: Any) -> None:
+    logic.save_label(draw(ct_of(logic), liver=liver_mask(), tumour=lesion_mask(1)))
+    node = draw_only(ct_of(logic), [("liver", liver_mask())])
+    with pytest.raises(AslsegError, match="and tumour of the label before would be gone; draw"):
+        logic.save_label(node)
+    assert (saved(logic.project) == 2).any()
+    node.GetSegmentation().AddEmptySegment("", "tumour")  # says that there is none
+    logic.save_label(node)
+    assert not (saved(logic.project) == 2).any()
+
+
+def test_what_a_label_says_nothing_of_and_given_organs_need_no_segment(logic: Any) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    logic.save_label(node)
+    logic.updated(logic.project.set_label_targets("ct", ["liver"]))
+    logic.save_label(draw_only(ct_of(logic), [("liver", liver_mask())]))
+    assert logic.project.case("ct").label_targets == ("liver",)
+    logic.add_volume(add_ct("other", value=7))
+    organ = Labelmap(liver_mask().astype(np.uint8), GEOMETRY)
+    logic.updated(logic.project.set_organ_masks("liver", {"other": organ}))
+    logic.save_label(draw_only(logic.case_node("other"), [("tumour", lesion_mask(1))]))
+    assert logic.project.case("other").label is not None
+
+
+@pytest.mark.parametrize("hide", ["segment", "node", "no display"])
+def test_what_is_hidden_is_not_saved_by_a_script_unless_it_says_so(logic: Any, hide: str) -> None:
+    from ASLsegLib.logic.questions import Questions
+
+    node = draw(ct_of(logic), liver=liver_mask(), tumour_2=lesion_mask(1))
+    display, segmentation = node.GetDisplayNode(), node.GetSegmentation()
+    if hide == "segment":
+        display.SetSegmentVisibility(segmentation.GetSegmentIdBySegmentName("tumour 2"), False)
+    elif hide == "node":
+        display.SetVisibility(False)
+    else:
+        slicer.mrmlScene.RemoveNode(display)
+    names = "tumour 2" if hide == "segment" else "liver, tumour 2"
+    with pytest.raises(AslsegError, match=rf"drawn is hidden \({names}\), and what is saved has"):
+        logic.save_label(node)
+    assert logic.project.case("ct").label is None
+    logic.save_label(node, questions=Questions(may_hide=lambda *_: True))
+    assert set(np.unique(saved(logic.project))) == {0, 1, 2}
 
 
 # Where it is shown.

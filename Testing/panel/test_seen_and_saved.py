@@ -208,6 +208,7 @@ def test_redo_saves_no_segmentation_of_ones_own_as_it_was_before(person: Person)
     mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, bool)
     mask[2:5, 5:15, 5:15] = True
     write_mask(drawn, segment, mask, volume)
+    drawn.GetSegmentation().AddEmptySegment("", "tumour")
     person.logic.save_label(drawn)
     for again in (False, True):
         person.press(person.ui.undoButton)

@@ -17,7 +17,7 @@ from aslseg.data.volume import Labelmap
 from ASLsegLib.logic.export import ExportLogic, reference_volume
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
-from ASLsegLib.logic.project_data import label_digest
+from ASLsegLib.logic.project_data import label_digest, targets_shown
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.case_nodes import (
     case_of,
@@ -27,6 +27,7 @@ from ASLsegLib.scene.case_nodes import (
     sample_of,
     shown_label,
 )
+from ASLsegLib.scene.hidden_segments import hidden_segments
 from ASLsegLib.scene.lesion_masks import lacking_segments
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
@@ -40,7 +41,7 @@ from ASLsegLib.scene.segmentations import (
     volume_of_prediction,
     written_to,
 )
-from ASLsegLib.scene.shown_labels import shown_labels, voxels_shown
+from ASLsegLib.scene.shown_labels import shown_labels, target_segments, voxels_shown
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
 
         Raises:
             SceneError: When no segment has the name of a target, when its volume is no case of the
-                project or another one, or when it lies elsewhere.
+                project or another one, when it lies elsewhere, or when a question is refused.
         """
         from aslseg.project import review
 
@@ -128,6 +129,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
                 f"{case_id}; choose a segmentation of {case_id}."
             )
             raise SceneError(msg)
+        self._require_seen(segmentation, questions)
         drawn = self._drawn(segmentation, drawn_on, named, questions)
         return self._save(
             "saving a label map", drawn, lambda labels: review.draw(project, named, labels), wait
@@ -207,7 +209,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         case_node = self.case_node(case_id)
         require_intact(case_node, case_id)
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
-        self._require_whole(node, questions)
+        self._require_whole(node, case_id, questions)
         labels = Labelmap(shown.labels, geometry_of(case_node))
         before = label_digest(open_project(self.opened().folder), case_id)
         meanwhile = before != shown_label(case_node)
@@ -228,19 +230,46 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             shown=shown_in(node, volume),
         )
 
-    def _require_whole(self, node: Any, questions: Questions) -> None:
-        """Ask whether a final label may be saved that has not each segment that it came with.
+    def _require_seen(self, node: Any, questions: Questions) -> None:
+        """Ask whether segments may be saved that are not shown.
 
         Raises:
             SceneError: When the question is refused.
             CancelledError: When the answer is no.
         """
-        if source_of(node) != "refined":
-            return
-        names = [target.name for target in self.targets()]
+        segmentation = node.GetSegmentation()
+        hidden = hidden_segments(node, target_segments(node, self.targets()))
+        names = [str(segmentation.GetSegment(one).GetName()) for one in hidden]
+        if names:
+            require_yes(questions.may_hide(str(node.GetName()), names))
+
+    def _require_whole(self, node: Any, case_id: str, questions: Questions) -> None:
+        """Ask whether a label may be saved of a segmentation without a segment of each target.
+
+        Of a final label that is each segment that it came with. In one of a person's own those may
+        lack that came as masks, those that the label decides nothing of, and those that the label
+        of before shows nothing of either.
+
+        Raises:
+            SceneError: When the question is refused.
+            CancelledError: When the answer is no.
+        """
+        from aslseg.project.project import open_project
+
+        names, name = [target.name for target in self.targets()], str(node.GetName())
         lacking = lacking_segments(node, self.targets(), names)
-        if lacking:
-            require_yes(questions.may_lack(str(node.GetName()), lacking))
+        if source_of(node) == "refined":
+            if lacking:
+                require_yes(questions.may_lack(name, lacking))
+            return
+        project = open_project(self.opened().folder)
+        case = project.case(case_id)
+        decided = [one for one in case.label_targets or names if one not in case.masks]
+        lacking = [one for one in lacking if one in decided]
+        labelled = targets_shown(project, case) if lacking and case.label is not None else []
+        gone = [one for one in lacking if one in labelled]
+        if gone or (lacking and case.label is None):
+            require_yes(questions.may_omit(name, lacking, gone))
 
     def _save(
         self, name: str, drawn: DrawnLabel, save: Callable[[Labelmap], Project], wait: bool

@@ -43,6 +43,14 @@ def label_digest(project: Project, case_id: str) -> str:
     return "" if path is None or not path.exists() else sha256_of(path)
 
 
+def targets_shown(project: Project, case: Case) -> list[str]:
+    """Return the names of the targets that the label map of a case shows something of."""
+    from aslseg.project.labels import present_values
+
+    present = present_values(project.load_labels(case))
+    return [target.name for target in project.targets if present[target.value]]
+
+
 def add_images(folder: Path, cases: Sequence[CaseFiles], monitor: Monitor) -> Project:
     """Add cases to the project in a folder, or make it with them."""
     from aslseg.project.create import add_cases, create_project

@@ -51,6 +51,33 @@ def lack_no_segment(name: str, targets: Sequence[str]) -> bool:
     raise SceneError(msg)
 
 
+def leave_out_no_target(name: str, targets: Sequence[str], labelled: Sequence[str]) -> bool:
+    """Leave it to a person whether a case has nothing of a target that was not drawn.
+
+    Raises:
+        SceneError: Always.
+    """
+    gone = f", and {', '.join(labelled)} of the label before would be gone" if labelled else ""
+    msg = (
+        f"{name} has no segment of {', '.join(targets)}, so its label would say that the case has "
+        f"none{gone}; draw what is missing, or add an empty segment of that name if there is none."
+    )
+    raise SceneError(msg)
+
+
+def save_nothing_hidden(name: str, hidden: Sequence[str]) -> bool:
+    """Leave it to a person whether what is not shown is saved.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"{name} is hidden ({', '.join(hidden)}), and what is saved has to be seen; show it and "
+        "look at it, or say that it was looked at (may_hide of questions)."
+    )
+    raise SceneError(msg)
+
+
 def contradict_no_decision(case_id: str, lesions: str) -> bool:
     """Leave it to a person whether lesions are otherwise than they were decided about.
 
@@ -88,6 +115,10 @@ class Questions:
             of, for those were removed by hand.
         may_contradict: Asked with a case, and with which lesions its final label shows otherwise
             than they were decided about, such as "lesions 1, 3".
+        may_omit: Asked with the name of a segmentation of one's own, with the targets that it has
+            no segment of, and with those of them that the label map before shows.
+        may_hide: Asked with the name of a segmentation of one's own, and with which of its segments
+            are not seen.
     """
 
     may_leave_out: LeaveOut = leave_out_nothing
@@ -95,6 +126,8 @@ class Questions:
     may_count_whole: Callable[[str], bool] = count_no_label_as_a_whole
     may_lack: Callable[[str, Sequence[str]], bool] = lack_no_segment
     may_contradict: Callable[[str, str], bool] = contradict_no_decision
+    may_omit: Callable[[str, Sequence[str], Sequence[str]], bool] = leave_out_no_target
+    may_hide: Callable[[str, Sequence[str]], bool] = save_nothing_hidden
 
 
 REFUSE = Questions()

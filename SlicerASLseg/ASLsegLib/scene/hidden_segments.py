@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def hidden_segments(node: Any, segment_ids: Sequence[str]) -> list[str]:
+    """Return the ids, of those given, of segments that are not seen in the slice views."""
+    display = node.GetDisplayNode()
+    return [one for one in segment_ids if display is None or not _is_seen(display, one)]
+
+
 def show_hidden(node: Any, segment_ids: Sequence[str]) -> list[str]:
     """Let segments be seen in the slice views.
 
@@ -20,7 +26,7 @@ def show_hidden(node: Any, segment_ids: Sequence[str]) -> list[str]:
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetVisibility(False)
     display, segmentation = node.GetDisplayNode(), node.GetSegmentation()
-    hidden = [one for one in segment_ids if not _is_seen(display, one)]
+    hidden = hidden_segments(node, segment_ids)
     if hidden:
         display.SetVisibility(True)
         display.SetOpacity(display.GetOpacity() or 1.0)

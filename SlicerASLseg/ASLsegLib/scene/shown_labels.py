@@ -91,6 +91,12 @@ def choose_segments(segmentation: Any, targets: Sequence[Target]) -> Choice:
     return Choice(chosen, left_out)
 
 
+def target_segments(segmentation: Any, targets: Sequence[Target], target: str = "") -> list[str]:
+    """Return the ids of the segments that make targets, or the one that is named."""
+    chosen = choose_segments(segmentation, targets).by_target
+    return [one for name, some in chosen.items() if target in ("", name) for one in some]
+
+
 def shown_labels(
     segmentation: Any,
     volume: Any,

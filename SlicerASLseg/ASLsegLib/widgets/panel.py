@@ -20,7 +20,8 @@ from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import PROJECT_FILE, resource
 from ASLsegLib.scene.hidden_segments import show_hidden
-from ASLsegLib.scene.shown_labels import choose_segments
+from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.shown_labels import target_segments
 from ASLsegLib.scene.volumes import SceneError, is_scalar
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
@@ -124,6 +125,7 @@ class Panel(VTKObservationMixin):
             self.may_count_whole,
             self.may_lack,
             self.may_contradict,
+            self.may_omit,
         )
 
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
@@ -231,25 +233,43 @@ class Panel(VTKObservationMixin):
         )
         return self._confirm(question.format(case=case_id, lesions=lesions))
 
-    def require_seen(self, node: Any, target: str = "") -> None:
-        """Show what of a final label is hidden; what is accepted has to be seen first.
+    def may_omit(self, name: str, targets: Sequence[str], labelled: Sequence[str]) -> bool:
+        """Ask whether a label may be saved without targets that were not drawn."""
+        asked = _("{name} has no segment of {targets}. Save a label without any {targets}?")
+        gone = _("{labelled} of the label that the case has would be gone.") if labelled else ""
+        remedy = _(
+            "'No' saves nothing: draw {targets}. If the label is to say nothing of that, save it, "
+            "and choose so under 'Labelled targets…'."
+        )
+        question = f"{asked} {gone}".strip() + f"\n\n{remedy}"
+        words = {"targets": ", ".join(targets), "labelled": ", ".join(labelled)}
+        return self._confirm(question.format(name=name, **words))
+
+    def require_seen(self, node: Any, target: str = "", *, is_saved: bool = False) -> None:
+        """Show what of a segmentation is hidden; what is accepted or saved has to be seen first.
 
         Args:
             node: Its segmentation node.
             target: The target that is meant; all when empty.
+            is_saved: Whether it is saved as it is, and not accepted.
 
         Raises:
-            SceneError: When something was hidden: a person looks at it, and accepts it then.
+            SceneError: When something was hidden: a person looks at it, and presses again then.
         """
-        chosen = choose_segments(node, self.logic.targets()).by_target
-        ids = [one for name, some in chosen.items() if target in ("", name) for one in some]
-        hidden = show_hidden(node, ids)
+        hidden = show_hidden(node, target_segments(node, self.logic.targets(), target))
         if hidden:
-            self.ui.showRefinedBox.checked = True
+            source = source_of(node)
+            if source:
+                getattr(self.ui, f"show{source.title()}Box").checked = True
             text = _(
                 "{name} was hidden ({hidden}), so nothing was accepted. It is shown now: look at "
                 "it, and press again."
             )
+            if is_saved:
+                text = _(
+                    "{name} was hidden ({hidden}), so nothing was saved. It is shown now: look at "
+                    "it, and press again."
+                )
             raise SceneError(text.format(name=node.GetName(), hidden=", ".join(hidden)))
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:

@@ -224,6 +224,7 @@ class ProjectSection(Section):
 
     def _save_label(self) -> None:
         node = self.panel.parameters.labelSegmentation
+        self.panel.require_seen(node, is_saved=True)
         self.logic.save_label(node, self._label_case, wait=False, questions=self.panel.questions)
 
     def _set_split(self) -> None:

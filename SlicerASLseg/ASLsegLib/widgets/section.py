@@ -86,8 +86,8 @@ class PanelContext(Protocol):
     def may_show_as_decided(self, case_id: str, lesions: str) -> bool:
         """Ask whether a final label shall show lesions as they were decided about."""
 
-    def require_seen(self, node: Any, target: str = "") -> None:
-        """Show what of a final label is hidden, and raise an error that says so."""
+    def require_seen(self, node: Any, target: str = "", *, is_saved: bool = False) -> None:
+        """Show what of a segmentation is hidden, and raise an error that says so."""
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else."""
