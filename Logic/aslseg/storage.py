@@ -210,19 +210,19 @@ def write_json_atomic(path: Path, obj: object) -> None:
     write_text_atomic(path, text + "\n")
 
 
-def append_line(path: Path, obj: object) -> int:
-    """Append an object to a file of JSON objects, one a line, and wait until it is on disk.
+def append_line(path: Path, *objs: object) -> int:
+    """Append objects to a file of JSON objects, one a line, and wait until they are on disk.
 
     What follows the last whole line is of a line that a crash cut off, and goes. The caller sees to
     it that nobody else writes.
 
     Returns:
-        How many bytes the file had without the line.
+        How many bytes the file had without the lines.
 
     Raises:
         StorageError: When the folder cannot be written; the file is as it was then.
     """
-    line = f"{json.dumps(plain(obj))}\n".encode()
+    lines = "".join(f"{json.dumps(plain(obj))}\n" for obj in objs).encode()
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
@@ -230,7 +230,7 @@ def append_line(path: Path, obj: object) -> int:
             whole = file.read().rfind(b"\n") + 1
             file.truncate(whole)
             try:
-                file.write(line)
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
 from aslseg.project.lesion_labels import finish_case, require_finishable
-from aslseg.project.lesions import CaseLesions, LesionDecision, What, put_lesion, read_lesions
+from aslseg.project.lesions import CaseLesions, LesionDecision, What, putting_lesions, read_lesions
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.run_folder import RunFolder
 
@@ -75,12 +76,16 @@ def decide_lesions(
         The lesions by number, as they are then.
 
     Raises:
-        ProjectError: When there is no lesion of a number, or two decisions about one; nothing
-            changes then.
+        ProjectError: When there is no lesion of a number, two decisions about one, or an outline
+            that is too long to be kept; nothing changes then.
+        StorageError: When the folder cannot be written; nothing changes then.
         AslsegError: As `numbered_lesions`.
     """
     acts = _acts(accept, delete, undo)
-    _decide(project, _asked(project, run, case_id, round_number, acts))
+    asked = _asked(project, run, case_id, round_number, acts)
+    if asked.changes:
+        with _decided(project, asked):
+            pass
     return numbered_lesions(project, run, case_id, round_number=round_number)[0]
 
 
@@ -111,6 +116,7 @@ def finish_lesions(
     Raises:
         ProjectError: As `decide_lesions` and `finish_case`, or when lesions were decided about
             elsewhere meanwhile; nothing changes then.
+        StorageError: When the folder cannot be written; nothing changes then.
         AslsegError: As `numbered_lesions`.
     """
     acts = _acts(accept, delete, undo)
@@ -118,8 +124,8 @@ def finish_lesions(
     with changing(project.folder):
         now = open_project(project.folder)
         require_finishable(now, run, asked.lesions_after, round_number=round_number)
-        _decide(now, asked)
-        finish_case(now, run, case_id, round_number=round_number)
+        with _decided(now, asked):
+            finish_case(now, run, case_id, round_number=round_number)
     return numbered_lesions(project, run, case_id, round_number=round_number)[0]
 
 
@@ -183,11 +189,11 @@ def _asked(
     return _Asked(read_lesions(project, case_id, latest), some)
 
 
-def _decide(project: Project, asked: _Asked) -> None:
-    case_id, latest = asked.lesions.case_id, asked.lesions.latest
-    for lesion, decision in asked.changes:
-        number = lesion.number or None
-        latest = put_lesion(project, case_id, decision, lesion=number, seen=latest)[1].latest
+def _decided(project: Project, asked: _Asked) -> AbstractContextManager[CaseLesions]:
+    """Note what is asked for, all or nothing; it is taken back if the body fails."""
+    changes = [(lesion.number or None, decision) for lesion, decision in asked.changes]
+    latest = asked.lesions.latest
+    return putting_lesions(project, asked.lesions.case_id, changes, seen=latest)
 
 
 def _decision(

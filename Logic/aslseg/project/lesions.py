@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -252,13 +253,41 @@ def put_lesion(
         case_id: The case.
         decision: None takes back the one that there is.
         lesion: Number of the lesion; a new one's if None.
-        seen: `CaseLesions.latest` of what the person saw; another state is refused.
+        seen: As for `putting_lesions`.
 
     Returns:
         Number of the lesion, and all decisions about the case.
 
     Raises:
-        ProjectError: When there is no such case, the person saw another state, the decision is of
+        ProjectError: As `putting_lesions`.
+        StorageError: When the folder cannot be written; nothing changes then.
+    """
+    with putting_lesions(project, case_id, [(lesion, decision)], seen=seen) as lesions:
+        return lesion or lesions.latest, lesions
+
+
+@contextmanager
+def putting_lesions(
+    project: Project,
+    case_id: str,
+    changes: Sequence[tuple[int | None, LesionDecision | None]],
+    *,
+    seen: int | None = None,
+) -> Iterator[CaseLesions]:
+    """Note decisions about lesions, all or none; they are taken back if the body fails.
+
+    Args:
+        project: The project.
+        case_id: The case.
+        changes: Number of each lesion, None for a new one, with the decision; None takes back the
+            one that there is.
+        seen: `CaseLesions.latest` of what the person saw; another state is refused.
+
+    Yields:
+        All decisions about the case.
+
+    Raises:
+        ProjectError: When there is no such case, the person saw another state, a decision is of
             no target that lies in another, or its masks are too large for a line of the file.
         StorageError: When the folder cannot be written; nothing changes then.
     """
@@ -268,19 +297,43 @@ def put_lesion(
         if seen not in (None, before.latest):
             msg = f"The lesions of case {case_id} were decided about elsewhere meanwhile; load the "
             raise ProjectError(msg + "case again.")
-        inner = {target.name for target in current.targets if target.inside is not None}
+        path = _path(current, case_id)
+        lines = _lines_of(current, before, changes)
+        length = append_line(path, *lines) if lines else None
+        try:
+            yield read_lesions(current, case_id)
+        except BaseException:
+            if length is not None:
+                with suppress(OSError), path.open("rb+") as file:
+                    file.truncate(length)
+            raise
+
+
+def _lines_of(
+    project: Project,
+    before: CaseLesions,
+    changes: Sequence[tuple[int | None, LesionDecision | None]],
+) -> list[dict[str, Any]]:
+    """Return the line of each decision, see `putting_lesions`.
+
+    Raises:
+        ProjectError: When one is of no target that lies in another, or too long.
+    """
+    inner = {target.name for target in project.targets if target.inside is not None}
+    lines = []
+    for new, (lesion, decision) in enumerate(changes, start=1 + before.latest):
         if decision is not None and decision.target not in inner:
             msg = f"'{decision.target}' is no target inside another one, so it has no lesions."
             raise ProjectError(msg)
-        number = lesion or 1 + before.latest  # of no lesion before, also of none that is gone
-        line = _Line.of(number, decision)
+        line = _Line.of(lesion or new, decision)  # a number of no lesion before, nor of one gone
         if len(line.model_dump_json()) > MOST_LINE_BYTES - _SPACES_BYTES:
             msg = (
-                f"The outline of this lesion of case {case_id} is too long to be kept; divide it, "
+                f"The outline of a lesion of case {before.case_id} is too long to be kept; divide "
+                "it, or smooth it."
             )
-            raise ProjectError(msg + "or smooth it.")
-        append_line(_path(current, case_id), line.model_dump())
-        return number, read_lesions(current, case_id)
+            raise ProjectError(msg)
+        lines.append(line.model_dump())
+    return lines
 
 
 def set_lesions_aside(folder: Path, case_id: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from aslseg import storage
 from aslseg.cli.main import app
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, StorageError
 from aslseg.evaluation import lesion_decisions
-from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
+from aslseg.evaluation.lesion_decisions import decide_lesions, finish_lesions, numbered_lesions
+from aslseg.project import lesions
 from aslseg.project.external_labels import add_external_labels
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project
@@ -117,6 +122,84 @@ def test_where_done_is_refused_nothing_is_decided(project: Project, run: RunFold
     assert "Case c2 is there to judge by (test)" in refused("--delete", "2")
     assert states(project, run) == ["accepted", "undecided"]
     assert open_project(project.folder).case("c2").label is None
+
+
+def failing_write(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the disk be full at a write to the file of decisions, counted from 1."""
+    fsync, count = storage.os.fsync, itertools.count(1)
+
+    def full(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if name == "c2.jsonl" and next(count) >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells files by their descriptors")
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_where_the_disk_is_full_between_decisions_none_is_kept(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch, number: int, done: bool
+) -> None:
+    words = ["lesions", str(project.folder), "c2", "--run", "nnU-Net/1"]
+    words += ["--accept", "1", "--delete", "2", *(["--done"] if done else [])]
+    with monkeypatch.context() as patch:
+        failing_write(patch, number)
+        refused = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    if refused.exit_code == 0:  # all decisions are one write
+        assert (number, states(project, run)) == (2, ["accepted", "deleted"])
+        return
+    assert "the disk is full" in " ".join(refused.output.split())
+    assert states(project, run) == ["undecided", "undecided"]
+    assert open_project(project.folder).case("c2").label is None
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0, again.output
+    assert states(project, run) == ["accepted", "deleted"]
+
+
+@pytest.mark.parametrize("where", ["write_labelmap", "replacing_project"])
+def test_where_the_label_cannot_be_written_no_decision_is_kept(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from aslseg.project import project as module
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    decide_lesions(project, run, "c2", round_number=1, accept=[1])
+    before = project.lesion_path("c2").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, full)
+        with pytest.raises((StorageError, OSError)):
+            finish_lesions(project, run, "c2", round_number=1, delete=[2])
+    assert project.lesion_path("c2").read_bytes() == before
+    assert decisions(open_project(project.folder)) == ()
+    finish_lesions(project, run, "c2", round_number=1, delete=[2])
+    assert open_project(project.folder).case("c2").label is not None
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_where_the_outline_of_a_later_lesion_is_too_long_none_is_decided(
+    project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    read = lesion_decisions.read_review
+
+    def with_noise(*shown: Any, **settings: Any) -> Any:
+        rows, known = read(*shown, **settings)
+        noise = boxed(np.random.default_rng(0).random((8, 25, 25)) > 0.5, (1, 5, 5))
+        return [
+            replace(row, voxels=noise) if row.found.voxels == 32 else row for row in rows
+        ], known
+
+    monkeypatch.setattr(lesion_decisions, "read_review", with_noise)
+    monkeypatch.setattr(lesions, "MOST_LINE_BYTES", lesions._SPACES_BYTES + 1000)
+    words = ["lesions", str(project.folder), "c2", "--run", "nnU-Net/1", "--accept", "1,2"]
+    refused = CliRunner().invoke(app, [*words, *(["--done"] if done else [])])
+    assert refused.exit_code == 1
+    assert "too long to be kept" in " ".join(refused.output.split())
+    assert read_lesions(project, "c2").decisions == {}
 
 
 def test_where_the_label_is_damaged_done_decides_nothing(project: Project, run: RunFolder) -> None:
