@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aslseg.data.filling_rules import why_nothing_between
 from aslseg.data.geometry import fit_labels
 from aslseg.data.orientation import axial_labelmap, axial_to_slices, axial_volume, to_axial
 from aslseg.data.slice_numbers import slices_between
@@ -218,6 +219,6 @@ def _require_gaps(slices: Sequence[int], depth: int) -> None:
     if max(slices, default=0) >= depth:
         msg = f"There is no slice {max(slices)}; the volume has 0 to {depth - 1}."
         raise ConfigError(msg)
-    if not slices_between(slices):
-        msg = f"Nothing lies between slices {sorted(slices)}; draw two that are further apart."
-        raise ConfigError(msg)
+    problem = why_nothing_between(slices)
+    if problem:
+        raise ConfigError(problem)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aslseg.data.filling_rules import across_mm, why_nothing_between
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import ConfigError
 from aslseg.inference.cascade import is_given
@@ -57,8 +58,9 @@ class DrawnSlices:
     @property
     def across_mm(self) -> float:
         """How wide or high the organs are in all drawn slices, whichever is more."""
-        first, last = self.place_px
-        return float(max((last - first + 1) * self.labels.geometry.spacing_mm[1:]))
+        organs = [self.region(target)[list(self.slices)] for target in self.stage.targets]
+        drawn = np.any(organs, axis=0)
+        return across_mm(drawn, self.labels.geometry.spacing_mm[1:])
 
     def region(self, target: Target) -> Mask:
         """Return what is shown of a target (D, H, W), with what lies in it."""
@@ -105,9 +107,9 @@ def drawn_slices(
     if not found or found[0] < 0 or found[-1] >= depth:
         msg = f"Slices are 0 to {depth - 1}, not {found}; name those that were drawn."
         raise ConfigError(msg)
-    if not drawn.gaps:
-        msg = f"Nothing lies between the drawn slices {found}; draw two that are further apart."
-        raise ConfigError(msg)
+    problem = why_nothing_between(found)
+    if problem:
+        raise ConfigError(problem)
     if not any(drawn.region(target)[found].any() for target in drawn.stage.targets):
         msg = f"The drawn slices show nothing of {drawn.names}; draw it in two or more of them."
         raise ConfigError(msg)

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from aslseg.data.filling_rules import why_too_small
 from aslseg.data.masks import depth_in_slice, label_components
 from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Float32, Labelmap, Labels, Mask, Volume
@@ -36,9 +37,6 @@ outside."""
 THRESHOLD: Final = 0.5
 LESION: Final = (Target(name="lesion", value=1),)
 """What a network learns that learns one lesion."""
-LESION_SLICES: Final = 5
-LESION_MM: Final = 60.0
-"""A lesion that is drawn in fewer slices, or is less wide and high, is filled better by shape."""
 BEYOND_MM: Final = 30.0
 """So much of the volume beyond the first and the last drawn slice is looked at, and no more."""
 
@@ -136,37 +134,19 @@ def fill_lesion(
         steps: Of the optimiser.
 
     Raises:
-        ConfigError: When there are fewer slices than `LESION_SLICES`, when the lesion is less than
-            `LESION_MM` wide and high in them, when nothing lies between them, or they show nothing.
+        ConfigError: When the lesion is too small or drawn in too few slices (`why_too_small`), when
+            nothing lies between them, or they show nothing.
         CancelledError: When asked to stop.
     """
     shown = Labelmap(lesion.astype(np.uint8), volume.geometry)
     alone = Volume(volume.voxels, volume.geometry)  # organs that came with it stay what they are
-    _require_large(drawn_slices(LESION, alone, axial_labelmap(shown), slices))
+    drawn = drawn_slices(LESION, alone, axial_labelmap(shown), slices)
+    problem = why_too_small(len(drawn.slices), drawn.across_mm)
+    if problem:
+        raise ConfigError(problem)
     filled = fill_without_run(LESION, alone, shown, slices, monitor, device=device, steps=steps)
     found: Mask = filled.labels > 0
     return found if within is None else found & (within | lesion)
-
-
-def _require_large(lesion: DrawnSlices) -> None:
-    """Make sure that a network can fill a lesion better than its shape does.
-
-    Raises:
-        ConfigError: When it is small, or drawn in few slices.
-    """
-    by_shape = "fill it by shape (Segment Editor, Fill between slices)"
-    if len(lesion.slices) < LESION_SLICES:
-        msg = (
-            f"{len(lesion.slices)} drawn slices of a lesion teach a network too little; draw it in "
-            f"{LESION_SLICES} or more, or {by_shape}."
-        )
-        raise ConfigError(msg)
-    if lesion.across_mm < LESION_MM:
-        msg = (
-            f"The lesion is {lesion.across_mm:.0f} mm wide or high; a network fills one of less "
-            f"than {LESION_MM:.0f} mm worse than shape does: {by_shape}."
-        )
-        raise ConfigError(msg)
 
 
 def _filled(

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aslseg.data.slice_numbers import slices_between, write_slices
-from aslseg.data.volume import Geometry, Labels, Volume
+from aslseg.data.filling_rules import across_mm, why_nothing_between, why_too_small
+from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer
 from ASLsegLib.logic.interactive import Awaited
-from ASLsegLib.logic.slice_filling import SliceFillingLogic, read_shown, write_shown
+from ASLsegLib.logic.slice_filling import (
+    SliceFillingLogic,
+    read_filled,
+    read_shown,
+    write_shown,
+)
 from ASLsegLib.scene.case_nodes import require_intact
-from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
+from ASLsegLib.scene.filled_lesions import (
+    LesionFill,
+    drawn_slices_of_lesion,
+    fill_of,
+    note_fill,
+)
+from ASLsegLib.scene.lesion_masks import exchange_voxels, part_of_mask, target_mask, without
 from ASLsegLib.scene.provenance import all_tags
-from ASLsegLib.scene.segmentations import SegmentEdit
+from ASLsegLib.scene.repaired_slices import slice_digests
+from ASLsegLib.scene.segmentations import SegmentEdit, latest_segments
 from ASLsegLib.scene.segments import packed, read_part
 from ASLsegLib.scene.segments import without as part_without
 from ASLsegLib.scene.shown_labels import choose_segments
@@ -32,53 +44,26 @@ if TYPE_CHECKING:
     from aslseg.project.lesions import BoxedMask
     from aslseg.targets import Target
 
-FEWEST_SLICES = 5
-"""As the library has it (`training.slice_filling.LESION_SLICES`), which imports torch."""
 NOT_DRAWN = "Draw the lesion in some of its slices first (Edit…): those between them are filled."
-TOO_FEW = (
-    "The lesion is drawn in too few slices ({slices}); draw it in {fewest} or more, about 15 mm "
-    "apart, or fill a small one by shape (Segment Editor, Fill between slices)."
-)
 GONE = "The case is not in the scene any more; load it again."
-NOTHING_BETWEEN = "Nothing lies between the drawn slices ({slices}); leave some out between them."
-
-
-@dataclass(frozen=True)
-class LesionFill:
-    """What a filling has made of a lesion.
-
-    Attributes:
-        slices: Those that were drawn.
-        before: The lesion as it was.
-        after: As it was filled.
-    """
-
-    slices: frozenset[int]
-    before: BoxedMask = field(repr=False)
-    after: BoxedMask | None = field(repr=False)
 
 
 class LesionFillingLogic(SliceFillingLogic):
     """The part of the logic that fills lesions between slices that a person drew."""
 
-    def __init__(self, python: Any = None) -> None:
-        super().__init__(python)
-        self._fills: dict[tuple[Path, str, int], LesionFill] = {}  # see `_key_of`
-
     def drawn_slices_of(self, row: int) -> list[int]:
         """Return the axial slices in which a person drew a lesion.
 
         Of a lesion that a run found they are those in which it is another one now, of an added one
-        all; those that `fill_lesion` has filled are not among them before they are drawn in.
+        all; those that `fill_lesion` has filled are not among them before they are drawn in. That
+        is kept with the final label in the scene, and forgotten when the case is loaded anew.
         """
-        lesion, review = self._row(row), self._review()
-        axis = slice_axis_of(self._shown(review.case_id)[1])
-        last = self._fills.get(self._key_of(lesion))
-        known = (lesion.found,) if last is None else (last.before, last.after)
-        found = set.intersection(*(_differing(lesion.voxels, mask, axis) for mask in known))
-        if last is not None:
-            found |= last.slices & _differing(lesion.voxels, lesion.found, axis)
-        return sorted(found)
+        lesion = self._row(row)
+        node, volume = self._shown(self._review().case_id)
+        axis, segment = slice_axis_of(volume), self._segment_with(lesion, node)
+        last = None if segment is None else fill_of(segment, lesion.number)
+        now, found = (_digests(mask, axis) for mask in (lesion.voxels, lesion.found))
+        return drawn_slices_of_lesion(now, found, last)
 
     def why_not_filled(self, row: int | None) -> str:
         """Return why a lesion cannot be filled; empty when it can be."""
@@ -89,11 +74,9 @@ class LesionFillingLogic(SliceFillingLogic):
         slices = self.drawn_slices_of(row)
         if not slices:
             return NOT_DRAWN
-        if not slices_between(slices):
-            return NOTHING_BETWEEN.format(slices=write_slices(slices))
-        if len(slices) < FEWEST_SLICES:
-            return TOO_FEW.format(slices=write_slices(slices), fewest=FEWEST_SLICES)
-        return ""
+        volume, voxels = self._shown(self._review().case_id)[1], self._row(row).voxels
+        wide_mm = _across_mm(voxels, slices, geometry_of(volume), slice_axis_of(volume))
+        return why_nothing_between(slices) or why_too_small(len(slices), wide_mm)
 
     def fill_lesion(self, row: int, *, wait: bool = True) -> FillFacts | None:
         """Fill a large lesion between the slices in which a person drew it.
@@ -107,7 +90,8 @@ class LesionFillingLogic(SliceFillingLogic):
             wait: Return when it is shown; else None at once.
 
         Raises:
-            SceneError: When it was not drawn in enough slices, or another one is being drawn.
+            SceneError: When it is too small or not drawn in enough slices, or another one is being
+                drawn.
             EngineError: When the engine failed, or the lesion was changed meanwhile.
         """
         review = self._review()
@@ -123,8 +107,7 @@ class LesionFillingLogic(SliceFillingLogic):
         target = next(one for one in self.targets() if one.name == lesion.target)
         others = without(target_mask(node, volume, target, self.targets()), lesion.voxels)
         shown = read_shown(node, volume, self.targets())
-        key, geometry = self._key_of(lesion), geometry_of(volume)
-        drawn = _DrawnLesion(key, lesion, target, others, slices, shown, geometry)
+        drawn = _DrawnLesion(lesion, target, others, slices, shown, geometry_of(volume))
         arguments, prepare = self._about(volume, None)  # no run takes part
         self._start(self.engine, self._lesion_job(drawn, row, volume, arguments, prepare))
         self.filling = None  # no segmentation as a whole
@@ -150,19 +133,24 @@ class LesionFillingLogic(SliceFillingLogic):
                 prepare()
             drawn.write(paths["labels"], paths["lesion"])
 
-        def show(filled: BoxedMask | None, shown: ShownAnswer) -> Iterator[str]:
+        def show(filled: BoxedMask, shown: ShownAnswer) -> Iterator[str]:
+            self._show_filled(drawn, self._require_row(drawn, filled), filled, shown)
             yield "showing the filled lesion"
-            self._show_filled(drawn, filled, shown)
 
         show_it = self._shows(Awaited(), volume, show, f"fill lesion {row + 1}")
+
+        def show_unless_changed(filled: BoxedMask | None) -> Iterator[str]:
+            self._require_row(drawn, filled)
+            yield from show_it(filled)
+
         files = {name: str(path) for name, path in paths.items()}
         about = {"organs": {}, "target": drawn.target.name, "slices": drawn.slices}
-        return Job("fill_between", {**arguments, **files, **about}, write, drawn.read, show_it)
+        return Job(
+            "fill_between", {**arguments, **files, **about}, write, drawn.read, show_unless_changed
+        )
 
-    def _show_filled(
-        self, drawn: _DrawnLesion, filled: BoxedMask | None, shown: ShownAnswer
-    ) -> None:
-        """Begin to draw a lesion as it was filled; `shown` takes its voxels back.
+    def _require_row(self, drawn: _DrawnLesion, filled: BoxedMask | None) -> int:
+        """Return the row of a lesion that was filled.
 
         Raises:
             SceneError: When it is another one by now.
@@ -176,10 +164,20 @@ class LesionFillingLogic(SliceFillingLogic):
                 "kept as it is; fill again."
             )
             raise SceneError(msg)
+        return row
+
+    def _show_filled(
+        self, drawn: _DrawnLesion, row: int, filled: BoxedMask, shown: ShownAnswer
+    ) -> None:
+        """Begin to draw a lesion as it was filled; `shown` takes its voxels back."""
         was = drawn.lesion.voxels
-        self._fills[drawn.key] = LesionFill(frozenset(drawn.slices), was, filled)
         self.draw_lesion(row)
         node, volume = self._shown(self._review().case_id)
+        segment, axis = self._segment_with(drawn.lesion, node), slice_axis_of(volume)
+        before, after = _digests(was, axis), _digests(filled, axis)
+        if segment is not None:
+            fill = LesionFill(frozenset(drawn.slices), before, after)
+            note_fill(segment, drawn.lesion.number, fill)
         gone = without(was, filled)
         with _noting_edits(node, volume, self.targets(), shown):
             exchange_voxels(
@@ -192,9 +190,10 @@ class LesionFillingLogic(SliceFillingLogic):
                 parent_mask=without(gone, drawn.lesion.outside),
             )
 
-    def _key_of(self, lesion: ReviewedLesion) -> tuple[Path, str, int]:
-        """Return the project, the case, and the number of a lesion."""
-        return self.opened().folder, self._review().case_id, lesion.number
+    def _segment_with(self, lesion: ReviewedLesion, node: Any) -> Any | None:
+        """Return the segment of a lesion's target that keeps what is known of its filling."""
+        segment_id = latest_segments(node, self.targets()).get(lesion.target)
+        return None if segment_id is None else node.GetSegmentation().GetSegment(segment_id)
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,6 @@ class _DrawnLesion:
     """A lesion that is to be filled, as it was when the engine was asked.
 
     Attributes:
-        key: Says which.
         lesion: The lesion.
         target: Its target.
         others: Other lesions of this target.
@@ -211,7 +209,6 @@ class _DrawnLesion:
         geometry: Of the volume.
     """
 
-    key: tuple[Path, str, int]
     lesion: ReviewedLesion
     target: Target
     others: BoxedMask | None
@@ -228,11 +225,9 @@ class _DrawnLesion:
 
     def read(self, done: Done) -> BoxedMask | None:
         """Return the filled lesion of an answer; work for a thread."""
-        from aslseg.data.images import read_labelmap
         from aslseg.project.lesions import boxed
 
-        labels: Labels = read_labelmap(Path(done.files["filled"])).labels
-        mask = labels == self.target.value
+        mask = read_filled(done, self.geometry) == self.target.value
         if self.others is not None:
             self.others.write(mask, 0)
         return boxed(mask)
@@ -259,11 +254,13 @@ def _noting_edits(
             )
 
 
-def _differing(first: BoxedMask | None, second: BoxedMask | None, axis: int) -> set[int]:
-    """Return the numbers of the slices in which two masks differ."""
-    found: set[int] = set()
-    for mask in (without(first, second), without(second, first)):
-        if mask is not None:
-            rest = tuple(n for n in range(3) if n != axis)
-            found |= {int(k) + mask.box.start[axis] for k in np.flatnonzero(mask.mask.any(rest))}
-    return found
+def _digests(mask: BoxedMask | None, axis: int) -> dict[int, str]:
+    """Return the digests of the slices of a lesion, see `slice_digests`."""
+    return slice_digests(part_of_mask(mask), axis)
+
+
+def _across_mm(mask: BoxedMask, slices: Sequence[int], geometry: Geometry, axis: int) -> float:
+    """Return how wide or high a lesion is in some slices, as the library measures it."""
+    sections, first = np.moveaxis(mask.mask, axis, 0), mask.box.start[axis]
+    drawn = [k - first for k in slices if 0 <= k - first < len(sections)]
+    return across_mm(sections[drawn], list(np.delete(geometry.spacing_mm, axis)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from aslseg.data.slice_numbers import slices_between, write_slices
+from aslseg.data.filling_rules import why_nothing_between
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer
@@ -54,40 +54,27 @@ from ASLsegLib.scene.volumes import (
 if TYPE_CHECKING:
     from aslseg.engine.facts import FillFacts
     from aslseg.engine.protocol import Done
+    from aslseg.project.project import Project
     from aslseg.targets import Target
 
 NOTHING_REPAIRED = (
     "Repair the organ in some slices first, about 15 mm apart, the first and the last one among "
     "them; or name those that are right."
 )
-NOTHING_BETWEEN = (
-    "Nothing lies between the repaired slices ({slices}); repair another one, about 15 mm away."
-)
 NOTHING_DRAWN = (
     "{name} shows no organ yet: draw it in some slices, about 15 mm apart, the first and the last "
     "one among them."
 )
-NOTHING_BETWEEN_DRAWN = (
-    "Nothing lies between the drawn slices ({slices}); draw another one, about 15 mm away."
-)
 
 
-def why_nothing_between(slices: Sequence[int]) -> str:
+def why_nothing_repaired(slices: Sequence[int]) -> str:
     """Return why nothing can be filled between repaired slices; empty when it can be."""
-    if not slices:
-        return NOTHING_REPAIRED
-    if not slices_between(slices):
-        return NOTHING_BETWEEN.format(slices=write_slices(slices))
-    return ""
+    return why_nothing_between(slices, are_repaired=True) if slices else NOTHING_REPAIRED
 
 
 def why_nothing_drawn(slices: Sequence[int], node: Any) -> str:
     """Return why nothing can be filled in a segmentation of one's own; empty when it can be."""
-    if not slices:
-        return NOTHING_DRAWN.format(name=node.GetName())
-    if not slices_between(slices):
-        return NOTHING_BETWEEN_DRAWN.format(slices=write_slices(slices))
-    return ""
+    return why_nothing_between(slices) if slices else NOTHING_DRAWN.format(name=node.GetName())
 
 
 @dataclass(frozen=True)
@@ -236,6 +223,12 @@ class SliceFillingLogic(InteractiveLogic):
         super().__init__(python)
         self.filling: Any | None = None
 
+    def use(self, project: Project) -> Project:
+        """Open a project; what is filled for another one is shown there, and not told of here."""
+        if self.project is not None and self.project.folder != project.folder:
+            self.filling = None
+        return super().use(project)
+
     def repaired_slices(self, volume: Any) -> list[int]:
         """Return the axial slices in which a person repaired an organ of a volume's final label.
 
@@ -338,10 +331,9 @@ class SliceFillingLogic(InteractiveLogic):
             drawn.write(path)
 
         def read(done: Done) -> list[FilledOrgan]:
-            from aslseg.data.images import read_labelmap
             from aslseg.engine.facts import FillFacts
 
-            labels = read_labelmap(Path(done.files["filled"])).labels
+            labels = read_filled(done, drawn.geometry)
             return drawn.filled(labels, done.facts_as(FillFacts).filled_slices)
 
         names = " and ".join(organ.target.name for organ in drawn.organs)
@@ -379,7 +371,7 @@ def read_drawn(
     given = repaired_slices(node, volume, targets) if slices is None else slices
     known = sorted({int(k) for k in given})
     _require_there(known, volume)
-    between = why_nothing_between(known) if source_of(node) else why_nothing_drawn(known, node)
+    between = why_nothing_repaired(known) if source_of(node) else why_nothing_drawn(known, node)
     problem = between or why_no_organ(node, targets)
     if problem:
         raise SceneError(problem)
@@ -420,6 +412,24 @@ def write_shown(parts: Sequence[tuple[Target, Part]], geometry: Geometry, path: 
     for target, part in parts:
         labels[part.place][part.values] = target.value
     write_raw(Volume(labels, geometry), path)
+
+
+def read_filled(done: Done, geometry: Geometry) -> Labels:
+    """Return the label map (D, H, W) of an answer; work for a thread.
+
+    Raises:
+        SceneError: When it lies on other voxels than those of the volume.
+    """
+    from aslseg.data.images import read_labelmap
+
+    labelmap = read_labelmap(Path(done.files["filled"]))
+    if not labelmap.geometry.matches(geometry):
+        msg = (
+            "What the engine has filled lies on other voxels than the volume, so nothing is shown "
+            "of it; fill again, and report it if that comes again."
+        )
+        raise SceneError(msg)
+    return labelmap.labels
 
 
 def _final_label(volume: Any) -> Any:

@@ -20,13 +20,15 @@ GROWTH = "Growth"
 SLICES, REPAIRED = "Slices", "Repaired"
 AT_NAMING, NAMED = "SlicesAtNaming", "NamedSlices"
 """Tags of an organ's segment, see `scene.repaired_slices`."""
+FILLED = "FilledLesions"
+"""Tag of the segment of a target with lesions, see `scene.filled_lesions`."""
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
 _MOST_DIGITS = 9
 _KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 _OURS = (
     SOURCE, FORMER_SOURCE, "Method", "Run", "Round", "Model", "Human", "Prompted", _TARGET, _DIGEST,
-    GROWTH, "Saved", SLICES, REPAIRED, AT_NAMING, NAMED,
+    GROWTH, "Saved", SLICES, REPAIRED, AT_NAMING, NAMED, FILLED,
 )  # fmt: skip
 _ALL_TAGS = (*(_PREFIX + name for name in _OURS), _KIND, _ALGORITHM, "Segmentation.Status")
 

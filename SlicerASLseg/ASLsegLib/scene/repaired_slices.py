@@ -97,7 +97,7 @@ def note_slices(
         repaired: Slices that stay repaired.
     """
     segment = node.GetSegmentation().GetSegment(segment_id)
-    set_tags(segment, {SLICES: _digest_words(digests), REPAIRED: _words(repaired)})
+    set_tags(segment, {SLICES: digest_words(digests), REPAIRED: slice_words(repaired)})
     remove_tags(segment, AT_NAMING, NAMED)
 
 
@@ -117,7 +117,7 @@ def name_slices(
         remove_tags(node.GetSegmentation().GetSegment(segment_id), AT_NAMING, NAMED)
     for organ in organs_of(targets) if slices is not None else ():
         digests = slice_digests(_region(node, volume, organ, targets, chosen), axis)
-        tags = {AT_NAMING: _digest_words(digests), NAMED: _words(slices or ())}
+        tags = {AT_NAMING: digest_words(digests), NAMED: slice_words(slices or ())}
         for segment_id in chosen.get(organ.name, ()):
             set_tags(node.GetSegmentation().GetSegment(segment_id), tags)
 
@@ -154,8 +154,7 @@ def repaired_slices(node: Any, volume: Any, targets: Sequence[Target]) -> list[i
             before, repaired = noted
             region = _region(node, volume, organ, targets, chosen)
             now = slice_digests(region, slice_axis_of(volume))
-            found |= repaired
-            found |= {k for k in now.keys() | before.keys() if now.get(k) != before.get(k)}
+            found |= repaired | differing(now, before)
     return sorted(found)
 
 
@@ -180,19 +179,34 @@ def _noted(node: Any, ids: Sequence[str]) -> tuple[dict[int, str], set[int]] | N
         for digests, slices in ((AT_NAMING, NAMED), (SLICES, REPAIRED)):
             words = tag(segment, digests)
             if words:
-                pairs = [word.partition("-")[::2] for word in words.split()]
-                repaired = [one for one in tag(segment, slices).split() if _is_number(one)]
-                known = {int(k): digest for k, digest in pairs if _is_number(k)}
-                return known, set(map(int, repaired))
+                return read_digests(words), read_numbers(tag(segment, slices))
     return None
 
 
-def _digest_words(digests: Mapping[int, str]) -> str:
+def digest_words(digests: Mapping[int, str]) -> str:
+    """Return the text that `read_digests` reads."""
     return " ".join(f"{k}-{digest}" for k, digest in digests.items()) or _NOTHING
 
 
-def _words(slices: Collection[int]) -> str:
+def read_digests(text: str) -> dict[int, str]:
+    """Return the digests of slices in a tag; what is something else counts as nothing."""
+    pairs = [word.partition("-")[::2] for word in text.split()]
+    return {int(k): digest for k, digest in pairs if _is_number(k)}
+
+
+def slice_words(slices: Collection[int]) -> str:
+    """Return the text that `read_numbers` reads."""
     return " ".join(map(str, sorted({*slices})))
+
+
+def read_numbers(text: str) -> set[int]:
+    """Return the numbers of slices in a tag; what is something else counts as nothing."""
+    return {int(word) for word in text.split() if _is_number(word)}
+
+
+def differing(first: Mapping[int, str], second: Mapping[int, str]) -> set[int]:
+    """Return the slices of which two digests are not the same."""
+    return {k for k in first.keys() | second.keys() if first.get(k) != second.get(k)}
 
 
 def _is_number(text: str) -> bool:

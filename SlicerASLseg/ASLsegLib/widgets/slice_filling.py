@@ -11,7 +11,7 @@ from aslseg.data.slice_numbers import read_slices, slices_between, write_slices
 from aslseg.errors import AslsegError
 from ASLsegLib.logic.slice_filling import (
     why_no_organ,
-    why_nothing_between,
+    why_nothing_repaired,
 )
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
@@ -62,7 +62,7 @@ class SliceFillingSection(Section):
         if node is not None:
             label = why_no_organ(node, self.logic.targets())
         can = (volume, self.panel.missing, label)
-        between = self._problem or why_nothing_between(self._slices)
+        between = self._problem or why_nothing_repaired(self._slices)
         for widget in (ui.repairedSlicesEdit, ui.countSliceButton):
             self.gate(widget, *can, needs_engine=True)
         self.gate(ui.fillButton, *can, between, needs_engine=True)

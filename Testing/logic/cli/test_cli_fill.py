@@ -112,7 +112,7 @@ def test_misuse_is_told(
 @pytest.mark.parametrize(
     ("slices", "run", "reason"),
     [
-        ("4,5", "a", "Nothing lies between slices [4, 5]"),
+        ("4,5", "a", "Nothing lies between the drawn slices (4, 5)"),
         ("4,12", "a", "There is no slice 12; the volume has 0 to 11."),
         ("2,6", "b", "b"),
     ],
@@ -146,7 +146,7 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
 def test_a_lesion_is_filled_where_its_target_is_named(
     project: Project, drawn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aslseg.training.slice_filling.LESION_MM", 20.0)
+    monkeypatch.setattr("aslseg.data.filling_rules.LESION_MM", 20.0)
     labels = np.zeros(TRUTH.labels.shape, np.uint8)
     labels[2:11:2][TRUTH.labels[2:11:2] > 0] = 2
     write_labelmap(Labelmap(labels, TRUTH.geometry), drawn)

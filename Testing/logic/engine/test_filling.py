@@ -172,7 +172,10 @@ def test_filling_is_stopped_when_asked_to_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("slices", "reason"),
     [
-        ([4, 5], "Nothing lies between slices [4, 5]; draw two that are further apart."),
+        (
+            [4, 5],
+            "Nothing lies between the drawn slices (4, 5); draw another one, about 15 mm away",
+        ),
         ([4, 12], "There is no slice 12; the volume has 0 to 11."),
         ([0, 11], "The drawn slices show nothing of liver; draw it in two or more of them."),
     ],
@@ -207,7 +210,7 @@ def test_a_lesion_is_filled_in_its_organ_and_out_of_others(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run makes no difference: a new network learns this lesion alone."""
-    monkeypatch.setattr("aslseg.training.slice_filling.LESION_MM", 20.0)
+    monkeypatch.setattr("aslseg.data.filling_rules.LESION_MM", 20.0)
     lesion = TRUTH.labels > 0  # as large as the whole liver, for once
     lesion[:, :, 22:] = False
     labels = TRUTH.labels.copy()
@@ -245,7 +248,7 @@ def test_what_is_no_lesion_is_filled_as_none(project: Project, tmp_path: Path) -
 def test_what_cannot_be_filled_without_a_run_is_refused(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path / "new")
     fill = Engine().tasks["fill_between"]
-    with pytest.raises(ConfigError, match=r"between slices \[4, 5\]"):
+    with pytest.raises(ConfigError, match=r"between the drawn slices \(4, 5\)"):
         fill(arguments(project, tmp_path, slices=[4, 5]), Monitor())
     organs = {"liver": str(drawn(tmp_path / "liver.nii.gz"))}
     with pytest.raises(ConfigError, match="Organ masks are used with a trained run"):
@@ -330,5 +333,5 @@ def test_a_session_without_a_run_and_slices_without_gap_are_refused() -> None:
     alone.models.ensemble = None
     with pytest.raises(RunError, match="has no run"):
         filled_by_run(alone, ABOUT, TRUTH, DRAWN, Monitor())
-    with pytest.raises(ConfigError, match=r"between slices \[3, 4\]"):
+    with pytest.raises(ConfigError, match=r"between the drawn slices \(3, 4\)"):
         filled_by_run(a_session(), ABOUT, TRUTH, [4, 3], Monitor())

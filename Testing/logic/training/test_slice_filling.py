@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from aslseg.data import filling_rules
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError, ConfigError
@@ -237,7 +238,7 @@ def test_a_new_network_fills_where_nothing_was_trained() -> None:
 
 @pytest.fixture
 def _any_lesion_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_filling, "LESION_MM", 30.0)
+    monkeypatch.setattr(filling_rules, "LESION_MM", 30.0)
 
 
 @pytest.mark.usefixtures("_any_lesion_is_large")
@@ -258,7 +259,7 @@ def test_a_lesion_is_filled_where_it_may_be() -> None:
 
 
 def test_a_lesion_that_is_drawn_in_few_slices_is_refused() -> None:
-    with pytest.raises(ConfigError, match="4 drawn slices of a lesion teach a network too little"):
+    with pytest.raises(ConfigError, match=r"too few slices \(4\) to teach a network"):
         fill_lesion(VOLUME, LIVER, (2, 4, 6, 8, 8), device=CPU, steps=1)
     with pytest.raises(ConfigError, match="The lesion is 46 mm wide or high; a network fills"):
         fill_lesion(VOLUME, LIVER, (2, 4, 6, 8, 10), device=CPU, steps=1)
