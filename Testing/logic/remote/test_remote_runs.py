@@ -258,6 +258,34 @@ def test_drawn_slices_go_to_the_host_and_the_filled_label_comes_back(followed: F
     assert (read_labelmap(output / "filled.nii.gz").labels == labels).all()
 
 
+@pytest.mark.slow
+def test_a_lesion_that_a_host_fills_comes_back_though_the_connection_is_lost(
+    followed: Followed,
+) -> None:
+    labels = np.zeros((2, *GEOMETRY.shape), np.uint8)
+    labels[0, 3:7] = 1
+    labels[1, 3:7, 5:9, 5:9] = 1
+    paths = {name: followed.folder / f"{name}.nii.gz" for name in ("labels", "lesion")}
+    for path, shown in zip(paths.values(), labels, strict=True):
+        write_labelmap(Labelmap(shown, GEOMETRY), path)
+    allow_steps(followed.folder, 0)
+
+    def lose() -> None:
+        followed.lose_connection()
+        allow_steps(followed.folder, 1)
+
+    followed.when[1] = lose
+    output = followed.folder / "answers"
+    image = followed.project.image_path(followed.project.case("c6"))
+    about = {"image": str(image), "output": str(output), "target": "tumour", "slices": [3, 6]}
+    done = followed.ask("fill_between", **about, **{n: str(path) for n, path in paths.items()})
+    assert done.facts_as(FillFacts).filled_slices == [3, 6]
+    assert (read_labelmap(output / "filled.nii.gz").labels == labels[1]).all()
+    assert followed.metrics == [1]
+    tasks = [event.task for event in followed.events if isinstance(event, Progress)]
+    assert any("is lost; the work goes on there" in task for task in tasks)
+
+
 def test_a_run_of_another_project_that_was_here_is_not_taken_for_a_new_one(
     followed: Followed,
 ) -> None:
