@@ -43,6 +43,7 @@ from even_slices import even_slices
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Labels, Volume
+from aslseg.engine.filling import DrawnLesion
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.lesions import LesionDecision, boxed, read_lesions
@@ -51,7 +52,7 @@ from aslseg.project.review import CaseReport
 from aslseg.project.review_pace import CASE_ML
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
-from aslseg.targets import LIVER_TARGETS
+from aslseg.targets import LIVER_TARGETS, Target
 
 STANDARD = Standard()
 GRID = Geometry.axis_aligned((10, 40, 40), (4.0, 2.0, 2.0))
@@ -316,6 +317,46 @@ def test_an_organ_is_filled_by_its_image_where_that_is_offered(tmp_path: Path) -
     assert asked == [[1, 5, 8]]
     assert acts["fill"] == 1
     np.testing.assert_array_equal(desk.shown, desk.seen(goal))
+
+
+def test_a_large_lesion_is_filled_by_its_image_where_shape_is_not_enough(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    goal = truth.copy()
+    goal[goal == 2] = 1
+    goal[1:9, 6:16, 6:16] = 2
+    goal[[2, 4, 6], 6:16, 6:16] = 1
+    goal[[2, 4, 6], 16:26, 6:16] = 2  # what lies between says nothing of it
+    asked: list[list[int]] = []
+
+    class Knowing(NewFiller):
+        def fill_lesion(
+            self,
+            volume: Volume,
+            targets: Sequence[Target],
+            drawn: DrawnLesion,
+            slices: Sequence[int],
+        ) -> Labelmap:
+            asked.append(list(slices))
+            assert drawn.target == "tumour"
+            return Labelmap(goal, GRID)
+
+    shown = np.where(goal > 0, 1, 0).astype(np.uint8)
+    desk = Desk(project, "a", Labelmap(shown, GRID), filler=Knowing(project.targets, tmp_path))
+    desk.save = lambda: desk.shown  # type: ignore[method-assign]
+    acts = amounts(label_case(desk, desk.seen(goal), STANDARD))
+    assert acts["fill anew"] == len(asked) > 0
+    np.testing.assert_array_equal(desk.shown, desk.seen(goal))
+
+
+def test_what_a_new_network_would_not_fill_is_left_to_shape(tmp_path: Path) -> None:
+    project, _, truth = a_reviewed_project(tmp_path)
+    desk = Desk(project, "a", filler=NewFiller(project.targets, tmp_path / "kept"))
+    desk.shown = desk.seen(truth).copy()
+    target = project.targets[1]
+    lesion = desk.shown == target.value
+    assert desk.fill_lesion(target, lesion, [2, 4]) is None
+    assert not list((tmp_path / "kept").glob("*"))
+    assert Desk(project, "a").fill_lesion(target, lesion, [2, 4]) is None
 
 
 @pytest.mark.slow

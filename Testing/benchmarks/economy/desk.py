@@ -21,6 +21,7 @@ from aslseg.data.images import read_labelmap
 from aslseg.data.masks import label_components
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Labelmap, Labels, Mask
+from aslseg.engine.filling import DrawnLesion
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
 from aslseg.project import review
 from aslseg.project.complete_slices import mark_all_complete, mark_slice_complete
@@ -145,6 +146,24 @@ class Desk:
         stored = Labelmap(self.stored(self.shown), self.volume.geometry)
         filled = self.seen(self.filler.fill(self.volume, stored, slices).labels)
         return region_mask(filled, target, self.targets)
+
+    def fill_lesion(self, target: Target, lesion: Mask, slices: Sequence[int]) -> Mask | None:
+        """Return a lesion filled between drawn slices; None where shape does that better.
+
+        Args:
+            target: Its target.
+            lesion: As it is shown now, (D, H, W).
+            slices: Numbers of the drawn slices.
+        """
+        if self.filler is None:
+            return None
+        others = (self.shown == target.value) & ~lesion
+        labels = np.where(lesion, np.uint8(target.value), self.shown)
+        stored = Labelmap(self.stored(labels), self.volume.geometry)
+        mask = Labelmap(self.stored(lesion.astype(np.uint8)), self.volume.geometry)
+        drawn = DrawnLesion(target.name, stored, mask)
+        filled = self.filler.fill_lesion(self.volume, self.targets, drawn, slices)
+        return None if filled is None else (self.seen(filled.labels) == target.value) & ~others
 
     def save(self) -> Labels:
         """Keep what is shown as the label map of the case, and return it."""

@@ -1,4 +1,4 @@
-"""Organs filled between drawn slices, as in the panel; what was filled is kept: it is slow."""
+"""Organs and large lesions filled between drawn slices, as in the panel; what was is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import torch
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_to_slices
 from aslseg.data.volume import Labelmap, Volume
+from aslseg.engine.filling import DrawnLesion, filled_lesion
+from aslseg.errors import ConfigError
+from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
+from aslseg.networks.device import choose_device
 from aslseg.sam.predictor import volume_digest
 from aslseg.targets import Target
 from aslseg.training.slice_filling import fill_between_slices, fill_without_run
@@ -54,6 +58,31 @@ class Filler(ABC):
             axial = [turn.index(k, depth) for k in slices]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_labelmap(self._filled(volume, labels, axial), path)
+        return read_labelmap(path)
+
+    def fill_lesion(
+        self, volume: Volume, targets: Sequence[Target], drawn: DrawnLesion, slices: Sequence[int]
+    ) -> Labelmap | None:
+        """Return a label map with a lesion filled between slices; None where that is refused.
+
+        Args:
+            volume: The image as it is stored.
+            targets: Of the label map.
+            drawn: What is shown, on the volume's voxels.
+            slices: Numbers of the drawn slices, on the slice grid.
+        """
+        asked = f"lesion {drawn.target}{list(slices)}{volume_digest(volume)}".encode()
+        lesion = b"" if drawn.lesion is None else drawn.lesion.labels.tobytes()
+        digest = hashlib.sha256(asked + drawn.labels.labels.tobytes() + lesion).hexdigest()
+        path = self._kept / f"{digest}.nii.gz"
+        if not path.exists():
+            cpu = choose_device("cpu")
+            try:
+                filled, _ = filled_lesion(volume, targets, drawn, list(slices), cpu, Monitor())
+            except ConfigError:  # too small, or in too few slices
+                return None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_labelmap(filled, path)
         return read_labelmap(path)
 
     @abstractmethod
