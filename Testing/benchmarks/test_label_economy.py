@@ -350,7 +350,9 @@ def test_a_large_lesion_is_filled_by_its_image_where_shape_is_not_enough(tmp_pat
 
 def test_what_a_new_network_would_not_fill_is_left_to_shape(tmp_path: Path) -> None:
     project, _, truth = a_reviewed_project(tmp_path)
-    desk = Desk(project, "a", filler=NewFiller(project.targets, tmp_path / "kept"))
+    filler = NewFiller(project.targets, tmp_path / "kept")
+    filler.fills_lesions = True
+    desk = Desk(project, "a", filler=filler)
     desk.shown = desk.seen(truth).copy()
     target = project.targets[1]
     lesion = desk.shown == target.value

@@ -33,10 +33,12 @@ class Filler(ABC):
     Attributes:
         act: What a person waits for, one of `PRICES`.
         apart_mm: About how far apart slices are drawn first (what took least on draw A).
+        fills_lesions: Large lesions are filled too.
     """
 
     act: ClassVar[str]
     apart_mm: ClassVar[float]
+    fills_lesions: bool = False
 
     def __init__(self, about: str, kept: Path) -> None:
         self._about, self._kept = about, kept
@@ -63,7 +65,7 @@ class Filler(ABC):
     def fill_lesion(
         self, volume: Volume, targets: Sequence[Target], drawn: DrawnLesion, slices: Sequence[int]
     ) -> Labelmap | None:
-        """Return a label map with a lesion filled between slices; None where that is refused.
+        """Return a label map with a lesion filled between slices; None where that is not done.
 
         Args:
             volume: The image as it is stored.
@@ -71,6 +73,8 @@ class Filler(ABC):
             drawn: What is shown, on the volume's voxels.
             slices: Numbers of the drawn slices, on the slice grid.
         """
+        if not self.fills_lesions:
+            return None
         asked = f"lesion {drawn.target}{list(slices)}{volume_digest(volume)}".encode()
         lesion = b"" if drawn.lesion is None else drawn.lesion.labels.tobytes()
         digest = hashlib.sha256(asked + drawn.labels.labels.tobytes() + lesion).hexdigest()

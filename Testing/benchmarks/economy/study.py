@@ -290,7 +290,9 @@ class Study:
             context = context_of(open_project(trained.path.parents[1]), trained, Monitor())
             return load_round(context, trained.round(number)).specialist
 
-        return RunFiller(load, f"{trained.path.resolve()}{number}", self.work / "filled")
+        filler = RunFiller(load, f"{trained.path.resolve()}{number}", self.work / "filled")
+        filler.fills_lesions = way.fills_lesions
+        return filler
 
     def _random(self, names: Sequence[str]) -> list[str]:
         """Return names in an order that is the same for all ways, and after a break."""

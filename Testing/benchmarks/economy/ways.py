@@ -26,8 +26,8 @@ class Way:
         order: Cases come in an order of the review, or in a random one.
         rejected: Candidates that the run rejected are looked at too.
         grows: Missed lesions grow from a box, else they are drawn.
-        fills: Organs are filled between repaired slices by the specialist, else by shape; large
-            lesions by a new network where their shape is not enough.
+        fills: Organs are filled between repaired slices by the specialist, else by shape.
+        fills_lesions: Large lesions are filled by a new network where their shape is not enough.
         trains_on: The run learns from what was decided, batch after batch.
         whole: It does so in whole rounds, which train organs too, else in short ones of lesions.
         round: Round of the run that is shown; the best one if 0.
@@ -40,6 +40,7 @@ class Way:
     rejected: bool = False
     grows: bool = False
     fills: bool = False
+    fills_lesions: bool = False
     trains_on: bool = False
     whole: bool = False
     round: int = 0
@@ -64,7 +65,7 @@ WAYS: Mapping[str, Way] = {
     "tool-random": replace(_TOOL, title="this tool, random order", order="random"),
     "tool-rejected": replace(_TOOL, title="this tool, rejected candidates too", rejected=True),
     "tool-drawn": replace(_TOOL, title="this tool, missed lesions drawn", grows=False),
-    "tool-shape": replace(_TOOL, title="this tool, filled by shape", fills=False),
+    "tool-shape": replace(_TOOL, title="this tool, organs filled by shape", fills=False),
     "tool-once": replace(_TOOL, title="this tool, trained once", trains_on=False),
     "tool-whole": replace(_TOOL, title="this tool, a whole round every four cases", whole=True),
     "tool-filled": replace(_TOOL, title="this tool, first organs filled too", start="filled"),
@@ -94,7 +95,11 @@ _REVIEWS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "random": ("random order", {"order": "random"}),
     "rejected": ("rejected candidates too", {"rejected": True}),
     "drawn": ("missed lesions drawn", {"grows": False}),
-    "shape": ("filled by shape", {"fills": False}),
+    "shape": ("organs filled by shape", {"fills": False}),
+    "lesions": (
+        "large lesions filled by the image too",
+        {"order": "doubtful", "fills_lesions": True},
+    ),
     "given": ("organs given afterwards", {"start": "given"}),
     "filled": ("first organs filled too", {"order": "doubtful", "start": "filled"}),
     "whole": (
