@@ -17,9 +17,17 @@ from harness import read_labels, read_mask, write_labels, write_mask
 
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.engine.facts import PredictionFacts
+from aslseg.engine.protocol import Done
 from aslseg.prompts import PointPrompt, SlicePrompts
 from aslseg.targets import LIVER_TARGETS
-from ASLsegLib.engine.results import ShownAnswer, SliceResult, show_slice_result, volume_result
+from ASLsegLib.engine.results import (
+    ShownAnswer,
+    SliceResult,
+    read_volume_result,
+    show_slice_result,
+    volume_result,
+)
 from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
 from ASLsegLib.scene.provenance import Provenance, read_provenance
 from ASLsegLib.scene.segmentations import (
@@ -455,3 +463,31 @@ def test_a_segment_on_another_grid_is_read_on_the_volumes_grid(scene: Any) -> No
     expected = np.zeros((8, 10, 12), bool)
     expected[2:4, 4:6, 6:8] = True
     assert np.array_equal(mask, expected)
+
+
+def an_answer(folder: Path, geometry: Geometry) -> Done:
+    """Write an answer about a whole volume whose final label has a grid."""
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[1, 1:3, 2:4] = 1
+    files = {"refined": folder / "refined.nii.gz", "prompts": folder / "prompts.json"}
+    write_labelmap(Labelmap(labels, geometry), files["refined"])
+    files["prompts"].write_text("[]")
+    facts = PredictionFacts(
+        run="r", method="aslseg", round=1, weights="", note="", device="cpu",
+        slice_index=None, targets=list(LIVER_TARGETS), unmet_clicks=[],
+    )  # fmt: skip
+    return Done(facts=facts, files={name: str(path) for name, path in files.items()})
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_an_answer_that_lies_elsewhere_is_refused(affine: np.ndarray, tmp_path: Path) -> None:
+    geometry = Geometry(SHAPE, affine)
+    read = read_volume_result(an_answer(tmp_path, geometry), geometry)
+    assert read.predictions["refined"]["liver"] is not None
+    move = np.eye(4)
+    move[:3, 3] = 3.0
+    larger = Geometry((SHAPE[0], SHAPE[1] + 1, SHAPE[2]), affine)
+    for elsewhere in (Geometry(SHAPE, move @ affine), larger):
+        answer = an_answer(tmp_path, elsewhere)
+        with pytest.raises(SceneError, match="lies on other voxels than the volume"):
+            read_volume_result(answer, geometry)

@@ -39,6 +39,7 @@ from ASLsegLib.scene.segments import Parts, parts_of
 from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
 
 if TYPE_CHECKING:  # pydantic may not be installed before a result is asked for
+    from aslseg.data.volume import Geometry, Labels
     from aslseg.engine.facts import PredictionFacts
     from aslseg.engine.protocol import Done
 
@@ -169,40 +170,64 @@ def result_handlers(
             lambda done: read_slice_result(done, prompted=prompted),
             lambda result, shown: show_slice_result(volume, result, may_replace, shown),
         )
-    shape, axis = geometry_of(volume).shape, slice_axis_of(volume)
+    geometry, axis = geometry_of(volume), slice_axis_of(volume)
     return (
-        lambda done: read_volume_result(done, shape, axis, prompted=prompted),
+        lambda done: read_volume_result(done, geometry, axis, prompted=prompted),
         lambda result, shown: show_volume_result(volume, result, may_replace, shown),
     )
 
 
 def read_volume_result(
-    done: Done, shape: Shape, axis: int = 0, *, prompted: bool = False
+    done: Done, geometry: Geometry, axis: int = 0, *, prompted: bool = False
 ) -> VolumeResult:
     """Read the files of an answer about a whole volume; work for a thread.
 
     Args:
         done: Answer to `segment` or `refine`.
-        shape: (D, H, W) of the volume.
+        geometry: Of the volume.
         axis: Along which its axial slices are numbered.
         prompted: Whether the request held a person's prompts.
 
     Raises:
         ImageError: When a file is missing or damaged.
+        SceneError: When a label map lies on other voxels than those of the volume.
     """
     from aslseg.errors import ImageError
     from aslseg.prompts import read_prompts
 
     facts, files = _facts_and_files(done)
     return volume_result(
-        _read_labels(files),
+        {one: read_answer(files[one], geometry) for one in PREDICTIONS if one in files},
         read_prompts(files["prompts"], ImageError, "segment the volume again"),
         targets=facts.targets,
-        shape=shape,
+        shape=geometry.shape,
         axis=axis,
         origin=_origin_of(facts, prompted),
         disagreement=_read_disagreement(files),
     )
+
+
+def read_answer(path: Path, geometry: Geometry) -> Labels:
+    """Return the label map (D, H, W) of an answer about a whole volume; work for a thread.
+
+    Args:
+        path: The file.
+        geometry: Of the volume.
+
+    Raises:
+        ImageError: When the file is missing or damaged.
+        SceneError: When it lies on other voxels than those of the volume.
+    """
+    from aslseg.data.images import read_labelmap
+
+    labelmap = read_labelmap(path)
+    if not labelmap.geometry.matches(geometry):
+        msg = (
+            "What the engine has answered lies on other voxels than the volume, so nothing is "
+            "shown of it; try again, and report it if that comes again."
+        )
+        raise SceneError(msg)
+    return labelmap.labels
 
 
 def read_slice_result(done: Done, *, prompted: bool = False) -> SliceResult:
@@ -211,8 +236,12 @@ def read_slice_result(done: Done, *, prompted: bool = False) -> SliceResult:
     Raises:
         ImageError: When a file is missing or damaged.
     """
+    from aslseg.data.images import read_labelmap
+
     facts, files = _facts_and_files(done)
-    planes = {source: labels[0] for source, labels in _read_labels(files).items()}
+    planes: dict[str, np.ndarray] = {
+        one: read_labelmap(files[one]).labels[0] for one in PREDICTIONS if one in files
+    }
     apart = _read_disagreement(files)
     return SliceResult(
         planes,
@@ -378,14 +407,6 @@ def _origin_of(facts: PredictionFacts, prompted: bool) -> Provenance:
     return Provenance(
         "", facts.method, facts.run or "", facts.round, facts.weights, prompted=prompted
     )
-
-
-def _read_labels(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    from aslseg.data.images import read_labelmap
-
-    return {
-        source: read_labelmap(files[source]).labels for source in PREDICTIONS if source in files
-    }
 
 
 def _check_present(volume: Any) -> None:

@@ -13,14 +13,9 @@ import numpy as np
 from aslseg.data.filling_rules import across_mm, why_nothing_between, why_too_small
 from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.engine.client import Job
-from ASLsegLib.engine.results import ShownAnswer
+from ASLsegLib.engine.results import ShownAnswer, read_answer
 from ASLsegLib.logic.interactive import Awaited
-from ASLsegLib.logic.slice_filling import (
-    SliceFillingLogic,
-    read_filled,
-    read_shown,
-    write_shown,
-)
+from ASLsegLib.logic.slice_filling import SliceFillingLogic, read_shown, write_shown
 from ASLsegLib.scene.case_nodes import require_intact
 from ASLsegLib.scene.filled_lesions import (
     LesionFill,
@@ -227,7 +222,8 @@ class _DrawnLesion:
         """Return the filled lesion of an answer; work for a thread."""
         from aslseg.project.lesions import boxed
 
-        mask = read_filled(done, self.geometry) == self.target.value
+        labels = read_answer(Path(done.files["filled"]), self.geometry)
+        mask = labels == self.target.value
         if self.others is not None:
             self.others.write(mask, 0)
         return boxed(mask)

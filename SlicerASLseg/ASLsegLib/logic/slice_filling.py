@@ -17,7 +17,7 @@ import slicer
 from aslseg.data.filling_rules import why_nothing_between
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
-from ASLsegLib.engine.results import ShownAnswer
+from ASLsegLib.engine.results import ShownAnswer, read_answer
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
@@ -333,7 +333,7 @@ class SliceFillingLogic(InteractiveLogic):
         def read(done: Done) -> list[FilledOrgan]:
             from aslseg.engine.facts import FillFacts
 
-            labels = read_filled(done, drawn.geometry)
+            labels = read_answer(Path(done.files["filled"]), drawn.geometry)
             return drawn.filled(labels, done.facts_as(FillFacts).filled_slices)
 
         names = " and ".join(organ.target.name for organ in drawn.organs)
@@ -412,24 +412,6 @@ def write_shown(parts: Sequence[tuple[Target, Part]], geometry: Geometry, path: 
     for target, part in parts:
         labels[part.place][part.values] = target.value
     write_raw(Volume(labels, geometry), path)
-
-
-def read_filled(done: Done, geometry: Geometry) -> Labels:
-    """Return the label map (D, H, W) of an answer; work for a thread.
-
-    Raises:
-        SceneError: When it lies on other voxels than those of the volume.
-    """
-    from aslseg.data.images import read_labelmap
-
-    labelmap = read_labelmap(Path(done.files["filled"]))
-    if not labelmap.geometry.matches(geometry):
-        msg = (
-            "What the engine has filled lies on other voxels than the volume, so nothing is shown "
-            "of it; fill again, and report it if that comes again."
-        )
-        raise SceneError(msg)
-    return labelmap.labels
 
 
 def _final_label(volume: Any) -> Any:
