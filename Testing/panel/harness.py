@@ -56,6 +56,17 @@ def wait_for_engine(logic: Any, settle_s: float = 0.1) -> None:
     harness.run_event_loop(settle_s)
 
 
+def start_filling(logic: Any, button: Any) -> None:
+    """Press a button that fills between drawn slices, and wait until the engine learns these."""
+    events: list[Any] = []
+    logic.engine.event.connect(events.append)
+    harness.click(button)
+    learning = "Learning the drawn slices"
+    harness.wait_until(
+        lambda: any(getattr(event, "task", "") == learning for event in events), 60.0, "it learns"
+    )
+
+
 def write_labels(volume: Any, labels: Any, targets: Any, provenance: Any, **policy: Any) -> Any:
     """Show a label map (D, H, W) as a prediction about a volume; see `write_prediction`."""
     from ASLsegLib.scene.segmentations import write_prediction

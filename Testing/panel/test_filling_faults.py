@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import wait_for_engine
+from harness import start_filling, wait_for_engine
 from lesion_reviewer import Reviewer
 from test_label_filling import DRAWN as LABEL_SLICES
 from test_label_filling import Beginner
 from test_lesion_filling import DRAWN as LESION_SLICES
 from test_lesion_filling import draw
 
-from standin.harness import click, run_event_loop, wait_until
-
-LEARNING = "Learning the drawn slices"
+from standin.harness import click, run_event_loop
 
 
 class OwnLabel:
@@ -86,14 +84,6 @@ def use_filling_engine(logic: Any, folder: Path, mode: str = "fill") -> Path:
     return go
 
 
-def start_learning(logic: Any, button: Any) -> None:
-    """Press a button, and wait until the engine learns."""
-    events: list[Any] = []
-    logic.engine.event.connect(events.append)
-    click(button)
-    wait_until(lambda: any(getattr(e, "task", "") == LEARNING for e in events), 60.0, "it learns")
-
-
 def assert_unchanged_and_filled_next(
     filler: Any, before: np.ndarray, use_engine: Callable[[str], Path]
 ) -> None:
@@ -104,7 +94,7 @@ def assert_unchanged_and_filled_next(
     assert not logic.to_undo.startswith("fill ")
     assert not logic.engine.is_busy
     use_engine("fill").touch()
-    start_learning(filler.logic, filler.button)
+    start_filling(filler.logic, filler.button)
     wait_for_engine(logic, 0.3)
     now = filler.shown()
     np.testing.assert_array_equal(now[filler.drawn], before[filler.drawn])
@@ -118,7 +108,7 @@ def assert_unchanged_and_filled_next(
 def test_the_engine_is_killed(filler: Any, use_engine: Callable[[str], Path], dialogs: Any) -> None:
     before = filler.shown()
     use_engine("fill")
-    start_learning(filler.logic, filler.button)
+    start_filling(filler.logic, filler.button)
     os.kill(filler.logic.engine.pid, signal.SIGKILL)
     wait_for_engine(filler.logic, 0.3)
     dialogs.take("The engine was killed")
@@ -139,7 +129,7 @@ def test_what_comes_is_no_answer(
 ) -> None:
     before = filler.shown()
     use_engine(mode).touch()
-    start_learning(filler.logic, filler.button)
+    start_filling(filler.logic, filler.button)
     wait_for_engine(filler.logic, 0.3)
     dialogs.take(words)
     assert_unchanged_and_filled_next(filler, before, use_engine)
@@ -171,7 +161,7 @@ def test_the_disk_is_full_before_the_engine_is_asked(
 def test_it_is_cancelled(filler: Any, use_engine: Callable[[str], Path]) -> None:
     before = filler.shown()
     use_engine("fill")
-    start_learning(filler.logic, filler.button)
+    start_filling(filler.logic, filler.button)
     filler.logic.cancel()
     wait_for_engine(filler.logic, 0.3)
     assert_unchanged_and_filled_next(filler, before, use_engine)
@@ -181,7 +171,7 @@ def test_a_scene_that_is_closed_meanwhile_gets_nothing(
     filler: Any, use_engine: Callable[[str], Path]
 ) -> None:
     go = use_engine("fill")
-    start_learning(filler.logic, filler.button)
+    start_filling(filler.logic, filler.button)
     slicer.mrmlScene.Clear(0)
     go.touch()
     wait_for_engine(filler.logic, 0.5)

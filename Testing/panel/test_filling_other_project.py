@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import read_labels, read_mask, wait_for_engine, wait_for_files, write_mask
+from harness import (
+    read_labels,
+    read_mask,
+    start_filling,
+    wait_for_engine,
+    wait_for_files,
+    write_mask,
+)
 from lesion_reviewer import Reviewer
-from test_filling_faults import start_learning, use_filling_engine
+from test_filling_faults import use_filling_engine
 from test_lesion_filling import DRAWN as LESION_SLICES
 from test_lesion_filling import draw as draw_lesion
 
@@ -114,7 +121,7 @@ def test_two_organs_are_filled_in_their_project_while_another_one_is_open(
     node = rater.draw(volume)
     before = held(node, volume)
     go = use_filling_engine(logic, tmp_path) if engine == "stand-in" else tmp_path / "go"
-    start_learning(logic, ui.fillLabelButton)
+    start_filling(logic, ui.fillLabelButton)
     other_volume = rater.open(folders[1])
     assert other_volume is not volume
     other = rater.draw(other_volume)
@@ -146,7 +153,7 @@ def test_what_was_filled_for_one_project_is_not_said_in_another(
     volume = rater.open(a_project(tmp_path / "first", ORGANS))
     node = rater.draw(volume)
     go = use_filling_engine(rater.logic, tmp_path)
-    start_learning(rater.logic, rater.ui.fillLabelButton)
+    start_filling(rater.logic, rater.ui.fillLabelButton)
     rater.logic.open_project(a_project(tmp_path / "second", LIVER_TARGETS))
     go.touch()
     wait_for_engine(rater.logic, 0.5)
@@ -166,7 +173,7 @@ def test_a_lesion_that_is_filled_stays_as_it_was_drawn_once_another_project_is_o
     go = use_filling_engine(logic, tmp_path)
     ui.lesionTable.selectRow(0)
     run_event_loop(0.3)
-    start_learning(logic, ui.lesionFillButton)
+    start_filling(logic, ui.lesionFillButton)
     second = a_project(tmp_path / "second", LIVER_TARGETS)
     logic.open_project(second)
     on_disk = files_in(second)

@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import close_project, show_slice_of, wait_for_engine, wait_for_files, write_mask
+from harness import (
+    close_project,
+    show_slice_of,
+    start_filling,
+    wait_for_engine,
+    wait_for_files,
+    write_mask,
+)
 from slice_repairer import BETWEEN, CASE, FIRST, LAST, Repairer
 
 from aslseg.data.volume import Geometry, Volume
-from standin.harness import click, run_event_loop, wait_until
+from standin.harness import click, run_event_loop
 
 
 @pytest.fixture
@@ -24,14 +31,6 @@ def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
     repairer.draw(FIRST, LAST)
     repairer.look()
     return repairer
-
-
-def press_fill_and_wait_for_learning(person: Repairer) -> None:
-    events: list[Any] = []
-    person.logic.engine.event.connect(events.append)
-    click(person.ui.fillButton)
-    learning = "Learning the drawn slices"
-    wait_until(lambda: any(getattr(e, "task", "") == learning for e in events), 60.0, "it learns")
 
 
 # --- Undo -------------------------------------------------------------------------------------
@@ -78,7 +77,7 @@ def test_filling_goes_on_after_a_decision_and_its_undo(person: Repairer) -> None
 
 def test_what_was_filled_of_one_case_is_not_said_of_another(person: Repairer) -> None:
     logic, ui, before = person.logic, person.ui, person.mask()
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     person.panel.case_chosen.emit("c3")
     wait_for_files(logic)
     other = logic.refined_node("c3")
@@ -95,7 +94,7 @@ def test_what_was_filled_of_one_case_is_not_said_of_another(person: Repairer) ->
 
 def test_a_case_that_is_removed_while_it_computes_stops_it(person: Repairer) -> None:
     logic = person.logic
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     slicer.mrmlScene.RemoveNode(person.volume)
     wait_for_engine(logic, 0.7)
     assert (logic.engine.state.value, logic.to_undo) == ("idle", "")
@@ -105,7 +104,7 @@ def test_a_case_that_is_removed_while_it_computes_stops_it(person: Repairer) -> 
 def test_a_label_that_is_removed_while_it_computes_is_missed(
     person: Repairer, dialogs: Any
 ) -> None:
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     slicer.mrmlScene.RemoveNode(person.node)
     wait_for_engine(person.logic, 0.7)
     dialogs.take("liver was removed from the scene meanwhile; nothing is filled")
@@ -114,7 +113,7 @@ def test_a_label_that_is_removed_while_it_computes_is_missed(
 @pytest.mark.nightly
 def test_a_project_that_is_closed_while_it_computes_takes_nothing_back(person: Repairer) -> None:
     logic, before = person.logic, person.mask()
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     close_project(logic)
     wait_for_engine(logic, 0.7)
     assert person.changed(before) == BETWEEN
@@ -124,7 +123,7 @@ def test_a_project_that_is_closed_while_it_computes_takes_nothing_back(person: R
 
 @pytest.mark.nightly
 def test_a_scene_that_is_closed_while_it_computes_leaves_nothing(person: Repairer) -> None:
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     slicer.mrmlScene.Clear(0)
     wait_for_engine(person.logic, 0.7)
     assert (person.ui.fillLabel.text, person.ui.repairedSlicesEdit.text) == ("", "")
@@ -151,7 +150,7 @@ def test_which_slices_count_is_known_after_the_scene_was_saved_and_loaded(
 @pytest.mark.nightly
 def test_filling_works_after_it_was_cancelled(person: Repairer) -> None:
     before = person.mask()
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     person.logic.cancel()
     wait_for_engine(person.logic)
     person.fill()
@@ -239,7 +238,7 @@ def test_weights_that_are_gone_are_named(person: Repairer, dialogs: Any) -> None
 
 def test_the_engine_is_killed_while_it_learns(person: Repairer, dialogs: Any) -> None:
     before = person.mask()
-    press_fill_and_wait_for_learning(person)
+    start_filling(person.logic, person.ui.fillButton)
     os.kill(person.logic.engine.pid, signal.SIGKILL)
     wait_for_engine(person.logic, 0.7)
     dialogs.take("The engine was killed")
