@@ -51,14 +51,11 @@ class Filler(ABC):
             labels: What is shown, on its voxels.
             slices: Numbers of the drawn slices, on the slice grid.
         """
-        asked = f"{self._about}{list(slices)}{volume_digest(volume)}".encode()
-        digest = hashlib.sha256(asked + labels.labels.tobytes()).hexdigest()
-        path = self._kept / f"{digest}.nii.gz"
+        path = self._path(self._about, volume, slices, labels)
         if not path.exists():
             turn = axial_to_slices(volume.geometry).inverse
             depth = turn.shape(volume.geometry.shape)[0]
             axial = [turn.index(k, depth) for k in slices]
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_labelmap(self._filled(volume, labels, axial), path)
         return read_labelmap(path)
 
@@ -75,19 +72,23 @@ class Filler(ABC):
         """
         if not self.fills_lesions:
             return None
-        asked = f"lesion {drawn.target}{list(slices)}{volume_digest(volume)}".encode()
-        lesion = b"" if drawn.lesion is None else drawn.lesion.labels.tobytes()
-        digest = hashlib.sha256(asked + drawn.labels.labels.tobytes() + lesion).hexdigest()
-        path = self._kept / f"{digest}.nii.gz"
+        shown = [drawn.labels] if drawn.lesion is None else [drawn.labels, drawn.lesion]
+        path = self._path(f"lesion {drawn.target}", volume, slices, *shown)
         if not path.exists():
             cpu = choose_device("cpu")
             try:
                 filled, _ = filled_lesion(volume, targets, drawn, list(slices), cpu, Monitor())
             except ConfigError:  # too small, or in too few slices
                 return None
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_labelmap(filled, path)
         return read_labelmap(path)
+
+    def _path(self, about: str, volume: Volume, slices: Sequence[int], *shown: Labelmap) -> Path:
+        """Return the file of what was filled, in a folder that is there."""
+        asked = f"{about}{list(slices)}{volume_digest(volume)}".encode()
+        digest = hashlib.sha256(b"".join([asked, *(one.labels.tobytes() for one in shown)]))
+        self._kept.mkdir(parents=True, exist_ok=True)
+        return self._kept / f"{digest.hexdigest()}.nii.gz"
 
     @abstractmethod
     def _filled(self, volume: Volume, labels: Labelmap, axial: Sequence[int]) -> Labelmap: ...
