@@ -31,12 +31,12 @@ def why_nothing_between(slices: Collection[int], *, are_repaired: bool = False) 
     )
 
 
-def why_too_small(slice_count: int, across_mm: float) -> str:
+def why_too_small(slice_count: int, wide_mm: float) -> str:
     """Return why a network cannot fill a lesion better than its shape does; empty when it can.
 
     Args:
         slice_count: In how many slices it was drawn.
-        across_mm: As `across_mm` returns it.
+        wide_mm: As `across_mm` returns it.
     """
     by_shape = "fill it by shape (Segment Editor, Fill between slices)"
     if slice_count < LESION_SLICES:
@@ -44,9 +44,9 @@ def why_too_small(slice_count: int, across_mm: float) -> str:
             f"The lesion is drawn in too few slices ({slice_count}) to teach a network; draw it in "
             f"{LESION_SLICES} or more, about 15 mm apart, or {by_shape}."
         )
-    if across_mm < LESION_MM:
+    if wide_mm < LESION_MM:
         return (
-            f"The lesion is {across_mm:.0f} mm wide or high; a network fills one of less than "
+            f"The lesion is {wide_mm:.0f} mm wide or high; a network fills one of less than "
             f"{LESION_MM:.0f} mm worse than shape does: {by_shape}."
         )
     return ""

@@ -51,16 +51,20 @@ class DrawnSlices:
     @property
     def place_px(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First and last row and column of the organs in all drawn slices."""
-        organs = [self.region(target)[list(self.slices)] for target in self.stage.targets]
-        places = np.argwhere(np.any(organs, axis=(0, 1)))
+        places = np.argwhere(self._organs.any(axis=0))
         return places.min(axis=0), places.max(axis=0)
 
     @property
     def across_mm(self) -> float:
         """How wide or high the organs are in all drawn slices, whichever is more."""
-        organs = [self.region(target)[list(self.slices)] for target in self.stage.targets]
-        drawn = np.any(organs, axis=0)
-        return across_mm(drawn, self.labels.geometry.spacing_mm[1:])
+        return across_mm(self._organs, self.labels.geometry.spacing_mm[1:])
+
+    @property
+    def _organs(self) -> Mask:
+        """All organs in the drawn slices, (N, H, W)."""
+        regions = [self.region(target)[list(self.slices)] for target in self.stage.targets]
+        found: Mask = np.any(regions, axis=0)
+        return found
 
     def region(self, target: Target) -> Mask:
         """Return what is shown of a target (D, H, W), with what lies in it."""

@@ -258,9 +258,10 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
 
         names, name = [target.name for target in self.targets()], str(node.GetName())
         lacking = lacking_segments(node, self.targets(), names)
+        if not lacking:
+            return
         if source_of(node) == "refined":
-            if lacking:
-                require_yes(questions.may_lack(name, lacking))
+            require_yes(questions.may_lack(name, lacking))
             return
         project = open_project(self.opened().folder)
         case = project.case(case_id)

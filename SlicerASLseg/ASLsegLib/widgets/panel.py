@@ -261,15 +261,15 @@ class Panel(VTKObservationMixin):
             source = source_of(node)
             if source:
                 getattr(self.ui, f"show{source.title()}Box").checked = True
-            text = _(
+            accepted = _(
                 "{name} was hidden ({hidden}), so nothing was accepted. It is shown now: look at "
                 "it, and press again."
             )
-            if is_saved:
-                text = _(
-                    "{name} was hidden ({hidden}), so nothing was saved. It is shown now: look at "
-                    "it, and press again."
-                )
+            saved = _(
+                "{name} was hidden ({hidden}), so nothing was saved. It is shown now: look at it, "
+                "and press again."
+            )
+            text = saved if is_saved else accepted
             raise SceneError(text.format(name=node.GetName(), hidden=", ".join(hidden)))
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
