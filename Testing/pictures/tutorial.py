@@ -129,7 +129,6 @@ class Tour:
         import slicer
         from harness import write_mask
 
-        from ASLsegLib.scene.segmentations import drawn_on
         from standin.harness import choose_node, click
 
         case, volume = self._cases()[0], self.logic.case_node(self._cases()[0])
@@ -138,8 +137,7 @@ class Tour:
         drawn = np.zeros_like(liver)
         for k in {*slices[::STEP_SLICES], slices[-1]}:
             drawn[k] = liver[k]
-        (label,) = drawn_on(volume)
-        label.GetDisplayNode().SetVisibility(False)
+        click(self.ui.showRefinedBox)  # or what was there before lies on what is filled
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "my outlines")
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -151,7 +149,7 @@ class Tour:
         self._rest()
         self._shoot("1-filling", "cases", scroll_to=self.ui.labelGroup)
         slicer.mrmlScene.RemoveNode(node)
-        label.GetDisplayNode().SetVisibility(True)
+        click(self.ui.showRefinedBox)
 
     def _choose_preset(self) -> None:
         from standin.harness import choose
