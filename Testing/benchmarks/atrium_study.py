@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from study_runs import finished_run
 
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap
 from aslseg.evaluation.scores import score_rows

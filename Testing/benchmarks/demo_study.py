@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from aslseg.cli.demo import LABELLED, UNLABELLED, VALIDATION
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.data.phantom.dataset import write_phantom_dataset
 from aslseg.events import Event, Monitor, Progress
 from aslseg.presets import read_preset

@@ -37,7 +37,7 @@ from economy.study import Study
 from economy.ways import WAYS, Way, ways_of_finished_run
 
 from aslseg.benchmark.presets import benchmark_preset
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig, SamConfig
 from aslseg.inference.interactive.propagation import SliceSam
 from aslseg.inference.interactive.session import ReleasedSam

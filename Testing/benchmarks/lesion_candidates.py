@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from study_runs import finished_run
 
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import drop_small
 from aslseg.data.volume import Labelmap, Volume

@@ -35,7 +35,7 @@ from specialist import (
 )
 from torch import nn
 
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap

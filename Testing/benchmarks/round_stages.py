@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from study_runs import finished_run
 
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
 from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset

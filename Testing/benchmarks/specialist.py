@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from even_slices import even_slices
 
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.masks import label_components

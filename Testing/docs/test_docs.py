@@ -18,7 +18,7 @@ import typer
 
 import aslseg
 from aslseg.cli.main import app
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
 from aslseg.presets import PRESETS
 

@@ -20,7 +20,7 @@ from aslseg.cli.console import (
 )
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import PatientOption, PatientsOption
-from aslseg.cli.runs import changed
+from aslseg.cli.settings import changed
 from aslseg.errors import CancelledError
 
 if TYPE_CHECKING:

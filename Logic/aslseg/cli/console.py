@@ -37,6 +37,8 @@ class SameSizeChoice(str, Enum):
     HEADER = "header"
 
 
+ProjectFolder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
+RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
 SameSizeOption = Annotated[
     SameSizeChoice,
     typer.Option(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aslseg.cli.console import SameSizeChoice, SameSizeOption, examples, messages, say, tell
+from aslseg.cli.console import (
+    ProjectFolder,
+    SameSizeChoice,
+    SameSizeOption,
+    examples,
+    messages,
+    say,
+    tell,
+)
 from aslseg.cli.hosts import HostOption, on_host
 from aslseg.cli.progress import watched
 from aslseg.data.images import ONE_FILE_SUFFIXES, suffix_of
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def fill(  # noqa: PLR0913 - one for each option of the command
-    project: Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")],
+    project: ProjectFolder,
     case: Annotated[str, typer.Argument(help="Case whose organ is filled.")],
     labels: Annotated[Path, typer.Option(help="Label map with the slices that you drew.")],
     slices: Annotated[

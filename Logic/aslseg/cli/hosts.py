@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aslseg.cli.console import examples, finish, messages, say, show_table, tell
+from aslseg.cli.console import (
+    ProjectFolder,
+    RunName,
+    examples,
+    finish,
+    messages,
+    say,
+    show_table,
+    tell,
+)
 from aslseg.cli.progress import watched
 from aslseg.errors import CancelledError, RunError
 from aslseg.project.remote_run import RemoteRun, open_remote_runs
@@ -29,8 +38,6 @@ HostOption = Annotated[
     str | None,
     typer.Option("--host", help="Work on another computer, which ssh reaches (aslseg hosts)."),
 ]
-Folder = Annotated[Path, typer.Argument(help="Project folder, as made by `aslseg init`.")]
-Run = Annotated[str | None, typer.Option("--run", help="Name of the run; default: the latest.")]
 LEAVING = b"\nLeaving; the work goes on there. Press Ctrl-C again to end at once.\n"
 
 
@@ -85,7 +92,7 @@ def forget(name: HostName) -> None:
 
 
 @app.command(epilog=examples("aslseg hosts clean gpu1 my_project"))
-def clean(name: HostName, project: Folder) -> None:
+def clean(name: HostName, project: ProjectFolder) -> None:
     """Delete at a host all that is there of a project; what was fetched of its runs stays here."""
     from aslseg.remote.hosts import host_named
     from aslseg.remote.tasks import RemoteEngine
@@ -99,7 +106,7 @@ def clean(name: HostName, project: Folder) -> None:
     tell(f"{name} has nothing of {project} any more.")
 
 
-def follow(project: Folder, run: Run = None) -> None:
+def follow(project: ProjectFolder, run: RunName = None) -> None:
     """Follow a run that another computer works on to its end, and fetch what it makes.
 
     Ctrl-C leaves it to go on there.
@@ -108,7 +115,7 @@ def follow(project: Folder, run: Run = None) -> None:
     work_on_run(note.host, "follow_run", {"project": str(project), "run": run_id}, project)
 
 
-def stop(project: Folder, run: Run = None) -> None:
+def stop(project: ProjectFolder, run: RunName = None) -> None:
     """Stop a run that another computer works on, and fetch what it has made.
 
     `aslseg train PROJECT --resume --host NAME` goes on with it there.

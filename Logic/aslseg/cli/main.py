@@ -15,6 +15,7 @@ from aslseg.cli import hosts as cli_hosts
 from aslseg.cli import lesions as cli_lesions
 from aslseg.cli import projects as cli_projects
 from aslseg.cli import runs as cli_runs
+from aslseg.cli import training as cli_training
 from aslseg.cli import weights as cli_weights
 from aslseg.cli.console import FriendlyGroup, examples, finish, messages, tell
 from aslseg.cli.progress import watched
@@ -66,6 +67,7 @@ cli_projects.register(app)
 cli_cases.register(app)
 cli_lesions.register(app)
 cli_filling.register(app)
+cli_training.register(app)
 cli_runs.register(app)
 cli_benchmark.register(app)
 cli_hosts.register(app)

@@ -20,7 +20,8 @@ from aslseg import __version__
 from aslseg.cli.console import find_run, left_out, parse_targets
 from aslseg.cli.main import app
 from aslseg.cli.progress import ProgressView, duration, title, watched
-from aslseg.cli.runs import base_config, changed, state_of
+from aslseg.cli.runs import state_of
+from aslseg.cli.settings import base_config, changed
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
