@@ -18,7 +18,6 @@ from aslseg.distributed import led
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import write_changes
 from aslseg.events import Monitor
-from aslseg.inference.cascade import is_given
 from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
@@ -40,7 +39,7 @@ from aslseg.project.run_folder import (
 from aslseg.project.running import running
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import inside, sha256_of, write_json_atomic
-from aslseg.targets import cascade_stages
+from aslseg.targets import cascade_stages, is_given
 from aslseg.training.calibration import speed_of
 from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome

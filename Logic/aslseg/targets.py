@@ -88,6 +88,11 @@ def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     return tuple(stages)
 
 
+def is_given(stage: CascadeStage, given: Collection[str]) -> bool:
+    """Return whether masks of all targets of a stage are given, so that no network is needed."""
+    return all(target.name in given for target in stage.targets)
+
+
 def _check(targets: Sequence[Target]) -> None:
     names = [target.name for target in targets]
     if not names:

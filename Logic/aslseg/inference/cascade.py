@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
 from aslseg.preprocessing.roi import Roi, build_roi, slice_channels, to_volume
-from aslseg.targets import CascadeStage, Target, cascade_stages
+from aslseg.targets import CascadeStage, Target, cascade_stages, is_given
 
 SLICES_AT_ONCE = 8
 """Slices in a batch of a 2-D network at inference."""
@@ -134,11 +134,6 @@ class Specialist:
         probabilities = on_volume(classes[1:], stage, roi, parent, volume)
         found_here = with_given(probabilities, stage, volume)
         return StagePrediction(stage, roi, classes, parent, found_here)
-
-
-def is_given(stage: CascadeStage, given: Collection[str]) -> bool:
-    """Return whether masks of all targets of a stage are given, so that no network is needed."""
-    return all(target.name in given for target in stage.targets)
 
 
 def stage_parent(volume: Volume, stage: CascadeStage, probabilities: Probabilities) -> Mask | None:

@@ -85,6 +85,20 @@ class AutoPromptPredictor(PromptPredictor, Protocol):
         """Return prompts made from the specialist's probabilities."""
 
 
+def sam_probabilities_of(
+    sam_predictor: AutoPromptPredictor,
+    volume: Volume,
+    probabilities: Probabilities,
+    targets: Sequence[Target],
+    monitor: Monitor,
+) -> Probabilities:
+    """Return SAM's (D, H, W) probabilities by target, prompted by others; zero without a prompt."""
+    nothing = zeros(volume.geometry.shape)
+    prompts = sam_predictor.propose_prompts(volume, probabilities, targets)
+    found = sam_predictor.predict(volume, prompts, monitor)
+    return {name: found.get(name, nothing) for name in probabilities}
+
+
 class FusionRule(Protocol):
     """How the predictions of specialist and SAM become the refined one."""
 

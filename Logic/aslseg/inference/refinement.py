@@ -20,7 +20,6 @@ from aslseg.data.volume import Float32, Geometry, Mask, Volume, zeros
 from aslseg.inference.cascade import (
     SLICES_AT_ONCE,
     Probabilities,
-    is_given,
     on_volume,
     stage_parent,
     with_given,
@@ -37,7 +36,7 @@ from aslseg.networks.adaptation import (
 )
 from aslseg.networks.device import predict_mirrored, require_finite
 from aslseg.preprocessing.roi import Roi, build_roi, resample, slice_channels
-from aslseg.targets import CascadeStage, Target, cascade_stages
+from aslseg.targets import CascadeStage, Target, cascade_stages, is_given
 
 
 def refine_roi(

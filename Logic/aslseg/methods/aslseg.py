@@ -18,7 +18,7 @@ from dataclasses import replace
 from aslseg.context import RunContext
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.inference.cascade import Specialist
-from aslseg.inference.ensemble import Ensemble
+from aslseg.inference.ensemble import Ensemble, sam_probabilities_of
 from aslseg.inference.loading import (
     TrainedCascade,
     load_cascade,
@@ -28,7 +28,6 @@ from aslseg.inference.loading import (
 from aslseg.inference.postprocessing import labels_from
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.training.adaptation import train_refiner
-from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cascade import (
     Build,
     CascadeTrainingPlan,

@@ -17,6 +17,7 @@ from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.distributed import Part, together
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, all_targets
+from aslseg.inference.ensemble import sam_probabilities_of
 from aslseg.inference.loading import (
     TrainedCascade,
     adaptation_path,
@@ -34,7 +35,6 @@ from aslseg.targets import CascadeStage, Target
 from aslseg.training.adaptation_samples import (
     AdaptationSampler,
     Sample,
-    sam_probabilities_of,
     training_samples_of,
 )
 from aslseg.training.cross_fitting import OutOfFoldModels

@@ -15,10 +15,8 @@ from torch import Tensor
 from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.context import LabelledVolume
 from aslseg.data.masks import clean_parent
-from aslseg.data.volume import Float32, Mask, Volume
+from aslseg.data.volume import Float32, Mask
 from aslseg.distributed import WHOLE, Part
-from aslseg.events import Monitor
-from aslseg.inference.cascade import is_given
 from aslseg.networks.adaptation import (
     HIDDEN_IMAGE_SHARE,
     ProbabilityPair,
@@ -41,9 +39,8 @@ from aslseg.preprocessing.roi import (
     save_roi,
     slice_channels,
 )
-from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.storage import storage_errors
-from aslseg.targets import Target, cascade_stages, region_mask
+from aslseg.targets import Target, cascade_stages, is_given, region_mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,20 +269,6 @@ def training_samples_of(
             predictions = probabilities_on_roi(roi, probabilities[target.name], sam[target.name])
             samples[target.name] = TrainingSample(roi, predictions, number)
     return samples
-
-
-def sam_probabilities_of(
-    sam_predictor: VolumeSamPredictor,
-    volume: Volume,
-    probabilities: Mapping[str, Float32],
-    targets: Sequence[Target],
-    monitor: Monitor,
-) -> dict[str, Float32]:
-    """Return SAM's (D, H, W) probabilities by target, prompted by others; zero without a prompt."""
-    nothing = np.zeros(volume.geometry.shape, np.float32)
-    prompts = sam_predictor.propose_prompts(volume, probabilities, targets)
-    sam_probabilities = sam_predictor.predict(volume, prompts, monitor)
-    return {name: sam_probabilities.get(name, nothing) for name in probabilities}
 
 
 def _parent(

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from aslseg.data.filling_rules import across_mm, why_nothing_between
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import ConfigError
-from aslseg.inference.cascade import is_given
-from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask
+from aslseg.targets import CascadeStage, Target, cascade_stages, is_given, region_mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)

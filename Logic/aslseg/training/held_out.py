@@ -15,9 +15,9 @@ from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.masks import BoundingBox, box_of, crop, uncrop
 from aslseg.data.volume import Float32, Shape3
 from aslseg.inference.cascade import Probabilities, StagePrediction
+from aslseg.inference.ensemble import sam_probabilities_of
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.storage import atomic_path
-from aslseg.training.adaptation_samples import sam_probabilities_of
 from aslseg.training.cross_fitting import OutOfFoldModel
 
 _FIRST_VOXEL = BoundingBox((0, 0, 0), (1, 1, 1))

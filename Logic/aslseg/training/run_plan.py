@@ -18,10 +18,9 @@ from aslseg.config import RunConfig, SamName, SSLName
 from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Geometry
 from aslseg.events import Event, Progress, RunProgress
-from aslseg.inference.cascade import is_given
 from aslseg.project.case import Case
 from aslseg.project.project import Project
-from aslseg.targets import CascadeStage, cascade_stages
+from aslseg.targets import CascadeStage, cascade_stages, is_given
 from aslseg.training.calibration import Speed
 from aslseg.training.cascade import scheduled, step_voxels
 from aslseg.training.co_training_gate import ALONE

@@ -15,6 +15,7 @@ from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
+from aslseg.inference.ensemble import sam_probabilities_of
 from aslseg.inference.loading import TrainedCascade, adaptation_path
 from aslseg.networks.unet import build_network
 from aslseg.project.run_folder import create_run
@@ -24,7 +25,7 @@ from aslseg.sam.tuning import trainable_state, tune
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import adaptation, held_out
 from aslseg.training.adaptation import train_refiner
-from aslseg.training.adaptation_samples import sam_probabilities_of, training_samples_of
+from aslseg.training.adaptation_samples import training_samples_of
 from aslseg.training.cascade import scheduled
 from aslseg.training.cross_fitting import OutOfFoldModel
 from aslseg.training.mask_corruption import pseudo_labels_of, soften, synthetic_masks
