@@ -51,12 +51,13 @@ from aslseg.methods.scsam import CoTraining
 from aslseg.networks.unet import build_network
 from aslseg.overrides import with_overrides
 from aslseg.preprocessing.patches import TrainingCase
-from aslseg.preprocessing.roi import Roi, load_roi, save_roi, to_volume
+from aslseg.preprocessing.roi import Roi, build_roi, load_roi, save_roi, to_volume
 from aslseg.presets import published_changes, read_preset
 from aslseg.project.run_folder import create_run
 from aslseg.targets import CascadeStage, cascade_stages
 from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, default_ssl_method
+from aslseg.training.stage_cases import RoiPreparation, labelled_cases, predict_parent
 
 SMALL = (
     "organ.iterations=300", "organ.batch_size=6", "organ.roi.pixel_mm=4.0",
@@ -184,16 +185,14 @@ def prepare(
         "liver": cascade.load_stage(context, plan.folder, cascade_stages(context.targets)[0])[-1]
     }
     (shared / "livers").mkdir(parents=True, exist_ok=True)
-    preparation = cascade._Preparation(stage, settings, shared / "parts", networks, {})
-    for number, case in enumerate(cascade._labelled_cases(context, plan, preparation)):
+    preparation = RoiPreparation(stage, settings, shared / "parts", networks)
+    for number, case in enumerate(labelled_cases(context, preparation)):
         save_roi(case.roi, shared / "rois" / f"labelled-{number}")
     for case in context.unlabelled:
         volume = context.image(case)
-        liver = preparation.found_parent(context, volume)
+        liver = predict_parent(volume, networks, context, stage)
         np.save(shared / "livers" / f"{case.id}.npy", liver)
-        save_roi(
-            cascade.build_roi(volume, stage, settings, parent=liver), shared / "rois" / case.id
-        )
+        save_roi(build_roi(volume, stage, settings, parent=liver), shared / "rois" / case.id)
     (shared / "ready").touch()
 
 

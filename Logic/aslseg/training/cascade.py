@@ -1,7 +1,4 @@
-"""Training of the specialist: one network per stage, parents first.
-
-A stage inside a parent target is trained with true, degraded and predicted masks of the parent.
-"""
+"""Training of the specialist: one network per stage, parents first."""
 
 from __future__ import annotations
 
@@ -10,17 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
-from aslseg.data.images import read_labelmap
-from aslseg.data.orientation import axial_labelmap, to_axial
-from aslseg.data.volume import Labelmap, Mask, Volume
-from aslseg.distributed import Part, mapped, my_part, together
-from aslseg.errors import ProjectError
+from aslseg.distributed import Part, my_part, together
 from aslseg.inference.loading import (
     SNAPSHOTS,
     BuildNetwork,
@@ -32,15 +24,12 @@ from aslseg.inference.loading import (
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
-from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi
-from aslseg.project.case import Case
-from aslseg.project.lesion_labels import partial_label
 from aslseg.storage import copy_atomic
-from aslseg.targets import CascadeStage, region_mask, undecided_mask
-from aslseg.training.parent_masks import ParentMasks
+from aslseg.targets import CascadeStage
 from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.ssl import build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
+from aslseg.training.stage_cases import RoiPreparation, labelled_cases, unlabelled_cases
 from aslseg.training.trainer import (
     Prefetch,
     Schedule,
@@ -148,42 +137,23 @@ def _train_stage(
     parents: Mapping[str, nn.Module],
 ) -> None:
     settings = plan.settings(context.config, stage)
-    preparation = _Preparation(stage, settings, _roi_folder(plan), parents, plan.out_of_fold_models)
-    labelled = _labelled_cases(context, plan, preparation)
+    preparation = RoiPreparation(
+        stage,
+        settings,
+        _roi_folder(plan),
+        parents,
+        plan.out_of_fold_models,
+        plan.pseudo,
+        plan.left_out,
+    )
+    labelled = labelled_cases(context, preparation)
     ssl_method = _start(context, plan, stage, settings)
     unlabelled = []
     if ssl_method.uses_unlabelled:
-        unlabelled = _unlabelled_cases(context, preparation)
+        unlabelled = unlabelled_cases(context, preparation)
     training = _StageTraining(f"{plan.name}-{stage.name}", plan.folder, stage, settings)
     together(_fit, context, training, ssl_method, (labelled, unlabelled))
     shutil.rmtree(preparation.rois, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Preparation:
-    """How ROIs of cases are made for a stage.
-
-    Attributes:
-        stage: That is trained.
-        settings: Of the stage.
-        rois: Where they are written.
-        parents: Networks of the stages before, by stage name.
-        out_of_fold_models: As of the plan.
-    """
-
-    stage: CascadeStage
-    settings: SpecialistConfig
-    rois: Path
-    parents: Mapping[str, nn.Module]
-    out_of_fold_models: Mapping[str, Mapping[str, nn.Module]]
-
-    def parent_masks(self, context: RunContext) -> ParentMasks:
-        """Return what makes the parent masks that a case is trained with."""
-        return ParentMasks(context, self.stage, self.out_of_fold_models)
-
-    def found_parent(self, context: RunContext, volume: Volume) -> Mask | None:
-        """Return the parent mask that the stages before predict."""
-        return self.parent_masks(context).predict_parent(volume, self.parents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,152 +256,3 @@ def _batches(
         return labelled.batch(step, part), extra
 
     return prepare
-
-
-def _labelled_cases(
-    context: RunContext, plan: CascadeTrainingPlan, preparation: _Preparation
-) -> list[TrainingCase]:
-    stage = preparation.stage
-    labelled = [case for case in context.labelled_for(stage) if case.id not in plan.left_out]
-    known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
-    known += [
-        (case, plan.pseudo[case.id])
-        for case in context.unlabelled
-        if case not in labelled and case.id in plan.pseudo and plan.pseudo[case.id].covers(stage)
-    ]
-    task = f"Preparing {stage.name}"
-    prepared = mapped(_prepared, known, context.monitor, task, context, preparation)
-    cases = [one for of_case in prepared for one in of_case]
-    cases += _decided_cases(context, plan, stage, preparation.rois)
-    if not any(_shows_a_target(case.roi) for case in cases):
-        names = ", ".join(target.name for target in stage.targets)
-        msg = f"No labelled case has any voxel of {names}; label at least one and train again."
-        raise ProjectError(msg)
-    return cases
-
-
-def _prepared(
-    known: tuple[Case, PseudoLabel | None], context: RunContext, preparation: _Preparation
-) -> list[TrainingCase]:
-    """Write the ROIs of a labelled case, one for each of its parent masks."""
-    (case, pseudo), stage = known, preparation.stage
-    labels = _decided(context, case, pseudo) if pseudo else context.labels(case)
-    ignored = pseudo.ignored(stage, context.targets) if pseudo else None
-    if pseudo is None:
-        ignored = _undecided(context, stage, case, labels)
-    weight = context.config.reliability.pseudo_weight if pseudo else 1.0
-    volume = context.image(case)
-    parents = preparation.parent_masks(context).parents_of(case.id, volume, labels)
-    if stage.inside and stage.inside.name in context.project.unknown_targets(case) and not pseudo:
-        found = preparation.found_parent(context, volume)
-        parents = _parents_around(found, labels, stage, context)
-    cases: list[TrainingCase] = []
-    for number, parent in enumerate(parents):
-        roi = build_roi(
-            volume,
-            stage,
-            preparation.settings,
-            parent=parent,
-            labels=labels,
-            ignored=ignored,
-            targets=context.targets,
-        )
-        folder = preparation.rois / f"labelled-{case.id}-{number}"
-        save_roi(roi, folder)
-        is_pseudo = pseudo is not None
-        cases.append(TrainingCase(folder, weight, case.id, is_pseudo, case.patient))
-    return cases
-
-
-def _parents_around(
-    found: Mask | None, labels: Labelmap, stage: CascadeStage, context: RunContext
-) -> list[Mask | None]:
-    """Return the predicted parent of a case whose label map does not say where the parent is.
-
-    What is labelled in it belongs to it.
-    """
-    if found is None or stage.inside is None:
-        return []
-    return [found | region_mask(labels.labels, stage.inside, context.targets)]
-
-
-def _undecided(
-    context: RunContext, stage: CascadeStage, case: Case, labels: Labelmap
-) -> Mask | None:
-    """Return where nobody has looked for targets of a stage; None if all is known."""
-    unknown = context.project.unknown_targets(case) & {target.name for target in stage.targets}
-    undecided = undecided_mask(labels.labels, unknown, context.targets) if unknown else None
-    incomplete = context.incomplete(case)
-    if undecided is None or incomplete is None:
-        return incomplete if undecided is None else undecided
-    return undecided | incomplete
-
-
-def _decided(context: RunContext, case: Case, pseudo: PseudoLabel) -> Labelmap:
-    """Return a pseudo-label with what a person has decided about its lesions."""
-    found = read_labelmap(pseudo.labels)
-    labels = context.lesions(case).apply(found.labels, context.targets)
-    return axial_labelmap(Labelmap(labels, found.geometry))
-
-
-def _decided_cases(
-    context: RunContext, plan: CascadeTrainingPlan, stage: CascadeStage, rois: Path
-) -> list[TrainingCase]:
-    """Return cases of which a person has decided about some lesions, labelled there alone."""
-    if stage.inside is None:
-        return []
-    names = {target.name for target in stage.targets}
-    settings = plan.settings(context.config, stage)
-    cases: list[TrainingCase] = []
-    for case in context.unlabelled:
-        lesions = context.lesions(case)
-        margin_mm = context.config.candidates.margin_mm
-        found = partial_label(context.project, lesions, names, margin_mm)
-        if found is None:
-            if any(one.target in names for one in lesions.decisions.values()):
-                msg = f"Decisions about lesions of {case.id} are not learnt: their run is gone."
-                context.monitor.warn(msg)
-            continue
-        labels, known = axial_labelmap(found[0]), to_axial(found[0].geometry).array(found[1])
-        volume = context.image(case)
-        parent = volume.given.get(stage.inside.name)
-        if parent is None:
-            parent = region_mask(labels.labels, stage.inside, context.targets)
-        roi = build_roi(
-            volume,
-            stage,
-            settings,
-            parent=parent,
-            labels=labels,
-            ignored=~known,
-            targets=context.targets,
-        )
-        folder = rois / f"decided-{case.id}"
-        save_roi(roi, folder)
-        cases.append(TrainingCase(folder, 1.0, case.id, patient=case.patient, partial=True))
-    return cases
-
-
-def _shows_a_target(roi: Roi) -> bool:
-    """Whether an ROI has a labelled voxel of its stage's targets."""
-    labels = np.zeros(0) if roi.labels is None else np.asarray(roi.labels)
-    return bool(((labels > 0) & (labels != IGNORED)).any())
-
-
-def _unlabelled_cases(context: RunContext, preparation: _Preparation) -> list[TrainingCase]:
-    known = {case.id for case in context.labelled_for(preparation.stage)}
-    unlabelled = [case for case in context.unlabelled if case.id not in known]
-    task = f"Preparing unlabelled {preparation.stage.name}"
-    found = mapped(_unlabelled, unlabelled, context.monitor, task, context, preparation)
-    return [case for case in found if case is not None]
-
-
-def _unlabelled(case: Case, context: RunContext, preparation: _Preparation) -> TrainingCase | None:
-    """Write the ROI of a case without a label; None where no parent is found."""
-    volume, stage = context.image(case), preparation.stage
-    parent = preparation.found_parent(context, volume)
-    if stage.inside is not None and (parent is None or not parent.any()):
-        return None
-    folder = preparation.rois / case.id
-    save_roi(build_roi(volume, stage, preparation.settings, parent=parent), folder)
-    return TrainingCase(folder, case_id=case.id, patient=case.patient)

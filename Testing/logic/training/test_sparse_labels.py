@@ -27,7 +27,7 @@ from aslseg.project.review import draw, undo_last
 from aslseg.project.run_folder import create_run
 from aslseg.runs import _labels_of, _lengthen, resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
-from aslseg.training.cascade import _undecided
+from aslseg.training.stage_cases import _undecided
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
 from whole_runs import rows_of
 

@@ -22,9 +22,10 @@ from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import start_run, train_on
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from aslseg.training import cascade
+from aslseg.training import cascade, stage_cases
 from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.run_plan import planned_steps
+from aslseg.training.stage_cases import RoiPreparation
 from tiny_project import SPECIALIST, a_tiny_project, tiny_config
 
 CASE = "c2"
@@ -125,8 +126,8 @@ def test_patches_of_a_partly_labelled_case_show_what_is_known(
     project, run = trained
     context = context_of(project, run, Monitor())
     stage = cascade_stages(LIVER_TARGETS)[1]
-    plan = cascade.CascadeTrainingPlan(run.round(2), "supervised", {}, {})
-    (case,) = cascade._decided_cases(context, plan, stage, run.path / "rois")
+    preparation = RoiPreparation(stage, context.config.lesion, run.path / "rois", {})
+    (case,) = stage_cases._decided_cases(context, preparation)
     settings = SPECIALIST.model_copy(update={"lesion_share": 0.0, "batch_size": 8})
     classes = BatchSource([case], settings, 0, 0).batch(0).classes
     assert ((classes != IGNORED).flatten(1).sum(1) > 0).all()
@@ -136,7 +137,9 @@ def test_a_pseudo_label_has_what_was_decided(trained: tuple[Project, RunFolder])
     project, run = trained
     context = context_of(project, run, Monitor())
     path = run.predictions(1, CASE) / "refined.nii.gz"
-    labels = cascade._decided(context, project.case(CASE), PseudoLabel(path, frozenset({"tumour"})))
+    labels = stage_cases._decided(
+        context, project.case(CASE), PseudoLabel(path, frozenset({"tumour"}))
+    )
     assert (labels.labels[5:7, 17:20, 18:21] == 2).all()
     assert not (labels.labels[5:7, 24:27, 18:21] == 2).any()
     assert read_labelmap(path).labels.shape == labels.labels.shape
@@ -149,8 +152,8 @@ def test_decisions_whose_run_is_gone_are_told(trained: tuple[Project, RunFolder]
     told: list[Event] = []
     context = context_of(project, run, Monitor(told.append))
     stage = cascade_stages(LIVER_TARGETS)[1]
-    plan = cascade.CascadeTrainingPlan(run.round(2), "supervised", {}, {})
+    preparation = RoiPreparation(stage, context.config.lesion, run.path / "rois", {})
     refined = run.predictions(1, CASE) / "refined.nii.gz"
     refined.rename(refined.with_name("away"))
-    assert cascade._decided_cases(context, plan, stage, run.path / "rois") == []
+    assert stage_cases._decided_cases(context, preparation) == []
     assert told == [Notice(f"Decisions about lesions of {CASE} are not learnt: their run is gone.")]

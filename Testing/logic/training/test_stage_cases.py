@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from aslseg.data.volume import Geometry, Mask, Volume
-from aslseg.training.parent_masks import NEAR_MM, degraded_parents
+from aslseg.training.stage_cases import NEAR_MM, degraded_parents
 
 GRID = Geometry.axis_aligned((6, 60, 60), (5.0, 2.0, 2.0))
 VOLUME = Volume(np.zeros(GRID.shape, np.float32), GRID)

@@ -1,0 +1,290 @@
+"""The cases that a stage is trained on: their ROIs, which lie on disk while it is trained.
+
+A stage inside a parent target has several ROIs of a labelled case: cut out around the true mask of
+the parent, degraded ones, and a predicted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from aslseg.config import SpecialistConfig
+from aslseg.context import RunContext
+from aslseg.data.images import read_labelmap
+from aslseg.data.masks import clean_parent
+from aslseg.data.orientation import axial_labelmap, to_axial
+from aslseg.data.volume import Labelmap, Mask, Volume
+from aslseg.distributed import mapped
+from aslseg.errors import ProjectError
+from aslseg.inference.cascade import predict_roi
+from aslseg.preprocessing.patches import TrainingCase
+from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
+from aslseg.project.case import Case
+from aslseg.project.lesion_labels import partial_label
+from aslseg.targets import CascadeStage, cascade_stages, region_mask, undecided_mask
+from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
+from aslseg.training.pseudo_label import PseudoLabel
+
+NEAR_MM = 25.0
+"""How far a degraded parent mask reaches beyond the true one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoiPreparation:
+    """How ROIs of cases are made for a stage.
+
+    Attributes:
+        stage: That is trained.
+        settings: Of the stage.
+        rois: Where they are written.
+        parents: Networks of the stages before, by stage name.
+        out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
+        pseudo: Accepted pseudo-labels by case id.
+        left_out: Ids of labelled cases that are not trained on.
+    """
+
+    stage: CascadeStage
+    settings: SpecialistConfig
+    rois: Path
+    parents: Mapping[str, nn.Module]
+    out_of_fold_models: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
+    pseudo: Mapping[str, PseudoLabel] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+
+
+def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
+    """Write the ROIs of the cases that are known: by a label map, a pseudo-label, or decisions.
+
+    Raises:
+        ProjectError: When no label has any voxel of the stage's targets.
+    """
+    stage, pseudo = preparation.stage, preparation.pseudo
+    labelled = [case for case in context.labelled_for(stage) if case.id not in preparation.left_out]
+    known: list[tuple[Case, PseudoLabel | None]] = [(case, None) for case in labelled]
+    known += [
+        (case, pseudo[case.id])
+        for case in context.unlabelled
+        if case not in labelled and case.id in pseudo and pseudo[case.id].covers(stage)
+    ]
+    task = f"Preparing {stage.name}"
+    prepared = mapped(_prepared, known, context.monitor, task, context, preparation)
+    cases = [one for of_case in prepared for one in of_case]
+    cases += _decided_cases(context, preparation)
+    if not any(_shows_a_target(case.roi) for case in cases):
+        names = ", ".join(target.name for target in stage.targets)
+        msg = f"No labelled case has any voxel of {names}; label at least one and train again."
+        raise ProjectError(msg)
+    return cases
+
+
+def unlabelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
+    """Write the ROIs of the cases without a label map; those without a parent are left out."""
+    known = {case.id for case in context.labelled_for(preparation.stage)}
+    unlabelled = [case for case in context.unlabelled if case.id not in known]
+    task = f"Preparing unlabelled {preparation.stage.name}"
+    found = mapped(_unlabelled, unlabelled, context.monitor, task, context, preparation)
+    return [case for case in found if case is not None]
+
+
+def _prepared(
+    known: tuple[Case, PseudoLabel | None], context: RunContext, preparation: RoiPreparation
+) -> list[TrainingCase]:
+    """Write the ROIs of a labelled case, one for each of its parent masks."""
+    (case, pseudo), stage = known, preparation.stage
+    labels = _decided(context, case, pseudo) if pseudo else context.labels(case)
+    ignored = pseudo.ignored(stage, context.targets) if pseudo else None
+    if pseudo is None:
+        ignored = _undecided(context, stage, case, labels)
+    weight = context.config.reliability.pseudo_weight if pseudo else 1.0
+    volume = context.image(case)
+    parents = parent_masks_of(case.id, volume, labels, context, preparation)
+    if stage.inside and stage.inside.name in context.project.unknown_targets(case) and not pseudo:
+        found = predict_parent(volume, preparation.parents, context, stage)
+        parents = _parents_around(found, labels, stage, context)
+    cases: list[TrainingCase] = []
+    for number, parent in enumerate(parents):
+        roi = build_roi(
+            volume,
+            stage,
+            preparation.settings,
+            parent=parent,
+            labels=labels,
+            ignored=ignored,
+            targets=context.targets,
+        )
+        folder = preparation.rois / f"labelled-{case.id}-{number}"
+        save_roi(roi, folder)
+        is_pseudo = pseudo is not None
+        cases.append(TrainingCase(folder, weight, case.id, is_pseudo, case.patient))
+    return cases
+
+
+def _parents_around(
+    found: Mask | None, labels: Labelmap, stage: CascadeStage, context: RunContext
+) -> list[Mask | None]:
+    """Return the predicted parent of a case whose label map does not say where the parent is.
+
+    What is labelled in it belongs to it.
+    """
+    if found is None or stage.inside is None:
+        return []
+    return [found | region_mask(labels.labels, stage.inside, context.targets)]
+
+
+def _undecided(
+    context: RunContext, stage: CascadeStage, case: Case, labels: Labelmap
+) -> Mask | None:
+    """Return where nobody has looked for targets of a stage; None if all is known."""
+    unknown = context.project.unknown_targets(case) & {target.name for target in stage.targets}
+    undecided = undecided_mask(labels.labels, unknown, context.targets) if unknown else None
+    incomplete = context.incomplete(case)
+    if undecided is None or incomplete is None:
+        return incomplete if undecided is None else undecided
+    return undecided | incomplete
+
+
+def _decided(context: RunContext, case: Case, pseudo: PseudoLabel) -> Labelmap:
+    """Return a pseudo-label with what a person has decided about its lesions."""
+    found = read_labelmap(pseudo.labels)
+    labels = context.lesions(case).apply(found.labels, context.targets)
+    return axial_labelmap(Labelmap(labels, found.geometry))
+
+
+def _decided_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
+    """Return cases of which a person has decided about some lesions, labelled there alone."""
+    stage = preparation.stage
+    if stage.inside is None:
+        return []
+    names = {target.name for target in stage.targets}
+    cases: list[TrainingCase] = []
+    for case in context.unlabelled:
+        lesions = context.lesions(case)
+        margin_mm = context.config.candidates.margin_mm
+        found = partial_label(context.project, lesions, names, margin_mm)
+        if found is None:
+            if any(one.target in names for one in lesions.decisions.values()):
+                msg = f"Decisions about lesions of {case.id} are not learnt: their run is gone."
+                context.monitor.warn(msg)
+            continue
+        labels, known = axial_labelmap(found[0]), to_axial(found[0].geometry).array(found[1])
+        volume = context.image(case)
+        parent = volume.given.get(stage.inside.name)
+        if parent is None:
+            parent = region_mask(labels.labels, stage.inside, context.targets)
+        roi = build_roi(
+            volume,
+            stage,
+            preparation.settings,
+            parent=parent,
+            labels=labels,
+            ignored=~known,
+            targets=context.targets,
+        )
+        folder = preparation.rois / f"decided-{case.id}"
+        save_roi(roi, folder)
+        cases.append(TrainingCase(folder, 1.0, case.id, patient=case.patient, partial=True))
+    return cases
+
+
+def _shows_a_target(roi: Roi) -> bool:
+    """Whether an ROI has a labelled voxel of its stage's targets."""
+    labels = np.zeros(0) if roi.labels is None else np.asarray(roi.labels)
+    return bool(((labels > 0) & (labels != IGNORED)).any())
+
+
+def _unlabelled(
+    case: Case, context: RunContext, preparation: RoiPreparation
+) -> TrainingCase | None:
+    """Write the ROI of a case without a label; None where no parent is found."""
+    volume, stage = context.image(case), preparation.stage
+    parent = predict_parent(volume, preparation.parents, context, stage)
+    if stage.inside is not None and (parent is None or not parent.any()):
+        return None
+    folder = preparation.rois / case.id
+    save_roi(build_roi(volume, stage, preparation.settings, parent=parent), folder)
+    return TrainingCase(folder, case_id=case.id, patient=case.patient)
+
+
+def degraded_parents(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
+    """Return the true mask with parts added, and the true mask dilated."""
+    rng = np.random.default_rng([seed, 23, case_number(case_id)])
+    spacing = volume.geometry.spacing_mm
+    near = apply_corruption(true, MaskCorruption((MaskError.DILATED,), NEAR_MM, 0), spacing, true)
+    invented = MaskCorruption((MaskError.INVENTED,) * 8, 5.0, int(rng.integers(2**31)))
+    return [true | apply_corruption(true, invented, spacing, near), near]
+
+
+def parent_masks_of(
+    case_id: str,
+    volume: Volume,
+    labels: Labelmap,
+    context: RunContext,
+    preparation: RoiPreparation,
+) -> list[Mask | None]:
+    """Return the parent masks that a labelled case is trained with; none for an empty parent.
+
+    At inference the parent mask is predicted and includes tissue around the parent, which a
+    network trained on true masks alone labels as lesion. So the true mask is followed by one
+    with parts added, a dilated one, and the prediction of an out-of-fold model if there is one.
+    A given mask stands for the true one, and is alone where no parent is ever predicted.
+
+    Returns:
+        (D, H, W) masks; [None] for a stage without a parent.
+    """
+    parent, models = preparation.stage.inside, preparation.out_of_fold_models
+    if parent is None:
+        return [None]
+    true = volume.given.get(parent.name)
+    if true is None:
+        true = region_mask(labels.labels, parent, context.targets)
+    elif parent.name in context.given_targets:
+        return [true]
+    if not true.any():
+        return []
+    degraded = degraded_parents(true, volume, case_id, context.config.seed)
+    if case_id in models:
+        predicted = predict_parent(volume, models[case_id], context, preparation.stage)
+        degraded += [predicted] if predicted is not None and predicted.any() else []
+    return [true, *degraded]
+
+
+def predict_parent(
+    volume: Volume, networks: Mapping[str, nn.Module], context: RunContext, goal: CascadeStage
+) -> Mask | None:
+    """Return the given mask of a stage's parent, else the predicted one; None without a parent."""
+    parent = None
+    for stage in _path_to(goal, context):
+        inside = _next_parent(stage, goal, context)
+        given = volume.given.get(stage.targets[inside - 1].name)
+        if given is not None:
+            parent = given
+            continue
+        settings = context.config.stage(stage.parent_name)
+        roi = build_roi(volume, stage, settings, parent=parent)
+        classes = predict_roi(networks[stage.name], roi, settings, context.device)
+        parent = clean_parent(to_volume(classes, roi)[inside] > 0.5)
+        if not parent.any():
+            break
+    return parent
+
+
+def _path_to(stage: CascadeStage, context: RunContext) -> list[CascadeStage]:
+    """Return the stages that lead to a stage's parent, outermost first."""
+    stages = {target.name: s for s in cascade_stages(context.targets) for target in s.targets}
+    path: list[CascadeStage] = []
+    parent = stage.inside
+    while parent is not None:
+        path.insert(0, stages[parent.name])
+        parent = stages[parent.name].inside
+    return path
+
+
+def _next_parent(stage: CascadeStage, goal: CascadeStage, context: RunContext) -> int:
+    """Return the class number, in `stage`, of the target on the way to `goal`'s parent."""
+    wanted = [s.inside.name for s in [*_path_to(goal, context)[1:], goal] if s.inside is not None]
+    return next(n for n, t in enumerate(stage.targets, start=1) if t.name in wanted)
