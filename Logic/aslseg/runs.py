@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 from dataclasses import dataclass, replace
@@ -24,7 +22,16 @@ from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import nothing_counts
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
-from aslseg.project.project import Project, changing, open_project, upgrade_project, validated
+from aslseg.project.project import Project, upgrade_project
+from aslseg.project.run_data import (
+    as_begun,
+    check_masks,
+    data_of_now,
+    note_images,
+    refuse_other_images,
+    refuse_other_roles,
+    validation_digest,
+)
 from aslseg.project.run_folder import (
     RunFolder,
     check_orientation,
@@ -33,13 +40,11 @@ from aslseg.project.run_folder import (
     noted_targets,
     open_run,
     require_trained,
-    saw_another,
     write_settings,
 )
 from aslseg.project.running import running
 from aslseg.project.windows import Intensities, intensities_of, window_notes
-from aslseg.storage import inside, sha256_of, write_json_atomic
-from aslseg.targets import cascade_stages, is_given
+from aslseg.storage import write_json_atomic
 from aslseg.training.calibration import speed_of
 from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
@@ -254,28 +259,6 @@ def _ready(project: Project, monitor: Monitor | None) -> None:
     upgrade_project(project.folder)
 
 
-def _refuse_other_images(project: Project, folder: RunFolder) -> None:
-    """Refuse to go on with other images than those that a run has seen.
-
-    Raises:
-        RunError: When a case has another one by now.
-    """
-    known = [case for case in project.cases if case.image_sha256 is not None]
-    changed = [case.id for case in known if saw_another(folder.images, case)]
-    if changed:
-        msg = (
-            f"Run '{folder.run_id}' has seen another image of case {changed[0]} than the project "
-            "has now; start a new run."
-        )
-        raise RunError(msg)
-
-
-def _note_images(project: Project, folder: RunFolder) -> None:
-    """Note the images that a run works with."""
-    now = {case.id: case.image_sha256 for case in project.cases if case.image_sha256 is not None}
-    folder.write_status(images={**folder.images, **now})
-
-
 def _run(
     project: Project,
     folder: RunFolder,
@@ -291,22 +274,22 @@ def _run(
     # What is refused leaves the run as it was.
     check_targets(project, folder)
     check_orientation(project, folder, monitor)
-    _refuse_other_images(project, folder)
-    _refuse_other_roles(project, folder, is_resumed=not more)
+    refuse_other_images(project, folder)
+    refuse_other_roles(project, folder, is_resumed=not more)
     with running(folder, monitor) as recording:
-        _note_images(project, folder)
+        note_images(project, folder)
         is_new = not more and "label_digests" not in folder.status
         if more or is_new:
-            project, known = _labels_of(project)
+            project, known = data_of_now(project)
         else:
-            project = _as_begun(project, folder, recording)
+            project = as_begun(project, folder, recording)
         if more:
             _lengthen(folder, more, known, share)
         elif is_new:
             given = list(project.given_organs)
             folder.write_status(retrained_rounds=[1], given_targets=given, **known)
             _take_start_labels(project, folder)
-        _check_masks(project, folder, recording)
+        check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, targets=noted_targets(project), **facts)
@@ -327,32 +310,6 @@ def _run(
     return folder
 
 
-def _refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool) -> None:
-    """Refuse to go on where a case that the run has learnt from plays another part by now.
-
-    Raises:
-        RunError: When a run that is resumed would go on without it, or a network that has learnt
-            from it would be scored on it.
-    """
-    splits = {case.id: case.split for case in open_project(project.folder).cases}
-    learnt = [name for name in folder.status.get("label_digests", {}) if "/" not in name]
-    for name in learnt:
-        if splits.get(name) == "train":
-            continue
-        if is_resumed:
-            msg = (
-                f"Run '{folder.run_id}' learns from case {name}, which is no case to train on any "
-                "more; give it its place back, or start a new run."
-            )
-            raise RunError(msg)
-        if name in splits:
-            msg = (
-                f"Run '{folder.run_id}' has learnt from case {name}, which is to check on now and "
-                "would flatter its score; give it its role of train back, or start a new run."
-            )
-            raise RunError(msg)
-
-
 def _take_start_labels(project: Project, folder: RunFolder) -> None:
     """Copy the labels of another model that a run begins with, which stay the same meanwhile."""
     if folder.config.start_labels:
@@ -367,44 +324,6 @@ def _start_labels(folder: RunFolder) -> dict[str, PseudoLabel]:
         name: PseudoLabel(folder.path / START / f"{name}.nii.gz", frozenset(targets))
         for name, targets in learnt.items()
     }
-
-
-def _check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
-    """Say which organs are not learnt, and make sure that masks are those that the run knows.
-
-    Raises:
-        RunError: When a mask is gone or not the one of before, or a case has none of an organ that
-            the run does not learn.
-    """
-    known = folder.status.get("label_digests", {})
-    places = {place.as_posix() for case in project.cases for place in case.masks.values()}
-    lost = [key for key in known if "/" in key and key not in places]
-    if lost:
-        msg = (
-            f"Run '{folder.run_id}' began with the mask {lost[0]}, which is no case's any more; "
-            "add rounds to the run, or start a new one."
-        )
-        raise RunError(msg)
-    for case in project.cases:
-        for name in folder.status.get("given_targets", ()):
-            if name not in case.masks:
-                msg = (
-                    f"Run '{folder.run_id}' does not learn {name}, for every case had a mask of "
-                    f"it, and {case.id} has none; give it one, or start a new run."
-                )
-                raise RunError(msg)
-        for name, place in case.masks.items():
-            key = place.as_posix()
-            if key in known and known[key] != sha256_of(inside(project.folder, place)):
-                msg = (
-                    f"The mask of {name} of case {case.id} is not the one that run "
-                    f"'{folder.run_id}' began with; add rounds to the run, or start a new one."
-                )
-                raise RunError(msg)
-    for stage in cascade_stages(project.targets):
-        if is_given(stage, folder.status.get("given_targets", ())):
-            name = ", ".join(target.name for target in stage.targets)
-            monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
 
 
 def _warn_of_windows(context: RunContext) -> None:
@@ -423,7 +342,7 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float 
     Args:
         folder: Of the run.
         more: How many.
-        known: What they learn from, as `_labels_of` gives it.
+        known: What they learn from, as `data_of_now` gives it.
         share: Where they train the stages of lesions alone, the part of their schedule.
 
     Raises:
@@ -450,52 +369,6 @@ def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float 
     folder.write_status(patience_start=done + 1, **known)
     changes = {"rounds": done + more, **({} if share is None else {"review_share": share})}
     write_settings(folder, folder.config.model_copy(update=changes))
-
-
-def _labels_of(project: Project) -> tuple[Project, dict[str, Any]]:
-    """Return a project as it is now, and what is trained on, as the status of a run notes it.
-
-    That is the digest of each label map and mask in use, what label maps decide that do not decide
-    all, and how many decisions about lesions there are.
-    """
-    with changing(project.folder):  # nobody takes a label map back meanwhile
-        now = open_project(project.folder)
-        digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
-        places = [place for case in now.cases for place in case.masks.values()]
-        masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
-        return now, {
-            "label_digests": {**digests, **masks},
-            "label_scopes": {c.id: scope for c in now.labelled if (scope := c.label_scope)},
-            "lesion_lines": now.lesion_lines(),
-        }
-
-
-def _as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
-    """Return a project with the labels that a run began to learn from, and say if they changed.
-
-    Label maps themselves are found by their digests, see `RunContext.labels_in_file`. Organ masks
-    that were given since are used; those of before cannot change, see `_check_masks`.
-    """
-    now, known = _labels_of(project)
-    if any(folder.status.get(name, {}) != value for name, value in known.items()):
-        monitor.warn(
-            f"Labels or decisions have changed since run '{folder.run_id}' began; it goes on with "
-            "those of then. Add rounds to it afterwards to learn from those of now."
-        )
-    digests = folder.status["label_digests"]
-    scopes = folder.status.get("label_scopes", {})
-    cases = []
-    for case in now.cases:
-        if case.split == "train" and case.id in digests:
-            status = case.status if case.label else "labelled"
-            facts: dict[str, Any] = {"label": case.label_place, "status": status}
-            cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
-        elif case.split == "train" and case.label is not None:
-            none: dict[str, Any] = {"label": None, "status": "unlabelled"}
-            cases.append(case.model_copy(update=none).scoped(""))
-        else:
-            cases.append(case)
-    return validated(now, cases=tuple(cases))
 
 
 def _is_taught(folder: RunFolder, number: int) -> bool:
@@ -527,16 +400,6 @@ def _rounds(context: RunContext, run_round: RunRound) -> int:
     return so_far.best
 
 
-def _checked_on(project: Project) -> str:
-    """Return a digest of the label maps that validation scores are of, and of what they decide."""
-    labelled = (case for case in project.validation if case.label is not None)
-    facts = [
-        [case.id, sha256_of(project.label_path(case)), case.label_scope, *case.masks]
-        for case in labelled
-    ]
-    return hashlib.sha256(json.dumps(sorted(facts)).encode()).hexdigest()
-
-
 def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> None:
     """Run a round that is not finished yet."""
     before = so_far.outcome
@@ -556,7 +419,7 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _P
             names = [case.id for case in context.project.cases]
             path = write_changes(context.folder, number, names, context.targets)
             marked.monitor.artifact("changes", path)
-    context.folder.finish(number, so_far.outcome.validation, _checked_on(context.project))
+    context.folder.finish(number, so_far.outcome.validation, validation_digest(context.project))
     if not context.folder.checked_alike(number, so_far.best):
         context.monitor.warn(
             f"Round {number} was checked on other label maps of validation cases than round "

@@ -24,8 +24,9 @@ from aslseg.project.complete_slices import (
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import draw, undo_last
+from aslseg.project.run_data import as_begun, data_of_now
 from aslseg.project.run_folder import create_run
-from aslseg.runs import _labels_of, _lengthen, resume_run, start_run
+from aslseg.runs import _lengthen, resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.stage_cases import _undecided
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
@@ -93,11 +94,11 @@ def test_a_slice_that_was_marked_on_a_later_label_map_is_not_complete_in_the_one
 
 def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     run = create_run(project.folder, tiny_config())
-    run.write_status(retrained_rounds=[1], **_labels_of(project)[1])
+    run.write_status(retrained_rounds=[1], **data_of_now(project)[1])
     assert run.status["label_scopes"] == {"c1": "slices (5, 6)"}
     run.finish(1, 0.5)
     more = mark_slice_complete(project, "c1", 7)
-    _lengthen(run, 1, _labels_of(more)[1], share=None)
+    _lengthen(run, 1, data_of_now(more)[1], share=None)
     assert run.retrained_rounds == (1, 2)
 
 
@@ -106,7 +107,7 @@ def test_a_run_that_goes_on_learns_the_labels_and_slices_that_it_began_with(
 ) -> None:
     project = project.set_label_targets("c0", ["liver", "tumour"])
     run = create_run(project.folder, tiny_config(), "a")
-    project, known = _labels_of(project)
+    project, known = data_of_now(project)
     run.write_status(retrained_rounds=[1], **known)
     began = [project.load_labels(project.case(name)).labels for name in ("c0", "c1")]
 
@@ -137,9 +138,9 @@ def test_a_label_that_is_taken_back_is_learnt_by_the_run_that_began_with_it(
 ) -> None:
     drawn = draw(project, "c2", a_patient(2)[1])
     run = create_run(drawn.folder, tiny_config(), "a")
-    run.write_status(retrained_rounds=[1], **_labels_of(drawn)[1])
+    run.write_status(retrained_rounds=[1], **data_of_now(drawn)[1])
     undo_last(drawn)
-    begun = runs._as_begun(open_project(drawn.folder), run, Monitor())
+    begun = as_begun(open_project(drawn.folder), run, Monitor())
     assert begun.case("c2") in begun.labelled
     context = RunContext(begun, run.config, run, torch.device("cpu"), Monitor())
     assert np.array_equal(context.labels_in_file(begun.case("c2")).labels, a_patient(2)[1].labels)
