@@ -26,8 +26,8 @@ from aslseg.config import RunConfig
 from aslseg.networks.device import tune_allocator
 from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import create_project, open_project, select_cases
-from aslseg.project.project import Project
+from aslseg.project.create import create_project, select_cases
+from aslseg.project.project import Project, open_project
 from aslseg.training.calibration import measure_speed
 from aslseg.training.run_plan import planned_steps, trained_stages
 

@@ -375,8 +375,8 @@ def renew(
     these cases were drawn on the images of before: say whether they are kept. Runs that have seen
     those images cannot go on; start a new one.
     """
-    from aslseg.project.create import renew_image
     from aslseg.project.project import open_project
+    from aslseg.project.renew_image import renew_image
 
     opened = open_project(project)
     for case_id in cases:

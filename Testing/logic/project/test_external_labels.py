@@ -14,7 +14,7 @@ from aslseg.errors import ImageError, ProjectError, RunError
 from aslseg.evaluation.lesion_decisions import numbered_lesions
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import add_cases, renew_image
+from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases
 from aslseg.project.external_labels import (
     add_external_labels,
@@ -26,6 +26,7 @@ from aslseg.project.lesion_labels import finish_case
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
+from aslseg.project.renew_image import renew_image
 from aslseg.project.review import accept, case_reports, correct, decisions, reject
 from aslseg.project.run_folder import create_run, latest_finished, open_run
 from aslseg.project.run_list import list_runs

@@ -16,9 +16,10 @@ from aslseg.errors import CancelledError, ImageError, ProjectError
 from aslseg.events import CancelToken, Monitor
 from aslseg.project import image_digests
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import create_project, renew_image
+from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.relocate import Relocation, relocate_images
+from aslseg.project.renew_image import renew_image
 from tiny_project import GEOMETRY, a_patient
 
 
