@@ -1,8 +1,7 @@
 """New volumes segmented with a trained run, one after the other, into a folder.
 
-The folder gets a label map for each volume, `origin.json`, `cases.csv` and `lesions.csv`, all of
-them after each volume, so that it can be stopped at any time and gone on with later: what the same
-weights have made of the same image, and nobody has changed since, is not made again.
+What the same weights have made of the same image, and nobody has changed since, is not made again
+(`export.segmented_folder`).
 """
 
 from __future__ import annotations
@@ -13,28 +12,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import aslseg
 from aslseg.data.images import (
     read_geometry,
-    read_labelmap,
     read_volume,
     stem_of,
-    write_labelmap,
 )
-from aslseg.data.volume import Labelmap, Volume, give_back_memory
+from aslseg.data.volume import Volume, give_back_memory
 from aslseg.errors import AslsegError, CancelledError, ImageError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
-from aslseg.export.origin import (
-    CaseOrigin,
-    Origin,
-    are_as_written,
-    now,
-    read_origin,
-    run_origin,
-    write_origin,
+from aslseg.export.segmented_folder import (
+    SegmentedFolder,
+    digest_if_readable,
+    open_segmented_folder,
 )
-from aslseg.export.staging import check_place
-from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
+from aslseg.export.tables import CASES, LESIONS
 from aslseg.failures import failure_of
 from aslseg.inference.prediction_cache import (
     LabelMaps,
@@ -46,21 +37,16 @@ from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import label_maps_in, volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
-from aslseg.project.run_tables import read_table
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.project.windows import Intensities
 from aslseg.storage import sha256_of, sweep
-from aslseg.targets import Target
 
 if TYPE_CHECKING:
     from aslseg.inference.ensemble import Ensemble
 
     LoadNetworks = Callable[[RunFolder, Monitor, str | None], Ensemble]
 
-FORMAT = "segmented volumes"
-_ENDING = ".nii.gz"
 _TASK = "Segmenting volumes"
-_SEGMENTED = "segmented"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +90,20 @@ class _Batch:
 
     Attributes:
         run: That segments.
-        round: Its best round when the folder was opened, whose networks segment.
-        targets: Of its project.
-        output: The folder of label maps.
-        options: How.
+        folder: Of the label maps; its round is the best one when it was opened.
+        device: Where to compute; what the run's settings say when None.
         masks: Files of given organs, by name of the volume and of the organ.
-        origin: Of what is in the folder by now.
-        on_disk: The same as it was read or written last; None before anything was.
         known: What the organs look like in the run's labelled cases.
-        cases: Rows of the table of cases, by name.
-        lesions: Rows of the table of lesions, by name.
         load: Loads the networks, when the first volume needs them.
         predictions: Those of the run that are on disk; None where none are kept.
         ensemble: The networks, once they are loaded.
     """
 
     run: RunFolder
-    round: int
-    targets: tuple[Target, ...]
-    output: Path
-    options: FolderOptions
+    folder: SegmentedFolder
+    device: str | None
     masks: Mapping[str, Mapping[str, Path]]
-    origin: Origin
-    on_disk: Origin | None
     known: Sequence[Intensities]
-    cases: dict[str, Row] = field(default_factory=dict)
-    lesions: dict[str, list[Row]] = field(default_factory=dict)
     load: LoadNetworks | None = None
     predictions: PredictionCache | None = None
     ensemble: Ensemble | None = None
@@ -174,14 +148,24 @@ def segment_folder(
     volumes = _named(images, output)
     _tell_left_out(images, monitor)
     sweep(output)
-    batch = _opened(run, volumes, output, options)
+    folder = open_segmented_folder(
+        output,
+        run,
+        best_round(run),
+        open_project(run.path.parents[1]),
+        volumes,
+        predictions=options.predictions,
+        replace=options.replace,
+    )
+    masks = _masks_of(volumes, options)
+    batch = _Batch(run, folder, options.device, masks, read_intensities(run.path))
     digests = {
-        name: _digest(path)
+        name: digest_if_readable(path)
         for name, path in monitor.track(list(volumes.items()), "Comparing volumes")
     }
-    skipped = [name for name in volumes if _is_done(batch, name, digests[name])]
+    skipped = [name for name in volumes if folder.is_done(name, digests[name], masks[name])]
     for name in skipped:
-        _take_rows(batch, name, volumes[name])
+        folder.measure_done(name, volumes[name])
     left = {name: path for name, path in volumes.items() if name not in skipped}
     failed: dict[str, str] = {}
     if left:
@@ -194,8 +178,8 @@ def segment_folder(
             failed[name] = reason
         give_back_memory()
         progress.next()
-    _write_folder(batch)
-    _tell_unmeasured(batch, monitor)
+    folder.write()
+    _tell_unmeasured(folder, monitor)
     done = tuple(name for name in left if name not in failed)
     return FolderSummary(output, done, tuple(skipped), failed)
 
@@ -233,9 +217,9 @@ def _tell_left_out(images: Path | Sequence[Path], monitor: Monitor) -> None:
         )
 
 
-def _tell_unmeasured(batch: _Batch, monitor: Monitor) -> None:
+def _tell_unmeasured(folder: SegmentedFolder, monitor: Monitor) -> None:
     """Say which label maps in the folder have no row, for its tables were changed or lost."""
-    names = sorted(batch.origin.cases.keys() - batch.cases.keys())
+    names = folder.unmeasured()
     if names:
         monitor.warn(
             f"{CASES} and {LESIONS} were changed or lost, and have no rows of earlier volumes now: "
@@ -247,33 +231,6 @@ def _listed(images: Path | Sequence[Path]) -> Sequence[Path]:
     return [images] if isinstance(images, Path) else images
 
 
-def _opened(
-    run: RunFolder, volumes: Mapping[str, Path], output: Path, options: FolderOptions
-) -> _Batch:
-    """Look at what an earlier call has left in the folder."""
-    number = best_round(run)
-    project = open_project(run.path.parents[1])
-    names = [name for volume in volumes for name in _files(volume, options)]
-    before = check_place(project, output, FORMAT, [*names, CASES, LESIONS], replace=options.replace)
-    runs = {} if before is None else before.runs
-    origin = Origin(
-        format=FORMAT,
-        aslseg=aslseg.__version__,
-        written=now(),
-        targets=project.targets,
-        runs={**runs, run.run_id: run_origin(run, [number])},
-        cases={} if before is None else before.cases,
-        files={} if before is None else before.files,
-    )
-    masks, known = _masks_of(volumes, options), read_intensities(run.path)
-    batch = _Batch(run, number, project.targets, output, options, masks, origin, before, known)
-    _read_rows(batch)
-    if before is not None and before.runs.get(run.run_id) != origin.runs[run.run_id]:
-        kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
-        batch.origin = origin.model_copy(update={"cases": kept})
-    return batch
-
-
 def _masks_of(volumes: Mapping[str, Path], options: FolderOptions) -> dict[str, dict[str, Path]]:
     """Find the given masks of organs, by name of the volume and of the organ."""
     masks: dict[str, dict[str, Path]] = {name: {} for name in volumes}
@@ -281,49 +238,6 @@ def _masks_of(volumes: Mapping[str, Path], options: FolderOptions) -> dict[str, 
         for name, path in find_organ_masks(volumes, organ, source).items():
             masks[name][organ] = path
     return masks
-
-
-def _files(name: str, options: FolderOptions) -> list[str]:
-    """Return the files that a volume may get."""
-    others = ("specialist", "sam") if options.predictions else ()
-    return [f"{name}{_ENDING}", *(f"{name}.{source}{_ENDING}" for source in others)]
-
-
-def _read_rows(batch: _Batch) -> None:
-    """Take over what the tables of an earlier call measure, if nobody has changed them."""
-    if not are_as_written(batch.output, [CASES, LESIONS], batch.origin.files):
-        return
-    for row in read_table(batch.output / CASES):
-        if row["state"] == _SEGMENTED:
-            batch.cases[row["case"]] = dict(row)
-    for row in read_table(batch.output / LESIONS):
-        batch.lesions.setdefault(row["case"], []).append(dict(row))
-
-
-def _digest(path: Path) -> str:
-    """Return the digest of an image; empty when it cannot be read, which is told later."""
-    try:
-        return sha256_of(path)
-    except OSError:
-        return ""
-
-
-def _is_done(batch: _Batch, name: str, digest: str) -> bool:
-    case = batch.origin.cases.get(name)
-    if case is None or not digest or case.image_sha256 != digest:
-        return False
-    is_same = (case.run, case.round) == (batch.run.run_id, batch.round)
-    masks = {organ: _digest(mask) for organ, mask in batch.masks[name].items()}
-    has_all = not batch.options.predictions or len(case.files) > 1
-    is_same = is_same and case.organs == masks
-    return is_same and has_all and are_as_written(batch.output, case.files, batch.origin.files)
-
-
-def _take_rows(batch: _Batch, name: str, path: Path) -> None:
-    """Measure a volume that is done, where no table says what it measures."""
-    if name not in batch.cases:
-        labelmap = read_labelmap(batch.output / f"{name}{_ENDING}")
-        _measure(batch, name, labelmap, read_volume(path))
 
 
 def _size(path: Path) -> int:
@@ -339,21 +253,18 @@ def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> s
     """Segment a volume; return why it could not be, or nothing."""
     try:
         digest = sha256_of(path)
-        image = volume_with_organs(read_volume(path), batch.masks[name], batch.targets)
+        masks, targets = batch.masks[name], batch.folder.targets
+        image = volume_with_organs(read_volume(path), masks, targets)
         found = _predicted(batch, image, progress.monitor)
-        warn_of_unlike(progress.monitor, name, image, found.refined, batch.targets, batch.known)
-        _keep(batch, name, digest, image, found)
+        warn_of_unlike(progress.monitor, name, image, found.refined, targets, batch.known)
+        others = {"specialist": found.specialist, "sam": found.sam}
+        batch.folder.keep(name, digest, image, masks, found.refined, others)
     except (CancelledError, StorageError, RunError):
         raise
     except Exception as error:  # one volume's edge: the others go on
         reason = failure_of(error, f"segmenting {name}").in_words
         progress.monitor.warn(f"{name} could not be segmented: {reason}")
-        batch.cases[name] = dict.fromkeys(CASE_COLUMNS, "") | {
-            "case": name,
-            "state": f"failed: {reason}",
-        }
-        batch.lesions.pop(name, None)
-        _write_folder(batch)
+        batch.folder.note_failure(name, reason)
         return reason
     return ""
 
@@ -377,7 +288,7 @@ def _require_same_round(batch: _Batch) -> None:
     Raises:
         RunError: When the run has finished another round meanwhile.
     """
-    if best_round(batch.run) != batch.round:
+    if best_round(batch.run) != batch.folder.round:
         msg = (
             f"Run '{batch.run.run_id}' has finished another round meanwhile; give the command "
             "again to segment with that one."
@@ -390,81 +301,12 @@ def _networks(batch: _Batch, monitor: Monitor) -> Ensemble:
     if batch.ensemble is None:
         from aslseg.inference.loading import load_ensemble
 
-        load, device = batch.load or load_ensemble, batch.options.device
-        ensemble = load(batch.run, monitor, device)
+        load = batch.load or load_ensemble
+        ensemble = load(batch.run, monitor, batch.device)
         _require_same_round(batch)
         batch.ensemble = ensemble
-        batch.predictions = unchanged(batch.predictions, batch.run, device)
+        batch.predictions = unchanged(batch.predictions, batch.run, batch.device)
     return batch.ensemble
-
-
-def _keep(batch: _Batch, name: str, digest: str, image: Volume, found: LabelMaps) -> None:
-    """Write the label maps of a volume, and tables and origin with it."""
-    wanted: list[tuple[str, Labelmap | None]] = [(f"{name}{_ENDING}", found.refined)]
-    if batch.options.predictions:
-        others = (("specialist", found.specialist), ("sam", found.sam))
-        wanted += [(f"{name}.{source}{_ENDING}", labels) for source, labels in others]
-    files = []
-    _require_alone(batch)
-    for file, labels in wanted:
-        if labels is not None:
-            write_labelmap(labels, batch.output / file)
-            files.append(file)
-    _measure(batch, name, found.refined, image)
-    case = CaseOrigin(
-        made_by="ai",
-        run=batch.run.run_id,
-        round=batch.round,
-        image_sha256=digest,
-        organs={organ: sha256_of(mask) for organ, mask in batch.masks[name].items()},
-        files=tuple(files),
-    )
-    written = {file: sha256_of(batch.output / file) for file in files}
-    batch.origin = batch.origin.model_copy(
-        update={
-            "cases": {**batch.origin.cases, name: case},
-            "files": {**batch.origin.files, **written},
-        }
-    )
-    _write_folder(batch)
-
-
-def _measure(batch: _Batch, name: str, labelmap: Labelmap, image: Volume) -> None:
-    facts = {
-        "case": name,
-        "state": _SEGMENTED,
-        "made_by": "ai",
-        "run": batch.run.run_id,
-        "round": batch.round,
-    }
-    batch.cases[name], batch.lesions[name] = measured_rows(labelmap, image, batch.targets, facts)
-
-
-def _write_folder(batch: _Batch) -> None:
-    """Write tables and origin as they are by now; the origin comes last."""
-    _require_alone(batch)
-    lesions = [row for rows in batch.lesions.values() for row in rows]
-    write_tables(batch.output, batch.targets, batch.cases.values(), lesions)
-    tables = {name: sha256_of(batch.output / name) for name in (CASES, LESIONS)}
-    batch.origin = batch.origin.model_copy(
-        update={"files": {**batch.origin.files, **tables}, "written": now()}
-    )
-    write_origin(batch.output, batch.origin)
-    batch.on_disk = batch.origin
-
-
-def _require_alone(batch: _Batch) -> None:
-    """Make sure that no other program segments into the folder, whose rows would be lost.
-
-    Raises:
-        StorageError: When one has written to it.
-    """
-    if read_origin(batch.output) != batch.on_disk:
-        msg = (
-            f"Another program has written to {batch.output} meanwhile; give the command again when "
-            "it is done, or another folder."
-        )
-        raise StorageError(msg)
 
 
 class _FolderProgress:
