@@ -16,7 +16,6 @@ from aslseg.distributed import led
 from aslseg.errors import RunError
 from aslseg.evaluation.round_changes import write_changes
 from aslseg.events import Monitor
-from aslseg.inference.loading import context_of
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import nothing_counts
@@ -50,11 +49,11 @@ from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
 from aslseg.training.run_plan import (
     RunEstimate,
-    RunFollower,
     estimate_of,
     planned_steps,
     trained_stages,
 )
+from aslseg.training.run_progress import RunFollower
 
 
 @led
@@ -269,7 +268,7 @@ def _run(
     device: str | None = None,
     share: float | None = None,
 ) -> RunFolder:
-    choose_device(device or folder.config.device)
+    chosen = choose_device(device or folder.config.device)
     tune_allocator()
     # What is refused leaves the run as it was.
     check_targets(project, folder)
@@ -300,7 +299,9 @@ def _run(
             short_rounds=folder.short_rounds,
         )
         followed = replace(recording, listener=RunFollower(steps, recording.listener))
-        context = context_of(project, folder, followed, cache, device=device)
+        if device is not None:
+            config = config.model_copy(update={"device": device})
+        context = RunContext(project, config, folder, chosen.torch_device, followed, cache)
         if is_new:
             _warn_of_windows(context)
         if note := nothing_counts(context.labelled):

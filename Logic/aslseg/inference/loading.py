@@ -28,7 +28,16 @@ from aslseg.inference.lesion_classifier import classifier_path, fixed_rule, load
 from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.refinement import Refiner, UseSam, UseSpecialist
 from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
-from aslseg.networks.checkpoints import copy_sharing_frozen, load_checkpoint, load_weights
+from aslseg.networks.checkpoints import (
+    SNAPSHOTS,
+    adaptation_path,
+    copy_sharing_frozen,
+    load_checkpoint,
+    load_weights,
+    sam_path,
+    scsam_path,
+    specialist_paths,
+)
 from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
@@ -45,10 +54,7 @@ from aslseg.sam.classwise import ClasswiseSam
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
 from aslseg.sam.two_decoders import TwoDecoderSam
-from aslseg.targets import CascadeStage, Target
-
-SNAPSHOTS = (1 / 3, 2 / 3)
-"""Parts of the schedule after which weights are kept to measure agreement (ST++)."""
+from aslseg.targets import CascadeStage
 
 BuildNetwork = Callable[[CascadeStage, SpecialistConfig], nn.Module]
 """Builds the untrained network of a stage."""
@@ -60,22 +66,6 @@ class TrainedCascade:
 
     specialist: Specialist
     earlier: tuple[Specialist, ...]
-
-
-def specialist_paths(folder: Path, stage: CascadeStage) -> list[Path]:
-    """Return the files of a stage's weights: after each snapshot, and at the end."""
-    parts = [f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))]
-    return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
-
-
-def adaptation_path(folder: Path, target: Target) -> Path:
-    """Return the file of the weights of a target's adaptation network."""
-    return folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
-
-
-def sam_path(folder: Path) -> Path:
-    """Return the file of the tuned weights of SAM."""
-    return folder / "sam.safetensors"
 
 
 def load_stage(
@@ -331,11 +321,6 @@ def build_classwise(context: RunContext, stage: CascadeStage) -> ClasswiseSam:
         context, tuning=own.tuning, rank=own.rank, input_size=own.input_size
     )
     return ClasswiseSam(sam_predictor.sam, 1 + len(stage.targets), learned_boxes=own.learned_boxes)
-
-
-def scsam_path(folder: Path, stage_name: str) -> Path:
-    """Return the file of the trained weights of a stage's SAM."""
-    return folder / f"sam-{stage_name}.safetensors"
 
 
 def load_classwise(sam: ClasswiseSam, path: Path) -> None:

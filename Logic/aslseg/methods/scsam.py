@@ -39,11 +39,10 @@ from aslseg.inference.loading import (
     load_classwise,
     required_sam_predictor,
     scsam_ensemble,
-    scsam_path,
 )
 from aslseg.methods.aslseg import training_plan_of
 from aslseg.methods.baseline import lesion_stage_of, run_with
-from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
+from aslseg.networks.checkpoints import Checkpoint, save_checkpoint, scsam_path
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.augmentation import apply_holes, apply_warp, sample_holes, sample_warp
 from aslseg.preprocessing.patches import Batch

@@ -1,4 +1,4 @@
-"""Network weights on disk: own ones as safetensors, foreign ones read without running code."""
+"""Network weights on disk: the files of a round, and foreign ones, read without running code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,32 @@ from aslseg.errors import AslsegError, WeightsError
 from aslseg.networks.device import are_finite
 from aslseg.reading import parse_json
 from aslseg.storage import atomic_path, unwritable
+from aslseg.targets import CascadeStage, Target
 
 FORMAT = "aslseg-1"
+SNAPSHOTS = (1 / 3, 2 / 3)
+"""Parts of the schedule after which weights are kept to measure agreement (ST++)."""
+
+
+def specialist_paths(folder: Path, stage: CascadeStage) -> list[Path]:
+    """Return the files of a stage's weights: after each snapshot, and at the end."""
+    parts = [f"-{n + 1}of{len(SNAPSHOTS) + 1}" for n in range(len(SNAPSHOTS))]
+    return [folder / f"specialist-{stage.name}{part}.safetensors" for part in (*parts, "")]
+
+
+def adaptation_path(folder: Path, target: Target) -> Path:
+    """Return the file of the weights of a target's adaptation network."""
+    return folder / f"adaptation-{target.name.replace(' ', '_')}.safetensors"
+
+
+def sam_path(folder: Path) -> Path:
+    """Return the file of the tuned weights of SAM."""
+    return folder / "sam.safetensors"
+
+
+def scsam_path(folder: Path, stage_name: str) -> Path:
+    """Return the file of the trained weights of a stage's SAM."""
+    return folder / f"sam-{stage_name}.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

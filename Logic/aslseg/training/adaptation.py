@@ -18,15 +18,10 @@ from aslseg.distributed import Part, together
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, all_targets
 from aslseg.inference.ensemble import sam_probabilities_of
-from aslseg.inference.loading import (
-    TrainedCascade,
-    adaptation_path,
-    load_adaptation,
-    load_refiner,
-)
+from aslseg.inference.loading import TrainedCascade, load_adaptation, load_refiner
 from aslseg.inference.refinement import Refiner
 from aslseg.networks.adaptation import AdaptationNetwork, adaptation_roi_settings, build_adaptation
-from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
+from aslseg.networks.checkpoints import Checkpoint, adaptation_path, save_checkpoint
 from aslseg.preprocessing.augmentation import apply_intensity, sample_intensity
 from aslseg.preprocessing.roi import image_channels
 from aslseg.sam.predictor import VolumeSamPredictor

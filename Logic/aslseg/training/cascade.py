@@ -13,15 +13,8 @@ from torch import Tensor, nn
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.distributed import Part, my_part, together
-from aslseg.inference.loading import (
-    SNAPSHOTS,
-    BuildNetwork,
-    TrainedCascade,
-    assemble_cascade,
-    load_stage,
-    specialist_paths,
-)
-from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
+from aslseg.inference.loading import BuildNetwork, TrainedCascade, assemble_cascade, load_stage
+from aslseg.networks.checkpoints import SNAPSHOTS, Checkpoint, save_checkpoint, specialist_paths
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
 from aslseg.storage import copy_atomic

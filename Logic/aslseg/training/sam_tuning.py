@@ -20,8 +20,8 @@ from aslseg.distributed import WHOLE, Part, is_shared, mapped, together
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import all_targets
-from aslseg.inference.loading import load_tuned_weights, released_sam_predictor, sam_path
-from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
+from aslseg.inference.loading import load_tuned_weights, released_sam_predictor
+from aslseg.networks.checkpoints import Checkpoint, sam_path, save_checkpoint
 from aslseg.project.case import Case
 from aslseg.prompts import (
     SliceCrop,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aslseg.context import RunContext
 from aslseg.inference.lesion_classifier import classifier_path
-from aslseg.inference.loading import specialist_paths
+from aslseg.networks.checkpoints import specialist_paths
 from aslseg.project.run_tables import (
     CROSS_VALIDATION,
     CROSS_VALIDATION_COLUMNS,

@@ -13,7 +13,8 @@ from aslseg.runs import start_run
 from aslseg.steps import run_in_words
 from aslseg.training.calibration import Speed
 from aslseg.training.rounds import COMPARING, SEGMENTING
-from aslseg.training.run_plan import PlannedStep, RunFollower, planned_steps, typical_speed
+from aslseg.training.run_plan import PlannedStep, planned_steps, typical_speed
+from aslseg.training.run_progress import RunFollower
 from tiny_project import a_tiny_project, tiny_config
 
 STEPS = [

@@ -16,7 +16,8 @@ from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import sam_probabilities_of
-from aslseg.inference.loading import TrainedCascade, adaptation_path
+from aslseg.inference.loading import TrainedCascade
+from aslseg.networks.checkpoints import adaptation_path
 from aslseg.networks.unet import build_network
 from aslseg.project.run_folder import create_run
 from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
