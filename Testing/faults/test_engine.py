@@ -109,10 +109,10 @@ class EngineProcess:
             if event["event"] in FINAL:
                 return event
 
-    def predict(
-        self, do: str, number: int, limit_s: float = LIMIT_S, **probabilities: Any
+    def ask(
+        self, do: str, number: int, limit_s: float = LIMIT_S, **arguments: Any
     ) -> dict[str, Any]:
-        self.write(json.dumps({"id": number, "do": do, **probabilities}).encode() + b"\n")
+        self.write(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
         end = self.next_end(limit_s)
         assert end["id"] == number, end
         return end
@@ -157,7 +157,7 @@ def engine(started: list[EngineProcess], tmp_path: Path) -> EngineProcess:
     """An engine that has answered once; a fresh one if the last one is gone."""
     if not started or started[-1].process.poll() is not None:
         started.append(EngineProcess(tmp_path / "cache"))
-        assert started[-1].predict("describe", 1, START_S)["event"] == "done"
+        assert started[-1].ask("describe", 1, START_S)["event"] == "done"
     started[-1].log.clear()
     return started[-1]
 
@@ -297,7 +297,7 @@ def test_damaged_lines(
             assert end["id"] in expected, (end, expected)
             assert_in_words(end)
     with campaign.case("afterwards"):
-        assert engine.predict("describe", 2)["event"] == "done"
+        assert engine.ask("describe", 2)["event"] == "done"
         assert engine.events.empty()
         assert engine.strange == []
         assert engine.memory_mib - before < GROWTH_MIB
@@ -306,7 +306,7 @@ def test_damaged_lines(
 
 def ask_first(engine: EngineProcess, kind: str, places: dict[str, str]) -> None:
     """Ask the undamaged question, so that all libraries and networks are loaded."""
-    end = engine.predict(kind, 3, START_S, **_arguments(template(kind, places, 3)))
+    end = engine.ask(kind, 3, START_S, **_arguments(template(kind, places, 3)))
     right = {"segment": "done", "describe": "done", "remove": "done", "cancel": "done"}
     assert end["event"] == right.get(kind, end["event"]), end
     assert_in_words(end)
@@ -322,11 +322,11 @@ def mixed_lines(draw: random.Random, how_many: int) -> Iterator[tuple[bytes, int
     for number in range(10, 10 + how_many):
         way = draw.random()
         if way < 0.5:
-            probabilities = {"id": number, "do": "remove", "model": "vit_t"}
-            yield json.dumps(probabilities).encode() + b"\n", number
+            request = {"id": number, "do": "remove", "model": "vit_t"}
+            yield json.dumps(request).encode() + b"\n", number
         elif way < 0.6:
-            probabilities = {"id": number, "do": "cancel", "request": number - draw.randint(1, 20)}
-            yield json.dumps(probabilities).encode() + b"\n", number
+            request = {"id": number, "do": "cancel", "request": number - draw.randint(1, 20)}
+            yield json.dumps(request).encode() + b"\n", number
         elif way < 0.7:
             yield f'{{"id": {number}, "do": "dance"}}\n'.encode(), number
         elif way < 0.8:
@@ -371,7 +371,7 @@ def test_many_lines(campaign: Campaign, engine: EngineProcess) -> None:
             assert ends[number] == 1
     with campaign.case("afterwards"):
         assert refused == sum(number == 0 for _, number in lines)
-        assert engine.predict("describe", 2)["event"] == "done"
+        assert engine.ask("describe", 2)["event"] == "done"
         assert engine.events.empty()
         assert engine.strange == []
         assert max(late) <= LIMIT_S
@@ -405,7 +405,7 @@ def test_lines_at_the_bounds(campaign: Campaign, engine: EngineProcess) -> None:
             assert_in_words(end)
     with campaign.case("10,000 prompts"):
         prompt = {"slice_index": 3, "target": "liver", "box": [0, 0, 9, 9]}
-        end = engine.predict("refine", 20, image="a", output="b", prompts=[prompt] * 10_000)
+        end = engine.ask("refine", 20, image="a", output="b", prompts=[prompt] * 10_000)
         assert "at most 2000" in end["message"]
     with campaign.case("memory"):
         assert engine.memory_mib - before < 4 * MAX_LINE_BYTES / 2**20 + GROWTH_MIB

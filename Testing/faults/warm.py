@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -151,8 +151,3 @@ def _enter(
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         with open(f"{folder}/peak", "w", encoding="utf-8") as file:  # noqa: PTH123
             file.write(str(peak))
-
-
-def set_environment(changes: Mapping[str, str]) -> None:
-    """Change the child's environment."""
-    os.environ.update(changes)

@@ -13,7 +13,6 @@ from package.cmake_lists import LISTS, ROOT, FileList
 
 MODULE = ROOT / "SlicerASLseg"
 PANEL = ROOT / "Resources" / "UI" / "ASLseg.ui"
-CMAKE_FILES = [ROOT / "CMakeLists.txt", *sorted(ROOT.glob("[A-Z]*/**/CMakeLists.txt"))]
 
 
 def name_of(files: FileList) -> str:

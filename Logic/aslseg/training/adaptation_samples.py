@@ -213,10 +213,10 @@ class _Place:
 def _error_spots(sample: TrainingSample) -> NDArray[np.int16]:
     """Return (n, 3) voxels of the target or of an error: of many some, for they stay in memory."""
     truth = sample.truth
-    probabilities = np.asarray(sample.predictions.specialist) > 0.5
+    specialist = np.asarray(sample.predictions.specialist) > 0.5
     sam = np.asarray(sample.predictions.sam) > 0.5
     known = sample.complete[:, None, None]
-    voxels = np.argwhere(((truth != probabilities) | (truth != sam) | truth) & known)
+    voxels = np.argwhere(((truth != specialist) | (truth != sam) | truth) & known)
     if len(voxels) > 20_000:
         voxels = voxels[:: len(voxels) // 20_000 + 1]
     return voxels.astype(np.int16)

@@ -643,7 +643,7 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("code", "probabilities", "kind"),
+    ("code", "last_lines", "kind"),
     [
         (1, ["ImportError: DLL load failed while importing _C"], "package"),
         (1, ["OSError: libcudart.so.12: cannot open shared object file"], "package"),
@@ -652,7 +652,5 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         (1, [], "ended"),
     ],
 )
-def test_codes_and_last_words_are_understood(
-    code: int, probabilities: list[str], kind: str
-) -> None:
-    assert explain(code, probabilities).kind == kind
+def test_codes_and_last_words_are_understood(code: int, last_lines: list[str], kind: str) -> None:
+    assert explain(code, last_lines).kind == kind

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
@@ -41,6 +40,7 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
 from aslseg.project.unlike_labelled import read_intensities, write_intensities
 from aslseg.targets import LIVER_TARGETS, Target
+from engine_child import EngineChild
 from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
@@ -284,71 +284,13 @@ def test_a_message_of_one_sentence_has_no_remedy() -> None:
 # --- A real process -----------------------------------------------------------------------------
 
 
-class Child:
-    """An engine process, and its events so far."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *(arguments or ("-m", "aslseg.engine"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(LIBRARY)},
-        )
-        self.number = 0
-        self.lines: Queue[str] = Queue()
-        self.log: list[str] = []
-        for stream, take in (
-            (self.process.stdout, self.lines.put),
-            (self.process.stderr, self.log.append),
-        ):
-            assert stream is not None
-            threading.Thread(target=self._read, args=(stream, take), daemon=True).start()
-
-    @staticmethod
-    def _read(stream: io.TextIOBase, take: Callable[[str], None]) -> None:
-        with suppress(ValueError):
-            for line in stream:
-                take(line)
-
-    def send(self, do: str, **arguments: Any) -> int:
-        self.number += 1
-        assert self.process.stdin is not None
-        self.process.stdin.write(request(self.number, do, **arguments) + "\n")
-        self.process.stdin.flush()
-        return self.number
-
-    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """Return the events up to the first one that is wanted."""
-        events = []
-        while True:
-            event = json.loads(self.lines.get(timeout=120))
-            events.append(event)
-            if wanted(event):
-                return events
-
-    def predict(self, do: str, **arguments: Any) -> dict[str, Any]:
-        number = self.send(do, **arguments)
-        final = ("done", "failed", "cancelled")
-        return self.until(lambda e: e["id"] == number and e["event"] in final)[-1]
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    child = Child()
-    yield child
-    child.process.kill()
-    child.process.wait()
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return a_tiny_project(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="module")
-def trained(child: Child, project: Project) -> dict[str, Any]:
+def trained(child: EngineChild, project: Project) -> dict[str, Any]:
     """A run that was cancelled in its second round and resumed: the `done` event."""
     settings = tiny_config().model_dump(mode="json")
     number = child.send("train", project=str(project.folder), settings=settings, run="a")
@@ -357,7 +299,7 @@ def trained(child: Child, project: Project) -> dict[str, Any]:
     ended = child.until(lambda e: e["id"] == number and e["event"] == "cancelled")
     assert "resumed" in ended[-1]["message"]
     assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
-    return child.predict("resume", project=str(project.folder), run="a")
+    return child.ask("resume", project=str(project.folder), run="a")[-1]
 
 
 @pytest.mark.slow
@@ -375,12 +317,12 @@ def test_a_cancelled_training_is_resumed_to_its_end(
 
 @pytest.mark.slow
 def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
-    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+    child: EngineChild, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     image = project.image_path(project.case("c6"))
-    done = child.predict(
+    done = child.ask(
         "segment", image=str(image), project=str(project.folder), run=None, output=str(tmp_path)
-    )
+    )[-1]
     assert done["event"] == "done", done
     assert set(done["files"]) == {"specialist", "refined", "disagreement", "prompts"}
     run = RunFolder(project.folder / "runs" / "a")
@@ -397,7 +339,7 @@ def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
 
 @pytest.mark.slow
 def test_a_volume_unlike_the_labelled_cases_is_told_when_it_is_segmented(
-    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+    child: EngineChild, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     run = RunFolder(project.folder / "runs" / "a").path
     known = read_intensities(run)
@@ -417,29 +359,29 @@ def test_a_volume_unlike_the_labelled_cases_is_told_when_it_is_segmented(
 
 @pytest.mark.slow
 def test_failures_are_told_in_words_and_survived(
-    child: Child, project: Project, tmp_path: Path
+    child: EngineChild, project: Project, tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "no.nii.gz")
     where = {"project": str(project.folder), "output": str(tmp_path)}
-    assert child.predict("segment", image=missing, **where)["kind"] in ("image", "run")
-    assert child.predict("refine", output=str(tmp_path))["message"] == "The request lacks 'image'."
-    unknown = child.predict("train", project=str(project.folder), settings="no such preset")
+    assert child.ask("segment", image=missing, **where)[-1]["kind"] in ("image", "run")
+    assert child.ask("refine", output=str(tmp_path))[-1]["message"] == "The request lacks 'image'."
+    unknown = child.ask("train", project=str(project.folder), settings="no such preset")[-1]
     assert unknown["kind"] == "config"
     assert "no such preset" in unknown["message"]
-    nothing = child.predict("train", project=str(tmp_path / "nothing"))
+    nothing = child.ask("train", project=str(tmp_path / "nothing"))[-1]
     assert nothing["kind"] == "project"
     assert nothing["remedy"]
 
 
 @pytest.mark.slow
 def test_accepted_cases_are_trained_on_in_more_rounds_and_rejected_ones_are_not(
-    child: Child, trained: dict[str, Any], project: Project
+    child: EngineChild, trained: dict[str, Any], project: Project
 ) -> None:
     run = RunFolder(project.folder / "runs" / "a")
     before = {p: p.read_bytes() for p in run.path.glob("round-0[12]/*") if p.is_file()}
     accept(project, run, "c3")
     reject(project, "c2", run)
-    done = child.predict("resume", project=str(project.folder), run="a", rounds=1)
+    done = child.ask("resume", project=str(project.folder), run="a", rounds=1)[-1]
     assert done["event"] == "done", done
     assert run.rounds == [1, 2, 3]
     assert run.config.rounds == 3
@@ -461,24 +403,24 @@ def test_accepted_cases_are_trained_on_in_more_rounds_and_rejected_ones_are_not(
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_the_device_of_a_request_counts_and_not_that_of_the_run(
-    child: Child, trained: dict[str, Any], project: Project, tmp_path: Path
+    child: EngineChild, trained: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
     path = project.folder / "runs" / "a" / "config.json"
     before = path.read_text(encoding="utf-8")
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "project": str(project.folder), "output": str(tmp_path)}
     for do in ("segment", "refine"):  # the run's own device is auto
-        refused = child.predict(do, **about, device="cuda")
+        refused = child.ask(do, **about, device="cuda")[-1]
         assert (refused["event"], refused["kind"]) == ("failed", "device"), refused
         assert "CUDA" in refused["message"] or "cuda" in refused["message"]
     path.write_text(json.dumps({**json.loads(before), "device": "cuda"}))  # trained elsewhere
     try:
-        assert child.predict("segment", **about)["kind"] == "device"
-        assert child.predict("resume", project=about["project"], run="a")["kind"] == "device"
-        done = child.predict("segment", **about, device="cpu")
+        assert child.ask("segment", **about)[-1]["kind"] == "device"
+        assert child.ask("resume", project=about["project"], run="a")[-1]["kind"] == "device"
+        done = child.ask("segment", **about, device="cpu")[-1]
         assert done["event"] == "done", done
         assert done["facts"]["device"] == "cpu"
-        resumed = child.predict("resume", project=about["project"], run="a", device="cpu")
+        resumed = child.ask("resume", project=about["project"], run="a", device="cpu")[-1]
         assert resumed["event"] == "done", resumed
         assert RunFolder(path.parent).config.device == "cuda", "the settings are not changed"
     finally:
@@ -488,15 +430,15 @@ def test_the_device_of_a_request_counts_and_not_that_of_the_run(
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_without_a_run_the_device_counts_too(
-    child: Child, project: Project, tmp_path: Path
+    child: EngineChild, project: Project, tmp_path: Path
 ) -> None:
     image = str(project.image_path(project.case("c6")))
     about = {"image": image, "output": str(tmp_path)}
-    assert child.predict("refine", **about, device="cuda")["kind"] == "device"
-    done = child.predict("refine", **about, device="cpu")
+    assert child.ask("refine", **about, device="cuda")[-1]["kind"] == "device"
+    done = child.ask("refine", **about, device="cpu")[-1]
     assert (done["event"], done["facts"]["device"]) == ("done", "cpu"), done
     settings = tiny_config().model_dump(mode="json")
-    refused = child.predict("train", project=str(project.folder), settings=settings, device="cuda")
+    refused = child.ask("train", project=str(project.folder), settings=settings, device="cuda")[-1]
     assert refused["kind"] == "device"
 
 
@@ -524,7 +466,7 @@ def test_a_run_is_neither_written_nor_read_outside_of_its_project(
 
 @pytest.mark.slow
 def test_the_engine_ends_when_its_input_ends() -> None:
-    child = Child()
+    child = EngineChild()
     child.until(lambda e: e["event"] == "ready")
     assert child.process.stdin is not None
     child.process.stdin.close()
@@ -534,8 +476,8 @@ def test_the_engine_ends_when_its_input_ends() -> None:
 @pytest.mark.slow
 def test_without_torch_the_engine_is_ready_and_says_what_is_missing() -> None:
     code = "import sys; sys.modules['torch'] = None; import aslseg.engine.server as w; w.main()"
-    child = Child("-c", code)
-    failed = child.predict("train", project="anywhere")
+    child = EngineChild("-c", code)
+    failed = child.ask("train", project="anywhere")[-1]
     child.process.kill()
     assert failed["kind"] == "package"
     assert failed["message"] == "The Python package 'torch' is missing."

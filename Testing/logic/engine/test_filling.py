@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,51 +28,12 @@ from aslseg.project.project import Project
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.slice_learning import TASK
+from engine_child import FINAL, EngineChild
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
-LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
-FINAL = ("done", "failed", "cancelled")
 DRAWN = [2, 6, 10]
 BETWEEN = [3, 4, 5, 7, 8, 9]
 VOLUME, TRUTH = a_patient(6)
-
-
-class Child:
-    """An engine process."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "aslseg.engine"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(LIBRARY)},
-        )
-        self.number = 0
-
-    def send(self, do: str, **arguments: Any) -> None:
-        assert self.process.stdin is not None
-        self.number += 1
-        line = json.dumps({"id": self.number, "do": do, **arguments})
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """Return the events up to the first one that is wanted."""
-        assert self.process.stdout is not None
-        events = []
-        for line in self.process.stdout:
-            events.append(json.loads(line))
-            if wanted(events[-1]):
-                break
-        return events
-
-    def ask(self, do: str, **arguments: Any) -> list[dict[str, Any]]:
-        """Return the events of a request; the last one is its end."""
-        self.send(do, **arguments)
-        events = self.until(lambda e: e["id"] == self.number and e["event"] in FINAL)
-        return [event for event in events if event["id"] == self.number]
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +42,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = a_tiny_project(tmp_path_factory.mktemp("filling"))
     start_run(project, tiny_config(rounds=1), run_id="a")
     return project
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    child = Child()
-    yield child
-    child.process.kill()
-    child.process.wait()
 
 
 def drawn(path: Path) -> Path:
@@ -133,7 +81,7 @@ def tasks_of(events: list[dict[str, Any]]) -> set[str]:
 
 @pytest.mark.slow
 def test_slices_between_are_filled_and_a_second_request_loads_nothing(
-    child: Child, project: Project, tmp_path: Path
+    child: EngineChild, project: Project, tmp_path: Path
 ) -> None:
     given = arguments(project, tmp_path)
     first = child.ask("fill_between", **given)
@@ -157,7 +105,7 @@ def test_slices_between_are_filled_and_a_second_request_loads_nothing(
 
 @pytest.mark.slow
 def test_filling_is_stopped_when_asked_to_and_nothing_is_written(
-    child: Child, project: Project, tmp_path: Path
+    child: EngineChild, project: Project, tmp_path: Path
 ) -> None:
     child.send("fill_between", **arguments(project, tmp_path))
     number = child.number
@@ -181,7 +129,7 @@ def test_filling_is_stopped_when_asked_to_and_nothing_is_written(
     ],
 )
 def test_slices_that_leave_nothing_to_fill_are_refused(
-    child: Child, project: Project, tmp_path: Path, slices: list[int], reason: str
+    child: EngineChild, project: Project, tmp_path: Path, slices: list[int], reason: str
 ) -> None:
     empty = Labelmap(np.zeros(TRUTH.labels.shape, np.uint8), TRUTH.geometry)
     write_labelmap(empty, tmp_path / "empty.nii.gz")

@@ -123,9 +123,9 @@ def test_each_step_gives_all_clicks_so_far_and_the_logits_before(
     assert len(recorder.given) == len(sequence.clicks) == len(sequence.logits) == 4
     frame = sequence.task.frame
     for number, (xy, labels, masks) in enumerate(recorder.given):
-        probabilities = sequence.clicks[: number + 1]
-        assert labels.tolist() == [[int(click.positive) for click in probabilities]]
-        points = torch.stack([sequence.task.points[click.index] for click in probabilities])
+        clicks = sequence.clicks[: number + 1]
+        assert labels.tolist() == [[int(click.positive) for click in clicks]]
+        points = torch.stack([sequence.task.points[click.index] for click in clicks])
         torch.testing.assert_close(xy[0], frame.to_input(points) - 0.5)
         assert (masks is None) == (number == 0)
     assert recorder.given[3][2] is not None
