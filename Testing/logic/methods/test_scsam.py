@@ -30,7 +30,7 @@ from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch
 from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
     CO_TRAINING,
     CO_TRAINING_COLUMNS,
@@ -51,6 +51,7 @@ from aslseg.training.rounds import Round, read_prediction
 from aslseg.training.run_plan import planned_steps
 from aslseg.training.trainer import step_generator
 from recorded_networks import RecordingDouble
+from run_contexts import a_run_context
 from sam_doubles import a_small_sam
 from sam_methods import (
     MakeConfig,
@@ -112,9 +113,7 @@ def scsam_config(**changes: object) -> RunConfig:
 
 
 def a_context(folder: Path, config: RunConfig) -> RunContext:
-    project = a_tiny_project(folder)
-    run = create_run(project.folder, config, "a")
-    return RunContext(project, config, run, CPU, Monitor())
+    return a_run_context(a_tiny_project(folder), config, "a")
 
 
 def a_co_training(

@@ -35,7 +35,7 @@ from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import start_run
 from aslseg.sam import patch_prompts, predictor
@@ -48,6 +48,7 @@ from aslseg.training.rounds import Round
 from aslseg.training.sam_gate import gate_scores
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import step_generator
+from run_contexts import a_run_context
 from tiny_project import (
     GEOMETRY,
     NETWORK,
@@ -95,9 +96,7 @@ def semisam_config(**changes: object) -> RunConfig:
 
 
 def a_context(tmp_path: Path, config: RunConfig) -> RunContext:
-    project = a_tiny_project(tmp_path)
-    run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor())
+    return a_run_context(a_tiny_project(tmp_path), config)
 
 
 def a_loss(

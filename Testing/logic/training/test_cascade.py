@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
@@ -16,11 +15,11 @@ from aslseg.events import Event, Metric, Monitor
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
 from aslseg.project.roles import assign
-from aslseg.project.run_folder import create_run
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, scheduled, train_cascade
 from aslseg.training.pseudo_label import PseudoLabel
+from run_contexts import a_run_context
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})
@@ -28,10 +27,7 @@ SHORT = SPECIALIST.model_copy(update={"iterations": 1})
 
 @pytest.fixture
 def context(tmp_path: Path) -> RunContext:
-    project = a_tiny_project(tmp_path)
-    config = tiny_config(organ=SHORT, lesion=SHORT)
-    run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor())
+    return a_run_context(a_tiny_project(tmp_path), tiny_config(organ=SHORT, lesion=SHORT))
 
 
 @pytest.fixture

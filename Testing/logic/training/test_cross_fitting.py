@@ -11,15 +11,15 @@ from aslseg.config import CandidatesConfig
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.events import Event, Monitor, Notice
+from aslseg.events import Event, Notice
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.loading import TrainedCascade, load_cascade
 from aslseg.project.project import Project
-from aslseg.project.run_folder import create_run
 from aslseg.training.cascade import CascadeTrainingPlan
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 from aslseg.training.pseudo_label import PseudoLabel
+from run_contexts import a_run_context
 from tiny_project import a_tiny_project, tiny_config
 
 
@@ -29,8 +29,7 @@ def a_context(
     torch.set_num_threads(1)
     events = [] if listener is None else listener
     config = tiny_config(crossfit_share=share)
-    run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor(events.append))
+    return a_run_context(project, config, listener=events.append)
 
 
 def trained_in(context: RunContext, folder: Path) -> OutOfFoldModels:
@@ -74,8 +73,8 @@ def two_rounds(project: Project, change: int) -> tuple[RunContext, OutOfFoldMode
     """Train out-of-fold models of two rounds on pseudo-labels of c2 that a change is added to."""
     events: list[Event] = []
     config = tiny_config(crossfit_share=1.0, candidates=CandidatesConfig(decide="rule"))
-    run = create_run(project.folder, config)
-    context = RunContext(project, config, run, torch.device("cpu"), Monitor(events.append))
+    context = a_run_context(project, config, listener=events.append)
+    run = context.folder
     trained_in(context, run.round(1))
     truth = project.load_labels(project.case("c0"))
     pseudo = Labelmap(np.roll(truth.labels, change, axis=2), truth.geometry)
@@ -139,8 +138,8 @@ class SureNetwork(torch.nn.Module):
 def test_a_target_that_is_not_found_without_the_fold_is_not_taught(tmp_path: Path) -> None:
     project = a_tiny_project(tmp_path)
     config = tiny_config(candidates=CandidatesConfig(decide="rule"))
-    run = create_run(project.folder, config)
-    context = RunContext(project, config, run, torch.device("cpu"), Monitor())
+    context = a_run_context(project, config)
+    run = context.folder
     networks = {name: SureNetwork(finds=name == "liver") for name in ("liver", "tumour")}
     specialist = Specialist(networks, context.targets, config, context.device)
     by = FoldLabelling(TrainedCascade(specialist, (specialist,)), run.round(1), tmp_path / "fold")

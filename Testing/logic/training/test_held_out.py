@@ -11,26 +11,23 @@ import pytest
 import torch
 
 from aslseg.context import LabelledVolume, RunContext, labelled_volume
-from aslseg.events import Monitor
 from aslseg.inference import cascade
 from aslseg.inference.cascade import Specialist, all_targets
 from aslseg.inference.loading import TrainedCascade
 from aslseg.networks.unet import build_network
-from aslseg.project.run_folder import create_run
 from aslseg.targets import cascade_stages
 from aslseg.training import held_out
 from aslseg.training.cascade import scheduled
 from aslseg.training.cross_fitting import OutOfFoldModel, forget_predictions
 from aslseg.training.held_out import predict_held_out, predict_sam_held_out
+from run_contexts import a_run_context
 from sam_doubles import a_small_sam
 from tiny_project import a_tiny_project, tiny_config
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> RunContext:
-    project, config = a_tiny_project(tmp_path), tiny_config()
-    run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor())
+    return a_run_context(a_tiny_project(tmp_path), tiny_config())
 
 
 @pytest.fixture

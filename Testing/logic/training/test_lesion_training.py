@@ -16,7 +16,6 @@ from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.evaluation.metrics import dice
-from aslseg.events import Monitor
 from aslseg.inference.candidates import FEATURES, Evidence, find_candidates
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.lesion_classifier import (
@@ -29,7 +28,6 @@ from aslseg.inference.lesion_classifier import (
 from aslseg.inference.loading import TrainedCascade
 from aslseg.methods.aslseg import training_plan_of
 from aslseg.networks.unet import build_network
-from aslseg.project.run_folder import create_run
 from aslseg.project.run_tables import read_cross_validation, read_table
 from aslseg.targets import cascade_stages, region_mask
 from aslseg.training import lesion_training
@@ -42,6 +40,7 @@ from aslseg.training.lesion_training import (
     train_lesion_stage,
 )
 from aslseg.training.rounds import Round
+from run_contexts import a_run_context
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, ball, tiny_config
 
 SETTINGS = CandidatesConfig()
@@ -199,11 +198,7 @@ def test_a_candidate_is_a_lesion_from_a_tenth_of_its_core() -> None:
 
 def a_context(folder: Path, **changes: object) -> RunContext:
     torch.set_num_threads(1)
-    project = a_tiny_project(folder)
-    config = tiny_config(**changes)
-    return RunContext(
-        project, config, create_run(project.folder, config), torch.device("cpu"), Monitor()
-    )
+    return a_run_context(a_tiny_project(folder), tiny_config(**changes))
 
 
 @pytest.mark.slow

@@ -13,19 +13,18 @@ from aslseg.context import RunContext, labelled_volumes
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError, ProjectError
-from aslseg.events import Monitor
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, build_roi
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases, with_label_targets
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import correct, draw, undo_last
-from aslseg.project.run_folder import create_run
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages, undecided_mask
 from aslseg.training import cascade
 from aslseg.training.adaptation_samples import training_samples_of
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+from run_contexts import a_run_context
 from tiny_project import LABELLED, SPECIALIST, VALIDATION, a_patient, tiny_config, write_patients
 from whole_runs import rows_of
 
@@ -97,8 +96,7 @@ def test_values_that_a_case_does_not_claim_are_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def context(tmp_path: Path) -> RunContext:
     project = a_project(tmp_path, {"c1": "tumour", "c5": "tumour"})
-    run = create_run(project.folder, tiny_config(organ=SHORT, lesion=SHORT))
-    return RunContext(project, run.config, run, torch.device("cpu"), Monitor())
+    return a_run_context(project, tiny_config(organ=SHORT, lesion=SHORT))
 
 
 def test_lesions_of_an_unknown_organ_are_learnt_in_the_predicted_one(

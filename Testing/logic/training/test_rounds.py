@@ -50,6 +50,7 @@ from aslseg.training.rounds import (
 )
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.trainer import Schedule, Trainer
+from run_contexts import a_run_context
 from tiny_project import (
     ADAPTATION,
     GEOMETRY,
@@ -600,10 +601,9 @@ def test_sam_is_tuned_on_the_cases_that_show_something(
 
     seed = next(seed for seed in range(20) if not asks(seed))  # where nothing is invented
     config = WITH_SAM.model_copy(update={"seed": seed})
-    run = create_run(project.folder, config)
-    context = RunContext(project, config, run, torch.device("cpu"), Monitor())
-    assert sam_tuning.tune_sam_predictor(context, run.round(1)) is not None
-    assert (run.round(1) / "sam.safetensors").exists()
+    context = a_run_context(project, config)
+    assert sam_tuning.tune_sam_predictor(context, context.folder.round(1)) is not None
+    assert (context.folder.round(1) / "sam.safetensors").exists()
 
 
 # --- When to stop -------------------------------------------------------------------------------

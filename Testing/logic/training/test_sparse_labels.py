@@ -29,6 +29,7 @@ from aslseg.project.run_folder import create_run
 from aslseg.runs import _lengthen, resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.stage_cases import _undecided
+from run_contexts import a_run_context
 from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
 from whole_runs import rows_of
 
@@ -37,11 +38,6 @@ from whole_runs import rows_of
 def project(tmp_path: Path) -> Project:
     made = a_tiny_project(tmp_path)
     return mark_slice_complete(mark_slice_complete(made, "c1", 6), "c1", 5)
-
-
-def context_of(project: Project) -> RunContext:
-    run = create_run(project.folder, tiny_config())
-    return RunContext(project, run.config, run, torch.device("cpu"), Monitor())
 
 
 def test_slices_are_marked_and_unmarked(project: Project) -> None:
@@ -156,7 +152,7 @@ def test_slices_count_along_the_axial_axis_of_the_file(project: Project) -> None
 
 
 def test_incomplete_slices_are_ignored_in_training(project: Project) -> None:
-    context, case = context_of(project), project.case("c1")
+    context, case = a_run_context(project, tiny_config()), project.case("c1")
     for stage in context.stages:
         ignored = _undecided(context, stage, case, context.labels(case))
         assert ignored is not None
@@ -164,7 +160,7 @@ def test_incomplete_slices_are_ignored_in_training(project: Project) -> None:
 
 
 def test_the_adaptation_network_learns_from_complete_slices(project: Project) -> None:
-    context = context_of(project)
+    context = a_run_context(project, tiny_config())
     (labelled,) = labelled_volumes(context, [project.case("c1")], "Reading")
     right = {"liver": labelled.labels.labels > 0, "tumour": labelled.labels.labels == 2}
     found = {name: mask.astype(np.float32) for name, mask in right.items()}

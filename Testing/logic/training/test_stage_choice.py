@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from aslseg.context import RunContext
-from aslseg.events import Monitor
 from aslseg.inference.loading import best_round, load_ensemble
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project, open_project
-from aslseg.project.run_folder import create_run
 from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
     HeldOutDice,
@@ -24,6 +22,7 @@ from aslseg.project.run_tables import (
 from aslseg.runs import continue_run, resume_run, start_run
 from aslseg.training import rounds
 from aslseg.training.stage_choice import keep_better_stages
+from run_contexts import a_run_context
 from tiny_project import LABELLED, a_tiny_project, tiny_config, write_patients
 from whole_runs import rows_of, weights_in
 
@@ -45,9 +44,7 @@ def without_validation(folder: Path) -> Project:
 
 
 def a_context(project: Project) -> RunContext:
-    config = tiny_config()
-    folder = create_run(project.folder, config)
-    return RunContext(project, config, folder, torch.device("cpu"), Monitor())
+    return a_run_context(project, tiny_config())
 
 
 def write_round(context: RunContext, number: int, liver: float, tumour: float) -> Path:

@@ -19,7 +19,6 @@ from aslseg.inference.ensemble import sam_probabilities_of
 from aslseg.inference.loading import TrainedCascade
 from aslseg.networks.checkpoints import adaptation_path
 from aslseg.networks.unet import build_network
-from aslseg.project.run_folder import create_run
 from aslseg.prompts import BoxPrompt, SlicePrompts, propose_prompts
 from aslseg.sam.predictor import VolumeSamPredictor, volume_digest
 from aslseg.sam.tuning import trainable_state, tune
@@ -39,6 +38,7 @@ from aslseg.training.sam_tuning import (
     tuning_loss,
     with_embeddings,
 )
+from run_contexts import a_run_context
 from sam_doubles import a_small_sam
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
@@ -439,9 +439,7 @@ def test_a_labelmap_of_the_truth_asks_about_nothing_else(patient: LabelledVolume
 
 def a_context(folder: Path) -> RunContext:
     """Return what a run of a tiny project begins with."""
-    project, config = a_tiny_project(folder), tiny_config()
-    run = create_run(project.folder, config)
-    return RunContext(project, config, run, torch.device("cpu"), Monitor())
+    return a_run_context(a_tiny_project(folder), tiny_config())
 
 
 def test_what_a_case_is_asked_without_its_label_is_answered_without_it_too(
