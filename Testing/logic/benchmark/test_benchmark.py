@@ -45,6 +45,7 @@ from aslseg.project.patients import with_patients
 from aslseg.runs import start_run
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
+from command_line import aslseg
 from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
 from tiny_project import GEOMETRY, write_patients
 from whole_runs import contents, use_small_sam
@@ -631,7 +632,7 @@ def test_the_command_runs_a_benchmark_and_shows_where_it_is(
     write_json_atomic(tmp_path / "draws.json", {**file, "draws": {"A": ["ct2", "ct1"]}})
     words = [*write_ct(tmp_path), "--draws", str(tmp_path / "draws.json"), "--draw", "A"]
     words += ["--method", "supervised", "--seed", "7", "--labelled", "1"]
-    result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    result = aslseg(*words)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "cells" / "supervised-A-1-7.json").is_file()
     assert (tmp_path / "out" / "benchmark.png").is_file()

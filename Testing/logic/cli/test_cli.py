@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import typer
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from aslseg import __version__
 from aslseg.cli.console import find_run, left_out, parse_targets
@@ -32,16 +32,12 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.running import running
 from aslseg.targets import LIVER_TARGETS, Target
+from command_line import aslseg
 from synthetic_run import write_run
 from tiny_project import a_patient, a_tiny_project
 
 GEOMETRY = Geometry.axis_aligned((5, 24, 24), (4.0, 3.0, 3.0))
 COMMANDS = ("init", "train", "segment", "evaluate", "status", "weights", "export", "demo")
-
-
-def aslseg(*words: object) -> Result:
-    """Run the command line; wide, so that no sentence is broken."""
-    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
 
 
 def a_labelmap() -> Labelmap:

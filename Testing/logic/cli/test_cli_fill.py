@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.evaluation.metrics import dice
 from aslseg.project.project import Project, open_project
 from aslseg.runs import start_run
+from command_line import aslseg
 from tiny_project import a_patient, a_tiny_project, tiny_config
 
 CASE = "c6"
@@ -23,7 +23,7 @@ _, TRUTH = a_patient(6)
 
 def fill(project: Project, *words: object) -> Result:
     given = ["fill", str(project.folder), *map(str, words)]
-    return CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+    return aslseg(*given)
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from aslseg.cli.main import app
 from aslseg.project.project import Project
 from aslseg.project.run_folder import open_run
+from command_line import aslseg
 from tiny_project import a_tiny_project, tiny_config
 
 
 def train(project: Project, *words: object) -> Result:
     given = ["train", str(project.folder), *map(str, words)]
-    return CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+    return aslseg(*given)
 
 
 @pytest.fixture

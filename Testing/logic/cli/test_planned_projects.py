@@ -5,33 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from aslseg.cli.main import app
-from aslseg.data.images import write_labelmap, write_volume
-from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.images import write_volume
 from aslseg.project.project import open_project
+from command_line import aslseg
+from small_images import write_image, write_label
 from tiny_project import a_patient, a_tiny_project
-
-GRID = Geometry.axis_aligned((3, 6, 6), (5.0, 2.0, 2.0))
-
-
-def aslseg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
-
-
-def write_image(path: Path) -> None:
-    seed = sum(path.name.encode())
-    voxels = np.random.default_rng(seed).integers(-100, 200, GRID.shape).astype(np.int16)
-    write_volume(Volume(voxels, GRID), path)
-
-
-def write_label(path: Path, value: int = 1) -> None:
-    labels = np.zeros(GRID.shape, np.uint8)
-    labels[1, 2] = value
-    write_labelmap(Labelmap(labels, GRID), path)
 
 
 @pytest.fixture
@@ -39,7 +19,7 @@ def source(tmp_path: Path) -> Path:
     for name in ("a", "b", "c"):
         write_image(tmp_path / "ct" / f"{name}.nii.gz")
     for name in ("a", "b", "z"):
-        write_label(tmp_path / "seg" / f"{name}.nii.gz")
+        write_label(tmp_path / "seg" / f"{name}.nii.gz", 1)
     return tmp_path
 
 
@@ -155,7 +135,7 @@ def test_slices_of_a_label_map_are_marked_as_complete_and_all_again(tmp_path: Pa
 def test_cases_are_added_later(source: Path) -> None:
     aslseg("init", source / "p", source / "ct")
     write_image(source / "more" / "d.nii.gz")
-    write_label(source / "more_seg" / "d.nii.gz")
+    write_label(source / "more_seg" / "d.nii.gz", 1)
     words = ("cases", source / "p", "--add", source / "more", "--labels", source / "more_seg")
     assert aslseg(*words, "--dry-run").exit_code == 0
     assert len(open_project(source / "p").cases) == 3

@@ -24,6 +24,7 @@ from aslseg.project.organ_masks import (
 )
 from aslseg.project.project import Project, open_project
 from aslseg.targets import LIVER_TARGETS, Target
+from command_line import aslseg
 
 GRID = Geometry.axis_aligned((4, 6, 8), (3.0, 1.5, 1.0))
 LIVER, TUMOUR = LIVER_TARGETS
@@ -185,7 +186,7 @@ def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) 
     for name in ("a", "b"):
         a_mask(tmp_path / "new" / f"{name}.nii.gz", smaller)
     words = ["masks", str(project.folder), "liver", str(tmp_path / "new")]
-    refused = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    refused = aslseg(*words)
     assert (refused.exit_code, "already of a; " in refused.output) == (1, True)
     assert open_project(project.folder) == project  # b has got none either
     one = CliRunner().invoke(app, [*words, "--case", "b"])
@@ -201,13 +202,13 @@ def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) 
 def test_the_command_takes_no_mask_away_unasked(project: Project, tmp_path: Path) -> None:
     words = ["masks", str(project.folder), "liver"]
     for wrong in (words, [*words, str(tmp_path), "--remove"]):
-        refused = CliRunner().invoke(app, wrong, env={"COLUMNS": "200"})
+        refused = aslseg(*wrong)
         assert (refused.exit_code, "or --remove to take away" in refused.output) == (1, True)
     assert open_project(project.folder) == project
-    none = CliRunner().invoke(app, [*words, "--remove", "--case", "b"], env={"COLUMNS": "200"})
+    none = aslseg(*words, "--remove", "--case", "b")
     assert (none.exit_code, "nothing was taken away" in none.output) == (0, True)
     assert open_project(project.folder) == project
-    gone = CliRunner().invoke(app, [*words, "--remove"], env={"COLUMNS": "200"})
+    gone = aslseg(*words, "--remove")
     assert (gone.exit_code, "taken away from a: it is" in gone.output) == (0, True)
     now = open_project(project.folder)
     assert now.load_masks(now.case("a")) == {}

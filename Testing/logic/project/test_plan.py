@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aslseg.data.images import write_labelmap, write_volume
-from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
 from aslseg.project.datasets import find_cases
 from aslseg.project.plan import (
@@ -29,23 +28,7 @@ from aslseg.project.plan import (
 )
 from aslseg.project.target_table import TargetRow
 from aslseg.targets import LIVER_TARGETS, Target
-
-GRID = Geometry.axis_aligned((3, 6, 6), (5.0, 2.0, 2.0))
-
-
-def write_image(path: Path, geometry: Geometry = GRID) -> Path:
-    seed = sum(path.name.encode())  # two volumes of one content are one image
-    voxels = np.random.default_rng(seed).integers(-100, 200, geometry.shape).astype(np.int16)
-    write_volume(Volume(voxels, geometry), path)
-    return path
-
-
-def write_label(path: Path, *values: int, geometry: Geometry = GRID) -> Path:
-    labels = np.zeros(geometry.shape, np.uint8)
-    for row, value in enumerate(values):
-        labels[1, row] = value
-    write_labelmap(Labelmap(labels, geometry), path)
-    return path
+from small_images import GRID, write_image, write_label
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from aslseg.project.plan import Plan, with_facts
 from aslseg.project.plan_bodies import look_alike
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign
+from command_line import aslseg
 from textured_bodies import SPACING_MM, a_body, moved
 from tiny_project import a_patient
 
@@ -178,6 +179,6 @@ def test_a_plan_says_who_looks_alike_before_anything_is_written(
     told = (first, second, replace(third, patient="a"))
     assert look_alike(replace(plan, cases=told)) == []
     words = ("init", str(tmp_path / "p"), str(first.image.parent), "--dry-run", "--compare")
-    shown = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    shown = aslseg(*words)
     assert "a and again look like one patient" in shown.output
     assert not (tmp_path / "p").exists()

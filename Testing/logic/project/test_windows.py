@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from aslseg.cli.main import app
 from aslseg.config import RoiConfig, RunConfig, SamConfig, SpecialistConfig
 from aslseg.data.images import read_volume, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -23,6 +21,7 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, Target
+from command_line import aslseg
 from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
 from whole_runs import stop_at
 
@@ -127,7 +126,7 @@ def test_init_says_it_on_the_command_line(tmp_path: Path) -> None:
                 (tmp_path / folder).mkdir(exist_ok=True)
                 path.rename(tmp_path / folder / f"{case.id}.nii.gz")
     words = ["init", tmp_path / "p", tmp_path / "ct", "--labels", tmp_path / "seg"]
-    done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    done = aslseg(*words)
     assert done.exit_code == 0, done.output
     assert "Note: organ.roi.window_hu shows intensities from -100 to 200; those of" in done.output
     assert "Note: sam.window_hu shows" in done.output
