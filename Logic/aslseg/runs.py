@@ -55,6 +55,11 @@ from aslseg.training.run_plan import (
 )
 from aslseg.training.run_progress import RunFollower
 
+START = "start"
+"""Folder of a run with the labels of another model that its first round learns from."""
+LOOKED_AT = 8
+"""Labelled cases whose intensities are compared with the windows of the settings."""
+
 
 @led
 def start_run(
@@ -212,14 +217,8 @@ def train_on(
     return _run(project, folder, monitor or Monitor(), 1, device=device, share=part)
 
 
-START = "start"
-"""Folder of a run with the labels of another model that its first round learns from."""
-LOOKED_AT = 8
-"""Labelled cases whose intensities are compared with the windows of the settings."""
-
-
 @dataclass
-class _Progress:
+class _LoopState:
     """What the loop over rounds carries along.
 
     Attributes:
@@ -384,7 +383,7 @@ def _is_taught(folder: RunFolder, number: int) -> bool:
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:
     folder = context.folder
-    so_far = _Progress(patience_start=int(context.folder.status.get("patience_start", 1)))
+    so_far = _LoopState(patience_start=int(context.folder.status.get("patience_start", 1)))
     for number in range(1, context.config.rounds + 1):
         score = context.folder.score_of(number)
         if score is None:
@@ -401,7 +400,7 @@ def _rounds(context: RunContext, run_round: RunRound) -> int:
     return so_far.best
 
 
-def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _Progress) -> None:
+def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _LoopState) -> None:
     """Run a round that is not finished yet."""
     before = so_far.outcome
     if before is None and number > 1:
