@@ -146,12 +146,12 @@ def _same_points(first: Sequence[PointPrompt], second: Sequence[PointPrompt]) ->
         return False
     waiting = list(second)
     for point in first:
-        twin = next(
+        equal = next(
             (p for p in waiting if p.positive == point.positive and _close(p.xy, point.xy)), None
         )
-        if twin is None:
+        if equal is None:
             return False
-        waiting.remove(twin)
+        waiting.remove(equal)
     return True
 
 
