@@ -23,6 +23,7 @@ from ASLsegLib.scene.case_nodes import (
     case_of,
     known_as,
     note_label,
+    note_project,
     require_intact,
     sample_of,
     shown_label,
@@ -208,6 +209,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
 
         case_node = self.case_node(case_id)
         require_intact(case_node, case_id)
+        note_project(case_node, self.opened())  # it may have been moved
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
         self._require_whole(node, case_id, questions)
         labels = Labelmap(shown.labels, geometry_of(case_node))

@@ -28,6 +28,7 @@ from ASLsegLib.scene.case_nodes import (
     known_as,
     mark_case,
     note_label,
+    note_project,
 )
 from ASLsegLib.scene.case_removal import remove_if_saved
 from ASLsegLib.scene.segmentations import find_prediction, is_as_written
@@ -348,6 +349,7 @@ class ProjectLogic(LogicBase):
             self._mark(node, project, case_id)
         elif known is not None and slicer.mrmlScene.IsNodePresent(known):
             node = known
+            note_project(node, project)  # it may have been moved
         else:
             msg = f"The volume of case {case_id} was removed from the scene; load the case again."
             raise SceneError(msg)

@@ -1,17 +1,21 @@
 """Which case of the project a volume node is, and whether it still is what the project holds.
 
-A name alone says little: another project may have a case of that name, and a node's voxels can be
-replaced. So a node carries the case's name, the digest of its image file, and a digest of voxels.
+A name alone says little: another project may have a case of that name, even of the same image, and a
+node's voxels can be replaced. So a node carries the case's name, the digest of its image file, the
+folder of the project, and a digest of voxels.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 
+from ASLsegLib.paths import PROJECT_FILE
 from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 CASE = "ASLseg.Case"
 """Attribute of a volume node: the name of the case that it is."""
 _IMAGE, _VOXELS, _LABEL = "ASLseg.Image", "ASLseg.Voxels", "ASLseg.Label"
+_PROJECT = "ASLseg.Project"
 _SAMPLES_PER_AXIS = 48
 
 
@@ -34,7 +39,13 @@ def mark_case(node: Any, project: Project, case_id: str) -> None:
     node.SetAttribute(CASE, case_id)
     node.SetAttribute(_IMAGE, _identity(project, case_id))
     node.SetAttribute(_VOXELS, digest_of_voxels(node))
+    note_project(node, project)
     note_label(node, "")
+
+
+def note_project(node: Any, project: Project) -> None:
+    """Note whose case a volume node is: of the project in this folder."""
+    node.SetAttribute(_PROJECT, str(project.folder.resolve()))
 
 
 def note_label(node: Any, label: str) -> None:
@@ -58,7 +69,8 @@ def case_of(volume: Any | None, project: Project | None) -> str:
     for node in (one for one in nodes if one is not None):
         name = node.GetAttribute(CASE) or ""
         is_there = any(case.id == name for case in project.cases)
-        if is_there and node.GetAttribute(_IMAGE) == _identity(project, name):
+        is_image = is_there and node.GetAttribute(_IMAGE) == _identity(project, name)
+        if is_image and _is_of_project(node, project):
             return str(name)
     return ""
 
@@ -92,7 +104,7 @@ def require_intact(node: Any, case_id: str) -> None:
 
 def forget_case(node: Any) -> None:
     """Note that a volume node is no case any more."""
-    for name in (CASE, _IMAGE, _VOXELS, _LABEL):
+    for name in (CASE, _IMAGE, _PROJECT, _VOXELS, _LABEL):
         node.RemoveAttribute(name)
 
 
@@ -119,6 +131,17 @@ def sample_of(voxels: np.ndarray) -> np.ndarray:
 def known_as(node: Any) -> tuple[str, str]:
     """Return which image a case's node says to be, and the digest of the voxels that it has."""
     return node.GetAttribute(_IMAGE) or "", digest_of_voxels(node)
+
+
+def _is_of_project(node: Any, project: Project) -> bool:
+    """Tell whether a node is of a project, and of no other one with the same image and name.
+
+    A project that is not in its folder any more was moved, or the scene comes from elsewhere.
+    """
+    noted = node.GetAttribute(_PROJECT)
+    if not noted or Path(noted) == project.folder.resolve():
+        return True
+    return not os.path.isfile(Path(noted, PROJECT_FILE))  # noqa: PTH113 - false for what cannot be
 
 
 def _identity(project: Project, case_id: str) -> str:

@@ -1,0 +1,104 @@
+"""Two projects with the very same image under one name have a volume node each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from test_saving import add_ct, ct_of, draw, lesion_mask, liver_mask, saved
+
+from aslseg.errors import AslsegError
+from aslseg.project.case import CaseFiles
+from aslseg.project.create import create_project
+
+
+@pytest.fixture
+def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
+    """A logic with a project of one case, `ct`, whose volume is in the scene."""
+    open_module()
+    from ASLsegLib.logic.logic import Logic
+
+    made = Logic()
+    made.add_volume(add_ct("ct"), folder=tmp_path / "first")
+    return made
+
+
+@pytest.fixture
+def second(logic: Any, tmp_path: Path) -> Path:
+    """Folder of another project of the same image file and the same name."""
+    project = logic.project
+    image = project.image_path(project.case("ct"))
+    create_project(tmp_path / "second", [CaseFiles("ct", image)])
+    return tmp_path / "second"
+
+
+def test_what_was_drawn_in_one_project_is_no_label_of_the_other(logic: Any, second: Path) -> None:
+    first, volume = logic.project.folder, ct_of(logic)
+    node = draw(volume, liver=liver_mask())
+    logic.open_project(second)
+    assert logic.case_node("ct") is None
+    with pytest.raises(AslsegError, match="which is no case of"):
+        logic.save_label(node)
+    other = logic.load_case("ct")
+    assert other is not volume
+    logic.save_label(draw(other, liver=lesion_mask(2)))
+    logic.open_project(first)
+    assert logic.case_node("ct") is volume
+    logic.save_label(node)
+    assert np.array_equal(saved(logic.project) > 0, liver_mask())
+    assert np.array_equal(saved(logic.open_project(second)) > 0, lesion_mask(2))
+
+
+def test_the_final_label_of_one_project_is_not_accepted_in_the_other(
+    logic: Any, second: Path
+) -> None:
+    logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+    logic.load_case("ct")
+    assert logic.refined_node("ct") is not None
+    logic.open_project(second)
+    with pytest.raises(AslsegError, match="no finished round"):
+        logic.accept("ct")
+    assert logic.project.case("ct").label is None
+
+
+def test_a_project_that_is_copied_has_a_node_of_its_own(logic: Any, tmp_path: Path) -> None:
+    folder, volume = logic.project.folder, ct_of(logic)
+    shutil.copytree(folder, tmp_path / "copy")
+    logic.open_project(tmp_path / "copy")
+    assert logic.load_case("ct") is not volume
+    logic.open_project(folder)
+    assert logic.load_case("ct") is volume
+
+
+def test_a_project_that_is_moved_keeps_its_node(logic: Any, tmp_path: Path) -> None:
+    folder, volume = logic.project.folder, ct_of(logic)
+    node = draw(volume, liver=liver_mask())
+    folder.rename(tmp_path / "moved")
+    logic.open_project(tmp_path / "moved")
+    assert logic.load_case("ct") is volume
+    shutil.copytree(tmp_path / "moved", folder)  # another one where it was
+    logic.save_label(node)
+    logic.open_project(folder)
+    assert logic.case_node("ct") is None
+
+
+def test_a_project_that_is_opened_through_a_link_is_the_same(logic: Any, tmp_path: Path) -> None:
+    volume, link = ct_of(logic), tmp_path / "link"
+    link.symlink_to(logic.project.folder, target_is_directory=True)
+    logic.open_project(link)
+    assert logic.load_case("ct") is volume
+
+
+def test_a_node_of_an_earlier_scene_says_nothing_of_its_project(logic: Any, second: Path) -> None:
+    volume, first = ct_of(logic), logic.project.folder
+    volume.RemoveAttribute("ASLseg.Project")
+    logic.open_project(first)
+    assert logic.load_case("ct") is volume
+    logic.open_project(second)
+    assert logic.case_node("ct") is None
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
