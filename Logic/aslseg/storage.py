@@ -210,11 +210,16 @@ def write_json_atomic(path: Path, obj: object) -> None:
     write_text_atomic(path, text + "\n")
 
 
-def append_line(path: Path, *objs: object) -> int:
+def append_line(path: Path, *objs: object, after: int | None = None) -> int:
     """Append objects to a file of JSON objects, one a line, and wait until they are on disk.
 
     What follows the last whole line is of a line that a crash cut off, and goes. The caller sees to
     it that nobody else writes.
+
+    Args:
+        path: The file.
+        objs: One a line.
+        after: After how many lines of the file; those beyond go. After all of them when None.
 
     Returns:
         How many bytes the file had without the lines.
@@ -227,7 +232,7 @@ def append_line(path: Path, *objs: object) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
+            whole = sum(map(len, whole_lines(file.read())[:after]))
             file.truncate(whole)
             try:
                 file.write(lines)
@@ -238,6 +243,11 @@ def append_line(path: Path, *objs: object) -> int:
                     file.truncate(whole)
                 raise
     return whole
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    """Return the lines of a file with their ends, without one that a crash cut off."""
+    return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
 
 def copy_atomic(source: Path, path: Path) -> None:

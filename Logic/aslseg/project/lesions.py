@@ -1,8 +1,8 @@
 """A person's decisions about the lesions of a case: accepted, deleted, edited, added.
 
 `lesions/<case>.jsonl` in the project folder has one line per decision, only ever appended to: the
-last line of a lesion counts, and a decision that is taken back is a line too. A line holds the
-voxels that it is about, so decisions outlive the run whose candidates they began with. The case
+last line of a lesion counts, and a decision that is taken back is a line too. Lines of one command
+count together or not at all, see `lesion_lines`. A line holds the voxels that it is about, so decisions outlive the run whose candidates they began with. The case
 gets a label map of its own, see `review`, when all its candidates are decided and the person says
 that there are no more.
 """
@@ -25,8 +25,9 @@ from aslseg.data.masks import BoundingBox, box_of, crop
 from aslseg.data.volume import Labels, Mask, Shape3
 from aslseg.errors import ProjectError, finding_in_line
 from aslseg.project.case import HISTORY, LESIONS
+from aslseg.project.lesion_lines import MORE, REMEDY, read_lesion_lines
 from aslseg.project.project import Project, changing, open_project
-from aslseg.reading import MOST_LINE_BYTES, read_lines
+from aslseg.reading import MOST_LINE_BYTES
 from aslseg.storage import append_line, inside, storage_errors
 from aslseg.targets import Target
 
@@ -37,7 +38,6 @@ What: TypeAlias = Literal["accepted", "deleted", "edited", "added"]
 
 _SPACES_BYTES = 4096
 """More than what spaces add to a line when it is written."""
-_REMEDY = "restore it from a copy, or remove the damaged line"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,7 +208,7 @@ def _of_targets(lesions: CaseLesions, targets: Sequence[Target]) -> CaseLesions:
 def _require_inside(case_id: str, decision: LesionDecision, shape: tuple[int, ...]) -> None:
     stops = (mask.box.stop for mask in decision.masks)
     if any(n > size for stop in stops for n, size in zip(stop, shape, strict=True)):
-        msg = f"A lesion of case {case_id} lies outside of its image; {_REMEDY}."
+        msg = f"A lesion of case {case_id} lies outside of its image; {REMEDY}."
         raise ProjectError(msg)
 
 
@@ -226,7 +226,7 @@ def read_lesions(project: Project, case_id: str, lines: int | None = None) -> Ca
     path = _path(project, project.case(case_id).id)
     decisions: dict[int, LesionDecision] = {}
     number = 0
-    for number, values in read_lines(path, ProjectError, _REMEDY):
+    for number, values in read_lesion_lines(path):
         if lines is not None and number > lines:
             break
         line = _line_of(values, f"{path} is damaged in line {number}")
@@ -299,7 +299,7 @@ def putting_lesions(
             raise ProjectError(msg + "case again.")
         path = _path(current, case_id)
         lines = _lines_of(current, before, changes)
-        length = append_line(path, *lines) if lines else None
+        length = append_line(path, *lines, after=before.latest) if lines else None
         try:
             yield read_lesions(current, case_id)
         except BaseException:
@@ -325,14 +325,15 @@ def _lines_of(
         if decision is not None and decision.target not in inner:
             msg = f"'{decision.target}' is no target inside another one, so it has no lesions."
             raise ProjectError(msg)
-        line = _Line.of(lesion or new, decision)  # a number of no lesion before, nor of one gone
+        # A new number is that of no lesion before, nor of one that is gone.
+        line = _Line.of(lesion or new, decision, more=len(changes) + before.latest - new)
         if len(line.model_dump_json()) > MOST_LINE_BYTES - _SPACES_BYTES:
             msg = (
                 f"The outline of a lesion of case {before.case_id} is too long to be kept; divide "
                 "it, or smooth it."
             )
             raise ProjectError(msg)
-        lines.append(line.model_dump())
+        lines.append(line.model_dump(exclude=None if line.more else {MORE}))
     return lines
 
 
@@ -413,12 +414,13 @@ class _Line(BaseModel):
     run: str = ""
     round: Index = 0
     candidate: Index = 0
+    more: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
-    def of(cls, number: int, decision: LesionDecision | None) -> _Line:
+    def of(cls, number: int, decision: LesionDecision | None, *, more: int) -> _Line:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         if decision is None:
-            return cls(lesion=number, time=now, what="undecided")
+            return cls(lesion=number, time=now, what="undecided", more=more)
         return cls(
             lesion=number,
             time=now,
@@ -429,6 +431,7 @@ class _Line(BaseModel):
             run=decision.run,
             round=decision.round,
             candidate=decision.candidate,
+            more=more,
         )
 
     def decision(self, damaged: str) -> LesionDecision | None:
@@ -445,7 +448,7 @@ class _Line(BaseModel):
                 self.what, self.target, found, final, self.run, self.round, self.candidate
             )
         except (ValueError, zlib.error) as error:
-            msg = f"{damaged} (the mask of lesion {self.lesion}); {_REMEDY}."
+            msg = f"{damaged} (the mask of lesion {self.lesion}); {REMEDY}."
             raise ProjectError(msg) from error
 
 
@@ -453,5 +456,5 @@ def _line_of(values: Any, damaged: str) -> _Line:
     try:
         return _Line.model_validate(values)
     except ValidationError as error:
-        msg = f"{damaged} ({finding_in_line(error)}); {_REMEDY}."
+        msg = f"{damaged} ({finding_in_line(error)}); {REMEDY}."
         raise ProjectError(msg) from error

@@ -44,6 +44,7 @@ from aslseg.project.labels import (
     load_labels,
     refuse_unclaimed,
 )
+from aslseg.project.lesion_lines import count_lesion_lines
 from aslseg.project.organ_masks import (
     another_mask,
     checked_organ_mask,
@@ -248,11 +249,13 @@ class Project(Settings):
         return inside(self.folder, Path(LESIONS, f"{case_id}.jsonl"))
 
     def lesion_lines(self) -> dict[str, int]:
-        """Return how many decisions there are, taken back or not, of unlabelled training cases."""
+        """Return how many decisions there are, taken back or not, of unlabelled training cases.
+
+        Raises:
+            ProjectError: When a file of decisions is damaged.
+        """
         paths = {case.id: self.lesion_path(case.id) for case in self.unlabelled}
-        return {
-            name: path.read_bytes().count(b"\n") for name, path in paths.items() if path.exists()
-        }
+        return {name: count_lesion_lines(path) for name, path in paths.items() if path.exists()}
 
     def load_image(self, case: Case) -> Volume:
         """Read the image of a case, with its given organ masks.

@@ -16,6 +16,7 @@ from aslseg.project.lesions import (
     LesionDecision,
     boxed,
     put_lesion,
+    putting_lesions,
     read_lesions,
 )
 from aslseg.project.project import Project
@@ -125,6 +126,44 @@ def test_what_a_crash_cut_off_is_no_decision(project: Project) -> None:
     assert list(read_lesions(project, "c2").decisions) == [1]
     put_lesion(project, "c2", accepted(block(5, 5, 5)))
     assert list(read_lesions(project, "c2").decisions) == [1, 2]
+
+
+def decide_three(project: Project) -> list[bytes]:
+    """Decide about three lesions by one command; return the lines of the file."""
+    changes = [(None, accepted(block(k, 1, 1))) for k in (1, 4, 7)]
+    with putting_lesions(project, "c2", changes):
+        pass
+    return (project.folder / "lesions" / "c2.jsonl").read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_of_a_command_that_was_killed_no_decision_counts(project: Project, written: int) -> None:
+    put_lesion(project, "c2", deleted(block(9, 9, 9)))
+    lines = decide_three(project)
+    path = project.folder / "lesions" / "c2.jsonl"
+    path.write_bytes(b"".join(lines[: 1 + written]) + lines[2 + written - 1][:40])
+    found = read_lesions(project, "c2")
+    assert (list(found.decisions), found.latest, project.lesion_lines()) == ([1], 1, {"c2": 1})
+    number, found = put_lesion(project, "c2", accepted(block(5, 5, 5)))
+    assert (number, list(found.decisions)) == (2, [1, 2])
+    assert len(path.read_bytes().splitlines()) == 2
+    decide_three(project)
+    assert list(read_lesions(project, "c2").decisions) == [1, 2, 3, 4, 5]
+
+
+def test_a_line_that_is_missing_within_a_command_is_damage(project: Project) -> None:
+    first, _, last = decide_three(project)
+    (project.folder / "lesions" / "c2.jsonl").write_bytes(first + last)
+    with pytest.raises(ProjectError, match=r"c2\.jsonl is damaged in line 2 .*are missing"):
+        read_lesions(project, "c2")
+
+
+def test_decisions_of_earlier_versions_are_read(project: Project) -> None:
+    lines = [json.loads(line) for line in decide_three(project)]
+    assert [line.pop("more", 0) for line in lines] == [2, 1, 0]
+    path = project.folder / "lesions" / "c2.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert list(read_lesions(project, "c2").decisions) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
