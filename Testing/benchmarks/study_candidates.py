@@ -86,7 +86,7 @@ def judged_candidates(
     true = truth.labels == TUMOUR
     large, count = label_components(drop_small(true, round(LEAST_ML / truth.geometry.voxel_ml)))
     sizes = np.bincount(large.ravel(), minlength=count + 1)
-    numbers, found = read_candidate_map(predictions), []
+    numbers, found = read_candidate_map(predictions, truth.geometry), []
     for row in read_candidates(predictions) if numbers is not None else ():
         here = numbers.labels == row.number
         covered = np.bincount(large[here], minlength=count + 1) >= LEAST_SHARE * sizes

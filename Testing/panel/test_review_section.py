@@ -131,7 +131,9 @@ def write_candidates_of(person: Person, expected_ml: dict[str, float]) -> None:
     run = person.logic.state.run
     for case_id, volume_ml in expected_ml.items():
         folder = run.predictions(run.best_round, case_id)
-        numbers = tables.read_candidate_map(folder)
+        project = person.logic.project
+        geometry = project.geometry(project.case(case_id))
+        numbers = tables.read_candidate_map(folder, geometry)
         nowhere = (0.0, 0.0, 0.0)
         row = tables.CandidateRow(
             case_id, "tumour", 1, nowhere, nowhere, volume_ml, 1.0, 0.5, accepted=True

@@ -478,6 +478,18 @@ def newer_round(project: Project, case_id: str, labels: Any) -> None:
     (run / "status.json").write_text(json.dumps({**status, "best_round": 2}))
 
 
+def test_what_a_run_says_of_other_voxels_is_not_shown(reviewing: Any) -> None:
+    run = next((reviewing.project.folder / "runs").iterdir())
+    path = run / "round-01" / "predictions" / "c2" / "specialist.nii.gz"
+    found = read_labelmap(path)
+    affine = found.geometry.ijk_to_ras.copy()
+    affine[0, 3] += 10.0
+    write_labelmap(Labelmap(found.labels, Geometry(found.labels.shape, affine)), path)
+    with pytest.raises(AslsegError, match="lies on other voxels than the image of its case"):
+        reviewing.load_case("c2")
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
 def test_what_is_shown_is_accepted_though_a_newer_round_is_there(reviewing: Any) -> None:
     from aslseg.project.review import history
 

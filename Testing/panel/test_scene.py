@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
 from harness import read_labels, read_mask, write_labels, write_mask
 
-from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.facts import PredictionFacts
 from aslseg.engine.protocol import Done
@@ -24,6 +25,7 @@ from aslseg.targets import LIVER_TARGETS
 from ASLsegLib.engine.results import (
     ShownAnswer,
     SliceResult,
+    read_slice_result,
     read_volume_result,
     show_slice_result,
     volume_result,
@@ -44,6 +46,7 @@ from ASLsegLib.scene.volumes import (
     add_volume,
     file_for,
     geometry_of,
+    plane_geometry_of,
     volume_of,
     working_volume,
     write_raw,
@@ -468,7 +471,7 @@ def test_a_segment_on_another_grid_is_read_on_the_volumes_grid(scene: Any) -> No
 def an_answer(folder: Path, geometry: Geometry) -> Done:
     """Write an answer about a whole volume whose final label has a grid."""
     labels = np.zeros(geometry.shape, np.uint8)
-    labels[1, 1:3, 2:4] = 1
+    labels[-1, 1:3, 2:4] = 1
     files = {"refined": folder / "refined.nii.gz", "prompts": folder / "prompts.json"}
     write_labelmap(Labelmap(labels, geometry), files["refined"])
     files["prompts"].write_text("[]")
@@ -491,3 +494,34 @@ def test_an_answer_that_lies_elsewhere_is_refused(affine: np.ndarray, tmp_path: 
         answer = an_answer(tmp_path, elsewhere)
         with pytest.raises(SceneError, match="lies on other voxels than the volume"):
             read_volume_result(answer, geometry)
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_an_answer_about_another_slice_is_refused(
+    scene: Any, affine: np.ndarray, tmp_path: Path
+) -> None:
+    geometry = Geometry(SHAPE, affine)
+    node = add_volume(Volume(np.zeros(SHAPE, np.int16), geometry), "ct")
+    turn = to_slices(geometry)
+    stack = turn.geometry(geometry)
+
+    def plane(at: int, rows: int = 0) -> Geometry:
+        moved = stack.ijk_to_ras.copy()
+        moved[:3, 3] += at * moved[:3, 2]
+        return Geometry((1, stack.shape[1] + rows, stack.shape[2]), moved)
+
+    def read(done: Done) -> Any:
+        return read_slice_result(done, 1, plane_geometry_of(node, 1))
+
+    right = read(an_answer(tmp_path, plane(1)))
+    assert right.slice_index == 1
+    assert right.planes["refined"].shape == stack.shape[1:]
+    for elsewhere in (plane(2), plane(1, rows=1)):
+        with pytest.raises(SceneError, match="lies on other voxels than the volume"):
+            read(an_answer(tmp_path, elsewhere))
+    apart = an_answer(tmp_path, plane(1))
+    path = tmp_path / "disagreement.nii.gz"
+    write_volume(Volume(np.zeros((1, *stack.shape[1:]), np.uint8), plane(2)), path)
+    files = {**apart.files, "disagreement": str(path)}
+    with pytest.raises(SceneError, match="lies on other voxels than the volume"):
+        read(apart.model_copy(update={"files": files}))

@@ -85,6 +85,57 @@ def test_a_case_is_accepted_only_once_its_final_label_was_seen(
     assert person.logic.project.case(case_id).status == "accepted"
 
 
+@pytest.mark.parametrize(
+    ("hide", "names"), [(hide_the_segment, "tumour"), (hide_fill_and_outline, "liver")]
+)
+def test_a_script_accepts_no_case_of_which_a_part_is_hidden(
+    person: Person, hide: Callable[..., None], names: str
+) -> None:
+    from ASLsegLib.logic.questions import Questions
+    from ASLsegLib.scene.volumes import SceneError
+
+    case_id, logic = person.chosen(), person.logic
+    hide(person, final_label(person, case_id).GetDisplayNode())
+    with pytest.raises(SceneError, match=rf"is hidden \({names}\), and what is saved has to be seen"):
+        logic.accept(case_id)
+    assert logic.project.case(case_id).label is None
+    asked: list[Any] = []
+
+    def may_hide(*what: Any) -> bool:
+        asked.append(what)
+        return True
+
+    logic.accept(case_id, questions=Questions(may_hide=may_hide))
+    assert asked == [(f"{case_id} - final label", [names])]
+    assert logic.project.case(case_id).status == "accepted"
+
+
+@pytest.mark.parametrize("hide", [hide_by_the_box, hide_by_opacity])
+def test_a_script_accepts_a_case_that_nobody_looks_at(
+    person: Person, hide: Callable[..., None]
+) -> None:
+    case_id = person.chosen()
+    hide(person, final_label(person, case_id).GetDisplayNode())
+    person.logic.accept(case_id)
+    assert person.logic.project.case(case_id).status == "accepted"
+
+
+def test_a_script_finishes_no_lesions_of_which_a_part_is_hidden(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic = reviewer.logic
+    for _ in range(3):
+        reviewer.press(reviewer.ui.lesionAcceptButton)
+    display = final_label(reviewer, CASE).GetDisplayNode()
+    display.SetSegmentVisibility("liver", False)
+    with pytest.raises(SceneError, match=r"is hidden \(liver\)"):
+        logic.finish_lesions()
+    assert logic.project.case(CASE).label is None
+    display.SetSegmentVisibility("liver", True)
+    logic.finish_lesions()
+    assert logic.project.case(CASE).label is not None
+
+
 def test_lesions_are_accepted_and_finished_only_once_they_were_seen(reviewer: Reviewer) -> None:
     ui, display = reviewer.ui, final_label(reviewer, CASE).GetDisplayNode()
     display.SetSegmentVisibility("liver", False)  # so that the tumours are seen better

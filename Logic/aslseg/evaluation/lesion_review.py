@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from aslseg.data.geometry import ijk_to_ras
-from aslseg.data.images import read_labelmap
 from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labels, Mask, Volume
@@ -32,10 +31,10 @@ from aslseg.project.lesions import (
     boxed,
     read_lesions,
 )
+from aslseg.project.predictions import read_predictions
 from aslseg.project.project import Project
 from aslseg.project.review import refined_path
 from aslseg.project.run_folder import RunFolder
-from aslseg.project.run_tables import PREDICTIONS
 from aslseg.targets import Target, region_mask
 
 NEAR_THRESHOLD = 1.0
@@ -126,16 +125,13 @@ def read_review(
     Raises:
         RunError: When the run has no refined label of the case, or a table is damaged.
         ProjectError: When there is no such case, or its file of decisions is damaged.
-        ImageError: When a label map is damaged.
+        ImageError: When a label map is damaged, or lies on other voxels than the image.
     """
     folder = refined_path(run, case_id, round_number).parent
-    candidates = read_candidate_lesions(folder, project.targets)
+    candidates = read_candidate_lesions(folder, project.targets, image.geometry)
     lesions = read_lesions(project, case_id)
-    predictions: dict[str, Labels] = {
-        source: read_labelmap(folder / f"{source}.nii.gz").labels
-        for source in PREDICTIONS
-        if (folder / f"{source}.nii.gz").exists()
-    }
+    found = read_predictions(folder, image.geometry)
+    predictions = {source: labelmap.labels for source, labelmap in found.items()}
     return lesions_to_review(image, candidates, lesions, project.targets, predictions), lesions
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aslseg.data.images import read_labelmap
 from aslseg.data.masks import box_of, crop, label_components
-from aslseg.data.volume import Labelmap, Labels, Mask
-from aslseg.errors import GeometryMismatchError, RunError
+from aslseg.data.volume import Geometry, Labelmap, Labels, Mask
+from aslseg.errors import RunError
 from aslseg.project.candidate_table import CandidateRow, read_candidate_map, read_candidates
 from aslseg.project.lesions import ENOUGH_DECIDED, BoxedMask, CaseLesions, boxed
+from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED
 from aslseg.targets import Target, lesion_targets
 
@@ -43,26 +43,27 @@ class CandidateLesion:
     row: CandidateRow | None = None
 
 
-def read_candidate_lesions(folder: Path, targets: Sequence[Target]) -> list[CandidateLesion]:
+def read_candidate_lesions(
+    folder: Path, targets: Sequence[Target], geometry: Geometry
+) -> list[CandidateLesion]:
     """Read the candidates of a case with their voxels, largest first.
 
     Args:
         folder: Of the case's predictions.
         targets: All targets.
+        geometry: Of the case's image.
 
     Raises:
         RunError: When there is no refined label, the table is damaged, or it has more candidates
             than the map can show.
-        ImageError: When a label map is damaged.
+        ImageError: When a label map is damaged, or lies on other voxels than the image.
     """
     path = folder / REFINED
     if not path.exists():
         msg = f"{folder} has no final label to review; train or resume the run."
         raise RunError(msg)
-    refined, rows, cores = read_labelmap(path), read_candidates(folder), read_candidate_map(folder)
-    if cores is not None and cores.labels.shape != refined.labels.shape:
-        msg = f"The map of candidates in {folder} lies elsewhere than its final label."
-        raise GeometryMismatchError(msg)
+    refined, rows = read_prediction(path, geometry), read_candidates(folder)
+    cores = read_candidate_map(folder, geometry)
     if any(row.number > np.iinfo(np.uint8).max for row in rows):
         msg = (
             f"{folder} has {len(rows)} candidates, more than can be shown one by one; raise "

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.data.images import read_labelmap, write_labelmap
-from aslseg.data.volume import Labelmap
+from aslseg.data.images import write_labelmap
+from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import RunError, short
+from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import read_table, truth_of, write_table
 from aslseg.schema_1 import predictions_folder
 
@@ -109,14 +110,18 @@ def expected_volume_ml(folder: Path) -> float | None:
     return sum(row.volume_ml * row.probability for row in read_candidates(folder))
 
 
-def read_candidate_map(folder: Path) -> Labelmap | None:
+def read_candidate_map(folder: Path, geometry: Geometry) -> Labelmap | None:
     """Read the map of a case's candidates, or None.
 
+    Args:
+        folder: Of the case's predictions.
+        geometry: Of the case's image.
+
     Raises:
-        ImageError: When the file is damaged.
+        ImageError: When the file is damaged, or lies on other voxels than the image.
     """
     path = folder / CANDIDATE_MAP
-    return read_labelmap(path) if path.exists() else None
+    return read_prediction(path, geometry) if path.exists() else None
 
 
 def candidates_of_round(round_folder: Path) -> list[CandidateRow]:

@@ -15,7 +15,6 @@ import SimpleITK as sitk  # noqa: N813
 from pydantic import TypeAdapter, ValidationError
 from scipy import ndimage
 
-from aslseg.data.images import read_labelmap
 from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import AslsegError, ProjectError
@@ -23,6 +22,7 @@ from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.case import LESIONS, Case
 from aslseg.project.image_digests import stamp_of
 from aslseg.project.lesions import read_lesions
+from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_object
 from aslseg.schema_1 import PREDICTION_FILE
@@ -93,13 +93,14 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
     """Measure a case, write its thumbnail, and keep both.
 
     Raises:
-        ImageError: When image or label map are missing or damaged.
+        ImageError: When image or label map are missing or damaged, or what a run predicted lies on
+            other voxels than the image.
         RunError: When a file of the predictions is damaged.
         StorageError: When the cache cannot be written.
     """
     stamp = _stamp(project, case, predictions)
     human = None if case.label is None else project.load_labels(case)
-    shown = human or _refined(predictions)
+    shown = human or _refined(project, case, predictions)
     unknown = frozenset() if human is None else project.unknown_targets(case)
     found, decided = _lesions(project, case, predictions)
     facts = CaseFacts(
@@ -166,9 +167,11 @@ def _square(rgb: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     return picture
 
 
-def _refined(predictions: Path | None) -> Labelmap | None:
+def _refined(project: Project, case: Case, predictions: Path | None) -> Labelmap | None:
     path = None if predictions is None else predictions / REFINED
-    return None if path is None or not path.exists() else read_labelmap(path)
+    if path is None or not path.exists():
+        return None
+    return read_prediction(path, project.geometry(case))
 
 
 def _volumes(
@@ -186,7 +189,8 @@ def _lesions(project: Project, case: Case, predictions: Path | None) -> tuple[in
     """Return how many lesions were found in a case, and how many of these are decided."""
     if predictions is None or not (predictions / REFINED).exists():
         return 0, 0
-    shown = [one for one in read_candidate_lesions(predictions, project.targets) if one.shown]
+    found = read_candidate_lesions(predictions, project.targets, project.geometry(case))
+    shown = [one for one in found if one.shown]
     left = undecided(shown, read_lesions(project, case.id))
     return len(shown), len(shown) - len(left)
 

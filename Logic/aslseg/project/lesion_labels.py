@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from aslseg.data.images import read_labelmap
 from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
+from aslseg.project.predictions import read_prediction
 from aslseg.project.project import Project, changing, open_project
 from aslseg.project.review import correct, decisions, refined_path
 from aslseg.project.roles import refuse_prediction
@@ -50,6 +50,7 @@ def finish_case(
             refined label would become that of a case to judge by, or replace one that a person may
             have drawn or corrected.
         RunError: When the run has no refined label of the case.
+        ImageError: When a label map of the run is damaged, or lies on other voxels than the image.
         StorageError: When the folder cannot be written; nothing changes then.
     """
     path = refined_path(run, case_id, round_number)
@@ -58,7 +59,7 @@ def finish_case(
         lesions, is_computed = read_lesions(current, case_id), labels is None
         if labels is None:
             require_finishable(current, run, lesions, round_number=round_number)
-            refined = read_labelmap(path)
+            refined = read_prediction(path, current.geometry(current.case(case_id)))
             labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
         else:
             _refuse_refined(current, case_id, is_shown=True)
@@ -95,7 +96,8 @@ def require_finishable(
 
 def _require_decided(project: Project, folder: Path, lesions: CaseLesions) -> None:
     """Refuse to finish a case of which a lesion that is shown is undecided."""
-    candidates = read_candidate_lesions(folder, project.targets)
+    geometry = project.geometry(project.case(lesions.case_id))
+    candidates = read_candidate_lesions(folder, project.targets, geometry)
     left = undecided([one for one in candidates if one.shown], lesions)
     if left:
         msg = (
@@ -148,13 +150,15 @@ def partial_label(
         without a decision about these targets, or where all refined labels are gone.
 
     Raises:
-        ImageError: When a refined label is damaged.
+        ImageError: When a refined label is damaged, or lies on other voxels than the image.
     """
     chosen = [one for one in lesions.decisions.values() if one.target in names]
     places = {one: _refined_path(project, lesions.case_id, one) for one in chosen if one.run}
-    shown = {path: read_labelmap(path) for path in dict.fromkeys(places.values()) if path.exists()}
-    if not shown:
+    there = [path for path in dict.fromkeys(places.values()) if path.exists()]
+    if not there:
         return None
+    geometry = project.geometry(project.case(lesions.case_id))
+    shown = {path: read_prediction(path, geometry) for path in there}
     last = list(shown.values())[-1]
     labels = lesions.apply(last.labels, project.targets)
     decided = np.zeros(labels.shape, np.bool_)

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from aslseg.data.images import read_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, finding_in_line
 from aslseg.project.candidate_table import expected_volume_ml
@@ -29,6 +28,7 @@ from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
+from aslseg.project.predictions import read_prediction
 from aslseg.project.project import (
     Project,
     change_project,
@@ -117,6 +117,7 @@ def accept(
 
     Raises:
         RunError: When nothing was shown and the run has no refined label of the case.
+        ImageError: When that of the round is damaged, or lies on other voxels than the image.
         ProjectError: When there is no such case, or a person's label is there already.
         StorageError: When the folder cannot be written; nothing changes then.
     """
@@ -128,7 +129,8 @@ def accept(
         refuse_prediction(case)
         is_computed = labels is None
         if labels is None:
-            labels = read_labelmap(refined_path(run, case_id, round_number))
+            path = refined_path(run, case_id, round_number)
+            labels = read_prediction(path, project.geometry(case))
         decided = _Decided("accepted", run, round_number, is_computed)
         return _keep(project, case_id, labels, decided)
 

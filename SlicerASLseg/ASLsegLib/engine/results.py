@@ -36,7 +36,12 @@ from ASLsegLib.scene.segmentations import (
     write_prediction_slice,
 )
 from ASLsegLib.scene.segments import Parts, parts_of
-from ASLsegLib.scene.volumes import SceneError, geometry_of, slice_axis_of
+from ASLsegLib.scene.volumes import (
+    SceneError,
+    geometry_of,
+    plane_geometry_of,
+    slice_axis_of,
+)
 
 if TYPE_CHECKING:  # pydantic may not be installed before a result is asked for
     from aslseg.data.volume import Geometry, Labels
@@ -166,8 +171,9 @@ def result_handlers(
         prompted: Whether the request holds a person's prompts.
     """
     if slice_index is not None:
+        on_slice = plane_geometry_of(volume, slice_index)
         return (
-            lambda done: read_slice_result(done, prompted=prompted),
+            lambda done: read_slice_result(done, slice_index, on_slice, prompted=prompted),
             lambda result, shown: show_slice_result(volume, result, may_replace, shown),
         )
     geometry, axis = geometry_of(volume), slice_axis_of(volume)
@@ -203,16 +209,16 @@ def read_volume_result(
         shape=geometry.shape,
         axis=axis,
         origin=_origin_of(facts, prompted),
-        disagreement=_read_disagreement(files),
+        disagreement=_read_disagreement(files, geometry),
     )
 
 
 def read_answer(path: Path, geometry: Geometry) -> Labels:
-    """Return the label map (D, H, W) of an answer about a whole volume; work for a thread.
+    """Return the label map (D, H, W) of an answer; work for a thread.
 
     Args:
         path: The file.
-        geometry: Of the volume.
+        geometry: Of the volume, or of the slice as a volume of one.
 
     Raises:
         ImageError: When the file is missing or damaged.
@@ -221,31 +227,33 @@ def read_answer(path: Path, geometry: Geometry) -> Labels:
     from aslseg.data.images import read_labelmap
 
     labelmap = read_labelmap(path)
-    if not labelmap.geometry.matches(geometry):
-        msg = (
-            "What the engine has answered lies on other voxels than the volume, so nothing is "
-            "shown of it; try again, and report it if that comes again."
-        )
-        raise SceneError(msg)
+    _require_place(labelmap.geometry, geometry)
     return labelmap.labels
 
 
-def read_slice_result(done: Done, *, prompted: bool = False) -> SliceResult:
+def read_slice_result(
+    done: Done, slice_index: int, geometry: Geometry, *, prompted: bool = False
+) -> SliceResult:
     """Read the files of an answer about one slice; work for a thread.
+
+    Args:
+        done: Answer to `refine`.
+        slice_index: The axial slice that was asked about.
+        geometry: Of that slice, as a volume of one.
+        prompted: Whether the request held a person's prompts.
 
     Raises:
         ImageError: When a file is missing or damaged.
+        SceneError: When a label map lies on other voxels than those of the slice.
     """
-    from aslseg.data.images import read_labelmap
-
     facts, files = _facts_and_files(done)
     planes: dict[str, np.ndarray] = {
-        one: read_labelmap(files[one]).labels[0] for one in PREDICTIONS if one in files
+        one: read_answer(files[one], geometry)[0] for one in PREDICTIONS if one in files
     }
-    apart = _read_disagreement(files)
+    apart = _read_disagreement(files, geometry)
     return SliceResult(
         planes,
-        facts.slice_index or 0,
+        slice_index,
         facts.targets,
         _origin_of(facts, prompted),
         None if apart is None else apart[0],
@@ -415,7 +423,25 @@ def _check_present(volume: Any) -> None:
         raise SceneError(msg)
 
 
-def _read_disagreement(files: Mapping[str, Path]) -> np.ndarray | None:
+def _read_disagreement(files: Mapping[str, Path], geometry: Geometry) -> np.ndarray | None:
     from aslseg.data.images import read_volume
 
-    return read_volume(files["disagreement"]).voxels if "disagreement" in files else None
+    if "disagreement" not in files:
+        return None
+    found = read_volume(files["disagreement"])
+    _require_place(found.geometry, geometry)
+    return found.voxels
+
+
+def _require_place(found: Geometry, geometry: Geometry) -> None:
+    """Refuse an answer that lies on other voxels than what was asked about.
+
+    Raises:
+        SceneError: When it does.
+    """
+    if not found.matches(geometry):
+        msg = (
+            "What the engine has answered lies on other voxels than the volume, so nothing is "
+            "shown of it; try again, and report it if that comes again."
+        )
+        raise SceneError(msg)

@@ -232,15 +232,23 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             shown=shown_in(node, volume),
         )
 
-    def _require_seen(self, node: Any, questions: Questions) -> None:
+    def _require_seen(self, node: Any, questions: Questions, *, in_part: bool = False) -> None:
         """Ask whether segments may be saved that are not shown.
+
+        Args:
+            node: Segmentation node.
+            questions: Asked.
+            in_part: Whether a segmentation may be saved of which nothing is shown at all: cases are
+                accepted that are not looked at, but none of which a part is.
 
         Raises:
             SceneError: When the question is refused.
             CancelledError: When the answer is no.
         """
-        segmentation = node.GetSegmentation()
-        hidden = hidden_segments(node, target_segments(node, self.targets()))
+        segmentation, chosen = node.GetSegmentation(), target_segments(node, self.targets())
+        hidden = hidden_segments(node, chosen)
+        if in_part and len(hidden) == len(chosen):
+            return
         names = [str(segmentation.GetSegment(one).GetName()) for one in hidden]
         if names:
             require_yes(questions.may_hide(str(node.GetName()), names))

@@ -70,7 +70,8 @@ class ReviewLogic(LabelSavingLogic):
         """Train on the refined label of a case as on a human one from now on.
 
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
-        corrected when a person drew in it or placed prompts. A case that is not in the scene gets
+        corrected when a person drew in it or placed prompts. Where a part of it is hidden it is asked
+        about; cases that are not looked at are accepted as they are. A case that is not in the scene gets
         the label of the best round of the latest run. Where no slice of the case's label counts,
         all of it does afterwards.
 
@@ -112,6 +113,7 @@ class ReviewLogic(LabelSavingLogic):
         whole = project.case(case_id).complete_slices == ()
         if whole:
             require_yes(questions.may_count_whole(case_id))
+        self._require_seen(node, questions, in_part=True)
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
         run, number = self._round_of(node)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aslseg.data.orientation import to_slices
 from aslseg.errors import ImageError
-from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.engine.results import (
     VolumeResult,
     provenance_of,
@@ -30,6 +30,7 @@ from ASLsegLib.scene.segmentations import (
 )
 
 if TYPE_CHECKING:
+    from aslseg.data.volume import Geometry
     from aslseg.project.project import Project
 
 
@@ -55,12 +56,13 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
         None when there is neither.
 
     Raises:
-        ImageError: When a file is damaged.
+        ImageError: When a file is damaged, or a prediction lies on other voxels than the image.
     """
     from aslseg.project.lesions import read_lesions
 
     case = project.case(case_id)
-    labels, prompts, origin = _predictions_of_run(project, case_id)
+    geometry = project.geometry(case)
+    labels, prompts, origin = _predictions_of_run(project, case_id, geometry)
     if case.label is not None:
         labels["refined"] = project.load_labels(case).labels
     elif "refined" in labels:
@@ -68,7 +70,6 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
         labels["refined"] = lesions.apply(labels["refined"], project.targets)
     if not labels:
         return None
-    geometry = project.geometry(case)
     result = volume_result(
         labels,
         prompts,
@@ -131,7 +132,7 @@ def _shows_other_voxels(node: Any, volume: Any, result: VolumeResult) -> bool:
 
 
 def _predictions_of_run(
-    project: Project, case_id: str
+    project: Project, case_id: str, geometry: Geometry
 ) -> tuple[dict[str, np.ndarray], list[Any], Provenance]:
     from aslseg.project.run_folder import run_named, saw_another
     from aslseg.project.run_list import list_runs
@@ -145,19 +146,18 @@ def _predictions_of_run(
             continue
         if prediction_file(folder).exists():
             origin = Provenance("", run.method, run.run_id, run.best_round)
-            return *_read_predictions(folder), origin
+            return *_read_predictions(folder, geometry), origin
     return {}, [], Provenance("")
 
 
-def _read_predictions(folder: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
-    from aslseg.data.images import read_labelmap
+def _read_predictions(
+    folder: Path, geometry: Geometry
+) -> tuple[dict[str, np.ndarray], list[Any]]:
+    from aslseg.project.predictions import read_predictions
     from aslseg.prompts import read_prompts
 
-    labels: dict[str, np.ndarray] = {
-        source: read_labelmap(folder / f"{source}.nii.gz").labels
-        for source in PREDICTIONS
-        if (folder / f"{source}.nii.gz").exists()
-    }
+    found = read_predictions(folder, geometry)
+    labels: dict[str, np.ndarray] = {source: one.labels for source, one in found.items()}
     path = folder / "prompts.json"
     if not path.exists():
         return labels, []

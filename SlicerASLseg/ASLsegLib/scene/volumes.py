@@ -63,6 +63,14 @@ def slice_geometry_of(node: Any) -> Geometry:
     return to_slices(geometry).geometry(geometry)
 
 
+def plane_geometry_of(node: Any, slice_index: int) -> Geometry:
+    """Return where an axial slice of a volume node lies, as a volume of one slice."""
+    geometry = slice_geometry_of(node)
+    affine = geometry.ijk_to_ras.copy()
+    affine[:3, 3] += slice_index * affine[:3, 2]
+    return Geometry((1, *geometry.shape[1:]), affine)
+
+
 def volume_of(node: Any) -> Volume:
     """Return a volume node as the library's volume; the voxels are shared, not copied.
 

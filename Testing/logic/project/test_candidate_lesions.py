@@ -90,11 +90,11 @@ def test_what_is_covered_by_half_is_decided(covered: int, left: int) -> None:
 def test_candidates_are_read_from_the_folder_of_a_case(tmp_path: Path) -> None:
     refined, cores = maps()
     with pytest.raises(RunError, match="no final label to review"):
-        read_candidate_lesions(tmp_path, LIVER_TARGETS)
+        read_candidate_lesions(tmp_path, LIVER_TARGETS, GRID)
     write_labelmap(refined, tmp_path / "refined.nii.gz")
-    assert len(read_candidate_lesions(tmp_path, LIVER_TARGETS)) == 2
+    assert len(read_candidate_lesions(tmp_path, LIVER_TARGETS, GRID)) == 2
     write_candidates(tmp_path, ROWS, cores, ["sam_overlap"])
-    assert len(read_candidate_lesions(tmp_path, LIVER_TARGETS)) == 4
+    assert len(read_candidate_lesions(tmp_path, LIVER_TARGETS, GRID)) == 4
     write_candidates(tmp_path, [*ROWS, row(256, accepted=True)], cores, ["sam_overlap"])
     with pytest.raises(RunError, match="more than can be shown one by one"):
-        read_candidate_lesions(tmp_path, LIVER_TARGETS)
+        read_candidate_lesions(tmp_path, LIVER_TARGETS, GRID)

@@ -40,7 +40,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert (read[1].number, read[1].accepted) == (2, False)
     head = (folder / "candidates.csv").read_text(encoding="utf-8").splitlines()[0]
     assert head == ",".join([*CANDIDATE_COLUMNS, "peak"])
-    numbers = read_candidate_map(folder)
+    numbers = read_candidate_map(folder, NUMBERS.geometry)
     assert numbers is not None
     np.testing.assert_array_equal(numbers.labels, NUMBERS.labels)
     assert candidates_of_round(tmp_path)[0] == ROWS[0]
@@ -48,7 +48,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 
 def test_where_nothing_was_decided_there_are_none(tmp_path: Path) -> None:
     assert read_candidates(tmp_path) == []
-    assert read_candidate_map(tmp_path) is None
+    assert read_candidate_map(tmp_path, NUMBERS.geometry) is None
     assert candidates_of_round(tmp_path) == []
 
 

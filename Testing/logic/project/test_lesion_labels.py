@@ -43,7 +43,7 @@ def run(project: Project) -> RunFolder:
 
 
 def test_a_case_is_done_when_all_is_decided(project: Project, run: RunFolder) -> None:
-    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels)
     put_lesion(project, "c2", accepted)
     with pytest.raises(ProjectError, match="1 lesions of case c2 are undecided"):
@@ -81,7 +81,7 @@ def test_a_label_to_judge_by_that_was_shown_is_finished(project: Project, run: R
 def test_a_label_of_a_person_gives_its_place_to_no_prediction(
     project: Project, run: RunFolder
 ) -> None:
-    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS):
+    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY):
         put_lesion(project, "c2", LesionDecision("deleted", "tumour", one.voxels, None))
     drawn = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
     drawn.labels[5:7, 5:9, 5:9] = 2
@@ -101,7 +101,7 @@ def test_a_label_of_a_person_gives_its_place_to_no_prediction(
 def test_a_case_that_a_review_has_finished_is_finished_again(
     project: Project, run: RunFolder
 ) -> None:
-    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     put_lesion(project, "c2", LesionDecision("deleted", "tumour", small.voxels, None))
     _, now = put_lesion(project, "c2", LesionDecision("deleted", "tumour", large.voxels, None))
     done = finish_case(project, run, "c2")
@@ -120,7 +120,7 @@ def test_a_case_waits_for_no_candidate_that_its_run_left_out(
     origin = (0.0, 0.0, 0.0)
     rejected = CandidateRow("c2", "tumour", 1, origin, origin, 0.2, 0.3, 0.5, accepted=False)
     write_candidates(run.predictions(1, "c2"), [rejected], Labelmap(cores, GEOMETRY), [])
-    found = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    found = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     assert [one.shown for one in found] == [False, True, True]
     for one in found[1:]:
         put_lesion(project, "c2", LesionDecision("accepted", "tumour", one.voxels, one.voxels))
@@ -131,7 +131,7 @@ def test_a_case_waits_for_no_candidate_that_its_run_left_out(
 
 
 def test_what_the_person_was_shown_is_what_is_saved(project: Project, run: RunFolder) -> None:
-    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS):
+    for one in read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY):
         put_lesion(project, "c2", LesionDecision("deleted", "tumour", one.voxels, None))
     shown = Labelmap(np.full(GEOMETRY.shape, 1, np.uint8), GEOMETRY)
     shown.labels[0] = 0
@@ -142,7 +142,7 @@ def test_what_the_person_was_shown_is_what_is_saved(project: Project, run: RunFo
 def test_decisions_say_what_is_so_around_them_and_nothing_elsewhere(
     project: Project, run: RunFolder
 ) -> None:
-    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     deleted = LesionDecision("deleted", "tumour", large.voxels, None, "a", 1)
     _, lesions = put_lesion(project, "c2", deleted)
     found = partial_label(project, lesions, {"tumour"}, margin_mm=4.0)
@@ -160,7 +160,7 @@ def test_decisions_say_what_is_so_around_them_and_nothing_elsewhere(
 def test_what_is_undecided_in_the_surroundings_stays_unknown(
     project: Project, run: RunFolder
 ) -> None:
-    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
     _, lesions = put_lesion(project, "c2", accepted)
     found = partial_label(project, lesions, {"tumour"}, margin_mm=200.0)
@@ -173,7 +173,7 @@ def test_what_is_undecided_in_the_surroundings_stays_unknown(
 def test_without_the_label_that_was_looked_at_nothing_is_said(
     project: Project, run: RunFolder
 ) -> None:
-    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, _ = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     gone = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "b", 1)
     _, lesions = put_lesion(project, "c2", gone)
     assert partial_label(project, lesions, {"tumour"}, margin_mm=4.0) is None
@@ -187,7 +187,7 @@ def test_what_another_run_showed_and_nobody_decided_about_stays_unknown(
     write_json_atomic(later.path / "config.json", {})
     nothing = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
     write_labelmap(nothing, later.predictions(1, "c2") / "refined.nii.gz")
-    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     put_lesion(
         project, "c2", LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
     )
@@ -204,7 +204,7 @@ def test_what_another_run_showed_and_nobody_decided_about_stays_unknown(
 def test_a_decision_whose_run_is_gone_says_what_its_own_voxels_are(
     project: Project, run: RunFolder
 ) -> None:
-    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS)
+    large, small = read_candidate_lesions(run.predictions(1, "c2"), LIVER_TARGETS, GEOMETRY)
     put_lesion(project, "c2", LesionDecision("deleted", "tumour", small.voxels, None, "gone", 1))
     accepted = LesionDecision("accepted", "tumour", large.voxels, large.voxels, "a", 1)
     _, lesions = put_lesion(project, "c2", accepted)
