@@ -102,3 +102,17 @@ def test_a_node_of_an_earlier_scene_says_nothing_of_its_project(logic: Any, seco
     logic.open_project(second)
     assert logic.case_node("ct") is None
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
+
+
+def test_a_decision_that_ends_in_another_project_is_none_of_that(logic: Any, second: Path) -> None:
+    first, node = logic.project.folder, draw(ct_of(logic), liver=liver_mask())
+    logic.open_project(second)
+    logic.save_label(draw(logic.load_case("ct"), liver=lesion_mask(2)))
+    logic.open_project(first)
+    logic.save_label(node, wait=False)
+    logic.open_project(second)
+    while logic.background.is_busy:
+        logic.poll()
+    assert logic.history.done == ()
+    assert np.array_equal(saved(logic.project) > 0, lesion_mask(2))
+    assert np.array_equal(saved(logic.open_project(first)) > 0, liver_mask())

@@ -383,6 +383,48 @@ def test_a_volume_whose_voxels_were_replaced_is_its_case_no_more(logic: Any) -> 
     assert slicer.util.arrayFromVolume(fresh).max() == 0
 
 
+def copy_of_node(volume: Any) -> Any:
+    """Clone a volume node as the Data module does: with its attributes."""
+    copy = add_ct("ct Copy")
+    for name in ("Case", "Image", "Voxels", "Project", "Label"):
+        copy.SetAttribute(f"ASLseg.{name}", volume.GetAttribute(f"ASLseg.{name}"))
+    return copy
+
+
+def test_what_was_drawn_on_a_copy_with_other_voxels_is_no_label(logic: Any) -> None:
+    copy = copy_of_node(ct_of(logic))
+    slicer.util.updateVolumeFromArray(copy, np.full(SHAPE, 9, np.int16))
+    copy.SetOrigin(100.0, 0.0, 0.0)
+    node = draw(copy, liver=liver_mask())
+    for save in (logic.save_label, logic.save_organ_mask):
+        with pytest.raises(
+            AslsegError, match="voxels of ct Copy are not those of case ct any more"
+        ):
+            save(node)
+    assert logic.project.case("ct").label is None
+
+
+def test_what_was_drawn_on_a_mere_copy_is_a_label(logic: Any) -> None:
+    logic.save_label(draw(copy_of_node(ct_of(logic)), liver=liver_mask()))
+    assert np.array_equal(saved(logic.project) > 0, liver_mask())
+
+
+def test_a_project_that_was_moved_away_is_not_made_anew(logic: Any, tmp_path: Path) -> None:
+    folder = logic.project.folder
+    folder.rename(tmp_path / "moved")
+    for act in (
+        lambda: logic.add_volume(add_ct("more", value=4)),
+        lambda: logic.reject("ct"),
+        lambda: logic.set_split("ct", "test"),
+        lambda: logic.rename_case("ct", "other"),
+        lambda: logic.undo_decision(),
+        lambda: logic.save_label(draw(ct_of(logic), liver=liver_mask())),
+    ):
+        with pytest.raises(AslsegError, match=r"project\.json cannot be read"):
+            act()
+    assert not folder.exists()
+
+
 def test_a_volume_that_was_put_elsewhere_is_refused(logic: Any) -> None:
     node, volume = draw(ct_of(logic), liver=liver_mask()), ct_of(logic)
     volume.SetOrigin(100.0, 0.0, 0.0)

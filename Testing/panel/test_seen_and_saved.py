@@ -96,7 +96,9 @@ def test_a_script_accepts_no_case_of_which_a_part_is_hidden(
 
     case_id, logic = person.chosen(), person.logic
     hide(person, final_label(person, case_id).GetDisplayNode())
-    with pytest.raises(SceneError, match=rf"is hidden \({names}\), and what is saved has to be seen"):
+    with pytest.raises(
+        SceneError, match=rf"is hidden \({names}\), and what is saved has to be seen"
+    ):
         logic.accept(case_id)
     assert logic.project.case(case_id).label is None
     asked: list[Any] = []

@@ -268,8 +268,11 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
 
 
 def _labelmap(export: _Export, label: CaseLabel) -> Labelmap:
+    """Return the label map of a case; a prediction has its lesions as they were decided about."""
     if label.made_by == "ai" and label.path is not None:
-        return export.project.read_labels(label.case, label.path)
+        found = export.project.read_labels(label.case, label.path)
+        lesions = read_lesions(export.project, label.case.id)
+        return Labelmap(lesions.apply(found.labels, export.project.targets), found.geometry)
     return export.project.load_labels(label.case, export.digests[label.case.id])
 
 

@@ -32,7 +32,9 @@ def read_lesion_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]
     for number, values in read_lines(path, ProjectError, REMEDY):
         more = 0 if values is None else values.get(MORE, 0)
         if due and more != due - 1:
-            msg = f"{path} is damaged in line {number} (lines of one command are missing); {REMEDY}."
+            msg = (
+                f"{path} is damaged in line {number} (lines of one command are missing); {REMEDY}."
+            )
             raise ProjectError(msg)
         waiting.append((number, values))
         due = more if isinstance(more, int) else 0

@@ -24,7 +24,14 @@ from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
-from aslseg.errors import ConfigError, ImageError, ProjectError, StorageError, short
+from aslseg.errors import (
+    ConfigError,
+    GeometryMismatchError,
+    ImageError,
+    ProjectError,
+    StorageError,
+    short,
+)
 from aslseg.project.case import (
     HISTORY,
     LABELS,
@@ -237,12 +244,23 @@ class Project(Settings):
 
         Raises:
             ImageError: When a file is missing or damaged.
+            GeometryMismatchError: When one lies on other voxels than the image.
             StorageError: When a link leads out of the project.
         """
-        return {
-            name: read_labelmap(inside(self.folder, place)).labels > 0
-            for name, place in case.masks.items()
-        }
+        if not case.masks:
+            return {}
+        geometry, masks = self.geometry(case), {}
+        for name, place in case.masks.items():
+            path = inside(self.folder, place)
+            found = read_labelmap(path)
+            if not found.geometry.matches(geometry):
+                msg = (
+                    f"{path} lies on other voxels than the image of case {case.id}, so it is no mask "
+                    "of its organ; give the mask again, or restore the file from its history."
+                )
+                raise GeometryMismatchError(msg)
+            masks[name] = found.labels > 0
+        return masks
 
     def lesion_path(self, case_id: str) -> Path:
         """Return where the decisions about the lesions of a case are, which need not be there."""
@@ -618,9 +636,12 @@ def changing(folder: Path) -> Iterator[None]:
         folder: Of the project.
 
     Raises:
-        ProjectError: When another program does not give the lock back in time.
+        ProjectError: When another program does not give the lock back in time, or the folder is not
+            there, for it may have been moved.
         StorageError: When the folder cannot be written, or its disk knows no locks.
     """
+    if not os.path.lexists(folder):  # else a new one would be made where it was
+        open_project(folder)  # which says what is wrong
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     is_first = not lock.is_locked
     with storage_errors(folder):

@@ -74,7 +74,7 @@ def _refuse_other_voxels(project: Project, case: Case, geometry: Geometry) -> No
     The grid of before is that of what was drawn on it, or of the label maps that were reviewed.
     """
     lesions = read_lesions(project, case.id).decisions.values()
-    if case.complete_slices is None and not lesions:
+    if case.complete_slices is None and not lesions and not case.masks:
         return
     places = [
         *drawn_files(project, case),
@@ -86,7 +86,8 @@ def _refuse_other_voxels(project: Project, case: Case, geometry: Geometry) -> No
     ]
     if all(read_geometry(path).matches(geometry) for path in places if path.exists()):
         return
-    what = "decisions about lesions" if lesions else "complete slices"
+    slices = "organ masks" if case.complete_slices is None else "complete slices"
+    what = "decisions about lesions" if lesions else slices
     msg = (
         f"The {what} of case {case.id} are kept by voxels of the image of before, and the one that "
         "is there now has other voxels; put what was drawn and decided into the history "

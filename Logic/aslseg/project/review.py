@@ -28,6 +28,7 @@ from aslseg.project.case import LABELS, Case, Split, Status
 from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
+from aslseg.project.lesions import read_lesions
 from aslseg.project.predictions import read_prediction
 from aslseg.project.project import (
     Project,
@@ -112,7 +113,8 @@ def accept(
         project: The project.
         run: Whose refined label it is.
         case_id: The case.
-        labels: What the person was shown; the round's refined label on disk when None.
+        labels: What the person was shown; when None, the round's refined label on disk, with what
+            was decided about its lesions.
         round_number: Of what was shown; the best round when None.
 
     Raises:
@@ -130,7 +132,9 @@ def accept(
         is_computed = labels is None
         if labels is None:
             path = refined_path(run, case_id, round_number)
-            labels = read_prediction(path, project.geometry(case))
+            found = read_prediction(path, project.geometry(case))
+            decided_lesions = read_lesions(project, case_id).apply(found.labels, project.targets)
+            labels = Labelmap(decided_lesions, found.geometry)
         decided = _Decided("accepted", run, round_number, is_computed)
         return _keep(project, case_id, labels, decided)
 

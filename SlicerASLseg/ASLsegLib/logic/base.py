@@ -47,6 +47,10 @@ class LogicBase:
             raise SceneError(msg)
         return self.project
 
+    def is_open(self, project: Project) -> bool:
+        """Tell whether a project is the one that is open."""
+        return self.project is not None and self.project.folder == project.folder
+
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
         self.background.poll()

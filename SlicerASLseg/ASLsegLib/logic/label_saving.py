@@ -209,6 +209,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
 
         case_node = self.case_node(case_id)
         require_intact(case_node, case_id)
+        require_intact(volume, case_id, case_node)
         note_project(case_node, self.opened())  # it may have been moved
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
         self._require_whole(node, case_id, questions)
@@ -309,6 +310,8 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
                 note_saved(node, volume_of_prediction(node), shown_then)
             noted = written_to(node) if _is_there(node) else written
             self.updated(project)
+            if not self.is_open(project):
+                return project  # another one was opened, of which nothing was decided
 
             def again() -> None:  # keeps packed labels and no node, which would keep its voxels
                 _require_label(self.opened(), case_id, label_before)

@@ -148,6 +148,7 @@ class OrganMaskLogic(ReviewLogic):
             raise SceneError(msg)
         node = self.case_node(case_id)
         require_intact(node, case_id)
+        require_intact(volume, case_id, node)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
         if name in project.case(case_id).masks:

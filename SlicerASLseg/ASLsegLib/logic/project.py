@@ -322,7 +322,7 @@ class ProjectLogic(LogicBase):
 
     def updated(self, project: Project) -> Project:
         """Take notice of a project that was changed, unless another one is open by now."""
-        if self.project is not None and self.project.folder == project.folder:
+        if self.is_open(project):
             self._state = ProjectState(project, self._state, self._review_order)
             self.project = project
             self.project_changed.emit()
@@ -341,7 +341,7 @@ class ProjectLogic(LogicBase):
 
     def _show_case(self, loaded: CaseRead, known: Any | None, case_id: str) -> Any:
         project = loaded.project
-        if self.project is None or self.project.folder != project.folder:
+        if not self.is_open(project):
             msg = f"Case {case_id} is not shown: {project.folder} is not the open project any more."
             raise SceneError(msg)
         if loaded.volume is not None:
@@ -363,9 +363,14 @@ class ProjectLogic(LogicBase):
         return node
 
     def _place(self, folder: Path | str | None) -> Path:
-        if folder is not None:
-            return Path(folder)
-        return self.opened().folder
+        """Return where a volume is added: the folder that is given, or the open project's.
+
+        Raises:
+            ProjectError: When the open project is not in its folder any more.
+        """
+        from aslseg.project.project import open_project
+
+        return Path(folder) if folder is not None else open_project(self.opened().folder).folder
 
 
 def _file_state(path: Path) -> tuple[Path, int, int] | None:

@@ -106,7 +106,8 @@ class ReviewLogic(LabelSavingLogic):
 
             def note(accepted: Project) -> Project:
                 self.updated(accepted)
-                self._note_decision(again)
+                if self.is_open(accepted):
+                    self._note_decision(again)
                 return accepted
 
             return self._in_background("saving a decision", save_best, note, wait)

@@ -150,9 +150,7 @@ def _predictions_of_run(
     return {}, [], Provenance("")
 
 
-def _read_predictions(
-    folder: Path, geometry: Geometry
-) -> tuple[dict[str, np.ndarray], list[Any]]:
+def _read_predictions(folder: Path, geometry: Geometry) -> tuple[dict[str, np.ndarray], list[Any]]:
     from aslseg.project.predictions import read_predictions
     from aslseg.prompts import read_prompts
 

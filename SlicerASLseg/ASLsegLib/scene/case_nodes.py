@@ -88,13 +88,18 @@ def is_intact(node: Any) -> bool:
     return bool(node.GetAttribute(_VOXELS) == digest_of_voxels(node))
 
 
-def require_intact(node: Any, case_id: str) -> None:
+def require_intact(node: Any, case_id: str, case_node: Any | None = None) -> None:
     """Make sure that a node's voxels are still those of its case.
+
+    Args:
+        node: Volume node.
+        case_id: The case.
+        case_node: Volume node that is the case; `node` itself when None. Another one may be a copy.
 
     Raises:
         SceneError: When they were replaced.
     """
-    if not is_intact(node):
+    if (case_node or node).GetAttribute(_VOXELS) != digest_of_voxels(node):
         msg = (
             f"The voxels of {node.GetName()} are not those of case {case_id} any more; load the "
             "case again from the table."

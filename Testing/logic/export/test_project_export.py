@@ -20,6 +20,7 @@ from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import sha256_of, write_json_atomic, write_text_atomic
@@ -237,6 +238,20 @@ def test_whose_label_maps_are_taken(tmp_path: Path, labels: str, expected: dict[
     origin = read_origin(tmp_path / "out")
     assert origin is not None
     assert {name: case.made_by for name, case in origin.cases.items()} == expected
+
+
+def test_a_prediction_is_exported_as_its_lesions_were_decided(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    run = with_run(project, "b")
+    refined = read_labelmap(run.predictions(run.best_round, "b") / "refined.nii.gz").labels
+    gone = LesionDecision("deleted", "tumour", boxed(refined == 5), None)
+    put_lesion(project, "b", gone)
+    export_project(project, tmp_path / "out", ALL)
+    labels = read_labelmap(tmp_path / "out" / "b.nii.gz").labels
+    np.testing.assert_array_equal(labels, np.where(refined == 5, 1, refined))
+    assert "b" not in rows(tmp_path / "out" / "lesions.csv")
 
 
 def test_a_rejected_prediction_stays_here_and_is_told(tmp_path: Path, a_project: Path) -> None:

@@ -14,7 +14,7 @@ from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import add_cases, create_project
+from aslseg.project.create import add_cases, create_project, renew_image
 from aslseg.project.edit import rename_case
 from aslseg.project.organ_masks import (
     find_organ_masks,
@@ -250,3 +250,28 @@ def test_a_new_case_does_not_take_the_mask_of_one_that_was_renamed(
     updated = added.set_organ_masks("liver", {"a": Labelmap(other.astype(np.uint8), GRID)})
     assert np.array_equal(updated.load_masks(updated.case("z"))["liver"], ORGAN)
     assert np.array_equal(updated.load_masks(updated.case("a"))["liver"], other)
+
+
+def beside() -> Geometry:
+    """The grid of the images, a voxel further."""
+    affine = GRID.ijk_to_ras.copy()
+    affine[0, 3] += 1.0
+    return Geometry(GRID.shape, affine)
+
+
+def test_a_mask_of_the_project_that_lies_elsewhere_is_refused(project: Project) -> None:
+    path = project.folder / project.case("a").masks["liver"]
+    write_labelmap(Labelmap(ORGAN.astype(np.uint8), beside()), path)
+    for read in (project.load_image, project.load_masks, project.labels_of_masks):
+        with pytest.raises(GeometryMismatchError, match="lies on other voxels than the image"):
+            read(project.case("a"))
+
+
+def test_a_mask_is_not_kept_for_an_image_on_other_voxels(project: Project, tmp_path: Path) -> None:
+    project = project.set_organ_masks("liver", {"b": Labelmap(ORGAN.astype(np.uint8), GRID)})
+    write_volume(Volume(np.zeros(GRID.shape, np.int16), beside()), tmp_path / "b.nii.gz")
+    with pytest.raises(ProjectError, match="organ masks of case b are kept by voxels of the image"):
+        renew_image(project, "b", keep=True)
+    write_volume(Volume(np.zeros(GRID.shape, np.int16), GRID), tmp_path / "b.nii.gz")
+    renewed = renew_image(project, "b", keep=True)
+    assert np.array_equal(renewed.load_image(renewed.case("b")).given["liver"], ORGAN)

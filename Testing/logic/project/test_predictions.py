@@ -119,3 +119,16 @@ def test_a_file_of_a_run_that_lies_elsewhere_is_refused(
 @pytest.mark.parametrize("read", [read for read, name in READERS if name == "refined"])
 def test_files_of_a_run_are_read(project: Project, run: RunFolder, read: Reader) -> None:
     assert read(project, run)
+
+
+def test_a_case_is_accepted_as_its_lesions_were_decided(project: Project, run: RunFolder) -> None:
+    """The lesion of the run was taken out, and another one added, before all of it is accepted."""
+    refined = read_labelmap(run.predictions(1, "c2") / "refined.nii.gz").labels
+    lesion, added = boxed(refined == 2), np.zeros(refined.shape, np.bool_)
+    added[8, 10:12, 10:12] = True
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", lesion, None), lesion=1)
+    put_lesion(project, "c2", LesionDecision("added", "tumour", None, boxed(added)))
+    accepted = accept(project, run, "c2")
+    labels = accepted.load_labels(accepted.case("c2")).labels
+    np.testing.assert_array_equal(labels == 2, added)
+    np.testing.assert_array_equal(labels > 0, refined > 0)
