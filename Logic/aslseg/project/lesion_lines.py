@@ -1,4 +1,4 @@
-"""The lines of a file of decisions about lesions: those of one command count together or not at all.
+"""The lines of a file of decisions about lesions: those of one command count all or none.
 
 Each line but the last of a command says how many follow (`more`). Where they are not there, the
 process was killed while it wrote them, and none of them counts.

@@ -2,9 +2,9 @@
 
 `lesions/<case>.jsonl` in the project folder has one line per decision, only ever appended to: the
 last line of a lesion counts, and a decision that is taken back is a line too. Lines of one command
-count together or not at all, see `lesion_lines`. A line holds the voxels that it is about, so decisions outlive the run whose candidates they began with. The case
-gets a label map of its own, see `review`, when all its candidates are decided and the person says
-that there are no more.
+count all or none, see `lesion_lines`. A line holds the voxels that it is about, so decisions
+outlive the run whose candidates they began with. The case gets a label map of its own, see
+`review`, when all its candidates are decided and the person says that there are no more.
 """
 
 from __future__ import annotations

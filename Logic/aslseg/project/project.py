@@ -255,8 +255,8 @@ class Project(Settings):
             found = read_labelmap(path)
             if not found.geometry.matches(geometry):
                 msg = (
-                    f"{path} lies on other voxels than the image of case {case.id}, so it is no mask "
-                    "of its organ; give the mask again, or restore the file from its history."
+                    f"{path} lies on other voxels than the image of case {case.id}, so it is no "
+                    "mask of its organ; give the mask again, or restore the file from its history."
                 )
                 raise GeometryMismatchError(msg)
             masks[name] = found.labels > 0

@@ -117,8 +117,8 @@ class Questions:
             than they were decided about, such as "lesions 1, 3".
         may_omit: Asked with the name of a segmentation of one's own, with the targets that it has
             no segment of, and with those of them that the label map before shows.
-        may_hide: Asked with the name of a segmentation, and with which of its segments are not seen;
-            about a final label only where others of it are seen.
+        may_hide: Asked with the name of a segmentation, and with which of its segments are not
+            seen; about a final label only where others of it are seen.
     """
 
     may_leave_out: LeaveOut = leave_out_nothing

@@ -70,10 +70,10 @@ class ReviewLogic(LabelSavingLogic):
         """Train on the refined label of a case as on a human one from now on.
 
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
-        corrected when a person drew in it or placed prompts. Where a part of it is hidden it is asked
-        about; cases that are not looked at are accepted as they are. A case that is not in the scene gets
-        the label of the best round of the latest run. Where no slice of the case's label counts,
-        all of it does afterwards.
+        corrected when a person drew in it or placed prompts. Where a part of it is hidden it is
+        asked about; cases that are not looked at are accepted as they are. A case that is not in
+        the scene gets the label of the best round of the latest run. Where no slice of the case's
+        label counts, all of it does afterwards.
 
         Args:
             case_id: Name of the case.

@@ -1,8 +1,8 @@
 """Which case of the project a volume node is, and whether it still is what the project holds.
 
-A name alone says little: another project may have a case of that name, even of the same image, and a
-node's voxels can be replaced. So a node carries the case's name, the digest of its image file, the
-folder of the project, and a digest of voxels.
+A name alone says little: another project may have a case of that name, even of the same image, and
+a node's voxels can be replaced. So a node carries the case's name, the digest of its image file,
+the folder of the project, and a digest of voxels.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import sha256_of, write_json_atomic, write_text_atomic
