@@ -447,6 +447,39 @@ def test_a_label_that_was_saved_meanwhile_is_not_overwritten(logic: Any) -> None
     assert np.array_equal(saved(logic.project) > 0, lesion_mask(2))
 
 
+def test_nothing_is_exported_over_what_the_project_keeps(logic: Any, tmp_path: Path) -> None:
+    node = draw(ct_of(logic), liver=liver_mask())
+    project = logic.save_label(node)
+    case = project.case("ct")
+    kept = {
+        path: path.read_bytes() for path in (project.label_path(case), project.image_path(case))
+    }
+    link = tmp_path / "link.nii.gz"
+    link.symlink_to(project.image_path(case))
+    for path in (*kept, link):
+        with pytest.raises(AslsegError, match=r"never replaced|keeps its own files"):
+            logic.export_nifti(node, path)
+        with pytest.raises(AslsegError, match=r"never replaced|keeps its own files"):
+            logic.write_lesions([], path)
+    assert {path: path.read_bytes() for path in kept} == kept
+    logic.export_nifti(node, project.folder / "liver.nii.gz")
+    assert (project.folder / "liver.nii.gz").exists()
+
+
+def test_slices_that_were_marked_elsewhere_are_not_taken_back(logic: Any) -> None:
+    from aslseg.project.complete_slices import set_complete_slices
+
+    logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+    logic.mark_slice_complete("ct", 3)
+    set_complete_slices(logic.project, "ct", [2, 3, 4])  # by another program
+    with pytest.raises(AslsegError, match="complete was changed elsewhere; look again"):
+        logic.undo()
+    assert logic.project.case("ct").complete_slices == (2, 3, 4)
+    logic.mark_slice_complete("ct", 5)
+    logic.undo()
+    assert logic.project.case("ct").complete_slices == (2, 3, 4)
+
+
 def test_a_saved_label_is_taken_back(logic: Any) -> None:
     logic.save_label(draw(ct_of(logic), liver=liver_mask()))
     assert logic.last_decision() == "ct: labelled"

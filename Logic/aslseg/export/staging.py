@@ -68,7 +68,7 @@ def require_not_own(project: Project, folder: Path, names: Collection[str]) -> N
         StorageError: When the folder is the project's own, or images of it would be lost.
     """
     _refuse_own_place(project, folder)
-    _refuse_images(project, folder, names)
+    refuse_images(project, folder, names)
 
 
 def _refuse_own_place(project: Project, folder: Path) -> None:
@@ -80,8 +80,14 @@ def _refuse_own_place(project: Project, folder: Path) -> None:
         raise StorageError(msg)
 
 
-def _refuse_images(project: Project, folder: Path, names: Collection[str]) -> None:
-    """Refuse to put files in the place of images, or among the slices of one."""
+def refuse_images(project: Project, folder: Path, names: Collection[str]) -> None:
+    """Refuse to put files in the place of images, or among the slices of one.
+
+    Arguments are those of `require_not_own`.
+
+    Raises:
+        StorageError: When images of the project would be lost.
+    """
     written = (folder, *(folder / name for name in names))
     there = {_file_number(path): path for path in written if path.exists()}
     for case in project.cases if there else ():

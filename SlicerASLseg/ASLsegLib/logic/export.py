@@ -93,9 +93,13 @@ class ExportLogic(LogicBase):
             lesions: Of one segmentation.
             path: Where to.
             case: Whose lesions they are, for the first column.
+
+        Raises:
+            StorageError: When it is a file of the open project, or cannot be written.
         """
         from aslseg.storage import write_text_atomic
 
+        self._require_free(Path(path))
         write_text_atomic(Path(path), as_text(lesions, case, ","))
         return Path(path)
 
@@ -114,15 +118,33 @@ class ExportLogic(LogicBase):
             path: Ends in .nii.gz, .nii, .nrrd or .mha.
             wait: Return when the file is there.
             may_leave_out: As in `labelmap_of`.
+
+        Raises:
+            StorageError: When it is a file of the open project, or cannot be written.
         """
         from aslseg.data.images import write_labelmap
 
-        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
         place = Path(path)
+        self._require_free(place)
+        labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
         self._in_background(
             "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
         )
         return place
+
+    def _require_free(self, path: Path) -> None:
+        """Refuse to write over an image of the open project, or where it keeps its own files.
+
+        Raises:
+            StorageError: When one would be lost.
+        """
+        from aslseg.export.staging import refuse_images, require_not_own
+
+        if self.project is None:
+            return
+        refuse_images(self.project, path.parent, [path.name])
+        if path.parent.resolve() != self.project.folder.resolve():
+            require_not_own(self.project, path.parent, [path.name])
 
     def export_dicom_seg(self, segmentation: Any, folder: Path | str) -> list[Path]:
         """Write a segmentation as a DICOM segmentation object, by Slicer's own exporter.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
+from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
@@ -77,13 +78,28 @@ class PartialLabelLogic(ProjectLogic):
         self.history.add(
             Change(
                 word,
-                lambda: self._set_complete(case_id, before),
-                lambda: self._set_complete(case_id, after),
+                lambda: self._set_complete(case_id, before, seen=after),
+                lambda: self._set_complete(case_id, after, seen=before),
             )
         )
         return project
 
-    def _set_complete(self, case_id: str, slices: Sequence[int] | None) -> Project:
-        from aslseg.project.complete_slices import set_complete_slices
+    def _set_complete(
+        self, case_id: str, slices: Sequence[int] | None, *, seen: Sequence[int] | None
+    ) -> Project:
+        """Let slices be complete, and no others, if still those are that a person saw.
 
-        return self.updated(set_complete_slices(self.opened(), case_id, slices))
+        Raises:
+            SceneError: When another program has marked others meanwhile.
+        """
+        from aslseg.project.complete_slices import set_complete_slices
+        from aslseg.project.project import changing, open_project
+
+        with changing(self.opened().folder):
+            now = open_project(self.opened().folder)
+            if now.case(case_id).complete_slices == seen:
+                return self.updated(set_complete_slices(now, case_id, slices))
+        self.history.forget_decisions()  # else it would be tried again, in vain
+        self.updated(now)
+        msg = f"Which slices of case {case_id} are complete was changed elsewhere; look again."
+        raise SceneError(msg)
