@@ -14,7 +14,7 @@ from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
 from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
 from aslseg.project.case import CaseFiles
-from aslseg.project.create import add_cases, create_project, renew_image
+from aslseg.project.create import add_cases, create_project
 from aslseg.project.edit import rename_case
 from aslseg.project.organ_masks import (
     find_organ_masks,
@@ -23,6 +23,7 @@ from aslseg.project.organ_masks import (
     with_organ_masks,
 )
 from aslseg.project.project import Project, open_project
+from aslseg.project.renew_image import renew_image
 from aslseg.targets import LIVER_TARGETS, Target
 from command_line import aslseg
 
